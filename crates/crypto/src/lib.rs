@@ -1,0 +1,1 @@
+//! keyferry_kmip::Crypto over ring

@@ -1,0 +1,1 @@
+//! Mutual TLS for KMIP: server, client and drivers

@@ -1,0 +1,1 @@
+//! The server-to-server engine: bulk sessions and the responder

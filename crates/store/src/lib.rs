@@ -1,0 +1,9 @@
+//! The store contract, its pure parts and the memory store.
+
+mod commit;
+mod contract;
+mod error;
+
+pub use commit::{Chain, CommitId};
+pub use contract::*;
+pub use error::{Error, ErrorKind, Result};

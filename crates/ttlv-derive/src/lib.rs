@@ -1,0 +1,1 @@
+//! derive(Encode, Decode) for keyferry-ttlv

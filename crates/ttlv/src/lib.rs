@@ -1,0 +1,1 @@
+//! The KMIP wire encoding: tag, type, length, value
