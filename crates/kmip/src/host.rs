@@ -1,0 +1,108 @@
+//! What the world around brings in: nothing here opens a socket, reads a clock or draws randomness by itself.
+
+use crate::DateTime;
+use keyferry_ttlv::Frame;
+use std::fmt;
+
+/// Who is at the other end of a connection, as its TLS certificate says.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The subject's Common Name, or the whole subject where there is none.
+    pub name: String,
+    /// SHA-256 of the certificate.
+    pub fingerprint: [u8; 32],
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Identity({:?}, {:02x}{:02x}{:02x}{:02x}..)", self.name, self.fingerprint[0], self.fingerprint[1], self.fingerprint[2], self.fingerprint[3])
+    }
+}
+
+/// A monotonic clock's reading, in milliseconds from an arbitrary start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tick(pub u64);
+
+/// The time, as the caller knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// For measuring and waiting.
+    pub tick: Tick,
+    /// For attributes and messages.
+    pub wall: DateTime,
+}
+
+/// A source of randomness good enough for keys.
+pub trait Random: Send {
+    /// Fills `out`.
+    ///
+    /// # Errors
+    /// When the source has failed; nothing may be made from `out` then.
+    fn fill(&mut self, out: &mut [u8]) -> Result<(), RandomFailed>;
+}
+
+/// The source of randomness has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the random number generator failed")]
+pub struct RandomFailed;
+
+/// What a server does with a group of requests.
+///
+/// # Contract
+/// Requests that arrived together on one connection come together, in order, and may share one commit. There is one answer for each,
+/// in the same order; after one that closes, the rest may be missing. Answers leave only after the commit.
+pub trait Handler: Send + Sync {
+    /// Answers the requests of `caller`.
+    fn handle(&self, caller: &Identity, now: Now, requests: &[Frame]) -> Vec<Answer>;
+
+    /// The message for a stream that could not be cut into messages (garbage, or one over the limit), where one is possible.
+    /// The connection is closed behind it.
+    fn refuse(&self, now: Now, why: &keyferry_ttlv::Error) -> Option<Frame>;
+}
+
+/// What becomes of one request.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Answer {
+    /// This goes back.
+    Reply(Frame),
+    /// This goes back and the connection is closed.
+    ReplyAndClose(Frame),
+    /// The connection is closed without a word.
+    Close,
+}
+
+/// Names one request of a conversation, so that its answer can be told from others under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What the asking side of a connection wants next.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Step {
+    /// Send this request under the ticket that was offered.
+    Send(Frame),
+    /// Nothing to send until an answer comes or the tick is reached.
+    Wait(Option<Tick>),
+    /// Finished; the connection may be closed.
+    Done,
+}
+
+/// The connection or its peer failed before an answer came.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("connection lost: {0}")]
+pub struct Lost(pub String);
+
+/// The asking side of a connection, driven by `net` or by a simulator.
+///
+/// # Contract
+/// `poll` offers a ticket that no other request has; answers come in the order of the requests. A ticket that was not used for a
+/// [`Step::Send`] is offered again. When the connection is lost, every ticket under way is answered with [`Lost`], and the next
+/// `poll` comes on a new connection, or not at all.
+pub trait Conversation: Send {
+    /// Says what to do next.
+    fn poll(&mut self, now: Now, ticket: Ticket) -> Step;
+
+    /// Takes the answer to the request with this ticket.
+    fn answer(&mut self, now: Now, ticket: Ticket, response: Result<Frame, Lost>);
+}
