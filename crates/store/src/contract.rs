@@ -178,8 +178,13 @@ impl Index {
 pub struct IndexKey {
     /// The index.
     pub index: Index,
-    /// The key; at most 512 bytes.
+    /// The key; at most [`IndexKey::MAX`] bytes.
     pub key: Box<[u8]>,
+}
+
+impl IndexKey {
+    /// The longest key that a backend takes.
+    pub const MAX: usize = 512;
 }
 
 /// A range of keys: from `from` (included) to `to` (excluded, or without an end).
@@ -214,6 +219,22 @@ impl Span {
             }
         }
         Span { from: prefix.to_vec(), to: None }
+    }
+
+    /// The record numbers whose [`Index::ARRIVAL`] keys belong to the span: from the first (included) to the second (excluded, or
+    /// without an end). `None` when there are none.
+    pub fn arrivals(&self) -> Option<(u64, Option<u64>)> {
+        // The smallest number whose key is not below `bytes`.
+        let at_least = |bytes: &[u8]| {
+            let mut key = [0; 8];
+            for (to, from) in key.iter_mut().zip(bytes) {
+                *to = *from;
+            }
+            u64::from_be_bytes(key).checked_add((bytes.len() > 8).into())
+        };
+        let from = at_least(&self.from)?;
+        let to = self.to.as_deref().and_then(at_least);
+        to.is_none_or(|to| from < to).then_some((from, to))
     }
 
     /// Whether `key` belongs to the span.

@@ -3,7 +3,9 @@
 mod commit;
 mod contract;
 mod error;
+mod memory;
 
 pub use commit::{Chain, CommitId};
 pub use contract::*;
 pub use error::{Error, ErrorKind, Result};
+pub use memory::Memory;
