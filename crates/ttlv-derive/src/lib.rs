@@ -1,1 +1,361 @@
-//! derive(Encode, Decode) for keyferry-ttlv
+//! `#[derive(Encode, Decode)]` for `keyferry-ttlv`: one description of a structure serves reading and writing.
+//!
+//! On a structure, each field names its tag, or has a type that is `Tagged`. `Option<T>` may be absent, `Vec<T>` repeats, anything else
+//! must be there.
+//!
+//! | attribute | meaning |
+//! |---|---|
+//! | `tag = path` | the tag, an expression of type `Tag`; on the type: implement `Tagged` |
+//! | `since = "1.2"` | the first version that has the field |
+//! | `until = "1.4"` | the last version that has it |
+//! | `required_since = "2.0"` | an `Option` that must be there from this version on |
+//! | `repeated_since = "2.0"` | a `Vec` that holds one value at the most before this version |
+//! | `choice` | the field's type implements `Choice`: its own tag says which form it is |
+//! | `extra` | an `Extra`: takes every field that is not known, or not known in the message's version |
+//!
+//! On an enum, each variant holds one value and names its tag; the derives then implement `Choice`, both derives together.
+//!
+//! It writes nothing by guess: a tag that is missing is a compile error.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Data, DeriveInput, Error, Expr, Fields, GenericArgument, LitStr, PathArguments, Result, Type, parse_macro_input};
+
+/// Writes the fields in the order of their declaration.
+#[proc_macro_derive(Encode, attributes(ttlv))]
+pub fn encode(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    derive_encode(&input).unwrap_or_else(Error::into_compile_error).into()
+}
+
+/// Reads the fields in any order.
+#[proc_macro_derive(Decode, attributes(ttlv))]
+pub fn decode(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    derive_decode(&input).unwrap_or_else(Error::into_compile_error).into()
+}
+
+#[derive(Default)]
+struct Options {
+    tag: Option<Expr>,
+    since: Option<LitStr>,
+    until: Option<LitStr>,
+    required_since: Option<LitStr>,
+    repeated_since: Option<LitStr>,
+    choice: bool,
+    extra: bool,
+}
+
+fn options(attributes: &[syn::Attribute]) -> Result<Options> {
+    let mut options = Options::default();
+    for attribute in attributes.iter().filter(|a| a.path().is_ident("ttlv")) {
+        attribute.parse_nested_meta(|meta| {
+            let name = meta.path.get_ident().map(ToString::to_string).unwrap_or_default();
+            match name.as_str() {
+                "tag" => options.tag = Some(meta.value()?.parse()?),
+                "since" => options.since = Some(meta.value()?.parse()?),
+                "until" => options.until = Some(meta.value()?.parse()?),
+                "required_since" => options.required_since = Some(meta.value()?.parse()?),
+                "repeated_since" => options.repeated_since = Some(meta.value()?.parse()?),
+                "choice" => options.choice = true,
+                "extra" => options.extra = true,
+                _ => return Err(meta.error("unknown ttlv option")),
+            }
+            Ok(())
+        })?;
+    }
+    Ok(options)
+}
+
+/// `"1.2"` as a `Version`.
+fn version(text: &LitStr) -> Result<TokenStream> {
+    let value = text.value();
+    let numbers = value.split_once('.').and_then(|(major, minor)| Some((major.parse::<u8>().ok()?, minor.parse::<u8>().ok()?)));
+    let Some((major, minor)) = numbers else { return Err(Error::new(text.span(), "a version is written \"major.minor\"")) };
+    Ok(quote!(::keyferry_ttlv::Version::new(#major, #minor)))
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Shape {
+    Required,
+    Optional,
+    Repeated,
+    Extra,
+}
+
+struct Field {
+    name: syn::Ident,
+    inner: Type,
+    shape: Shape,
+    options: Options,
+    tag: TokenStream,
+    span: Span,
+}
+
+impl Field {
+    fn range(&self) -> Result<Option<(TokenStream, TokenStream)>> {
+        if self.options.since.is_none() && self.options.until.is_none() {
+            return Ok(None);
+        }
+        let since = match &self.options.since {
+            Some(text) => version(text)?,
+            None => quote!(::keyferry_ttlv::Version::V1_0),
+        };
+        let until = match &self.options.until {
+            Some(text) => {
+                let until = version(text)?;
+                quote!(::core::option::Option::Some(#until))
+            }
+            None => quote!(::core::option::Option::None),
+        };
+        Ok(Some((since, until)))
+    }
+}
+
+/// `T` of `Wrapper<T>`.
+fn argument<'t>(ty: &'t Type, wrapper: &str) -> Option<&'t Type> {
+    let Type::Path(path) = ty else { return None };
+    let last = path.path.segments.last()?;
+    if last.ident != wrapper {
+        return None;
+    }
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+    match arguments.args.first()? {
+        GenericArgument::Type(ty) => Some(ty),
+        _ => None,
+    }
+}
+
+/// `Vec<u8>` is a Byte String, not a repeated field.
+fn repeated(ty: &Type) -> Option<&Type> {
+    argument(ty, "Vec").filter(|inner| !matches!(inner, Type::Path(path) if path.path.is_ident("u8")))
+}
+
+fn fields(input: &DeriveInput) -> Result<Option<Vec<Field>>> {
+    let Data::Struct(data) = &input.data else { return Ok(None) };
+    let Fields::Named(named) = &data.fields else {
+        return Err(Error::new(input.ident.span(), "only structures with named fields and enums can be derived"));
+    };
+    let mut fields = Vec::new();
+    for field in &named.named {
+        let options = options(&field.attrs)?;
+        let (inner, shape) = if options.extra {
+            (&field.ty, Shape::Extra)
+        } else if let Some(inner) = argument(&field.ty, "Option") {
+            (inner, Shape::Optional)
+        } else if let Some(inner) = repeated(&field.ty) {
+            (inner, Shape::Repeated)
+        } else {
+            (&field.ty, Shape::Required)
+        };
+        let span = field.ty.span();
+        if options.required_since.is_some() && shape != Shape::Optional {
+            return Err(Error::new(span, "required_since is for an Option"));
+        }
+        if options.repeated_since.is_some() && shape != Shape::Repeated {
+            return Err(Error::new(span, "repeated_since is for a Vec"));
+        }
+        let tag = match &options.tag {
+            Some(tag) => quote!(#tag),
+            None => quote_spanned!(span=> <#inner as ::keyferry_ttlv::Tagged>::TAG),
+        };
+        let Some(name) = field.ident.clone() else { continue };
+        fields.push(Field { name, inner: inner.clone(), shape, options, tag, span });
+    }
+    Ok(Some(fields))
+}
+
+struct Variant {
+    name: syn::Ident,
+    ty: Type,
+    tag: TokenStream,
+}
+
+fn variants(input: &DeriveInput) -> Result<Vec<Variant>> {
+    let Data::Enum(data) = &input.data else { return Err(Error::new(input.ident.span(), "a union has no TTLV form")) };
+    let mut variants = Vec::new();
+    for variant in &data.variants {
+        let options = options(&variant.attrs)?;
+        let Fields::Unnamed(unnamed) = &variant.fields else {
+            return Err(Error::new(variant.ident.span(), "each variant of a choice holds one value"));
+        };
+        let (Some(field), 1) = (unnamed.unnamed.first(), unnamed.unnamed.len()) else {
+            return Err(Error::new(variant.ident.span(), "each variant of a choice holds one value"));
+        };
+        let ty = field.ty.clone();
+        let tag = match &options.tag {
+            Some(tag) => quote!(#tag),
+            None => quote_spanned!(ty.span()=> <#ty as ::keyferry_ttlv::Tagged>::TAG),
+        };
+        variants.push(Variant { name: variant.ident.clone(), ty, tag });
+    }
+    Ok(variants)
+}
+
+fn derive_encode(input: &DeriveInput) -> Result<TokenStream> {
+    let name = &input.ident;
+    let tagged = match &options(&input.attrs)?.tag {
+        Some(tag) => quote!(impl ::keyferry_ttlv::Tagged for #name { const TAG: ::keyferry_ttlv::Tag = #tag; }),
+        None => quote!(),
+    };
+    let Some(fields) = fields(input)? else { return Ok(quote!()) };
+    let mut body = Vec::new();
+    for field in &fields {
+        let Field { name, tag, span, .. } = field;
+        let check = match field.range()? {
+            Some((since, until)) => quote!(w.require(#tag, #since, #until)?;),
+            None => quote!(),
+        };
+        let (write, check) = if field.options.choice {
+            if field.range()?.is_some() {
+                return Err(Error::new(*span, "a choice has no versions of its own: its forms do"));
+            }
+            (quote_spanned!(*span=> ::keyferry_ttlv::Choice::encode_choice(value, w)?;), quote!())
+        } else {
+            (quote_spanned!(*span=> ::keyferry_ttlv::Encode::encode(value, #tag, w)?;), check)
+        };
+        body.push(match field.shape {
+            Shape::Extra => quote!(self.#name.write(w);),
+            Shape::Required => quote!({ let value = &self.#name; #check #write }),
+            Shape::Optional => {
+                let required = match &field.options.required_since {
+                    Some(text) => {
+                        let since = version(text)?;
+                        quote!(else if w.version() >= #since {
+                            return ::core::result::Result::Err(w.error(#tag, ::keyferry_ttlv::ErrorKind::Missing(#tag)));
+                        })
+                    }
+                    None => quote!(),
+                };
+                quote!(if let ::core::option::Option::Some(value) = &self.#name { #check #write } #required)
+            }
+            Shape::Repeated => {
+                let single = match &field.options.repeated_since {
+                    Some(text) => {
+                        let since = version(text)?;
+                        quote!(if self.#name.len() > 1 && w.version() < #since {
+                            return ::core::result::Result::Err(w.error(#tag, ::keyferry_ttlv::ErrorKind::Repeated(#tag)));
+                        })
+                    }
+                    None => quote!(),
+                };
+                quote!(#single for value in &self.#name { #check #write })
+            }
+        });
+    }
+    Ok(quote! {
+        #tagged
+        #[automatically_derived]
+        impl ::keyferry_ttlv::Encode for #name {
+            fn encode(&self, tag: ::keyferry_ttlv::Tag, w: &mut ::keyferry_ttlv::Writer) -> ::keyferry_ttlv::Result<()> {
+                w.structure(tag, |w| {
+                    #(#body)*
+                    ::core::result::Result::Ok(())
+                })
+            }
+        }
+    })
+}
+
+fn derive_decode(input: &DeriveInput) -> Result<TokenStream> {
+    let name = &input.ident;
+    let Some(fields) = fields(input)? else { return derive_choice(input) };
+    let (mut lets, mut arms, mut build) = (Vec::new(), Vec::new(), Vec::new());
+    let mut rest = quote!(return ::core::result::Result::Err(r.error(child, ::keyferry_ttlv::ErrorKind::Unexpected(child.tag()))));
+    for field in &fields {
+        let Field { name, inner, tag, span, .. } = field;
+        let guard = match field.range()? {
+            Some((since, until)) => quote!(if r.has(#since, #until)),
+            None => quote!(),
+        };
+        let local = format_ident!("field_{}", name);
+        if field.shape == Shape::Extra {
+            lets.push(quote!(let mut #local = ::keyferry_ttlv::Extra::default();));
+            rest = quote!(#local.keep(child, r)?);
+            build.push(quote!(#name: #local));
+            continue;
+        }
+        let take = match (field.shape, field.options.choice) {
+            (Shape::Repeated, false) => quote_spanned!(*span=> #local.push(r.child::<#inner>(child)?)),
+            (Shape::Repeated, true) => quote_spanned!(*span=> #local.push(<#inner as ::keyferry_ttlv::Choice>::decode_choice(child, r)?)),
+            (_, false) => quote_spanned!(*span=> r.once::<#inner>(&mut #local, child)?),
+            (_, true) => quote_spanned!(*span=> {
+                if #local.is_some() {
+                    return ::core::result::Result::Err(r.error(child, ::keyferry_ttlv::ErrorKind::Repeated(child.tag())));
+                }
+                #local = ::core::option::Option::Some(<#inner as ::keyferry_ttlv::Choice>::decode_choice(child, r)?)
+            }),
+        };
+        arms.push(if field.options.choice {
+            quote_spanned!(*span=> tag if <#inner as ::keyferry_ttlv::Choice>::accepts(tag) => #take,)
+        } else {
+            quote!(#tag #guard => #take,)
+        });
+        match field.shape {
+            Shape::Repeated => {
+                lets.push(quote!(let mut #local: ::keyferry_ttlv::__private::Vec<#inner> = ::keyferry_ttlv::__private::Vec::new();));
+                build.push(quote!(#name: #local));
+            }
+            Shape::Optional => {
+                lets.push(quote!(let mut #local: ::core::option::Option<#inner> = ::core::option::Option::None;));
+                build.push(quote!(#name: #local));
+            }
+            _ => {
+                lets.push(quote!(let mut #local: ::core::option::Option<#inner> = ::core::option::Option::None;));
+                let absent = if field.options.choice && field.options.tag.is_none() {
+                    quote!(item.tag())
+                } else {
+                    quote!(#tag)
+                };
+                build.push(quote!(#name: match #local {
+                    ::core::option::Option::Some(value) => value,
+                    ::core::option::Option::None => return ::core::result::Result::Err(r.missing(item, #absent)),
+                }));
+            }
+        }
+    }
+    Ok(quote! {
+        #[automatically_derived]
+        impl ::keyferry_ttlv::Decode for #name {
+            fn decode<'a>(item: ::keyferry_ttlv::Item<'a>, r: &::keyferry_ttlv::Reader<'a>) -> ::keyferry_ttlv::Result<Self> {
+                #(#lets)*
+                let mut children = r.children(item)?;
+                while let ::core::option::Option::Some(child) = children.next(r)? {
+                    match child.tag() {
+                        #(#arms)*
+                        _ => #rest,
+                    }
+                }
+                ::core::result::Result::Ok(Self { #(#build),* })
+            }
+        }
+    })
+}
+
+fn derive_choice(input: &DeriveInput) -> Result<TokenStream> {
+    let name = &input.ident;
+    let variants = variants(input)?;
+    let names: Vec<_> = variants.iter().map(|v| &v.name).collect();
+    let types: Vec<_> = variants.iter().map(|v| &v.ty).collect();
+    let tags: Vec<_> = variants.iter().map(|v| &v.tag).collect();
+    Ok(quote! {
+        #[automatically_derived]
+        impl ::keyferry_ttlv::Choice for #name {
+            fn accepts(tag: ::keyferry_ttlv::Tag) -> bool {
+                matches!(tag, #(#tags)|*)
+            }
+            fn decode_choice<'a>(item: ::keyferry_ttlv::Item<'a>, r: &::keyferry_ttlv::Reader<'a>) -> ::keyferry_ttlv::Result<Self> {
+                match item.tag() {
+                    #(#tags => r.child::<#types>(item).map(#name::#names),)*
+                    other => ::core::result::Result::Err(r.error(item, ::keyferry_ttlv::ErrorKind::Unexpected(other))),
+                }
+            }
+            fn encode_choice(&self, w: &mut ::keyferry_ttlv::Writer) -> ::keyferry_ttlv::Result<()> {
+                match self {
+                    #(#name::#names(value) => ::keyferry_ttlv::Encode::encode(value, #tags, w),)*
+                }
+            }
+        }
+    })
+}

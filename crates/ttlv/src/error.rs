@@ -73,6 +73,8 @@ pub enum ErrorKind {
     Items(usize),
     /// A required field is absent.
     Missing(Tag),
+    /// A field that does not belong there.
+    Unexpected(Tag),
     /// A field that may stand once stands again.
     Repeated(Tag),
     /// A field that the protocol version to encode for does not have.
@@ -166,6 +168,7 @@ impl fmt::Display for Error {
             ErrorKind::Size { size, limit } => write!(f, "{size} bytes, more than the limit of {limit}")?,
             ErrorKind::Items(limit) => write!(f, "more than {limit} items")?,
             ErrorKind::Missing(tag) => write!(f, "{} is missing", named(tag))?,
+            ErrorKind::Unexpected(tag) => write!(f, "{} does not belong here", named(tag))?,
             ErrorKind::Repeated(tag) => write!(f, "{} stands more than once", named(tag))?,
             ErrorKind::NotInVersion { version, since, until } => {
                 write!(f, "not in KMIP {version}, only since {since}")?;

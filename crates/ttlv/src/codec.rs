@@ -1,0 +1,459 @@
+use crate::{Dictionary, Error, ErrorKind, Frame, Item, Reader, Result, Tag, Type, Version, Writer};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use zeroize::Zeroize;
+
+/// What encoding and decoding depend on beside the bytes.
+#[derive(Clone, Copy)]
+pub struct Context {
+    /// The protocol version; a message's header replaces it when decoding.
+    pub version: Version,
+    /// Limits for what comes in.
+    pub limits: Limits,
+    /// Names for errors; hexadecimal without.
+    pub dictionary: Option<&'static dyn Dictionary>,
+}
+
+impl Context {
+    /// This version, safe limits, no names.
+    pub const fn new(version: Version) -> Self {
+        Context { version, limits: Limits::DEFAULT, dictionary: None }
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("version", &self.version).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// How much of something is too much. Checked before anything is allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes in a message (16 MiB).
+    pub size: usize,
+    /// Structures within structures (32).
+    pub depth: usize,
+    /// Items in a message (1 000 000).
+    pub items: usize,
+    /// Bytes in a text (1 MiB).
+    pub text: usize,
+}
+
+impl Limits {
+    /// The figures above.
+    pub const DEFAULT: Limits = Limits { size: 16 << 20, depth: 32, items: 1_000_000, text: 1 << 20 };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits::DEFAULT
+    }
+}
+
+/// A type that can be read from an item.
+///
+/// # Contract
+/// The caller has matched the tag already; the type and everything below are the implementor's to check. Nothing that can be in an item
+/// panics, recurses without bound, or allocates more than a small multiple of the item.
+pub trait Decode: Sized {
+    /// Reads a value.
+    ///
+    /// # Errors
+    /// What is wrong and where, the path beginning below `item`'s own tag.
+    fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self>;
+}
+
+/// A type that can be written as an item.
+pub trait Encode {
+    /// Writes the value under `tag`.
+    ///
+    /// # Errors
+    /// When the version to write for can't say it, or it is too long.
+    fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()>;
+}
+
+/// A type that usually stands under one tag.
+pub trait Tagged {
+    /// That tag.
+    const TAG: Tag;
+}
+
+/// A type whose tag says which of several things it is.
+pub trait Choice: Sized {
+    /// Whether one of its forms has this tag.
+    fn accepts(tag: Tag) -> bool;
+    /// Reads the form that `item`'s tag names.
+    fn decode_choice<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self>;
+    /// Writes it under its form's own tag.
+    fn encode_choice(&self, w: &mut Writer) -> Result<()>;
+}
+
+/// Decodes a whole message, or any item, checking its tag.
+///
+/// # Errors
+/// The first thing that is wrong.
+///
+/// ```
+/// use keyferry_ttlv::{decode, encode, Context, Tag, Tagged, Version, Encode, Decode, Item, Reader, Writer, Result};
+/// struct BatchCount(i32);
+/// impl Tagged for BatchCount { const TAG: Tag = Tag::new(0x42000D); }
+/// impl Encode for BatchCount {
+///     fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> { self.0.encode(tag, w) }
+/// }
+/// impl Decode for BatchCount {
+///     fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> { i32::decode(item, r).map(BatchCount) }
+/// }
+/// let cx = Context::new(Version::V2_1);
+/// let frame = encode(&BatchCount(3), cx)?;
+/// assert_eq!(frame[..4], [0x42, 0x00, 0x0D, 0x02]);
+/// assert_eq!(decode::<BatchCount>(&frame, cx)?.0, 3);
+/// # Ok::<(), keyferry_ttlv::Error>(())
+/// ```
+pub fn decode<T: Decode + Tagged>(message: &[u8], cx: Context) -> Result<T> {
+    let limit = cx.limits.size;
+    if message.len() > limit {
+        return Err(Error::new(ErrorKind::Size { size: message.len(), limit }).at(0));
+    }
+    let item = Item::parse(message).map_err(|e| e.named(cx.dictionary))?;
+    let r = Reader::new(message, cx);
+    if item.tag() != T::TAG {
+        return Err(r.error(item, ErrorKind::WrongTag { expected: T::TAG, found: item.tag() }));
+    }
+    r.child(item)
+}
+
+/// Encodes a whole message, or anything that has a tag of its own.
+///
+/// # Errors
+/// When the context's version can't say it.
+pub fn encode<T: Encode + Tagged + ?Sized>(value: &T, cx: Context) -> Result<Frame> {
+    let mut w = Writer::new(cx);
+    value.encode(T::TAG, &mut w)?;
+    Ok(w.finish())
+}
+
+macro_rules! newtype {
+    ($(#[$doc:meta])* $name:ident($inner:ty) = $method:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub $inner);
+
+        impl Decode for $name {
+            fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
+                item.$method(r).map($name)
+            }
+        }
+
+        impl Encode for $name {
+            fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
+                w.$method(tag, self.0);
+                Ok(())
+            }
+        }
+    };
+}
+
+newtype!(
+    /// Seconds since 1970-01-01T00:00:00Z; the largest value means "undefined" in a Locate (KMIP 2.1 §6.1.28).
+    DateTime(i64) = date_time
+);
+newtype!(
+    /// Microseconds since 1970-01-01T00:00:00Z, since KMIP 2.0.
+    DateTimeExtended(i64) = date_time_extended
+);
+newtype!(
+    /// A length of time in seconds.
+    Interval(u32) = interval
+);
+newtype!(
+    /// An enumeration value without a type of its own.
+    Enumeration(u32) = enumeration
+);
+
+macro_rules! plain {
+    ($($ty:ty = $method:ident),*) => {$(
+        impl Decode for $ty {
+            fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
+                item.$method(r)
+            }
+        }
+        impl Encode for $ty {
+            fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
+                w.$method(tag, *self);
+                Ok(())
+            }
+        }
+    )*};
+}
+
+plain!(i32 = integer, i64 = long_integer, bool = boolean);
+
+impl Decode for String {
+    fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
+        item.text(r).map(String::from)
+    }
+}
+
+impl Encode for String {
+    fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
+        w.text(tag, self)
+    }
+}
+
+impl Encode for str {
+    fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
+        w.text(tag, self)
+    }
+}
+
+/// A Byte String. Not for key material: it is not wiped.
+impl Decode for Vec<u8> {
+    fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
+        item.bytes(r).map(<[u8]>::to_vec)
+    }
+}
+
+impl Encode for Vec<u8> {
+    fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
+        w.bytes(tag, self)
+    }
+}
+
+impl Encode for [u8] {
+    fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
+        w.bytes(tag, self)
+    }
+}
+
+impl<T: Decode> Decode for Box<T> {
+    fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
+        T::decode(item, r).map(Box::new)
+    }
+}
+
+impl<T: Encode + ?Sized> Encode for Box<T> {
+    fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
+        (**self).encode(tag, w)
+    }
+}
+
+impl<T: Tagged> Tagged for Box<T> {
+    const TAG: Tag = T::TAG;
+}
+
+/// One item kept as it came, wiped on drop. Checked for well-formedness when it is read, not for meaning.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Raw {
+    bytes: Box<[u8]>,
+    offset: usize,
+}
+
+impl Raw {
+    /// What `encode` makes of `value`, kept as bytes.
+    ///
+    /// # Errors
+    /// Those of encoding.
+    pub fn of<T: Encode + ?Sized>(tag: Tag, value: &T, cx: Context) -> Result<Raw> {
+        let mut w = Writer::new(cx);
+        value.encode(tag, &mut w)?;
+        Ok(Raw { bytes: w.finish().to_vec().into(), offset: 0 })
+    }
+
+    /// The item.
+    ///
+    /// # Errors
+    /// None in practice, since it was checked when it was made.
+    pub fn item(&self) -> Result<Item<'_>> {
+        Item::parse(&self.bytes)
+    }
+
+    /// Its tag.
+    pub fn tag(&self) -> Tag {
+        match self.bytes.first_chunk::<3>() {
+            Some([a, b, c]) => Tag::new(u32::from_be_bytes([0, *a, *b, *c])),
+            None => Tag::new(0),
+        }
+    }
+
+    /// Header, value and padding.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Decodes it; errors name places in the message that it came from.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read<T: Decode>(&self, cx: Context) -> Result<T> {
+        let r = Reader::part(&self.bytes, self.offset, cx);
+        r.child(self.item()?)
+    }
+}
+
+impl fmt::Debug for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Raw({}, {} bytes)", self.tag(), self.bytes.len())
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
+    }
+}
+
+impl Decode for Raw {
+    fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
+        r.check(item)?;
+        Ok(Raw { bytes: item.raw().into(), offset: r.offset(item) })
+    }
+}
+
+/// Writes the item under its own tag, whatever `tag` says.
+impl Encode for Raw {
+    fn encode(&self, _: Tag, w: &mut Writer) -> Result<()> {
+        w.raw(&self.bytes);
+        Ok(())
+    }
+}
+
+/// The fields of a structure that its type does not know, or that its version does not have: kept, and written back behind the others.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Extra(Option<Box<Vec<Raw>>>);
+
+impl Extra {
+    /// None.
+    pub const NONE: Extra = Extra(None);
+
+    /// Keeps `item`.
+    ///
+    /// # Errors
+    /// When it is not well-formed.
+    pub fn keep<'a>(&mut self, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
+        let raw = r.child(item)?;
+        self.push(raw);
+        Ok(())
+    }
+
+    /// Adds an item.
+    pub fn push(&mut self, raw: Raw) {
+        self.0.get_or_insert_default().push(raw);
+    }
+
+    /// The items.
+    pub fn iter(&self) -> impl Iterator<Item = &Raw> {
+        self.0.iter().flat_map(|items| items.iter())
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
+    /// The first one with this tag.
+    pub fn find(&self, tag: Tag) -> Option<&Raw> {
+        self.iter().find(|raw| raw.tag() == tag)
+    }
+
+    /// Writes them all.
+    pub fn write(&self, w: &mut Writer) {
+        for raw in self.iter() {
+            w.raw(raw.bytes());
+        }
+    }
+}
+
+impl fmt::Debug for Extra {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// A value of any type, owned: what a custom attribute may hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Items within; the whole structure as it came.
+    Structure(Raw),
+    /// An Integer.
+    Integer(i32),
+    /// A Long Integer.
+    LongInteger(i64),
+    /// A Big Integer: two's complement, a multiple of eight bytes.
+    BigInteger(Vec<u8>),
+    /// An Enumeration.
+    Enumeration(u32),
+    /// A Boolean.
+    Boolean(bool),
+    /// A Text String.
+    Text(String),
+    /// A Byte String.
+    Bytes(Vec<u8>),
+    /// A Date-Time.
+    DateTime(DateTime),
+    /// An Interval.
+    Interval(Interval),
+    /// A Date-Time Extended, since KMIP 2.0.
+    DateTimeExtended(DateTimeExtended),
+}
+
+impl Value {
+    /// Its item type.
+    pub fn ty(&self) -> Type {
+        match self {
+            Value::Structure(_) => Type::Structure,
+            Value::Integer(_) => Type::Integer,
+            Value::LongInteger(_) => Type::LongInteger,
+            Value::BigInteger(_) => Type::BigInteger,
+            Value::Enumeration(_) => Type::Enumeration,
+            Value::Boolean(_) => Type::Boolean,
+            Value::Text(_) => Type::TextString,
+            Value::Bytes(_) => Type::ByteString,
+            Value::DateTime(_) => Type::DateTime,
+            Value::Interval(_) => Type::Interval,
+            Value::DateTimeExtended(_) => Type::DateTimeExtended,
+        }
+    }
+}
+
+impl Decode for Value {
+    fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
+        Ok(match item.ty() {
+            Type::Structure => Value::Structure(Raw::decode(item, r)?),
+            Type::Integer => Value::Integer(item.integer(r)?),
+            Type::LongInteger => Value::LongInteger(item.long_integer(r)?),
+            Type::BigInteger => Value::BigInteger(item.big_integer(r)?.to_vec()),
+            Type::Enumeration => Value::Enumeration(item.enumeration(r)?),
+            Type::Boolean => Value::Boolean(item.boolean(r)?),
+            Type::TextString => Value::Text(item.text(r)?.into()),
+            Type::ByteString => Value::Bytes(item.bytes(r)?.to_vec()),
+            Type::DateTime => Value::DateTime(DateTime(item.date_time(r)?)),
+            Type::Interval => Value::Interval(Interval(item.interval(r)?)),
+            Type::DateTimeExtended => Value::DateTimeExtended(DateTimeExtended(item.date_time_extended(r)?)),
+        })
+    }
+}
+
+/// A structure is written under its own tag, everything else under `tag`.
+impl Encode for Value {
+    fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
+        match self {
+            Value::Structure(raw) => raw.encode(tag, w),
+            Value::Integer(v) => v.encode(tag, w),
+            Value::LongInteger(v) => v.encode(tag, w),
+            Value::BigInteger(v) => w.big_integer(tag, v),
+            Value::Enumeration(v) => Enumeration(*v).encode(tag, w),
+            Value::Boolean(v) => v.encode(tag, w),
+            Value::Text(v) => v.encode(tag, w),
+            Value::Bytes(v) => v.encode(tag, w),
+            Value::DateTime(v) => v.encode(tag, w),
+            Value::Interval(v) => v.encode(tag, w),
+            Value::DateTimeExtended(v) => {
+                w.require(tag, Version::V2_0, None)?;
+                v.encode(tag, w)
+            }
+        }
+    }
+}

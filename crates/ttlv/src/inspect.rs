@@ -1,0 +1,187 @@
+//! The forgiving reader: shows a message as an indented tree, as far as it goes.
+//!
+//! The tree is for people. Whether the message is sound is judged by the strict reader all the same: see [`Inspection::error`].
+
+use crate::{Context, Dictionary, Error, ErrorKind, Item, Reader, Tag, Type};
+use core::fmt::Write;
+use nom::bytes::complete::take_while_m_n;
+use nom::character::complete::{char as letter, hex_digit1, multispace0, multispace1};
+use nom::combinator::{all_consuming, opt};
+use nom::multi::fold_many0;
+use nom::number::complete::{be_i32, be_i64, be_u24, be_u32, u8 as byte};
+use nom::sequence::preceded;
+use nom::{IResult, Parser};
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+/// How a message is shown.
+pub struct Options<'d> {
+    /// Names of tags and values.
+    pub dictionary: &'d dyn Dictionary,
+    /// Says under which tags values are key material or other secrets.
+    pub is_secret: fn(Tag) -> bool,
+    /// Shows those, too.
+    pub show_secrets: bool,
+}
+
+/// A message as shown, and what is wrong with it.
+#[derive(Debug)]
+pub struct Inspection {
+    /// One line an item: offset, tag, type, value.
+    pub text: String,
+    /// The first thing that the strict reader objects to.
+    pub error: Option<Error>,
+}
+
+/// Binary as it is, hexadecimal text (with or without `0x`, spaces and line ends) as what it stands for.
+///
+/// # Errors
+/// When it looks like text and is not hexadecimal.
+pub fn unhex(input: &[u8]) -> Result<Vec<u8>, Error> {
+    if !input.iter().all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) {
+        return Ok(input.to_vec());
+    }
+    let text = core::str::from_utf8(input).unwrap_or_default();
+    let parsed: IResult<&str, Vec<u8>> = all_consuming(preceded(
+        (multispace0, opt((letter('0'), take_while_m_n(1, 1, |c| c == 'x' || c == 'X')))),
+        fold_many0((hex_digit1, opt(multispace1)), Vec::new, |mut digits: Vec<u8>, (run, _): (&str, _)| {
+            digits.extend_from_slice(run.as_bytes());
+            digits
+        }),
+    ))
+    .parse(text);
+    let digits = match parsed {
+        Ok((_, digits)) => digits,
+        Err(nom::Err::Error(e) | nom::Err::Failure(e)) => {
+            return Err(Error::new(ErrorKind::Value("neither binary TTLV nor hexadecimal")).at(text.len() - e.input.len()));
+        }
+        Err(nom::Err::Incomplete(_)) => return Err(Error::new(ErrorKind::Value("hexadecimal ends too early")).at(text.len())),
+    };
+    if digits.len() % 2 == 1 {
+        return Err(Error::new(ErrorKind::Value("an odd number of hexadecimal digits")).at(text.len()));
+    }
+    let nibble = |digit: u8| (digit as char).to_digit(16).unwrap_or(0) as u8;
+    Ok(digits.as_chunks::<2>().0.iter().map(|[high, low]| nibble(*high) << 4 | nibble(*low)).collect())
+}
+
+/// Shows `message`.
+pub fn tree(message: &[u8], cx: Context, options: &Options<'_>) -> Inspection {
+    let mut text = String::new();
+    // Where each open structure ends; nothing recurses, so that depth costs no stack.
+    let mut open: Vec<usize> = Vec::new();
+    let mut domain: Option<Tag> = None;
+    let mut at = 0;
+    while let Some(rest) = message.get(at..).filter(|rest| !rest.is_empty()) {
+        while open.last().is_some_and(|end| at >= *end) {
+            open.pop();
+        }
+        let Ok((value, (tag, ty, length))) = header(rest) else { break };
+        let tag = Tag::new(tag);
+        let indent = open.len() * 2;
+        let name = options.dictionary.tag_name(tag).map_or_else(|| tag.to_string(), ToString::to_string);
+        let known = Type::from_number(ty);
+        let kind = known.map_or_else(|| std::format!("type {ty:02X}"), |ty| ty.to_string());
+        let _ = write!(text, "{at:>6}  {:indent$}{name} ({kind}, {length})", "");
+        if known == Some(Type::Structure) {
+            text.push('\n');
+            open.push(at.saturating_add(8).saturating_add(length as usize));
+            at += 8;
+            continue;
+        }
+        let content = value.get(..length as usize);
+        if let (Some(ty), Some(content)) = (known, content) {
+            let shown_as = if options.dictionary.tag_name(tag) == Some("Attribute Value") { domain.unwrap_or(tag) } else { tag };
+            if (options.is_secret)(tag) && !options.show_secrets {
+                text.push_str(" = (masked)");
+            } else {
+                let _ = write!(text, " = {}", value_text(shown_as, ty, content, options.dictionary));
+            }
+            if options.dictionary.tag_name(tag) == Some("Attribute Name") {
+                domain = core::str::from_utf8(content).ok().and_then(|name| options.dictionary.tag_named(name));
+            }
+        }
+        text.push('\n');
+        let padded = (length as usize).saturating_add((length as usize).wrapping_neg() & 7);
+        match at.checked_add(8).and_then(|start| start.checked_add(padded)) {
+            Some(next) if next <= message.len() => at = next,
+            _ => break,
+        }
+    }
+    Inspection { text, error: strict(message, cx).err() }
+}
+
+fn strict(message: &[u8], cx: Context) -> Result<(), Error> {
+    if message.is_empty() {
+        return Err(Error::new(ErrorKind::Truncated(8)).at(0));
+    }
+    let r = Reader::new(message, cx);
+    let mut rest = crate::Children::over(message);
+    while let Some(item) = rest.next(&r)? {
+        located(item, &r, cx)?;
+    }
+    Ok(())
+}
+
+/// Checks an item and, when something is wrong, finds the path of tags to it.
+fn located<'a>(item: Item<'a>, r: &Reader<'a>, cx: Context) -> Result<(), Error> {
+    let Err(error) = r.check(item) else { return Ok(()) };
+    let at = error.offset().unwrap_or(0);
+    let mut path = Vec::new();
+    let mut inner = Some(item);
+    while let Some(structure) = inner.take() {
+        path.push(structure.tag());
+        let Ok(mut children) = r.children(structure) else { break };
+        while let Ok(Some(child)) = children.next(r) {
+            if (r.offset(child)..r.offset(child) + child.raw().len()).contains(&at) {
+                inner = Some(child);
+                break;
+            }
+        }
+    }
+    Err(path.into_iter().rev().fold(error, Error::within).named(cx.dictionary))
+}
+
+fn header(input: &[u8]) -> IResult<&[u8], (u32, u8, u32)> {
+    (be_u24, byte, be_u32).parse(input)
+}
+
+fn value_text(tag: Tag, ty: Type, content: &[u8], dictionary: &dyn Dictionary) -> String {
+    let odd = || std::format!("0x{}", hex(content));
+    let four = |content| -> Option<i32> { all_consuming(be_i32::<&[u8], nom::error::Error<&[u8]>>).parse(content).ok().map(|(_, v)| v) };
+    let eight = |content| -> Option<i64> { all_consuming(be_i64::<&[u8], nom::error::Error<&[u8]>>).parse(content).ok().map(|(_, v)| v) };
+    match ty {
+        Type::Integer => four(content).map_or_else(odd, |value| bits(tag, value, dictionary)),
+        Type::Interval => four(content).map_or_else(odd, |value| std::format!("{} s", value.cast_unsigned())),
+        Type::Enumeration => four(content).map_or_else(odd, |value| match dictionary.value_name(tag, value.cast_unsigned()) {
+            Some(name) => name.to_string(),
+            None => std::format!("{value:08X}"),
+        }),
+        Type::LongInteger => eight(content).map_or_else(odd, |value| value.to_string()),
+        Type::DateTime => eight(content).map_or_else(odd, |value| std::format!("{value} s since 1970")),
+        Type::DateTimeExtended => eight(content).map_or_else(odd, |value| std::format!("{value} us since 1970")),
+        Type::Boolean => match eight(content) {
+            Some(0) => "False".to_string(),
+            Some(1) => "True".to_string(),
+            _ => odd(),
+        },
+        Type::TextString => core::str::from_utf8(content).map_or_else(|_| odd(), |text| std::format!("{text:?}")),
+        Type::ByteString | Type::BigInteger | Type::Structure => odd(),
+    }
+}
+
+fn bits(tag: Tag, value: i32, dictionary: &dyn Dictionary) -> String {
+    let unsigned = value.cast_unsigned();
+    let set = (0..32).map(|n| 1u32 << n).filter(|bit| unsigned & bit != 0);
+    let names: Option<Vec<_>> = set.map(|bit| dictionary.bit_name(tag, bit)).collect();
+    match names {
+        Some(names) if !names.is_empty() => names.join(" | "),
+        _ => value.to_string(),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
