@@ -1,0 +1,213 @@
+//! The conformance kit: one test per clause of the [`Store`] contract, and a run of random operations against a model.
+//!
+//! A backend or a wrapper says how it is made and gets a `#[test]` per clause:
+//!
+//! ```
+//! use keyferry_store::{Incarnation, Memory, Store, conformance::Subject};
+//! use std::sync::Arc;
+//!
+//! struct InMemory;
+//!
+//! impl Subject for InMemory {
+//!     fn open(&self) -> Arc<dyn Store> {
+//!         Arc::new(Memory::new(Incarnation([7; 16])))
+//!     }
+//!     fn reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
+//!         store
+//!     }
+//! }
+//!
+//! keyferry_store::conformance!(|| Some(InMemory));
+//! # fn main() {}
+//! ```
+//!
+//! A clause that is broken panics, naming itself and what was seen.
+
+// A test kit fails by panicking.
+#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
+
+mod clauses;
+mod concurrent;
+mod feeds;
+mod image;
+mod model;
+mod scans;
+
+pub use clauses::{all_or_nothing, durable, numbers_arrive, own_writes, restored_changes_incarnation, state_is_sorted};
+pub use concurrent::{one_snapshot, reruns, serialisable};
+pub use feeds::{commit_ids, feed_order, newest_entry_only};
+pub use model::{against_model, against_model_seeded};
+pub use scans::index_is_exact;
+
+use crate::{CommitId, Incarnation, Index, IndexKey, MaterialChange, Put, RecordNumber, Store};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How a store under test is made. A subject is made anew for every clause.
+pub trait Subject: Sync {
+    /// An empty store. Called once.
+    fn open(&self) -> Arc<dyn Store>;
+
+    /// Closes `store` and opens what it left behind. A store without a medium returns it as it is.
+    ///
+    /// The kit holds no other reference to it at that moment.
+    fn reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store>;
+
+    /// A second way to the same store, such as another server's; the same one by default.
+    fn beside(&self, store: &Arc<dyn Store>) -> Arc<dyn Store> {
+        store.clone()
+    }
+}
+
+/// Makes one `#[test]` per clause of the contract.
+///
+/// The argument is an expression that can be called without arguments and returns an `Option` of a
+/// [`Subject`]; `None` when it cannot run here (it has then said why).
+#[macro_export]
+macro_rules! conformance {
+    ($factory:expr) => {
+        $crate::conformance!(@each $factory;
+            one_snapshot all_or_nothing own_writes serialisable durable reruns numbers_arrive index_is_exact
+            newest_entry_only feed_order commit_ids state_is_sorted restored_changes_incarnation against_model);
+    };
+    (@each $factory:expr; $($clause:ident)*) => {
+        $(
+            #[test]
+            fn $clause() {
+                if let Some(subject) = ($factory)() {
+                    $crate::conformance::$clause(&subject);
+                }
+            }
+        )*
+    };
+}
+
+/// Panics with the clause's name unless the condition holds.
+macro_rules! clause {
+    ($clause:expr, $holds:expr, $($seen:tt)+) => {
+        if !$holds {
+            panic!("conformance clause `{}` is broken: {}", $clause, format_args!($($seen)+));
+        }
+    };
+}
+use clause;
+
+/// An incarnation that no subject starts with.
+const RESTORED: Incarnation = Incarnation([0xA5; 16]);
+
+/// A put that owns what it holds.
+#[derive(Clone, Default)]
+struct Change {
+    number: Option<RecordNumber>,
+    id: Vec<u8>,
+    attributes: Vec<u8>,
+    material: Material,
+    remove: Vec<IndexKey>,
+    insert: Vec<IndexKey>,
+    entry: Vec<u8>,
+}
+
+#[derive(Clone, Default)]
+enum Material {
+    #[default]
+    Keep,
+    Set(Vec<u8>),
+    Remove,
+}
+
+impl Change {
+    fn new(id: impl AsRef<[u8]>) -> Change {
+        let id = id.as_ref();
+        Change {
+            id: id.to_vec(),
+            attributes: [b"attributes of ", id].concat(),
+            entry: [b"entry of ", id].concat(),
+            ..Change::default()
+        }
+    }
+
+    fn of(number: RecordNumber, id: impl AsRef<[u8]>) -> Change {
+        Change { number: Some(number), ..Change::new(id) }
+    }
+
+    fn attributes(mut self, attributes: impl AsRef<[u8]>) -> Change {
+        self.attributes = attributes.as_ref().to_vec();
+        self
+    }
+
+    fn entry(mut self, entry: impl AsRef<[u8]>) -> Change {
+        self.entry = entry.as_ref().to_vec();
+        self
+    }
+
+    fn material(mut self, material: Material) -> Change {
+        self.material = material;
+        self
+    }
+
+    fn insert(mut self, index: u8, key: impl AsRef<[u8]>) -> Change {
+        self.insert.push(IndexKey { index: Index(index), key: key.as_ref().into() });
+        self
+    }
+
+    fn remove(mut self, index: u8, key: impl AsRef<[u8]>) -> Change {
+        self.remove.push(IndexKey { index: Index(index), key: key.as_ref().into() });
+        self
+    }
+
+    fn put(&self) -> Put<'_> {
+        Put {
+            number: self.number,
+            id: &self.id,
+            attributes: &self.attributes,
+            material: match &self.material {
+                Material::Keep => MaterialChange::Keep,
+                Material::Set(bytes) => MaterialChange::Set(bytes),
+                Material::Remove => MaterialChange::Remove,
+            },
+            remove: &self.remove,
+            insert: &self.insert,
+            entry: &self.entry,
+        }
+    }
+}
+
+/// Commits `changes` in one put and returns their numbers.
+#[track_caller]
+fn commit(clause: &str, store: &dyn Store, changes: &[Change]) -> Vec<RecordNumber> {
+    let puts: Vec<Put<'_>> = changes.iter().map(Change::put).collect();
+    let mut numbers = Vec::new();
+    must(
+        clause,
+        "a write",
+        store.write(&mut |tx| {
+            numbers = tx.put(&puts)?;
+            Ok(())
+        }),
+    );
+    numbers
+}
+
+/// The chain's next id after a commit of `changes`.
+fn chain(before: CommitId, changes: &[Change]) -> CommitId {
+    let puts: Vec<Put<'_>> = changes.iter().map(Change::put).collect();
+    before.next(&puts)
+}
+
+/// The value, or a panic that names the clause and what failed.
+#[track_caller]
+fn must<T>(clause: &str, what: &str, result: crate::Result<T>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("conformance clause `{clause}` is broken: {what} failed: {error} ({:?})", error.kind()),
+    }
+}
+
+/// Says "done" when it is dropped, also by a panic, so that nobody waits for a thread that is gone.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}

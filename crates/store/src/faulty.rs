@@ -1,0 +1,105 @@
+use crate::{Error, ErrorKind, Result, Snapshot, Store, Transaction};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+/// A store that fails on order, for tests: wrap any store and say which write goes wrong, and how.
+///
+/// ```
+/// use keyferry_store::{ErrorKind, Fault, Faulty, Incarnation, Memory, Store};
+///
+/// let store = Faulty::new(Memory::new(Incarnation([1; 16])));
+/// store.fail(2, Fault::RollBack(ErrorKind::Full));
+/// store.write(&mut |tx| tx.set_state(b"first", Some(b"kept")))?;
+/// let full = store.write(&mut |tx| tx.set_state(b"second", Some(b"lost")));
+/// assert_eq!(full.unwrap_err().kind(), ErrorKind::Full);
+/// # Ok::<(), keyferry_store::Error>(())
+/// ```
+pub struct Faulty<S> {
+    inner: S,
+    plan: Mutex<Plan>,
+}
+
+/// How a write goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails before the closure runs.
+    Refuse(ErrorKind),
+    /// The closure runs, then all is rolled back.
+    RollBack(ErrorKind),
+    /// The commit is made, and yet the caller is told [`ErrorKind::Io`]: the acknowledgement was lost.
+    LoseAnswer,
+    /// The closure runs, is rolled back as after a conflict, and runs again; the write succeeds.
+    Rerun,
+}
+
+#[derive(Default)]
+struct Plan {
+    begun: u64,
+    faults: BTreeMap<u64, Fault>,
+}
+
+impl<S: Store> Faulty<S> {
+    /// Wraps `inner`, without a fault so far.
+    pub fn new(inner: S) -> Faulty<S> {
+        Faulty { inner, plan: Mutex::default() }
+    }
+
+    /// Plans a fault for the `nth` write from now: 1 is the next.
+    pub fn fail(&self, nth: u64, fault: Fault) {
+        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = plan.begun.saturating_add(nth);
+        plan.faults.insert(at, fault);
+    }
+
+    /// How many writes were begun, failed ones included.
+    pub fn writes(&self) -> u64 {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner).begun
+    }
+
+    /// The store behind.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    fn next(&self) -> Option<Fault> {
+        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        plan.begun += 1;
+        let at = plan.begun;
+        plan.faults.remove(&at)
+    }
+
+    /// Runs `f` and rolls back; the error is `kind` unless the closure or the store failed by itself.
+    fn roll_back(&self, kind: ErrorKind, f: &mut dyn FnMut(&mut dyn Transaction) -> Result<()>) -> Result<()> {
+        self.inner.write(&mut |tx| {
+            f(tx)?;
+            Err(planned(kind))
+        })
+    }
+}
+
+fn planned(kind: ErrorKind) -> Error {
+    Error::new(kind, "planned fault")
+}
+
+impl<S: Store> Store for Faulty<S> {
+    fn read(&self, f: &mut dyn FnMut(&dyn Snapshot) -> Result<()>) -> Result<()> {
+        self.inner.read(f)
+    }
+
+    fn write(&self, f: &mut dyn FnMut(&mut dyn Transaction) -> Result<()>) -> Result<()> {
+        match self.next() {
+            None => self.inner.write(f),
+            Some(Fault::Refuse(kind)) => Err(planned(kind)),
+            Some(Fault::RollBack(kind)) => self.roll_back(kind, f),
+            Some(Fault::LoseAnswer) => {
+                self.inner.write(f)?;
+                Err(planned(ErrorKind::Io))
+            }
+            Some(Fault::Rerun) => {
+                // Whatever the closure made of the first run, it is run again.
+                let _ = self.roll_back(ErrorKind::Aborted, f);
+                self.inner.write(f)
+            }
+        }
+    }
+}
