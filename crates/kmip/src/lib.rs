@@ -1,9 +1,50 @@
-//! The KMIP object and attribute model, 1.0 to 2.1
+//! The KMIP model, 1.0 to 2.1, in one set of types: attributes, objects, payloads, messages, lifecycle, and the facts of the standard.
+//!
+//! ```
+//! use keyferry_kmip::{*, spec::*};
+//! use keyferry_ttlv::Version;
+//!
+//! // Locate by name, asked in 1.2: the same value would do for 2.1.
+//! let attributes = Attributes::new().with(AttributeValue::Name(Name::text("backup key")));
+//! let locate = LocateRequest {
+//!     maximum_items: Some(10), offset_items: None, storage_status_mask: None, object_group_member: None, attributes, extra: Default::default(),
+//! };
+//! let item = RequestItem::new(&locate, context(Version::V1_2))?;
+//! let frame = RequestMessage::new(Version::V1_2, vec![item]).to_frame()?;
+//!
+//! let request = RequestMessage::from_frame(&frame)?;
+//! assert_eq!(request.batch[0].payload::<LocateRequest>(context(request.version()?))?, locate);
+//! # Ok::<(), keyferry_ttlv::Error>(())
+//! ```
+//!
+//! The version is context, set by a message's header: there is no type per version. A field that a version lacks is an error when it is
+//! written and kept raw when it is read. Key material is a [`Secret`]: wiped, masked, compared in constant time.
+//!
+//! It does not know yet: payloads beyond those of [`payload`] (they pass through as they came), the fields of transparent keys, downgrade
+//! with a loss report, serde. It opens no connection, reads no clock and draws no randomness: see [`Now`], [`Random`], [`Crypto`].
 
+pub mod attribute;
+pub mod extension;
+mod failure;
 mod host;
-pub use host::*;
+mod identifier;
+pub mod lifecycle;
+pub mod message;
+pub mod object;
+pub mod payload;
+mod projection;
+mod secret;
+pub mod spec;
+mod text;
 
-/// Seconds since 1970-01-01T00:00:00Z. Not the `time` crate's type, which has no room for the standard's largest value,
-/// "undefined" (KMIP 2.1 §9.1.1, since 1.0).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DateTime(pub i64);
+pub use attribute::*;
+pub use failure::{Cause, Failure};
+pub use host::*;
+pub use identifier::UniqueIdentifier;
+pub use message::*;
+pub use object::*;
+pub use payload::*;
+pub use secret::Secret;
+pub use text::Text;
+
+pub use keyferry_ttlv::{DateTime, DateTimeExtended, Enumeration, Interval};

@@ -11,6 +11,7 @@
 //! | `required_since = "2.0"` | an `Option` that must be there from this version on |
 //! | `repeated_since = "2.0"` | a `Vec` that holds one value at the most before this version |
 //! | `choice` | the field's type implements `Choice`: its own tag says which form it is |
+//! | `group = how` | the field's type implements `Group`: which items it takes depends on the version |
 //! | `extra` | an `Extra`: takes every field that is not known, or not known in the message's version |
 //!
 //! On an enum, each variant holds one value and names its tag; the derives then implement `Choice`, both derives together.
@@ -43,6 +44,7 @@ struct Options {
     until: Option<LitStr>,
     required_since: Option<LitStr>,
     repeated_since: Option<LitStr>,
+    group: Option<Expr>,
     choice: bool,
     extra: bool,
 }
@@ -58,6 +60,7 @@ fn options(attributes: &[syn::Attribute]) -> Result<Options> {
                 "until" => options.until = Some(meta.value()?.parse()?),
                 "required_since" => options.required_since = Some(meta.value()?.parse()?),
                 "repeated_since" => options.repeated_since = Some(meta.value()?.parse()?),
+                "group" => options.group = Some(meta.value()?.parse()?),
                 "choice" => options.choice = true,
                 "extra" => options.extra = true,
                 _ => return Err(meta.error("unknown ttlv option")),
@@ -81,6 +84,7 @@ enum Shape {
     Required,
     Optional,
     Repeated,
+    Group,
     Extra,
 }
 
@@ -113,6 +117,14 @@ impl Field {
     }
 }
 
+/// The type itself: one that came through a macro stands in an invisible group.
+fn bare(ty: &Type) -> &Type {
+    match ty {
+        Type::Group(group) => bare(&group.elem),
+        other => other,
+    }
+}
+
 /// `T` of `Wrapper<T>`.
 fn argument<'t>(ty: &'t Type, wrapper: &str) -> Option<&'t Type> {
     let Type::Path(path) = ty else { return None };
@@ -140,14 +152,17 @@ fn fields(input: &DeriveInput) -> Result<Option<Vec<Field>>> {
     let mut fields = Vec::new();
     for field in &named.named {
         let options = options(&field.attrs)?;
+        let ty = bare(&field.ty);
         let (inner, shape) = if options.extra {
-            (&field.ty, Shape::Extra)
-        } else if let Some(inner) = argument(&field.ty, "Option") {
+            (ty, Shape::Extra)
+        } else if options.group.is_some() {
+            (ty, Shape::Group)
+        } else if let Some(inner) = argument(ty, "Option") {
             (inner, Shape::Optional)
-        } else if let Some(inner) = repeated(&field.ty) {
+        } else if let Some(inner) = repeated(ty) {
             (inner, Shape::Repeated)
         } else {
-            (&field.ty, Shape::Required)
+            (ty, Shape::Required)
         };
         let span = field.ty.span();
         if options.required_since.is_some() && shape != Shape::Optional {
@@ -217,6 +232,10 @@ fn derive_encode(input: &DeriveInput) -> Result<TokenStream> {
         };
         body.push(match field.shape {
             Shape::Extra => quote!(self.#name.write(w);),
+            Shape::Group => {
+                let (inner, how) = (&field.inner, &field.options.group);
+                quote_spanned!(*span=> <#inner as ::keyferry_ttlv::Group>::write(&self.#name, #how, w)?;)
+            }
             Shape::Required => quote!({ let value = &self.#name; #check #write }),
             Shape::Optional => {
                 let required = match &field.options.required_since {
@@ -273,6 +292,14 @@ fn derive_decode(input: &DeriveInput) -> Result<TokenStream> {
         if field.shape == Shape::Extra {
             lets.push(quote!(let mut #local = ::keyferry_ttlv::Extra::default();));
             rest = quote!(#local.keep(child, r)?);
+            build.push(quote!(#name: #local));
+            continue;
+        }
+        if let Some(how) = &field.options.group {
+            lets.push(quote!(let mut #local: #inner = ::core::default::Default::default();));
+            arms.push(quote_spanned!(*span=> tag if <#inner as ::keyferry_ttlv::Group>::accepts(#how, tag, r) => {
+                ::keyferry_ttlv::Group::absorb(&mut #local, #how, child, r)?
+            }));
             build.push(quote!(#name: #local));
             continue;
         }

@@ -91,6 +91,18 @@ pub trait Choice: Sized {
     fn encode_choice(&self, w: &mut Writer) -> Result<()>;
 }
 
+/// A field that takes other items in other versions: several of one tag here, one structure there.
+pub trait Group: Default {
+    /// What the field says about itself, for a type that stands in several places.
+    type How: Copy;
+    /// Whether an item of this tag belongs to it, in the reader's version.
+    fn accepts(how: Self::How, tag: Tag, r: &Reader<'_>) -> bool;
+    /// Takes an item that was accepted.
+    fn absorb<'a>(&mut self, how: Self::How, item: Item<'a>, r: &Reader<'a>) -> Result<()>;
+    /// Writes the items of the writer's version.
+    fn write(&self, how: Self::How, w: &mut Writer) -> Result<()>;
+}
+
 /// Decodes a whole message, or any item, checking its tag.
 ///
 /// # Errors

@@ -1,0 +1,550 @@
+//! The structures that attributes hold, and the attributes of an object in both projections: named (1.x) and tagged (2.x).
+
+use crate::spec::*;
+use crate::{DateTime, Text, UniqueIdentifier};
+use keyferry_ttlv::{Decode, Encode, Extra, Tag};
+
+pub use crate::projection::{AttributeReference, AttributeReferences, Projection};
+
+/// A name (KMIP 2.1 §4.32, since 1.0).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[ttlv(tag = tag::NAME)]
+pub struct Name {
+    /// The name itself.
+    #[ttlv(tag = tag::NAME_VALUE)]
+    pub value: Text,
+    /// How to read it.
+    pub name_type: NameType,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+impl Name {
+    /// An uninterpreted text as a name.
+    pub fn text(value: impl Into<Text>) -> Self {
+        Name { value: value.into(), name_type: NameType::UNINTERPRETED_TEXT_STRING, extra: Extra::NONE }
+    }
+}
+
+/// Another name, which need not be unique (KMIP 2.1 §4.2, since 1.2).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[ttlv(tag = tag::ALTERNATIVE_NAME)]
+pub struct AlternativeName {
+    /// The name itself.
+    #[ttlv(tag = tag::ALTERNATIVE_NAME_VALUE)]
+    pub value: Text,
+    /// How to read it.
+    pub alternative_name_type: AlternativeNameType,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// A pointer to another object of the same server (KMIP 2.1 §4.31, since 1.0).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[ttlv(tag = tag::LINK)]
+pub struct Link {
+    /// What the other object is to this one.
+    pub link_type: LinkType,
+    /// Its identifier, a local one.
+    #[ttlv(tag = tag::LINKED_OBJECT_IDENTIFIER)]
+    pub target: UniqueIdentifier,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// A digest of the key material (KMIP 2.1 §4.21, since 1.0).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[ttlv(tag = tag::DIGEST)]
+pub struct Digest {
+    /// The hash.
+    pub hashing_algorithm: HashingAlgorithm,
+    /// Its value.
+    #[ttlv(tag = tag::DIGEST_VALUE)]
+    pub value: Option<Vec<u8>>,
+    /// The format of the material that was hashed, since 1.1.
+    #[ttlv(since = "1.1")]
+    pub key_format_type: Option<KeyFormatType>,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// How much an object may protect (KMIP 2.1 §4.59, since 1.0).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[ttlv(tag = tag::USAGE_LIMITS)]
+pub struct UsageLimits {
+    /// For its whole life.
+    #[ttlv(tag = tag::USAGE_LIMITS_TOTAL)]
+    pub total: i64,
+    /// What remains.
+    #[ttlv(tag = tag::USAGE_LIMITS_COUNT)]
+    pub count: Option<i64>,
+    /// Of what.
+    #[ttlv(tag = tag::USAGE_LIMITS_UNIT)]
+    pub unit: UsageLimitsUnit,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// Why an object was revoked (KMIP 2.1 §4.47, since 1.0).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[ttlv(tag = tag::REVOCATION_REASON)]
+pub struct RevocationReason {
+    /// The reason.
+    #[ttlv(tag = tag::REVOCATION_REASON_CODE)]
+    pub code: RevocationReasonCode,
+    /// In words.
+    #[ttlv(tag = tag::REVOCATION_MESSAGE)]
+    pub message: Option<Text>,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// What an application keeps with an object (KMIP 2.1 §4.4, since 1.0).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[ttlv(tag = tag::APPLICATION_SPECIFIC_INFORMATION)]
+pub struct ApplicationSpecificInformation {
+    /// The name space.
+    #[ttlv(tag = tag::APPLICATION_NAMESPACE)]
+    pub namespace: Text,
+    /// The data; the server may choose it where a client leaves it out.
+    #[ttlv(tag = tag::APPLICATION_DATA)]
+    pub data: Option<Text>,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// How an object is to be used (KMIP 2.1 §4.16, since 1.0).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[ttlv(tag = tag::CRYPTOGRAPHIC_PARAMETERS)]
+#[allow(missing_docs)]
+pub struct CryptographicParameters {
+    pub block_cipher_mode: Option<BlockCipherMode>,
+    pub padding_method: Option<PaddingMethod>,
+    pub hashing_algorithm: Option<HashingAlgorithm>,
+    pub key_role_type: Option<KeyRoleType>,
+    #[ttlv(since = "1.2")]
+    pub digital_signature_algorithm: Option<DigitalSignatureAlgorithm>,
+    #[ttlv(since = "1.2")]
+    pub cryptographic_algorithm: Option<CryptographicAlgorithm>,
+    #[ttlv(tag = tag::RANDOM_IV, since = "1.2")]
+    pub random_iv: Option<bool>,
+    #[ttlv(tag = tag::IV_LENGTH, since = "1.2")]
+    pub iv_length: Option<i32>,
+    #[ttlv(tag = tag::TAG_LENGTH, since = "1.2")]
+    pub tag_length: Option<i32>,
+    #[ttlv(tag = tag::FIXED_FIELD_LENGTH, since = "1.2")]
+    pub fixed_field_length: Option<i32>,
+    #[ttlv(tag = tag::INVOCATION_FIELD_LENGTH, since = "1.2")]
+    pub invocation_field_length: Option<i32>,
+    #[ttlv(tag = tag::COUNTER_LENGTH, since = "1.2")]
+    pub counter_length: Option<i32>,
+    #[ttlv(tag = tag::INITIAL_COUNTER_VALUE, since = "1.2")]
+    pub initial_counter_value: Option<i32>,
+    #[ttlv(tag = tag::SALT_LENGTH, since = "1.4")]
+    pub salt_length: Option<i32>,
+    #[ttlv(since = "1.4")]
+    pub mask_generator: Option<MaskGenerator>,
+    #[ttlv(tag = tag::MASK_GENERATOR_HASHING_ALGORITHM, since = "1.4")]
+    pub mask_generator_hashing_algorithm: Option<HashingAlgorithm>,
+    #[ttlv(tag = tag::P_SOURCE, since = "1.4")]
+    pub p_source: Option<Vec<u8>>,
+    #[ttlv(tag = tag::TRAILER_FIELD, since = "1.4")]
+    pub trailer_field: Option<i32>,
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// Domain parameters of an asymmetric key pair (KMIP 2.1 §4.14, since 1.0).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[ttlv(tag = tag::CRYPTOGRAPHIC_DOMAIN_PARAMETERS)]
+#[allow(missing_docs)]
+pub struct CryptographicDomainParameters {
+    #[ttlv(tag = tag::QLENGTH)]
+    pub qlength: Option<i32>,
+    pub recommended_curve: Option<RecommendedCurve>,
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// Issuer and serial number as text (KMIP 1.4 §3.13, 1.0 to 1.4, deprecated).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[ttlv(tag = tag::CERTIFICATE_IDENTIFIER)]
+#[allow(missing_docs)]
+pub struct CertificateIdentifier {
+    #[ttlv(tag = tag::ISSUER)]
+    pub issuer: Text,
+    #[ttlv(tag = tag::SERIAL_NUMBER)]
+    pub serial_number: Option<Text>,
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// Subject as text (KMIP 1.4 §3.14, 1.0 to 1.4, deprecated).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[ttlv(tag = tag::CERTIFICATE_SUBJECT)]
+#[allow(missing_docs)]
+pub struct CertificateSubject {
+    #[ttlv(tag = tag::CERTIFICATE_SUBJECT_DISTINGUISHED_NAME)]
+    pub distinguished_name: Text,
+    #[ttlv(tag = tag::CERTIFICATE_SUBJECT_ALTERNATIVE_NAME)]
+    pub alternative_names: Vec<Text>,
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// Issuer as text (KMIP 1.4 §3.15, 1.0 to 1.4, deprecated).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[ttlv(tag = tag::CERTIFICATE_ISSUER)]
+#[allow(missing_docs)]
+pub struct CertificateIssuer {
+    #[ttlv(tag = tag::CERTIFICATE_ISSUER_DISTINGUISHED_NAME)]
+    pub distinguished_name: Text,
+    #[ttlv(tag = tag::CERTIFICATE_ISSUER_ALTERNATIVE_NAME)]
+    pub alternative_names: Vec<Text>,
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// Issuer and serial number in DER (KMIP 2.1 §4.61, since 1.1).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[ttlv(tag = tag::X509_CERTIFICATE_IDENTIFIER)]
+#[allow(missing_docs)]
+pub struct X509CertificateIdentifier {
+    #[ttlv(tag = tag::ISSUER_DISTINGUISHED_NAME)]
+    pub issuer: Vec<u8>,
+    #[ttlv(tag = tag::CERTIFICATE_SERIAL_NUMBER)]
+    pub serial_number: Vec<u8>,
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// Subject in DER (KMIP 2.1 §4.63, since 1.1).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[ttlv(tag = tag::X509_CERTIFICATE_SUBJECT)]
+#[allow(missing_docs)]
+pub struct X509CertificateSubject {
+    #[ttlv(tag = tag::SUBJECT_DISTINGUISHED_NAME)]
+    pub distinguished_name: Vec<u8>,
+    #[ttlv(tag = tag::SUBJECT_ALTERNATIVE_NAME)]
+    pub alternative_names: Vec<Vec<u8>>,
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// Issuer in DER (KMIP 2.1 §4.62, since 1.1).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[ttlv(tag = tag::X509_CERTIFICATE_ISSUER)]
+#[allow(missing_docs)]
+pub struct X509CertificateIssuer {
+    #[ttlv(tag = tag::ISSUER_DISTINGUISHED_NAME)]
+    pub distinguished_name: Vec<u8>,
+    #[ttlv(tag = tag::ISSUER_ALTERNATIVE_NAME)]
+    pub alternative_names: Vec<Vec<u8>>,
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// Where a key value is kept when the server does not hold it (KMIP 2.1 §4.27, since 1.2).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[ttlv(tag = tag::KEY_VALUE_LOCATION)]
+#[allow(missing_docs)]
+pub struct KeyValueLocation {
+    #[ttlv(tag = tag::KEY_VALUE_LOCATION_VALUE)]
+    pub value: Text,
+    pub key_value_location_type: KeyValueLocationType,
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// A name for rotated keys (KMIP 2.1 §4.53, since 2.1).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[ttlv(tag = tag::ROTATE_NAME)]
+#[allow(missing_docs)]
+pub struct RotateName {
+    #[ttlv(tag = tag::ROTATE_NAME_VALUE)]
+    pub value: Text,
+    pub rotate_name_type: RotateNameType,
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// How random numbers were made (KMIP 2.1 §7.30, since 1.3).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[ttlv(tag = tag::RNG_PARAMETERS)]
+#[allow(missing_docs)]
+pub struct RngParameters {
+    pub rng_algorithm: RNGAlgorithm,
+    pub cryptographic_algorithm: Option<CryptographicAlgorithm>,
+    #[ttlv(tag = tag::CRYPTOGRAPHIC_LENGTH)]
+    pub cryptographic_length: Option<i32>,
+    pub hashing_algorithm: Option<HashingAlgorithm>,
+    pub drbg_algorithm: Option<DRBGAlgorithm>,
+    pub recommended_curve: Option<RecommendedCurve>,
+    pub fips186_variation: Option<FIPS186Variation>,
+    #[ttlv(tag = tag::PREDICTION_RESISTANCE)]
+    pub prediction_resistance: Option<bool>,
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// A Custom Attribute (1.x: `x-name`, `y-name`) or one of a vendor (2.x).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustomAttribute {
+    /// The vendor: `x` for a client's, `y` for a server's (KMIP 2.1 §4.60).
+    pub vendor: Text,
+    /// The name behind it.
+    pub name: Text,
+    /// The value; absent only in a Notify that tells of a deletion.
+    pub value: Option<keyferry_ttlv::Value>,
+}
+
+impl CustomAttribute {
+    /// A client's attribute with a text.
+    pub fn text(name: impl Into<Text>, value: impl Into<String>) -> Self {
+        CustomAttribute { vendor: "x".into(), name: name.into(), value: Some(keyferry_ttlv::Value::Text(value.into())) }
+    }
+
+    /// Its name in 1.x, which knows the vendors x and y alone.
+    pub fn named(&self) -> Option<String> {
+        matches!(self.vendor.as_str(), "x" | "y").then(|| format!("{}-{}", self.vendor, self.name))
+    }
+}
+
+/// An attribute that this build does not know, as it came.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnknownAttribute {
+    /// Its name, where it came by name.
+    pub name: Option<Text>,
+    /// Its value: under Attribute Value where it came by name.
+    pub value: Option<keyferry_ttlv::Raw>,
+}
+
+impl UnknownAttribute {
+    pub(crate) fn tag(&self) -> Tag {
+        match (&self.name, &self.value) {
+            (None, Some(raw)) => raw.tag(),
+            _ => tag::ATTRIBUTE,
+        }
+    }
+
+    pub(crate) fn encode_value(&self, w: &mut keyferry_ttlv::Writer) -> keyferry_ttlv::Result<()> {
+        if let Some(raw) = &self.value {
+            w.raw(raw.bytes());
+        }
+        Ok(())
+    }
+}
+
+/// One instance of an attribute.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attribute {
+    /// The Attribute Index of 1.x; instances that are 0 need none.
+    pub index: Option<i32>,
+    /// Which attribute, and its value.
+    pub value: AttributeValue,
+}
+
+impl From<AttributeValue> for Attribute {
+    fn from(value: AttributeValue) -> Self {
+        Attribute { index: None, value }
+    }
+}
+
+/// The attributes of an object, in the order in which they were added.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Attributes(Vec<Attribute>);
+
+impl AttributeValue {
+    /// Whether `other` is an instance of the same attribute, whatever the values.
+    pub fn is_same_attribute(&self, other: &AttributeValue) -> bool {
+        match (self, other) {
+            (AttributeValue::Custom(a), AttributeValue::Custom(b)) => a.vendor == b.vendor && a.name == b.name,
+            (AttributeValue::Unknown(a), AttributeValue::Unknown(b)) => a.name == b.name && self.tag() == other.tag(),
+            (AttributeValue::Custom(_) | AttributeValue::Unknown(_), _) | (_, AttributeValue::Custom(_) | AttributeValue::Unknown(_)) => false,
+            _ => self.tag() == other.tag(),
+        }
+    }
+
+    /// What refers to this attribute.
+    pub fn reference(&self) -> AttributeReference {
+        match self {
+            AttributeValue::Custom(custom) => AttributeReference::Custom { vendor: custom.vendor.clone(), name: custom.name.clone() },
+            AttributeValue::Unknown(UnknownAttribute { name: Some(name), .. }) => AttributeReference::Unknown(name.clone()),
+            other => AttributeReference::Standard(other.tag()),
+        }
+    }
+
+    /// Whether an object may have several instances of it.
+    pub fn may_repeat(&self) -> bool {
+        attribute_row(self.tag()).is_none_or(|row| row.multiple)
+    }
+
+    /// The date, where it is one.
+    pub fn date(&self) -> Option<DateTime> {
+        use AttributeValue as V;
+        match self {
+            V::ActivationDate(date)
+            | V::ArchiveDate(date)
+            | V::CompromiseDate(date)
+            | V::CompromiseOccurrenceDate(date)
+            | V::DeactivationDate(date)
+            | V::DestroyDate(date)
+            | V::InitialDate(date)
+            | V::LastChangeDate(date)
+            | V::OriginalCreationDate(date)
+            | V::ProcessStartDate(date)
+            | V::ProtectStopDate(date)
+            | V::RotateDate(date) => Some(*date),
+            _ => None,
+        }
+    }
+}
+
+impl Attributes {
+    /// None.
+    pub fn new() -> Self {
+        Attributes(Vec::new())
+    }
+
+    /// The instances.
+    pub fn iter(&self) -> std::slice::Iter<'_, Attribute> {
+        self.0.iter()
+    }
+
+    /// How many instances.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The values under a standard attribute's tag.
+    pub fn all(&self, tag: Tag) -> impl Iterator<Item = &AttributeValue> {
+        self.0.iter().map(|a| &a.value).filter(move |value| value.tag() == tag)
+    }
+
+    /// The first value under a standard attribute's tag.
+    pub fn get(&self, tag: Tag) -> Option<&AttributeValue> {
+        self.all(tag).next()
+    }
+
+    /// Whether an instance of the attribute is there.
+    pub fn has(&self, reference: &AttributeReference) -> bool {
+        self.of(reference).next().is_some()
+    }
+
+    /// The instances of the attribute.
+    pub fn of<'s>(&'s self, reference: &'s AttributeReference) -> impl Iterator<Item = &'s Attribute> {
+        self.0.iter().filter(|a| a.value.reference() == *reference)
+    }
+
+    /// A date by its tag.
+    pub fn date(&self, tag: Tag) -> Option<DateTime> {
+        self.get(tag).and_then(AttributeValue::date)
+    }
+
+    /// The State.
+    pub fn state(&self) -> Option<State> {
+        self.0.iter().find_map(|a| match a.value {
+            AttributeValue::State(state) => Some(state),
+            _ => None,
+        })
+    }
+
+    /// The Names.
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        self.0.iter().filter_map(|a| match &a.value {
+            AttributeValue::Name(name) => Some(name),
+            _ => None,
+        })
+    }
+
+    /// Adds an instance, giving it the next index of its attribute when it may repeat and brings none.
+    pub fn push(&mut self, attribute: impl Into<Attribute>) {
+        let mut attribute = attribute.into();
+        if attribute.index.is_none() && attribute.value.may_repeat() {
+            let last = self.0.iter().filter(|a| a.value.is_same_attribute(&attribute.value)).map(|a| a.index.unwrap_or(0)).max();
+            attribute.index = last.map(|last| last.saturating_add(1));
+        }
+        self.0.push(attribute);
+    }
+
+    /// The same, to write several in one expression.
+    #[must_use]
+    pub fn with(mut self, value: AttributeValue) -> Self {
+        self.push(value);
+        self
+    }
+
+    /// Sets the single instance of an attribute.
+    pub fn set(&mut self, value: AttributeValue) {
+        match self.0.iter_mut().find(|a| a.value.is_same_attribute(&value)) {
+            Some(attribute) => attribute.value = value,
+            None => self.push(value),
+        }
+    }
+
+    /// Sets the single instance of an attribute unless it is there.
+    pub fn set_default(&mut self, value: AttributeValue) {
+        if !self.0.iter().any(|a| a.value.is_same_attribute(&value)) {
+            self.push(value);
+        }
+    }
+
+    /// Keeps the instances that `keep` wants.
+    pub fn retain(&mut self, keep: impl FnMut(&Attribute) -> bool) {
+        self.0.retain(keep);
+    }
+
+    /// Removes every instance under a tag.
+    pub fn remove(&mut self, tag: Tag) {
+        self.0.retain(|a| a.value.tag() != tag);
+    }
+
+    /// The instances, to change them.
+    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Attribute> {
+        self.0.iter_mut()
+    }
+}
+
+impl IntoIterator for Attributes {
+    type Item = Attribute;
+    type IntoIter = std::vec::IntoIter<Attribute>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl FromIterator<Attribute> for Attributes {
+    fn from_iter<I: IntoIterator<Item = Attribute>>(iter: I) -> Self {
+        let mut attributes = Attributes::new();
+        for attribute in iter {
+            attributes.push(attribute);
+        }
+        attributes
+    }
+}
+
+impl FromIterator<AttributeValue> for Attributes {
+    fn from_iter<I: IntoIterator<Item = AttributeValue>>(iter: I) -> Self {
+        iter.into_iter().map(Attribute::from).collect()
+    }
+}
+
+impl<'a> IntoIterator for &'a Attributes {
+    type Item = &'a Attribute;
+    type IntoIter = std::slice::Iter<'a, Attribute>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}

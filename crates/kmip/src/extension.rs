@@ -1,0 +1,71 @@
+//! Our own tags, all of them, in the range that the standard leaves to vendors (KMIP 2.1 §11.59: 540000 to 54FFFF).
+//!
+//! They stand in stored records and in the Message Extension of vendor [`VENDOR`]; a foreign peer is never sent one that it must know.
+
+use keyferry_ttlv::Tag;
+
+/// Our Vendor Identification.
+pub const VENDOR: &str = "keyferry";
+
+macro_rules! tags {
+    ($($id:ident = $number:literal, $name:literal;)*) => {
+        $(#[doc = $name] pub const $id: Tag = Tag::new($number);)*
+        const ROWS: &[(Tag, &str)] = &[$(($id, $name)),*];
+    };
+}
+
+tags! {
+    OBJECT_ID = 0x544B01, "Object ID";
+    ORIGIN_SERVER = 0x544B02, "Origin Server";
+    ORIGIN_INSTANCE = 0x544B03, "Origin Instance";
+    ORIGIN_IDENTIFIER = 0x544B04, "Origin Identifier";
+    STAMP = 0x544B05, "Stamp";
+    EPOCH = 0x544B06, "Epoch";
+    ISSUER = 0x544B07, "Issuer Server";
+    INCARNATION = 0x544B08, "Incarnation";
+    SEQUENCE = 0x544B09, "Sequence";
+    LINEAGE = 0x544B0A, "Lineage";
+    GRANT = 0x544B0B, "Grant";
+    RECORD = 0x544B10, "Record";
+    LOCAL_IDENTIFIER = 0x544B11, "Local Identifier";
+    OWNER = 0x544B12, "Owner";
+    VERBATIM = 0x544B13, "Verbatim";
+    INDICES = 0x544B14, "Attribute Indices";
+    OVERLAY = 0x544B15, "Overlay";
+    LOCAL_STATE = 0x544B16, "Local State";
+    RENAMED = 0x544B17, "Renamed Name";
+    LINK_TARGET = 0x544B18, "Link Target";
+    LEASE_EXPIRY = 0x544B19, "Lease Expiry";
+    USAGE_SLICE = 0x544B1A, "Usage Slice";
+    DIGEST_VALUE = 0x544B1B, "Copy Digest";
+    DIGEST_PROJECTION = 0x544B1C, "Digest Projection";
+    FEED_ENTRY = 0x544B20, "Feed Entry";
+    ENTRY_KIND = 0x544B21, "Entry Kind";
+    KEY_BEFORE = 0x544B22, "Key Before";
+    COPY = 0x544B30, "Copy";
+    SESSION = 0x544B31, "Session Number";
+    OUTCOME = 0x544B32, "Outcome";
+    PROGRESS = 0x544B40, "Progress";
+    CURSOR = 0x544B41, "Cursor";
+    COUNT_ASKED = 0x544B42, "Count Asked";
+    COUNT_CREATED = 0x544B43, "Count Created";
+    COUNT_UPDATED = 0x544B44, "Count Updated";
+    COUNT_UNCHANGED = 0x544B45, "Count Unchanged";
+    COUNT_FAILED = 0x544B46, "Count Failed";
+    COUNT_BYTES = 0x544B47, "Count Bytes";
+    POSITION_NUMBER = 0x544B48, "Position Number";
+    POSITION_COMMIT = 0x544B49, "Position Commit";
+    FINISHED = 0x544B4A, "Finished";
+    UNTIL = 0x544B4B, "Until";
+    IDENTITY = 0x544B50, "Server Identity";
+    SERVER_ID = 0x544B51, "Server ID";
+    INSTANCE = 0x544B52, "Server Instance";
+    RETRY = 0x544B53, "Retry";
+    MATERIAL_FINGERPRINT = 0x544B54, "Material Fingerprint";
+    FINGERPRINT_KEY = 0x544B55, "Fingerprint Key";
+}
+
+/// The name of one of our tags.
+pub(crate) fn tag_name(tag: Tag) -> Option<&'static str> {
+    ROWS.iter().find(|(row, _)| *row == tag).map(|(_, name)| *name)
+}

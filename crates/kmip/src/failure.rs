@@ -1,0 +1,159 @@
+use crate::spec::ResultReason as R;
+use keyferry_ttlv::{ErrorKind, Version};
+use std::fmt;
+
+/// Why an operation failed. One value per cause; which Result Reason a version has for it is decided in one place, [`Failure::reason`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    cause: Cause,
+    message: String,
+}
+
+/// The causes of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// There is no such object, or the caller may not know of it.
+    ObjectNotFound,
+    /// An object has this identifier already.
+    ObjectExists,
+    /// An object has this Name already, and the request would create another.
+    NameExists,
+    /// An object has this Name already, and the request would add or change one.
+    NameTaken,
+    /// The caller may not do this.
+    PermissionDenied,
+    /// The attribute can't be changed by a client, or not any more.
+    ReadOnlyAttribute,
+    /// The object has no such attribute.
+    AttributeNotFound,
+    /// The object has no such instance of the attribute, to be changed.
+    InstanceNotFound,
+    /// The object has the single instance of this attribute already.
+    AttributeExists,
+    /// The attribute is unknown, or the version does not have it.
+    UnknownAttribute,
+    /// The attribute's value is not allowed.
+    InvalidAttribute,
+    /// The object's State does not allow it.
+    WrongState,
+    /// The object was destroyed.
+    ObjectDestroyed,
+    /// The object is archived.
+    ObjectArchived,
+    /// The message is malformed or contradicts itself.
+    InvalidMessage,
+    /// A field's value is not allowed.
+    InvalidField,
+    /// The message holds a field of the wrong type or size, so that it can't be read.
+    InvalidDataType,
+    /// A required field is missing.
+    MissingData,
+    /// The version is not spoken.
+    UnsupportedVersion,
+    /// The operation is not there.
+    OperationNotSupported,
+    /// Part of the operation is not there.
+    FeatureNotSupported,
+    /// A critical extension is unknown.
+    UnknownExtension,
+    /// The object can't be returned in this format.
+    KeyFormatNotSupported,
+    /// The object can't be returned wrapped in this way.
+    KeyWrapNotSupported,
+    /// The server does not hold the key value.
+    KeyValueNotPresent,
+    /// The answer would exceed the Maximum Response Size.
+    ResponseTooLarge,
+    /// The message exceeds what the server takes.
+    RequestTooLarge,
+    /// The object is Sensitive and not to be had in the clear.
+    Sensitive,
+    /// The object is not Extractable.
+    NotExtractable,
+    /// The cryptographic library failed.
+    Cryptographic,
+    /// The server failed.
+    Internal,
+}
+
+impl Failure {
+    /// A failure; `message` goes to the peer and never holds key material.
+    pub fn new(cause: Cause, message: impl fmt::Display) -> Self {
+        Failure { cause, message: message.to_string() }
+    }
+
+    /// The cause.
+    pub fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    /// The Result Message.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The Result Reason that `version` has for it (KMIP 2.1 §11.48, 1.4 §9.1.3.2.29 and §11).
+    pub fn reason(&self, version: Version) -> R {
+        let two = version >= Version::V2_0;
+        let pick = |one: R, other: R| if two { other } else { one };
+        match self.cause {
+            Cause::ObjectNotFound => pick(R::ITEM_NOT_FOUND, R::OBJECT_NOT_FOUND),
+            Cause::ObjectExists if version >= Version::V1_4 => R::OBJECT_ALREADY_EXISTS,
+            Cause::ObjectExists => R::ILLEGAL_OPERATION,
+            Cause::NameExists => pick(R::INVALID_FIELD, R::NON_UNIQUE_NAME_ATTRIBUTE),
+            Cause::NameTaken => pick(R::ILLEGAL_OPERATION, R::NON_UNIQUE_NAME_ATTRIBUTE),
+            Cause::PermissionDenied => R::PERMISSION_DENIED,
+            Cause::ReadOnlyAttribute => pick(R::PERMISSION_DENIED, R::ATTRIBUTE_READ_ONLY),
+            Cause::AttributeNotFound => pick(R::ITEM_NOT_FOUND, R::ATTRIBUTE_NOT_FOUND),
+            Cause::InstanceNotFound => pick(R::ITEM_NOT_FOUND, R::ATTRIBUTE_INSTANCE_NOT_FOUND),
+            Cause::AttributeExists => pick(R::ILLEGAL_OPERATION, R::ATTRIBUTE_SINGLE_VALUED),
+            Cause::UnknownAttribute => pick(R::INVALID_FIELD, R::INVALID_ATTRIBUTE),
+            Cause::InvalidAttribute => pick(R::INVALID_FIELD, R::INVALID_ATTRIBUTE_VALUE),
+            Cause::WrongState => pick(R::PERMISSION_DENIED, R::WRONG_KEY_LIFECYCLE_STATE),
+            Cause::ObjectDestroyed => pick(R::PERMISSION_DENIED, R::OBJECT_DESTROYED),
+            Cause::ObjectArchived => R::OBJECT_ARCHIVED,
+            Cause::InvalidMessage | Cause::RequestTooLarge => R::INVALID_MESSAGE,
+            Cause::InvalidField => R::INVALID_FIELD,
+            Cause::InvalidDataType => pick(R::INVALID_FIELD, R::INVALID_DATA_TYPE),
+            Cause::MissingData => pick(R::MISSING_DATA, R::MISSING_DATA),
+            Cause::UnsupportedVersion => pick(R::INVALID_MESSAGE, R::UNSUPPORTED_PROTOCOL_VERSION),
+            Cause::OperationNotSupported => R::OPERATION_NOT_SUPPORTED,
+            Cause::FeatureNotSupported => R::FEATURE_NOT_SUPPORTED,
+            Cause::UnknownExtension => pick(R::FEATURE_NOT_SUPPORTED, R::UNKNOWN_MESSAGE_EXTENSION),
+            Cause::KeyFormatNotSupported => R::KEY_FORMAT_TYPE_NOT_SUPPORTED,
+            Cause::KeyWrapNotSupported => pick(R::FEATURE_NOT_SUPPORTED, R::KEY_WRAP_TYPE_NOT_SUPPORTED),
+            Cause::KeyValueNotPresent if version >= Version::V1_2 => R::KEY_VALUE_NOT_PRESENT,
+            Cause::KeyValueNotPresent => R::ITEM_NOT_FOUND,
+            Cause::ResponseTooLarge => R::RESPONSE_TOO_LARGE,
+            Cause::Sensitive if version >= Version::V1_4 => R::SENSITIVE,
+            Cause::NotExtractable if version >= Version::V1_4 => R::NOT_EXTRACTABLE,
+            Cause::Sensitive | Cause::NotExtractable => R::PERMISSION_DENIED,
+            Cause::Cryptographic => R::CRYPTOGRAPHIC_FAILURE,
+            Cause::Internal => R::GENERAL_FAILURE,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What a message that can't be read is answered with. The place in it is told; the bytes are not.
+impl From<keyferry_ttlv::Error> for Failure {
+    fn from(error: keyferry_ttlv::Error) -> Self {
+        let cause = match error.kind() {
+            ErrorKind::WrongType { .. } => Cause::InvalidDataType,
+            ErrorKind::Missing(_) | ErrorKind::Repeated(_) | ErrorKind::Unexpected(_) => Cause::InvalidMessage,
+            ErrorKind::Value(_) => Cause::InvalidField,
+            ErrorKind::NotInVersion { .. } => Cause::FeatureNotSupported,
+            ErrorKind::Size { .. } => Cause::RequestTooLarge,
+            _ => Cause::InvalidMessage,
+        };
+        Failure::new(cause, error)
+    }
+}

@@ -1,0 +1,137 @@
+//! The states of an object, the ten transitions between them, and the dates that they set (KMIP 2.1 §4.57, 1.4 §3.22).
+//!
+//! Pure functions of state, event and time; nothing here reads a clock.
+
+use crate::spec::{AttributeValue, RevocationReasonCode, State, tag};
+use crate::{Attributes, Cause, DateTime, Failure, RevocationReason};
+
+/// What a caller asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Activate.
+    Activate,
+    /// Revoke, with the reason and, for a compromise, when it is thought to have happened.
+    Revoke(RevocationReason, Option<DateTime>),
+    /// Destroy.
+    Destroy,
+}
+
+/// How far along a state is: it never goes back (DESIGN: Pre-Active < Active < Deactivated < Destroyed, and a bit for compromise).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rank {
+    /// 0 Pre-Active, 1 Active, 2 Deactivated, 3 Destroyed. Compromised counts as Pre-Active, since what it was before is not known.
+    pub step: u8,
+    /// Compromised or Destroyed Compromised.
+    pub compromised: bool,
+}
+
+impl Rank {
+    /// The rank of a state. A state that the standard does not know ranks lowest.
+    pub fn of(state: State) -> Rank {
+        match state {
+            State::ACTIVE => Rank { step: 1, compromised: false },
+            State::DEACTIVATED => Rank { step: 2, compromised: false },
+            State::COMPROMISED => Rank { step: 0, compromised: true },
+            State::DESTROYED => Rank { step: 3, compromised: false },
+            State::DESTROYED_COMPROMISED => Rank { step: 3, compromised: true },
+            _ => Rank { step: 0, compromised: false },
+        }
+    }
+
+    /// The state that is at least as far along as both.
+    pub fn join(self, other: Rank) -> State {
+        let step = self.step.max(other.step);
+        match (self.compromised || other.compromised, step) {
+            (true, 3) => State::DESTROYED_COMPROMISED,
+            (true, _) => State::COMPROMISED,
+            (false, 0) => State::PRE_ACTIVE,
+            (false, 1) => State::ACTIVE,
+            (false, 2) => State::DEACTIVATED,
+            (false, _) => State::DESTROYED,
+        }
+    }
+
+    /// Whether going from here to `other` loses nothing: no step back, no compromise forgotten.
+    pub fn may_become(self, other: Rank) -> bool {
+        if self.compromised { other.compromised && (self.step < 3 || other.step == 3) } else { other.compromised && self.step < 3 || other.step >= self.step }
+    }
+}
+
+/// Whether an object in this state holds no material any more.
+pub fn is_destroyed(state: State) -> bool {
+    Rank::of(state).step == 3
+}
+
+/// Whether material of an object in this state is known to others.
+pub fn is_compromised(state: State) -> bool {
+    Rank::of(state).compromised
+}
+
+/// The state as it is at `now`: what is stored, moved on by an Activation Date or Deactivation Date that has passed (transitions 4 and 6).
+pub fn derived(attributes: &Attributes, now: DateTime) -> Option<State> {
+    let stored = attributes.state()?;
+    let reached = |tag| attributes.date(tag).is_some_and(|date| date <= now);
+    Some(match stored {
+        State::PRE_ACTIVE if reached(tag::ACTIVATION_DATE) && reached(tag::DEACTIVATION_DATE) => State::DEACTIVATED,
+        State::PRE_ACTIVE if reached(tag::ACTIVATION_DATE) => State::ACTIVE,
+        State::ACTIVE if reached(tag::DEACTIVATION_DATE) => State::DEACTIVATED,
+        other => other,
+    })
+}
+
+/// Applies an event: changes State and the dates that belong to the transition, and nothing when it fails.
+///
+/// # Errors
+/// [`Cause::WrongState`], [`Cause::ObjectDestroyed`] or [`Cause::InvalidField`] when the transition is none of the ten.
+pub fn apply(attributes: &mut Attributes, event: &Event, now: DateTime) -> Result<(), Failure> {
+    let Some(state) = derived(attributes, now) else {
+        return Err(Failure::new(Cause::WrongState, "the object has no State"));
+    };
+    let refuse = |what: &str| {
+        let cause = if is_destroyed(state) { Cause::ObjectDestroyed } else { Cause::WrongState };
+        Err(Failure::new(cause, format_args!("can't {what} an object that is {state}")))
+    };
+    match event {
+        Event::Activate => match state {
+            State::PRE_ACTIVE => {
+                attributes.set(AttributeValue::ActivationDate(now));
+                attributes.set(AttributeValue::State(State::ACTIVE));
+                Ok(())
+            }
+            _ => refuse("activate"),
+        },
+        Event::Revoke(reason, occurrence) => {
+            let compromise = matches!(reason.code, RevocationReasonCode::KEY_COMPROMISE | RevocationReasonCode::CA_COMPROMISE);
+            if !compromise && occurrence.is_some() {
+                return Err(Failure::new(Cause::InvalidField, "Compromise Occurrence Date is for a compromise alone"));
+            }
+            let next = match (state, compromise) {
+                (State::PRE_ACTIVE | State::ACTIVE | State::DEACTIVATED, true) => State::COMPROMISED,
+                (State::DESTROYED, true) => State::DESTROYED_COMPROMISED,
+                (State::ACTIVE, false) => State::DEACTIVATED,
+                _ => return refuse("revoke"),
+            };
+            if compromise {
+                attributes.set(AttributeValue::CompromiseDate(now));
+                if let Some(date) = occurrence.or_else(|| attributes.date(tag::INITIAL_DATE)) {
+                    attributes.set(AttributeValue::CompromiseOccurrenceDate(date));
+                }
+            } else {
+                attributes.set(AttributeValue::DeactivationDate(now));
+            }
+            attributes.set(AttributeValue::RevocationReason(reason.clone()));
+            attributes.set(AttributeValue::State(next));
+            Ok(())
+        }
+        Event::Destroy => {
+            let next = match state {
+                State::PRE_ACTIVE | State::DEACTIVATED => State::DESTROYED,
+                State::COMPROMISED => State::DESTROYED_COMPROMISED,
+                _ => return refuse("destroy"),
+            };
+            attributes.set(AttributeValue::DestroyDate(now));
+            attributes.set(AttributeValue::State(next));
+            Ok(())
+        }
+    }
+}

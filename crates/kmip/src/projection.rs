@@ -1,0 +1,295 @@
+//! The two ways in which attributes are written: by name (1.x) and by tag (2.x).
+
+use crate::spec::{AttributeValue, attribute_row, tag, tag_named};
+use crate::{Attribute, Attributes, CustomAttribute, Text, UnknownAttribute};
+use keyferry_ttlv::{Decode, Encode, ErrorKind, Group, Item, Raw, Reader, Result, Tag, Value, Version, Writer};
+
+/// How a field that holds attributes stands in a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Projection {
+    /// 1.x: Attribute, repeated. 2.x: Attributes, also when empty.
+    Required,
+    /// 1.x: Attribute, repeated. 2.x: Attributes, unless empty.
+    Optional,
+    /// 1.x: a structure of the first tag with Attributes by name. 2.x: a structure of the second tag.
+    Template(Tag, Tag),
+    /// 1.x: a Template-Attribute, unless empty. 2.x: nothing.
+    Implied,
+    /// 1.x: Attribute, once. 2.x: a structure of this tag that holds one value.
+    One(Tag),
+    /// 1.x: Attribute, once. 2.x: nothing.
+    NamedOnly,
+    /// 1.x: nothing. 2.x: a structure of this tag that holds one value.
+    TaggedOnly(Tag),
+}
+
+fn is_tagged(version: Version) -> bool {
+    version >= Version::V2_0
+}
+
+impl Group for Attributes {
+    type How = Projection;
+
+    fn accepts(how: Projection, found: Tag, r: &Reader<'_>) -> bool {
+        if is_tagged(r.version()) {
+            match how {
+                Projection::Required | Projection::Optional => found == tag::ATTRIBUTES,
+                Projection::Template(_, tag) | Projection::One(tag) | Projection::TaggedOnly(tag) => found == tag,
+                Projection::NamedOnly | Projection::Implied => false,
+            }
+        } else {
+            match how {
+                Projection::Required | Projection::Optional | Projection::One(_) | Projection::NamedOnly => found == tag::ATTRIBUTE,
+                Projection::Template(tag, _) => found == tag,
+                Projection::Implied => found == tag::TEMPLATE_ATTRIBUTE,
+                Projection::TaggedOnly(_) => false,
+            }
+        }
+    }
+
+    fn absorb<'a>(&mut self, how: Projection, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
+        let structure = is_tagged(r.version()) || matches!(how, Projection::Template(..) | Projection::Implied);
+        if !structure {
+            let attribute = named(item, r).map_err(|e| e.within(item.tag()))?;
+            self.push(attribute);
+            return Ok(());
+        }
+        let mut children = r.children(item).map_err(|e| e.within(item.tag()))?;
+        while let Some(child) = children.next(r).map_err(|e| e.within(item.tag()))? {
+            let attribute = if is_tagged(r.version()) {
+                tagged_value(child, r).map(Attribute::from)
+            } else if child.tag() == tag::ATTRIBUTE {
+                named(child, r).map_err(|e| e.within(child.tag()))
+            } else {
+                // A Template's Name within a Template-Attribute: templates are not expanded, so it may not be passed over.
+                Err(r.error(child, ErrorKind::Value("templates are not supported: a Template-Attribute may hold Attributes alone")))
+            };
+            self.push(attribute.map_err(|e| e.within(item.tag()))?);
+        }
+        Ok(())
+    }
+
+    fn write(&self, how: Projection, w: &mut Writer) -> Result<()> {
+        let tagged = is_tagged(w.version());
+        match how {
+            Projection::NamedOnly | Projection::Implied if tagged => self.iter().try_for_each(|a| w.require(a.value.tag(), Version::V1_0, Some(Version::V1_4))),
+            Projection::TaggedOnly(_) if !tagged => self.iter().try_for_each(|a| w.require(a.value.tag(), Version::V2_0, None)),
+            Projection::Optional | Projection::One(_) | Projection::TaggedOnly(_) | Projection::Implied if self.is_empty() => Ok(()),
+            Projection::Implied => w.structure(tag::TEMPLATE_ATTRIBUTE, |w| self.iter().try_for_each(|a| write_named(a, w))),
+            Projection::Template(tag, _) if !tagged => w.structure(tag, |w| self.iter().try_for_each(|a| write_named(a, w))),
+            _ if !tagged => self.iter().try_for_each(|a| write_named(a, w)),
+            Projection::Template(_, tag) | Projection::One(tag) | Projection::TaggedOnly(tag) => {
+                w.structure(tag, |w| self.iter().try_for_each(|a| write_tagged(&a.value, w)))
+            }
+            _ => w.structure(tag::ATTRIBUTES, |w| self.iter().try_for_each(|a| write_tagged(&a.value, w))),
+        }
+    }
+}
+
+/// An Attribute of 1.x: name, index, value.
+fn named<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Attribute> {
+    let (mut name, mut index, mut value) = (None, None, None);
+    let mut children = r.children(item)?;
+    while let Some(child) = children.next(r)? {
+        match child.tag() {
+            tag::ATTRIBUTE_NAME => r.once::<Text>(&mut name, child)?,
+            tag::ATTRIBUTE_INDEX => r.once::<i32>(&mut index, child)?,
+            tag::ATTRIBUTE_VALUE if value.is_none() => value = Some(child),
+            other => return Err(r.error(child, ErrorKind::Unexpected(other))),
+        }
+    }
+    let name = name.ok_or_else(|| r.missing(item, tag::ATTRIBUTE_NAME))?;
+    let custom = name.split_once('-').filter(|(vendor, _)| matches!(*vendor, "x" | "y"));
+    let value = if let Some((vendor, rest)) = custom {
+        let value = value.map(|value| r.child::<Value>(value)).transpose()?;
+        AttributeValue::Custom(CustomAttribute { vendor: vendor.into(), name: rest.into(), value })
+    } else {
+        let row = tag_named(&name).and_then(attribute_row).filter(|row| row.versions.contain(r.version()));
+        let known = match (row, value) {
+            (Some(row), Some(value)) => AttributeValue::decode_standard(row.tag, value, r)?,
+            _ => None,
+        };
+        match known {
+            Some(known) => known,
+            None => {
+                let value = value.map(|value| r.child::<Raw>(value)).transpose()?;
+                AttributeValue::Unknown(UnknownAttribute { name: Some(name), value })
+            }
+        }
+    };
+    Ok(Attribute { index, value })
+}
+
+/// An attribute of 2.x: its value under its own tag, or an Attribute with a Vendor Identification.
+fn tagged_value<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<AttributeValue> {
+    if item.tag() == tag::ATTRIBUTE {
+        return vendor(item, r).map_err(|e| e.within(item.tag()));
+    }
+    let known = attribute_row(item.tag()).is_some_and(|row| row.versions.contain(r.version()));
+    if known && let Some(value) = AttributeValue::decode_standard(item.tag(), item, r)? {
+        return Ok(value);
+    }
+    Ok(AttributeValue::Unknown(UnknownAttribute { name: None, value: Some(r.child(item)?) }))
+}
+
+fn vendor<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<AttributeValue> {
+    let (mut vendor, mut name, mut value) = (None, None, None);
+    let mut children = r.children(item)?;
+    while let Some(child) = children.next(r)? {
+        match child.tag() {
+            tag::VENDOR_IDENTIFICATION => r.once::<Text>(&mut vendor, child)?,
+            tag::ATTRIBUTE_NAME => r.once::<Text>(&mut name, child)?,
+            tag::ATTRIBUTE_VALUE => r.once::<Value>(&mut value, child)?,
+            other => return Err(r.error(child, ErrorKind::Unexpected(other))),
+        }
+    }
+    let vendor = vendor.ok_or_else(|| r.missing(item, tag::VENDOR_IDENTIFICATION))?;
+    let name = name.ok_or_else(|| r.missing(item, tag::ATTRIBUTE_NAME))?;
+    Ok(AttributeValue::Custom(CustomAttribute { vendor, name, value }))
+}
+
+fn write_named(attribute: &Attribute, w: &mut Writer) -> Result<()> {
+    let name = match &attribute.value {
+        AttributeValue::Custom(custom) => match custom.named() {
+            Some(name) => Text::from(name),
+            None => return Err(w.error(tag::ATTRIBUTE, ErrorKind::Value("1.x knows custom attributes of the vendors x and y alone"))),
+        },
+        AttributeValue::Unknown(UnknownAttribute { name: Some(name), .. }) => name.clone(),
+        value => {
+            let Some(row) = attribute_row(value.tag()) else { return Err(w.error(value.tag(), ErrorKind::Value("it has no name in 1.x"))) };
+            w.require(row.tag, row.versions.since, row.versions.until)?;
+            row.name().into()
+        }
+    };
+    w.structure(tag::ATTRIBUTE, |w| {
+        w.text(tag::ATTRIBUTE_NAME, &name)?;
+        if let Some(index) = attribute.index.filter(|index| *index != 0) {
+            w.integer(tag::ATTRIBUTE_INDEX, index);
+        }
+        attribute.value.encode_value(tag::ATTRIBUTE_VALUE, w)
+    })
+}
+
+fn write_tagged(value: &AttributeValue, w: &mut Writer) -> Result<()> {
+    match value {
+        AttributeValue::Custom(custom) => w.structure(tag::ATTRIBUTE, |w| {
+            w.text(tag::VENDOR_IDENTIFICATION, &custom.vendor)?;
+            w.text(tag::ATTRIBUTE_NAME, &custom.name)?;
+            value.encode_value(tag::ATTRIBUTE_VALUE, w)
+        }),
+        AttributeValue::Unknown(UnknownAttribute { name: Some(_), .. }) => {
+            Err(w.error(tag::ATTRIBUTE, ErrorKind::Value("an attribute known by name alone has no form in 2.x")))
+        }
+        AttributeValue::Unknown(_) => value.encode_value(value.tag(), w),
+        value => {
+            if let Some(row) = attribute_row(value.tag()) {
+                w.require(row.tag, row.versions.since, row.versions.until)?;
+            }
+            value.encode_value(value.tag(), w).map_err(|e| e.within(value.tag()))
+        }
+    }
+}
+
+/// Names an attribute without a value: Attribute Name (1.x), Attribute Reference (2.x).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum AttributeReference {
+    /// One of the standard's.
+    Standard(Tag),
+    /// A custom one.
+    Custom {
+        /// The vendor: `x` or `y` in 1.x.
+        vendor: Text,
+        /// The name behind it.
+        name: Text,
+    },
+    /// A name that the standard does not have.
+    Unknown(Text),
+}
+
+impl AttributeReference {
+    /// The attribute of this 1.x name.
+    pub fn named(name: &str) -> Self {
+        match name.split_once('-') {
+            Some((vendor @ ("x" | "y"), rest)) => AttributeReference::Custom { vendor: vendor.into(), name: rest.into() },
+            _ => match tag_named(name).filter(|tag| attribute_row(*tag).is_some()) {
+                Some(tag) => AttributeReference::Standard(tag),
+                None => AttributeReference::Unknown(name.into()),
+            },
+        }
+    }
+}
+
+impl std::fmt::Display for AttributeReference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            AttributeReference::Standard(tag) => match crate::spec::tag_row(*tag) {
+                Some(row) => f.write_str(row.name),
+                None => write!(f, "{tag}"),
+            },
+            AttributeReference::Custom { vendor, name } => write!(f, "{vendor}-{name}"),
+            AttributeReference::Unknown(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Names of attributes: Attribute Name, repeated (1.x), or Attribute Reference, repeated (2.x).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AttributeReferences(pub Vec<AttributeReference>);
+
+impl Group for AttributeReferences {
+    type How = ();
+
+    fn accepts((): (), found: Tag, r: &Reader<'_>) -> bool {
+        found == if is_tagged(r.version()) { tag::ATTRIBUTE_REFERENCE } else { tag::ATTRIBUTE_NAME }
+    }
+
+    fn absorb<'a>(&mut self, (): (), item: Item<'a>, r: &Reader<'a>) -> Result<()> {
+        let reference = if !is_tagged(r.version()) {
+            AttributeReference::named(&r.child::<Text>(item)?)
+        } else if item.ty() == keyferry_ttlv::Type::Structure {
+            match vendor(item, r).map_err(|e| e.within(item.tag()))?.reference() {
+                custom @ AttributeReference::Custom { .. } => custom,
+                _ => return Err(r.error(item, ErrorKind::Value("an Attribute Reference names a tag or a vendor's attribute"))),
+            }
+        } else {
+            AttributeReference::Standard(Tag::new(item.enumeration(r).map_err(|e| e.within(item.tag()))?))
+        };
+        self.0.push(reference);
+        Ok(())
+    }
+
+    fn write(&self, (): (), w: &mut Writer) -> Result<()> {
+        for reference in &self.0 {
+            if !is_tagged(w.version()) {
+                w.text(tag::ATTRIBUTE_NAME, &reference.to_string())?;
+                continue;
+            }
+            match reference {
+                AttributeReference::Standard(number) => w.enumeration(tag::ATTRIBUTE_REFERENCE, number.number()),
+                AttributeReference::Custom { vendor, name } => w.structure(tag::ATTRIBUTE_REFERENCE, |w| {
+                    w.text(tag::VENDOR_IDENTIFICATION, vendor)?;
+                    w.text(tag::ATTRIBUTE_NAME, name)
+                })?,
+                AttributeReference::Unknown(_) => {
+                    return Err(w.error(tag::ATTRIBUTE_REFERENCE, ErrorKind::Value("an attribute known by name alone has no form in 2.x")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Attributes as one item, in the writer's projection: what a record and our own payloads hold.
+impl Encode for Attributes {
+    fn encode(&self, under: Tag, w: &mut Writer) -> Result<()> {
+        Group::write(self, Projection::Template(under, under), w)
+    }
+}
+
+impl Decode for Attributes {
+    fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
+        let mut attributes = Attributes::new();
+        attributes.absorb(Projection::Template(item.tag(), item.tag()), item, r)?;
+        Ok(attributes)
+    }
+}

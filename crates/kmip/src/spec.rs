@@ -1,0 +1,418 @@
+//! The facts of the standard, one row each: tags, enumeration values, mask bits, attributes and their rules, with the versions that have
+//! them. Nothing else in the workspace knows a number, a name or a version.
+
+use keyferry_ttlv::{Tag, Type, Version};
+
+mod attribute;
+mod enumeration;
+mod mask;
+/// The tags by name.
+pub mod tag;
+
+pub use attribute::AttributeValue;
+pub use enumeration::*;
+pub use mask::*;
+
+/// The draft that some rows come from.
+pub const V3_0: Version = Version::new(3, 0);
+
+/// The versions that have something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Versions {
+    /// The first one.
+    pub since: Version,
+    /// The last one, where there is one.
+    pub until: Option<Version>,
+}
+
+impl Versions {
+    /// Whether `version` is one of them.
+    pub fn contain(&self, version: Version) -> bool {
+        self.since <= version && self.until.is_none_or(|until| version <= until)
+    }
+
+    /// Whether only a draft has it.
+    pub fn is_draft(&self) -> bool {
+        self.since >= V3_0
+    }
+}
+
+macro_rules! version {
+    (V3_0) => {
+        $crate::spec::V3_0
+    };
+    ($name:ident) => {
+        ::keyferry_ttlv::Version::$name
+    };
+}
+macro_rules! versions {
+    ($since:ident) => {
+        $crate::spec::Versions { since: $crate::spec::version!($since), until: None }
+    };
+    ($since:ident $until:ident) => {
+        $crate::spec::Versions { since: $crate::spec::version!($since), until: Some($crate::spec::version!($until)) }
+    };
+}
+use {version, versions};
+
+/// What the standard says of a tag.
+#[derive(Clone, Copy, Debug)]
+pub struct TagRow {
+    /// Its number.
+    pub tag: Tag,
+    /// Its name.
+    pub name: &'static str,
+    /// The versions that have it.
+    pub versions: Versions,
+    /// The types it may have; several where versions differ, none where the text gives none.
+    pub types: &'static [Type],
+}
+
+macro_rules! tags {
+    ($($id:ident = $number:literal, $name:literal, $since:ident $(.. $until:ident)?, [$($ty:ident),*];)*) => {
+        use keyferry_ttlv::{Tag, Type};
+        $(#[doc = $name] pub const $id: Tag = Tag::new($number);)*
+        /// All rows, by number.
+        pub const ROWS: &[super::TagRow] = &[$(super::TagRow {
+            tag: $id, name: $name, versions: super::versions!($since $($until)?), types: &[$(Type::$ty),*],
+        },)*];
+    };
+}
+use tags;
+
+/// The row of a tag.
+pub fn tag_row(tag: Tag) -> Option<&'static TagRow> {
+    tag::ROWS.binary_search_by_key(&tag, |row| row.tag).ok().and_then(|i| tag::ROWS.get(i))
+}
+
+/// A tag by its name in the standard.
+pub fn tag_named(name: &str) -> Option<Tag> {
+    static BY_NAME: std::sync::OnceLock<std::collections::HashMap<&'static str, Tag>> = std::sync::OnceLock::new();
+    BY_NAME.get_or_init(|| tag::ROWS.iter().map(|row| (row.name, row.tag)).collect()).get(name).copied()
+}
+
+/// What the standard says of one value of an enumeration, or one bit of a mask.
+#[derive(Clone, Copy, Debug)]
+pub struct ValueRow {
+    /// The number.
+    pub value: u32,
+    /// The name.
+    pub name: &'static str,
+    /// The versions that have it.
+    pub versions: Versions,
+}
+
+/// An enumeration or a mask.
+#[derive(Clone, Copy, Debug)]
+pub struct Domain {
+    /// Its name.
+    pub name: &'static str,
+    /// The tag that its values usually stand under.
+    pub tag: Option<Tag>,
+    /// Its values.
+    pub values: &'static [ValueRow],
+}
+
+/// A wire number of an enumeration, with constants for the values that the standard names.
+macro_rules! enumerations {
+    ($($id:ident = $tag:tt, $title:literal { $($constant:ident = $number:literal, $name:literal, $since:ident $(.. $until:ident)?;)* })*) => {
+        $(
+            #[doc = concat!("The enumeration ", $title, ". Other values than the named ones are kept.")]
+            #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+            pub struct $id(pub u32);
+
+            impl $id {
+                $(#[doc = $name] pub const $constant: $id = $id($number);)*
+                /// Its rows.
+                pub const DOMAIN: $crate::spec::Domain = $crate::spec::Domain {
+                    name: $title,
+                    tag: $crate::spec::tag_or_none!($tag),
+                    values: &[$($crate::spec::ValueRow { value: $number, name: $name, versions: $crate::spec::versions!($since $($until)?) },)*],
+                };
+
+                /// The standard's name of this value.
+                pub fn name(self) -> Option<&'static str> {
+                    $crate::spec::value_name(&Self::DOMAIN, self.0)
+                }
+            }
+
+            $crate::spec::value_type!($id, enumeration, $tag);
+        )*
+        pub(super) const DOMAINS: &[$crate::spec::Domain] = &[$($id::DOMAIN),*];
+    };
+}
+
+macro_rules! masks {
+    ($($id:ident = $tag:tt, $title:literal { $($constant:ident = $number:literal, $name:literal, $since:ident $(.. $until:ident)?;)* })*) => {
+        $(
+            #[doc = concat!("The mask ", $title, ".")]
+            #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+            pub struct $id(pub u32);
+
+            impl $id {
+                $(#[doc = $name] pub const $constant: $id = $id($number);)*
+                /// Its rows.
+                pub const DOMAIN: $crate::spec::Domain = $crate::spec::Domain {
+                    name: $title,
+                    tag: $crate::spec::tag_or_none!($tag),
+                    values: &[$($crate::spec::ValueRow { value: $number, name: $name, versions: $crate::spec::versions!($since $($until)?) },)*],
+                };
+
+                /// Whether all bits of `other` are set.
+                pub const fn contains(self, other: $id) -> bool {
+                    self.0 & other.0 == other.0
+                }
+
+                fn name(self) -> Option<&'static str> {
+                    None
+                }
+            }
+
+            impl std::ops::BitOr for $id {
+                type Output = $id;
+                fn bitor(self, other: $id) -> $id {
+                    $id(self.0 | other.0)
+                }
+            }
+
+            $crate::spec::value_type!($id, mask, $tag);
+        )*
+        pub(super) const DOMAINS: &[$crate::spec::Domain] = &[$($id::DOMAIN),*];
+    };
+}
+
+macro_rules! tag_or_none {
+    (-) => {
+        None
+    };
+    ($tag:ident) => {
+        Some($crate::spec::tag::$tag)
+    };
+}
+
+macro_rules! value_type {
+    ($id:ident, $kind:ident, -) => {
+        $crate::spec::value_type!(@codec $id, $kind);
+    };
+    ($id:ident, $kind:ident, $tag:ident) => {
+        impl ::keyferry_ttlv::Tagged for $id {
+            const TAG: ::keyferry_ttlv::Tag = $crate::spec::tag::$tag;
+        }
+        $crate::spec::value_type!(@codec $id, $kind);
+    };
+    (@codec $id:ident, enumeration) => {
+        impl ::keyferry_ttlv::Decode for $id {
+            fn decode<'a>(item: ::keyferry_ttlv::Item<'a>, r: &::keyferry_ttlv::Reader<'a>) -> ::keyferry_ttlv::Result<Self> {
+                item.enumeration(r).map($id)
+            }
+        }
+        impl ::keyferry_ttlv::Encode for $id {
+            fn encode(&self, tag: ::keyferry_ttlv::Tag, w: &mut ::keyferry_ttlv::Writer) -> ::keyferry_ttlv::Result<()> {
+                w.enumeration(tag, self.0);
+                Ok(())
+            }
+        }
+        $crate::spec::value_type!(@debug $id);
+    };
+    (@codec $id:ident, mask) => {
+        impl ::keyferry_ttlv::Decode for $id {
+            fn decode<'a>(item: ::keyferry_ttlv::Item<'a>, r: &::keyferry_ttlv::Reader<'a>) -> ::keyferry_ttlv::Result<Self> {
+                item.integer(r).map(|bits| $id(bits.cast_unsigned()))
+            }
+        }
+        impl ::keyferry_ttlv::Encode for $id {
+            fn encode(&self, tag: ::keyferry_ttlv::Tag, w: &mut ::keyferry_ttlv::Writer) -> ::keyferry_ttlv::Result<()> {
+                w.integer(tag, self.0.cast_signed());
+                Ok(())
+            }
+        }
+        $crate::spec::value_type!(@debug $id);
+    };
+    (@debug $id:ident) => {
+        impl std::fmt::Debug for $id {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                match self.name() {
+                    Some(name) => f.write_str(name),
+                    None => write!(f, concat!(stringify!($id), "({:08X})"), self.0),
+                }
+            }
+        }
+        impl std::fmt::Display for $id {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                match self.name() {
+                    Some(name) => f.write_str(name),
+                    None => write!(f, "{:08X}", self.0),
+                }
+            }
+        }
+    };
+}
+use {enumerations, masks, tag_or_none, value_type};
+
+fn value_name(domain: &Domain, value: u32) -> Option<&'static str> {
+    domain.values.iter().find(|row| row.value == value).map(|row| row.name)
+}
+
+/// All enumerations.
+pub fn enumeration_domains() -> impl Iterator<Item = &'static Domain> {
+    enumeration::GROUPS.iter().flat_map(|group| group.iter())
+}
+
+/// All masks.
+pub fn mask_domains() -> impl Iterator<Item = &'static Domain> {
+    mask::DOMAINS.iter()
+}
+
+/// Who sets an attribute first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetBy {
+    /// The server alone.
+    Server,
+    /// The client alone.
+    Client,
+    /// Either.
+    Both,
+}
+
+/// When somebody may change an attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum May {
+    /// Never.
+    Never,
+    /// At any time.
+    Always,
+    /// While the object is Pre-Active.
+    PreActive,
+    /// While the object is Pre-Active or Active.
+    PreActiveOrActive,
+    /// While the object is Pre-Active or Active, until the date has been reached.
+    UntilReached,
+    /// Until usage was first allocated.
+    UntilAllocated,
+}
+
+/// What the standard says of an attribute (KMIP 2.1 §4, 1.4 §3).
+#[derive(Clone, Copy, Debug)]
+pub struct AttributeRow {
+    /// Its tag.
+    pub tag: Tag,
+    /// The versions in which it is an attribute.
+    pub versions: Versions,
+    /// Who sets it first.
+    pub set_by: SetBy,
+    /// When the server may change it.
+    pub server_modifies: May,
+    /// When a client may change it.
+    pub client_modifies: May,
+    /// When a client may delete it.
+    pub client_deletes: May,
+    /// Whether an object may have several.
+    pub multiple: bool,
+}
+
+impl AttributeRow {
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        tag_row(self.tag).map_or("", |row| row.name)
+    }
+}
+
+/// The row of an attribute by its tag.
+pub fn attribute_row(tag: Tag) -> Option<&'static AttributeRow> {
+    attribute::ROWS.iter().find(|row| row.tag == tag)
+}
+
+/// The rows of all attributes.
+pub fn attribute_rows() -> &'static [AttributeRow] {
+    attribute::ROWS
+}
+
+macro_rules! attributes {
+    ($($variant:ident($ty:ty) = $tag:ident, $since:ident $(.. $until:ident)?, $set:ident;
+       $server:ident, $client:ident, $delete:ident; $many:ident;)*) => {
+        /// All rows.
+        pub(super) const ROWS: &[AttributeRow] = &[$(AttributeRow {
+            tag: tag::$tag,
+            versions: versions!($since $($until)?),
+            set_by: SetBy::$set,
+            server_modifies: May::$server,
+            client_modifies: May::$client,
+            client_deletes: May::$delete,
+            multiple: attributes!(@many $many),
+        },)*];
+
+        /// The value of an attribute.
+        #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
+        #[allow(missing_docs)]
+        pub enum AttributeValue {
+            $($variant($ty),)*
+            /// A Custom Attribute (1.x) or one with a Vendor Identification (2.x).
+            Custom(CustomAttribute),
+            /// One that this build does not know.
+            Unknown(UnknownAttribute),
+        }
+
+        impl AttributeValue {
+            /// Its tag; for a custom one that of Attribute.
+            pub fn tag(&self) -> Tag {
+                match self {
+                    $(AttributeValue::$variant(_) => tag::$tag,)*
+                    AttributeValue::Custom(_) => tag::ATTRIBUTE,
+                    AttributeValue::Unknown(unknown) => unknown.tag(),
+                }
+            }
+
+            /// Reads a standard attribute's value; `None` when the tag is not that of one.
+            pub(crate) fn decode_standard<'a>(
+                tag: Tag, item: ::keyferry_ttlv::Item<'a>, r: &::keyferry_ttlv::Reader<'a>,
+            ) -> ::keyferry_ttlv::Result<Option<AttributeValue>> {
+                Ok(Some(match tag {
+                    $(tag::$tag => AttributeValue::$variant(r.child(item)?),)*
+                    _ => return Ok(None),
+                }))
+            }
+
+            /// Writes the bare value under `under`.
+            pub(crate) fn encode_value(&self, under: Tag, w: &mut ::keyferry_ttlv::Writer) -> ::keyferry_ttlv::Result<()> {
+                match self {
+                    $(AttributeValue::$variant(value) => ::keyferry_ttlv::Encode::encode(value, under, w),)*
+                    AttributeValue::Custom(custom) => match &custom.value {
+                        Some(value) => ::keyferry_ttlv::Encode::encode(value, under, w),
+                        None => Ok(()),
+                    },
+                    AttributeValue::Unknown(unknown) => unknown.encode_value(w),
+                }
+            }
+        }
+    };
+    (@many One) => { false };
+    (@many Many) => { true };
+}
+use attributes;
+
+/// The standard's names, for errors and for `inspect`.
+#[derive(Clone, Copy, Debug)]
+pub struct Names;
+
+impl keyferry_ttlv::Dictionary for Names {
+    fn tag_name(&self, tag: Tag) -> Option<&'static str> {
+        tag_row(tag).map(|row| row.name).or_else(|| crate::extension::tag_name(tag))
+    }
+
+    fn value_name(&self, tag: Tag, value: u32) -> Option<&'static str> {
+        if tag == tag::ATTRIBUTE_REFERENCE {
+            return self.tag_name(Tag::new(value));
+        }
+        let named = if tag == tag::MASK_GENERATOR_HASHING_ALGORITHM { tag::HASHING_ALGORITHM } else { tag };
+        enumeration_domains().find(|domain| domain.tag == Some(named)).and_then(|domain| value_name(domain, value))
+    }
+
+    fn bit_name(&self, tag: Tag, bit: u32) -> Option<&'static str> {
+        mask_domains().find(|domain| domain.tag == Some(tag)).and_then(|domain| value_name(domain, bit))
+    }
+
+    fn tag_named(&self, name: &str) -> Option<Tag> {
+        tag_named(name)
+    }
+}

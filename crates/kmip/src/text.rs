@@ -1,0 +1,70 @@
+use compact_str::CompactString;
+use keyferry_ttlv::{Decode, Encode, Item, Reader, Result, Tag, Writer};
+use std::fmt;
+use std::ops::Deref;
+
+/// A Text String, owned; up to 24 bytes of it need no allocation.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Text(CompactString);
+
+impl Text {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Deref for Text {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Text(text.into())
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Text(text.into())
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl PartialEq<str> for Text {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl PartialEq<&str> for Text {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == *other
+    }
+}
+
+impl Decode for Text {
+    fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
+        item.text(r).map(Text::from)
+    }
+}
+
+impl Encode for Text {
+    fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
+        w.text(tag, self)
+    }
+}
