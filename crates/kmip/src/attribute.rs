@@ -4,7 +4,7 @@ use crate::spec::*;
 use crate::{DateTime, Text, UniqueIdentifier};
 use keyferry_ttlv::{Decode, Encode, Extra, Tag};
 
-pub use crate::projection::{AttributeReference, AttributeReferences, Projection};
+pub use crate::projection::{AttributeReference, AttributeReferences, Projection, part};
 
 /// A name (KMIP 2.1 §4.32, since 1.0).
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -477,6 +477,16 @@ impl Attributes {
             attribute.index = last.map(|last| last.saturating_add(1));
         }
         self.0.push(attribute);
+    }
+
+    /// Adds an instance as it is, with the index it has.
+    pub fn keep(&mut self, attribute: Attribute) {
+        self.0.push(attribute);
+    }
+
+    /// Takes the last instance off.
+    pub fn pop(&mut self) -> Option<Attribute> {
+        self.0.pop()
     }
 
     /// The same, to write several in one expression.

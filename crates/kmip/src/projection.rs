@@ -2,7 +2,7 @@
 
 use crate::spec::{AttributeValue, attribute_row, tag, tag_named};
 use crate::{Attribute, Attributes, CustomAttribute, Text, UnknownAttribute};
-use keyferry_ttlv::{Decode, Encode, ErrorKind, Group, Item, Raw, Reader, Result, Tag, Value, Version, Writer};
+use keyferry_ttlv::{ErrorKind, Group, Item, Raw, Reader, Result, Tag, Value, Version, Writer};
 
 /// How a field that holds attributes stands in a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum Projection {
     One(Tag),
     /// 1.x: Attribute, once. 2.x: nothing.
     NamedOnly,
+    /// In every version a structure Attributes with all of them, indices included: how a store and our own extension keep them.
+    Stored,
     /// 1.x: nothing. 2.x: a structure of this tag that holds one value.
     TaggedOnly(Tag),
 }
@@ -31,23 +33,29 @@ impl Group for Attributes {
     type How = Projection;
 
     fn accepts(how: Projection, found: Tag, r: &Reader<'_>) -> bool {
+        if how == Projection::Stored {
+            return found == tag::ATTRIBUTES;
+        }
         if is_tagged(r.version()) {
             match how {
                 Projection::Required | Projection::Optional => found == tag::ATTRIBUTES,
                 Projection::Template(_, tag) | Projection::One(tag) | Projection::TaggedOnly(tag) => found == tag,
-                Projection::NamedOnly | Projection::Implied => false,
+                Projection::NamedOnly | Projection::Implied | Projection::Stored => false,
             }
         } else {
             match how {
                 Projection::Required | Projection::Optional | Projection::One(_) | Projection::NamedOnly => found == tag::ATTRIBUTE,
                 Projection::Template(tag, _) => found == tag,
                 Projection::Implied => found == tag::TEMPLATE_ATTRIBUTE,
-                Projection::TaggedOnly(_) => false,
+                Projection::TaggedOnly(_) | Projection::Stored => false,
             }
         }
     }
 
     fn absorb<'a>(&mut self, how: Projection, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
+        if how == Projection::Stored {
+            return stored(self, item, r).map_err(|e| e.within(item.tag()));
+        }
         let structure = is_tagged(r.version()) || matches!(how, Projection::Template(..) | Projection::Implied);
         if !structure {
             let attribute = named(item, r).map_err(|e| e.within(item.tag()))?;
@@ -72,6 +80,7 @@ impl Group for Attributes {
     fn write(&self, how: Projection, w: &mut Writer) -> Result<()> {
         let tagged = is_tagged(w.version());
         match how {
+            Projection::Stored => w.structure(tag::ATTRIBUTES, |w| self.iter().try_for_each(|a| write_stored(a, w))),
             Projection::NamedOnly | Projection::Implied if tagged => self.iter().try_for_each(|a| w.require(a.value.tag(), Version::V1_0, Some(Version::V1_4))),
             Projection::TaggedOnly(_) if !tagged => self.iter().try_for_each(|a| w.require(a.value.tag(), Version::V2_0, None)),
             Projection::Optional | Projection::One(_) | Projection::TaggedOnly(_) | Projection::Implied if self.is_empty() => Ok(()),
@@ -163,7 +172,7 @@ fn write_named(attribute: &Attribute, w: &mut Writer) -> Result<()> {
     };
     w.structure(tag::ATTRIBUTE, |w| {
         w.text(tag::ATTRIBUTE_NAME, &name)?;
-        if let Some(index) = attribute.index.filter(|index| *index != 0) {
+        if let Some(index) = attribute.index {
             w.integer(tag::ATTRIBUTE_INDEX, index);
         }
         attribute.value.encode_value(tag::ATTRIBUTE_VALUE, w)
@@ -188,6 +197,45 @@ fn write_tagged(value: &AttributeValue, w: &mut Writer) -> Result<()> {
             value.encode_value(value.tag(), w).map_err(|e| e.within(value.tag()))
         }
     }
+}
+
+/// An index where there is one, then the value under its own tag, whatever the version.
+fn write_stored(attribute: &Attribute, w: &mut Writer) -> Result<()> {
+    if let Some(index) = attribute.index {
+        w.integer(tag::ATTRIBUTE_INDEX, index);
+    }
+    match &attribute.value {
+        AttributeValue::Custom(_) => write_tagged(&attribute.value, w),
+        AttributeValue::Unknown(unknown @ UnknownAttribute { name: Some(name), .. }) => w.structure(tag::ATTRIBUTE, |w| {
+            w.text(tag::ATTRIBUTE_NAME, name)?;
+            unknown.encode_value(w)
+        }),
+        value => value.encode_value(value.tag(), w).map_err(|e| e.within(value.tag())),
+    }
+}
+
+fn stored<'a>(attributes: &mut Attributes, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
+    let mut children = r.children(item)?;
+    let mut index = None;
+    while let Some(child) = children.next(r)? {
+        if child.tag() == tag::ATTRIBUTE_INDEX {
+            index = Some(r.child::<i32>(child)?);
+            continue;
+        }
+        let value = if child.tag() == tag::ATTRIBUTE {
+            match vendor(child, r) {
+                Ok(custom) => custom,
+                Err(_) => named(child, r).map_err(|e| e.within(child.tag()))?.value,
+            }
+        } else {
+            match AttributeValue::decode_standard(child.tag(), child, r)? {
+                Some(known) => known,
+                None => AttributeValue::Unknown(UnknownAttribute { name: None, value: Some(r.child(child)?) }),
+            }
+        };
+        attributes.keep(Attribute { index: index.take(), value });
+    }
+    Ok(())
 }
 
 /// Names an attribute without a value: Attribute Name (1.x), Attribute Reference (2.x).
@@ -279,17 +327,23 @@ impl Group for AttributeReferences {
     }
 }
 
-/// Attributes as one item, in the writer's projection: what a record and our own payloads hold.
-impl Encode for Attributes {
-    fn encode(&self, under: Tag, w: &mut Writer) -> Result<()> {
-        Group::write(self, Projection::Template(under, under), w)
+/// Parts the attributes into those that a message of `version` carries unharmed, and the others, whose indices or versions it lacks.
+pub fn part(attributes: &Attributes, version: Version) -> (Attributes, Attributes) {
+    let (mut carried, mut rest) = (Attributes::new(), Attributes::new());
+    for attribute in attributes {
+        let fits = match &attribute.value {
+            AttributeValue::Custom(custom) => is_tagged(version) || custom.named().is_some(),
+            AttributeValue::Unknown(unknown) => unknown.name.is_none() == is_tagged(version),
+            value => attribute_row(value.tag()).is_some_and(|row| row.versions.contain(version)),
+        };
+        let mut copy = attribute.clone();
+        copy.index = None;
+        carried.push(copy);
+        let last = carried.iter().last().and_then(|a| a.index);
+        if !fits || last.unwrap_or(0) != attribute.index.unwrap_or(0) {
+            carried.pop();
+            rest.keep(attribute.clone());
+        }
     }
-}
-
-impl Decode for Attributes {
-    fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
-        let mut attributes = Attributes::new();
-        attributes.absorb(Projection::Template(item.tag(), item.tag()), item, r)?;
-        Ok(attributes)
-    }
+    (carried, rest)
 }

@@ -1,0 +1,140 @@
+use crate::record::{Entry, EntryKind, KeyBefore, material_of};
+use crate::{IndexKey, MaterialChange, Put, Record, RecordNumber, Result, Transaction, index};
+use keyferry_kmip::Object;
+use keyferry_ttlv::Extra;
+use zeroize::Zeroizing;
+
+/// What an operation would do to a store. Operations compute these; whoever owns the transaction applies them.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Objects to create or change.
+    pub changes: Vec<Change>,
+    /// S2s state to set or remove.
+    pub state: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+/// One object to create or change.
+#[derive(Debug)]
+pub struct Change {
+    /// Which record, and what it was; `None` creates one.
+    pub before: Option<(RecordNumber, Record)>,
+    /// What it becomes.
+    pub after: Record,
+    /// What becomes of the material.
+    pub material: Material,
+}
+
+/// What a change does to key material.
+#[derive(Debug)]
+pub enum Material {
+    /// Leaves it.
+    Keep,
+    /// Sets it.
+    Set(Box<Object>),
+    /// Removes it for ever.
+    Remove,
+}
+
+struct Encoded {
+    id: Vec<u8>,
+    attributes: Vec<u8>,
+    entry: Vec<u8>,
+    material: Option<Zeroizing<Vec<u8>>>,
+    remove: Vec<IndexKey>,
+    insert: Vec<IndexKey>,
+}
+
+impl Effects {
+    /// Nothing.
+    pub fn none() -> Self {
+        Effects::default()
+    }
+
+    /// One change.
+    pub fn change(before: Option<(RecordNumber, Record)>, after: Record, material: Material) -> Self {
+        Effects { changes: vec![Change { before, after, material }], state: Vec::new() }
+    }
+
+    /// Whether there is nothing to apply.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.state.is_empty()
+    }
+
+    /// Adds those of another operation behind these.
+    pub fn extend(&mut self, other: Effects) {
+        self.changes.extend(other.changes);
+        self.state.extend(other.state);
+    }
+
+    /// Applies them and returns the numbers of the records, in order.
+    ///
+    /// # Errors
+    /// Those of the store; the transaction is to be rolled back then.
+    pub fn apply(&self, transaction: &mut dyn Transaction) -> Result<Vec<RecordNumber>> {
+        let encoded: Vec<Encoded> = self.changes.iter().map(encode).collect::<Result<_>>()?;
+        let puts: Vec<Put<'_>> = self
+            .changes
+            .iter()
+            .zip(&encoded)
+            .map(|(change, encoded)| Put {
+                number: change.before.as_ref().map(|(number, _)| *number),
+                id: &encoded.id,
+                attributes: &encoded.attributes,
+                material: match (&change.material, &encoded.material) {
+                    (Material::Set(_), Some(bytes)) => MaterialChange::Set(bytes),
+                    (Material::Remove, _) => MaterialChange::Remove,
+                    _ => MaterialChange::Keep,
+                },
+                remove: &encoded.remove,
+                insert: &encoded.insert,
+                entry: &encoded.entry,
+            })
+            .collect();
+        let numbers = if puts.is_empty() { Vec::new() } else { transaction.put(&puts)? };
+        for (key, value) in &self.state {
+            transaction.set_state(key, value.as_deref())?;
+        }
+        Ok(numbers)
+    }
+}
+
+fn encode(change: &Change) -> Result<Encoded> {
+    let before = match &change.before {
+        Some((_, record)) => index::keys(record)?,
+        None => Vec::new(),
+    };
+    let after = index::keys(&change.after)?;
+    let without = |these: &[IndexKey], those: &[IndexKey]| -> Vec<IndexKey> {
+        these.iter().filter(|key| those.binary_search(key).is_err()).cloned().collect()
+    };
+    let (remove, insert) = (without(&before, &after), without(&after, &before));
+    // Those that a relation may select by; they add up, since whoever reads the feed may have missed the changes between.
+    let earlier = change.before.iter().flat_map(|(_, record)| &record.lost).cloned();
+    let dropped = remove.iter().filter(|key| key.index != index::DATE).cloned().map(KeyBefore);
+    let mut lost: Vec<KeyBefore> = earlier.chain(dropped).filter(|key| after.binary_search(&key.0).is_err()).collect();
+    lost.sort_unstable();
+    lost.dedup();
+    let attributes = if lost == change.after.lost {
+        change.after.encoded()?
+    } else {
+        Record { lost: lost.clone(), ..change.after.clone() }.encoded()?
+    };
+    let entry = Entry {
+        id: change.after.id.clone(),
+        stamp: change.after.stamp.clone(),
+        kind: if change.after.is_destroyed() { EntryKind::DESTROYED } else { EntryKind::CHANGED },
+        before: lost,
+        extra: Extra::NONE,
+    };
+    Ok(Encoded {
+        id: change.after.id.encoded()?,
+        attributes,
+        entry: entry.encoded()?,
+        material: match &change.material {
+            Material::Set(object) => Some(material_of(object)?),
+            _ => None,
+        },
+        remove,
+        insert,
+    })
+}

@@ -1,0 +1,155 @@
+//! Index keys: which ones a record has, and how values become order-preserving bytes.
+
+use crate::{Index, IndexKey, ObjectId, Record, Result};
+use keyferry_kmip::spec::{AttributeValue, ObjectType, State};
+use keyferry_kmip::{DateTime, Text};
+use keyferry_ttlv::{Tag, Value};
+use sha2::{Digest as _, Sha256};
+
+/// Unique Identifier here.
+pub const IDENTIFIER: Index = Index(1);
+/// Object id.
+pub const OBJECT_ID: Index = Index(2);
+/// Name.
+pub const NAME: Index = Index(3);
+/// Object Group.
+pub const OBJECT_GROUP: Index = Index(4);
+/// Object Type.
+pub const OBJECT_TYPE: Index = Index(5);
+/// State as stored; dates that have passed are not in it.
+pub const STATE: Index = Index(6);
+/// The dates, each by its tag.
+pub const DATE: Index = Index(7);
+/// Custom attributes.
+pub const CUSTOM: Index = Index(8);
+/// Material fingerprints.
+pub const FINGERPRINT: Index = Index(9);
+
+/// The longest text that stands in a key as a whole.
+const WHOLE: usize = 200;
+
+/// A text, ended so that no key is the beginning of another. A long one is cut and told apart by its digest.
+fn push_text(key: &mut Vec<u8>, text: &str) {
+    let (shown, long) = match text.as_bytes().get(..WHOLE) {
+        Some(start) if text.len() > WHOLE => (start, true),
+        _ => (text.as_bytes(), false),
+    };
+    for byte in shown {
+        key.push(*byte);
+        if *byte == 0 {
+            key.push(0xFF);
+        }
+    }
+    key.extend_from_slice(&[0, u8::from(long)]);
+    if long {
+        key.extend(Sha256::digest(text.as_bytes()).iter().take(16));
+    }
+}
+
+fn text_key(index: Index, text: &str) -> IndexKey {
+    let mut key = Vec::with_capacity(text.len().min(WHOLE) + 18);
+    push_text(&mut key, text);
+    IndexKey { index, key: key.into() }
+}
+
+fn signed(value: i64) -> [u8; 8] {
+    (value.cast_unsigned() ^ (1 << 63)).to_be_bytes()
+}
+
+/// The key of a Unique Identifier.
+pub fn identifier(identifier: &str) -> IndexKey {
+    text_key(IDENTIFIER, identifier)
+}
+
+/// The key of an object id.
+///
+/// # Errors
+/// None in practice.
+pub fn object_id(id: &ObjectId) -> Result<IndexKey> {
+    let digest = Sha256::digest(id.encoded()?);
+    Ok(IndexKey { index: OBJECT_ID, key: digest.iter().take(16).copied().collect() })
+}
+
+/// The key of a Name.
+pub fn name(value: &str) -> IndexKey {
+    text_key(NAME, value)
+}
+
+/// The key of an Object Group.
+pub fn object_group(value: &str) -> IndexKey {
+    text_key(OBJECT_GROUP, value)
+}
+
+/// The key of an Object Type.
+pub fn object_type(object_type: ObjectType) -> IndexKey {
+    IndexKey { index: OBJECT_TYPE, key: object_type.0.to_be_bytes().into() }
+}
+
+/// The key of a stored State.
+pub fn state(state: State) -> IndexKey {
+    IndexKey { index: STATE, key: state.0.to_be_bytes().into() }
+}
+
+/// The key of a date.
+pub fn date(tag: Tag, date: DateTime) -> IndexKey {
+    let mut key = Vec::with_capacity(12);
+    key.extend_from_slice(&tag.number().to_be_bytes());
+    key.extend_from_slice(&signed(date.0));
+    IndexKey { index: DATE, key: key.into() }
+}
+
+/// The key of a custom attribute, when its value is one that can be looked for: a text, a number, a date, a Boolean or an enumeration.
+pub fn custom(vendor: &Text, name: &Text, value: &Value) -> Option<IndexKey> {
+    let mut key = Vec::new();
+    push_text(&mut key, vendor);
+    push_text(&mut key, name);
+    key.push(value.ty() as u8);
+    match value {
+        Value::Text(text) => push_text(&mut key, text),
+        Value::Integer(n) => key.extend_from_slice(&signed((*n).into())),
+        Value::LongInteger(n) => key.extend_from_slice(&signed(*n)),
+        Value::DateTime(date) => key.extend_from_slice(&signed(date.0)),
+        Value::Enumeration(n) => key.extend_from_slice(&n.to_be_bytes()),
+        Value::Boolean(b) => key.push(u8::from(*b)),
+        _ => return None,
+    }
+    // Vendor and name may be long on their own.
+    if key.len() > 500 {
+        let digest = Sha256::digest(&key);
+        key.truncate(480);
+        key.extend(digest.iter().take(16));
+    }
+    Some(IndexKey { index: CUSTOM, key: key.into() })
+}
+
+/// The key of a material fingerprint.
+pub fn fingerprint(fingerprint: &[u8]) -> IndexKey {
+    IndexKey { index: FINGERPRINT, key: fingerprint.iter().take(64).copied().collect() }
+}
+
+/// All keys of a record, sorted, each once.
+///
+/// # Errors
+/// None in practice.
+pub fn keys(record: &Record) -> Result<Vec<IndexKey>> {
+    let mut keys = vec![identifier(&record.identifier), object_id(&record.id)?, object_type(record.object_type)];
+    keys.extend(record.fingerprint.as_deref().map(fingerprint));
+    let raised = record.overlay.as_ref().and_then(|overlay| overlay.state);
+    if let Some(stored) = raised.or_else(|| record.attributes.state()) {
+        keys.push(state(stored));
+    }
+    let local = record.overlay.iter().flat_map(|overlay| overlay.attributes.iter());
+    for attribute in record.attributes.iter().chain(local) {
+        match &attribute.value {
+            AttributeValue::Name(value) => keys.push(name(&value.value)),
+            AttributeValue::ObjectGroup(group) => keys.push(object_group(group)),
+            AttributeValue::Custom(attribute) => {
+                keys.extend(attribute.value.as_ref().and_then(|value| custom(&attribute.vendor, &attribute.name, value)));
+            }
+            value => keys.extend(value.date().map(|at| date(value.tag(), at))),
+        }
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    Ok(keys)
+}

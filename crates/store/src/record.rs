@@ -1,0 +1,375 @@
+//! Records, stamps and feed entries: what the bytes of a store mean.
+
+use crate::{Error, ErrorKind, Incarnation, Result};
+use keyferry_kmip::attribute::Projection;
+use keyferry_kmip::spec::{ObjectType, State};
+use keyferry_kmip::{Attributes, DateTime, Object, Text, context, extension as x, lifecycle};
+use keyferry_ttlv::{Context, Decode, Encode, Extra, Raw, Tagged, Version};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+/// How records are kept: the superset form of the newest version. Unknown fields survive.
+fn form() -> Context {
+    context(Version::V2_1)
+}
+
+/// What an object is between servers, whatever identifiers they give it: where it was born and what it was called there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[ttlv(tag = x::OBJECT_ID)]
+pub struct ObjectId {
+    /// The server id of its origin.
+    #[ttlv(tag = x::ORIGIN_SERVER)]
+    pub server: Text,
+    /// The instance of that server, so that a server set up anew under an old name is another one.
+    #[ttlv(tag = x::ORIGIN_INSTANCE)]
+    pub instance: Vec<u8>,
+    /// The Unique Identifier that it had there first.
+    #[ttlv(tag = x::ORIGIN_IDENTIFIER)]
+    pub identifier: Text,
+}
+
+impl ObjectId {
+    /// Its bytes, the same for the same id.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn encoded(&self) -> Result<Vec<u8>> {
+        bytes_of(self)
+    }
+}
+
+impl std::fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.server, self.identifier)
+    }
+}
+
+/// Which change of an object this is: its issuer's epoch, who and which incarnation that is, and a count of the object's own changes.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[ttlv(tag = x::STAMP)]
+pub struct Stamp {
+    /// Counts the issuers that the object has had.
+    #[ttlv(tag = x::EPOCH)]
+    pub epoch: i64,
+    /// The server id of the issuer.
+    #[ttlv(tag = x::ISSUER)]
+    pub issuer: Text,
+    /// The issuer's incarnation when it made the change.
+    #[ttlv(tag = x::INCARNATION)]
+    pub incarnation: Vec<u8>,
+    /// Counts the object's changes, across epochs.
+    #[ttlv(tag = x::SEQUENCE)]
+    pub sequence: i64,
+    /// A grant by the previous issuer, for a later epoch.
+    #[ttlv(tag = x::GRANT)]
+    pub grant: Option<Raw>,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// How a stamp that comes in stands to the one that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Descent {
+    /// The same change.
+    Equal,
+    /// The held one is an ancestor of it.
+    Newer,
+    /// It is an ancestor of the held one.
+    Older,
+    /// Neither: both sides changed the object on their own.
+    Fork,
+}
+
+impl Stamp {
+    /// The first stamp of an object.
+    pub fn first(issuer: &Text, incarnation: Incarnation) -> Stamp {
+        Stamp {
+            epoch: 1,
+            issuer: issuer.clone(),
+            incarnation: incarnation.0.to_vec(),
+            sequence: 1,
+            grant: None,
+            extra: Extra::NONE,
+        }
+    }
+
+    fn is_reign_of(&self, other: &Stamp) -> bool {
+        self.epoch == other.epoch && self.issuer == other.issuer && self.incarnation == other.incarnation
+    }
+}
+
+/// Compares what is held with what comes in, by stamps and lineages alone. Clocks decide nothing.
+pub fn descent(held: (&Stamp, &[Stamp]), incoming: (&Stamp, &[Stamp])) -> Descent {
+    let same_reign = held.0.is_reign_of(incoming.0);
+    if same_reign {
+        return match incoming.0.sequence.cmp(&held.0.sequence) {
+            std::cmp::Ordering::Equal => Descent::Equal,
+            std::cmp::Ordering::Greater => Descent::Newer,
+            std::cmp::Ordering::Less => Descent::Older,
+        };
+    }
+    // An ancestor's reign stands in the descendant's lineage, and ended no earlier than the ancestor's own change.
+    let ended = |lineage: &[Stamp], last: &Stamp, of: &Stamp| {
+        let at = lineage.iter().position(|reign| reign.is_reign_of(of))?;
+        Some(lineage.get(at + 1).map_or(last.sequence, |next| next.sequence))
+    };
+    if ended(incoming.1, incoming.0, held.0).is_some_and(|end| held.0.sequence < end) {
+        return Descent::Newer;
+    }
+    if ended(held.1, held.0, incoming.0).is_some_and(|end| incoming.0.sequence < end) {
+        return Descent::Older;
+    }
+    Descent::Fork
+}
+
+/// What a replica keeps beside the verbatim copy.
+#[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
+#[ttlv(tag = x::OVERLAY)]
+pub struct Overlay {
+    /// A state raised here, above that of the copy.
+    #[ttlv(tag = x::LOCAL_STATE)]
+    pub state: Option<State>,
+    /// Attributes that only this server has.
+    #[ttlv(group = Projection::Stored)]
+    pub attributes: Attributes,
+    /// Until when the copy may be used.
+    #[ttlv(tag = x::LEASE_EXPIRY)]
+    pub lease_expiry: Option<DateTime>,
+    /// How much of the usage limits was given to this server: id, size, spent.
+    #[ttlv(tag = x::USAGE_SLICE)]
+    pub usage_slice: Option<Raw>,
+    /// Other fields: renamed Names and rewritten Links, later.
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// An object as a store keeps it, without its material.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = x::RECORD)]
+pub struct Record {
+    /// Its identity between servers.
+    pub id: ObjectId,
+    /// Its Unique Identifier here.
+    #[ttlv(tag = x::LOCAL_IDENTIFIER)]
+    pub identifier: Text,
+    /// The client that it belongs to.
+    #[ttlv(tag = x::OWNER)]
+    pub owner: Option<Text>,
+    /// Its last change.
+    pub stamp: Stamp,
+    /// Where its earlier reigns began, oldest first, the current one last.
+    #[ttlv(tag = x::LINEAGE)]
+    pub lineage: Vec<Stamp>,
+    /// What it is.
+    pub object_type: ObjectType,
+    /// The issuer's attributes, verbatim. Unique Identifier and Object Type are not among them.
+    #[ttlv(group = Projection::Stored)]
+    pub attributes: Attributes,
+    /// What is local.
+    pub overlay: Option<Overlay>,
+    /// A keyed digest of the material, known to this store alone.
+    #[ttlv(tag = x::MATERIAL_FINGERPRINT)]
+    pub fingerprint: Option<Vec<u8>>,
+    /// Index keys that the object once had and has no more: those of its feed entry.
+    #[ttlv(tag = x::KEY_BEFORE)]
+    pub lost: Vec<KeyBefore>,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+impl Record {
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`].
+    pub fn decode(bytes: &[u8]) -> Result<Record> {
+        read(bytes, "record")
+    }
+
+    /// Its bytes.
+    ///
+    /// # Errors
+    /// When an attribute has no stored form.
+    pub fn encoded(&self) -> Result<Vec<u8>> {
+        bytes_of(self)
+    }
+
+    /// The State that counts here and now: the copy's, raised locally where it was, moved on by dates that have passed.
+    pub fn state(&self, now: DateTime) -> Option<State> {
+        let derived = lifecycle::derived(&self.attributes, now)?;
+        Some(match self.overlay.as_ref().and_then(|overlay| overlay.state) {
+            Some(raised) => {
+                let (held, raised) = (lifecycle::Rank::of(derived), lifecycle::Rank::of(raised));
+                if held.may_become(raised) { raised.join(held) } else { derived }
+            }
+            None => derived,
+        })
+    }
+
+    /// Whether the material is gone for ever.
+    pub fn is_destroyed(&self) -> bool {
+        let raised = self.overlay.as_ref().and_then(|overlay| overlay.state);
+        [self.attributes.state(), raised].into_iter().flatten().any(lifecycle::is_destroyed)
+    }
+
+    /// Whether the object counts as compromised.
+    pub fn is_compromised(&self) -> bool {
+        let raised = self.overlay.as_ref().and_then(|overlay| overlay.state);
+        [self.attributes.state(), raised].into_iter().flatten().any(lifecycle::is_compromised)
+    }
+
+    /// Digest of the verbatim copy: type and attributes, in any order. Two servers that agree on it hold the same.
+    ///
+    /// # Errors
+    /// When an attribute has no stored form.
+    pub fn copy_digest(&self) -> Result<Vec<u8>> {
+        copy_digest(self.object_type, &self.attributes)
+    }
+}
+
+/// See [`Record::copy_digest`].
+///
+/// # Errors
+/// When an attribute has no stored form.
+pub fn copy_digest(object_type: ObjectType, attributes: &Attributes) -> Result<Vec<u8>> {
+    let mut parts = Vec::with_capacity(attributes.len());
+    for attribute in attributes {
+        let mut one = Attributes::new();
+        let mut attribute = attribute.clone();
+        attribute.index = attribute.index.filter(|index| *index != 0);
+        one.keep(attribute);
+        let mut w = keyferry_ttlv::Writer::new(form());
+        keyferry_ttlv::Group::write(&one, Projection::Stored, &mut w).map_err(|e| Error::new(ErrorKind::Corrupt, e))?;
+        parts.push(w.finish());
+    }
+    parts.sort_by(|a, b| a.as_ref().cmp(b.as_ref()));
+    let mut hash = Sha256::new();
+    hash.update(object_type.0.to_be_bytes());
+    for part in &parts {
+        hash.update(part.as_ref());
+    }
+    Ok(hash.finalize().to_vec())
+}
+
+/// The bytes of an object as material is kept.
+///
+/// # Errors
+/// When it has no stored form.
+pub fn material_of(object: &Object) -> Result<Zeroizing<Vec<u8>>> {
+    let mut w = keyferry_ttlv::Writer::new(form());
+    keyferry_ttlv::Choice::encode_choice(object, &mut w).map_err(|e| Error::new(ErrorKind::Corrupt, e))?;
+    Ok(Zeroizing::new(w.finish().to_vec()))
+}
+
+/// The object that was kept.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`].
+pub fn object_of(material: &[u8]) -> Result<Object> {
+    let corrupt = |e| Error::new(ErrorKind::Corrupt, format_args!("stored material: {e}"));
+    let item = keyferry_ttlv::Item::parse(material).map_err(corrupt)?;
+    let r = keyferry_ttlv::Reader::new(material, form());
+    keyferry_ttlv::Choice::decode_choice(item, &r).map_err(corrupt)
+}
+
+/// What a feed entry tells: enough to decide whom a change concerns, without reading the object.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = x::FEED_ENTRY)]
+pub struct Entry {
+    /// The object.
+    pub id: ObjectId,
+    /// Its stamp after the change.
+    pub stamp: Stamp,
+    /// What happened.
+    #[ttlv(tag = x::ENTRY_KIND)]
+    pub kind: EntryKind,
+    /// Index keys that the object once had and has no more, so that whoever selected by them can be told.
+    #[ttlv(tag = x::KEY_BEFORE)]
+    pub before: Vec<KeyBefore>,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// An index key that an object has lost.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyBefore(pub crate::IndexKey);
+
+impl Decode for KeyBefore {
+    fn decode<'a>(item: keyferry_ttlv::Item<'a>, r: &keyferry_ttlv::Reader<'a>) -> keyferry_ttlv::Result<Self> {
+        match item.bytes(r)?.split_first() {
+            Some((index, key)) => Ok(KeyBefore(crate::IndexKey { index: crate::Index(*index), key: key.into() })),
+            None => Err(r.error(item, keyferry_ttlv::ErrorKind::Value("a key needs an index"))),
+        }
+    }
+}
+
+impl Encode for KeyBefore {
+    fn encode(&self, tag: keyferry_ttlv::Tag, w: &mut keyferry_ttlv::Writer) -> keyferry_ttlv::Result<()> {
+        let mut bytes = Vec::with_capacity(1 + self.0.key.len());
+        bytes.push(self.0.index.0);
+        bytes.extend_from_slice(&self.0.key);
+        w.bytes(tag, &bytes)
+    }
+}
+
+/// What a feed entry is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryKind(pub u32);
+
+impl EntryKind {
+    /// The object is as its record says.
+    pub const CHANGED: EntryKind = EntryKind(1);
+    /// The object was destroyed; its record stays as the tombstone.
+    pub const DESTROYED: EntryKind = EntryKind(2);
+}
+
+impl Decode for EntryKind {
+    fn decode<'a>(item: keyferry_ttlv::Item<'a>, r: &keyferry_ttlv::Reader<'a>) -> keyferry_ttlv::Result<Self> {
+        item.enumeration(r).map(EntryKind)
+    }
+}
+
+impl Encode for EntryKind {
+    fn encode(&self, tag: keyferry_ttlv::Tag, w: &mut keyferry_ttlv::Writer) -> keyferry_ttlv::Result<()> {
+        w.enumeration(tag, self.0);
+        Ok(())
+    }
+}
+
+impl Entry {
+    /// Reads an entry.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`].
+    pub fn decode(bytes: &[u8]) -> Result<Entry> {
+        read(bytes, "feed entry")
+    }
+
+    /// Its bytes.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn encoded(&self) -> Result<Vec<u8>> {
+        bytes_of(self)
+    }
+}
+
+/// Reads a value that was kept with [`bytes_of`].
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`], saying `what`.
+pub fn read<T: Decode + Tagged>(bytes: &[u8], what: &str) -> Result<T> {
+    keyferry_ttlv::decode(bytes, form()).map_err(|e| Error::new(ErrorKind::Corrupt, format_args!("stored {what}: {e}")))
+}
+
+/// The bytes of a value to be kept.
+///
+/// # Errors
+/// When it has no stored form.
+pub fn bytes_of<T: Encode + Tagged>(value: &T) -> Result<Vec<u8>> {
+    let frame = keyferry_ttlv::encode(value, form()).map_err(|e| Error::new(ErrorKind::Misuse, format_args!("can't be stored: {e}")))?;
+    Ok(frame.to_vec())
+}
