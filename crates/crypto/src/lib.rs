@@ -1,1 +1,32 @@
-//! keyferry_kmip::Crypto over ring
+//! [`Crypto`](keyferry_kmip::Crypto) and [`Random`](keyferry_kmip::Random) over ring, with AES key wrap and RSA key pairs from RustCrypto.
+//!
+//! ```
+//! use keyferry_crypto::{Ring, SystemRandom};
+//! use keyferry_kmip::{Crypto, KeyWrap, Random};
+//!
+//! let (mut wrapping_key, mut key) = ([0; 32], [0; 24]);
+//! SystemRandom::new().fill(&mut wrapping_key)?;
+//! SystemRandom::new().fill(&mut key)?;
+//! let wrapped = Ring::new().wrap_key(&wrapping_key, KeyWrap::Rfc3394, &key)?;
+//! let unwrapped = Ring::new().unwrap_key(&wrapping_key, KeyWrap::Rfc3394, &wrapped)?;
+//! assert_eq!(*unwrapped, key);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What it does not do
+//! - It encrypts and signs nothing on behalf of a client: it has what moving keys takes, no more.
+//! - It is not a validated module, and keeps no keys: they are in the caller's memory. Whoever needs otherwise implements the trait.
+//!
+//! # Features
+//! - `rsa` (default): makes RSA key pairs; without it they are [`Unsupported`](keyferry_kmip::CryptoErrorKind::Unsupported).
+
+mod der;
+mod ec;
+mod random;
+mod ring;
+#[cfg(feature = "rsa")]
+mod rsa_pair;
+mod wrap;
+
+pub use self::random::SystemRandom;
+pub use self::ring::Ring;

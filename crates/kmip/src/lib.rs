@@ -25,6 +25,7 @@
 
 pub mod attribute;
 pub mod extension;
+mod crypto;
 mod failure;
 mod host;
 mod identifier;
@@ -38,6 +39,7 @@ pub mod spec;
 mod text;
 
 pub use attribute::*;
+pub use crypto::*;
 pub use failure::{Cause, Failure};
 pub use host::*;
 pub use identifier::UniqueIdentifier;
