@@ -3,7 +3,7 @@ use rustls::RootCertStore;
 use rustls::SupportedProtocolVersion;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -103,7 +103,7 @@ impl fmt::Debug for ServerConfig {
 }
 
 impl ServerConfig {
-    /// Clients must show a certificate below the roots of `credentials`.
+    /// Clients must show a certificate below the roots of `credentials`, on every connection anew: sessions are not resumed.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when a certificate or the key is unusable, or they do not belong together.
@@ -111,12 +111,14 @@ impl ServerConfig {
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(credentials.root_store()?), provider())
             .build()
             .map_err(|error| config("root certificates", error))?;
-        let tls = rustls::ServerConfig::builder_with_provider(provider())
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(credentials.protocols.versions())
             .map_err(|error| config("TLS versions", error))?
             .with_client_cert_verifier(verifier)
             .with_single_cert(credentials.chain.clone(), credentials.key.clone_key())
             .map_err(|error| config("certificate and private key", error))?;
+        tls.session_storage = Arc::new(NoServerSessionStorage {});
+        tls.send_tls13_tickets = 0;
         Ok(ServerConfig::from_tls(Arc::new(tls)))
     }
 

@@ -94,23 +94,25 @@ pub(super) async fn accept(
         refuse(&error);
         return None;
     }
-    let result = {
-        let place = shared.handshakes.enter();
-        let handshake = timeout(shared.limits.handshake_time, shared.acceptor.accept(stream).into_fallible());
-        tokio::select! {
-            result = handshake => result,
-            () = place.displaced() => {
-                refuse(&"too many handshakes under way");
-                return None;
-            }
-            _ = stop.wait_for(|stop| *stop) => return None,
+    let limits = &shared.limits;
+    let place = shared.handshakes.enter();
+    let handshake = timeout(limits.handshake_time, shared.acceptor.accept(stream).into_fallible());
+    let result = tokio::select! {
+        result = handshake => result,
+        () = place.displaced() => {
+            refuse(&"too many handshakes under way");
+            return None;
         }
+        _ = stop.wait_for(|stop| *stop) => return None,
     };
     let mut stream = match result {
         Ok(Ok(stream)) => stream,
         Ok(Err((error, mut stream))) => {
             refuse(&error);
-            linger(&mut stream, shared.limits.message_size).await; // the alert has to get through
+            tokio::select! { // the alert has to get through
+                () = linger(&mut stream, limits.message_size) => {}
+                () = place.displaced() => {}
+            }
             return None;
         }
         Err(_) => {
@@ -119,24 +121,23 @@ pub(super) async fn accept(
         }
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let caller = match certificate.map(|certificate| identity(certificate)) {
-        Some(Ok(caller)) => Arc::new(caller),
-        Some(Err(error)) => {
-            refuse(&error);
-            close(&mut stream, shared.limits.message_size).await;
-            return None;
-        }
-        None => {
-            refuse(&"no client certificate");
-            close(&mut stream, shared.limits.message_size).await;
+    let caller = certificate.map(|certificate| identity(certificate));
+    let (caller, permit) = match (caller, shared.connections.clone().try_acquire_owned()) {
+        (Some(Ok(caller)), Ok(permit)) => (Arc::new(caller), permit),
+        (caller, permit) => {
+            match (caller, permit) {
+                (None, _) => refuse(&"no client certificate"),
+                (Some(Err(error)), _) => refuse(&error),
+                _ => refuse(&"too many connections"),
+            }
+            tokio::select! {
+                () = close(&mut stream, limits.message_size) => {}
+                () = place.displaced() => {}
+            }
             return None;
         }
     };
-    let Ok(permit) = shared.connections.clone().try_acquire_owned() else {
-        refuse(&"too many connections");
-        close(&mut stream, shared.limits.message_size).await;
-        return None;
-    };
+    drop(place);
     let version = stream.get_ref().1.protocol_version();
     info!(%peer, ?caller, ?version, "connection accepted");
     Some(Connection {

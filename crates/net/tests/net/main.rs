@@ -6,6 +6,7 @@ mod drive;
 mod groups;
 mod hostile;
 mod identity;
+mod logs;
 mod pem;
 mod shutdown;
 mod support;
