@@ -1,0 +1,108 @@
+use keyferry_kmip::attribute::Projection;
+use keyferry_kmip::spec::tag;
+use keyferry_kmip::{Attributes, Cause, Failure, MessageExtension, Text, extension as x};
+use keyferry_store::{ObjectId, Stamp};
+use keyferry_ttlv::{Context, Decode, Encode, Extra, Raw, Result};
+
+/// What a keyferry server adds to an Import or a Put of another one: whose object this is, which change of it, and what KMIP has no
+/// place for. It stands in a Message Extension of the vendor [`x::VENDOR`].
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = x::COPY)]
+pub struct Copy {
+    /// The object.
+    pub id: ObjectId,
+    /// The change.
+    pub stamp: Stamp,
+    /// Its earlier reigns.
+    #[ttlv(tag = x::LINEAGE)]
+    pub lineage: Vec<Stamp>,
+    /// The digest of the whole copy, so that what was lost on the way is noticed.
+    #[ttlv(tag = x::DIGEST_VALUE)]
+    pub digest: Vec<u8>,
+    /// The version of what the digest covers.
+    #[ttlv(tag = x::DIGEST_PROJECTION)]
+    pub projection: i32,
+    /// Attributes that the message's version can't carry, or not with their indices.
+    #[ttlv(group = Projection::Stored)]
+    pub rest: Attributes,
+    /// The sender's session, which fences off an earlier one that comes back to life.
+    #[ttlv(tag = x::SESSION)]
+    pub session: Option<i64>,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// The digest that this build makes.
+pub(crate) const PROJECTION: i32 = 1;
+
+/// What became of a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fate(pub u32);
+
+impl Fate {
+    /// The object is new here.
+    pub const CREATED: Fate = Fate(1);
+    /// The object was an earlier one.
+    pub const UPDATED: Fate = Fate(2);
+    /// The object was the same already, or a later one.
+    pub const UNCHANGED: Fate = Fate(3);
+}
+
+impl Decode for Fate {
+    fn decode<'a>(item: keyferry_ttlv::Item<'a>, r: &keyferry_ttlv::Reader<'a>) -> Result<Self> {
+        item.enumeration(r).map(Fate)
+    }
+}
+
+impl Encode for Fate {
+    fn encode(&self, tag: keyferry_ttlv::Tag, w: &mut keyferry_ttlv::Writer) -> Result<()> {
+        w.enumeration(tag, self.0);
+        Ok(())
+    }
+}
+
+/// The content of our Message Extension, in both directions.
+#[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
+#[ttlv(tag = tag::VENDOR_EXTENSION)]
+pub(crate) struct Addition {
+    pub(crate) copy: Option<Copy>,
+    #[ttlv(tag = x::OUTCOME)]
+    pub(crate) fate: Option<Fate>,
+    #[ttlv(extra)]
+    pub(crate) extra: Extra,
+}
+
+impl Addition {
+    pub(crate) fn extension(&self, critical: bool, cx: Context) -> Result<MessageExtension> {
+        Ok(MessageExtension {
+            vendor_identification: Text::from(x::VENDOR),
+            criticality_indicator: critical,
+            vendor_extension: Raw::of(tag::VENDOR_EXTENSION, self, cx)?,
+            extra: Extra::NONE,
+        })
+    }
+
+    /// Ours among the extensions of an item.
+    pub(crate) fn find<'e>(extensions: impl IntoIterator<Item = &'e MessageExtension>, cx: Context) -> Result<Addition, Failure> {
+        let ours = extensions.into_iter().find(|extension| extension.vendor_identification == x::VENDOR);
+        match ours {
+            Some(extension) => Ok(extension.vendor_extension.read(cx)?),
+            None => Ok(Addition::default()),
+        }
+    }
+}
+
+/// Refuses an item with a critical extension that is not ours (KMIP 2.1 §9.13).
+///
+/// # Errors
+/// [`Cause::UnknownExtension`].
+pub fn check_extensions(extensions: &[MessageExtension]) -> Result<(), Failure> {
+    match extensions.iter().find(|e| e.criticality_indicator && e.vendor_identification != x::VENDOR) {
+        Some(unknown) => Err(Failure::new(
+            Cause::UnknownExtension,
+            format_args!("the critical Message Extension of {:?} is not known here", unknown.vendor_identification),
+        )),
+        None => Ok(()),
+    }
+}

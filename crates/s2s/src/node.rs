@@ -1,0 +1,128 @@
+use crate::Policy;
+use keyferry_kmip::spec::{AttributeValue, ObjectType, State, tag};
+use keyferry_kmip::{Attributes, Cause, Crypto, DateTime, Failure, Object, Text, UniqueIdentifier, lifecycle};
+use keyferry_store::record::material_of;
+use keyferry_store::{Error, Home, Incarnation, ObjectId, Overlay, Record, Result, Snapshot, SnapshotExt, Stamp, index};
+use keyferry_ttlv::Extra;
+use std::sync::Arc;
+
+/// This server among others: who it is, whom it trusts with what, and its cryptographic library.
+pub struct Node {
+    /// Who it is.
+    pub home: Home,
+    /// Whom it trusts with what.
+    pub policy: Policy,
+    /// Its cryptographic library.
+    pub crypto: Arc<dyn Crypto>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("server", &self.home.server).field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// The record of an object that is born here: this server is its origin and its issuer.
+    pub fn born(&self, incarnation: Incarnation, identifier: Text, object_type: ObjectType, attributes: Attributes) -> Record {
+        Record {
+            id: ObjectId { server: self.home.server.clone(), instance: self.home.instance.clone(), identifier: identifier.clone() },
+            identifier,
+            owner: None,
+            stamp: Stamp::first(&self.home.server, incarnation),
+            lineage: Vec::new(),
+            object_type,
+            attributes,
+            overlay: None,
+            fingerprint: None,
+            lost: Vec::new(),
+            extra: Extra::NONE,
+        }
+    }
+
+    /// Whether this server is the one that may change the object.
+    pub fn issues(&self, record: &Record) -> bool {
+        record.stamp.issuer == self.home.server
+    }
+
+    /// Fails unless this server may change the object; the message names who may.
+    ///
+    /// # Errors
+    /// [`Cause::PermissionDenied`].
+    pub fn check_issuer(&self, record: &Record) -> Result<(), Failure> {
+        if self.issues(record) {
+            return Ok(());
+        }
+        Err(Failure::new(Cause::PermissionDenied, format_args!("this is a copy; its master is the server {:?}", record.stamp.issuer)))
+    }
+
+    /// Marks one more change of an object that this server issues: stamp, lineage, Last Change Date.
+    pub fn advance(&self, record: &mut Record, incarnation: Incarnation, now: DateTime) {
+        let next = record.stamp.sequence.saturating_add(1);
+        if record.stamp.incarnation != incarnation.0 {
+            // A new reign: whoever holds an earlier change can see that this one descends from it.
+            if record.lineage.is_empty() {
+                record.lineage.push(Stamp { sequence: 1, ..record.stamp.clone() });
+            }
+            record.stamp.incarnation = incarnation.0.to_vec();
+            record.lineage.push(Stamp { sequence: next, ..record.stamp.clone() });
+        }
+        record.stamp.sequence = next;
+        record.attributes.set(AttributeValue::LastChangeDate(now));
+    }
+
+    /// A digest of the material that only this store can make, for recognising material that comes again.
+    ///
+    /// # Errors
+    /// When the object has no stored form.
+    pub fn fingerprint(&self, object: &Object) -> Result<Vec<u8>> {
+        let digest = match object.digestible() {
+            Some(bytes) => self.crypto.hmac_sha256(&self.home.fingerprint_key, &[bytes]),
+            None => self.crypto.hmac_sha256(&self.home.fingerprint_key, &[&material_of(object)?]),
+        };
+        Ok(digest.iter().take(16).copied().collect())
+    }
+
+    /// Sets the fingerprint of a new record, and raises its state where the same material is known to be compromised: material stays
+    /// compromised under any identifier (DESIGN: rule 5).
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn recognise(&self, snapshot: &dyn Snapshot, record: &mut Record, object: &Object) -> Result<(), Error> {
+        let fingerprint = self.fingerprint(object)?;
+        let same = |other: &Record| other.fingerprint.as_ref() == Some(&fingerprint) && other.is_compromised();
+        let known = snapshot.first(&index::fingerprint(&fingerprint), &same)?;
+        if known.is_some() && !record.is_compromised() {
+            let raised = lifecycle::Rank { step: if record.is_destroyed() { 3 } else { 0 }, compromised: true };
+            record.overlay.get_or_insert_with(Overlay::default).state = Some(raised.join(raised));
+        }
+        record.fingerprint = Some(fingerprint);
+        Ok(())
+    }
+}
+
+/// All attributes of an object as a client sees them now: identifier and type, the copy's, and what is local.
+pub fn shown(record: &Record, now: DateTime) -> Attributes {
+    let mut shown = Attributes::new()
+        .with(AttributeValue::UniqueIdentifier(UniqueIdentifier::Text(record.identifier.clone())))
+        .with(AttributeValue::ObjectType(record.object_type));
+    for attribute in &record.attributes {
+        shown.keep(attribute.clone());
+    }
+    if let Some(state) = record.state(now) {
+        shown.set(AttributeValue::State(state));
+    }
+    for attribute in record.overlay.iter().flat_map(|overlay| &overlay.attributes) {
+        shown.push(attribute.value.clone());
+    }
+    shown
+}
+
+/// Sets what an object must have and a request did not bring: State, Initial Date, Last Change Date.
+pub fn complete(attributes: &mut Attributes, now: DateTime) {
+    let reached = |tag| attributes.date(tag).is_some_and(|date| date <= now);
+    let state = if reached(tag::ACTIVATION_DATE) { State::ACTIVE } else { State::PRE_ACTIVE };
+    attributes.set_default(AttributeValue::State(state));
+    attributes.set_default(AttributeValue::InitialDate(now));
+    attributes.set_default(AttributeValue::LastChangeDate(now));
+}

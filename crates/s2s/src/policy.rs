@@ -1,0 +1,60 @@
+use keyferry_kmip::{Identity, Text};
+use std::collections::BTreeMap;
+
+/// What each peer may do here. Closed by default: who is not named may nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    peers: BTreeMap<String, Peer>,
+}
+
+/// What one peer may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Peer {
+    /// Its server id, which its own objects' stamps carry.
+    pub server: Text,
+    /// It may send us copies of objects that it issues.
+    pub may_send: bool,
+    /// It may also send copies of objects that others issue.
+    pub may_relay: bool,
+}
+
+impl Peer {
+    /// A peer that may nothing yet.
+    pub fn new(server: impl Into<Text>) -> Self {
+        Peer { server: server.into(), may_send: false, may_relay: false }
+    }
+
+    /// Lets it send copies of its own objects.
+    #[must_use]
+    pub fn may_send(mut self) -> Self {
+        self.may_send = true;
+        self
+    }
+
+    /// Lets it send copies of others' objects.
+    #[must_use]
+    pub fn may_relay(mut self) -> Self {
+        self.may_relay = true;
+        self
+    }
+}
+
+impl Policy {
+    /// Nobody may anything.
+    pub fn closed() -> Self {
+        Policy::default()
+    }
+
+    /// Names a peer by the name in its TLS certificate.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, peer: Peer) -> Self {
+        self.peers.insert(name.into(), peer);
+        self
+    }
+
+    /// What the peer behind a connection may do.
+    pub fn peer(&self, identity: &Identity) -> Option<&Peer> {
+        self.peers.get(&identity.name)
+    }
+}

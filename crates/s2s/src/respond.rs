@@ -1,0 +1,181 @@
+use crate::{Node, arrival, copy};
+use keyferry_kmip::spec::Operation;
+use keyferry_kmip::{Cause, ExportRequest, ExportResponse, Failure, Identity, Now, Payload, Random, RequestItem, ResponseItem, Text};
+use keyferry_store::{Effects, Error, Record, RecordNumber, Snapshot, SnapshotExt};
+use keyferry_ttlv::{Context, Extra};
+
+/// What a batch item is answered from. Nothing in it can change anything: that is what [`Effects`] are for.
+pub struct Ask<'a> {
+    /// The store as it is, earlier items of the same message included.
+    pub snapshot: &'a dyn Snapshot,
+    /// Who asks.
+    pub caller: &'a Identity,
+    /// When.
+    pub now: Now,
+    /// Randomness.
+    pub random: &'a mut dyn Random,
+    /// The message's version, and limits.
+    pub cx: Context,
+    /// The ID Placeholder.
+    pub placeholder: Option<Text>,
+}
+
+impl Ask<'_> {
+    /// The identifier that a request means: its own, or the ID Placeholder.
+    ///
+    /// # Errors
+    /// When there is neither.
+    pub fn meant(&self, given: Option<&keyferry_kmip::UniqueIdentifier>) -> Result<Text, Failure> {
+        use keyferry_kmip::UniqueIdentifier as U;
+        use keyferry_kmip::spec::UniqueIdentifierEnumeration as E;
+        match given {
+            Some(U::Text(text)) => Ok(text.clone()),
+            None | Some(U::Enumeration(E::ID_PLACEHOLDER)) => self
+                .placeholder
+                .clone()
+                .ok_or_else(|| Failure::new(Cause::InvalidField, "no Unique Identifier was given and the ID Placeholder is empty")),
+            Some(other) => Err(Failure::new(Cause::FeatureNotSupported, format_args!("the Unique Identifier {other} is not supported"))),
+        }
+    }
+
+    /// The record that a request means.
+    ///
+    /// # Errors
+    /// [`Cause::ObjectNotFound`], or that the store failed.
+    pub fn record(&self, given: Option<&keyferry_kmip::UniqueIdentifier>) -> Result<(RecordNumber, Record), Failure> {
+        let identifier = self.meant(given)?;
+        let found = self.snapshot.by_identifier(&identifier).map_err(store_failed)?;
+        found.ok_or_else(|| Failure::new(Cause::ObjectNotFound, format_args!("there is no object {identifier:?}")))
+    }
+}
+
+/// The failure that a client is told when the store fails: nothing about the store. The application's log has the rest.
+pub fn store_failed(error: Error) -> Failure {
+    Failure::new(Cause::Internal, format_args!("the server's store failed ({:?})", error.kind()))
+}
+
+/// What a batch item is answered with, and what it would do.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The answer, if the effects are applied.
+    pub response: ResponseItem,
+    /// The effects.
+    pub effects: Effects,
+    /// What becomes of the ID Placeholder.
+    pub placeholder: Placeholder,
+}
+
+/// What an operation does to the ID Placeholder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placeholder {
+    /// Nothing.
+    Keep,
+    /// It holds this from now on.
+    Set(Text),
+    /// It is empty from now on.
+    Clear,
+}
+
+impl Outcome {
+    /// An answer without effects.
+    ///
+    /// # Errors
+    /// When the version can't say it.
+    pub fn answer<P: Payload>(payload: &P, cx: Context) -> Result<Outcome, Failure> {
+        Ok(Outcome { response: ResponseItem::success(payload, cx)?, effects: Effects::none(), placeholder: Placeholder::Keep })
+    }
+
+    /// The same with effects.
+    #[must_use]
+    pub fn with(mut self, effects: Effects) -> Outcome {
+        self.effects.extend(effects);
+        self
+    }
+
+    /// The same, setting the ID Placeholder.
+    #[must_use]
+    pub fn placing(mut self, identifier: Text) -> Outcome {
+        self.placeholder = Placeholder::Set(identifier);
+        self
+    }
+}
+
+/// Answers single batch items. A vendor asks the s2s responder first and keeps the items that are not its own.
+///
+/// # Contract
+/// An answer depends on `ask` and `item` alone. A failed item has no effects.
+pub trait Responder: Send + Sync {
+    /// The answer; `None` when the item is not this responder's.
+    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>>;
+}
+
+/// The s2s responder: Import, Export and Put.
+impl Responder for Node {
+    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
+        let answer = match item.operation {
+            Operation::IMPORT => arrival::import,
+            Operation::PUT => arrival::put,
+            Operation::EXPORT => |_: &Node, ask: &mut Ask<'_>, item: &RequestItem| export(ask, item),
+            _ => return None,
+        };
+        Some(copy::check_extensions(&item.message_extensions).and_then(|()| answer(self, ask, item)))
+    }
+}
+
+/// The operations that the s2s responder answers.
+pub const OPERATIONS: &[Operation] = &[Operation::IMPORT, Operation::EXPORT, Operation::PUT];
+
+fn export(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    let request: ExportRequest = item.payload(ask.cx)?;
+    let (number, record) = ask.record(request.unique_identifier.as_ref())?;
+    let object = released(ask, number, &record, request.key_wrapping_specification.is_some())?;
+    if let Some(object) = &object {
+        check_format(object, request.key_format_type)?;
+    }
+    let (attributes, _) = keyferry_kmip::attribute::part(&crate::shown(&record, ask.now.wall), ask.cx.version);
+    let response = ExportResponse {
+        object_type: record.object_type,
+        unique_identifier: record.identifier.clone().into(),
+        attributes,
+        object,
+        extra: Extra::NONE,
+    };
+    Ok(Outcome::answer(&response, ask.cx)?.placing(record.identifier))
+}
+
+/// The object itself, if it may leave: a destroyed one has none, a Sensitive or not Extractable one stays.
+///
+/// # Errors
+/// [`Cause::Sensitive`], [`Cause::NotExtractable`], [`Cause::KeyWrapNotSupported`].
+pub fn released(
+    ask: &Ask<'_>,
+    number: RecordNumber,
+    record: &Record,
+    wrapped: bool,
+) -> Result<Option<keyferry_kmip::Object>, Failure> {
+    use keyferry_kmip::spec::{AttributeValue as V, tag};
+    if wrapped {
+        return Err(Failure::new(Cause::KeyWrapNotSupported, "wrapping on the way out is not supported yet"));
+    }
+    if matches!(record.attributes.get(tag::EXTRACTABLE), Some(V::Extractable(false))) {
+        return Err(Failure::new(Cause::NotExtractable, "the object is not Extractable"));
+    }
+    if matches!(record.attributes.get(tag::SENSITIVE), Some(V::Sensitive(true))) {
+        return Err(Failure::new(Cause::Sensitive, "the object is Sensitive: it leaves wrapped or not at all"));
+    }
+    Ok(ask.snapshot.whole(number).map_err(store_failed)?.and_then(|(_, object)| object))
+}
+
+/// Fails when a key is wanted in another format than it has.
+///
+/// # Errors
+/// [`Cause::KeyFormatNotSupported`].
+pub fn check_format(object: &keyferry_kmip::Object, wanted: Option<keyferry_kmip::spec::KeyFormatType>) -> Result<(), Failure> {
+    match (wanted, object.key_block()) {
+        (Some(wanted), Some(block)) if block.key_format_type != wanted => Err(Failure::new(
+            Cause::KeyFormatNotSupported,
+            format_args!("the key is kept as {}, and {wanted} was asked for", block.key_format_type),
+        )),
+        _ => Ok(()),
+    }
+}
