@@ -228,6 +228,19 @@ impl RequestMessage {
         version_of(self.header.protocol_version)
     }
 
+    /// The version of a message that can't be read as a whole, as far as its header tells.
+    pub fn version_hint(frame: &[u8]) -> Option<Version> {
+        let cx = context(Version::V1_0);
+        let r = Reader::new(frame, cx);
+        let mut outer = r.children(Item::parse(frame).ok()?).ok()?;
+        let mut header = r.children(outer.next(&r).ok()??).ok()?;
+        let first = header.next(&r).ok()??;
+        if first.tag() != tag::PROTOCOL_VERSION {
+            return None;
+        }
+        r.child::<ProtocolVersion>(first).ok()?.version()
+    }
+
     /// The message's bytes, in its own version.
     ///
     /// # Errors

@@ -1,0 +1,43 @@
+use std::fmt;
+
+/// Why a server can't be made, or a request failed inside it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store.
+    Store(keyferry_store::Error),
+    /// The source of randomness.
+    Random(keyferry_kmip::RandomFailed),
+    /// An answer has no form in its version.
+    Encode(keyferry_ttlv::Error),
+    /// An answer exceeds the size that the client takes.
+    TooLarge,
+    /// An operation that counts as reading had effects: a fault of a responder.
+    Misplaced,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Store(error) => error.fmt(f),
+            Error::Random(error) => error.fmt(f),
+            Error::Encode(error) => write!(f, "an answer can't be written: {error}"),
+            Error::TooLarge => f.write_str("the answer is larger than the client takes"),
+            Error::Misplaced => f.write_str("an operation that only reads had effects"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<keyferry_store::Error> for Error {
+    fn from(error: keyferry_store::Error) -> Self {
+        Error::Store(error)
+    }
+}
+
+impl From<keyferry_kmip::RandomFailed> for Error {
+    fn from(error: keyferry_kmip::RandomFailed) -> Self {
+        Error::Random(error)
+    }
+}

@@ -1,0 +1,248 @@
+use super::{changed, check_names, own};
+use keyferry_kmip::attribute::AttributeReference;
+use keyferry_kmip::spec::{AttributeValue as V, May, SetBy, State, attribute_row};
+use keyferry_kmip::{
+    AddAttributeRequest, AddAttributeResponse, Attribute, Attributes, Cause, DateTime, DeleteAttributeRequest, DeleteAttributeResponse,
+    Failure, ModifyAttributeRequest, ModifyAttributeResponse, RequestItem,
+};
+use keyferry_s2s::{Ask, Node, Outcome};
+use keyferry_store::{Material, Record};
+use keyferry_ttlv::{Extra, Version};
+
+/// Fails when a client may not set a custom attribute of this name, or a value is senseless.
+pub(super) fn check_value(value: &V) -> Result<(), Failure> {
+    match value {
+        V::Custom(custom) if custom.vendor == "y" => {
+            Err(Failure::new(Cause::ReadOnlyAttribute, "attributes of the vendor y are the server's to set"))
+        }
+        V::Custom(custom) if custom.vendor == "x" && custom.name.starts_with("s2s-") => {
+            Err(Failure::new(Cause::ReadOnlyAttribute, "attributes x-s2s-... show what the server knows of other servers"))
+        }
+        V::Custom(custom) if custom.value.is_none() => Err(Failure::new(Cause::MissingData, "the Attribute Value is missing")),
+        V::Custom(custom) if custom.name.is_empty() || custom.vendor.is_empty() => {
+            Err(Failure::new(Cause::InvalidAttribute, "a custom attribute needs a name and a vendor"))
+        }
+        V::Name(name) if name.value.is_empty() => Err(Failure::new(Cause::InvalidAttribute, "a Name is empty")),
+        _ => Ok(()),
+    }
+}
+
+/// The single attribute of a request.
+fn single(attributes: Attributes) -> Result<Attribute, Failure> {
+    let mut attributes = attributes.into_iter();
+    match (attributes.next(), attributes.next()) {
+        (Some(attribute), None) => Ok(attribute),
+        (None, _) => Err(Failure::new(Cause::MissingData, "the attribute is missing")),
+        _ => Err(Failure::new(Cause::InvalidField, "one attribute at a time")),
+    }
+}
+
+/// Whether a rule lets a client act now.
+fn permits(may: May, record: &Record, value: &V, now: DateTime) -> bool {
+    let state = record.state(now);
+    let live = matches!(state, Some(State::PRE_ACTIVE | State::ACTIVE));
+    match may {
+        May::Never => false,
+        May::Always => true,
+        May::PreActive => state == Some(State::PRE_ACTIVE),
+        May::PreActiveOrActive => live,
+        May::UntilReached => live && record.attributes.date(value.tag()).is_none_or(|date| date > now),
+        May::UntilAllocated => record.attributes.iter().all(|a| match &a.value {
+            V::UsageLimits(limits) => limits.count.is_none_or(|count| count == limits.total),
+            _ => true,
+        }),
+    }
+}
+
+fn read_only(value: &V) -> Failure {
+    Failure::new(Cause::ReadOnlyAttribute, format_args!("{} can't be changed by a client, or not any more", value.reference()))
+}
+
+/// The rule of an attribute for a client; a custom one may always be changed.
+fn rule(value: &V, pick: fn(&keyferry_kmip::spec::AttributeRow) -> May) -> Result<May, Failure> {
+    match value {
+        V::Custom(_) => Ok(May::Always),
+        V::Unknown(_) => Err(Failure::new(Cause::UnknownAttribute, format_args!("unknown attribute {}", value.reference()))),
+        value => Ok(attribute_row(value.tag()).map_or(May::Never, pick)),
+    }
+}
+
+/// Usage Limits as a client may set them: the count is the server's.
+fn normalised(value: V) -> V {
+    match value {
+        V::UsageLimits(mut limits) => {
+            limits.count = Some(limits.total);
+            V::UsageLimits(limits)
+        }
+        other => other,
+    }
+}
+
+fn named_only(attribute: Attribute, version: Version) -> Attributes {
+    let mut attributes = Attributes::new();
+    if version < Version::V2_0 {
+        attributes.keep(attribute);
+    }
+    attributes
+}
+
+/// Add Attribute (KMIP 2.1 §6.1.2).
+pub(super) fn add(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    let request: AddAttributeRequest = item.payload(ask.cx)?;
+    let attribute = single(request.attribute)?;
+    if attribute.index.is_some() {
+        return Err(Failure::new(Cause::InvalidField, "Add Attribute takes no Attribute Index"));
+    }
+    let before = own(node, ask, request.unique_identifier.as_ref())?;
+    let value = normalised(attribute.value);
+    check_value(&value)?;
+    let may = rule(&value, |row| if row.set_by == SetBy::Server { May::Never } else { row.client_modifies })?;
+    let record = &before.1;
+    let there = record.attributes.iter().any(|a| a.value.is_same_attribute(&value));
+    if there && !value.may_repeat() {
+        return Err(match may {
+            May::Never => read_only(&value),
+            _ => Failure::new(Cause::AttributeExists, format_args!("the object has the attribute {} already", value.reference())),
+        });
+    }
+    // What is not there yet may be added by whoever may set it; a date in the past of the lifecycle may not.
+    let initial = attribute_row(value.tag()).is_some_and(|row| row.set_by != SetBy::Server && row.client_modifies == May::Never);
+    if initial || !permits(may, record, &value, ask.now.wall) {
+        return Err(read_only(&value));
+    }
+    let mut one = Attributes::new();
+    one.keep(value.clone().into());
+    check_names(ask, &one, None, Cause::NameTaken)?;
+    let mut after = before.1.clone();
+    after.attributes.push(value);
+    let added = after.attributes.iter().last().cloned();
+    let identifier = after.identifier.clone();
+    let effects = changed(node, ask, before, after, Material::Keep)?;
+    let response = AddAttributeResponse {
+        unique_identifier: identifier.clone().into(),
+        attribute: added.map(|a| named_only(a, ask.cx.version)).unwrap_or_default(),
+        extra: Extra::NONE,
+    };
+    Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
+}
+
+/// Which instance a request means: by index (1.x, 0 when it names none) or by its current value (2.x, the only one when it names none).
+fn instance(record: &Record, like: &V, index: Option<i32>, current: Option<&V>, version: Version) -> Result<usize, Failure> {
+    let mut places = record.attributes.iter().enumerate().filter(|(_, a)| a.value.is_same_attribute(like));
+    let missing = || Failure::new(Cause::AttributeNotFound, format_args!("the object has no attribute {}", like.reference()));
+    if version < Version::V2_0 {
+        let wanted = index.unwrap_or(0);
+        let mut any = false;
+        let found = places.find(|(_, a)| {
+            any = true;
+            a.index.unwrap_or(0) == wanted
+        });
+        return found.map(|(place, _)| place).ok_or_else(|| {
+            if any { Failure::new(Cause::InstanceNotFound, format_args!("{} has no instance {wanted}", like.reference())) } else { missing() }
+        });
+    }
+    if let Some(current) = current {
+        if !current.is_same_attribute(like) {
+            return Err(Failure::new(Cause::InvalidField, "the Current and the New Attribute are different ones"));
+        }
+        let found = places.find(|(_, a)| a.value == *current);
+        let none = || Failure::new(Cause::InstanceNotFound, format_args!("{} has no such value", like.reference()));
+        return found.map(|(place, _)| place).ok_or_else(none);
+    }
+    let (first, second) = (places.next(), places.next());
+    match (first, second) {
+        (Some((place, _)), None) => Ok(place),
+        (None, _) => Err(missing()),
+        _ => Err(Failure::new(Cause::InvalidField, format_args!("{} has several values: say which one", like.reference()))),
+    }
+}
+
+/// Modify Attribute (KMIP 2.1 §6.1.34).
+pub(super) fn modify(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    let request: ModifyAttributeRequest = item.payload(ask.cx)?;
+    let Attribute { index, value } = single(request.attribute)?;
+    let current = if request.current.is_empty() { None } else { Some(single(request.current)?.value) };
+    let before = own(node, ask, request.unique_identifier.as_ref())?;
+    let value = normalised(value);
+    check_value(&value)?;
+    let may = rule(&value, |row| row.client_modifies)?;
+    let place = instance(&before.1, &value, index, current.as_ref(), ask.cx.version);
+    if !permits(may, &before.1, &value, ask.now.wall) {
+        return Err(read_only(&value));
+    }
+    let place = place?;
+    let mut one = Attributes::new();
+    one.keep(value.clone().into());
+    check_names(ask, &one, Some(&before.1), Cause::NameTaken)?;
+    let mut after = before.1.clone();
+    let mut modified = None;
+    if let Some(attribute) = after.attributes.iter_mut().nth(place) {
+        attribute.value = value;
+        modified = Some(attribute.clone());
+    }
+    let identifier = after.identifier.clone();
+    let effects = changed(node, ask, before, after, Material::Keep)?;
+    let response = ModifyAttributeResponse {
+        unique_identifier: identifier.clone().into(),
+        attribute: modified.map(|a| named_only(a, ask.cx.version)).unwrap_or_default(),
+        extra: Extra::NONE,
+    };
+    Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
+}
+
+/// Delete Attribute (KMIP 2.1 §6.1.13).
+pub(super) fn delete(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    let request: DeleteAttributeRequest = item.payload(ask.cx)?;
+    let before = own(node, ask, request.unique_identifier.as_ref())?;
+    let current = if request.current.is_empty() { None } else { Some(single(request.current)?.value) };
+    let reference = match (&current, request.references.0.as_slice()) {
+        (Some(value), []) => value.reference(),
+        (None, [reference]) => reference.clone(),
+        (None, []) => return Err(Failure::new(Cause::MissingData, "the attribute is not named")),
+        _ => return Err(Failure::new(Cause::InvalidField, "one attribute at a time")),
+    };
+    if let AttributeReference::Unknown(name) = &reference {
+        return Err(Failure::new(Cause::UnknownAttribute, format_args!("unknown attribute {name}")));
+    }
+    let record = &before.1;
+    let missing = || Failure::new(Cause::AttributeNotFound, format_args!("the object has no attribute {reference}"));
+    let tag_rule = match &reference {
+        AttributeReference::Standard(tag) => attribute_row(*tag).map(|row| row.client_deletes),
+        _ => Some(May::Always),
+    };
+    let Some(may) = tag_rule else {
+        return Err(Failure::new(Cause::UnknownAttribute, format_args!("unknown attribute {reference}")));
+    };
+    let Some(like) = record.attributes.of(&reference).next().map(|a| a.value.clone()) else {
+        return Err(if may == May::Never { Failure::new(Cause::ReadOnlyAttribute, format_args!("{reference} can't be deleted")) } else { missing() });
+    };
+    check_value(&like)?;
+    if !permits(may, record, &like, ask.now.wall) {
+        return Err(read_only(&like));
+    }
+    let mut after = before.1.clone();
+    let mut deleted = None;
+    if ask.cx.version >= Version::V2_0 && current.is_none() {
+        // An Attribute Reference means every instance.
+        after.attributes.retain(|a| a.value.reference() != reference);
+    } else {
+        let place = instance(record, &like, request.attribute_index, current.as_ref(), ask.cx.version)?;
+        let mut at = 0;
+        after.attributes.retain(|a| {
+            let goes = at == place;
+            at += 1;
+            if goes {
+                deleted = Some(a.clone());
+            }
+            !goes
+        });
+    }
+    let identifier = after.identifier.clone();
+    let effects = changed(node, ask, before, after, Material::Keep)?;
+    let response = DeleteAttributeResponse {
+        unique_identifier: identifier.clone().into(),
+        attribute: deleted.map(|a| named_only(a, ask.cx.version)).unwrap_or_default(),
+        extra: Extra::NONE,
+    };
+    Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
+}

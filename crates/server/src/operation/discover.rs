@@ -1,0 +1,87 @@
+use super::OPERATIONS;
+use keyferry_kmip::spec::{ObjectType, Operation, QueryFunction};
+use keyferry_kmip::{
+    CapabilityInformation, DiscoverVersionsRequest, DiscoverVersionsResponse, ExtensionInformation, Failure, ProtocolVersion, QueryRequest,
+    QueryResponse, RequestItem, VERSIONS, extension,
+};
+use keyferry_s2s::{Ask, Outcome};
+use keyferry_ttlv::{Extra, Type, Version};
+
+/// The object types that are kept.
+const OBJECT_TYPES: &[ObjectType] = &[
+    ObjectType::CERTIFICATE,
+    ObjectType::SYMMETRIC_KEY,
+    ObjectType::PUBLIC_KEY,
+    ObjectType::PRIVATE_KEY,
+    ObjectType::SPLIT_KEY,
+    ObjectType::SECRET_DATA,
+    ObjectType::OPAQUE_OBJECT,
+    ObjectType::PGP_KEY,
+    ObjectType::CERTIFICATE_REQUEST,
+];
+
+/// Discover Versions (KMIP 2.1 §6.1.16): all that are spoken, or those of the client's that are, the server's preference first.
+pub(super) fn discover_versions(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    let request: DiscoverVersionsRequest = item.payload(ask.cx)?;
+    let wanted = &request.protocol_versions;
+    let spoken = VERSIONS.iter().map(|version| ProtocolVersion::from(*version));
+    let protocol_versions = spoken.filter(|version| wanted.is_empty() || wanted.contains(version)).collect();
+    Outcome::answer(&DiscoverVersionsResponse { protocol_versions, extra: Extra::NONE }, ask.cx)
+}
+
+/// Query (KMIP 2.1 §6.1.40).
+pub(super) fn query(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    let request: QueryRequest = item.payload(ask.cx)?;
+    let asks = |function| request.query_functions.contains(&function);
+    let version = ask.cx.version;
+    let has = |domain: keyferry_kmip::spec::Domain, value: u32| {
+        domain.values.iter().any(|row| row.value == value && row.versions.contain(version))
+    };
+    let mut response = QueryResponse {
+        operations: Vec::new(),
+        object_types: Vec::new(),
+        vendor_identification: None,
+        server_information: None,
+        application_namespaces: Vec::new(),
+        extension_information: Vec::new(),
+        attestation_types: Vec::new(),
+        rng_parameters: Vec::new(),
+        profile_information: Vec::new(),
+        validation_information: Vec::new(),
+        capability_information: Vec::new(),
+        client_registration_methods: Vec::new(),
+        defaults_information: None,
+        protection_storage_masks: None,
+        extra: Extra::NONE,
+    };
+    if asks(QueryFunction::QUERY_OPERATIONS) {
+        response.operations = OPERATIONS.iter().copied().filter(|operation| has(Operation::DOMAIN, operation.0)).collect();
+    }
+    if asks(QueryFunction::QUERY_OBJECTS) {
+        response.object_types = OBJECT_TYPES.iter().copied().filter(|object_type| has(ObjectType::DOMAIN, object_type.0)).collect();
+    }
+    if asks(QueryFunction::QUERY_SERVER_INFORMATION) {
+        response.vendor_identification = Some(extension::VENDOR.into());
+    }
+    let map = asks(QueryFunction::QUERY_EXTENSION_MAP);
+    if (map || asks(QueryFunction::QUERY_EXTENSION_LIST)) && version >= Version::V1_1 {
+        response.extension_information.push(ExtensionInformation {
+            name: "keyferry copy".into(),
+            tag: map.then(|| i32::try_from(extension::COPY.number()).unwrap_or_default()),
+            item_type: map.then_some(Type::Structure as i32),
+            extra: Extra::NONE,
+        });
+    }
+    if asks(QueryFunction::QUERY_CAPABILITIES) && version >= Version::V1_3 {
+        let since_1_4 = version >= Version::V1_4;
+        response.capability_information.push(CapabilityInformation {
+            streaming: Some(false),
+            asynchronous: Some(false),
+            attestation: Some(false),
+            batch_undo: since_1_4.then_some(false),
+            batch_continue: since_1_4.then_some(true),
+            extra: Extra::NONE,
+        });
+    }
+    Outcome::answer(&response, ask.cx)
+}

@@ -1,0 +1,68 @@
+use keyferry_kmip::attribute::{AttributeReferences, part};
+use keyferry_kmip::{
+    Attribute, Attributes, Cause, Failure, GetAttributeListRequest, GetAttributeListResponse, GetAttributesRequest, GetAttributesResponse, GetRequest,
+    GetResponse, RequestItem,
+};
+use keyferry_s2s::{Ask, Outcome, check_format, released, shown};
+use keyferry_ttlv::Extra;
+
+/// Get (KMIP 2.1 §6.1.19).
+pub(super) fn get(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    let request: GetRequest = item.payload(ask.cx)?;
+    let (number, record) = ask.record(request.unique_identifier.as_ref())?;
+    if record.is_destroyed() {
+        return Err(Failure::new(Cause::ObjectDestroyed, "the object was destroyed"));
+    }
+    let object = released(ask, number, &record, request.key_wrapping_specification.is_some())?
+        .ok_or_else(|| Failure::new(Cause::KeyValueNotPresent, "the server does not hold the object itself"))?;
+    check_format(&object, request.key_format_type)?;
+    let response = GetResponse {
+        object_type: record.object_type,
+        unique_identifier: record.identifier.clone().into(),
+        object,
+        extra: Extra::NONE,
+    };
+    Ok(Outcome::answer(&response, ask.cx)?.placing(record.identifier))
+}
+
+/// Get Attributes (KMIP 2.1 §6.1.20): those that are named, or all. A name that the object has no value for is passed over.
+pub(super) fn get_attributes(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    let request: GetAttributesRequest = item.payload(ask.cx)?;
+    let (_, record) = ask.record(request.unique_identifier.as_ref())?;
+    let mut attributes = visible(ask, &shown(&record, ask.now.wall));
+    if !request.references.0.is_empty() {
+        attributes.retain(|a| request.references.0.contains(&a.value.reference()));
+    }
+    let response =
+        GetAttributesResponse { unique_identifier: record.identifier.clone().into(), attributes, extra: Extra::NONE };
+    Ok(Outcome::answer(&response, ask.cx)?.placing(record.identifier))
+}
+
+/// Get Attribute List (KMIP 2.1 §6.1.21): the names of the attributes that have values, each once.
+pub(super) fn get_attribute_list(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    let request: GetAttributeListRequest = item.payload(ask.cx)?;
+    let (_, record) = ask.record(request.unique_identifier.as_ref())?;
+    let mut references = AttributeReferences::default();
+    for attribute in &visible(ask, &shown(&record, ask.now.wall)) {
+        let reference = attribute.value.reference();
+        if !references.0.contains(&reference) {
+            references.0.push(reference);
+        }
+    }
+    let response =
+        GetAttributeListResponse { unique_identifier: record.identifier.clone().into(), references, extra: Extra::NONE };
+    Ok(Outcome::answer(&response, ask.cx)?.placing(record.identifier))
+}
+
+/// The attributes that the client's version has.
+fn visible(ask: &Ask<'_>, all: &Attributes) -> Attributes {
+    let mut visible = Attributes::new();
+    for attribute in all {
+        let mut alone = Attributes::new();
+        alone.keep(Attribute { index: None, value: attribute.value.clone() });
+        if !part(&alone, ask.cx.version).0.is_empty() {
+            visible.keep(attribute.clone());
+        }
+    }
+    visible
+}

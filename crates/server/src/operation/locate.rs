@@ -1,0 +1,36 @@
+use keyferry_kmip::{Cause, Failure, LocateRequest, LocateResponse, RequestItem, UniqueIdentifier};
+use keyferry_s2s::{Ask, Outcome, Placeholder, store_failed};
+use keyferry_store::plan::Query;
+use keyferry_ttlv::{Extra, Version};
+
+/// Identifiers in one answer, when the client names no maximum or a larger one.
+const MAXIMUM: usize = 10_000;
+
+/// Locate (KMIP 2.1 §6.1.28), newest first.
+pub(super) fn locate(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    let request: LocateRequest = item.payload(ask.cx)?;
+    if request.object_group_member.is_some() {
+        return Err(Failure::new(Cause::FeatureNotSupported, "Object Group Member is not supported yet"));
+    }
+    let count = |given: Option<i32>, otherwise: usize, what: &str| match given.map(usize::try_from) {
+        None => Ok(otherwise),
+        Some(Ok(n)) => Ok(n),
+        Some(Err(_)) => Err(Failure::new(Cause::InvalidField, format_args!("{what} is negative"))),
+    };
+    let maximum = count(request.maximum_items, MAXIMUM, "Maximum Items")?.min(MAXIMUM);
+    let offset = count(request.offset_items, 0, "Offset Items")?;
+    let query = Query::new(&request.attributes, request.storage_status_mask)?;
+    let located = query.locate(ask.snapshot, ask.now.wall, (offset, maximum), &|_| true).map_err(store_failed)?;
+    let total = located.total.filter(|_| ask.cx.version >= Version::V1_3);
+    let response = LocateResponse {
+        located_items: total.map(|total| i32::try_from(total).unwrap_or(i32::MAX)),
+        unique_identifiers: located.identifiers.iter().cloned().map(UniqueIdentifier::Text).collect(),
+        extra: Extra::NONE,
+    };
+    let mut outcome = Outcome::answer(&response, ask.cx)?;
+    outcome.placeholder = match located.identifiers.as_slice() {
+        [only] => Placeholder::Set(only.clone()),
+        _ => Placeholder::Clear,
+    };
+    Ok(outcome)
+}

@@ -1,0 +1,287 @@
+use crate::operation::{self, Operations};
+use crate::{Access, Error};
+use keyferry_kmip::spec::{AsynchronousIndicator, BatchErrorContinuationOption, Operation, ResultStatus};
+use keyferry_kmip::{
+    Answer, AsynchronousMode, Cause, Crypto, DateTime, Failure, Handler, Identity, Now, Random, RequestItem, RequestMessage, ResponseItem,
+    ResponseMessage, Text, VERSIONS, context,
+};
+use keyferry_s2s::{Ask, Node, Outcome, Placeholder, Policy, Responder};
+use keyferry_store::{Home, Snapshot, Store, StoreExt, Transaction};
+use keyferry_ttlv::{Extra, Frame, Version};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What a server is made of.
+pub struct Options {
+    /// Its server id, stable for the life of its store.
+    pub server: Text,
+    /// Where its objects are.
+    pub store: Arc<dyn Store>,
+    /// Its cryptographic library.
+    pub crypto: Arc<dyn Crypto>,
+    /// Its randomness.
+    pub random: Box<dyn Random>,
+    /// Which clients may use it.
+    pub access: Access,
+    /// Which peers may do what.
+    pub policy: Policy,
+}
+
+/// A KMIP server: request bytes in, response bytes out. It opens no socket, starts no thread and reads no clock.
+pub struct Server {
+    store: Arc<dyn Store>,
+    access: Access,
+    node: Arc<Node>,
+    responders: Vec<Arc<dyn Responder>>,
+    random: Mutex<Box<dyn Random>>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("node", &self.node).field("access", &self.access).finish_non_exhaustive()
+    }
+}
+
+/// One request as far as it could be read.
+enum Parsed {
+    Message(Box<RequestMessage>, Version),
+    /// Can't be read or may not be served: this goes back.
+    Refused(Frame),
+}
+
+impl Server {
+    /// A server over a store, which from now on belongs to this server id.
+    ///
+    /// # Errors
+    /// When the store fails, belongs to another server, or there is no randomness.
+    pub fn new(mut options: Options) -> Result<Server, Error> {
+        let (mut instance, mut fingerprint_key) = (vec![0; 16], vec![0; 32]);
+        options.random.fill(&mut instance)?;
+        options.random.fill(&mut fingerprint_key)?;
+        let home = options.store.home(&options.server, || Home {
+            server: options.server.clone(),
+            instance: instance.clone(),
+            fingerprint_key: fingerprint_key.clone(),
+            extra: Extra::NONE,
+        })?;
+        let node = Arc::new(Node { home, policy: options.policy, crypto: options.crypto });
+        let operations = Operations::new(node.clone());
+        Ok(Server {
+            store: options.store,
+            access: options.access,
+            responders: vec![node.clone(), Arc::new(operations)],
+            node,
+            random: Mutex::new(options.random),
+        })
+    }
+
+    /// Asks `responder` before the built-in ones: for operations that an application adds or replaces.
+    #[must_use]
+    pub fn with(mut self, responder: Arc<dyn Responder>) -> Server {
+        self.responders.insert(0, responder);
+        self
+    }
+
+    /// Who this server is among others.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// The store it serves.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Answers one request.
+    pub fn answer(&self, caller: &Identity, now: Now, request: &Frame) -> Answer {
+        self.handle(caller, now, std::slice::from_ref(request)).pop().unwrap_or(Answer::Close)
+    }
+
+    fn parse(&self, caller: &Identity, now: Now, request: &Frame) -> Parsed {
+        let message = match RequestMessage::from_frame(request) {
+            Ok(message) => message,
+            Err(error) => {
+                let version = RequestMessage::version_hint(request).filter(|version| VERSIONS.contains(version)).unwrap_or(Version::V1_0);
+                return Parsed::Refused(refusal(version, now.wall, &error.into()));
+            }
+        };
+        let refuse = |version, cause, why: &str| Parsed::Refused(refusal(version, now.wall, &Failure::new(cause, why)));
+        let version = match message.version() {
+            Ok(version) if VERSIONS.contains(&version) => version,
+            Ok(version) if version.major == 1 => return refuse(Version::V1_4, Cause::UnsupportedVersion, "KMIP 1.0 to 1.4, 2.0 and 2.1 are spoken here"),
+            _ => return refuse(Version::V2_1, Cause::UnsupportedVersion, "KMIP 1.0 to 1.4, 2.0 and 2.1 are spoken here"),
+        };
+        let header = &message.header;
+        if usize::try_from(header.batch_count).ok() != Some(message.batch.len()) {
+            return refuse(version, Cause::InvalidMessage, "the Batch Count is not the number of batch items");
+        }
+        if header.batch_error_continuation_option == Some(BatchErrorContinuationOption::UNDO) {
+            return refuse(version, Cause::FeatureNotSupported, "the Batch Error Continuation Option Undo is not supported");
+        }
+        if header.asynchronous_indicator == Some(AsynchronousMode::Indicator(AsynchronousIndicator::MANDATORY)) {
+            return refuse(version, Cause::FeatureNotSupported, "asynchronous answers are not supported");
+        }
+        let is_peer = self.node.policy.peer(caller).is_some();
+        if !is_peer && !self.access.allows(caller) {
+            tracing::warn!(caller = %caller.name, rule = "access", "denied: not a client of this server");
+            return refuse(version, Cause::PermissionDenied, "not a client of this server");
+        }
+        Parsed::Message(Box::new(message), version)
+    }
+
+    /// Answers one batch item from what the transaction shows.
+    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+        let exists = Operation::DOMAIN.values.iter().any(|row| row.value == item.operation.0 && row.versions.contain(ask.cx.version));
+        let known = exists || item.operation.0 >= 0x8000_0000;
+        let answered = known.then(|| self.responders.iter().find_map(|responder| responder.respond(ask, item))).flatten();
+        answered.unwrap_or_else(|| {
+            Err(Failure::new(Cause::OperationNotSupported, format_args!("the operation {} is not supported", item.operation)))
+        })
+    }
+
+    /// Answers a message; `tx` is where effects go, `None` when none of its operations has any.
+    fn message(
+        &self,
+        world: &mut World<'_, '_>,
+        caller: &Identity,
+        now: Now,
+        message: &RequestMessage,
+        version: Version,
+    ) -> Result<Frame, Error> {
+        let cx = context(version);
+        let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut placeholder = None;
+        let mut items = Vec::with_capacity(message.batch.len());
+        for item in &message.batch {
+            let mut ask =
+                Ask { snapshot: world.snapshot(), caller, now, random: &mut **random, cx, placeholder: placeholder.clone() };
+            let outcome = self.respond(&mut ask, item);
+            let mut response = match outcome {
+                Ok(outcome) => {
+                    world.apply(&outcome)?;
+                    match outcome.placeholder {
+                        Placeholder::Keep => {}
+                        Placeholder::Set(identifier) => placeholder = Some(identifier),
+                        Placeholder::Clear => placeholder = None,
+                    }
+                    outcome.response
+                }
+                Err(failure) => {
+                    tracing::debug!(caller = %caller.name, operation = %item.operation, %failure, "failed");
+                    ResponseItem::failure(Some(item.operation), &failure, version)
+                }
+            };
+            response.operation = Some(item.operation);
+            response.unique_batch_item_id = item.unique_batch_item_id.clone();
+            let failed = response.result_status == ResultStatus::OPERATION_FAILED;
+            items.push(response);
+            let goes_on = message.header.batch_error_continuation_option == Some(BatchErrorContinuationOption::CONTINUE);
+            if failed && !goes_on {
+                break;
+            }
+        }
+        let mut response = ResponseMessage::new(version, now.wall, items);
+        response.header.client_correlation_value = message.header.client_correlation_value.clone();
+        let frame = response.to_frame().map_err(Error::Encode)?;
+        let maximum = message.header.maximum_response_size.and_then(|size| usize::try_from(size).ok());
+        if maximum.is_some_and(|maximum| frame.len() > maximum) {
+            return Err(Error::TooLarge);
+        }
+        Ok(frame)
+    }
+
+    /// Answers messages that share one commit.
+    fn group(&self, caller: &Identity, now: Now, group: &[(&RequestMessage, Version)]) -> Vec<Frame> {
+        let writes = group.iter().any(|(message, _)| message.batch.iter().any(|item| !operation::is_read(item.operation)));
+        let answered: Result<Vec<Frame>, Error> = if writes {
+            self.store.transact(|transaction| {
+                let mut world = World::Write(transaction);
+                group.iter().map(|(message, version)| self.message(&mut world, caller, now, message, *version)).collect()
+            })
+        } else {
+            self.store.view(|snapshot| {
+                let mut world = World::Read(snapshot);
+                group.iter().map(|(message, version)| self.message(&mut world, caller, now, message, *version)).collect()
+            })
+        };
+        answered.unwrap_or_else(|error| {
+            let failure = match error {
+                Error::TooLarge => Failure::new(Cause::ResponseTooLarge, "the answer exceeds the Maximum Response Size; nothing was done"),
+                other => {
+                    tracing::error!(caller = %caller.name, error = %other, "a request failed inside the server");
+                    Failure::new(Cause::Internal, "the server failed; nothing was done")
+                }
+            };
+            group.iter().map(|(message, version)| failed_whole(message, *version, now.wall, &failure)).collect()
+        })
+    }
+}
+
+/// Where a message's operations look and, when they write, act.
+enum World<'a, 't> {
+    Read(&'a dyn Snapshot),
+    Write(&'a mut (dyn Transaction + 't)),
+}
+
+impl World<'_, '_> {
+    fn snapshot(&self) -> &dyn Snapshot {
+        match self {
+            World::Read(snapshot) => *snapshot,
+            World::Write(transaction) => &**transaction,
+        }
+    }
+
+    fn apply(&mut self, outcome: &Outcome) -> Result<(), Error> {
+        match self {
+            _ if outcome.effects.is_empty() => Ok(()),
+            World::Write(transaction) => Ok(outcome.effects.apply(*transaction).map(drop)?),
+            World::Read(_) => Err(Error::Misplaced),
+        }
+    }
+}
+
+impl Handler for Server {
+    fn handle(&self, caller: &Identity, now: Now, requests: &[Frame]) -> Vec<Answer> {
+        let parsed: Vec<Parsed> = requests.iter().map(|request| self.parse(caller, now, request)).collect();
+        let mut answers = Vec::with_capacity(parsed.len());
+        let mut group: Vec<(&RequestMessage, Version)> = Vec::new();
+        for one in &parsed {
+            match one {
+                Parsed::Message(message, version) if message.header.maximum_response_size.is_none() => group.push((message, *version)),
+                // An answer that turns out too large undoes its request, and must not undo others.
+                Parsed::Message(message, version) => {
+                    answers.extend(self.group(caller, now, &std::mem::take(&mut group)).into_iter().map(Answer::Reply));
+                    answers.extend(self.group(caller, now, &[(message, *version)]).into_iter().map(Answer::Reply));
+                }
+                Parsed::Refused(frame) => {
+                    answers.extend(self.group(caller, now, &std::mem::take(&mut group)).into_iter().map(Answer::Reply));
+                    answers.push(Answer::Reply(frame.clone()));
+                }
+            }
+        }
+        answers.extend(self.group(caller, now, &group).into_iter().map(Answer::Reply));
+        answers
+    }
+
+    fn refuse(&self, now: Now, why: &keyferry_ttlv::Error) -> Option<Frame> {
+        Some(refusal(Version::V1_0, now.wall, &why.clone().into()))
+    }
+}
+
+/// A response to a request that could not be read far enough to know its operations.
+fn refusal(version: Version, now: DateTime, failure: &Failure) -> Frame {
+    let item = ResponseItem::failure(None, failure, version);
+    ResponseMessage::new(version, now, vec![item]).to_frame().unwrap_or_default()
+}
+
+/// A response that fails every item alike.
+fn failed_whole(message: &RequestMessage, version: Version, now: DateTime, failure: &Failure) -> Frame {
+    let items = message
+        .batch
+        .iter()
+        .map(|item| ResponseItem {
+            unique_batch_item_id: item.unique_batch_item_id.clone(),
+            ..ResponseItem::failure(Some(item.operation), failure, version)
+        })
+        .collect();
+    ResponseMessage::new(version, now, items).to_frame().unwrap_or_default()
+}
