@@ -1,1 +1,22 @@
-//! Shared parts of the examples.
+//! What the examples share: throw-away certificates, a server over a file, objects of every kind, a comparison over the wire.
+
+pub mod fill;
+pub mod host;
+pub mod pki;
+pub mod verify;
+
+/// The result of an example's parts: any error ends it with its text.
+pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Log lines on standard error: warnings and errors, or everything from `KEYFERRY_LOG` = error, warn, info, debug, trace.
+pub fn log() {
+    let level = std::env::var("KEYFERRY_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::WARN);
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).init();
+}
+
+/// The most memory that a process has held so far, in MiB, where the system tells.
+pub fn peak_memory(process: u32) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib / 1024.0)
+}

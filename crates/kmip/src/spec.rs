@@ -416,3 +416,35 @@ impl keyferry_ttlv::Dictionary for Names {
         tag_named(name)
     }
 }
+
+/// Whether what stands under a tag is key material or another secret, which nobody shows unasked.
+pub fn is_secret(tag: Tag) -> bool {
+    const SECRETS: &[Tag] = &[
+        tag::KEY_MATERIAL,
+        tag::KEY_VALUE,
+        tag::KEY,
+        tag::D,
+        tag::J,
+        tag::P,
+        tag::Q,
+        tag::X,
+        tag::PRIME_EXPONENT_P,
+        tag::PRIME_EXPONENT_Q,
+        tag::CRT_COEFFICIENT,
+        tag::PRIVATE_EXPONENT,
+        tag::OPAQUE_DATA_VALUE,
+        tag::DERIVATION_DATA,
+        tag::DATA,
+        tag::PASSWORD,
+        tag::ONE_TIME_PASSWORD,
+        tag::HASHED_PASSWORD,
+        tag::SERVER_HASHED_PASSWORD,
+        tag::SALTED_PASSWORD,
+        tag::HASHED_USERNAME_PASSWORD,
+        tag::HASHED_PASSWORD_USERNAME,
+        tag::TICKET_VALUE,
+        tag::OTP_SEED,
+        crate::extension::FINGERPRINT_KEY,
+    ];
+    SECRETS.contains(&tag)
+}

@@ -1,0 +1,51 @@
+//! One KMIP server over a file, until Ctrl-C: `cargo run --release --example serve -- --data DIR --listen ADDR`.
+
+use keyferry_examples::{Result, host, log, pki::Pki};
+use keyferry_s2s::{Peer, Policy};
+use std::path::PathBuf;
+
+const HELP: &str = "\
+serve: a KMIP server, 1.0 to 2.1, over mutual TLS
+
+  --data DIR      where its objects and certificates are (made if there are none)
+  --listen ADDR   where it listens (127.0.0.1:5696)
+  --peer NAME     a server whose certificate has this name may send copies of its objects; may be given several times
+";
+
+#[tokio::main]
+async fn main() -> Result {
+    log();
+    let (mut data, mut listen, mut policy) = (None::<PathBuf>, "127.0.0.1:5696".to_owned(), Policy::closed());
+    let mut args = lexopt::Parser::from_env();
+    while let Some(arg) = args.next()? {
+        use lexopt::prelude::*;
+        match arg {
+            Long("data") => data = Some(args.value()?.into()),
+            Long("listen") => listen = args.value()?.string()?,
+            Long("peer") => {
+                let name = args.value()?.string()?;
+                policy = policy.with(name.clone(), Peer::new(name).may_send());
+            }
+            Short('h') | Long("help") => {
+                print!("{HELP}");
+                return Ok(());
+            }
+            other => return Err(format!("{}; --help tells the options", other.unexpected()).into()),
+        }
+    }
+    let data = data.ok_or("--data DIR is needed; --help tells the options")?;
+    let pki = Pki::open(data.join("pki"))?;
+    let hosts: Vec<String> = listen.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']).to_owned()).into_iter().collect();
+    let hosts: Vec<String> = hosts.into_iter().filter(|host| !matches!(host.as_str(), "" | "0.0.0.0" | "::")).collect();
+    let credentials = pki.credentials("server", &hosts)?;
+    pki.credentials("client", &[])?;
+    let host = host::start("server", &data.join("objects.redb"), &listen, &credentials, policy).await?;
+    let (certificate, key) = pki.files("client");
+    println!("listening on        {}", host.handle.local_addr());
+    println!("CA certificate      {}", pki.ca().display());
+    println!("client certificate  {}", certificate.display());
+    println!("client key          {}", key.display());
+    tokio::signal::ctrl_c().await?;
+    host.handle.shutdown().await;
+    Ok(())
+}
