@@ -15,8 +15,8 @@ enumerations! {
         GCM = 0x9, "GCM", V1_0;
         CBC_MAC = 0xA, "CBC-MAC", V1_0;
         XTS = 0xB, "XTS", V1_0;
-        AESKEYWRAPPADDING = 0xC, "AESKeyWrapPadding", V1_0;
-        NISTKEYWRAP = 0xD, "NISTKeyWrap", V1_0;
+        AES_KEY_WRAP_PADDING = 0xC, "AESKeyWrapPadding", V1_0;
+        NIST_KEY_WRAP = 0xD, "NISTKeyWrap", V1_0;
         X9_102_AESKW = 0xE, "X9.102 AESKW", V1_0;
         X9_102_TDKW = 0xF, "X9.102 TDKW", V1_0;
         X9_102_AKW1 = 0x10, "X9.102 AKW1", V1_0;
@@ -179,7 +179,7 @@ enumerations! {
         PKCS_1 = 0x3, "PKCS#1", V1_0;
         PKCS_8 = 0x4, "PKCS#8", V1_0;
         X509 = 0x5, "X.509", V1_0;
-        ECPRIVATEKEY = 0x6, "ECPrivateKey", V1_0;
+        EC_PRIVATE_KEY = 0x6, "ECPrivateKey", V1_0;
         TRANSPARENT_SYMMETRIC_KEY = 0x7, "Transparent Symmetric Key", V1_0;
         TRANSPARENT_DSA_PRIVATE_KEY = 0x8, "Transparent DSA Private Key", V1_0;
         TRANSPARENT_DSA_PUBLIC_KEY = 0x9, "Transparent DSA Public Key", V1_0;
