@@ -41,6 +41,8 @@ pub struct RedbStore {
     database: RwLock<Option<Database>>,
     /// The file must be opened again before it is used.
     broken: AtomicBool,
+    /// redb panicked in a transaction, which still holds the file: no more writes until the process ends.
+    stuck: AtomicBool,
     /// Held for a whole write, so that after a failed commit nobody writes before its outcome is known.
     writer: Mutex<()>,
 }
@@ -62,6 +64,7 @@ impl RedbStore {
             cache_bytes: options.cache_bytes,
             database: RwLock::new(Some(database)),
             broken: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
             writer: Mutex::new(()),
         })
     }
@@ -73,10 +76,11 @@ impl RedbStore {
 
     /// Runs `f` on the open database, after opening it again if an earlier failure closed it.
     fn with<T>(&self, f: impl FnOnce(View<'_>, &Database) -> Result<T>) -> Result<T> {
-        if self.broken.load(Ordering::Acquire) {
+        if self.broken.load(Ordering::Acquire) && !self.stuck.load(Ordering::Acquire) {
             let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
             if self.broken.load(Ordering::Acquire) {
-                *slot = None;
+                // What this reports is the failure that is known already.
+                let _ = close(&self.path, slot.take());
                 *slot = Some(guarded(&self.path, |view| open_existing(view, self.cache_bytes))?);
                 self.broken.store(false, Ordering::Release);
             }
@@ -102,34 +106,34 @@ impl RedbStore {
             at.set_quick_repair(true);
             let mut writing = Writing::new(view, database, &at);
             // redb cleans up after a transaction only when no panic is under way, so one of the closure is held back until then.
-            let ran = catch_unwind(AssertUnwindSafe(|| f(&mut writing)));
+            let ran = catch_unwind(AssertUnwindSafe(|| {
+                f(&mut writing)?;
+                guard.inside(|| writing.finish())
+            }));
             if ran.is_err() && guard.is_inside() {
-                // A panic of redb itself: nothing of this transaction is touched any more, the file is opened again.
-                resume_unwind(Box::new("the database engine panicked"));
+                // redb itself panicked, over a damaged page: what it left cannot even be dropped.
+                std::mem::forget(writing);
+                std::mem::forget(at);
+                self.stuck.store(true, Ordering::Release);
+                return Err(view.corrupt("writing to it made the database engine stop; nothing was written, and nothing can be"));
             }
-            let finished = guard.inside(|| match &ran {
-                Ok(Ok(())) => writing.finish(),
-                _ => {
-                    drop(writing);
-                    Ok(None)
-                }
-            });
-            guard.inside(|| match finished {
-                Ok(Some(writes)) => Ok(match at.commit() {
-                    Ok(()) => Outcome::Done,
-                    Err(error) => Outcome::Unknown { writes, error: view.explain(error) },
-                }),
-                Ok(None) => {
-                    let rolled_back = at.abort().map_err(|e| view.explain(e));
-                    match ran {
-                        Ok(result) => result.and(rolled_back).map(|()| Outcome::Done),
-                        Err(panic) => Ok(Outcome::Panicked(panic)),
+            guard.inside(|| drop(writing));
+            guard.inside(|| {
+                match ran {
+                    Ok(Ok(Some(writes))) => Ok(match at.commit() {
+                        Ok(()) => Outcome::Done,
+                        Err(error) => Outcome::Unknown { writes, error: view.explain(error) },
+                    }),
+                    Ok(Ok(None)) => at.abort().map_err(|e| view.explain(e)).map(|()| Outcome::Done),
+                    // When the rollback fails too, then by the same failure, and the file is opened again.
+                    Ok(Err(error)) => {
+                        let _ = at.abort().map_err(|e| view.explain(e));
+                        Err(error)
                     }
-                }
-                Err(error) => {
-                    // When this fails too, then by the same failure, and the file is opened again.
-                    let _ = at.abort().map_err(|e| view.explain(e));
-                    Err(error)
+                    Err(panic) => {
+                        let _ = at.abort().map_err(|e| view.explain(e));
+                        Ok(Outcome::Panicked(panic))
+                    }
                 }
             })
         })
@@ -180,12 +184,30 @@ impl Store for RedbStore {
 
     fn write(&self, f: &mut dyn FnMut(&mut dyn Transaction) -> Result<()>) -> Result<()> {
         let _alone = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.stuck.load(Ordering::Acquire) {
+            return Err(fail(
+                ErrorKind::Corrupt,
+                &self.path,
+                "the file is damaged, and an earlier write met that: only reads are possible",
+            ));
+        }
         match self.attempt(f)? {
             Outcome::Done => Ok(()),
             Outcome::Unknown { writes, error } => Err(self.settle(writes, error)),
             Outcome::Panicked(panic) => resume_unwind(panic),
         }
     }
+}
+
+impl Drop for RedbStore {
+    fn drop(&mut self) {
+        // Everything committed is on the device; closing only saves the next opening some work.
+        let _ = close(&self.path, self.database.get_mut().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+fn close(path: &Path, database: Option<Database>) -> Result<()> {
+    guarded(path, |view| database.map_or(Ok(()), Database::close).map_err(|e| view.explain(e)))
 }
 
 /// Runs `f` so that a panic over what the file holds becomes an error.

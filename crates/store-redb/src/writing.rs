@@ -84,7 +84,7 @@ impl<'t> Writing<'t> {
     }
 
     /// Writes what belongs to the commit as a whole, and returns the count of writes after it; `None` when there is nothing to commit.
-    pub(crate) fn finish(mut self) -> Result<Option<u64>> {
+    pub(crate) fn finish(&mut self) -> Result<Option<u64>> {
         if let Some(kind) = self.failed {
             return Err(fail(kind, self.view.path, "a call of this transaction failed, so it cannot be committed"));
         }
