@@ -91,7 +91,7 @@ impl Node {
     pub fn recognise(&self, snapshot: &dyn Snapshot, record: &mut Record, object: &Object) -> Result<(), Error> {
         let fingerprint = self.fingerprint(object)?;
         let same = |other: &Record| other.fingerprint.as_ref() == Some(&fingerprint) && other.is_compromised();
-        let known = snapshot.first(&index::fingerprint(&fingerprint), &same)?;
+        let known = snapshot.first(&index::compromised(&fingerprint), &same)?;
         if known.is_some() && !record.is_compromised() {
             let raised = lifecycle::Rank { step: if record.is_destroyed() { 3 } else { 0 }, compromised: true };
             record.overlay.get_or_insert_with(Overlay::default).state = Some(raised.join(raised));

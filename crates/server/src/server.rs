@@ -6,7 +6,7 @@ use keyferry_kmip::{
     ResponseMessage, Text, VERSIONS, context,
 };
 use keyferry_s2s::{Ask, Node, Outcome, Placeholder, Policy, Responder};
-use keyferry_store::{Home, Snapshot, Store, StoreExt, Transaction};
+use keyferry_store::{Deferred, Effects, Home, Snapshot, Store, StoreExt};
 use keyferry_ttlv::{Extra, Frame, Version};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -157,7 +157,7 @@ impl Server {
             let outcome = self.respond(&mut ask, item);
             let mut response = match outcome {
                 Ok(outcome) => {
-                    world.apply(&outcome)?;
+                    world.apply(outcome.effects)?;
                     match outcome.placeholder {
                         Placeholder::Keep => {}
                         Placeholder::Set(identifier) => placeholder = Some(identifier),
@@ -194,8 +194,13 @@ impl Server {
         let writes = group.iter().any(|(message, _)| message.batch.iter().any(|item| !operation::is_read(item.operation)));
         let answered: Result<Vec<Frame>, Error> = if writes {
             self.store.transact(|transaction| {
-                let mut world = World::Write(transaction);
-                group.iter().map(|(message, version)| self.message(&mut world, caller, now, message, *version)).collect()
+                let mut world = World::Write(Deferred::new(transaction));
+                let answers = group
+                    .iter()
+                    .map(|(message, version)| self.message(&mut world, caller, now, message, *version))
+                    .collect::<Result<_, _>>()?;
+                world.finish()?;
+                Ok(answers)
             })
         } else {
             self.store.view(|snapshot| {
@@ -219,22 +224,29 @@ impl Server {
 /// Where a message's operations look and, when they write, act.
 enum World<'a, 't> {
     Read(&'a dyn Snapshot),
-    Write(&'a mut (dyn Transaction + 't)),
+    Write(Deferred<'a, 't>),
 }
 
 impl World<'_, '_> {
     fn snapshot(&self) -> &dyn Snapshot {
         match self {
             World::Read(snapshot) => *snapshot,
-            World::Write(transaction) => &**transaction,
+            World::Write(deferred) => deferred,
         }
     }
 
-    fn apply(&mut self, outcome: &Outcome) -> Result<(), Error> {
+    fn apply(&mut self, effects: Effects) -> Result<(), Error> {
         match self {
-            _ if outcome.effects.is_empty() => Ok(()),
-            World::Write(transaction) => Ok(outcome.effects.apply(*transaction).map(drop)?),
+            _ if effects.is_empty() => Ok(()),
+            World::Write(deferred) => Ok(deferred.add(effects)?),
             World::Read(_) => Err(Error::Misplaced),
+        }
+    }
+
+    fn finish(self) -> Result<(), Error> {
+        match self {
+            World::Write(deferred) => Ok(deferred.finish()?),
+            World::Read(_) => Ok(()),
         }
     }
 }

@@ -22,8 +22,8 @@ pub const STATE: Index = Index(6);
 pub const DATE: Index = Index(7);
 /// Custom attributes.
 pub const CUSTOM: Index = Index(8);
-/// Material fingerprints.
-pub const FINGERPRINT: Index = Index(9);
+/// Fingerprints of material that is known to be compromised.
+pub const COMPROMISED: Index = Index(9);
 
 /// The longest text that stands in a key as a whole.
 const WHOLE: usize = 200;
@@ -122,9 +122,9 @@ pub fn custom(vendor: &Text, name: &Text, value: &Value) -> Option<IndexKey> {
     Some(IndexKey { index: CUSTOM, key: key.into() })
 }
 
-/// The key of a material fingerprint.
-pub fn fingerprint(fingerprint: &[u8]) -> IndexKey {
-    IndexKey { index: FINGERPRINT, key: fingerprint.iter().take(64).copied().collect() }
+/// The key of compromised material, by its fingerprint.
+pub fn compromised(fingerprint: &[u8]) -> IndexKey {
+    IndexKey { index: COMPROMISED, key: fingerprint.iter().take(64).copied().collect() }
 }
 
 /// All keys of a record, sorted, each once.
@@ -133,7 +133,7 @@ pub fn fingerprint(fingerprint: &[u8]) -> IndexKey {
 /// None in practice.
 pub fn keys(record: &Record) -> Result<Vec<IndexKey>> {
     let mut keys = vec![identifier(&record.identifier), object_id(&record.id)?, object_type(record.object_type)];
-    keys.extend(record.fingerprint.as_deref().map(fingerprint));
+    keys.extend(record.fingerprint.as_deref().filter(|_| record.is_compromised()).map(compromised));
     let raised = record.overlay.as_ref().and_then(|overlay| overlay.state);
     if let Some(stored) = raised.or_else(|| record.attributes.state()) {
         keys.push(state(stored));

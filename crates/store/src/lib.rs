@@ -4,6 +4,7 @@ mod commit;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod contract;
+mod deferred;
 mod effects;
 mod error;
 mod ext;
@@ -15,6 +16,7 @@ pub mod record;
 
 pub use commit::{Chain, CommitId};
 pub use contract::*;
+pub use deferred::Deferred;
 pub use effects::{Change, Effects, Material};
 pub use error::{Error, ErrorKind, Result};
 pub use faulty::{Fault, Faulty};

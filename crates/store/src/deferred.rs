@@ -1,0 +1,119 @@
+use crate::{
+    CommitId, Cursor, Effects, Error, ErrorKind, FeedRow, Index, IndexKey, Order, Part, Position, RecordNumber, Result, Row, Snapshot, Span,
+    Transaction, index,
+};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+/// Gathers the effects of many operations and applies them to a transaction together, which costs a backend far less than one by one.
+///
+/// As a [`Snapshot`] it shows the transaction with everything that was added: when a question could concern what is still gathered,
+/// that is applied first.
+pub struct Deferred<'a, 't> {
+    inner: RefCell<Inner<'a, 't>>,
+}
+
+struct Inner<'a, 't> {
+    transaction: &'a mut (dyn Transaction + 't),
+    gathered: Effects,
+    keys: BTreeSet<IndexKey>,
+    /// Something gathered changes a record that a question could still find as it was.
+    changes: bool,
+}
+
+/// Changes that are gathered at the most, so that memory does not grow with a long group.
+const GATHERED: usize = 1024;
+
+impl<'a, 't> Deferred<'a, 't> {
+    /// Gathers for `transaction`.
+    pub fn new(transaction: &'a mut (dyn Transaction + 't)) -> Self {
+        let inner = Inner { transaction, gathered: Effects::none(), keys: BTreeSet::new(), changes: false };
+        Deferred { inner: RefCell::new(inner) }
+    }
+
+    /// Adds effects.
+    ///
+    /// # Errors
+    /// Those of the store, when it is time to apply; the transaction is to be rolled back then.
+    pub fn add(&mut self, effects: Effects) -> Result<()> {
+        let inner = self.inner.get_mut();
+        for change in &effects.changes {
+            inner.changes |= change.before.is_some();
+            inner.keys.extend(index::keys(&change.after)?);
+        }
+        inner.gathered.extend(effects);
+        if inner.gathered.changes.len() >= GATHERED { inner.apply() } else { Ok(()) }
+    }
+
+    /// Applies what is left.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn finish(self) -> Result<()> {
+        self.inner.into_inner().apply()
+    }
+
+    fn asked<T>(&self, concerned: impl FnOnce(&Inner<'_, '_>) -> bool, ask: impl FnOnce(&dyn Snapshot) -> Result<T>) -> Result<T> {
+        if concerned(&self.inner.borrow()) {
+            // Never while a question is being answered: whatever could be asked then was applied when it began.
+            let mut inner = self.inner.try_borrow_mut().map_err(|_| Error::new(ErrorKind::Misuse, "effects gathered during a scan"))?;
+            inner.apply()?;
+        }
+        ask(&*self.inner.borrow().transaction)
+    }
+}
+
+impl Inner<'_, '_> {
+    fn apply(&mut self) -> Result<()> {
+        let gathered = std::mem::take(&mut self.gathered);
+        self.keys.clear();
+        self.changes = false;
+        gathered.apply(self.transaction).map(drop)
+    }
+}
+
+impl Snapshot for Deferred<'_, '_> {
+    fn head(&self) -> Result<Position> {
+        self.asked(|_| false, |snapshot| snapshot.head())
+    }
+
+    fn commit_id(&self, number: u64) -> Result<Option<CommitId>> {
+        self.asked(|_| false, |snapshot| snapshot.commit_id(number))
+    }
+
+    fn count(&self) -> Result<u64> {
+        self.asked(|inner| !inner.gathered.changes.is_empty(), |snapshot| snapshot.count())
+    }
+
+    fn get(&self, number: RecordNumber, part: Part) -> Result<Option<Row>> {
+        self.asked(|inner| inner.changes, |snapshot| snapshot.get(number, part))
+    }
+
+    fn scan(
+        &self,
+        index: Index,
+        span: &Span,
+        order: Order,
+        after: Option<&Cursor>,
+        visit: &mut dyn FnMut(&[u8], RecordNumber) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let concerned = |inner: &Inner<'_, '_>| {
+            if index == Index::ARRIVAL {
+                return !inner.gathered.changes.is_empty();
+            }
+            let first = IndexKey { index, key: span.from.as_slice().into() };
+            let next = inner.keys.range(first..).next();
+            inner.changes || next.is_some_and(|key| key.index == index && span.contains(&key.key))
+        };
+        self.asked(concerned, |snapshot| snapshot.scan(index, span, order, after, visit))
+    }
+
+    fn feed(&self, after: u64, visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>) -> Result<()> {
+        self.asked(|_| false, |snapshot| snapshot.feed(after, visit))
+    }
+
+    fn state(&self, span: &Span, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>) -> Result<()> {
+        self.asked(|inner| inner.gathered.state.iter().any(|(key, _)| span.contains(key)), |snapshot| snapshot.state(span, visit))
+    }
+}
