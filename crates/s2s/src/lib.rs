@@ -1,4 +1,37 @@
-//! The server-to-server engine: bulk sessions that move managed objects, and the responder that takes them in.
+//! The server-to-server engine: sessions that move managed objects to a peer, and the responder that takes them in.
+//!
+//! ```
+//! use keyferry_kmip::{Now, Random, RandomFailed, Ticket, spec::Operation};
+//! use keyferry_s2s::{Bulk, BulkOptions, Cx, Session, Step, Strategy};
+//! use keyferry_store::{Incarnation, Memory};
+//!
+//! struct NotRandom;
+//! impl Random for NotRandom {
+//!     fn fill(&mut self, out: &mut [u8]) -> Result<(), RandomFailed> { out.fill(7); Ok(()) }
+//! }
+//!
+//! let store = Memory::new(Incarnation([1; 16]));
+//! let mut session = Bulk::new(BulkOptions::new("branch office", Strategy::Import));
+//! let mut cx = Cx { now: Now::default(), store: &store, random: &mut NotRandom };
+//! // It asks first what the peer can do; the answer, by whatever connection, goes to `session.answer`.
+//! let Step::Send(question) = session.poll(&mut cx, Ticket(1))? else { panic!("nothing to send") };
+//! assert_eq!(question.batch[0].operation, Operation::QUERY);
+//! # Ok::<(), keyferry_s2s::Error>(())
+//! ```
+//!
+//! A [`Session`] is sans-IO: [`Driven`] makes it a conversation that the drivers of `keyferry-net`, or a simulator, carry to the peer. The
+//! receiving side is [`Node`], a [`Responder`] for single batch items of Import, Export and Put, which a vendor's server asks before its own
+//! code. Every object has one issuer; a copy is kept verbatim, with the issuer's stamp, and states never go back.
+//!
+//! # What it does not do yet
+//! - Of the strategies only *import* and *put*, pushing everything; no selection, no pull, no plan, no bundle.
+//! - Collisions of identifiers and names fail, and are reported; nothing is renamed.
+//! - Forks are recognised, refused and reported, not kept. A new issuer is refused, since grants can't be checked.
+//! - Relations, subscription, turning a connection round: later. Sensitive objects stay, since nothing is wrapped in transit yet.
+//!
+//! # Features
+//! None.
+
 mod arrival;
 mod bulk;
 mod copy;

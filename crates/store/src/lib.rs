@@ -1,4 +1,24 @@
-//! The store contract, its pure parts and the memory store.
+//! The store contract that any vendor can implement, its pure parts, and a store in memory.
+//!
+//! ```
+//! use keyferry_store::{Error, Incarnation, Memory, SnapshotExt, StoreExt};
+//!
+//! let store = Memory::new(Incarnation([1; 16]));
+//! store.transact::<_, Error>(|transaction| transaction.set_state(b"greeting", Some(b"hello")))?;
+//! let greeting = store.view::<_, Error>(|snapshot| snapshot.state_value(b"greeting"))?;
+//! assert_eq!(greeting.as_deref(), Some(&b"hello"[..]));
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! [`Store`] has the contract, clause by clause. A backend sees bytes; [`record`] says what they mean, [`index`] which keys an object has,
+//! [`plan`] how objects are found, [`Effects`] what an operation would do. [`Memory`] forgets everything when it is dropped;
+//! [`Faulty`] fails on purpose, for tests.
+//!
+//! # What it does not do yet
+//! It does not seal material at rest: a wrapper will.
+//!
+//! # Features
+//! - `conformance`: the kit that checks every clause of the contract on any implementation.
 
 mod commit;
 #[cfg(feature = "conformance")]
