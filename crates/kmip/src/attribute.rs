@@ -4,7 +4,7 @@ use crate::spec::*;
 use crate::{DateTime, Text, UniqueIdentifier};
 use keyferry_ttlv::{Decode, Encode, Extra, Tag};
 
-pub use crate::projection::{AttributeReference, AttributeReferences, Projection, part};
+pub use crate::projection::{AttributeReference, AttributeReferences, Projection, part, visible};
 
 /// A name (KMIP 2.1 §4.32, since 1.0).
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

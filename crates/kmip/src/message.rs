@@ -229,7 +229,7 @@ impl RequestMessage {
     }
 
     /// The version of a message that can't be read as a whole, as far as its header tells.
-    pub fn version_hint(frame: &[u8]) -> Option<Version> {
+    pub fn version_hint(frame: &[u8]) -> Option<ProtocolVersion> {
         let cx = context(Version::V1_0);
         let r = Reader::new(frame, cx);
         let mut outer = r.children(Item::parse(frame).ok()?).ok()?;
@@ -238,7 +238,7 @@ impl RequestMessage {
         if first.tag() != tag::PROTOCOL_VERSION {
             return None;
         }
-        r.child::<ProtocolVersion>(first).ok()?.version()
+        r.child::<ProtocolVersion>(first).ok()
     }
 
     /// The message's bytes, in its own version.

@@ -1,7 +1,7 @@
 //! The two ways in which attributes are written: by name (1.x) and by tag (2.x).
 
 use crate::spec::{AttributeValue, attribute_row, tag, tag_named};
-use crate::{Attribute, Attributes, CustomAttribute, Text, UnknownAttribute};
+use crate::{Attribute, Attributes, CryptographicParameters, CustomAttribute, Digest, Text, UnknownAttribute};
 use keyferry_ttlv::{ErrorKind, Group, Item, Raw, Reader, Result, Tag, Value, Version, Writer};
 
 /// How a field that holds attributes stands in a message.
@@ -327,15 +327,60 @@ impl Group for AttributeReferences {
     }
 }
 
+/// The value without the optional fields that `version` does not have.
+fn lowered(value: &AttributeValue, version: Version) -> Option<AttributeValue> {
+    match value {
+        AttributeValue::Digest(digest) if version < Version::V1_1 && digest.key_format_type.is_some() => {
+            Some(AttributeValue::Digest(Digest { key_format_type: None, ..digest.clone() }))
+        }
+        AttributeValue::CryptographicParameters(parameters) if version < Version::V1_4 => {
+            let mut lowered = CryptographicParameters {
+                salt_length: None,
+                mask_generator: None,
+                mask_generator_hashing_algorithm: None,
+                p_source: None,
+                trailer_field: None,
+                ..(**parameters).clone()
+            };
+            if version < Version::V1_2 {
+                lowered = CryptographicParameters {
+                    block_cipher_mode: lowered.block_cipher_mode,
+                    padding_method: lowered.padding_method,
+                    hashing_algorithm: lowered.hashing_algorithm,
+                    key_role_type: lowered.key_role_type,
+                    extra: lowered.extra,
+                    ..CryptographicParameters::default()
+                };
+            }
+            (lowered != **parameters).then(|| AttributeValue::CryptographicParameters(lowered.into()))
+        }
+        _ => None,
+    }
+}
+
+/// The attributes as a client of `version` may see them: those that it has, with their indices, less the fields that it lacks.
+pub fn visible(attributes: &Attributes, version: Version) -> Attributes {
+    let mut visible = Attributes::new();
+    for attribute in attributes.iter().filter(|attribute| exists(&attribute.value, version)) {
+        let value = lowered(&attribute.value, version).unwrap_or_else(|| attribute.value.clone());
+        visible.keep(Attribute { index: attribute.index, value });
+    }
+    visible
+}
+
+fn exists(value: &AttributeValue, version: Version) -> bool {
+    match value {
+        AttributeValue::Custom(custom) => is_tagged(version) || custom.named().is_some(),
+        AttributeValue::Unknown(unknown) => unknown.name.is_none() == is_tagged(version),
+        value => attribute_row(value.tag()).is_some_and(|row| row.versions.contain(version)),
+    }
+}
+
 /// Parts the attributes into those that a message of `version` carries unharmed, and the others, whose indices or versions it lacks.
 pub fn part(attributes: &Attributes, version: Version) -> (Attributes, Attributes) {
     let (mut carried, mut rest) = (Attributes::new(), Attributes::new());
     for attribute in attributes {
-        let fits = match &attribute.value {
-            AttributeValue::Custom(custom) => is_tagged(version) || custom.named().is_some(),
-            AttributeValue::Unknown(unknown) => unknown.name.is_none() == is_tagged(version),
-            value => attribute_row(value.tag()).is_some_and(|row| row.versions.contain(version)),
-        };
+        let fits = exists(&attribute.value, version) && lowered(&attribute.value, version).is_none();
         let mut copy = attribute.clone();
         copy.index = None;
         carried.push(copy);

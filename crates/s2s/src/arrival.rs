@@ -37,6 +37,9 @@ pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     }
     let copy = Addition::find(&item.message_extensions, ask.cx)?.copy;
     let is_copy = copy.is_some();
+    if !is_copy && !ask.is_client {
+        return Err(Failure::new(Cause::PermissionDenied, "only a client may Import what is no copy of a peer's object"));
+    }
     let decision = decide(
         node,
         ask,
@@ -125,6 +128,7 @@ fn decide(node: &Node, ask: &mut Ask<'_>, mut arrival: Arrival) -> Result<Decisi
 /// An Import without our extension: the object becomes ours, or replaces one that is.
 fn decide_import(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: ObjectType) -> Result<Decision, Failure> {
     let Arrival { identifier, mut attributes, object, replace, .. } = arrival;
+    check_attributes(&attributes)?;
     complete(&mut attributes, ask.now.wall);
     let destroyed = attributes.state().is_some_and(lifecycle::is_destroyed);
     if object.is_none() && !destroyed {
@@ -134,11 +138,11 @@ fn decide_import(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: 
     let held = ask.snapshot.by_identifier(&identifier).map_err(store_failed)?;
     let incarnation = ask.snapshot.incarnation().map_err(store_failed)?;
     let Some((number, held)) = held else {
-        check_names(ask, &attributes, None)?;
+        check_names(node, ask, &attributes, None)?;
         let mut record = node.born(incarnation, identifier.clone(), object_type, attributes);
         record.owner = Some(ask.caller.name.as_str().into());
         if let Some(object) = &object {
-            node.recognise(ask.snapshot, &mut record, object).map_err(store_failed)?;
+            node.recognise(ask, &mut record, object).map_err(store_failed)?;
         }
         let effects = Effects::change(None, record, object.map_or(Material::Keep, |object| Material::Set(object.into())));
         return Ok(Decision { identifier, effects, fate: Fate::CREATED });
@@ -147,7 +151,7 @@ fn decide_import(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: 
         return Err(Failure::new(Cause::ObjectExists, format_args!("an object {identifier:?} exists already")));
     }
     node.check_issuer(&held)?;
-    let (old, new) = (held.state(ask.now.wall), attributes.state());
+    let (old, new) = (held.state(ask.now.wall), lifecycle::derived(&attributes, ask.now.wall));
     if let (Some(old), Some(new)) = (old, new) {
         let (from, to) = (lifecycle::Rank::of(old), lifecycle::Rank::of(new));
         if lifecycle::is_destroyed(old) || !from.may_become(to) {
@@ -158,7 +162,7 @@ fn decide_import(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: 
     if held.object_type != object_type {
         return Err(Failure::new(Cause::InvalidField, format_args!("the object is a {}, and can't become a {object_type}", held.object_type)));
     }
-    check_names(ask, &attributes, Some(&held))?;
+    check_names(node, ask, &attributes, Some(&held))?;
     let last_change = attributes.date(tag::LAST_CHANGE_DATE);
     let mut record = Record { attributes, fingerprint: None, ..held.clone() };
     node.advance(&mut record, incarnation, ask.now.wall);
@@ -166,7 +170,7 @@ fn decide_import(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: 
         record.attributes.set(AttributeValue::LastChangeDate(date));
     }
     if let Some(object) = &object {
-        node.recognise(ask.snapshot, &mut record, object).map_err(store_failed)?;
+        node.recognise(ask, &mut record, object).map_err(store_failed)?;
     }
     let effects = Effects::change(Some((number, held)), record, object.map_or(Material::Remove, |object| Material::Set(object.into())));
     Ok(Decision { identifier, effects, fate: Fate::UPDATED })
@@ -226,9 +230,9 @@ fn create_copy(node: &Node, ask: &Ask<'_>, mut incoming: Record, object: Option<
             format_args!("another object has the identifier {:?}, which {} should take", incoming.identifier, incoming.id),
         ));
     }
-    check_names(ask, &incoming.attributes, Some(&incoming))?;
+    check_names(node, ask, &incoming.attributes, Some(&incoming))?;
     if let Some(object) = &object {
-        node.recognise(ask.snapshot, &mut incoming, object).map_err(store_failed)?;
+        node.recognise(ask, &mut incoming, object).map_err(store_failed)?;
     }
     let identifier = incoming.identifier.clone();
     let effects = Effects::change(None, incoming, object.map_or(Material::Keep, |object| Material::Set(object.into())));
@@ -287,25 +291,40 @@ fn update_copy(
             let material = match (destroyed, object) {
                 (true, _) => Material::Remove,
                 (false, Some(object)) if held.fingerprint.is_none() => {
-                    node.recognise(ask.snapshot, &mut after, &object).map_err(store_failed)?;
+                    node.recognise(ask, &mut after, &object).map_err(store_failed)?;
                     Material::Set(object.into())
                 }
                 _ => Material::Keep,
             };
             after.fingerprint = after.fingerprint.or_else(|| held.fingerprint.clone());
-            check_names(ask, &after.attributes, Some(&held))?;
+            check_names(node, ask, &after.attributes, Some(&held))?;
             let identifier = after.identifier.clone();
             Ok(Decision { identifier, effects: Effects::change(Some((number, held)), after, material), fate: Fate::UPDATED })
         }
     }
 }
 
-/// Fails when a Name is another object's. Names of one issuer never clash among themselves, so those of `own`'s issuer are not looked at.
-fn check_names(ask: &Ask<'_>, attributes: &Attributes, own: Option<&Record>) -> Result<(), Failure> {
+/// Fails when what comes in would leave open which value counts, or claims what only the server's own map of other servers can say.
+fn check_attributes(attributes: &Attributes) -> Result<(), Failure> {
+    for (n, attribute) in attributes.iter().enumerate() {
+        let value = &attribute.value;
+        if matches!(value, AttributeValue::Custom(custom) if custom.vendor == "x" && custom.name.starts_with("s2s-")) {
+            return Err(Failure::new(Cause::ReadOnlyAttribute, "attributes x-s2s-... show what the server knows of other servers"));
+        }
+        if !value.may_repeat() && attributes.iter().take(n).any(|earlier| earlier.value.is_same_attribute(value)) {
+            return Err(Failure::new(Cause::InvalidAttribute, format_args!("{} is given more than once", value.reference())));
+        }
+    }
+    Ok(())
+}
+
+/// Fails when a Name is another object's. Names of another issuer's objects do not clash among themselves: it has seen to that, and they
+/// may arrive in another order than they were given in.
+fn check_names(node: &Node, ask: &Ask<'_>, attributes: &Attributes, own: Option<&Record>) -> Result<(), Failure> {
     for name in attributes.names() {
         let clashes = |other: &Record| {
             other.attributes.names().any(|theirs| theirs == name)
-                && own.is_none_or(|own| other.id != own.id && other.stamp.issuer != own.stamp.issuer)
+                && own.is_none_or(|own| other.id != own.id && (node.issues(own) || other.stamp.issuer != own.stamp.issuer))
         };
         if ask.snapshot.first(&index::name(&name.value), &clashes).map_err(store_failed)?.is_some() {
             return Err(Failure::new(Cause::NameExists, format_args!("another object has the Name {:?}", name.value)));

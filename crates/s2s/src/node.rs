@@ -1,8 +1,8 @@
-use crate::Policy;
+use crate::{Ask, Policy};
 use keyferry_kmip::spec::{AttributeValue, ObjectType, State, tag};
 use keyferry_kmip::{Attributes, Cause, Crypto, DateTime, Failure, Object, Text, UniqueIdentifier, lifecycle};
 use keyferry_store::record::material_of;
-use keyferry_store::{Error, Home, Incarnation, ObjectId, Overlay, Record, Result, Snapshot, SnapshotExt, Stamp, index};
+use keyferry_store::{Error, Home, Incarnation, ObjectId, Overlay, Record, Result, SnapshotExt, Stamp, index};
 use keyferry_ttlv::Extra;
 use std::sync::Arc;
 
@@ -77,24 +77,30 @@ impl Node {
     /// When the object has no stored form.
     pub fn fingerprint(&self, object: &Object) -> Result<Vec<u8>> {
         let digest = match object.digestible() {
-            Some(bytes) => self.crypto.hmac_sha256(&self.home.fingerprint_key, &[bytes]),
-            None => self.crypto.hmac_sha256(&self.home.fingerprint_key, &[&material_of(object)?]),
+            Some(bytes) => self.crypto.hmac_sha256(self.home.fingerprint_key.expose(), &[bytes]),
+            None => self.crypto.hmac_sha256(self.home.fingerprint_key.expose(), &[&material_of(object)?]),
         };
         Ok(digest.iter().take(16).copied().collect())
     }
 
-    /// Sets the fingerprint of a new record, and raises its state where the same material is known to be compromised: material stays
-    /// compromised under any identifier (DESIGN: rule 5).
+    /// Sets the fingerprint of a record, and raises its state where the same material is known to be compromised: material stays
+    /// compromised under any identifier (DESIGN: rule 5). What this server issues is compromised for all; a copy is so here alone.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn recognise(&self, snapshot: &dyn Snapshot, record: &mut Record, object: &Object) -> Result<(), Error> {
+    pub fn recognise(&self, ask: &Ask<'_>, record: &mut Record, object: &Object) -> Result<(), Error> {
         let fingerprint = self.fingerprint(object)?;
         let same = |other: &Record| other.fingerprint.as_ref() == Some(&fingerprint) && other.is_compromised();
-        let known = snapshot.first(&index::compromised(&fingerprint), &same)?;
+        let known = ask.snapshot.first(&index::compromised(&fingerprint), &same)?;
         if known.is_some() && !record.is_compromised() {
             let raised = lifecycle::Rank { step: if record.is_destroyed() { 3 } else { 0 }, compromised: true };
-            record.overlay.get_or_insert_with(Overlay::default).state = Some(raised.join(raised));
+            let state = raised.join(raised);
+            if self.issues(record) {
+                record.attributes.set(AttributeValue::State(state));
+                record.attributes.set_default(AttributeValue::CompromiseDate(ask.now.wall));
+            } else {
+                record.overlay.get_or_insert_with(Overlay::default).state = Some(state);
+            }
         }
         record.fingerprint = Some(fingerprint);
         Ok(())

@@ -10,6 +10,8 @@ pub struct Ask<'a> {
     pub snapshot: &'a dyn Snapshot,
     /// Who asks.
     pub caller: &'a Identity,
+    /// Whether it is a client of this server. One that is not may be a peer: what that may do, [`Node::policy`] says.
+    pub is_client: bool,
     /// When.
     pub now: Now,
     /// Randomness.
@@ -132,7 +134,7 @@ fn export(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     if let Some(object) = &object {
         check_format(object, request.key_format_type)?;
     }
-    let (attributes, _) = keyferry_kmip::attribute::part(&crate::shown(&record, ask.now.wall), ask.cx.version);
+    let attributes = keyferry_kmip::attribute::visible(&crate::shown(&record, ask.now.wall), ask.cx.version);
     let response = ExportResponse {
         object_type: record.object_type,
         unique_identifier: record.identifier.clone().into(),
@@ -154,6 +156,9 @@ pub fn released(
     wrapped: bool,
 ) -> Result<Option<keyferry_kmip::Object>, Failure> {
     use keyferry_kmip::spec::{AttributeValue as V, tag};
+    if record.is_destroyed() {
+        return Ok(None);
+    }
     if wrapped {
         return Err(Failure::new(Cause::KeyWrapNotSupported, "wrapping on the way out is not supported yet"));
     }

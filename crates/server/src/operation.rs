@@ -40,6 +40,11 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     Operation::PUT,
 ];
 
+/// Whether a peer that is no client may ask for an operation; what it may do by it, the policy says.
+pub(crate) fn is_for_peers(operation: Operation) -> bool {
+    matches!(operation, Operation::IMPORT | Operation::PUT | Operation::QUERY | Operation::DISCOVER_VERSIONS)
+}
+
 /// Whether an operation never has effects.
 pub(crate) fn is_read(operation: Operation) -> bool {
     matches!(
@@ -89,6 +94,15 @@ fn changed(node: &Node, ask: &Ask<'_>, before: (RecordNumber, Record), mut after
     let incarnation = ask.snapshot.incarnation().map_err(store_failed)?;
     if let Some(state) = keyferry_kmip::lifecycle::derived(&after.attributes, ask.now.wall) {
         after.attributes.set(AttributeValue::State(state));
+    }
+    let is = |wanted: AttributeValue| after.attributes.get(wanted.tag()) == Some(&wanted);
+    let (open, extractable) = (is(AttributeValue::Sensitive(false)), is(AttributeValue::Extractable(true)));
+    // "Always" and "never" end with the first exception (KMIP 2.1 §4.3, §4.33).
+    if open {
+        after.attributes.set(AttributeValue::AlwaysSensitive(false));
+    }
+    if extractable {
+        after.attributes.set(AttributeValue::NeverExtractable(false));
     }
     node.advance(&mut after, incarnation, ask.now.wall);
     Ok(Effects::change(Some(before), after, material))

@@ -2,13 +2,14 @@ use crate::operation::{self, Operations};
 use crate::{Access, Error};
 use keyferry_kmip::spec::{AsynchronousIndicator, BatchErrorContinuationOption, Operation, ResultStatus};
 use keyferry_kmip::{
-    Answer, AsynchronousMode, Cause, Crypto, DateTime, Failure, Handler, Identity, Now, Random, RequestItem, RequestMessage, ResponseItem,
-    ResponseMessage, Text, VERSIONS, context,
+    Answer, AsynchronousMode, Cause, Crypto, DateTime, Failure, Handler, Identity, Now, ProtocolVersion, Random, RequestItem, RequestMessage,
+    ResponseItem, ResponseMessage, Secret, Text, VERSIONS, context,
 };
 use keyferry_s2s::{Ask, Node, Outcome, Placeholder, Policy, Responder};
 use keyferry_store::{Deferred, Effects, Home, Snapshot, Store, StoreExt};
 use keyferry_ttlv::{Extra, Frame, Version};
 use std::sync::{Arc, Mutex, PoisonError};
+use zeroize::Zeroizing;
 
 /// What a server is made of.
 pub struct Options {
@@ -54,13 +55,13 @@ impl Server {
     /// # Errors
     /// When the store fails, belongs to another server, or there is no randomness.
     pub fn new(mut options: Options) -> Result<Server, Error> {
-        let (mut instance, mut fingerprint_key) = (vec![0; 16], vec![0; 32]);
+        let (mut instance, mut fingerprint_key) = (vec![0; 16], Zeroizing::new(vec![0; 32]));
         options.random.fill(&mut instance)?;
         options.random.fill(&mut fingerprint_key)?;
         let home = options.store.home(&options.server, || Home {
             server: options.server.clone(),
             instance: instance.clone(),
-            fingerprint_key: fingerprint_key.clone(),
+            fingerprint_key: Secret::new(&fingerprint_key),
             extra: Extra::NONE,
         })?;
         let node = Arc::new(Node { home, policy: options.policy, crypto: options.crypto });
@@ -99,16 +100,19 @@ impl Server {
     fn parse(&self, caller: &Identity, now: Now, request: &Frame) -> Parsed {
         let message = match RequestMessage::from_frame(request) {
             Ok(message) => message,
+            // A version that is not spoken may be why it can't be read.
             Err(error) => {
-                let version = RequestMessage::version_hint(request).filter(|version| VERSIONS.contains(version)).unwrap_or(Version::V1_0);
-                return Parsed::Refused(refusal(version, now.wall, &error.into()));
+                let version = RequestMessage::version_hint(request).map_or(Ok(Version::V1_0), spoken);
+                return Parsed::Refused(match version {
+                    Ok(version) => refusal(version, now.wall, &error.into()),
+                    Err(nearest) => not_spoken(nearest, now.wall),
+                });
             }
         };
         let refuse = |version, cause, why: &str| Parsed::Refused(refusal(version, now.wall, &Failure::new(cause, why)));
-        let version = match message.version() {
-            Ok(version) if VERSIONS.contains(&version) => version,
-            Ok(version) if version.major == 1 => return refuse(Version::V1_4, Cause::UnsupportedVersion, "KMIP 1.0 to 1.4, 2.0 and 2.1 are spoken here"),
-            _ => return refuse(Version::V2_1, Cause::UnsupportedVersion, "KMIP 1.0 to 1.4, 2.0 and 2.1 are spoken here"),
+        let version = match spoken(message.header.protocol_version) {
+            Ok(version) => version,
+            Err(nearest) => return Parsed::Refused(not_spoken(nearest, now.wall)),
         };
         let header = &message.header;
         if usize::try_from(header.batch_count).ok() != Some(message.batch.len()) {
@@ -130,6 +134,10 @@ impl Server {
 
     /// Answers one batch item from what the transaction shows.
     fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+        if !ask.is_client && !operation::is_for_peers(item.operation) {
+            tracing::warn!(caller = %ask.caller.name, operation = %item.operation, rule = "access", "denied: a peer, and not a client");
+            return Err(Failure::new(Cause::PermissionDenied, "not a client of this server"));
+        }
         let exists = Operation::DOMAIN.values.iter().any(|row| row.value == item.operation.0 && row.versions.contain(ask.cx.version));
         let known = exists || item.operation.0 >= 0x8000_0000;
         let answered = known.then(|| self.responders.iter().find_map(|responder| responder.respond(ask, item))).flatten();
@@ -148,12 +156,13 @@ impl Server {
         version: Version,
     ) -> Result<Frame, Error> {
         let cx = context(version);
+        let is_client = self.access.allows(caller);
         let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
         let mut placeholder = None;
         let mut items = Vec::with_capacity(message.batch.len());
         for item in &message.batch {
             let mut ask =
-                Ask { snapshot: world.snapshot(), caller, now, random: &mut **random, cx, placeholder: placeholder.clone() };
+                Ask { snapshot: world.snapshot(), caller, is_client, now, random: &mut **random, cx, placeholder: placeholder.clone() };
             let outcome = self.respond(&mut ask, item);
             let mut response = match outcome {
                 Ok(outcome) => {
@@ -213,7 +222,7 @@ impl Server {
                 Error::TooLarge => Failure::new(Cause::ResponseTooLarge, "the answer exceeds the Maximum Response Size; nothing was done"),
                 other => {
                     tracing::error!(caller = %caller.name, error = %other, "a request failed inside the server");
-                    Failure::new(Cause::Internal, "the server failed; nothing was done")
+                    Failure::new(Cause::Internal, "the server failed")
                 }
             };
             group.iter().map(|(message, version)| failed_whole(message, *version, now.wall, &failure)).collect()
@@ -279,6 +288,16 @@ impl Handler for Server {
     }
 }
 
+/// The version, when it is spoken; otherwise the one in which to say so.
+fn spoken(protocol: ProtocolVersion) -> Result<Version, Version> {
+    let version = protocol.version().filter(|version| VERSIONS.contains(version));
+    version.ok_or(if protocol.major == 1 { Version::V1_4 } else { Version::V2_1 })
+}
+
+fn not_spoken(nearest: Version, now: DateTime) -> Frame {
+    refusal(nearest, now, &Failure::new(Cause::UnsupportedVersion, "KMIP 1.0 to 1.4, 2.0 and 2.1 are spoken here"))
+}
+
 /// A response to a request that could not be read far enough to know its operations.
 fn refusal(version: Version, now: DateTime, failure: &Failure) -> Frame {
     let item = ResponseItem::failure(None, failure, version);
@@ -295,5 +314,7 @@ fn failed_whole(message: &RequestMessage, version: Version, now: DateTime, failu
             ..ResponseItem::failure(Some(item.operation), failure, version)
         })
         .collect();
-    ResponseMessage::new(version, now, items).to_frame().unwrap_or_default()
+    let mut response = ResponseMessage::new(version, now, items);
+    response.header.client_correlation_value = message.header.client_correlation_value.clone();
+    response.to_frame().unwrap_or_default()
 }

@@ -1,8 +1,9 @@
 use crate::record::{object_of, read};
 use crate::{
-    Error, ErrorKind, Incarnation, IndexKey, ObjectId, Order, Part, Record, RecordNumber, Result, Snapshot, Span, Store, Transaction, index,
+    Error, ErrorKind, Incarnation, IndexKey, ObjectId, Order, Part, Record, RecordNumber, Result, Snapshot, Span, Store,
+    Transaction, index,
 };
-use keyferry_kmip::{Object, Text, extension as x};
+use keyferry_kmip::{Object, Secret, Text, extension as x};
 use keyferry_ttlv::{Decode, Encode, Extra};
 use std::ops::ControlFlow;
 
@@ -18,7 +19,7 @@ pub struct Home {
     pub instance: Vec<u8>,
     /// The key of material fingerprints, drawn when the store was made.
     #[ttlv(tag = x::FINGERPRINT_KEY)]
-    pub fingerprint_key: Vec<u8>,
+    pub fingerprint_key: Secret,
     /// Other fields.
     #[ttlv(extra)]
     pub extra: Extra,

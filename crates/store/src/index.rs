@@ -134,10 +134,7 @@ pub fn compromised(fingerprint: &[u8]) -> IndexKey {
 pub fn keys(record: &Record) -> Result<Vec<IndexKey>> {
     let mut keys = vec![identifier(&record.identifier), object_id(&record.id)?, object_type(record.object_type)];
     keys.extend(record.fingerprint.as_deref().filter(|_| record.is_compromised()).map(compromised));
-    let raised = record.overlay.as_ref().and_then(|overlay| overlay.state);
-    if let Some(stored) = raised.or_else(|| record.attributes.state()) {
-        keys.push(state(stored));
-    }
+    keys.extend(record.stored_state().map(state));
     let local = record.overlay.iter().flat_map(|overlay| overlay.attributes.iter());
     for attribute in record.attributes.iter().chain(local) {
         match &attribute.value {

@@ -198,14 +198,19 @@ impl Record {
 
     /// The State that counts here and now: the copy's, raised locally where it was, moved on by dates that have passed.
     pub fn state(&self, now: DateTime) -> Option<State> {
-        let derived = lifecycle::derived(&self.attributes, now)?;
-        Some(match self.overlay.as_ref().and_then(|overlay| overlay.state) {
-            Some(raised) => {
-                let (held, raised) = (lifecycle::Rank::of(derived), lifecycle::Rank::of(raised));
-                if held.may_become(raised) { raised.join(held) } else { derived }
-            }
-            None => derived,
-        })
+        Some(self.raised(lifecycle::derived(&self.attributes, now)?))
+    }
+
+    /// The State without the passing of time: what an index can hold.
+    pub fn stored_state(&self) -> Option<State> {
+        Some(self.raised(self.attributes.state()?))
+    }
+
+    fn raised(&self, state: State) -> State {
+        match self.overlay.as_ref().and_then(|overlay| overlay.state) {
+            Some(raised) => lifecycle::Rank::of(raised).join(lifecycle::Rank::of(state)),
+            None => state,
+        }
     }
 
     /// Whether the material is gone for ever.
@@ -370,6 +375,7 @@ pub fn read<T: Decode + Tagged>(bytes: &[u8], what: &str) -> Result<T> {
 /// # Errors
 /// When it has no stored form.
 pub fn bytes_of<T: Encode + Tagged>(value: &T) -> Result<Vec<u8>> {
-    let frame = keyferry_ttlv::encode(value, form()).map_err(|e| Error::new(ErrorKind::Misuse, format_args!("can't be stored: {e}")))?;
+    let frame =
+        keyferry_ttlv::encode(value, form()).map_err(|e| Error::new(ErrorKind::Misuse, format_args!("can't be stored: {e}")))?;
     Ok(frame.to_vec())
 }

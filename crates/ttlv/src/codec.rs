@@ -257,7 +257,9 @@ impl<T: Tagged> Tagged for Box<T> {
 }
 
 /// One item kept as it came, wiped on drop. Checked for well-formedness when it is read, not for meaning.
-#[derive(Clone, PartialEq, Eq)]
+///
+/// Two are equal when their bytes are, wherever they came from.
+#[derive(Clone)]
 pub struct Raw {
     bytes: Box<[u8]>,
     offset: usize,
@@ -305,6 +307,14 @@ impl Raw {
     }
 }
 
+impl PartialEq for Raw {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Raw {}
+
 impl fmt::Debug for Raw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Raw({}, {} bytes)", self.tag(), self.bytes.len())
@@ -334,7 +344,7 @@ impl Encode for Raw {
 
 /// The fields of a structure that its type does not know, or that its version does not have: kept, and written back behind the others.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Extra(Option<Box<Vec<Raw>>>);
+pub struct Extra(Option<Box<[Raw]>>);
 
 impl Extra {
     /// None.
@@ -352,7 +362,10 @@ impl Extra {
 
     /// Adds an item.
     pub fn push(&mut self, raw: Raw) {
-        self.0.get_or_insert_default().push(raw);
+        // Rarely more than one, and never on the hot path: a slice keeps structures small.
+        let mut items = self.0.take().map(<[Raw]>::into_vec).unwrap_or_default();
+        items.push(raw);
+        self.0 = Some(items.into());
     }
 
     /// The items.

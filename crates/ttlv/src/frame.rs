@@ -148,7 +148,7 @@ fn header(bytes: &[u8], limit: usize) -> Result<usize> {
             None => Error::new(ErrorKind::UnknownType(ty)).at(3),
         });
     }
-    if length % 8 != 0 {
+    if !length.is_multiple_of(8) {
         return Err(Error::new(ErrorKind::WrongLength(length)).at(4));
     }
     let size = HEADER.saturating_add(length as usize);

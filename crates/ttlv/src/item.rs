@@ -32,8 +32,8 @@ impl<'a> Item<'a> {
         let fits = match ty {
             Type::Integer | Type::Enumeration | Type::Interval => length == 4,
             Type::LongInteger | Type::Boolean | Type::DateTime | Type::DateTimeExtended => length == 8,
-            Type::Structure => length % 8 == 0,
-            Type::BigInteger => length % 8 == 0 && length > 0,
+            Type::Structure => length.is_multiple_of(8),
+            Type::BigInteger => length.is_multiple_of(8) && length > 0,
             Type::TextString | Type::ByteString => true,
         };
         if !fits {

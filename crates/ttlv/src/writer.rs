@@ -89,7 +89,7 @@ impl Writer {
     /// When it has no bytes at all, or more than the format can say; the latter so for all strings.
     pub fn big_integer(&mut self, tag: Tag, value: &[u8]) -> Result<()> {
         let Some(first) = value.first() else { return Err(self.error(tag, ErrorKind::WrongLength(0))) };
-        if value.len() % 8 == 0 {
+        if value.len().is_multiple_of(8) {
             return self.string(tag, Type::BigInteger, value);
         }
         let sign = if first & 0x80 == 0 { 0u8 } else { 0xFF };

@@ -22,6 +22,9 @@ pub(super) fn check_value(value: &V) -> Result<(), Failure> {
         V::Custom(custom) if custom.name.is_empty() || custom.vendor.is_empty() => {
             Err(Failure::new(Cause::InvalidAttribute, "a custom attribute needs a name and a vendor"))
         }
+        V::Link(link) if link.target.as_text().is_none() => {
+            Err(Failure::new(Cause::InvalidAttribute, "a Link points to an object by its identifier"))
+        }
         V::Name(name) if name.value.is_empty() => Err(Failure::new(Cause::InvalidAttribute, "a Name is empty")),
         _ => Ok(()),
     }
@@ -68,7 +71,7 @@ fn rule(value: &V, pick: fn(&keyferry_kmip::spec::AttributeRow) -> May) -> Resul
 }
 
 /// Usage Limits as a client may set them: the count is the server's.
-fn normalised(value: V) -> V {
+pub(super) fn normalised(value: V) -> V {
     match value {
         V::UsageLimits(mut limits) => {
             limits.count = Some(limits.total);
@@ -174,6 +177,10 @@ pub(super) fn modify(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     let mut one = Attributes::new();
     one.keep(value.clone().into());
     check_names(ask, &one, Some(&before.1), Cause::NameTaken)?;
+    let is_own_other = |(n, a): (usize, &Attribute)| n != place && a.value == value;
+    if matches!(value, V::Name(_)) && before.1.attributes.iter().enumerate().any(is_own_other) {
+        return Err(Failure::new(Cause::NameTaken, "the object has this Name already"));
+    }
     let mut after = before.1.clone();
     let mut modified = None;
     if let Some(attribute) = after.attributes.iter_mut().nth(place) {
@@ -226,6 +233,10 @@ pub(super) fn delete(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         // An Attribute Reference means every instance.
         after.attributes.retain(|a| a.value.reference() != reference);
     } else {
+        // Since 1.1 no index means 0.
+        if ask.cx.version == Version::V1_0 && request.attribute_index.is_none() && record.attributes.of(&reference).nth(1).is_some() {
+            return Err(Failure::new(Cause::InvalidField, format_args!("{reference} has several values: say which one")));
+        }
         let place = instance(record, &like, request.attribute_index, current.as_ref(), ask.cx.version)?;
         let mut at = 0;
         after.attributes.retain(|a| {

@@ -92,7 +92,7 @@ pub(super) fn register(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Re
 /// Takes over what a client may set, and refuses what it may not.
 fn take(attributes: &mut Attributes, asked: Attributes, ask: &Ask<'_>) -> Result<(), Failure> {
     for attribute in asked {
-        let value = attribute.value;
+        let value = super::attribute::normalised(attribute.value);
         super::attribute::check_value(&value)?;
         match (&value, attribute_row(value.tag())) {
             (V::Custom(_), _) => {}
@@ -123,7 +123,7 @@ fn enter(node: &Node, ask: &mut Ask<'_>, mut attributes: Attributes, object: Obj
     let incarnation = ask.snapshot.incarnation().map_err(store_failed)?;
     let mut record = node.born(incarnation, identifier.clone(), object.object_type(), attributes);
     record.owner = Some(ask.caller.name.as_str().into());
-    node.recognise(ask.snapshot, &mut record, &object).map_err(store_failed)?;
+    node.recognise(ask, &mut record, &object).map_err(store_failed)?;
     Ok((identifier, Effects::change(None, record, Material::Set(object.into()))))
 }
 

@@ -1,6 +1,6 @@
-use keyferry_kmip::attribute::{AttributeReferences, part};
+use keyferry_kmip::attribute::{AttributeReferences, visible};
 use keyferry_kmip::{
-    Attribute, Attributes, Cause, Failure, GetAttributeListRequest, GetAttributeListResponse, GetAttributesRequest, GetAttributesResponse, GetRequest,
+    Cause, Failure, GetAttributeListRequest, GetAttributeListResponse, GetAttributesRequest, GetAttributesResponse, GetRequest,
     GetResponse, RequestItem,
 };
 use keyferry_s2s::{Ask, Outcome, check_format, released, shown};
@@ -15,6 +15,10 @@ pub(super) fn get(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure>
     }
     let object = released(ask, number, &record, request.key_wrapping_specification.is_some())?
         .ok_or_else(|| Failure::new(Cause::KeyValueNotPresent, "the server does not hold the object itself"))?;
+    // KMIP 1.2 §3.41: the Key Block of a key that is kept elsewhere has no Key Value.
+    if object.key_block().is_some_and(|block| block.key_value.is_none()) {
+        return Err(Failure::new(Cause::KeyValueNotPresent, "the server does not hold the key value"));
+    }
     check_format(&object, request.key_format_type)?;
     let response = GetResponse {
         object_type: record.object_type,
@@ -29,7 +33,7 @@ pub(super) fn get(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure>
 pub(super) fn get_attributes(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: GetAttributesRequest = item.payload(ask.cx)?;
     let (_, record) = ask.record(request.unique_identifier.as_ref())?;
-    let mut attributes = visible(ask, &shown(&record, ask.now.wall));
+    let mut attributes = visible(&shown(&record, ask.now.wall), ask.cx.version);
     if !request.references.0.is_empty() {
         attributes.retain(|a| request.references.0.contains(&a.value.reference()));
     }
@@ -43,7 +47,7 @@ pub(super) fn get_attribute_list(ask: &Ask<'_>, item: &RequestItem) -> Result<Ou
     let request: GetAttributeListRequest = item.payload(ask.cx)?;
     let (_, record) = ask.record(request.unique_identifier.as_ref())?;
     let mut references = AttributeReferences::default();
-    for attribute in &visible(ask, &shown(&record, ask.now.wall)) {
+    for attribute in &visible(&shown(&record, ask.now.wall), ask.cx.version) {
         let reference = attribute.value.reference();
         if !references.0.contains(&reference) {
             references.0.push(reference);
@@ -52,17 +56,4 @@ pub(super) fn get_attribute_list(ask: &Ask<'_>, item: &RequestItem) -> Result<Ou
     let response =
         GetAttributeListResponse { unique_identifier: record.identifier.clone().into(), references, extra: Extra::NONE };
     Ok(Outcome::answer(&response, ask.cx)?.placing(record.identifier))
-}
-
-/// The attributes that the client's version has.
-fn visible(ask: &Ask<'_>, all: &Attributes) -> Attributes {
-    let mut visible = Attributes::new();
-    for attribute in all {
-        let mut alone = Attributes::new();
-        alone.keep(Attribute { index: None, value: attribute.value.clone() });
-        if !part(&alone, ask.cx.version).0.is_empty() {
-            visible.keep(attribute.clone());
-        }
-    }
-    visible
 }

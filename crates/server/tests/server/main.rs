@@ -1,0 +1,18 @@
+//! The server from outside: request bytes in, response bytes out, over a memory store.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod attributes;
+mod batch;
+mod discover;
+mod faults;
+mod get;
+mod hostile;
+mod import;
+mod lifecycle;
+mod locate;
+mod objects;
+mod peers;
+mod property;
+mod register;
+mod secrets;
+mod support;
