@@ -5,7 +5,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use keyferry_crypto::SystemRandom;
-use keyferry_examples::{Result, fill, host, log, peak_memory, pki::Pki, verify};
+use keyferry_examples::{Result, fill, host, log, peak_memory, pki::Pki, runtime, verify};
 use keyferry_net::{ClientConfig, Connector, Credentials, Retry, blocking, drive_with_retry};
 use keyferry_s2s::{Bulk, BulkOptions, Driven, Peer, Policy, Report, Strategy};
 use keyferry_store::StoreExt;
@@ -60,10 +60,15 @@ fn arguments() -> Result<Option<Arguments>> {
     Ok(Some(parsed))
 }
 
-#[tokio::main]
-async fn main() -> Result<ExitCode> {
+fn main() -> Result<ExitCode> {
     log();
-    let Some(arguments) = arguments()? else { return Ok(ExitCode::SUCCESS) };
+    match arguments()? {
+        Some(arguments) => runtime()?.block_on(run(arguments)),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<ExitCode> {
     let temporary = tempfile::tempdir()?;
     let data = arguments.data.clone().unwrap_or_else(|| temporary.path().to_owned());
     let pki = Pki::open(data.join("pki"))?;

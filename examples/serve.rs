@@ -1,6 +1,6 @@
 //! One KMIP server over a file, until Ctrl-C: `cargo run --release --example serve -- --data DIR --listen ADDR`.
 
-use keyferry_examples::{Result, host, log, pki::Pki};
+use keyferry_examples::{Result, host, log, pki::Pki, runtime};
 use keyferry_s2s::{Peer, Policy};
 use std::path::PathBuf;
 
@@ -12,9 +12,12 @@ serve: a KMIP server, 1.0 to 2.1, over mutual TLS
   --peer NAME     a server whose certificate has this name may send copies of its objects; may be given several times
 ";
 
-#[tokio::main]
-async fn main() -> Result {
+fn main() -> Result {
     log();
+    runtime()?.block_on(run())
+}
+
+async fn run() -> Result {
     let (mut data, mut listen, mut policy) = (None::<PathBuf>, "127.0.0.1:5696".to_owned(), Policy::closed());
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {

@@ -14,6 +14,14 @@ pub fn log() {
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).init();
 }
 
+/// A runtime with few threads: store work on many of them at once would only cost memory.
+///
+/// # Errors
+/// When no thread can be started.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(4).enable_all().build()
+}
+
 /// The most memory that a process has held so far, in MiB, where the system tells.
 pub fn peak_memory(process: u32) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;

@@ -19,7 +19,7 @@ pub struct Limits {
     pub idle_time: Duration,
     /// Requests that arrived together and go to the handler as one group, by number. 64.
     pub group_requests: usize,
-    /// The same by size: once a group has this many bytes, it takes no further request. 8 MiB.
+    /// The same by size: once a group has this many bytes, it takes no further request. 2 MiB.
     pub group_bytes: usize,
     /// Time for what has begun to be finished at a shutdown. 30 s.
     pub shutdown_time: Duration,
@@ -35,7 +35,7 @@ impl Default for Limits {
             message_time: Duration::from_secs(30),
             idle_time: Duration::from_secs(600),
             group_requests: 64,
-            group_bytes: 8 << 20,
+            group_bytes: 2 << 20,
             shutdown_time: Duration::from_secs(30),
         }
     }
