@@ -161,6 +161,8 @@ pub fn own_writes(subject: &dyn Subject) {
             Ok(())
         }),
     );
+    let row = look(CLAUSE, &*store, |at| at.get(second, Part::Attributes));
+    clause!(CLAUSE, row.is_some_and(|row| row.material.is_none()), "material came to a reader without being asked for");
 }
 
 /// Clause `durable`: what was acknowledged is there when the store is opened again.

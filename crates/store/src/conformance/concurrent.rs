@@ -2,8 +2,8 @@ use super::image::{Image, feed, look, scan, value};
 use super::{Change, Done, Material, Subject, clause, commit, must};
 use crate::{Error, ErrorKind, Index, Order, Part, RecordNumber, Result, Row, Snapshot, Span, Store, Transaction};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 
 const STATE_KEYS: [&[u8]; 4] = [b"one", b"two", b"three", b"four"];
 
@@ -16,14 +16,21 @@ pub fn one_snapshot(subject: &dyn Subject) {
     };
     let numbers = commit(CLAUSE, &*store, &[born("a"), born("b")]);
     must(CLAUSE, "a write", store.write(&mut |tx| STATE_KEYS.iter().try_for_each(|key| tx.set_state(key, Some(b"start")))));
-    let done = AtomicBool::new(false);
+    let (done, start) = (AtomicBool::new(false), Barrier::new(4));
     std::thread::scope(|scope| {
-        let readers: Vec<_> = (0..2).map(|_| scope.spawn(|| watch(CLAUSE, &subject.beside(&store), &numbers, &done))).collect();
-        let finished = Done(&done);
+        // All begin together, so that the readers meet the writes of a fast store too.
+        let (start, done, numbers) = (&start, &done, &numbers);
+        let reader = move |store| {
+            start.wait();
+            watch(CLAUSE, &store, numbers, done);
+        };
+        let readers: Vec<_> = (0..2).map(|_| subject.beside(&store)).map(|store| scope.spawn(move || reader(store))).collect();
+        let finished = Done(done);
         let writers: Vec<_> = (0..2)
             .map(|thread| {
-                let (store, numbers) = (subject.beside(&store), &numbers);
+                let store = subject.beside(&store);
                 scope.spawn(move || {
+                    start.wait();
                     for round in 0..40 {
                         must(CLAUSE, "a write", store.write(&mut |tx| everywhere(tx, numbers, &format!("{thread}/{round}"))));
                     }

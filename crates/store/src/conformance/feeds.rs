@@ -3,8 +3,8 @@ use super::{Change, Done, Subject, chain, clause, commit, must};
 use crate::{CommitId, Error, ErrorKind, RecordNumber, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 
 /// Clause `newest_entry_only`: one feed entry per record, the newest one.
 pub fn newest_entry_only(subject: &dyn Subject) {
@@ -125,14 +125,21 @@ pub fn feed_order(subject: &dyn Subject) {
     const CLAUSE: &str = "feed_order";
     let store = subject.open();
     let shared = commit(CLAUSE, &*store, &[Change::new("shared")])[0];
-    let (clock, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let (clock, done, start) = (AtomicU64::new(0), AtomicBool::new(false), Barrier::new(6));
     let (mut times, readers) = std::thread::scope(|scope| {
-        let readers: Vec<_> = (0..2).map(|_| scope.spawn(|| follow(CLAUSE, subject.beside(&store), &done))).collect();
-        let finished = Done(&done);
+        // All begin together, so that the readers meet the writes of a fast store too.
+        let (start, done) = (&start, &done);
+        let reader = move |store| {
+            start.wait();
+            follow(CLAUSE, store, done)
+        };
+        let readers: Vec<_> = (0..2).map(|_| subject.beside(&store)).map(|store| scope.spawn(move || reader(store))).collect();
+        let finished = Done(done);
         let writers: Vec<_> = (0..4_u64)
             .map(|thread| {
                 let (store, clock) = (subject.beside(&store), &clock);
                 scope.spawn(move || {
+                    start.wait();
                     let mut times = Vec::new();
                     let mut own = None;
                     for round in 0..30 {
