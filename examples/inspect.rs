@@ -1,6 +1,6 @@
 //! A TTLV message as a tree: `cargo run --example inspect -- FILE`, or from standard input; binary or hexadecimal.
 
-use keyferry_examples::Result;
+use keyferry_examples::{Result, finish};
 use keyferry_kmip::{context, spec};
 use keyferry_ttlv::{Version, inspect};
 use std::io::{Read, Write};
@@ -12,7 +12,11 @@ inspect: shows a TTLV message as an indented tree
   inspect [--show-secrets] [FILE]    binary or hexadecimal; standard input without FILE, or for -
 ";
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    finish(run())
+}
+
+fn run() -> Result<ExitCode> {
     let (mut file, mut show_secrets) = (None, false);
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {

@@ -5,7 +5,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use keyferry_crypto::SystemRandom;
-use keyferry_examples::{Result, fill, host, log, peak_memory, pki::Pki, runtime, verify};
+use keyferry_examples::{Result, fill, finish, host, log, peak_memory, pki::Pki, runtime, verify};
 use keyferry_net::{ClientConfig, Connector, Credentials, Retry, blocking, drive_with_retry};
 use keyferry_s2s::{Bulk, BulkOptions, Driven, Peer, Policy, Report, Strategy};
 use keyferry_store::StoreExt;
@@ -60,12 +60,12 @@ fn arguments() -> Result<Option<Arguments>> {
     Ok(Some(parsed))
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
     log();
-    match arguments()? {
+    finish(arguments().and_then(|arguments| match arguments {
         Some(arguments) => runtime()?.block_on(run(arguments)),
         None => Ok(ExitCode::SUCCESS),
-    }
+    }))
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode> {

@@ -1,8 +1,9 @@
 //! One KMIP server over a file, until Ctrl-C: `cargo run --release --example serve -- --data DIR --listen ADDR`.
 
-use keyferry_examples::{Result, host, log, pki::Pki, runtime};
+use keyferry_examples::{Result, finish, host, log, pki::Pki, runtime};
 use keyferry_s2s::{Peer, Policy};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 const HELP: &str = "\
 serve: a KMIP server, 1.0 to 2.1, over mutual TLS
@@ -12,9 +13,9 @@ serve: a KMIP server, 1.0 to 2.1, over mutual TLS
   --peer NAME     a server whose certificate has this name may send copies of its objects; may be given several times
 ";
 
-fn main() -> Result {
+fn main() -> ExitCode {
     log();
-    runtime()?.block_on(run())
+    finish(runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(run())).map(|()| ExitCode::SUCCESS))
 }
 
 async fn run() -> Result {

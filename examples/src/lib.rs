@@ -14,6 +14,14 @@ pub fn log() {
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).init();
 }
 
+/// What `main` returns: the exit code, or 1 after saying the error.
+pub fn finish(result: Result<std::process::ExitCode>) -> std::process::ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        std::process::ExitCode::FAILURE
+    })
+}
+
 /// A runtime with few threads: store work on many of them at once would only cost memory.
 ///
 /// # Errors
