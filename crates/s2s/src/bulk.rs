@@ -2,7 +2,7 @@ use crate::copy::{Addition, Copy, Fate, PROJECTION};
 use crate::{Cx, Error, ErrorKind, Report, Result, Session, Step};
 use crate::report::{Counts, FailedObject};
 use keyferry_kmip::attribute::part;
-use keyferry_kmip::spec::{AttributeValue, Operation, PutFunction, QueryFunction, tag};
+use keyferry_kmip::spec::{AttributeValue, Operation, PutFunction, QueryFunction, ResultReason, tag};
 use keyferry_kmip::{
     ImportRequest, Lost, Object, PutRequest, QueryRequest, QueryResponse, RequestItem, RequestMessage, ResponseItem, ResponseMessage, Text,
     Ticket, UniqueIdentifier, context, extension as x,
@@ -324,6 +324,12 @@ impl Session for Bulk {
         if flight.end.is_none() {
             self.peer = peer(self.options.strategy, &response)?;
             return Ok(());
+        }
+        if !response.batch.is_empty() && response.batch.iter().all(|item| item.result_reason == Some(ResultReason::GENERAL_FAILURE)) {
+            // Not these objects are the trouble but the peer: what is behind the cursor is sent again another time.
+            self.save(cx)?;
+            let why = response.batch.first().and_then(|item| item.result_message.as_ref()).map_or("no reason given", |text| text.as_str());
+            return Err(Error::new(ErrorKind::Peer, format_args!("the peer took nothing of a whole message: {why}")));
         }
         self.count(flight, &response.batch)?;
         self.settle()?;
