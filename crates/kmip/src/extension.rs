@@ -63,6 +63,22 @@ tags! {
     RETRY = 0x544B53, "Retry";
     MATERIAL_FINGERPRINT = 0x544B54, "Material Fingerprint";
     FINGERPRINT_KEY = 0x544B55, "Fingerprint Key";
+    BUNDLE_MANIFEST = 0x544B60, "Bundle Manifest";
+    BUNDLE_SEGMENT = 0x544B61, "Bundle Segment";
+    SEALED_MANIFEST = 0x544B62, "Sealed Bundle Manifest";
+    SEALED_SEGMENT = 0x544B63, "Sealed Bundle Segment";
+    SIGNATURE = 0x544B64, "Signature";
+    SIGNER = 0x544B65, "Signer";
+    FORMAT_VERSION = 0x544B66, "Format Version";
+    SENDER = 0x544B67, "Sender Server";
+    SENDER_INSTANCE = 0x544B68, "Sender Instance";
+    RECIPIENT = 0x544B69, "Recipient Server";
+    OBJECT_COUNT = 0x544B6A, "Object Count";
+    CREATED = 0x544B6B, "Created";
+    EXPIRES = 0x544B6C, "Expires";
+    SEGMENT_NUMBER = 0x544B6D, "Segment Number";
+    RUNNING_HASH = 0x544B6E, "Running Hash";
+    LAST_SEGMENT = 0x544B6F, "Last Segment";
 }
 
 /// The name of one of our tags.

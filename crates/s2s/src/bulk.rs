@@ -1,17 +1,16 @@
-use crate::copy::{Addition, Copy, Fate, PROJECTION};
-use crate::{Cx, Error, ErrorKind, Report, Result, Session, Step};
+use crate::copy::Fate;
+use crate::outgoing::{Stretch, request_item, withheld};
 use crate::report::{Counts, FailedObject};
-use keyferry_kmip::attribute::part;
-use keyferry_kmip::spec::{AttributeValue, Operation, PutFunction, QueryFunction, ResultReason, tag};
+use crate::{Cx, Error, ErrorKind, Report, Result, Session, Step};
+use keyferry_kmip::spec::{BatchErrorContinuationOption, Operation, QueryFunction, ResultReason};
 use keyferry_kmip::{
-    ImportRequest, Lost, Object, PutRequest, QueryRequest, QueryResponse, RequestItem, RequestMessage, ResponseItem, ResponseMessage, Text,
-    Ticket, UniqueIdentifier, context, extension as x,
+    Lost, QueryRequest, QueryResponse, RequestItem, RequestMessage, ResponseItem, ResponseMessage, Text, Ticket, context,
+    extension as x,
 };
 use keyferry_store::record::{bytes_of, read};
-use keyferry_store::{Record, SnapshotExt, StoreExt};
+use keyferry_store::{SnapshotExt, StoreExt};
 use keyferry_ttlv::{Extra, Version};
 use std::collections::VecDeque;
-use std::ops::ControlFlow;
 
 /// By which operation a bulk session sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +22,7 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    fn version(self) -> Version {
+    pub(crate) fn version(self) -> Version {
         match self {
             Strategy::Import => Version::V2_1,
             Strategy::Put => Version::V1_4,
@@ -167,40 +166,28 @@ impl Bulk {
     fn next(&mut self, cx: &Cx<'_>, ticket: Ticket, keyferry: bool) -> Result<Option<Step>> {
         let session = self.counts.as_ref().map(|counts| counts.session);
         let (options, after) = (&self.options, self.ahead);
-        let mut loaded: Vec<(Record, Option<Object>)> = Vec::new();
-        let end = cx.store.view::<_, Error>(|snapshot| {
-            loaded.clear();
-            let (mut end, mut bytes) = (after, 0);
-            let mut numbers = Vec::new();
-            snapshot.feed(after, &mut |row| {
-                numbers.push((row.number, row.record));
-                Ok(if numbers.len() < options.batch { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-            })?;
-            for (number, record) in numbers {
-                let whole = snapshot.whole(record)?;
-                end = number;
-                if let Some((record, object)) = whole {
-                    bytes += 600 + object.as_ref().map_or(0, Object::material_len);
-                    loaded.push((record, object));
-                }
-                if bytes >= options.batch_bytes {
-                    break;
-                }
-            }
-            Ok(end)
-        })?;
-        if end == after {
-            return Ok(None);
-        }
+        // A Put's header may not ask a foreign client to go on behind a failure (KMIP 1.4 §5.2): one object a message then.
+        let batch = if options.strategy == Strategy::Put && !keyferry { 1 } else { options.batch };
+        let Some(Stretch { objects, end }) = Stretch::read(cx.store, after, batch, options.batch_bytes)? else { return Ok(None) };
         let version = options.strategy.version();
         let (mut items, mut identifiers, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-        for (record, object) in loaded {
-            if let Some(why) = stays(&record) {
+        for (record, object) in objects {
+            if let Some(why) = withheld(&record) {
                 refused.push(FailedObject { identifier: record.identifier.to_string(), reason: None, message: why.into() });
                 continue;
             }
-            identifiers.push(record.identifier.clone());
-            items.push(request(options.strategy, record, object, keyferry, session)?);
+            let identifier = record.identifier.clone();
+            match request_item(options.strategy, record, object, keyferry, session) {
+                Ok(item) => {
+                    identifiers.push(identifier);
+                    items.push(item);
+                }
+                // What the version can't say stays here; the others go on.
+                Err(error) if error.kind() == ErrorKind::Encode => {
+                    refused.push(FailedObject { identifier: identifier.to_string(), reason: None, message: error.to_string() });
+                }
+                Err(error) => return Err(error),
+            }
         }
         let bytes = items.iter().map(|item| item.request_payload.bytes().len() + 64).sum();
         self.ahead = end;
@@ -210,7 +197,11 @@ impl Bulk {
             // Nothing to send: it counts as answered at once, when its turn comes.
             return Ok(Some(Step::Wait(None)));
         }
-        Ok(Some(Step::Send(Box::new(RequestMessage::new(version, items)))))
+        let mut message = RequestMessage::new(version, items);
+        if message.batch.len() > 1 {
+            message.header.batch_error_continuation_option = Some(BatchErrorContinuationOption::CONTINUE);
+        }
+        Ok(Some(Step::Send(Box::new(message))))
     }
 
     fn fail(&mut self, failed: FailedObject) {
@@ -235,7 +226,7 @@ impl Bulk {
                 });
                 continue;
             }
-            let told = Addition::find(&item.message_extension, context(version)).map_err(|e| Error::new(ErrorKind::Protocol, e))?.fate;
+            let told = Fate::told(item, context(version)).map_err(|e| Error::new(ErrorKind::Protocol, e))?;
             let Some(counts) = &mut self.counts else { continue };
             match told {
                 Some(Fate::UPDATED) => counts.updated += 1,
@@ -315,7 +306,8 @@ impl Session for Bulk {
             .ok_or_else(|| Error::new(ErrorKind::Protocol, "an answer came to nothing that was asked"))?;
         let expected = if flight.end.is_none() { 1 } else { flight.items.len() };
         if response.batch.len() != expected {
-            let why = response.batch.first().and_then(|item| item.result_message.as_ref()).map(ToString::to_string).unwrap_or_default();
+            let why =
+                response.batch.first().and_then(|item| item.result_message.as_ref()).map(ToString::to_string).unwrap_or_default();
             return Err(Error::new(
                 ErrorKind::Protocol,
                 format_args!("{expected} items were asked for and {} answered {why}", response.batch.len()),
@@ -325,10 +317,16 @@ impl Session for Bulk {
             self.peer = peer(self.options.strategy, &response)?;
             return Ok(());
         }
-        if !response.batch.is_empty() && response.batch.iter().all(|item| item.result_reason == Some(ResultReason::GENERAL_FAILURE)) {
+        if !response.batch.is_empty()
+            && response.batch.iter().all(|item| item.result_reason == Some(ResultReason::GENERAL_FAILURE))
+        {
             // Not these objects are the trouble but the peer: what is behind the cursor is sent again another time.
             self.save(cx)?;
-            let why = response.batch.first().and_then(|item| item.result_message.as_ref()).map_or("no reason given", |text| text.as_str());
+            let why = response
+                .batch
+                .first()
+                .and_then(|item| item.result_message.as_ref())
+                .map_or("no reason given", |text| text.as_str());
             return Err(Error::new(ErrorKind::Peer, format_args!("the peer took nothing of a whole message: {why}")));
         }
         self.count(flight, &response.batch)?;
@@ -351,7 +349,8 @@ fn encode(error: keyferry_ttlv::Error) -> Error {
 fn peer(strategy: Strategy, response: &ResponseMessage) -> Result<Peer> {
     let answer = response.batch.first().filter(|item| item.is_success());
     let Some(answer) = answer else {
-        let why = response.batch.first().and_then(|item| item.result_message.as_ref()).map_or("no reason given", |text| text.as_str());
+        let why =
+            response.batch.first().and_then(|item| item.result_message.as_ref()).map_or("no reason given", |text| text.as_str());
         return Err(Error::new(ErrorKind::Peer, format_args!("the peer does not answer Query in {}: {why}", strategy.version())));
     };
     let query: QueryResponse = answer.payload(context(strategy.version())).map_err(|e| Error::new(ErrorKind::Protocol, e))?;
@@ -359,73 +358,4 @@ fn peer(strategy: Strategy, response: &ResponseMessage) -> Result<Peer> {
         return Err(Error::new(ErrorKind::Peer, format_args!("the peer does not offer {}", strategy.operation())));
     }
     Ok(Peer::Known { keyferry: query.vendor_identification.is_some_and(|vendor| vendor == x::VENDOR) })
-}
-
-/// Why an object may not be sent in the clear, if it may not.
-fn stays(record: &Record) -> Option<&'static str> {
-    if matches!(record.attributes.get(tag::SENSITIVE), Some(AttributeValue::Sensitive(true))) {
-        return Some("the object is Sensitive and wrapping in transit is not supported yet");
-    }
-    if matches!(record.attributes.get(tag::EXTRACTABLE), Some(AttributeValue::Extractable(false))) {
-        return Some("the object is not Extractable");
-    }
-    None
-}
-
-/// The item that carries an object.
-fn request(strategy: Strategy, record: Record, object: Option<Object>, keyferry: bool, session: Option<i64>) -> Result<RequestItem> {
-    let version = strategy.version();
-    let cx = context(version);
-    let destroyed = record.is_destroyed();
-    let (attributes, rest) = part(&record.attributes, version);
-    let extension = if keyferry {
-        let copy = Copy {
-            digest: record.copy_digest()?,
-            id: record.id,
-            stamp: record.stamp,
-            lineage: record.lineage,
-            projection: PROJECTION,
-            // Misreading it is unsafe when the message alone does not say everything.
-            rest,
-            session,
-            extra: Extra::NONE,
-        };
-        let critical = destroyed || !copy.rest.is_empty();
-        Some(Addition { copy: Some(copy), ..Addition::default() }.extension(critical, cx).map_err(encode)?)
-    } else {
-        None
-    };
-    let unique_identifier = UniqueIdentifier::Text(record.identifier);
-    let mut item = match strategy {
-        Strategy::Import => {
-            let payload = ImportRequest {
-                unique_identifier,
-                object_type: Some(record.object_type),
-                replace_existing: None,
-                key_wrap_type: None,
-                attributes,
-                object,
-                extra: Extra::NONE,
-            };
-            RequestItem::new(&payload, cx)
-        }
-        Strategy::Put => {
-            let mut attributes = attributes;
-            if object.is_none() {
-                attributes.push(AttributeValue::ObjectType(record.object_type));
-            }
-            let payload = PutRequest {
-                unique_identifier,
-                put_function: PutFunction::NEW,
-                replaced_unique_identifier: None,
-                object,
-                attributes,
-                extra: Extra::NONE,
-            };
-            RequestItem::new(&payload, cx)
-        }
-    }
-    .map_err(encode)?;
-    item.message_extensions.extend(extension);
-    Ok(item)
 }

@@ -1,6 +1,6 @@
 use keyferry_kmip::attribute::Projection;
 use keyferry_kmip::spec::tag;
-use keyferry_kmip::{Attributes, Cause, Failure, MessageExtension, Text, extension as x};
+use keyferry_kmip::{Attributes, Cause, Failure, MessageExtension, ResponseItem, Text, extension as x};
 use keyferry_store::{ObjectId, Stamp};
 use keyferry_ttlv::{Context, Decode, Encode, Extra, Raw, Result};
 
@@ -47,6 +47,16 @@ impl Fate {
     pub const UPDATED: Fate = Fate(2);
     /// The object was the same already, or a later one.
     pub const UNCHANGED: Fate = Fate(3);
+}
+
+impl Fate {
+    /// What the answer to a copy tells; `None` when it does not come from a keyferry server.
+    ///
+    /// # Errors
+    /// When our extension in it can't be read.
+    pub fn told(item: &ResponseItem, cx: Context) -> Result<Option<Fate>, Failure> {
+        Ok(Addition::find(&item.message_extension, cx)?.fate)
+    }
 }
 
 impl Decode for Fate {
