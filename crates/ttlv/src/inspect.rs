@@ -70,10 +70,16 @@ pub fn tree(message: &[u8], cx: Context, options: &Options<'_>) -> Inspection {
     // Where each open structure ends; nothing recurses, so that depth costs no stack.
     let mut open: Vec<usize> = Vec::new();
     let mut domain: Option<Tag> = None;
+    // Where the outermost open structure that is a secret ends.
+    let mut masked_to = 0;
     let mut at = 0;
     while let Some(rest) = message.get(at..).filter(|rest| !rest.is_empty()) {
         while open.last().is_some_and(|end| at >= *end) {
             open.pop();
+        }
+        // Deeper than this it is no message, and lines of mere indentation would fill memory.
+        if open.len() > cx.limits.depth {
+            break;
         }
         let Ok((value, (tag, ty, length))) = header(rest) else { break };
         let tag = Tag::new(tag);
@@ -82,16 +88,21 @@ pub fn tree(message: &[u8], cx: Context, options: &Options<'_>) -> Inspection {
         let known = Type::from_number(ty);
         let kind = known.map_or_else(|| std::format!("type {ty:02X}"), |ty| ty.to_string());
         let _ = write!(text, "{at:>6}  {:indent$}{name} ({kind}, {length})", "");
+        let secret = ((options.is_secret)(tag) || at < masked_to) && !options.show_secrets;
         if known == Some(Type::Structure) {
             text.push('\n');
-            open.push(at.saturating_add(8).saturating_add(length as usize));
+            let end = at.saturating_add(8).saturating_add(length as usize);
+            open.push(end);
+            if secret {
+                masked_to = masked_to.max(end);
+            }
             at += 8;
             continue;
         }
         let content = value.get(..length as usize);
         if let (Some(ty), Some(content)) = (known, content) {
             let shown_as = if options.dictionary.tag_name(tag) == Some("Attribute Value") { domain.unwrap_or(tag) } else { tag };
-            if (options.is_secret)(tag) && !options.show_secrets {
+            if secret {
                 text.push_str(" = (masked)");
             } else {
                 let _ = write!(text, " = {}", value_text(shown_as, ty, content, options.dictionary));

@@ -1,0 +1,13 @@
+//! Bulk sessions from one server's store into another server, in memory.
+#![allow(unreachable_pub, dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod collisions;
+mod copies;
+mod drive;
+mod foreign;
+mod losses;
+#[path = "../server/objects.rs"]
+mod objects;
+#[path = "../server/support.rs"]
+mod support;
+mod transfers;

@@ -1,0 +1,241 @@
+//! Whole transfers: what is created, updated, unchanged and failed.
+
+use crate::drive::*;
+use crate::support::*;
+use keyferry_kmip::spec::{AttributeValue as V, *};
+use keyferry_kmip::*;
+use keyferry_s2s::{Bulk, ErrorKind, Strategy};
+use keyferry_store::{Incarnation, Store};
+use keyferry_ttlv::Version;
+use std::sync::{Arc, Mutex};
+
+#[test]
+fn every_kind_and_state_arrives_verbatim_and_is_unchanged_the_second_time() {
+    for strategy in BOTH {
+        let (a, b) = (master(), replica());
+        let ids = fill(&a);
+        b.pass(5000);
+        let all = ids.len() as i64;
+        assert_eq!(counts(&transfer(&a, &b, strategy)), (all, 0, 0, 0), "{strategy:?}");
+        assert_same(&a, &b, &ids);
+        let head = b.head();
+        assert_eq!(counts(&transfer(&a, &b, strategy)), (0, 0, all, 0));
+        assert_eq!(b.head(), head, "what is unchanged is not written again");
+        let other = if strategy == Strategy::Import { Strategy::Put } else { Strategy::Import };
+        assert_eq!(counts(&transfer(&a, &b, other)), (0, 0, all, 0), "whichever way it came");
+    }
+}
+
+#[test]
+fn clients_of_the_replica_see_what_clients_of_the_master_see() {
+    for strategy in BOTH {
+        let (a, b) = (master(), replica());
+        let ids = fill(&a);
+        b.pass(a.now().wall.0 - START);
+        transfer(&a, &b, strategy);
+        for version in ALL {
+            let (here, there) = (a.client(version), b.client(version));
+            for id in &ids {
+                assert_eq!(sorted(&there.attributes(id)), sorted(&here.attributes(id)), "{id} in {version}");
+                let (got, was) = (there.get(id), here.get(id));
+                assert_eq!(got.as_ref().map(|g| &g.object).map_err(|r| r.0), was.as_ref().map(|g| &g.object).map_err(|r| r.0));
+            }
+            assert_eq!(there.locate(named("rich")), here.locate(named("rich")));
+            assert_eq!(there.locate(none().with(custom("kind", "split"))).len(), 1);
+        }
+    }
+}
+
+#[test]
+fn changes_in_between_are_updates() {
+    for strategy in BOTH {
+        let (a, b) = (master(), replica());
+        let ids = fill(&a);
+        transfer(&a, &b, strategy);
+        let client = a.client(Version::V2_1);
+        a.pass(10);
+        client.add(&ids[0], name("late")).unwrap();
+        client.activate(&ids[1]).unwrap();
+        client.activate(&ids[2]).unwrap();
+        client.revoke(&ids[2], RevocationReasonCode::KEY_COMPROMISE).unwrap();
+        client.destroy(&ids[3]).unwrap();
+        let new = client.create(named("new"));
+        let report = transfer(&a, &b, strategy);
+        assert_eq!(counts(&report), (1, 4, ids.len() as i64 - 4, 0), "{strategy:?}");
+        assert_same(&a, &b, &ids);
+        assert_same(&a, &b, &[new]);
+        assert!(b.object(&ids[3]).is_none(), "a destroyed object's material goes at the replica, too");
+        assert_eq!(b.client(Version::V2_1).locate(named("late")), [ids[0].clone()]);
+    }
+}
+
+#[test]
+fn names_that_move_between_objects_arrive_in_any_order() {
+    let (a, b) = (master(), replica());
+    let client = a.client(Version::V2_1);
+    let (one, two) = (client.create(named("x")), client.create(named("y")));
+    transfer(&a, &b, Strategy::Import);
+    client.modify(&one, None, name("z")).unwrap();
+    client.modify(&two, None, name("x")).unwrap();
+    client.modify(&one, None, name("y")).unwrap();
+    assert_eq!(counts(&transfer(&a, &b, Strategy::Import)), (0, 2, 0, 0));
+    assert_eq!((b.client(Version::V2_1).locate(named("x")), b.client(Version::V2_1).locate(named("y"))), (vec![two], vec![one]));
+}
+
+#[test]
+fn destroyed_objects_arrive_as_tombstones() {
+    for strategy in BOTH {
+        let (a, b) = (master(), replica());
+        let client = a.client(Version::V2_1);
+        let id = client.register(key(&[1; 16]), named("gone"));
+        client.destroy(&id).unwrap();
+        let mut sent = Vec::new();
+        let mut session = Bulk::new(options(strategy));
+        drive(&a, &b, &mut session, "a.example", Cut::Never, &mut |_, message| sent.extend_from_slice(&message.to_frame().unwrap())).unwrap().unwrap();
+        assert!(!sent.windows(16).any(|window| window == [1; 16]), "no material on the wire");
+        assert_eq!(b.client(Version::V2_1).state(&id), State::DESTROYED);
+        assert!(b.object(&id).is_none());
+        assert_eq!(sorted(&b.record(&id).attributes), sorted(&a.record(&id).attributes));
+    }
+}
+
+#[test]
+fn what_may_not_leave_in_the_clear_is_counted_and_named() {
+    for strategy in BOTH {
+        let (a, b) = (master(), replica());
+        let client = a.client(Version::V2_1);
+        let sensitive = client.create(none().with(V::Sensitive(true)));
+        let plain = client.create(none());
+        let kept = client.create(none().with(V::Extractable(false)));
+        let report = transfer(&a, &b, strategy);
+        assert_eq!(counts(&report), (1, 0, 0, 2));
+        let failed: Vec<&str> = report.failures.iter().map(|f| f.identifier.as_str()).collect();
+        assert_eq!(failed, [sensitive.as_str(), kept.as_str()]);
+        assert!(report.failures.iter().all(|f| !f.message.is_empty()));
+        assert_eq!(b.count(), 1);
+        assert_same(&a, &b, &[plain]);
+    }
+}
+
+#[test]
+fn only_refused_objects_and_an_empty_store_come_to_an_end() {
+    for strategy in BOTH {
+        let (a, b) = (master(), replica());
+        assert_eq!(counts(&transfer(&a, &b, strategy)), (0, 0, 0, 0));
+        for _ in 0..10 {
+            a.client(Version::V2_1).create(none().with(V::Sensitive(true)));
+        }
+        assert_eq!(counts(&transfer(&a, &b, strategy)), (0, 0, 0, 10));
+    }
+}
+
+#[test]
+fn what_the_version_can_not_say_fails_alone() {
+    let (a, b) = (master(), replica());
+    let client = a.client(Version::V2_1);
+    let (_, request) = crate::objects::all(Version::V2_1).into_iter().find(|(what, _)| *what == "certificate request").unwrap();
+    let id = client.register(request, none());
+    let plain = client.create(none());
+    let report = transfer(&a, &b, Strategy::Put);
+    assert_eq!(counts(&report), (1, 0, 0, 1));
+    assert_eq!(report.failures[0].identifier, id);
+    assert_same(&a, &b, &[plain]);
+    assert_eq!(counts(&transfer(&a, &b, Strategy::Import)), (1, 0, 1, 0), "2.1 can");
+}
+
+#[test]
+fn changes_during_a_transfer_arrive() {
+    for strategy in BOTH {
+        let (a, b) = (master(), replica());
+        let ids = fill(&a);
+        let client = a.client(Version::V2_1);
+        let mut session = Bulk::new(options(strategy));
+        let (first, last) = (ids[0].clone(), ids[5].clone());
+        let mut each = |taken: usize, _: &RequestMessage| {
+            if taken == 3 {
+                client.add(&first, name("during")).unwrap();
+                client.add(&last, name("during, too")).unwrap();
+                client.create(named("born during"));
+            }
+        };
+        let report = drive(&a, &b, &mut session, "a.example", Cut::Never, &mut each).unwrap().unwrap();
+        assert!(report.counts.add_up(), "{report}");
+        assert_eq!(report.counts.failed, 0);
+        assert_same(&a, &b, &ids);
+        assert_same(&a, &b, &a.client(Version::V2_1).locate(named("born during")));
+    }
+}
+
+#[test]
+fn the_observer_sees_counts_that_grow_to_the_reports() {
+    let (a, b) = (master(), replica());
+    let ids = fill(&a);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let list = seen.clone();
+    let mut session = Bulk::new(options(Strategy::Import)).observed(move |counts| list.lock().unwrap().push(counts.asked));
+    let report = drive(&a, &b, &mut session, "a.example", Cut::Never, &mut |_, _| {}).unwrap().unwrap();
+    let seen = seen.lock().unwrap();
+    assert!(seen.is_sorted() && seen.last() == Some(&report.counts.asked));
+    assert_eq!(report.counts.asked, ids.len() as i64);
+    assert!(report.counts.bytes > 0);
+}
+
+#[test]
+fn a_new_incarnation_starts_over() {
+    let (a, b) = (master(), replica());
+    let ids = fill(&a);
+    let mut session = Bulk::new(options(Strategy::Import));
+    assert!(drive(&a, &b, &mut session, "a.example", Cut::Dead(4), &mut |_, _| {}).is_none());
+    a.store.write(&mut |tx| tx.restored(Incarnation([0x77; 16]))).unwrap();
+    let report = transfer(&a, &b, Strategy::Import);
+    assert_eq!(report.counts.asked, ids.len() as i64, "from the beginning");
+    assert_same(&a, &b, &ids);
+    // A change in the new incarnation descends from what the replica holds.
+    a.client(Version::V2_1).add(&ids[0], name("after the restore")).unwrap();
+    assert_eq!(a.record(&ids[0]).lineage.len(), 2);
+    assert_eq!(counts(&transfer(&a, &b, Strategy::Import)), (0, 1, ids.len() as i64 - 1, 0));
+    assert_same(&a, &b, &ids);
+}
+
+#[test]
+fn a_peer_that_does_not_know_us_ends_the_session_with_its_reason() {
+    let (a, b) = (master(), replica());
+    fill(&a);
+    for strategy in BOTH {
+        let mut session = Bulk::new(options(strategy));
+        let ended = drive(&a, &b, &mut session, "stranger", Cut::Never, &mut |_, _| {}).unwrap();
+        let error = ended.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Peer);
+        assert!(error.to_string().contains("not a client"), "{error}");
+    }
+    assert_eq!(b.count(), 0);
+}
+
+#[test]
+fn a_store_that_fails_at_the_replica_ends_the_session_and_the_next_goes_on() {
+    for strategy in BOTH {
+        let (a, b) = (master(), replica());
+        let ids = fill(&a);
+        b.store.fail(3, keyferry_store::Fault::RollBack(keyferry_store::ErrorKind::Full));
+        let mut session = Bulk::new(options(strategy));
+        let ended = drive(&a, &b, &mut session, "a.example", Cut::Never, &mut |_, _| {}).unwrap();
+        assert_eq!(ended.unwrap_err().kind(), ErrorKind::Peer);
+        assert_eq!(b.count(), 6, "nothing of the failed message");
+        let report = transfer(&a, &b, strategy);
+        assert_eq!((report.counts.session, report.counts.asked, report.counts.failed), (1, ids.len() as i64, 0));
+        assert_same(&a, &b, &ids);
+    }
+}
+
+#[test]
+fn a_store_that_fails_at_home_ends_the_session_and_it_can_go_on_later() {
+    let (a, b) = (master(), replica());
+    let ids = fill(&a);
+    a.store.fail(2, keyferry_store::Fault::RollBack(keyferry_store::ErrorKind::Full));
+    let mut session = Bulk::new(options(Strategy::Import));
+    let ended = drive(&a, &b, &mut session, "a.example", Cut::Never, &mut |_, _| {}).unwrap();
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::Store);
+    let report = transfer(&a, &b, Strategy::Import);
+    assert_eq!(report.counts.asked, ids.len() as i64);
+    assert_same(&a, &b, &ids);
+}

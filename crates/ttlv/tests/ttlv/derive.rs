@@ -1,0 +1,288 @@
+//! What the derive makes of fields.
+
+use crate::support::*;
+use keyferry_ttlv::{Context, Decode, Encode, ErrorKind, Extra, Group, Item, Limits, Raw, Reader, Result, Tag, Tagged, Version, Writer, decode, encode};
+
+const REQUIRED: Tag = Tag::new(0x420010);
+const OPTIONAL: Tag = Tag::new(0x420011);
+const REPEATED: Tag = Tag::new(0x420012);
+const SINCE: Tag = Tag::new(0x420013);
+const UNTIL: Tag = Tag::new(0x420014);
+const LATER_REQUIRED: Tag = Tag::new(0x420015);
+const LATER_REPEATED: Tag = Tag::new(0x420016);
+const BYTES: Tag = Tag::new(0x420017);
+const ONE: Tag = Tag::new(0x420020);
+const TWO: Tag = Tag::new(0x420021);
+
+#[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
+#[ttlv(tag = T)]
+struct All {
+    #[ttlv(tag = REQUIRED)]
+    required: i32,
+    #[ttlv(tag = OPTIONAL)]
+    optional: Option<String>,
+    #[ttlv(tag = REPEATED)]
+    repeated: Vec<i32>,
+    #[ttlv(tag = BYTES)]
+    bytes: Vec<u8>,
+    #[ttlv(tag = SINCE, since = "1.2")]
+    since: Option<i32>,
+    #[ttlv(tag = UNTIL, until = "1.4")]
+    until: Option<i32>,
+    #[ttlv(tag = LATER_REQUIRED, required_since = "2.0")]
+    later_required: Option<i32>,
+    #[ttlv(tag = LATER_REPEATED, repeated_since = "2.0")]
+    later_repeated: Vec<i32>,
+    #[ttlv(extra)]
+    extra: Extra,
+}
+
+fn at(version: Version) -> Context {
+    Context::new(version)
+}
+
+fn least() -> All {
+    All { required: 1, later_required: Some(2), ..All::default() }
+}
+
+fn message(content: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    written(|w| {
+        w.structure(T, |w| {
+            content(w);
+            Ok(())
+        })
+    })
+}
+
+#[test]
+fn fields_come_back_in_the_order_of_the_type() {
+    let all = All { optional: Some("o".into()), repeated: vec![1, 2, 3], bytes: vec![9], since: Some(5), ..least() };
+    let bytes = encode(&all, at(Version::V2_1)).unwrap();
+    assert_eq!(decode::<All>(&bytes, at(Version::V2_1)).unwrap(), all);
+    let r = Reader::new(&bytes, cx());
+    let (mut children, mut tags) = (r.children(Item::parse(&bytes).unwrap()).unwrap(), Vec::new());
+    while let Some(child) = children.next(&r).unwrap() {
+        tags.push(child.tag());
+    }
+    assert_eq!(tags, [REQUIRED, OPTIONAL, REPEATED, REPEATED, REPEATED, BYTES, SINCE, LATER_REQUIRED]);
+}
+
+#[test]
+fn fields_are_taken_in_any_order() {
+    let bytes = message(|w| {
+        w.integer(REPEATED, 1);
+        w.bytes(BYTES, &[]).unwrap();
+        w.integer(REQUIRED, 7);
+        w.integer(REPEATED, 2);
+    });
+    let all: All = decode(&bytes, at(Version::V1_0)).unwrap();
+    assert_eq!((all.required, all.repeated), (7, vec![1, 2]));
+}
+
+#[test]
+fn required_fields_have_to_be_there_and_single_ones_once() {
+    let error = decode::<All>(&message(|w| w.integer(REQUIRED, 1)), at(Version::V1_0)).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Missing(BYTES), "a Byte String is one field, not a repeated one");
+    let twice = message(|w| {
+        w.integer(REQUIRED, 1);
+        w.integer(REQUIRED, 1);
+    });
+    assert_eq!(decode::<All>(&twice, at(Version::V1_0)).unwrap_err().kind(), &ErrorKind::Repeated(REQUIRED));
+}
+
+#[test]
+fn a_field_outside_its_versions_is_not_written_and_is_kept_raw_when_it_comes() {
+    let since = All { since: Some(5), ..least() };
+    let error = encode(&since, at(Version::V1_1)).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::NotInVersion { version: Version::V1_1, since: Version::V1_2, until: None });
+    assert_eq!(error.path(), [T, SINCE]);
+    let until = All { until: Some(5), ..least() };
+    encode(&until, at(Version::V1_4)).unwrap();
+    assert!(encode(&until, at(Version::V2_0)).is_err());
+    let bytes = message(|w| {
+        w.integer(REQUIRED, 1);
+        w.bytes(BYTES, &[]).unwrap();
+        w.integer(SINCE, 5);
+    });
+    let early: All = decode(&bytes, at(Version::V1_1)).unwrap();
+    assert_eq!((early.since, early.extra.iter().count()), (None, 1));
+    assert_eq!(encode(&early, at(Version::V1_1)).unwrap().to_vec(), bytes, "and written back byte for byte");
+    assert_eq!(decode::<All>(&bytes, at(Version::V1_2)).unwrap().since, Some(5));
+}
+
+#[test]
+fn required_since_binds_the_writer_and_not_the_reader() {
+    let without = All { later_required: None, ..least() };
+    encode(&without, at(Version::V1_4)).unwrap();
+    let error = encode(&without, at(Version::V2_0)).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Missing(LATER_REQUIRED));
+    let bytes = encode(&without, at(Version::V1_4)).unwrap();
+    assert_eq!(decode::<All>(&bytes, at(Version::V2_1)).unwrap(), without, "others may be lax");
+}
+
+#[test]
+fn repeated_since_lets_one_through_before() {
+    let one = All { later_repeated: vec![1], ..least() };
+    encode(&one, at(Version::V1_0)).unwrap();
+    let two = All { later_repeated: vec![1, 2], ..least() };
+    assert_eq!(encode(&two, at(Version::V1_4)).unwrap_err().kind(), &ErrorKind::Repeated(LATER_REPEATED));
+    assert_eq!(decode::<All>(&encode(&two, at(Version::V2_0)).unwrap(), at(Version::V2_0)).unwrap(), two);
+}
+
+#[test]
+fn unknown_fields_are_kept_and_written_back_behind_the_others() {
+    let bytes = message(|w| {
+        w.integer(REQUIRED, 1);
+        w.bytes(BYTES, &[]).unwrap();
+        w.structure(V, |w| w.text(U, "unknown")).unwrap();
+        w.integer(U, 3);
+    });
+    let all: All = decode(&bytes, at(Version::V2_1)).unwrap();
+    assert_eq!(all.extra.iter().map(Raw::tag).collect::<Vec<_>>(), [V, U]);
+    assert!(all.extra.find(U).is_some() && all.extra.find(T).is_none() && !all.extra.is_empty());
+    let again = All { later_required: None, ..all };
+    assert_eq!(encode(&again, at(Version::V1_4)).unwrap().to_vec(), bytes);
+}
+
+#[test]
+fn what_is_kept_is_checked_all_the_same() {
+    let mut bytes = message(|w| {
+        w.integer(REQUIRED, 1);
+        w.bytes(BYTES, &[]).unwrap();
+        w.boolean(V, true);
+    });
+    *bytes.last_mut().unwrap() = 3;
+    assert_eq!(decode::<All>(&bytes, cx()).unwrap_err().kind(), &ErrorKind::Boolean(3));
+    let deep = message(|w| w.raw(&written(|w| w.structure(V, |w| w.structure(V, |w| w.structure(V, |_| Ok(())))))));
+    let cx = Context { limits: Limits { depth: 2, ..Limits::DEFAULT }, ..cx() };
+    assert_eq!(decode::<All>(&deep, cx).unwrap_err().kind(), &ErrorKind::Depth(2));
+}
+
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = U)]
+struct Strict {
+    #[ttlv(tag = REQUIRED)]
+    required: i32,
+}
+
+#[test]
+fn without_a_place_for_them_unknown_fields_are_an_error() {
+    let bytes = written(|w| {
+        w.structure(U, |w| {
+            w.integer(REQUIRED, 1);
+            w.integer(V, 1);
+            Ok(())
+        })
+    });
+    let error = decode::<Strict>(&bytes, cx()).unwrap_err();
+    assert_eq!((error.kind(), error.offset()), (&ErrorKind::Unexpected(V), Some(24)));
+}
+
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+enum Either {
+    #[ttlv(tag = ONE)]
+    Number(i32),
+    #[ttlv(tag = TWO)]
+    Text(String),
+    Strict(Strict),
+}
+
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = T)]
+struct Chosen {
+    #[ttlv(choice)]
+    first: Either,
+    #[ttlv(tag = REQUIRED)]
+    number: Option<i32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = T)]
+struct Several {
+    #[ttlv(choice)]
+    all: Vec<Either>,
+}
+
+#[test]
+fn a_choice_is_told_by_its_tag() {
+    for first in [Either::Number(5), Either::Text("t".into()), Either::Strict(Strict { required: 1 })] {
+        let chosen = Chosen { first, number: Some(3) };
+        let bytes = encode(&chosen, cx()).unwrap();
+        assert_eq!(decode::<Chosen>(&bytes, cx()).unwrap(), chosen);
+    }
+    let both = message(|w| {
+        w.integer(ONE, 1);
+        w.text(TWO, "t").unwrap();
+    });
+    assert_eq!(decode::<Chosen>(&both, cx()).unwrap_err().kind(), &ErrorKind::Repeated(TWO));
+    assert!(matches!(decode::<Chosen>(&message(|_| ()), cx()).unwrap_err().kind(), ErrorKind::Missing(_)));
+    let several: Several = decode(&both, cx()).unwrap();
+    assert_eq!(several.all, [Either::Number(1), Either::Text("t".into())]);
+    assert_eq!(encode(&several, cx()).unwrap().to_vec(), both);
+    let wrong = decode::<Chosen>(&message(|w| w.text(ONE, "t").unwrap()), cx()).unwrap_err();
+    assert_eq!((wrong.path(), wrong.offset()), (&[T, ONE][..], Some(11)));
+}
+
+/// Several numbers in 1.x, one structure with them in 2.x.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Numbers(Vec<i32>);
+
+impl Group for Numbers {
+    type How = Tag;
+
+    fn accepts(how: Tag, tag: Tag, r: &Reader<'_>) -> bool {
+        tag == if r.version() >= Version::V2_0 { how } else { ONE }
+    }
+
+    fn absorb<'a>(&mut self, _: Tag, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
+        if r.version() < Version::V2_0 {
+            self.0.push(r.child(item)?);
+            return Ok(());
+        }
+        let mut children = r.children(item)?;
+        while let Some(child) = children.next(r)? {
+            self.0.push(r.child(child)?);
+        }
+        Ok(())
+    }
+
+    fn write(&self, how: Tag, w: &mut Writer) -> Result<()> {
+        let each = |w: &mut Writer| self.0.iter().try_for_each(|n| n.encode(ONE, w));
+        if w.version() >= Version::V2_0 { w.structure(how, each) } else { each(w) }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = T)]
+struct Grouped {
+    #[ttlv(group = TWO)]
+    numbers: Numbers,
+    #[ttlv(tag = REQUIRED)]
+    required: i32,
+}
+
+#[test]
+fn a_group_takes_other_items_in_other_versions() {
+    let grouped = Grouped { numbers: Numbers(vec![1, 2]), required: 3 };
+    for version in [Version::V1_4, Version::V2_0] {
+        let bytes = encode(&grouped, at(version)).unwrap();
+        assert_eq!(decode::<Grouped>(&bytes, at(version)).unwrap(), grouped);
+    }
+    assert_ne!(encode(&grouped, at(Version::V1_4)).unwrap(), encode(&grouped, at(Version::V2_0)).unwrap());
+    let old = encode(&grouped, at(Version::V1_4)).unwrap();
+    assert_eq!(decode::<Grouped>(&old, at(Version::V2_0)).unwrap_err().kind(), &ErrorKind::Unexpected(ONE));
+}
+
+#[test]
+fn tags_of_types_are_used_where_a_field_names_none() {
+    #[derive(Debug, PartialEq, Encode, Decode)]
+    #[ttlv(tag = V)]
+    struct Holder {
+        inner: Strict,
+        boxed: Option<Box<All>>,
+    }
+    assert_eq!(<Box<All> as Tagged>::TAG, T);
+    let holder = Holder { inner: Strict { required: 1 }, boxed: Some(Box::new(least())) };
+    let bytes = encode(&holder, cx()).unwrap();
+    assert_eq!(decode::<Holder>(&bytes, cx()).unwrap(), holder);
+}
