@@ -4,7 +4,7 @@ use crate::spec::*;
 use crate::{DateTime, Text, UniqueIdentifier};
 use keyferry_ttlv::{Decode, Encode, Extra, Tag};
 
-pub use crate::projection::{AttributeReference, AttributeReferences, Projection, part, visible};
+pub use crate::projection::{AttributeReference, AttributeReferences, Projection, part, stored_parts, visible};
 
 /// A name (KMIP 2.1 §4.32, since 1.0).
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -472,21 +472,24 @@ impl Attributes {
     /// Adds an instance, giving it the next index of its attribute when it may repeat and brings none.
     pub fn push(&mut self, attribute: impl Into<Attribute>) {
         let mut attribute = attribute.into();
-        if attribute.index.is_none() && attribute.value.may_repeat() {
-            let last = self.0.iter().filter(|a| a.value.is_same_attribute(&attribute.value)).map(|a| a.index.unwrap_or(0)).max();
-            attribute.index = last.map(|last| last.saturating_add(1));
+        if attribute.index.is_none() {
+            attribute.index = self.next_index(&attribute.value);
         }
         self.0.push(attribute);
+    }
+
+    /// The index that one more instance gets: none for the first, and for an attribute that does not repeat.
+    pub(crate) fn next_index(&self, value: &AttributeValue) -> Option<i32> {
+        let mut same = self.0.iter().filter(|a| a.value.is_same_attribute(value)).peekable();
+        if same.peek().is_none() || !value.may_repeat() {
+            return None;
+        }
+        same.map(|a| a.index.unwrap_or(0)).max().map(|last| last.saturating_add(1))
     }
 
     /// Adds an instance as it is, with the index it has.
     pub fn keep(&mut self, attribute: Attribute) {
         self.0.push(attribute);
-    }
-
-    /// Takes the last instance off.
-    pub fn pop(&mut self) -> Option<Attribute> {
-        self.0.pop()
     }
 
     /// The same, to write several in one expression.

@@ -80,7 +80,7 @@ impl Group for Attributes {
     fn write(&self, how: Projection, w: &mut Writer) -> Result<()> {
         let tagged = is_tagged(w.version());
         match how {
-            Projection::Stored => w.structure(tag::ATTRIBUTES, |w| self.iter().try_for_each(|a| write_stored(a, w))),
+            Projection::Stored => w.structure(tag::ATTRIBUTES, |w| self.iter().try_for_each(|a| write_stored(a.index, &a.value, w))),
             Projection::NamedOnly | Projection::Implied if tagged => self.iter().try_for_each(|a| w.require(a.value.tag(), Version::V1_0, Some(Version::V1_4))),
             Projection::TaggedOnly(_) if !tagged => self.iter().try_for_each(|a| w.require(a.value.tag(), Version::V2_0, None)),
             Projection::Optional | Projection::One(_) | Projection::TaggedOnly(_) | Projection::Implied if self.is_empty() => Ok(()),
@@ -200,12 +200,12 @@ fn write_tagged(value: &AttributeValue, w: &mut Writer) -> Result<()> {
 }
 
 /// An index where there is one, then the value under its own tag, whatever the version.
-fn write_stored(attribute: &Attribute, w: &mut Writer) -> Result<()> {
-    if let Some(index) = attribute.index {
+fn write_stored(index: Option<i32>, value: &AttributeValue, w: &mut Writer) -> Result<()> {
+    if let Some(index) = index {
         w.integer(tag::ATTRIBUTE_INDEX, index);
     }
-    match &attribute.value {
-        AttributeValue::Custom(_) => write_tagged(&attribute.value, w),
+    match value {
+        AttributeValue::Custom(_) => write_tagged(value, w),
         AttributeValue::Unknown(unknown @ UnknownAttribute { name: Some(name), .. }) => w.structure(tag::ATTRIBUTE, |w| {
             w.text(tag::ATTRIBUTE_NAME, name)?;
             unknown.encode_value(w)
@@ -381,14 +381,28 @@ pub fn part(attributes: &Attributes, version: Version) -> (Attributes, Attribute
     let (mut carried, mut rest) = (Attributes::new(), Attributes::new());
     for attribute in attributes {
         let fits = exists(&attribute.value, version) && lowered(&attribute.value, version).is_none();
-        let mut copy = attribute.clone();
-        copy.index = None;
-        carried.push(copy);
-        let last = carried.iter().last().and_then(|a| a.index);
-        if !fits || last.unwrap_or(0) != attribute.index.unwrap_or(0) {
-            carried.pop();
+        // The index that a receiver gives it when it comes behind the others.
+        let next = carried.next_index(&attribute.value);
+        if fits && next.unwrap_or(0) == attribute.index.unwrap_or(0) {
+            carried.keep(Attribute { index: next, value: attribute.value.clone() });
+        } else {
             rest.keep(attribute.clone());
         }
     }
     (carried, rest)
+}
+
+/// Each attribute in its stored form, in one buffer, with the places where they begin and end. An index of 0 counts as none.
+///
+/// # Errors
+/// When a value has no stored form.
+pub fn stored_parts(attributes: &Attributes, cx: keyferry_ttlv::Context) -> Result<(keyferry_ttlv::Frame, Vec<std::ops::Range<usize>>)> {
+    let mut w = Writer::with_capacity(cx, attributes.len() * 64);
+    let mut places = Vec::with_capacity(attributes.len());
+    for attribute in attributes {
+        let start = w.len();
+        write_stored(attribute.index.filter(|index| *index != 0), &attribute.value, &mut w)?;
+        places.push(start..w.len());
+    }
+    Ok((w.finish(), places))
 }

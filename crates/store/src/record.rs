@@ -1,7 +1,7 @@
 //! Records, stamps and feed entries: what the bytes of a store mean.
 
 use crate::{Error, ErrorKind, Incarnation, Result};
-use keyferry_kmip::attribute::Projection;
+use keyferry_kmip::attribute::{Projection, stored_parts};
 use keyferry_kmip::spec::{ObjectType, State};
 use keyferry_kmip::{Attributes, DateTime, Object, Text, context, extension as x, lifecycle};
 use keyferry_ttlv::{Context, Decode, Encode, Extra, Raw, Tagged, Version};
@@ -239,21 +239,13 @@ impl Record {
 /// # Errors
 /// When an attribute has no stored form.
 pub fn copy_digest(object_type: ObjectType, attributes: &Attributes) -> Result<Vec<u8>> {
-    let mut parts = Vec::with_capacity(attributes.len());
-    for attribute in attributes {
-        let mut one = Attributes::new();
-        let mut attribute = attribute.clone();
-        attribute.index = attribute.index.filter(|index| *index != 0);
-        one.keep(attribute);
-        let mut w = keyferry_ttlv::Writer::new(form());
-        keyferry_ttlv::Group::write(&one, Projection::Stored, &mut w).map_err(|e| Error::new(ErrorKind::Corrupt, e))?;
-        parts.push(w.finish());
-    }
-    parts.sort_by(|a, b| a.as_ref().cmp(b.as_ref()));
+    let (bytes, mut places) = stored_parts(attributes, form()).map_err(|e| Error::new(ErrorKind::Corrupt, e))?;
+    let part = |place: &std::ops::Range<usize>| bytes.get(place.clone()).unwrap_or_default();
+    places.sort_by(|a, b| part(a).cmp(part(b)));
     let mut hash = Sha256::new();
     hash.update(object_type.0.to_be_bytes());
-    for part in &parts {
-        hash.update(part.as_ref());
+    for place in &places {
+        hash.update(part(place));
     }
     Ok(hash.finalize().to_vec())
 }
