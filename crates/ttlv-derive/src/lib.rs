@@ -1,11 +1,35 @@
 //! `#[derive(Encode, Decode)]` for `keyferry-ttlv`: one description of a structure serves reading and writing.
 //!
+//! ```
+//! use keyferry_ttlv::{Context, Decode, Encode, Extra, Tag, Version, decode, encode};
+//!
+//! const PROTOCOL_VERSION: Tag = Tag::new(0x420069);
+//! const MAJOR: Tag = Tag::new(0x42006A);
+//! const MINOR: Tag = Tag::new(0x42006B);
+//!
+//! #[derive(Debug, PartialEq, Encode, Decode)]
+//! #[ttlv(tag = PROTOCOL_VERSION)]
+//! struct ProtocolVersion {
+//!     #[ttlv(tag = MAJOR)]
+//!     major: i32,
+//!     #[ttlv(tag = MINOR)]
+//!     minor: i32,
+//!     #[ttlv(extra)]
+//!     extra: Extra,
+//! }
+//!
+//! let cx = Context::new(Version::V2_1);
+//! let version = ProtocolVersion { major: 2, minor: 1, extra: Extra::NONE };
+//! assert_eq!(decode::<ProtocolVersion>(&encode(&version, cx)?, cx)?, version);
+//! # Ok::<(), keyferry_ttlv::Error>(())
+//! ```
+//!
 //! On a structure, each field names its tag, or has a type that is `Tagged`. `Option<T>` may be absent, `Vec<T>` repeats, anything else
 //! must be there.
 //!
 //! | attribute | meaning |
 //! |---|---|
-//! | `tag = path` | the tag, an expression of type `Tag`; on the type: implement `Tagged` |
+//! | `tag = path` | the tag, a constant of type `Tag`; on the type: implement `Tagged` |
 //! | `since = "1.2"` | the first version that has the field |
 //! | `until = "1.4"` | the last version that has it |
 //! | `required_since = "2.0"` | an `Option` that must be there from this version on |
@@ -16,7 +40,8 @@
 //!
 //! On an enum, each variant holds one value and names its tag; the derives then implement `Choice`, both derives together.
 //!
-//! It writes nothing by guess: a tag that is missing is a compile error.
+//! It writes nothing by guess: a tag that is missing is a compile error. It does not derive for tuples, unions or generic types, and has no
+//! features.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
