@@ -110,7 +110,9 @@ pub(super) fn add(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
     }
     // What is not there yet may be added by whoever may set it; a date in the past of the lifecycle may not.
     let initial = attribute_row(value.tag()).is_some_and(|row| row.set_by != SetBy::Server && row.client_modifies == May::Never);
-    if initial || !permits(may, record, &value, ask.now.wall) {
+    // These two may be told late, once (KMIP 2.1 §4.36, §4.48).
+    let once = matches!(value, V::OriginalCreationDate(_) | V::RandomNumberGenerator(_));
+    if !once && (initial || !permits(may, record, &value, ask.now.wall)) {
         return Err(read_only(&value));
     }
     let mut one = Attributes::new();

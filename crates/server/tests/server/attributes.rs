@@ -285,3 +285,14 @@ fn a_link_may_not_point_to_a_placeholder() {
     assert!(client.add(&id, V::Link(link.clone())).is_err(), "other versions and servers could not read it");
     client.add(&id, V::Link(Link { target: "other".into(), ..link })).unwrap();
 }
+
+#[test]
+fn the_original_creation_date_may_be_told_late_and_once() {
+    let host = Host::new();
+    let client = host.client(Version::V2_1);
+    let id = client.register(key(&[1; 16]), none());
+    client.add(&id, V::OriginalCreationDate(DateTime(7))).unwrap();
+    assert_eq!(reason(client.add(&id, V::OriginalCreationDate(DateTime(8)))), ResultReason::ATTRIBUTE_READ_ONLY);
+    assert_eq!(reason(client.modify(&id, None, V::OriginalCreationDate(DateTime(8)))), ResultReason::ATTRIBUTE_READ_ONLY);
+    assert_eq!(client.attributes(&id).date(tag::ORIGINAL_CREATION_DATE), Some(DateTime(7)));
+}

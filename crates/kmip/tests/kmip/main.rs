@@ -1,0 +1,9 @@
+//! The model against the standard's tables and messages, and by itself.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod lifecycle;
+mod messages;
+mod projection;
+mod reasons;
+mod tables;
+mod vectors;

@@ -1,0 +1,42 @@
+//! The messages that OASIS gives as bytes.
+
+use keyferry_kmip::{RequestMessage, ResponseMessage};
+use std::path::PathBuf;
+
+/// A folder beside the workspace, or beside the one that `KMIP_VECTORS` names; `None`, told in one line, when it is not there.
+pub fn shared(part: &str) -> Option<PathBuf> {
+    let beside = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared"));
+    let folder = match std::env::var_os("KMIP_VECTORS") {
+        Some(vectors) if part == "vectors" => PathBuf::from(vectors),
+        Some(vectors) => PathBuf::from(vectors).join("..").join(part),
+        None => beside.join(part),
+    };
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    eprintln!("SKIPPED: {part} of the standard are not at {}: set KMIP_VECTORS", folder.display());
+    None
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).unwrap() as u8).collect();
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+#[test]
+fn the_standards_messages_are_read_and_written_byte_for_byte() {
+    let Some(folder) = shared("vectors") else { return };
+    let text = std::fs::read_to_string(folder.join("encodings/TTLV.tsv")).unwrap();
+    let mut seen = 0;
+    for line in text.lines().skip(1) {
+        let columns: Vec<&str> = line.split('\t').collect();
+        let (case, kind, bytes) = (columns[0], columns[2], unhex(columns[5]));
+        let again = match kind {
+            "RequestMessage" => RequestMessage::from_frame(&bytes).unwrap().to_frame(),
+            _ => ResponseMessage::from_frame(&bytes).unwrap().to_frame(),
+        };
+        assert_eq!(again.unwrap().to_vec(), bytes, "{case} {kind}");
+        seen += 1;
+    }
+    assert!(seen >= 12, "{seen} messages");
+}
