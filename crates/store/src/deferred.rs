@@ -1,6 +1,7 @@
 use crate::{
-    CommitId, Cursor, Effects, Error, ErrorKind, FeedRow, Index, IndexKey, Order, Part, Position, RecordNumber, Result, Row, Snapshot, Span,
-    Transaction, index,
+    CommitId, Cursor, Effects, Error, ErrorKind, FeedRow, Index, IndexKey, Order, Part, Position, RecordNumber, Result, Row,
+    Snapshot, Span, Transaction,
+    effects::{Encoded, write},
 };
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -16,7 +17,8 @@ pub struct Deferred<'a, 't> {
 
 struct Inner<'a, 't> {
     transaction: &'a mut (dyn Transaction + 't),
-    gathered: Effects,
+    gathered: Vec<Encoded>,
+    state: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     keys: BTreeSet<IndexKey>,
     /// Something gathered changes a record that a question could still find as it was.
     changes: bool,
@@ -28,7 +30,7 @@ const GATHERED: usize = 1024;
 impl<'a, 't> Deferred<'a, 't> {
     /// Gathers for `transaction`.
     pub fn new(transaction: &'a mut (dyn Transaction + 't)) -> Self {
-        let inner = Inner { transaction, gathered: Effects::none(), keys: BTreeSet::new(), changes: false };
+        let inner = Inner { transaction, gathered: Vec::new(), state: Vec::new(), keys: BTreeSet::new(), changes: false };
         Deferred { inner: RefCell::new(inner) }
     }
 
@@ -38,12 +40,14 @@ impl<'a, 't> Deferred<'a, 't> {
     /// Those of the store, when it is time to apply; the transaction is to be rolled back then.
     pub fn add(&mut self, effects: Effects) -> Result<()> {
         let inner = self.inner.get_mut();
-        for change in &effects.changes {
-            inner.changes |= change.before.is_some();
-            inner.keys.extend(index::keys(&change.after)?);
+        let encoded = effects.encoded()?;
+        for change in &encoded {
+            inner.changes |= change.is_change();
+            inner.keys.extend(change.inserted().iter().cloned());
         }
-        inner.gathered.extend(effects);
-        if inner.gathered.changes.len() >= GATHERED { inner.apply() } else { Ok(()) }
+        inner.gathered.extend(encoded);
+        inner.state.extend(effects.state);
+        if inner.gathered.len() >= GATHERED { inner.apply() } else { Ok(()) }
     }
 
     /// Applies what is left.
@@ -54,10 +58,15 @@ impl<'a, 't> Deferred<'a, 't> {
         self.inner.into_inner().apply()
     }
 
-    fn asked<T>(&self, concerned: impl FnOnce(&Inner<'_, '_>) -> bool, ask: impl FnOnce(&dyn Snapshot) -> Result<T>) -> Result<T> {
+    fn asked<T>(
+        &self,
+        concerned: impl FnOnce(&Inner<'_, '_>) -> bool,
+        ask: impl FnOnce(&dyn Snapshot) -> Result<T>,
+    ) -> Result<T> {
         if concerned(&self.inner.borrow()) {
             // Never while a question is being answered: whatever could be asked then was applied when it began.
-            let mut inner = self.inner.try_borrow_mut().map_err(|_| Error::new(ErrorKind::Misuse, "effects gathered during a scan"))?;
+            let mut inner =
+                self.inner.try_borrow_mut().map_err(|_| Error::new(ErrorKind::Misuse, "effects gathered during a scan"))?;
             inner.apply()?;
         }
         ask(&*self.inner.borrow().transaction)
@@ -66,10 +75,10 @@ impl<'a, 't> Deferred<'a, 't> {
 
 impl Inner<'_, '_> {
     fn apply(&mut self) -> Result<()> {
-        let gathered = std::mem::take(&mut self.gathered);
+        let (gathered, state) = (std::mem::take(&mut self.gathered), std::mem::take(&mut self.state));
         self.keys.clear();
         self.changes = false;
-        gathered.apply(self.transaction).map(drop)
+        write(self.transaction, &gathered, &state).map(drop)
     }
 }
 
@@ -83,7 +92,7 @@ impl Snapshot for Deferred<'_, '_> {
     }
 
     fn count(&self) -> Result<u64> {
-        self.asked(|inner| !inner.gathered.changes.is_empty(), |snapshot| snapshot.count())
+        self.asked(|inner| !inner.gathered.is_empty(), |snapshot| snapshot.count())
     }
 
     fn get(&self, number: RecordNumber, part: Part) -> Result<Option<Row>> {
@@ -100,7 +109,7 @@ impl Snapshot for Deferred<'_, '_> {
     ) -> Result<()> {
         let concerned = |inner: &Inner<'_, '_>| {
             if index == Index::ARRIVAL {
-                return !inner.gathered.changes.is_empty();
+                return !inner.gathered.is_empty();
             }
             let first = IndexKey { index, key: span.from.as_slice().into() };
             let next = inner.keys.range(first..).next();
@@ -114,6 +123,6 @@ impl Snapshot for Deferred<'_, '_> {
     }
 
     fn state(&self, span: &Span, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>) -> Result<()> {
-        self.asked(|inner| inner.gathered.state.iter().any(|(key, _)| span.contains(key)), |snapshot| snapshot.state(span, visit))
+        self.asked(|inner| inner.state.iter().any(|(key, _)| span.contains(key)), |snapshot| snapshot.state(span, visit))
     }
 }

@@ -35,13 +35,57 @@ pub enum Material {
     Remove,
 }
 
-struct Encoded {
+/// A change as a backend takes it.
+pub(crate) struct Encoded {
+    number: Option<RecordNumber>,
     id: Vec<u8>,
     attributes: Vec<u8>,
     entry: Vec<u8>,
-    material: Option<Zeroizing<Vec<u8>>>,
+    material: Option<Option<Zeroizing<Vec<u8>>>>,
     remove: Vec<IndexKey>,
     insert: Vec<IndexKey>,
+}
+
+impl Encoded {
+    /// The index keys that it adds.
+    pub(crate) fn inserted(&self) -> &[IndexKey] {
+        &self.insert
+    }
+
+    /// Whether it changes a record that is there already.
+    pub(crate) fn is_change(&self) -> bool {
+        self.number.is_some()
+    }
+
+    fn put(&self) -> Put<'_> {
+        Put {
+            number: self.number,
+            id: &self.id,
+            attributes: &self.attributes,
+            material: match &self.material {
+                None => MaterialChange::Keep,
+                Some(None) => MaterialChange::Remove,
+                Some(Some(bytes)) => MaterialChange::Set(bytes),
+            },
+            remove: &self.remove,
+            insert: &self.insert,
+            entry: &self.entry,
+        }
+    }
+}
+
+/// Hands changes and state to a transaction.
+pub(crate) fn write(
+    transaction: &mut dyn Transaction,
+    changes: &[Encoded],
+    state: &[(Vec<u8>, Option<Vec<u8>>)],
+) -> Result<Vec<RecordNumber>> {
+    let puts: Vec<Put<'_>> = changes.iter().map(Encoded::put).collect();
+    let numbers = if puts.is_empty() { Vec::new() } else { transaction.put(&puts)? };
+    for (key, value) in state {
+        transaction.set_state(key, value.as_deref())?;
+    }
+    Ok(numbers)
 }
 
 impl Effects {
@@ -71,30 +115,12 @@ impl Effects {
     /// # Errors
     /// Those of the store; the transaction is to be rolled back then.
     pub fn apply(&self, transaction: &mut dyn Transaction) -> Result<Vec<RecordNumber>> {
-        let encoded: Vec<Encoded> = self.changes.iter().map(encode).collect::<Result<_>>()?;
-        let puts: Vec<Put<'_>> = self
-            .changes
-            .iter()
-            .zip(&encoded)
-            .map(|(change, encoded)| Put {
-                number: change.before.as_ref().map(|(number, _)| *number),
-                id: &encoded.id,
-                attributes: &encoded.attributes,
-                material: match (&change.material, &encoded.material) {
-                    (Material::Set(_), Some(bytes)) => MaterialChange::Set(bytes),
-                    (Material::Remove, _) => MaterialChange::Remove,
-                    _ => MaterialChange::Keep,
-                },
-                remove: &encoded.remove,
-                insert: &encoded.insert,
-                entry: &encoded.entry,
-            })
-            .collect();
-        let numbers = if puts.is_empty() { Vec::new() } else { transaction.put(&puts)? };
-        for (key, value) in &self.state {
-            transaction.set_state(key, value.as_deref())?;
-        }
-        Ok(numbers)
+        write(transaction, &self.encoded()?, &self.state)
+    }
+
+    /// The changes as a backend takes them.
+    pub(crate) fn encoded(&self) -> Result<Vec<Encoded>> {
+        self.changes.iter().map(encode).collect()
     }
 }
 
@@ -127,12 +153,14 @@ fn encode(change: &Change) -> Result<Encoded> {
         extra: Extra::NONE,
     };
     Ok(Encoded {
+        number: change.before.as_ref().map(|(number, _)| *number),
         id: change.after.id.encoded()?,
         attributes,
         entry: entry.encoded()?,
         material: match &change.material {
-            Material::Set(object) => Some(material_of(object)?),
-            _ => None,
+            Material::Keep => None,
+            Material::Set(object) => Some(Some(material_of(object)?)),
+            Material::Remove => Some(None),
         },
         remove,
         insert,
