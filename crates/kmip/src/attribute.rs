@@ -367,7 +367,8 @@ impl AttributeValue {
         match (self, other) {
             (AttributeValue::Custom(a), AttributeValue::Custom(b)) => a.vendor == b.vendor && a.name == b.name,
             (AttributeValue::Unknown(a), AttributeValue::Unknown(b)) => a.name == b.name && self.tag() == other.tag(),
-            (AttributeValue::Custom(_) | AttributeValue::Unknown(_), _) | (_, AttributeValue::Custom(_) | AttributeValue::Unknown(_)) => false,
+            (AttributeValue::Custom(_) | AttributeValue::Unknown(_), _)
+            | (_, AttributeValue::Custom(_) | AttributeValue::Unknown(_)) => false,
             _ => self.tag() == other.tag(),
         }
     }
@@ -375,7 +376,9 @@ impl AttributeValue {
     /// What refers to this attribute.
     pub fn reference(&self) -> AttributeReference {
         match self {
-            AttributeValue::Custom(custom) => AttributeReference::Custom { vendor: custom.vendor.clone(), name: custom.name.clone() },
+            AttributeValue::Custom(custom) => {
+                AttributeReference::Custom { vendor: custom.vendor.clone(), name: custom.name.clone() }
+            }
             AttributeValue::Unknown(UnknownAttribute { name: Some(name), .. }) => AttributeReference::Unknown(name.clone()),
             other => AttributeReference::Standard(other.tag()),
         }

@@ -15,7 +15,11 @@ pub struct Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Identity({:?}, {:02x}{:02x}{:02x}{:02x}..)", self.name, self.fingerprint[0], self.fingerprint[1], self.fingerprint[2], self.fingerprint[3])
+        write!(
+            f,
+            "Identity({:?}, {:02x}{:02x}{:02x}{:02x}..)",
+            self.name, self.fingerprint[0], self.fingerprint[1], self.fingerprint[2], self.fingerprint[3]
+        )
     }
 }
 

@@ -24,8 +24,8 @@
 //! with a loss report, serde. It opens no connection, reads no clock and draws no randomness: see [`Now`], [`Random`], [`Crypto`].
 
 pub mod attribute;
-pub mod extension;
 mod crypto;
+pub mod extension;
 mod failure;
 mod host;
 mod identifier;

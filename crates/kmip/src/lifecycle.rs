@@ -53,7 +53,11 @@ impl Rank {
 
     /// Whether going from here to `other` loses nothing: no step back, no compromise forgotten.
     pub fn may_become(self, other: Rank) -> bool {
-        if self.compromised { other.compromised && (self.step < 3 || other.step == 3) } else { other.compromised && self.step < 3 || other.step >= self.step }
+        if self.compromised {
+            other.compromised && (self.step < 3 || other.step == 3)
+        } else {
+            other.compromised && self.step < 3 || other.step >= self.step
+        }
     }
 }
 

@@ -259,7 +259,9 @@ impl RequestMessage {
 }
 
 fn version_of(protocol: ProtocolVersion) -> Result<Version> {
-    protocol.version().ok_or_else(|| Error::new(ErrorKind::Value("the protocol version's numbers are out of range")).within(tag::PROTOCOL_VERSION))
+    protocol.version().ok_or_else(|| {
+        Error::new(ErrorKind::Value("the protocol version's numbers are out of range")).within(tag::PROTOCOL_VERSION)
+    })
 }
 
 /// Reads the header, sets the version, and reads the items: the same for both kinds of message.
@@ -487,4 +489,3 @@ impl Encode for ResponseMessage {
         })
     }
 }
-

@@ -85,7 +85,10 @@ impl Object {
 
     /// A symmetric key in Raw format.
     pub fn symmetric_key(algorithm: CryptographicAlgorithm, bits: i32, key: Secret) -> Object {
-        Object::SymmetricKey(Key { key_block: KeyBlock::plain(KeyFormatType::RAW, Some((algorithm, bits)), key), extra: Extra::NONE })
+        Object::SymmetricKey(Key {
+            key_block: KeyBlock::plain(KeyFormatType::RAW, Some((algorithm, bits)), key),
+            extra: Extra::NONE,
+        })
     }
 
     /// A certificate.
@@ -95,7 +98,11 @@ impl Object {
 
     /// A password or seed.
     pub fn secret_data(secret_data_type: SecretDataType, value: Secret) -> Object {
-        Object::SecretData(SecretData { secret_data_type, key_block: KeyBlock::plain(KeyFormatType::OPAQUE, None, value), extra: Extra::NONE })
+        Object::SecretData(SecretData {
+            secret_data_type,
+            key_block: KeyBlock::plain(KeyFormatType::OPAQUE, None, value),
+            extra: Extra::NONE,
+        })
     }
 }
 

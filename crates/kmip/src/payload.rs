@@ -4,8 +4,8 @@
 
 use crate::spec::*;
 use crate::{
-    Attributes, DateTime, KeyWrappingSpecification, Object, Payload, Projection, ProtocolVersion, RevocationReason, RngParameters, Text,
-    UniqueIdentifier, attribute::AttributeReferences,
+    Attributes, DateTime, KeyWrappingSpecification, Object, Payload, Projection, ProtocolVersion, RevocationReason,
+    RngParameters, Text, UniqueIdentifier, attribute::AttributeReferences,
 };
 use keyferry_ttlv::{Decode, Encode, Extra, Raw};
 

@@ -44,7 +44,9 @@ impl Group for Attributes {
             }
         } else {
             match how {
-                Projection::Required | Projection::Optional | Projection::One(_) | Projection::NamedOnly => found == tag::ATTRIBUTE,
+                Projection::Required | Projection::Optional | Projection::One(_) | Projection::NamedOnly => {
+                    found == tag::ATTRIBUTE
+                }
                 Projection::Template(tag, _) => found == tag,
                 Projection::Implied => found == tag::TEMPLATE_ATTRIBUTE,
                 Projection::TaggedOnly(_) | Projection::Stored => false,
@@ -70,7 +72,10 @@ impl Group for Attributes {
                 named(child, r).map_err(|e| e.within(child.tag()))
             } else {
                 // A Template's Name within a Template-Attribute: templates are not expanded, so it may not be passed over.
-                Err(r.error(child, ErrorKind::Value("templates are not supported: a Template-Attribute may hold Attributes alone")))
+                Err(r.error(
+                    child,
+                    ErrorKind::Value("templates are not supported: a Template-Attribute may hold Attributes alone"),
+                ))
             };
             self.push(attribute.map_err(|e| e.within(item.tag()))?);
         }
@@ -80,10 +85,16 @@ impl Group for Attributes {
     fn write(&self, how: Projection, w: &mut Writer) -> Result<()> {
         let tagged = is_tagged(w.version());
         match how {
-            Projection::Stored => w.structure(tag::ATTRIBUTES, |w| self.iter().try_for_each(|a| write_stored(a.index, &a.value, w))),
-            Projection::NamedOnly | Projection::Implied if tagged => self.iter().try_for_each(|a| w.require(a.value.tag(), Version::V1_0, Some(Version::V1_4))),
+            Projection::Stored => {
+                w.structure(tag::ATTRIBUTES, |w| self.iter().try_for_each(|a| write_stored(a.index, &a.value, w)))
+            }
+            Projection::NamedOnly | Projection::Implied if tagged => {
+                self.iter().try_for_each(|a| w.require(a.value.tag(), Version::V1_0, Some(Version::V1_4)))
+            }
             Projection::TaggedOnly(_) if !tagged => self.iter().try_for_each(|a| w.require(a.value.tag(), Version::V2_0, None)),
-            Projection::Optional | Projection::One(_) | Projection::TaggedOnly(_) | Projection::Implied if self.is_empty() => Ok(()),
+            Projection::Optional | Projection::One(_) | Projection::TaggedOnly(_) | Projection::Implied if self.is_empty() => {
+                Ok(())
+            }
             Projection::Implied => w.structure(tag::TEMPLATE_ATTRIBUTE, |w| self.iter().try_for_each(|a| write_named(a, w))),
             Projection::Template(tag, _) if !tagged => w.structure(tag, |w| self.iter().try_for_each(|a| write_named(a, w))),
             _ if !tagged => self.iter().try_for_each(|a| write_named(a, w)),
@@ -161,11 +172,15 @@ fn write_named(attribute: &Attribute, w: &mut Writer) -> Result<()> {
     let name = match &attribute.value {
         AttributeValue::Custom(custom) => match custom.named() {
             Some(name) => Text::from(name),
-            None => return Err(w.error(tag::ATTRIBUTE, ErrorKind::Value("1.x knows custom attributes of the vendors x and y alone"))),
+            None => {
+                return Err(w.error(tag::ATTRIBUTE, ErrorKind::Value("1.x knows custom attributes of the vendors x and y alone")));
+            }
         },
         AttributeValue::Unknown(UnknownAttribute { name: Some(name), .. }) => name.clone(),
         value => {
-            let Some(row) = attribute_row(value.tag()) else { return Err(w.error(value.tag(), ErrorKind::Value("it has no name in 1.x"))) };
+            let Some(row) = attribute_row(value.tag()) else {
+                return Err(w.error(value.tag(), ErrorKind::Value("it has no name in 1.x")));
+            };
             w.require(row.tag, row.versions.since, row.versions.until)?;
             row.name().into()
         }
@@ -319,7 +334,10 @@ impl Group for AttributeReferences {
                     w.text(tag::ATTRIBUTE_NAME, name)
                 })?,
                 AttributeReference::Unknown(_) => {
-                    return Err(w.error(tag::ATTRIBUTE_REFERENCE, ErrorKind::Value("an attribute known by name alone has no form in 2.x")));
+                    return Err(w.error(
+                        tag::ATTRIBUTE_REFERENCE,
+                        ErrorKind::Value("an attribute known by name alone has no form in 2.x"),
+                    ));
                 }
             }
         }
@@ -396,7 +414,10 @@ pub fn part(attributes: &Attributes, version: Version) -> (Attributes, Attribute
 ///
 /// # Errors
 /// When a value has no stored form.
-pub fn stored_parts(attributes: &Attributes, cx: keyferry_ttlv::Context) -> Result<(keyferry_ttlv::Frame, Vec<std::ops::Range<usize>>)> {
+pub fn stored_parts(
+    attributes: &Attributes,
+    cx: keyferry_ttlv::Context,
+) -> Result<(keyferry_ttlv::Frame, Vec<std::ops::Range<usize>>)> {
     let mut w = Writer::with_capacity(cx, attributes.len() * 64);
     let mut places = Vec::with_capacity(attributes.len());
     for attribute in attributes {

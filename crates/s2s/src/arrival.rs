@@ -5,8 +5,8 @@ use crate::respond::store_failed;
 use crate::{Ask, Node, Outcome, Placeholder, complete};
 use keyferry_kmip::spec::{AttributeValue, KeyWrapType, ObjectType, PutFunction, ResultStatus, tag};
 use keyferry_kmip::{
-    Attributes, Cause, Failure, ImportRequest, ImportResponse, Object, PutRequest, RequestItem, ResponseItem, Text, UniqueIdentifier,
-    lifecycle,
+    Attributes, Cause, Failure, ImportRequest, ImportResponse, Object, PutRequest, RequestItem, ResponseItem, Text,
+    UniqueIdentifier, lifecycle,
 };
 use keyferry_store::record::copy_digest;
 use keyferry_store::{Descent, Effects, Material, Overlay, Record, RecordNumber, SnapshotExt, descent, index};
@@ -114,7 +114,10 @@ fn decide(node: &Node, ask: &mut Ask<'_>, mut arrival: Arrival) -> Result<Decisi
         .or(named)
         .ok_or_else(|| Failure::new(Cause::MissingData, "neither an object nor its type is there"))?;
     if brought.is_some_and(|brought| brought != object_type) || named.is_some_and(|named| named != object_type) {
-        return Err(Failure::new(Cause::InvalidField, format_args!("the Object Type is {object_type}, and the object is another one")));
+        return Err(Failure::new(
+            Cause::InvalidField,
+            format_args!("the Object Type is {object_type}, and the object is another one"),
+        ));
     }
     // Identifier and type are told beside the attributes; the rest is taken as it is (KMIP 2.1 §6.1.25).
     arrival.attributes.remove(tag::UNIQUE_IDENTIFIER);
@@ -160,7 +163,10 @@ fn decide_import(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: 
         }
     }
     if held.object_type != object_type {
-        return Err(Failure::new(Cause::InvalidField, format_args!("the object is a {}, and can't become a {object_type}", held.object_type)));
+        return Err(Failure::new(
+            Cause::InvalidField,
+            format_args!("the object is a {}, and can't become a {object_type}", held.object_type),
+        ));
     }
     check_names(node, ask, &attributes, Some(&held))?;
     let last_change = attributes.date(tag::LAST_CHANGE_DATE);
@@ -172,12 +178,19 @@ fn decide_import(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: 
     if let Some(object) = &object {
         node.recognise(ask, &mut record, object).map_err(store_failed)?;
     }
-    let effects = Effects::change(Some((number, held)), record, object.map_or(Material::Remove, |object| Material::Set(object.into())));
+    let effects =
+        Effects::change(Some((number, held)), record, object.map_or(Material::Remove, |object| Material::Set(object.into())));
     Ok(Decision { identifier, effects, fate: Fate::UPDATED })
 }
 
 /// A copy of an object that another server issues.
-fn decide_copy(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: ObjectType, copy: Copy) -> Result<Decision, Failure> {
+fn decide_copy(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    arrival: Arrival,
+    object_type: ObjectType,
+    copy: Copy,
+) -> Result<Decision, Failure> {
     let denied = |why: &str| Err(Failure::new(Cause::PermissionDenied, why));
     let Some(peer) = node.policy.peer(ask.caller).filter(|peer| peer.may_send) else {
         return denied("only a peer that may send may send copies");
@@ -193,7 +206,10 @@ fn decide_copy(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: Ob
         attributes.keep(attribute);
     }
     if copy_digest(object_type, &attributes).map_err(store_failed)? != copy.digest {
-        return Err(Failure::new(Cause::InvalidMessage, "the attributes that arrived are not those that were sent: their digest differs"));
+        return Err(Failure::new(
+            Cause::InvalidMessage,
+            "the attributes that arrived are not those that were sent: their digest differs",
+        ));
     }
     let incoming = Record {
         id: copy.id,
@@ -211,9 +227,9 @@ fn decide_copy(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: Ob
     let destroyed = incoming.is_destroyed();
     match ask.snapshot.by_object_id(&incoming.id).map_err(store_failed)? {
         Some((number, held)) => update_copy(node, ask, (number, held), incoming, arrival.object, copy.digest),
-        None if incoming.stamp.issuer == node.home.server => {
-            denied("a copy of an object of this very server, which does not hold it: the server was restored, or is another of the same name")
-        }
+        None if incoming.stamp.issuer == node.home.server => denied(
+            "a copy of an object of this very server, which does not hold it: the server was restored, or is another of the same name",
+        ),
         None => {
             if arrival.object.is_none() && !destroyed {
                 return Err(Failure::new(Cause::MissingData, "the object itself is missing"));
@@ -248,7 +264,10 @@ fn update_copy(
     digest: Vec<u8>,
 ) -> Result<Decision, Failure> {
     let collision = |what: &str| {
-        Err(Failure::new(Cause::InvalidField, format_args!("{} is held here with another {what}: a collision, not an update", held.id)))
+        Err(Failure::new(
+            Cause::InvalidField,
+            format_args!("{} is held here with another {what}: a collision, not an update", held.id),
+        ))
     };
     if held.object_type != incoming.object_type {
         return collision("Object Type");
@@ -263,7 +282,10 @@ fn update_copy(
     let fork = || {
         Err(Failure::new(
             Cause::WrongState,
-            format_args!("{} was changed on both sides: here up to {}, there up to {}", held.id, held.stamp.sequence, incoming.stamp.sequence),
+            format_args!(
+                "{} was changed on both sides: here up to {}, there up to {}",
+                held.id, held.stamp.sequence, incoming.stamp.sequence
+            ),
         ))
     };
     match descent((&held.stamp, &held.lineage), (&incoming.stamp, &incoming.lineage)) {
@@ -309,7 +331,10 @@ fn check_attributes(attributes: &Attributes) -> Result<(), Failure> {
     for (n, attribute) in attributes.iter().enumerate() {
         let value = &attribute.value;
         if matches!(value, AttributeValue::Custom(custom) if custom.vendor == "x" && custom.name.starts_with("s2s-")) {
-            return Err(Failure::new(Cause::ReadOnlyAttribute, "attributes x-s2s-... show what the server knows of other servers"));
+            return Err(Failure::new(
+                Cause::ReadOnlyAttribute,
+                "attributes x-s2s-... show what the server knows of other servers",
+            ));
         }
         if !value.may_repeat() && attributes.iter().take(n).any(|earlier| earlier.value.is_same_attribute(value)) {
             return Err(Failure::new(Cause::InvalidAttribute, format_args!("{} is given more than once", value.reference())));

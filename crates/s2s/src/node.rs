@@ -26,7 +26,11 @@ impl Node {
     /// The record of an object that is born here: this server is its origin and its issuer.
     pub fn born(&self, incarnation: Incarnation, identifier: Text, object_type: ObjectType, attributes: Attributes) -> Record {
         Record {
-            id: ObjectId { server: self.home.server.clone(), instance: self.home.instance.clone(), identifier: identifier.clone() },
+            id: ObjectId {
+                server: self.home.server.clone(),
+                instance: self.home.instance.clone(),
+                identifier: identifier.clone(),
+            },
             identifier,
             owner: None,
             stamp: Stamp::first(&self.home.server, incarnation),
@@ -53,7 +57,10 @@ impl Node {
         if self.issues(record) {
             return Ok(());
         }
-        Err(Failure::new(Cause::PermissionDenied, format_args!("this is a copy; its master is the server {:?}", record.stamp.issuer)))
+        Err(Failure::new(
+            Cause::PermissionDenied,
+            format_args!("this is a copy; its master is the server {:?}", record.stamp.issuer),
+        ))
     }
 
     /// Marks one more change of an object that this server issues: stamp, lineage, Last Change Date.

@@ -70,6 +70,10 @@ impl Counts {
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let c = &self.counts;
-        write!(f, "asked {}, created {}, updated {}, unchanged {}, failed {}", c.asked, c.created, c.updated, c.unchanged, c.failed)
+        write!(
+            f,
+            "asked {}, created {}, updated {}, unchanged {}, failed {}",
+            c.asked, c.created, c.updated, c.unchanged, c.failed
+        )
     }
 }

@@ -1,6 +1,8 @@
 use crate::{Node, arrival, copy};
 use keyferry_kmip::spec::Operation;
-use keyferry_kmip::{Cause, ExportRequest, ExportResponse, Failure, Identity, Now, Payload, Random, RequestItem, ResponseItem, Text};
+use keyferry_kmip::{
+    Cause, ExportRequest, ExportResponse, Failure, Identity, Now, Payload, Random, RequestItem, ResponseItem, Text,
+};
 use keyferry_store::{Effects, Error, Record, RecordNumber, Snapshot, SnapshotExt};
 use keyferry_ttlv::{Context, Extra};
 
@@ -32,11 +34,12 @@ impl Ask<'_> {
         use keyferry_kmip::spec::UniqueIdentifierEnumeration as E;
         match given {
             Some(U::Text(text)) => Ok(text.clone()),
-            None | Some(U::Enumeration(E::ID_PLACEHOLDER)) => self
-                .placeholder
-                .clone()
-                .ok_or_else(|| Failure::new(Cause::InvalidField, "no Unique Identifier was given and the ID Placeholder is empty")),
-            Some(other) => Err(Failure::new(Cause::FeatureNotSupported, format_args!("the Unique Identifier {other} is not supported"))),
+            None | Some(U::Enumeration(E::ID_PLACEHOLDER)) => self.placeholder.clone().ok_or_else(|| {
+                Failure::new(Cause::InvalidField, "no Unique Identifier was given and the ID Placeholder is empty")
+            }),
+            Some(other) => {
+                Err(Failure::new(Cause::FeatureNotSupported, format_args!("the Unique Identifier {other} is not supported")))
+            }
         }
     }
 

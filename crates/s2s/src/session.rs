@@ -1,5 +1,5 @@
 use crate::{Error, ErrorKind, Report, Result};
-use keyferry_kmip::{Conversation, Lost, Now, Random, RequestMessage, ResponseMessage, Ticket, Tick};
+use keyferry_kmip::{Conversation, Lost, Now, Random, RequestMessage, ResponseMessage, Tick, Ticket};
 use keyferry_store::Store;
 use keyferry_ttlv::Frame;
 use std::sync::Arc;
@@ -79,7 +79,9 @@ impl<S: Session> Conversation for Driven<S> {
         let mut cx = Cx { now, store: &*self.store, random: &mut *self.random };
         let step = self.session.poll(&mut cx, ticket).and_then(|step| {
             Ok(match step {
-                Step::Send(message) => keyferry_kmip::Step::Send(message.to_frame().map_err(|e| Error::new(ErrorKind::Encode, e))?),
+                Step::Send(message) => {
+                    keyferry_kmip::Step::Send(message.to_frame().map_err(|e| Error::new(ErrorKind::Encode, e))?)
+                }
                 Step::Turn => return Err(Error::new(ErrorKind::Peer, "turning a connection round is not supported yet")),
                 Step::Wait(tick) => keyferry_kmip::Step::Wait(tick),
                 Step::Done(report) => {
@@ -101,7 +103,9 @@ impl<S: Session> Conversation for Driven<S> {
         let response = match response {
             Ok(frame) => match ResponseMessage::from_frame(&frame) {
                 Ok(message) => Ok(message),
-                Err(error) => return self.failed(Error::new(ErrorKind::Protocol, format_args!("the peer's answer can't be read: {error}"))),
+                Err(error) => {
+                    return self.failed(Error::new(ErrorKind::Protocol, format_args!("the peer's answer can't be read: {error}")));
+                }
             },
             Err(lost) => Err(lost),
         };

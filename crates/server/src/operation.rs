@@ -90,7 +90,13 @@ impl Responder for Operations {
 }
 
 /// The change of an object that this server issues: stamped, dated, with date-driven transitions stored.
-fn changed(node: &Node, ask: &Ask<'_>, before: (RecordNumber, Record), mut after: Record, material: Material) -> Result<Effects, Failure> {
+fn changed(
+    node: &Node,
+    ask: &Ask<'_>,
+    before: (RecordNumber, Record),
+    mut after: Record,
+    material: Material,
+) -> Result<Effects, Failure> {
     let incarnation = ask.snapshot.incarnation().map_err(store_failed)?;
     if let Some(state) = keyferry_kmip::lifecycle::derived(&after.attributes, ask.now.wall) {
         after.attributes.set(AttributeValue::State(state));
@@ -121,7 +127,8 @@ fn own(node: &Node, ask: &Ask<'_>, given: Option<&keyferry_kmip::UniqueIdentifie
 /// Fails when another object has one of the Names.
 fn check_names(ask: &Ask<'_>, attributes: &Attributes, own: Option<&Record>, cause: Cause) -> Result<(), Failure> {
     for name in attributes.names() {
-        let clashes = |other: &Record| own.is_none_or(|own| own.id != other.id) && other.attributes.names().any(|theirs| theirs == name);
+        let clashes =
+            |other: &Record| own.is_none_or(|own| own.id != other.id) && other.attributes.names().any(|theirs| theirs == name);
         if ask.snapshot.first(&index::name(&name.value), &clashes).map_err(store_failed)?.is_some() {
             return Err(Failure::new(cause, format_args!("another object has the Name {:?}", name.value)));
         }

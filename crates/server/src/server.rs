@@ -2,8 +2,8 @@ use crate::operation::{self, Operations};
 use crate::{Access, Error};
 use keyferry_kmip::spec::{AsynchronousIndicator, BatchErrorContinuationOption, Operation, ResultStatus};
 use keyferry_kmip::{
-    Answer, AsynchronousMode, Cause, Crypto, DateTime, Failure, Handler, Identity, Now, ProtocolVersion, Random, RequestItem, RequestMessage,
-    ResponseItem, ResponseMessage, Secret, Text, VERSIONS, context,
+    Answer, AsynchronousMode, Cause, Crypto, DateTime, Failure, Handler, Identity, Now, ProtocolVersion, Random, RequestItem,
+    RequestMessage, ResponseItem, ResponseMessage, Secret, Text, VERSIONS, context,
 };
 use keyferry_s2s::{Ask, Node, Outcome, Placeholder, Policy, Responder};
 use keyferry_store::{Deferred, Effects, Home, Snapshot, Store, StoreExt};
@@ -138,7 +138,8 @@ impl Server {
             tracing::warn!(caller = %ask.caller.name, operation = %item.operation, rule = "access", "denied: a peer, and not a client");
             return Err(Failure::new(Cause::PermissionDenied, "not a client of this server"));
         }
-        let exists = Operation::DOMAIN.values.iter().any(|row| row.value == item.operation.0 && row.versions.contain(ask.cx.version));
+        let exists =
+            Operation::DOMAIN.values.iter().any(|row| row.value == item.operation.0 && row.versions.contain(ask.cx.version));
         let known = exists || item.operation.0 >= 0x8000_0000;
         let answered = known.then(|| self.responders.iter().find_map(|responder| responder.respond(ask, item))).flatten();
         answered.unwrap_or_else(|| {
@@ -161,8 +162,15 @@ impl Server {
         let mut placeholder = None;
         let mut items = Vec::with_capacity(message.batch.len());
         for item in &message.batch {
-            let mut ask =
-                Ask { snapshot: world.snapshot(), caller, is_client, now, random: &mut **random, cx, placeholder: placeholder.clone() };
+            let mut ask = Ask {
+                snapshot: world.snapshot(),
+                caller,
+                is_client,
+                now,
+                random: &mut **random,
+                cx,
+                placeholder: placeholder.clone(),
+            };
             let outcome = self.respond(&mut ask, item);
             let mut response = match outcome {
                 Ok(outcome) => {
@@ -219,7 +227,9 @@ impl Server {
         };
         answered.unwrap_or_else(|error| {
             let failure = match error {
-                Error::TooLarge => Failure::new(Cause::ResponseTooLarge, "the answer exceeds the Maximum Response Size; nothing was done"),
+                Error::TooLarge => {
+                    Failure::new(Cause::ResponseTooLarge, "the answer exceeds the Maximum Response Size; nothing was done")
+                }
                 other => {
                     tracing::error!(caller = %caller.name, error = %other, "a request failed inside the server");
                     Failure::new(Cause::Internal, "the server failed")
@@ -267,7 +277,9 @@ impl Handler for Server {
         let mut group: Vec<(&RequestMessage, Version)> = Vec::new();
         for one in &parsed {
             match one {
-                Parsed::Message(message, version) if message.header.maximum_response_size.is_none() => group.push((message, *version)),
+                Parsed::Message(message, version) if message.header.maximum_response_size.is_none() => {
+                    group.push((message, *version))
+                }
                 // An answer that turns out too large undoes its request, and must not undo others.
                 Parsed::Message(message, version) => {
                     answers.extend(self.group(caller, now, &std::mem::take(&mut group)).into_iter().map(Answer::Reply));

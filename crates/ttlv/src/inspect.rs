@@ -158,8 +158,10 @@ fn header(input: &[u8]) -> IResult<&[u8], (u32, u8, u32)> {
 
 fn value_text(tag: Tag, ty: Type, content: &[u8], dictionary: &dyn Dictionary) -> String {
     let odd = || std::format!("0x{}", hex(content));
-    let four = |content| -> Option<i32> { all_consuming(be_i32::<&[u8], nom::error::Error<&[u8]>>).parse(content).ok().map(|(_, v)| v) };
-    let eight = |content| -> Option<i64> { all_consuming(be_i64::<&[u8], nom::error::Error<&[u8]>>).parse(content).ok().map(|(_, v)| v) };
+    let four =
+        |content| -> Option<i32> { all_consuming(be_i32::<&[u8], nom::error::Error<&[u8]>>).parse(content).ok().map(|(_, v)| v) };
+    let eight =
+        |content| -> Option<i64> { all_consuming(be_i64::<&[u8], nom::error::Error<&[u8]>>).parse(content).ok().map(|(_, v)| v) };
     match ty {
         Type::Integer => four(content).map_or_else(odd, |value| bits(tag, value, dictionary)),
         Type::Interval => four(content).map_or_else(odd, |value| std::format!("{} s", value.cast_unsigned())),

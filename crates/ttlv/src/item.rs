@@ -86,7 +86,11 @@ impl<'a> Item<'a> {
     }
 
     fn typed(&self, ty: Type, r: &Reader<'a>) -> Result<&'a [u8]> {
-        if self.ty == ty { Ok(self.value) } else { Err(r.error_at(*self, 3, ErrorKind::WrongType { expected: ty, found: self.ty })) }
+        if self.ty == ty {
+            Ok(self.value)
+        } else {
+            Err(r.error_at(*self, 3, ErrorKind::WrongType { expected: ty, found: self.ty }))
+        }
     }
 
     fn four(&self, ty: Type, r: &Reader<'a>) -> Result<[u8; 4]> {

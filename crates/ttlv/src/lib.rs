@@ -41,7 +41,8 @@ mod types;
 mod writer;
 
 pub use codec::{
-    Choice, Context, DateTime, DateTimeExtended, Decode, Encode, Enumeration, Extra, Group, Interval, Limits, Raw, Tagged, Value, decode, encode,
+    Choice, Context, DateTime, DateTimeExtended, Decode, Encode, Enumeration, Extra, Group, Interval, Limits, Raw, Tagged, Value,
+    decode, encode,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use frame::{Frame, Framer};

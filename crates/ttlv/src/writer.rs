@@ -64,7 +64,8 @@ impl Writer {
     }
 
     fn string(&mut self, tag: Tag, ty: Type, value: &[u8]) -> Result<()> {
-        let length = u32::try_from(value.len()).map_err(|_| self.error(tag, ErrorKind::Size { size: value.len(), limit: u32::MAX as usize }))?;
+        let length = u32::try_from(value.len())
+            .map_err(|_| self.error(tag, ErrorKind::Size { size: value.len(), limit: u32::MAX as usize }))?;
         let padding = value.len().wrapping_neg() & 7;
         grow(&mut self.buffer, 16 + value.len());
         self.head(tag, ty, length);

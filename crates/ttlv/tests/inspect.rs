@@ -16,9 +16,16 @@ struct Names;
 
 impl Dictionary for Names {
     fn tag_name(&self, tag: Tag) -> Option<&'static str> {
-        [(MESSAGE, "Request Message"), (NAME, "Attribute Name"), (VALUE, "Attribute Value"), (STATE, "State"), (MASK, "Mask"), (KEY, "Key Material")]
-            .into_iter()
-            .find_map(|(t, name)| (t == tag).then_some(name))
+        [
+            (MESSAGE, "Request Message"),
+            (NAME, "Attribute Name"),
+            (VALUE, "Attribute Value"),
+            (STATE, "State"),
+            (MASK, "Mask"),
+            (KEY, "Key Material"),
+        ]
+        .into_iter()
+        .find_map(|(t, name)| (t == tag).then_some(name))
     }
     fn value_name(&self, tag: Tag, value: u32) -> Option<&'static str> {
         (tag == STATE && value == 2).then_some("Active")

@@ -52,7 +52,10 @@ fn exactly_the_ten_transitions() {
                     assert_eq!(date(tag::DESTROY_DATE).is_some(), event == Event::Destroy);
                     assert_eq!(date(tag::ACTIVATION_DATE).is_some(), event == Event::Activate);
                     let compromise = is_compromised(next) && event != Event::Destroy;
-                    assert_eq!((date(tag::COMPROMISE_DATE), date(tag::COMPROMISE_OCCURRENCE_DATE)), if compromise { (Some(NOW), Some(DateTime(1))) } else { (None, None) });
+                    assert_eq!(
+                        (date(tag::COMPROMISE_DATE), date(tag::COMPROMISE_OCCURRENCE_DATE)),
+                        if compromise { (Some(NOW), Some(DateTime(1))) } else { (None, None) }
+                    );
                     assert_eq!(date(tag::DEACTIVATION_DATE).is_some(), next == State::DEACTIVATED);
                     assert_eq!(attributes.get(tag::REVOCATION_REASON).is_some(), matches!(event, Event::Revoke(..)));
                 }
@@ -85,7 +88,10 @@ fn dates_that_have_passed_move_the_state_on() {
                 assert_eq!(derived(&attributes, NOW), Some(expected), "{attributes:?}");
                 // Events see the state that the dates have led to.
                 let destroyed = apply(&mut attributes.clone(), &Event::Destroy, NOW);
-                assert_eq!(destroyed.is_ok(), !matches!(expected, State::ACTIVE | State::DESTROYED | State::DESTROYED_COMPROMISED));
+                assert_eq!(
+                    destroyed.is_ok(),
+                    !matches!(expected, State::ACTIVE | State::DESTROYED | State::DESTROYED_COMPROMISED)
+                );
             }
         }
     }

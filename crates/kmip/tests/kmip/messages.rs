@@ -89,7 +89,8 @@ fn a_response_without_its_payload_says_what_is_missing() {
 #[test]
 fn identifiers_other_than_texts_came_with_2_0() {
     let request = |unique_identifier| ActivateRequest { unique_identifier: Some(unique_identifier), extra: Extra::NONE };
-    for identifier in [UniqueIdentifier::Enumeration(UniqueIdentifierEnumeration::ID_PLACEHOLDER), UniqueIdentifier::Integer(-1)] {
+    for identifier in [UniqueIdentifier::Enumeration(UniqueIdentifierEnumeration::ID_PLACEHOLDER), UniqueIdentifier::Integer(-1)]
+    {
         let item = RequestItem::new(&request(identifier.clone()), context(Version::V2_0)).unwrap();
         assert_eq!(item.payload::<ActivateRequest>(context(Version::V2_0)).unwrap().unique_identifier, Some(identifier.clone()));
         assert!(RequestItem::new(&request(identifier), context(Version::V1_4)).is_err());

@@ -6,7 +6,14 @@ use keyferry_kmip::*;
 use keyferry_ttlv::{ErrorKind, Extra, Raw, Value, Version};
 
 fn request(attributes: Attributes) -> LocateRequest {
-    LocateRequest { maximum_items: None, offset_items: None, storage_status_mask: None, object_group_member: None, attributes, extra: Extra::NONE }
+    LocateRequest {
+        maximum_items: None,
+        offset_items: None,
+        storage_status_mask: None,
+        object_group_member: None,
+        attributes,
+        extra: Extra::NONE,
+    }
 }
 
 fn through(attributes: &Attributes, version: Version) -> keyferry_ttlv::Result<Attributes> {
@@ -61,7 +68,10 @@ fn an_attribute_outside_its_versions_is_not_written() {
 fn an_unknown_attribute_is_kept_as_it_came() {
     let raw = Raw::of(tag::ATTRIBUTE_VALUE, "odd", context(Version::V1_2)).unwrap();
     let mut attributes = Attributes::new();
-    attributes.keep(Attribute { index: Some(3), value: V::Unknown(UnknownAttribute { name: Some("Odd One".into()), value: Some(raw) }) });
+    attributes.keep(Attribute {
+        index: Some(3),
+        value: V::Unknown(UnknownAttribute { name: Some("Odd One".into()), value: Some(raw) }),
+    });
     assert_eq!(through(&attributes, Version::V1_2).unwrap(), attributes);
     assert!(through(&attributes, Version::V2_0).is_err(), "what has but a name has no form in 2.x");
     let raw = Raw::of(keyferry_ttlv::Tag::new(0x540001), "odd", context(Version::V2_0)).unwrap();
@@ -75,10 +85,11 @@ fn an_unknown_attribute_is_kept_as_it_came() {
 fn parting_loses_nothing_and_what_is_carried_arrives_as_it_was() {
     let mut gap = some();
     gap.retain(|a| a.value != name("a"));
-    let odd = some()
-        .with(V::QuantumSafe(true))
-        .with(V::OperationPolicyName("default".into()))
-        .with(V::Custom(CustomAttribute { vendor: "acme".into(), name: "n".into(), value: Some(Value::Integer(1)) }));
+    let odd = some().with(V::QuantumSafe(true)).with(V::OperationPolicyName("default".into())).with(V::Custom(CustomAttribute {
+        vendor: "acme".into(),
+        name: "n".into(),
+        value: Some(Value::Integer(1)),
+    }));
     for attributes in [Attributes::new(), some(), gap, odd] {
         for version in VERSIONS {
             let (carried, rest) = part(&attributes, *version);
@@ -103,7 +114,12 @@ fn what_is_visible_can_be_written_in_the_version() {
         mask_generator: Some(MaskGenerator::MGF1),
         ..CryptographicParameters::default()
     };
-    let digest = Digest { hashing_algorithm: HashingAlgorithm::SHA_1, value: None, key_format_type: Some(KeyFormatType::RAW), extra: Extra::NONE };
+    let digest = Digest {
+        hashing_algorithm: HashingAlgorithm::SHA_1,
+        value: None,
+        key_format_type: Some(KeyFormatType::RAW),
+        extra: Extra::NONE,
+    };
     let all = some().with(V::CryptographicParameters(parameters.into())).with(V::Digest(digest)).with(V::QuantumSafe(true));
     for version in VERSIONS {
         let seen = visible(&all, *version);
@@ -115,10 +131,8 @@ fn what_is_visible_can_be_written_in_the_version() {
 
 #[test]
 fn references_are_names_in_1_x_and_tags_in_2_x() {
-    let references = vec![
-        AttributeReference::Standard(tag::NAME),
-        AttributeReference::Custom { vendor: "x".into(), name: "c".into() },
-    ];
+    let references =
+        vec![AttributeReference::Standard(tag::NAME), AttributeReference::Custom { vendor: "x".into(), name: "c".into() }];
     for version in VERSIONS {
         let request = GetAttributesRequest {
             unique_identifier: None,

@@ -43,11 +43,25 @@ fn tags() {
                 assert!(same && ours.name == row["name"], "{row:?}: {ours:?}");
                 known += 1;
                 for ty in ours.types {
-                    assert!(row["type"].is_empty() || row["type"].starts_with("varies") || row["type"].contains(ty.name()), "{row:?}: {ours:?}");
+                    assert!(
+                        row["type"].is_empty() || row["type"].starts_with("varies") || row["type"].contains(ty.name()),
+                        "{row:?}: {ours:?}"
+                    );
                 }
-                let named = [Type::Structure, Type::Integer, Type::Enumeration, Type::Boolean, Type::TextString, Type::ByteString, Type::DateTime];
+                let named = [
+                    Type::Structure,
+                    Type::Integer,
+                    Type::Enumeration,
+                    Type::Boolean,
+                    Type::TextString,
+                    Type::ByteString,
+                    Type::DateTime,
+                ];
                 for ty in named {
-                    let meant = row["type"].split([';', ',']).flat_map(|part| part.split(" or ")).map(|part| part.split(" (").next().unwrap().trim());
+                    let meant = row["type"]
+                        .split([';', ','])
+                        .flat_map(|part| part.split(" or "))
+                        .map(|part| part.split(" (").next().unwrap().trim());
                     if meant.clone().any(|part| part == ty.name()) && !row["type"].starts_with("varies") {
                         assert!(ours.types.contains(&ty), "{row:?}: {ours:?}");
                     }
@@ -68,7 +82,8 @@ fn values<'d>(file: &str, head: &str, domains: impl Iterator<Item = &'d Domain>)
     for row in &rows {
         let number = u32::from_str_radix(&row["hex"], 16).unwrap();
         let domain = domains.get(row[head].as_str());
-        let ours = domain.and_then(|domain| domain.values.iter().find(|value| value.value == number && value.name == row["name"]));
+        let ours =
+            domain.and_then(|domain| domain.values.iter().find(|value| value.value == number && value.name == row["name"]));
         match agree(row, ours.map(|ours| ours.versions)) {
             Some(same) => {
                 assert!(same, "{row:?}: {ours:?}");
@@ -101,7 +116,9 @@ fn operations() {
         let number = u32::from_str_radix(&row["hex"], 16).unwrap();
         let ours = spec::Operation::DOMAIN.values.iter().find(|value| value.value == number);
         match ours {
-            Some(ours) => assert!(ours.name == row["operation"] && agree(row, Some(ours.versions)) != Some(false), "{row:?}: {ours:?}"),
+            Some(ours) => {
+                assert!(ours.name == row["operation"] && agree(row, Some(ours.versions)) != Some(false), "{row:?}: {ours:?}")
+            }
             None => assert_eq!(row["last"], "reserved", "{row:?}"),
         }
     }

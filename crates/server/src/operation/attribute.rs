@@ -2,8 +2,8 @@ use super::{changed, check_names, own};
 use keyferry_kmip::attribute::AttributeReference;
 use keyferry_kmip::spec::{AttributeValue as V, May, SetBy, State, attribute_row};
 use keyferry_kmip::{
-    AddAttributeRequest, AddAttributeResponse, Attribute, Attributes, Cause, DateTime, DeleteAttributeRequest, DeleteAttributeResponse,
-    Failure, ModifyAttributeRequest, ModifyAttributeResponse, RequestItem,
+    AddAttributeRequest, AddAttributeResponse, Attribute, Attributes, Cause, DateTime, DeleteAttributeRequest,
+    DeleteAttributeResponse, Failure, ModifyAttributeRequest, ModifyAttributeResponse, RequestItem,
 };
 use keyferry_s2s::{Ask, Node, Outcome};
 use keyferry_store::{Material, Record};
@@ -143,7 +143,11 @@ fn instance(record: &Record, like: &V, index: Option<i32>, current: Option<&V>, 
             a.index.unwrap_or(0) == wanted
         });
         return found.map(|(place, _)| place).ok_or_else(|| {
-            if any { Failure::new(Cause::InstanceNotFound, format_args!("{} has no instance {wanted}", like.reference())) } else { missing() }
+            if any {
+                Failure::new(Cause::InstanceNotFound, format_args!("{} has no instance {wanted}", like.reference()))
+            } else {
+                missing()
+            }
         });
     }
     if let Some(current) = current {
@@ -223,7 +227,11 @@ pub(super) fn delete(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         return Err(Failure::new(Cause::UnknownAttribute, format_args!("unknown attribute {reference}")));
     };
     let Some(like) = record.attributes.of(&reference).next().map(|a| a.value.clone()) else {
-        return Err(if may == May::Never { Failure::new(Cause::ReadOnlyAttribute, format_args!("{reference} can't be deleted")) } else { missing() });
+        return Err(if may == May::Never {
+            Failure::new(Cause::ReadOnlyAttribute, format_args!("{reference} can't be deleted"))
+        } else {
+            missing()
+        });
     };
     check_value(&like)?;
     if !permits(may, record, &like, ask.now.wall) {
@@ -236,7 +244,10 @@ pub(super) fn delete(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         after.attributes.retain(|a| a.value.reference() != reference);
     } else {
         // Since 1.1 no index means 0.
-        if ask.cx.version == Version::V1_0 && request.attribute_index.is_none() && record.attributes.of(&reference).nth(1).is_some() {
+        if ask.cx.version == Version::V1_0
+            && request.attribute_index.is_none()
+            && record.attributes.of(&reference).nth(1).is_some()
+        {
             return Err(Failure::new(Cause::InvalidField, format_args!("{reference} has several values: say which one")));
         }
         let place = instance(record, &like, request.attribute_index, current.as_ref(), ask.cx.version)?;

@@ -1,8 +1,10 @@
 use super::check_names;
-use keyferry_kmip::spec::{AttributeValue as V, CryptographicAlgorithm, HashingAlgorithm, KeyFormatType, ObjectType, SetBy, attribute_row};
+use keyferry_kmip::spec::{
+    AttributeValue as V, CryptographicAlgorithm, HashingAlgorithm, KeyFormatType, ObjectType, SetBy, attribute_row,
+};
 use keyferry_kmip::{
-    Attributes, Cause, CreateRequest, CreateResponse, Digest, Failure, Object, RegisterRequest, RegisterResponse, RequestItem, Secret, Text,
-    UniqueIdentifier,
+    Attributes, Cause, CreateRequest, CreateResponse, Digest, Failure, Object, RegisterRequest, RegisterResponse, RequestItem,
+    Secret, Text, UniqueIdentifier,
 };
 use keyferry_s2s::{Ask, Node, Outcome, complete, store_failed};
 use keyferry_store::{Effects, Material, SnapshotExt};
@@ -13,7 +15,10 @@ use zeroize::Zeroizing;
 pub(super) fn create(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: CreateRequest = item.payload(ask.cx)?;
     if request.object_type != ObjectType::SYMMETRIC_KEY {
-        return Err(Failure::new(Cause::InvalidField, format_args!("Create makes symmetric keys, not a {}", request.object_type)));
+        return Err(Failure::new(
+            Cause::InvalidField,
+            format_args!("Create makes symmetric keys, not a {}", request.object_type),
+        ));
     }
     let mut attributes = Attributes::new();
     take(&mut attributes, request.attributes, ask)?;
@@ -26,8 +31,10 @@ pub(super) fn create(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
             _ => None,
         })
         .ok_or_else(|| missing("Cryptographic Algorithm"))?;
-    let bits = find(|v| if let V::CryptographicLength(bits) = v { Some(*bits) } else { None }).ok_or_else(|| missing("Cryptographic Length"))?;
-    find(|v| if let V::CryptographicUsageMask(_) = v { Some(0) } else { None }).ok_or_else(|| missing("Cryptographic Usage Mask"))?;
+    let bits = find(|v| if let V::CryptographicLength(bits) = v { Some(*bits) } else { None })
+        .ok_or_else(|| missing("Cryptographic Length"))?;
+    find(|v| if let V::CryptographicUsageMask(_) = v { Some(0) } else { None })
+        .ok_or_else(|| missing("Cryptographic Usage Mask"))?;
     let bytes = key_bytes(algorithm, bits)?;
     let mut key = Zeroizing::new(vec![0; bytes]);
     ask.random.fill(&mut key).map_err(|e| Failure::new(Cause::Cryptographic, e))?;
@@ -103,7 +110,9 @@ fn take(attributes: &mut Attributes, asked: Attributes, ask: &Ask<'_>) -> Result
                 return Err(Failure::new(Cause::ReadOnlyAttribute, format_args!("{} is set by the server", row.name())));
             }
             (_, Some(_)) => {}
-            (_, None) => return Err(Failure::new(Cause::UnknownAttribute, format_args!("unknown attribute {}", value.reference()))),
+            (_, None) => {
+                return Err(Failure::new(Cause::UnknownAttribute, format_args!("unknown attribute {}", value.reference())));
+            }
         }
         if !value.may_repeat() && attributes.iter().any(|a| a.value.is_same_attribute(&value)) {
             return Err(Failure::new(Cause::InvalidAttribute, format_args!("{} is given more than once", value.reference())));
@@ -141,7 +150,10 @@ fn describe(node: &Node, attributes: &mut Attributes, object: &Object) -> Result
             if let Some(said) = attributes.get(told.tag())
                 && *said != told
             {
-                return Err(Failure::new(Cause::InvalidField, format_args!("{} is another one in the Key Block", told.reference())));
+                return Err(Failure::new(
+                    Cause::InvalidField,
+                    format_args!("{} is another one in the Key Block", told.reference()),
+                ));
             }
             attributes.set_default(told);
         }
@@ -174,4 +186,3 @@ fn describe(node: &Node, attributes: &mut Attributes, object: &Object) -> Result
     attributes.set_default(V::Fresh(true));
     Ok(())
 }
-

@@ -1,8 +1,8 @@
 use super::OPERATIONS;
 use keyferry_kmip::spec::{ObjectType, Operation, QueryFunction};
 use keyferry_kmip::{
-    CapabilityInformation, DiscoverVersionsRequest, DiscoverVersionsResponse, ExtensionInformation, Failure, ProtocolVersion, QueryRequest,
-    QueryResponse, RequestItem, VERSIONS, extension,
+    CapabilityInformation, DiscoverVersionsRequest, DiscoverVersionsResponse, ExtensionInformation, Failure, ProtocolVersion,
+    QueryRequest, QueryResponse, RequestItem, VERSIONS, extension,
 };
 use keyferry_s2s::{Ask, Outcome};
 use keyferry_ttlv::{Extra, Type, Version};
@@ -58,7 +58,8 @@ pub(super) fn query(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failur
         response.operations = OPERATIONS.iter().copied().filter(|operation| has(Operation::DOMAIN, operation.0)).collect();
     }
     if asks(QueryFunction::QUERY_OBJECTS) {
-        response.object_types = OBJECT_TYPES.iter().copied().filter(|object_type| has(ObjectType::DOMAIN, object_type.0)).collect();
+        response.object_types =
+            OBJECT_TYPES.iter().copied().filter(|object_type| has(ObjectType::DOMAIN, object_type.0)).collect();
     }
     if asks(QueryFunction::QUERY_SERVER_INFORMATION) {
         response.vendor_identification = Some(extension::VENDOR.into());

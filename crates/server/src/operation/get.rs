@@ -37,8 +37,7 @@ pub(super) fn get_attributes(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcom
     if !request.references.0.is_empty() {
         attributes.retain(|a| request.references.0.contains(&a.value.reference()));
     }
-    let response =
-        GetAttributesResponse { unique_identifier: record.identifier.clone().into(), attributes, extra: Extra::NONE };
+    let response = GetAttributesResponse { unique_identifier: record.identifier.clone().into(), attributes, extra: Extra::NONE };
     Ok(Outcome::answer(&response, ask.cx)?.placing(record.identifier))
 }
 

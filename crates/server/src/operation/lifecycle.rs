@@ -1,8 +1,8 @@
 use super::{changed, own};
 use keyferry_kmip::lifecycle::{Event, apply};
 use keyferry_kmip::{
-    ActivateRequest, ActivateResponse, DestroyRequest, DestroyResponse, Failure, RequestItem, RevokeRequest, RevokeResponse, Text,
-    UniqueIdentifier,
+    ActivateRequest, ActivateResponse, DestroyRequest, DestroyResponse, Failure, RequestItem, RevokeRequest, RevokeResponse,
+    Text, UniqueIdentifier,
 };
 use keyferry_s2s::{Ask, Node, Outcome};
 use keyferry_store::{Effects, Material};

@@ -80,7 +80,8 @@ fn a_taken_name_fails_that_object_alone() {
         let local = b.client(Version::V2_1).create(named("rich"));
         let report = transfer(&a, &b, strategy);
         assert_eq!(counts(&report), (ids.len() as i64 - 1, 0, 0, 1));
-        let expected = if strategy == Strategy::Import { ResultReason::NON_UNIQUE_NAME_ATTRIBUTE } else { ResultReason::INVALID_FIELD };
+        let expected =
+            if strategy == Strategy::Import { ResultReason::NON_UNIQUE_NAME_ATTRIBUTE } else { ResultReason::INVALID_FIELD };
         assert_eq!(report.failures[0].reason, Some(expected));
         assert_eq!(b.client(Version::V2_1).locate(named("rich")), [local]);
     }

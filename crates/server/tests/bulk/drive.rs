@@ -127,7 +127,11 @@ pub fn fill(host: &Host) -> Vec<String> {
             .with(V::ObjectGroup("g2".into()))
             .with(V::QuantumSafe(true))
             .with(V::Description("what 1.4 knows".into()))
-            .with(V::RotateName(RotateName { value: "r".into(), rotate_name_type: RotateNameType::UNINTERPRETED_TEXT_STRING, extra: Extra::NONE }))
+            .with(V::RotateName(RotateName {
+                value: "r".into(),
+                rotate_name_type: RotateNameType::UNINTERPRETED_TEXT_STRING,
+                extra: Extra::NONE,
+            }))
             .with(V::Custom(CustomAttribute { vendor: "acme".into(), ..CustomAttribute::text("v", "w") }))
             .with(V::UsageLimits(UsageLimits { total: 5, count: None, unit: UsageLimitsUnit::BYTE, extra: Extra::NONE }))
             .with(V::Link(Link { link_type: LinkType::NEXT_LINK, target: ids[0].as_str().into(), extra: Extra::NONE }))
@@ -184,7 +188,12 @@ pub fn assert_same(from: &Host, to: &Host, ids: &[String]) {
 }
 
 /// An Import that carries a copy, made by hand.
-pub fn copy_item(client: &Client, record: &keyferry_store::Record, object: Option<Object>, change: impl FnOnce(&mut Copy)) -> RequestItem {
+pub fn copy_item(
+    client: &Client,
+    record: &keyferry_store::Record,
+    object: Option<Object>,
+    change: impl FnOnce(&mut Copy),
+) -> RequestItem {
     let mut copy = Copy {
         id: record.id.clone(),
         stamp: record.stamp.clone(),

@@ -35,7 +35,7 @@ impl Responder for Foreign {
             protection_storage_masks: None,
             extra: Extra::NONE,
         };
-        Some(Outcome::answer(&response, ask.cx).map_err(Into::into))
+        Some(Outcome::answer(&response, ask.cx))
     }
 }
 
@@ -57,7 +57,9 @@ fn a_foreign_peer_gets_standard_messages_alone() {
         let mut session = Bulk::new(options(strategy));
         let mut largest = 0;
         let report =
-            drive(&a, &f, &mut session, "a.example", Cut::Never, &mut |_, message| largest = largest.max(message.batch.len())).unwrap().unwrap();
+            drive(&a, &f, &mut session, "a.example", Cut::Never, &mut |_, message| largest = largest.max(message.batch.len()))
+                .unwrap()
+                .unwrap();
         assert_eq!(counts(&report), (5, 0, 0, 0));
         assert_eq!(largest, if strategy == Strategy::Put { 1 } else { 3 }, "a Put message to a client holds one object");
         for id in &ids {

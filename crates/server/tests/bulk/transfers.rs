@@ -91,7 +91,11 @@ fn destroyed_objects_arrive_as_tombstones() {
         client.destroy(&id).unwrap();
         let mut sent = Vec::new();
         let mut session = Bulk::new(options(strategy));
-        drive(&a, &b, &mut session, "a.example", Cut::Never, &mut |_, message| sent.extend_from_slice(&message.to_frame().unwrap())).unwrap().unwrap();
+        drive(&a, &b, &mut session, "a.example", Cut::Never, &mut |_, message| {
+            sent.extend_from_slice(&message.to_frame().unwrap())
+        })
+        .unwrap()
+        .unwrap();
         assert!(!sent.windows(16).any(|window| window == [1; 16]), "no material on the wire");
         assert_eq!(b.client(Version::V2_1).state(&id), State::DESTROYED);
         assert!(b.object(&id).is_none());

@@ -142,7 +142,11 @@ fn names_stay_unique() {
         let (_, id) = (client.create(named(&taken)), client.create(named(&format!("free {version}"))));
         let expected = by(version, ResultReason::ILLEGAL_OPERATION, ResultReason::NON_UNIQUE_NAME_ATTRIBUTE);
         assert_eq!(reason(client.add(&id, name(&taken))), expected);
-        let modified = if version < Version::V2_0 { client.modify_at(&id, None, name(&taken)) } else { client.modify(&id, None, name(&taken)) };
+        let modified = if version < Version::V2_0 {
+            client.modify_at(&id, None, name(&taken))
+        } else {
+            client.modify(&id, None, name(&taken))
+        };
         assert_eq!(reason(modified), expected);
         assert_eq!(reason(client.add(&id, name(&format!("free {version}")))), expected, "its own name again is no new one");
     }
@@ -168,13 +172,22 @@ fn read_only_attributes_stay_as_they_are() {
             V::CompromiseDate(DateTime(1)),
             V::CompromiseOccurrenceDate(DateTime(1)),
             V::ArchiveDate(DateTime(1)),
-            V::Digest(Digest { hashing_algorithm: HashingAlgorithm::MD5, value: None, key_format_type: None, extra: Extra::NONE }),
+            V::Digest(Digest {
+                hashing_algorithm: HashingAlgorithm::MD5,
+                value: None,
+                key_format_type: None,
+                extra: Extra::NONE,
+            }),
             V::RevocationReason(RevocationReason { code: RevocationReasonCode::SUPERSEDED, message: None, extra: Extra::NONE }),
             V::LeaseTime(Interval(9)),
             V::CryptographicUsageMask(CryptographicUsageMask::SIGN),
         ];
         for value in values {
-            let modified = if version < Version::V2_0 { client.modify_at(&id, None, value.clone()) } else { client.modify(&id, None, value.clone()) };
+            let modified = if version < Version::V2_0 {
+                client.modify_at(&id, None, value.clone())
+            } else {
+                client.modify(&id, None, value.clone())
+            };
             assert_eq!(reason(modified), read_only(version), "modify {value:?} in {version}");
             assert_eq!(reason(client.add(&id, value.clone())), read_only(version), "add {value:?} in {version}");
             let deleted = client.delete_at(&id, value.reference(), None);
@@ -189,7 +202,9 @@ fn dates_can_be_moved_until_the_state_forbids_it() {
     let host = Host::new();
     for version in ALL {
         let client = host.client(version);
-        let modify = |id: &str, value: V| if version < Version::V2_0 { client.modify_at(id, None, value) } else { client.modify(id, None, value) };
+        let modify = |id: &str, value: V| {
+            if version < Version::V2_0 { client.modify_at(id, None, value) } else { client.modify(id, None, value) }
+        };
         let now = host.now().wall.0;
         let at = |seconds: i64| DateTime(now + seconds);
         let id = client.create(none().with(V::ActivationDate(at(100))).with(V::DeactivationDate(at(1000))));
@@ -261,7 +276,10 @@ fn empty_names_and_unknown_attributes_are_refused() {
     for version in ALL {
         let client = host.client(version);
         let id = client.create(none());
-        assert_eq!(reason(client.add(&id, name(""))), by(version, ResultReason::INVALID_FIELD, ResultReason::INVALID_ATTRIBUTE_VALUE));
+        assert_eq!(
+            reason(client.add(&id, name(""))),
+            by(version, ResultReason::INVALID_FIELD, ResultReason::INVALID_ATTRIBUTE_VALUE)
+        );
         let unknown = if version < Version::V2_0 {
             AttributeReference::Unknown("No Such Attribute".into())
         } else {

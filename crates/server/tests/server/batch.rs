@@ -162,7 +162,8 @@ fn an_answer_over_the_maximum_response_size_undoes_the_request() {
     let host = Host::new();
     for version in ALL {
         let client = host.client(version);
-        let response = send(&client, vec![create(&client, "a"), create(&client, "b")], |header| header.maximum_response_size = Some(64));
+        let response =
+            send(&client, vec![create(&client, "a"), create(&client, "b")], |header| header.maximum_response_size = Some(64));
         assert_eq!(response.batch.len(), 2);
         for item in &response.batch {
             assert_eq!(refused(item).0, ResultReason::RESPONSE_TOO_LARGE);

@@ -6,8 +6,10 @@ use keyferry_kmip::*;
 use keyferry_ttlv::{Extra, Version};
 
 fn discover(client: &Client, wanted: &[Version]) -> Answered<Vec<ProtocolVersion>> {
-    let request =
-        DiscoverVersionsRequest { protocol_versions: wanted.iter().map(|v| ProtocolVersion::from(*v)).collect(), extra: Extra::NONE };
+    let request = DiscoverVersionsRequest {
+        protocol_versions: wanted.iter().map(|v| ProtocolVersion::from(*v)).collect(),
+        extra: Extra::NONE,
+    };
     client.call::<_, DiscoverVersionsResponse>(&request).map(|response| response.protocol_versions)
 }
 
@@ -46,11 +48,17 @@ fn query_tells_the_operations_that_the_version_has() {
     let host = Host::new();
     for version in ALL {
         let operations = query(&host.client(version), &[QueryFunction::QUERY_OPERATIONS]).operations;
-        for always in [Operation::CREATE, Operation::REGISTER, Operation::LOCATE, Operation::GET, Operation::DESTROY, Operation::QUERY] {
+        for always in
+            [Operation::CREATE, Operation::REGISTER, Operation::LOCATE, Operation::GET, Operation::DESTROY, Operation::QUERY]
+        {
             assert!(operations.contains(&always), "{always} in {version}");
         }
         assert_eq!(operations.contains(&Operation::IMPORT), version >= Version::V1_4, "Import in {version}");
-        assert_eq!(operations.contains(&Operation::DISCOVER_VERSIONS), version >= Version::V1_1, "Discover Versions in {version}");
+        assert_eq!(
+            operations.contains(&Operation::DISCOVER_VERSIONS),
+            version >= Version::V1_1,
+            "Discover Versions in {version}"
+        );
     }
 }
 

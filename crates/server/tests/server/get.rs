@@ -49,7 +49,8 @@ fn attributes_by_name_are_those_that_were_asked_for() {
         assert_eq!(attributes.len(), 4, "{version}: {attributes:?}");
         assert_eq!(attributes.names().count(), 2);
         if version < Version::V2_0 {
-            let indices: Vec<_> = attributes.iter().filter(|a| a.value.tag() == tag::NAME).map(|a| a.index.unwrap_or(0)).collect();
+            let indices: Vec<_> =
+                attributes.iter().filter(|a| a.value.tag() == tag::NAME).map(|a| a.index.unwrap_or(0)).collect();
             assert_eq!(indices, [0, 1]);
         }
     }
@@ -89,7 +90,11 @@ fn every_version_can_read_what_another_has_set() {
             .with(V::CryptographicParameters(Box::new(parameters)))
             .with(V::Description("d".into()))
             .with(V::QuantumSafe(true))
-            .with(V::RotateName(RotateName { value: "r".into(), rotate_name_type: RotateNameType::UNINTERPRETED_TEXT_STRING, extra: Extra::NONE })),
+            .with(V::RotateName(RotateName {
+                value: "r".into(),
+                rotate_name_type: RotateNameType::UNINTERPRETED_TEXT_STRING,
+                extra: Extra::NONE,
+            })),
     );
     for version in ALL {
         let attributes = host.client(version).attributes(&id);
@@ -117,7 +122,10 @@ fn another_key_format_than_the_one_kept_is_refused() {
         extra: Extra::NONE,
     };
     client.call::<_, GetResponse>(&request(KeyFormatType::RAW)).unwrap();
-    assert_eq!(reason(client.call::<_, GetResponse>(&request(KeyFormatType::PKCS_8))), ResultReason::KEY_FORMAT_TYPE_NOT_SUPPORTED);
+    assert_eq!(
+        reason(client.call::<_, GetResponse>(&request(KeyFormatType::PKCS_8))),
+        ResultReason::KEY_FORMAT_TYPE_NOT_SUPPORTED
+    );
 }
 
 #[test]
@@ -160,7 +168,11 @@ fn sensitive_and_not_extractable_objects_are_not_given_in_the_clear() {
     for version in ALL {
         let client = host.client(version);
         let new = version >= Version::V1_4;
-        let (s, e) = if new { (ResultReason::SENSITIVE, ResultReason::NOT_EXTRACTABLE) } else { (ResultReason::PERMISSION_DENIED, ResultReason::PERMISSION_DENIED) };
+        let (s, e) = if new {
+            (ResultReason::SENSITIVE, ResultReason::NOT_EXTRACTABLE)
+        } else {
+            (ResultReason::PERMISSION_DENIED, ResultReason::PERMISSION_DENIED)
+        };
         assert_eq!((reason(client.get(&sensitive)), reason(client.get(&kept))), (s, e), "{version}");
         if new {
             assert_eq!((reason(client.export(&sensitive)), reason(client.export(&kept))), (s, e), "{version}");

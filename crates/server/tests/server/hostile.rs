@@ -50,7 +50,14 @@ fn answer(client: &Client, operation: Operation, content: impl FnOnce(&mut Write
 fn garbage_is_an_invalid_message() {
     let host = Host::new();
     let client = host.client(Version::V2_1);
-    for garbage in [&b""[..], b"\0", b"GET / HTTP/1.1\r\n\r\n", &[0xFF; 64], &[0x42, 0, 0x78, 1, 0, 0, 0, 0], &[0x42, 0, 0x78, 2, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0]] {
+    for garbage in [
+        &b""[..],
+        b"\0",
+        b"GET / HTTP/1.1\r\n\r\n",
+        &[0xFF; 64],
+        &[0x42, 0, 0x78, 1, 0, 0, 0, 0],
+        &[0x42, 0, 0x78, 2, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0],
+    ] {
         assert!(matches!(refusal(&client, garbage), ResultReason::INVALID_MESSAGE | ResultReason::INVALID_FIELD), "{garbage:?}");
     }
     // A response is no request.
@@ -96,7 +103,9 @@ fn no_changed_byte_makes_it_panic_or_keeps_it_from_serving() {
 fn versions_that_are_not_spoken_have_a_reason() {
     let host = Host::new();
     let client = host.client(Version::V2_1);
-    for (major, minor) in [(1, 5), (1, 9), (2, 2), (2, 9), (3, 0), (9, 9), (0, 1), (0, 0), (255, 255), (300, 1), (-1, 0), (1, -1), (1, 300)] {
+    for (major, minor) in
+        [(1, 5), (1, 9), (2, 2), (2, 9), (3, 0), (9, 9), (0, 1), (0, 0), (255, 255), (300, 1), (-1, 0), (1, -1), (1, 300)]
+    {
         let mut bytes = request(&client);
         // Request Message, Request Header, Protocol Version: the numbers' values.
         bytes[8 + 8 + 8 + 8..][..4].copy_from_slice(&i32::to_be_bytes(major));
@@ -131,7 +140,11 @@ fn unknown_operations_are_not_supported() {
     for version in ALL {
         let client = host.client(version);
         for operation in [0, 0x7777, 0x8000_0001, u32::MAX, Operation::ENCRYPT.0, Operation::CERTIFY.0] {
-            assert_eq!(answer(&client, Operation(operation), |_| {}), ResultReason::OPERATION_NOT_SUPPORTED, "{operation:X} {version}");
+            assert_eq!(
+                answer(&client, Operation(operation), |_| {}),
+                ResultReason::OPERATION_NOT_SUPPORTED,
+                "{operation:X} {version}"
+            );
         }
     }
 }
@@ -175,7 +188,10 @@ fn missing_and_repeated_fields_are_invalid_messages() {
     for version in ALL {
         let client = host.client(version);
         assert_eq!(answer(&client, Operation::CREATE, |_| {}), ResultReason::INVALID_MESSAGE);
-        assert_eq!(answer(&client, Operation::REVOKE, |w| w.text(tag::UNIQUE_IDENTIFIER, "x").unwrap()), ResultReason::INVALID_MESSAGE);
+        assert_eq!(
+            answer(&client, Operation::REVOKE, |w| w.text(tag::UNIQUE_IDENTIFIER, "x").unwrap()),
+            ResultReason::INVALID_MESSAGE
+        );
         let twice = answer(&client, Operation::GET, |w| {
             w.text(tag::UNIQUE_IDENTIFIER, "x").unwrap();
             w.text(tag::UNIQUE_IDENTIFIER, "y").unwrap();
@@ -184,8 +200,13 @@ fn missing_and_repeated_fields_are_invalid_messages() {
         // Attributes have to be named.
         let expected = [ResultReason::INVALID_MESSAGE, ResultReason::MISSING_DATA];
         let id = client.create(none());
-        assert!(expected.contains(&answer(&client, Operation::ADD_ATTRIBUTE, |w| w.text(tag::UNIQUE_IDENTIFIER, &id).unwrap())), "{version}");
-        assert!(expected.contains(&answer(&client, Operation::DELETE_ATTRIBUTE, |w| w.text(tag::UNIQUE_IDENTIFIER, &id).unwrap())));
+        assert!(
+            expected.contains(&answer(&client, Operation::ADD_ATTRIBUTE, |w| w.text(tag::UNIQUE_IDENTIFIER, &id).unwrap())),
+            "{version}"
+        );
+        assert!(
+            expected.contains(&answer(&client, Operation::DELETE_ATTRIBUTE, |w| w.text(tag::UNIQUE_IDENTIFIER, &id).unwrap()))
+        );
     }
 }
 
@@ -195,7 +216,11 @@ fn one_bad_item_fails_alone() {
     let client = host.client(Version::V2_1);
     let mut message = RequestMessage::new(
         Version::V2_1,
-        vec![client.item(&create_request(aes(none()))), item(Operation::GET, payload(|w| w.integer(tag::UNIQUE_IDENTIFIER, 0))), client.item(&create_request(aes(none())))],
+        vec![
+            client.item(&create_request(aes(none()))),
+            item(Operation::GET, payload(|w| w.integer(tag::UNIQUE_IDENTIFIER, 0))),
+            client.item(&create_request(aes(none()))),
+        ],
     );
     message.header.batch_error_continuation_option = Some(BatchErrorContinuationOption::CONTINUE);
     let response = client.send(&message);

@@ -9,7 +9,12 @@ const IMPORTS: [Version; 3] = [Version::V1_4, Version::V2_0, Version::V2_1];
 
 /// All that another server may have said of a key.
 fn supplied(version: Version, label: &str) -> Attributes {
-    let digest = Digest { hashing_algorithm: HashingAlgorithm::SHA_1, value: Some(vec![9; 20]), key_format_type: Some(KeyFormatType::RAW), extra: Extra::NONE };
+    let digest = Digest {
+        hashing_algorithm: HashingAlgorithm::SHA_1,
+        value: Some(vec![9; 20]),
+        key_format_type: Some(KeyFormatType::RAW),
+        extra: Extra::NONE,
+    };
     let mut attributes = named(label)
         .with(V::CryptographicAlgorithm(CryptographicAlgorithm::AES))
         .with(V::CryptographicLength(128))
@@ -191,7 +196,11 @@ fn what_contradicts_itself_is_refused() {
     assert!(client.import("i", Some(key(&[1; 16])), none().with(custom("s2s-master", "me")), false).is_err(), "x-s2s is ours");
     let other = client.register(key(&[2; 16]), none());
     let secret = Object::secret_data(SecretDataType::PASSWORD, Secret::new(b"pw"));
-    assert_eq!(reason(client.import(&other, Some(secret), none(), true)), ResultReason::INVALID_FIELD, "the type of an object never changes");
+    assert_eq!(
+        reason(client.import(&other, Some(secret), none(), true)),
+        ResultReason::INVALID_FIELD,
+        "the type of an object never changes"
+    );
     assert_eq!(host.count(), 1);
 }
 

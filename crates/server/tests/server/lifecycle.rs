@@ -55,7 +55,11 @@ fn every_state_takes_the_transitions_of_the_standard_and_no_other() {
             type Event = (&'static str, fn(&Client, &str) -> Answered, fn(State) -> Option<State>);
             let events: [Event; 4] = [
                 ("activate", |c, id| c.activate(id), |s| (s == State::PRE_ACTIVE).then_some(State::ACTIVE)),
-                ("revoke", |c, id| c.revoke(id, RevocationReasonCode::SUPERSEDED), |s| (s == State::ACTIVE).then_some(State::DEACTIVATED)),
+                (
+                    "revoke",
+                    |c, id| c.revoke(id, RevocationReasonCode::SUPERSEDED),
+                    |s| (s == State::ACTIVE).then_some(State::DEACTIVATED),
+                ),
                 (
                     "compromise",
                     |c, id| c.revoke(id, RevocationReasonCode::KEY_COMPROMISE),

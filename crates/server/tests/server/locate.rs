@@ -109,7 +109,11 @@ fn by_custom_attributes_of_every_type() {
         for (n, value) in values.iter().enumerate() {
             let client = host.client(version);
             let attribute = |value: &Value| {
-                V::Custom(CustomAttribute { vendor: "x".into(), name: format!("n{n} {version}").into(), value: Some(value.clone()) })
+                V::Custom(CustomAttribute {
+                    vendor: "x".into(),
+                    name: format!("n{n} {version}").into(),
+                    value: Some(value.clone()),
+                })
             };
             let id = client.create(none().with(attribute(value)));
             assert_eq!(client.locate(none().with(attribute(value))), [id.clone()], "{value:?} {version}");
@@ -135,8 +139,7 @@ fn the_vendor_x_of_2_x_is_the_prefix_x_of_1_x() {
 fn by_state_including_the_states_that_dates_lead_to() {
     let host = Host::new();
     let client = host.client(Version::V2_1);
-    let id = client
-        .create(none().with(V::ActivationDate(DateTime(START + 10))).with(V::DeactivationDate(DateTime(START + 20))));
+    let id = client.create(none().with(V::ActivationDate(DateTime(START + 10))).with(V::DeactivationDate(DateTime(START + 20))));
     let by = |state| client.locate(none().with(V::State(state)));
     assert_eq!(by(State::PRE_ACTIVE), [id.clone()]);
     host.pass(10);
@@ -257,7 +260,10 @@ fn changed_attributes_are_found_by_their_new_value_alone() {
     client.modify(&id, None, name("new")).unwrap();
     client.modify(&id, None, custom("c", "new")).unwrap();
     assert_eq!((client.locate(named("old")).len(), client.locate(named("new"))), (0, vec![id.clone()]));
-    assert_eq!((client.locate(none().with(custom("c", "old"))).len(), client.locate(none().with(custom("c", "new")))), (0, vec![id.clone()]));
+    assert_eq!(
+        (client.locate(none().with(custom("c", "old"))).len(), client.locate(none().with(custom("c", "new")))),
+        (0, vec![id.clone()])
+    );
     client.delete(&id, name("new")).unwrap();
     assert!(client.locate(named("new")).is_empty());
     let other = client.create(named("new"));

@@ -37,7 +37,8 @@ fn transparent(content: impl FnOnce(&mut Writer)) -> KeyValue {
 fn wrapped(version: Version) -> KeyBlock {
     let parameters =
         CryptographicParameters { block_cipher_mode: Some(BlockCipherMode::NIST_KEY_WRAP), ..CryptographicParameters::default() };
-    let mut block = block(KeyFormatType::RAW, Some((CryptographicAlgorithm::AES, 128)), KeyValue::Wrapped(Secret::new(&[0xA5; 24])));
+    let mut block =
+        block(KeyFormatType::RAW, Some((CryptographicAlgorithm::AES, 128)), KeyValue::Wrapped(Secret::new(&[0xA5; 24])));
     block.key_wrapping_data = Some(Box::new(KeyWrappingData {
         wrapping_method: WrappingMethod::ENCRYPT,
         encryption_key_information: Some(WrappingKeyInformation {
@@ -75,7 +76,14 @@ pub fn all(version: Version) -> Vec<(&'static str, Object)> {
         ("secret data", Object::secret_data(SecretDataType::PASSWORD, Secret::new(b"open sesame"))),
         ("public", Object::PublicKey(key(KeyBlock::plain(KeyFormatType::PKCS_1, rsa(), der(4))))),
         ("private", Object::PrivateKey(key(KeyBlock::plain(KeyFormatType::PKCS_8, rsa(), der(5))))),
-        ("opaque", Object::OpaqueObject(OpaqueObject { opaque_data_type: Enumeration(0x8000_0001), value: Secret::new(b"blob"), extra: PLAIN })),
+        (
+            "opaque",
+            Object::OpaqueObject(OpaqueObject {
+                opaque_data_type: Enumeration(0x8000_0001),
+                value: Secret::new(b"blob"),
+                extra: PLAIN,
+            }),
+        ),
         (
             "split",
             Object::SplitKey(SplitKey {
@@ -112,13 +120,18 @@ pub fn all(version: Version) -> Vec<(&'static str, Object)> {
     if exists("pgp", version) {
         let pgp = PgpKey {
             pgp_key_version: 4,
-            key_block: KeyBlock::plain(KeyFormatType::RAW, Some((CryptographicAlgorithm::RSA, 2048)), Secret::new(b"-----BEGIN PGP")),
+            key_block: KeyBlock::plain(
+                KeyFormatType::RAW,
+                Some((CryptographicAlgorithm::RSA, 2048)),
+                Secret::new(b"-----BEGIN PGP"),
+            ),
             extra: PLAIN,
         };
         all.push(("pgp", Object::PgpKey(pgp)));
     }
     if exists("certificate request", version) {
-        let request = CertificateRequest { certificate_request_type: CertificateRequestType::PKCS_10, value: vec![0x31; 99], extra: PLAIN };
+        let request =
+            CertificateRequest { certificate_request_type: CertificateRequestType::PKCS_10, value: vec![0x31; 99], extra: PLAIN };
         all.push(("certificate request", Object::CertificateRequest(request)));
     }
     if version < Version::V1_1 {

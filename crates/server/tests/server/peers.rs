@@ -17,9 +17,15 @@ fn only_a_peer_that_may_send_may_put() {
     let host = host();
     for version in ALL {
         let label = format!("put {version}");
-        let request = |client: &Client| client.put(&client.put_request(&label, Some(key(&[1; 16])), named(&label).with(V::State(State::ACTIVE))));
+        let request = |client: &Client| {
+            client.put(&client.put_request(&label, Some(key(&[1; 16])), named(&label).with(V::State(State::ACTIVE))))
+        };
         for denied in ["client", "mute", "stranger", ""] {
-            assert_eq!(reason(request(&host.client_named(denied, version))), ResultReason::PERMISSION_DENIED, "{denied} in {version}");
+            assert_eq!(
+                reason(request(&host.client_named(denied, version))),
+                ResultReason::PERMISSION_DENIED,
+                "{denied} in {version}"
+            );
         }
         request(&host.client_named("sender", version)).unwrap();
         let client = host.client(version);
@@ -33,7 +39,8 @@ fn put_new_does_not_overwrite() {
     for version in ALL {
         let sender = host.client_named("sender", version);
         let id = host.client(version).register(key(&[1; 16]), none());
-        let expected = if version >= Version::V1_4 { ResultReason::OBJECT_ALREADY_EXISTS } else { ResultReason::ILLEGAL_OPERATION };
+        let expected =
+            if version >= Version::V1_4 { ResultReason::OBJECT_ALREADY_EXISTS } else { ResultReason::ILLEGAL_OPERATION };
         assert_eq!(reason(sender.put(&sender.put_request(&id, Some(key(&[2; 16])), none()))), expected, "{version}");
         assert_eq!(host.client(version).get(&id).unwrap().object, key(&[1; 16]));
     }
@@ -58,7 +65,8 @@ fn strangers_get_nothing_at_all() {
     let stranger = host.client_named("stranger", Version::V2_1);
     assert_eq!(reason(stranger.get(&id)), ResultReason::PERMISSION_DENIED);
     assert_eq!(reason(stranger.locate_by(&stranger.locate_request(none()))), ResultReason::PERMISSION_DENIED);
-    let query = QueryRequest { query_functions: vec![QueryFunction::QUERY_OPERATIONS], object_groups: Vec::new(), extra: Extra::NONE };
+    let query =
+        QueryRequest { query_functions: vec![QueryFunction::QUERY_OPERATIONS], object_groups: Vec::new(), extra: Extra::NONE };
     assert_eq!(reason(stranger.call::<_, QueryResponse>(&query)), ResultReason::PERMISSION_DENIED);
 }
 
@@ -74,7 +82,11 @@ fn a_peer_is_no_client() {
         assert_eq!(reason(peer.destroy(&id)), ResultReason::PERMISSION_DENIED, "{who}");
         assert_eq!(reason(peer.create_with(aes(none()))), ResultReason::PERMISSION_DENIED, "{who}");
         assert_eq!(reason(peer.import(&id, Some(key(&[1; 32])), none(), true)), ResultReason::PERMISSION_DENIED, "{who}");
-        let query = QueryRequest { query_functions: vec![QueryFunction::QUERY_OPERATIONS], object_groups: Vec::new(), extra: Extra::NONE };
+        let query = QueryRequest {
+            query_functions: vec![QueryFunction::QUERY_OPERATIONS],
+            object_groups: Vec::new(),
+            extra: Extra::NONE,
+        };
         peer.call::<_, QueryResponse>(&query).unwrap();
     }
     assert_eq!(host.client(Version::V2_1).state(&id), State::PRE_ACTIVE);

@@ -117,7 +117,9 @@ fn clients_can_not_set_what_is_the_servers() {
             let expected = by(version, ResultReason::PERMISSION_DENIED, ResultReason::ATTRIBUTE_READ_ONLY);
             assert_eq!(reason(client.create_with(aes(none().with(value.clone())))), expected, "{value:?} in {version}");
         }
-        for value in [V::Custom(CustomAttribute { vendor: "y".into(), ..CustomAttribute::text("n", "v") }), custom("s2s-master", "me")] {
+        for value in
+            [V::Custom(CustomAttribute { vendor: "y".into(), ..CustomAttribute::text("n", "v") }), custom("s2s-master", "me")]
+        {
             let expected = by(version, ResultReason::PERMISSION_DENIED, ResultReason::ATTRIBUTE_READ_ONLY);
             assert_eq!(reason(client.create_with(aes(none().with(value.clone())))), expected, "{value:?} in {version}");
         }
@@ -169,7 +171,10 @@ fn every_kind_of_object_comes_back_as_it_was_registered() {
             assert_eq!(attributes.get(tag::OBJECT_TYPE), Some(&V::ObjectType(object.object_type())));
             assert_eq!(attributes.get(tag::DIGEST).is_some(), object.digestible().is_some(), "{what}");
             if let Some(block) = object.key_block() {
-                assert_eq!(attributes.get(tag::CRYPTOGRAPHIC_LENGTH), block.cryptographic_length.map(V::CryptographicLength).as_ref());
+                assert_eq!(
+                    attributes.get(tag::CRYPTOGRAPHIC_LENGTH),
+                    block.cryptographic_length.map(V::CryptographicLength).as_ref()
+                );
             }
         }
     }
@@ -206,7 +211,10 @@ fn attributes_that_contradict_the_key_block_are_refused() {
     let client = host.client(Version::V2_1);
     let wrong = [V::CryptographicLength(256), V::CryptographicAlgorithm(CryptographicAlgorithm::CAMELLIA)];
     for value in wrong {
-        assert_eq!(reason(client.register_with(ObjectType::SYMMETRIC_KEY, Some(key(&[1; 16])), none().with(value))), ResultReason::INVALID_FIELD);
+        assert_eq!(
+            reason(client.register_with(ObjectType::SYMMETRIC_KEY, Some(key(&[1; 16])), none().with(value))),
+            ResultReason::INVALID_FIELD
+        );
     }
 }
 
@@ -218,8 +226,11 @@ fn a_key_without_a_value_may_be_registered_and_is_not_present() {
     if let Object::SymmetricKey(key) = &mut object {
         key.key_block.key_value = None;
     }
-    let location =
-        KeyValueLocation { value: "hsm:1".into(), key_value_location_type: KeyValueLocationType::UNINTERPRETED_TEXT_STRING, extra: Extra::NONE };
+    let location = KeyValueLocation {
+        value: "hsm:1".into(),
+        key_value_location_type: KeyValueLocationType::UNINTERPRETED_TEXT_STRING,
+        extra: Extra::NONE,
+    };
     let id = client.register(object, none().with(V::KeyValueLocation(location)));
     assert_eq!(client.attributes(&id).get(tag::KEY_VALUE_PRESENT), Some(&V::KeyValuePresent(false)));
     assert_eq!(reason(client.get(&id)), ResultReason::KEY_VALUE_NOT_PRESENT);

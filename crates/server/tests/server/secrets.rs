@@ -134,7 +134,11 @@ fn failures_and_log_lines_show_no_material() {
                 let response = host.server.answer(&client.identity, host.now(), &Frame::new(bytes));
                 let Answer::Reply(frame) = response else { panic!() };
                 for item in ResponseMessage::from_frame(&frame).unwrap().batch {
-                    assert!(!shows_it(item.result_message.as_deref().unwrap_or_default()), "byte {at}: {:?}", item.result_message);
+                    assert!(
+                        !shows_it(item.result_message.as_deref().unwrap_or_default()),
+                        "byte {at}: {:?}",
+                        item.result_message
+                    );
                 }
             }
             client.revoke(&id, RevocationReasonCode::SUPERSEDED).unwrap_err();

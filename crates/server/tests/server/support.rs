@@ -188,8 +188,7 @@ impl Client {
     }
 
     pub fn register_with(&self, object_type: ObjectType, object: Option<Object>, attributes: Attributes) -> Answered<String> {
-        let request =
-            RegisterRequest { object_type, attributes, object, protection_storage_masks: None, extra: Extra::NONE };
+        let request = RegisterRequest { object_type, attributes, object, protection_storage_masks: None, extra: Extra::NONE };
         let response: RegisterResponse = self.call(&request)?;
         Ok(text(&response.unique_identifier))
     }
@@ -247,8 +246,11 @@ impl Client {
     }
 
     pub fn add(&self, id: &str, value: V) -> Answered<Attributes> {
-        let request =
-            AddAttributeRequest { unique_identifier: Some(id.into()), attribute: [value].into_iter().collect(), extra: Extra::NONE };
+        let request = AddAttributeRequest {
+            unique_identifier: Some(id.into()),
+            attribute: [value].into_iter().collect(),
+            extra: Extra::NONE,
+        };
         let response: AddAttributeResponse = self.call(&request)?;
         Ok(response.attribute)
     }

@@ -1,7 +1,10 @@
 //! What the derive makes of fields.
 
 use crate::support::*;
-use keyferry_ttlv::{Context, Decode, Encode, ErrorKind, Extra, Group, Item, Limits, Raw, Reader, Result, Tag, Tagged, Version, Writer, decode, encode};
+use keyferry_ttlv::{
+    Context, Decode, Encode, ErrorKind, Extra, Group, Item, Limits, Raw, Reader, Result, Tag, Tagged, Version, Writer, decode,
+    encode,
+};
 
 const REQUIRED: Tag = Tag::new(0x420010);
 const OPTIONAL: Tag = Tag::new(0x420011);

@@ -1,7 +1,7 @@
 //! What is wrong is an error, with its byte and its path.
 
 use crate::support::*;
-use keyferry_ttlv::{Decode, Dictionary, Error, ErrorKind, Item, Reader, Result, Tag, Tagged, Type, Writer, Context, Version};
+use keyferry_ttlv::{Context, Decode, Dictionary, Error, ErrorKind, Item, Reader, Result, Tag, Tagged, Type, Version, Writer};
 
 fn read<D: Decode>(bytes: &[u8]) -> Result<D> {
     let r = Reader::new(bytes, cx());
@@ -27,7 +27,10 @@ fn each_kind_of_error_names_its_byte() {
     assert_eq!(kind(Item::parse(&longer)), (E::TrailingBytes(5), 16));
     assert_eq!(kind(read::<bool>(&item(0x420001, 6, &[0, 0, 0, 0, 0, 0, 0, 2]))), (E::Boolean(2), 8));
     assert_eq!(kind(read::<String>(&item(0x420001, 7, b"ab\xFFcd"))), (E::Utf8, 10));
-    assert_eq!(kind(read::<String>(&item(0x420001, 8, b"ab"))), (E::WrongType { expected: Type::TextString, found: Type::ByteString }, 3));
+    assert_eq!(
+        kind(read::<String>(&item(0x420001, 8, b"ab"))),
+        (E::WrongType { expected: Type::TextString, found: Type::ByteString }, 3)
+    );
 }
 
 #[test]
@@ -153,11 +156,7 @@ fn what_is_missing_or_stands_twice_is_named_with_its_structure() {
 
 #[test]
 fn errors_inside_a_structure_have_places_in_the_whole() {
-    let mut bytes = written(|w| {
-        w.structure(T, |w| {
-            w.structure(U, |w| w.bytes(V, &[1]))
-        })
-    });
+    let mut bytes = written(|w| w.structure(T, |w| w.structure(U, |w| w.bytes(V, &[1]))));
     *bytes.last_mut().unwrap() = 1;
     let error = keyferry_ttlv::decode::<Outer>(&bytes, cx()).unwrap_err();
     assert_eq!((error.kind(), error.offset()), (&ErrorKind::Padding, Some(8 + 8 + 8 + 1)));
@@ -169,9 +168,23 @@ fn errors_inside_a_structure_have_places_in_the_whole() {
 fn every_error_can_be_told_in_words() {
     use ErrorKind as E;
     let kinds = [
-        E::Truncated(1), E::TrailingBytes(1), E::UnknownTag(1), E::UnknownType(1), E::Padding, E::Boolean(2), E::Utf8, E::Depth(1), E::Items(1),
-        E::WrongType { expected: Type::Integer, found: Type::Boolean }, E::WrongTag { expected: T, found: U }, E::WrongLength(1),
-        E::Size { size: 2, limit: 1 }, E::Missing(T), E::Unexpected(T), E::Repeated(T), E::Value("why"),
+        E::Truncated(1),
+        E::TrailingBytes(1),
+        E::UnknownTag(1),
+        E::UnknownType(1),
+        E::Padding,
+        E::Boolean(2),
+        E::Utf8,
+        E::Depth(1),
+        E::Items(1),
+        E::WrongType { expected: Type::Integer, found: Type::Boolean },
+        E::WrongTag { expected: T, found: U },
+        E::WrongLength(1),
+        E::Size { size: 2, limit: 1 },
+        E::Missing(T),
+        E::Unexpected(T),
+        E::Repeated(T),
+        E::Value("why"),
         E::NotInVersion { version: Version::V1_0, since: Version::V1_2, until: Some(Version::V1_4) },
     ];
     let mut seen: Vec<String> = kinds.into_iter().map(|kind| Error::new(kind).to_string()).collect();

@@ -51,7 +51,9 @@ fn leaf() -> impl Strategy<Value = Value> {
 
 fn tree() -> impl Strategy<Value = Tree> {
     let leaf = (tag(), leaf()).prop_map(|(tag, value)| Tree::Leaf(tag, value));
-    leaf.prop_recursive(5, 60, 6, |inner| (tag(), proptest::collection::vec(inner, 0..6)).prop_map(|(tag, all)| Tree::Node(tag, all)))
+    leaf.prop_recursive(5, 60, 6, |inner| {
+        (tag(), proptest::collection::vec(inner, 0..6)).prop_map(|(tag, all)| Tree::Node(tag, all))
+    })
 }
 
 proptest! {

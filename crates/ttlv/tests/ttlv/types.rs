@@ -2,7 +2,8 @@
 
 use crate::support::*;
 use keyferry_ttlv::{
-    DateTime, DateTimeExtended, Decode, Encode, Enumeration, ErrorKind, Interval, Item, Raw, Reader, Tag, Type, Value, Version, Writer, Context,
+    Context, DateTime, DateTimeExtended, Decode, Encode, Enumeration, ErrorKind, Interval, Item, Raw, Reader, Tag, Type, Value,
+    Version, Writer,
 };
 
 fn back<D: Decode>(bytes: &[u8]) -> D {
@@ -31,7 +32,10 @@ fn the_examples_of_the_standard() {
     assert_eq!(w(&|w| w.big_integer(tag, &big).unwrap()), [hex("42 00 20 04 00 00 00 10"), big.clone()].concat());
     assert_eq!(w(&|w| w.enumeration(tag, 255)), hex("42 00 20 05 00 00 00 04 00 00 00 FF 00 00 00 00"));
     assert_eq!(w(&|w| w.boolean(tag, true)), hex("42 00 20 06 00 00 00 08 00 00 00 00 00 00 00 01"));
-    assert_eq!(w(&|w| w.text(tag, "Hello World").unwrap()), hex("42 00 20 07 00 00 00 0B 48 65 6C 6C 6F 20 57 6F 72 6C 64 00 00 00 00 00"));
+    assert_eq!(
+        w(&|w| w.text(tag, "Hello World").unwrap()),
+        hex("42 00 20 07 00 00 00 0B 48 65 6C 6C 6F 20 57 6F 72 6C 64 00 00 00 00 00")
+    );
     assert_eq!(w(&|w| w.bytes(tag, &[1, 2, 3]).unwrap()), hex("42 00 20 08 00 00 00 03 01 02 03 00 00 00 00 00"));
     assert_eq!(w(&|w| w.date_time(tag, 0x47DA67F8)), hex("42 00 20 09 00 00 00 08 00 00 00 00 47 DA 67 F8"));
     assert_eq!(w(&|w| w.interval(tag, 864_000)), hex("42 00 20 0A 00 00 00 04 00 0D 2F 00 00 00 00 00"));
@@ -44,7 +48,9 @@ fn the_examples_of_the_standard() {
     });
     assert_eq!(
         structure,
-        hex("42 00 20 01 00 00 00 20 42 00 04 05 00 00 00 04 00 00 00 FE 00 00 00 00 42 00 05 02 00 00 00 04 00 00 00 FF 00 00 00 00")
+        hex(
+            "42 00 20 01 00 00 00 20 42 00 04 05 00 00 00 04 00 00 00 FE 00 00 00 00 42 00 05 02 00 00 00 04 00 00 00 FF 00 00 00 00"
+        )
     );
 }
 
