@@ -1,0 +1,166 @@
+//! The conformance kit over PostgreSQL, with two servers on one database, and what only a database can do.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "support/cluster.rs"]
+mod cluster;
+
+use keyferry_store::conformance::Subject;
+use keyferry_store::{ErrorKind, Incarnation, MaterialChange, Put, RecordNumber, Snapshot, Store};
+use keyferry_store_postgres::{Config, PostgresStore};
+use std::sync::Arc;
+
+struct Database(Config);
+
+impl Database {
+    fn new() -> Option<Database> {
+        Some(Database(cluster::cluster()?.database()))
+    }
+
+    fn store(&self) -> PostgresStore {
+        PostgresStore::open(self.0.clone(), Incarnation([7; 16])).unwrap()
+    }
+
+    /// Runs SQL beside the store.
+    fn sql(&self, sql: &str) -> u64 {
+        self.0.connect(postgres::NoTls).unwrap().execute(sql, &[]).unwrap()
+    }
+}
+
+impl Subject for Database {
+    fn open(&self) -> Arc<dyn Store> {
+        Arc::new(self.store())
+    }
+
+    fn reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
+        drop(store);
+        self.open()
+    }
+
+    fn beside(&self, _: &Arc<dyn Store>) -> Arc<dyn Store> {
+        self.open()
+    }
+}
+
+keyferry_store::conformance!(Database::new);
+
+fn put(id: &[u8], number: Option<RecordNumber>) -> Put<'_> {
+    Put { number, id, attributes: b"attributes", material: MaterialChange::Set(b"m"), remove: &[], insert: &[], entry: id }
+}
+
+fn count(store: &PostgresStore) -> u64 {
+    let mut count = 0;
+    let mut look = |at: &dyn Snapshot| {
+        count = at.count()?;
+        Ok(())
+    };
+    store.read(&mut look).unwrap();
+    count
+}
+
+const CUT: &str = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+
+#[test]
+fn a_cut_connection_fails_one_write_and_no_more() {
+    let Some(database) = Database::new() else { return };
+    let store = database.store();
+    store.write(&mut |tx| tx.put(&[put(b"kept", None)]).map(|_| ())).unwrap();
+    // Idle connections that are gone cost nothing.
+    database.sql(CUT);
+    store.write(&mut |tx| tx.put(&[put(b"kept too", None)]).map(|_| ())).unwrap();
+    // One that goes within a transaction fails it, also when the closure does not mind.
+    for mind in [true, false] {
+        let cut = store.write(&mut |tx| {
+            tx.put(&[put(b"lost", None)])?;
+            database.sql(CUT);
+            match tx.put(&[put(b"lost", None)]) {
+                Err(error) if mind => Err(error),
+                _ => Ok(()),
+            }
+        });
+        assert_eq!(cut.map_err(|error| error.kind()), Err(ErrorKind::Io));
+    }
+    assert_eq!(count(&store), 2);
+    store.write(&mut |tx| tx.put(&[put(b"kept again", None)]).map(|_| ())).unwrap();
+    assert_eq!(count(&store), 3);
+}
+
+#[test]
+fn a_lost_turn_is_noticed() {
+    let Some(database) = Database::new() else { return };
+    let (store, other) = (database.store(), database.store());
+    let number = {
+        let mut numbers = Vec::new();
+        store
+            .write(&mut |tx| {
+                numbers = tx.put(&[put(b"one", None)])?;
+                Ok(())
+            })
+            .unwrap();
+        numbers[0]
+    };
+    // A write that begins, and another one that commits before the first one ends.
+    let mut runs = 0;
+    store
+        .write(&mut |tx| {
+            runs += 1;
+            tx.put(&[put(b"one", Some(number))])?;
+            if runs == 1 {
+                other.write(&mut |tx| tx.put(&[put(b"two", None)]).map(|_| ()))?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    // Someone without the turn takes the place that the next commit wants: that write waits, meets a conflict and is run again.
+    let mut intruder = database.0.connect(postgres::NoTls).unwrap();
+    let mut at = intruder.transaction().unwrap();
+    let take = "INSERT INTO keyferry_commits (first, last, id) SELECT max(last) + 1, max(last) + 3, '0123456789abcdef' FROM keyferry_commits";
+    assert_eq!(at.execute(take, &[]).unwrap(), 1);
+    let mut runs = 0;
+    std::thread::scope(|scope| {
+        let write = scope.spawn(|| {
+            store.write(&mut |tx| {
+                runs += 1;
+                tx.put(&[put(b"three", None)]).map(|_| ())
+            })
+        });
+        let waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while at.query(waiting, &[]).unwrap().is_empty() && !write.is_finished() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        at.commit().unwrap();
+        write.join().unwrap().unwrap();
+    });
+    assert_eq!(runs, 2, "the write that lost its place was not run again");
+    let gaps = "DELETE FROM keyferry_commits c WHERE first > 1 AND NOT EXISTS (SELECT 1 FROM keyferry_commits b WHERE b.last + 1 = c.first)";
+    assert_eq!(database.sql(gaps), 0, "the commits are not one line");
+}
+
+#[test]
+fn a_later_schema_is_refused() {
+    let Some(database) = Database::new() else { return };
+    drop(database.store());
+    assert_eq!(database.sql("UPDATE keyferry_meta SET value = '9' WHERE name = 'schema'"), 1);
+    let error = PostgresStore::open(database.0.clone(), Incarnation([7; 16])).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+    assert!(error.to_string().contains("version 9"), "{error}");
+}
+
+#[test]
+fn many_servers_make_the_tables_at_once() {
+    let Some(database) = Database::new() else { return };
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| database.store().write(&mut |tx| tx.put(&[put(b"first", None)]).map(|_| ())).unwrap());
+        }
+    });
+    assert_eq!(count(&database.store()), 6);
+}
+
+#[test]
+fn no_server_is_an_error() {
+    let mut config = Config::new();
+    config.host_path("/nonexistent").user("keyferry");
+    let error = PostgresStore::open(config, Incarnation([7; 16])).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+}

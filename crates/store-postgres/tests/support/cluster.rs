@@ -1,0 +1,136 @@
+//! A PostgreSQL server of our own in a temporary folder, reached by a socket there, gone with the test process.
+
+use keyferry_store_postgres::Config;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+pub(crate) struct Cluster {
+    folder: PathBuf,
+    databases: AtomicU32,
+    /// The server's keeper waits for the end of this, which comes with the process however it ends.
+    _lifeline: ChildStdin,
+}
+
+/// The server; `None`, after a line that says why, when there cannot be one.
+///
+/// With `KEYFERRY_REQUIRE_POSTGRES=1` in the environment that is a failure.
+pub(crate) fn cluster() -> Option<&'static Cluster> {
+    static CLUSTER: OnceLock<Result<Cluster, String>> = OnceLock::new();
+    match CLUSTER.get_or_init(start) {
+        Ok(cluster) => Some(cluster),
+        Err(reason) if std::env::var("KEYFERRY_REQUIRE_POSTGRES").is_ok_and(|value| value == "1") => {
+            panic!("no PostgreSQL: {reason}")
+        }
+        Err(reason) => {
+            eprintln!("SKIPPED: no PostgreSQL: {reason}");
+            None
+        }
+    }
+}
+
+impl Cluster {
+    /// A new, empty database.
+    pub(crate) fn database(&self) -> Config {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::SeqCst));
+        let mut admin = self.config("postgres").connect(postgres::NoTls).unwrap();
+        admin.batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
+        self.config(&name)
+    }
+
+    fn config(&self, database: &str) -> Config {
+        let mut config = Config::new();
+        config.host_path(&self.folder).user("keyferry").dbname(database);
+        config
+    }
+}
+
+/// The folder of the server's programs: in PATH, or where Debian keeps them.
+fn programs() -> Result<PathBuf, String> {
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
+    if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
+        let mut versions: Vec<PathBuf> = versions.flatten().map(|version| version.path().join("bin")).collect();
+        versions.sort();
+        folders.extend(versions.into_iter().rev());
+    }
+    let has_both = |folder: &PathBuf| ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file());
+    folders.into_iter().find(has_both).ok_or_else(|| "neither PATH nor /usr/lib/postgresql has initdb and postgres".into())
+}
+
+/// The server refuses to run as root: then a user that is not.
+fn user(folder: &Path) -> Result<Option<(u32, u32)>, String> {
+    let own = std::fs::metadata(folder).map_err(|error| error.to_string())?.uid();
+    if own != 0 {
+        return Ok(None);
+    }
+    let users = std::fs::read_to_string("/etc/passwd").map_err(|error| error.to_string())?;
+    let find = |name: &str| {
+        let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
+        let mut fields = line.split(':').skip(2);
+        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    };
+    let user = find("postgres").or_else(|| find("nobody"));
+    user.map(Some).ok_or_else(|| "this is root, and there is neither a user postgres nor nobody".into())
+}
+
+fn command(program: &Path, user: Option<(u32, u32)>) -> Command {
+    let mut command = Command::new(program);
+    if let Some((uid, gid)) = user {
+        command.uid(uid).gid(gid);
+    }
+    command
+}
+
+fn start() -> Result<Cluster, String> {
+    let programs = programs()?;
+    let folder = tempfile::Builder::new().prefix("keyferry-pg").tempdir().map_err(|error| error.to_string())?;
+    let user = user(folder.path())?;
+    if let Some((uid, gid)) = user {
+        chown(folder.path(), Some(uid), Some(gid)).map_err(|error| error.to_string())?;
+    }
+    let mut initdb = command(&programs.join("initdb"), user);
+    initdb
+        .args(["-U", "keyferry", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync", "-D"])
+        .arg(folder.path().join("data"));
+    let made = initdb.current_dir(folder.path()).output().map_err(|error| format!("initdb does not start: {error}"))?;
+    if !made.status.success() {
+        return Err(format!("initdb failed: {}", String::from_utf8_lossy(&made.stderr).trim().replace('\n', " ")));
+    }
+    // The keeper stops the server and clears up when its input ends.
+    let script = r#"
+        "$1" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=off -c max_connections=200 -c logging_collector=off >"$2/log" 2>&1 &
+        server=$!
+        read -r line
+        kill -QUIT $server
+        wait $server
+        cd / && rm -rf "$2"
+    "#;
+    let mut keeper = command(Path::new("/bin/sh"), user);
+    keeper.arg("-c").arg(script).arg("keeper").arg(programs.join("postgres")).arg(folder.path());
+    keeper.current_dir(folder.path()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut keeper = keeper.spawn().map_err(|error| format!("the server does not start: {error}"))?;
+    let lifeline = keeper.stdin.take().ok_or("the keeper has no input")?;
+    let cluster = Cluster { folder: folder.keep(), databases: AtomicU32::new(0), _lifeline: lifeline };
+    wait(&cluster, &mut keeper)?;
+    Ok(cluster)
+}
+
+fn wait(cluster: &Cluster, keeper: &mut Child) -> Result<(), String> {
+    let mut last = String::new();
+    for _ in 0..600 {
+        match cluster.config("postgres").connect(postgres::NoTls) {
+            Ok(_) => return Ok(()),
+            Err(error) => last = error.to_string(),
+        }
+        if let Ok(Some(status)) = keeper.try_wait() {
+            return Err(format!("the server ended at once: {status}"));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let log = std::fs::read_to_string(cluster.folder.join("log")).unwrap_or_default();
+    Err(format!("the server does not answer: {last} {}", log.trim().replace('\n', " ")))
+}
