@@ -1,0 +1,237 @@
+use crate::format::{FORMAT, Running, SEGMENT_LIMIT, Segment, encode, form, long, sealed};
+use crate::{AgeRecipient, Error, ErrorKind, Manifest, Result, SigningKey};
+use age::stream::StreamWriter;
+use keyferry_kmip::spec::BatchErrorContinuationOption;
+use keyferry_kmip::{DateTime, RequestItem, RequestMessage, Text, extension as x};
+use keyferry_s2s::{FailedObject, Strategy, Stretch, request_item, withheld};
+use keyferry_store::{Home, Store, StoreExt};
+use keyferry_ttlv::{Encode, Extra, Raw, Tagged, Version};
+use std::io::Write;
+
+/// How a bundle is made.
+pub struct SealOptions<'a> {
+    /// Who we are: what [`StoreExt::home`] returned.
+    pub home: &'a Home,
+    /// The server id of the only server that may take the bundle.
+    pub recipient: Text,
+    /// Our signature.
+    pub key: &'a SigningKey,
+    /// Who can read it: one of them, or several X25519 recipients.
+    pub readers: &'a [AgeRecipient],
+    /// The time.
+    pub now: DateTime,
+    /// When nobody takes it any more.
+    pub expires: DateTime,
+    /// Objects in a segment at the most (250).
+    pub batch: usize,
+    /// Bytes of material and attributes in a segment, about (512 KiB).
+    pub batch_bytes: usize,
+}
+
+impl<'a> SealOptions<'a> {
+    /// The usual ones.
+    pub fn new(
+        home: &'a Home,
+        recipient: impl Into<Text>,
+        key: &'a SigningKey,
+        readers: &'a [AgeRecipient],
+        now: DateTime,
+        expires: DateTime,
+    ) -> Self {
+        SealOptions { home, recipient: recipient.into(), key, readers, now, expires, batch: 250, batch_bytes: 512 * 1024 }
+    }
+}
+
+impl std::fmt::Debug for SealOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SealOptions")
+            .field("sender", &self.home.server)
+            .field("recipient", &self.recipient)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What went into a bundle. `objects + left` is what the feed held.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sealed {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// Objects in it, destroyed ones included.
+    pub objects: u64,
+    /// Those of them that are destroyed.
+    pub tombstones: u64,
+    /// Objects that are not in it.
+    pub left: u64,
+    /// The first hundred of these, with the reasons.
+    pub named: Vec<FailedObject>,
+    /// Segments, the closing one included.
+    pub segments: u64,
+    /// Bytes before encryption.
+    pub bytes: u64,
+    /// The number in our feed up to which everything is in it.
+    pub cursor: u64,
+}
+
+/// How many of the objects that are left out a report names.
+const NAMED: usize = 100;
+
+/// What an item takes beside its payload and the content of its extension, generously.
+const AROUND_ITEM: usize = 256;
+
+/// What a segment takes beside its items, generously.
+const AROUND_ITEMS: usize = 4096;
+
+/// Writes every object of `store` into a bundle: one pass over the feed, until there is nothing further. Memory holds a segment at a
+/// time, whatever the number of objects.
+///
+/// Where it fails the output is not a bundle, and is refused as [`Truncated`](ErrorKind::Truncated). The output is flushed at the end.
+///
+/// # Errors
+/// [`ErrorKind::Misuse`] for a bundle that nobody could read or that has expired already, [`ErrorKind::Store`], [`ErrorKind::Io`]. An
+/// object that may not leave, or has no form, is left out and reported.
+pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) -> Result<Sealed> {
+    if options.expires <= options.now {
+        return Err(Error::new(ErrorKind::Misuse, "the bundle would have expired when it is made"));
+    }
+    if options.batch == 0 {
+        return Err(Error::new(ErrorKind::Misuse, "a segment needs room for an object"));
+    }
+    let (head, count) = store.view::<_, Error>(|snapshot| Ok((snapshot.head()?, snapshot.count()?)))?;
+    let manifest = Manifest {
+        format: FORMAT,
+        signer: options.key.verifying_key().id().to_vec(),
+        sender: options.home.server.clone(),
+        instance: options.home.instance.clone(),
+        recipient: options.recipient.clone(),
+        incarnation: head.incarnation.0.to_vec(),
+        position: long(head.number),
+        commit: head.commit.0.to_vec(),
+        objects: Some(long(count)),
+        created: options.now,
+        expires: options.expires,
+        extra: Extra::NONE,
+    };
+    let report = Sealed { manifest, objects: 0, tombstones: 0, left: 0, named: Vec::new(), segments: 0, bytes: 0, cursor: 0 };
+    let output = encrypted(options.readers, output)?;
+    let mut bundle = Bundle { options, output, before: Running::new(), report, items: Vec::new(), size: 0 };
+    let manifest = bundle.report.manifest.clone();
+    bundle.part(x::SEALED_MANIFEST, &manifest)?;
+    while let Some(Stretch { objects, end }) =
+        Stretch::read(store, bundle.report.cursor, options.batch, options.batch_bytes.max(1))?
+    {
+        for (record, object) in objects {
+            let (identifier, destroyed) = (record.identifier.clone(), record.is_destroyed());
+            let item = match withheld(&record) {
+                Some(why) => Err(why.to_owned()),
+                None => match request_item(Strategy::Import, record, object, true, None) {
+                    Ok(item) => Ok(item),
+                    Err(error) if error.kind() == keyferry_s2s::ErrorKind::Encode => Err(error.to_string()),
+                    Err(error) => return Err(error.into()),
+                },
+            };
+            match item {
+                Ok(item) if size(&item) + AROUND_ITEMS > SEGMENT_LIMIT => {
+                    bundle.leave(&identifier, "the object is too large".to_owned())
+                }
+                Ok(item) => bundle.add(item, destroyed)?,
+                Err(why) => bundle.leave(&identifier, why),
+            }
+        }
+        bundle.report.cursor = end;
+        bundle.segment(false)?;
+    }
+    bundle.segment(true)?;
+    let mut output = bundle.output.finish().map_err(writing)?;
+    output.flush().map_err(writing)?;
+    Ok(bundle.report)
+}
+
+/// A bundle that is being written.
+struct Bundle<'o, W: Write> {
+    options: &'o SealOptions<'o>,
+    output: StreamWriter<W>,
+    before: Running,
+    report: Sealed,
+    /// What the next segment holds so far.
+    items: Vec<RequestItem>,
+    size: usize,
+}
+
+impl<W: Write> Bundle<'_, W> {
+    fn leave(&mut self, identifier: &Text, message: String) {
+        self.report.left += 1;
+        if self.report.named.len() < NAMED {
+            self.report.named.push(FailedObject { identifier: identifier.to_string(), reason: None, message });
+        }
+    }
+
+    fn add(&mut self, item: RequestItem, destroyed: bool) -> Result<()> {
+        // Attributes may be far longer than a stretch of the feed takes them to be.
+        if self.size + size(&item) + AROUND_ITEMS > SEGMENT_LIMIT {
+            self.segment(false)?;
+        }
+        self.size += size(&item);
+        self.items.push(item);
+        self.report.objects += 1;
+        self.report.tombstones += u64::from(destroyed);
+        Ok(())
+    }
+
+    /// Writes what there is for the next segment, if anything; the closing one always.
+    fn segment(&mut self, last: bool) -> Result<()> {
+        let items = std::mem::take(&mut self.items);
+        self.size = 0;
+        if items.is_empty() && !last {
+            return Ok(());
+        }
+        let request = if items.is_empty() {
+            None
+        } else {
+            let mut message = RequestMessage::new(Version::V2_1, items);
+            message.header.batch_error_continuation_option = Some(BatchErrorContinuationOption::CONTINUE);
+            Some(Raw::of(RequestMessage::TAG, &message, form()).map_err(encode)?)
+        };
+        self.report.segments += 1;
+        let segment = Segment {
+            number: long(self.report.segments),
+            before: self.before.so_far().to_vec(),
+            last,
+            cursor: long(self.report.cursor),
+            objects: long(self.report.objects),
+            request,
+            extra: Extra::NONE,
+        };
+        self.part(x::SEALED_SEGMENT, &segment)
+    }
+
+    fn part<T: Encode + Tagged>(&mut self, tag: keyferry_ttlv::Tag, content: &T) -> Result<()> {
+        let part = sealed(tag, content, self.options.key)?;
+        self.before.update(&part);
+        self.report.bytes += part.len() as u64;
+        self.output.write_all(&part).map_err(writing)
+    }
+}
+
+fn size(item: &RequestItem) -> usize {
+    let extensions: usize = item.message_extensions.iter().map(|extension| extension.vendor_extension.bytes().len()).sum();
+    item.request_payload.bytes().len() + extensions + AROUND_ITEM
+}
+
+fn encrypted<W: Write>(readers: &[AgeRecipient], output: W) -> Result<StreamWriter<W>> {
+    let readers: Vec<_> = readers.iter().map(AgeRecipient::boxed).collect();
+    let encryptor = age::Encryptor::with_recipients(readers.iter().map(|reader| &**reader)).map_err(|error| {
+        let why = match error {
+            age::EncryptError::MissingRecipients => "a bundle needs somebody who can read it",
+            age::EncryptError::MixedRecipientAndPassphrase | age::EncryptError::IncompatibleRecipients { .. } => {
+                "a passphrase stands alone, without other readers"
+            }
+            _ => "the bundle can't be encrypted to these readers",
+        };
+        Error::new(ErrorKind::Misuse, why)
+    })?;
+    encryptor.wrap_output(output).map_err(writing)
+}
+
+fn writing(error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Io, format_args!("the bundle can't be written: {error}"))
+}

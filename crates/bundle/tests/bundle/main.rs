@@ -1,0 +1,9 @@
+//! Bundles from one server to another, and what becomes of bad ones.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod forged;
+mod options;
+mod round_trip;
+mod stale;
+mod support;
+mod tampered;

@@ -1,0 +1,150 @@
+//! What goes in comes out.
+
+use crate::support::*;
+use keyferry_bundle::*;
+use keyferry_kmip::spec::{AttributeValue as V, *};
+use keyferry_kmip::*;
+use keyferry_store::Home;
+
+/// A server with keys in several states, some of them destroyed.
+fn alpha() -> Host {
+    let alpha = Host::new("alpha");
+    for n in 0..57u8 {
+        let id = alpha.key(n, &format!("key {n}"));
+        match n % 10 {
+            1 => alpha.revoke(&id, RevocationReasonCode::KEY_COMPROMISE),
+            2 => alpha.revoke(&id, RevocationReasonCode::SUPERSEDED),
+            3 => {
+                alpha.revoke(&id, RevocationReasonCode::CESSATION_OF_OPERATION);
+                alpha.destroy(&id);
+            }
+            _ => {}
+        }
+    }
+    alpha
+}
+
+#[test]
+fn copies_are_equal_tombstones_among_them() {
+    let (alpha, beta, keys) = (alpha(), Host::new("beta"), Keys::new());
+    let (sealed, file) = keys.seal_by(&alpha, 10);
+    assert_eq!((sealed.objects, sealed.tombstones, sealed.left, sealed.segments), (57, 6, 0, 7));
+    let (opened, report) = keys.open(&file, &beta);
+    let opened = opened.unwrap();
+    assert_eq!((opened.objects, opened.segments, opened.cursor), (57, 7, sealed.cursor as i64));
+    assert_eq!(opened.manifest, sealed.manifest);
+    assert_eq!((report.counts.created, report.counts.failed), (57, 0), "{report:?}");
+    assert!(report.counts.add_up());
+    assert_eq!(alpha.copies(), beta.copies());
+    assert_eq!(beta.copies().iter().filter(|copy| copy.3.is_none()).count(), 6);
+}
+
+#[test]
+fn taken_twice_nothing_changes() {
+    let (alpha, beta, keys) = (alpha(), Host::new("beta"), Keys::new());
+    let file = keys.seal(&alpha);
+    keys.open(&file, &beta).0.unwrap();
+    let (opened, report) = keys.open(&file, &beta);
+    opened.unwrap();
+    assert_eq!((report.counts.unchanged, report.counts.asked), (57, 57));
+    assert_eq!(alpha.copies(), beta.copies());
+}
+
+#[test]
+fn a_server_takes_the_messages_as_requests() {
+    let (alpha, beta, keys) = (alpha(), Host::new("beta"), Keys::new());
+    let file = keys.seal(&alpha);
+    let mut answered = 0;
+    open::<Error>(&file[..], &OpenOptions::new("beta", &keys.trusted, &keys.identity, NOW), |part| {
+        let response = beta.answer("alpha's", &part.message);
+        assert!(response.batch.iter().all(ResponseItem::is_success));
+        answered += response.batch.len();
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(answered, 57);
+    assert_eq!(alpha.copies(), beta.copies());
+}
+
+#[test]
+fn one_refused_object_does_not_stop_the_others() {
+    let (alpha, beta, keys) = (alpha(), Host::new("beta"), Keys::new());
+    beta.key(200, "key 5");
+    let (opened, report) = keys.open(&keys.seal(&alpha), &beta);
+    opened.unwrap();
+    assert_eq!((report.counts.created, report.counts.failed), (56, 1));
+    assert!(report.failures[0].message.contains("key 5"), "{report:?}");
+    assert_eq!(report.failures[0].reason, Some(ResultReason::NON_UNIQUE_NAME_ATTRIBUTE));
+    assert!(!report.failures[0].identifier.is_empty());
+}
+
+#[test]
+fn whom_the_policy_does_not_know_gets_nothing_in() {
+    let (alpha, beta, keys) = (alpha(), Host::new("beta"), Keys::new());
+    let file = keys.seal(&alpha);
+    let who = caller("a stranger");
+    let receiving = Receiving { responder: &**beta.server.node(), store: &*beta.store, caller: &who, now: now() };
+    let mut report = keyferry_s2s::Report::default();
+    open(&file[..], &OpenOptions::new("beta", &keys.trusted, &keys.identity, NOW), |part| {
+        receiving.apply(&mut keyferry_crypto::SystemRandom::new(), &part.message, &mut report)
+    })
+    .unwrap();
+    assert_eq!((report.counts.failed, beta.count()), (57, 0));
+}
+
+#[test]
+fn what_may_not_leave_is_named() {
+    let (alpha, keys) = (Host::new("alpha"), Keys::new());
+    alpha.key(1, "goes");
+    let secret = Object::symmetric_key(CryptographicAlgorithm::AES, 256, Secret::new(&[9; 32]));
+    let mask = V::CryptographicUsageMask(CryptographicUsageMask::ENCRYPT);
+    let stays = alpha.register(secret, Attributes::new().with(mask).with(V::Sensitive(true)));
+    let (sealed, file) = keys.seal_by(&alpha, 10);
+    assert_eq!((sealed.objects, sealed.left), (1, 1));
+    assert_eq!(sealed.named[0].identifier, stays);
+    let beta = Host::new("beta");
+    keys.open(&file, &beta).0.unwrap();
+    assert_eq!((beta.count(), beta.held(&stays).is_none()), (1, true));
+}
+
+#[test]
+fn an_empty_store_makes_a_bundle_too() {
+    let (alpha, beta, keys) = (Host::new("alpha"), Host::new("beta"), Keys::new());
+    let opened = keys.open(&keys.seal(&alpha), &beta).0.unwrap();
+    assert_eq!((opened.objects, opened.segments), (0, 1));
+}
+
+#[test]
+fn the_manifest_is_read_alone() {
+    let (alpha, keys) = (alpha(), Keys::new());
+    let (sealed, file) = keys.seal_by(&alpha, 10);
+    let read = manifest(&file[..], &keys.trusted, &keys.identity).unwrap();
+    assert_eq!(read, sealed.manifest);
+    assert_eq!((read.sender.as_str(), read.recipient.as_str(), read.objects), ("alpha", "beta", Some(57)));
+    assert_eq!((read.created, read.expires, read.position), (NOW, LATER, sealed.cursor as i64));
+    assert_eq!(read.signer, keys.sign.verifying_key().id());
+    let unknown = manifest(&file[..], &[], &keys.identity).unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::UnknownSigner);
+}
+
+#[test]
+fn the_file_shows_no_key_and_neither_does_debug() {
+    let (alpha, keys) = (Host::new("alpha"), Keys::new());
+    alpha.key(0xA7, "x");
+    let file = keys.seal(&alpha);
+    assert!(!file.windows(8).any(|window| window == [0xA7; 8]));
+    let home: &Home = &alpha.server.node().home;
+    let readers = [AgeRecipient::passphrase("open sesame")];
+    let seal_options = SealOptions::new(home, "beta", &keys.sign, &readers, NOW, LATER);
+    let options = OpenOptions::new("beta", &keys.trusted, &keys.identity, NOW);
+    let mut shown = format!("{seal_options:?} {options:?} {:?} {:?} {readers:?}", keys.sign, keys.identity);
+    open::<Error>(&file[..], &options, |part| {
+        shown += &format!("{part:?}");
+        Ok(())
+    })
+    .unwrap();
+    for secret in ["167, 167, 167", "a7a7a7", "A7A7A7", "sesame", keys.identity.secret_text().unwrap().as_str()] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    assert!(!shown.contains(&format!("{:?}", home.fingerprint_key)));
+}
