@@ -2,11 +2,11 @@
 //!
 //! ```
 //! use keyferry_bundle::{AgeIdentity, Error, OpenOptions, SealOptions, Signer, SigningKey, open, seal};
-//! use keyferry_kmip::DateTime;
+//! use keyferry_kmip::{DateTime, Secret};
 //! use keyferry_store::{Home, Incarnation, Memory};
 //!
 //! let store = Memory::new(Incarnation([1; 16]));
-//! let home = Home { server: "centre".into(), instance: vec![1; 16], fingerprint_key: vec![2; 32], extra: Default::default() };
+//! let home = Home { server: "centre".into(), instance: vec![1; 16], fingerprint_key: Secret::new(&[2; 32]), extra: Default::default() };
 //! let (key, identity) = (SigningKey::from_seed(&[3; 32])?, AgeIdentity::generate());
 //! let (today, next_week) = (DateTime(1_700_000_000), DateTime(1_700_600_000));
 //!

@@ -79,7 +79,7 @@ pub fn open<E: From<Error>>(
     loop {
         number += 1;
         let segment = file.segment(&key, number, options.segment_limit)?;
-        let message = segment.request.as_ref().map(|request| message(request)).transpose()?;
+        let message = segment.request.as_ref().map(message).transpose()?;
         objects += message.as_ref().map_or(0, |message| message.batch.len() as u64);
         if segment.objects != long(objects) {
             return Err(wrong(ErrorKind::Content, number, "does not count the objects up to it").into());
