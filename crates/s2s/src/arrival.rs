@@ -300,7 +300,9 @@ fn update_copy(
         Descent::Newer => {
             // The state that counts here stays, where the master's lies behind it; the copy itself is kept verbatim.
             let mut overlay = held.overlay.clone();
-            let (here, there) = (held.state(ask.now.wall), incoming.attributes.state());
+            // As stored: what a date has led to counts when its issuer says so, who may have put the date off.
+            let here = overlay.as_ref().and_then(|overlay| overlay.state).or_else(|| held.attributes.state());
+            let there = incoming.attributes.state();
             if let (Some(here), Some(there)) = (here, there) {
                 let (own, new) = (lifecycle::Rank::of(here), lifecycle::Rank::of(there));
                 let stays = (!own.may_become(new)).then(|| own.join(new));
