@@ -39,7 +39,8 @@ async fn run() -> Result {
     }
     let data = data.ok_or("--data DIR is needed; --help tells the options")?;
     let pki = Pki::open(data.join("pki"))?;
-    let hosts: Vec<String> = listen.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']).to_owned()).into_iter().collect();
+    let hosts: Vec<String> =
+        listen.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']).to_owned()).into_iter().collect();
     let hosts: Vec<String> = hosts.into_iter().filter(|host| !matches!(host.as_str(), "" | "0.0.0.0" | "::")).collect();
     let credentials = pki.credentials("server", &hosts)?;
     pki.credentials("client", &[])?;

@@ -23,8 +23,12 @@ fn attributes(n: u32) -> Attributes {
 /// # Errors
 /// None in practice.
 pub fn create() -> Result<Frame, Error> {
-    let payload =
-        CreateRequest { object_type: ObjectType::SYMMETRIC_KEY, attributes: attributes(1), protection_storage_masks: None, extra: Extra::NONE };
+    let payload = CreateRequest {
+        object_type: ObjectType::SYMMETRIC_KEY,
+        attributes: attributes(1),
+        protection_storage_masks: None,
+        extra: Extra::NONE,
+    };
     RequestMessage::new(Version::V2_1, vec![RequestItem::new(&payload, context(Version::V2_1))?]).to_frame()
 }
 

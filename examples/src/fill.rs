@@ -78,12 +78,24 @@ impl Maker {
         let identifier = self.identifier(n);
         let object = match n % 16 {
             0..=6 => self.symmetric(n),
-            7 if pairs => return self.pair(n, identifier, KeyFormatType::PKCS_1, KeyFormatType::PKCS_1, CryptographicAlgorithm::RSA, 2048),
+            7 if pairs => {
+                return self.pair(n, identifier, KeyFormatType::PKCS_1, KeyFormatType::PKCS_1, CryptographicAlgorithm::RSA, 2048);
+            }
             9 if pairs => {
-                return self.pair(n, identifier, KeyFormatType::EC_PRIVATE_KEY, KeyFormatType::X509, CryptographicAlgorithm::EC, 256);
+                return self.pair(
+                    n,
+                    identifier,
+                    KeyFormatType::EC_PRIVATE_KEY,
+                    KeyFormatType::X509,
+                    CryptographicAlgorithm::EC,
+                    256,
+                );
             }
             10 | 11 => certificate(n)?,
-            12 => Object::secret_data(if n.is_multiple_of(3) { SecretDataType::SEED } else { SecretDataType::PASSWORD }, self.bytes(24)),
+            12 => Object::secret_data(
+                if n.is_multiple_of(3) { SecretDataType::SEED } else { SecretDataType::PASSWORD },
+                self.bytes(24),
+            ),
             13 => self.wrapped(),
             14 => self.split(n),
             15 => self.transparent()?,
@@ -177,7 +189,8 @@ impl Maker {
             (Secret::new(&pair.private), Secret::new(&pair.public))
         };
         let public_identifier = self.identifier(n + 1);
-        let key = |format, material| Key { key_block: KeyBlock::plain(format, Some((algorithm, bits)), material), extra: Extra::NONE };
+        let key =
+            |format, material| Key { key_block: KeyBlock::plain(format, Some((algorithm, bits)), material), extra: Extra::NONE };
         let private_link = (LinkType::PUBLIC_KEY_LINK, public_identifier.clone());
         let public_link = (LinkType::PRIVATE_KEY_LINK, private_identifier.clone());
         Ok(vec![
@@ -225,7 +238,12 @@ impl Maker {
             a.push(V::Link(Link { link_type, target: target.into(), extra: Extra::NONE }));
         }
         if object_type == ObjectType::SYMMETRIC_KEY && n.is_multiple_of(2) {
-            a.push(V::UsageLimits(UsageLimits { total: 1_000_000, count: Some(999_000), unit: UsageLimitsUnit::BYTE, extra: Extra::NONE }));
+            a.push(V::UsageLimits(UsageLimits {
+                total: 1_000_000,
+                count: Some(999_000),
+                unit: UsageLimitsUnit::BYTE,
+                extra: Extra::NONE,
+            }));
             a.push(V::CryptographicParameters(Box::new(CryptographicParameters {
                 block_cipher_mode: Some(BlockCipherMode::CBC),
                 padding_method: Some(PaddingMethod::PKCS5),
@@ -247,8 +265,16 @@ impl Maker {
         a.push(V::Custom(CustomAttribute::text("ID", format!("asset-{n}"))));
         a.push(V::Custom(CustomAttribute { vendor: "x".into(), name: "Cost".into(), value: Some(Value::Integer(7)) }));
         if n.is_multiple_of(6) {
-            a.push(V::Custom(CustomAttribute { vendor: "y".into(), name: "Audited".into(), value: Some(Value::DateTime(later(30))) }));
-            a.push(V::Custom(CustomAttribute { vendor: "acme.example".into(), name: "Tier".into(), value: Some(Value::Enumeration(2)) }));
+            a.push(V::Custom(CustomAttribute {
+                vendor: "y".into(),
+                name: "Audited".into(),
+                value: Some(Value::DateTime(later(30))),
+            }));
+            a.push(V::Custom(CustomAttribute {
+                vendor: "acme.example".into(),
+                name: "Tier".into(),
+                value: Some(Value::Enumeration(2)),
+            }));
             a.push(V::Description("made for the replication example".into()));
             a.push(V::QuantumSafe(false));
         }
@@ -392,7 +418,8 @@ fn life(n: u64, cx: keyferry_ttlv::Context) -> Result<RequestMessage> {
     if stages > 1 {
         let code = if stages == 2 { RevocationReasonCode::KEY_COMPROMISE } else { RevocationReasonCode::SUPERSEDED };
         let revocation_reason = RevocationReason { code, message: None, extra: Extra::NONE };
-        let revoke = RevokeRequest { unique_identifier: None, revocation_reason, compromise_occurrence_date: None, extra: Extra::NONE };
+        let revoke =
+            RevokeRequest { unique_identifier: None, revocation_reason, compromise_occurrence_date: None, extra: Extra::NONE };
         items.push(RequestItem::new(&revoke, cx)?);
     }
     if stages > 2 {

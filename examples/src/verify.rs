@@ -140,7 +140,8 @@ fn one_object(found: &mut Comparison, identifier: &str, left: &ResponseItem, rig
     } else if left.object != right.object {
         found.differs(identifier, "the object itself differs".into());
     } else if ours != theirs {
-        let missing = ours.iter().find(|value| !theirs.contains(value)).or_else(|| theirs.iter().find(|value| !ours.contains(value)));
+        let missing =
+            ours.iter().find(|value| !theirs.contains(value)).or_else(|| theirs.iter().find(|value| !ours.contains(value)));
         found.differs(identifier, format!("attributes differ, for one {missing:?}"));
     }
     Ok(())
@@ -148,7 +149,8 @@ fn one_object(found: &mut Comparison, identifier: &str, left: &ResponseItem, rig
 
 /// Whether the server holds more objects than were compared: nothing may have arrived twice.
 fn surplus(found: &mut Comparison, client: &mut Client) -> Result {
-    let everything = StorageStatusMask::ON_LINE_STORAGE | StorageStatusMask::ARCHIVAL_STORAGE | StorageStatusMask::DESTROYED_STORAGE;
+    let everything =
+        StorageStatusMask::ON_LINE_STORAGE | StorageStatusMask::ARCHIVAL_STORAGE | StorageStatusMask::DESTROYED_STORAGE;
     let locate = LocateRequest {
         maximum_items: Some(10),
         offset_items: Some(i32::try_from(found.objects)?),

@@ -104,7 +104,8 @@ impl<S: Session> Conversation for Driven<S> {
             Ok(frame) => match ResponseMessage::from_frame(&frame) {
                 Ok(message) => Ok(message),
                 Err(error) => {
-                    return self.failed(Error::new(ErrorKind::Protocol, format_args!("the peer's answer can't be read: {error}")));
+                    return self
+                        .failed(Error::new(ErrorKind::Protocol, format_args!("the peer's answer can't be read: {error}")));
                 }
             },
             Err(lost) => Err(lost),

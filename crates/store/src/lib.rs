@@ -39,7 +39,7 @@ pub use contract::*;
 pub use deferred::Deferred;
 pub use effects::{Change, Effects, Material};
 pub use error::{Error, ErrorKind, Result};
-pub use faulty::{Fault, Faulty};
 pub use ext::{Home, SnapshotExt, StoreExt};
+pub use faulty::{Fault, Faulty};
 pub use memory::Memory;
 pub use record::{Descent, Entry, EntryKind, ObjectId, Overlay, Record, Stamp, descent};

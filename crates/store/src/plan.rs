@@ -98,7 +98,9 @@ impl Query {
                 Criterion::Date(tag, low, high) if low == high => (3, index::date(*tag, *low)),
                 Criterion::Equal(AttributeValue::ObjectGroup(group)) => (4, index::object_group(group)),
                 // Only states that no passing date leads to or away from are as they are stored.
-                Criterion::State(state @ (State::COMPROMISED | State::DESTROYED | State::DESTROYED_COMPROMISED)) => (5, index::state(*state)),
+                Criterion::State(state @ (State::COMPROMISED | State::DESTROYED | State::DESTROYED_COMPROMISED)) => {
+                    (5, index::state(*state))
+                }
                 Criterion::ObjectType(object_type) => (6, index::object_type(*object_type)),
                 _ => return None,
             };

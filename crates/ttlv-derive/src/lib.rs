@@ -306,7 +306,8 @@ fn derive_decode(input: &DeriveInput) -> Result<TokenStream> {
     let name = &input.ident;
     let Some(fields) = fields(input)? else { return derive_choice(input) };
     let (mut lets, mut arms, mut build) = (Vec::new(), Vec::new(), Vec::new());
-    let mut rest = quote!(return ::core::result::Result::Err(r.error(child, ::keyferry_ttlv::ErrorKind::Unexpected(child.tag()))));
+    let mut rest =
+        quote!(return ::core::result::Result::Err(r.error(child, ::keyferry_ttlv::ErrorKind::Unexpected(child.tag()))));
     for field in &fields {
         let Field { name, inner, tag, span, .. } = field;
         let guard = match field.range()? {
@@ -330,7 +331,9 @@ fn derive_decode(input: &DeriveInput) -> Result<TokenStream> {
         }
         let take = match (field.shape, field.options.choice) {
             (Shape::Repeated, false) => quote_spanned!(*span=> #local.push(r.child::<#inner>(child)?)),
-            (Shape::Repeated, true) => quote_spanned!(*span=> #local.push(<#inner as ::keyferry_ttlv::Choice>::decode_choice(child, r)?)),
+            (Shape::Repeated, true) => {
+                quote_spanned!(*span=> #local.push(<#inner as ::keyferry_ttlv::Choice>::decode_choice(child, r)?))
+            }
             (_, false) => quote_spanned!(*span=> r.once::<#inner>(&mut #local, child)?),
             (_, true) => quote_spanned!(*span=> {
                 if #local.is_some() {
@@ -346,7 +349,9 @@ fn derive_decode(input: &DeriveInput) -> Result<TokenStream> {
         });
         match field.shape {
             Shape::Repeated => {
-                lets.push(quote!(let mut #local: ::keyferry_ttlv::__private::Vec<#inner> = ::keyferry_ttlv::__private::Vec::new();));
+                lets.push(
+                    quote!(let mut #local: ::keyferry_ttlv::__private::Vec<#inner> = ::keyferry_ttlv::__private::Vec::new();),
+                );
                 build.push(quote!(#name: #local));
             }
             Shape::Optional => {
@@ -355,11 +360,7 @@ fn derive_decode(input: &DeriveInput) -> Result<TokenStream> {
             }
             _ => {
                 lets.push(quote!(let mut #local: ::core::option::Option<#inner> = ::core::option::Option::None;));
-                let absent = if field.options.choice && field.options.tag.is_none() {
-                    quote!(item.tag())
-                } else {
-                    quote!(#tag)
-                };
+                let absent = if field.options.choice && field.options.tag.is_none() { quote!(item.tag()) } else { quote!(#tag) };
                 build.push(quote!(#name: match #local {
                     ::core::option::Option::Some(value) => value,
                     ::core::option::Option::None => return ::core::result::Result::Err(r.missing(item, #absent)),
