@@ -58,7 +58,8 @@ impl Object {
         }
     }
 
-    /// The bytes that a Digest covers: the key material, certificate value or opaque data, where it is a plain byte string.
+    /// The bytes that a Digest covers: key material, certificate value or opaque data; of a transparent key the encoded Key Material
+    /// (KMIP 2.1 §4.21). A wrapped key has none.
     pub fn digestible(&self) -> Option<&[u8]> {
         match self {
             Object::Certificate(certificate) => Some(&certificate.value),
@@ -67,7 +68,7 @@ impl Object {
             _ => match self.key_block()?.key_value.as_ref()? {
                 KeyValue::Plain(plain) => match &plain.key_material {
                     KeyMaterial::Bytes(bytes) => Some(bytes.expose()),
-                    KeyMaterial::Structure(_) => None,
+                    KeyMaterial::Structure(raw) => Some(raw.bytes()),
                 },
                 KeyValue::Wrapped(_) => None,
             },
