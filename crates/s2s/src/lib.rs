@@ -50,5 +50,5 @@ pub use node::{Node, complete, shown};
 pub use outgoing::{Stretch, request_item, withheld};
 pub use policy::{Peer, Policy};
 pub use report::{Counts, FailedObject, Report};
-pub use respond::{Ask, OPERATIONS, Outcome, Placeholder, Responder, check_format, released, store_failed};
+pub use respond::{Ask, OPERATIONS, Outcome, Placeholder, Responder, check_format, check_wrap, released, store_failed};
 pub use session::{Cx, Driven, Session, Step};

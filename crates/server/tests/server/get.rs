@@ -219,3 +219,41 @@ fn export_and_import_are_no_operations_before_1_4() {
         assert_eq!(reason(client.import("any", Some(key(&[1; 16])), none(), false)), ResultReason::OPERATION_NOT_SUPPORTED);
     }
 }
+
+#[test]
+fn attributes_come_in_the_order_in_which_they_are_named_and_each_is_named_once() {
+    let host = Host::new();
+    for version in ALL {
+        let client = host.client(version);
+        let id = client.create(none());
+        for names in
+            [[tag::STATE, tag::OBJECT_TYPE, tag::UNIQUE_IDENTIFIER], [tag::UNIQUE_IDENTIFIER, tag::STATE, tag::INITIAL_DATE]]
+        {
+            let attributes = client.get_attributes(&id, AttributeReferences(names.map(reference).to_vec())).unwrap();
+            assert_eq!(attributes.iter().map(|a| a.value.tag()).collect::<Vec<_>>(), names, "{version}");
+        }
+        let twice = AttributeReferences(vec![reference(tag::STATE), reference(tag::STATE)]);
+        assert_eq!(reason(client.get_attributes(&id, twice)), ResultReason::INVALID_MESSAGE);
+    }
+}
+
+#[test]
+fn a_key_that_was_registered_wrapped_is_not_given_as_if_it_were_unwrapped() {
+    let host = Host::new();
+    for version in ALL.into_iter().filter(|v| *v >= Version::V1_4) {
+        let client = host.client(version);
+        let (_, object) = crate::objects::all(version).into_iter().find(|(what, _)| *what == "wrapped").unwrap();
+        let id = client.register(object.clone(), none());
+        let request = |wrap| GetRequest {
+            unique_identifier: Some(id.as_str().into()),
+            key_format_type: None,
+            key_wrap_type: Some(wrap),
+            key_compression_type: None,
+            key_wrapping_specification: None,
+            extra: Extra::NONE,
+        };
+        assert_eq!(client.call::<_, GetResponse>(&request(KeyWrapType::AS_REGISTERED)).unwrap().object, object);
+        let expected = by(version, ResultReason::FEATURE_NOT_SUPPORTED, ResultReason::KEY_WRAP_TYPE_NOT_SUPPORTED);
+        assert_eq!(reason(client.call::<_, GetResponse>(&request(KeyWrapType::NOT_WRAPPED))), expected);
+    }
+}
