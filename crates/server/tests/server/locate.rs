@@ -210,9 +210,10 @@ fn maximum_and_offset_items_page_through() {
         assert_eq!(page(None, Some(3)).0, ids[..3]);
         assert_eq!(page(Some(3), Some(3)).0, ids[3..6]);
         assert_eq!(page(Some(6), Some(3)), (ids[6..].to_vec(), Some(7)));
-        assert_eq!(page(Some(7), Some(3)).0, [] as [String; 0]);
+        assert_eq!(page(Some(7), Some(3)), (Vec::new(), Some(7)));
         assert_eq!(page(Some(2), None), (ids[2..].to_vec(), Some(7)));
-        assert_eq!(page(None, None).1, Some(7), "Located Items counts all");
+        assert_eq!(page(Some(0), Some(2)), (ids[..2].to_vec(), Some(7)), "Located Items counts all");
+        assert_eq!(page(None, Some(2)).1, None, "and is told to those who page");
         assert_eq!(page(None, Some(0)).0.len(), 0);
     }
     let old = host.client(Version::V1_0);

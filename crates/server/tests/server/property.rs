@@ -187,7 +187,7 @@ proptest! {
         let mut expected: Vec<(&String, &Thing)> = model.things.iter().collect();
         expected.sort_by_key(|(_, thing)| std::cmp::Reverse(thing.arrival));
         let all = StorageStatusMask(7);
-        let request = LocateRequest { storage_status_mask: Some(all), ..client.locate_request(none()) };
+        let request = LocateRequest { storage_status_mask: Some(all), offset_items: Some(0), ..client.locate_request(none()) };
         let (found, total) = client.locate_by(&request).unwrap();
         prop_assert_eq!(found, expected.iter().map(|(id, _)| (*id).clone()).collect::<Vec<_>>());
         prop_assert_eq!(total, Some(expected.len() as i32));
