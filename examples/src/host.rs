@@ -21,6 +21,9 @@ pub struct Host {
     pub handle: ServerHandle,
 }
 
+/// The page cache of a store. A larger one brought no speed with a million objects, and every thread's heap grows with it.
+const CACHE: usize = 16 << 20;
+
 /// Opens the store in `file`, or makes it.
 ///
 /// # Errors
@@ -28,7 +31,9 @@ pub struct Host {
 pub fn open(file: &Path) -> Result<Arc<dyn Store>> {
     let mut incarnation = [0; 16];
     SystemRandom::new().fill(&mut incarnation)?;
-    Ok(Arc::new(RedbStore::open(file, keyferry_store_redb::Options::new(Incarnation(incarnation)))?))
+    let options =
+        keyferry_store_redb::Options { cache_bytes: CACHE, ..keyferry_store_redb::Options::new(Incarnation(incarnation)) };
+    Ok(Arc::new(RedbStore::open(file, options)?))
 }
 
 /// Starts the server `name` on `address`; every client that the authority has signed may use it.
