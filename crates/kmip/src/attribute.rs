@@ -311,6 +311,21 @@ impl CustomAttribute {
         CustomAttribute { vendor: "x".into(), name: name.into(), value: Some(keyferry_ttlv::Value::Text(value.into())) }
     }
 
+    /// Whether its value is a structure with structures within, which the standard does not allow (KMIP 1.4 §3.39).
+    pub fn is_nested(&self) -> bool {
+        let Some(keyferry_ttlv::Value::Structure(raw)) = &self.value else { return false };
+        let r = keyferry_ttlv::Reader::new(raw.bytes(), keyferry_ttlv::Context::new(keyferry_ttlv::Version::V2_1));
+        let Ok(mut fields) = raw.item().and_then(|item| r.children(item)) else { return true };
+        loop {
+            match fields.next(&r) {
+                Ok(Some(field)) if field.ty() == keyferry_ttlv::Type::Structure => return true,
+                Ok(Some(_)) => {}
+                Ok(None) => return false,
+                Err(_) => return true,
+            }
+        }
+    }
+
     /// Its name in 1.x, which knows the vendors x and y alone.
     pub fn named(&self) -> Option<String> {
         matches!(self.vendor.as_str(), "x" | "y").then(|| format!("{}-{}", self.vendor, self.name))

@@ -240,17 +240,32 @@ fn stored<'a>(attributes: &mut Attributes, item: Item<'a>, r: &Reader<'a>) -> Re
         let value = if child.tag() == tag::ATTRIBUTE {
             match vendor(child, r) {
                 Ok(custom) => custom,
-                Err(_) => named(child, r).map_err(|e| e.within(child.tag()))?.value,
+                Err(_) => unknown(child, r).map_err(|e| e.within(child.tag()))?,
             }
         } else {
-            match AttributeValue::decode_standard(child.tag(), child, r)? {
-                Some(known) => known,
-                None => AttributeValue::Unknown(UnknownAttribute { name: None, value: Some(r.child(child)?) }),
+            // What came in a version that did not know it may be anything: it must not make the record unreadable.
+            match AttributeValue::decode_standard(child.tag(), child, r) {
+                Ok(Some(known)) => known,
+                Ok(None) | Err(_) => AttributeValue::Unknown(UnknownAttribute { name: None, value: Some(r.child(child)?) }),
             }
         };
         attributes.keep(Attribute { index: index.take(), value });
     }
     Ok(())
+}
+
+/// An attribute that was kept by its name alone. It stays unknown, also where a later version has one of this name.
+fn unknown<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<AttributeValue> {
+    let (mut name, mut value) = (None, None);
+    let mut children = r.children(item)?;
+    while let Some(child) = children.next(r)? {
+        match child.tag() {
+            tag::ATTRIBUTE_NAME => r.once::<Text>(&mut name, child)?,
+            _ => r.once::<Raw>(&mut value, child)?,
+        }
+    }
+    let name = name.ok_or_else(|| r.missing(item, tag::ATTRIBUTE_NAME))?;
+    Ok(AttributeValue::Unknown(UnknownAttribute { name: Some(name), value }))
 }
 
 /// Names an attribute without a value: Attribute Name (1.x), Attribute Reference (2.x).
@@ -389,7 +404,14 @@ pub fn visible(attributes: &Attributes, version: Version) -> Attributes {
 fn exists(value: &AttributeValue, version: Version) -> bool {
     match value {
         AttributeValue::Custom(custom) => is_tagged(version) || custom.named().is_some(),
-        AttributeValue::Unknown(unknown) => unknown.name.is_none() == is_tagged(version),
+        // One that the version does know would be misread there.
+        AttributeValue::Unknown(UnknownAttribute { name: None, .. }) => {
+            is_tagged(version) && attribute_row(value.tag()).is_none_or(|row| !row.versions.contain(version))
+        }
+        AttributeValue::Unknown(UnknownAttribute { name: Some(name), .. }) => {
+            let row = tag_named(name).and_then(attribute_row);
+            !is_tagged(version) && row.is_none_or(|row| !row.versions.contain(version))
+        }
         value => attribute_row(value.tag()).is_some_and(|row| row.versions.contain(version)),
     }
 }

@@ -338,6 +338,12 @@ fn check_attributes(attributes: &Attributes) -> Result<(), Failure> {
                 "attributes x-s2s-... show what the server knows of other servers",
             ));
         }
+        if matches!(value, AttributeValue::Custom(custom) if custom.is_nested()) {
+            return Err(Failure::new(
+                Cause::InvalidAttribute,
+                "a custom attribute may be a structure of values, and no deeper one",
+            ));
+        }
         if !value.may_repeat() && attributes.iter().take(n).any(|earlier| earlier.value.is_same_attribute(value)) {
             return Err(Failure::new(Cause::InvalidAttribute, format_args!("{} is given more than once", value.reference())));
         }

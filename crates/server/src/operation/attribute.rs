@@ -22,6 +22,9 @@ pub(super) fn check_value(value: &V) -> Result<(), Failure> {
         V::Custom(custom) if custom.name.is_empty() || custom.vendor.is_empty() => {
             Err(Failure::new(Cause::InvalidAttribute, "a custom attribute needs a name and a vendor"))
         }
+        V::Custom(custom) if custom.is_nested() => {
+            Err(Failure::new(Cause::InvalidAttribute, "a custom attribute may be a structure of values, and no deeper one"))
+        }
         V::Link(link) if link.target.as_text().is_none() => {
             Err(Failure::new(Cause::InvalidAttribute, "a Link points to an object by its identifier"))
         }

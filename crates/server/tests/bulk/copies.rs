@@ -156,3 +156,23 @@ fn our_own_object_can_not_come_back_as_somebody_elses() {
     assert_eq!(reason(peer.call_item::<ImportResponse>(item)), ResultReason::PERMISSION_DENIED);
     assert_eq!(a.count(), 1);
 }
+
+#[test]
+fn attributes_that_no_version_can_say_right_travel_beside_the_others() {
+    for strategy in BOTH {
+        let (a, b) = (master(), replica());
+        let client = a.client(Version::V2_0);
+        let raw = keyferry_ttlv::Raw::of(tag::ROTATE_AUTOMATIC, "no Boolean", client.cx()).unwrap();
+        let mut attributes = named("odd");
+        attributes.keep(AttributeValue::Unknown(UnknownAttribute { name: None, value: Some(raw) }).into());
+        client.import("odd", Some(key(&[1; 16])), attributes, false).unwrap();
+        let client = a.client(Version::V1_4);
+        let raw = keyferry_ttlv::Raw::of(tag::ATTRIBUTE_VALUE, "no Boolean", client.cx()).unwrap();
+        let mut attributes = named("odder");
+        attributes.keep(AttributeValue::Unknown(UnknownAttribute { name: Some("Quantum Safe".into()), value: Some(raw) }).into());
+        client.import("odder", Some(key(&[2; 16])), attributes, false).unwrap();
+        assert_eq!(counts(&transfer(&a, &b, strategy)), (2, 0, 0, 0), "{strategy:?}");
+        assert_same(&a, &b, &["odd".to_owned(), "odder".to_owned()]);
+        assert_eq!(counts(&transfer(&a, &b, strategy)), (0, 0, 2, 0));
+    }
+}

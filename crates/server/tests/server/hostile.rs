@@ -341,6 +341,53 @@ fn a_structure_as_a_custom_attribute_is_kept_as_it_is() {
     }
 }
 
+#[test]
+fn a_structure_within_a_structure_is_no_custom_attribute() {
+    let host = Host::new();
+    for version in ALL {
+        let client = host.client(version);
+        struct Deep;
+        impl Encode for Deep {
+            fn encode(&self, tag: Tag, w: &mut Writer) -> keyferry_ttlv::Result<()> {
+                w.structure(tag, |w| w.structure(Tag::new(0x540001), |_| Ok(())))
+            }
+        }
+        let raw = Raw::of(tag::ATTRIBUTE_VALUE, &Deep, client.cx()).unwrap();
+        let deep = V::Custom(CustomAttribute { vendor: "x".into(), name: "s".into(), value: Some(Value::Structure(raw)) });
+        let expected = by(version, ResultReason::INVALID_FIELD, ResultReason::INVALID_ATTRIBUTE_VALUE);
+        assert_eq!(reason(client.create_with(aes(none().with(deep.clone())))), expected);
+        let id = client.create(none());
+        assert_eq!(reason(client.add(&id, deep.clone())), expected);
+        if version >= Version::V1_4 {
+            assert_eq!(reason(client.import("i", Some(key(&[1; 16])), none().with(deep), false)), expected);
+        }
+    }
+}
+
+#[test]
+fn an_attribute_of_a_later_version_with_the_wrong_type_does_not_make_the_record_unreadable() {
+    let host = Host::new();
+    // What 1.4 and 2.0 do not know comes in as it is, since Import keeps all attributes.
+    for (version, name, tag) in
+        [(Version::V1_4, Some("Quantum Safe"), tag::ATTRIBUTE_VALUE), (Version::V2_0, None, tag::ROTATE_AUTOMATIC)]
+    {
+        let client = host.client(version);
+        let raw = Raw::of(tag, "no Boolean", client.cx()).unwrap();
+        let mut attributes = none();
+        attributes.keep(V::Unknown(UnknownAttribute { name: name.map(Into::into), value: Some(raw) }).into());
+        let id = format!("odd {version}");
+        client.import(&id, Some(key(&[1; 16])), attributes.clone(), false).unwrap();
+        let kept = host.record(&id).attributes;
+        assert!(kept.iter().any(|a| a.value == attributes.iter().next().unwrap().value), "{kept:?}");
+        for version in ALL {
+            host.client(version).attributes(&id);
+            assert!(host.client(version).locate(none()).contains(&id));
+        }
+        client.activate(&id).unwrap();
+        client.destroy(&id).unwrap_err();
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
