@@ -64,6 +64,16 @@ fn read_only(value: &V) -> Failure {
     Failure::new(Cause::ReadOnlyAttribute, format_args!("{} can't be changed by a client, or not any more", value.reference()))
 }
 
+/// The failure of a change that the rule does not permit: the State's fault, where the rule looks at it (OASIS case SKLC-M-3).
+fn not_now(may: May, value: &V) -> Failure {
+    match may {
+        May::PreActive | May::PreActiveOrActive | May::UntilReached => {
+            Failure::new(Cause::WrongState, format_args!("{} can't be changed any more", value.reference()))
+        }
+        May::Never | May::Always | May::UntilAllocated => read_only(value),
+    }
+}
+
 /// The rule of an attribute for a client; a custom one may always be changed.
 fn rule(value: &V, pick: fn(&keyferry_kmip::spec::AttributeRow) -> May) -> Result<May, Failure> {
     match value {
@@ -116,7 +126,7 @@ pub(super) fn add(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
     // These two may be told late, once (KMIP 2.1 §4.36, §4.48).
     let once = matches!(value, V::OriginalCreationDate(_) | V::RandomNumberGenerator(_));
     if !once && (initial || !permits(may, record, &value, ask.now.wall)) {
-        return Err(read_only(&value));
+        return Err(if initial { read_only(&value) } else { not_now(may, &value) });
     }
     let mut one = Attributes::new();
     one.keep(value.clone().into());
@@ -180,7 +190,7 @@ pub(super) fn modify(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     let may = rule(&value, |row| row.client_modifies)?;
     let place = instance(&before.1, &value, index, current.as_ref(), ask.cx.version);
     if !permits(may, &before.1, &value, ask.now.wall) {
-        return Err(read_only(&value));
+        return Err(not_now(may, &value));
     }
     let place = place?;
     let mut one = Attributes::new();

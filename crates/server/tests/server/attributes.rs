@@ -212,11 +212,12 @@ fn dates_can_be_moved_until_the_state_forbids_it() {
         assert_eq!(client.state(&id), State::PRE_ACTIVE);
         modify(&id, V::ActivationDate(at(0))).unwrap();
         assert_eq!(client.state(&id), State::ACTIVE, "transition 4");
-        assert_eq!(reason(modify(&id, V::ActivationDate(at(100)))), read_only(version));
+        let late = by(version, ResultReason::PERMISSION_DENIED, ResultReason::WRONG_KEY_LIFECYCLE_STATE);
+        assert_eq!(reason(modify(&id, V::ActivationDate(at(100)))), late);
         modify(&id, V::DeactivationDate(at(500))).unwrap();
         modify(&id, V::DeactivationDate(at(0))).unwrap();
         assert_eq!(client.state(&id), State::DEACTIVATED, "transition 6");
-        assert_eq!(reason(modify(&id, V::DeactivationDate(at(500)))), read_only(version));
+        assert_eq!(reason(modify(&id, V::DeactivationDate(at(500)))), late);
         for reference in [reference(tag::ACTIVATION_DATE), reference(tag::DEACTIVATION_DATE)] {
             assert_eq!(reason(client.delete_at(&id, reference, None)), read_only(version), "dates can't be deleted");
         }
@@ -230,7 +231,10 @@ fn protect_stop_date_can_be_moved_until_it_is_reached() {
     let id = client.create(none().with(V::ProtectStopDate(DateTime(START + 10))));
     client.modify(&id, None, V::ProtectStopDate(DateTime(START + 20))).unwrap();
     host.pass(20);
-    assert_eq!(reason(client.modify(&id, None, V::ProtectStopDate(DateTime(START + 90)))), ResultReason::ATTRIBUTE_READ_ONLY);
+    assert_eq!(
+        reason(client.modify(&id, None, V::ProtectStopDate(DateTime(START + 90)))),
+        ResultReason::WRONG_KEY_LIFECYCLE_STATE
+    );
 }
 
 #[test]

@@ -101,3 +101,37 @@ fn a_store_belongs_to_one_server_name() {
     let again = Host::over("a", host.store.clone(), keyferry_server::Access::Authenticated, keyferry_s2s::Policy::closed());
     assert_eq!(again.server.node().home, host.server.node().home, "the identity is kept in the store");
 }
+
+/// Randomness that has run out after so many draws.
+struct Exhausted(u32);
+
+impl Random for Exhausted {
+    fn fill(&mut self, out: &mut [u8]) -> Result<(), RandomFailed> {
+        self.0 = self.0.checked_sub(1).ok_or(RandomFailed)?;
+        out.fill(0x5A);
+        Ok(())
+    }
+}
+
+#[test]
+fn without_randomness_no_key_is_made() {
+    let mut host = Host::new();
+    let server = |draws| {
+        keyferry_server::Server::new(keyferry_server::Options {
+            server: "a".into(),
+            store: host.store.clone(),
+            crypto: std::sync::Arc::new(keyferry_crypto::Ring::new()),
+            random: Box::new(Exhausted(draws)),
+            access: keyferry_server::Access::Authenticated,
+            policy: keyferry_s2s::Policy::closed(),
+        })
+    };
+    assert!(server(1).is_err(), "nor a server");
+    let served = server(3).unwrap();
+    host.server = std::sync::Arc::new(served);
+    let client = host.client(Version::V2_1);
+    assert_eq!(reason(client.create_with(aes(none()))), ResultReason::CRYPTOGRAPHIC_FAILURE, "a key, and no identifier for it");
+    assert_eq!(reason(client.create_with(aes(none()))), ResultReason::CRYPTOGRAPHIC_FAILURE);
+    assert_eq!(host.count(), 0);
+    assert!(client.locate(none()).is_empty(), "reading needs none");
+}
