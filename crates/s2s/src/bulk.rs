@@ -95,6 +95,15 @@ struct Flight {
     bytes: usize,
 }
 
+/// About what a message may hold: what receivers take by default, less its header.
+const LARGEST: usize = keyferry_ttlv::Limits::DEFAULT.size - 4096;
+
+/// About how many bytes an item adds to its message.
+fn size(item: &RequestItem) -> usize {
+    let extensions: usize = item.message_extensions.iter().map(|extension| extension.vendor_extension.bytes().len() + 96).sum();
+    item.request_payload.bytes().len() + extensions + 64
+}
+
 /// How many failures a report names.
 const NAMED_FAILURES: usize = 100;
 
@@ -164,11 +173,17 @@ impl Bulk {
 
     /// The next message's worth of the feed.
     fn next(&mut self, cx: &Cx<'_>, ticket: Ticket, keyferry: bool) -> Result<Option<Step>> {
+        // A Put's header may not ask a foreign client to go on behind a failure (KMIP 1.4 §5.2): one object a message then.
+        let batch = if self.options.strategy == Strategy::Put && !keyferry { 1 } else { self.options.batch };
+        self.next_of(cx, ticket, keyferry, batch)
+    }
+
+    /// The same, of so many objects at the most; fewer when they would not fit a message.
+    fn next_of(&mut self, cx: &Cx<'_>, ticket: Ticket, keyferry: bool, batch: usize) -> Result<Option<Step>> {
         let session = self.counts.as_ref().map(|counts| counts.session);
         let (options, after) = (&self.options, self.ahead);
-        // A Put's header may not ask a foreign client to go on behind a failure (KMIP 1.4 §5.2): one object a message then.
-        let batch = if options.strategy == Strategy::Put && !keyferry { 1 } else { options.batch };
         let Some(Stretch { objects, end }) = Stretch::read(cx.store, after, batch, options.batch_bytes)? else { return Ok(None) };
+        let several = objects.len() / 2;
         let version = options.strategy.version();
         let (mut items, mut identifiers, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for (record, object) in objects {
@@ -189,7 +204,21 @@ impl Bulk {
                 Err(error) => return Err(error),
             }
         }
-        let bytes = items.iter().map(|item| item.request_payload.bytes().len() + 64).sum();
+        let mut bytes = items.iter().map(size).sum();
+        if bytes > LARGEST {
+            if several > 0 {
+                return self.next_of(cx, ticket, keyferry, several);
+            }
+            // This one alone is too large: it stays here, and the others go on.
+            let message = format!("the object takes about {bytes} bytes, more than a message may have");
+            refused.extend(identifiers.drain(..).map(|identifier| FailedObject {
+                identifier: identifier.to_string(),
+                reason: None,
+                message: message.clone(),
+            }));
+            items.clear();
+            bytes = 0;
+        }
         self.ahead = end;
         let empty = items.is_empty();
         self.flights.push_back(Flight { ticket, end: Some(end), items: identifiers, refused, bytes });

@@ -243,3 +243,36 @@ fn a_store_that_fails_at_home_ends_the_session_and_it_can_go_on_later() {
     assert_eq!(report.counts.asked, ids.len() as i64);
     assert_same(&a, &b, &ids);
 }
+
+#[test]
+fn an_object_that_fills_a_message_does_not_hold_up_the_others() {
+    for strategy in BOTH {
+        let (a, b) = (master(), replica());
+        let client = a.client(Version::V2_1);
+        let before = client.create(named("before"));
+        let opaque = |length: usize| {
+            Object::OpaqueObject(OpaqueObject {
+                opaque_data_type: Enumeration(1),
+                value: Secret::new(&vec![7; length]),
+                extra: Default::default(),
+            })
+        };
+        let large = client.register(opaque((16 << 20) - 300), none());
+        let behind = client.create(named("behind"));
+        let report = transfer(&a, &b, strategy);
+        assert_eq!(counts(&report), (2, 0, 0, 1), "{strategy:?}");
+        assert_eq!(report.failures[0].identifier, large);
+        assert_same(&a, &b, &[before, behind]);
+    }
+}
+
+#[test]
+fn attributes_that_together_overfill_a_message_go_in_smaller_ones() {
+    let (a, b) = (master(), replica());
+    let client = a.client(Version::V2_1);
+    let ids: Vec<String> = (0..20).map(|_| client.create(none().with(V::Description("long ".repeat(200_000).into())))).collect();
+    let mut session = Bulk::new(keyferry_s2s::BulkOptions { batch: 250, batch_bytes: usize::MAX, ..options(Strategy::Import) });
+    let report = drive(&a, &b, &mut session, "a.example", Cut::Never, &mut |_, _| {}).unwrap().unwrap();
+    assert_eq!(counts(&report), (20, 0, 0, 0));
+    assert_same(&a, &b, &ids);
+}
