@@ -346,10 +346,9 @@ impl Session for Bulk {
             self.peer = peer(self.options.strategy, &response)?;
             return Ok(());
         }
-        if !response.batch.is_empty()
-            && response.batch.iter().all(|item| item.result_reason == Some(ResultReason::GENERAL_FAILURE))
+        if response.batch.len() > 1 && response.batch.iter().all(|item| item.result_reason == Some(ResultReason::GENERAL_FAILURE))
         {
-            // Not these objects are the trouble but the peer: what is behind the cursor is sent again another time.
+            // Not these objects are the trouble but the peer: what is behind the cursor is sent again another time. (One object alone may be.)
             self.save(cx)?;
             let why = response
                 .batch
