@@ -2,8 +2,8 @@ use crate::operation::{self, Operations};
 use crate::{Access, Error};
 use keyferry_kmip::spec::{AsynchronousIndicator, BatchErrorContinuationOption, Operation, ResultStatus};
 use keyferry_kmip::{
-    Answer, AsynchronousMode, Cause, Crypto, DateTime, Failure, Handler, Identity, Now, ProtocolVersion, Random, RequestItem,
-    RequestMessage, ResponseItem, ResponseMessage, Secret, Text, VERSIONS, context,
+    Answer, AsynchronousMode, Cause, Crypto, DateTime, Failure, Handler, Identity, Now, ProtocolVersion, Random, RandomFailed,
+    RequestItem, RequestMessage, ResponseItem, ResponseMessage, Secret, Text, VERSIONS, context,
 };
 use keyferry_s2s::{Ask, Node, Outcome, Placeholder, Policy, Responder};
 use keyferry_store::{Deferred, Effects, Home, Snapshot, Store, StoreExt};
@@ -158,7 +158,7 @@ impl Server {
     ) -> Result<Frame, Error> {
         let cx = context(version);
         let is_client = self.access.allows(caller);
-        let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut random = Shared(&self.random);
         let mut placeholder = None;
         let mut items = Vec::with_capacity(message.batch.len());
         for item in &message.batch {
@@ -167,7 +167,7 @@ impl Server {
                 caller,
                 is_client,
                 now,
-                random: &mut **random,
+                random: &mut random,
                 cx,
                 placeholder: placeholder.clone(),
             };
@@ -237,6 +237,15 @@ impl Server {
             };
             group.iter().map(|(message, version)| failed_whole(message, *version, now.wall, &failure)).collect()
         })
+    }
+}
+
+/// The server's randomness, locked for a moment at a time: requests of several connections are answered side by side.
+struct Shared<'a>(&'a Mutex<Box<dyn Random>>);
+
+impl Random for Shared<'_> {
+    fn fill(&mut self, out: &mut [u8]) -> Result<(), RandomFailed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).fill(out)
     }
 }
 
