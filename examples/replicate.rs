@@ -173,8 +173,13 @@ async fn replicate(arguments: &Arguments, data: &Path, pki: &Pki) -> Result<Exit
             Ok(())
         })
         .await??;
-    } else {
+    } else if held == arguments.objects {
         println!("alpha holds {held} objects already");
+    } else {
+        let (data, wanted) = (data.display(), arguments.objects);
+        return Err(
+            format!("alpha in {data} holds {held} objects and not {wanted}: give --objects {held}, or another folder").into()
+        );
     }
 
     let started = Instant::now();
@@ -196,6 +201,9 @@ async fn replicate(arguments: &Arguments, data: &Path, pki: &Pki) -> Result<Exit
     .await??;
     alpha.handle.shutdown().await;
 
+    if arguments.kill_after.is_some_and(|n| i64::try_from(n).is_ok_and(|n| n > report.counts.asked)) {
+        println!("beta was not killed: the transfer has fewer objects than --kill-after says");
+    }
     let counts = &report.counts;
     let rate = counts.asked as f64 / seconds;
     println!();
@@ -208,12 +216,13 @@ async fn replicate(arguments: &Arguments, data: &Path, pki: &Pki) -> Result<Exit
         ("objects/s", format!("{rate:.0}")),
         ("MB/s", format!("{:.1}", counts.bytes as f64 / seconds / 1e6)),
         ("objects compared", comparison.objects.to_string()),
+        ("attributes not carried", counts.lost.unwrap_or(0).to_string()),
         ("attributes compared", comparison.attributes.to_string()),
         ("differences", comparison.differences.to_string()),
         ("peak memory, alpha", format!("{peak_alpha:.0} MiB")),
         ("peak memory, beta", format!("{peak_beta:.0} MiB")),
     ] {
-        println!("{label:<20} {value:>12}");
+        println!("{label:<22} {value:>12}");
     }
     for failure in report.failures.iter().take(10) {
         println!("failed: {}: {:?} {}", failure.identifier, failure.reason, failure.message);

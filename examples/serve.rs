@@ -42,7 +42,9 @@ async fn run() -> Result {
     let hosts: Vec<String> =
         listen.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']).to_owned()).into_iter().collect();
     let hosts: Vec<String> = hosts.into_iter().filter(|host| !matches!(host.as_str(), "" | "0.0.0.0" | "::")).collect();
-    let credentials = pki.credentials("server", &hosts)?;
+    // A certificate names the hosts it is good for, so another address needs another one.
+    let name = hosts.iter().fold("server".to_owned(), |name, host| format!("{name}-{}", host.replace([':', '/'], "_")));
+    let credentials = pki.credentials(&name, &hosts)?;
     pki.credentials("client", &[])?;
     let host = host::start("server", &data.join("objects.redb"), &listen, &credentials, policy).await?;
     let (certificate, key) = pki.files("client");
@@ -50,7 +52,21 @@ async fn run() -> Result {
     println!("CA certificate      {}", pki.ca().display());
     println!("client certificate  {}", certificate.display());
     println!("client key          {}", key.display());
-    tokio::signal::ctrl_c().await?;
+    stopped().await?;
     host.handle.shutdown().await;
     Ok(())
+}
+
+/// Waits for Ctrl-C, or where there are signals for a request to terminate.
+async fn stopped() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
 }

@@ -6,10 +6,11 @@ use keyferry_kmip::Random;
 use keyferry_net::{Credentials, ServerConfig, ServerHandle};
 use keyferry_s2s::Policy;
 use keyferry_server::{Access, Options, Server};
-use keyferry_store::{Incarnation, Store};
+use keyferry_store::{ErrorKind, Incarnation, Store};
 use keyferry_store_redb::RedbStore;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A server that runs, and what it serves.
 pub struct Host {
@@ -33,7 +34,16 @@ pub fn open(file: &Path) -> Result<Arc<dyn Store>> {
     SystemRandom::new().fill(&mut incarnation)?;
     let options =
         keyferry_store_redb::Options { cache_bytes: CACHE, ..keyferry_store_redb::Options::new(Incarnation(incarnation)) };
-    Ok(Arc::new(RedbStore::open(file, options)?))
+    // A process that was just killed may hold its file for a moment yet.
+    let patience = Instant::now() + Duration::from_secs(3);
+    loop {
+        match RedbStore::open(file, options) {
+            Err(error) if error.kind() == ErrorKind::Io && Instant::now() < patience => {
+                std::thread::sleep(Duration::from_millis(100))
+            }
+            opened => return Ok(Arc::new(opened?)),
+        }
+    }
 }
 
 /// Starts the server `name` on `address`; every client that the authority has signed may use it.

@@ -21,7 +21,13 @@ impl Pki {
         let folder = folder.into();
         fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         let (certificate, key) = (folder.join("ca.pem"), folder.join("ca.key"));
-        if !certificate.exists() || !key.exists() {
+        if certificate.exists() != key.exists() {
+            let (there, gone) = if key.exists() { (key, certificate) } else { (certificate, key) };
+            return Err(
+                format!("{} is there, and {} is not: put it back, or take both away", there.display(), gone.display()).into()
+            );
+        }
+        if !key.exists() {
             let pair = KeyPair::generate()?;
             let mut params = named("keyferry example CA");
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

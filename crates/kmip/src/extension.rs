@@ -57,6 +57,8 @@ tags! {
     POSITION_COMMIT = 0x544B49, "Position Commit";
     FINISHED = 0x544B4A, "Finished";
     UNTIL = 0x544B4B, "Until";
+    PEER_INCARNATION = 0x544B4C, "Peer Incarnation";
+    COUNT_LOST = 0x544B4D, "Count Lost";
     IDENTITY = 0x544B50, "Server Identity";
     SERVER_ID = 0x544B51, "Server ID";
     INSTANCE = 0x544B52, "Server Instance";

@@ -54,7 +54,8 @@ pub struct RandomFailed;
 ///
 /// # Contract
 /// Requests that arrived together on one connection come together, in order, and may share one commit. There is one answer for each,
-/// in the same order; after one that closes, the rest may be missing. Answers leave only after the commit.
+/// in the same order; after one that closes, the rest may be missing. A handler may answer fewer than it was given, but not none: the
+/// others are offered again when those answers have left. Answers leave only after the commit.
 pub trait Handler: Send + Sync {
     /// Answers the requests of `caller`.
     fn handle(&self, caller: &Identity, now: Now, requests: &[Frame]) -> Vec<Answer>;

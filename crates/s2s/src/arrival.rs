@@ -157,15 +157,23 @@ fn decide_import(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: 
     let (old, new) = (held.state(ask.now.wall), lifecycle::derived(&attributes, ask.now.wall));
     if let (Some(old), Some(new)) = (old, new) {
         let (from, to) = (lifecycle::Rank::of(old), lifecycle::Rank::of(new));
-        if lifecycle::is_destroyed(old) || !from.may_become(to) {
+        if held.is_compromised() || lifecycle::is_destroyed(old) || !from.may_become(to) {
             let cause = if lifecycle::is_destroyed(old) { Cause::ObjectDestroyed } else { Cause::WrongState };
-            return Err(Failure::new(cause, format_args!("the object is {old}: a state never goes back to {new}")));
+            return Err(Failure::new(cause, format_args!("the object is {old}: it can't be replaced by one that is {new}")));
         }
     }
     if held.object_type != object_type {
         return Err(Failure::new(
             Cause::InvalidField,
             format_args!("the object is a {}, and can't become a {object_type}", held.object_type),
+        ));
+    }
+    // Other servers know this object by its material: another one needs another identifier.
+    let fingerprint = object.as_ref().map(|object| node.fingerprint(object)).transpose().map_err(store_failed)?;
+    if held.fingerprint.is_some() && fingerprint.is_some() && held.fingerprint != fingerprint {
+        return Err(Failure::new(
+            Cause::InvalidField,
+            "an object keeps its key material for life: Import other material under another identifier",
         ));
     }
     check_names(node, ask, &attributes, Some(&held))?;
@@ -211,6 +219,7 @@ fn decide_copy(
             "the attributes that arrived are not those that were sent: their digest differs",
         ));
     }
+    check_attributes(&attributes)?;
     let incoming = Record {
         id: copy.id,
         identifier: arrival.identifier,

@@ -1,14 +1,15 @@
 use crate::copy::Fate;
 use crate::outgoing::{Stretch, request_item, withheld};
-use crate::report::{Counts, FailedObject};
+use crate::report::{Counts, FailedObject, Loss};
 use crate::{Cx, Error, ErrorKind, Report, Result, Session, Step};
+use keyferry_kmip::attribute::part;
 use keyferry_kmip::spec::{BatchErrorContinuationOption, Operation, QueryFunction, ResultReason};
 use keyferry_kmip::{
     Lost, QueryRequest, QueryResponse, RequestItem, RequestMessage, ResponseItem, ResponseMessage, Text, Ticket, context,
     extension as x,
 };
 use keyferry_store::record::{bytes_of, read};
-use keyferry_store::{SnapshotExt, StoreExt};
+use keyferry_store::{Record, SnapshotExt, StoreExt};
 use keyferry_ttlv::{Extra, Version};
 use std::collections::VecDeque;
 
@@ -75,6 +76,7 @@ pub struct Bulk {
     /// Messages answered since progress was stored.
     unsaved: usize,
     failures: Vec<FailedObject>,
+    losses: Vec<Loss>,
     observer: Option<Box<dyn FnMut(&Counts) + Send>>,
 }
 
@@ -92,6 +94,8 @@ struct Flight {
     /// The identifiers of its objects, and what is known to fail beforehand.
     items: Vec<Text>,
     refused: Vec<FailedObject>,
+    /// What each of its objects loses on the way.
+    lost: Vec<Vec<String>>,
     bytes: usize,
 }
 
@@ -118,6 +122,7 @@ impl Bulk {
             flights: VecDeque::new(),
             unsaved: 0,
             failures: Vec::new(),
+            losses: Vec::new(),
             observer: None,
         }
     }
@@ -150,6 +155,19 @@ impl Bulk {
         Ok(())
     }
 
+    /// Starts over when the peer's store is another one than the cursor belongs to.
+    fn know(&mut self, incarnation: Option<Vec<u8>>) {
+        let Some(counts) = &mut self.counts else { return };
+        if counts.peer.is_some() && counts.peer != incarnation {
+            let (session, own) = (counts.session + 1, std::mem::take(&mut counts.incarnation));
+            *counts = Counts { session, incarnation: own, ..Counts::default() };
+            self.ahead = 0;
+            self.failures.clear();
+            self.losses.clear();
+        }
+        counts.peer = incarnation;
+    }
+
     fn save(&mut self, cx: &Cx<'_>) -> Result<()> {
         let Some(counts) = &self.counts else { return Ok(()) };
         let (key, value) = (self.key(), bytes_of(counts)?);
@@ -167,7 +185,7 @@ impl Bulk {
         };
         let item = RequestItem::new(&query, context(version)).map_err(encode)?;
         self.peer = Peer::Asked;
-        self.flights.push_back(Flight { ticket, end: None, items: Vec::new(), refused: Vec::new(), bytes: 0 });
+        self.flights.push_back(Flight { ticket, end: None, items: Vec::new(), refused: Vec::new(), lost: Vec::new(), bytes: 0 });
         Ok(Step::Send(Box::new(RequestMessage::new(version, vec![item]))))
     }
 
@@ -185,17 +203,19 @@ impl Bulk {
         let Some(Stretch { objects, end }) = Stretch::read(cx.store, after, batch, options.batch_bytes)? else { return Ok(None) };
         let several = objects.len() / 2;
         let version = options.strategy.version();
-        let (mut items, mut identifiers, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut items, mut identifiers, mut refused, mut lost) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (record, object) in objects {
             if let Some(why) = withheld(&record) {
                 refused.push(FailedObject { identifier: record.identifier.to_string(), reason: None, message: why.into() });
                 continue;
             }
             let identifier = record.identifier.clone();
+            let left = if keyferry { Vec::new() } else { losses(&record, version) };
             match request_item(options.strategy, record, object, keyferry, session) {
                 Ok(item) => {
                     identifiers.push(identifier);
                     items.push(item);
+                    lost.push(left);
                 }
                 // What the version can't say stays here; the others go on.
                 Err(error) if error.kind() == ErrorKind::Encode => {
@@ -217,11 +237,12 @@ impl Bulk {
                 message: message.clone(),
             }));
             items.clear();
+            lost.clear();
             bytes = 0;
         }
         self.ahead = end;
         let empty = items.is_empty();
-        self.flights.push_back(Flight { ticket, end: Some(end), items: identifiers, refused, bytes });
+        self.flights.push_back(Flight { ticket, end: Some(end), items: identifiers, refused, lost, bytes });
         if empty {
             // Nothing to send: it counts as answered at once, when its turn comes.
             return Ok(Some(Step::Wait(None)));
@@ -246,7 +267,7 @@ impl Bulk {
     fn count(&mut self, flight: Flight, items: &[ResponseItem]) -> Result<()> {
         let version = self.options.strategy.version();
         let Some(end) = flight.end else { return Ok(()) };
-        for (identifier, item) in flight.items.iter().zip(items) {
+        for ((identifier, item), lost) in flight.items.iter().zip(items).zip(flight.lost) {
             if !item.is_success() {
                 self.fail(FailedObject {
                     identifier: identifier.to_string(),
@@ -261,6 +282,12 @@ impl Bulk {
                 Some(Fate::UPDATED) => counts.updated += 1,
                 Some(Fate::UNCHANGED) => counts.unchanged += 1,
                 _ => counts.created += 1,
+            }
+            if !lost.is_empty() {
+                *counts.lost.get_or_insert(0) += i64::try_from(lost.len()).unwrap_or(i64::MAX);
+                if self.losses.len() < NAMED_FAILURES {
+                    self.losses.push(Loss { identifier: identifier.to_string(), attributes: lost });
+                }
             }
         }
         let asked = flight.items.len() + flight.refused.len();
@@ -313,7 +340,11 @@ impl Session for Bulk {
             counts.finished = true;
         }
         self.save(cx)?;
-        let report = Report { counts: self.counts.take().unwrap_or_default(), failures: std::mem::take(&mut self.failures) };
+        let report = Report {
+            counts: self.counts.take().unwrap_or_default(),
+            failures: std::mem::take(&mut self.failures),
+            losses: std::mem::take(&mut self.losses),
+        };
         Ok(Step::Done(Box::new(report)))
     }
 
@@ -343,7 +374,9 @@ impl Session for Bulk {
             ));
         }
         if flight.end.is_none() {
-            self.peer = peer(self.options.strategy, &response)?;
+            let (peer, incarnation) = peer(self.options.strategy, &response)?;
+            self.peer = peer;
+            self.know(incarnation);
             return Ok(());
         }
         if response.batch.len() > 1 && response.batch.iter().all(|item| item.result_reason == Some(ResultReason::GENERAL_FAILURE))
@@ -374,7 +407,7 @@ fn encode(error: keyferry_ttlv::Error) -> Error {
 }
 
 /// What the peer says of itself, and whether it can do what the strategy needs.
-fn peer(strategy: Strategy, response: &ResponseMessage) -> Result<Peer> {
+fn peer(strategy: Strategy, response: &ResponseMessage) -> Result<(Peer, Option<Vec<u8>>)> {
     let answer = response.batch.first().filter(|item| item.is_success());
     let Some(answer) = answer else {
         let why =
@@ -385,5 +418,13 @@ fn peer(strategy: Strategy, response: &ResponseMessage) -> Result<Peer> {
     if !query.operations.contains(&strategy.operation()) {
         return Err(Error::new(ErrorKind::Peer, format_args!("the peer does not offer {}", strategy.operation())));
     }
-    Ok(Peer::Known { keyferry: query.vendor_identification.is_some_and(|vendor| vendor == x::VENDOR) })
+    let keyferry = query.vendor_identification.as_ref().is_some_and(|vendor| *vendor == x::VENDOR);
+    let incarnation = if keyferry { crate::peer::incarnation(&query, strategy.version()) } else { None };
+    Ok((Peer::Known { keyferry }, incarnation))
+}
+
+/// The attributes of an object that a foreign peer is not told in this version.
+fn losses(record: &Record, version: Version) -> Vec<String> {
+    let (_, rest) = part(&record.attributes, version);
+    rest.iter().map(|attribute| attribute.value.reference().to_string()).collect()
 }

@@ -37,10 +37,14 @@ impl Stretch {
             for (number, record) in numbers {
                 let whole = snapshot.whole(record)?;
                 end = number;
-                if let Some((record, object)) = whole {
-                    size += 600 + object.as_ref().map_or(0, Object::material_len);
-                    objects.push((record, object));
-                }
+                let Some((record, object)) = whole else {
+                    return Err(Error::new(
+                        ErrorKind::Store,
+                        format_args!("the feed names an object at {number} that the store does not hold"),
+                    ));
+                };
+                size += 600 + object.as_ref().map_or(0, Object::material_len);
+                objects.push((record, object));
                 if size >= bytes {
                     break;
                 }

@@ -8,6 +8,17 @@ pub struct Report {
     pub counts: Counts,
     /// The first of what failed, with the reasons; [`Counts::failed`] says how many there are.
     pub failures: Vec<FailedObject>,
+    /// The first of the attributes that could not be carried; [`Counts::lost`] says how many there are.
+    pub losses: Vec<Loss>,
+}
+
+/// What an object that went over lost on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Its Unique Identifier here.
+    pub identifier: String,
+    /// The attributes, by name.
+    pub attributes: Vec<String>,
 }
 
 /// An object that was not transferred.
@@ -55,6 +66,12 @@ pub struct Counts {
     /// The incarnation of our store that the cursor belongs to.
     #[ttlv(tag = x::INCARNATION)]
     pub incarnation: Vec<u8>,
+    /// The incarnation of the peer's store, where it told: what another one was sent says nothing about this one.
+    #[ttlv(tag = x::PEER_INCARNATION)]
+    pub peer: Option<Vec<u8>>,
+    /// Attributes of objects that went over, which the peer or the version could not carry.
+    #[ttlv(tag = x::COUNT_LOST)]
+    pub lost: Option<i64>,
     /// Other fields.
     #[ttlv(extra)]
     pub extra: Extra,

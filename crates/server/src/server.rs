@@ -42,6 +42,9 @@ impl std::fmt::Debug for Server {
     }
 }
 
+/// Bytes in an answer, and about how many in the answers that are held at once.
+const LARGEST_ANSWER: usize = keyferry_ttlv::Limits::DEFAULT.size - 4096;
+
 /// One request as far as it could be read.
 enum Parsed {
     Message(Box<RequestMessage>, Version),
@@ -159,7 +162,7 @@ impl Server {
         let cx = context(version);
         let is_client = self.access.allows(caller);
         let mut random = Shared(&self.random);
-        let mut placeholder = None;
+        let (mut placeholder, mut size) = (None, 0);
         let mut items = Vec::with_capacity(message.batch.len());
         for item in &message.batch {
             let mut ask = Ask {
@@ -188,6 +191,10 @@ impl Server {
                 }
             };
             response.operation = Some(item.operation);
+            size += response.response_payload.as_ref().map_or(0, |payload| payload.bytes().len());
+            if size > LARGEST_ANSWER {
+                return Err(Error::TooLarge);
+            }
             response.unique_batch_item_id = item.unique_batch_item_id.clone();
             let failed = response.result_status == ResultStatus::OPERATION_FAILED;
             items.push(response);
@@ -206,30 +213,41 @@ impl Server {
         Ok(frame)
     }
 
-    /// Answers messages that share one commit.
+    /// Answers messages that share one commit; not all of them when the answers grow large.
     fn group(&self, caller: &Identity, now: Now, group: &[(&RequestMessage, Version)]) -> Vec<Frame> {
         let writes = group.iter().any(|(message, _)| message.batch.iter().any(|item| !operation::is_read(item.operation)));
+        let answer = |world: &mut World<'_, '_>| {
+            let (mut answers, mut size) = (Vec::with_capacity(group.len()), 0);
+            for (message, version) in group {
+                let frame = self.message(world, caller, now, message, *version)?;
+                size += frame.len();
+                answers.push(frame);
+                if size >= LARGEST_ANSWER {
+                    break;
+                }
+            }
+            Ok(answers)
+        };
         let answered: Result<Vec<Frame>, Error> = if writes {
             self.store.transact(|transaction| {
                 let mut world = World::Write(Deferred::new(transaction));
-                let answers = group
-                    .iter()
-                    .map(|(message, version)| self.message(&mut world, caller, now, message, *version))
-                    .collect::<Result<_, _>>()?;
+                let answers = answer(&mut world)?;
                 world.finish()?;
                 Ok(answers)
             })
         } else {
-            self.store.view(|snapshot| {
-                let mut world = World::Read(snapshot);
-                group.iter().map(|(message, version)| self.message(&mut world, caller, now, message, *version)).collect()
-            })
+            self.store.view(|snapshot| answer(&mut World::Read(snapshot)))
         };
+        if let ([first, _, ..], Err(_)) = (group, &answered) {
+            // One of them is the trouble, and the others shall not suffer for it: the first alone, the rest when they are offered again.
+            return self.group(caller, now, std::slice::from_ref(first));
+        }
         answered.unwrap_or_else(|error| {
             let failure = match error {
-                Error::TooLarge => {
-                    Failure::new(Cause::ResponseTooLarge, "the answer exceeds the Maximum Response Size; nothing was done")
-                }
+                Error::TooLarge => Failure::new(
+                    Cause::ResponseTooLarge,
+                    "the answer is larger than its receiver or this server takes; nothing was done",
+                ),
                 other => {
                     tracing::error!(caller = %caller.name, error = %other, "a request failed inside the server");
                     Failure::new(Cause::Internal, "the server failed")
@@ -284,6 +302,13 @@ impl Handler for Server {
         let parsed: Vec<Parsed> = requests.iter().map(|request| self.parse(caller, now, request)).collect();
         let mut answers = Vec::with_capacity(parsed.len());
         let mut group: Vec<(&RequestMessage, Version)> = Vec::new();
+        let flush = |answers: &mut Vec<Answer>, group: &mut Vec<(&RequestMessage, Version)>| {
+            let asked = std::mem::take(group);
+            let frames = if asked.is_empty() { Vec::new() } else { self.group(caller, now, &asked) };
+            let all = frames.len() == asked.len() && frames.iter().map(|frame| frame.len()).sum::<usize>() < LARGEST_ANSWER;
+            answers.extend(frames.into_iter().map(Answer::Reply));
+            all
+        };
         for one in &parsed {
             match one {
                 Parsed::Message(message, version) if message.header.maximum_response_size.is_none() => {
@@ -291,16 +316,23 @@ impl Handler for Server {
                 }
                 // An answer that turns out too large undoes its request, and must not undo others.
                 Parsed::Message(message, version) => {
-                    answers.extend(self.group(caller, now, &std::mem::take(&mut group)).into_iter().map(Answer::Reply));
-                    answers.extend(self.group(caller, now, &[(message, *version)]).into_iter().map(Answer::Reply));
+                    if !flush(&mut answers, &mut group) {
+                        return answers;
+                    }
+                    group.push((message, *version));
+                    if !flush(&mut answers, &mut group) {
+                        return answers;
+                    }
                 }
                 Parsed::Refused(frame) => {
-                    answers.extend(self.group(caller, now, &std::mem::take(&mut group)).into_iter().map(Answer::Reply));
+                    if !flush(&mut answers, &mut group) {
+                        return answers;
+                    }
                     answers.push(Answer::Reply(frame.clone()));
                 }
             }
         }
-        answers.extend(self.group(caller, now, &group).into_iter().map(Answer::Reply));
+        flush(&mut answers, &mut group);
         answers
     }
 

@@ -124,6 +124,9 @@ impl Effects {
     }
 }
 
+/// Lost keys that a record remembers one by one.
+const LOST: usize = 64;
+
 fn encode(change: &Change) -> Result<Encoded> {
     let before = match &change.before {
         Some((_, record)) => index::keys(record)?,
@@ -140,6 +143,9 @@ fn encode(change: &Change) -> Result<Encoded> {
     let mut lost: Vec<KeyBefore> = earlier.chain(dropped).filter(|key| after.binary_search(&key.0).is_err()).collect();
     lost.sort_unstable();
     lost.dedup();
+    if lost.len() > LOST || lost.contains(&KeyBefore::any()) {
+        lost = vec![KeyBefore::any()];
+    }
     let attributes = if lost == change.after.lost {
         change.after.encoded()?
     } else {

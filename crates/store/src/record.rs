@@ -294,6 +294,13 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyBefore(pub crate::IndexKey);
 
+impl KeyBefore {
+    /// Stands for more keys than are remembered: the object may once have had any.
+    pub fn any() -> KeyBefore {
+        KeyBefore(crate::IndexKey { index: crate::Index::ARRIVAL, key: Box::default() })
+    }
+}
+
 impl Decode for KeyBefore {
     fn decode<'a>(item: keyferry_ttlv::Item<'a>, r: &keyferry_ttlv::Reader<'a>) -> keyferry_ttlv::Result<Self> {
         match item.bytes(r)?.split_first() {

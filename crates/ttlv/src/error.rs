@@ -156,8 +156,9 @@ impl fmt::Display for Error {
         match &inner.kind {
             ErrorKind::Truncated(missing) => write!(f, "the input ends {missing} bytes too early")?,
             ErrorKind::TrailingBytes(n) => write!(f, "{n} bytes too many")?,
-            ErrorKind::UnknownTag(tag) => write!(f, "{tag:06X} is no tag")?,
-            ErrorKind::UnknownType(ty) => write!(f, "unknown item type {ty:02X}")?,
+            // Not the bytes themselves: behind a wrong length they may be key material.
+            ErrorKind::UnknownTag(_) => f.write_str("there is no tag here")?,
+            ErrorKind::UnknownType(_) => f.write_str("there is no item type here")?,
             ErrorKind::WrongType { expected, found } => write!(f, "expected {expected}, found {found}")?,
             ErrorKind::WrongTag { expected, found } => write!(f, "expected {}, found {}", named(expected), named(found))?,
             ErrorKind::WrongLength(length) => write!(f, "a length of {length} does not fit the type")?,

@@ -82,6 +82,11 @@ pub fn tree(message: &[u8], cx: Context, options: &Options<'_>) -> Inspection {
             break;
         }
         let Ok((value, (tag, ty, length))) = header(rest) else { break };
+        if !options.show_secrets && !matches!(tag >> 16, 0x42 | 0x54) {
+            // Behind a wrong length this may be key material, and not a header at all.
+            let _ = writeln!(text, "{at:>6}  {:1$}(no item)", "", open.len() * 2);
+            break;
+        }
         let tag = Tag::new(tag);
         let indent = open.len() * 2;
         let name = options.dictionary.tag_name(tag).map_or_else(|| tag.to_string(), ToString::to_string);

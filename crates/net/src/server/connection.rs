@@ -241,21 +241,28 @@ impl Connection<'_> {
         (requests, end)
     }
 
-    /// Has a group answered and writes the answers.
-    async fn answer(&mut self, requests: Vec<Frame>) -> Result<(), End> {
+    /// Has a group answered and writes the answers; what the handler leaves over is offered to it again.
+    async fn answer(&mut self, mut requests: Vec<Frame>) -> Result<(), End> {
+        while !requests.is_empty() {
+            requests = self.answer_some(requests).await?;
+        }
+        Ok(())
+    }
+
+    /// One call of the handler; returns the requests that it did not answer yet.
+    async fn answer_some(&mut self, requests: Vec<Frame>) -> Result<Vec<Frame>, End> {
         let started = Instant::now();
         let count = requests.len();
-        let bytes_in = requests.iter().map(|request| request.len()).sum();
-        self.requests += count as u64;
-        self.shared.counters.group(count, bytes_in);
         let (handler, caller) = (self.shared.handler.clone(), self.caller.clone());
-        let answers = match spawn_blocking(move || handler.handle(&caller, clock(), &requests)).await {
-            Ok(answers) => answers,
-            Err(_) => return Err(End::HandlerFailed),
-        };
+        let handled = spawn_blocking(move || (handler.handle(&caller, clock(), &requests), requests)).await;
+        let Ok((answers, mut requests)) = handled else { return Err(End::HandlerFailed) };
         let given = answers.len();
+        let bytes_in = requests.iter().take(given).map(|request| request.len()).sum();
+        self.requests += given.min(count) as u64;
+        self.shared.counters.group(given.min(count), bytes_in);
         let mut replies = Vec::with_capacity(given);
-        let mut result = if given == count { Ok(()) } else { Err(End::HandlerFailed) };
+        let left = requests.split_off(given.min(count));
+        let mut result = if (1..=count).contains(&given) { Ok(left) } else { Err(End::HandlerFailed) };
         for answer in answers.into_iter().take(count) {
             match answer {
                 Answer::Reply(frame) => replies.push(frame),

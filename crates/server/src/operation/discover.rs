@@ -63,6 +63,7 @@ pub(super) fn query(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failur
     }
     if asks(QueryFunction::QUERY_SERVER_INFORMATION) {
         response.vendor_identification = Some(extension::VENDOR.into());
+        response.server_information = Some(keyferry_s2s::server_information(ask)?);
     }
     let map = asks(QueryFunction::QUERY_EXTENSION_MAP);
     if (map || asks(QueryFunction::QUERY_EXTENSION_LIST)) && version >= Version::V1_1 {

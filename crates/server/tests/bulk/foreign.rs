@@ -84,3 +84,18 @@ fn a_peer_that_lacks_the_operation_is_told_from_one_that_fails() {
         assert_eq!(f.count(), 0);
     }
 }
+
+#[test]
+fn what_a_foreign_peer_can_not_be_told_is_named() {
+    let a = master();
+    let client = a.client(Version::V2_1);
+    let id = client.register(key(&[1; 16]), named("n"));
+    client.add(&id, AttributeValue::QuantumSafe(true)).unwrap();
+    let report = transfer(&a, &foreign(&[Operation::IMPORT]), Strategy::Import);
+    assert_eq!((report.counts.lost, report.losses.len()), (None, 0), "2.1 has everything");
+    let report = transfer(&a, &foreign(&[Operation::PUT]), Strategy::Put);
+    assert_eq!(report.losses.len(), 1);
+    assert_eq!(report.losses[0].identifier, id);
+    assert!(report.losses[0].attributes.contains(&"Quantum Safe".to_owned()), "{:?}", report.losses);
+    assert_eq!(report.counts.lost, Some(report.losses[0].attributes.len() as i64));
+}

@@ -276,3 +276,18 @@ fn attributes_that_together_overfill_a_message_go_in_smaller_ones() {
     assert_eq!(counts(&report), (20, 0, 0, 0));
     assert_same(&a, &b, &ids);
 }
+
+#[test]
+fn a_peer_whose_store_is_another_one_gets_everything() {
+    for strategy in BOTH {
+        let (a, b) = (master(), replica());
+        let ids = fill(&a);
+        let mut session = Bulk::new(options(strategy));
+        assert!(drive(&a, &b, &mut session, "a.example", Cut::Dead(4), &mut |_, _| {}).is_none());
+        let other = replica();
+        other.store.write(&mut |tx| tx.restored(Incarnation([0x78; 16]))).unwrap();
+        let report = transfer(&a, &other, strategy);
+        assert_eq!((report.counts.session, report.counts.asked), (2, ids.len() as i64), "from the beginning");
+        assert_same(&a, &other, &ids);
+    }
+}

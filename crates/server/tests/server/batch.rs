@@ -227,3 +227,40 @@ fn an_empty_batch_is_answered_without_items_or_refused() {
         assert!(response.batch.iter().all(|item| !item.is_success()), "{version}");
     }
 }
+
+#[test]
+fn a_small_request_for_a_huge_answer_is_refused_and_costs_the_others_nothing() {
+    let host = Host::new();
+    let client = host.client(Version::V2_1);
+    let opaque = Object::OpaqueObject(OpaqueObject {
+        opaque_data_type: Enumeration(0x8000_0001),
+        value: Secret::new(&vec![7; 4 << 20]),
+        extra: Extra::NONE,
+    });
+    let id = client.register(opaque, none());
+    let get = |id: &str| {
+        client.item(&GetRequest {
+            unique_identifier: Some(id.into()),
+            key_format_type: None,
+            key_wrap_type: None,
+            key_compression_type: None,
+            key_wrapping_specification: None,
+            extra: Extra::NONE,
+        })
+    };
+    let response = client.batch((0..50).map(|_| get(&id)).collect());
+    assert!(response.batch.iter().all(|item| item.result_reason == Some(ResultReason::RESPONSE_TOO_LARGE)));
+    assert!(client.batch((0..3).map(|_| get(&id)).collect()).batch.iter().all(ResponseItem::is_success));
+
+    // Pipelined, they are answered as far as the answers may be held at once, and each of them in the end.
+    let one = RequestMessage::new(Version::V2_1, vec![get(&id)]).to_frame().unwrap();
+    let many: Vec<Frame> = (0..20).map(|_| one.clone()).collect();
+    let (mut left, mut calls) = (many.as_slice(), 0);
+    while !left.is_empty() {
+        let answers = host.server.handle(&client.identity, Now { wall: DateTime(1), ..Now::default() }, left);
+        assert!((1..=4).contains(&answers.len()), "{}", answers.len());
+        left = &left[answers.len()..];
+        calls += 1;
+    }
+    assert!(calls >= 5);
+}

@@ -228,3 +228,21 @@ fn an_import_sets_the_id_placeholder() {
     assert!(client.batch(items).batch.iter().all(ResponseItem::is_success));
     assert_eq!(client.state("placed"), State::ACTIVE);
 }
+
+#[test]
+fn an_identifier_keeps_its_material_for_life_and_a_compromised_object_is_never_replaced() {
+    let host = Host::new();
+    for version in IMPORTS {
+        let client = host.client(version);
+        let minor = version.minor + 10 * version.major;
+        let id = client.register(key(&[minor; 16]), none());
+        let other = client.import(&id, Some(key(&[0x70 + version.minor; 16])), none(), true);
+        assert_eq!(reason(other), ResultReason::INVALID_FIELD);
+        assert_eq!(client.get(&id).unwrap().object, key(&[minor; 16]));
+        client.import(&id, Some(key(&[minor; 16])), none(), true).unwrap();
+
+        client.revoke(&id, RevocationReasonCode::KEY_COMPROMISE).unwrap();
+        let same = client.import(&id, Some(key(&[minor; 16])), none().with(V::State(State::COMPROMISED)), true);
+        assert_eq!(reason(same), by(version, ResultReason::PERMISSION_DENIED, ResultReason::WRONG_KEY_LIFECYCLE_STATE));
+    }
+}
