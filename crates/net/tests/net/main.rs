@@ -6,7 +6,6 @@ mod drive;
 mod groups;
 mod hostile;
 mod identity;
-mod logs;
 mod pem;
 mod shutdown;
 mod support;

@@ -1,4 +1,9 @@
-//! One line per event, and never a message.
+//! One line per event, and never a message. In a process of its own: what tracing remembers of a place in the code is the process's, so
+//! other tests could silence it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, dead_code)]
+
+#[path = "net/support.rs"]
+mod support;
 
 use crate::support::{Authority, Rig, frame, within};
 use keyferry_net::Connector;
