@@ -19,6 +19,7 @@ mod lifecycle;
 mod locate;
 mod objects;
 mod peers;
+mod printed;
 mod property;
 mod register;
 mod secrets;

@@ -1,23 +1,12 @@
-//! Key material shows up in no Debug, no Display, no message and no log line.
+//! Key material shows up in no Debug, no Display, and no message.
 
 use crate::objects;
+use crate::printed::{SECRET, shows_it};
 use crate::support::*;
 use keyferry_kmip::spec::*;
 use keyferry_kmip::*;
 use keyferry_store::{Effects, Material};
-use keyferry_ttlv::{Frame, Version};
-use std::sync::{Arc, Mutex};
-
-/// A secret that no other text holds, and all the ways in which it might be printed.
-const SECRET: &[u8; 16] = b"\xDE\xAD\xBE\xEFS3cr3tM4ter!";
-
-fn shows_it(text: &str) -> bool {
-    let lower = text.to_lowercase();
-    let hex: String = SECRET.iter().map(|b| format!("{b:02x}")).collect();
-    let list = format!("{:?}", &SECRET[..4]);
-    let list = list.trim_matches(['[', ']']);
-    lower.contains(&hex) || lower.contains(&hex[8..20]) || text.contains(list) || text.contains("S3cr3t")
-}
+use keyferry_ttlv::Version;
 
 #[test]
 fn the_check_itself_finds_the_usual_forms() {
@@ -93,64 +82,4 @@ fn debug_of_server_node_and_home_shows_no_key() {
 
 fn secret_of_home(node: &keyferry_s2s::Node) -> Vec<u8> {
     node.home.fingerprint_key.expose().to_vec()
-}
-
-/// Where log lines go.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-#[test]
-fn failures_and_log_lines_show_no_material() {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
-    tracing::subscriber::with_default(subscriber, || {
-        let host = Host::new();
-        for version in ALL {
-            let client = host.client(version);
-            let id = client.register(key(SECRET), none());
-            // Every byte of a Register changed in turn: whatever the complaint, it must not quote the key.
-            let register = RegisterRequest {
-                object_type: ObjectType::SYMMETRIC_KEY,
-                attributes: named("n"),
-                object: Some(key(SECRET)),
-                protection_storage_masks: None,
-                extra: Default::default(),
-            };
-            let whole = RequestMessage::new(version, vec![client.item(&register)]).to_frame().unwrap();
-            for at in 0..whole.len() {
-                let mut bytes = whole.to_vec();
-                bytes[at] ^= 0x41;
-                let response = host.server.answer(&client.identity, host.now(), &Frame::new(bytes));
-                let Answer::Reply(frame) = response else { panic!() };
-                for item in ResponseMessage::from_frame(&frame).unwrap().batch {
-                    assert!(
-                        !shows_it(item.result_message.as_deref().unwrap_or_default()),
-                        "byte {at}: {:?}",
-                        item.result_message
-                    );
-                }
-            }
-            client.revoke(&id, RevocationReasonCode::SUPERSEDED).unwrap_err();
-            client.destroy(&id).unwrap();
-            client.get(&id).unwrap_err();
-            host.store.fail(1, keyferry_store::Fault::Refuse(keyferry_store::ErrorKind::Io));
-            client.register_with(ObjectType::SYMMETRIC_KEY, Some(key(SECRET)), none()).unwrap_err();
-        }
-        let stranger = Host::named("x", keyferry_server::Access::Closed, keyferry_s2s::Policy::closed());
-        stranger.client(Version::V2_1).register_with(ObjectType::SYMMETRIC_KEY, Some(key(SECRET)), none()).unwrap_err();
-    });
-    let text = String::from_utf8_lossy(&lines.0.lock().unwrap()).into_owned();
-    assert!(text.contains("failed") && text.contains("denied"), "there are log lines: {text}");
-    assert!(!shows_it(&text));
 }
