@@ -29,8 +29,6 @@ tags! {
     RECORD = 0x544B10, "Record";
     LOCAL_IDENTIFIER = 0x544B11, "Local Identifier";
     OWNER = 0x544B12, "Owner";
-    VERBATIM = 0x544B13, "Verbatim";
-    INDICES = 0x544B14, "Attribute Indices";
     OVERLAY = 0x544B15, "Overlay";
     LOCAL_STATE = 0x544B16, "Local State";
     RENAMED = 0x544B17, "Renamed Name";
