@@ -1,51 +1,123 @@
-//! The messages that the benches measure, built here so that nothing is read from files.
+//! The messages that the benches measure, built here so that nothing is read from files, and the floor to compare with.
 
-use keyferry_kmip::spec::{AttributeValue as V, CryptographicAlgorithm, CryptographicUsageMask, ObjectType};
-use keyferry_kmip::{
-    Attributes, CreateRequest, CustomAttribute, Name, Object, RegisterRequest, RequestItem, RequestMessage, Secret, context,
+use keyferry_kmip::spec::{
+    AttributeValue as V, CryptographicAlgorithm, CryptographicUsageMask, HashingAlgorithm, KeyFormatType, LinkType, ObjectType,
+    State,
 };
-use keyferry_ttlv::{Error, Extra, Frame, Version};
+use keyferry_kmip::{
+    Attributes, CreateRequest, CustomAttribute, DateTime, Digest, GetAttributesResponse, GetResponse, Interval, Link,
+    LocateResponse, Name, Object, RegisterRequest, Secret, UniqueIdentifier,
+};
+use keyferry_ttlv::{Extra, Version};
 
-fn attributes(n: u32) -> Attributes {
+/// The version that the messages are written in: one that every peer knows.
+pub const VERSION: Version = Version::V1_4;
+
+fn uuid(n: u32) -> String {
+    format!("{n:08x}-7c1e-4b5a-9d3f-{:012x}", u64::from(n) * 0x9E37_79B9)
+}
+
+fn identifier(n: u32) -> UniqueIdentifier {
+    uuid(n).as_str().into()
+}
+
+fn four(n: u32) -> Attributes {
     Attributes::new()
         .with(V::CryptographicAlgorithm(CryptographicAlgorithm::AES))
         .with(V::CryptographicLength(256))
         .with(V::CryptographicUsageMask(CryptographicUsageMask::ENCRYPT | CryptographicUsageMask::DECRYPT))
         .with(V::Name(Name::text(format!("bench key {n}"))))
+}
+
+fn eight(n: u32) -> Attributes {
+    four(n)
         .with(V::ObjectGroup("bench".into()))
         .with(V::ContactInformation("keys@example.com".into()))
+        .with(V::ActivationDate(DateTime(1_700_000_000 + i64::from(n))))
         .with(V::Custom(CustomAttribute::text("ID", format!("asset-{n}"))))
+}
+
+fn twenty_five() -> Attributes {
+    let date = DateTime(1_700_000_000);
+    let digest = |format| Digest {
+        hashing_algorithm: HashingAlgorithm::SHA_256,
+        value: Some(vec![0x5A; 32]),
+        key_format_type: Some(format),
+        extra: Extra::NONE,
+    };
+    let link = |link_type, n| Link { link_type, target: identifier(n), extra: Extra::NONE };
+    eight(1)
+        .with(V::UniqueIdentifier(identifier(1)))
+        .with(V::ObjectType(ObjectType::SYMMETRIC_KEY))
+        .with(V::State(State::ACTIVE))
+        .with(V::InitialDate(date))
+        .with(V::LastChangeDate(date))
+        .with(V::OriginalCreationDate(date))
+        .with(V::ProcessStartDate(date))
+        .with(V::ProtectStopDate(date))
+        .with(V::DeactivationDate(date))
+        .with(V::LeaseTime(Interval(3600)))
+        .with(V::Fresh(false))
+        .with(V::Digest(digest(KeyFormatType::RAW)))
+        .with(V::Digest(digest(KeyFormatType::TRANSPARENT_SYMMETRIC_KEY)))
+        .with(V::Link(link(LinkType::PREVIOUS_LINK, 2)))
+        .with(V::Link(link(LinkType::REPLACEMENT_OBJECT_LINK, 3)))
+        .with(V::OperationPolicyName("default".into()))
         .with(V::Custom(CustomAttribute::text("Site", "headquarters")))
 }
 
-/// A Create request with eight attributes.
-///
-/// # Errors
-/// None in practice.
-pub fn create() -> Result<Frame, Error> {
-    let payload = CreateRequest {
+fn key() -> Object {
+    Object::symmetric_key(CryptographicAlgorithm::AES, 256, Secret::new(&[7; 32]))
+}
+
+/// (a) A Create request with four attributes.
+pub fn create() -> CreateRequest {
+    CreateRequest {
         object_type: ObjectType::SYMMETRIC_KEY,
-        attributes: attributes(1),
+        attributes: four(1),
+        protection_storage_masks: None,
+        extra: Extra::NONE,
+    }
+}
+
+/// (b) A Locate response with 1 000 identifiers.
+pub fn located() -> LocateResponse {
+    LocateResponse { located_items: Some(1000), unique_identifiers: (0..1000).map(uuid).collect(), extra: Extra::NONE }
+}
+
+/// (c) A Get response with an AES-256 key.
+pub fn got() -> GetResponse {
+    GetResponse { object_type: ObjectType::SYMMETRIC_KEY, unique_identifier: identifier(1), object: key(), extra: Extra::NONE }
+}
+
+/// (d) A Get Attributes response with 25 attributes.
+pub fn attributes() -> GetAttributesResponse {
+    GetAttributesResponse { unique_identifier: identifier(1), attributes: twenty_five(), extra: Extra::NONE }
+}
+
+/// (e) A hundred Register requests with key blocks and eight attributes each.
+pub fn registers() -> Vec<RegisterRequest> {
+    let one = |n| RegisterRequest {
+        object_type: ObjectType::SYMMETRIC_KEY,
+        attributes: eight(n),
+        object: Some(key()),
         protection_storage_masks: None,
         extra: Extra::NONE,
     };
-    RequestMessage::new(Version::V2_1, vec![RequestItem::new(&payload, context(Version::V2_1))?]).to_frame()
+    (0..100).map(one).collect()
 }
 
-/// A batch of 100 Register requests with key blocks.
-///
-/// # Errors
-/// None in practice.
-pub fn registers() -> Result<Frame, Error> {
-    let items = (0..100).map(|n| {
-        let payload = RegisterRequest {
-            object_type: ObjectType::SYMMETRIC_KEY,
-            attributes: attributes(n),
-            object: Some(Object::symmetric_key(CryptographicAlgorithm::AES, 256, Secret::new(&[7; 32]))),
-            protection_storage_masks: None,
-            extra: Extra::NONE,
-        };
-        RequestItem::new(&payload, context(Version::V2_1))
-    });
-    RequestMessage::new(Version::V2_1, items.collect::<Result<_, _>>()?).to_frame()
+/// The floor: a plain nested walk over all headers, each length checked against what is there, nothing made of it.
+pub fn walk(mut rest: &[u8]) -> usize {
+    let mut items = 0;
+    while let Some((&[_, _, _, ty, l0, l1, l2, l3], behind)) = rest.split_first_chunk::<8>() {
+        let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
+        let Some((value, next)) = behind.split_at_checked(length.next_multiple_of(8)) else { return items };
+        items += 1;
+        if ty == 1 {
+            items += walk(value);
+        }
+        rest = next;
+    }
+    items
 }

@@ -141,7 +141,7 @@ impl Maker {
             encoding_option: Some(EncodingOption::NO_ENCODING),
             extra: Extra::NONE,
         }));
-        Object::SymmetricKey(Key { key_block: block, extra: Extra::NONE })
+        Object::SymmetricKey(Key { key_block: block.into(), extra: Extra::NONE })
     }
 
     fn split(&mut self, n: u64) -> Object {
@@ -151,7 +151,7 @@ impl Maker {
             split_key_threshold: 2,
             split_key_method: SplitKeyMethod::XOR,
             prime_field_size: None,
-            key_block: KeyBlock::plain(KeyFormatType::RAW, Some((CryptographicAlgorithm::AES, 256)), self.bytes(32)),
+            key_block: KeyBlock::plain(KeyFormatType::RAW, Some((CryptographicAlgorithm::AES, 256)), self.bytes(32)).into(),
             extra: Extra::NONE,
         })
     }
@@ -168,7 +168,7 @@ impl Maker {
         if let Some(KeyValue::Plain(plain)) = &mut block.key_value {
             plain.key_material = KeyMaterial::Structure(<Raw as keyferry_ttlv::Decode>::decode(item, &reader)?);
         }
-        Ok(Object::SymmetricKey(Key { key_block: block, extra: Extra::NONE }))
+        Ok(Object::SymmetricKey(Key { key_block: block.into(), extra: Extra::NONE }))
     }
 
     fn pair(
@@ -189,8 +189,10 @@ impl Maker {
             (Secret::new(&pair.private), Secret::new(&pair.public))
         };
         let public_identifier = self.identifier(n + 1);
-        let key =
-            |format, material| Key { key_block: KeyBlock::plain(format, Some((algorithm, bits)), material), extra: Extra::NONE };
+        let key = |format, material| Key {
+            key_block: KeyBlock::plain(format, Some((algorithm, bits)), material).into(),
+            extra: Extra::NONE,
+        };
         let private_link = (LinkType::PUBLIC_KEY_LINK, public_identifier.clone());
         let public_link = (LinkType::PRIVATE_KEY_LINK, private_identifier.clone());
         Ok(vec![

@@ -163,8 +163,8 @@ fn surplus(found: &mut Comparison, client: &mut Client) -> Result {
     let answer = client.call(&RequestMessage::new(Version::V2_1, vec![item]).to_frame()?)?;
     let answer = ResponseMessage::from_frame(&answer)?;
     let located: LocateResponse = answer.batch.first().ok_or("no answer to Locate")?.payload(context(Version::V2_1))?;
-    for identifier in &located.unique_identifiers {
-        found.differs(&identifier.to_string(), "the second server has an object too many".into());
+    for identifier in located.unique_identifiers.iter() {
+        found.differs(identifier, "the second server has an object too many".into());
     }
     if located.located_items.is_none_or(|total| u64::try_from(total).ok() != Some(found.objects)) {
         found.differs("-", format!("the second server counts {:?} objects", located.located_items));

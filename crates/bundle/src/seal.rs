@@ -189,7 +189,7 @@ impl<W: Write> Bundle<'_, W> {
         } else {
             let mut message = RequestMessage::new(Version::V2_1, items);
             message.header.batch_error_continuation_option = Some(BatchErrorContinuationOption::CONTINUE);
-            Some(Raw::of(RequestMessage::TAG, &message, form()).map_err(encode)?)
+            Some(Raw::of(<RequestMessage>::TAG, &message, form()).map_err(encode)?)
         };
         self.report.segments += 1;
         let segment = Segment {

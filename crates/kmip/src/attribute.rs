@@ -2,7 +2,7 @@
 
 use crate::spec::*;
 use crate::{DateTime, Text, UniqueIdentifier};
-use keyferry_ttlv::{Decode, Encode, Extra, Tag};
+use keyferry_ttlv::{Decode, Encode, Extra, Item, Reader, Result, Tag};
 
 pub use crate::projection::{AttributeReference, AttributeReferences, Projection, part, stored_parts, visible};
 
@@ -307,7 +307,7 @@ pub struct CustomAttribute {
 
 impl CustomAttribute {
     /// A client's attribute with a text.
-    pub fn text(name: impl Into<Text>, value: impl Into<String>) -> Self {
+    pub fn text(name: impl Into<Text>, value: impl Into<Text>) -> Self {
         CustomAttribute { vendor: "x".into(), name: name.into(), value: Some(keyferry_ttlv::Value::Text(value.into())) }
     }
 
@@ -327,8 +327,8 @@ impl CustomAttribute {
     }
 
     /// Its name in 1.x, which knows the vendors x and y alone.
-    pub fn named(&self) -> Option<String> {
-        matches!(self.vendor.as_str(), "x" | "y").then(|| format!("{}-{}", self.vendor, self.name))
+    pub fn named(&self) -> Option<Text> {
+        matches!(self.vendor.as_str(), "x" | "y").then(|| Text::joined(&[&self.vendor, "-", &self.name]))
     }
 }
 
@@ -384,7 +384,7 @@ impl AttributeValue {
             (AttributeValue::Unknown(a), AttributeValue::Unknown(b)) => a.name == b.name && self.tag() == other.tag(),
             (AttributeValue::Custom(_) | AttributeValue::Unknown(_), _)
             | (_, AttributeValue::Custom(_) | AttributeValue::Unknown(_)) => false,
-            _ => self.tag() == other.tag(),
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
     }
 
@@ -401,7 +401,7 @@ impl AttributeValue {
 
     /// Whether an object may have several instances of it.
     pub fn may_repeat(&self) -> bool {
-        attribute_row(self.tag()).is_none_or(|row| row.multiple)
+        self.row().is_none_or(|row| row.multiple)
     }
 
     /// The date, where it is one.
@@ -487,6 +487,33 @@ impl Attributes {
         })
     }
 
+    pub(crate) fn reserve(&mut self, more: usize) {
+        self.0.reserve(more);
+    }
+
+    /// Reads a standard attribute's value and adds it, with an index as [`push`](Attributes::push) gives it.
+    pub(crate) fn read<'a>(&mut self, row: &AttributeRow, index: Option<i32>, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
+        AttributeValue::read_standard(row, index, item, r, &mut self.0)?;
+        if row.multiple
+            && index.is_none()
+            && let [others @ .., last] = self.0.as_mut_slice()
+        {
+            last.index = next_index(others, &last.value);
+        }
+        Ok(())
+    }
+
+    /// The same without giving an index.
+    pub(crate) fn read_as_is<'a>(
+        &mut self,
+        row: &AttributeRow,
+        index: Option<i32>,
+        item: Item<'a>,
+        r: &Reader<'a>,
+    ) -> Result<()> {
+        AttributeValue::read_standard(row, index, item, r, &mut self.0)
+    }
+
     /// Adds an instance, giving it the next index of its attribute when it may repeat and brings none.
     pub fn push(&mut self, attribute: impl Into<Attribute>) {
         let mut attribute = attribute.into();
@@ -498,11 +525,7 @@ impl Attributes {
 
     /// The index that one more instance gets: none for the first, and for an attribute that does not repeat.
     pub(crate) fn next_index(&self, value: &AttributeValue) -> Option<i32> {
-        let mut same = self.0.iter().filter(|a| a.value.is_same_attribute(value)).peekable();
-        if same.peek().is_none() || !value.may_repeat() {
-            return None;
-        }
-        same.map(|a| a.index.unwrap_or(0)).max().map(|last| last.saturating_add(1))
+        if value.may_repeat() { next_index(&self.0, value) } else { None }
     }
 
     /// Adds an instance as it is, with the index it has.
@@ -546,6 +569,12 @@ impl Attributes {
     pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Attribute> {
         self.0.iter_mut()
     }
+}
+
+fn next_index(others: &[Attribute], value: &AttributeValue) -> Option<i32> {
+    let same_kind = |a: &&Attribute| std::mem::discriminant(&a.value) == std::mem::discriminant(value);
+    let same = others.iter().filter(same_kind).filter(|a| a.value.is_same_attribute(value));
+    same.map(|a| a.index.unwrap_or(0)).max().map(|last| last.saturating_add(1))
 }
 
 impl IntoIterator for Attributes {

@@ -10,7 +10,7 @@ pub const VENDOR: &str = "keyferry";
 macro_rules! tags {
     ($($id:ident = $number:literal, $name:literal;)*) => {
         $(#[doc = $name] pub const $id: Tag = Tag::new($number);)*
-        const ROWS: &[(Tag, &str)] = &[$(($id, $name)),*];
+        pub(crate) const ROWS: &[(Tag, &str)] = &[$(($id, $name)),*];
     };
 }
 

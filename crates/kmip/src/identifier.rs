@@ -1,6 +1,6 @@
 use crate::Text;
 use crate::spec::{UniqueIdentifierEnumeration, tag};
-use keyferry_ttlv::{Decode, Encode, ErrorKind, Item, Reader, Result, Tag, Tagged, Type, Version, Writer};
+use keyferry_ttlv::{Decode, Encode, ErrorKind, Group, Item, Reader, Result, Tag, Tagged, Type, Version, Writer};
 use std::fmt;
 
 /// The Unique Identifier of an object (KMIP 2.1 §4.58, since 1.0): a text; since 2.0 also a placeholder or a place in the batch.
@@ -79,5 +79,87 @@ impl Encode for UniqueIdentifier {
             UniqueIdentifier::Integer(n) => w.integer(tag, *n),
         }
         Ok(())
+    }
+}
+
+/// What a Locate found: the Unique Identifiers of a response one behind the other in one buffer, since there may be very many
+/// (KMIP 2.1 §6.1.28, since 1.0).
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct UniqueIdentifiers {
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl UniqueIdentifiers {
+    /// None.
+    pub fn new() -> Self {
+        UniqueIdentifiers::default()
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Adds one.
+    #[inline]
+    pub fn push(&mut self, identifier: &str) {
+        self.text.push_str(identifier);
+        self.ends.push(self.text.len());
+    }
+
+    /// One after another.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
+        let mut start = 0;
+        self.ends.iter().map(move |end| self.text.get(std::mem::replace(&mut start, *end)..*end).unwrap_or_default())
+    }
+
+    /// The one at a place.
+    pub fn get(&self, place: usize) -> Option<&str> {
+        let start = match place.checked_sub(1) {
+            Some(before) => *self.ends.get(before)?,
+            None => 0,
+        };
+        self.text.get(start..*self.ends.get(place)?)
+    }
+}
+
+impl fmt::Debug for UniqueIdentifiers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<T: AsRef<str>> FromIterator<T> for UniqueIdentifiers {
+    fn from_iter<I: IntoIterator<Item = T>>(iter: I) -> Self {
+        let mut identifiers = UniqueIdentifiers::new();
+        for identifier in iter {
+            identifiers.push(identifier.as_ref());
+        }
+        identifiers
+    }
+}
+
+impl Group for UniqueIdentifiers {
+    type How = ();
+
+    #[inline]
+    fn accepts((): (), found: Tag, _: &Reader<'_>) -> bool {
+        found == tag::UNIQUE_IDENTIFIER
+    }
+
+    #[inline]
+    fn absorb<'a>(&mut self, (): (), item: Item<'a>, r: &Reader<'a>) -> Result<()> {
+        self.push(item.text(r).map_err(|e| e.within(item.tag()))?);
+        Ok(())
+    }
+
+    fn write(&self, (): (), w: &mut Writer) -> Result<()> {
+        self.iter().try_for_each(|identifier| w.text(tag::UNIQUE_IDENTIFIER, identifier))
     }
 }

@@ -36,17 +36,15 @@ pub mod payload;
 mod projection;
 mod secret;
 pub mod spec;
-mod text;
 
 pub use attribute::*;
 pub use crypto::*;
 pub use failure::{Cause, Failure};
 pub use host::*;
-pub use identifier::UniqueIdentifier;
+pub use identifier::{UniqueIdentifier, UniqueIdentifiers};
 pub use message::*;
 pub use object::*;
 pub use payload::*;
 pub use secret::Secret;
-pub use text::Text;
 
-pub use keyferry_ttlv::{DateTime, DateTimeExtended, Enumeration, Interval};
+pub use keyferry_ttlv::{DateTime, DateTimeExtended, Enumeration, Interval, Text};

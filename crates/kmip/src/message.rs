@@ -150,10 +150,10 @@ pub struct MessageExtension {
     pub extra: Extra,
 }
 
-/// One operation asked for (KMIP 2.1 §8.3, since 1.0). Its payload is read when the operation is known.
+/// One operation asked for (KMIP 2.1 §8.3, since 1.0). Its payload is read when the operation is known: [`Raw`] until then.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = tag::BATCH_ITEM)]
-pub struct RequestItem {
+pub struct RequestItem<P = Raw> {
     /// The operation.
     pub operation: Operation,
     /// Whether output stays at the server, since 2.0.
@@ -164,7 +164,7 @@ pub struct RequestItem {
     pub unique_batch_item_id: Option<Vec<u8>>,
     /// The payload.
     #[ttlv(tag = tag::REQUEST_PAYLOAD)]
-    pub request_payload: Raw,
+    pub request_payload: P,
     /// Additions; one at the most before 2.0.
     #[ttlv(tag = tag::MESSAGE_EXTENSION, repeated_since = "2.0")]
     pub message_extensions: Vec<MessageExtension>,
@@ -173,20 +173,27 @@ pub struct RequestItem {
     pub extra: Extra,
 }
 
+impl<P> RequestItem<P> {
+    /// An item with this payload, which is of this operation.
+    pub fn of(operation: Operation, request_payload: P) -> Self {
+        RequestItem {
+            operation,
+            ephemeral: None,
+            unique_batch_item_id: None,
+            request_payload,
+            message_extensions: Vec::new(),
+            extra: Extra::NONE,
+        }
+    }
+}
+
 impl RequestItem {
-    /// An item with this payload.
+    /// An item with this payload, written already.
     ///
     /// # Errors
     /// When the context's version can't say it.
     pub fn new<P: Payload>(payload: &P, cx: Context) -> Result<Self> {
-        Ok(RequestItem {
-            operation: P::OPERATION,
-            ephemeral: None,
-            unique_batch_item_id: None,
-            request_payload: Raw::of(tag::REQUEST_PAYLOAD, payload, cx)?,
-            message_extensions: Vec::new(),
-            extra: Extra::NONE,
-        })
+        Ok(RequestItem::of(P::OPERATION, Raw::of(tag::REQUEST_PAYLOAD, payload, cx)?))
     }
 
     /// Its payload as the type of its operation.
@@ -198,18 +205,18 @@ impl RequestItem {
     }
 }
 
-/// A request (KMIP 2.1 §8.1, since 1.0).
+/// A request (KMIP 2.1 §8.1, since 1.0). Its payloads are [`Raw`], each read by itself, or all of one operation and read at once.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RequestMessage {
+pub struct RequestMessage<P = Raw> {
     /// The header.
     pub header: RequestHeader,
     /// The operations.
-    pub batch: Vec<RequestItem>,
+    pub batch: Vec<RequestItem<P>>,
 }
 
-impl RequestMessage {
+impl<P> RequestMessage<P> {
     /// A request for these items, which get identifiers when there are several.
-    pub fn new(version: Version, mut batch: Vec<RequestItem>) -> Self {
+    pub fn new(version: Version, mut batch: Vec<RequestItem<P>>) -> Self {
         if batch.len() > 1 {
             for (n, item) in (0u32..).zip(&mut batch) {
                 item.unique_batch_item_id.get_or_insert_with(|| n.to_be_bytes().to_vec());
@@ -228,6 +235,32 @@ impl RequestMessage {
         version_of(self.header.protocol_version)
     }
 
+    /// The message's bytes, in its own version.
+    ///
+    /// # Errors
+    /// When that version can't say it.
+    pub fn to_frame(&self) -> Result<Frame>
+    where
+        P: Encode,
+    {
+        to_frame(self, self.version()?, self.batch.len())
+    }
+
+    /// Reads a message whose items are all of one operation, payloads included, in one pass.
+    ///
+    /// # Errors
+    /// What is wrong with it, or an item of another operation.
+    pub fn typed(frame: &[u8]) -> Result<Self>
+    where
+        P: Payload,
+    {
+        let message: Self = keyferry_ttlv::decode(frame, context(Version::V1_0))?;
+        let others = message.batch.iter().any(|item| item.operation != P::OPERATION);
+        if others { Err(another_operation(Self::TAG)) } else { Ok(message) }
+    }
+}
+
+impl RequestMessage {
     /// The version of a message that can't be read as a whole, as far as its header tells.
     pub fn version_hint(frame: &[u8]) -> Option<ProtocolVersion> {
         let cx = context(Version::V1_0);
@@ -241,14 +274,6 @@ impl RequestMessage {
         r.child::<ProtocolVersion>(first).ok()
     }
 
-    /// The message's bytes, in its own version.
-    ///
-    /// # Errors
-    /// When that version can't say it.
-    pub fn to_frame(&self) -> Result<Frame> {
-        keyferry_ttlv::encode(self, context(self.version()?))
-    }
-
     /// Reads a message. Its payloads are not looked into yet.
     ///
     /// # Errors
@@ -256,6 +281,19 @@ impl RequestMessage {
     pub fn from_frame(frame: &[u8]) -> Result<Self> {
         keyferry_ttlv::decode(frame, context(Version::V1_0))
     }
+}
+
+fn to_frame<M: Encode + Tagged>(message: &M, version: Version, items: usize) -> Result<Frame> {
+    // Room for a Create or a small Register each: rarely too little, and soon doubled.
+    let mut w = Writer::with_capacity(context(version), items.saturating_mul(768).saturating_add(256));
+    message.encode(M::TAG, &mut w)?;
+    Ok(w.finish())
+}
+
+#[cold]
+fn another_operation(message: Tag) -> Error {
+    let why = ErrorKind::Value("an item is of another operation");
+    Error::new(why).within(tag::OPERATION).within(tag::BATCH_ITEM).within(message).named(Some(&Names))
 }
 
 fn version_of(protocol: ProtocolVersion) -> Result<Version> {
@@ -269,13 +307,13 @@ fn message<'a, H: Decode, I: Decode>(
     item: Item<'a>,
     r: &Reader<'a>,
     header_tag: Tag,
-    version: impl Fn(&H) -> ProtocolVersion,
+    stated: impl Fn(&H) -> (ProtocolVersion, i32),
 ) -> Result<(H, Vec<I>)> {
     let mut children = r.children(item)?;
-    let first = children.next(r)?.filter(|child| child.tag() == header_tag).ok_or_else(|| r.missing(item, header_tag))?;
+    let first = children.step().filter(|child| child.tag() == header_tag).ok_or_else(|| r.missing(item, header_tag))?;
     // The version stands in the header and governs how the header itself is read.
-    let mut inside = r.children(first)?;
-    while let Some(child) = inside.next(r)? {
+    let mut inside = r.children(first).map_err(|e| e.within(header_tag))?;
+    while let Some(child) = inside.step() {
         if child.tag() == tag::PROTOCOL_VERSION {
             let protocol = r.child::<ProtocolVersion>(child).map_err(|e| e.within(header_tag))?;
             r.set_version(version_of(protocol).map_err(|e| e.at(r.offset(child)).within(header_tag))?);
@@ -283,29 +321,34 @@ fn message<'a, H: Decode, I: Decode>(
         }
     }
     let header: H = r.child(first)?;
-    r.set_version(version_of(version(&header))?);
-    let mut batch = Vec::new();
-    while let Some(child) = children.next(r)? {
+    let (version, count) = stated(&header);
+    r.set_version(version_of(version)?);
+    // Room for what the header announces, as far as there are bytes for it.
+    let most = item.value().len() / size_of::<I>().max(1);
+    let mut batch = Vec::with_capacity(usize::try_from(count).unwrap_or(0).min(most + 1));
+    while let Some(child) = children.step() {
         if child.tag() != tag::BATCH_ITEM {
             return Err(r.error(child, ErrorKind::Unexpected(child.tag())));
         }
         batch.push(r.child(child)?);
     }
+    children.end(r)?;
     Ok((header, batch))
 }
 
-impl Tagged for RequestMessage {
+impl<P> Tagged for RequestMessage<P> {
     const TAG: Tag = tag::REQUEST_MESSAGE;
 }
 
-impl Decode for RequestMessage {
+impl<P: Decode> Decode for RequestMessage<P> {
     fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
-        let (header, batch) = message(item, r, tag::REQUEST_HEADER, |header: &RequestHeader| header.protocol_version)?;
+        let (header, batch) =
+            message(item, r, tag::REQUEST_HEADER, |header: &RequestHeader| (header.protocol_version, header.batch_count))?;
         Ok(RequestMessage { header, batch })
     }
 }
 
-impl Encode for RequestMessage {
+impl<P: Encode> Encode for RequestMessage<P> {
     fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
         w.structure(tag, |w| {
             self.header.encode(tag::REQUEST_HEADER, w)?;
@@ -338,10 +381,10 @@ pub struct ResponseHeader {
     pub extra: Extra,
 }
 
-/// What became of one operation (KMIP 2.1 §8.6, since 1.0).
+/// What became of one operation (KMIP 2.1 §8.6, since 1.0). Its payload is read when the operation is known: [`Raw`] until then.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = tag::BATCH_ITEM)]
-pub struct ResponseItem {
+pub struct ResponseItem<P = Raw> {
     /// The operation; absent when the request could not be read that far.
     pub operation: Option<Operation>,
     /// The one of the request.
@@ -359,7 +402,7 @@ pub struct ResponseItem {
     pub asynchronous_correlation_value: Option<Vec<u8>>,
     /// The payload, of a success.
     #[ttlv(tag = tag::RESPONSE_PAYLOAD)]
-    pub response_payload: Option<Raw>,
+    pub response_payload: Option<P>,
     /// Additions; the standard allows one.
     #[ttlv(tag = tag::MESSAGE_EXTENSION)]
     pub message_extension: Option<MessageExtension>,
@@ -368,17 +411,13 @@ pub struct ResponseItem {
     pub extra: Extra,
 }
 
-impl ResponseItem {
-    /// Success with this payload.
-    ///
-    /// # Errors
-    /// When the context's version can't say it.
-    pub fn success<P: Payload>(payload: &P, cx: Context) -> Result<Self> {
-        let payload = Raw::of(tag::RESPONSE_PAYLOAD, payload, cx)?;
-        Ok(ResponseItem { response_payload: Some(payload), ..ResponseItem::bare(Some(P::OPERATION), ResultStatus::SUCCESS) })
+impl<P> ResponseItem<P> {
+    /// Success with this payload, which is of this operation.
+    pub fn of(operation: Operation, response_payload: P) -> Self {
+        ResponseItem { response_payload: Some(response_payload), ..ResponseItem::bare(Some(operation), ResultStatus::SUCCESS) }
     }
 
-    /// Success without a payload.
+    /// An outcome without a payload.
     pub fn bare(operation: Option<Operation>, result_status: ResultStatus) -> Self {
         ResponseItem {
             operation,
@@ -391,6 +430,16 @@ impl ResponseItem {
             message_extension: None,
             extra: Extra::NONE,
         }
+    }
+}
+
+impl ResponseItem {
+    /// Success with this payload, written already.
+    ///
+    /// # Errors
+    /// When the context's version can't say it.
+    pub fn success<P: Payload>(payload: &P, cx: Context) -> Result<Self> {
+        Ok(ResponseItem::of(P::OPERATION, Raw::of(tag::RESPONSE_PAYLOAD, payload, cx)?))
     }
 
     /// Failure, with the reason that `version` has for it.
@@ -419,18 +468,18 @@ impl ResponseItem {
     }
 }
 
-/// A response (KMIP 2.1 §8.4, since 1.0).
+/// A response (KMIP 2.1 §8.4, since 1.0). Its payloads are [`Raw`], each read by itself, or all of one operation and read at once.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ResponseMessage {
+pub struct ResponseMessage<P = Raw> {
     /// The header.
     pub header: ResponseHeader,
     /// What became of each operation.
-    pub batch: Vec<ResponseItem>,
+    pub batch: Vec<ResponseItem<P>>,
 }
 
-impl ResponseMessage {
+impl<P> ResponseMessage<P> {
     /// A response with these items.
-    pub fn new(version: Version, time_stamp: DateTime, batch: Vec<ResponseItem>) -> Self {
+    pub fn new(version: Version, time_stamp: DateTime, batch: Vec<ResponseItem<P>>) -> Self {
         let header = ResponseHeader {
             protocol_version: version.into(),
             time_stamp,
@@ -457,10 +506,28 @@ impl ResponseMessage {
     ///
     /// # Errors
     /// When that version can't say it.
-    pub fn to_frame(&self) -> Result<Frame> {
-        keyferry_ttlv::encode(self, context(self.version()?))
+    pub fn to_frame(&self) -> Result<Frame>
+    where
+        P: Encode,
+    {
+        to_frame(self, self.version()?, self.batch.len())
     }
 
+    /// Reads a message whose items are all of one operation, payloads included, in one pass. A failed item has none.
+    ///
+    /// # Errors
+    /// What is wrong with it, or an item of another operation.
+    pub fn typed(frame: &[u8]) -> Result<Self>
+    where
+        P: Payload,
+    {
+        let message: Self = keyferry_ttlv::decode(frame, context(Version::V1_0))?;
+        let others = message.batch.iter().any(|item| item.operation.is_some_and(|operation| operation != P::OPERATION));
+        if others { Err(another_operation(Self::TAG)) } else { Ok(message) }
+    }
+}
+
+impl ResponseMessage {
     /// Reads a message. Its payloads are not looked into yet.
     ///
     /// # Errors
@@ -470,18 +537,19 @@ impl ResponseMessage {
     }
 }
 
-impl Tagged for ResponseMessage {
+impl<P> Tagged for ResponseMessage<P> {
     const TAG: Tag = tag::RESPONSE_MESSAGE;
 }
 
-impl Decode for ResponseMessage {
+impl<P: Decode> Decode for ResponseMessage<P> {
     fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
-        let (header, batch) = message(item, r, tag::RESPONSE_HEADER, |header: &ResponseHeader| header.protocol_version)?;
+        let (header, batch) =
+            message(item, r, tag::RESPONSE_HEADER, |header: &ResponseHeader| (header.protocol_version, header.batch_count))?;
         Ok(ResponseMessage { header, batch })
     }
 }
 
-impl Encode for ResponseMessage {
+impl<P: Encode> Encode for ResponseMessage<P> {
     fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
         w.structure(tag, |w| {
             self.header.encode(tag::RESPONSE_HEADER, w)?;

@@ -87,7 +87,7 @@ impl Object {
     /// A symmetric key in Raw format.
     pub fn symmetric_key(algorithm: CryptographicAlgorithm, bits: i32, key: Secret) -> Object {
         Object::SymmetricKey(Key {
-            key_block: KeyBlock::plain(KeyFormatType::RAW, Some((algorithm, bits)), key),
+            key_block: KeyBlock::plain(KeyFormatType::RAW, Some((algorithm, bits)), key).into(),
             extra: Extra::NONE,
         })
     }
@@ -101,7 +101,7 @@ impl Object {
     pub fn secret_data(secret_data_type: SecretDataType, value: Secret) -> Object {
         Object::SecretData(SecretData {
             secret_data_type,
-            key_block: KeyBlock::plain(KeyFormatType::OPAQUE, None, value),
+            key_block: KeyBlock::plain(KeyFormatType::OPAQUE, None, value).into(),
             extra: Extra::NONE,
         })
     }
@@ -148,7 +148,7 @@ pub struct OpaqueObject {
 pub struct PgpKey {
     #[ttlv(tag = tag::PGP_KEY_VERSION)]
     pub pgp_key_version: i32,
-    pub key_block: KeyBlock,
+    pub key_block: Box<KeyBlock>,
     #[ttlv(extra)]
     pub extra: Extra,
 }
@@ -157,7 +157,7 @@ pub struct PgpKey {
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[allow(missing_docs)]
 pub struct Key {
-    pub key_block: KeyBlock,
+    pub key_block: Box<KeyBlock>,
     #[ttlv(extra)]
     pub extra: Extra,
 }
@@ -167,7 +167,7 @@ pub struct Key {
 #[allow(missing_docs)]
 pub struct SecretData {
     pub secret_data_type: SecretDataType,
-    pub key_block: KeyBlock,
+    pub key_block: Box<KeyBlock>,
     #[ttlv(extra)]
     pub extra: Extra,
 }
@@ -185,7 +185,7 @@ pub struct SplitKey {
     pub split_key_method: SplitKeyMethod,
     #[ttlv(tag = tag::PRIME_FIELD_SIZE)]
     pub prime_field_size: Option<BigInteger>,
-    pub key_block: KeyBlock,
+    pub key_block: Box<KeyBlock>,
     #[ttlv(extra)]
     pub extra: Extra,
 }

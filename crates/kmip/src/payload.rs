@@ -5,7 +5,7 @@
 use crate::spec::*;
 use crate::{
     Attributes, DateTime, KeyWrappingSpecification, Object, Payload, Projection, ProtocolVersion, RevocationReason,
-    RngParameters, Text, UniqueIdentifier, attribute::AttributeReferences,
+    RngParameters, Text, UniqueIdentifier, UniqueIdentifiers, attribute::AttributeReferences,
 };
 use keyferry_ttlv::{Decode, Encode, Extra, Raw};
 
@@ -80,7 +80,8 @@ payloads! {
     LocateResponse: LOCATE {
         #[ttlv(tag = tag::LOCATED_ITEMS, since = "1.3")]
         located_items: Option<i32>,
-        unique_identifiers: Vec<UniqueIdentifier>,
+        #[ttlv(group = ())]
+        unique_identifiers: UniqueIdentifiers,
     }
     /// KMIP 2.1 §6.1.19, since 1.0.
     GetRequest: GET {

@@ -1,8 +1,8 @@
 //! The two ways in which attributes are written: by name (1.x) and by tag (2.x).
 
-use crate::spec::{AttributeValue, attribute_row, tag, tag_named};
+use crate::spec::{AttributeValue, attribute_row, attribute_row_named, attribute_row_of, tag};
 use crate::{Attribute, Attributes, CryptographicParameters, CustomAttribute, Digest, Text, UnknownAttribute};
-use keyferry_ttlv::{ErrorKind, Group, Item, Raw, Reader, Result, Tag, Value, Version, Writer};
+use keyferry_ttlv::{ErrorKind, Group, Item, Raw, Reader, Result, Tag, Type, Value, Version, Writer};
 
 /// How a field that holds attributes stands in a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,26 +60,29 @@ impl Group for Attributes {
         }
         let structure = is_tagged(r.version()) || matches!(how, Projection::Template(..) | Projection::Implied);
         if !structure {
-            let attribute = named(item, r).map_err(|e| e.within(item.tag()))?;
-            self.push(attribute);
-            return Ok(());
+            if self.is_empty() {
+                self.reserve(8);
+            }
+            return named(self, item, r).map_err(|e| e.within(item.tag()));
         }
+        // By name an attribute takes at least 40 bytes in a message; by tag less, and then room for some is room enough to begin with.
+        self.reserve(item.value().len() / 40);
         let mut children = r.children(item).map_err(|e| e.within(item.tag()))?;
-        while let Some(child) = children.next(r).map_err(|e| e.within(item.tag()))? {
-            let attribute = if is_tagged(r.version()) {
-                tagged_value(child, r).map(Attribute::from)
+        while let Some(child) = children.step() {
+            if is_tagged(r.version()) {
+                tagged_value(self, child, r)
             } else if child.tag() == tag::ATTRIBUTE {
-                named(child, r).map_err(|e| e.within(child.tag()))
+                named(self, child, r).map_err(|e| e.within(child.tag()))
             } else {
                 // A Template's Name within a Template-Attribute: templates are not expanded, so it may not be passed over.
                 Err(r.error(
                     child,
                     ErrorKind::Value("templates are not supported: a Template-Attribute may hold Attributes alone"),
                 ))
-            };
-            self.push(attribute.map_err(|e| e.within(item.tag()))?);
+            }
+            .map_err(|e| e.within(item.tag()))?;
         }
-        Ok(())
+        children.end(r).map_err(|e| e.within(item.tag()))
     }
 
     fn write(&self, how: Projection, w: &mut Writer) -> Result<()> {
@@ -107,7 +110,22 @@ impl Group for Attributes {
 }
 
 /// An Attribute of 1.x: name, index, value.
-fn named<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Attribute> {
+fn named<'a>(into: &mut Attributes, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
+    let mut children = r.children(item)?;
+    // Mostly a known name, which needs no look at its text since it is equal to one, and a value.
+    if let (Some(name), Some(value)) = (children.step(), children.step())
+        && children.is_done()
+        && value.tag() == tag::ATTRIBUTE_VALUE
+        && let Some(row) = attribute_row_of(name.raw())
+        && row.versions.contain(r.version())
+    {
+        return into.read(row, None, value, r);
+    }
+    named_otherwise(into, item, r)
+}
+
+/// The same with an index, in another order, for a custom attribute or for one that the version has none of this name.
+fn named_otherwise<'a>(into: &mut Attributes, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
     let (mut name, mut index, mut value) = (None, None, None);
     let mut children = r.children(item)?;
     while let Some(child) = children.next(r)? {
@@ -119,37 +137,32 @@ fn named<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Attribute> {
         }
     }
     let name = name.ok_or_else(|| r.missing(item, tag::ATTRIBUTE_NAME))?;
-    let custom = name.split_once('-').filter(|(vendor, _)| matches!(*vendor, "x" | "y"));
-    let value = if let Some((vendor, rest)) = custom {
+    let value = if let Some((vendor @ ("x" | "y"), rest)) = name.split_once('-') {
         let value = value.map(|value| r.child::<Value>(value)).transpose()?;
         AttributeValue::Custom(CustomAttribute { vendor: vendor.into(), name: rest.into(), value })
+    } else if let Some(value) = value
+        && let Some(row) = attribute_row_named(&name).filter(|row| row.versions.contain(r.version()))
+    {
+        return into.read(row, index, value, r);
     } else {
-        let row = tag_named(&name).and_then(attribute_row).filter(|row| row.versions.contain(r.version()));
-        let known = match (row, value) {
-            (Some(row), Some(value)) => AttributeValue::decode_standard(row.tag, value, r)?,
-            _ => None,
-        };
-        match known {
-            Some(known) => known,
-            None => {
-                let value = value.map(|value| r.child::<Raw>(value)).transpose()?;
-                AttributeValue::Unknown(UnknownAttribute { name: Some(name), value })
-            }
-        }
+        let value = value.map(|value| r.child::<Raw>(value)).transpose()?;
+        AttributeValue::Unknown(UnknownAttribute { name: Some(name), value })
     };
-    Ok(Attribute { index, value })
+    into.push(Attribute { index, value });
+    Ok(())
 }
 
 /// An attribute of 2.x: its value under its own tag, or an Attribute with a Vendor Identification.
-fn tagged_value<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<AttributeValue> {
-    if item.tag() == tag::ATTRIBUTE {
-        return vendor(item, r).map_err(|e| e.within(item.tag()));
+fn tagged_value<'a>(into: &mut Attributes, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
+    if let Some(row) = attribute_row(item.tag()).filter(|row| row.versions.contain(r.version())) {
+        return into.read(row, None, item, r);
     }
-    let known = attribute_row(item.tag()).is_some_and(|row| row.versions.contain(r.version()));
-    if known && let Some(value) = AttributeValue::decode_standard(item.tag(), item, r)? {
-        return Ok(value);
-    }
-    Ok(AttributeValue::Unknown(UnknownAttribute { name: None, value: Some(r.child(item)?) }))
+    into.push(if item.tag() == tag::ATTRIBUTE {
+        vendor(item, r).map_err(|e| e.within(item.tag()))?
+    } else {
+        AttributeValue::Unknown(UnknownAttribute { name: None, value: Some(r.child(item)?) })
+    });
+    Ok(())
 }
 
 fn vendor<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<AttributeValue> {
@@ -169,24 +182,22 @@ fn vendor<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<AttributeValue> {
 }
 
 fn write_named(attribute: &Attribute, w: &mut Writer) -> Result<()> {
-    let name = match &attribute.value {
-        AttributeValue::Custom(custom) => match custom.named() {
-            Some(name) => Text::from(name),
-            None => {
-                return Err(w.error(tag::ATTRIBUTE, ErrorKind::Value("1.x knows custom attributes of the vendors x and y alone")));
-            }
-        },
-        AttributeValue::Unknown(UnknownAttribute { name: Some(name), .. }) => name.clone(),
-        value => {
-            let Some(row) = attribute_row(value.tag()) else {
-                return Err(w.error(value.tag(), ErrorKind::Value("it has no name in 1.x")));
-            };
-            w.require(row.tag, row.versions.since, row.versions.until)?;
-            row.name().into()
-        }
-    };
     w.structure(tag::ATTRIBUTE, |w| {
-        w.text(tag::ATTRIBUTE_NAME, &name)?;
+        match (&attribute.value, attribute.value.row()) {
+            (_, Some(row)) => {
+                w.require(row.tag, row.versions.since, row.versions.until)?;
+                w.raw(row.name_item);
+            }
+            (AttributeValue::Custom(value), _) => match value.named() {
+                Some(name) => w.text(tag::ATTRIBUTE_NAME, &name)?,
+                None => {
+                    let why = ErrorKind::Value("1.x knows custom attributes of the vendors x and y alone");
+                    return Err(w.error(tag::ATTRIBUTE_NAME, why));
+                }
+            },
+            (AttributeValue::Unknown(UnknownAttribute { name: Some(name), .. }), _) => w.text(tag::ATTRIBUTE_NAME, name)?,
+            (value, _) => return Err(w.error(value.tag(), ErrorKind::Value("it has no name in 1.x"))),
+        }
         if let Some(index) = attribute.index {
             w.integer(tag::ATTRIBUTE_INDEX, index);
         }
@@ -206,7 +217,7 @@ fn write_tagged(value: &AttributeValue, w: &mut Writer) -> Result<()> {
         }
         AttributeValue::Unknown(_) => value.encode_value(value.tag(), w),
         value => {
-            if let Some(row) = attribute_row(value.tag()) {
+            if let Some(row) = value.row() {
                 w.require(row.tag, row.versions.since, row.versions.until)?;
             }
             value.encode_value(value.tag(), w).map_err(|e| e.within(value.tag()))
@@ -237,6 +248,7 @@ fn stored<'a>(attributes: &mut Attributes, item: Item<'a>, r: &Reader<'a>) -> Re
             index = Some(r.child::<i32>(child)?);
             continue;
         }
+        let index = index.take();
         let value = if child.tag() == tag::ATTRIBUTE {
             match vendor(child, r) {
                 Ok(custom) => custom,
@@ -244,12 +256,12 @@ fn stored<'a>(attributes: &mut Attributes, item: Item<'a>, r: &Reader<'a>) -> Re
             }
         } else {
             // What came in a version that did not know it may be anything: it must not make the record unreadable.
-            match AttributeValue::decode_standard(child.tag(), child, r) {
-                Ok(Some(known)) => known,
-                Ok(None) | Err(_) => AttributeValue::Unknown(UnknownAttribute { name: None, value: Some(r.child(child)?) }),
+            match attribute_row(child.tag()).map(|row| attributes.read_as_is(row, index, child, r)) {
+                Some(Ok(())) => continue,
+                _ => AttributeValue::Unknown(UnknownAttribute { name: None, value: Some(r.child(child)?) }),
             }
         };
-        attributes.keep(Attribute { index: index.take(), value });
+        attributes.keep(Attribute { index, value });
     }
     Ok(())
 }
@@ -289,8 +301,8 @@ impl AttributeReference {
     pub fn named(name: &str) -> Self {
         match name.split_once('-') {
             Some((vendor @ ("x" | "y"), rest)) => AttributeReference::Custom { vendor: vendor.into(), name: rest.into() },
-            _ => match tag_named(name).filter(|tag| attribute_row(*tag).is_some()) {
-                Some(tag) => AttributeReference::Standard(tag),
+            _ => match attribute_row_named(name) {
+                Some(row) => AttributeReference::Standard(row.tag),
                 None => AttributeReference::Unknown(name.into()),
             },
         }
@@ -324,7 +336,7 @@ impl Group for AttributeReferences {
     fn absorb<'a>(&mut self, (): (), item: Item<'a>, r: &Reader<'a>) -> Result<()> {
         let reference = if !is_tagged(r.version()) {
             AttributeReference::named(&r.child::<Text>(item)?)
-        } else if item.ty() == keyferry_ttlv::Type::Structure {
+        } else if item.ty() == Type::Structure {
             match vendor(item, r).map_err(|e| e.within(item.tag()))?.reference() {
                 custom @ AttributeReference::Custom { .. } => custom,
                 _ => return Err(r.error(item, ErrorKind::Value("an Attribute Reference names a tag or a vendor's attribute"))),
@@ -409,10 +421,10 @@ fn exists(value: &AttributeValue, version: Version) -> bool {
             is_tagged(version) && attribute_row(value.tag()).is_none_or(|row| !row.versions.contain(version))
         }
         AttributeValue::Unknown(UnknownAttribute { name: Some(name), .. }) => {
-            let row = tag_named(name).and_then(attribute_row);
+            let row = attribute_row_named(name);
             !is_tagged(version) && row.is_none_or(|row| !row.versions.contain(version))
         }
-        value => attribute_row(value.tag()).is_some_and(|row| row.versions.contain(version)),
+        value => value.row().is_some_and(|row| row.versions.contain(version)),
     }
 }
 

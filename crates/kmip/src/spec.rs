@@ -6,12 +6,14 @@ use keyferry_ttlv::{Tag, Type, Version};
 mod attribute;
 mod enumeration;
 mod mask;
+mod names;
 /// The tags by name.
 pub mod tag;
 
 pub use attribute::AttributeValue;
 pub use enumeration::*;
 pub use mask::*;
+pub use names::Names;
 
 /// The draft that some rows come from.
 pub const V3_0: Version = Version::new(3, 0);
@@ -296,6 +298,8 @@ pub enum May {
 pub struct AttributeRow {
     /// Its tag.
     pub tag: Tag,
+    /// Its name.
+    pub name: &'static str,
     /// The versions in which it is an attribute.
     pub versions: Versions,
     /// Who sets it first.
@@ -308,18 +312,90 @@ pub struct AttributeRow {
     pub client_deletes: May,
     /// Whether an object may have several.
     pub multiple: bool,
+    /// Its name as the whole item that stands in a 1.x message: compared and written in one go.
+    pub(crate) name_item: &'static [u8],
+    pub(crate) kind: attribute::Kind,
 }
 
-impl AttributeRow {
-    /// Its name.
-    pub fn name(&self) -> &'static str {
-        tag_row(self.tag).map_or("", |row| row.name)
+/// The length of an Attribute Name item.
+const fn name_item_length(name: &str) -> usize {
+    8 + name.len().next_multiple_of(8)
+}
+
+/// An Attribute Name item: tag, type, length, text, padding.
+const fn name_item<const LENGTH: usize>(name: &str) -> [u8; LENGTH] {
+    let mut item = [0; LENGTH];
+    let [_, t0, t1, t2] = tag::ATTRIBUTE_NAME.number().to_be_bytes();
+    [item[0], item[1], item[2], item[3], item[7]] = [t0, t1, t2, Type::TextString as u8, name.len() as u8];
+    let mut at = 0;
+    while at < name.len() {
+        item[8 + at] = name.as_bytes()[at];
+        at += 1;
     }
+    item
 }
 
 /// The row of an attribute by its tag.
 pub fn attribute_row(tag: Tag) -> Option<&'static AttributeRow> {
-    attribute::ROWS.iter().find(|row| row.tag == tag)
+    attribute::row(tag)
+}
+
+/// The row of an attribute by its name.
+pub(crate) fn attribute_row_named(name: &str) -> Option<&'static AttributeRow> {
+    attribute::ROWS.iter().find(|row| row.name == name)
+}
+
+/// The row of an attribute by the whole item that holds its name. On the hot path of 1.x: one hash, one comparison.
+#[inline]
+pub(crate) fn attribute_row_of(name_item: &[u8]) -> Option<&'static AttributeRow> {
+    let row = attribute::ROWS.get(usize::from(*BY_NAME.get(slot(name_item))?))?;
+    (row.name_item == name_item).then_some(row)
+}
+
+const SLOTS: usize = 512;
+
+/// The places of the attributes' rows by the hash of their names. A place behind the rows is free.
+static BY_NAME: [u8; SLOTS] = match places() {
+    Some(places) => places,
+    None => panic!("two names share a place: another seed is needed"),
+};
+
+/// With it no two names share a place. Found by trying; a table with more names may need another one.
+const SEED: u64 = 0xBC93_1A8C_6C83_019B;
+
+const fn places() -> Option<[u8; SLOTS]> {
+    let mut places = [u8::MAX; SLOTS];
+    let mut at = 0;
+    while at < attribute::ROWS.len() {
+        let slot = slot(attribute::ROWS[at].name_item);
+        if places[slot] != u8::MAX {
+            return None;
+        }
+        places[slot] = at as u8;
+        at += 1;
+    }
+    Some(places)
+}
+
+/// A hash of the item's header, which holds the name's length, of the eight bytes behind it and of the last eight.
+#[inline]
+const fn slot(name_item: &[u8]) -> usize {
+    let (Some(first), Some(last)) = (name_item.first_chunk::<16>(), name_item.last_chunk::<8>()) else { return 0 };
+    let first = u128::from_le_bytes(*first);
+    let mixed = (first >> 64) as u64 ^ u64::from_le_bytes(*last).rotate_left(29) ^ (first >> 56) as u64 & 0xFF;
+    (mixed.wrapping_mul(SEED) >> 55) as usize
+}
+
+/// The name of a tag, when the tables are built.
+const fn name_of(tag: Tag) -> &'static str {
+    let mut at = 0;
+    while at < tag::ROWS.len() {
+        if tag::ROWS[at].tag.number() == tag.number() {
+            return tag::ROWS[at].name;
+        }
+        at += 1;
+    }
+    panic!("an attribute's tag has a row")
 }
 
 /// The rows of all attributes.
@@ -330,9 +406,19 @@ pub fn attribute_rows() -> &'static [AttributeRow] {
 macro_rules! attributes {
     ($($variant:ident($ty:ty) = $tag:ident, $since:ident $(.. $until:ident)?, $set:ident;
        $server:ident, $client:ident, $delete:ident; $many:ident;)*) => {
+        /// The attributes by number, in the order of the rows.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Kind { $($variant),* }
+
         /// All rows.
-        pub(super) const ROWS: &[AttributeRow] = &[$(AttributeRow {
+        pub(super) static ROWS: &[AttributeRow] = &[$(AttributeRow {
             tag: tag::$tag,
+            name: $crate::spec::name_of(tag::$tag),
+            name_item: {
+                const NAME: &str = $crate::spec::name_of(tag::$tag);
+                &$crate::spec::name_item::<{ $crate::spec::name_item_length(NAME) }>(NAME)
+            },
+            kind: Kind::$variant,
             versions: versions!($since $($until)?),
             set_by: SetBy::$set,
             server_modifies: May::$server,
@@ -340,6 +426,15 @@ macro_rules! attributes {
             client_deletes: May::$delete,
             multiple: attributes!(@many $many),
         },)*];
+
+        /// The row of a tag.
+        pub(super) fn row(tag: Tag) -> Option<&'static AttributeRow> {
+            let kind = match tag {
+                $(tag::$tag => Kind::$variant,)*
+                _ => return None,
+            };
+            ROWS.get(kind as usize)
+        }
 
         /// The value of an attribute.
         #[derive(Clone, Debug, PartialEq)]
@@ -363,14 +458,31 @@ macro_rules! attributes {
                 }
             }
 
-            /// Reads a standard attribute's value; `None` when the tag is not that of one.
-            pub(crate) fn decode_standard<'a>(
-                tag: Tag, item: ::keyferry_ttlv::Item<'a>, r: &::keyferry_ttlv::Reader<'a>,
-            ) -> ::keyferry_ttlv::Result<Option<AttributeValue>> {
-                Ok(Some(match tag {
-                    $(tag::$tag => AttributeValue::$variant(r.child(item)?),)*
-                    _ => return Ok(None),
-                }))
+            /// Its row; a custom or unknown one has none.
+            pub fn row(&self) -> Option<&'static AttributeRow> {
+                let kind = match self {
+                    $(AttributeValue::$variant(_) => Kind::$variant,)*
+                    AttributeValue::Custom(_) | AttributeValue::Unknown(_) => return None,
+                };
+                ROWS.get(kind as usize)
+            }
+
+            /// Reads the value of the attribute that a row describes, straight into its place: a copy of an attribute costs more than
+            /// reading one.
+            pub(crate) fn read_standard<'a>(
+                row: &AttributeRow,
+                index: Option<i32>,
+                item: ::keyferry_ttlv::Item<'a>,
+                r: &::keyferry_ttlv::Reader<'a>,
+                into: &mut Vec<$crate::Attribute>,
+            ) -> ::keyferry_ttlv::Result<()> {
+                match row.kind {
+                    $(Kind::$variant => {
+                        let value = r.child(item)?;
+                        into.push($crate::Attribute { index, value: AttributeValue::$variant(value) });
+                    })*
+                }
+                Ok(())
             }
 
             /// Writes the bare value under `under`.
@@ -390,32 +502,6 @@ macro_rules! attributes {
     (@many Many) => { true };
 }
 use attributes;
-
-/// The standard's names, for errors and for `inspect`.
-#[derive(Clone, Copy, Debug)]
-pub struct Names;
-
-impl keyferry_ttlv::Dictionary for Names {
-    fn tag_name(&self, tag: Tag) -> Option<&'static str> {
-        tag_row(tag).map(|row| row.name).or_else(|| crate::extension::tag_name(tag))
-    }
-
-    fn value_name(&self, tag: Tag, value: u32) -> Option<&'static str> {
-        if tag == tag::ATTRIBUTE_REFERENCE {
-            return self.tag_name(Tag::new(value));
-        }
-        let named = if tag == tag::MASK_GENERATOR_HASHING_ALGORITHM { tag::HASHING_ALGORITHM } else { tag };
-        enumeration_domains().find(|domain| domain.tag == Some(named)).and_then(|domain| value_name(domain, value))
-    }
-
-    fn bit_name(&self, tag: Tag, bit: u32) -> Option<&'static str> {
-        mask_domains().find(|domain| domain.tag == Some(tag)).and_then(|domain| value_name(domain, bit))
-    }
-
-    fn tag_named(&self, name: &str) -> Option<Tag> {
-        tag_named(name)
-    }
-}
 
 /// Whether what stands under a tag is key material or another secret, which nobody shows unasked.
 pub fn is_secret(tag: Tag) -> bool {

@@ -206,6 +206,15 @@ fn fields(input: &DeriveInput) -> Result<Option<Vec<Field>>> {
     Ok(Some(fields))
 }
 
+/// The type's parameters, each of which must itself be what is derived.
+fn bounded(generics: &syn::Generics, bound: &TokenStream) -> syn::Generics {
+    let mut generics = generics.clone();
+    for parameter in generics.type_params_mut() {
+        parameter.bounds.push(syn::parse_quote!(#bound));
+    }
+    generics
+}
+
 struct Variant {
     name: syn::Ident,
     ty: Type,
@@ -236,10 +245,15 @@ fn variants(input: &DeriveInput) -> Result<Vec<Variant>> {
 fn derive_encode(input: &DeriveInput) -> Result<TokenStream> {
     let name = &input.ident;
     let tagged = match &options(&input.attrs)?.tag {
-        Some(tag) => quote!(impl ::keyferry_ttlv::Tagged for #name { const TAG: ::keyferry_ttlv::Tag = #tag; }),
+        Some(tag) => {
+            let (impls, types, wheres) = input.generics.split_for_impl();
+            quote!(impl #impls ::keyferry_ttlv::Tagged for #name #types #wheres { const TAG: ::keyferry_ttlv::Tag = #tag; })
+        }
         None => quote!(),
     };
     let Some(fields) = fields(input)? else { return Ok(quote!()) };
+    let generics = bounded(&input.generics, &quote!(::keyferry_ttlv::Encode));
+    let (impls, types, wheres) = generics.split_for_impl();
     let mut body = Vec::new();
     for field in &fields {
         let Field { name, tag, span, .. } = field;
@@ -291,7 +305,7 @@ fn derive_encode(input: &DeriveInput) -> Result<TokenStream> {
     Ok(quote! {
         #tagged
         #[automatically_derived]
-        impl ::keyferry_ttlv::Encode for #name {
+        impl #impls ::keyferry_ttlv::Encode for #name #types #wheres {
             fn encode(&self, tag: ::keyferry_ttlv::Tag, w: &mut ::keyferry_ttlv::Writer) -> ::keyferry_ttlv::Result<()> {
                 w.structure(tag, |w| {
                     #(#body)*
@@ -305,6 +319,8 @@ fn derive_encode(input: &DeriveInput) -> Result<TokenStream> {
 fn derive_decode(input: &DeriveInput) -> Result<TokenStream> {
     let name = &input.ident;
     let Some(fields) = fields(input)? else { return derive_choice(input) };
+    let generics = bounded(&input.generics, &quote!(::keyferry_ttlv::Decode));
+    let (impls, types, wheres) = generics.split_for_impl();
     let (mut lets, mut arms, mut build) = (Vec::new(), Vec::new(), Vec::new());
     let mut rest =
         quote!(return ::core::result::Result::Err(r.error(child, ::keyferry_ttlv::ErrorKind::Unexpected(child.tag()))));
@@ -370,16 +386,17 @@ fn derive_decode(input: &DeriveInput) -> Result<TokenStream> {
     }
     Ok(quote! {
         #[automatically_derived]
-        impl ::keyferry_ttlv::Decode for #name {
+        impl #impls ::keyferry_ttlv::Decode for #name #types #wheres {
             fn decode<'a>(item: ::keyferry_ttlv::Item<'a>, r: &::keyferry_ttlv::Reader<'a>) -> ::keyferry_ttlv::Result<Self> {
                 #(#lets)*
                 let mut children = r.children(item)?;
-                while let ::core::option::Option::Some(child) = children.next(r)? {
+                while let ::core::option::Option::Some(child) = children.step() {
                     match child.tag() {
                         #(#arms)*
                         _ => #rest,
                     }
                 }
+                children.end(r)?;
                 ::core::result::Result::Ok(Self { #(#build),* })
             }
         }

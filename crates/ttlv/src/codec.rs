@@ -1,9 +1,8 @@
-use crate::{Dictionary, Error, ErrorKind, Frame, Item, Reader, Result, Tag, Type, Version, Writer};
+use crate::{Dictionary, Error, ErrorKind, Frame, Item, Reader, Result, Tag, Text, Type, Version, Writer};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use zeroize::Zeroize;
 
 /// What encoding and decoding depend on beside the bytes.
 #[derive(Clone, Copy)]
@@ -12,6 +11,8 @@ pub struct Context {
     pub version: Version,
     /// Limits for what comes in.
     pub limits: Limits,
+    /// Slips of peers that are let pass.
+    pub lenient: Lenient,
     /// Names for errors; hexadecimal without.
     pub dictionary: Option<&'static dyn Dictionary>,
 }
@@ -19,13 +20,17 @@ pub struct Context {
 impl Context {
     /// This version, safe limits, no names.
     pub const fn new(version: Version) -> Self {
-        Context { version, limits: Limits::DEFAULT, dictionary: None }
+        Context { version, limits: Limits::DEFAULT, lenient: Lenient::NEVER, dictionary: None }
     }
 }
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("version", &self.version).field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("version", &self.version)
+            .field("limits", &self.limits)
+            .field("lenient", &self.lenient)
+            .finish_non_exhaustive()
     }
 }
 
@@ -51,6 +56,27 @@ impl Default for Limits {
     fn default() -> Self {
         Limits::DEFAULT
     }
+}
+
+/// What the standard forbids and some peers send all the same. Nothing of it passes unless it is asked for; everything else that is wrong
+/// with an item's form is an error always, since it could only be guessed at.
+///
+/// What is kept as it came ([`Raw`], [`Extra`]) is written back as it came, slips included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lenient {
+    /// Padding bytes may have any value (KMIP 2.1 §9.1.1.4: zero).
+    pub padding: bool,
+    /// Any Boolean but 0 is true (§9.1.1.4: 0 or 1).
+    pub boolean: bool,
+    /// A Big Integer may have any length but 0, padded like a string (§9.1.1.3: a multiple of eight).
+    pub big_integer: bool,
+}
+
+impl Lenient {
+    /// Lets nothing pass.
+    pub const NEVER: Lenient = Lenient { padding: false, boolean: false, big_integer: false };
+    /// Lets everything above pass.
+    pub const ALWAYS: Lenient = Lenient { padding: true, boolean: true, big_integer: true };
 }
 
 /// A type that can be read from an item.
@@ -129,8 +155,9 @@ pub fn decode<T: Decode + Tagged>(message: &[u8], cx: Context) -> Result<T> {
     if message.len() > limit {
         return Err(Error::new(ErrorKind::Size { size: message.len(), limit }).at(0));
     }
-    let item = Item::parse(message).map_err(|e| e.named(cx.dictionary))?;
+    let item = Item::whole(message).map_err(|e| e.named(cx.dictionary))?;
     let r = Reader::new(message, cx);
+    r.check_count(item)?;
     if item.tag() != T::TAG {
         return Err(r.error(item, ErrorKind::WrongTag { expected: T::TAG, found: item.tag() }));
     }
@@ -154,12 +181,14 @@ macro_rules! newtype {
         pub struct $name(pub $inner);
 
         impl Decode for $name {
+            #[inline]
             fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
                 item.$method(r).map($name)
             }
         }
 
         impl Encode for $name {
+            #[inline]
             fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
                 w.$method(tag, self.0);
                 Ok(())
@@ -188,11 +217,13 @@ newtype!(
 macro_rules! plain {
     ($($ty:ty = $method:ident),*) => {$(
         impl Decode for $ty {
+            #[inline]
             fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
                 item.$method(r)
             }
         }
         impl Encode for $ty {
+            #[inline]
             fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
                 w.$method(tag, *self);
                 Ok(())
@@ -261,7 +292,7 @@ impl<T: Tagged> Tagged for Box<T> {
 /// Two are equal when their bytes are, wherever they came from.
 #[derive(Clone)]
 pub struct Raw {
-    bytes: Box<[u8]>,
+    bytes: Frame,
     offset: usize,
 }
 
@@ -273,7 +304,7 @@ impl Raw {
     pub fn of<T: Encode + ?Sized>(tag: Tag, value: &T, cx: Context) -> Result<Raw> {
         let mut w = Writer::new(cx);
         value.encode(tag, &mut w)?;
-        Ok(Raw { bytes: w.finish().to_vec().into(), offset: 0 })
+        Ok(Raw { bytes: w.finish(), offset: 0 })
     }
 
     /// The item.
@@ -281,7 +312,7 @@ impl Raw {
     /// # Errors
     /// None in practice, since it was checked when it was made.
     pub fn item(&self) -> Result<Item<'_>> {
-        Item::parse(&self.bytes)
+        Item::whole(&self.bytes)
     }
 
     /// Its tag.
@@ -321,16 +352,10 @@ impl fmt::Debug for Raw {
     }
 }
 
-impl Drop for Raw {
-    fn drop(&mut self) {
-        self.bytes.zeroize();
-    }
-}
-
 impl Decode for Raw {
     fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
         r.check(item)?;
-        Ok(Raw { bytes: item.raw().into(), offset: r.offset(item) })
+        Ok(Raw { bytes: item.raw().to_vec().into(), offset: r.offset(item) })
     }
 }
 
@@ -344,7 +369,8 @@ impl Encode for Raw {
 
 /// The fields of a structure that its type does not know, or that its version does not have: kept, and written back behind the others.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Extra(Option<Box<[Raw]>>);
+#[allow(clippy::box_collection)] // one word in every structure instead of three: there is rarely an item
+pub struct Extra(Option<Box<Vec<Raw>>>);
 
 impl Extra {
     /// None.
@@ -362,20 +388,17 @@ impl Extra {
 
     /// Adds an item.
     pub fn push(&mut self, raw: Raw) {
-        // Rarely more than one, and never on the hot path: a slice keeps structures small.
-        let mut items = self.0.take().map(<[Raw]>::into_vec).unwrap_or_default();
-        items.push(raw);
-        self.0 = Some(items.into());
+        self.0.get_or_insert_default().push(raw);
     }
 
     /// The items.
-    pub fn iter(&self) -> impl Iterator<Item = &Raw> {
-        self.0.iter().flat_map(|items| items.iter())
+    pub fn iter(&self) -> core::slice::Iter<'_, Raw> {
+        self.0.as_ref().map(|items| items.iter()).unwrap_or_default()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.iter().next().is_none()
+        self.0.is_none()
     }
 
     /// The first one with this tag.
@@ -384,6 +407,7 @@ impl Extra {
     }
 
     /// Writes them all.
+    #[inline]
     pub fn write(&self, w: &mut Writer) {
         for raw in self.iter() {
             w.raw(raw.bytes());
@@ -413,7 +437,7 @@ pub enum Value {
     /// A Boolean.
     Boolean(bool),
     /// A Text String.
-    Text(String),
+    Text(Text),
     /// A Byte String.
     Bytes(Vec<u8>),
     /// A Date-Time.
@@ -452,7 +476,7 @@ impl Decode for Value {
             Type::BigInteger => Value::BigInteger(item.big_integer(r)?.to_vec()),
             Type::Enumeration => Value::Enumeration(item.enumeration(r)?),
             Type::Boolean => Value::Boolean(item.boolean(r)?),
-            Type::TextString => Value::Text(item.text(r)?.into()),
+            Type::TextString => Value::Text(Text::decode(item, r)?),
             Type::ByteString => Value::Bytes(item.bytes(r)?.to_vec()),
             Type::DateTime => Value::DateTime(DateTime(item.date_time(r)?)),
             Type::Interval => Value::Interval(Interval(item.interval(r)?)),

@@ -32,6 +32,8 @@ pub type Result<T, E = Error> = core::result::Result<T, E>;
 pub enum ErrorKind {
     /// The input ends before an item does; this many bytes are missing.
     Truncated(usize),
+    /// An item reaches this many bytes beyond the end of the structure that it stands in: the two lengths disagree.
+    Overrun(usize),
     /// There are this many bytes behind the item.
     TrailingBytes(usize),
     /// A tag outside 42xxxx and 54xxxx.
@@ -88,10 +90,15 @@ pub enum ErrorKind {
     },
     /// A value that the field does not allow; the text says why.
     Value(&'static str),
+    /// Text that is no XML or JSON, or not this encoding of a message; the text says why.
+    Syntax(&'static str),
+    /// A name that the dictionary lacks: that of a tag, a type, a value or a bit.
+    UnknownName(&'static str),
 }
 
 impl Error {
     /// An error without a place; see [`Reader::error`](crate::Reader::error) for one that has it.
+    #[cold]
     pub fn new(kind: ErrorKind) -> Self {
         Error(Box::new(Inner { kind, offset: None, path: Vec::new(), dictionary: None }))
     }
@@ -102,7 +109,16 @@ impl Error {
         self
     }
 
+    /// Counts the byte offset from a place that lies `bytes` before the one it was counted from.
+    #[cfg(feature = "inspect")]
+    pub(crate) fn behind(mut self, bytes: usize) -> Self {
+        self.0.offset = self.0.offset.map(|offset| offset + bytes);
+        self
+    }
+
     /// Puts `tag` in front of the path.
+    #[cold]
+    #[inline(never)]
     pub fn within(mut self, tag: Tag) -> Self {
         self.0.path.insert(0, tag);
         self
@@ -155,6 +171,7 @@ impl fmt::Display for Error {
         }
         match &inner.kind {
             ErrorKind::Truncated(missing) => write!(f, "the input ends {missing} bytes too early")?,
+            ErrorKind::Overrun(n) => write!(f, "an item reaches {n} bytes beyond the structure around it")?,
             ErrorKind::TrailingBytes(n) => write!(f, "{n} bytes too many")?,
             // Not the bytes themselves: behind a wrong length they may be key material.
             ErrorKind::UnknownTag(_) => f.write_str("there is no tag here")?,
@@ -177,7 +194,9 @@ impl fmt::Display for Error {
                     write!(f, " and until {until}")?;
                 }
             }
-            ErrorKind::Value(why) => f.write_str(why)?,
+            ErrorKind::Value(why) | ErrorKind::Syntax(why) => f.write_str(why)?,
+            // Not the name itself: it may be anything.
+            ErrorKind::UnknownName(what) => write!(f, "no {what} has this name")?,
         }
         match inner.offset {
             Some(offset) => write!(f, " (byte {offset})"),

@@ -38,7 +38,7 @@ impl AsRef<[u8]> for Frame {
 
 impl Drop for Frame {
     fn drop(&mut self) {
-        self.0.zeroize();
+        wipe(&mut self.0);
     }
 }
 
@@ -48,15 +48,29 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// Appends to a vector without leaving copies behind in memory when it has to grow.
-pub(crate) fn grow(buffer: &mut Vec<u8>, additional: usize) {
+/// Overwrites bytes for good. On the slice, since a vector's own way goes byte by byte; its spare room was never more than this.
+pub(crate) fn wipe(bytes: &mut [u8]) {
+    bytes.zeroize();
+}
+
+/// Makes room in a vector without leaving copies behind in memory when it has to move.
+#[inline]
+pub(crate) fn reserve(buffer: &mut Vec<u8>, additional: usize) {
     if buffer.capacity() - buffer.len() < additional {
-        let wanted = buffer.len().saturating_add(additional).max(buffer.capacity() * 2).max(256);
-        let mut larger = Vec::with_capacity(wanted);
-        larger.extend_from_slice(buffer);
-        buffer.zeroize();
-        *buffer = larger;
+        grow(buffer, additional);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn grow(buffer: &mut Vec<u8>, additional: usize) {
+    // Each move copies and wipes what there is, so a small buffer soon becomes a large one.
+    let factor = if buffer.capacity() < 64 * 1024 { 4 } else { 2 };
+    let wanted = buffer.len().saturating_add(additional).max(buffer.capacity() * factor).max(512);
+    let mut larger = Vec::with_capacity(wanted);
+    larger.extend_from_slice(buffer);
+    wipe(buffer);
+    *buffer = larger;
 }
 
 /// Cuts a byte stream into messages, without doing input or output itself.
@@ -95,7 +109,7 @@ impl Framer {
         let end = (self.filled + STEP).min(self.total.unwrap_or(HEADER));
         if self.buffer.len() < end {
             let more = end - self.buffer.len();
-            grow(&mut self.buffer, more);
+            reserve(&mut self.buffer, more);
             self.buffer.resize(end, 0);
         }
         self.buffer.get_mut(self.filled..end).unwrap_or_default()
@@ -127,7 +141,7 @@ impl Framer {
 
 impl Drop for Framer {
     fn drop(&mut self) {
-        self.buffer.zeroize();
+        wipe(&mut self.buffer);
     }
 }
 

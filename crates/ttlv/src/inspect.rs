@@ -2,6 +2,7 @@
 //!
 //! The tree is for people. Whether the message is sound is judged by the strict reader all the same: see [`Inspection::error`].
 
+use crate::text_form::{Scope, bits, hex, unhex as bytes_of};
 use crate::{Context, Dictionary, Error, ErrorKind, Item, Reader, Tag, Type};
 use core::fmt::Write;
 use nom::bytes::complete::take_while_m_n;
@@ -42,10 +43,10 @@ pub fn unhex(input: &[u8]) -> Result<Vec<u8>, Error> {
         return Ok(input.to_vec());
     }
     let text = core::str::from_utf8(input).unwrap_or_default();
-    let parsed: IResult<&str, Vec<u8>> = all_consuming(preceded(
+    let parsed: IResult<&str, String> = all_consuming(preceded(
         (multispace0, opt((letter('0'), take_while_m_n(1, 1, |c| c == 'x' || c == 'X')))),
-        fold_many0((hex_digit1, opt(multispace1)), Vec::new, |mut digits: Vec<u8>, (run, _): (&str, _)| {
-            digits.extend_from_slice(run.as_bytes());
+        fold_many0((hex_digit1, opt(multispace1)), String::new, |mut digits: String, (run, _): (&str, _)| {
+            digits.push_str(run);
             digits
         }),
     ))
@@ -57,24 +58,22 @@ pub fn unhex(input: &[u8]) -> Result<Vec<u8>, Error> {
         }
         Err(nom::Err::Incomplete(_)) => return Err(Error::new(ErrorKind::Value("hexadecimal ends too early")).at(text.len())),
     };
-    if digits.len() % 2 == 1 {
-        return Err(Error::new(ErrorKind::Value("an odd number of hexadecimal digits")).at(text.len()));
-    }
-    let nibble = |digit: u8| (digit as char).to_digit(16).unwrap_or(0) as u8;
-    Ok(digits.as_chunks::<2>().0.iter().map(|[high, low]| nibble(*high) << 4 | nibble(*low)).collect())
+    let odd = || Error::new(ErrorKind::Value("an odd number of hexadecimal digits")).at(text.len());
+    bytes_of(&digits).map(|bytes| bytes.to_vec()).ok_or_else(odd)
 }
 
 /// Shows `message`.
 pub fn tree(message: &[u8], cx: Context, options: &Options<'_>) -> Inspection {
     let mut text = String::new();
-    // Where each open structure ends; nothing recurses, so that depth costs no stack.
-    let mut open: Vec<usize> = Vec::new();
-    let mut domain: Option<Tag> = None;
+    // Where each open structure ends, and its names; nothing recurses, so that depth costs no stack.
+    let mut open: Vec<(usize, Scope)> = Vec::new();
+    let mut alone = Scope::default();
+    let names = Some(options.dictionary);
     // Where the outermost open structure that is a secret ends.
     let mut masked_to = 0;
     let mut at = 0;
     while let Some(rest) = message.get(at..).filter(|rest| !rest.is_empty()) {
-        while open.last().is_some_and(|end| at >= *end) {
+        while open.last().is_some_and(|(end, _)| at >= *end) {
             open.pop();
         }
         // Deeper than this it is no message, and lines of mere indentation would fill memory.
@@ -97,7 +96,7 @@ pub fn tree(message: &[u8], cx: Context, options: &Options<'_>) -> Inspection {
         if known == Some(Type::Structure) {
             text.push('\n');
             let end = at.saturating_add(8).saturating_add(length as usize);
-            open.push(end);
+            open.push((end, Scope::default()));
             if secret {
                 masked_to = masked_to.max(end);
             }
@@ -106,14 +105,15 @@ pub fn tree(message: &[u8], cx: Context, options: &Options<'_>) -> Inspection {
         }
         let content = value.get(..length as usize);
         if let (Some(ty), Some(content)) = (known, content) {
-            let shown_as = if options.dictionary.tag_name(tag) == Some("Attribute Value") { domain.unwrap_or(tag) } else { tag };
+            let scope = open.last_mut().map_or(&mut alone, |(_, scope)| scope);
+            let shown_as = scope.domain(tag, names);
             if secret {
                 text.push_str(" = (masked)");
             } else {
                 let _ = write!(text, " = {}", value_text(shown_as, ty, content, options.dictionary));
             }
-            if options.dictionary.tag_name(tag) == Some("Attribute Name") {
-                domain = core::str::from_utf8(content).ok().and_then(|name| options.dictionary.tag_named(name));
+            if let Ok(text) = core::str::from_utf8(content) {
+                scope.saw(tag, text, names);
             }
         }
         text.push('\n');
@@ -131,9 +131,12 @@ fn strict(message: &[u8], cx: Context) -> Result<(), Error> {
         return Err(Error::new(ErrorKind::Truncated(8)).at(0));
     }
     let r = Reader::new(message, cx);
-    let mut rest = crate::Children::over(message);
-    while let Some(item) = rest.next(&r)? {
+    let mut rest = message;
+    while !rest.is_empty() {
+        let at = message.len() - rest.len();
+        let (item, behind) = Item::first(rest).map_err(|e| e.behind(at).named(cx.dictionary))?;
         located(item, &r, cx)?;
+        rest = behind;
     }
     Ok(())
 }
@@ -147,7 +150,7 @@ fn located<'a>(item: Item<'a>, r: &Reader<'a>, cx: Context) -> Result<(), Error>
     while let Some(structure) = inner.take() {
         path.push(structure.tag());
         let Ok(mut children) = r.children(structure) else { break };
-        while let Ok(Some(child)) = children.next(r) {
+        while let Some(child) = children.step() {
             if (r.offset(child)..r.offset(child) + child.raw().len()).contains(&at) {
                 inner = Some(child);
                 break;
@@ -162,13 +165,13 @@ fn header(input: &[u8]) -> IResult<&[u8], (u32, u8, u32)> {
 }
 
 fn value_text(tag: Tag, ty: Type, content: &[u8], dictionary: &dyn Dictionary) -> String {
-    let odd = || std::format!("0x{}", hex(content));
+    let odd = || "0x".chars().chain(hex(content)).collect();
     let four =
         |content| -> Option<i32> { all_consuming(be_i32::<&[u8], nom::error::Error<&[u8]>>).parse(content).ok().map(|(_, v)| v) };
     let eight =
         |content| -> Option<i64> { all_consuming(be_i64::<&[u8], nom::error::Error<&[u8]>>).parse(content).ok().map(|(_, v)| v) };
     match ty {
-        Type::Integer => four(content).map_or_else(odd, |value| bits(tag, value, dictionary)),
+        Type::Integer => four(content).map_or_else(odd, |value| mask(tag, value, dictionary)),
         Type::Interval => four(content).map_or_else(odd, |value| std::format!("{} s", value.cast_unsigned())),
         Type::Enumeration => four(content).map_or_else(odd, |value| match dictionary.value_name(tag, value.cast_unsigned()) {
             Some(name) => name.to_string(),
@@ -187,19 +190,10 @@ fn value_text(tag: Tag, ty: Type, content: &[u8], dictionary: &dyn Dictionary) -
     }
 }
 
-fn bits(tag: Tag, value: i32, dictionary: &dyn Dictionary) -> String {
-    let unsigned = value.cast_unsigned();
-    let set = (0..32).map(|n| 1u32 << n).filter(|bit| unsigned & bit != 0);
-    let names: Option<Vec<_>> = set.map(|bit| dictionary.bit_name(tag, bit)).collect();
+fn mask(tag: Tag, value: i32, dictionary: &dyn Dictionary) -> String {
+    let names: Option<Vec<_>> = bits(value).map(|bit| dictionary.bit_name(tag, bit)).collect();
     match names {
         Some(names) if !names.is_empty() => names.join(" | "),
         _ => value.to_string(),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -1,3 +1,4 @@
+use core::cmp::Ordering;
 use core::fmt;
 
 /// A tag: three bytes, 42xxxx for the standard's and 54xxxx for extensions (KMIP 2.1 §9.1.1.1, since 1.0).
@@ -13,6 +14,12 @@ impl Tag {
     /// Its number.
     pub const fn number(self) -> u32 {
         self.0
+    }
+
+    /// Whether it lies in one of the two ranges.
+    #[inline]
+    pub(crate) const fn is_defined(self) -> bool {
+        matches!(self.0 >> 16, 0x42 | 0x54)
     }
 
     /// Whether it lies in the range that the standard leaves to vendors.
@@ -63,6 +70,7 @@ pub enum Type {
 
 impl Type {
     /// The type with this number.
+    #[inline]
     pub const fn from_number(number: u8) -> Option<Type> {
         Some(match number {
             1 => Type::Structure,
@@ -114,7 +122,7 @@ impl fmt::Display for Type {
 }
 
 /// A protocol version: what a field's presence depends on.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Version {
     /// The major number.
     pub major: u8,
@@ -141,6 +149,27 @@ impl Version {
     /// The version `major.minor`.
     pub const fn new(major: u8, minor: u8) -> Version {
         Version { major, minor }
+    }
+}
+
+impl Version {
+    #[inline]
+    const fn number(self) -> u16 {
+        u16::from_be_bytes([self.major, self.minor])
+    }
+}
+
+impl Ord for Version {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.number().cmp(&other.number())
+    }
+}
+
+impl PartialOrd for Version {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

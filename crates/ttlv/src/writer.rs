@@ -1,7 +1,7 @@
-use crate::frame::grow;
+use crate::frame::{reserve, wipe};
+use crate::item::{HEADER, Head};
 use crate::{Context, Encode, Error, ErrorKind, Frame, Result, Tag, Type, Version};
 use alloc::vec::Vec;
-use zeroize::Zeroize;
 
 /// Writes items one after another into one buffer, in a single pass: a structure's length is filled in when it ends.
 pub struct Writer {
@@ -21,6 +21,7 @@ impl Writer {
     }
 
     /// The version to write for.
+    #[inline]
     pub fn version(&self) -> Version {
         self.cx.version
     }
@@ -45,41 +46,46 @@ impl Writer {
         Frame::new(core::mem::take(&mut self.buffer))
     }
 
-    fn head(&mut self, tag: Tag, ty: Type, length: u32) {
-        let [_, t0, t1, t2] = tag.number().to_be_bytes();
-        let [l0, l1, l2, l3] = length.to_be_bytes();
-        self.buffer.extend_from_slice(&[t0, t1, t2, ty as u8, l0, l1, l2, l3]);
-    }
-
-    fn fixed(&mut self, tag: Tag, ty: Type, length: u8, value: [u8; 8]) {
-        grow(&mut self.buffer, 16);
-        let [_, t0, t1, t2] = tag.number().to_be_bytes();
+    #[inline]
+    fn fixed(&mut self, tag: Tag, ty: Type, length: u32, value: [u8; 8]) {
+        let [h0, h1, h2, h3, h4, h5, h6, h7] = Head::new(tag, ty, length).to_bytes();
         let [v0, v1, v2, v3, v4, v5, v6, v7] = value;
-        self.buffer.extend_from_slice(&[t0, t1, t2, ty as u8, 0, 0, 0, length, v0, v1, v2, v3, v4, v5, v6, v7]);
+        reserve(&mut self.buffer, 16);
+        self.buffer.extend_from_slice(&[h0, h1, h2, h3, h4, h5, h6, h7, v0, v1, v2, v3, v4, v5, v6, v7]);
     }
 
+    #[inline]
     fn four(&mut self, tag: Tag, ty: Type, value: [u8; 4]) {
         let [v0, v1, v2, v3] = value;
         self.fixed(tag, ty, 4, [v0, v1, v2, v3, 0, 0, 0, 0]);
     }
 
+    #[inline]
     fn string(&mut self, tag: Tag, ty: Type, value: &[u8]) -> Result<()> {
-        let length = u32::try_from(value.len())
-            .map_err(|_| self.error(tag, ErrorKind::Size { size: value.len(), limit: u32::MAX as usize }))?;
-        let padding = value.len().wrapping_neg() & 7;
-        grow(&mut self.buffer, 16 + value.len());
-        self.head(tag, ty, length);
+        let Ok(length) = u32::try_from(value.len()) else { return Err(self.too_long(tag, value.len())) };
+        reserve(&mut self.buffer, value.len().saturating_add(16));
+        self.buffer.extend_from_slice(&Head::new(tag, ty, length).to_bytes());
         self.buffer.extend_from_slice(value);
-        self.buffer.extend_from_slice([0u8; 7].get(..padding).unwrap_or_default());
+        // Eight zeros at once and the surplus taken back: cheaper than a copy whose length is not known before.
+        let end = self.buffer.len().next_multiple_of(8);
+        self.buffer.extend_from_slice(&[0; 8]);
+        self.buffer.truncate(end);
         Ok(())
     }
 
+    #[cold]
+    fn too_long(&self, tag: Tag, size: usize) -> Error {
+        self.error(tag, ErrorKind::Size { size, limit: u32::MAX as usize })
+    }
+
     /// Writes an Integer.
+    #[inline]
     pub fn integer(&mut self, tag: Tag, value: i32) {
         self.four(tag, Type::Integer, value.to_be_bytes());
     }
 
     /// Writes a Long Integer.
+    #[inline]
     pub fn long_integer(&mut self, tag: Tag, value: i64) {
         self.fixed(tag, Type::LongInteger, 8, value.to_be_bytes());
     }
@@ -102,66 +108,77 @@ impl Writer {
     }
 
     /// Writes an Enumeration.
+    #[inline]
     pub fn enumeration(&mut self, tag: Tag, value: u32) {
         self.four(tag, Type::Enumeration, value.to_be_bytes());
     }
 
     /// Writes a Boolean.
+    #[inline]
     pub fn boolean(&mut self, tag: Tag, value: bool) {
         self.fixed(tag, Type::Boolean, 8, u64::from(value).to_be_bytes());
     }
 
     /// Writes a Text String.
+    #[inline]
     pub fn text(&mut self, tag: Tag, value: &str) -> Result<()> {
         self.string(tag, Type::TextString, value.as_bytes())
     }
 
     /// Writes a Byte String.
+    #[inline]
     pub fn bytes(&mut self, tag: Tag, value: &[u8]) -> Result<()> {
         self.string(tag, Type::ByteString, value)
     }
 
     /// Writes a Date-Time, in seconds since 1970.
+    #[inline]
     pub fn date_time(&mut self, tag: Tag, value: i64) {
         self.fixed(tag, Type::DateTime, 8, value.to_be_bytes());
     }
 
     /// Writes an Interval, in seconds.
+    #[inline]
     pub fn interval(&mut self, tag: Tag, value: u32) {
         self.four(tag, Type::Interval, value.to_be_bytes());
     }
 
     /// Writes a Date-Time Extended, in microseconds since 1970.
+    #[inline]
     pub fn date_time_extended(&mut self, tag: Tag, value: i64) {
         self.fixed(tag, Type::DateTimeExtended, 8, value.to_be_bytes());
     }
 
     /// Writes a structure with what `content` writes. An error gets `tag` into its path.
+    #[inline]
     pub fn structure(&mut self, tag: Tag, content: impl FnOnce(&mut Writer) -> Result<()>) -> Result<()> {
-        grow(&mut self.buffer, 64);
+        reserve(&mut self.buffer, HEADER);
+        self.buffer.extend_from_slice(&Head::new(tag, Type::Structure, 0).to_bytes());
         let start = self.buffer.len();
-        self.head(tag, Type::Structure, 0);
         content(self).map_err(|e| e.within(tag))?;
-        let size = self.buffer.len() - start - crate::item::HEADER;
-        let length = u32::try_from(size).map_err(|_| self.error(tag, ErrorKind::Size { size, limit: u32::MAX as usize }))?;
-        if let Some(place) = self.buffer.get_mut(start + 4..start + 8) {
+        let size = self.buffer.len() - start;
+        let Ok(length) = u32::try_from(size) else { return Err(self.too_long(tag, size)) };
+        if let Some(place) = self.buffer.get_mut(start - 4..start) {
             place.copy_from_slice(&length.to_be_bytes());
         }
         Ok(())
     }
 
     /// Writes a whole item as it is.
+    #[inline]
     pub fn raw(&mut self, item: &[u8]) {
-        grow(&mut self.buffer, item.len());
+        reserve(&mut self.buffer, item.len());
         self.buffer.extend_from_slice(item);
     }
 
     /// Writes `value` under `tag`.
+    #[inline]
     pub fn item<T: Encode + ?Sized>(&mut self, tag: Tag, value: &T) -> Result<()> {
         value.encode(tag, self)
     }
 
     /// Fails when the version to write for has no field `tag`.
+    #[inline]
     pub fn require(&self, tag: Tag, since: Version, until: Option<Version>) -> Result<()> {
         let version = self.cx.version;
         if since <= version && until.is_none_or(|until| version <= until) {
@@ -172,6 +189,7 @@ impl Writer {
 
     /// An error about the field `tag`.
     #[cold]
+    #[inline(never)]
     pub fn error(&self, tag: Tag, kind: ErrorKind) -> Error {
         Error::new(kind).within(tag).named(self.cx.dictionary)
     }
@@ -179,6 +197,6 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.buffer.zeroize();
+        wipe(&mut self.buffer);
     }
 }

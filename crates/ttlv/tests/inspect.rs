@@ -40,6 +40,9 @@ impl Dictionary for Names {
     fn tag_named(&self, name: &str) -> Option<Tag> {
         (name == "State").then_some(STATE)
     }
+    fn attribute_tags(&self) -> Option<(Tag, Tag)> {
+        Some((NAME, VALUE))
+    }
 }
 
 fn shown(message: &[u8], show_secrets: bool) -> Inspection {

@@ -105,7 +105,7 @@ fn take(attributes: &mut Attributes, asked: Attributes, ask: &Ask<'_>) -> Result
             (V::CryptographicAlgorithm(_) | V::CryptographicLength(_) | V::CertificateType(_) | V::CertificateLength(_), _) => {}
             (V::DigitalSignatureAlgorithm(_), _) => {}
             (_, Some(row)) if row.set_by == SetBy::Server => {
-                return Err(Failure::new(Cause::ReadOnlyAttribute, format_args!("{} is set by the server", row.name())));
+                return Err(Failure::new(Cause::ReadOnlyAttribute, format_args!("{} is set by the server", row.name)));
             }
             (_, Some(_)) => {}
             (_, None) => {

@@ -1,4 +1,4 @@
-use keyferry_kmip::{Cause, Failure, LocateRequest, LocateResponse, RequestItem, UniqueIdentifier};
+use keyferry_kmip::{Cause, Failure, LocateRequest, LocateResponse, RequestItem};
 use keyferry_s2s::{Ask, Outcome, Placeholder, store_failed};
 use keyferry_store::plan::Query;
 use keyferry_ttlv::Extra;
@@ -28,7 +28,7 @@ pub(super) fn locate(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failu
     let total = located.total.filter(|_| pages);
     let response = LocateResponse {
         located_items: total.map(|total| i32::try_from(total).unwrap_or(i32::MAX)),
-        unique_identifiers: located.identifiers.iter().cloned().map(UniqueIdentifier::Text).collect(),
+        unique_identifiers: located.identifiers.iter().map(|identifier| identifier.as_str()).collect(),
         extra: Extra::NONE,
     };
     let mut outcome = Outcome::answer(&response, ask.cx)?;

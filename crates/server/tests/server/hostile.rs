@@ -61,7 +61,7 @@ fn garbage_is_an_invalid_message() {
         assert!(matches!(refusal(&client, garbage), ResultReason::INVALID_MESSAGE | ResultReason::INVALID_FIELD), "{garbage:?}");
     }
     // A response is no request.
-    let response = ResponseMessage::new(Version::V2_1, DateTime(0), Vec::new()).to_frame().unwrap();
+    let response = <ResponseMessage>::new(Version::V2_1, DateTime(0), Vec::new()).to_frame().unwrap();
     assert_eq!(refusal(&client, &response), ResultReason::INVALID_MESSAGE);
     client.create(none());
 }

@@ -68,7 +68,7 @@ pub fn exists(what: &str, version: Version) -> bool {
 
 /// One of each kind that `version` has.
 pub fn all(version: Version) -> Vec<(&'static str, Object)> {
-    let key = |key_block| Key { key_block, extra: PLAIN };
+    let key = |key_block: KeyBlock| Key { key_block: key_block.into(), extra: PLAIN };
     let der = |byte: u8| Secret::new(&[byte; 64]);
     let mut all = vec![
         ("symmetric", Object::symmetric_key(CryptographicAlgorithm::AES, 128, Secret::new(&[3; 16]))),
@@ -92,7 +92,8 @@ pub fn all(version: Version) -> Vec<(&'static str, Object)> {
                 split_key_threshold: 2,
                 split_key_method: SplitKeyMethod::XOR,
                 prime_field_size: Some(BigInteger(vec![0, 0, 0, 0, 0, 0, 1, 1])),
-                key_block: KeyBlock::plain(KeyFormatType::RAW, Some((CryptographicAlgorithm::AES, 128)), Secret::new(&[6; 16])),
+                key_block: KeyBlock::plain(KeyFormatType::RAW, Some((CryptographicAlgorithm::AES, 128)), Secret::new(&[6; 16]))
+                    .into(),
                 extra: PLAIN,
             }),
         ),
@@ -124,7 +125,8 @@ pub fn all(version: Version) -> Vec<(&'static str, Object)> {
                 KeyFormatType::RAW,
                 Some((CryptographicAlgorithm::RSA, 2048)),
                 Secret::new(b"-----BEGIN PGP"),
-            ),
+            )
+            .into(),
             extra: PLAIN,
         };
         all.push(("pgp", Object::PgpKey(pgp)));

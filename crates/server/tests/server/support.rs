@@ -238,7 +238,7 @@ impl Client {
 
     pub fn locate_by(&self, request: &LocateRequest) -> Answered<(Vec<String>, Option<i32>)> {
         let response: LocateResponse = self.call(request)?;
-        Ok((response.unique_identifiers.iter().map(text).collect(), response.located_items))
+        Ok((response.unique_identifiers.iter().map(String::from).collect(), response.located_items))
     }
 
     pub fn locate(&self, attributes: Attributes) -> Vec<String> {

@@ -96,5 +96,5 @@ fn what_is_kept_raw_is_checked_to_the_ground() {
             Ok(())
         })
     });
-    assert_eq!(kind(read(&bad)), (ErrorKind::Truncated(256), 12));
+    assert_eq!(kind(read(&bad)), (ErrorKind::Overrun(256), 12));
 }

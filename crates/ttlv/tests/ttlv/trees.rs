@@ -41,7 +41,7 @@ fn leaf() -> impl Strategy<Value = Value> {
         proptest::collection::vec(any::<u8>(), 8).prop_map(Value::BigInteger),
         any::<u32>().prop_map(Value::Enumeration),
         any::<bool>().prop_map(Value::Boolean),
-        any::<String>().prop_map(Value::Text),
+        any::<String>().prop_map(|text| Value::Text(text.into())),
         proptest::collection::vec(any::<u8>(), 0..40).prop_map(Value::Bytes),
         any::<i64>().prop_map(|v| Value::DateTime(DateTime(v))),
         any::<u32>().prop_map(|v| Value::Interval(Interval(v))),

@@ -1,14 +1,25 @@
+use crate::{Decode, Encode, Item, Reader, Result, Tag, Writer};
+use alloc::string::String;
 use compact_str::CompactString;
-use keyferry_ttlv::{Decode, Encode, Item, Reader, Result, Tag, Writer};
-use std::fmt;
-use std::ops::Deref;
+use core::fmt;
+use core::ops::Deref;
 
 /// A Text String, owned; up to 24 bytes of it need no allocation.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text(CompactString);
 
 impl Text {
+    /// The parts one behind the other.
+    pub fn joined(parts: &[&str]) -> Text {
+        let mut text = CompactString::with_capacity(parts.iter().map(|part| part.len()).sum());
+        for part in parts {
+            text.push_str(part);
+        }
+        Text(text)
+    }
+
     /// The text.
+    #[inline]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -16,12 +27,14 @@ impl Text {
 
 impl Deref for Text {
     type Target = str;
+    #[inline]
     fn deref(&self) -> &str {
         &self.0
     }
 }
 
 impl From<&str> for Text {
+    #[inline]
     fn from(text: &str) -> Self {
         Text(text.into())
     }
@@ -58,12 +71,14 @@ impl PartialEq<&str> for Text {
 }
 
 impl Decode for Text {
+    #[inline]
     fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
         item.text(r).map(Text::from)
     }
 }
 
 impl Encode for Text {
+    #[inline]
     fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
         w.text(tag, self)
     }
