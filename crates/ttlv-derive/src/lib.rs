@@ -34,14 +34,46 @@
 //! | `until = "1.4"` | the last version that has it |
 //! | `required_since = "2.0"` | an `Option` that must be there from this version on |
 //! | `repeated_since = "2.0"` | a `Vec` that holds one value at the most before this version |
+//! | `default`, `default = value` | what an absent field means: taken when it is absent, and not written when it is this |
 //! | `choice` | the field's type implements `Choice`: its own tag says which form it is |
 //! | `group = how` | the field's type implements `Group`: which items it takes depends on the version |
 //! | `extra` | an `Extra`: takes every field that is not known, or not known in the message's version |
 //!
 //! On an enum, each variant holds one value and names its tag; the derives then implement `Choice`, both derives together.
 //!
-//! It writes nothing by guess: a tag that is missing is a compile error. It does not derive for tuples, unions or generic types, and has no
-//! features.
+//! A type parameter must itself be what is derived. It writes nothing by guess; what is wrong is a compile error:
+//!
+//! ```compile_fail
+//! # use keyferry_ttlv::{Decode, Encode};
+//! #[derive(Encode, Decode)]
+//! struct NoTag { major: i32 }
+//! ```
+//! ```compile_fail
+//! # use keyferry_ttlv::{Decode, Encode, Tag};
+//! # const MAJOR: Tag = Tag::new(0x42006A);
+//! #[derive(Encode, Decode)]
+//! struct OneTagTwice { #[ttlv(tag = MAJOR)] major: i32, #[ttlv(tag = MAJOR, since = "1.2")] minor: Option<i32> }
+//! ```
+//! ```compile_fail
+//! # use keyferry_ttlv::{Decode, Encode, Tag};
+//! # const MAJOR: Tag = Tag::new(0x42006A);
+//! #[derive(Encode, Decode)]
+//! struct NoVersion { #[ttlv(tag = MAJOR, since = "one")] major: i32 }
+//! ```
+//! ```compile_fail
+//! # use keyferry_ttlv::{Decode, Encode, Tag};
+//! # const MAJOR: Tag = Tag::new(0x42006A);
+//! #[derive(Encode, Decode)]
+//! struct RequiredAnyway { #[ttlv(tag = MAJOR, required_since = "2.0")] major: i32 }
+//! ```
+//! ```compile_fail
+//! # use keyferry_ttlv::{Decode, Encode, Tag};
+//! # const MAJOR: Tag = Tag::new(0x42006A);
+//! #[derive(Encode, Decode)]
+//! struct UnknownOption { #[ttlv(tag = MAJOR, optional)] major: Option<i32> }
+//! ```
+//!
+//! It does not derive for tuples and unions, and has no features.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -70,6 +102,7 @@ struct Options {
     required_since: Option<LitStr>,
     repeated_since: Option<LitStr>,
     group: Option<Expr>,
+    default: Option<TokenStream>,
     choice: bool,
     extra: bool,
 }
@@ -86,6 +119,14 @@ fn options(attributes: &[syn::Attribute]) -> Result<Options> {
                 "required_since" => options.required_since = Some(meta.value()?.parse()?),
                 "repeated_since" => options.repeated_since = Some(meta.value()?.parse()?),
                 "group" => options.group = Some(meta.value()?.parse()?),
+                "default" => {
+                    options.default = Some(if meta.input.peek(syn::Token![=]) {
+                        let value: Expr = meta.value()?.parse()?;
+                        quote!(#value)
+                    } else {
+                        quote!(::core::default::Default::default())
+                    });
+                }
                 "choice" => options.choice = true,
                 "extra" => options.extra = true,
                 _ => return Err(meta.error("unknown ttlv option")),
@@ -96,11 +137,16 @@ fn options(attributes: &[syn::Attribute]) -> Result<Options> {
     Ok(options)
 }
 
+/// `"1.2"` as major and minor.
+fn numbers(text: &LitStr) -> Option<(u8, u8)> {
+    let text = text.value();
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
 /// `"1.2"` as a `Version`.
 fn version(text: &LitStr) -> Result<TokenStream> {
-    let value = text.value();
-    let numbers = value.split_once('.').and_then(|(major, minor)| Some((major.parse::<u8>().ok()?, minor.parse::<u8>().ok()?)));
-    let Some((major, minor)) = numbers else { return Err(Error::new(text.span(), "a version is written \"major.minor\"")) };
+    let Some((major, minor)) = numbers(text) else { return Err(Error::new(text.span(), "a version is written \"major.minor\"")) };
     Ok(quote!(::keyferry_ttlv::Version::new(#major, #minor)))
 }
 
@@ -123,6 +169,18 @@ struct Field {
 }
 
 impl Field {
+    /// Whether an item could belong to this field and to another one.
+    fn shares(&self, other: &Field) -> bool {
+        let plain = |field: &Field| !matches!(field.shape, Shape::Group | Shape::Extra) && !field.options.choice;
+        let first = |field: &Field| field.options.since.as_ref().and_then(numbers).unwrap_or((0, 0));
+        let last = |field: &Field| field.options.until.as_ref().and_then(numbers).unwrap_or((u8::MAX, u8::MAX));
+        plain(self)
+            && plain(other)
+            && self.tag.to_string() == other.tag.to_string()
+            && first(self) <= last(other)
+            && first(other) <= last(self)
+    }
+
     fn range(&self) -> Result<Option<(TokenStream, TokenStream)>> {
         if self.options.since.is_none() && self.options.until.is_none() {
             return Ok(None);
@@ -196,12 +254,22 @@ fn fields(input: &DeriveInput) -> Result<Option<Vec<Field>>> {
         if options.repeated_since.is_some() && shape != Shape::Repeated {
             return Err(Error::new(span, "repeated_since is for a Vec"));
         }
+        if options.default.is_some() && shape != Shape::Required {
+            return Err(Error::new(span, "default is for a field that is neither an Option nor a Vec"));
+        }
+        if options.choice && options.group.is_some() {
+            return Err(Error::new(span, "a field is a choice or a group"));
+        }
         let tag = match &options.tag {
             Some(tag) => quote!(#tag),
             None => quote_spanned!(span=> <#inner as ::keyferry_ttlv::Tagged>::TAG),
         };
         let Some(name) = field.ident.clone() else { continue };
-        fields.push(Field { name, inner: inner.clone(), shape, options, tag, span });
+        let field = Field { name, inner: inner.clone(), shape, options, tag, span };
+        if fields.iter().any(|other| field.shares(other)) {
+            return Err(Error::new(span, "another field has this tag in some version"));
+        }
+        fields.push(field);
     }
     Ok(Some(fields))
 }
@@ -275,7 +343,16 @@ fn derive_encode(input: &DeriveInput) -> Result<TokenStream> {
                 let (inner, how) = (&field.inner, &field.options.group);
                 quote_spanned!(*span=> <#inner as ::keyferry_ttlv::Group>::write(&self.#name, #how, w)?;)
             }
-            Shape::Required => quote!({ let value = &self.#name; #check #write }),
+            Shape::Required => match &field.options.default {
+                Some(default) => {
+                    let inner = &field.inner;
+                    quote!({
+                        let (value, default): (_, #inner) = (&self.#name, #default);
+                        if *value != default { #check #write }
+                    })
+                }
+                None => quote!({ let value = &self.#name; #check #write }),
+            },
             Shape::Optional => {
                 let required = match &field.options.required_since {
                     Some(text) => {
@@ -377,9 +454,13 @@ fn derive_decode(input: &DeriveInput) -> Result<TokenStream> {
             _ => {
                 lets.push(quote!(let mut #local: ::core::option::Option<#inner> = ::core::option::Option::None;));
                 let absent = if field.options.choice && field.options.tag.is_none() { quote!(item.tag()) } else { quote!(#tag) };
+                let absent = match &field.options.default {
+                    Some(default) => default.clone(),
+                    None => quote!(return ::core::result::Result::Err(r.missing(item, #absent))),
+                };
                 build.push(quote!(#name: match #local {
                     ::core::option::Option::Some(value) => value,
-                    ::core::option::Option::None => return ::core::result::Result::Err(r.missing(item, #absent)),
+                    ::core::option::Option::None => #absent,
                 }));
             }
         }

@@ -19,7 +19,7 @@ const TWO: Tag = Tag::new(0x420021);
 
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
 #[ttlv(tag = T)]
-struct All {
+pub(crate) struct All {
     #[ttlv(tag = REQUIRED)]
     required: i32,
     #[ttlv(tag = OPTIONAL)]
@@ -38,6 +38,22 @@ struct All {
     later_repeated: Vec<i32>,
     #[ttlv(extra)]
     extra: Extra,
+}
+
+/// Every field of the newest version, and one that is not known.
+pub(crate) fn full() -> All {
+    let mut all = All {
+        required: -1,
+        optional: Some("a text".into()),
+        repeated: vec![1, 2, 3],
+        bytes: vec![1, 2, 3],
+        since: Some(3),
+        later_required: Some(4),
+        later_repeated: vec![5, 6],
+        ..All::default()
+    };
+    all.extra.push(Raw::of(U, "kept", cx()).unwrap());
+    all
 }
 
 fn at(version: Version) -> Context {
@@ -288,4 +304,48 @@ fn tags_of_types_are_used_where_a_field_names_none() {
     let holder = Holder { inner: Strict { required: 1 }, boxed: Some(Box::new(least())) };
     let bytes = encode(&holder, cx()).unwrap();
     assert_eq!(decode::<Holder>(&bytes, cx()).unwrap(), holder);
+}
+
+#[derive(Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = T)]
+struct Defaults {
+    #[ttlv(tag = ONE, default)]
+    one: bool,
+    #[ttlv(tag = TWO, since = "1.2", default = 7)]
+    two: i32,
+}
+
+#[test]
+fn a_default_stands_for_an_absent_field_and_is_not_written() {
+    let cx = at(Version::V1_0);
+    let usual = Defaults { one: false, two: 7 };
+    let bytes = encode(&usual, cx).unwrap();
+    assert_eq!(bytes.len(), 8, "a field that the version lacks may have its default");
+    assert_eq!(decode::<Defaults>(&bytes, cx).unwrap(), usual);
+    let other = Defaults { one: true, two: 8 };
+    let later = at(Version::V1_2);
+    assert_eq!(decode::<Defaults>(&encode(&other, later).unwrap(), later).unwrap(), other);
+    assert!(matches!(encode(&other, cx).unwrap_err().kind(), ErrorKind::NotInVersion { .. }));
+    let stated = message(|w| w.integer(TWO, 7));
+    assert_eq!(decode::<Defaults>(&stated, later).unwrap(), usual, "a default may be stated");
+}
+
+#[derive(Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = T)]
+struct Around<P> {
+    #[ttlv(tag = ONE)]
+    one: Option<P>,
+    #[ttlv(tag = TWO)]
+    many: Vec<P>,
+}
+
+#[test]
+fn type_parameters_are_read_and_written_as_what_they_are() {
+    let cx = at(Version::V2_1);
+    let numbers = Around { one: Some(1), many: vec![2, 3] };
+    assert_eq!(decode::<Around<i32>>(&encode(&numbers, cx).unwrap(), cx).unwrap(), numbers);
+    let texts = Around { one: None, many: vec![String::from("x")] };
+    let bytes = encode(&texts, cx).unwrap();
+    assert_eq!(decode::<Around<String>>(&bytes, cx).unwrap(), texts);
+    assert!(matches!(decode::<Around<i32>>(&bytes, cx).unwrap_err().kind(), ErrorKind::WrongType { .. }));
 }

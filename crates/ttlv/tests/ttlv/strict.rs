@@ -1,7 +1,11 @@
 //! What is wrong is an error, with its byte and its path.
 
 use crate::support::*;
-use keyferry_ttlv::{Context, Decode, Dictionary, Error, ErrorKind, Item, Reader, Result, Tag, Tagged, Type, Version, Writer};
+use keyferry_ttlv::{
+    Context, Decode, Dictionary, Error, ErrorKind, Item, Lenient, Limits, Reader, Result, Tag, Tagged, Type, Version, Writer,
+    decode, encode,
+};
+use proptest::prelude::*;
 
 fn read<D: Decode>(bytes: &[u8]) -> Result<D> {
     let r = Reader::new(bytes, cx());
@@ -209,4 +213,80 @@ fn what_the_version_lacks_is_not_written() {
     let mut w = Writer::new(Context::new(Version::V1_2));
     let nested = w.structure(T, |w| w.structure(U, |w| w.require(V, Version::V2_0, None))).unwrap_err();
     assert_eq!(nested.path(), [T, U, V]);
+}
+
+#[test]
+fn slips_of_peers_pass_where_they_are_let() {
+    let read = |bytes: &[u8], lenient| {
+        let cx = Context { lenient, ..cx() };
+        let r = Reader::new(bytes, cx);
+        let mut children = r.children(Item::parse(bytes)?)?;
+        let item = children.next(&r)?.unwrap();
+        r.check(item)?;
+        match item.ty() {
+            Type::Boolean => item.boolean(&r).map(|value| vec![u8::from(value)]),
+            Type::BigInteger => item.big_integer(&r).map(<[u8]>::to_vec),
+            Type::Integer => item.integer(&r).map(|value| value.to_be_bytes().to_vec()),
+            _ => item.text(&r).map(|value| value.as_bytes().to_vec()),
+        }
+    };
+    let padded = |mut bytes: Vec<u8>| {
+        *bytes.last_mut().unwrap() = 1;
+        bytes
+    };
+    let only = |set: fn(&mut Lenient)| {
+        let mut lenient = Lenient::NEVER;
+        set(&mut lenient);
+        lenient
+    };
+    for (slip, value, kind, allowing) in [
+        (padded(item(0x420001, 2, &[0, 0, 0, 5])), vec![0, 0, 0, 5], ErrorKind::Padding, only(|l| l.padding = true)),
+        (padded(item(0x420001, 7, b"abc")), b"abc".to_vec(), ErrorKind::Padding, only(|l| l.padding = true)),
+        (item(0x420001, 6, &[0xFF; 8]), vec![1], ErrorKind::Boolean(u64::MAX), only(|l| l.boolean = true)),
+        (item(0x420001, 4, &[0x12, 0x34]), vec![0x12, 0x34], ErrorKind::WrongLength(2), only(|l| l.big_integer = true)),
+    ] {
+        let bytes = written(|w| {
+            w.structure(T, |w| {
+                w.raw(&slip);
+                Ok(())
+            })
+        });
+        assert_eq!(read(&bytes, Lenient::NEVER).unwrap_err().kind(), &kind);
+        assert_eq!(read(&bytes, allowing).unwrap(), value);
+        assert_eq!(read(&bytes, Lenient::ALWAYS).unwrap(), value);
+    }
+    for never in [item(0x420001, 5, &[0; 8]), item(0x420001, 7, b"ab\xFF"), item(0x420001, 4, &[]), item(0x420001, 6, &[0; 4])] {
+        let bytes = written(|w| {
+            w.structure(T, |w| {
+                w.raw(&never);
+                Ok(())
+            })
+        });
+        read(&bytes, Lenient::ALWAYS).unwrap_err();
+    }
+}
+
+#[test]
+fn an_item_longer_than_its_structure_is_told_from_an_input_that_ends() {
+    let mut bytes = item_saying(0x420001, 1, 16, &item_saying(0x420002, 8, 16, &[0; 8]));
+    assert_eq!(kind(read::<super::derive::All>(&bytes)), (ErrorKind::Overrun(8), 12));
+    bytes.truncate(16);
+    assert_eq!(kind(read::<super::derive::All>(&bytes)), (ErrorKind::Truncated(8), 4));
+}
+
+proptest! {
+    /// Typed values are checked where they are read: whatever a type accepts, the check of everything accepts, too.
+    #[test]
+    fn what_a_type_accepts_is_sound(at in 0usize..400, bit in 0u8..8, more in proptest::option::of((0usize..400, any::<u8>()))) {
+        let mut bytes = encode(&super::derive::full(), cx()).unwrap().to_vec();
+        let length = bytes.len();
+        bytes[at % length] ^= 1 << bit;
+        if let Some((at, byte)) = more {
+            bytes[at % length] = byte;
+        }
+        if decode::<super::derive::All>(&bytes, cx()).is_ok() {
+            let r = Reader::new(&bytes, Context { limits: Limits::DEFAULT, ..cx() });
+            prop_assert!(r.check(Item::parse(&bytes).unwrap()).is_ok());
+        }
+    }
 }
