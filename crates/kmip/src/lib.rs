@@ -22,6 +22,8 @@
 //!
 //! It does not know yet: payloads beyond those of [`payload`] (they pass through as they came), the fields of transparent keys, downgrade
 //! with a loss report, serde. It opens no connection, reads no clock and draws no randomness: see [`Now`], [`Random`], [`Crypto`].
+//!
+//! Features: `xml` and `json` switch on the text forms of messages, `keyferry_ttlv::xml` and `keyferry_ttlv::json`; [`context`] has the names.
 
 pub mod attribute;
 mod crypto;

@@ -1,4 +1,4 @@
-//! The JSON encoding of a message (Additional Message Encodings 1.0 §4, KMIP Profiles 2.1 §5.4), both ways.
+//! The JSON encoding of a message (Additional Message Encodings 1.0 §4, since 1.0), both ways.
 //!
 //! ```
 //! use keyferry_ttlv::{Context, Version, json};
@@ -17,8 +17,9 @@
 //!
 //! Tags, values and bits of masks have names where the context's [`Dictionary`](crate::Dictionary) has them, else numbers.
 //!
-//! Reading is strict: properties that the encoding does not have, repeated ones and numbers with a fraction are errors. It takes no more
-//! stack than [`Limits::depth`](crate::Limits) lets it. It does not look at what a message means.
+//! Reading is strict: properties that the encoding does not have, repeated ones and numbers with a fraction are errors.
+//! [`Limits`](crate::Limits) are those of the message that comes of it, as the standard counts lengths; a text deeper than 256
+//! structures is not read whatever they say. It does not look at what a message means.
 
 use crate::text_form::{Draft, Form, Literal, Plain, Scope, place, render, tag_of, type_named};
 use crate::{Context, Decode, Encode, Error, ErrorKind, Frame, Result, Tag, Tagged, Type, Writer};

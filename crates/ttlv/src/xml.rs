@@ -1,4 +1,4 @@
-//! The XML encoding of a message (Additional Message Encodings 1.0 §6, KMIP Profiles 2.1 §5.5), both ways.
+//! The XML encoding of a message (Additional Message Encodings 1.0 §6, since 1.0), both ways.
 //!
 //! ```
 //! use keyferry_ttlv::{Context, Version, xml};
@@ -18,8 +18,9 @@
 //! Elements, values and bits of masks have names where the context's [`Dictionary`](crate::Dictionary) has them, else numbers.
 //!
 //! Reading is strict: a DTD, entities beyond XML's own five, text between elements, attributes that the encoding does not have and
-//! namespaces other than `urn:oasis:tc:kmip:xmlns` are errors. It takes no more stack than [`Limits::depth`](crate::Limits) lets it.
-//! It does not look at what a message means, and does not keep comments.
+//! namespaces other than `urn:oasis:tc:kmip:xmlns` are errors. [`Limits`](crate::Limits) are those of the message that comes of it, as the
+//! standard counts lengths; a text deeper than 256 structures is not read whatever they say. It does not look at what a message means, and
+//! does not keep comments.
 
 use crate::text_form::{Draft, Form, Literal, Plain, Scope, is_xml, place, render, tag_of, type_named};
 use crate::{Context, Decode, Encode, Error, ErrorKind, Frame, Result, Tag, Tagged, Type, Writer};
@@ -31,6 +32,7 @@ use nom::sequence::delimited;
 use nom::{IResult, Parser};
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
+use std::borrow::Cow;
 use std::string::String;
 use zeroize::Zeroizing;
 
@@ -212,12 +214,10 @@ impl<'t> Document<'t> {
         let mut found = Attributes::default();
         // Looks for repeated ones itself, which takes one comparison a pair of attributes.
         for attribute in start.attributes().with_checks(false) {
-            let Ok(attribute) = attribute else {
+            let Ok((key, Cow::Borrowed(value))) = attribute.map(|attribute| (attribute.key.into_inner(), attribute.value)) else {
                 return Err(wrong("an attribute is incomplete", place(self.text, start.attributes_raw())));
             };
-            let key = attribute.key.into_inner();
             let at = place(self.text, key);
-            let std::borrow::Cow::Borrowed(value) = attribute.value else { continue };
             if !at.checked_sub(1).and_then(|at| self.text.as_bytes().get(at)).is_some_and(u8::is_ascii_whitespace) {
                 return Err(wrong("no space before an attribute", at));
             }

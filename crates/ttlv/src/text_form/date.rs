@@ -58,7 +58,7 @@ pub(super) fn seconds(text: &str) -> Option<(i64, &str)> {
     let year = if before.is_some() { -year } else { year };
     let month = Month::try_from(u8::try_from(month).ok()?).ok()?;
     let date = Date::from_calendar_date(year, month, u8::try_from(day).ok()?).ok()?;
-    // 24:00:00 is the next day's beginning (XML Schema 1.1 §3.3.7).
+    // 24:00:00 is the next day's beginning (XML Schema 1.1 Part 2 §3.3.7).
     if minute > 59 || second > 59 || hour > 23 && (hour, minute, second) != (24, 0, 0) {
         return None;
     }

@@ -58,7 +58,7 @@ pub(super) const fn of_type(ty: Type) -> &'static str {
 
 /// The type of this name.
 pub(crate) fn type_named(name: &str) -> Option<Type> {
-    (0..=u8::MAX).map_while(|number| Type::from_number(number + 1)).find(|ty| of_type(*ty) == name)
+    (1..).map_while(Type::from_number).find(|ty| of_type(*ty) == name)
 }
 
 /// The number behind a `0x`, of so many digits.

@@ -45,6 +45,9 @@ impl<'t> Literal<'t> {
     }
 }
 
+/// Structures within structures that are read at most, whatever the limit: reading takes stack for each, a few kilobytes when not optimised.
+const DEEPEST: usize = 256;
+
 /// Keeps a message that is being read from text within the limits.
 pub(crate) struct Draft {
     cx: Context,
@@ -52,7 +55,8 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    pub(crate) fn new(cx: Context) -> Self {
+    pub(crate) fn new(mut cx: Context) -> Self {
+        cx.limits.depth = cx.limits.depth.min(DEEPEST);
         Draft { cx, items: 0 }
     }
 

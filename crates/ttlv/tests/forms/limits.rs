@@ -35,8 +35,15 @@ fn depth_is_limited_before_the_stack_is() {
         let error = read(&text, shallow).map(|frame| frame.len()).unwrap_err();
         assert_eq!((error.kind(), error.path().len()), (&ErrorKind::Depth(31), 32));
     }
+    let deep = within(Limits { depth: usize::MAX, ..Limits::DEFAULT });
     for text in nested(200_000) {
         assert_eq!(kind(&text, cx()), ErrorKind::Depth(32));
+    }
+    for text in nested(20_000) {
+        assert_eq!(kind(&text, deep), ErrorKind::Depth(256));
+    }
+    for text in nested(256) {
+        assert_eq!(read(&text, deep).unwrap().len(), 256 * 8);
     }
     for text in ["<State>".repeat(200_000), "[".repeat(200_000), "{\"tag\":".repeat(200_000), "<a ".repeat(200_000)] {
         assert!(read(&text, cx()).is_err());
