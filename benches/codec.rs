@@ -1,56 +1,49 @@
 //! What reading and writing cost, as ratios to a plain walk over all headers: `cargo bench --bench codec`.
+//!
+//! First a table of ratios: walk, decode and encode of a message take turns, so that the machine's moods meet all three alike. Decode
+//! reads a message into owned values of the operation's own type, strictly, and includes giving them back; encode makes a new frame and
+//! wipes it. Then divan's table of times. The allocations of each: `cargo bench --bench allocations`.
 #![allow(clippy::unwrap_used)]
 
-use divan::black_box;
-use keyferry_benches::{self as messages, VERSION, walk};
-use keyferry_kmip::{DateTime, Payload, RequestItem, RequestMessage, ResponseItem, ResponseMessage};
-use keyferry_ttlv::Frame;
+use divan::{Bencher, black_box};
+use keyferry_benches::{self as messages, CASES, Case, walk};
 use std::time::Instant;
 
-/// One message: its bytes, and what reads and writes it.
-struct Case {
-    name: &'static str,
-    frame: Frame,
-    decode: Box<dyn Fn()>,
-    encode: Box<dyn Fn()>,
-}
-
-fn request<P: Payload + Clone + 'static>(name: &'static str, payloads: Vec<P>) -> Case {
-    let items = payloads.into_iter().map(|payload| RequestItem::of(P::OPERATION, payload)).collect();
-    let message = RequestMessage::new(VERSION, items);
-    let frame = message.to_frame().unwrap();
-    let bytes = frame.clone();
-    Case {
-        name,
-        frame,
-        decode: Box::new(move || drop(black_box(RequestMessage::<P>::typed(black_box(&bytes)).unwrap()))),
-        encode: Box::new(move || drop(black_box(black_box(&message).to_frame().unwrap()))),
+fn main() {
+    let arguments = std::env::args().skip(1).any(|argument| argument != "--bench");
+    if !arguments {
+        table();
     }
+    divan::main();
 }
 
-fn response<P: Payload + Clone + 'static>(name: &'static str, payload: P) -> Case {
-    let message = ResponseMessage::new(VERSION, DateTime(1_700_000_000), vec![ResponseItem::of(P::OPERATION, payload)]);
-    let frame = message.to_frame().unwrap();
-    let bytes = frame.clone();
-    Case {
-        name,
-        frame,
-        decode: Box::new(move || drop(black_box(ResponseMessage::<P>::typed(black_box(&bytes)).unwrap()))),
-        encode: Box::new(move || drop(black_box(black_box(&message).to_frame().unwrap()))),
+fn table() {
+    println!(
+        "{:26}{:>8}{:>7}{:>10}{:>11}{:>7}{:>11}{:>7}",
+        "message", "bytes", "items", "walk ns", "decode ns", "x", "encode ns", "x"
+    );
+    for name in CASES {
+        let case = messages::case(name);
+        let walking = || _ = black_box(walk(black_box(&case.frame)));
+        let rounds = (400_000 / case.frame.len().max(100)) as u32 + 1;
+        let (mut floor, mut decode, mut encode) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..301 {
+            floor.push(sample(&walking, rounds));
+            decode.push(sample(&case.decode, rounds));
+            encode.push(sample(&case.encode, rounds));
+        }
+        let (floor, decode, encode) = (median(&mut floor), median(&mut decode), median(&mut encode));
+        let (bytes, items) = (case.frame.len(), walk(&case.frame));
+        println!(
+            "{name:26}{bytes:>8}{items:>7}{floor:>10.0}{decode:>11.0}{:>7.2}{encode:>11.0}{:>7.2}",
+            decode / floor,
+            encode / floor
+        );
     }
+    println!();
 }
 
-fn cases() -> Vec<Case> {
-    vec![
-        request("a  Create, 4 attributes", vec![messages::create()]),
-        response("b  Locate, 1000 found", messages::located()),
-        response("c  Get, AES-256", messages::got()),
-        response("d  Get Attributes, 25", messages::attributes()),
-        request("e  100 Registers", messages::registers()),
-    ]
-}
-
-/// The median time of one run in nanoseconds, each sample long enough for the clock.
+/// The time of one run in nanoseconds, over as many as the clock needs.
 fn sample(run: &dyn Fn(), rounds: u32) -> f64 {
     let start = Instant::now();
     for _ in 0..rounds {
@@ -64,35 +57,23 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-fn main() {
-    if let Some(only) = std::env::args().find(|a| a.len() == 1) {
-        let case = cases().into_iter().find(|c| c.name.starts_with(&only)).unwrap();
-        for _ in 0..1_000_000_000 / case.frame.len() / 10 {
-            (case.decode)();
-        }
-        return;
-    }
-    println!("{:26}{:>8}{:>7}{:>10}{:>10}{:>7}{:>10}{:>7}", "message", "bytes", "items", "walk ns", "decode", "x", "encode", "x");
-    for case in cases() {
-        let walking = || _ = black_box(walk(black_box(&case.frame)));
-        let rounds = (400_000 / case.frame.len().max(100)) as u32 + 1;
-        let (mut floor, mut decode, mut encode) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..201 {
-            floor.push(sample(&walking, rounds));
-            decode.push(sample(&case.decode, rounds));
-            encode.push(sample(&case.encode, rounds));
-        }
-        let (floor, decode, encode) = (median(&mut floor), median(&mut decode), median(&mut encode));
-        println!(
-            "{:26}{:>8}{:>7}{:>10.0}{:>10.0}{:>7.2}{:>10.0}{:>7.2}",
-            case.name,
-            case.frame.len(),
-            walk(&case.frame),
-            floor,
-            decode,
-            decode / floor,
-            encode,
-            encode / floor
-        );
-    }
+fn bench(bencher: Bencher<'_, '_>, name: &str, run: impl Fn(&Case) + Sync) {
+    let case = messages::case(name);
+    bencher.bench_local(|| run(&case));
+}
+
+#[divan::bench(args = CASES)]
+fn decode(bencher: Bencher<'_, '_>, name: &str) {
+    bench(bencher, name, |case| (case.decode)());
+}
+
+#[divan::bench(args = CASES)]
+fn encode(bencher: Bencher<'_, '_>, name: &str) {
+    bench(bencher, name, |case| (case.encode)());
+}
+
+/// The floor: every header is visited and its length checked, nothing is made of it.
+#[divan::bench(args = CASES)]
+fn header_walk(bencher: Bencher<'_, '_>, name: &str) {
+    bench(bencher, name, |case| _ = black_box(walk(black_box(&case.frame))));
 }

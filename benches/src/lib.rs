@@ -6,9 +6,11 @@ use keyferry_kmip::spec::{
 };
 use keyferry_kmip::{
     Attributes, CreateRequest, CustomAttribute, DateTime, Digest, GetAttributesResponse, GetResponse, Interval, Link,
-    LocateResponse, Name, Object, RegisterRequest, Secret, UniqueIdentifier,
+    LocateResponse, Name, Object, Payload, RegisterRequest, RequestItem, RequestMessage, ResponseItem, ResponseMessage, Secret,
+    UniqueIdentifier,
 };
-use keyferry_ttlv::{Extra, Version};
+use keyferry_ttlv::{Extra, Frame, Version};
+use std::hint::black_box;
 
 /// The version that the messages are written in: one that every peer knows.
 pub const VERSION: Version = Version::V1_4;
@@ -105,6 +107,69 @@ pub fn registers() -> Vec<RegisterRequest> {
         extra: Extra::NONE,
     };
     (0..100).map(one).collect()
+}
+
+/// The messages by name.
+pub const CASES: &[&str] =
+    &["a Create, 4 attributes", "b Locate, 1000 found", "c Get, AES-256", "d Get Attributes, 25", "e 100 Registers"];
+
+/// One message: its bytes, and what reads and writes it.
+pub struct Case {
+    /// The bytes.
+    pub frame: Frame,
+    /// Reads them into a typed message.
+    pub decode: Box<dyn Fn() + Sync>,
+    /// Writes that message.
+    pub encode: Box<dyn Fn() + Sync>,
+}
+
+/// One of [`CASES`].
+///
+/// # Panics
+/// When it is none of them.
+#[allow(clippy::panic)]
+pub fn case(name: &str) -> Case {
+    match name.as_bytes() {
+        [b'a', ..] => request(vec![create()]),
+        [b'b', ..] => response(located()),
+        [b'c', ..] => response(got()),
+        [b'd', ..] => response(attributes()),
+        [b'e', ..] => request(registers()),
+        _ => panic!("no message {name}"),
+    }
+}
+
+/// A request of these payloads.
+///
+/// # Panics
+/// When the version can't say them.
+#[allow(clippy::unwrap_used)]
+fn request<P: Payload + Sync + 'static>(payloads: Vec<P>) -> Case {
+    let items = payloads.into_iter().map(|payload| RequestItem::of(P::OPERATION, payload)).collect();
+    let message = RequestMessage::new(VERSION, items);
+    let frame = message.to_frame().unwrap();
+    let bytes = frame.clone();
+    Case {
+        frame,
+        decode: Box::new(move || drop(black_box(RequestMessage::<P>::typed(black_box(&bytes)).unwrap()))),
+        encode: Box::new(move || drop(black_box(black_box(&message).to_frame().unwrap()))),
+    }
+}
+
+/// A response with this payload.
+///
+/// # Panics
+/// When the version can't say it.
+#[allow(clippy::unwrap_used)]
+fn response<P: Payload + Sync + 'static>(payload: P) -> Case {
+    let message = ResponseMessage::new(VERSION, DateTime(1_700_000_000), vec![ResponseItem::of(P::OPERATION, payload)]);
+    let frame = message.to_frame().unwrap();
+    let bytes = frame.clone();
+    Case {
+        frame,
+        decode: Box::new(move || drop(black_box(ResponseMessage::<P>::typed(black_box(&bytes)).unwrap()))),
+        encode: Box::new(move || drop(black_box(black_box(&message).to_frame().unwrap()))),
+    }
 }
 
 /// The floor: a plain nested walk over all headers, each length checked against what is there, nothing made of it.

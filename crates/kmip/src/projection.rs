@@ -1,6 +1,6 @@
 //! The two ways in which attributes are written: by name (1.x) and by tag (2.x).
 
-use crate::spec::{AttributeValue, attribute_row, attribute_row_named, attribute_row_of, tag};
+use crate::spec::{AttributeValue, attribute_name, attribute_row, attribute_row_named, tag};
 use crate::{Attribute, Attributes, CryptographicParameters, CustomAttribute, Digest, Text, UnknownAttribute};
 use keyferry_ttlv::{ErrorKind, Group, Item, Raw, Reader, Result, Tag, Type, Value, Version, Writer};
 
@@ -116,7 +116,7 @@ fn named<'a>(into: &mut Attributes, item: Item<'a>, r: &Reader<'a>) -> Result<()
     if let (Some(name), Some(value)) = (children.step(), children.step())
         && children.is_done()
         && value.tag() == tag::ATTRIBUTE_VALUE
-        && let Some(row) = attribute_row_of(name.raw())
+        && let Some(row) = attribute_name::row(name.raw())
         && row.versions.contain(r.version())
     {
         return into.read(row, None, value, r);
