@@ -39,7 +39,7 @@ impl fmt::Debug for Context {
 pub struct Limits {
     /// Bytes in a message (16 MiB).
     pub size: usize,
-    /// Structures within structures (32).
+    /// Structures within structures (32); for a part that is kept as it came, counted from there.
     pub depth: usize,
     /// Items in a message (1 000 000).
     pub items: usize,
