@@ -491,6 +491,13 @@ impl Attributes {
         self.0.reserve(more);
     }
 
+    /// Room for one more that comes by itself, and for those that mostly come with it: eight, thirty-two.
+    pub(crate) fn make_room(&mut self) {
+        if self.0.len() == self.0.capacity() {
+            self.0.reserve_exact((3 * self.0.len()).max(8));
+        }
+    }
+
     /// Reads a standard attribute's value and adds it, with an index as [`push`](Attributes::push) gives it.
     pub(crate) fn read<'a>(&mut self, row: &AttributeRow, index: Option<i32>, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
         AttributeValue::read_standard(row, index, item, r, &mut self.0)?;

@@ -60,9 +60,7 @@ impl Group for Attributes {
         }
         let structure = is_tagged(r.version()) || matches!(how, Projection::Template(..) | Projection::Implied);
         if !structure {
-            if self.is_empty() {
-                self.reserve(8);
-            }
+            self.make_room();
             return named(self, item, r).map_err(|e| e.within(item.tag()));
         }
         // By name an attribute takes at least 40 bytes in a message; by tag less, and then room for some is room enough to begin with.
@@ -112,41 +110,50 @@ impl Group for Attributes {
 /// An Attribute of 1.x: name, index, value.
 fn named<'a>(into: &mut Attributes, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
     let mut children = r.children(item)?;
-    // Mostly a known name, which needs no look at its text since it is equal to one, and a value.
+    // Mostly a name and a value; and a known name needs no look at its text, since it is equal to one.
     if let (Some(name), Some(value)) = (children.step(), children.step())
         && children.is_done()
+        && name.tag() == tag::ATTRIBUTE_NAME
         && value.tag() == tag::ATTRIBUTE_VALUE
-        && let Some(row) = attribute_name::row(name.raw())
-        && row.versions.contain(r.version())
     {
-        return into.read(row, None, value, r);
+        return match attribute_name::row(name.raw()).filter(|row| row.versions.contain(r.version())) {
+            Some(row) => into.read(row, None, value, r),
+            None => named_otherwise(into, name, None, Some(value), r),
+        };
     }
-    named_otherwise(into, item, r)
-}
-
-/// The same with an index, in another order, for a custom attribute or for one that the version has none of this name.
-fn named_otherwise<'a>(into: &mut Attributes, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
     let (mut name, mut index, mut value) = (None, None, None);
     let mut children = r.children(item)?;
     while let Some(child) = children.next(r)? {
         match child.tag() {
-            tag::ATTRIBUTE_NAME => r.once::<Text>(&mut name, child)?,
+            tag::ATTRIBUTE_NAME if name.is_none() => name = Some(child),
             tag::ATTRIBUTE_INDEX => r.once::<i32>(&mut index, child)?,
             tag::ATTRIBUTE_VALUE if value.is_none() => value = Some(child),
+            other @ (tag::ATTRIBUTE_NAME | tag::ATTRIBUTE_VALUE) => return Err(r.error(child, ErrorKind::Repeated(other))),
             other => return Err(r.error(child, ErrorKind::Unexpected(other))),
         }
     }
     let name = name.ok_or_else(|| r.missing(item, tag::ATTRIBUTE_NAME))?;
+    match (attribute_name::row(name.raw()).filter(|row| row.versions.contain(r.version())), value) {
+        (Some(row), Some(value)) => into.read(row, index, value, r),
+        (_, value) => named_otherwise(into, name, index, value, r),
+    }
+}
+
+/// A custom attribute, or one that the version has none of this name.
+fn named_otherwise<'a>(
+    into: &mut Attributes,
+    name: Item<'a>,
+    index: Option<i32>,
+    value: Option<Item<'a>>,
+    r: &Reader<'a>,
+) -> Result<()> {
+    let name = name.text(r).map_err(|e| e.within(tag::ATTRIBUTE_NAME))?;
     let value = if let Some((vendor @ ("x" | "y"), rest)) = name.split_once('-') {
         let value = value.map(|value| r.child::<Value>(value)).transpose()?;
         AttributeValue::Custom(CustomAttribute { vendor: vendor.into(), name: rest.into(), value })
-    } else if let Some(value) = value
-        && let Some(row) = attribute_row_named(&name).filter(|row| row.versions.contain(r.version()))
-    {
-        return into.read(row, index, value, r);
     } else {
         let value = value.map(|value| r.child::<Raw>(value)).transpose()?;
-        AttributeValue::Unknown(UnknownAttribute { name: Some(name), value })
+        AttributeValue::Unknown(UnknownAttribute { name: Some(name.into()), value })
     };
     into.push(Attribute { index, value });
     Ok(())
