@@ -29,7 +29,7 @@
 //!
 //! | attribute | meaning |
 //! |---|---|
-//! | `tag = path` | the tag, a constant of type `Tag`; on the type: implement `Tagged` |
+//! | `tag = 0x42006A`, `tag = MAJOR` | the tag, a number or a constant of type `Tag`; on the type: implement `Tagged` (`Encode` does) |
 //! | `since = "1.2"` | the first version that has the field |
 //! | `until = "1.4"` | the last version that has it |
 //! | `required_since = "2.0"` | an `Option` that must be there from this version on |
@@ -47,6 +47,11 @@
 //! # use keyferry_ttlv::{Decode, Encode};
 //! #[derive(Encode, Decode)]
 //! struct NoTag { major: i32 }
+//! ```
+//! ```compile_fail
+//! # use keyferry_ttlv::{Decode, Encode};
+//! #[derive(Encode, Decode)]
+//! struct NoSuchTag { #[ttlv(tag = 0x43006A)] major: i32 }
 //! ```
 //! ```compile_fail
 //! # use keyferry_ttlv::{Decode, Encode, Tag};
@@ -78,7 +83,9 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Data, DeriveInput, Error, Expr, Fields, GenericArgument, LitStr, PathArguments, Result, Type, parse_macro_input};
+use syn::{
+    Data, DeriveInput, Error, Expr, ExprLit, Fields, GenericArgument, Lit, LitStr, PathArguments, Result, Type, parse_macro_input,
+};
 
 /// Writes the fields in the order of their declaration.
 #[proc_macro_derive(Encode, attributes(ttlv))]
@@ -96,7 +103,7 @@ pub fn decode(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
 
 #[derive(Default)]
 struct Options {
-    tag: Option<Expr>,
+    tag: Option<TokenStream>,
     since: Option<LitStr>,
     until: Option<LitStr>,
     required_since: Option<LitStr>,
@@ -107,13 +114,23 @@ struct Options {
     extra: bool,
 }
 
+/// The tag that an attribute names, in a form that can stand in a pattern.
+fn tag(value: Expr) -> Result<TokenStream> {
+    let Expr::Lit(ExprLit { lit: Lit::Int(literal), .. }) = &value else { return Ok(quote!(#value)) };
+    let number: u32 = literal.base10_parse()?;
+    if !matches!(number >> 16, 0x42 | 0x54) {
+        return Err(Error::new(literal.span(), "a tag is 0x42…, or 0x54… for a vendor's"));
+    }
+    Ok(quote!(<::keyferry_ttlv::__private::Numbered<#number>>::TAG))
+}
+
 fn options(attributes: &[syn::Attribute]) -> Result<Options> {
     let mut options = Options::default();
     for attribute in attributes.iter().filter(|a| a.path().is_ident("ttlv")) {
         attribute.parse_nested_meta(|meta| {
             let name = meta.path.get_ident().map(ToString::to_string).unwrap_or_default();
             match name.as_str() {
-                "tag" => options.tag = Some(meta.value()?.parse()?),
+                "tag" => options.tag = Some(tag(meta.value()?.parse()?)?),
                 "since" => options.since = Some(meta.value()?.parse()?),
                 "until" => options.until = Some(meta.value()?.parse()?),
                 "required_since" => options.required_since = Some(meta.value()?.parse()?),

@@ -101,7 +101,10 @@ pub trait Encode {
     fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()>;
 }
 
-/// A type that usually stands under one tag.
+/// A type that usually stands under one tag: by `#[derive(Encode)]` with `#[ttlv(tag = …)]` on the type.
+#[diagnostic::on_unimplemented(
+    note = "a type gets its tag by `#[derive(Encode)]` with `#[ttlv(tag = …)]` on it; a field of another type needs the tag on the field"
+)]
 pub trait Tagged {
     /// That tag.
     const TAG: Tag;

@@ -1,7 +1,68 @@
 //! The KMIP wire encoding (tag, type, length, value), without a single KMIP name in it.
 //!
+//! A Query to a server and its answer, over any stream of bytes, with this crate alone:
+//!
 //! ```
-//! use keyferry_ttlv::{Context, Framer, Item, Reader, Tag, Version, Writer};
+//! use keyferry_ttlv::{Context, Decode, Encode, Enumeration, Extra, Framer, Raw, Tagged, Version, decode, encode};
+//! use std::io::{Error, ErrorKind, Read, Write};
+//!
+//! #[derive(Encode)] #[ttlv(tag = 0x420078)]
+//! struct Request { header: Header, item: Asked }
+//! #[derive(Encode)] #[ttlv(tag = 0x420077)]
+//! struct Header { version: Protocol, #[ttlv(tag = 0x42000D)] batch_count: i32 }
+//! #[derive(Encode)] #[ttlv(tag = 0x420069)]
+//! struct Protocol { #[ttlv(tag = 0x42006A)] major: i32, #[ttlv(tag = 0x42006B)] minor: i32 }
+//! #[derive(Encode)] #[ttlv(tag = 0x42000F)]
+//! struct Asked { #[ttlv(tag = 0x42005C)] operation: Enumeration, query: Query }
+//! #[derive(Encode)] #[ttlv(tag = 0x420079)]
+//! struct Query { #[ttlv(tag = 0x420074)] functions: Vec<Enumeration> }
+//!
+//! #[derive(Encode, Decode)] #[ttlv(tag = 0x42007B)]
+//! struct Response { #[ttlv(tag = 0x42007A)] header: Raw, item: Answered }
+//! #[derive(Encode, Decode)] #[ttlv(tag = 0x42000F)]
+//! struct Answered { #[ttlv(tag = 0x42007F)] status: Enumeration, able: Option<Able>, #[ttlv(extra)] rest: Extra }
+//! #[derive(Encode, Decode)] #[ttlv(tag = 0x42007C)]
+//! struct Able { #[ttlv(tag = 0x42005C)] operations: Vec<Enumeration>, #[ttlv(extra)] rest: Extra }
+//!
+//! fn call<A: Decode + Tagged>(stream: &mut (impl Read + Write), request: &(impl Encode + Tagged)) -> std::io::Result<A> {
+//!     let cx = Context::new(Version::V1_4);
+//!     stream.write_all(&encode(request, cx).map_err(Error::other)?)?;
+//!     let mut framer = Framer::new(cx.limits.size);
+//!     while framer.needed() > 0 {
+//!         match stream.read(framer.space())? {
+//!             0 => return Err(ErrorKind::UnexpectedEof.into()),
+//!             n => framer.filled(n).map_err(Error::other)?,
+//!         }
+//!     }
+//!     decode(&framer.frame().unwrap_or_default(), cx).map_err(Error::other)
+//! }
+//!
+//! # struct Server(Vec<u8>, std::io::Cursor<Vec<u8>>);
+//! # impl Read for Server { fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> { self.1.read(into) } }
+//! # impl Write for Server {
+//! #     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> { self.0.write(bytes) }
+//! #     fn flush(&mut self) -> std::io::Result<()> { Ok(()) }
+//! # }
+//! # const ANSWER: &[u8] = b"\
+//! #     \x42\x00\x7B\x01\0\0\0\x80\x42\x00\x7A\x01\0\0\0\x48\x42\x00\x69\x01\0\0\0\x20\
+//! #     \x42\x00\x6A\x02\0\0\0\x04\0\0\0\x01\0\0\0\0\x42\x00\x6B\x02\0\0\0\x04\0\0\0\x04\0\0\0\0\
+//! #     \x42\x00\x92\x09\0\0\0\x08\0\0\0\0\x65\x53\xF1\0\x42\x00\x0D\x02\0\0\0\x04\0\0\0\x01\0\0\0\0\
+//! #     \x42\x00\x0F\x01\0\0\0\x28\x42\x00\x7F\x05\0\0\0\x04\0\0\0\0\0\0\0\0\
+//! #     \x42\x00\x7C\x01\0\0\0\x10\x42\x00\x5C\x05\0\0\0\x04\0\0\0\x18\0\0\0\0";
+//! # let mut stream = Server(Vec::new(), std::io::Cursor::new(ANSWER.to_vec()));
+//! let header = Header { version: Protocol { major: 1, minor: 4 }, batch_count: 1 };
+//! let item = Asked { operation: Enumeration(24), query: Query { functions: vec![Enumeration(1)] } };
+//! let answer: Response = call(&mut stream, &Request { header, item })?; // a TcpStream, a TLS stream, ...
+//! assert_eq!(answer.item.status, Enumeration(0));
+//! assert_eq!(answer.item.able.unwrap().operations, [Enumeration(24)]); // it can do Query
+//! # assert_eq!(&stream.0[..8], b"\x42\x00\x78\x01\0\0\0\x70");
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! The example `codec_only` of the workspace does the same over TLS. Who only looks, or writes a few items, needs no types:
+//!
+//! ```
+//! use keyferry_ttlv::{Context, Item, Reader, Tag, Version, Writer};
 //!
 //! let mut w = Writer::new(Context::new(Version::V2_1));
 //! w.structure(Tag::new(0x420069), |w| {
@@ -96,4 +157,10 @@ pub trait Dictionary: Send + Sync {
 #[doc(hidden)]
 pub mod __private {
     pub use alloc::vec::Vec;
+
+    /// A tag given by its number, where only a path may stand.
+    pub struct Numbered<const N: u32>;
+    impl<const N: u32> Numbered<N> {
+        pub const TAG: crate::Tag = crate::Tag::new(N);
+    }
 }
