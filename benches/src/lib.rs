@@ -76,7 +76,7 @@ fn key() -> Object {
 pub fn create() -> CreateRequest {
     CreateRequest {
         object_type: ObjectType::SYMMETRIC_KEY,
-        attributes: four(1),
+        attributes: four(1).into(),
         protection_storage_masks: None,
         extra: Extra::NONE,
     }
@@ -101,7 +101,7 @@ pub fn attributes() -> GetAttributesResponse {
 pub fn registers() -> Vec<RegisterRequest> {
     let one = |n| RegisterRequest {
         object_type: ObjectType::SYMMETRIC_KEY,
-        attributes: eight(n),
+        attributes: eight(n).into(),
         object: Some(key()),
         protection_storage_masks: None,
         extra: Extra::NONE,

@@ -410,8 +410,12 @@ fn life(n: u64, cx: keyferry_ttlv::Context) -> Result<RequestMessage> {
         .with(V::CryptographicAlgorithm(CryptographicAlgorithm::AES))
         .with(V::CryptographicLength(256))
         .with(V::CryptographicUsageMask(CryptographicUsageMask::ENCRYPT | CryptographicUsageMask::DECRYPT));
-    let create =
-        CreateRequest { object_type: ObjectType::SYMMETRIC_KEY, attributes, protection_storage_masks: None, extra: Extra::NONE };
+    let create = CreateRequest {
+        object_type: ObjectType::SYMMETRIC_KEY,
+        attributes: attributes.into(),
+        protection_storage_masks: None,
+        extra: Extra::NONE,
+    };
     let mut items = vec![RequestItem::new(&create, cx)?];
     let stages = n / 50 % 4;
     if stages > 0 {

@@ -1,8 +1,10 @@
 //! The structures that attributes hold, and the attributes of an object in both projections: named (1.x) and tagged (2.x).
 
 use crate::spec::*;
-use crate::{DateTime, Text, UniqueIdentifier};
-use keyferry_ttlv::{Decode, Encode, Extra, Item, Reader, Result, Tag};
+use crate::{Cause, DateTime, Failure, Text, UniqueIdentifier};
+use keyferry_ttlv::{Decode, Encode, Extra, Item, Reader, Tag};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 pub use crate::projection::{AttributeReference, AttributeReferences, Projection, part, stored_parts, visible};
 
@@ -498,27 +500,44 @@ impl Attributes {
         }
     }
 
-    /// Reads a standard attribute's value and adds it, with an index as [`push`](Attributes::push) gives it.
-    pub(crate) fn read<'a>(&mut self, row: &AttributeRow, index: Option<i32>, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
-        AttributeValue::read_standard(row, index, item, r, &mut self.0)?;
-        if row.multiple
-            && index.is_none()
-            && let [others @ .., last] = self.0.as_mut_slice()
-        {
-            last.index = next_index(others, &last.value);
-        }
-        Ok(())
-    }
-
-    /// The same without giving an index.
-    pub(crate) fn read_as_is<'a>(
+    /// Reads a standard attribute's value and adds it.
+    pub(crate) fn read<'a>(
         &mut self,
         row: &AttributeRow,
         index: Option<i32>,
         item: Item<'a>,
         r: &Reader<'a>,
-    ) -> Result<()> {
+    ) -> keyferry_ttlv::Result<()> {
         AttributeValue::read_standard(row, index, item, r, &mut self.0)
+    }
+
+    /// Gives each instance of an attribute that may repeat an index, where it brought none: the next after those before it. That is how a
+    /// server counts what a client sends without (KMIP 1.4 §2.1.1).
+    pub fn number(&mut self) {
+        let mut last: HashMap<AttributeReference, i32> = HashMap::new();
+        for attribute in self.0.iter_mut().filter(|attribute| attribute.value.may_repeat()) {
+            match last.entry(attribute.value.reference()) {
+                Entry::Vacant(first) => drop(first.insert(attribute.index.unwrap_or(0))),
+                Entry::Occupied(mut last) => {
+                    let index = *attribute.index.get_or_insert(last.get().saturating_add(1));
+                    last.insert(index.max(*last.get()));
+                }
+            }
+        }
+    }
+
+    /// How many an object may have at a server of ours: what looks at each for each stays quick.
+    pub const MOST: usize = 4096;
+
+    /// Refuses more than [`MOST`](Attributes::MOST).
+    ///
+    /// # Errors
+    /// An invalid field.
+    pub fn check_count(&self) -> Result<(), Failure> {
+        if self.len() > Self::MOST {
+            return Err(Failure::new(Cause::InvalidField, format_args!("an object has {} attributes at the most", Self::MOST)));
+        }
+        Ok(())
     }
 
     /// Adds an instance, giving it the next index of its attribute when it may repeat and brings none.

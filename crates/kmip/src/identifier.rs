@@ -149,12 +149,12 @@ impl Group for UniqueIdentifiers {
     type How = ();
 
     #[inline]
-    fn accepts((): (), found: Tag, _: &Reader<'_>) -> bool {
-        found == tag::UNIQUE_IDENTIFIER
+    fn accepts((): (), item: Item<'_>, _: &Reader<'_>) -> bool {
+        item.tag() == tag::UNIQUE_IDENTIFIER
     }
 
     #[inline]
-    fn absorb<'a>(&mut self, (): (), item: Item<'a>, r: &Reader<'a>) -> Result<()> {
+    fn absorb<'a>(&mut self, (): (), _: usize, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
         self.push(item.text(r).map_err(|e| e.within(item.tag()))?);
         Ok(())
     }

@@ -38,6 +38,7 @@ pub mod payload;
 mod projection;
 mod secret;
 pub mod spec;
+mod template;
 
 pub use attribute::*;
 pub use crypto::*;
@@ -48,5 +49,6 @@ pub use message::*;
 pub use object::*;
 pub use payload::*;
 pub use secret::Secret;
+pub use template::{TemplateAttribute, TemplateTags};
 
 pub use keyferry_ttlv::{DateTime, DateTimeExtended, Enumeration, Interval, Text};

@@ -1,7 +1,7 @@
 //! Requests and responses: headers, batch items, extensions (KMIP 2.1 §8 and §9, 1.4 §6 and §7).
 
 use crate::spec::*;
-use crate::{DateTime, Failure, Text};
+use crate::{DateTime, Failure, RequestPayload, ResponsePayload, Secret, Text};
 use keyferry_ttlv::{
     Context, Decode, Encode, Error, ErrorKind, Extra, Frame, Item, Raw, Reader, Result, Tag, Tagged, Type, Version, Writer,
 };
@@ -158,7 +158,7 @@ pub struct RequestItem<P = Raw> {
     pub operation: Operation,
     /// Whether output stays at the server, since 2.0.
     #[ttlv(tag = tag::EPHEMERAL, since = "2.0")]
-    pub ephemeral: Option<Raw>,
+    pub ephemeral: Option<bool>,
     /// Tells the answers of a batch apart.
     #[ttlv(tag = tag::UNIQUE_BATCH_ITEM_ID)]
     pub unique_batch_item_id: Option<Vec<u8>>,
@@ -281,6 +281,27 @@ impl RequestMessage {
     pub fn from_frame(frame: &[u8]) -> Result<Self> {
         keyferry_ttlv::decode(frame, context(Version::V1_0))
     }
+
+    /// The same message with every payload as the type of its operation; one of an operation that is not known stays as it is.
+    ///
+    /// # Errors
+    /// What is wrong with a payload, with its place in the whole message.
+    pub fn read_payloads(self) -> Result<RequestMessage<RequestPayload>> {
+        let cx = context(self.version()?);
+        let read = |item: RequestItem| {
+            let request_payload = RequestPayload::read(item.operation, &item.request_payload, cx)
+                .map_err(|e| e.within(tag::BATCH_ITEM).within(tag::REQUEST_MESSAGE))?;
+            Ok(RequestItem {
+                operation: item.operation,
+                ephemeral: item.ephemeral,
+                unique_batch_item_id: item.unique_batch_item_id,
+                request_payload,
+                message_extensions: item.message_extensions,
+                extra: item.extra,
+            })
+        };
+        Ok(RequestMessage { header: self.header, batch: self.batch.into_iter().map(read).collect::<Result<_>>()? })
+    }
 }
 
 fn to_frame<M: Encode + Tagged>(message: &M, version: Version, items: usize) -> Result<Frame> {
@@ -368,7 +389,7 @@ pub struct ResponseHeader {
     #[ttlv(tag = tag::NONCE, since = "1.2")]
     pub nonce: Option<Raw>,
     #[ttlv(tag = tag::SERVER_HASHED_PASSWORD, since = "2.0")]
-    pub server_hashed_password: Option<Vec<u8>>,
+    pub server_hashed_password: Option<Secret>,
     #[ttlv(since = "1.2")]
     pub attestation_types: Vec<AttestationType>,
     #[ttlv(tag = tag::CLIENT_CORRELATION_VALUE, since = "1.4")]
@@ -534,6 +555,33 @@ impl ResponseMessage {
     /// What is wrong with it.
     pub fn from_frame(frame: &[u8]) -> Result<Self> {
         keyferry_ttlv::decode(frame, context(Version::V1_0))
+    }
+
+    /// The same message with every payload as the type of its operation; one of an operation that is not known stays as it is.
+    ///
+    /// # Errors
+    /// What is wrong with a payload, with its place in the whole message.
+    pub fn read_payloads(self) -> Result<ResponseMessage<ResponsePayload>> {
+        let cx = context(self.version()?);
+        let read = |item: ResponseItem| {
+            let payload = |raw: Raw| {
+                // Without an operation nothing says what it is.
+                let operation = item.operation.unwrap_or(Operation(0));
+                ResponsePayload::read(operation, &raw, cx).map_err(|e| e.within(tag::BATCH_ITEM).within(tag::RESPONSE_MESSAGE))
+            };
+            Ok(ResponseItem {
+                operation: item.operation,
+                unique_batch_item_id: item.unique_batch_item_id,
+                result_status: item.result_status,
+                result_reason: item.result_reason,
+                result_message: item.result_message,
+                asynchronous_correlation_value: item.asynchronous_correlation_value,
+                response_payload: item.response_payload.map(payload).transpose()?,
+                message_extension: item.message_extension,
+                extra: item.extra,
+            })
+        };
+        Ok(ResponseMessage { header: self.header, batch: self.batch.into_iter().map(read).collect::<Result<_>>()? })
     }
 }
 

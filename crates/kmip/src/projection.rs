@@ -11,10 +11,10 @@ pub enum Projection {
     Required,
     /// 1.x: Attribute, repeated. 2.x: Attributes, unless empty.
     Optional,
-    /// 1.x: a structure of the first tag with Attributes by name. 2.x: a structure of the second tag.
-    Template(Tag, Tag),
     /// 1.x: a Template-Attribute, unless empty. 2.x: nothing.
     Implied,
+    /// As [`Optional`](Projection::Optional), but for 1.x Attributes without a value: those were deleted (KMIP 1.4 §5.1).
+    Changed,
     /// 1.x: Attribute, once. 2.x: a structure of this tag that holds one value.
     One(Tag),
     /// 1.x: Attribute, once. 2.x: nothing.
@@ -25,21 +25,22 @@ pub enum Projection {
     TaggedOnly(Tag),
 }
 
-fn is_tagged(version: Version) -> bool {
+pub(crate) fn is_tagged(version: Version) -> bool {
     version >= Version::V2_0
 }
 
 impl Group for Attributes {
     type How = Projection;
 
-    fn accepts(how: Projection, found: Tag, r: &Reader<'_>) -> bool {
+    fn accepts(how: Projection, item: Item<'_>, r: &Reader<'_>) -> bool {
+        let found = item.tag();
         if how == Projection::Stored {
             return found == tag::ATTRIBUTES;
         }
         if is_tagged(r.version()) {
             match how {
-                Projection::Required | Projection::Optional => found == tag::ATTRIBUTES,
-                Projection::Template(_, tag) | Projection::One(tag) | Projection::TaggedOnly(tag) => found == tag,
+                Projection::Required | Projection::Optional | Projection::Changed => found == tag::ATTRIBUTES,
+                Projection::One(tag) | Projection::TaggedOnly(tag) => found == tag,
                 Projection::NamedOnly | Projection::Implied | Projection::Stored => false,
             }
         } else {
@@ -47,40 +48,41 @@ impl Group for Attributes {
                 Projection::Required | Projection::Optional | Projection::One(_) | Projection::NamedOnly => {
                     found == tag::ATTRIBUTE
                 }
-                Projection::Template(tag, _) => found == tag,
+                Projection::Changed => found == tag::ATTRIBUTE && !is_valueless(item, r),
                 Projection::Implied => found == tag::TEMPLATE_ATTRIBUTE,
                 Projection::TaggedOnly(_) | Projection::Stored => false,
             }
         }
     }
 
-    fn absorb<'a>(&mut self, how: Projection, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
+    fn absorb<'a>(&mut self, how: Projection, before: usize, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
+        let tagged = is_tagged(r.version());
+        let single = matches!(how, Projection::One(_) | Projection::TaggedOnly(_) | Projection::NamedOnly);
+        let structure = tagged || matches!(how, Projection::Implied | Projection::Stored);
+        if before > 0 && (single || structure) {
+            return Err(r.error(item, ErrorKind::Repeated(item.tag())));
+        }
         if how == Projection::Stored {
             return stored(self, item, r).map_err(|e| e.within(item.tag()));
         }
-        let structure = is_tagged(r.version()) || matches!(how, Projection::Template(..) | Projection::Implied);
         if !structure {
             self.make_room();
             return named(self, item, r).map_err(|e| e.within(item.tag()));
         }
-        // By name an attribute takes at least 40 bytes in a message; by tag less, and then room for some is room enough to begin with.
-        self.reserve(item.value().len() / 40);
-        let mut children = r.children(item).map_err(|e| e.within(item.tag()))?;
-        while let Some(child) = children.step() {
-            if is_tagged(r.version()) {
-                tagged_value(self, child, r)
-            } else if child.tag() == tag::ATTRIBUTE {
-                named(self, child, r).map_err(|e| e.within(child.tag()))
-            } else {
-                // A Template's Name within a Template-Attribute: templates are not expanded, so it may not be passed over.
-                Err(r.error(
-                    child,
-                    ErrorKind::Value("templates are not supported: a Template-Attribute may hold Attributes alone"),
-                ))
-            }
-            .map_err(|e| e.within(item.tag()))?;
+        self.read_all(item, r).map_err(|e| e.within(item.tag()))?;
+        if single && self.len() != 1 {
+            return Err(r.error(item, ErrorKind::Value("it holds one attribute")));
         }
-        children.end(r).map_err(|e| e.within(item.tag()))
+        Ok(())
+    }
+
+    fn finish<'a>(&self, how: Projection, taken: usize, structure: Item<'a>, r: &Reader<'a>) -> Result<()> {
+        match how {
+            Projection::One(tag) if taken == 0 => {
+                Err(r.missing(structure, if is_tagged(r.version()) { tag } else { tag::ATTRIBUTE }))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn write(&self, how: Projection, w: &mut Writer) -> Result<()> {
@@ -93,18 +95,61 @@ impl Group for Attributes {
                 self.iter().try_for_each(|a| w.require(a.value.tag(), Version::V1_0, Some(Version::V1_4)))
             }
             Projection::TaggedOnly(_) if !tagged => self.iter().try_for_each(|a| w.require(a.value.tag(), Version::V2_0, None)),
-            Projection::Optional | Projection::One(_) | Projection::TaggedOnly(_) | Projection::Implied if self.is_empty() => {
+            Projection::Optional | Projection::Changed | Projection::One(_) | Projection::TaggedOnly(_) | Projection::Implied
+                if self.is_empty() =>
+            {
                 Ok(())
             }
-            Projection::Implied => w.structure(tag::TEMPLATE_ATTRIBUTE, |w| self.iter().try_for_each(|a| write_named(a, w))),
-            Projection::Template(tag, _) if !tagged => w.structure(tag, |w| self.iter().try_for_each(|a| write_named(a, w))),
-            _ if !tagged => self.iter().try_for_each(|a| write_named(a, w)),
-            Projection::Template(_, tag) | Projection::One(tag) | Projection::TaggedOnly(tag) => {
-                w.structure(tag, |w| self.iter().try_for_each(|a| write_tagged(&a.value, w)))
-            }
-            _ => w.structure(tag::ATTRIBUTES, |w| self.iter().try_for_each(|a| write_tagged(&a.value, w))),
+            Projection::Implied => w.structure(tag::TEMPLATE_ATTRIBUTE, |w| write_all(self, w)),
+            _ if !tagged => write_all(self, w),
+            Projection::One(tag) | Projection::TaggedOnly(tag) => w.structure(tag, |w| write_all(self, w)),
+            _ => w.structure(tag::ATTRIBUTES, |w| write_all(self, w)),
         }
     }
+}
+
+impl Attributes {
+    /// Reads a structure of attributes, by name or by tag.
+    fn read_all<'a>(&mut self, structure: Item<'a>, r: &Reader<'a>) -> Result<()> {
+        self.make_room_for(structure);
+        let mut children = r.children(structure)?;
+        while let Some(child) = children.step() {
+            within(self, child, r)?;
+        }
+        children.end(r)
+    }
+
+    /// Room for what a structure holds: by name an attribute takes at least 40 bytes in a message; by tag less, and then room for some is
+    /// room enough to begin with.
+    pub(crate) fn make_room_for(&mut self, structure: Item<'_>) {
+        self.reserve(structure.value().len() / 40);
+    }
+}
+
+/// One attribute within a structure of attributes: by name or by tag.
+pub(crate) fn within<'a>(into: &mut Attributes, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
+    if is_tagged(r.version()) {
+        return tagged_value(into, item, r);
+    }
+    if item.tag() != tag::ATTRIBUTE {
+        return Err(r.error(item, ErrorKind::Unexpected(item.tag())));
+    }
+    named(into, item, r).map_err(|e| e.within(item.tag()))
+}
+
+/// All of them, one after the other, in the form of the writer's version.
+pub(crate) fn write_all(attributes: &Attributes, w: &mut Writer) -> Result<()> {
+    if is_tagged(w.version()) {
+        attributes.iter().try_for_each(|a| write_tagged(&a.value, w))
+    } else {
+        attributes.iter().try_for_each(|a| write_named(a, w))
+    }
+}
+
+/// Whether an Attribute of 1.x has no value.
+pub(crate) fn is_valueless<'a>(item: Item<'a>, r: &Reader<'a>) -> bool {
+    let Ok(mut children) = r.children(item) else { return false };
+    std::iter::from_fn(|| children.step()).all(|child| child.tag() != tag::ATTRIBUTE_VALUE)
 }
 
 /// An Attribute of 1.x: name, index, value.
@@ -152,10 +197,15 @@ fn named_otherwise<'a>(
         let value = value.map(|value| r.child::<Value>(value)).transpose()?;
         AttributeValue::Custom(CustomAttribute { vendor: vendor.into(), name: rest.into(), value })
     } else {
+        // One that is known may come here still: padded in a way that the reader lets pass.
+        let row = attribute_row_named(name).filter(|row| row.versions.contain(r.version()));
+        if let (Some(row), Some(value)) = (row, value) {
+            return into.read(row, index, value, r);
+        }
         let value = value.map(|value| r.child::<Raw>(value)).transpose()?;
         AttributeValue::Unknown(UnknownAttribute { name: Some(name.into()), value })
     };
-    into.push(Attribute { index, value });
+    into.keep(Attribute { index, value });
     Ok(())
 }
 
@@ -164,11 +214,12 @@ fn tagged_value<'a>(into: &mut Attributes, item: Item<'a>, r: &Reader<'a>) -> Re
     if let Some(row) = attribute_row(item.tag()).filter(|row| row.versions.contain(r.version())) {
         return into.read(row, None, item, r);
     }
-    into.push(if item.tag() == tag::ATTRIBUTE {
+    let value = if item.tag() == tag::ATTRIBUTE {
         vendor(item, r).map_err(|e| e.within(item.tag()))?
     } else {
         AttributeValue::Unknown(UnknownAttribute { name: None, value: Some(r.child(item)?) })
-    });
+    };
+    into.keep(Attribute { index: None, value });
     Ok(())
 }
 
@@ -195,21 +246,27 @@ fn write_named(attribute: &Attribute, w: &mut Writer) -> Result<()> {
                 w.require(row.tag, row.versions.since, row.versions.until)?;
                 w.raw(row.name_item);
             }
-            (AttributeValue::Custom(value), _) => match value.named() {
-                Some(name) => w.text(tag::ATTRIBUTE_NAME, &name)?,
-                None => {
-                    let why = ErrorKind::Value("1.x knows custom attributes of the vendors x and y alone");
-                    return Err(w.error(tag::ATTRIBUTE_NAME, why));
-                }
-            },
+            (AttributeValue::Custom(custom), _) => custom_name(&custom.vendor, &custom.name, w)?,
             (AttributeValue::Unknown(UnknownAttribute { name: Some(name), .. }), _) => w.text(tag::ATTRIBUTE_NAME, name)?,
-            (value, _) => return Err(w.error(value.tag(), ErrorKind::Value("it has no name in 1.x"))),
+            (value, _) => return Err(w.error(value.tag(), ErrorKind::Value(NAMELESS))),
         }
         if let Some(index) = attribute.index {
             w.integer(tag::ATTRIBUTE_INDEX, index);
         }
         attribute.value.encode_value(tag::ATTRIBUTE_VALUE, w)
     })
+}
+
+const NAMELESS: &str = "it has no name in 1.x";
+const BY_NAME_ALONE: &str = "an attribute known by name alone has no form in 2.x";
+
+/// The Attribute Name of a custom attribute in 1.x.
+fn custom_name(vendor: &Text, name: &Text, w: &mut Writer) -> Result<()> {
+    if !matches!(vendor.as_str(), "x" | "y") {
+        let why = ErrorKind::Value("1.x knows custom attributes of the vendors x and y alone");
+        return Err(w.error(tag::ATTRIBUTE_NAME, why));
+    }
+    w.text(tag::ATTRIBUTE_NAME, &Text::joined(&[vendor, "-", name]))
 }
 
 fn write_tagged(value: &AttributeValue, w: &mut Writer) -> Result<()> {
@@ -220,7 +277,7 @@ fn write_tagged(value: &AttributeValue, w: &mut Writer) -> Result<()> {
             value.encode_value(tag::ATTRIBUTE_VALUE, w)
         }),
         AttributeValue::Unknown(UnknownAttribute { name: Some(_), .. }) => {
-            Err(w.error(tag::ATTRIBUTE, ErrorKind::Value("an attribute known by name alone has no form in 2.x")))
+            Err(w.error(tag::ATTRIBUTE, ErrorKind::Value(BY_NAME_ALONE)))
         }
         AttributeValue::Unknown(_) => value.encode_value(value.tag(), w),
         value => {
@@ -263,7 +320,7 @@ fn stored<'a>(attributes: &mut Attributes, item: Item<'a>, r: &Reader<'a>) -> Re
             }
         } else {
             // What came in a version that did not know it may be anything: it must not make the record unreadable.
-            match attribute_row(child.tag()).map(|row| attributes.read_as_is(row, index, child, r)) {
+            match attribute_row(child.tag()).map(|row| attributes.read(row, index, child, r)) {
                 Some(Ok(())) => continue,
                 _ => AttributeValue::Unknown(UnknownAttribute { name: None, value: Some(r.child(child)?) }),
             }
@@ -333,49 +390,70 @@ impl std::fmt::Display for AttributeReference {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AttributeReferences(pub Vec<AttributeReference>);
 
+impl AttributeReference {
+    /// Reads an Attribute Name (1.x) or Attribute Reference (2.x).
+    pub(crate) fn read<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
+        if !is_tagged(r.version()) {
+            return Ok(AttributeReference::named(item.text(r)?));
+        }
+        if item.ty() != Type::Structure {
+            let number = item.enumeration(r)?;
+            let of_a_tag = number >> 24 == 0 && Tag::new(number).is_defined();
+            return if of_a_tag {
+                Ok(AttributeReference::Standard(Tag::new(number)))
+            } else {
+                Err(r.error(item, ErrorKind::Value("its value is no tag")))
+            };
+        }
+        match vendor(item, r)? {
+            AttributeValue::Custom(CustomAttribute { vendor, name, value: None }) => {
+                Ok(AttributeReference::Custom { vendor, name })
+            }
+            _ => Err(r.error(item, ErrorKind::Value("it names an attribute and has no value"))),
+        }
+    }
+
+    /// Writes it, when the version has such an attribute.
+    pub(crate) fn write(&self, w: &mut Writer) -> Result<()> {
+        let tagged = is_tagged(w.version());
+        match self {
+            AttributeReference::Standard(number) => {
+                let row = attribute_row(*number);
+                if let Some(row) = row {
+                    w.require(*number, row.versions.since, row.versions.until)?;
+                }
+                match row {
+                    _ if tagged => w.enumeration(tag::ATTRIBUTE_REFERENCE, number.number()),
+                    Some(row) => w.raw(row.name_item),
+                    None => return Err(w.error(*number, ErrorKind::Value(NAMELESS))),
+                }
+                Ok(())
+            }
+            AttributeReference::Custom { vendor, name } if tagged => w.structure(tag::ATTRIBUTE_REFERENCE, |w| {
+                w.text(tag::VENDOR_IDENTIFICATION, vendor)?;
+                w.text(tag::ATTRIBUTE_NAME, name)
+            }),
+            AttributeReference::Custom { vendor, name } => custom_name(vendor, name, w),
+            AttributeReference::Unknown(_) if tagged => Err(w.error(tag::ATTRIBUTE_REFERENCE, ErrorKind::Value(BY_NAME_ALONE))),
+            AttributeReference::Unknown(name) => w.text(tag::ATTRIBUTE_NAME, name),
+        }
+    }
+}
+
 impl Group for AttributeReferences {
     type How = ();
 
-    fn accepts((): (), found: Tag, r: &Reader<'_>) -> bool {
-        found == if is_tagged(r.version()) { tag::ATTRIBUTE_REFERENCE } else { tag::ATTRIBUTE_NAME }
+    fn accepts((): (), item: Item<'_>, r: &Reader<'_>) -> bool {
+        item.tag() == if is_tagged(r.version()) { tag::ATTRIBUTE_REFERENCE } else { tag::ATTRIBUTE_NAME }
     }
 
-    fn absorb<'a>(&mut self, (): (), item: Item<'a>, r: &Reader<'a>) -> Result<()> {
-        let reference = if !is_tagged(r.version()) {
-            AttributeReference::named(&r.child::<Text>(item)?)
-        } else if item.ty() == Type::Structure {
-            match vendor(item, r).map_err(|e| e.within(item.tag()))?.reference() {
-                custom @ AttributeReference::Custom { .. } => custom,
-                _ => return Err(r.error(item, ErrorKind::Value("an Attribute Reference names a tag or a vendor's attribute"))),
-            }
-        } else {
-            AttributeReference::Standard(Tag::new(item.enumeration(r).map_err(|e| e.within(item.tag()))?))
-        };
-        self.0.push(reference);
+    fn absorb<'a>(&mut self, (): (), _: usize, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
+        self.0.push(AttributeReference::read(item, r).map_err(|e| e.within(item.tag()))?);
         Ok(())
     }
 
     fn write(&self, (): (), w: &mut Writer) -> Result<()> {
-        for reference in &self.0 {
-            if !is_tagged(w.version()) {
-                w.text(tag::ATTRIBUTE_NAME, &reference.to_string())?;
-                continue;
-            }
-            match reference {
-                AttributeReference::Standard(number) => w.enumeration(tag::ATTRIBUTE_REFERENCE, number.number()),
-                AttributeReference::Custom { vendor, name } => w.structure(tag::ATTRIBUTE_REFERENCE, |w| {
-                    w.text(tag::VENDOR_IDENTIFICATION, vendor)?;
-                    w.text(tag::ATTRIBUTE_NAME, name)
-                })?,
-                AttributeReference::Unknown(_) => {
-                    return Err(w.error(
-                        tag::ATTRIBUTE_REFERENCE,
-                        ErrorKind::Value("an attribute known by name alone has no form in 2.x"),
-                    ));
-                }
-            }
-        }
-        Ok(())
+        self.0.iter().try_for_each(|reference| reference.write(w))
     }
 }
 

@@ -103,6 +103,8 @@ fn text(identifier: &UniqueIdentifier) -> Result<Text, Failure> {
 }
 
 fn decide(node: &Node, ask: &mut Ask<'_>, mut arrival: Arrival) -> Result<Decision, Failure> {
+    arrival.attributes.check_count()?;
+    arrival.attributes.number();
     let brought = arrival.object.as_ref().map(Object::object_type);
     let named = arrival.attributes.iter().find_map(|a| match a.value {
         AttributeValue::ObjectType(object_type) => Some(object_type),

@@ -180,7 +180,7 @@ impl Bulk {
         let version = self.options.strategy.version();
         let query = QueryRequest {
             query_functions: vec![QueryFunction::QUERY_OPERATIONS, QueryFunction::QUERY_SERVER_INFORMATION],
-            object_groups: Vec::new(),
+            object_groups: None,
             extra: Extra::NONE,
         };
         let item = RequestItem::new(&query, context(version)).map_err(encode)?;

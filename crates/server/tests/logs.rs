@@ -49,7 +49,7 @@ fn failures_and_log_lines_show_no_material() {
             // Every byte of a Register changed in turn: whatever the complaint, it must not quote the key.
             let register = RegisterRequest {
                 object_type: ObjectType::SYMMETRIC_KEY,
-                attributes: named("n"),
+                attributes: named("n").into(),
                 object: Some(key(SECRET)),
                 protection_storage_masks: None,
                 extra: Default::default(),

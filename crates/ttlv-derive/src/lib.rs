@@ -415,7 +415,7 @@ fn derive_decode(input: &DeriveInput) -> Result<TokenStream> {
     let Some(fields) = fields(input)? else { return derive_choice(input) };
     let generics = bounded(&input.generics, &quote!(::keyferry_ttlv::Decode));
     let (impls, types, wheres) = generics.split_for_impl();
-    let (mut lets, mut arms, mut build) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut lets, mut arms, mut ends, mut build) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut rest =
         quote!(return ::core::result::Result::Err(r.error(child, ::keyferry_ttlv::ErrorKind::Unexpected(child.tag()))));
     for field in &fields {
@@ -432,10 +432,14 @@ fn derive_decode(input: &DeriveInput) -> Result<TokenStream> {
             continue;
         }
         if let Some(how) = &field.options.group {
+            let taken = format_ident!("taken_{}", name);
             lets.push(quote!(let mut #local: #inner = ::core::default::Default::default();));
-            arms.push(quote_spanned!(*span=> tag if <#inner as ::keyferry_ttlv::Group>::accepts(#how, tag, r) => {
-                ::keyferry_ttlv::Group::absorb(&mut #local, #how, child, r)?
+            lets.push(quote!(let mut #taken = 0usize;));
+            arms.push(quote_spanned!(*span=> _ if <#inner as ::keyferry_ttlv::Group>::accepts(#how, child, r) => {
+                ::keyferry_ttlv::Group::absorb(&mut #local, #how, #taken, child, r)?;
+                #taken += 1;
             }));
+            ends.push(quote_spanned!(*span=> ::keyferry_ttlv::Group::finish(&#local, #how, #taken, item, r)?;));
             build.push(quote!(#name: #local));
             continue;
         }
@@ -495,6 +499,7 @@ fn derive_decode(input: &DeriveInput) -> Result<TokenStream> {
                     }
                 }
                 children.end(r)?;
+                #(#ends)*
                 ::core::result::Result::Ok(Self { #(#build),* })
             }
         }

@@ -18,7 +18,7 @@ impl Tag {
 
     /// Whether it lies in one of the two ranges.
     #[inline]
-    pub(crate) const fn is_defined(self) -> bool {
+    pub const fn is_defined(self) -> bool {
         matches!(self.0 >> 16, 0x42 | 0x54)
     }
 

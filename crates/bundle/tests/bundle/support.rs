@@ -61,8 +61,13 @@ impl Host {
 
     pub fn register(&self, object: Object, attributes: Attributes) -> String {
         let object_type = object.object_type();
-        let request =
-            RegisterRequest { object_type, attributes, object: Some(object), protection_storage_masks: None, extra: Extra::NONE };
+        let request = RegisterRequest {
+            object_type,
+            attributes: attributes.into(),
+            object: Some(object),
+            protection_storage_masks: None,
+            extra: Extra::NONE,
+        };
         self.call::<_, RegisterResponse>(&request).unique_identifier.as_text().unwrap().to_owned()
     }
 

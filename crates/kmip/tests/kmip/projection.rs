@@ -16,9 +16,49 @@ fn request(attributes: Attributes) -> LocateRequest {
     }
 }
 
+/// What a receiver makes of attributes that come in a message of this version.
 fn through(attributes: &Attributes, version: Version) -> keyferry_ttlv::Result<Attributes> {
     let item = RequestItem::new(&request(attributes.clone()), context(version))?;
-    Ok(item.payload::<LocateRequest>(context(version))?.attributes)
+    let mut arrived = item.payload::<LocateRequest>(context(version))?.attributes;
+    arrived.number();
+    Ok(arrived)
+}
+
+#[test]
+fn reading_adds_no_index() {
+    let bare: Attributes = {
+        let mut bare = Attributes::new();
+        ["a", "b", "a"].iter().for_each(|value| bare.keep(name(value).into()));
+        bare
+    };
+    for version in VERSIONS {
+        let item = RequestItem::new(&request(bare.clone()), context(*version)).unwrap();
+        assert_eq!(item.payload::<LocateRequest>(context(*version)).unwrap().attributes, bare);
+    }
+}
+
+#[test]
+fn indices_go_on_behind_those_that_are_there() {
+    let mut attributes = Attributes::new();
+    for (index, value) in [(Some(4), "a"), (None, "b"), (Some(2), "c"), (None, "d")] {
+        attributes.keep(Attribute { index, value: name(value) });
+    }
+    attributes.number();
+    assert_eq!(attributes.iter().map(|a| a.index).collect::<Vec<_>>(), [Some(4), Some(5), Some(2), Some(6)]);
+}
+
+/// What looks at each attribute for each of them would take hours here.
+#[test]
+fn a_message_of_many_small_attributes_is_read_in_time() {
+    let many = 200_000;
+    let unknown = Raw::of(keyferry_ttlv::Tag::new(0x54ABCD), "", context(Version::V2_1)).unwrap();
+    let mut attributes = Attributes::new();
+    for _ in 0..many {
+        attributes.keep(V::Unknown(UnknownAttribute { name: None, value: Some(unknown.clone()) }).into());
+        attributes.keep(V::CryptographicParameters(Box::default()).into());
+    }
+    assert_eq!(through(&attributes, Version::V2_1).unwrap().len(), 2 * many);
+    attributes.check_count().unwrap_err();
 }
 
 fn name(value: &str) -> V {

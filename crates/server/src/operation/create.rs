@@ -4,7 +4,7 @@ use keyferry_kmip::spec::{
 };
 use keyferry_kmip::{
     Attributes, Cause, CreateRequest, CreateResponse, Digest, Failure, Object, RegisterRequest, RegisterResponse, RequestItem,
-    Secret, Text, UniqueIdentifier,
+    Secret, TemplateAttribute, Text, UniqueIdentifier,
 };
 use keyferry_s2s::{Ask, Node, Outcome, complete, store_failed};
 use keyferry_store::{Effects, Material, SnapshotExt};
@@ -95,8 +95,13 @@ pub(super) fn register(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Re
 }
 
 /// Takes over what a client may set, and refuses what it may not.
-fn take(attributes: &mut Attributes, asked: Attributes, ask: &Ask<'_>) -> Result<(), Failure> {
-    for attribute in asked {
+fn take(attributes: &mut Attributes, asked: TemplateAttribute, ask: &Ask<'_>) -> Result<(), Failure> {
+    if let Some(name) = asked.names.first() {
+        // A template that is not expanded may not be passed over.
+        return Err(Failure::new(Cause::ObjectNotFound, format_args!("there is no template {}", name.value)));
+    }
+    asked.attributes.check_count()?;
+    for attribute in asked.attributes {
         let value = super::attribute::normalised(attribute.value);
         super::attribute::check_value(&value)?;
         match (&value, attribute_row(value.tag())) {

@@ -1,8 +1,8 @@
 use super::OPERATIONS;
 use keyferry_kmip::spec::{ObjectType, Operation, QueryFunction};
 use keyferry_kmip::{
-    CapabilityInformation, DiscoverVersionsRequest, DiscoverVersionsResponse, ExtensionInformation, Failure, ProtocolVersion,
-    QueryRequest, QueryResponse, RequestItem, VERSIONS, extension,
+    CapabilityInformation, DiscoverVersionsRequest, DiscoverVersionsResponse, ExtensionInformation, ExtensionType, Failure,
+    ProtocolVersion, QueryRequest, QueryResponse, RequestItem, VERSIONS, extension,
 };
 use keyferry_s2s::{Ask, Outcome};
 use keyferry_ttlv::{Extra, Type, Version};
@@ -68,10 +68,9 @@ pub(super) fn query(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failur
     let map = asks(QueryFunction::QUERY_EXTENSION_MAP);
     if (map || asks(QueryFunction::QUERY_EXTENSION_LIST)) && version >= Version::V1_1 {
         response.extension_information.push(ExtensionInformation {
-            name: "keyferry copy".into(),
             tag: map.then(|| i32::try_from(extension::COPY.number()).unwrap_or_default()),
-            item_type: map.then_some(Type::Structure as i32),
-            extra: Extra::NONE,
+            item_type: map.then_some(ExtensionType(Type::Structure as u32)),
+            ..ExtensionInformation::named("keyferry copy")
         });
     }
     if asks(QueryFunction::QUERY_CAPABILITIES) && version >= Version::V1_3 {
@@ -82,7 +81,7 @@ pub(super) fn query(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failur
             attestation: Some(false),
             batch_undo: since_1_4.then_some(false),
             batch_continue: since_1_4.then_some(true),
-            extra: Extra::NONE,
+            ..CapabilityInformation::default()
         });
     }
     Outcome::answer(&response, ask.cx)

@@ -14,7 +14,7 @@ fn discover(client: &Client, wanted: &[Version]) -> Answered<Vec<ProtocolVersion
 }
 
 fn query(client: &Client, functions: &[QueryFunction]) -> QueryResponse {
-    let request = QueryRequest { query_functions: functions.to_vec(), object_groups: Vec::new(), extra: Extra::NONE };
+    let request = QueryRequest { query_functions: functions.to_vec(), object_groups: None, extra: Extra::NONE };
     client.call(&request).unwrap()
 }
 

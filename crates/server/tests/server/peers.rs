@@ -65,8 +65,7 @@ fn strangers_get_nothing_at_all() {
     let stranger = host.client_named("stranger", Version::V2_1);
     assert_eq!(reason(stranger.get(&id)), ResultReason::PERMISSION_DENIED);
     assert_eq!(reason(stranger.locate_by(&stranger.locate_request(none()))), ResultReason::PERMISSION_DENIED);
-    let query =
-        QueryRequest { query_functions: vec![QueryFunction::QUERY_OPERATIONS], object_groups: Vec::new(), extra: Extra::NONE };
+    let query = QueryRequest { query_functions: vec![QueryFunction::QUERY_OPERATIONS], object_groups: None, extra: Extra::NONE };
     assert_eq!(reason(stranger.call::<_, QueryResponse>(&query)), ResultReason::PERMISSION_DENIED);
 }
 
@@ -82,11 +81,8 @@ fn a_peer_is_no_client() {
         assert_eq!(reason(peer.destroy(&id)), ResultReason::PERMISSION_DENIED, "{who}");
         assert_eq!(reason(peer.create_with(aes(none()))), ResultReason::PERMISSION_DENIED, "{who}");
         assert_eq!(reason(peer.import(&id, Some(key(&[1; 32])), none(), true)), ResultReason::PERMISSION_DENIED, "{who}");
-        let query = QueryRequest {
-            query_functions: vec![QueryFunction::QUERY_OPERATIONS],
-            object_groups: Vec::new(),
-            extra: Extra::NONE,
-        };
+        let query =
+            QueryRequest { query_functions: vec![QueryFunction::QUERY_OPERATIONS], object_groups: None, extra: Extra::NONE };
         peer.call::<_, QueryResponse>(&query).unwrap();
     }
     assert_eq!(host.client(Version::V2_1).state(&id), State::PRE_ACTIVE);

@@ -49,7 +49,7 @@ fn debug_of_objects_messages_and_effects_is_masked() {
             assert!(!shows_it(&format!("{object:?}")), "object");
             let register = RegisterRequest {
                 object_type: object.object_type(),
-                attributes: none(),
+                attributes: none().into(),
                 object: Some(object.clone()),
                 protection_storage_masks: None,
                 extra: Default::default(),

@@ -188,7 +188,13 @@ impl Client {
     }
 
     pub fn register_with(&self, object_type: ObjectType, object: Option<Object>, attributes: Attributes) -> Answered<String> {
-        let request = RegisterRequest { object_type, attributes, object, protection_storage_masks: None, extra: Extra::NONE };
+        let request = RegisterRequest {
+            object_type,
+            attributes: attributes.into(),
+            object,
+            protection_storage_masks: None,
+            extra: Extra::NONE,
+        };
         let response: RegisterResponse = self.call(&request)?;
         Ok(text(&response.unique_identifier))
     }
@@ -387,7 +393,12 @@ pub fn refused(item: &ResponseItem) -> Refused {
 }
 
 pub fn create_request(attributes: Attributes) -> CreateRequest {
-    CreateRequest { object_type: ObjectType::SYMMETRIC_KEY, attributes, protection_storage_masks: None, extra: Extra::NONE }
+    CreateRequest {
+        object_type: ObjectType::SYMMETRIC_KEY,
+        attributes: attributes.into(),
+        protection_storage_masks: None,
+        extra: Extra::NONE,
+    }
 }
 
 pub fn text(identifier: &UniqueIdentifier) -> String {

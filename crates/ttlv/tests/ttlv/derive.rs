@@ -249,11 +249,12 @@ struct Numbers(Vec<i32>);
 impl Group for Numbers {
     type How = Tag;
 
-    fn accepts(how: Tag, tag: Tag, r: &Reader<'_>) -> bool {
+    fn accepts(how: Tag, item: Item<'_>, r: &Reader<'_>) -> bool {
+        let tag = item.tag();
         tag == if r.version() >= Version::V2_0 { how } else { ONE }
     }
 
-    fn absorb<'a>(&mut self, _: Tag, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
+    fn absorb<'a>(&mut self, _: Tag, _: usize, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
         if r.version() < Version::V2_0 {
             self.0.push(r.child(item)?);
             return Ok(());

@@ -1,0 +1,224 @@
+//! Cryptographic services: Encrypt, Decrypt, Sign, Signature Verify, MAC, Hash, RNG (since 1.2).
+
+use super::payloads;
+use crate::spec::*;
+use crate::{CryptographicParameters, Secret, UniqueIdentifier};
+use keyferry_ttlv::{Decode, Encode, Extra, Item, Reader, Result, Tag, Tagged, Type, Version, Writer};
+
+payloads! {
+    /// KMIP 2.1 §6.1.17, since 1.2.
+    EncryptRequest: ENCRYPT {
+        unique_identifier: Option<UniqueIdentifier>,
+        cryptographic_parameters: Option<Box<CryptographicParameters>>,
+        data: Option<Data>,
+        #[ttlv(tag = tag::IV_COUNTER_NONCE)]
+        iv_counter_nonce: Option<Vec<u8>>,
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        correlation_value: Option<Vec<u8>>,
+        #[ttlv(tag = tag::INIT_INDICATOR, since = "1.3")]
+        init_indicator: Option<bool>,
+        #[ttlv(tag = tag::FINAL_INDICATOR, since = "1.3")]
+        final_indicator: Option<bool>,
+        #[ttlv(tag = tag::AUTHENTICATED_ENCRYPTION_ADDITIONAL_DATA, since = "1.4")]
+        authenticated_encryption_additional_data: Option<Vec<u8>>,
+    }
+    /// KMIP 2.1 §6.1.17, since 1.2.
+    EncryptResponse: ENCRYPT {
+        unique_identifier: UniqueIdentifier,
+        data: Option<Data>,
+        #[ttlv(tag = tag::IV_COUNTER_NONCE)]
+        iv_counter_nonce: Option<Vec<u8>>,
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        correlation_value: Option<Vec<u8>>,
+        #[ttlv(tag = tag::AUTHENTICATED_ENCRYPTION_TAG, since = "1.4")]
+        authenticated_encryption_tag: Option<Vec<u8>>,
+    }
+    /// KMIP 2.1 §6.1.11, since 1.2.
+    DecryptRequest: DECRYPT {
+        unique_identifier: Option<UniqueIdentifier>,
+        cryptographic_parameters: Option<Box<CryptographicParameters>>,
+        data: Option<Data>,
+        #[ttlv(tag = tag::IV_COUNTER_NONCE)]
+        iv_counter_nonce: Option<Vec<u8>>,
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        correlation_value: Option<Vec<u8>>,
+        #[ttlv(tag = tag::INIT_INDICATOR, since = "1.3")]
+        init_indicator: Option<bool>,
+        #[ttlv(tag = tag::FINAL_INDICATOR, since = "1.3")]
+        final_indicator: Option<bool>,
+        #[ttlv(tag = tag::AUTHENTICATED_ENCRYPTION_ADDITIONAL_DATA, since = "1.4")]
+        authenticated_encryption_additional_data: Option<Vec<u8>>,
+        #[ttlv(tag = tag::AUTHENTICATED_ENCRYPTION_TAG, since = "1.4")]
+        authenticated_encryption_tag: Option<Vec<u8>>,
+    }
+    /// KMIP 2.1 §6.1.11, since 1.2.
+    DecryptResponse: DECRYPT {
+        unique_identifier: UniqueIdentifier,
+        data: Option<Data>,
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        correlation_value: Option<Vec<u8>>,
+    }
+    /// KMIP 2.1 §6.1.55, since 1.2.
+    SignRequest: SIGN {
+        unique_identifier: Option<UniqueIdentifier>,
+        cryptographic_parameters: Option<Box<CryptographicParameters>>,
+        data: Option<Data>,
+        #[ttlv(tag = tag::DIGESTED_DATA, since = "1.4")]
+        digested_data: Option<Vec<u8>>,
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        correlation_value: Option<Vec<u8>>,
+        #[ttlv(tag = tag::INIT_INDICATOR, since = "1.3")]
+        init_indicator: Option<bool>,
+        #[ttlv(tag = tag::FINAL_INDICATOR, since = "1.3")]
+        final_indicator: Option<bool>,
+    }
+    /// KMIP 2.1 §6.1.55, since 1.2.
+    SignResponse: SIGN {
+        unique_identifier: UniqueIdentifier,
+        #[ttlv(tag = tag::SIGNATURE_DATA)]
+        signature_data: Option<Vec<u8>>,
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        correlation_value: Option<Vec<u8>>,
+    }
+    /// KMIP 2.1 §6.1.56, since 1.2.
+    SignatureVerifyRequest: SIGNATURE_VERIFY {
+        unique_identifier: Option<UniqueIdentifier>,
+        cryptographic_parameters: Option<Box<CryptographicParameters>>,
+        data: Option<Data>,
+        #[ttlv(tag = tag::DIGESTED_DATA, since = "1.4")]
+        digested_data: Option<Vec<u8>>,
+        #[ttlv(tag = tag::SIGNATURE_DATA)]
+        signature_data: Option<Vec<u8>>,
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        correlation_value: Option<Vec<u8>>,
+        #[ttlv(tag = tag::INIT_INDICATOR, since = "1.3")]
+        init_indicator: Option<bool>,
+        #[ttlv(tag = tag::FINAL_INDICATOR, since = "1.3")]
+        final_indicator: Option<bool>,
+    }
+    /// KMIP 2.1 §6.1.56, since 1.2.
+    SignatureVerifyResponse: SIGNATURE_VERIFY {
+        unique_identifier: UniqueIdentifier,
+        validity_indicator: Option<ValidityIndicator>,
+        data: Option<Data>,
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        correlation_value: Option<Vec<u8>>,
+    }
+    /// KMIP 2.1 §6.1.32, since 1.2.
+    MacRequest: MAC {
+        unique_identifier: Option<UniqueIdentifier>,
+        cryptographic_parameters: Option<Box<CryptographicParameters>>,
+        data: Option<Data>,
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        correlation_value: Option<Vec<u8>>,
+        #[ttlv(tag = tag::INIT_INDICATOR, since = "1.3")]
+        init_indicator: Option<bool>,
+        #[ttlv(tag = tag::FINAL_INDICATOR, since = "1.3")]
+        final_indicator: Option<bool>,
+    }
+    /// KMIP 2.1 §6.1.32, since 1.2.
+    MacResponse: MAC {
+        unique_identifier: UniqueIdentifier,
+        #[ttlv(tag = tag::MAC_DATA)]
+        mac_data: Option<Vec<u8>>,
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        correlation_value: Option<Vec<u8>>,
+    }
+    /// KMIP 2.1 §6.1.33, since 1.2.
+    MacVerifyRequest: MAC_VERIFY {
+        unique_identifier: Option<UniqueIdentifier>,
+        cryptographic_parameters: Option<Box<CryptographicParameters>>,
+        data: Option<Data>,
+        #[ttlv(tag = tag::MAC_DATA)]
+        mac_data: Option<Vec<u8>>,
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        correlation_value: Option<Vec<u8>>,
+        #[ttlv(tag = tag::INIT_INDICATOR, since = "1.3")]
+        init_indicator: Option<bool>,
+        #[ttlv(tag = tag::FINAL_INDICATOR, since = "1.3")]
+        final_indicator: Option<bool>,
+    }
+    /// KMIP 2.1 §6.1.33, since 1.2.
+    MacVerifyResponse: MAC_VERIFY {
+        unique_identifier: UniqueIdentifier,
+        validity_indicator: Option<ValidityIndicator>,
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        correlation_value: Option<Vec<u8>>,
+    }
+    /// KMIP 2.1 §6.1.24, since 1.2.
+    HashRequest: HASH {
+        cryptographic_parameters: CryptographicParameters,
+        data: Option<Data>,
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        correlation_value: Option<Vec<u8>>,
+        #[ttlv(tag = tag::INIT_INDICATOR, since = "1.3")]
+        init_indicator: Option<bool>,
+        #[ttlv(tag = tag::FINAL_INDICATOR, since = "1.3")]
+        final_indicator: Option<bool>,
+    }
+    /// KMIP 2.1 §6.1.24, since 1.2.
+    HashResponse: HASH {
+        data: Option<Data>,
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        correlation_value: Option<Vec<u8>>,
+    }
+    /// KMIP 2.1 §6.1.49, since 1.2.
+    RngRetrieveRequest: RNG_RETRIEVE {
+        /// In bytes.
+        #[ttlv(tag = tag::DATA_LENGTH)]
+        data_length: i32,
+    }
+    /// KMIP 2.1 §6.1.49, since 1.2.
+    RngRetrieveResponse: RNG_RETRIEVE {
+        data: Data,
+    }
+    /// KMIP 2.1 §6.1.50, since 1.2.
+    RngSeedRequest: RNG_SEED {
+        data: Data,
+    }
+    /// KMIP 2.1 §6.1.50, since 1.2.
+    RngSeedResponse: RNG_SEED {
+        /// In bytes.
+        #[ttlv(tag = tag::DATA_LENGTH)]
+        data_length: i32,
+    }
+}
+
+/// What a cryptographic operation works on (KMIP 2.1 §7.9, since 1.2): bytes, or since 2.0 those of an earlier item of the batch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Data {
+    /// The bytes.
+    Bytes(Secret),
+    /// What an earlier operation decrypted, encrypted, hashed and so on, since 2.0.
+    Enumeration(DataEnumeration),
+    /// The n-th data of the response, counted from its end when negative, since 2.0.
+    Integer(i32),
+}
+
+impl Tagged for Data {
+    const TAG: Tag = tag::DATA;
+}
+
+impl Decode for Data {
+    fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
+        let references = r.version() >= Version::V2_0;
+        Ok(match item.ty() {
+            Type::Enumeration if references => Data::Enumeration(DataEnumeration::decode(item, r)?),
+            Type::Integer if references => Data::Integer(item.integer(r)?),
+            _ => Data::Bytes(Secret::decode(item, r)?),
+        })
+    }
+}
+
+impl Encode for Data {
+    fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
+        if !matches!(self, Data::Bytes(_)) {
+            w.require(tag, Version::V2_0, None)?;
+        }
+        match self {
+            Data::Bytes(bytes) => bytes.encode(tag, w),
+            Data::Enumeration(value) => value.encode(tag, w),
+            Data::Integer(place) => place.encode(tag, w),
+        }
+    }
+}

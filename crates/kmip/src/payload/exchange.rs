@@ -1,0 +1,133 @@
+//! Operations that carry objects from one party to another: Import, Export, Put, Notify.
+
+use super::payloads;
+use crate::projection::{is_tagged, is_valueless};
+use crate::spec::*;
+use crate::{AttributeReference, Attributes, KeyWrappingSpecification, Object, Projection, Text, UniqueIdentifier};
+use keyferry_ttlv::{Decode, Encode, ErrorKind, Extra, Group, Item, Reader, Result, Version, Writer};
+
+payloads! {
+    /// KMIP 2.1 §6.1.25, since 1.4.
+    ImportRequest: IMPORT {
+        unique_identifier: UniqueIdentifier,
+        #[ttlv(since = "2.0", required_since = "2.0")]
+        object_type: Option<ObjectType>,
+        #[ttlv(tag = tag::REPLACE_EXISTING)]
+        replace_existing: Option<bool>,
+        key_wrap_type: Option<KeyWrapType>,
+        #[ttlv(group = Projection::Required)]
+        attributes: Attributes,
+        /// Absent only for a destroyed object, between servers that have agreed on it.
+        #[ttlv(choice)]
+        object: Option<Object>,
+    }
+    /// KMIP 2.1 §6.1.25, since 1.4.
+    ImportResponse: IMPORT {
+        unique_identifier: UniqueIdentifier,
+    }
+    /// KMIP 2.1 §6.1.18, since 1.4.
+    ExportRequest: EXPORT {
+        unique_identifier: Option<UniqueIdentifier>,
+        key_format_type: Option<KeyFormatType>,
+        key_wrap_type: Option<KeyWrapType>,
+        key_compression_type: Option<KeyCompressionType>,
+        key_wrapping_specification: Option<KeyWrappingSpecification>,
+    }
+    /// KMIP 2.1 §6.1.18, since 1.4.
+    ExportResponse: EXPORT {
+        object_type: ObjectType,
+        unique_identifier: UniqueIdentifier,
+        #[ttlv(group = Projection::Required)]
+        attributes: Attributes,
+        /// Absent for a destroyed object.
+        #[ttlv(choice)]
+        object: Option<Object>,
+    }
+    /// KMIP 2.1 §6.2.3, since 1.0.
+    PutRequest: PUT {
+        unique_identifier: UniqueIdentifier,
+        put_function: PutFunction,
+        #[ttlv(tag = tag::REPLACED_UNIQUE_IDENTIFIER)]
+        replaced_unique_identifier: Option<UniqueIdentifier>,
+        /// Absent only for a destroyed object, between servers that have agreed on it.
+        #[ttlv(choice)]
+        object: Option<Object>,
+        #[ttlv(group = Projection::Optional)]
+        attributes: Attributes,
+    }
+    /// KMIP 2.1 §6.2.3, since 1.0.
+    PutResponse: PUT {
+    }
+    /// KMIP 2.1 §6.2.2, since 1.0. A deleted attribute is told in 1.x by its name without a value, in 2.x by a reference.
+    NotifyRequest: NOTIFY {
+        unique_identifier: UniqueIdentifier,
+        #[ttlv(group = Projection::Changed)]
+        attributes: Attributes,
+        #[ttlv(group = ())]
+        deleted: DeletedAttributes,
+    }
+    /// KMIP 2.1 §6.2.2, since 1.0.
+    NotifyResponse: NOTIFY {
+    }
+}
+
+/// Attributes that are no more (KMIP 2.1 §6.2.2, since 1.0): in 1.x Attributes without a value, in 2.x Attribute References.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeletedAttributes(pub Vec<DeletedAttribute>);
+
+/// One of [`DeletedAttributes`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeletedAttribute {
+    /// Which attribute.
+    pub reference: AttributeReference,
+    /// Which instance, in 1.x: without it the one of index 0. In 2.x every one that is not told as changed beside it.
+    pub index: Option<i32>,
+}
+
+impl Group for DeletedAttributes {
+    type How = ();
+
+    fn accepts((): (), item: Item<'_>, r: &Reader<'_>) -> bool {
+        match item.tag() {
+            tag::ATTRIBUTE_REFERENCE => is_tagged(r.version()),
+            tag::ATTRIBUTE => !is_tagged(r.version()) && is_valueless(item, r),
+            _ => false,
+        }
+    }
+
+    fn absorb<'a>(&mut self, (): (), _: usize, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
+        let read = || {
+            if is_tagged(r.version()) {
+                return Ok(DeletedAttribute { reference: AttributeReference::read(item, r)?, index: None });
+            }
+            let (mut name, mut index) = (None, None);
+            let mut children = r.children(item)?;
+            while let Some(child) = children.next(r)? {
+                match child.tag() {
+                    tag::ATTRIBUTE_NAME => r.once::<Text>(&mut name, child)?,
+                    tag::ATTRIBUTE_INDEX => r.once::<i32>(&mut index, child)?,
+                    other => return Err(r.error(child, ErrorKind::Unexpected(other))),
+                }
+            }
+            let name = name.ok_or_else(|| r.missing(item, tag::ATTRIBUTE_NAME))?;
+            Ok(DeletedAttribute { reference: AttributeReference::named(&name), index })
+        };
+        self.0.push(read().map_err(|e| e.within(item.tag()))?);
+        Ok(())
+    }
+
+    fn write(&self, (): (), w: &mut Writer) -> Result<()> {
+        for deleted in &self.0 {
+            match deleted.index {
+                index if !is_tagged(w.version()) => w.structure(tag::ATTRIBUTE, |w| {
+                    deleted.reference.write(w)?;
+                    index.into_iter().for_each(|index| w.integer(tag::ATTRIBUTE_INDEX, index));
+                    Ok(())
+                })?,
+                None => deleted.reference.write(w)?,
+                Some(_) => w.require(tag::ATTRIBUTE_INDEX, Version::V1_0, Some(Version::V1_4))?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+//! Operations on the server itself: Discover Versions, Query, log-in, asynchronous requests, constraints, defaults, PKCS#11.
+
+use super::data::*;
+use super::payloads;
+use crate::spec::*;
+use crate::{ProtocolVersion, RngParameters, Secret, Text, UsageLimits};
+use keyferry_ttlv::{Decode, Encode, Enumeration, Extra};
+
+payloads! {
+    /// KMIP 2.1 §6.1.16, since 1.1.
+    DiscoverVersionsRequest: DISCOVER_VERSIONS {
+        protocol_versions: Vec<ProtocolVersion>,
+    }
+    /// KMIP 2.1 §6.1.16, since 1.1.
+    DiscoverVersionsResponse: DISCOVER_VERSIONS {
+        protocol_versions: Vec<ProtocolVersion>,
+    }
+    /// KMIP 2.1 §6.1.40, since 1.0.
+    QueryRequest: QUERY {
+        query_functions: Vec<QueryFunction>,
+        #[ttlv(since = "2.1")]
+        object_groups: Option<ObjectGroups>,
+    }
+    /// KMIP 2.1 §6.1.40, since 1.0.
+    QueryResponse: QUERY {
+        operations: Vec<Operation>,
+        object_types: Vec<ObjectType>,
+        #[ttlv(tag = tag::VENDOR_IDENTIFICATION)]
+        vendor_identification: Option<Text>,
+        server_information: Option<ServerInformation>,
+        #[ttlv(tag = tag::APPLICATION_NAMESPACE)]
+        application_namespaces: Vec<Text>,
+        #[ttlv(since = "1.1")]
+        extension_information: Vec<ExtensionInformation>,
+        #[ttlv(since = "1.2")]
+        attestation_types: Vec<AttestationType>,
+        #[ttlv(tag = tag::RNG_PARAMETERS, since = "1.3")]
+        rng_parameters: Vec<RngParameters>,
+        #[ttlv(since = "1.3")]
+        profile_information: Vec<ProfileInformation>,
+        #[ttlv(since = "1.3")]
+        validation_information: Vec<ValidationInformation>,
+        #[ttlv(since = "1.3")]
+        capability_information: Vec<CapabilityInformation>,
+        #[ttlv(since = "1.3")]
+        client_registration_methods: Vec<ClientRegistrationMethod>,
+        #[ttlv(since = "2.0")]
+        defaults_information: Option<DefaultsInformation>,
+        #[ttlv(since = "2.0")]
+        protection_storage_masks: Option<ProtectionStorageMasks>,
+    }
+    /// KMIP 2.1 §6.1.5, since 1.0.
+    CancelRequest: CANCEL {
+        #[ttlv(tag = tag::ASYNCHRONOUS_CORRELATION_VALUE)]
+        asynchronous_correlation_value: Vec<u8>,
+    }
+    /// KMIP 2.1 §6.1.5, since 1.0.
+    CancelResponse: CANCEL {
+        #[ttlv(tag = tag::ASYNCHRONOUS_CORRELATION_VALUE)]
+        asynchronous_correlation_value: Vec<u8>,
+        cancellation_result: CancellationResult,
+    }
+    /// KMIP 2.1 §6.1.38, since 1.0.
+    PollRequest: POLL {
+        #[ttlv(tag = tag::ASYNCHRONOUS_CORRELATION_VALUE)]
+        asynchronous_correlation_value: Vec<u8>,
+    }
+    /// KMIP 2.1 §6.1.39, since 2.1.
+    ProcessRequest: PROCESS {
+        #[ttlv(tag = tag::ASYNCHRONOUS_CORRELATION_VALUE)]
+        asynchronous_correlation_value: Vec<u8>,
+    }
+    /// KMIP 2.1 §6.1.39, since 2.1.
+    ProcessResponse: PROCESS {
+    }
+    /// KMIP 2.1 §6.1.41, since 2.1.
+    QueryAsynchronousRequestsRequest: QUERY_ASYNCHRONOUS_REQUESTS {
+        asynchronous_correlation_values: Option<AsynchronousCorrelationValues>,
+        operations: Option<Operations>,
+    }
+    /// KMIP 2.1 §6.1.41, since 2.1.
+    QueryAsynchronousRequestsResponse: QUERY_ASYNCHRONOUS_REQUESTS {
+        asynchronous_requests: Vec<AsynchronousRequest>,
+    }
+    /// KMIP 2.1 §6.1.30, since 2.0.
+    LoginRequest: LOGIN {
+        lease_time: Option<TicketLifetime>,
+        #[ttlv(tag = tag::REQUEST_COUNT)]
+        request_count: Option<i32>,
+        usage_limits: Option<UsageLimits>,
+    }
+    /// KMIP 2.1 §6.1.30, since 2.0.
+    LoginResponse: LOGIN {
+        ticket: LoginTicket,
+    }
+    /// KMIP 2.1 §6.1.31, since 2.0. The ticket is in the payload's table in 2.0 alone, and in the text of both.
+    LogoutRequest: LOGOUT {
+        ticket: Option<LoginTicket>,
+    }
+    /// KMIP 2.1 §6.1.31, since 2.0.
+    LogoutResponse: LOGOUT {
+    }
+    /// KMIP 2.1 §6.1.12, since 2.0.
+    DelegatedLoginRequest: DELEGATED_LOGIN {
+        lease_time: Option<TicketLifetime>,
+        #[ttlv(tag = tag::REQUEST_COUNT)]
+        request_count: Option<i32>,
+        usage_limits: Option<UsageLimits>,
+        rights: Rights,
+    }
+    /// KMIP 2.1 §6.1.12, since 2.0.
+    DelegatedLoginResponse: DELEGATED_LOGIN {
+        ticket: LoginTicket,
+    }
+    /// KMIP 2.1 §6.1.54, since 2.0.
+    SetEndpointRoleRequest: SET_ENDPOINT_ROLE {
+        endpoint_role: EndpointRole,
+    }
+    /// KMIP 2.1 §6.1.54, since 2.0.
+    SetEndpointRoleResponse: SET_ENDPOINT_ROLE {
+        endpoint_role: EndpointRole,
+    }
+    /// KMIP 2.1 §6.1.52, since 2.1.
+    SetConstraintsRequest: SET_CONSTRAINTS {
+        constraints: Constraints,
+    }
+    /// KMIP 2.1 §6.1.52, since 2.1.
+    SetConstraintsResponse: SET_CONSTRAINTS {
+    }
+    /// KMIP 2.1 §6.1.22, since 2.1.
+    GetConstraintsRequest: GET_CONSTRAINTS {
+    }
+    /// KMIP 2.1 §6.1.22, since 2.1.
+    GetConstraintsResponse: GET_CONSTRAINTS {
+        constraints: Constraints,
+    }
+    /// KMIP 2.1 §6.1.53, since 2.1.
+    SetDefaultsRequest: SET_DEFAULTS {
+        defaults_information: Option<DefaultsInformation>,
+    }
+    /// KMIP 2.1 §6.1.53, since 2.1.
+    SetDefaultsResponse: SET_DEFAULTS {
+    }
+    /// KMIP 2.1 §6.1.36, since 2.1.
+    PingRequest: PING {
+    }
+    /// KMIP 2.1 §6.1.36, since 2.1.
+    PingResponse: PING {
+    }
+    /// KMIP 2.1 §6.1.29, since 2.0.
+    LogRequest: LOG {
+        #[ttlv(tag = tag::LOG_MESSAGE)]
+        log_message: Text,
+    }
+    /// KMIP 2.1 §6.1.29, since 2.0.
+    LogResponse: LOG {
+    }
+    /// KMIP 2.1 §6.1.26, since 2.0.
+    InteropRequest: INTEROP {
+        interop_function: InteropFunction,
+        #[ttlv(tag = tag::INTEROP_IDENTIFIER)]
+        interop_identifier: Option<Text>,
+    }
+    /// KMIP 2.1 §6.1.26, since 2.0.
+    InteropResponse: INTEROP {
+    }
+    /// KMIP 2.1 §6.1.37, since 2.0.
+    Pkcs11Request: PKCS_11 {
+        #[ttlv(tag = tag::PKCS_11_INTERFACE)]
+        interface: Option<Text>,
+        #[ttlv(tag = tag::PKCS_11_FUNCTION)]
+        function: Enumeration,
+        #[ttlv(tag = tag::CORRELATION_VALUE)]
+        correlation_value: Option<Vec<u8>>,
+        /// The function's parameters as PKCS#11 profiles encode them; may hold PINs and keys.
+        #[ttlv(tag = tag::PKCS_11_INPUT_PARAMETERS)]
+        input_parameters: Option<Secret>,
+    }
+    /// KMIP 2.1 §6.1.37, since 2.0.
+    Pkcs11Response: PKCS_11 {
+        #[ttlv(tag = tag::PKCS_11_INTERFACE)]
+        interface: Option<Text>,
+        #[ttlv(tag = tag::PKCS_11_FUNCTION)]
+        function: Enumeration,
+        #[ttlv(tag = tag::CORRELATION_VALUE)]
+        correlation_value: Option<Vec<u8>>,
+        /// What the function gave back; may hold keys.
+        #[ttlv(tag = tag::PKCS_11_OUTPUT_PARAMETERS)]
+        output_parameters: Option<Secret>,
+        #[ttlv(tag = tag::PKCS_11_RETURN_CODE)]
+        return_code: Enumeration,
+    }
+}

@@ -1,0 +1,107 @@
+use crate::projection::{is_tagged, within, write_all};
+use crate::spec::tag;
+use crate::{Attributes, Name};
+use keyferry_ttlv::{ErrorKind, Group, Item, Reader, Result, Tag, Version, Writer};
+use std::ops::{Deref, DerefMut};
+
+/// The attributes that a new object shall have: a Template-Attribute (KMIP 1.4 §2.1.8, 1.0 to 1.4), which may also name templates, or
+/// Attributes (2.x).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TemplateAttribute {
+    /// The Names of templates whose attributes are wanted as well, until 1.4.
+    pub names: Vec<Name>,
+    /// The attributes.
+    pub attributes: Attributes,
+}
+
+impl From<Attributes> for TemplateAttribute {
+    fn from(attributes: Attributes) -> Self {
+        TemplateAttribute { names: Vec::new(), attributes }
+    }
+}
+
+impl Deref for TemplateAttribute {
+    type Target = Attributes;
+    fn deref(&self) -> &Attributes {
+        &self.attributes
+    }
+}
+
+impl DerefMut for TemplateAttribute {
+    fn deref_mut(&mut self) -> &mut Attributes {
+        &mut self.attributes
+    }
+}
+
+/// Under which tags a Template-Attribute stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TemplateTags {
+    /// In 1.x.
+    named: Tag,
+    /// In 2.x, where it has one.
+    tagged: Option<Tag>,
+}
+
+impl TemplateTags {
+    /// Of an object: Template-Attribute, Attributes.
+    pub const OBJECT: TemplateTags = TemplateTags::new(tag::TEMPLATE_ATTRIBUTE, tag::ATTRIBUTES);
+    /// Of both keys of a pair.
+    pub const COMMON: TemplateTags = TemplateTags::new(tag::COMMON_TEMPLATE_ATTRIBUTE, tag::COMMON_ATTRIBUTES);
+    /// Of a pair's private key.
+    pub const PRIVATE_KEY: TemplateTags = TemplateTags::new(tag::PRIVATE_KEY_TEMPLATE_ATTRIBUTE, tag::PRIVATE_KEY_ATTRIBUTES);
+    /// Of a pair's public key.
+    pub const PUBLIC_KEY: TemplateTags = TemplateTags::new(tag::PUBLIC_KEY_TEMPLATE_ATTRIBUTE, tag::PUBLIC_KEY_ATTRIBUTES);
+
+    const fn new(named: Tag, tagged: Tag) -> Self {
+        TemplateTags { named, tagged: Some(tagged) }
+    }
+
+    /// The same in 1.x alone: what a server set by implication.
+    pub const fn until_1_4(self) -> Self {
+        TemplateTags { tagged: None, ..self }
+    }
+
+    fn of(self, version: Version) -> Option<Tag> {
+        if is_tagged(version) { self.tagged } else { Some(self.named) }
+    }
+}
+
+impl Group for TemplateAttribute {
+    type How = TemplateTags;
+
+    fn accepts(tags: TemplateTags, item: Item<'_>, r: &Reader<'_>) -> bool {
+        tags.of(r.version()) == Some(item.tag())
+    }
+
+    fn absorb<'a>(&mut self, _: TemplateTags, before: usize, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
+        if before > 0 {
+            return Err(r.error(item, ErrorKind::Repeated(item.tag())));
+        }
+        self.attributes.make_room_for(item);
+        let mut read = || {
+            let mut children = r.children(item)?;
+            while let Some(child) = children.step() {
+                if child.tag() == tag::NAME && !is_tagged(r.version()) {
+                    self.names.push(r.child(child)?);
+                } else {
+                    within(&mut self.attributes, child, r)?;
+                }
+            }
+            children.end(r)
+        };
+        read().map_err(|e| e.within(item.tag()))
+    }
+
+    fn write(&self, tags: TemplateTags, w: &mut Writer) -> Result<()> {
+        let Some(tag) = tags.of(w.version()) else {
+            return w.require(tags.named, Version::V1_0, Some(Version::V1_4));
+        };
+        w.structure(tag, |w| {
+            for name in &self.names {
+                w.require(tags.named, Version::V1_0, Some(Version::V1_4))?;
+                keyferry_ttlv::Encode::encode(name, tag::NAME, w)?;
+            }
+            write_all(&self.attributes, w)
+        })
+    }
+}
