@@ -3,7 +3,7 @@
 use crate::spec::*;
 use crate::{DateTime, Failure, RequestPayload, ResponsePayload, Secret, Text};
 use keyferry_ttlv::{
-    Context, Decode, Encode, Error, ErrorKind, Extra, Frame, Item, Raw, Reader, Result, Tag, Tagged, Type, Version, Writer,
+    Context, Decode, Encode, Error, ErrorKind, Extra, Frame, Item, Raw, Reader, Result, Tag, Tagged, Version, Writer,
 };
 
 /// A payload of an operation.
@@ -61,7 +61,7 @@ impl Tagged for AsynchronousMode {
 
 impl Decode for AsynchronousMode {
     fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
-        if r.version() >= Version::V2_0 || item.ty() == Type::Enumeration {
+        if r.version() >= Version::V2_0 {
             return AsynchronousIndicator::decode(item, r).map(AsynchronousMode::Indicator);
         }
         item.boolean(r).map(AsynchronousMode::Boolean)
@@ -330,7 +330,7 @@ fn message<'a, H: Decode, I: Decode>(
     header_tag: Tag,
     stated: impl Fn(&H) -> (ProtocolVersion, i32),
 ) -> Result<(H, Vec<I>)> {
-    let mut children = r.children(item)?;
+    let mut children = r.enter(item)?;
     let first = children.step().filter(|child| child.tag() == header_tag).ok_or_else(|| r.missing(item, header_tag))?;
     // The version stands in the header and governs how the header itself is read.
     let mut inside = r.children(first).map_err(|e| e.within(header_tag))?;
@@ -349,11 +349,11 @@ fn message<'a, H: Decode, I: Decode>(
     let mut batch = Vec::with_capacity(usize::try_from(count).unwrap_or(0).min(most + 1));
     while let Some(child) = children.step() {
         if child.tag() != tag::BATCH_ITEM {
-            return Err(r.error(child, ErrorKind::Unexpected(child.tag())));
+            return Err(r.unexpected(child));
         }
         batch.push(r.child(child)?);
     }
-    children.end(r)?;
+    r.leave(children)?;
     Ok((header, batch))
 }
 

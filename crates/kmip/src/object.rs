@@ -10,11 +10,11 @@ use keyferry_ttlv::{Decode, Encode, Extra, Item, Raw, Reader, Result, Tag, Type,
 pub enum Object {
     #[ttlv(tag = tag::CERTIFICATE)]
     Certificate(Certificate),
-    #[ttlv(tag = tag::CERTIFICATE_REQUEST)]
+    #[ttlv(tag = tag::CERTIFICATE_REQUEST, since = "2.0")]
     CertificateRequest(CertificateRequest),
     #[ttlv(tag = tag::OPAQUE_OBJECT)]
     OpaqueObject(OpaqueObject),
-    #[ttlv(tag = tag::PGP_KEY)]
+    #[ttlv(tag = tag::PGP_KEY, since = "1.2")]
     PgpKey(PgpKey),
     #[ttlv(tag = tag::PRIVATE_KEY)]
     PrivateKey(Key),
@@ -26,7 +26,7 @@ pub enum Object {
     SplitKey(SplitKey),
     #[ttlv(tag = tag::SYMMETRIC_KEY)]
     SymmetricKey(Key),
-    #[ttlv(tag = tag::TEMPLATE)]
+    #[ttlv(tag = tag::TEMPLATE, until = "1.4")]
     Template(Template),
 }
 
@@ -122,9 +122,8 @@ pub struct Certificate {
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[allow(missing_docs)]
 pub struct CertificateRequest {
-    #[ttlv(since = "2.0")]
     pub certificate_request_type: CertificateRequestType,
-    #[ttlv(tag = tag::CERTIFICATE_REQUEST_VALUE, since = "2.0")]
+    #[ttlv(tag = tag::CERTIFICATE_REQUEST_VALUE)]
     pub value: Vec<u8>,
     #[ttlv(extra)]
     pub extra: Extra,

@@ -112,11 +112,11 @@ impl Attributes {
     /// Reads a structure of attributes, by name or by tag.
     fn read_all<'a>(&mut self, structure: Item<'a>, r: &Reader<'a>) -> Result<()> {
         self.make_room_for(structure);
-        let mut children = r.children(structure)?;
+        let mut children = r.enter(structure)?;
         while let Some(child) = children.step() {
             within(self, child, r)?;
         }
-        children.end(r)
+        r.leave(children)
     }
 
     /// Room for what a structure holds: by name an attribute takes at least 40 bytes in a message; by tag less, and then room for some is
@@ -132,7 +132,7 @@ pub(crate) fn within<'a>(into: &mut Attributes, item: Item<'a>, r: &Reader<'a>) 
         return tagged_value(into, item, r);
     }
     if item.tag() != tag::ATTRIBUTE {
-        return Err(r.error(item, ErrorKind::Unexpected(item.tag())));
+        return Err(r.unexpected(item));
     }
     named(into, item, r).map_err(|e| e.within(item.tag()))
 }
@@ -174,7 +174,7 @@ fn named<'a>(into: &mut Attributes, item: Item<'a>, r: &Reader<'a>) -> Result<()
             tag::ATTRIBUTE_INDEX => r.once::<i32>(&mut index, child)?,
             tag::ATTRIBUTE_VALUE if value.is_none() => value = Some(child),
             other @ (tag::ATTRIBUTE_NAME | tag::ATTRIBUTE_VALUE) => return Err(r.error(child, ErrorKind::Repeated(other))),
-            other => return Err(r.error(child, ErrorKind::Unexpected(other))),
+            _ => return Err(r.unexpected(child)),
         }
     }
     let name = name.ok_or_else(|| r.missing(item, tag::ATTRIBUTE_NAME))?;
@@ -231,7 +231,7 @@ fn vendor<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<AttributeValue> {
             tag::VENDOR_IDENTIFICATION => r.once::<Text>(&mut vendor, child)?,
             tag::ATTRIBUTE_NAME => r.once::<Text>(&mut name, child)?,
             tag::ATTRIBUTE_VALUE => r.once::<Value>(&mut value, child)?,
-            other => return Err(r.error(child, ErrorKind::Unexpected(other))),
+            _ => return Err(r.unexpected(child)),
         }
     }
     let vendor = vendor.ok_or_else(|| r.missing(item, tag::VENDOR_IDENTIFICATION))?;
@@ -314,13 +314,13 @@ fn stored<'a>(attributes: &mut Attributes, item: Item<'a>, r: &Reader<'a>) -> Re
         }
         let index = index.take();
         let value = if child.tag() == tag::ATTRIBUTE {
-            match vendor(child, r) {
+            match r.attempt(|| vendor(child, r)) {
                 Ok(custom) => custom,
                 Err(_) => unknown(child, r).map_err(|e| e.within(child.tag()))?,
             }
         } else {
             // What came in a version that did not know it may be anything: it must not make the record unreadable.
-            match attribute_row(child.tag()).map(|row| attributes.read(row, index, child, r)) {
+            match attribute_row(child.tag()).map(|row| r.attempt(|| attributes.read(row, index, child, r))) {
                 Some(Ok(())) => continue,
                 _ => AttributeValue::Unknown(UnknownAttribute { name: None, value: Some(r.child(child)?) }),
             }

@@ -79,7 +79,7 @@ impl Group for TemplateAttribute {
         }
         self.attributes.make_room_for(item);
         let mut read = || {
-            let mut children = r.children(item)?;
+            let mut children = r.enter(item)?;
             while let Some(child) = children.step() {
                 if child.tag() == tag::NAME && !is_tagged(r.version()) {
                     self.names.push(r.child(child)?);
@@ -87,7 +87,7 @@ impl Group for TemplateAttribute {
                     within(&mut self.attributes, child, r)?;
                 }
             }
-            children.end(r)
+            r.leave(children)
         };
         read().map_err(|e| e.within(item.tag()))
     }

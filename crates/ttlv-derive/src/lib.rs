@@ -30,18 +30,20 @@
 //! | attribute | meaning |
 //! |---|---|
 //! | `tag = 0x42006A`, `tag = MAJOR` | the tag, a number or a constant of type `Tag`; on the type: implement `Tagged` (`Encode` does) |
-//! | `since = "1.2"` | the first version that has the field |
+//! | `since = "1.2"` | the first version that has the field, or the form of a choice |
 //! | `until = "1.4"` | the last version that has it |
-//! | `required_since = "2.0"` | an `Option` that must be there from this version on |
-//! | `repeated_since = "2.0"` | a `Vec` that holds one value at the most before this version |
+//! | `required_since = "2.0"` | an `Option` that must be there to be written for this version or a later one |
+//! | `repeated_since = "2.0"` | a `Vec` that holds one value at the most to be written for an earlier version |
 //! | `default`, `default = value` | what an absent field means: taken when it is absent, and not written when it is this |
 //! | `choice` | the field's type implements `Choice`: its own tag says which form it is |
 //! | `group = how` | the field's type implements `Group`: which items it takes depends on the version |
 //! | `extra` | an `Extra`: takes every field that is not known, or not known in the message's version |
 //!
-//! On an enum, each variant holds one value and names its tag; the derives then implement `Choice`, both derives together.
+//! On an enum, each variant holds one value and names its tag, perhaps with versions; the derives then implement `Choice`, both derives
+//! together.
 //!
-//! A type parameter must itself be what is derived. It writes nothing by guess; what is wrong is a compile error:
+//! A field that the message's version lacks counts as unknown: it goes to `extra`, or is an error where there is none. A type parameter must
+//! itself be what is derived. It writes nothing by guess; what is wrong, or would be without effect, is a compile error:
 //!
 //! ```compile_fail
 //! # use keyferry_ttlv::{Decode, Encode};
@@ -76,6 +78,22 @@
 //! # const MAJOR: Tag = Tag::new(0x42006A);
 //! #[derive(Encode, Decode)]
 //! struct UnknownOption { #[ttlv(tag = MAJOR, optional)] major: Option<i32> }
+//! ```
+//! ```compile_fail
+//! # use keyferry_ttlv::{Decode, Encode, Tag};
+//! # const MAJOR: Tag = Tag::new(0x42006A);
+//! #[derive(Encode, Decode)]
+//! struct OneTagByTwoNames { #[ttlv(tag = MAJOR)] major: i32, #[ttlv(tag = 0x42006A)] other: i32 }
+//! ```
+//! ```compile_fail
+//! # use keyferry_ttlv::{Decode, Encode};
+//! #[derive(Encode, Decode)]
+//! struct Never { #[ttlv(tag = 0x42006A, since = "2.0", until = "1.4")] major: Option<i32> }
+//! ```
+//! ```compile_fail
+//! # use keyferry_ttlv::{Decode, Encode, Extra};
+//! #[derive(Encode, Decode)]
+//! struct WithoutEffect { #[ttlv(extra, since = "2.0")] extra: Extra }
 //! ```
 //!
 //! It does not derive for tuples and unions, and has no features.
@@ -114,9 +132,22 @@ struct Options {
     extra: bool,
 }
 
+/// The value itself: one that came through a macro stands in an invisible group.
+fn bare_value(value: &Expr) -> &Expr {
+    match value {
+        Expr::Group(group) => bare_value(&group.expr),
+        other => other,
+    }
+}
+
 /// The tag that an attribute names, in a form that can stand in a pattern.
 fn tag(value: Expr) -> Result<TokenStream> {
-    let Expr::Lit(ExprLit { lit: Lit::Int(literal), .. }) = &value else { return Ok(quote!(#value)) };
+    let Expr::Lit(ExprLit { lit: Lit::Int(literal), .. }) = bare_value(&value) else {
+        return match bare_value(&value) {
+            Expr::Path(_) => Ok(quote!(#value)),
+            _ => Err(Error::new(value.span(), "a tag is a number or a constant")),
+        };
+    };
     let number: u32 = literal.base10_parse()?;
     if !matches!(number >> 16, 0x42 | 0x54) {
         return Err(Error::new(literal.span(), "a tag is 0x42…, or 0x54… for a vendor's"));
@@ -152,6 +183,51 @@ fn options(attributes: &[syn::Attribute]) -> Result<Options> {
         })?;
     }
     Ok(options)
+}
+
+impl Options {
+    /// Fails when something is said that has no effect there.
+    fn only(&self, allowed: &[&str], what: &str, span: Span) -> Result<()> {
+        let said = [
+            ("tag", self.tag.is_some()),
+            ("since", self.since.is_some()),
+            ("until", self.until.is_some()),
+            ("required_since", self.required_since.is_some()),
+            ("repeated_since", self.repeated_since.is_some()),
+            ("group", self.group.is_some()),
+            ("default", self.default.is_some()),
+            ("choice", self.choice),
+            ("extra", self.extra),
+        ];
+        match said.iter().find(|(name, said)| *said && !allowed.contains(name)) {
+            Some((name, _)) => Err(Error::new(span, format!("{name} has no effect on {what}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The versions that have it, where not all do.
+    fn range(&self) -> Result<Option<(TokenStream, TokenStream)>> {
+        if self.since.is_none() && self.until.is_none() {
+            return Ok(None);
+        }
+        if let (Some(since), Some(until)) = (&self.since, &self.until)
+            && numbers(since) > numbers(until)
+        {
+            return Err(Error::new(until.span(), "no version lies between since and until"));
+        }
+        let since = match &self.since {
+            Some(text) => version(text)?,
+            None => quote!(::keyferry_ttlv::Version::V1_0),
+        };
+        let until = match &self.until {
+            Some(text) => {
+                let until = version(text)?;
+                quote!(::core::option::Option::Some(#until))
+            }
+            None => quote!(::core::option::Option::None),
+        };
+        Ok(Some((since, until)))
+    }
 }
 
 /// `"1.2"` as major and minor.
@@ -196,24 +272,6 @@ impl Field {
             && self.tag.to_string() == other.tag.to_string()
             && first(self) <= last(other)
             && first(other) <= last(self)
-    }
-
-    fn range(&self) -> Result<Option<(TokenStream, TokenStream)>> {
-        if self.options.since.is_none() && self.options.until.is_none() {
-            return Ok(None);
-        }
-        let since = match &self.options.since {
-            Some(text) => version(text)?,
-            None => quote!(::keyferry_ttlv::Version::V1_0),
-        };
-        let until = match &self.options.until {
-            Some(text) => {
-                let until = version(text)?;
-                quote!(::core::option::Option::Some(#until))
-            }
-            None => quote!(::core::option::Option::None),
-        };
-        Ok(Some((since, until)))
     }
 }
 
@@ -265,6 +323,16 @@ fn fields(input: &DeriveInput) -> Result<Option<Vec<Field>>> {
             (ty, Shape::Required)
         };
         let span = field.ty.span();
+        if options.extra {
+            options.only(&["extra"], "an extra", span)?;
+        } else if options.group.is_some() {
+            options.only(&["group"], "a group, which has versions of its own", span)?;
+        } else if options.choice {
+            options.only(&["choice", "tag"], "a choice, whose forms have versions of their own", span)?;
+        }
+        if options.extra && fields.iter().any(|other: &Field| other.shape == Shape::Extra) {
+            return Err(Error::new(span, "a second extra"));
+        }
         if options.required_since.is_some() && shape != Shape::Optional {
             return Err(Error::new(span, "required_since is for an Option"));
         }
@@ -273,9 +341,6 @@ fn fields(input: &DeriveInput) -> Result<Option<Vec<Field>>> {
         }
         if options.default.is_some() && shape != Shape::Required {
             return Err(Error::new(span, "default is for a field that is neither an Option nor a Vec"));
-        }
-        if options.choice && options.group.is_some() {
-            return Err(Error::new(span, "a field is a choice or a group"));
         }
         let tag = match &options.tag {
             Some(tag) => quote!(#tag),
@@ -291,6 +356,29 @@ fn fields(input: &DeriveInput) -> Result<Option<Vec<Field>>> {
     Ok(Some(fields))
 }
 
+/// Checks when the type is compiled that no two fields have one tag, under whatever names, in one version.
+fn distinct(fields: &[Field], input: &DeriveInput) -> Result<TokenStream> {
+    let mut tags = Vec::new();
+    for field in fields {
+        let options = &field.options;
+        let plain = !matches!(field.shape, Shape::Group | Shape::Extra) && !options.choice;
+        // What the tag of a type parameter is, only its user knows.
+        if !plain || options.tag.is_none() && !input.generics.params.is_empty() {
+            continue;
+        }
+        let tag = &field.tag;
+        let (since, until) = match options.range()? {
+            Some(range) => range,
+            None => (quote!(::keyferry_ttlv::Version::V1_0), quote!(::core::option::Option::None)),
+        };
+        tags.push(quote!((#tag, #since, #until)));
+    }
+    let why = format!("two fields of {} have one tag in some version", input.ident);
+    Ok(quote!(
+        const _: () = ::core::assert!(::keyferry_ttlv::__private::distinct(&[#(#tags),*]), #why);
+    ))
+}
+
 /// The type's parameters, each of which must itself be what is derived.
 fn bounded(generics: &syn::Generics, bound: &TokenStream) -> syn::Generics {
     let mut generics = generics.clone();
@@ -304,9 +392,16 @@ struct Variant {
     name: syn::Ident,
     ty: Type,
     tag: TokenStream,
+    /// Behind the tag in a pattern, and before writing.
+    has: TokenStream,
+    require: TokenStream,
 }
 
 fn variants(input: &DeriveInput) -> Result<Vec<Variant>> {
+    if let Some(parameter) = input.generics.params.first() {
+        return Err(Error::new(parameter.span(), "a choice has no parameters"));
+    }
+    options(&input.attrs)?.only(&[], "a choice", input.ident.span())?;
     let Data::Enum(data) = &input.data else { return Err(Error::new(input.ident.span(), "a union has no TTLV form")) };
     let mut variants = Vec::new();
     for variant in &data.variants {
@@ -317,39 +412,44 @@ fn variants(input: &DeriveInput) -> Result<Vec<Variant>> {
         let (Some(field), 1) = (unnamed.unnamed.first(), unnamed.unnamed.len()) else {
             return Err(Error::new(variant.ident.span(), "each variant of a choice holds one value"));
         };
+        options.only(&["tag", "since", "until"], "a form of a choice", variant.ident.span())?;
         let ty = field.ty.clone();
         let tag = match &options.tag {
             Some(tag) => quote!(#tag),
             None => quote_spanned!(ty.span()=> <#ty as ::keyferry_ttlv::Tagged>::TAG),
         };
-        variants.push(Variant { name: variant.ident.clone(), ty, tag });
+        let (has, require) = match options.range()? {
+            Some((since, until)) => (quote!(if r.has(#since, #until)), quote!(w.require(#tag, #since, #until)?;)),
+            None => (quote!(), quote!()),
+        };
+        variants.push(Variant { name: variant.ident.clone(), ty, tag, has, require });
     }
     Ok(variants)
 }
 
 fn derive_encode(input: &DeriveInput) -> Result<TokenStream> {
     let name = &input.ident;
-    let tagged = match &options(&input.attrs)?.tag {
+    let Some(fields) = fields(input)? else { return Ok(quote!()) };
+    let of_type = options(&input.attrs)?;
+    of_type.only(&["tag"], "a type", name.span())?;
+    let tagged = match &of_type.tag {
         Some(tag) => {
             let (impls, types, wheres) = input.generics.split_for_impl();
             quote!(impl #impls ::keyferry_ttlv::Tagged for #name #types #wheres { const TAG: ::keyferry_ttlv::Tag = #tag; })
         }
         None => quote!(),
     };
-    let Some(fields) = fields(input)? else { return Ok(quote!()) };
+    let distinct = distinct(&fields, input)?;
     let generics = bounded(&input.generics, &quote!(::keyferry_ttlv::Encode));
     let (impls, types, wheres) = generics.split_for_impl();
     let mut body = Vec::new();
     for field in &fields {
         let Field { name, tag, span, .. } = field;
-        let check = match field.range()? {
+        let check = match field.options.range()? {
             Some((since, until)) => quote!(w.require(#tag, #since, #until)?;),
             None => quote!(),
         };
         let (write, check) = if field.options.choice {
-            if field.range()?.is_some() {
-                return Err(Error::new(*span, "a choice has no versions of its own: its forms do"));
-            }
             (quote_spanned!(*span=> ::keyferry_ttlv::Choice::encode_choice(value, w)?;), quote!())
         } else {
             (quote_spanned!(*span=> ::keyferry_ttlv::Encode::encode(value, #tag, w)?;), check)
@@ -398,6 +498,7 @@ fn derive_encode(input: &DeriveInput) -> Result<TokenStream> {
     }
     Ok(quote! {
         #tagged
+        #distinct
         #[automatically_derived]
         impl #impls ::keyferry_ttlv::Encode for #name #types #wheres {
             fn encode(&self, tag: ::keyferry_ttlv::Tag, w: &mut ::keyferry_ttlv::Writer) -> ::keyferry_ttlv::Result<()> {
@@ -416,11 +517,10 @@ fn derive_decode(input: &DeriveInput) -> Result<TokenStream> {
     let generics = bounded(&input.generics, &quote!(::keyferry_ttlv::Decode));
     let (impls, types, wheres) = generics.split_for_impl();
     let (mut lets, mut arms, mut ends, mut build) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut rest =
-        quote!(return ::core::result::Result::Err(r.error(child, ::keyferry_ttlv::ErrorKind::Unexpected(child.tag()))));
+    let mut rest = quote!(return ::core::result::Result::Err(r.unexpected(child)));
     for field in &fields {
         let Field { name, inner, tag, span, .. } = field;
-        let guard = match field.range()? {
+        let guard = match field.options.range()? {
             Some((since, until)) => quote!(if r.has(#since, #until)),
             None => quote!(),
         };
@@ -457,7 +557,7 @@ fn derive_decode(input: &DeriveInput) -> Result<TokenStream> {
             }),
         };
         arms.push(if field.options.choice {
-            quote_spanned!(*span=> tag if <#inner as ::keyferry_ttlv::Choice>::accepts(tag) => #take,)
+            quote_spanned!(*span=> tag if <#inner as ::keyferry_ttlv::Choice>::accepts(tag, r) => #take,)
         } else {
             quote!(#tag #guard => #take,)
         });
@@ -491,14 +591,14 @@ fn derive_decode(input: &DeriveInput) -> Result<TokenStream> {
         impl #impls ::keyferry_ttlv::Decode for #name #types #wheres {
             fn decode<'a>(item: ::keyferry_ttlv::Item<'a>, r: &::keyferry_ttlv::Reader<'a>) -> ::keyferry_ttlv::Result<Self> {
                 #(#lets)*
-                let mut children = r.children(item)?;
+                let mut children = r.enter(item)?;
                 while let ::core::option::Option::Some(child) = children.step() {
                     match child.tag() {
                         #(#arms)*
                         _ => #rest,
                     }
                 }
-                children.end(r)?;
+                r.leave(children)?;
                 #(#ends)*
                 ::core::result::Result::Ok(Self { #(#build),* })
             }
@@ -512,21 +612,26 @@ fn derive_choice(input: &DeriveInput) -> Result<TokenStream> {
     let names: Vec<_> = variants.iter().map(|v| &v.name).collect();
     let types: Vec<_> = variants.iter().map(|v| &v.ty).collect();
     let tags: Vec<_> = variants.iter().map(|v| &v.tag).collect();
+    let has: Vec<_> = variants.iter().map(|v| &v.has).collect();
+    let require: Vec<_> = variants.iter().map(|v| &v.require).collect();
     Ok(quote! {
         #[automatically_derived]
         impl ::keyferry_ttlv::Choice for #name {
-            fn accepts(tag: ::keyferry_ttlv::Tag) -> bool {
-                matches!(tag, #(#tags)|*)
+            fn accepts(tag: ::keyferry_ttlv::Tag, r: &::keyferry_ttlv::Reader<'_>) -> bool {
+                match tag {
+                    #(#tags #has => true,)*
+                    _ => false,
+                }
             }
             fn decode_choice<'a>(item: ::keyferry_ttlv::Item<'a>, r: &::keyferry_ttlv::Reader<'a>) -> ::keyferry_ttlv::Result<Self> {
                 match item.tag() {
-                    #(#tags => r.child::<#types>(item).map(#name::#names),)*
-                    other => ::core::result::Result::Err(r.error(item, ::keyferry_ttlv::ErrorKind::Unexpected(other))),
+                    #(#tags #has => r.child::<#types>(item).map(#name::#names),)*
+                    _ => ::core::result::Result::Err(r.unexpected(item)),
                 }
             }
             fn encode_choice(&self, w: &mut ::keyferry_ttlv::Writer) -> ::keyferry_ttlv::Result<()> {
                 match self {
-                    #(#name::#names(value) => ::keyferry_ttlv::Encode::encode(value, #tags, w),)*
+                    #(#name::#names(value) => { #require ::keyferry_ttlv::Encode::encode(value, #tags, w) })*
                 }
             }
         }

@@ -39,7 +39,7 @@ impl fmt::Debug for Context {
 pub struct Limits {
     /// Bytes in a message (16 MiB).
     pub size: usize,
-    /// Structures within structures (32); for a part that is kept as it came, counted from there.
+    /// Structures within structures (32); of a part that was kept as it came and is read by itself, counted from there.
     pub depth: usize,
     /// Items in a message (1 000 000).
     pub items: usize,
@@ -64,11 +64,11 @@ impl Default for Limits {
 /// What is kept as it came ([`Raw`], [`Extra`]) is written back as it came, slips included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lenient {
-    /// Padding bytes may have any value (KMIP 2.1 §9.1.1.4: zero).
+    /// Padding bytes may have any value. The text names none (KMIP 1.4 §9.1.1.3, 2.1 §10.1.5); its examples and test cases have zeros.
     pub padding: bool,
-    /// Any Boolean but 0 is true (§9.1.1.4: 0 or 1).
+    /// Any Boolean but 0 is true (KMIP 1.4 §9.1.1.4, 2.1 §10.1.4: 0 or 1).
     pub boolean: bool,
-    /// A Big Integer may have any length but 0, padded like a string (§9.1.1.3: a multiple of eight).
+    /// A Big Integer may have any length but 0, padded like a string (KMIP 1.4 §9.1.1.3, 2.1 §10.1.3: a multiple of eight).
     pub big_integer: bool,
 }
 
@@ -112,8 +112,8 @@ pub trait Tagged {
 
 /// A type whose tag says which of several things it is.
 pub trait Choice: Sized {
-    /// Whether one of its forms has this tag.
-    fn accepts(tag: Tag) -> bool;
+    /// Whether one of its forms has this tag, in the reader's version.
+    fn accepts(tag: Tag, r: &Reader<'_>) -> bool;
     /// Reads the form that `item`'s tag names.
     fn decode_choice<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self>;
     /// Writes it under its form's own tag.
@@ -308,6 +308,12 @@ impl Encode for [u8] {
     }
 }
 
+impl<T: Encode + ?Sized> Encode for &T {
+    fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
+        (**self).encode(tag, w)
+    }
+}
+
 impl<T: Decode> Decode for Box<T> {
     fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
         T::decode(item, r).map(Box::new)
@@ -347,7 +353,7 @@ impl Raw {
     /// The item.
     ///
     /// # Errors
-    /// None in practice, since it was checked when it was made.
+    /// None in practice: it was checked when it was read, or written by the codec.
     pub fn item(&self) -> Result<Item<'_>> {
         Item::whole(&self.bytes)
     }
@@ -517,6 +523,9 @@ impl Decode for Value {
             Type::ByteString => Value::Bytes(item.bytes(r)?.to_vec()),
             Type::DateTime => Value::DateTime(DateTime(item.date_time(r)?)),
             Type::Interval => Value::Interval(Interval(item.interval(r)?)),
+            Type::DateTimeExtended if r.version() < Version::V2_0 => {
+                return Err(r.error(item, ErrorKind::UnknownType(Type::DateTimeExtended as u8)));
+            }
             Type::DateTimeExtended => Value::DateTimeExtended(DateTimeExtended(item.date_time_extended(r)?)),
         })
     }

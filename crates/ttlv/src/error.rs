@@ -37,7 +37,7 @@ pub enum ErrorKind {
     /// There are this many bytes behind the item.
     TrailingBytes(usize),
     /// A tag outside 42xxxx and 54xxxx.
-    UnknownTag(u32),
+    UnknownTag,
     /// A type byte that the standard does not define.
     UnknownType(u8),
     /// An item of another type than its tag asks for.
@@ -59,7 +59,7 @@ pub enum ErrorKind {
     /// Padding bytes other than zero.
     Padding,
     /// A Boolean other than 0 and 1.
-    Boolean(u64),
+    Boolean,
     /// A text that is not UTF-8.
     Utf8,
     /// Structures nested deeper than the limit.
@@ -116,11 +116,13 @@ impl Error {
         self
     }
 
-    /// Puts `tag` in front of the path.
+    /// Puts `tag` in front of the path; not one that is none, which may be anything.
     #[cold]
     #[inline(never)]
     pub fn within(mut self, tag: Tag) -> Self {
-        self.0.path.insert(0, tag);
+        if tag.is_defined() {
+            self.0.path.insert(0, tag);
+        }
         self
     }
 
@@ -173,14 +175,14 @@ impl fmt::Display for Error {
             ErrorKind::Truncated(missing) => write!(f, "the input ends {missing} bytes too early")?,
             ErrorKind::Overrun(n) => write!(f, "an item reaches {n} bytes beyond the structure around it")?,
             ErrorKind::TrailingBytes(n) => write!(f, "{n} bytes too many")?,
-            // Not the bytes themselves: behind a wrong length they may be key material.
-            ErrorKind::UnknownTag(_) => f.write_str("there is no tag here")?,
+            // Not the bytes themselves, here and below: behind a wrong length they may be key material.
+            ErrorKind::UnknownTag => f.write_str("there is no tag here")?,
             ErrorKind::UnknownType(_) => f.write_str("there is no item type here")?,
             ErrorKind::WrongType { expected, found } => write!(f, "expected {expected}, found {found}")?,
             ErrorKind::WrongTag { expected, found } => write!(f, "expected {}, found {}", named(expected), named(found))?,
             ErrorKind::WrongLength(length) => write!(f, "a length of {length} does not fit the type")?,
             ErrorKind::Padding => f.write_str("padding is not zero")?,
-            ErrorKind::Boolean(value) => write!(f, "Boolean is {value:X}, neither 0 nor 1")?,
+            ErrorKind::Boolean => f.write_str("Boolean is neither 0 nor 1")?,
             ErrorKind::Utf8 => f.write_str("text is not UTF-8")?,
             ErrorKind::Depth(limit) => write!(f, "nested deeper than {limit} structures")?,
             ErrorKind::Size { size, limit } => write!(f, "{size} bytes, more than the limit of {limit}")?,

@@ -57,16 +57,18 @@ pub(crate) fn wipe(bytes: &mut [u8]) {
 #[inline]
 pub(crate) fn reserve(buffer: &mut Vec<u8>, additional: usize) {
     if buffer.capacity() - buffer.len() < additional {
-        grow(buffer, additional);
+        grow(buffer, additional, usize::MAX);
     }
 }
 
+/// More room than was asked for, but more than `most` only when that was asked for.
 #[cold]
 #[inline(never)]
-fn grow(buffer: &mut Vec<u8>, additional: usize) {
+fn grow(buffer: &mut Vec<u8>, additional: usize, most: usize) {
     // Each move copies and wipes what there is, so a small buffer soon becomes a large one.
     let factor = if buffer.capacity() < 64 * 1024 { 4 } else { 2 };
-    let wanted = buffer.len().saturating_add(additional).max(buffer.capacity() * factor).max(512);
+    let least = buffer.len().saturating_add(additional);
+    let wanted = buffer.capacity().saturating_mul(factor).max(512).min(most).max(least);
     let mut larger = Vec::with_capacity(wanted);
     larger.extend_from_slice(buffer);
     wipe(buffer);
@@ -109,7 +111,9 @@ impl Framer {
         let end = (self.filled + STEP).min(self.total.unwrap_or(HEADER));
         if self.buffer.len() < end {
             let more = end - self.buffer.len();
-            reserve(&mut self.buffer, more);
+            if self.buffer.capacity() < end {
+                grow(&mut self.buffer, more, self.total.unwrap_or(HEADER));
+            }
             self.buffer.resize(end, 0);
         }
         self.buffer.get_mut(self.filled..end).unwrap_or_default()
@@ -154,7 +158,7 @@ fn header(bytes: &[u8], limit: usize) -> Result<usize> {
         Err(_) => return Err(Error::new(ErrorKind::Truncated(HEADER)).at(0)),
     };
     if !matches!(tag >> 16, 0x42 | 0x54) {
-        return Err(Error::new(ErrorKind::UnknownTag(tag)).at(0));
+        return Err(Error::new(ErrorKind::UnknownTag).at(0));
     }
     if ty != crate::Type::Structure as u8 {
         return Err(match crate::Type::from_number(ty) {

@@ -135,29 +135,10 @@ fn strict(message: &[u8], cx: Context) -> Result<(), Error> {
     while !rest.is_empty() {
         let at = message.len() - rest.len();
         let (item, behind) = Item::first(rest).map_err(|e| e.behind(at).named(cx.dictionary))?;
-        located(item, &r, cx)?;
+        r.check(item).map_err(|e| e.within(item.tag()))?;
         rest = behind;
     }
     Ok(())
-}
-
-/// Checks an item and, when something is wrong, finds the path of tags to it.
-fn located<'a>(item: Item<'a>, r: &Reader<'a>, cx: Context) -> Result<(), Error> {
-    let Err(error) = r.check(item) else { return Ok(()) };
-    let at = error.offset().unwrap_or(0);
-    let mut path = Vec::new();
-    let mut inner = Some(item);
-    while let Some(structure) = inner.take() {
-        path.push(structure.tag());
-        let Ok(mut children) = r.children(structure) else { break };
-        while let Some(child) = children.step() {
-            if (r.offset(child)..r.offset(child) + child.raw().len()).contains(&at) {
-                inner = Some(child);
-                break;
-            }
-        }
-    }
-    Err(path.into_iter().rev().fold(error, Error::within).named(cx.dictionary))
 }
 
 fn header(input: &[u8]) -> IResult<&[u8], (u32, u8, u32)> {

@@ -91,7 +91,7 @@ impl<'a> Item<'a> {
         };
         let head = Head::read(*bytes);
         if !head.tag().is_defined() {
-            return (ErrorKind::UnknownTag(head.tag().number()), 0);
+            return (ErrorKind::UnknownTag, 0);
         }
         let Some(ty) = Type::from_number(head.ty()) else { return (ErrorKind::UnknownType(head.ty()), 3) };
         if ty.fixed_length().is_some_and(|length| length != head.length()) {
@@ -122,7 +122,7 @@ impl<'a> Item<'a> {
     /// The first item of the input, and what stands behind it.
     pub(crate) fn first(input: &'a [u8]) -> Result<(Item<'a>, &'a [u8])> {
         match Item::split(input) {
-            Some((item, _)) if !item.tag().is_defined() => Err(Error::new(ErrorKind::UnknownTag(item.tag().number())).at(0)),
+            Some((item, _)) if !item.tag().is_defined() => Err(Error::new(ErrorKind::UnknownTag).at(0)),
             Some(split) => Ok(split),
             None => {
                 let (kind, at) = Item::object(input);
@@ -256,7 +256,7 @@ impl<'a> Item<'a> {
             0 => Ok(false),
             1 => Ok(true),
             _ if r.cx.lenient.boolean => Ok(true),
-            other => Err(r.error_at(*self, HEADER, ErrorKind::Boolean(other))),
+            _ => Err(r.error_at(*self, HEADER, ErrorKind::Boolean)),
         }
     }
 
@@ -298,7 +298,7 @@ impl<'a> Item<'a> {
     /// Checks the item itself, not what a structure holds.
     fn check(&self, r: &Reader<'a>) -> Result<()> {
         if !self.tag().is_defined() {
-            return Err(r.error(*self, ErrorKind::UnknownTag(self.tag().number())));
+            return Err(r.error(*self, ErrorKind::UnknownTag));
         }
         match self.ty() {
             Type::Structure => drop(r.children(*self)?),
@@ -323,12 +323,14 @@ pub struct Reader<'a> {
     offset: usize,
     cx: Context,
     version: Cell<Version>,
+    /// How many structures are entered.
+    depth: Cell<usize>,
 }
 
 impl<'a> Reader<'a> {
     /// A reader of `message`.
     pub fn new(message: &'a [u8], cx: Context) -> Self {
-        Reader { base: message, offset: 0, cx, version: Cell::new(cx.version) }
+        Reader { base: message, offset: 0, cx, version: Cell::new(cx.version), depth: Cell::new(0) }
     }
 
     /// A reader of a part that began at byte `offset` of its message.
@@ -395,6 +397,48 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The items of a structure that a type is being read from: [`leave`](Reader::leave) ends it. Between the two it counts for the depth.
+    ///
+    /// # Errors
+    /// When `item` is none, or stands too deep.
+    #[inline]
+    pub fn enter(&self, item: Item<'a>) -> Result<Children<'a>> {
+        let children = self.children(item)?;
+        let depth = self.depth.get();
+        if depth >= self.cx.limits.depth {
+            return Err(self.error(item, ErrorKind::Depth(self.cx.limits.depth)));
+        }
+        self.depth.set(depth + 1);
+        Ok(children)
+    }
+
+    /// Ends what [`enter`](Reader::enter) began.
+    ///
+    /// # Errors
+    /// When something stands at the structure's end that is no item.
+    #[inline]
+    pub fn leave(&self, children: Children<'a>) -> Result<()> {
+        self.depth.set(self.depth.get().saturating_sub(1));
+        children.end(self)
+    }
+
+    /// Reads in a way that may fail without harm: what it entered is left again.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn attempt<T>(&self, read: impl FnOnce() -> Result<T>) -> Result<T> {
+        let depth = self.depth.get();
+        read().inspect_err(|_| self.depth.set(depth))
+    }
+
+    /// The error for an item that does not belong where it stands.
+    #[cold]
+    #[inline(never)]
+    pub fn unexpected(&self, item: Item<'a>) -> Error {
+        let tag = item.tag();
+        self.error(item, if tag.is_defined() { ErrorKind::Unexpected(tag) } else { ErrorKind::UnknownTag })
+    }
+
     /// Decodes `item`, putting its tag into the path of an error.
     #[inline]
     pub fn child<T: Decode>(&self, item: Item<'a>) -> Result<T> {
@@ -421,21 +465,26 @@ impl<'a> Reader<'a> {
     /// Checks everything below `item`, whatever it is: headers, values, depth, number of items. Does not recurse.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first thing that is wrong, the path beginning below `item`'s own tag.
     pub fn check(&self, item: Item<'a>) -> Result<()> {
+        self.check_all(item).map_err(|error| self.located(item, error))
+    }
+
+    fn check_all(&self, item: Item<'a>) -> Result<()> {
+        let limits = &self.cx.limits;
         let mut open: Vec<Children<'a>> = Vec::new();
         let mut next = Some(item);
         let mut items = 0;
         loop {
             if let Some(item) = next {
-                if items > self.cx.limits.items {
-                    return Err(self.error(item, ErrorKind::Items(self.cx.limits.items)));
+                if items >= limits.items {
+                    return Err(self.error(item, ErrorKind::Items(limits.items)));
                 }
                 items += 1;
                 item.check(self)?;
                 if item.ty() == Type::Structure {
-                    if open.len() >= self.cx.limits.depth {
-                        return Err(self.error(item, ErrorKind::Depth(self.cx.limits.depth)));
+                    if self.depth.get() + open.len() >= limits.depth {
+                        return Err(self.error(item, ErrorKind::Depth(limits.depth)));
                     }
                     open.push(self.children(item)?);
                 }
@@ -449,9 +498,28 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Finds the tags between `outer` and the place of an error in it.
+    #[cold]
+    #[inline(never)]
+    fn located(&self, outer: Item<'a>, error: Error) -> Error {
+        let at = error.offset().unwrap_or(0);
+        let mut path = Vec::new();
+        let mut inside = self.children(outer).ok();
+        while let Some(mut children) = inside.take() {
+            while let Some(child) = children.step() {
+                if (self.offset(child)..self.offset(child) + child.raw().len()).contains(&at) {
+                    path.push(child.tag());
+                    inside = self.children(child).ok();
+                    break;
+                }
+            }
+        }
+        path.into_iter().rev().fold(error, Error::within)
+    }
+
     /// Fails when the message has more items than the limit. One that is too short for that is not looked at.
     pub(crate) fn check_count(&self, item: Item<'a>) -> Result<()> {
-        if self.base.len() / HEADER > self.cx.limits.items { self.check(item) } else { Ok(()) }
+        if self.base.len() / HEADER > self.cx.limits.items { self.check(item).map_err(|e| e.within(item.tag())) } else { Ok(()) }
     }
 }
 

@@ -230,10 +230,11 @@ impl<'t> Visitor<'t> for Fields<'_, '_, 't> {
                     "value" => &mut self.found.value,
                     _ => return Err(wrong("a property that the encoding does not have", at)),
                 };
-                match slot.replace(value) {
-                    Some(_) => Err(wrong("a property stands twice", at)),
-                    None => Ok(()),
+                if slot.replace(value).is_some() {
+                    return Err(wrong("a property stands twice", at));
                 }
+                // A name says nothing, but must be a text.
+                if *name == *"name" { self.document.string(value).map(drop) } else { Ok(()) }
             });
             if let Err(error) = property {
                 *self.error = Some(error);

@@ -156,11 +156,34 @@ pub trait Dictionary: Send + Sync {
 
 #[doc(hidden)]
 pub mod __private {
+    use crate::{Tag, Version};
     pub use alloc::vec::Vec;
+
+    /// Whether no two of these fields have one tag in one version.
+    pub const fn distinct(fields: &[(Tag, Version, Option<Version>)]) -> bool {
+        const fn begins_in(version: Version, until: Option<Version>) -> bool {
+            match until {
+                Some(until) => version.major < until.major || version.major == until.major && version.minor <= until.minor,
+                None => true,
+            }
+        }
+        let mut rest = fields;
+        while let [(tag, since, until), behind @ ..] = rest {
+            rest = behind;
+            let mut others = behind;
+            while let [(other, from, to), behind @ ..] = others {
+                if tag.number() == other.number() && begins_in(*since, *to) && begins_in(*from, *until) {
+                    return false;
+                }
+                others = behind;
+            }
+        }
+        true
+    }
 
     /// A tag given by its number, where only a path may stand.
     pub struct Numbered<const N: u32>;
     impl<const N: u32> Numbered<N> {
-        pub const TAG: crate::Tag = crate::Tag::new(N);
+        pub const TAG: Tag = Tag::new(N);
     }
 }

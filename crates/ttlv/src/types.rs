@@ -1,7 +1,7 @@
 use core::cmp::Ordering;
 use core::fmt;
 
-/// A tag: three bytes, 42xxxx for the standard's and 54xxxx for extensions (KMIP 2.1 §9.1.1.1, since 1.0).
+/// A tag: three bytes, 42xxxx for the standard's and 54xxxx for extensions (KMIP 2.1 §10.1.1, since 1.0).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(u32);
 
@@ -40,7 +40,7 @@ impl fmt::Debug for Tag {
     }
 }
 
-/// The item types (KMIP 2.1 §9.1.1.2, since 1.0; Date-Time Extended since 2.0).
+/// The item types (KMIP 2.1 §10.1.2, since 1.0; Date-Time Extended since 2.0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Type {

@@ -146,7 +146,14 @@ impl<'t> Document<'t> {
                 Ok(event @ (Event::Start(_) | Event::End(_) | Event::Eof)) => return Ok((at, event)),
                 Ok(Event::Text(text)) if text.bytes().all(|b| b.is_ascii_whitespace()) => {}
                 Ok(Event::Comment(_) | Event::PI(_)) => {}
-                Ok(Event::Decl(_)) if at == 0 => {}
+                Ok(Event::Decl(declaration)) if at == 0 => {
+                    let version = declaration.version().is_ok_and(|version| version.starts_with("1."));
+                    let encoding =
+                        declaration.encoding().map(|encoding| encoding.is_ok_and(|name| name.eq_ignore_ascii_case("UTF-8")));
+                    if !version || encoding == Some(false) {
+                        return Err(wrong("an XML declaration of another version or encoding", at));
+                    }
+                }
                 Ok(Event::Text(_) | Event::GeneralRef(_) | Event::CData(_)) => return Err(wrong("text between elements", at)),
                 Ok(Event::DocType(_)) => return Err(wrong("a document type", at)),
                 Ok(_) => return Err(wrong("an XML declaration that is not at the beginning", at)),
@@ -235,6 +242,9 @@ impl<'t> Document<'t> {
             };
             if repeated {
                 return Err(wrong("an attribute stands twice", at));
+            }
+            if key == "name" {
+                plain(value.0, value.1)?; // says nothing, but must be a text
             }
             if key == "xmlns" && value.0.is_empty() || key != "xmlns" && declared.is_none() {
                 continue;

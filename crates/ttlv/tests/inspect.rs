@@ -149,7 +149,7 @@ fn an_error_has_path_and_byte() {
     *bytes.last_mut().unwrap() = 7;
     let inspection = shown(&bytes, false);
     let error = inspection.error.unwrap();
-    assert_eq!(error.to_string(), "Request Message > Attribute Name > State: Boolean is 7, neither 0 nor 1 (byte 24)");
+    assert_eq!(error.to_string(), "Request Message > Attribute Name > State: Boolean is neither 0 nor 1 (byte 24)");
     assert!(inspection.text.contains("State (Boolean, 8)"), "it is shown all the same");
 }
 

@@ -4,7 +4,7 @@ use super::payloads;
 use crate::projection::{is_tagged, is_valueless};
 use crate::spec::*;
 use crate::{AttributeReference, Attributes, KeyWrappingSpecification, Object, Projection, Text, UniqueIdentifier};
-use keyferry_ttlv::{Decode, Encode, ErrorKind, Extra, Group, Item, Reader, Result, Version, Writer};
+use keyferry_ttlv::{Decode, Encode, Extra, Group, Item, Reader, Result, Version, Writer};
 
 payloads! {
     /// KMIP 2.1 §6.1.25, since 1.4.
@@ -106,7 +106,7 @@ impl Group for DeletedAttributes {
                 match child.tag() {
                     tag::ATTRIBUTE_NAME => r.once::<Text>(&mut name, child)?,
                     tag::ATTRIBUTE_INDEX => r.once::<i32>(&mut index, child)?,
-                    other => return Err(r.error(child, ErrorKind::Unexpected(other))),
+                    _ => return Err(r.unexpected(child)),
                 }
             }
             let name = name.ok_or_else(|| r.missing(item, tag::ATTRIBUTE_NAME))?;

@@ -196,3 +196,145 @@ fn setting_and_adding_keep_single_attributes_single() {
     attributes.push(name("new"));
     assert_eq!(attributes.iter().last().unwrap().index, None, "the first instance needs no index");
 }
+
+fn raw(tag: keyferry_ttlv::Tag, version: Version, write: impl FnOnce(&mut keyferry_ttlv::Writer)) -> Raw {
+    let mut w = keyferry_ttlv::Writer::new(context(version));
+    w.structure(tag, |w| {
+        write(w);
+        Ok(())
+    })
+    .unwrap();
+    let frame = w.finish();
+    let r = keyferry_ttlv::Reader::new(&frame, context(version));
+    r.child(keyferry_ttlv::Item::parse(&frame).unwrap()).unwrap()
+}
+
+#[test]
+fn a_reference_is_what_it_was_or_an_error() {
+    let read = |write: &dyn Fn(&mut keyferry_ttlv::Writer)| {
+        raw(tag::REQUEST_PAYLOAD, Version::V2_1, write).read::<GetAttributesRequest>(context(Version::V2_1))
+    };
+    // An extension's number is no tag, and to cut it off would name another attribute.
+    read(&|w| w.enumeration(tag::ATTRIBUTE_REFERENCE, 0x8042_0092)).unwrap_err();
+    let valued = |w: &mut keyferry_ttlv::Writer| {
+        w.structure(tag::ATTRIBUTE_REFERENCE, |w| {
+            w.text(tag::VENDOR_IDENTIFICATION, "acme")?;
+            w.text(tag::ATTRIBUTE_NAME, "colour")?;
+            w.text(tag::ATTRIBUTE_VALUE, "red")
+        })
+        .unwrap();
+    };
+    read(&valued).unwrap_err();
+    let asked = |reference, version| {
+        let request = GetAttributesRequest {
+            unique_identifier: None,
+            references: AttributeReferences(vec![reference]),
+            extra: Extra::NONE,
+        };
+        RequestItem::new(&request, context(version))
+    };
+    let acme = || AttributeReference::Custom { vendor: "acme".into(), name: "colour".into() };
+    asked(acme(), Version::V2_1).unwrap();
+    asked(acme(), Version::V1_4).unwrap_err();
+    asked(AttributeReference::Standard(keyferry_ttlv::Tag::new(0x54ABCD)), Version::V2_1).unwrap();
+    asked(AttributeReference::Standard(keyferry_ttlv::Tag::new(0x54ABCD)), Version::V1_4).unwrap_err();
+    asked(AttributeReference::Standard(tag::ROTATE_NAME), Version::V1_4).unwrap_err();
+    asked(AttributeReference::Standard(tag::CERTIFICATE_IDENTIFIER), Version::V2_1).unwrap_err();
+}
+
+#[test]
+fn one_attribute_is_one() {
+    let add = |version, write: &dyn Fn(&mut keyferry_ttlv::Writer)| {
+        raw(tag::REQUEST_PAYLOAD, version, write).read::<AddAttributeRequest>(context(version))
+    };
+    let comment = |w: &mut keyferry_ttlv::Writer| w.text(tag::COMMENT, "c").unwrap();
+    let new = |times: usize| {
+        move |w: &mut keyferry_ttlv::Writer| {
+            w.structure(tag::NEW_ATTRIBUTE, |w| {
+                (0..times).for_each(|_| comment(w));
+                Ok(())
+            })
+            .unwrap();
+        }
+    };
+    add(Version::V2_1, &new(1)).unwrap();
+    for times in [0, 2] {
+        add(Version::V2_1, &new(times)).unwrap_err();
+    }
+    add(Version::V2_1, &|_| {}).unwrap_err();
+    add(Version::V2_1, &|w| {
+        new(1)(w);
+        new(1)(w);
+    })
+    .unwrap_err();
+    let named = |w: &mut keyferry_ttlv::Writer| {
+        w.structure(tag::ATTRIBUTE, |w| {
+            w.text(tag::ATTRIBUTE_NAME, "Comment")?;
+            w.text(tag::ATTRIBUTE_VALUE, "c")
+        })
+        .unwrap();
+    };
+    add(Version::V1_4, &named).unwrap();
+    add(Version::V1_4, &|w| {
+        named(w);
+        named(w);
+    })
+    .unwrap_err();
+    add(Version::V1_4, &|_| {}).unwrap_err();
+}
+
+/// What is let pass is no reason to take an attribute for one that is not known.
+#[test]
+fn leniency_reads_a_name_with_odd_padding() {
+    let mut bytes = raw(tag::REQUEST_PAYLOAD, Version::V1_4, |w| {
+        w.structure(tag::ATTRIBUTE, |w| {
+            w.text(tag::ATTRIBUTE_NAME, "State")?;
+            w.enumeration(tag::ATTRIBUTE_VALUE, State::ACTIVE.0);
+            Ok(())
+        })
+        .unwrap();
+    })
+    .bytes()
+    .to_vec();
+    bytes[31] = 1;
+    let lenient = keyferry_ttlv::Context { lenient: keyferry_ttlv::Lenient::ALWAYS, ..context(Version::V1_4) };
+    let r = keyferry_ttlv::Reader::new(&bytes, lenient);
+    let item: Raw = r.child(keyferry_ttlv::Item::parse(&bytes).unwrap()).unwrap();
+    let request = item.read::<LocateRequest>(lenient).unwrap();
+    assert_eq!(request.attributes.state(), Some(State::ACTIVE));
+}
+
+/// A deleted attribute is an Attribute without a value in 1.x and a reference in 2.x.
+#[test]
+fn a_notify_tells_of_deletions() {
+    let deleted = |index| DeletedAttribute { reference: AttributeReference::Standard(tag::OBJECT_GROUP), index };
+    let notify = |index| NotifyRequest {
+        unique_identifier: "1".into(),
+        attributes: Attributes::new().with(V::LastChangeDate(DateTime(1))),
+        deleted: DeletedAttributes(vec![deleted(index)]),
+        extra: Extra::NONE,
+    };
+    for version in VERSIONS {
+        let item = RequestItem::new(&notify(None), context(*version)).unwrap();
+        assert_eq!(item.payload::<NotifyRequest>(context(*version)).unwrap(), notify(None), "{version}");
+    }
+    let second = RequestItem::new(&notify(Some(1)), context(Version::V1_4)).unwrap();
+    assert_eq!(second.payload::<NotifyRequest>(context(Version::V1_4)).unwrap(), notify(Some(1)));
+    RequestItem::new(&notify(Some(1)), context(Version::V2_0)).unwrap_err();
+}
+
+#[test]
+fn template_names_come_along_until_1_4() {
+    let create = CreateRequest {
+        object_type: ObjectType::SYMMETRIC_KEY,
+        attributes: TemplateAttribute { names: vec![Name::text("house rules")], attributes: some() },
+        protection_storage_masks: None,
+        extra: Extra::NONE,
+    };
+    for version in VERSIONS {
+        match RequestItem::new(&create, context(*version)) {
+            Ok(item) => assert_eq!(item.payload::<CreateRequest>(context(*version)).unwrap(), create),
+            Err(_) => assert!(*version >= Version::V2_0),
+        }
+    }
+}

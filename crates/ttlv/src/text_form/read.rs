@@ -86,7 +86,7 @@ impl Draft {
             0x42 | 0x54 if self.items > limits.items => Err(ErrorKind::Items(limits.items)),
             0x42 | 0x54 if ty == Type::Structure && depth >= limits.depth => Err(ErrorKind::Depth(limits.depth)),
             0x42 | 0x54 => self.room(0, w),
-            _ => Err(ErrorKind::UnknownTag(tag.number())),
+            _ => Err(ErrorKind::UnknownTag),
         };
         sound.map_err(|kind| w.error(tag, kind).at(at))
     }
@@ -125,7 +125,12 @@ impl Draft {
                 let digits = literal.quoted(|text| text.strip_prefix("0x").or(Some(text).filter(|_| literal.bare)));
                 let Some(digits) = digits.filter(|digits| !digits.is_empty()) else { return Err(wrong) };
                 self.room(digits.len() / 2, w)?;
-                w.big_integer(tag, &unhex(digits).ok_or(wrong)?).map_err(|e| e.kind().clone())?;
+                // All sign bits stand in the text (KMIP Additional Message Encodings §4.1.1, §6.1.1): nothing is put in front.
+                let bytes = unhex(digits).ok_or(wrong)?;
+                if !bytes.len().is_multiple_of(8) && !self.cx.lenient.big_integer {
+                    return Err(ErrorKind::WrongLength(bytes.len() as u32));
+                }
+                w.big_integer(tag, &bytes).map_err(|e| e.kind().clone())?;
             }
             Type::Enumeration => {
                 let number = number(|text| text.parse::<u32>().ok().map(i64::from)).map(|number| number as u32);
@@ -142,7 +147,7 @@ impl Draft {
                     ("1", _) if literal.bare && literal.quoted => true,
                     ("0", _) if literal.bare && literal.quoted => false,
                     (_, Some(number @ (0 | 1))) => number == 1,
-                    (_, Some(other)) => return Err(ErrorKind::Boolean(other)),
+                    (_, Some(_)) => return Err(ErrorKind::Boolean),
                     _ => return Err(ErrorKind::Value("no Boolean")),
                 },
             ),

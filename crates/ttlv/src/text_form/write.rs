@@ -41,7 +41,7 @@ fn walk<'a>(message: &'a [u8], cx: Context, page: &mut Page, open: &mut Vec<Open
         return Err(Error::new(ErrorKind::Size { size: message.len(), limit: limits.size }).at(0));
     }
     let r = Reader::new(message, cx);
-    let mut next = Some(Item::parse(message)?);
+    let mut next = Some(Item::whole(message)?);
     let mut items = 0;
     loop {
         if let Some(item) = next {

@@ -11,7 +11,7 @@ fn properties_stand_in_any_order() {
         r#"{"tag":"BatchCount","type":"Integer","value":1}"#,
         r#" { "value" : 1 , "type" : "Integer" , "tag" : "BatchCount" } "#,
         r#"{"tag":"0x42000d","name":"Anything","type":"Integer","value":1}"#,
-        r#"{"tag":"0x42000D","name":{"any":["thing"]},"type":"Integer","value":1}"#,
+        r#"{"tag":"0x42000D","name":"","type":"Integer","value":1}"#,
         r#"{"t\u0061g":"Batch\u0043ount","type":"\u0049nteger","value":1}"#,
         "{\"tag\":\"BatchCount\",\r\n\t\"type\":\"Integer\",\"value\":1}\n",
     ] {
@@ -64,7 +64,7 @@ fn what_is_no_message_is_refused_where_it_goes_wrong() {
         (within("{\"tag\":1}"), Syntax("this is no string"), "1}", IN),
         (within("{\"tag\":\"Unheard\"}"), UnknownName("tag"), "\"Unheard", IN),
         (within("{\"tag\":\"0x4200\"}"), UnknownName("tag"), "\"0x4200", IN),
-        (within("{\"tag\":\"0x550000\"}"), UnknownTag(0x550000), "{\"tag\":\"0x55", &[MESSAGE, Tag::new(0x550000)]),
+        (within("{\"tag\":\"0x550000\"}"), UnknownTag, "{\"tag\":\"0x55", IN),
         (within("{\"tag\":\"BatchCount\",\"type\":null}"), Syntax("this is no string"), "null", AT),
         (within("{\"tag\":\"BatchCount\",\"type\":\"Number\"}"), UnknownName("type"), "\"Number", AT),
         (within("{\"tag\":\"BatchCount\",\"type\":\"Integer\"}"), Syntax("the value is missing"), "{\"tag\":\"Batch", AT),
@@ -72,7 +72,8 @@ fn what_is_no_message_is_refused_where_it_goes_wrong() {
         (within("{\"tag\":\"BatchCount\",\"value\":{}}"), Syntax("a structure's value is no array"), "{}", AT),
         (within("{\"tag\":\"BatchCount\",\"colour\":1}"), Syntax("a property that the encoding does not have"), "\"colour", IN),
         (within("{\"tag\":\"BatchCount\",\"tag\":\"State\"}"), Syntax("a property stands twice"), "\"tag\":\"State\"}]", IN),
-        (within("{\"name\":1,\"tag\":\"BatchCount\",\"name\":1}"), Syntax("a property stands twice"), "\"name\":1}", IN),
+        (within("{\"name\":\"a\",\"tag\":\"BatchCount\",\"name\":\"b\"}"), Syntax("a property stands twice"), "\"name\":\"b\"}", IN),
+        (within("{\"tag\":\"BatchCount\",\"name\":{\"any\":[1]}}"), Syntax("this is no string"), "{\"any", IN),
         (within("{\"tag\":\"BatchCount\",\"type\":\"Integer\",\"value\":\"1x\"}"), Value("no Integer, or one beyond 32 bits"), "\"1x", AT),
         (within("{\"tag\":\"BatchCount\",\"type\":\"Integer\",\"value\":1.0}"), Value("no Integer, or one beyond 32 bits"), "1.0", AT),
         (within("{\"tag\":\"BatchCount\",\"type\":\"TextString\",\"value\":\"a\\ud800b\"}"), Syntax("half of a surrogate pair"), "\\ud800", AT),
@@ -87,7 +88,7 @@ fn a_message_is_checked_when_it_is_written() {
     let mut bytes = written(|w| w.structure(MESSAGE, |w| Ok(w.boolean(PLAIN, true))));
     bytes[23] = 2;
     let error = json::from_ttlv(&bytes, cx()).unwrap_err();
-    assert_eq!((error.kind(), error.path()), (&ErrorKind::Boolean(2), &[MESSAGE, PLAIN][..]));
+    assert_eq!((error.kind(), error.path()), (&ErrorKind::Boolean, &[MESSAGE, PLAIN][..]));
     assert_eq!(json::from_ttlv(&bytes[..23], cx()).unwrap_err().kind(), &ErrorKind::Truncated(1));
     let any: String = (0..0x20u8).map(char::from).chain("\u{7F}\u{2028}\u{FFFE}\u{10FFFF}".chars()).collect();
     let bytes = written(|w| w.text(PLAIN, &any));

@@ -171,7 +171,7 @@ fn what_is_kept_is_checked_all_the_same() {
         w.boolean(V, true);
     });
     *bytes.last_mut().unwrap() = 3;
-    assert_eq!(decode::<All>(&bytes, cx()).unwrap_err().kind(), &ErrorKind::Boolean(3));
+    assert_eq!(decode::<All>(&bytes, cx()).unwrap_err().kind(), &ErrorKind::Boolean);
     let deep = message(|w| w.raw(&written(|w| w.structure(V, |w| w.structure(V, |w| w.structure(V, |_| Ok(())))))));
     let cx = Context { limits: Limits { depth: 2, ..Limits::DEFAULT }, ..cx() };
     assert_eq!(decode::<All>(&deep, cx).unwrap_err().kind(), &ErrorKind::Depth(2));
@@ -349,4 +349,135 @@ fn type_parameters_are_read_and_written_as_what_they_are() {
     let bytes = encode(&texts, cx).unwrap();
     assert_eq!(decode::<Around<String>>(&bytes, cx).unwrap(), texts);
     assert!(matches!(decode::<Around<i32>>(&bytes, cx).unwrap_err().kind(), ErrorKind::WrongType { .. }));
+}
+
+#[derive(Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = 0x420001)]
+struct Node {
+    inner: Option<Box<Node>>,
+    #[ttlv(tag = TWO)]
+    others: Vec<Node>,
+    #[ttlv(extra)]
+    extra: Extra,
+}
+
+/// `depth` structures within one another, every second one as one of several.
+fn nodes(depth: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(depth * 8);
+    for inner in (0..depth).rev() {
+        let tag = if inner % 2 == 0 && inner + 1 != depth { TWO } else { Tag::new(0x420001) };
+        bytes.extend_from_slice(&(tag.number() << 8 | 1).to_be_bytes());
+        bytes.extend_from_slice(&((inner * 8) as u32).to_be_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn a_type_that_contains_itself_is_read_as_deep_as_the_limit() {
+    let at_most = |depth| Context { limits: Limits { depth, ..Limits::DEFAULT }, ..cx() };
+    decode::<Node>(&nodes(9), at_most(9)).unwrap();
+    assert_eq!(kind(decode::<Node>(&nodes(10), at_most(9))), (ErrorKind::Depth(9), 72));
+    assert_eq!(kind(decode::<Node>(&nodes(100_000), cx())), (ErrorKind::Depth(32), 256));
+    // What is kept raw counts from where it stands.
+    let raw = |depth: usize| {
+        written(|w| {
+            w.structure(Tag::new(0x420001), |w| {
+                w.structure(TWO, |w| {
+                    w.raw(&[&[0x54, 0, 1, 1, 0, 0, 0, (depth * 8) as u8][..], &nodes(depth)].concat());
+                    Ok(())
+                })
+            })
+        })
+    };
+    decode::<Node>(&raw(2), at_most(5)).unwrap();
+    assert_eq!(kind(decode::<Node>(&raw(3), at_most(5))).0, ErrorKind::Depth(5));
+    // One after another is not one within another.
+    let beside = Node {
+        inner: None,
+        others: (0..99).map(|_| Node { inner: None, others: vec![], extra: Extra::NONE }).collect(),
+        extra: Extra::NONE,
+    };
+    assert_eq!(decode::<Node>(&encode(&beside, cx()).unwrap(), at_most(2)).unwrap(), beside);
+}
+
+#[derive(Debug, PartialEq, Encode, Decode)]
+enum Form {
+    #[ttlv(tag = ONE)]
+    Always(i32),
+    #[ttlv(tag = TWO, since = "1.2", until = "1.4")]
+    Sometimes(i32),
+}
+
+#[derive(Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = T)]
+struct Formed {
+    #[ttlv(choice, tag = ONE)]
+    form: Option<Form>,
+    #[ttlv(extra)]
+    extra: Extra,
+}
+
+#[test]
+fn a_form_of_a_choice_has_versions() {
+    let sometimes = Formed { form: Some(Form::Sometimes(1)), extra: Extra::NONE };
+    let bytes = encode(&sometimes, at(Version::V1_3)).unwrap();
+    assert_eq!(decode::<Formed>(&bytes, at(Version::V1_3)).unwrap(), sometimes);
+    for version in [Version::V1_1, Version::V2_0] {
+        assert!(matches!(encode(&sometimes, at(version)).unwrap_err().kind(), ErrorKind::NotInVersion { .. }));
+        let unknown = decode::<Formed>(&bytes, at(version)).unwrap();
+        assert!(unknown.form.is_none() && unknown.extra.find(TWO).is_some());
+        assert_eq!(encode(&unknown, at(version)).unwrap()[..], bytes[..]);
+    }
+}
+
+#[derive(Encode)]
+#[ttlv(tag = T)]
+struct Borrowed<'a> {
+    #[ttlv(tag = ONE)]
+    text: &'a str,
+}
+
+#[test]
+fn what_is_only_written_may_be_borrowed() {
+    let bytes = encode(&Borrowed { text: "x" }, cx()).unwrap();
+    assert_eq!(bytes[..], message(|w| w.text(ONE, "x").unwrap())[..]);
+}
+
+/// What is printed of an error has no bytes of the message: behind a wrong length they may be a key.
+#[test]
+fn errors_do_not_quote() {
+    #[derive(Debug, Encode, Decode)]
+    #[ttlv(tag = T)]
+    struct Closed {
+        #[ttlv(tag = ONE)]
+        flag: Option<bool>,
+    }
+    let flag = message(|w| w.raw(&[0x42, 0, 0x20, 6, 0, 0, 0, 8, 0xDE, 0xAD, 0xBE, 0xEF, 1, 2, 3, 4]));
+    let tag = message(|w| w.raw(&[0xDE, 0xAD, 0xBE, 2, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0]));
+    for bytes in [flag, tag] {
+        let r = Reader::new(&bytes, cx());
+        let whole = r.check(Item::parse(&bytes).unwrap()).unwrap_err();
+        for error in [decode::<Closed>(&bytes, cx()).unwrap_err(), decode::<Node>(&bytes, cx()).unwrap_err(), whole] {
+            let said = format!("{error} {error:?} {:?} {:?}", error.kind(), error.path());
+            assert!(!said.contains("DEAD") && !said.contains("222"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_check_tells_the_path() {
+    let bytes =
+        written(|w| w.structure(T, |w| w.structure(ONE, |w| Ok(w.raw(&[0x42, 0, 0x21, 6, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 2])))));
+    let r = Reader::new(&bytes, cx());
+    let error = r.check(Item::parse(&bytes).unwrap()).unwrap_err();
+    assert_eq!((error.kind(), error.path(), error.offset()), (&ErrorKind::Boolean, &[ONE, TWO][..], Some(24)));
+    let error = decode::<Closing>(&bytes, cx()).unwrap_err();
+    assert_eq!((error.path(), error.offset()), (&[T, ONE, TWO][..], Some(24)));
+}
+
+#[derive(Debug, Encode, Decode)]
+#[ttlv(tag = T)]
+struct Closing {
+    #[ttlv(tag = ONE)]
+    raw: Raw,
 }
