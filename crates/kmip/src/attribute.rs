@@ -2,14 +2,14 @@
 
 use crate::spec::*;
 use crate::{Cause, DateTime, Failure, Text, UniqueIdentifier};
-use keyferry_ttlv::{Decode, Encode, Extra, Item, Reader, Tag};
+use keyferry_ttlv::{Decode, Downgrade, Encode, Extra, Item, Reader, Tag};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 pub use crate::projection::{AttributeReference, AttributeReferences, Projection, part, stored_parts, visible};
 
 /// A name (KMIP 2.1 §4.32, since 1.0).
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::NAME)]
 pub struct Name {
     /// The name itself.
@@ -30,7 +30,7 @@ impl Name {
 }
 
 /// Another name, which need not be unique (KMIP 2.1 §4.2, since 1.2).
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::ALTERNATIVE_NAME)]
 pub struct AlternativeName {
     /// The name itself.
@@ -44,7 +44,7 @@ pub struct AlternativeName {
 }
 
 /// A pointer to another object of the same server (KMIP 2.1 §4.31, since 1.0).
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::LINK)]
 pub struct Link {
     /// What the other object is to this one.
@@ -58,7 +58,7 @@ pub struct Link {
 }
 
 /// A digest of the key material (KMIP 2.1 §4.21, since 1.0).
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::DIGEST)]
 pub struct Digest {
     /// The hash.
@@ -75,7 +75,7 @@ pub struct Digest {
 }
 
 /// How much an object may protect (KMIP 2.1 §4.59, since 1.0).
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::USAGE_LIMITS)]
 pub struct UsageLimits {
     /// For its whole life.
@@ -93,7 +93,7 @@ pub struct UsageLimits {
 }
 
 /// Why an object was revoked (KMIP 2.1 §4.47, since 1.0).
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::REVOCATION_REASON)]
 pub struct RevocationReason {
     /// The reason.
@@ -108,7 +108,7 @@ pub struct RevocationReason {
 }
 
 /// What an application keeps with an object (KMIP 2.1 §4.4, since 1.0).
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::APPLICATION_SPECIFIC_INFORMATION)]
 pub struct ApplicationSpecificInformation {
     /// The name space.
@@ -123,7 +123,7 @@ pub struct ApplicationSpecificInformation {
 }
 
 /// How an object is to be used (KMIP 2.1 §4.16, since 1.0).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::CRYPTOGRAPHIC_PARAMETERS)]
 #[allow(missing_docs)]
 pub struct CryptographicParameters {
@@ -164,7 +164,7 @@ pub struct CryptographicParameters {
 }
 
 /// Domain parameters of an asymmetric key pair (KMIP 2.1 §4.14, since 1.0).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::CRYPTOGRAPHIC_DOMAIN_PARAMETERS)]
 #[allow(missing_docs)]
 pub struct CryptographicDomainParameters {
@@ -176,7 +176,7 @@ pub struct CryptographicDomainParameters {
 }
 
 /// Issuer and serial number as text (KMIP 1.4 §3.13, 1.0 to 1.4, deprecated).
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::CERTIFICATE_IDENTIFIER)]
 #[allow(missing_docs)]
 pub struct CertificateIdentifier {
@@ -189,7 +189,7 @@ pub struct CertificateIdentifier {
 }
 
 /// Subject as text (KMIP 1.4 §3.14, 1.0 to 1.4, deprecated).
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::CERTIFICATE_SUBJECT)]
 #[allow(missing_docs)]
 pub struct CertificateSubject {
@@ -202,7 +202,7 @@ pub struct CertificateSubject {
 }
 
 /// Issuer as text (KMIP 1.4 §3.15, 1.0 to 1.4, deprecated).
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::CERTIFICATE_ISSUER)]
 #[allow(missing_docs)]
 pub struct CertificateIssuer {
@@ -215,7 +215,7 @@ pub struct CertificateIssuer {
 }
 
 /// Issuer and serial number in DER (KMIP 2.1 §4.61, since 1.1).
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::X509_CERTIFICATE_IDENTIFIER)]
 #[allow(missing_docs)]
 pub struct X509CertificateIdentifier {
@@ -228,7 +228,7 @@ pub struct X509CertificateIdentifier {
 }
 
 /// Subject in DER (KMIP 2.1 §4.63, since 1.1).
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::X509_CERTIFICATE_SUBJECT)]
 #[allow(missing_docs)]
 pub struct X509CertificateSubject {
@@ -241,7 +241,7 @@ pub struct X509CertificateSubject {
 }
 
 /// Issuer in DER (KMIP 2.1 §4.62, since 1.1).
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::X509_CERTIFICATE_ISSUER)]
 #[allow(missing_docs)]
 pub struct X509CertificateIssuer {
@@ -254,7 +254,7 @@ pub struct X509CertificateIssuer {
 }
 
 /// Where a key value is kept when the server does not hold it (KMIP 2.1 §4.27, since 1.2).
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::KEY_VALUE_LOCATION)]
 #[allow(missing_docs)]
 pub struct KeyValueLocation {
@@ -266,7 +266,7 @@ pub struct KeyValueLocation {
 }
 
 /// A name for rotated keys (KMIP 2.1 §4.53, since 2.1).
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::ROTATE_NAME)]
 #[allow(missing_docs)]
 pub struct RotateName {
@@ -278,7 +278,7 @@ pub struct RotateName {
 }
 
 /// How random numbers were made (KMIP 2.1 §7.30, since 1.3).
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::RNG_PARAMETERS)]
 #[allow(missing_docs)]
 pub struct RngParameters {
@@ -584,6 +584,11 @@ impl Attributes {
     /// Keeps the instances that `keep` wants.
     pub fn retain(&mut self, keep: impl FnMut(&Attribute) -> bool) {
         self.0.retain(keep);
+    }
+
+    /// The same, changing them on the way.
+    pub(crate) fn retain_mut(&mut self, keep: impl FnMut(&mut Attribute) -> bool) {
+        self.0.retain_mut(keep);
     }
 
     /// Removes every instance under a tag.

@@ -27,6 +27,7 @@
 
 pub mod attribute;
 mod crypto;
+mod downgrade;
 pub mod extension;
 mod failure;
 mod host;
@@ -42,6 +43,7 @@ mod template;
 
 pub use attribute::*;
 pub use crypto::*;
+pub use downgrade::{described, downgraded};
 pub use failure::{Cause, Failure};
 pub use host::*;
 pub use identifier::{UniqueIdentifier, UniqueIdentifiers};

@@ -3,7 +3,7 @@
 use crate::spec::*;
 use crate::{DateTime, Failure, RequestPayload, ResponsePayload, Secret, Text};
 use keyferry_ttlv::{
-    Context, Decode, Encode, Error, ErrorKind, Extra, Frame, Item, Raw, Reader, Result, Tag, Tagged, Version, Writer,
+    Context, Decode, Downgrade, Encode, Error, ErrorKind, Extra, Frame, Item, Raw, Reader, Result, Tag, Tagged, Version, Writer,
 };
 
 /// A payload of an operation.
@@ -22,7 +22,7 @@ pub const VERSIONS: &[Version] =
     &[Version::V2_1, Version::V2_0, Version::V1_4, Version::V1_3, Version::V1_2, Version::V1_1, Version::V1_0];
 
 /// A version as a message carries it (KMIP 2.1 §9.16, since 1.0).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::PROTOCOL_VERSION)]
 pub struct ProtocolVersion {
     /// The major number.
@@ -81,7 +81,7 @@ impl Encode for AsynchronousMode {
 }
 
 /// The header of a request (KMIP 2.1 §8.2, since 1.0).
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::REQUEST_HEADER)]
 #[allow(missing_docs)]
 pub struct RequestHeader {
@@ -133,7 +133,7 @@ impl RequestHeader {
 }
 
 /// A vendor's addition to a batch item (KMIP 2.1 §9.13, since 1.0).
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::MESSAGE_EXTENSION)]
 pub struct MessageExtension {
     /// Whose.
@@ -151,7 +151,7 @@ pub struct MessageExtension {
 }
 
 /// One operation asked for (KMIP 2.1 §8.3, since 1.0). Its payload is read when the operation is known: [`Raw`] until then.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::BATCH_ITEM)]
 pub struct RequestItem<P = Raw> {
     /// The operation.
@@ -379,7 +379,7 @@ impl<P: Encode> Encode for RequestMessage<P> {
 }
 
 /// The header of a response (KMIP 2.1 §8.5, since 1.0).
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::RESPONSE_HEADER)]
 #[allow(missing_docs)]
 pub struct ResponseHeader {
@@ -403,7 +403,7 @@ pub struct ResponseHeader {
 }
 
 /// What became of one operation (KMIP 2.1 §8.6, since 1.0). Its payload is read when the operation is known: [`Raw`] until then.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::BATCH_ITEM)]
 pub struct ResponseItem<P = Raw> {
     /// The operation; absent when the request could not be read that far.

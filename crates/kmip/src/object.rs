@@ -2,10 +2,10 @@
 
 use crate::spec::*;
 use crate::{Attributes, CryptographicParameters, Projection, Secret, UniqueIdentifier};
-use keyferry_ttlv::{Decode, Encode, Extra, Item, Raw, Reader, Result, Tag, Type, Writer};
+use keyferry_ttlv::{Decode, Downgrade, Encode, Extra, Item, Raw, Reader, Result, Tag, Type, Writer};
 
 /// A managed object.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub enum Object {
     #[ttlv(tag = tag::CERTIFICATE)]
@@ -108,7 +108,7 @@ impl Object {
 }
 
 /// A certificate (KMIP 2.1 §2.1, since 1.0).
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct Certificate {
     pub certificate_type: CertificateType,
@@ -119,7 +119,7 @@ pub struct Certificate {
 }
 
 /// A certificate request (KMIP 2.1 §2.2, since 2.0).
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct CertificateRequest {
     pub certificate_request_type: CertificateRequestType,
@@ -130,7 +130,7 @@ pub struct CertificateRequest {
 }
 
 /// What the server keeps without understanding it (KMIP 2.1 §2.3, since 1.0).
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct OpaqueObject {
     #[ttlv(tag = tag::OPAQUE_DATA_TYPE)]
@@ -142,7 +142,7 @@ pub struct OpaqueObject {
 }
 
 /// A PGP key (KMIP 2.1 §2.4, since 1.2).
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct PgpKey {
     #[ttlv(tag = tag::PGP_KEY_VERSION)]
@@ -153,7 +153,7 @@ pub struct PgpKey {
 }
 
 /// A Symmetric Key, Private Key or Public Key (KMIP 2.1 §2.9, §2.5, §2.6, since 1.0).
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct Key {
     pub key_block: Box<KeyBlock>,
@@ -162,7 +162,7 @@ pub struct Key {
 }
 
 /// A secret that is no key (KMIP 2.1 §2.7, since 1.0).
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct SecretData {
     pub secret_data_type: SecretDataType,
@@ -172,7 +172,7 @@ pub struct SecretData {
 }
 
 /// One part of a split key (KMIP 2.1 §2.8, since 1.0).
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct SplitKey {
     #[ttlv(tag = tag::SPLIT_KEY_PARTS)]
@@ -190,7 +190,7 @@ pub struct SplitKey {
 }
 
 /// Attributes to create objects from (KMIP 1.4 §2.2.6, 1.0 to 1.4, deprecated in 1.3).
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct Template {
     #[ttlv(group = Projection::Required)]
@@ -216,7 +216,7 @@ impl Encode for BigInteger {
 }
 
 /// A key and what must be known to use it (KMIP 2.1 §3.1, since 1.0).
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::KEY_BLOCK)]
 pub struct KeyBlock {
     /// The format of the material.
@@ -267,7 +267,7 @@ pub enum KeyValue {
 }
 
 /// Material, and attributes that travel with it.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 pub struct PlainKeyValue {
     /// The material.
     #[ttlv(tag = tag::KEY_MATERIAL)]
@@ -326,7 +326,7 @@ impl Encode for KeyMaterial {
 }
 
 /// How a key value is wrapped (KMIP 2.1 §3.3, since 1.0).
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::KEY_WRAPPING_DATA)]
 #[allow(missing_docs)]
 pub struct KeyWrappingData {
@@ -346,7 +346,7 @@ pub struct KeyWrappingData {
 }
 
 /// The key that wraps or signs, and how (KMIP 2.1 §3.3, since 1.0).
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct WrappingKeyInformation {
     pub unique_identifier: UniqueIdentifier,
@@ -356,7 +356,7 @@ pub struct WrappingKeyInformation {
 }
 
 /// How a Get or Export shall wrap what it returns (KMIP 2.1 §7.18, since 1.0).
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::KEY_WRAPPING_SPECIFICATION)]
 #[allow(missing_docs)]
 pub struct KeyWrappingSpecification {

@@ -2,7 +2,7 @@
 
 use crate::Payload;
 use crate::spec::*;
-use keyferry_ttlv::{Context, Encode, Raw, Result, Tag, Writer};
+use keyferry_ttlv::{Context, Downgrade, Encode, Loss, Raw, Result, Tag, Version, Writer};
 
 mod change;
 mod cryptographic;
@@ -29,7 +29,7 @@ macro_rules! payloads {
         $name:ident: $operation:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty,)* }
     )*) => {$(
         $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, Encode, Decode)]
+        #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
         #[allow(missing_docs)]
         pub struct $name {
             $($(#[$field_meta])* pub $field: $ty,)*
@@ -82,6 +82,15 @@ macro_rules! by_operation {
                 match self {
                     $($name::$variant(payload) => payload.encode(tag, w),)*
                     $name::Other(_, raw) => raw.encode(tag, w),
+                }
+            }
+        }
+
+        impl Downgrade for $name {
+            fn downgrade(&mut self, version: Version, loss: &mut Loss) -> bool {
+                match self {
+                    $($name::$variant(payload) => payload.downgrade(version, loss),)*
+                    $name::Other(..) => true,
                 }
             }
         }

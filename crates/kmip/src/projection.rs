@@ -1,8 +1,8 @@
 //! The two ways in which attributes are written: by name (1.x) and by tag (2.x).
 
 use crate::spec::{AttributeValue, attribute_name, attribute_row, attribute_row_named, tag};
-use crate::{Attribute, Attributes, CryptographicParameters, CustomAttribute, Digest, Text, UnknownAttribute};
-use keyferry_ttlv::{ErrorKind, Group, Item, Raw, Reader, Result, Tag, Type, Value, Version, Writer};
+use crate::{Attribute, Attributes, CustomAttribute, Text, UnknownAttribute, downgraded};
+use keyferry_ttlv::{ErrorKind, Group, Item, Loss, Raw, Reader, Result, Tag, Type, Value, Version, Writer};
 
 /// How a field that holds attributes stands in a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,10 @@ impl Group for Attributes {
             }
             _ => Ok(()),
         }
+    }
+
+    fn downgrade(&mut self, how: Projection, version: Version, loss: &mut Loss) -> bool {
+        self.downgrade_as(how, version, loss)
     }
 
     fn write(&self, how: Projection, w: &mut Writer) -> Result<()> {
@@ -290,7 +294,7 @@ fn write_tagged(value: &AttributeValue, w: &mut Writer) -> Result<()> {
 }
 
 /// An index where there is one, then the value under its own tag, whatever the version.
-fn write_stored(index: Option<i32>, value: &AttributeValue, w: &mut Writer) -> Result<()> {
+pub(crate) fn write_stored(index: Option<i32>, value: &AttributeValue, w: &mut Writer) -> Result<()> {
     if let Some(index) = index {
         w.integer(tag::ATTRIBUTE_INDEX, index);
     }
@@ -455,69 +459,29 @@ impl Group for AttributeReferences {
     fn write(&self, (): (), w: &mut Writer) -> Result<()> {
         self.0.iter().try_for_each(|reference| reference.write(w))
     }
-}
 
-/// The value without the optional fields that `version` does not have.
-fn lowered(value: &AttributeValue, version: Version) -> Option<AttributeValue> {
-    match value {
-        AttributeValue::Digest(digest) if version < Version::V1_1 && digest.key_format_type.is_some() => {
-            Some(AttributeValue::Digest(Digest { key_format_type: None, ..digest.clone() }))
-        }
-        AttributeValue::CryptographicParameters(parameters) if version < Version::V1_4 => {
-            let mut lowered = CryptographicParameters {
-                salt_length: None,
-                mask_generator: None,
-                mask_generator_hashing_algorithm: None,
-                p_source: None,
-                trailer_field: None,
-                ..(**parameters).clone()
-            };
-            if version < Version::V1_2 {
-                lowered = CryptographicParameters {
-                    block_cipher_mode: lowered.block_cipher_mode,
-                    padding_method: lowered.padding_method,
-                    hashing_algorithm: lowered.hashing_algorithm,
-                    key_role_type: lowered.key_role_type,
-                    extra: lowered.extra,
-                    ..CryptographicParameters::default()
-                };
-            }
-            (lowered != **parameters).then(|| AttributeValue::CryptographicParameters(lowered.into()))
-        }
-        _ => None,
+    fn downgrade(&mut self, (): (), version: Version, loss: &mut Loss) -> bool {
+        let before = self.0.len();
+        self.downgrade_all(version, loss);
+        // None at all would ask for every attribute, or for none.
+        before == 0 || !self.0.is_empty()
     }
 }
 
 /// The attributes as a client of `version` may see them: those that it has, with their indices, less the fields that it lacks.
 pub fn visible(attributes: &Attributes, version: Version) -> Attributes {
-    let mut visible = Attributes::new();
-    for attribute in attributes.iter().filter(|attribute| exists(&attribute.value, version)) {
-        let value = lowered(&attribute.value, version).unwrap_or_else(|| attribute.value.clone());
-        visible.keep(Attribute { index: attribute.index, value });
-    }
+    let mut visible = attributes.clone();
+    // Of attributes as such, something always remains: none of them.
+    let _ = visible.downgrade_as(Projection::Optional, version, &mut Loss::NONE.clone());
     visible
-}
-
-fn exists(value: &AttributeValue, version: Version) -> bool {
-    match value {
-        AttributeValue::Custom(custom) => is_tagged(version) || custom.named().is_some(),
-        // One that the version does know would be misread there.
-        AttributeValue::Unknown(UnknownAttribute { name: None, .. }) => {
-            is_tagged(version) && attribute_row(value.tag()).is_none_or(|row| !row.versions.contain(version))
-        }
-        AttributeValue::Unknown(UnknownAttribute { name: Some(name), .. }) => {
-            let row = attribute_row_named(name);
-            !is_tagged(version) && row.is_none_or(|row| !row.versions.contain(version))
-        }
-        value => value.row().is_some_and(|row| row.versions.contain(version)),
-    }
 }
 
 /// Parts the attributes into those that a message of `version` carries unharmed, and the others, whose indices or versions it lacks.
 pub fn part(attributes: &Attributes, version: Version) -> (Attributes, Attributes) {
     let (mut carried, mut rest) = (Attributes::new(), Attributes::new());
     for attribute in attributes {
-        let fits = exists(&attribute.value, version) && lowered(&attribute.value, version).is_none();
+        let (kept, loss) = downgraded(attribute.value.clone(), version);
+        let fits = kept.is_some() && loss.is_empty();
         // The index that a receiver gives it when it comes behind the others.
         let next = carried.next_index(&attribute.value);
         if fits && next.unwrap_or(0) == attribute.index.unwrap_or(0) {

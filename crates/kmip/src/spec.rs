@@ -116,6 +116,14 @@ pub struct Domain {
     pub values: &'static [ValueRow],
 }
 
+impl Domain {
+    /// Whether `version` has this value. One that no version has is somebody's own, and goes everywhere.
+    pub fn has(&self, value: u32, version: Version) -> bool {
+        let mut rows = self.values.iter().filter(|row| row.value == value).peekable();
+        rows.peek().is_none() || rows.any(|row| row.versions.contain(version))
+    }
+}
+
 /// A wire number of an enumeration, with constants for the values that the standard names.
 macro_rules! enumerations {
     ($($id:ident = $tag:tt, $title:literal { $($constant:ident = $number:literal, $name:literal, $since:ident $(.. $until:ident)?;)* })*) => {
@@ -215,9 +223,24 @@ macro_rules! value_type {
                 Ok(())
             }
         }
+        impl ::keyferry_ttlv::Downgrade for $id {
+            fn downgrade(&mut self, version: ::keyferry_ttlv::Version, _: &mut ::keyferry_ttlv::Loss) -> bool {
+                Self::DOMAIN.has(self.0, version)
+            }
+        }
         $crate::spec::value_type!(@debug $id);
     };
     (@codec $id:ident, mask) => {
+        impl ::keyferry_ttlv::Downgrade for $id {
+            fn downgrade(&mut self, version: ::keyferry_ttlv::Version, loss: &mut ::keyferry_ttlv::Loss) -> bool {
+                let lacks = (0..32).map(|n| 1 << n).filter(|bit| self.0 & bit != 0 && !Self::DOMAIN.has(*bit, version)).sum();
+                if lacks != 0 {
+                    loss.record_part(&$id(lacks));
+                    self.0 &= !lacks;
+                }
+                true
+            }
+        }
         impl ::keyferry_ttlv::Decode for $id {
             fn decode<'a>(item: ::keyferry_ttlv::Item<'a>, r: &::keyferry_ttlv::Reader<'a>) -> ::keyferry_ttlv::Result<Self> {
                 item.integer(r).map(|bits| $id(bits.cast_unsigned()))
@@ -413,6 +436,18 @@ macro_rules! attributes {
                     })*
                 }
                 Ok(())
+            }
+
+            /// Leaves behind what `version` lacks of a value whose attribute it has.
+            pub(crate) fn downgrade_value(&mut self, version: Version, loss: &mut ::keyferry_ttlv::Loss) -> bool {
+                match self {
+                    $(AttributeValue::$variant(value) => ::keyferry_ttlv::Downgrade::downgrade(value, version, loss),)*
+                    AttributeValue::Custom(custom) => match &mut custom.value {
+                        Some(value) => ::keyferry_ttlv::Downgrade::downgrade(value, version, loss),
+                        None => true,
+                    },
+                    AttributeValue::Unknown(_) => true,
+                }
             }
 
             /// Writes the bare value under `under`.

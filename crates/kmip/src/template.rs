@@ -1,7 +1,7 @@
 use crate::projection::{is_tagged, within, write_all};
 use crate::spec::tag;
 use crate::{Attributes, Name};
-use keyferry_ttlv::{ErrorKind, Group, Item, Reader, Result, Tag, Version, Writer};
+use keyferry_ttlv::{ErrorKind, Group, Item, Loss, Reader, Result, Tag, Version, Writer};
 use std::ops::{Deref, DerefMut};
 
 /// The attributes that a new object shall have: a Template-Attribute (KMIP 1.4 §2.1.8, 1.0 to 1.4), which may also name templates, or
@@ -61,7 +61,7 @@ impl TemplateTags {
         TemplateTags { tagged: None, ..self }
     }
 
-    fn of(self, version: Version) -> Option<Tag> {
+    pub(crate) fn of(self, version: Version) -> Option<Tag> {
         if is_tagged(version) { self.tagged } else { Some(self.named) }
     }
 }
@@ -90,6 +90,11 @@ impl Group for TemplateAttribute {
             r.leave(children)
         };
         read().map_err(|e| e.within(item.tag()))
+    }
+
+    fn downgrade(&mut self, tags: TemplateTags, version: Version, loss: &mut Loss) -> bool {
+        self.downgrade_as(tags, version, loss);
+        true
     }
 
     fn write(&self, tags: TemplateTags, w: &mut Writer) -> Result<()> {

@@ -1,4 +1,5 @@
-//! `#[derive(Encode, Decode)]` for `keyferry-ttlv`: one description of a structure serves reading and writing.
+//! `#[derive(Encode, Decode, Downgrade)]` for `keyferry-ttlv`: one description of a structure serves reading and writing, and says what
+//! another version lacks.
 //!
 //! ```
 //! use keyferry_ttlv::{Context, Decode, Encode, Extra, Tag, Version, decode, encode};
@@ -117,6 +118,13 @@ pub fn encode(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
 pub fn decode(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     derive_decode(&input).unwrap_or_else(Error::into_compile_error).into()
+}
+
+/// Leaves behind what another version lacks, field by field (KMIP has fields that came, and some that went).
+#[proc_macro_derive(Downgrade, attributes(ttlv))]
+pub fn downgrade(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    derive_downgrade(&input).unwrap_or_else(Error::into_compile_error).into()
 }
 
 #[derive(Default)]
@@ -395,6 +403,8 @@ struct Variant {
     /// Behind the tag in a pattern, and before writing.
     has: TokenStream,
     require: TokenStream,
+    /// Whether `version` has it.
+    within: TokenStream,
 }
 
 fn variants(input: &DeriveInput) -> Result<Vec<Variant>> {
@@ -418,11 +428,15 @@ fn variants(input: &DeriveInput) -> Result<Vec<Variant>> {
             Some(tag) => quote!(#tag),
             None => quote_spanned!(ty.span()=> <#ty as ::keyferry_ttlv::Tagged>::TAG),
         };
-        let (has, require) = match options.range()? {
-            Some((since, until)) => (quote!(if r.has(#since, #until)), quote!(w.require(#tag, #since, #until)?;)),
-            None => (quote!(), quote!()),
+        let (has, require, within) = match options.range()? {
+            Some((since, until)) => (
+                quote!(if r.has(#since, #until)),
+                quote!(w.require(#tag, #since, #until)?;),
+                quote!(version.is_within(#since, #until)),
+            ),
+            None => (quote!(), quote!(), quote!(true)),
         };
-        variants.push(Variant { name: variant.ident.clone(), ty, tag, has, require });
+        variants.push(Variant { name: variant.ident.clone(), ty, tag, has, require, within });
     }
     Ok(variants)
 }
@@ -617,6 +631,11 @@ fn derive_choice(input: &DeriveInput) -> Result<TokenStream> {
     Ok(quote! {
         #[automatically_derived]
         impl ::keyferry_ttlv::Choice for #name {
+            fn tag(&self) -> ::keyferry_ttlv::Tag {
+                match self {
+                    #(#name::#names(_) => #tags,)*
+                }
+            }
             fn accepts(tag: ::keyferry_ttlv::Tag, r: &::keyferry_ttlv::Reader<'_>) -> bool {
                 match tag {
                     #(#tags #has => true,)*
@@ -633,6 +652,98 @@ fn derive_choice(input: &DeriveInput) -> Result<TokenStream> {
                 match self {
                     #(#name::#names(value) => { #require ::keyferry_ttlv::Encode::encode(value, #tags, w) })*
                 }
+            }
+        }
+    })
+}
+
+fn derive_downgrade(input: &DeriveInput) -> Result<TokenStream> {
+    let name = &input.ident;
+    let has = |options: &Options| -> Result<TokenStream> {
+        Ok(match options.range()? {
+            Some((since, until)) => quote!(version.is_within(#since, #until)),
+            None => quote!(true),
+        })
+    };
+    let Some(fields) = fields(input)? else {
+        let mut arms = Vec::new();
+        for variant in variants(input)? {
+            let (form, has) = (&variant.name, &variant.within);
+            arms.push(quote!(#name::#form(value) => #has && ::keyferry_ttlv::Downgrade::downgrade(value, version, loss),));
+        }
+        return Ok(quote! {
+            #[automatically_derived]
+            impl ::keyferry_ttlv::Downgrade for #name {
+                fn downgrade(&mut self, version: ::keyferry_ttlv::Version, loss: &mut ::keyferry_ttlv::Loss) -> bool {
+                    match self { #(#arms)* }
+                }
+            }
+        });
+    };
+    let generics = bounded(&input.generics, &quote!(::keyferry_ttlv::Downgrade));
+    let generics = bounded(&generics, &quote!(::keyferry_ttlv::Encode));
+    let (impls, types, wheres) = generics.split_for_impl();
+    let mut steps = Vec::new();
+    for field in &fields {
+        let Field { name, tag, span, options, inner, .. } = field;
+        let has = has(options)?;
+        steps.push(match (field.shape, options.choice) {
+            (Shape::Extra, _) => continue,
+            (Shape::Group, _) => {
+                let how = &options.group;
+                quote_spanned!(*span=> if !<#inner as ::keyferry_ttlv::Group>::downgrade(&mut self.#name, #how, version, loss) {
+                    return false;
+                })
+            }
+            (Shape::Required, false) => {
+                let whole = quote_spanned!(*span=> loss.keeps(&mut self.#name, #tag, #has, version));
+                match &options.default {
+                    Some(default) => quote!({
+                        let default: #inner = #default;
+                        if self.#name != default && !#whole {
+                            self.#name = default;
+                        }
+                    }),
+                    None => quote!(if !#whole { return false; }),
+                }
+            }
+            (Shape::Required, true) => quote_spanned!(*span=> if !loss.keeps_choice(&mut self.#name, version) { return false; }),
+            (Shape::Optional, choice) => {
+                let step = if choice {
+                    quote_spanned!(*span=> loss.optional_choice(&mut self.#name, version);)
+                } else {
+                    quote_spanned!(*span=> if !loss.optional(&mut self.#name, #tag, #has, version) { return false; })
+                };
+                let required = match &options.required_since {
+                    Some(text) => {
+                        let since = version(text)?;
+                        quote!(if self.#name.is_none() && version >= #since { return false; })
+                    }
+                    None => quote!(),
+                };
+                quote!(#step #required)
+            }
+            (Shape::Repeated, true) => {
+                quote_spanned!(*span=> self.#name.retain_mut(|value| loss.keeps_choice(value, version));)
+            }
+            (Shape::Repeated, false) => {
+                let once = match &options.repeated_since {
+                    Some(text) => {
+                        let since = version(text)?;
+                        quote!(version < #since)
+                    }
+                    None => quote!(false),
+                };
+                quote_spanned!(*span=> if !loss.repeated(&mut self.#name, #tag, #has, #once, version) { return false; })
+            }
+        });
+    }
+    Ok(quote! {
+        #[automatically_derived]
+        impl #impls ::keyferry_ttlv::Downgrade for #name #types #wheres {
+            fn downgrade(&mut self, version: ::keyferry_ttlv::Version, loss: &mut ::keyferry_ttlv::Loss) -> bool {
+                #(#steps)*
+                true
             }
         }
     })

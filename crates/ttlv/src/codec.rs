@@ -1,4 +1,4 @@
-use crate::{Dictionary, Error, ErrorKind, Frame, Item, Reader, Result, Tag, Text, Type, Version, Writer};
+use crate::{Dictionary, Error, ErrorKind, Frame, Item, Loss, Reader, Result, Tag, Text, Type, Version, Writer};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -112,6 +112,8 @@ pub trait Tagged {
 
 /// A type whose tag says which of several things it is.
 pub trait Choice: Sized {
+    /// The tag of the form that it has.
+    fn tag(&self) -> Tag;
     /// Whether one of its forms has this tag, in the reader's version.
     fn accepts(tag: Tag, r: &Reader<'_>) -> bool;
     /// Reads the form that `item`'s tag names.
@@ -143,6 +145,10 @@ pub trait Group: Default {
     /// # Errors
     /// When that version can't say it.
     fn write(&self, how: Self::How, w: &mut Writer) -> Result<()>;
+    /// Leaves behind what `version` lacks; false when the structure around it makes no sense without.
+    fn downgrade(&mut self, _how: Self::How, _version: Version, _loss: &mut Loss) -> bool {
+        true
+    }
 }
 
 /// One that may be absent: what has no item is `None`.
@@ -163,6 +169,10 @@ impl<T: Group> Group for Option<T> {
 
     fn write(&self, how: T::How, w: &mut Writer) -> Result<()> {
         self.as_ref().map_or(Ok(()), |group| group.write(how, w))
+    }
+
+    fn downgrade(&mut self, how: T::How, version: Version, loss: &mut Loss) -> bool {
+        self.as_mut().is_none_or(|group| group.downgrade(how, version, loss))
     }
 }
 

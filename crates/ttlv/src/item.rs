@@ -357,8 +357,7 @@ impl<'a> Reader<'a> {
     /// Whether a field of this range of versions exists in the message's version.
     #[inline]
     pub fn has(&self, since: Version, until: Option<Version>) -> bool {
-        let version = self.version.get();
-        since <= version && until.is_none_or(|until| version <= until)
+        self.version.get().is_within(since, until)
     }
 
     /// The place of `item` in the message.

@@ -95,6 +95,7 @@ extern crate alloc;
 extern crate std;
 
 mod codec;
+mod downgrade;
 mod error;
 mod frame;
 #[cfg(feature = "inspect")]
@@ -115,11 +116,12 @@ pub use codec::{
     Choice, Context, DateTime, DateTimeExtended, Decode, Encode, Enumeration, Extra, Group, Interval, Lenient, Limits, Raw,
     Tagged, Value, decode, encode,
 };
+pub use downgrade::{Downgrade, Loss, Lost};
 pub use error::{Error, ErrorKind, Result};
 pub use frame::{Frame, Framer};
 pub use item::{Children, Item, Reader};
 #[cfg(feature = "derive")]
-pub use keyferry_ttlv_derive::{Decode, Encode};
+pub use keyferry_ttlv_derive::{Decode, Downgrade, Encode};
 pub use name::normalized;
 pub use text::Text;
 pub use types::{Tag, Type, Version};

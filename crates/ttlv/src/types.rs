@@ -150,6 +150,12 @@ impl Version {
     pub const fn new(major: u8, minor: u8) -> Version {
         Version { major, minor }
     }
+
+    /// Whether it is `since` or later, and not later than `until`.
+    #[inline]
+    pub fn is_within(self, since: Version, until: Option<Version>) -> bool {
+        since <= self && until.is_none_or(|until| self <= until)
+    }
 }
 
 impl Version {

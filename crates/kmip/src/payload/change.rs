@@ -3,7 +3,7 @@
 use super::payloads;
 use crate::spec::*;
 use crate::{AttributeReferences, Attributes, Projection, UniqueIdentifier};
-use keyferry_ttlv::{Decode, Encode, Extra, Value};
+use keyferry_ttlv::{Decode, Downgrade, Encode, Extra, Value};
 
 payloads! {
     /// KMIP 2.1 §6.1.2, since 1.0.

@@ -2,7 +2,7 @@
 
 use crate::spec::*;
 use crate::{Attributes, DateTime, DateTimeExtended, Interval, Projection, Secret, Text, UniqueIdentifier, UsageLimits};
-use keyferry_ttlv::{Decode, Encode, Extra, Group, Item, Reader, Result, Tag, Tagged, Type, Version, Writer};
+use keyferry_ttlv::{Decode, Downgrade, Encode, Extra, Group, Item, Reader, Result, Tag, Tagged, Type, Version, Writer};
 
 /// Structures with nothing to say about each field but its name in the standard.
 macro_rules! structures {
@@ -11,7 +11,7 @@ macro_rules! structures {
         $name:ident = $tag:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty,)* }
     )*) => {$(
         $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, Encode, Decode)]
+        #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
         #[ttlv(tag = tag::$tag)]
         #[allow(missing_docs)]
         pub struct $name {

@@ -4,7 +4,7 @@ use super::payloads;
 use crate::projection::{is_tagged, is_valueless};
 use crate::spec::*;
 use crate::{AttributeReference, Attributes, KeyWrappingSpecification, Object, Projection, Text, UniqueIdentifier};
-use keyferry_ttlv::{Decode, Encode, Extra, Group, Item, Reader, Result, Version, Writer};
+use keyferry_ttlv::{Decode, Downgrade, Encode, Extra, Group, Item, Loss, Reader, Result, Version, Writer};
 
 payloads! {
     /// KMIP 2.1 §6.1.25, since 1.4.
@@ -114,6 +114,11 @@ impl Group for DeletedAttributes {
         };
         self.0.push(read().map_err(|e| e.within(item.tag()))?);
         Ok(())
+    }
+
+    fn downgrade(&mut self, (): (), version: Version, loss: &mut Loss) -> bool {
+        self.downgrade_all(version, loss);
+        true
     }
 
     fn write(&self, (): (), w: &mut Writer) -> Result<()> {

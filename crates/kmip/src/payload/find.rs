@@ -5,7 +5,7 @@ use crate::spec::*;
 use crate::{
     AttributeReferences, Attributes, Interval, KeyWrappingSpecification, Object, Projection, UniqueIdentifier, UniqueIdentifiers,
 };
-use keyferry_ttlv::{Decode, Encode, Extra};
+use keyferry_ttlv::{Decode, Downgrade, Encode, Extra};
 
 payloads! {
     /// KMIP 2.1 §6.1.28, since 1.0.

@@ -3,7 +3,7 @@
 use super::payloads;
 use crate::spec::*;
 use crate::{DateTime, Interval, Object, RevocationReason, UniqueIdentifier};
-use keyferry_ttlv::{Decode, Encode, Extra};
+use keyferry_ttlv::{Decode, Downgrade, Encode, Extra};
 
 payloads! {
     /// KMIP 2.1 §6.1.1, since 1.0.

@@ -7,7 +7,7 @@ use crate::{
     Attributes, BigInteger, CryptographicParameters, Interval, Object, Projection, Secret, TemplateAttribute, TemplateTags,
     UniqueIdentifier,
 };
-use keyferry_ttlv::{Decode, Encode, Extra};
+use keyferry_ttlv::{Decode, Downgrade, Encode, Extra};
 
 payloads! {
     /// KMIP 2.1 §6.1.8, since 1.0.
@@ -239,7 +239,7 @@ payloads! {
 }
 
 /// What Derive Key works with (KMIP 2.1 §7.12, since 1.0).
-#[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::DERIVATION_PARAMETERS)]
 pub struct DerivationParameters {
     /// Depends on the pseudo-random function.

@@ -4,7 +4,7 @@ use super::data::*;
 use super::payloads;
 use crate::spec::*;
 use crate::{ProtocolVersion, RngParameters, Secret, Text, UsageLimits};
-use keyferry_ttlv::{Decode, Encode, Enumeration, Extra};
+use keyferry_ttlv::{Decode, Downgrade, Encode, Enumeration, Extra};
 
 payloads! {
     /// KMIP 2.1 §6.1.16, since 1.1.

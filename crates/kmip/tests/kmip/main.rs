@@ -8,6 +8,7 @@
     clippy::cloned_ref_to_slice_refs
 )]
 
+mod downgrade;
 mod encodings;
 mod lifecycle;
 mod messages;

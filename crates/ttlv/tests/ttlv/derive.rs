@@ -466,8 +466,15 @@ fn errors_do_not_quote() {
 
 #[test]
 fn a_check_tells_the_path() {
-    let bytes =
-        written(|w| w.structure(T, |w| w.structure(ONE, |w| Ok(w.raw(&[0x42, 0, 0x21, 6, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 2])))));
+    let wrong = [0x42, 0, 0x21, 6, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 2];
+    let bytes = written(|w| {
+        w.structure(T, |w| {
+            w.structure(ONE, |w| {
+                w.raw(&wrong);
+                Ok(())
+            })
+        })
+    });
     let r = Reader::new(&bytes, cx());
     let error = r.check(Item::parse(&bytes).unwrap()).unwrap_err();
     assert_eq!((error.kind(), error.path(), error.offset()), (&ErrorKind::Boolean, &[ONE, TWO][..], Some(24)));

@@ -1,0 +1,238 @@
+//! What another version lacks, of the types that the derive does not know (KMIP 1.0 to 2.1).
+
+use crate::projection::{is_tagged, write_stored};
+use crate::spec::{AsynchronousIndicator, AttributeValue, attribute_row, attribute_row_named, tag};
+use crate::{
+    AsynchronousMode, AttributeReference, AttributeReferences, Attributes, BigInteger, Data, DeletedAttributes, ExtensionType,
+    KeyMaterial, KeyValue, Projection, RequestMessage, ResponseMessage, Secret, TemplateAttribute, TemplateTags, TicketLifetime,
+    UniqueIdentifier, UnknownAttribute,
+};
+use keyferry_ttlv::{Downgrade, Encode, Loss, Result, Tag, Version, Writer};
+
+/// The value as `version` can say it, nothing if it can't say it at all, and what was left behind. Works towards later versions as well,
+/// which lack some of what the earlier ones had.
+///
+/// ```
+/// use keyferry_kmip::{*, spec::*};
+/// use keyferry_ttlv::Version;
+///
+/// let attributes = Attributes::new().with(AttributeValue::Comment("hot".into())).with(AttributeValue::State(State::ACTIVE));
+/// let (kept, loss) = downgraded(attributes, Version::V1_3);
+/// assert_eq!(kept, Some(Attributes::new().with(AttributeValue::State(State::ACTIVE))));
+/// assert_eq!(described(&loss), ["Comment"]);
+/// ```
+pub fn downgraded<T: Downgrade>(mut value: T, version: Version) -> (Option<T>, Loss) {
+    let mut loss = Loss::NONE;
+    let kept = value.downgrade(version, &mut loss);
+    (kept.then_some(value), loss)
+}
+
+/// What was left behind, each by its names: `Request Payload > x-Colour`.
+pub fn described(loss: &Loss) -> Vec<String> {
+    let name = |tag: &Tag| crate::spec::tag_row(*tag).map_or_else(|| tag.to_string(), |row| row.name.to_owned());
+    let describe = |lost: &keyferry_ttlv::Lost| {
+        let mut path: Vec<String> = lost.path.iter().map(name).collect();
+        if let (Some(named), Some(last)) = (&lost.name, path.last_mut()) {
+            *last = named.to_string();
+        }
+        path.join(" > ")
+    };
+    loss.iter().map(describe).collect()
+}
+
+impl AttributeValue {
+    /// Whether `version` has this attribute, whatever its value.
+    pub(crate) fn exists(&self, version: Version) -> bool {
+        match self {
+            AttributeValue::Custom(custom) => is_tagged(version) || custom.named().is_some(),
+            // One that the version does know would be misread there.
+            AttributeValue::Unknown(UnknownAttribute { name: None, .. }) => {
+                is_tagged(version) && attribute_row(self.tag()).is_none_or(|row| !row.versions.contain(version))
+            }
+            AttributeValue::Unknown(UnknownAttribute { name: Some(name), .. }) => {
+                let row = attribute_row_named(name);
+                !is_tagged(version) && row.is_none_or(|row| !row.versions.contain(version))
+            }
+            value => value.row().is_some_and(|row| row.versions.contain(version)),
+        }
+    }
+}
+
+impl Downgrade for AttributeValue {
+    fn downgrade(&mut self, version: Version, loss: &mut Loss) -> bool {
+        self.exists(version) && self.downgrade_value(version, loss)
+    }
+}
+
+/// An attribute as a loss tells it.
+struct Told<'a>(&'a AttributeValue);
+
+impl Encode for Told<'_> {
+    fn encode(&self, _: Tag, w: &mut Writer) -> Result<()> {
+        write_stored(None, self.0, w)
+    }
+}
+
+impl Attributes {
+    fn leave_behind(&mut self, loss: &mut Loss, mut keeps: impl FnMut(&mut AttributeValue, &mut Loss) -> bool) {
+        self.retain_mut(|attribute| {
+            let (tag, whole) = (attribute.value.tag(), attribute.value.clone());
+            let kept = loss.within(tag, |loss| keeps(&mut attribute.value, loss));
+            if !kept {
+                let name = match whole.reference() {
+                    AttributeReference::Standard(_) => None,
+                    other => Some(other.to_string().into()),
+                };
+                loss.record_named(tag, name, &Told(&whole));
+            }
+            kept
+        });
+    }
+
+    /// Leaves behind what `version` lacks as attributes of a group of this kind.
+    pub(crate) fn downgrade_as(&mut self, how: Projection, version: Version, loss: &mut Loss) -> bool {
+        let before = self.len();
+        match how {
+            Projection::Stored => return true,
+            Projection::NamedOnly | Projection::Implied if is_tagged(version) => self.leave_behind(loss, |_, _| false),
+            Projection::TaggedOnly(_) if !is_tagged(version) => self.leave_behind(loss, |_, _| false),
+            _ => self.leave_behind(loss, |value, loss| value.downgrade(version, loss)),
+        }
+        // An operation on one attribute makes no sense without it.
+        !matches!(how, Projection::One(_)) || self.len() == before
+    }
+}
+
+impl Downgrade for Attributes {
+    fn downgrade(&mut self, version: Version, loss: &mut Loss) -> bool {
+        self.downgrade_as(Projection::Optional, version, loss)
+    }
+}
+
+impl AttributeReference {
+    fn exists(&self, version: Version) -> bool {
+        match self {
+            AttributeReference::Standard(tag) => match attribute_row(*tag) {
+                Some(row) => row.versions.contain(version),
+                None => is_tagged(version),
+            },
+            AttributeReference::Custom { vendor, .. } => is_tagged(version) || matches!(vendor.as_str(), "x" | "y"),
+            AttributeReference::Unknown(_) => !is_tagged(version),
+        }
+    }
+
+    fn told(&self, loss: &mut Loss) {
+        loss.record_named(tag::ATTRIBUTE_REFERENCE, Some(self.to_string().into()), &self.to_string());
+    }
+}
+
+impl AttributeReferences {
+    pub(crate) fn downgrade_all(&mut self, version: Version, loss: &mut Loss) {
+        self.0.retain(|reference| {
+            let kept = reference.exists(version);
+            if !kept {
+                reference.told(loss);
+            }
+            kept
+        });
+    }
+}
+
+impl DeletedAttributes {
+    pub(crate) fn downgrade_all(&mut self, version: Version, loss: &mut Loss) {
+        self.0.retain(|deleted| {
+            // One instance of several can't be told in 2.x.
+            let kept = deleted.reference.exists(version) && !(is_tagged(version) && deleted.index.is_some());
+            if !kept {
+                deleted.reference.told(loss);
+            }
+            kept
+        });
+    }
+}
+
+impl TemplateAttribute {
+    pub(crate) fn downgrade_as(&mut self, tags: TemplateTags, version: Version, loss: &mut Loss) {
+        let there = tags.of(version).is_some();
+        let _ = loss.repeated(&mut self.names, tag::NAME, !is_tagged(version), false, version); // names are never vital
+        self.attributes.leave_behind(loss, |value, loss| there && value.downgrade(version, loss));
+    }
+}
+
+/// Prohibited is false, Optional true; a Mandatory one has no form in 1.x (KMIP 2.1 §9.2, 1.4 §6.7).
+impl Downgrade for AsynchronousMode {
+    fn downgrade(&mut self, version: Version, _: &mut Loss) -> bool {
+        use AsynchronousIndicator as I;
+        use AsynchronousMode as M;
+        *self = match *self {
+            M::Boolean(wanted) if is_tagged(version) => M::Indicator(if wanted { I::OPTIONAL } else { I::PROHIBITED }),
+            M::Indicator(I::OPTIONAL) if !is_tagged(version) => M::Boolean(true),
+            M::Indicator(I::PROHIBITED) if !is_tagged(version) => M::Boolean(false),
+            M::Indicator(_) if !is_tagged(version) => return false,
+            same => same,
+        };
+        true
+    }
+}
+
+/// Without its identifier an operation is on the object of the one before.
+impl Downgrade for UniqueIdentifier {
+    const VITAL: bool = true;
+
+    fn downgrade(&mut self, version: Version, _: &mut Loss) -> bool {
+        is_tagged(version) || matches!(self, UniqueIdentifier::Text(_))
+    }
+}
+
+impl Downgrade for Data {
+    const VITAL: bool = true;
+
+    fn downgrade(&mut self, version: Version, _: &mut Loss) -> bool {
+        is_tagged(version) || matches!(self, Data::Bytes(_))
+    }
+}
+
+impl Downgrade for KeyValue {
+    fn downgrade(&mut self, version: Version, loss: &mut Loss) -> bool {
+        match self {
+            KeyValue::Plain(plain) => plain.downgrade(version, loss),
+            KeyValue::Wrapped(_) => true,
+        }
+    }
+}
+
+macro_rules! everywhere {
+    ($($ty:ty),*) => {$(
+        /// Every version has it.
+        impl Downgrade for $ty {
+            fn downgrade(&mut self, _: Version, _: &mut Loss) -> bool {
+                true
+            }
+        }
+    )*};
+}
+
+everywhere!(BigInteger, ExtensionType, KeyMaterial, Secret, TicketLifetime);
+
+macro_rules! messages {
+    ($($message:ident, $header:ident;)*) => {$(
+        /// The message in the other version, less the batch items whose operations that version lacks.
+        impl<P: Downgrade + Encode> Downgrade for $message<P> {
+            fn downgrade(&mut self, version: Version, loss: &mut Loss) -> bool {
+                let before = self.batch.len();
+                self.header.protocol_version = version.into();
+                let kept = loss.required(&mut self.header, tag::$header, version);
+                let all = loss.repeated(&mut self.batch, tag::BATCH_ITEM, true, false, version);
+                if self.batch.len() != before {
+                    self.header.batch_count = i32::try_from(self.batch.len()).unwrap_or(i32::MAX);
+                }
+                kept && all && (before == 0 || !self.batch.is_empty())
+            }
+        }
+    )*};
+}
+
+messages! {
+    RequestMessage, REQUEST_HEADER;
+    ResponseMessage, RESPONSE_HEADER;
+}
