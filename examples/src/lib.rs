@@ -2,6 +2,7 @@
 
 pub mod fill;
 pub mod host;
+pub mod oasis;
 pub mod pki;
 pub mod verify;
 

@@ -120,9 +120,9 @@ payloads! {
     SetEndpointRoleResponse: SET_ENDPOINT_ROLE {
         endpoint_role: EndpointRole,
     }
-    /// KMIP 2.1 §6.1.52, since 2.1.
+    /// KMIP 2.1 §6.1.52, since 2.1. The standard's table demands the constraints; its case TC-MD-24-21 lifts them by a payload without.
     SetConstraintsRequest: SET_CONSTRAINTS {
-        constraints: Constraints,
+        constraints: Option<Constraints>,
     }
     /// KMIP 2.1 §6.1.52, since 2.1.
     SetConstraintsResponse: SET_CONSTRAINTS {
