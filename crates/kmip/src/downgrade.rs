@@ -4,8 +4,8 @@ use crate::projection::{is_tagged, write_stored};
 use crate::spec::{AsynchronousIndicator, AttributeValue, attribute_row, attribute_row_named, tag};
 use crate::{
     AsynchronousMode, AttributeReference, AttributeReferences, Attributes, BigInteger, Data, DeletedAttributes, ExtensionType,
-    KeyMaterial, KeyValue, Projection, RequestMessage, ResponseMessage, Secret, TemplateAttribute, TemplateTags, TicketLifetime,
-    UniqueIdentifier, UnknownAttribute,
+    KeyMaterial, KeyValue, Password, Projection, RequestMessage, ResponseMessage, Secret, SecretInteger, TemplateAttribute,
+    TemplateTags, TicketLifetime, UniqueIdentifier, UnknownAttribute,
 };
 use keyferry_ttlv::{Downgrade, Encode, Loss, Result, Tag, Version, Writer};
 
@@ -212,7 +212,7 @@ macro_rules! everywhere {
     )*};
 }
 
-everywhere!(BigInteger, ExtensionType, KeyMaterial, Secret, TicketLifetime);
+everywhere!(BigInteger, ExtensionType, KeyMaterial, Password, Secret, SecretInteger, TicketLifetime);
 
 macro_rules! messages {
     ($($message:ident, $header:ident;)*) => {$(

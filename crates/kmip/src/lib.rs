@@ -26,6 +26,7 @@
 //! Features: `xml` and `json` switch on the text forms of messages, `keyferry_ttlv::xml` and `keyferry_ttlv::json`; [`context`] has the names.
 
 pub mod attribute;
+mod credential;
 mod crypto;
 mod downgrade;
 pub mod extension;
@@ -40,8 +41,10 @@ mod projection;
 mod secret;
 pub mod spec;
 mod template;
+mod transparent;
 
 pub use attribute::*;
+pub use credential::*;
 pub use crypto::*;
 pub use downgrade::{described, downgraded};
 pub use failure::{Cause, Failure};
@@ -52,5 +55,6 @@ pub use object::*;
 pub use payload::*;
 pub use secret::Secret;
 pub use template::{TemplateAttribute, TemplateTags};
+pub use transparent::*;
 
 pub use keyferry_ttlv::{DateTime, DateTimeExtended, Enumeration, Interval, Text};

@@ -1,7 +1,7 @@
 //! Requests and responses: headers, batch items, extensions (KMIP 2.1 §8 and §9, 1.4 §6 and §7).
 
 use crate::spec::*;
-use crate::{DateTime, Failure, RequestPayload, ResponsePayload, Secret, Text};
+use crate::{Authentication, DateTime, Failure, Nonce, RequestPayload, ResponsePayload, Secret, Text};
 use keyferry_ttlv::{
     Context, Decode, Downgrade, Encode, Error, ErrorKind, Extra, Frame, Item, Raw, Reader, Result, Tag, Tagged, Version, Writer,
 };
@@ -97,9 +97,7 @@ pub struct RequestHeader {
     pub attestation_capable_indicator: Option<bool>,
     #[ttlv(since = "1.2")]
     pub attestation_types: Vec<AttestationType>,
-    /// Credentials, as they came: what they hold depends on their type.
-    #[ttlv(tag = tag::AUTHENTICATION)]
-    pub authentication: Option<Raw>,
+    pub authentication: Option<Authentication>,
     pub batch_error_continuation_option: Option<BatchErrorContinuationOption>,
     #[ttlv(tag = tag::BATCH_ORDER_OPTION)]
     pub batch_order_option: Option<bool>,
@@ -386,8 +384,8 @@ pub struct ResponseHeader {
     pub protocol_version: ProtocolVersion,
     #[ttlv(tag = tag::TIME_STAMP)]
     pub time_stamp: DateTime,
-    #[ttlv(tag = tag::NONCE, since = "1.2")]
-    pub nonce: Option<Raw>,
+    #[ttlv(since = "1.2")]
+    pub nonce: Option<Nonce>,
     #[ttlv(tag = tag::SERVER_HASHED_PASSWORD, since = "2.0")]
     pub server_hashed_password: Option<Secret>,
     #[ttlv(since = "1.2")]

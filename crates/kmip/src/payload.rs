@@ -5,6 +5,7 @@ use crate::spec::*;
 use keyferry_ttlv::{Context, Downgrade, Encode, Loss, Raw, Result, Tag, Version, Writer};
 
 mod change;
+mod common;
 mod cryptographic;
 mod data;
 mod exchange;

@@ -317,6 +317,74 @@ pub enum May {
     UntilAllocated,
 }
 
+/// The objects that an attribute may be on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    /// All Objects.
+    All,
+    /// All Cryptographic Objects.
+    Cryptographic,
+    /// All Cryptographic Objects, Opaque Objects.
+    CryptographicOpaque,
+    /// All Cryptographic Objects, Templates.
+    CryptographicTemplates,
+    /// Keys, Templates.
+    KeysTemplates,
+    /// Keys, Certificates, Templates.
+    KeysCertificatesTemplates,
+    /// Symmetric Keys, Split Keys of symmetric keys, Templates.
+    SymmetricTemplates,
+    /// Symmetric Key, Private Key, Split Key, Secret Data.
+    Confidential,
+    /// Public Keys, Private Keys.
+    Asymmetric,
+    /// Asymmetric Keys, Templates.
+    AsymmetricTemplates,
+    /// Certificates.
+    Certificates,
+    /// Certificates, PGP keys.
+    CertificatesPgpKeys,
+    /// Opaque Objects.
+    Opaque,
+}
+
+impl On {
+    /// Whether an object of this type is one of them. A type that the standard does not have is one of all objects alone.
+    pub fn includes(self, object_type: ObjectType) -> bool {
+        use ObjectType as T;
+        let pair = matches!(object_type, T::PUBLIC_KEY | T::PRIVATE_KEY);
+        let key = pair || matches!(object_type, T::SYMMETRIC_KEY | T::SPLIT_KEY | T::PGP_KEY);
+        let certificate = object_type == T::CERTIFICATE;
+        let template = object_type == T::TEMPLATE;
+        let cryptographic = key || certificate || object_type == T::SECRET_DATA;
+        match self {
+            On::All => true,
+            On::Cryptographic => cryptographic,
+            On::CryptographicOpaque => cryptographic || object_type == T::OPAQUE_OBJECT,
+            On::CryptographicTemplates => cryptographic || template,
+            On::KeysTemplates => key || template,
+            On::KeysCertificatesTemplates => key || certificate || template,
+            On::SymmetricTemplates => matches!(object_type, T::SYMMETRIC_KEY | T::SPLIT_KEY) || template,
+            On::Confidential => {
+                matches!(object_type, T::SYMMETRIC_KEY | T::PRIVATE_KEY | T::SPLIT_KEY | T::SECRET_DATA)
+            }
+            On::Asymmetric => pair,
+            On::AsymmetricTemplates => pair || template,
+            On::Certificates => certificate,
+            On::CertificatesPgpKeys => certificate || object_type == T::PGP_KEY,
+            On::Opaque => object_type == T::OPAQUE_OBJECT,
+        }
+    }
+}
+
+impl AttributeRow {
+    /// Whether an object of this type may have it in `version`.
+    pub fn may_be_on(&self, object_type: ObjectType, version: Version) -> bool {
+        let on = if version < Version::V2_0 { self.on.0 } else { self.on.1 };
+        self.versions.contain(version) && on.includes(object_type)
+    }
+}
+
 /// What the standard says of an attribute (KMIP 2.1 §4, 1.4 §3).
 #[derive(Clone, Copy, Debug)]
 pub struct AttributeRow {
@@ -336,6 +404,8 @@ pub struct AttributeRow {
     pub client_deletes: May,
     /// Whether an object may have several.
     pub multiple: bool,
+    /// On which objects it may be, in 1.x and in 2.x.
+    pub on: (On, On),
     /// Its name as the whole item that stands in a 1.x message: compared and written in one go.
     pub(crate) name_item: &'static [u8],
     pub(crate) kind: attribute::Kind,
@@ -358,7 +428,7 @@ pub fn attribute_rows() -> &'static [AttributeRow] {
 
 macro_rules! attributes {
     ($($variant:ident($ty:ty) = $tag:ident, $since:ident $(.. $until:ident)?, $set:ident;
-       $server:ident, $client:ident, $delete:ident; $many:ident;)*) => {
+       $server:ident, $client:ident, $delete:ident; $many:ident; $on:ident $(/ $on_1:ident)?;)*) => {
         /// The attributes by number, in the order of the rows.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Kind { $($variant),* }
@@ -378,6 +448,7 @@ macro_rules! attributes {
             client_modifies: May::$client,
             client_deletes: May::$delete,
             multiple: attributes!(@many $many),
+            on: (attributes!(@on $on $($on_1)?), On::$on),
         },)*];
 
         /// The row of a tag.
@@ -465,6 +536,8 @@ macro_rules! attributes {
     };
     (@many One) => { false };
     (@many Many) => { true };
+    (@on $on:ident) => { On::$on };
+    (@on $on:ident $on_1:ident) => { On::$on_1 };
 }
 use attributes;
 

@@ -7,6 +7,7 @@ use keyferry_ttlv::{Decode, Downgrade, Encode, Extra, Value};
 
 payloads! {
     /// KMIP 2.1 §6.1.2, since 1.0.
+    #[derive(Default)]
     AddAttributeRequest: ADD_ATTRIBUTE {
         unique_identifier: Option<UniqueIdentifier>,
         #[ttlv(group = Projection::One(tag::NEW_ATTRIBUTE))]
@@ -19,6 +20,7 @@ payloads! {
         attribute: Attributes,
     }
     /// KMIP 2.1 §6.1.34, since 1.0.
+    #[derive(Default)]
     ModifyAttributeRequest: MODIFY_ATTRIBUTE {
         unique_identifier: Option<UniqueIdentifier>,
         #[ttlv(group = Projection::TaggedOnly(tag::CURRENT_ATTRIBUTE))]
@@ -33,6 +35,7 @@ payloads! {
         attribute: Attributes,
     }
     /// KMIP 2.1 §6.1.13, since 1.0.
+    #[derive(Default)]
     DeleteAttributeRequest: DELETE_ATTRIBUTE {
         unique_identifier: Option<UniqueIdentifier>,
         #[ttlv(group = Projection::TaggedOnly(tag::CURRENT_ATTRIBUTE))]
@@ -49,6 +52,7 @@ payloads! {
         attribute: Attributes,
     }
     /// KMIP 2.1 §6.1.51, since 2.0.
+    #[derive(Default)]
     SetAttributeRequest: SET_ATTRIBUTE {
         unique_identifier: Option<UniqueIdentifier>,
         #[ttlv(group = Projection::TaggedOnly(tag::NEW_ATTRIBUTE))]

@@ -7,6 +7,7 @@ use keyferry_ttlv::{Decode, Downgrade, Encode, Extra, Item, Reader, Result, Tag,
 
 payloads! {
     /// KMIP 2.1 §6.1.17, since 1.2.
+    #[derive(Default)]
     EncryptRequest: ENCRYPT {
         unique_identifier: Option<UniqueIdentifier>,
         cryptographic_parameters: Option<Box<CryptographicParameters>>,
@@ -34,6 +35,7 @@ payloads! {
         authenticated_encryption_tag: Option<Vec<u8>>,
     }
     /// KMIP 2.1 §6.1.11, since 1.2.
+    #[derive(Default)]
     DecryptRequest: DECRYPT {
         unique_identifier: Option<UniqueIdentifier>,
         cryptographic_parameters: Option<Box<CryptographicParameters>>,
@@ -59,6 +61,7 @@ payloads! {
         correlation_value: Option<Vec<u8>>,
     }
     /// KMIP 2.1 §6.1.55, since 1.2.
+    #[derive(Default)]
     SignRequest: SIGN {
         unique_identifier: Option<UniqueIdentifier>,
         cryptographic_parameters: Option<Box<CryptographicParameters>>,
@@ -81,6 +84,7 @@ payloads! {
         correlation_value: Option<Vec<u8>>,
     }
     /// KMIP 2.1 §6.1.56, since 1.2.
+    #[derive(Default)]
     SignatureVerifyRequest: SIGNATURE_VERIFY {
         unique_identifier: Option<UniqueIdentifier>,
         cryptographic_parameters: Option<Box<CryptographicParameters>>,
@@ -105,6 +109,7 @@ payloads! {
         correlation_value: Option<Vec<u8>>,
     }
     /// KMIP 2.1 §6.1.32, since 1.2.
+    #[derive(Default)]
     MacRequest: MAC {
         unique_identifier: Option<UniqueIdentifier>,
         cryptographic_parameters: Option<Box<CryptographicParameters>>,
@@ -125,6 +130,7 @@ payloads! {
         correlation_value: Option<Vec<u8>>,
     }
     /// KMIP 2.1 §6.1.33, since 1.2.
+    #[derive(Default)]
     MacVerifyRequest: MAC_VERIFY {
         unique_identifier: Option<UniqueIdentifier>,
         cryptographic_parameters: Option<Box<CryptographicParameters>>,
@@ -157,6 +163,7 @@ payloads! {
         final_indicator: Option<bool>,
     }
     /// KMIP 2.1 §6.1.24, since 1.2.
+    #[derive(Default)]
     HashResponse: HASH {
         data: Option<Data>,
         #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]

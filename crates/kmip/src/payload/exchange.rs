@@ -26,6 +26,7 @@ payloads! {
         unique_identifier: UniqueIdentifier,
     }
     /// KMIP 2.1 §6.1.18, since 1.4.
+    #[derive(Default)]
     ExportRequest: EXPORT {
         unique_identifier: Option<UniqueIdentifier>,
         key_format_type: Option<KeyFormatType>,
@@ -56,6 +57,7 @@ payloads! {
         attributes: Attributes,
     }
     /// KMIP 2.1 §6.2.3, since 1.0.
+    #[derive(Default)]
     PutResponse: PUT {
     }
     /// KMIP 2.1 §6.2.2, since 1.0. A deleted attribute is told in 1.x by its name without a value, in 2.x by a reference.
@@ -67,6 +69,7 @@ payloads! {
         deleted: DeletedAttributes,
     }
     /// KMIP 2.1 §6.2.2, since 1.0.
+    #[derive(Default)]
     NotifyResponse: NOTIFY {
     }
 }

@@ -9,6 +9,7 @@ use keyferry_ttlv::{Decode, Downgrade, Encode, Extra};
 
 payloads! {
     /// KMIP 2.1 §6.1.28, since 1.0.
+    #[derive(Default)]
     LocateRequest: LOCATE {
         #[ttlv(tag = tag::MAXIMUM_ITEMS)]
         maximum_items: Option<i32>,
@@ -21,6 +22,7 @@ payloads! {
         attributes: Attributes,
     }
     /// KMIP 2.1 §6.1.28, since 1.0.
+    #[derive(Default)]
     LocateResponse: LOCATE {
         #[ttlv(tag = tag::LOCATED_ITEMS, since = "1.3")]
         located_items: Option<i32>,
@@ -28,6 +30,7 @@ payloads! {
         unique_identifiers: UniqueIdentifiers,
     }
     /// KMIP 2.1 §6.1.19, since 1.0.
+    #[derive(Default)]
     GetRequest: GET {
         unique_identifier: Option<UniqueIdentifier>,
         key_format_type: Option<KeyFormatType>,
@@ -44,6 +47,7 @@ payloads! {
         object: Object,
     }
     /// KMIP 2.1 §6.1.20, since 1.0.
+    #[derive(Default)]
     GetAttributesRequest: GET_ATTRIBUTES {
         unique_identifier: Option<UniqueIdentifier>,
         #[ttlv(group = ())]
@@ -56,6 +60,7 @@ payloads! {
         attributes: Attributes,
     }
     /// KMIP 2.1 §6.1.21, since 1.0.
+    #[derive(Default)]
     GetAttributeListRequest: GET_ATTRIBUTE_LIST {
         unique_identifier: Option<UniqueIdentifier>,
     }
@@ -66,6 +71,7 @@ payloads! {
         references: AttributeReferences,
     }
     /// KMIP 2.1 §6.1.7, since 1.0.
+    #[derive(Default)]
     CheckRequest: CHECK {
         unique_identifier: Option<UniqueIdentifier>,
         #[ttlv(tag = tag::USAGE_LIMITS_COUNT)]
@@ -75,6 +81,7 @@ payloads! {
         lease_time: Option<Interval>,
     }
     /// KMIP 2.1 §6.1.7, since 1.0; what the object does not allow comes back.
+    #[derive(Default)]
     CheckResponse: CHECK {
         unique_identifier: Option<UniqueIdentifier>,
         #[ttlv(tag = tag::USAGE_LIMITS_COUNT)]

@@ -7,6 +7,7 @@ use keyferry_ttlv::{Decode, Downgrade, Encode, Extra};
 
 payloads! {
     /// KMIP 2.1 §6.1.1, since 1.0.
+    #[derive(Default)]
     ActivateRequest: ACTIVATE {
         unique_identifier: Option<UniqueIdentifier>,
     }
@@ -26,6 +27,7 @@ payloads! {
         unique_identifier: UniqueIdentifier,
     }
     /// KMIP 2.1 §6.1.15, since 1.0.
+    #[derive(Default)]
     DestroyRequest: DESTROY {
         unique_identifier: Option<UniqueIdentifier>,
     }
@@ -34,6 +36,7 @@ payloads! {
         unique_identifier: UniqueIdentifier,
     }
     /// KMIP 2.1 §6.1.4, since 1.0.
+    #[derive(Default)]
     ArchiveRequest: ARCHIVE {
         unique_identifier: Option<UniqueIdentifier>,
     }
@@ -42,6 +45,7 @@ payloads! {
         unique_identifier: UniqueIdentifier,
     }
     /// KMIP 2.1 §6.1.42, since 1.0.
+    #[derive(Default)]
     RecoverRequest: RECOVER {
         unique_identifier: Option<UniqueIdentifier>,
     }
@@ -50,6 +54,7 @@ payloads! {
         unique_identifier: UniqueIdentifier,
     }
     /// KMIP 2.1 §6.1.35, since 1.0.
+    #[derive(Default)]
     ObtainLeaseRequest: OBTAIN_LEASE {
         unique_identifier: Option<UniqueIdentifier>,
     }
@@ -72,6 +77,7 @@ payloads! {
         unique_identifier: UniqueIdentifier,
     }
     /// KMIP 2.1 §6.1.57, since 1.0.
+    #[derive(Default)]
     ValidateRequest: VALIDATE {
         /// Certificates.
         #[ttlv(choice)]

@@ -44,6 +44,7 @@ payloads! {
         attributes: Attributes,
     }
     /// KMIP 2.1 §6.1.9, since 1.0.
+    #[derive(Default)]
     CreateKeyPairRequest: CREATE_KEY_PAIR {
         #[ttlv(group = TemplateTags::COMMON)]
         common_attributes: Option<TemplateAttribute>,
@@ -72,6 +73,7 @@ payloads! {
         public_key_attributes: Option<TemplateAttribute>,
     }
     /// KMIP 2.1 §6.1.46, since 1.0.
+    #[derive(Default)]
     ReKeyRequest: RE_KEY {
         unique_identifier: Option<UniqueIdentifier>,
         /// How much later than the Initial Date the Activation Date shall be.
@@ -90,6 +92,7 @@ payloads! {
         attributes: Attributes,
     }
     /// KMIP 2.1 §6.1.47, since 1.1.
+    #[derive(Default)]
     ReKeyKeyPairRequest: RE_KEY_KEY_PAIR {
         #[ttlv(tag = tag::PRIVATE_KEY_UNIQUE_IDENTIFIER)]
         private_key_unique_identifier: Option<UniqueIdentifier>,
@@ -140,6 +143,7 @@ payloads! {
         attributes: Attributes,
     }
     /// KMIP 2.1 §6.1.6, since 1.0.
+    #[derive(Default)]
     CertifyRequest: CERTIFY {
         unique_identifier: Option<UniqueIdentifier>,
         certificate_request_type: Option<CertificateRequestType>,
@@ -158,6 +162,7 @@ payloads! {
         attributes: Attributes,
     }
     /// KMIP 2.1 §6.1.45, since 1.0.
+    #[derive(Default)]
     ReCertifyRequest: RE_CERTIFY {
         unique_identifier: Option<UniqueIdentifier>,
         #[ttlv(tag = tag::CERTIFICATE_REQUEST_UNIQUE_IDENTIFIER, since = "2.0")]
@@ -198,6 +203,7 @@ payloads! {
         protection_storage_masks: Option<ProtectionStorageMasks>,
     }
     /// KMIP 2.1 §6.1.10, since 1.2.
+    #[derive(Default)]
     CreateSplitKeyResponse: CREATE_SPLIT_KEY {
         /// In 1.2 alone.
         #[ttlv(until = "1.2")]
@@ -228,11 +234,13 @@ payloads! {
         attributes: Attributes,
     }
     /// KMIP 2.1 §6.1.48, since 2.0: a Certificate Request to be signed, or the Certificate to take over.
+    #[derive(Default)]
     ReProvisionRequest: RE_PROVISION {
         #[ttlv(choice)]
         certificate: Option<Object>,
     }
     /// KMIP 2.1 §6.1.48, since 2.0.
+    #[derive(Default)]
     ReProvisionResponse: RE_PROVISION {
         unique_identifier: Option<UniqueIdentifier>,
     }

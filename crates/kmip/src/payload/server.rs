@@ -8,20 +8,24 @@ use keyferry_ttlv::{Decode, Downgrade, Encode, Enumeration, Extra};
 
 payloads! {
     /// KMIP 2.1 §6.1.16, since 1.1.
+    #[derive(Default)]
     DiscoverVersionsRequest: DISCOVER_VERSIONS {
         protocol_versions: Vec<ProtocolVersion>,
     }
     /// KMIP 2.1 §6.1.16, since 1.1.
+    #[derive(Default)]
     DiscoverVersionsResponse: DISCOVER_VERSIONS {
         protocol_versions: Vec<ProtocolVersion>,
     }
     /// KMIP 2.1 §6.1.40, since 1.0.
+    #[derive(Default)]
     QueryRequest: QUERY {
         query_functions: Vec<QueryFunction>,
         #[ttlv(since = "2.1")]
         object_groups: Option<ObjectGroups>,
     }
     /// KMIP 2.1 §6.1.40, since 1.0.
+    #[derive(Default)]
     QueryResponse: QUERY {
         operations: Vec<Operation>,
         object_types: Vec<ObjectType>,
@@ -50,6 +54,7 @@ payloads! {
         protection_storage_masks: Option<ProtectionStorageMasks>,
     }
     /// KMIP 2.1 §6.1.5, since 1.0.
+    #[derive(Default)]
     CancelRequest: CANCEL {
         #[ttlv(tag = tag::ASYNCHRONOUS_CORRELATION_VALUE)]
         asynchronous_correlation_value: Vec<u8>,
@@ -61,28 +66,34 @@ payloads! {
         cancellation_result: CancellationResult,
     }
     /// KMIP 2.1 §6.1.38, since 1.0.
+    #[derive(Default)]
     PollRequest: POLL {
         #[ttlv(tag = tag::ASYNCHRONOUS_CORRELATION_VALUE)]
         asynchronous_correlation_value: Vec<u8>,
     }
     /// KMIP 2.1 §6.1.39, since 2.1.
+    #[derive(Default)]
     ProcessRequest: PROCESS {
         #[ttlv(tag = tag::ASYNCHRONOUS_CORRELATION_VALUE)]
         asynchronous_correlation_value: Vec<u8>,
     }
     /// KMIP 2.1 §6.1.39, since 2.1.
+    #[derive(Default)]
     ProcessResponse: PROCESS {
     }
     /// KMIP 2.1 §6.1.41, since 2.1.
+    #[derive(Default)]
     QueryAsynchronousRequestsRequest: QUERY_ASYNCHRONOUS_REQUESTS {
         asynchronous_correlation_values: Option<AsynchronousCorrelationValues>,
         operations: Option<Operations>,
     }
     /// KMIP 2.1 §6.1.41, since 2.1.
+    #[derive(Default)]
     QueryAsynchronousRequestsResponse: QUERY_ASYNCHRONOUS_REQUESTS {
         asynchronous_requests: Vec<AsynchronousRequest>,
     }
     /// KMIP 2.1 §6.1.30, since 2.0.
+    #[derive(Default)]
     LoginRequest: LOGIN {
         lease_time: Option<TicketLifetime>,
         #[ttlv(tag = tag::REQUEST_COUNT)]
@@ -94,10 +105,12 @@ payloads! {
         ticket: LoginTicket,
     }
     /// KMIP 2.1 §6.1.31, since 2.0. The ticket is in the payload's table in 2.0 alone, and in the text of both.
+    #[derive(Default)]
     LogoutRequest: LOGOUT {
         ticket: Option<LoginTicket>,
     }
     /// KMIP 2.1 §6.1.31, since 2.0.
+    #[derive(Default)]
     LogoutResponse: LOGOUT {
     }
     /// KMIP 2.1 §6.1.12, since 2.0.
@@ -121,13 +134,16 @@ payloads! {
         endpoint_role: EndpointRole,
     }
     /// KMIP 2.1 §6.1.52, since 2.1. The standard's table demands the constraints; its case TC-MD-24-21 lifts them by a payload without.
+    #[derive(Default)]
     SetConstraintsRequest: SET_CONSTRAINTS {
         constraints: Option<Constraints>,
     }
     /// KMIP 2.1 §6.1.52, since 2.1.
+    #[derive(Default)]
     SetConstraintsResponse: SET_CONSTRAINTS {
     }
     /// KMIP 2.1 §6.1.22, since 2.1.
+    #[derive(Default)]
     GetConstraintsRequest: GET_CONSTRAINTS {
     }
     /// KMIP 2.1 §6.1.22, since 2.1.
@@ -135,16 +151,20 @@ payloads! {
         constraints: Constraints,
     }
     /// KMIP 2.1 §6.1.53, since 2.1.
+    #[derive(Default)]
     SetDefaultsRequest: SET_DEFAULTS {
         defaults_information: Option<DefaultsInformation>,
     }
     /// KMIP 2.1 §6.1.53, since 2.1.
+    #[derive(Default)]
     SetDefaultsResponse: SET_DEFAULTS {
     }
     /// KMIP 2.1 §6.1.36, since 2.1.
+    #[derive(Default)]
     PingRequest: PING {
     }
     /// KMIP 2.1 §6.1.36, since 2.1.
+    #[derive(Default)]
     PingResponse: PING {
     }
     /// KMIP 2.1 §6.1.29, since 2.0.
@@ -153,6 +173,7 @@ payloads! {
         log_message: Text,
     }
     /// KMIP 2.1 §6.1.29, since 2.0.
+    #[derive(Default)]
     LogResponse: LOG {
     }
     /// KMIP 2.1 §6.1.26, since 2.0.
@@ -162,6 +183,7 @@ payloads! {
         interop_identifier: Option<Text>,
     }
     /// KMIP 2.1 §6.1.26, since 2.0.
+    #[derive(Default)]
     InteropResponse: INTEROP {
     }
     /// KMIP 2.1 §6.1.37, since 2.0.

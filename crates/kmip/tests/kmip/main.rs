@@ -12,6 +12,7 @@ mod downgrade;
 mod encodings;
 mod lifecycle;
 mod messages;
+mod parts;
 mod projection;
 mod reasons;
 mod tables;

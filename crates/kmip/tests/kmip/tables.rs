@@ -1,7 +1,7 @@
 //! The spec tables against the standard's, row by row.
 
 use crate::vectors::shared;
-use keyferry_kmip::spec::{self, Domain, May, SetBy, Versions};
+use keyferry_kmip::spec::{self, Domain, May, ObjectType, On, SetBy, Versions};
 use keyferry_ttlv::{Type, Version};
 use std::collections::BTreeMap;
 
@@ -122,6 +122,45 @@ fn operations() {
             None => assert_eq!(row["last"], "reserved", "{row:?}"),
         }
     }
+}
+
+/// The objects that an attribute may be on, as the tables put it; they say it in several ways.
+fn objects(on: On) -> &'static [&'static str] {
+    match on {
+        On::All => &["All Objects"],
+        On::Cryptographic => &["All Cryptographic Objects", "Managed Cryptographic Objects"],
+        On::CryptographicOpaque => &["All Cryptographic Objects, Opaque Object", "All Cryptographic Objects, Opaque Objects"],
+        On::CryptographicTemplates => &["All Cryptographic Objects, Templates"],
+        On::KeysTemplates => &["Keys, Templates"],
+        On::KeysCertificatesTemplates => &["Keys, Certificates, Templates"],
+        On::SymmetricTemplates => &["Symmetric Keys, Split Keys of symmetric keys, Templates"],
+        On::Confidential => &["Symmetric Key, Private Key, Split Key, Secret Data"],
+        On::Asymmetric => &["Public Keys, Private Keys"],
+        On::AsymmetricTemplates => &["Asymmetric Keys, Templates"],
+        On::Certificates => &["Certificates", "X.509 Certificates"],
+        On::CertificatesPgpKeys => &["Certificates, PGP keys"],
+        On::Opaque => &["Opaque Objects"],
+    }
+}
+
+#[test]
+fn attributes_are_on_the_objects_that_the_tables_name() {
+    let Some(rows) = rows("attributes.tsv") else { return };
+    for row in &rows {
+        let Some(ours) = u32::from_str_radix(&row["tag"], 16).ok().map(keyferry_ttlv::Tag::new).and_then(spec::attribute_row)
+        else {
+            continue;
+        };
+        let on = if row["rules_from"].starts_with('1') { ours.on.0 } else { ours.on.1 };
+        assert!(objects(on).contains(&row["applies_to_object_types"].as_str()), "{row:?}: {ours:?}");
+    }
+    let limits = spec::attribute_row(spec::tag::USAGE_LIMITS).unwrap();
+    assert!(limits.may_be_on(ObjectType::SYMMETRIC_KEY, Version::V1_0) && limits.may_be_on(ObjectType::TEMPLATE, Version::V1_4));
+    assert!(
+        !limits.may_be_on(ObjectType::CERTIFICATE, Version::V1_4) && limits.may_be_on(ObjectType::CERTIFICATE, Version::V2_1)
+    );
+    let safe = spec::attribute_row(spec::tag::QUANTUM_SAFE).unwrap();
+    assert!(!safe.may_be_on(ObjectType::SYMMETRIC_KEY, Version::V1_4));
 }
 
 #[test]
