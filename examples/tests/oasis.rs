@@ -214,9 +214,6 @@ fn a_command_line_is_right_or_wrong() {
     assert!(absent.starts_with("no such folder: "), "{absent}");
 }
 
-/// They have an Attribute without an Attribute Name, which the model does not read yet.
-const NAMELESS: [&str; 2] = ["CS-AC-M-3-12", "CS-AC-M-8-12"];
-
 #[test]
 fn the_cases_of_oasis_pass() {
     let beside = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors"));
@@ -230,7 +227,7 @@ fn the_cases_of_oasis_pass() {
     let others: Vec<&str> =
         lines.iter().filter(|line| !line.starts_with("pass ")).filter_map(|line| line.split(':').next()).collect();
     let (last, others) = others.split_last().unwrap();
-    assert_eq!(others, NAMELESS.map(|case| format!("fail {case}")), "{lines:#?}");
-    assert_eq!(*last, format!("{} passed, {} failed, 0 skipped", counted.passed, NAMELESS.len()));
+    assert!(others.is_empty(), "{others:#?}");
+    assert_eq!(*last, format!("{} passed, 0 failed, 0 skipped", counted.passed));
     assert!(counted.passed >= 400, "only {} cases", counted.passed);
 }

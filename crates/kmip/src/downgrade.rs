@@ -45,6 +45,8 @@ impl AttributeValue {
     pub(crate) fn exists(&self, version: Version) -> bool {
         match self {
             AttributeValue::Custom(custom) => is_tagged(version) || custom.named().is_some(),
+            // It came without its name, by which alone 1.x tells what it is.
+            AttributeValue::Unknown(unknown) if unknown.tag() == tag::ATTRIBUTE_VALUE => !is_tagged(version),
             // One that the version does know would be misread there.
             AttributeValue::Unknown(UnknownAttribute { name: None, .. }) => {
                 is_tagged(version) && attribute_row(self.tag()).is_none_or(|row| !row.versions.contain(version))

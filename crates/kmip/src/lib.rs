@@ -5,23 +5,30 @@
 //! use keyferry_ttlv::Version;
 //!
 //! // Locate by name, asked in 1.2: the same value would do for 2.1.
-//! let attributes = Attributes::new().with(AttributeValue::Name(Name::text("backup key")));
-//! let locate = LocateRequest {
-//!     maximum_items: Some(10), offset_items: None, storage_status_mask: None, object_group_member: None, attributes, extra: Default::default(),
-//! };
-//! let item = RequestItem::new(&locate, context(Version::V1_2))?;
-//! let frame = RequestMessage::new(Version::V1_2, vec![item]).to_frame()?;
+//! let locate = LocateRequest::by_name("backup key");
+//! let frame = RequestMessage::of(Version::V1_2, [locate.clone().into()]).to_frame()?;
 //!
 //! let request = RequestMessage::from_frame(&frame)?;
 //! assert_eq!(request.batch[0].payload::<LocateRequest>(context(request.version()?))?, locate);
+//!
+//! // What a version lacks is an error when it is written, or left behind and named when that is asked for.
+//! let create = CreateRequest::symmetric_key(CryptographicAlgorithm::AES, 256).named("backup key");
+//! let (create, loss) = downgraded(create, Version::V1_0);
+//! assert!(create.is_some() && loss.is_empty());
 //! # Ok::<(), keyferry_ttlv::Error>(())
 //! ```
 //!
-//! The version is context, set by a message's header: there is no type per version. A field that a version lacks is an error when it is
-//! written and kept raw when it is read. Key material is a [`Secret`]: wiped, masked, compared in constant time.
+//! A server reads a message with its payloads kept as they came ([`RequestMessage::from_frame`]), so that one bad item fails alone; a client
+//! that knows what to expect reads all at once ([`ResponseMessage::typed`]); a tool reads whatever it is ([`RequestMessage::read_payloads`]).
 //!
-//! It does not know yet: payloads beyond those of [`payload`] (they pass through as they came), the fields of transparent keys, downgrade
-//! with a loss report, serde. It opens no connection, reads no clock and draws no randomness: see [`Now`], [`Random`], [`Crypto`].
+//! The version is context, set by a message's header: there is no type per version. A field that a version lacks is an error when it is
+//! written and kept raw when it is read. Key material is a [`Secret`]: wiped, masked, compared in constant time; a transparent key's parts
+//! are read when they are asked for ([`KeyBlock::transparent`]).
+//!
+//! An unknown field is kept, and written back behind the known ones of its structure. Four structures are closed, and refuse one: Protocol
+//! Version, Attribute, Attribute Reference, and the message itself behind its items.
+//!
+//! It does not know KMIP 3.0 but for its tags and enumeration values, and no PKCS#11 function by name. It opens no connection, reads no clock and draws no randomness: see [`Now`], [`Random`], [`Crypto`].
 //!
 //! Features: `xml` and `json` switch on the text forms of messages, `keyferry_ttlv::xml` and `keyferry_ttlv::json`; [`context`] has the names.
 

@@ -181,7 +181,13 @@ fn named<'a>(into: &mut Attributes, item: Item<'a>, r: &Reader<'a>) -> Result<()
             _ => return Err(r.unexpected(child)),
         }
     }
-    let name = name.ok_or_else(|| r.missing(item, tag::ATTRIBUTE_NAME))?;
+    let Some(name) = name else {
+        // Nobody can say what it is, but it is no reason to refuse what stands beside it.
+        let value = value.ok_or_else(|| r.missing(item, tag::ATTRIBUTE_NAME))?;
+        let value = AttributeValue::Unknown(UnknownAttribute { name: None, value: Some(r.child(value)?) });
+        into.keep(Attribute { index, value });
+        return Ok(());
+    };
     match (attribute_name::row(name.raw()).filter(|row| row.versions.contain(r.version())), value) {
         (Some(row), Some(value)) => into.read(row, index, value, r),
         (_, value) => named_otherwise(into, name, index, value, r),
@@ -252,6 +258,8 @@ fn write_named(attribute: &Attribute, w: &mut Writer) -> Result<()> {
             }
             (AttributeValue::Custom(custom), _) => custom_name(&custom.vendor, &custom.name, w)?,
             (AttributeValue::Unknown(UnknownAttribute { name: Some(name), .. }), _) => w.text(tag::ATTRIBUTE_NAME, name)?,
+            // It came without one.
+            (value, _) if value.tag() == tag::ATTRIBUTE_VALUE => {}
             (value, _) => return Err(w.error(value.tag(), ErrorKind::Value(NAMELESS))),
         }
         if let Some(index) = attribute.index {

@@ -338,3 +338,23 @@ fn template_names_come_along_until_1_4() {
         }
     }
 }
+
+/// Two of the standard's own test cases have one.
+#[test]
+fn an_attribute_without_its_name_is_kept_and_lost_in_2_x() {
+    let nameless = |w: &mut keyferry_ttlv::Writer| {
+        w.structure(tag::ATTRIBUTE, |w| {
+            w.integer(tag::ATTRIBUTE_INDEX, 2);
+            w.text(tag::ATTRIBUTE_VALUE, "v")
+        })
+        .unwrap();
+    };
+    let cx = context(Version::V1_4);
+    let payload = raw(tag::REQUEST_PAYLOAD, Version::V1_4, nameless);
+    let request: LocateRequest = payload.read(cx).unwrap();
+    assert_eq!(Raw::of(tag::REQUEST_PAYLOAD, &request, cx).unwrap().bytes(), payload.bytes());
+    let (kept, loss) = downgraded(request, Version::V2_0);
+    assert_eq!((kept.unwrap().attributes.len(), loss.len()), (0, 1));
+    let empty = raw(tag::REQUEST_PAYLOAD, Version::V1_4, |w| w.structure(tag::ATTRIBUTE, |_| Ok(())).unwrap());
+    empty.read::<LocateRequest>(cx).unwrap_err();
+}
