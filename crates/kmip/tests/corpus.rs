@@ -1,7 +1,7 @@
 //! Replays the fuzzers' corpora: what they once found, and what they start from, stays sound. What each asks for is what its fuzzer does.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use keyferry_kmip::{RequestMessage, context};
+use keyferry_kmip::{RequestMessage, ResponseMessage, VERSIONS, context, downgraded};
 use keyferry_ttlv::{ErrorKind, Item, Reader, Version, json, xml};
 use std::path::{Path, PathBuf};
 
@@ -24,16 +24,37 @@ fn every_folder_is_replayed() {
     }
 }
 
+/// What can be read can be written and read again, payloads included, and what is left of it in another version can be written.
+macro_rules! every_way {
+    ($message:ident, $bytes:ident, $path:ident, $typed:ident) => {
+        if let Ok(message) = $message::from_frame(&$bytes) {
+            let frame = message.to_frame().unwrap();
+            assert_eq!($message::from_frame(&frame).unwrap(), message, "{}", $path.display());
+            if let Ok(message) = message.read_payloads() {
+                $typed += 1;
+                if let Ok(frame) = message.to_frame() {
+                    assert_eq!($message::from_frame(&frame).unwrap().read_payloads().unwrap(), message, "{}", $path.display());
+                }
+                for version in VERSIONS {
+                    if let (Some(kept), _) = downgraded(message.clone(), *version) {
+                        kept.to_frame().unwrap_or_else(|e| panic!("{}: {e}", $path.display()));
+                    }
+                }
+            }
+        }
+    };
+}
+
 #[test]
 fn every_message_reads_and_writes_back_the_same() {
     let seeds = seeds("message");
     assert!(seeds.len() >= 10, "only {} seeds", seeds.len());
+    let mut typed = 0;
     for (path, bytes) in seeds {
-        if let Ok(message) = RequestMessage::from_frame(&bytes) {
-            let frame = message.to_frame().unwrap();
-            assert_eq!(RequestMessage::from_frame(&frame).unwrap(), message, "{}", path.display());
-        }
+        every_way!(RequestMessage, bytes, path, typed);
+        every_way!(ResponseMessage, bytes, path, typed);
     }
+    assert!(typed >= 100, "only {typed} messages");
 }
 
 #[test]
