@@ -44,6 +44,16 @@ pub trait Store: Send + Sync {
     fn write(&self, f: &mut dyn FnMut(&mut dyn Transaction) -> Result<()>) -> Result<()>;
 }
 
+impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
+    fn read(&self, f: &mut dyn FnMut(&dyn Snapshot) -> Result<()>) -> Result<()> {
+        (**self).read(f)
+    }
+
+    fn write(&self, f: &mut dyn FnMut(&mut dyn Transaction) -> Result<()>) -> Result<()> {
+        (**self).write(f)
+    }
+}
+
 /// What one moment of a store looks like.
 pub trait Snapshot {
     /// The position of the newest committed feed entry (number 0 in an empty store).

@@ -28,6 +28,8 @@ pub enum ErrorKind {
     Aborted,
     /// A call that the contract forbids.
     Misuse,
+    /// The key that a [sealed](crate::Sealed) store is opened with is not its key, or none.
+    Key,
 }
 
 impl Error {
@@ -57,6 +59,7 @@ impl fmt::Display for Error {
             ErrorKind::Io => "store input/output failed",
             ErrorKind::Aborted => "aborted",
             ErrorKind::Misuse => "store misused",
+            ErrorKind::Key => "wrong key for the store",
         };
         write!(f, "{kind}: {}", self.context)
     }

@@ -12,10 +12,7 @@
 //!
 //! [`Store`] has the contract, clause by clause. A backend sees bytes; [`record`] says what they mean, [`index`] which keys an object has,
 //! [`plan`] how objects are found, [`Effects`] what an operation would do. [`Memory`] forgets everything when it is dropped;
-//! [`Faulty`] fails on purpose, for tests.
-//!
-//! # What it does not do yet
-//! It does not seal material at rest: a wrapper will.
+//! [`Sealed`] encrypts key material at rest in any of them; [`Faulty`] fails on purpose, for tests.
 //!
 //! # Features
 //! - `conformance`: the kit that checks every clause of the contract on any implementation.
@@ -33,6 +30,7 @@ pub mod index;
 mod memory;
 pub mod plan;
 pub mod record;
+mod sealed;
 
 pub use commit::{Chain, CommitId};
 pub use contract::*;
@@ -43,3 +41,4 @@ pub use ext::{Home, SnapshotExt, StoreExt};
 pub use faulty::{Fault, Faulty};
 pub use memory::Memory;
 pub use record::{Descent, Entry, EntryKind, ObjectId, Overlay, Record, Stamp, descent};
+pub use sealed::Sealed;

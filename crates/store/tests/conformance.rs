@@ -2,8 +2,10 @@
 #![cfg(feature = "conformance")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use keyferry_crypto::{Ring, SystemRandom};
+use keyferry_kmip::Secret;
 use keyferry_store::conformance::Subject;
-use keyferry_store::{Fault, Faulty, Incarnation, Memory, Store};
+use keyferry_store::{Fault, Faulty, Incarnation, Memory, Sealed, Store};
 use std::sync::Arc;
 
 struct InMemory;
@@ -35,6 +37,28 @@ impl Subject for Conflicts {
     }
 }
 
+/// Sealed, with a data key for each time it is opened anew.
+struct UnderSeal;
+
+impl UnderSeal {
+    fn seal(store: Arc<dyn Store>) -> Arc<dyn Store> {
+        let key = Secret::new(&[9; 32]);
+        let sealed = Sealed::open(store, Arc::new(Ring), key, &mut SystemRandom::default()).unwrap();
+        sealed.new_data_key(&mut SystemRandom::default()).unwrap();
+        Arc::new(sealed)
+    }
+}
+
+impl Subject for UnderSeal {
+    fn open(&self) -> Arc<dyn Store> {
+        UnderSeal::seal(InMemory.open())
+    }
+
+    fn reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
+        store
+    }
+}
+
 mod memory {
     use super::*;
     keyferry_store::conformance!(|| Some(InMemory));
@@ -50,4 +74,9 @@ mod memory {
 mod with_conflicts {
     use super::*;
     keyferry_store::conformance!(|| Some(Conflicts));
+}
+
+mod under_seal {
+    use super::*;
+    keyferry_store::conformance!(|| Some(UnderSeal));
 }
