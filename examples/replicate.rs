@@ -5,7 +5,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use keyferry_crypto::SystemRandom;
-use keyferry_examples::{Result, fill, finish, host, log, peak_memory, pki::Pki, runtime, verify};
+use keyferry_examples::{Result, fill, finish, host, host::Files, log, peak_memory, pki::Pki, runtime, verify};
 use keyferry_net::{ClientConfig, Connector, Credentials, Retry, blocking, drive_with_retry};
 use keyferry_s2s::{Bulk, BulkOptions, Driven, Peer, Policy, Report, Strategy};
 use keyferry_store::StoreExt;
@@ -81,7 +81,8 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
 /// The receiving server: takes copies from the server alpha, until its standard input ends.
 async fn second_server(data: &Path, pki: &Pki, address: &str) -> Result {
     let policy = Policy::closed().with("alpha", Peer::new("alpha").may_send());
-    let beta = host::start("beta", &data.join("beta.redb"), address, &pki.credentials("beta", &[])?, policy).await?;
+    let beta =
+        host::start("beta", &Files::beside(data.join("beta.redb")), address, &pki.credentials("beta", &[])?, policy).await?;
     println!("{}", beta.handle.local_addr());
     tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await??;
     beta.handle.shutdown().await;
@@ -152,7 +153,9 @@ fn bar(label: &'static str, length: u64) -> ProgressBar {
 async fn replicate(arguments: &Arguments, data: &Path, pki: &Pki) -> Result<ExitCode> {
     let alpha_credentials = pki.credentials("alpha", &[])?;
     let operator = ClientConfig::new(&pki.credentials("operator", &[])?, "127.0.0.1")?;
-    let alpha = host::start("alpha", &data.join("alpha.redb"), "127.0.0.1:0", &alpha_credentials, Policy::closed()).await?;
+    let alpha =
+        host::start("alpha", &Files::beside(data.join("alpha.redb")), "127.0.0.1:0", &alpha_credentials, Policy::closed())
+            .await?;
     let beta = Arc::new(Mutex::new(Second::start(data)?));
     let beta_address = locked(&beta).address.clone();
     println!("alpha listens on {}, beta on {beta_address}", alpha.handle.local_addr());

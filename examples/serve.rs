@@ -1,6 +1,6 @@
 //! One KMIP server over a file, until Ctrl-C: `cargo run --release --example serve -- --data DIR --listen ADDR`.
 
-use keyferry_examples::{Result, finish, host, log, pki::Pki, runtime};
+use keyferry_examples::{Result, finish, host, host::Files, log, pki::Pki, runtime};
 use keyferry_s2s::{Peer, Policy};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,9 +8,10 @@ use std::process::ExitCode;
 const HELP: &str = "\
 serve: a KMIP server, 1.0 to 2.1, over mutual TLS
 
-  --data DIR      where its objects and certificates are (made if there are none)
-  --listen ADDR   where it listens (127.0.0.1:5696)
-  --peer NAME     a server whose certificate has this name may send copies of its objects; may be given several times
+  --data DIR       where its objects and certificates are (made if there are none)
+  --seal-key FILE  the key that key material is sealed under, 64 hexadecimal digits (DATA/objects.key, made if there is none)
+  --listen ADDR    where it listens (127.0.0.1:5696)
+  --peer NAME      a server whose certificate has this name may send copies of its objects; may be given several times
 ";
 
 fn main() -> ExitCode {
@@ -20,12 +21,14 @@ fn main() -> ExitCode {
 
 async fn run() -> Result {
     let (mut data, mut listen, mut policy) = (None::<PathBuf>, "127.0.0.1:5696".to_owned(), Policy::closed());
+    let mut seal_key = None::<PathBuf>;
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
         use lexopt::prelude::*;
         match arg {
             Long("data") => data = Some(args.value()?.into()),
             Long("listen") => listen = args.value()?.string()?,
+            Long("seal-key") => seal_key = Some(args.value()?.into()),
             Long("peer") => {
                 let name = args.value()?.string()?;
                 policy = policy.with(name.clone(), Peer::new(name).may_send());
@@ -46,7 +49,9 @@ async fn run() -> Result {
     let name = hosts.iter().fold("server".to_owned(), |name, host| format!("{name}-{}", host.replace([':', '/'], "_")));
     let credentials = pki.credentials(&name, &hosts)?;
     pki.credentials("client", &[])?;
-    let host = host::start("server", &data.join("objects.redb"), &listen, &credentials, policy).await?;
+    let mut files = Files::beside(data.join("objects.redb"));
+    files.key = seal_key.unwrap_or(files.key);
+    let host = host::start("server", &files, &listen, &credentials, policy).await?;
     let (certificate, key) = pki.files("client");
     println!("listening on        {}", host.handle.local_addr());
     println!("CA certificate      {}", pki.ca().display());

@@ -1,16 +1,18 @@
-//! A KMIP server over one file.
+//! A KMIP server over one file, sealed.
 
 use crate::Result;
+use crate::pki::write_secret;
 use keyferry_crypto::{Ring, SystemRandom};
-use keyferry_kmip::Random;
+use keyferry_kmip::{Random, Secret};
 use keyferry_net::{Credentials, ServerConfig, ServerHandle};
 use keyferry_s2s::Policy;
 use keyferry_server::{Access, Options, Server};
-use keyferry_store::{ErrorKind, Incarnation, Store};
+use keyferry_store::{ErrorKind, Incarnation, Sealed, Store};
 use keyferry_store_redb::RedbStore;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
 
 /// A server that runs, and what it serves.
 pub struct Host {
@@ -25,11 +27,50 @@ pub struct Host {
 /// The page cache of a store. A larger one brought no speed with a million objects, and every thread's heap grows with it.
 const CACHE: usize = 16 << 20;
 
-/// Opens the store in `file`, or makes it.
+/// Where a server keeps its objects, and the key that their material is sealed under.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// The store.
+    pub store: PathBuf,
+    /// The key-encryption key, in hexadecimal digits. Beside the store it protects nothing: who cares keeps it elsewhere.
+    pub key: PathBuf,
+}
+
+impl Files {
+    /// The store in this file, and its key beside it.
+    pub fn beside(store: PathBuf) -> Self {
+        let key = store.with_extension("key");
+        Files { store, key }
+    }
+
+    /// The key in its file, which is made if there is none.
+    fn key(&self) -> Result<Secret> {
+        let told = |error: &dyn std::fmt::Display| format!("{}: {error}", self.key.display());
+        if !self.key.exists() {
+            if self.store.exists() {
+                return Err(told(&"there is no key for the store that is there").into());
+            }
+            let mut key = Zeroizing::new([0; 32]);
+            SystemRandom::new().fill(&mut *key)?;
+            write_secret(&self.key, &Zeroizing::new(key.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))?;
+        }
+        let text = Zeroizing::new(std::fs::read_to_string(&self.key).map_err(|e| told(&e))?);
+        let digits = text.trim();
+        let byte = |at: usize| digits.get(at..at + 2).and_then(|two| u8::from_str_radix(two, 16).ok());
+        let bytes: Option<Zeroizing<Vec<u8>>> = (0..32).map(|n| byte(2 * n)).collect::<Option<Vec<u8>>>().map(Zeroizing::new);
+        match bytes {
+            Some(bytes) if digits.len() == 64 => Ok(Secret::new(&bytes)),
+            _ => Err(told(&"a key is 64 hexadecimal digits").into()),
+        }
+    }
+}
+
+/// Opens a store, or makes it, with its material sealed.
 ///
 /// # Errors
-/// When the file can't be used.
-pub fn open(file: &Path) -> Result<Arc<dyn Store>> {
+/// When a file can't be used, or the key is not that of the store.
+pub fn open(files: &Files) -> Result<Arc<dyn Store>> {
+    let key = files.key()?;
     let mut incarnation = [0; 16];
     SystemRandom::new().fill(&mut incarnation)?;
     let options =
@@ -37,11 +78,11 @@ pub fn open(file: &Path) -> Result<Arc<dyn Store>> {
     // A process that was just killed may hold its file for a moment yet.
     let patience = Instant::now() + Duration::from_secs(3);
     loop {
-        match RedbStore::open(file, options) {
+        match RedbStore::open(&files.store, options) {
             Err(error) if error.kind() == ErrorKind::Io && Instant::now() < patience => {
                 std::thread::sleep(Duration::from_millis(100))
             }
-            opened => return Ok(Arc::new(opened?)),
+            opened => return Ok(Arc::new(Sealed::open(opened?, Arc::new(Ring::new()), key, &mut SystemRandom::new())?)),
         }
     }
 }
@@ -50,8 +91,8 @@ pub fn open(file: &Path) -> Result<Arc<dyn Store>> {
 ///
 /// # Errors
 /// When the file, the certificates or the address can't be used.
-pub async fn start(name: &str, file: &Path, address: &str, credentials: &Credentials, policy: Policy) -> Result<Host> {
-    let store = open(file)?;
+pub async fn start(name: &str, files: &Files, address: &str, credentials: &Credentials, policy: Policy) -> Result<Host> {
+    let store = open(files)?;
     let server = Arc::new(Server::new(Options {
         server: name.into(),
         store: store.clone(),

@@ -80,7 +80,7 @@ fn named(name: &str) -> CertificateParams {
 }
 
 /// Writes a key that nobody else on this machine may read.
-fn write_secret(path: &Path, text: &str) -> Result {
+pub(crate) fn write_secret(path: &Path, text: &str) -> Result {
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]

@@ -27,8 +27,8 @@ fn pykmips_client_finds_what_it_expects() {
     let credentials = pki.credentials("server", &[]).unwrap();
     pki.credentials("pykmip", &[]).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let file = folder.path().join("server.redb");
-    let host = runtime.block_on(host::start("a", &file, "127.0.0.1:0", &credentials, Policy::closed())).unwrap();
+    let files = keyferry_examples::host::Files::beside(folder.path().join("server.redb"));
+    let host = runtime.block_on(host::start("a", &files, "127.0.0.1:0", &credentials, Policy::closed())).unwrap();
     let (certificate, key) = pki.files("pykmip");
     let output = Command::new(python)
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pykmip_client.py"))
