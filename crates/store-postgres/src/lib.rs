@@ -20,11 +20,14 @@
 //! The SQL is plain: no notifications, advisory locks, sequences or system columns.
 //!
 //! What it does not do:
-//! - It does not use TLS: [`PostgresStore::open`] connects in the clear. [`PostgresStore::open_with`] takes any way to connect.
-//! - It does not encrypt. Key material is as readable in the database as it is given; wrap the store to seal it.
+//! - It does not use TLS by itself: `PostgresStore::open_tls` does, [`PostgresStore::open`] connects in the clear, and
+//!   [`PostgresStore::open_with`] takes any way to connect.
+//! - It does not encrypt. Key material is as readable in the database as it is given; [`Sealed`](keyferry_store::Sealed) seals it.
 //! - It does not wipe the buffers of the database driver, only its own.
 //! - It does not make commits durable beyond what the database does: leave `synchronous_commit` on.
 //! - It does not serve an asynchronous thread: call it from a blocking one.
+//!
+//! Features: `tls` (TLS to the database, by rustls).
 
 mod changes;
 mod failure;

@@ -33,7 +33,19 @@ impl PostgresStore {
         PostgresStore::open_with(move || config.connect(NoTls), incarnation)
     }
 
-    /// Connects by `connect`, which is called for every connection: TLS, other hosts, changing passwords are its affair.
+    /// Connects over TLS, whatever `config` says of it, and makes the tables when they are not there. `tls` says whom to trust and what to
+    /// show; the certificate must be good for the host that `config` names.
+    ///
+    /// # Errors
+    /// As [`open`](PostgresStore::open); a database without TLS, or with a certificate that is not trusted, is no connection.
+    #[cfg(feature = "tls")]
+    pub fn open_tls(mut config: Config, tls: rustls::ClientConfig, incarnation: Incarnation) -> Result<PostgresStore> {
+        config.ssl_mode(postgres::config::SslMode::Require);
+        let tls = tokio_postgres_rustls::MakeRustlsConnect::new(tls);
+        PostgresStore::open_with(move || config.connect(tls.clone()), incarnation)
+    }
+
+    /// Connects by `connect`, which is called for every connection: other hosts, changing passwords are its affair.
     ///
     /// # Errors
     /// As [`open`](PostgresStore::open).

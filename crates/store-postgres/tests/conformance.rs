@@ -164,3 +164,40 @@ fn no_server_is_an_error() {
     let error = PostgresStore::open(config, Incarnation([7; 16])).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Io, "{error}");
 }
+
+/// What rustls needs to trust these certificates, PEM.
+fn trusting(certificate: &str) -> rustls::ClientConfig {
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()).unwrap();
+    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+#[test]
+fn tls_is_used_and_a_certificate_that_is_not_trusted_is_not() {
+    let Some(cluster) = cluster::cluster() else { return };
+    let config = cluster.database_by_address();
+    let store = PostgresStore::open_tls(config.clone(), trusting(&cluster.certificate()), Incarnation([7; 16])).unwrap();
+    store.write(&mut |tx| tx.put(&[put(b"first", None)]).map(|_| ())).unwrap();
+    assert_eq!(count(&store), 1);
+    let encrypted = "SELECT 1 FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid) WHERE s.ssl AND a.datname = $1";
+    let mut beside = config.connect(postgres::NoTls).unwrap();
+    let sessions = beside.query(encrypted, &[&config.get_dbname().unwrap()]).unwrap();
+    assert!(!sessions.is_empty(), "no session of the store is encrypted");
+    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap().cert.pem();
+    let error = PostgresStore::open_tls(config, trusting(&other), Incarnation([7; 16])).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+}
+
+#[test]
+fn a_database_without_tls_is_refused() {
+    // By its socket the server speaks no TLS.
+    let Some(database) = Database::new() else { return };
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
+    let error = PostgresStore::open_tls(database.0.clone(), trusting(&certificate), Incarnation([7; 16])).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+}

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 pub(crate) struct Cluster {
     folder: PathBuf,
+    port: u16,
     databases: AtomicU32,
     /// The server's keeper waits for the end of this, which comes with the process however it ends.
     _lifeline: ChildStdin,
@@ -44,8 +45,21 @@ impl Cluster {
 
     fn config(&self, database: &str) -> Config {
         let mut config = Config::new();
-        config.host_path(&self.folder).user("keyferry").dbname(database);
+        config.host_path(&self.folder).port(self.port).user("keyferry").dbname(database);
         config
+    }
+
+    /// A new, empty database by its address, over which TLS goes.
+    pub(crate) fn database_by_address(&self) -> Config {
+        let name = self.database().get_dbname().unwrap().to_owned();
+        let mut config = Config::new();
+        config.host("127.0.0.1").port(self.port).user("keyferry").dbname(&name);
+        config
+    }
+
+    /// The certificate that the server shows, PEM.
+    pub(crate) fn certificate(&self) -> String {
+        std::fs::read_to_string(self.folder.join("server.crt")).unwrap()
     }
 }
 
@@ -100,9 +114,12 @@ fn start() -> Result<Cluster, String> {
     if !made.status.success() {
         return Err(format!("initdb failed: {}", String::from_utf8_lossy(&made.stderr).trim().replace('\n', " ")));
     }
+    let port = free_port().map_err(|error| error.to_string())?;
+    certificate(folder.path(), user).map_err(|error| format!("no certificate: {error}"))?;
     // The keeper stops the server and clears up when its input ends.
     let script = r#"
-        "$1" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=off -c max_connections=200 -c logging_collector=off >"$2/log" 2>&1 &
+        "$1" -D "$2/data" -k "$2" -c listen_addresses=127.0.0.1 -c port="$3" -c fsync=off \
+            -c ssl=on -c ssl_cert_file="$2/server.crt" -c ssl_key_file="$2/server.key" -c max_connections=200 -c logging_collector=off >"$2/log" 2>&1 &
         server=$!
         read -r line
         kill -QUIT $server
@@ -110,13 +127,32 @@ fn start() -> Result<Cluster, String> {
         cd / && rm -rf "$2"
     "#;
     let mut keeper = command(Path::new("/bin/sh"), user);
-    keeper.arg("-c").arg(script).arg("keeper").arg(programs.join("postgres")).arg(folder.path());
+    keeper.arg("-c").arg(script).arg("keeper").arg(programs.join("postgres")).arg(folder.path()).arg(port.to_string());
     keeper.current_dir(folder.path()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut keeper = keeper.spawn().map_err(|error| format!("the server does not start: {error}"))?;
     let lifeline = keeper.stdin.take().ok_or("the keeper has no input")?;
-    let cluster = Cluster { folder: folder.keep(), databases: AtomicU32::new(0), _lifeline: lifeline };
+    let cluster = Cluster { folder: folder.keep(), port, databases: AtomicU32::new(0), _lifeline: lifeline };
     wait(&cluster, &mut keeper)?;
     Ok(cluster)
+}
+
+/// A port that nobody listens on; somebody else may take it before the server does, which then says so.
+fn free_port() -> std::io::Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A certificate for this address, signed by itself, and its key, which the server wants to be its own.
+fn certificate(folder: &Path, user: Option<(u32, u32)>) -> Result<(), Box<dyn std::error::Error>> {
+    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
+    for (name, text) in [("server.crt", cert.pem()), ("server.key", signing_key.serialize_pem())] {
+        let path = folder.join(name);
+        std::fs::write(&path, text)?;
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        if let Some((uid, gid)) = user {
+            chown(&path, Some(uid), Some(gid))?;
+        }
+    }
+    Ok(())
 }
 
 fn wait(cluster: &Cluster, keeper: &mut Child) -> Result<(), String> {
