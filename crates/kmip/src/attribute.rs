@@ -9,6 +9,7 @@ use std::collections::hash_map::Entry;
 pub use crate::projection::{AttributeReference, AttributeReferences, Projection, part, stored_parts, visible};
 
 /// A name (KMIP 2.1 §4.32, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::NAME)]
 pub struct Name {
@@ -30,6 +31,7 @@ impl Name {
 }
 
 /// Another name, which need not be unique (KMIP 2.1 §4.2, since 1.2).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::ALTERNATIVE_NAME)]
 pub struct AlternativeName {
@@ -44,6 +46,7 @@ pub struct AlternativeName {
 }
 
 /// A pointer to another object of the same server (KMIP 2.1 §4.31, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::LINK)]
 pub struct Link {
@@ -58,6 +61,7 @@ pub struct Link {
 }
 
 /// A digest of the key material (KMIP 2.1 §4.21, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::DIGEST)]
 pub struct Digest {
@@ -75,6 +79,7 @@ pub struct Digest {
 }
 
 /// How much an object may protect (KMIP 2.1 §4.59, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::USAGE_LIMITS)]
 pub struct UsageLimits {
@@ -93,6 +98,7 @@ pub struct UsageLimits {
 }
 
 /// Why an object was revoked (KMIP 2.1 §4.47, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::REVOCATION_REASON)]
 pub struct RevocationReason {
@@ -108,6 +114,7 @@ pub struct RevocationReason {
 }
 
 /// What an application keeps with an object (KMIP 2.1 §4.4, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::APPLICATION_SPECIFIC_INFORMATION)]
 pub struct ApplicationSpecificInformation {
@@ -123,6 +130,7 @@ pub struct ApplicationSpecificInformation {
 }
 
 /// How an object is to be used (KMIP 2.1 §4.16, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::CRYPTOGRAPHIC_PARAMETERS)]
 #[allow(missing_docs)]
@@ -164,6 +172,7 @@ pub struct CryptographicParameters {
 }
 
 /// Domain parameters of an asymmetric key pair (KMIP 2.1 §4.14, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::CRYPTOGRAPHIC_DOMAIN_PARAMETERS)]
 #[allow(missing_docs)]
@@ -176,6 +185,7 @@ pub struct CryptographicDomainParameters {
 }
 
 /// Issuer and serial number as text (KMIP 1.4 §3.13, 1.0 to 1.4, deprecated).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::CERTIFICATE_IDENTIFIER)]
 #[allow(missing_docs)]
@@ -189,6 +199,7 @@ pub struct CertificateIdentifier {
 }
 
 /// Subject as text (KMIP 1.4 §3.14, 1.0 to 1.4, deprecated).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::CERTIFICATE_SUBJECT)]
 #[allow(missing_docs)]
@@ -202,6 +213,7 @@ pub struct CertificateSubject {
 }
 
 /// Issuer as text (KMIP 1.4 §3.15, 1.0 to 1.4, deprecated).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::CERTIFICATE_ISSUER)]
 #[allow(missing_docs)]
@@ -215,6 +227,7 @@ pub struct CertificateIssuer {
 }
 
 /// Issuer and serial number in DER (KMIP 2.1 §4.61, since 1.1).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::X509_CERTIFICATE_IDENTIFIER)]
 #[allow(missing_docs)]
@@ -228,6 +241,7 @@ pub struct X509CertificateIdentifier {
 }
 
 /// Subject in DER (KMIP 2.1 §4.63, since 1.1).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::X509_CERTIFICATE_SUBJECT)]
 #[allow(missing_docs)]
@@ -241,6 +255,7 @@ pub struct X509CertificateSubject {
 }
 
 /// Issuer in DER (KMIP 2.1 §4.62, since 1.1).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::X509_CERTIFICATE_ISSUER)]
 #[allow(missing_docs)]
@@ -254,6 +269,7 @@ pub struct X509CertificateIssuer {
 }
 
 /// Where a key value is kept when the server does not hold it (KMIP 2.1 §4.27, since 1.2).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::KEY_VALUE_LOCATION)]
 #[allow(missing_docs)]
@@ -266,6 +282,7 @@ pub struct KeyValueLocation {
 }
 
 /// A name for rotated keys (KMIP 2.1 §4.53, since 2.1).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::ROTATE_NAME)]
 #[allow(missing_docs)]
@@ -278,6 +295,7 @@ pub struct RotateName {
 }
 
 /// How random numbers were made (KMIP 2.1 §7.30, since 1.3).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::RNG_PARAMETERS)]
 #[allow(missing_docs)]
@@ -297,6 +315,7 @@ pub struct RngParameters {
 }
 
 /// A Custom Attribute (1.x: `x-name`, `y-name`) or one of a vendor (2.x).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CustomAttribute {
     /// The vendor: `x` for a client's, `y` for a server's (KMIP 2.1 §4.60).
@@ -335,6 +354,7 @@ impl CustomAttribute {
 }
 
 /// An attribute that this build does not know, as it came.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq)]
 pub struct UnknownAttribute {
     /// Its name, where it came by name.
@@ -360,6 +380,7 @@ impl UnknownAttribute {
 }
 
 /// One instance of an attribute.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attribute {
     /// The Attribute Index of 1.x; instances that are 0 need none.
@@ -375,6 +396,7 @@ impl From<AttributeValue> for Attribute {
 }
 
 /// The attributes of an object, in the order in which they were added.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Attributes(Vec<Attribute>);
 

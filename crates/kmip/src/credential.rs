@@ -37,6 +37,7 @@ impl Encode for Password {
 }
 
 /// The credentials of a request (KMIP 2.1 §9.4, since 1.0); several since 1.2.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::AUTHENTICATION)]
 pub struct Authentication {
@@ -49,6 +50,7 @@ pub struct Authentication {
 }
 
 /// A Credential (KMIP 2.1 §9.11, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Credential {
     /// Its value, whose fields depend on its type.
@@ -64,6 +66,7 @@ impl From<CredentialValue> for Credential {
 }
 
 /// What a [`Credential`] consists of.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum CredentialValue {
@@ -87,6 +90,7 @@ macro_rules! values {
         $(#[$meta:meta])*
         $name:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty,)* }
     )*) => {$(
+        #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
         #[ttlv(tag = tag::CREDENTIAL_VALUE)]
@@ -158,6 +162,7 @@ values! {
 }
 
 /// A server's challenge (KMIP 2.1 §9.14, since 1.2).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::NONCE)]
 pub struct Nonce {

@@ -62,6 +62,7 @@ pub trait Crypto: Send + Sync {
 }
 
 /// How a key is wrapped under an AES key.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyWrap {
@@ -72,6 +73,7 @@ pub enum KeyWrap {
 }
 
 /// An elliptic curve.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Curve {
@@ -82,10 +84,13 @@ pub enum Curve {
 }
 
 /// A key pair, in the encodings that the function which made it names. Wiped on drop.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct KeyPair {
     /// The private key.
+    #[cfg_attr(feature = "serde", serde(with = "keyferry_ttlv::shown::secret"))]
     pub private: Zeroizing<Vec<u8>>,
     /// The public key.
+    #[cfg_attr(feature = "serde", serde(with = "keyferry_ttlv::shown::secret"))]
     pub public: Zeroizing<Vec<u8>>,
 }
 
@@ -96,10 +101,12 @@ impl fmt::Debug for KeyPair {
 }
 
 /// A cryptographic operation did not succeed. One opaque type; ask [`CryptoError::kind`].
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CryptoError(CryptoErrorKind);
 
 /// The kinds of failure that a caller may want to tell apart.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CryptoErrorKind {

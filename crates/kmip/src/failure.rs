@@ -3,6 +3,7 @@ use keyferry_ttlv::{ErrorKind, Version};
 use std::fmt;
 
 /// Why an operation failed. One value per cause; which Result Reason a version has for it is decided in one place, [`Failure::reason`].
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     cause: Cause,
@@ -10,6 +11,7 @@ pub struct Failure {
 }
 
 /// The causes of failure.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {

@@ -5,6 +5,7 @@ use keyferry_ttlv::Frame;
 use std::fmt;
 
 /// Who is at the other end of a connection, as its TLS certificate says.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// The subject's Common Name, or the whole subject where there is none.
@@ -24,10 +25,12 @@ impl fmt::Debug for Identity {
 }
 
 /// A monotonic clock's reading, in milliseconds from an arbitrary start.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tick(pub u64);
 
 /// The time, as the caller knows it.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
     /// For measuring and waiting.
@@ -46,6 +49,7 @@ pub trait Random: Send {
 }
 
 /// The source of randomness has failed.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the random number generator failed")]
 pub struct RandomFailed;
@@ -66,6 +70,7 @@ pub trait Handler: Send + Sync {
 }
 
 /// What becomes of one request.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Answer {
@@ -78,10 +83,12 @@ pub enum Answer {
 }
 
 /// Names one request of a conversation, so that its answer can be told from others under way.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
 /// What the asking side of a connection wants next.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Step {
@@ -94,6 +101,7 @@ pub enum Step {
 }
 
 /// The connection or its peer failed before an answer came.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("connection lost: {0}")]
 pub struct Lost(pub String);

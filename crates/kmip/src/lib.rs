@@ -31,6 +31,8 @@
 //! It does not know KMIP 3.0 but for its tags and enumeration values, and no PKCS#11 function by name. It opens no connection, reads no clock and draws no randomness: see [`Now`], [`Random`], [`Crypto`].
 //!
 //! Features: `xml` and `json` switch on the text forms of messages, `keyferry_ttlv::xml` and `keyferry_ttlv::json`; [`context`] has the names.
+//! `serde` makes every type that is data one of serde's, readable and with secrets masked, for logs and tools: see `keyferry_ttlv::shown`, and
+//! its `Exposed` for who was asked to show them.
 
 pub mod attribute;
 mod credential;
@@ -46,6 +48,8 @@ pub mod object;
 pub mod payload;
 mod projection;
 mod secret;
+#[cfg(feature = "serde")]
+mod shown;
 pub mod spec;
 mod template;
 mod transparent;
@@ -64,4 +68,6 @@ pub use secret::Secret;
 pub use template::{TemplateAttribute, TemplateTags};
 pub use transparent::*;
 
+#[cfg(feature = "serde")]
+pub use keyferry_ttlv::shown::Exposed;
 pub use keyferry_ttlv::{DateTime, DateTimeExtended, Enumeration, Interval, Text};

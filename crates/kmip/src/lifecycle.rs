@@ -6,6 +6,7 @@ use crate::spec::{AttributeValue, RevocationReasonCode, State, tag};
 use crate::{Attributes, Cause, DateTime, Failure, RevocationReason};
 
 /// What a caller asks for.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// Activate.
@@ -17,6 +18,7 @@ pub enum Event {
 }
 
 /// How far along a state is: it never goes back (DESIGN: Pre-Active < Active < Deactivated < Destroyed, and a bit for compromise).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rank {
     /// 0 Pre-Active, 1 Active, 2 Deactivated, 3 Destroyed. Compromised counts as Pre-Active, since what it was before is not known.

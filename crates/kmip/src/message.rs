@@ -22,6 +22,7 @@ pub const VERSIONS: &[Version] =
     &[Version::V2_1, Version::V2_0, Version::V1_4, Version::V1_3, Version::V1_2, Version::V1_1, Version::V1_0];
 
 /// A version as a message carries it (KMIP 2.1 §9.16, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::PROTOCOL_VERSION)]
 pub struct ProtocolVersion {
@@ -47,6 +48,7 @@ impl ProtocolVersion {
 }
 
 /// Whether an answer may come later (KMIP 2.1 §9.2: an Enumeration; 1.4 §6.7: a Boolean).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AsynchronousMode {
     /// 1.x.
@@ -81,6 +83,7 @@ impl Encode for AsynchronousMode {
 }
 
 /// The header of a request (KMIP 2.1 §8.2, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::REQUEST_HEADER)]
 #[allow(missing_docs)]
@@ -131,6 +134,7 @@ impl RequestHeader {
 }
 
 /// A vendor's addition to a batch item (KMIP 2.1 §9.13, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::MESSAGE_EXTENSION)]
 pub struct MessageExtension {
@@ -149,6 +153,7 @@ pub struct MessageExtension {
 }
 
 /// One operation asked for (KMIP 2.1 §8.3, since 1.0). Its payload is read when the operation is known: [`Raw`] until then.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::BATCH_ITEM)]
 pub struct RequestItem<P = Raw> {
@@ -204,6 +209,7 @@ impl RequestItem {
 }
 
 /// A request (KMIP 2.1 §8.1, since 1.0). Its payloads are [`Raw`], each read by itself, or all of one operation and read at once.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq)]
 pub struct RequestMessage<P = Raw> {
     /// The header.
@@ -377,6 +383,7 @@ impl<P: Encode> Encode for RequestMessage<P> {
 }
 
 /// The header of a response (KMIP 2.1 §8.5, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::RESPONSE_HEADER)]
 #[allow(missing_docs)]
@@ -401,6 +408,7 @@ pub struct ResponseHeader {
 }
 
 /// What became of one operation (KMIP 2.1 §8.6, since 1.0). Its payload is read when the operation is known: [`Raw`] until then.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::BATCH_ITEM)]
 pub struct ResponseItem<P = Raw> {
@@ -488,6 +496,7 @@ impl ResponseItem {
 }
 
 /// A response (KMIP 2.1 §8.4, since 1.0). Its payloads are [`Raw`], each read by itself, or all of one operation and read at once.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResponseMessage<P = Raw> {
     /// The header.

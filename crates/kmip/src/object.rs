@@ -5,6 +5,7 @@ use crate::{Attributes, CryptographicParameters, Projection, Secret, UniqueIdent
 use keyferry_ttlv::{Decode, Downgrade, Encode, Extra, Item, Raw, Reader, Result, Tag, Type, Writer};
 
 /// A managed object.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub enum Object {
@@ -108,6 +109,7 @@ impl Object {
 }
 
 /// A certificate (KMIP 2.1 §2.1, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct Certificate {
@@ -119,6 +121,7 @@ pub struct Certificate {
 }
 
 /// A certificate request (KMIP 2.1 §2.2, since 2.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct CertificateRequest {
@@ -130,6 +133,7 @@ pub struct CertificateRequest {
 }
 
 /// What the server keeps without understanding it (KMIP 2.1 §2.3, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct OpaqueObject {
@@ -142,6 +146,7 @@ pub struct OpaqueObject {
 }
 
 /// A PGP key (KMIP 2.1 §2.4, since 1.2).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct PgpKey {
@@ -153,6 +158,7 @@ pub struct PgpKey {
 }
 
 /// A Symmetric Key, Private Key or Public Key (KMIP 2.1 §2.9, §2.5, §2.6, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct Key {
@@ -162,6 +168,7 @@ pub struct Key {
 }
 
 /// A secret that is no key (KMIP 2.1 §2.7, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct SecretData {
@@ -172,6 +179,7 @@ pub struct SecretData {
 }
 
 /// One part of a split key (KMIP 2.1 §2.8, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct SplitKey {
@@ -190,6 +198,7 @@ pub struct SplitKey {
 }
 
 /// Attributes to create objects from (KMIP 1.4 §2.2.6, 1.0 to 1.4, deprecated in 1.3).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct Template {
@@ -200,6 +209,7 @@ pub struct Template {
 }
 
 /// A Big Integer: two's complement, a multiple of eight bytes.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BigInteger(pub Vec<u8>);
 
@@ -216,6 +226,7 @@ impl Encode for BigInteger {
 }
 
 /// A key and what must be known to use it (KMIP 2.1 §3.1, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::KEY_BLOCK)]
 pub struct KeyBlock {
@@ -258,6 +269,7 @@ impl KeyBlock {
 }
 
 /// A Key Value: a structure, or its wrapped bytes (KMIP 2.1 §3.2, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum KeyValue {
     /// In the clear, or with wrapped material within.
@@ -267,6 +279,7 @@ pub enum KeyValue {
 }
 
 /// Material, and attributes that travel with it.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 pub struct PlainKeyValue {
     /// The material.
@@ -299,6 +312,7 @@ impl Encode for KeyValue {
 }
 
 /// Key material: bytes in most formats, a structure in the transparent ones.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum KeyMaterial {
     /// Bytes.
@@ -326,6 +340,7 @@ impl Encode for KeyMaterial {
 }
 
 /// How a key value is wrapped (KMIP 2.1 §3.3, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::KEY_WRAPPING_DATA)]
 #[allow(missing_docs)]
@@ -346,6 +361,7 @@ pub struct KeyWrappingData {
 }
 
 /// The key that wraps or signs, and how (KMIP 2.1 §3.3, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct WrappingKeyInformation {
@@ -356,6 +372,7 @@ pub struct WrappingKeyInformation {
 }
 
 /// How a Get or Export shall wrap what it returns (KMIP 2.1 §7.18, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::KEY_WRAPPING_SPECIFICATION)]
 #[allow(missing_docs)]

@@ -29,6 +29,7 @@ macro_rules! payloads {
         $(#[$meta:meta])*
         $name:ident: $operation:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty,)* }
     )*) => {$(
+        #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
         #[allow(missing_docs)]
@@ -48,6 +49,7 @@ use payloads;
 /// One of many payloads, by operation.
 macro_rules! by_operation {
     ($(#[$meta:meta])* $name:ident { $($variant:ident($ty:ident),)* }) => {
+        #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq)]
         #[allow(missing_docs)]

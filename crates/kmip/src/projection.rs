@@ -5,6 +5,7 @@ use crate::{Attribute, Attributes, CustomAttribute, Text, UnknownAttribute, down
 use keyferry_ttlv::{ErrorKind, Group, Item, Loss, Raw, Reader, Result, Tag, Type, Value, Version, Writer};
 
 /// How a field that holds attributes stands in a message.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Projection {
     /// 1.x: Attribute, repeated. 2.x: Attributes, also when empty.
@@ -16,13 +17,13 @@ pub enum Projection {
     /// As [`Optional`](Projection::Optional), but for 1.x Attributes without a value: those were deleted (KMIP 1.4 §5.1).
     Changed,
     /// 1.x: Attribute, once. 2.x: a structure of this tag that holds one value.
-    One(Tag),
+    One(#[cfg_attr(feature = "serde", serde(with = "crate::shown::tag"))] Tag),
     /// 1.x: Attribute, once. 2.x: nothing.
     NamedOnly,
     /// In every version a structure Attributes with all of them, indices included: how a store and our own extension keep them.
     Stored,
     /// 1.x: nothing. 2.x: a structure of this tag that holds one value.
-    TaggedOnly(Tag),
+    TaggedOnly(#[cfg_attr(feature = "serde", serde(with = "crate::shown::tag"))] Tag),
 }
 
 pub(crate) fn is_tagged(version: Version) -> bool {
@@ -357,10 +358,11 @@ fn unknown<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<AttributeValue> {
 }
 
 /// Names an attribute without a value: Attribute Name (1.x), Attribute Reference (2.x).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AttributeReference {
     /// One of the standard's.
-    Standard(Tag),
+    Standard(#[cfg_attr(feature = "serde", serde(with = "crate::shown::tag"))] Tag),
     /// A custom one.
     Custom {
         /// The vendor: `x` or `y` in 1.x.
@@ -399,6 +401,7 @@ impl std::fmt::Display for AttributeReference {
 }
 
 /// Names of attributes: Attribute Name, repeated (1.x), or Attribute Reference, repeated (2.x).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AttributeReferences(pub Vec<AttributeReference>);
 

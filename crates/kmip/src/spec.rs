@@ -20,6 +20,7 @@ pub use names::Names;
 pub const V3_0: Version = Version::new(3, 0);
 
 /// The versions that have something.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Versions {
     /// The first one.
@@ -60,6 +61,7 @@ use {version, versions};
 
 /// What the standard says of a tag.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct TagRow {
     /// Its number.
     pub tag: Tag,
@@ -96,6 +98,7 @@ pub fn tag_named(name: &str) -> Option<Tag> {
 
 /// What the standard says of one value of an enumeration, or one bit of a mask.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ValueRow {
     /// The number.
     pub value: u32,
@@ -107,6 +110,7 @@ pub struct ValueRow {
 
 /// An enumeration or a mask.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Domain {
     /// Its name.
     pub name: &'static str,
@@ -228,6 +232,8 @@ macro_rules! value_type {
                 Self::DOMAIN.has(self.0, version)
             }
         }
+        #[cfg(feature = "serde")]
+        $crate::spec::value_type!(@shown $id, write_value, read_value);
         $crate::spec::value_type!(@debug $id);
     };
     (@codec $id:ident, mask) => {
@@ -252,7 +258,21 @@ macro_rules! value_type {
                 Ok(())
             }
         }
+        #[cfg(feature = "serde")]
+        $crate::spec::value_type!(@shown $id, write_bits, read_bits);
         $crate::spec::value_type!(@debug $id);
+    };
+    (@shown $id:ident, $write:ident, $read:ident) => {
+        impl serde::Serialize for $id {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                $crate::shown::$write(&Self::DOMAIN, self.0, serializer)
+            }
+        }
+        impl<'de> serde::Deserialize<'de> for $id {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                $crate::shown::$read(&Self::DOMAIN, deserializer).map($id)
+            }
+        }
     };
     (@debug $id:ident) => {
         impl std::fmt::Debug for $id {
@@ -290,6 +310,7 @@ pub fn mask_domains() -> impl Iterator<Item = &'static Domain> {
 }
 
 /// Who sets an attribute first.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetBy {
     /// The server alone.
@@ -301,6 +322,7 @@ pub enum SetBy {
 }
 
 /// When somebody may change an attribute.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum May {
     /// Never.
@@ -318,6 +340,7 @@ pub enum May {
 }
 
 /// The objects that an attribute may be on.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum On {
     /// All Objects.
@@ -387,6 +410,7 @@ impl AttributeRow {
 
 /// What the standard says of an attribute (KMIP 2.1 §4, 1.4 §3).
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct AttributeRow {
     /// Its tag.
     pub tag: Tag,
@@ -407,7 +431,9 @@ pub struct AttributeRow {
     /// On which objects it may be, in 1.x and in 2.x.
     pub on: (On, On),
     /// Its name as the whole item that stands in a 1.x message: compared and written in one go.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) name_item: &'static [u8],
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) kind: attribute::Kind,
 }
 
@@ -461,6 +487,7 @@ macro_rules! attributes {
         }
 
         /// The value of an attribute.
+        #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
         #[derive(Clone, Debug, PartialEq)]
         #[non_exhaustive]
         #[allow(missing_docs)]

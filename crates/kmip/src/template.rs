@@ -6,11 +6,13 @@ use std::ops::{Deref, DerefMut};
 
 /// The attributes that a new object shall have: a Template-Attribute (KMIP 1.4 §2.1.8, 1.0 to 1.4), which may also name templates, or
 /// Attributes (2.x).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TemplateAttribute {
     /// The Names of templates whose attributes are wanted as well, until 1.4.
     pub names: Vec<Name>,
     /// The attributes.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "keyferry_ttlv::shown::is_default"))]
     pub attributes: Attributes,
 }
 
@@ -34,6 +36,7 @@ impl DerefMut for TemplateAttribute {
 }
 
 /// Under which tags a Template-Attribute stands.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TemplateTags {
     /// In 1.x.

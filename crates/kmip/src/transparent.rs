@@ -5,6 +5,7 @@ use crate::{BigInteger, KeyBlock, KeyMaterial, KeyValue, PlainKeyValue, Secret, 
 use keyferry_ttlv::{Decode, Downgrade, Encode, Extra, Raw, Result, Tag, Version, Writer};
 
 /// A Big Integer that is key material: wiped, masked, compared in constant time. Two's complement, a multiple of eight bytes.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretInteger(pub Secret);
 
@@ -26,6 +27,7 @@ macro_rules! materials {
         $(#[$meta:meta])*
         $name:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty,)* }
     )*) => {$(
+        #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
         #[ttlv(tag = tag::KEY_MATERIAL)]
@@ -133,6 +135,7 @@ materials! {
 }
 
 /// The Key Material of a transparent key, by its Key Format Type.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum TransparentKey {

@@ -97,7 +97,11 @@
 //! struct WithoutEffect { #[ttlv(extra, since = "2.0")] extra: Extra }
 //! ```
 //!
+//! [`macro@shown`] derives serde's traits by the rules of `keyferry_ttlv::shown`, whose feature `serde` it needs.
+//!
 //! It does not derive for tuples and unions, and has no features.
+
+mod shown;
 
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -125,6 +129,14 @@ pub fn decode(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
 pub fn downgrade(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     derive_downgrade(&input).unwrap_or_else(Error::into_compile_error).into()
+}
+
+/// Derives serde's `Serialize` and `Deserialize` by the rules of the house: a field that is absent, empty or a `group` that is as it began is
+/// left out, and need not be there to be read; bytes are hexadecimal; a field that is not known is an error. Stands before the other derives.
+#[proc_macro_attribute]
+pub fn shown(_: proc_macro::TokenStream, input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    shown::expand(input).unwrap_or_else(Error::into_compile_error).into()
 }
 
 #[derive(Default)]
@@ -330,7 +342,8 @@ fn fields(input: &DeriveInput) -> Result<Option<Vec<Field>>> {
         } else {
             (ty, Shape::Required)
         };
-        let span = field.ty.span();
+        // Errors point at the type; names are the derive's own, whatever macro the type came through.
+        let span = field.ty.span().resolved_at(Span::call_site());
         if options.extra {
             options.only(&["extra"], "an extra", span)?;
         } else if options.group.is_some() {

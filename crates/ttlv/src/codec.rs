@@ -36,6 +36,7 @@ impl fmt::Debug for Context {
 
 /// How much of something is too much. Checked before anything is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Limits {
     /// Bytes in a message (16 MiB).
     pub size: usize,
@@ -63,6 +64,7 @@ impl Default for Limits {
 ///
 /// What is kept as it came ([`Raw`], [`Extra`]) is written back as it came, slips included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Lenient {
     /// Padding bytes may have any value. The text names none (KMIP 1.4 §9.1.1.3, 2.1 §10.1.5); its examples and test cases have zeros.
     pub padding: bool,
@@ -254,6 +256,7 @@ newtype!(
 );
 newtype!(
     /// A length of time in seconds.
+    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
     Interval(u32) = interval
 );
 newtype!(
@@ -476,6 +479,7 @@ impl fmt::Debug for Extra {
 
 /// A value of any type, owned: what a custom attribute may hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Value {
     /// Items within; the whole structure as it came.
     Structure(Raw),
@@ -484,7 +488,7 @@ pub enum Value {
     /// A Long Integer.
     LongInteger(i64),
     /// A Big Integer: two's complement, a multiple of eight bytes.
-    BigInteger(Vec<u8>),
+    BigInteger(#[cfg_attr(feature = "serde", serde(with = "crate::shown::bytes"))] Vec<u8>),
     /// An Enumeration.
     Enumeration(u32),
     /// A Boolean.
@@ -492,7 +496,7 @@ pub enum Value {
     /// A Text String.
     Text(Text),
     /// A Byte String.
-    Bytes(Vec<u8>),
+    Bytes(#[cfg_attr(feature = "serde", serde(with = "crate::shown::bytes"))] Vec<u8>),
     /// A Date-Time.
     DateTime(DateTime),
     /// An Interval.

@@ -29,18 +29,26 @@ pub struct Loss {
 
 /// One thing that was left behind.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Lost {
     /// Where it stood: the tags around it, outermost first, and its own.
     pub path: Vec<Tag>,
     /// Its name, of what has one beside its tag: a custom attribute.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub name: Option<Text>,
     /// What it was, as it is written in a version that has it; of a mask the bits.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub value: Option<Raw>,
 }
 
 impl Loss {
     /// Nothing.
     pub const NONE: Loss = Loss { path: Vec::new(), lost: Vec::new() };
+
+    #[cfg(feature = "serde")]
+    pub(crate) fn of(lost: Vec<Lost>) -> Loss {
+        Loss { path: Vec::new(), lost }
+    }
 
     /// What was left behind.
     pub fn iter(&self) -> core::slice::Iter<'_, Lost> {

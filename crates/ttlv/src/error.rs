@@ -29,6 +29,7 @@ pub type Result<T, E = Error> = core::result::Result<T, E>;
 /// The kinds of error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum ErrorKind {
     /// The input ends before an item does; this many bytes are missing.
     Truncated(usize),

@@ -88,7 +88,8 @@
 //!
 //! It opens no connection, and knows no tag by name: a [`Dictionary`] brings names for errors and for the text forms.
 //!
-//! Features: `std` (default; without it the crate needs `alloc` alone), `derive` (default), `inspect` (the forgiving reader), `xml`, `json`.
+//! Features: `std` (default; without it the crate needs `alloc` alone), `derive` (default), `inspect` (the forgiving reader), `xml`, `json`,
+//! and `serde` (values in serde's formats, readable, with secrets masked; see the module `shown`).
 #![cfg_attr(not(feature = "std"), no_std)]
 extern crate alloc;
 #[cfg(feature = "std")]
@@ -104,8 +105,10 @@ mod item;
 #[cfg(feature = "json")]
 pub mod json;
 mod name;
+#[cfg(feature = "serde")]
+pub mod shown;
 mod text;
-#[cfg(any(feature = "inspect", feature = "xml", feature = "json"))]
+#[cfg(any(feature = "inspect", feature = "xml", feature = "json", feature = "serde"))]
 mod text_form;
 mod types;
 mod writer;
@@ -120,6 +123,8 @@ pub use downgrade::{Downgrade, Loss, Lost};
 pub use error::{Error, ErrorKind, Result};
 pub use frame::{Frame, Framer};
 pub use item::{Children, Item, Reader};
+#[cfg(all(feature = "derive", feature = "serde"))]
+pub use keyferry_ttlv_derive::shown;
 #[cfg(feature = "derive")]
 pub use keyferry_ttlv_derive::{Decode, Downgrade, Encode};
 pub use name::normalized;

@@ -1,10 +1,11 @@
 //! What the forms of a message for people have in common: names, hexadecimal, dates.
 
+#[cfg(any(feature = "inspect", feature = "xml", feature = "json"))]
 use crate::{Dictionary, Tag};
 use std::vec::Vec;
 use zeroize::Zeroizing;
 
-#[cfg(any(feature = "xml", feature = "json"))]
+#[cfg(any(feature = "xml", feature = "json", feature = "serde"))]
 mod date;
 #[cfg(any(feature = "xml", feature = "json"))]
 mod name;
@@ -20,10 +21,15 @@ pub(crate) use {
     write::{Form, is_xml, render},
 };
 
+#[cfg(feature = "serde")]
+pub(crate) use date::{microseconds, parts, seconds};
+
 /// The tags that name the values of one structure: an Attribute Value is what the Attribute Name before it says.
+#[cfg(any(feature = "inspect", feature = "xml", feature = "json"))]
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Scope(Option<Tag>);
 
+#[cfg(any(feature = "inspect", feature = "xml", feature = "json"))]
 impl Scope {
     /// The tag whose names a value under `tag` takes.
     pub(crate) fn domain(self, tag: Tag, dictionary: Option<&dyn Dictionary>) -> Tag {
@@ -41,6 +47,7 @@ impl Scope {
 }
 
 /// The bits that are set in a mask, lowest first.
+#[cfg(any(feature = "inspect", feature = "xml", feature = "json"))]
 pub(crate) fn bits(mask: i32) -> impl Iterator<Item = u32> {
     (0..32).map(|n| 1u32 << n).filter(move |bit| mask.cast_unsigned() & bit != 0)
 }

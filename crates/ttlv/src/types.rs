@@ -43,6 +43,7 @@ impl fmt::Debug for Tag {
 /// The item types (KMIP 2.1 §10.1.2, since 1.0; Date-Time Extended since 2.0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Type {
     /// Items within an item.
     Structure = 1,

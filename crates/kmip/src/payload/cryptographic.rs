@@ -192,6 +192,7 @@ payloads! {
 }
 
 /// What a cryptographic operation works on (KMIP 2.1 §7.9, since 1.2): bytes, or since 2.0 those of an earlier item of the batch.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Data {
     /// The bytes.

@@ -10,6 +10,7 @@ macro_rules! structures {
         $(#[$meta:meta])*
         $name:ident = $tag:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty,)* }
     )*) => {$(
+        #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
         #[ttlv(tag = tag::$tag)]
@@ -255,6 +256,7 @@ impl Encode for ExtensionType {
 }
 
 /// How long a ticket is good for (KMIP 2.1 §6.1.30, since 2.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TicketLifetime {
     /// So long.
@@ -286,6 +288,7 @@ impl Encode for TicketLifetime {
 }
 
 /// The bytes of a certificate request: under Certificate Request (1.x) or Certificate Request Value (2.x; KMIP 2.1 §6.1.6, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertificateRequestBytes(pub Option<Vec<u8>>);
 

@@ -75,10 +75,12 @@ payloads! {
 }
 
 /// Attributes that are no more (KMIP 2.1 §6.2.2, since 1.0): in 1.x Attributes without a value, in 2.x Attribute References.
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeletedAttributes(pub Vec<DeletedAttribute>);
 
 /// One of [`DeletedAttributes`].
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeletedAttribute {
     /// Which attribute.

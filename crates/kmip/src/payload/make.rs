@@ -247,6 +247,7 @@ payloads! {
 }
 
 /// What Derive Key works with (KMIP 2.1 §7.12, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::DERIVATION_PARAMETERS)]
 pub struct DerivationParameters {

@@ -16,7 +16,7 @@ const EPOCH: i32 = 2_440_588;
 const WRITABLE: core::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
 /// Year, month, day, hour, minute, second in UTC; `None` where the year has no four digits.
-pub(super) fn parts(seconds: i64) -> Option<[i32; 6]> {
+pub(crate) fn parts(seconds: i64) -> Option<[i32; 6]> {
     if !WRITABLE.contains(&seconds) {
         return None;
     }
@@ -41,7 +41,7 @@ fn zone(input: &str) -> IResult<&str, i32> {
 }
 
 /// Seconds since 1970, and the digits behind the second. No zone means UTC; year 0000 is the one before 0001.
-pub(super) fn seconds(text: &str) -> Option<(i64, &str)> {
+pub(crate) fn seconds(text: &str) -> Option<(i64, &str)> {
     let parsed: IResult<&str, _> = all_consuming((
         opt(letter('-')),
         number(4),
@@ -68,7 +68,7 @@ pub(super) fn seconds(text: &str) -> Option<(i64, &str)> {
 }
 
 /// Microseconds since 1970; `None` for more than six digits behind the second, too.
-pub(super) fn microseconds(text: &str) -> Option<i64> {
+pub(crate) fn microseconds(text: &str) -> Option<i64> {
     let (seconds, fraction) = seconds(text)?;
     let missing = 6usize.checked_sub(fraction.len())?;
     let number: i64 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
