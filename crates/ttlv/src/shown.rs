@@ -30,15 +30,15 @@ std::thread_local! {
 /// threads, writes masks.
 ///
 /// ```
-/// # struct Hex(String);
-/// # fn json(_: &impl serde::Serialize) {}
-/// use keyferry_ttlv::shown::{Exposed, is_exposed};
-/// use keyferry_ttlv::{Frame, Version};
+/// use keyferry_ttlv::Frame;
+/// use keyferry_ttlv::shown::Exposed;
 ///
 /// let frame = Frame::new(vec![0x42, 0x00, 0x7B]);
-/// json(&frame); // "(3 bytes masked)"
-/// json(&Exposed(&frame)); // "42007b"
-/// assert!(!is_exposed());
+/// assert_eq!(serde_json::to_string(&frame)?, r#""(3 bytes masked)""#);
+/// let shown = serde_json::to_string(&Exposed(&frame))?;
+/// assert_eq!(shown, r#""42007b""#);
+/// assert_eq!(serde_json::from_str::<Frame>(&shown)?, frame);
+/// # Ok::<(), serde_json::Error>(())
 /// ```
 pub struct Exposed<'a, T: ?Sized>(pub &'a T);
 
