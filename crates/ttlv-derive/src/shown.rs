@@ -1,6 +1,6 @@
 //! The rules by which a structure stands in serde's formats, put on its fields as serde's own attributes.
 
-use crate::{argument, bare, options};
+use crate::field::{argument, bare, options};
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::{Data, DeriveInput, Field, Fields, Generics, Result, parse_quote};

@@ -1,0 +1,98 @@
+//! `Downgrade`: field by field, what another version lacks.
+
+use crate::field::{Field, Options, Shape, bounded, fields, variants, version};
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+use syn::{DeriveInput, Result};
+
+pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
+    let name = &input.ident;
+    let has = |options: &Options| -> Result<TokenStream> {
+        Ok(match options.range()? {
+            Some((since, until)) => quote!(version.is_within(#since, #until)),
+            None => quote!(true),
+        })
+    };
+    let Some(fields) = fields(input)? else {
+        let mut arms = Vec::new();
+        for variant in variants(input)? {
+            let (form, has) = (&variant.name, &variant.within);
+            arms.push(quote!(#name::#form(value) => #has && ::keyferry_ttlv::Downgrade::downgrade(value, version, loss),));
+        }
+        return Ok(quote! {
+            #[automatically_derived]
+            impl ::keyferry_ttlv::Downgrade for #name {
+                fn downgrade(&mut self, version: ::keyferry_ttlv::Version, loss: &mut ::keyferry_ttlv::Loss) -> bool {
+                    match self { #(#arms)* }
+                }
+            }
+        });
+    };
+    let generics = bounded(&input.generics, &quote!(::keyferry_ttlv::Downgrade));
+    let generics = bounded(&generics, &quote!(::keyferry_ttlv::Encode));
+    let (impls, types, wheres) = generics.split_for_impl();
+    let mut steps = Vec::new();
+    for field in &fields {
+        let Field { name, tag, span, options, inner, .. } = field;
+        let has = has(options)?;
+        steps.push(match (field.shape, options.choice) {
+            (Shape::Extra, _) => continue,
+            (Shape::Group, _) => {
+                let how = &options.group;
+                quote_spanned!(*span=> if !<#inner as ::keyferry_ttlv::Group>::downgrade(&mut self.#name, #how, version, loss) {
+                    return false;
+                })
+            }
+            (Shape::Required, false) => {
+                let whole = quote_spanned!(*span=> loss.keeps(&mut self.#name, #tag, #has, version));
+                match &options.default {
+                    Some(default) => quote!({
+                        let default: #inner = #default;
+                        if self.#name != default && !#whole {
+                            self.#name = default;
+                        }
+                    }),
+                    None => quote!(if !#whole { return false; }),
+                }
+            }
+            (Shape::Required, true) => quote_spanned!(*span=> if !loss.keeps_choice(&mut self.#name, version) { return false; }),
+            (Shape::Optional, choice) => {
+                let step = if choice {
+                    quote_spanned!(*span=> loss.optional_choice(&mut self.#name, version);)
+                } else {
+                    quote_spanned!(*span=> if !loss.optional(&mut self.#name, #tag, #has, version) { return false; })
+                };
+                let required = match &options.required_since {
+                    Some(text) => {
+                        let since = version(text)?;
+                        quote!(if self.#name.is_none() && version >= #since { return false; })
+                    }
+                    None => quote!(),
+                };
+                quote!(#step #required)
+            }
+            (Shape::Repeated, true) => {
+                quote_spanned!(*span=> self.#name.retain_mut(|value| loss.keeps_choice(value, version));)
+            }
+            (Shape::Repeated, false) => {
+                let once = match &options.repeated_since {
+                    Some(text) => {
+                        let since = version(text)?;
+                        quote!(version < #since)
+                    }
+                    None => quote!(false),
+                };
+                quote_spanned!(*span=> if !loss.repeated(&mut self.#name, #tag, #has, #once, version) { return false; })
+            }
+        });
+    }
+    Ok(quote! {
+        #[automatically_derived]
+        impl #impls ::keyferry_ttlv::Downgrade for #name #types #wheres {
+            fn downgrade(&mut self, version: ::keyferry_ttlv::Version, loss: &mut ::keyferry_ttlv::Loss) -> bool {
+                #(#steps)*
+                true
+            }
+        }
+    })
+}
