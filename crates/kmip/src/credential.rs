@@ -85,27 +85,9 @@ pub enum CredentialValue {
     Other(CredentialType, Raw),
 }
 
-macro_rules! values {
-    ($(
-        $(#[$meta:meta])*
-        $name:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty,)* }
-    )*) => {$(
-        #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
-        $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
-        #[ttlv(tag = tag::CREDENTIAL_VALUE)]
-        #[allow(missing_docs)]
-        pub struct $name {
-            $($(#[$field_meta])* pub $field: $ty,)*
-            #[ttlv(extra)]
-            pub extra: Extra,
-        }
-    )*};
-}
-
-values! {
+structures! {
     /// A name and a password (KMIP 2.1 §9.11, since 1.0).
-    UsernameAndPassword {
+    UsernameAndPassword = CREDENTIAL_VALUE {
         #[ttlv(tag = tag::USERNAME)]
         username: Text,
         #[ttlv(tag = tag::PASSWORD)]
@@ -113,7 +95,7 @@ values! {
     }
     /// What identifies a device (KMIP 2.1 §9.11, since 1.1).
     #[derive(Default)]
-    Device {
+    Device = CREDENTIAL_VALUE {
         #[ttlv(tag = tag::DEVICE_SERIAL_NUMBER)]
         device_serial_number: Option<Text>,
         #[ttlv(tag = tag::PASSWORD)]
@@ -128,7 +110,7 @@ values! {
         media_identifier: Option<Text>,
     }
     /// What a third party attests (KMIP 2.1 §9.11, since 1.2).
-    Attestation {
+    Attestation = CREDENTIAL_VALUE {
         nonce: Nonce,
         attestation_type: AttestationType,
         #[ttlv(tag = tag::ATTESTATION_MEASUREMENT)]
@@ -137,7 +119,7 @@ values! {
         assertion: Option<Vec<u8>>,
     }
     /// A password that is used once (KMIP 2.1 §9.11, since 2.0).
-    OneTimePassword {
+    OneTimePassword = CREDENTIAL_VALUE {
         #[ttlv(tag = tag::USERNAME)]
         username: Text,
         #[ttlv(tag = tag::PASSWORD)]
@@ -146,7 +128,7 @@ values! {
         one_time_password: Password,
     }
     /// A password that is not sent itself (KMIP 2.1 §9.11, since 2.0).
-    HashedPassword {
+    HashedPassword = CREDENTIAL_VALUE {
         #[ttlv(tag = tag::USERNAME)]
         username: Text,
         #[ttlv(tag = tag::TIME_STAMP)]
@@ -156,7 +138,7 @@ values! {
         hashed_password: Secret,
     }
     /// A ticket that a Login gave (KMIP 2.1 §9.11, since 2.0).
-    TicketCredential {
+    TicketCredential = CREDENTIAL_VALUE {
         ticket: LoginTicket,
     }
 }

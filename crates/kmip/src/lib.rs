@@ -34,6 +34,25 @@
 //! `serde` makes every type that is data one of serde's, readable and with secrets masked, for logs and tools: see `keyferry_ttlv::shown`, and
 //! its `Exposed` for who was asked to show them.
 
+/// Structures with nothing to say about each field but its name in the standard.
+macro_rules! structures {
+    ($(
+        $(#[$meta:meta])*
+        $name:ident = $tag:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty,)* }
+    )*) => {$(
+        #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
+        #[ttlv(tag = tag::$tag)]
+        #[allow(missing_docs)]
+        pub struct $name {
+            $($(#[$field_meta])* pub $field: $ty,)*
+            #[ttlv(extra)]
+            pub extra: Extra,
+        }
+    )*};
+}
+
 pub mod attribute;
 mod credential;
 mod crypto;

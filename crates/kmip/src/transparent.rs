@@ -21,33 +21,14 @@ impl Encode for SecretInteger {
     }
 }
 
-/// Declares the structures that Key Material may be.
-macro_rules! materials {
-    ($(
-        $(#[$meta:meta])*
-        $name:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty,)* }
-    )*) => {$(
-        #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
-        $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
-        #[ttlv(tag = tag::KEY_MATERIAL)]
-        #[allow(missing_docs)]
-        pub struct $name {
-            $($(#[$field_meta])* pub $field: $ty,)*
-            #[ttlv(extra)]
-            pub extra: Extra,
-        }
-    )*};
-}
-
-materials! {
+structures! {
     /// KMIP 2.1 §3.4, since 1.0.
-    TransparentSymmetricKey {
+    TransparentSymmetricKey = KEY_MATERIAL {
         #[ttlv(tag = tag::KEY)]
         key: Secret,
     }
     /// KMIP 2.1 §3.5, since 1.0.
-    TransparentDsaPrivateKey {
+    TransparentDsaPrivateKey = KEY_MATERIAL {
         #[ttlv(tag = tag::P)]
         p: BigInteger,
         #[ttlv(tag = tag::Q)]
@@ -58,7 +39,7 @@ materials! {
         x: SecretInteger,
     }
     /// KMIP 2.1 §3.6, since 1.0.
-    TransparentDsaPublicKey {
+    TransparentDsaPublicKey = KEY_MATERIAL {
         #[ttlv(tag = tag::P)]
         p: BigInteger,
         #[ttlv(tag = tag::Q)]
@@ -69,7 +50,7 @@ materials! {
         y: BigInteger,
     }
     /// KMIP 2.1 §3.7, since 1.0: the private exponent, the primes, or the primes' exponents must be there.
-    TransparentRsaPrivateKey {
+    TransparentRsaPrivateKey = KEY_MATERIAL {
         #[ttlv(tag = tag::MODULUS)]
         modulus: BigInteger,
         #[ttlv(tag = tag::PRIVATE_EXPONENT)]
@@ -88,14 +69,14 @@ materials! {
         crt_coefficient: Option<SecretInteger>,
     }
     /// KMIP 2.1 §3.8, since 1.0.
-    TransparentRsaPublicKey {
+    TransparentRsaPublicKey = KEY_MATERIAL {
         #[ttlv(tag = tag::MODULUS)]
         modulus: BigInteger,
         #[ttlv(tag = tag::PUBLIC_EXPONENT)]
         public_exponent: BigInteger,
     }
     /// KMIP 2.1 §3.9, since 1.0.
-    TransparentDhPrivateKey {
+    TransparentDhPrivateKey = KEY_MATERIAL {
         #[ttlv(tag = tag::P)]
         p: BigInteger,
         #[ttlv(tag = tag::Q)]
@@ -108,7 +89,7 @@ materials! {
         x: SecretInteger,
     }
     /// KMIP 2.1 §3.10, since 1.0.
-    TransparentDhPublicKey {
+    TransparentDhPublicKey = KEY_MATERIAL {
         #[ttlv(tag = tag::P)]
         p: BigInteger,
         #[ttlv(tag = tag::Q)]
@@ -121,13 +102,13 @@ materials! {
         y: BigInteger,
     }
     /// KMIP 2.1 §3.11, since 1.0: for ECDSA, ECDH or ECMQV until 1.4, for any use since 1.3.
-    TransparentEcPrivateKey {
+    TransparentEcPrivateKey = KEY_MATERIAL {
         recommended_curve: RecommendedCurve,
         #[ttlv(tag = tag::D)]
         d: SecretInteger,
     }
     /// KMIP 2.1 §3.12, since 1.0: for ECDSA, ECDH or ECMQV until 1.4, for any use since 1.3.
-    TransparentEcPublicKey {
+    TransparentEcPublicKey = KEY_MATERIAL {
         recommended_curve: RecommendedCurve,
         #[ttlv(tag = tag::Q_STRING)]
         q_string: Vec<u8>,

@@ -4,25 +4,6 @@ use crate::spec::*;
 use crate::{Attributes, DateTime, DateTimeExtended, Interval, Projection, Secret, Text, UniqueIdentifier, UsageLimits};
 use keyferry_ttlv::{Decode, Downgrade, Encode, Extra, Group, Item, Reader, Result, Tag, Tagged, Type, Version, Writer};
 
-/// Structures with nothing to say about each field but its name in the standard.
-macro_rules! structures {
-    ($(
-        $(#[$meta:meta])*
-        $name:ident = $tag:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty,)* }
-    )*) => {$(
-        #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
-        $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
-        #[ttlv(tag = tag::$tag)]
-        #[allow(missing_docs)]
-        pub struct $name {
-            $($(#[$field_meta])* pub $field: $ty,)*
-            #[ttlv(extra)]
-            pub extra: Extra,
-        }
-    )*};
-}
-
 structures! {
     /// What a server says about itself (KMIP 2.1 §7.37): structured since 2.0, a vendor's own before and beside that.
     #[derive(Default)]
