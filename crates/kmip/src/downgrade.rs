@@ -1,7 +1,7 @@
 //! What another version lacks, of the types that the derive does not know (KMIP 1.0 to 2.1).
 
 use crate::projection::{is_tagged, write_stored};
-use crate::spec::{AsynchronousIndicator, AttributeValue, attribute_row, attribute_row_named, tag};
+use crate::spec::{AsynchronousIndicator, AttributeValue, Operation, attribute_row, attribute_row_named, tag};
 use crate::{
     AsynchronousMode, AttributeReference, AttributeReferences, Attributes, BigInteger, Data, DeletedAttributes, ExtensionType,
     KeyMaterial, KeyValue, Password, Projection, RequestMessage, ResponseMessage, Secret, SecretInteger, TemplateAttribute,
@@ -47,6 +47,7 @@ impl AttributeValue {
             AttributeValue::Custom(custom) => is_tagged(version) || custom.named().is_some(),
             // It came without its name, by which alone 1.x tells what it is.
             AttributeValue::Unknown(unknown) if unknown.tag() == tag::ATTRIBUTE_VALUE => !is_tagged(version),
+            AttributeValue::Unknown(UnknownAttribute { name: None, value: None }) => false,
             // One that the version does know would be misread there.
             AttributeValue::Unknown(UnknownAttribute { name: None, .. }) => {
                 is_tagged(version) && attribute_row(self.tag()).is_none_or(|row| !row.versions.contain(version))
@@ -153,11 +154,24 @@ impl DeletedAttributes {
     }
 }
 
+/// A structure without anything in it.
+struct Empty;
+
+impl Encode for Empty {
+    fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
+        w.structure(tag, |_| Ok(()))
+    }
+}
+
 impl TemplateAttribute {
-    pub(crate) fn downgrade_as(&mut self, tags: TemplateTags, version: Version, loss: &mut Loss) {
+    pub(crate) fn downgrade_as(&mut self, tags: TemplateTags, version: Version, loss: &mut Loss) -> bool {
         let there = tags.of(version).is_some();
+        if !there && self.names.is_empty() && self.attributes.is_empty() {
+            loss.record(tags.named, &Empty);
+        }
         let _ = loss.repeated(&mut self.names, tag::NAME, !is_tagged(version), false, version); // names are never vital
         self.attributes.leave_behind(loss, |value, loss| there && value.downgrade(version, loss));
+        there
     }
 }
 
@@ -224,6 +238,15 @@ macro_rules! messages {
                 let before = self.batch.len();
                 self.header.protocol_version = version.into();
                 let kept = loss.required(&mut self.header, tag::$header, version);
+                // Without its operation a payload would be taken for anything.
+                self.batch.retain(|item| {
+                    let operation: Option<Operation> = item.operation.into();
+                    let lacks = operation.is_some_and(|operation| !Operation::DOMAIN.has(operation.0, version));
+                    if lacks {
+                        loss.record(tag::BATCH_ITEM, item);
+                    }
+                    !lacks
+                });
                 let all = loss.repeated(&mut self.batch, tag::BATCH_ITEM, true, false, version);
                 if self.batch.len() != before {
                     self.header.batch_count = i32::try_from(self.batch.len()).unwrap_or(i32::MAX);

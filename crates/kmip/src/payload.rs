@@ -89,8 +89,12 @@ macro_rules! by_operation {
             }
         }
 
+        /// A version has the payloads of its operations alone.
         impl Downgrade for $name {
             fn downgrade(&mut self, version: Version, loss: &mut Loss) -> bool {
+                if !Operation::DOMAIN.has(self.operation().0, version) {
+                    return false;
+                }
                 match self {
                     $($name::$variant(payload) => payload.downgrade(version, loss),)*
                     $name::Other(..) => true,

@@ -72,7 +72,7 @@ impl Group for Attributes {
         }
         self.read_all(item, r).map_err(|e| e.within(item.tag()))?;
         if single && self.len() != 1 {
-            return Err(r.error(item, ErrorKind::Value("it holds one attribute")));
+            return Err(r.error(item, ErrorKind::Value(ONE)));
         }
         Ok(())
     }
@@ -92,6 +92,9 @@ impl Group for Attributes {
 
     fn write(&self, how: Projection, w: &mut Writer) -> Result<()> {
         let tagged = is_tagged(w.version());
+        if let (Projection::One(field) | Projection::TaggedOnly(field), 2..) = (how, self.len()) {
+            return Err(w.error(if tagged { field } else { tag::ATTRIBUTE }, ErrorKind::Value(ONE)));
+        }
         match how {
             Projection::Stored => {
                 w.structure(tag::ATTRIBUTES, |w| self.iter().try_for_each(|a| write_stored(a.index, &a.value, w)))
@@ -271,6 +274,8 @@ fn write_named(attribute: &Attribute, w: &mut Writer) -> Result<()> {
 }
 
 const NAMELESS: &str = "it has no name in 1.x";
+const NOTHING: &str = "an attribute without a name has no form in 2.x";
+const ONE: &str = "it holds one attribute";
 const BY_NAME_ALONE: &str = "an attribute known by name alone has no form in 2.x";
 
 /// The Attribute Name of a custom attribute in 1.x.
@@ -291,6 +296,9 @@ fn write_tagged(value: &AttributeValue, w: &mut Writer) -> Result<()> {
         }),
         AttributeValue::Unknown(UnknownAttribute { name: Some(_), .. }) => {
             Err(w.error(tag::ATTRIBUTE, ErrorKind::Value(BY_NAME_ALONE)))
+        }
+        AttributeValue::Unknown(_) if matches!(value.tag(), tag::ATTRIBUTE | tag::ATTRIBUTE_VALUE) => {
+            Err(w.error(tag::ATTRIBUTE, ErrorKind::Value(NOTHING)))
         }
         AttributeValue::Unknown(_) => value.encode_value(value.tag(), w),
         value => {

@@ -40,7 +40,7 @@ impl DerefMut for TemplateAttribute {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TemplateTags {
     /// In 1.x.
-    named: Tag,
+    pub(crate) named: Tag,
     /// In 2.x, where it has one.
     tagged: Option<Tag>,
 }
@@ -96,8 +96,7 @@ impl Group for TemplateAttribute {
     }
 
     fn downgrade(&mut self, tags: TemplateTags, version: Version, loss: &mut Loss) -> bool {
-        self.downgrade_as(tags, version, loss);
-        true
+        self.downgrade_as(tags, version, loss)
     }
 
     fn write(&self, tags: TemplateTags, w: &mut Writer) -> Result<()> {

@@ -62,14 +62,23 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
                 } else {
                     quote_spanned!(*span=> if !loss.optional(&mut self.#name, #tag, #has, version) { return false; })
                 };
-                let required = match &options.required_since {
-                    Some(text) => {
-                        let since = version(text)?;
-                        quote!(if self.#name.is_none() && version >= #since { return false; })
-                    }
-                    None => quote!(),
-                };
-                quote!(#step #required)
+                // What is implied is not lost where there is no field for it, and said where it must be.
+                let (mut implied, mut required) = (quote!(), quote!());
+                if let Some(text) = &options.required_since {
+                    let since = version(text)?;
+                    required = quote!(if self.#name.is_none() && version >= #since { return false; });
+                    implied = options.implied.as_ref().map_or(implied, |path| {
+                        quote! {
+                            if !#has && self.#name == #path(self) {
+                                self.#name = ::core::option::Option::None;
+                            }
+                            if self.#name.is_none() && version >= #since {
+                                self.#name = #path(self);
+                            }
+                        }
+                    });
+                }
+                quote!(#implied #step #required)
             }
             (Shape::Repeated, true) => {
                 quote_spanned!(*span=> self.#name.retain_mut(|value| loss.keeps_choice(value, version));)

@@ -11,6 +11,7 @@ pub(crate) struct Options {
     pub(crate) since: Option<LitStr>,
     pub(crate) until: Option<LitStr>,
     pub(crate) required_since: Option<LitStr>,
+    pub(crate) implied: Option<Expr>,
     pub(crate) repeated_since: Option<LitStr>,
     pub(crate) group: Option<Expr>,
     pub(crate) default: Option<TokenStream>,
@@ -51,6 +52,7 @@ pub(crate) fn options(attributes: &[syn::Attribute]) -> Result<Options> {
                 "since" => options.since = Some(meta.value()?.parse()?),
                 "until" => options.until = Some(meta.value()?.parse()?),
                 "required_since" => options.required_since = Some(meta.value()?.parse()?),
+                "implied" => options.implied = Some(meta.value()?.parse()?),
                 "repeated_since" => options.repeated_since = Some(meta.value()?.parse()?),
                 "group" => options.group = Some(meta.value()?.parse()?),
                 "default" => {
@@ -79,6 +81,7 @@ impl Options {
             ("since", self.since.is_some()),
             ("until", self.until.is_some()),
             ("required_since", self.required_since.is_some()),
+            ("implied", self.implied.is_some()),
             ("repeated_since", self.repeated_since.is_some()),
             ("group", self.group.is_some()),
             ("default", self.default.is_some()),
@@ -222,6 +225,9 @@ pub(crate) fn fields(input: &DeriveInput) -> Result<Option<Vec<Field>>> {
         }
         if options.required_since.is_some() && shape != Shape::Optional {
             return Err(Error::new(span, "required_since is for an Option"));
+        }
+        if options.implied.is_some() && options.required_since.is_none() {
+            return Err(Error::new(span, "implied is for what is required since some version"));
         }
         if options.repeated_since.is_some() && shape != Shape::Repeated {
             return Err(Error::new(span, "repeated_since is for a Vec"));

@@ -34,6 +34,7 @@
 //! | `since = "1.2"` | the first version that has the field, or the form of a choice |
 //! | `until = "1.4"` | the last version that has it |
 //! | `required_since = "2.0"` | an `Option` that must be there to be written for this version or a later one |
+//! | `implied = Self::path` | what such an `Option` is where it is absent, for `Downgrade`: a `fn(&Self) -> Option<T>` |
 //! | `repeated_since = "2.0"` | a `Vec` that holds one value at the most to be written for an earlier version |
 //! | `default`, `default = value` | what an absent field means: taken when it is absent, and not written when it is this |
 //! | `choice` | the field's type implements `Choice`: its own tag says which form it is |

@@ -153,7 +153,7 @@ pub trait Group: Default {
     }
 }
 
-/// One that may be absent: what has no item is `None`.
+/// One that may be absent: what has no item is `None`, and so is what has to be left behind.
 impl<T: Group> Group for Option<T> {
     type How = T::How;
 
@@ -174,7 +174,10 @@ impl<T: Group> Group for Option<T> {
     }
 
     fn downgrade(&mut self, how: T::How, version: Version, loss: &mut Loss) -> bool {
-        self.as_mut().is_none_or(|group| group.downgrade(how, version, loss))
+        if self.as_mut().is_some_and(|group| !group.downgrade(how, version, loss)) {
+            *self = None;
+        }
+        true
     }
 }
 

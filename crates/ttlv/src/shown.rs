@@ -103,7 +103,8 @@ pub mod secret {
     /// # Errors
     /// When it was masked, or is not hexadecimal; neither shows what was there.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Zeroizing<Vec<u8>>, D::Error> {
-        deserializer.deserialize_str(Digits)
+        // As a text that may be handed over, and then wiped.
+        deserializer.deserialize_string(Digits)
     }
 
     struct Digits;

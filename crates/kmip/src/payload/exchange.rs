@@ -10,7 +10,7 @@ payloads! {
     /// KMIP 2.1 §6.1.25, since 1.4.
     ImportRequest: IMPORT {
         unique_identifier: UniqueIdentifier,
-        #[ttlv(since = "2.0", required_since = "2.0")]
+        #[ttlv(since = "2.0", required_since = "2.0", implied = ImportRequest::type_of_object)]
         object_type: Option<ObjectType>,
         #[ttlv(tag = tag::REPLACE_EXISTING)]
         replace_existing: Option<bool>,
@@ -71,6 +71,13 @@ payloads! {
     /// KMIP 2.1 §6.2.2, since 1.0.
     #[derive(Default)]
     NotifyResponse: NOTIFY {
+    }
+}
+
+impl ImportRequest {
+    /// The Object Type, which 2.x demands beside the object.
+    fn type_of_object(&self) -> Option<ObjectType> {
+        self.object.as_ref().map(Object::object_type)
     }
 }
 
