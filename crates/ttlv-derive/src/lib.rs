@@ -79,6 +79,12 @@
 //! # use keyferry_ttlv::{Decode, Encode, Tag};
 //! # const MAJOR: Tag = Tag::new(0x42006A);
 //! #[derive(Encode, Decode)]
+//! struct NeverDemanded { #[ttlv(tag = MAJOR, implied = Self::one)] major: Option<i32> }
+//! ```
+//! ```compile_fail
+//! # use keyferry_ttlv::{Decode, Encode, Tag};
+//! # const MAJOR: Tag = Tag::new(0x42006A);
+//! #[derive(Encode, Decode)]
 //! struct UnknownOption { #[ttlv(tag = MAJOR, optional)] major: Option<i32> }
 //! ```
 //! ```compile_fail

@@ -57,7 +57,7 @@ fn went(lost: &Lost, implied: bool) -> bool {
             lost.value.as_ref().is_some_and(|raw| raw.bytes().windows(13).any(|part| part == b"Unknown Thing"))
         }
         tag::ATTRIBUTE => implied || lost.name.as_ref().is_some_and(|name| name == "Unknown Thing"),
-        tag => implied && spec::attribute_row(tag).is_some() || implied && tag.is_extension(),
+        tag => implied && (tag.is_extension() || spec::attribute_row(tag).is_some()),
     };
     by_tag || by_value || by_place
 }
