@@ -20,7 +20,7 @@ use walk::lacking;
 fn arbitrary(cases: u32, what: &str, check: impl Fn(u64, u32)) {
     let config = Config { failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new(Config { cases: cases * config.cases.div_ceil(256), ..config });
-    let outcome = runner.run(&(any::<u64>(), 0..40_u32), |(seed, budget)| {
+    let outcome = runner.run(&(any::<u64>(), 0..60_u32), |(seed, budget)| {
         check(seed, budget);
         Ok(())
     });
@@ -109,7 +109,7 @@ macro_rules! payloads {
             for (n, variant) in operations.iter().enumerate() {
                 let kept = std::cell::Cell::new(0);
                 let made = std::cell::Cell::new(operation);
-                arbitrary(48, variant, |seed, budget| {
+                arbitrary(64, variant, |seed, budget| {
                     for indices in [false, true] {
                         let value: $payload = Source::new(seed, budget, indices).make_variant(name, n);
                         made.set(value.operation());

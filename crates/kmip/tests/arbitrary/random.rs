@@ -14,6 +14,8 @@ pub struct Source {
     state: u64,
     /// How many optional things there may still be: the fewer, the smaller the value. This is what shrinks.
     budget: u32,
+    /// How many of eight optional things are there: with few the later fields of a structure have their turn too.
+    density: usize,
     /// Whether attributes may have indices, which 2.x does not carry.
     indices: bool,
     /// The variant that an enum shall have.
@@ -24,7 +26,9 @@ pub struct Source {
 
 impl Source {
     pub fn new(seed: u64, budget: u32, indices: bool) -> Self {
-        Source { state: seed, budget, indices, forced: None, enums: BTreeMap::new() }
+        let mut source = Source { state: seed, budget, density: 0, indices, forced: None, enums: BTreeMap::new() };
+        source.density = 1 + source.below(7);
+        source
     }
 
     /// A value of a type.
@@ -57,7 +61,7 @@ impl Source {
 
     /// Whether something optional is there.
     fn some(&mut self) -> bool {
-        let there = self.budget > 0 && self.below(3) > 0;
+        let there = self.budget > 0 && self.below(8) < self.density;
         self.budget -= u32::from(there);
         there
     }
