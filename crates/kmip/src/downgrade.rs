@@ -101,8 +101,8 @@ impl Attributes {
             Projection::TaggedOnly(_) if !is_tagged(version) => self.leave_behind(loss, |_, _| false),
             _ => self.leave_behind(loss, |value, loss| value.downgrade(version, loss)),
         }
-        // An operation on one attribute makes no sense without it.
-        !matches!(how, Projection::One(_)) || self.len() == before
+        // An operation on one attribute makes no sense without it, nor without the one that it shall replace.
+        !matches!(how, Projection::One(_) | Projection::TaggedOnly(_)) || self.len() == before
     }
 }
 
@@ -230,34 +230,50 @@ macro_rules! everywhere {
 
 everywhere!(BigInteger, ExtensionType, KeyMaterial, Password, Secret, SecretInteger, TicketLifetime);
 
-macro_rules! messages {
-    ($($message:ident, $header:ident;)*) => {$(
-        /// The message in the other version, less the batch items whose operations that version lacks.
-        impl<P: Downgrade + Encode> Downgrade for $message<P> {
-            fn downgrade(&mut self, version: Version, loss: &mut Loss) -> bool {
-                let before = self.batch.len();
-                self.header.protocol_version = version.into();
-                let kept = loss.required(&mut self.header, tag::$header, version);
-                // Without its operation a payload would be taken for anything.
-                self.batch.retain(|item| {
-                    let operation: Option<Operation> = item.operation.into();
-                    let lacks = operation.is_some_and(|operation| !Operation::DOMAIN.has(operation.0, version));
-                    if lacks {
-                        loss.record(tag::BATCH_ITEM, item);
-                    }
-                    !lacks
-                });
-                let all = loss.repeated(&mut self.batch, tag::BATCH_ITEM, true, false, version);
-                if self.batch.len() != before {
-                    self.header.batch_count = i32::try_from(self.batch.len()).unwrap_or(i32::MAX);
-                }
-                kept && all && (before == 0 || !self.batch.is_empty())
+/// Leaves behind the batch items that `version` lacks; false when that was vital.
+macro_rules! leave_items {
+    ($message:ident, $version:ident, $loss:ident) => {{
+        let before = $message.batch.len();
+        // Without its operation a payload would be taken for anything.
+        $message.batch.retain(|item| {
+            let operation: Option<Operation> = item.operation.into();
+            let lacks = operation.is_some_and(|operation| !Operation::DOMAIN.has(operation.0, $version));
+            if lacks {
+                $loss.record(tag::BATCH_ITEM, item);
             }
+            !lacks
+        });
+        let all = $loss.repeated(&mut $message.batch, tag::BATCH_ITEM, true, false, $version);
+        if $message.batch.len() != before {
+            $message.header.batch_count = i32::try_from($message.batch.len()).unwrap_or(i32::MAX);
         }
-    )*};
+        all
+    }};
 }
 
-messages! {
-    RequestMessage, REQUEST_HEADER;
-    ResponseMessage, RESPONSE_HEADER;
+/// The request in the other version; none of it when an item can't be said, since the ones behind it may build on what it does.
+impl<P: Downgrade + Encode> Downgrade for RequestMessage<P> {
+    fn downgrade(&mut self, version: Version, loss: &mut Loss) -> bool {
+        let before = self.batch.len();
+        // Whether the order counts is assumed otherwise in 2.x (KMIP 2.1 §9.8: True) than in 1.x (1.4 §6.12: False), so it is said.
+        let ordered = self.version().is_ok_and(is_tagged);
+        if before > 1 && ordered != is_tagged(version) {
+            self.header.batch_order_option.get_or_insert(ordered);
+        }
+        self.header.protocol_version = version.into();
+        let kept = loss.required(&mut self.header, tag::REQUEST_HEADER, version);
+        let all = leave_items!(self, version, loss);
+        kept && all && self.batch.len() == before
+    }
+}
+
+/// The response in the other version, less the items whose operations that version lacks.
+impl<P: Downgrade + Encode> Downgrade for ResponseMessage<P> {
+    fn downgrade(&mut self, version: Version, loss: &mut Loss) -> bool {
+        let before = self.batch.len();
+        self.header.protocol_version = version.into();
+        let kept = loss.required(&mut self.header, tag::RESPONSE_HEADER, version);
+        let all = leave_items!(self, version, loss);
+        kept && all && (before == 0 || !self.batch.is_empty())
+    }
 }

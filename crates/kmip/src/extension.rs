@@ -1,4 +1,4 @@
-//! Our own tags, all of them, in the range that the standard leaves to vendors (KMIP 2.1 §11.59: 540000 to 54FFFF).
+//! Our own tags, all of them, in the range that the standard leaves to vendors (KMIP 2.1 §11.56: 540000 to 54FFFF).
 //!
 //! They stand in stored records and in the Message Extension of vendor [`VENDOR`]; a foreign peer is never sent one that it must know.
 

@@ -95,7 +95,7 @@ impl Failure {
         &self.message
     }
 
-    /// The Result Reason that `version` has for it (KMIP 2.1 §11.48, 1.4 §9.1.3.2.29 and §11).
+    /// The Result Reason that `version` has for it (KMIP 2.1 §11.46, 1.4 §9.1.3.2.29 and §11).
     pub fn reason(&self, version: Version) -> R {
         let two = version >= Version::V2_0;
         let pick = |one: R, other: R| if two { other } else { one };

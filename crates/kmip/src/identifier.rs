@@ -10,7 +10,7 @@ pub enum UniqueIdentifier {
     Text(Text),
     /// ID Placeholder and its like, since 2.0.
     Enumeration(UniqueIdentifierEnumeration),
-    /// The n-th identifier of the response, counted from the end when negative, since 2.0.
+    /// The n-th identifier of the response, from 0, or counted back from this item when negative, since 2.0.
     Integer(i32),
 }
 

@@ -215,6 +215,7 @@ fn decide_copy(
     for attribute in copy.rest.clone() {
         attributes.keep(attribute);
     }
+    attributes.check_count()?;
     if copy_digest(object_type, &attributes).map_err(store_failed)? != copy.digest {
         return Err(Failure::new(
             Cause::InvalidMessage,

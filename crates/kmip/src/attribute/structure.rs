@@ -290,7 +290,7 @@ pub struct RotateName {
     pub extra: Extra,
 }
 
-/// How random numbers were made (KMIP 2.1 §7.30, since 1.3).
+/// How random numbers were made (KMIP 2.1 §7.36, since 1.3).
 #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::RNG_PARAMETERS)]

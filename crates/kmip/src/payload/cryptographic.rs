@@ -199,7 +199,7 @@ pub enum Data {
     Bytes(Secret),
     /// What an earlier operation decrypted, encrypted, hashed and so on, since 2.0.
     Enumeration(DataEnumeration),
-    /// The n-th data of the response, counted from its end when negative, since 2.0.
+    /// The n-th data of the response, from 0, or counted back from this item when negative, since 2.0.
     Integer(i32),
 }
 

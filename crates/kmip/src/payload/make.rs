@@ -256,9 +256,9 @@ pub struct DerivationParameters {
     /// Depends on the pseudo-random function.
     #[ttlv(tag = tag::INITIALIZATION_VECTOR)]
     pub initialization_vector: Option<Vec<u8>>,
-    /// Needed, unless a Secret Data object is named.
-    #[ttlv(tag = tag::DERIVATION_DATA)]
-    pub derivation_data: Option<Secret>,
+    /// Needed, unless a Secret Data object is named; several since 2.0.
+    #[ttlv(tag = tag::DERIVATION_DATA, repeated_since = "2.0")]
+    pub derivation_data: Vec<Secret>,
     /// Needed for PBKDF2.
     #[ttlv(tag = tag::SALT)]
     pub salt: Option<Vec<u8>>,

@@ -104,9 +104,10 @@ payloads! {
     LoginResponse: LOGIN {
         ticket: LoginTicket,
     }
-    /// KMIP 2.1 §6.1.31, since 2.0. The ticket is in the payload's table in 2.0 alone, and in the text of both.
+    /// KMIP 2.1 §6.1.31, since 2.0.
     #[derive(Default)]
     LogoutRequest: LOGOUT {
+        #[ttlv(required_since = "2.0")]
         ticket: Option<LoginTicket>,
     }
     /// KMIP 2.1 §6.1.31, since 2.0.

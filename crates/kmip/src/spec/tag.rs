@@ -1,4 +1,4 @@
-//! The tags: one row each (KMIP 2.1 §11.59, 1.4 §9.1.3.1).
+//! The tags: one row each (KMIP 2.1 §11.56, 1.4 §9.1.3.1).
 
 use super::tags;
 

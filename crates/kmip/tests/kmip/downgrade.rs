@@ -142,17 +142,25 @@ fn a_message_changes_its_version_and_drops_the_operations_that_it_lacks() {
     let mut message = RequestMessage::new(Version::V2_1, vec![item(ping.clone().into()), item(get.into())]);
     message.header.client_correlation_value = Some("c".into());
     message.header.asynchronous_indicator = Some(AsynchronousMode::Indicator(AsynchronousIndicator::OPTIONAL));
+    // What stands behind an item may build on it.
+    let (kept, loss) = downgraded(message.clone(), Version::V1_2);
+    assert_eq!(kept, None);
+    assert!(described(&loss).contains(&"Batch Item".to_owned()));
+    message.batch.remove(0);
+    message.header.batch_count = 1;
     let (kept, loss) = downgraded(message, Version::V1_2);
     let kept = kept.unwrap();
-    assert_eq!(
-        described(&loss),
-        ["Request Header > Client Correlation Value", "Batch Item", "Batch Item > Request Payload > Key Wrap Type"]
-    );
+    assert_eq!(described(&loss), ["Request Header > Client Correlation Value", "Batch Item > Request Payload > Key Wrap Type"]);
     assert_eq!(kept.header.asynchronous_indicator, Some(AsynchronousMode::Boolean(true)));
     let frame = kept.to_frame().unwrap();
     let read = RequestMessage::from_frame(&frame).unwrap().read_payloads().unwrap();
     assert_eq!((read.version().unwrap(), read.batch.len(), read.header.batch_count), (Version::V1_2, 1, 1));
     assert_eq!(read, kept);
+    // The order of a batch is assumed otherwise in 2.x, so it is said.
+    let two = RequestMessage::of(Version::V2_1, [LocateRequest::by_name("n").into(), ActivateRequest::default().into()]);
+    let (kept, loss) = downgraded(two.clone(), Version::V1_4);
+    assert_eq!((kept.unwrap().header.batch_order_option, loss.len()), (Some(true), 0));
+    assert_eq!(downgraded(two, Version::V2_0).0.unwrap().header.batch_order_option, None);
     let alone = RequestMessage::new(Version::V2_1, vec![item(ping.into())]);
     assert_eq!(downgraded(alone, Version::V1_2).0, None);
 }

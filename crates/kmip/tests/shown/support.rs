@@ -121,7 +121,7 @@ pub fn requests() -> Vec<RequestMessage<RequestPayload>> {
             object_type: ObjectType::SECRET_DATA,
             unique_identifiers: vec!["1".into()],
             derivation_method: DerivationMethod::PBKDF2,
-            derivation_parameters: DerivationParameters { derivation_data: Some(hush()), ..DerivationParameters::default() },
+            derivation_parameters: DerivationParameters { derivation_data: vec![hush()], ..DerivationParameters::default() },
             attributes: attributes().into(),
             extra: Extra::NONE,
         }

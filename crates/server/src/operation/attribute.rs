@@ -133,6 +133,7 @@ pub(super) fn add(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
     check_names(ask, &one, None, Cause::NameTaken)?;
     let mut after = before.1.clone();
     after.attributes.push(value);
+    after.attributes.check_count()?;
     let added = after.attributes.iter().last().cloned();
     let identifier = after.identifier.clone();
     let effects = changed(node, ask, before, after, Material::Keep)?;

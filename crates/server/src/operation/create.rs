@@ -106,6 +106,10 @@ fn take(attributes: &mut Attributes, asked: TemplateAttribute, ask: &Ask<'_>) ->
         super::attribute::check_value(&value)?;
         match (&value, attribute_row(value.tag())) {
             (V::Custom(_), _) => {}
+            // The version does not have it, though another one may.
+            (V::Unknown(_), _) => {
+                return Err(Failure::new(Cause::UnknownAttribute, format_args!("unknown attribute {}", value.reference())));
+            }
             // Algorithm, length and certificate facts are the server's to set, from what the client says of the object.
             (V::CryptographicAlgorithm(_) | V::CryptographicLength(_) | V::CertificateType(_) | V::CertificateLength(_), _) => {}
             (V::DigitalSignatureAlgorithm(_), _) => {}
