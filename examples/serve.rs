@@ -9,7 +9,7 @@ const HELP: &str = "\
 serve: a KMIP server, 1.0 to 2.1, over mutual TLS
 
   --data DIR       where its objects and certificates are (made if there are none)
-  --seal-key FILE  the key that key material is sealed under, 64 hexadecimal digits (DATA/objects.key, made if there is none)
+  --seal-key FILE  the key that key material is sealed under, 64 hexadecimal digits (DATA/objects.seal, made if there is none)
   --listen ADDR    where it listens (127.0.0.1:5696)
   --peer NAME      a server whose certificate has this name may send copies of its objects; may be given several times
 ";

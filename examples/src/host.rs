@@ -39,7 +39,7 @@ pub struct Files {
 impl Files {
     /// The store in this file, and its key beside it.
     pub fn beside(store: PathBuf) -> Self {
-        let key = store.with_extension("key");
+        let key = store.with_extension("seal");
         Files { store, key }
     }
 
