@@ -1,5 +1,5 @@
-//! The OASIS test cases, every message through the model and all three encodings:
-//! `cargo run --release --example oasis -- PATH…`
+//! The OASIS test cases, every message through the model and all three encodings, or every request to a server:
+//! `cargo run --release --example oasis -- [--replay] PATH…`
 
 use keyferry_examples::oasis::{Options, run};
 use keyferry_examples::{Result, finish};
@@ -7,14 +7,15 @@ use std::io::Write;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-oasis: reads OASIS KMIP test cases and says what is lost on the way
+oasis: reads OASIS KMIP test cases and says what is lost on the way, or what a server answers otherwise
 
-  oasis [--roundtrip] [--draft] PATH...    XML files, or folders with *.xml anywhere below
+  oasis [--roundtrip | --replay] [--draft] PATH...    XML files, or folders with *.xml anywhere below
 
   --roundtrip    XML to typed to bytes to typed to XML, and to JSON and back, comparing every item; the default
+  --replay       each case's requests, in their order, to a server of its own in memory, comparing the answers by the notation's rules
   --draft        tries cases of KMIP 3.0 too; they count by themselves
 
-A line a case: pass NAME, fail NAME: path: reason (line), skip NAME: reason; the last line counts them.
+A line a case: pass NAME, fail NAME: path: reason (line), skip NAME: reason, unsupported NAME: Operation; the last line counts them.
 The exit code is 1 when something failed, 2 when the command line is wrong or a path can't be read.
 ";
 

@@ -1,17 +1,45 @@
 //! The OASIS test cases: XML documents of requests and the responses to them, run against the codec and the model.
 
+pub mod before;
 pub mod case;
+pub mod compare;
+pub mod replay;
 pub mod roundtrip;
+pub mod tree;
 
 use crate::Result;
 use case::{Case, Malformed};
-use roundtrip::Outcome;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// What became of a case.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything is as it must be.
+    Pass,
+    /// It is not; the text says where and why.
+    Fail(String),
+    /// Nobody can say; the text says why.
+    Skip(String),
+    /// It uses an operation that is not tried.
+    Unsupported(String),
+}
+
+/// What is done with a case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Its messages are carried through the model and all encodings.
+    #[default]
+    Roundtrip,
+    /// Its requests are sent to a server.
+    Replay,
+}
 
 /// What to do with which cases.
 #[derive(Debug, Default)]
 pub struct Options {
+    /// What is done with them.
+    pub mode: Mode,
     /// Whether cases of KMIP 3.0 are tried.
     pub draft: bool,
     /// Files, and folders whose files are meant.
@@ -28,8 +56,8 @@ impl Options {
         let mut options = Options::default();
         while let Some(arg) = args.next()? {
             match arg {
-                // The one thing there is to do.
-                Long("roundtrip") => {}
+                Long("roundtrip") => options.mode = Mode::Roundtrip,
+                Long("replay") => options.mode = Mode::Replay,
                 Long("draft") => options.draft = true,
                 Short('h') | Long("help") => return Ok(None),
                 Value(path) => options.paths.push(path.into()),
@@ -47,6 +75,8 @@ pub struct Tally {
     pub passed: usize,
     /// Something was.
     pub failed: usize,
+    /// They use operations that are not tried.
+    pub unsupported: usize,
     /// Nobody looked.
     pub skipped: usize,
 }
@@ -70,7 +100,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<std::result::Resul
     let (mut tally, mut draft) = (Tally::default(), Tally::default());
     for file in &files {
         let name = file.path.file_stem().unwrap_or(file.path.as_os_str()).to_string_lossy();
-        let (is_draft, outcome) = look_at(file, options.draft);
+        let (is_draft, outcome) = look_at(file, options)?;
         let (tally, mark) = if is_draft { (&mut draft, "draft ") } else { (&mut tally, "") };
         match outcome {
             Outcome::Pass => {
@@ -80,6 +110,10 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<std::result::Resul
             Outcome::Fail(why) => {
                 tally.failed += 1;
                 writeln!(out, "{mark}fail {name}: {why}")?;
+            }
+            Outcome::Unsupported(operation) => {
+                tally.unsupported += 1;
+                writeln!(out, "{mark}unsupported {name}: {operation}")?;
             }
             Outcome::Skip(why) => {
                 tally.skipped += 1;
@@ -91,27 +125,45 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<std::result::Resul
     if options.draft {
         writeln!(out, "draft: {} passed, {} failed", draft.passed, draft.failed)?;
     }
-    writeln!(out, "{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped)?;
+    writeln!(out, "{}", tally.line(options.mode))?;
     Ok(Ok(tally))
 }
 
+impl Tally {
+    /// The counts as the last line has them.
+    pub fn line(&self, mode: Mode) -> String {
+        let Tally { passed, failed, unsupported, skipped } = self;
+        match (mode, skipped) {
+            (Mode::Roundtrip, _) => format!("{passed} passed, {failed} failed, {skipped} skipped"),
+            (Mode::Replay, 0) => format!("{passed} passed, {failed} failed, {unsupported} unsupported"),
+            (Mode::Replay, _) => format!("{passed} passed, {failed} failed, {unsupported} unsupported, {skipped} skipped"),
+        }
+    }
+}
+
 /// What becomes of a file, and whether it counts for the draft.
-fn look_at(file: &Found, draft: bool) -> (bool, Outcome) {
+fn look_at(file: &Found, options: &Options) -> Result<(bool, Outcome)> {
     let case = match read(&file.path) {
         Ok(case) => case,
-        Err(why) => return (false, Outcome::Fail(why)),
+        Err(why) => return Ok((false, Outcome::Fail(why))),
     };
     if case.messages.is_empty() {
         let why = "not a KMIP test case: there is no RequestMessage or ResponseMessage in it".to_owned();
-        return (false, if file.named { Outcome::Fail(why) } else { Outcome::Skip(why) });
+        return Ok((false, if file.named { Outcome::Fail(why) } else { Outcome::Skip(why) }));
     }
     // What 3.0 will be is not settled, and what comes behind it less so.
-    match case.messages.iter().filter_map(|message| message.version).find(|(major, _)| *major >= 3) {
-        Some((major, minor)) if !draft => {
+    Ok(match case.messages.iter().filter_map(|message| message.version).find(|(major, _)| *major >= 3) {
+        Some((major, minor)) if !options.draft => {
             (true, Outcome::Skip(format!("a case of KMIP {major}.{minor}, which is a draft: --draft tries it")))
         }
-        version => (version.is_some(), roundtrip::check(&case)),
-    }
+        version => {
+            let outcome = match options.mode {
+                Mode::Roundtrip => roundtrip::check(&case),
+                Mode::Replay => replay::check(&case)?,
+            };
+            (version.is_some(), outcome)
+        }
+    })
 }
 
 fn read(path: &Path) -> std::result::Result<Case, String> {

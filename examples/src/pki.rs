@@ -3,8 +3,11 @@
 use crate::Result;
 use keyferry_net::{Credentials, pem};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::server::WebPkiClientVerifier;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The folder of an authority.
 pub struct Pki {
@@ -70,6 +73,20 @@ impl Pki {
             fs::write(&certificate, params.signed_by(&pair, &self.issuer)?.pem())?;
         }
         Ok(Credentials::new(pem::certificates(self.ca())?, pem::certificates(certificate)?, pem::private_key(key)?))
+    }
+
+    /// What a server of someone else's, which knows rustls alone, shows as `name`; it lets in who has a certificate from here.
+    ///
+    /// # Errors
+    /// As for [`credentials`](Pki::credentials).
+    pub fn tls(&self, name: &str) -> Result<Arc<rustls::ServerConfig>> {
+        self.credentials(name, &[])?;
+        let (certificate, key) = self.files(name);
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.ca())?)?;
+        let clients = WebPkiClientVerifier::builder(Arc::new(roots)).build()?;
+        let (chain, key) = (vec![CertificateDer::from_pem_file(certificate)?], PrivateKeyDer::from_pem_file(key)?);
+        Ok(Arc::new(rustls::ServerConfig::builder().with_client_cert_verifier(clients).with_single_cert(chain, key)?))
     }
 }
 

@@ -1,21 +1,11 @@
 //! Carries each message of a case through the model and all three encodings, and compares every item with what it was.
 
+use super::Outcome;
 use super::case::{Case, Kind, Message, Placeholder};
 use keyferry_kmip::spec::{self, tag};
 use keyferry_kmip::{RequestMessage, RequestPayload, ResponseMessage, ResponsePayload, context};
 use keyferry_ttlv::{Dictionary, Encode, Error, ErrorKind, Frame, Item, Reader, Tag, Tagged, Version, json, xml};
 use std::fmt::Display;
-
-/// What became of a case.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Every item of it stayed what it was.
-    Pass,
-    /// It did not; the text says where and why.
-    Fail(String),
-    /// Nobody can say; the text says why.
-    Skip(String),
-}
 
 /// Why a message was given up.
 enum Stop {
