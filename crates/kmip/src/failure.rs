@@ -25,6 +25,8 @@ pub enum Cause {
     NameTaken,
     /// The caller may not do this.
     PermissionDenied,
+    /// The credentials are not good, or too many, or missing.
+    Authentication,
     /// The attribute can't be changed by a client, or not any more.
     ReadOnlyAttribute,
     /// The object has no such attribute.
@@ -65,6 +67,20 @@ pub enum Cause {
     KeyFormatNotSupported,
     /// The object can't be returned wrapped in this way.
     KeyWrapNotSupported,
+    /// There is no wrapping key of this identifier.
+    WrappingKeyNotFound,
+    /// The wrapping key was destroyed.
+    WrappingKeyDestroyed,
+    /// The object can't be kept where it shall be kept.
+    ProtectionStorage,
+    /// More usage is asked for than is left.
+    UsageLimitExceeded,
+    /// The operation does not take objects of this type.
+    InvalidObjectType,
+    /// The attribute has several instances, and the operation takes one.
+    MultiValuedAttribute,
+    /// The number would be out of its range.
+    NumericRange,
     /// The server does not hold the key value.
     KeyValueNotPresent,
     /// The answer would exceed the Maximum Response Size.
@@ -110,6 +126,7 @@ impl Failure {
             Cause::NameExists => pick(R::INVALID_FIELD, R::NON_UNIQUE_NAME_ATTRIBUTE),
             Cause::NameTaken => pick(R::ILLEGAL_OPERATION, R::NON_UNIQUE_NAME_ATTRIBUTE),
             Cause::PermissionDenied => R::PERMISSION_DENIED,
+            Cause::Authentication => R::AUTHENTICATION_NOT_SUCCESSFUL,
             Cause::ReadOnlyAttribute => pick(R::PERMISSION_DENIED, R::ATTRIBUTE_READ_ONLY),
             Cause::AttributeNotFound => pick(R::ITEM_NOT_FOUND, R::ATTRIBUTE_NOT_FOUND),
             Cause::AttributeAbsent => pick(R::INVALID_FIELD, R::ATTRIBUTE_NOT_FOUND),
@@ -130,6 +147,13 @@ impl Failure {
             Cause::UnknownExtension => pick(R::FEATURE_NOT_SUPPORTED, R::UNKNOWN_MESSAGE_EXTENSION),
             Cause::KeyFormatNotSupported => R::KEY_FORMAT_TYPE_NOT_SUPPORTED,
             Cause::KeyWrapNotSupported => pick(R::FEATURE_NOT_SUPPORTED, R::KEY_WRAP_TYPE_NOT_SUPPORTED),
+            Cause::WrappingKeyNotFound => pick(R::ITEM_NOT_FOUND, R::WRAPPING_OBJECT_NOT_FOUND),
+            Cause::WrappingKeyDestroyed => pick(R::PERMISSION_DENIED, R::WRAPPING_OBJECT_DESTROYED),
+            Cause::ProtectionStorage => pick(R::FEATURE_NOT_SUPPORTED, R::PROTECTION_STORAGE_UNAVAILABLE),
+            Cause::UsageLimitExceeded => pick(R::PERMISSION_DENIED, R::USAGE_LIMIT_EXCEEDED),
+            Cause::InvalidObjectType => pick(R::INVALID_FIELD, R::INVALID_OBJECT_TYPE),
+            Cause::MultiValuedAttribute => pick(R::INVALID_FIELD, R::MULTI_VALUED_ATTRIBUTE),
+            Cause::NumericRange => pick(R::INVALID_FIELD, R::NUMERIC_RANGE),
             Cause::KeyValueNotPresent if version >= Version::V1_2 => R::KEY_VALUE_NOT_PRESENT,
             Cause::KeyValueNotPresent => R::ITEM_NOT_FOUND,
             Cause::ResponseTooLarge => R::RESPONSE_TOO_LARGE,

@@ -1,4 +1,4 @@
-use crate::{Node, arrival, copy};
+use crate::{Node, Rights, arrival, copy, notify};
 use keyferry_kmip::spec::Operation;
 use keyferry_kmip::{
     Cause, ExportRequest, ExportResponse, Failure, Identity, Now, Payload, Random, RequestItem, ResponseItem, Text,
@@ -12,6 +12,10 @@ pub struct Ask<'a> {
     pub snapshot: &'a dyn Snapshot,
     /// Who asks.
     pub caller: &'a Identity,
+    /// The operation that is asked for.
+    pub operation: Operation,
+    /// What the caller may do with which object.
+    pub rights: &'a dyn Rights,
     /// Whether it is a client of this server. One that is not may be a peer: what that may do, [`Node::policy`] says.
     pub is_client: bool,
     /// When.
@@ -22,6 +26,19 @@ pub struct Ask<'a> {
     pub cx: Context,
     /// The ID Placeholder.
     pub placeholder: Option<Text>,
+    /// The identifiers in the answers to the items before it, first to last.
+    pub earlier: &'a [Earlier],
+}
+
+/// A Unique Identifier in the answer to an earlier item of the batch, which a later one may refer to since 2.0 (KMIP 2.1 §4.58).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// Which item.
+    pub item: usize,
+    /// Its operation.
+    pub operation: Operation,
+    /// The identifier.
+    pub identifier: Text,
 }
 
 impl Ask<'_> {
@@ -37,20 +54,82 @@ impl Ask<'_> {
             None | Some(U::Enumeration(E::ID_PLACEHOLDER)) => self.placeholder.clone().ok_or_else(|| {
                 Failure::new(Cause::InvalidField, "no Unique Identifier was given and the ID Placeholder is empty")
             }),
-            Some(other) => {
-                Err(Failure::new(Cause::FeatureNotSupported, format_args!("the Unique Identifier {other} is not supported")))
+            // The n-th of the response from 0, or counted back from this item (KMIP 2.1 §4.58).
+            Some(U::Integer(n)) => {
+                let place = usize::try_from(*n).ok().or_else(|| {
+                    let back = usize::try_from(n.unsigned_abs()).ok()?;
+                    self.earlier.len().checked_sub(back)
+                });
+                let named = place.and_then(|place| self.earlier.get(place)).map(|earlier| earlier.identifier.clone());
+                named.ok_or_else(|| {
+                    Failure::new(
+                        Cause::InvalidField,
+                        format_args!("there is no Unique Identifier at the place {n} of the response"),
+                    )
+                })
             }
+            Some(U::Enumeration(of)) => self.most_recent(*of),
         }
+    }
+
+    /// The identifier in the answer of the last operation of a kind in the batch (KMIP 2.1 §11.58).
+    fn most_recent(&self, of: keyferry_kmip::spec::UniqueIdentifierEnumeration) -> Result<Text, Failure> {
+        use keyferry_kmip::spec::UniqueIdentifierEnumeration as E;
+        // Of a key pair the private key comes first.
+        let (operation, place) = match of {
+            E::CREATE => (Operation::CREATE, None),
+            E::CREATE_KEY_PAIR_PRIVATE_KEY => (Operation::CREATE_KEY_PAIR, Some(0)),
+            E::CREATE_KEY_PAIR_PUBLIC_KEY => (Operation::CREATE_KEY_PAIR, Some(1)),
+            E::CREATE_KEY_PAIR => (Operation::CREATE_KEY_PAIR, None),
+            E::IMPORT => (Operation::IMPORT, None),
+            E::LOCATE => (Operation::LOCATE, None),
+            E::REGISTER => (Operation::REGISTER, None),
+            E::RE_KEY => (Operation::RE_KEY, None),
+            E::RE_KEY_KEY_PAIR_PRIVATE_KEY => (Operation::RE_KEY_KEY_PAIR, Some(0)),
+            E::RE_KEY_KEY_PAIR_PUBLIC_KEY => (Operation::RE_KEY_KEY_PAIR, Some(1)),
+            E::RE_KEY_KEY_PAIR => (Operation::RE_KEY_KEY_PAIR, None),
+            E::CERTIFY => (Operation::CERTIFY, None),
+            E::CREATE_SPLIT_KEY => (Operation::CREATE_SPLIT_KEY, None),
+            E::DERIVE_KEY => (Operation::DERIVE_KEY, None),
+            E::JOIN_SPLIT_KEY => (Operation::JOIN_SPLIT_KEY, None),
+            E::RE_CERTIFY => (Operation::RE_CERTIFY, None),
+            other => return Err(Failure::new(Cause::InvalidField, format_args!("the Unique Identifier {other} is unknown"))),
+        };
+        let Some(last) = self.earlier.iter().rev().find(|earlier| earlier.operation == operation) else {
+            return Err(Failure::new(Cause::InvalidField, format_args!("no {operation} before it in the batch named an object")));
+        };
+        let mut named = self.earlier.iter().filter(|earlier| earlier.item == last.item);
+        let found = match place {
+            Some(place) => named.nth(place),
+            None => named.next().filter(|_| named.next().is_none()),
+        };
+        found.map(|earlier| earlier.identifier.clone()).ok_or_else(|| {
+            Failure::new(
+                Cause::FeatureNotSupported,
+                format_args!("the {operation} before it named several objects: say which one"),
+            )
+        })
     }
 
     /// The record that a request means.
     ///
     /// # Errors
-    /// [`Cause::ObjectNotFound`], or that the store failed.
+    /// [`Cause::ObjectNotFound`], [`Cause::PermissionDenied`], or that the store failed.
     pub fn record(&self, given: Option<&keyferry_kmip::UniqueIdentifier>) -> Result<(RecordNumber, Record), Failure> {
         let identifier = self.meant(given)?;
-        let found = self.snapshot.by_identifier(&identifier).map_err(store_failed)?;
-        found.ok_or_else(|| Failure::new(Cause::ObjectNotFound, format_args!("there is no object {identifier:?}")))
+        self.object(&identifier)
+    }
+
+    /// The record of this Unique Identifier.
+    ///
+    /// # Errors
+    /// As [`record`](Ask::record).
+    pub fn object(&self, identifier: &str) -> Result<(RecordNumber, Record), Failure> {
+        let found = self.snapshot.by_identifier(identifier).map_err(store_failed)?;
+        let found =
+            found.ok_or_else(|| Failure::new(Cause::ObjectNotFound, format_args!("there is no object {identifier:?}")))?;
+        self.rights.check(self.caller, self.operation, &found.1)?;
+        Ok(found)
     }
 }
 
@@ -114,12 +193,13 @@ pub trait Responder: Send + Sync {
     fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>>;
 }
 
-/// The s2s responder: Import, Export and Put.
+/// The s2s responder: Import, Export, Put and Notify.
 impl Responder for Node {
     fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
         let answer = match item.operation {
             Operation::IMPORT => arrival::import,
             Operation::PUT => arrival::put,
+            Operation::NOTIFY => notify::notify,
             Operation::EXPORT => |_: &Node, ask: &mut Ask<'_>, item: &RequestItem| export(ask, item),
             _ => return None,
         };
@@ -128,7 +208,7 @@ impl Responder for Node {
 }
 
 /// The operations that the s2s responder answers.
-pub const OPERATIONS: &[Operation] = &[Operation::IMPORT, Operation::EXPORT, Operation::PUT];
+pub const OPERATIONS: &[Operation] = &[Operation::IMPORT, Operation::EXPORT, Operation::PUT, Operation::NOTIFY];
 
 fn export(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: ExportRequest = item.payload(ask.cx)?;
