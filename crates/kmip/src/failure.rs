@@ -45,6 +45,8 @@ pub enum Cause {
     WrongState,
     /// The object was destroyed.
     ObjectDestroyed,
+    /// The object was destroyed, and nothing of what is asked for is left.
+    ObjectGone,
     /// The object is archived.
     ObjectArchived,
     /// The message is malformed or contradicts itself.
@@ -65,6 +67,8 @@ pub enum Cause {
     UnknownExtension,
     /// The object can't be returned in this format.
     KeyFormatNotSupported,
+    /// The object can't be returned compressed in this way.
+    KeyCompressionNotSupported,
     /// The object can't be returned wrapped in this way.
     KeyWrapNotSupported,
     /// There is no wrapping key of this identifier.
@@ -73,6 +77,10 @@ pub enum Cause {
     WrappingKeyDestroyed,
     /// The object can't be kept where it shall be kept.
     ProtectionStorage,
+    /// The Encoding Option does not fit what is wrapped.
+    EncodingOption,
+    /// The Cryptographic Usage Mask does not allow it.
+    UsageMask,
     /// More usage is asked for than is left.
     UsageLimitExceeded,
     /// The operation does not take objects of this type.
@@ -136,6 +144,7 @@ impl Failure {
             Cause::InvalidAttribute => pick(R::INVALID_FIELD, R::INVALID_ATTRIBUTE_VALUE),
             Cause::WrongState => pick(R::PERMISSION_DENIED, R::WRONG_KEY_LIFECYCLE_STATE),
             Cause::ObjectDestroyed => pick(R::PERMISSION_DENIED, R::OBJECT_DESTROYED),
+            Cause::ObjectGone => pick(R::ITEM_NOT_FOUND, R::OBJECT_DESTROYED),
             Cause::ObjectArchived => R::OBJECT_ARCHIVED,
             Cause::InvalidMessage | Cause::RequestTooLarge => R::INVALID_MESSAGE,
             Cause::InvalidField => R::INVALID_FIELD,
@@ -146,10 +155,14 @@ impl Failure {
             Cause::FeatureNotSupported => R::FEATURE_NOT_SUPPORTED,
             Cause::UnknownExtension => pick(R::FEATURE_NOT_SUPPORTED, R::UNKNOWN_MESSAGE_EXTENSION),
             Cause::KeyFormatNotSupported => R::KEY_FORMAT_TYPE_NOT_SUPPORTED,
+            Cause::KeyCompressionNotSupported => R::KEY_COMPRESSION_TYPE_NOT_SUPPORTED,
             Cause::KeyWrapNotSupported => pick(R::FEATURE_NOT_SUPPORTED, R::KEY_WRAP_TYPE_NOT_SUPPORTED),
             Cause::WrappingKeyNotFound => pick(R::ITEM_NOT_FOUND, R::WRAPPING_OBJECT_NOT_FOUND),
             Cause::WrappingKeyDestroyed => pick(R::PERMISSION_DENIED, R::WRAPPING_OBJECT_DESTROYED),
             Cause::ProtectionStorage => pick(R::FEATURE_NOT_SUPPORTED, R::PROTECTION_STORAGE_UNAVAILABLE),
+            Cause::EncodingOption if version >= Version::V1_1 => R::ENCODING_OPTION_ERROR,
+            Cause::EncodingOption => R::INVALID_FIELD,
+            Cause::UsageMask => pick(R::PERMISSION_DENIED, R::INCOMPATIBLE_CRYPTOGRAPHIC_USAGE_MASK),
             Cause::UsageLimitExceeded => pick(R::PERMISSION_DENIED, R::USAGE_LIMIT_EXCEEDED),
             Cause::InvalidObjectType => pick(R::INVALID_FIELD, R::INVALID_OBJECT_TYPE),
             Cause::MultiValuedAttribute => pick(R::INVALID_FIELD, R::MULTI_VALUED_ATTRIBUTE),

@@ -31,10 +31,10 @@ struct Decision {
 
 pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: ImportRequest = item.payload(ask.cx)?;
-    let wrapped = request.object.as_ref().and_then(Object::key_block).is_some_and(|block| block.key_wrapping_data.is_some());
-    if wrapped && request.key_wrap_type == Some(KeyWrapType::NOT_WRAPPED) {
-        return Err(Failure::new(Cause::KeyWrapNotSupported, "unwrapping on the way in is not supported yet"));
-    }
+    let object = match request.object {
+        Some(object) if request.key_wrap_type == Some(KeyWrapType::NOT_WRAPPED) => Some(node.unwrapped(ask, object)?),
+        object => object,
+    };
     let copy = Addition::find(&item.message_extensions, ask.cx)?.copy;
     let is_copy = copy.is_some();
     if !is_copy && !ask.is_client {
@@ -47,7 +47,7 @@ pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
             identifier: text(&request.unique_identifier)?,
             object_type: request.object_type,
             attributes: request.attributes,
-            object: request.object,
+            object,
             replace: request.replace_existing.unwrap_or(false),
             copy,
         },

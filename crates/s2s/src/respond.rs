@@ -1,7 +1,8 @@
-use crate::{Node, Rights, arrival, copy, notify};
-use keyferry_kmip::spec::Operation;
+use crate::{Node, Rights, arrival, copy, format, notify};
+use keyferry_kmip::spec::{KeyCompressionType, KeyFormatType, KeyWrapType, Operation};
 use keyferry_kmip::{
-    Cause, ExportRequest, ExportResponse, Failure, Identity, Now, Payload, Random, RequestItem, ResponseItem, Text,
+    Cause, ExportRequest, ExportResponse, Failure, Identity, KeyWrappingSpecification, Now, Object, Payload, Random, RequestItem,
+    ResponseItem, Text,
 };
 use keyferry_store::{Effects, Error, Record, RecordNumber, Snapshot, SnapshotExt};
 use keyferry_ttlv::{Context, Extra};
@@ -200,7 +201,7 @@ impl Responder for Node {
             Operation::IMPORT => arrival::import,
             Operation::PUT => arrival::put,
             Operation::NOTIFY => notify::notify,
-            Operation::EXPORT => |_: &Node, ask: &mut Ask<'_>, item: &RequestItem| export(ask, item),
+            Operation::EXPORT => export,
             _ => return None,
         };
         Some(copy::check_extensions(&item.message_extensions).and_then(|()| answer(self, ask, item)))
@@ -210,14 +211,16 @@ impl Responder for Node {
 /// The operations that the s2s responder answers.
 pub const OPERATIONS: &[Operation] = &[Operation::IMPORT, Operation::EXPORT, Operation::PUT, Operation::NOTIFY];
 
-fn export(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+fn export(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: ExportRequest = item.payload(ask.cx)?;
     let (number, record) = ask.record(request.unique_identifier.as_ref())?;
-    let object = released(ask, number, &record, request.key_wrapping_specification.is_some())?;
-    if let Some(object) = &object {
-        check_format(object, request.key_format_type)?;
-        check_wrap(object, request.key_wrap_type)?;
-    }
+    let wanted = Wanted {
+        key_format_type: request.key_format_type,
+        key_wrap_type: request.key_wrap_type,
+        key_compression_type: request.key_compression_type,
+        key_wrapping_specification: request.key_wrapping_specification.as_ref(),
+    };
+    let object = node.served(ask, number, &record, &wanted)?;
     let attributes = keyferry_kmip::attribute::visible(&crate::shown(&record, ask.now.wall), ask.cx.version);
     let response = ExportResponse {
         object_type: record.object_type,
@@ -229,54 +232,59 @@ fn export(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     Ok(Outcome::answer(&response, ask.cx)?.placing(record.identifier))
 }
 
-/// The object itself, if it may leave: a destroyed one has none, a Sensitive or not Extractable one stays.
-///
-/// # Errors
-/// [`Cause::Sensitive`], [`Cause::NotExtractable`], [`Cause::KeyWrapNotSupported`].
-pub fn released(
-    ask: &Ask<'_>,
-    number: RecordNumber,
-    record: &Record,
-    wrapped: bool,
-) -> Result<Option<keyferry_kmip::Object>, Failure> {
-    use keyferry_kmip::spec::{AttributeValue as V, tag};
-    if record.is_destroyed() {
-        return Ok(None);
-    }
-    if wrapped {
-        return Err(Failure::new(Cause::KeyWrapNotSupported, "wrapping on the way out is not supported yet"));
-    }
-    if matches!(record.attributes.get(tag::EXTRACTABLE), Some(V::Extractable(false))) {
-        return Err(Failure::new(Cause::NotExtractable, "the object is not Extractable"));
-    }
-    if matches!(record.attributes.get(tag::SENSITIVE), Some(V::Sensitive(true))) {
-        return Err(Failure::new(Cause::Sensitive, "the object is Sensitive: it leaves wrapped or not at all"));
-    }
-    Ok(ask.snapshot.whole(number).map_err(store_failed)?.and_then(|(_, object)| object))
+/// How a Get or Export wants the object (KMIP 2.1 §6.1.18 and §6.1.19).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// In which format.
+    pub key_format_type: Option<KeyFormatType>,
+    /// Whether as it was registered, or in the clear.
+    pub key_wrap_type: Option<KeyWrapType>,
+    /// How an elliptic curve point is compressed.
+    pub key_compression_type: Option<KeyCompressionType>,
+    /// How to wrap it.
+    pub key_wrapping_specification: Option<&'a KeyWrappingSpecification>,
 }
 
-/// Fails when a key that was registered wrapped is wanted in the clear.
-///
-/// # Errors
-/// [`Cause::KeyWrapNotSupported`].
-pub fn check_wrap(object: &keyferry_kmip::Object, wanted: Option<keyferry_kmip::spec::KeyWrapType>) -> Result<(), Failure> {
-    let wrapped = object.key_block().is_some_and(|block| block.key_wrapping_data.is_some());
-    if wrapped && wanted == Some(keyferry_kmip::spec::KeyWrapType::NOT_WRAPPED) {
-        return Err(Failure::new(Cause::KeyWrapNotSupported, "unwrapping on the way out is not supported yet"));
-    }
-    Ok(())
-}
-
-/// Fails when a key is wanted in another format than it has.
-///
-/// # Errors
-/// [`Cause::KeyFormatNotSupported`].
-pub fn check_format(object: &keyferry_kmip::Object, wanted: Option<keyferry_kmip::spec::KeyFormatType>) -> Result<(), Failure> {
-    match (wanted, object.key_block()) {
-        (Some(wanted), Some(block)) if block.key_format_type != wanted => Err(Failure::new(
-            Cause::KeyFormatNotSupported,
-            format_args!("the key is kept as {}, and {wanted} was asked for", block.key_format_type),
-        )),
-        _ => Ok(()),
+impl Node {
+    /// The object itself as it is wanted, if it may leave: a destroyed one has none, one that is not Extractable stays, a Sensitive one leaves
+    /// wrapped or not at all.
+    ///
+    /// # Errors
+    /// [`Cause::Sensitive`], [`Cause::NotExtractable`], and what stands against the format or the wrapping.
+    pub fn served(
+        &self,
+        ask: &Ask<'_>,
+        number: RecordNumber,
+        record: &Record,
+        wanted: &Wanted<'_>,
+    ) -> Result<Option<Object>, Failure> {
+        use keyferry_kmip::spec::{AttributeValue as V, tag};
+        if record.is_destroyed() {
+            return Ok(None);
+        }
+        if matches!(record.attributes.get(tag::EXTRACTABLE), Some(V::Extractable(false))) {
+            return Err(Failure::new(Cause::NotExtractable, "the object is not Extractable"));
+        }
+        let Some(object) = ask.snapshot.whole(number).map_err(store_failed)?.and_then(|(_, object)| object) else {
+            return Ok(None);
+        };
+        let is_wrapped = object.key_block().is_some_and(|block| block.key_wrapping_data.is_some());
+        let unwraps = is_wrapped && wanted.key_wrap_type == Some(KeyWrapType::NOT_WRAPPED);
+        let leaves_wrapped = wanted.key_wrapping_specification.is_some() || is_wrapped && !unwraps;
+        if !leaves_wrapped && matches!(record.attributes.get(tag::SENSITIVE), Some(V::Sensitive(true))) {
+            return Err(Failure::new(Cause::Sensitive, "the object is Sensitive: it leaves wrapped or not at all"));
+        }
+        let object = if unwraps { self.unwrapped(ask, object)? } else { object };
+        if let (Some(wanted), Some(block)) = (wanted.key_compression_type, object.key_block())
+            && block.key_compression_type.unwrap_or(KeyCompressionType::EC_PUBLIC_KEY_TYPE_UNCOMPRESSED) != wanted
+        {
+            let why = format_args!("the key is not given as {wanted}");
+            return Err(Failure::new(Cause::KeyCompressionNotSupported, why));
+        }
+        let object = format::in_format(object, wanted.key_format_type, ask.cx.version)?;
+        match wanted.key_wrapping_specification {
+            Some(specification) => self.wrapped(ask, object, record, specification).map(Some),
+            None => Ok(Some(object)),
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod adjust;
 mod attribute;
+mod certificate;
 mod create;
 mod discover;
 mod get;
@@ -134,7 +135,7 @@ impl Responder for Operations {
             Operation::DESTROY => |ops, ask, item| lifecycle::destroy(&ops.node, ask, item),
             Operation::ARCHIVE => |ops, ask, item| lifecycle::archive(&ops.node, ask, item),
             Operation::RECOVER => |ops, ask, item| lifecycle::recover(&ops.node, ask, item),
-            Operation::QUERY => |_, ask, item| discover::query(ask, item),
+            Operation::QUERY => |ops, ask, item| discover::query(ops, ask, item),
             Operation::DISCOVER_VERSIONS => |_, ask, item| discover::discover_versions(ask, item),
             Operation::PING => |_, ask, item| service::ping(ask, item),
             Operation::LOG => |_, ask, item| service::log(ask, item),

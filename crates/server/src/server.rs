@@ -357,10 +357,7 @@ fn identifiers(response: &ResponseItem) -> impl Iterator<Item = Text> {
 /// The answer to a batch that is undone because its last item failed: those before it are told so (KMIP 2.1 §9.7, 1.4 §6.13).
 fn undone(asked: &Asked, now: Now, mut items: Vec<ResponseItem>) -> Result<Frame, Error> {
     for item in items.iter_mut().filter(|item| item.is_success()) {
-        *item = ResponseItem {
-            unique_batch_item_id: item.unique_batch_item_id.clone(),
-            ..ResponseItem::bare(item.operation, ResultStatus::OPERATION_UNDONE)
-        };
+        item.result_status = ResultStatus::OPERATION_UNDONE;
     }
     ResponseMessage::new(asked.version, now.wall, items).to_frame().map_err(Error::Encode)
 }

@@ -1,15 +1,15 @@
 use super::template::expanded;
 use super::{Operations, check_names, check_storage};
 use keyferry_kmip::spec::{
-    AttributeValue as V, CryptographicAlgorithm, HashingAlgorithm, KeyFormatType, ObjectType, ProtectionStorageMask,
-    RNGAlgorithm, SecretDataType, SetBy, attribute_row, tag,
+    AttributeValue as V, CertificateType, CryptographicAlgorithm, HashingAlgorithm, KeyFormatType, ObjectType,
+    ProtectionStorageMask, RNGAlgorithm, SecretDataType, SetBy, attribute_row, tag,
 };
 use keyferry_kmip::{
     Attributes, Cause, CreateRequest, CreateResponse, Digest, Failure, Object, RegisterRequest, RegisterResponse, RequestItem,
     RngParameters, Secret, TemplateAttribute, Text, UniqueIdentifier,
 };
 use keyferry_s2s::{Ask, Node, Outcome, complete, store_failed};
-use keyferry_store::{Effects, Material, SnapshotExt};
+use keyferry_store::{Effects, Material, Record, SnapshotExt};
 use keyferry_ttlv::{Extra, Version};
 use zeroize::Zeroizing;
 
@@ -27,7 +27,7 @@ pub(super) fn create(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) ->
         ));
     }
     let mut attributes = Attributes::new();
-    take(&mut attributes, request.attributes, object_type, ask)?;
+    take(&mut attributes, request.attributes, object_type, ask, None)?;
     let object = if secret { new_secret(&attributes, ask)? } else { new_key(&attributes, ask)? };
     let identifier = identifier(ask)?;
     let effects = enter(ops, ask, identifier.clone(), attributes, object, Origin::Made)?;
@@ -111,7 +111,7 @@ pub(super) fn register(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) 
         ));
     }
     let mut attributes = Attributes::new();
-    take(&mut attributes, request.attributes, request.object_type, ask)?;
+    take(&mut attributes, request.attributes, request.object_type, ask, None)?;
     let identifier = identifier(ask)?;
     let effects = enter(ops, ask, identifier.clone(), attributes, object, Origin::Brought)?;
     let response =
@@ -119,12 +119,13 @@ pub(super) fn register(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) 
     Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
 }
 
-/// Takes over what a client may set, and refuses what it may not.
+/// Takes over what a client may set, and refuses what it may not. A replacement may have the Names of what it replaces.
 pub(super) fn take(
     attributes: &mut Attributes,
     asked: TemplateAttribute,
     object_type: ObjectType,
     ask: &Ask<'_>,
+    replaced: Option<&Record>,
 ) -> Result<(), Failure> {
     asked.attributes.check_count()?;
     for attribute in expanded(asked, object_type, ask)? {
@@ -152,7 +153,7 @@ pub(super) fn take(
         }
         attributes.push(value);
     }
-    check_names(ask, attributes, None, Cause::NameExists)
+    check_names(ask, attributes, replaced, Cause::NameExists)
 }
 
 /// Where a new object comes from.
@@ -181,14 +182,18 @@ pub(super) fn enter(
     origin: Origin,
 ) -> Result<Effects, Failure> {
     let object_type = object.object_type();
-    if object_type != ObjectType::TEMPLATE {
+    if let Object::Template(template) = &object {
+        // A template goes by the Names of either place.
+        let named = attributes.names().next().is_some();
+        for name in template.attributes.names().filter(|_| !named) {
+            attributes.push(V::Name(name.clone()));
+        }
+        check_names(ask, &attributes, None, Cause::NameExists)?;
+    } else {
         describe(&ops.node, &mut attributes, &object)?;
         serve(ops, ask, &mut attributes, object_type, &identifier, origin);
-        complete(&mut attributes, ask.now.wall);
-    } else {
-        attributes.set_default(V::InitialDate(ask.now.wall));
-        attributes.set_default(V::LastChangeDate(ask.now.wall));
     }
+    complete(&mut attributes, ask.now.wall);
     let incarnation = ask.snapshot.incarnation().map_err(store_failed)?;
     let mut record = ops.node.born(incarnation, identifier, object_type, attributes);
     record.owner = Some(ask.caller.name.as_str().into());
@@ -269,6 +274,9 @@ fn describe(node: &Node, attributes: &mut Attributes, object: &Object) -> Result
         Object::Certificate(certificate) => {
             attributes.set_default(V::CertificateType(certificate.certificate_type));
             attributes.set_default(V::CertificateLength(i32::try_from(certificate.value.len()).unwrap_or(i32::MAX)));
+            if certificate.certificate_type == CertificateType::X509 {
+                super::certificate::describe(attributes, &certificate.value);
+            }
         }
         Object::OpaqueObject(opaque) => attributes.set_default(V::OpaqueDataType(opaque.opaque_data_type)),
         _ => {}

@@ -1,4 +1,4 @@
-use super::OPERATIONS;
+use super::{OPERATIONS, Operations};
 use keyferry_kmip::spec::{
     DestroyAction, ObjectType, Operation, ProfileName, ProtectionStorageMask, QueryFunction, RNGMode, ShreddingAlgorithm,
     UnwrapMode,
@@ -45,7 +45,7 @@ fn profiles(version: Version) -> Vec<ProfileInformation> {
 }
 
 /// Query (KMIP 2.1 §6.1.40).
-pub(super) fn query(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn query(ops: &Operations, ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: QueryRequest = item.payload(ask.cx)?;
     let asks = |function| request.query_functions.contains(&function);
     let version = ask.cx.version;
@@ -70,7 +70,9 @@ pub(super) fn query(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failur
         extra: Extra::NONE,
     };
     if asks(QueryFunction::QUERY_OPERATIONS) {
-        response.operations = OPERATIONS.iter().copied().filter(|operation| has(Operation::DOMAIN, operation.0)).collect();
+        let interop = ops.settings.interop.then_some(Operation::INTEROP);
+        response.operations =
+            OPERATIONS.iter().copied().chain(interop).filter(|operation| has(Operation::DOMAIN, operation.0)).collect();
     }
     if asks(QueryFunction::QUERY_OBJECTS) {
         response.object_types =

@@ -5,7 +5,7 @@ use keyferry_kmip::{
     Cause, Failure, GetAttributeListRequest, GetAttributeListResponse, GetAttributesRequest, GetAttributesResponse, GetRequest,
     GetResponse, RequestItem,
 };
-use keyferry_s2s::{Ask, Node, Outcome, check_format, check_wrap, released, shown};
+use keyferry_s2s::{Ask, Node, Outcome, Wanted, shown};
 use keyferry_store::Material;
 use keyferry_ttlv::Extra;
 
@@ -14,15 +14,20 @@ pub(super) fn get(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Outc
     let request: GetRequest = item.payload(ask.cx)?;
     let (number, record) = ask.record(request.unique_identifier.as_ref())?;
     if record.is_destroyed() {
-        return Err(Failure::new(Cause::ObjectDestroyed, "the object was destroyed"));
+        return Err(Failure::new(Cause::ObjectGone, "the object was destroyed"));
     }
     if record.attributes.get(tag::ARCHIVE_DATE).is_some() {
         return Err(Failure::new(Cause::ObjectArchived, "the object is archived"));
     }
-    let object = released(ask, number, &record, request.key_wrapping_specification.is_some())?
+    let wanted = Wanted {
+        key_format_type: request.key_format_type,
+        key_wrap_type: request.key_wrap_type,
+        key_compression_type: request.key_compression_type,
+        key_wrapping_specification: request.key_wrapping_specification.as_ref(),
+    };
+    let object = node
+        .served(ask, number, &record, &wanted)?
         .ok_or_else(|| Failure::new(Cause::KeyValueNotPresent, "the server does not hold the object itself"))?;
-    check_format(&object, request.key_format_type)?;
-    check_wrap(&object, request.key_wrap_type)?;
     let response = GetResponse {
         object_type: record.object_type,
         unique_identifier: record.identifier.clone().into(),

@@ -10,6 +10,7 @@ use keyferry_kmip::{
     RequestItem, Secret, TemplateAttribute, Text,
 };
 use keyferry_s2s::{Ask, Outcome};
+use keyferry_store::Record;
 use keyferry_ttlv::Extra;
 use zeroize::Zeroizing;
 
@@ -101,14 +102,15 @@ pub(super) fn of_one(
     object_type: ObjectType,
     own: Option<TemplateAttribute>,
     common: Option<&TemplateAttribute>,
+    replaced: Option<&Record>,
 ) -> Result<Attributes, Failure> {
     let mut attributes = Attributes::new();
     if let Some(own) = own {
-        take(&mut attributes, own, object_type, ask)?;
+        take(&mut attributes, own, object_type, ask, replaced)?;
     }
     if let Some(common) = common {
         let mut shared = Attributes::new();
-        take(&mut shared, common.clone(), object_type, ask)?;
+        take(&mut shared, common.clone(), object_type, ask, replaced)?;
         for attribute in shared {
             if attribute.value.may_repeat() || !attributes.iter().any(|a| a.value.is_same_attribute(&attribute.value)) {
                 attributes.push(attribute.value);
@@ -124,8 +126,8 @@ pub(super) fn create_key_pair(ops: &Operations, ask: &mut Ask<'_>, item: &Reques
     check_storage(request.private_protection_storage_masks.as_ref())?;
     check_storage(request.public_protection_storage_masks.as_ref())?;
     let common = request.common_attributes.as_ref();
-    let mut private = of_one(ask, ObjectType::PRIVATE_KEY, request.private_key_attributes, common)?;
-    let mut public = of_one(ask, ObjectType::PUBLIC_KEY, request.public_key_attributes, common)?;
+    let mut private = of_one(ask, ObjectType::PRIVATE_KEY, request.private_key_attributes, common, None)?;
+    let mut public = of_one(ask, ObjectType::PUBLIC_KEY, request.public_key_attributes, common, None)?;
     if private.names().any(|name| public.names().any(|other| other == name)) {
         return Err(Failure::new(Cause::NameExists, "both keys of the pair would have the same Name"));
     }

@@ -20,7 +20,7 @@ pub(super) fn re_key(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) ->
     let mut attributes = replacement(&old.1, request.offset, ask.now.wall);
     let mut asked = Attributes::new();
     if let Some(given) = request.attributes {
-        take(&mut asked, given, ObjectType::SYMMETRIC_KEY, ask)?;
+        take(&mut asked, given, ObjectType::SYMMETRIC_KEY, ask, Some(&old.1))?;
     }
     over(&mut attributes, asked);
     let object = create::new_key(&attributes, ask)?;
@@ -48,9 +48,9 @@ pub(super) fn re_key_key_pair(ops: &Operations, ask: &mut Ask<'_>, item: &Reques
     let common = request.common_attributes.as_ref();
     let (mut private, mut public) =
         (replacement(&old_private.1, request.offset, ask.now.wall), replacement(&old_public.1, request.offset, ask.now.wall));
-    let asked = of_one(ask, ObjectType::PRIVATE_KEY, request.private_key_attributes, common)?;
+    let asked = of_one(ask, ObjectType::PRIVATE_KEY, request.private_key_attributes, common, Some(&old_private.1))?;
     over(&mut private, asked);
-    let asked = of_one(ask, ObjectType::PUBLIC_KEY, request.public_key_attributes, common)?;
+    let asked = of_one(ask, ObjectType::PUBLIC_KEY, request.public_key_attributes, common, Some(&old_public.1))?;
     over(&mut public, asked);
     let kind = Kind::of(&private)?;
     if Kind::of(&public)? != kind {

@@ -8,7 +8,7 @@ use keyferry_kmip::{
 };
 use keyferry_s2s::{Ask, Outcome, Placeholder};
 use keyferry_store::{Material, Record};
-use keyferry_ttlv::Extra;
+use keyferry_ttlv::{Extra, Version};
 
 /// How much is left, where usage is limited.
 fn left(record: &Record) -> Option<i64> {
@@ -37,6 +37,15 @@ pub(super) fn check(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) -> 
     let usage_limits_count = request.usage_limits_count.filter(|count| left(&record).is_some_and(|left| *count > left));
     let cryptographic_usage_mask = request.cryptographic_usage_mask.filter(|mask| mask.0 & !allowed.0 != 0);
     let lease_time = request.lease_time.filter(|wanted| lease.0 != 0 && (wanted.0 > lease.0 || wanted.0 == 0));
+    // 2.x has Result Reasons for it.
+    if ask.cx.version >= Version::V2_0 {
+        if cryptographic_usage_mask.is_some() {
+            return Err(Failure::new(Cause::UsageMask, "the Cryptographic Usage Mask does not allow it"));
+        }
+        if usage_limits_count.is_some() {
+            return Err(Failure::new(Cause::UsageLimitExceeded, "the Usage Limits do not allow it"));
+        }
+    }
     let denied = usage_limits_count.is_some() || cryptographic_usage_mask.is_some() || lease_time.is_some();
     let response = CheckResponse {
         unique_identifier: (!denied).then(|| record.identifier.clone().into()),
