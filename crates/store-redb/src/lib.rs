@@ -23,6 +23,7 @@
 //! - It does not shrink the file.
 //! - It does not look for damage while it opens a file that was closed properly, but when it meets it.
 
+mod ahead;
 mod batch;
 mod keys;
 mod medium;

@@ -1,6 +1,6 @@
 use crate::keys::{self, Entry};
 use crate::medium::{View, fail};
-use keyferry_store::{CommitId, Cursor, ErrorKind, FeedRow, Incarnation, Index, Order, Part, RecordNumber, Result, Row, Span};
+use keyferry_store::{CommitId, Cursor, ErrorKind, FeedRow, Incarnation, Index, Order, RecordNumber, Result, Row, Span};
 use redb::{Range, ReadableTable, TableDefinition};
 use std::ops::{Bound, ControlFlow};
 use zeroize::Zeroizing;
@@ -90,20 +90,11 @@ impl View<'_> {
         Ok(first.map(|(_, id)| CommitId(id.value())))
     }
 
-    pub(crate) fn get(
-        &self,
-        records: &impl ReadableTable<u64, Bytes>,
-        material: Option<&impl ReadableTable<u64, Bytes>>,
-        number: RecordNumber,
-    ) -> Result<Option<Row>> {
-        let Some(stored) = records.get(number.0).map_err(|e| self.explain(e))? else { return Ok(None) };
+    /// A record as the tables hold it.
+    pub(crate) fn row(&self, number: RecordNumber, record: &[u8], material: Option<&[u8]>) -> Result<Option<Row>> {
         let damaged = || self.corrupt(format_args!("record {} is cut short", number.0));
-        let (_, id, attributes) = split_record(stored.value()).ok_or_else(damaged)?;
-        let material = match material {
-            Some(table) => table.get(number.0).map_err(|e| self.explain(e))?,
-            None => None,
-        };
-        let material = material.map(|bytes| Zeroizing::new(bytes.value().to_vec()));
+        let (_, id, attributes) = split_record(record).ok_or_else(damaged)?;
+        let material = material.map(|bytes| Zeroizing::new(bytes.to_vec()));
         Ok(Some(Row { id: id.to_vec(), attributes: attributes.to_vec(), material }))
     }
 
@@ -222,9 +213,4 @@ fn end(bound: &Bound<Vec<u8>>) -> Option<&[u8]> {
         Bound::Included(at) | Bound::Excluded(at) => Some(at),
         Bound::Unbounded => None,
     }
-}
-
-/// Whether material is asked for.
-pub(crate) fn wanted(part: Part) -> bool {
-    part == Part::Whole
 }

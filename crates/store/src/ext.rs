@@ -136,7 +136,12 @@ pub trait SnapshotExt: Snapshot {
 
     /// The record with this object id.
     fn by_object_id(&self, id: &ObjectId) -> Result<Option<(RecordNumber, Record)>> {
-        self.first(&index::object_id(id)?, &|record| record.id == *id)
+        // Most have here the identifier that they were born with.
+        let is = |record: &Record| record.id == *id;
+        match self.first(&index::identifier(&id.identifier), &is)? {
+            Some(found) => Ok(Some(found)),
+            None => self.first(&index::object_id(id)?, &is),
+        }
     }
 
     /// The value of one key of the s2s state.
