@@ -30,6 +30,11 @@ pub(crate) fn corrupt(what: &str) -> Error {
     Error::new(ErrorKind::Corrupt, format_args!("PostgreSQL: {what}"))
 }
 
+/// The tables are of a version that this build does not know.
+pub(crate) fn explain_schema(error: Error) -> Error {
+    Error::new(error.kind(), format_args!("PostgreSQL: {error}"))
+}
+
 /// A number as the database has it; numbers stay far below its limit.
 pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)

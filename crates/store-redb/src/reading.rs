@@ -51,7 +51,7 @@ impl<'a> Reading<'a> {
 impl Snapshot for Reading<'_> {
     fn head(&self) -> Result<Position> {
         self.view.guard.inside(|| {
-            let incarnation = tables::schema(self.view, &self.table(META)?)?;
+            let incarnation = tables::incarnation(self.view, &self.table(META)?)?;
             let (number, commit) = tables::last_commit(self.view, &self.table(COMMITS)?)?;
             Ok(Position { incarnation, number, commit })
         })

@@ -187,7 +187,7 @@ impl Snapshot for Writing<'_> {
     fn head(&self) -> Result<Position> {
         let view = self.view;
         self.view.guard.inside(|| {
-            let incarnation = tables::schema(view, self.meta.get(view)?)?;
+            let incarnation = tables::incarnation(view, self.meta.get(view)?)?;
             let (number, commit) = tables::last_commit(view, self.commits.get(view)?)?;
             Ok(Position { incarnation, number, commit })
         })

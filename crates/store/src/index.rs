@@ -61,8 +61,13 @@ pub fn identifier(identifier: &str) -> IndexKey {
     match uuid(identifier) {
         // No text begins with this byte.
         Some(uuid) => IndexKey { index: IDENTIFIER, key: std::iter::once(0xFF).chain(uuid).collect() },
-        None => text_key(IDENTIFIER, identifier),
+        None => identifier_as_text(identifier),
     }
+}
+
+/// The key of a Unique Identifier that is no UUID, and in schema version 1 of any.
+pub(crate) fn identifier_as_text(identifier: &str) -> IndexKey {
+    text_key(IDENTIFIER, identifier)
 }
 
 /// The bytes of a UUID written as 8-4-4-4-12 small hexadecimal digits, and of nothing else.
