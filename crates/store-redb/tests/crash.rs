@@ -12,7 +12,7 @@ use keyferry_store::{
 use keyferry_store_redb::{Options, RedbStore};
 use std::io::{BufRead, BufReader, Write};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -173,14 +173,22 @@ fn compare(path: &Path, model: &Memory, acknowledged: u64) -> u64 {
     count
 }
 
+/// So many kills a store lives through.
+const STORE_LIVES: u64 = 40;
+
 #[test]
 fn a_killed_process_loses_nothing_that_it_acknowledged() {
     let kills = std::env::var("KEYFERRY_CRASHES").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store.redb");
-    let model = Memory::new(INCARNATION);
-    let mut count = 0;
+    let (mut path, mut model) = (PathBuf::new(), Memory::new(INCARNATION));
+    let (mut count, mut total) = (0, 0);
     for kill in 0..kills {
+        // A new store now and then, so that comparing does not take longer and longer.
+        if kill % STORE_LIVES == 0 {
+            path = folder.path().join(format!("store-{kill}.redb"));
+            model = Memory::new(INCARNATION);
+            total += std::mem::take(&mut count);
+        }
         let random = scatter(kill + 77);
         let mut child = start(&path, None);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -202,8 +210,9 @@ fn a_killed_process_loses_nothing_that_it_acknowledged() {
         lines.map_while(|line| line.ok()).for_each(&mut take);
         count = compare(&path, &model, acknowledged);
     }
-    assert!(count > 0 || kills < 4, "no child wrote anything");
-    println!("{kills} kills, {count} writes");
+    total += count;
+    assert!(total > 0 || kills < 4, "no child wrote anything");
+    println!("{kills} kills, {total} writes");
 }
 
 #[test]

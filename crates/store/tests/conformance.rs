@@ -4,7 +4,7 @@
 
 use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_kmip::Secret;
-use keyferry_store::conformance::Subject;
+use keyferry_store::conformance::{CLAUSES, Subject};
 use keyferry_store::{Fault, Faulty, Incarnation, Memory, Sealed, Store};
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +72,7 @@ fn every_clause_of_the_contract_has_its_test() {
     let kit = include_str!("../src/conformance.rs");
     let listed = kit.split("@each $factory;").nth(1).and_then(|rest| rest.split(");").next()).unwrap();
     let mut tests: Vec<&str> = listed.split_whitespace().collect();
+    assert!(CLAUSES.iter().map(|(clause, _)| *clause).eq(tests.iter().copied()));
     assert_eq!(tests.pop(), Some("against_model"), "the last one compares with a model");
     assert_eq!(clauses, tests);
 }
