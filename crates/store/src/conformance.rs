@@ -28,6 +28,7 @@
 
 mod clauses;
 mod concurrent;
+pub mod crash;
 mod feeds;
 mod image;
 mod model;
