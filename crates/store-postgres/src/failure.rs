@@ -20,7 +20,8 @@ fn kind(error: &postgres::Error) -> ErrorKind {
         Some("42P01" | "42703") => ErrorKind::Schema,
         // A value beyond the limits of the database, such as a state key of many kilobytes.
         Some("54000") => ErrorKind::Misuse,
-        Some(code) if code.starts_with("XX0") => ErrorKind::Corrupt,
+        // Data or an index that makes no sense to the database; other internal errors say nothing of what is stored.
+        Some("XX001" | "XX002") => ErrorKind::Corrupt,
         _ => ErrorKind::Io,
     }
 }
