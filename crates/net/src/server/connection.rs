@@ -96,7 +96,7 @@ pub(super) async fn accept(
     }
     let limits = &shared.limits;
     let place = shared.handshakes.enter();
-    let handshake = timeout(limits.handshake_time, shared.acceptor.accept(stream).into_fallible());
+    let handshake = timeout(limits.handshake_time, shared.tls.acceptor().accept(stream).into_fallible());
     let result = tokio::select! {
         result = handshake => result,
         () = place.displaced() => {
