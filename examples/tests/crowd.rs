@@ -75,10 +75,15 @@ impl Serving {
     /// Connections open, accepted and refused, and requests.
     fn counters(&mut self) -> [u64; 4] {
         self.input.as_mut().unwrap().write_all(b"\n").unwrap();
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
-        let numbers: Vec<u64> = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
-        numbers.try_into().unwrap()
+        // The test harness has something to say there too, after a minute.
+        loop {
+            let mut line = String::new();
+            assert!(self.output.read_line(&mut line).unwrap() > 0, "the server is gone");
+            let numbers: Option<Vec<u64>> = line.split_whitespace().map(|number| number.parse().ok()).collect();
+            if let Some(Ok(numbers)) = numbers.map(TryInto::try_into) {
+                return numbers;
+            }
+        }
     }
 
     /// The memory that it has of its own, in MiB, where the system tells.
