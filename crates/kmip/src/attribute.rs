@@ -3,8 +3,8 @@
 use crate::spec::*;
 use crate::{Cause, DateTime, Failure, Text};
 use keyferry_ttlv::{Item, Reader, Tag};
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 mod structure;
 
@@ -251,10 +251,30 @@ impl Attributes {
     /// Refuses more than [`MOST`](Attributes::MOST).
     ///
     /// # Errors
-    /// An invalid field.
+    /// A limit of the server.
     pub fn check_count(&self) -> Result<(), Failure> {
         if self.len() > Self::MOST {
-            return Err(Failure::new(Cause::InvalidField, format_args!("an object has {} attributes at the most", Self::MOST)));
+            return Err(Failure::new(Cause::ServerLimit, format_args!("an object has {} attributes at the most", Self::MOST)));
+        }
+        Ok(())
+    }
+
+    /// Refuses an index that is negative, and two instances of one index.
+    ///
+    /// # Errors
+    /// An invalid field.
+    pub fn check_indices(&self) -> Result<(), Failure> {
+        let mut seen = HashSet::with_capacity(self.len());
+        for attribute in &self.0 {
+            let (index, reference) = (attribute.index.unwrap_or(0), attribute.value.reference());
+            if index < 0 {
+                return Err(Failure::new(Cause::InvalidField, format_args!("the index {index} of {reference} is negative")));
+            }
+            if seen.contains(&(reference.clone(), index)) {
+                let why = format_args!("{reference} has two instances of index {index}");
+                return Err(Failure::new(Cause::InvalidField, why));
+            }
+            seen.insert((reference, index));
         }
         Ok(())
     }

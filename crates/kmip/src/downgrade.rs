@@ -8,22 +8,26 @@ use crate::{
     TemplateTags, TicketLifetime, UniqueIdentifier, UnknownAttribute,
 };
 use keyferry_ttlv::{Downgrade, Encode, Loss, Result, Tag, Version, Writer};
+use std::collections::HashMap;
 
-/// The value as `version` can say it, nothing if it can't say it at all, and what was left behind. Works towards later versions as well,
-/// which lack some of what the earlier ones had.
+/// The value of version `from` as the version `to` can say it, nothing if it can't say it at all, and what was left behind. Works towards
+/// later versions as well, which lack some of what the earlier ones had.
+///
+/// A message says itself which version it is of. Of anything else the caller says it, since the same fields may mean something else: an
+/// Attribute Reference to delete is one instance in 1.x and all of them in 2.x.
 ///
 /// ```
 /// use keyferry_kmip::{*, spec::*};
 /// use keyferry_ttlv::Version;
 ///
 /// let attributes = Attributes::new().with(AttributeValue::Comment("hot".into())).with(AttributeValue::State(State::ACTIVE));
-/// let (kept, loss) = downgraded(attributes, Version::V1_3);
+/// let (kept, loss) = downgraded(attributes, Version::V2_1, Version::V1_3);
 /// assert_eq!(kept, Some(Attributes::new().with(AttributeValue::State(State::ACTIVE))));
 /// assert_eq!(described(&loss), ["Comment"]);
 /// ```
-pub fn downgraded<T: Downgrade>(mut value: T, version: Version) -> (Option<T>, Loss) {
-    let mut loss = Loss::NONE;
-    let kept = value.downgrade(version, &mut loss);
+pub fn downgraded<T: Downgrade>(mut value: T, from: Version, to: Version) -> (Option<T>, Loss) {
+    let mut loss = Loss::of_version(from);
+    let kept = value.downgrade(to, &mut loss);
     (kept.then_some(value), loss)
 }
 
@@ -97,12 +101,39 @@ impl Attributes {
         let before = self.len();
         match how {
             Projection::Stored => return true,
-            Projection::NamedOnly | Projection::Implied if is_tagged(version) => self.leave_behind(loss, |_, _| false),
+            Projection::NamedOnly if is_tagged(version) => self.leave_behind(loss, |_, _| false),
             Projection::TaggedOnly(_) if !is_tagged(version) => self.leave_behind(loss, |_, _| false),
             _ => self.leave_behind(loss, |value, loss| value.downgrade(version, loss)),
         }
-        // An operation on one attribute makes no sense without it, nor without the one that it shall replace.
-        !matches!(how, Projection::One(_) | Projection::TaggedOnly(_)) || self.len() == before
+        let told = loss.len();
+        if is_tagged(version) {
+            self.leave_indices(loss);
+        }
+        match how {
+            // An operation on one attribute makes no sense without it, and with its index is on another instance than without.
+            Projection::One(_) => self.len() == before && before == 1 && loss.len() == told,
+            // Nor without the one that it shall replace.
+            Projection::TaggedOnly(_) => self.len() == before,
+            _ => true,
+        }
+    }
+
+    /// Leaves behind the indices, which 2.x lacks: those that tell no more than the order does are no loss.
+    fn leave_indices(&mut self, loss: &mut Loss) {
+        if self.iter().all(|attribute| attribute.index.is_none()) {
+            return;
+        }
+        let mut next: HashMap<AttributeReference, i32> = HashMap::new();
+        for attribute in self.iter_mut() {
+            let expected = next.entry(attribute.value.reference()).or_insert(0);
+            if let Some(index) = attribute.index.take().filter(|index| index != expected) {
+                let _ = loss.within(attribute.value.tag(), |loss| {
+                    loss.record(tag::ATTRIBUTE_INDEX, &index);
+                    true
+                });
+            }
+            *expected = expected.saturating_add(1);
+        }
     }
 }
 
@@ -121,6 +152,14 @@ impl AttributeReference {
             },
             AttributeReference::Custom { vendor, .. } => is_tagged(version) || matches!(vendor.as_str(), "x" | "y"),
             AttributeReference::Unknown(_) => !is_tagged(version),
+        }
+    }
+
+    /// Whether an object may have several instances of it.
+    pub fn may_repeat(&self) -> bool {
+        match self {
+            AttributeReference::Standard(tag) => attribute_row(*tag).is_none_or(|row| row.multiple),
+            _ => true,
         }
     }
 
@@ -143,10 +182,15 @@ impl AttributeReferences {
 
 impl DeletedAttributes {
     pub(crate) fn downgrade_all(&mut self, version: Version, loss: &mut Loss) {
-        self.0.retain(|deleted| {
-            // One instance of several can't be told in 2.x.
-            let kept = deleted.reference.exists(version) && !(is_tagged(version) && deleted.index.is_some());
-            if !kept {
+        let crosses = loss.from().is_some_and(|from| is_tagged(from) != is_tagged(version));
+        self.0.retain_mut(|deleted| {
+            // One instance of several can't be told in 2.x, nor in 1.x all of them.
+            let one = !deleted.reference.may_repeat() && deleted.index.unwrap_or(0) == 0;
+            let sayable = if crosses { one } else { !is_tagged(version) || deleted.index.is_none() };
+            let kept = deleted.reference.exists(version) && sayable;
+            if kept && is_tagged(version) {
+                deleted.index = None;
+            } else if !kept {
                 deleted.reference.told(loss);
             }
             kept
@@ -169,9 +213,14 @@ impl TemplateAttribute {
         if !there && self.names.is_empty() && self.attributes.is_empty() {
             loss.record(tags.named, &Empty);
         }
-        let _ = loss.repeated(&mut self.names, tag::NAME, !is_tagged(version), false, version); // names are never vital
+        let names = self.names.len();
+        let _ = loss.repeated(&mut self.names, tag::NAME, !is_tagged(version), false, version); // what they are to whom, is judged here
         self.attributes.leave_behind(loss, |value, loss| there && value.downgrade(version, loss));
-        there
+        if is_tagged(version) {
+            self.attributes.leave_indices(loss);
+        }
+        // Without its templates an object would be made with other attributes than were asked for.
+        there && self.names.len() == names
     }
 }
 
@@ -255,6 +304,9 @@ macro_rules! leave_items {
 impl<P: Downgrade + Encode> Downgrade for RequestMessage<P> {
     fn downgrade(&mut self, version: Version, loss: &mut Loss) -> bool {
         let before = self.batch.len();
+        if let Ok(from) = self.version() {
+            loss.set_from(from);
+        }
         // Whether the order counts is assumed otherwise in 2.x (KMIP 2.1 §9.8: True) than in 1.x (1.4 §6.12: False), so it is said.
         let ordered = self.version().is_ok_and(is_tagged);
         if before > 1 && ordered != is_tagged(version) {
@@ -271,6 +323,9 @@ impl<P: Downgrade + Encode> Downgrade for RequestMessage<P> {
 impl<P: Downgrade + Encode> Downgrade for ResponseMessage<P> {
     fn downgrade(&mut self, version: Version, loss: &mut Loss) -> bool {
         let before = self.batch.len();
+        if let Ok(from) = self.version() {
+            loss.set_from(from);
+        }
         self.header.protocol_version = version.into();
         let kept = loss.required(&mut self.header, tag::RESPONSE_HEADER, version);
         let all = leave_items!(self, version, loss);

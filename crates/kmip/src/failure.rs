@@ -29,6 +29,8 @@ pub enum Cause {
     ReadOnlyAttribute,
     /// The object has no such attribute.
     AttributeNotFound,
+    /// The object has no such attribute, to be modified.
+    AttributeAbsent,
     /// The object has no such instance of the attribute, to be changed.
     InstanceNotFound,
     /// The object has the single instance of this attribute already.
@@ -75,6 +77,8 @@ pub enum Cause {
     NotExtractable,
     /// The cryptographic library failed.
     Cryptographic,
+    /// It would be more than the server keeps.
+    ServerLimit,
     /// The server failed.
     Internal,
 }
@@ -108,6 +112,7 @@ impl Failure {
             Cause::PermissionDenied => R::PERMISSION_DENIED,
             Cause::ReadOnlyAttribute => pick(R::PERMISSION_DENIED, R::ATTRIBUTE_READ_ONLY),
             Cause::AttributeNotFound => pick(R::ITEM_NOT_FOUND, R::ATTRIBUTE_NOT_FOUND),
+            Cause::AttributeAbsent => pick(R::INVALID_FIELD, R::ATTRIBUTE_NOT_FOUND),
             Cause::InstanceNotFound => pick(R::ITEM_NOT_FOUND, R::ATTRIBUTE_INSTANCE_NOT_FOUND),
             Cause::AttributeExists => pick(R::ILLEGAL_OPERATION, R::ATTRIBUTE_SINGLE_VALUED),
             Cause::UnknownAttribute => pick(R::INVALID_FIELD, R::INVALID_ATTRIBUTE),
@@ -132,7 +137,8 @@ impl Failure {
             Cause::NotExtractable if version >= Version::V1_4 => R::NOT_EXTRACTABLE,
             Cause::Sensitive | Cause::NotExtractable => R::PERMISSION_DENIED,
             Cause::Cryptographic => R::CRYPTOGRAPHIC_FAILURE,
-            Cause::Internal => R::GENERAL_FAILURE,
+            Cause::Internal => pick(R::GENERAL_FAILURE, R::INTERNAL_SERVER_ERROR),
+            Cause::ServerLimit => pick(R::INDEX_OUT_OF_BOUNDS, R::SERVER_LIMIT_EXCEEDED),
         }
     }
 }

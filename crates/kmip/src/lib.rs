@@ -13,7 +13,7 @@
 //!
 //! // What a version lacks is an error when it is written, or left behind and named when that is asked for.
 //! let create = CreateRequest::symmetric_key(CryptographicAlgorithm::AES, 256).named("backup key");
-//! let (create, loss) = downgraded(create, Version::V1_0);
+//! let (create, loss) = downgraded(create, Version::V2_1, Version::V1_0);
 //! assert!(create.is_some() && loss.is_empty());
 //! # Ok::<(), keyferry_ttlv::Error>(())
 //! ```

@@ -11,7 +11,7 @@ use crate::{Attributes, Cause, DateTime, Failure, RevocationReason};
 pub enum Event {
     /// Activate.
     Activate,
-    /// Revoke, with the reason and, for a compromise, when it is thought to have happened.
+    /// Revoke, with the reason and, for a compromise, when it is thought to have happened: with other reasons that date is passed over.
     Revoke(RevocationReason, Option<DateTime>),
     /// Destroy.
     Destroy,
@@ -108,8 +108,8 @@ pub fn apply(attributes: &mut Attributes, event: &Event, now: DateTime) -> Resul
         },
         Event::Revoke(reason, occurrence) => {
             let compromise = matches!(reason.code, RevocationReasonCode::KEY_COMPROMISE | RevocationReasonCode::CA_COMPROMISE);
-            if !compromise && occurrence.is_some() {
-                return Err(Failure::new(Cause::InvalidField, "Compromise Occurrence Date is for a compromise alone"));
+            if !RevocationReasonCode::DOMAIN.values.iter().any(|row| row.value == reason.code.0) {
+                return Err(Failure::new(Cause::InvalidField, "the Revocation Reason Code is unknown"));
             }
             let next = match (state, compromise) {
                 (State::PRE_ACTIVE | State::ACTIVE | State::DEACTIVATED, true) => State::COMPROMISED,

@@ -3,7 +3,8 @@
 use crate::spec::*;
 use crate::{Authentication, DateTime, Failure, Nonce, RequestPayload, ResponsePayload, Secret, Text};
 use keyferry_ttlv::{
-    Context, Decode, Downgrade, Encode, Error, ErrorKind, Extra, Frame, Item, Raw, Reader, Result, Tag, Tagged, Version, Writer,
+    Context, Decode, Downgrade, Encode, Error, ErrorKind, Extra, Frame, Item, Loss, Raw, Reader, Result, Tag, Tagged, Version,
+    Writer,
 };
 
 /// A payload of an operation.
@@ -155,12 +156,12 @@ pub struct MessageExtension {
 /// One operation asked for (KMIP 2.1 §8.3, since 1.0). Its payload is read when the operation is known: [`Raw`] until then.
 #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
-#[ttlv(tag = tag::BATCH_ITEM)]
+#[ttlv(tag = tag::BATCH_ITEM, downgrade = Self::keeps_critical)]
 pub struct RequestItem<P = Raw> {
     /// The operation.
     pub operation: Operation,
     /// Whether output stays at the server, since 2.0.
-    #[ttlv(tag = tag::EPHEMERAL, since = "2.0")]
+    #[ttlv(tag = tag::EPHEMERAL, since = "2.0", vital)]
     pub ephemeral: Option<bool>,
     /// Tells the answers of a batch apart.
     #[ttlv(tag = tag::UNIQUE_BATCH_ITEM_ID)]
@@ -177,6 +178,11 @@ pub struct RequestItem<P = Raw> {
 }
 
 impl<P> RequestItem<P> {
+    /// Whether no extension is left behind that must not be passed over.
+    fn keeps_critical(&mut self, version: Version, _: &mut Loss) -> bool {
+        version >= Version::V2_0 || !self.message_extensions.iter().skip(1).any(|extension| extension.criticality_indicator)
+    }
+
     /// An item with this payload, which is of this operation.
     pub fn of(operation: Operation, request_payload: P) -> Self {
         RequestItem {

@@ -354,7 +354,7 @@ pub struct KeyWrappingData {
     pub mac_signature: Option<Vec<u8>>,
     #[ttlv(tag = tag::IV_COUNTER_NONCE)]
     pub iv_counter_nonce: Option<Vec<u8>>,
-    #[ttlv(since = "1.1")]
+    #[ttlv(since = "1.1", vital)]
     pub encoding_option: Option<EncodingOption>,
     #[ttlv(extra)]
     pub extra: Extra,
@@ -384,7 +384,7 @@ pub struct KeyWrappingSpecification {
     pub mac_signature_key_information: Option<WrappingKeyInformation>,
     #[ttlv(tag = tag::ATTRIBUTE_NAME)]
     pub attribute_names: Vec<crate::Text>,
-    #[ttlv(since = "1.1")]
+    #[ttlv(since = "1.1", vital)]
     pub encoding_option: Option<EncodingOption>,
     #[ttlv(extra)]
     pub extra: Extra,

@@ -30,8 +30,8 @@ macro_rules! payloads {
         $name:ident: $operation:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty,)* }
     )*) => {$(
         #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
-        $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
+        $(#[$meta])*
         #[allow(missing_docs)]
         pub struct $name {
             $($(#[$field_meta])* pub $field: $ty,)*

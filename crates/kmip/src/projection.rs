@@ -12,8 +12,6 @@ pub enum Projection {
     Required,
     /// 1.x: Attribute, repeated. 2.x: Attributes, unless empty.
     Optional,
-    /// 1.x: a Template-Attribute, unless empty. 2.x: nothing.
-    Implied,
     /// As [`Optional`](Projection::Optional), but for 1.x Attributes without a value: those were deleted (KMIP 1.4 §5.1).
     Changed,
     /// 1.x: Attribute, once. 2.x: a structure of this tag that holds one value.
@@ -42,7 +40,7 @@ impl Group for Attributes {
             match how {
                 Projection::Required | Projection::Optional | Projection::Changed => found == tag::ATTRIBUTES,
                 Projection::One(tag) | Projection::TaggedOnly(tag) => found == tag,
-                Projection::NamedOnly | Projection::Implied | Projection::Stored => false,
+                Projection::NamedOnly | Projection::Stored => false,
             }
         } else {
             match how {
@@ -50,7 +48,6 @@ impl Group for Attributes {
                     found == tag::ATTRIBUTE
                 }
                 Projection::Changed => found == tag::ATTRIBUTE && !is_valueless(item, r),
-                Projection::Implied => found == tag::TEMPLATE_ATTRIBUTE,
                 Projection::TaggedOnly(_) | Projection::Stored => false,
             }
         }
@@ -59,7 +56,7 @@ impl Group for Attributes {
     fn absorb<'a>(&mut self, how: Projection, before: usize, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
         let tagged = is_tagged(r.version());
         let single = matches!(how, Projection::One(_) | Projection::TaggedOnly(_) | Projection::NamedOnly);
-        let structure = tagged || matches!(how, Projection::Implied | Projection::Stored);
+        let structure = tagged || how == Projection::Stored;
         if before > 0 && (single || structure) {
             return Err(r.error(item, ErrorKind::Repeated(item.tag())));
         }
@@ -99,16 +96,15 @@ impl Group for Attributes {
             Projection::Stored => {
                 w.structure(tag::ATTRIBUTES, |w| self.iter().try_for_each(|a| write_stored(a.index, &a.value, w)))
             }
-            Projection::NamedOnly | Projection::Implied if tagged => {
+            Projection::NamedOnly if tagged => {
                 self.iter().try_for_each(|a| w.require(a.value.tag(), Version::V1_0, Some(Version::V1_4)))
             }
             Projection::TaggedOnly(_) if !tagged => self.iter().try_for_each(|a| w.require(a.value.tag(), Version::V2_0, None)),
-            Projection::Optional | Projection::Changed | Projection::One(_) | Projection::TaggedOnly(_) | Projection::Implied
-                if self.is_empty() =>
-            {
-                Ok(())
+            Projection::Optional | Projection::Changed | Projection::TaggedOnly(_) if self.is_empty() => Ok(()),
+            Projection::One(field) if self.is_empty() => {
+                let field = if tagged { field } else { tag::ATTRIBUTE };
+                Err(w.error(field, ErrorKind::Missing(field)))
             }
-            Projection::Implied => w.structure(tag::TEMPLATE_ATTRIBUTE, |w| write_all(self, w)),
             _ if !tagged => write_all(self, w),
             Projection::One(tag) | Projection::TaggedOnly(tag) => w.structure(tag, |w| write_all(self, w)),
             _ => w.structure(tag::ATTRIBUTES, |w| write_all(self, w)),
@@ -499,7 +495,7 @@ pub fn visible(attributes: &Attributes, version: Version) -> Attributes {
 pub fn part(attributes: &Attributes, version: Version) -> (Attributes, Attributes) {
     let (mut carried, mut rest) = (Attributes::new(), Attributes::new());
     for attribute in attributes {
-        let (kept, loss) = downgraded(attribute.value.clone(), version);
+        let (kept, loss) = downgraded(attribute.value.clone(), version, version);
         let fits = kept.is_some() && loss.is_empty();
         // The index that a receiver gives it when it comes behind the others.
         let next = carried.next_index(&attribute.value);

@@ -105,6 +105,7 @@ fn text(identifier: &UniqueIdentifier) -> Result<Text, Failure> {
 fn decide(node: &Node, ask: &mut Ask<'_>, mut arrival: Arrival) -> Result<Decision, Failure> {
     arrival.attributes.check_count()?;
     arrival.attributes.number();
+    arrival.attributes.check_indices()?;
     let brought = arrival.object.as_ref().map(Object::object_type);
     let named = arrival.attributes.iter().find_map(|a| match a.value {
         AttributeValue::ObjectType(object_type) => Some(object_type),

@@ -379,7 +379,10 @@ impl Session for Bulk {
             self.know(incarnation);
             return Ok(());
         }
-        if response.batch.len() > 1 && response.batch.iter().all(|item| item.result_reason == Some(ResultReason::GENERAL_FAILURE))
+        if response.batch.len() > 1
+            && response.batch.iter().all(|item| {
+                matches!(item.result_reason, Some(ResultReason::GENERAL_FAILURE | ResultReason::INTERNAL_SERVER_ERROR))
+            })
         {
             // Not these objects are the trouble but the peer: what is behind the cursor is sent again another time. (One object alone may be.)
             self.save(cx)?;

@@ -1,6 +1,6 @@
 //! `Downgrade`: field by field, what another version lacks.
 
-use crate::field::{Field, Options, Shape, bounded, fields, variants, version};
+use crate::field::{Field, Options, Shape, bounded, fields, options as options_of, variants, version};
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::{DeriveInput, Result};
@@ -32,11 +32,21 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let generics = bounded(&generics, &quote!(::keyferry_ttlv::Encode));
     let (impls, types, wheres) = generics.split_for_impl();
     let mut steps = Vec::new();
+    if let Some(first) = options_of(&input.attrs)?.downgrade {
+        steps.push(quote!(if !#first(self, version, loss) { return false; }));
+    }
     for field in &fields {
         let Field { name, tag, span, options, inner, .. } = field;
         let has = has(options)?;
-        steps.push(match (field.shape, options.choice) {
-            (Shape::Extra, _) => continue,
+        let step = match (field.shape, options.choice) {
+            (Shape::Extra, _) => {
+                // What was kept because its version lacks it must not be taken for a field where there is one.
+                let arms = claims(&fields)?;
+                quote!(loss.extra(&mut self.#name, version, |child, r| match child.tag() {
+                    #(#arms)*
+                    _ => false,
+                });)
+            }
             (Shape::Group, _) => {
                 let how = &options.group;
                 quote_spanned!(*span=> if !<#inner as ::keyferry_ttlv::Group>::downgrade(&mut self.#name, #how, version, loss) {
@@ -64,15 +74,14 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
                 };
                 // What is implied is not lost where there is no field for it, and said where it must be.
                 let (mut implied, mut required) = (quote!(), quote!());
-                if let Some(text) = &options.required_since {
-                    let since = version(text)?;
-                    required = quote!(if self.#name.is_none() && version >= #since { return false; });
+                if let Some(demanded) = options.required(&quote!(version))? {
+                    required = quote!(if self.#name.is_none() && (#demanded) { return false; });
                     implied = options.implied.as_ref().map_or(implied, |path| {
                         quote! {
                             if !#has && self.#name == #path(self) {
                                 self.#name = ::core::option::Option::None;
                             }
-                            if self.#name.is_none() && version >= #since {
+                            if self.#name.is_none() && (#demanded) {
                                 self.#name = #path(self);
                             }
                         }
@@ -91,8 +100,18 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
                     }
                     None => quote!(false),
                 };
-                quote_spanned!(*span=> if !loss.repeated(&mut self.#name, #tag, #has, #once, version) { return false; })
+                let some = options.at_least_one.then(|| quote!(if self.#name.is_empty() { return false; }));
+                quote_spanned!(*span=> if !loss.repeated(&mut self.#name, #tag, #has, #once, version) { return false; } #some)
             }
+        };
+        steps.push(if options.vital {
+            quote!({
+                let before = loss.len();
+                #step
+                if loss.len() > before { return false; }
+            })
+        } else {
+            step
         });
     }
     Ok(quote! {
@@ -104,4 +123,24 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
             }
         }
     })
+}
+
+/// What `version` takes for a field, as the arms of a match on its tag: as the reader has it.
+fn claims(fields: &[Field]) -> Result<Vec<TokenStream>> {
+    let mut arms = Vec::new();
+    for Field { tag, span, options, inner, shape, .. } in fields {
+        arms.push(match (shape, options.choice) {
+            (Shape::Extra, _) => continue,
+            (Shape::Group, _) => {
+                let how = &options.group;
+                quote_spanned!(*span=> _ if <#inner as ::keyferry_ttlv::Group>::accepts(#how, child, r) => true,)
+            }
+            (_, true) => quote_spanned!(*span=> tag if <#inner as ::keyferry_ttlv::Choice>::accepts(tag, r) => true,),
+            (_, false) => match options.range()? {
+                Some((since, until)) => quote!(#tag if r.has(#since, #until) => true,),
+                None => quote!(#tag => true,),
+            },
+        });
+    }
+    Ok(arms)
 }

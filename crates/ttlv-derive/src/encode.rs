@@ -9,7 +9,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let name = &input.ident;
     let Some(fields) = fields(input)? else { return Ok(quote!()) };
     let of_type = options(&input.attrs)?;
-    of_type.only(&["tag"], "a type", name.span())?;
+    of_type.only(&["tag", "downgrade"], "a type", name.span())?;
     let tagged = match &of_type.tag {
         Some(tag) => {
             let (impls, types, wheres) = input.generics.split_for_impl();
@@ -49,15 +49,11 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
                 None => quote!({ let value = &self.#name; #check #write }),
             },
             Shape::Optional => {
-                let required = match &field.options.required_since {
-                    Some(text) => {
-                        let since = version(text)?;
-                        quote!(else if w.version() >= #since {
-                            return ::core::result::Result::Err(w.error(#tag, ::keyferry_ttlv::ErrorKind::Missing(#tag)));
-                        })
-                    }
-                    None => quote!(),
-                };
+                let required = field.options.required(&quote!(w.version()))?.map(|required| {
+                    quote!(else if #required {
+                        return ::core::result::Result::Err(w.error(#tag, ::keyferry_ttlv::ErrorKind::Missing(#tag)));
+                    })
+                });
                 quote!(if let ::core::option::Option::Some(value) = &self.#name { #check #write } #required)
             }
             Shape::Repeated => {
@@ -70,7 +66,12 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
                     }
                     None => quote!(),
                 };
-                quote!(#single for value in &self.#name { #check #write })
+                let some = field.options.at_least_one.then(|| {
+                    quote!(if self.#name.is_empty() {
+                        return ::core::result::Result::Err(w.error(#tag, ::keyferry_ttlv::ErrorKind::Missing(#tag)));
+                    })
+                });
+                quote!(#some #single for value in &self.#name { #check #write })
             }
         });
     }

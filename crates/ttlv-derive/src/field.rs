@@ -11,6 +11,10 @@ pub(crate) struct Options {
     pub(crate) since: Option<LitStr>,
     pub(crate) until: Option<LitStr>,
     pub(crate) required_since: Option<LitStr>,
+    pub(crate) required_until: Option<LitStr>,
+    pub(crate) at_least_one: bool,
+    pub(crate) vital: bool,
+    pub(crate) downgrade: Option<Expr>,
     pub(crate) implied: Option<Expr>,
     pub(crate) repeated_since: Option<LitStr>,
     pub(crate) group: Option<Expr>,
@@ -52,6 +56,10 @@ pub(crate) fn options(attributes: &[syn::Attribute]) -> Result<Options> {
                 "since" => options.since = Some(meta.value()?.parse()?),
                 "until" => options.until = Some(meta.value()?.parse()?),
                 "required_since" => options.required_since = Some(meta.value()?.parse()?),
+                "required_until" => options.required_until = Some(meta.value()?.parse()?),
+                "at_least_one" => options.at_least_one = true,
+                "vital" => options.vital = true,
+                "downgrade" => options.downgrade = Some(meta.value()?.parse()?),
                 "implied" => options.implied = Some(meta.value()?.parse()?),
                 "repeated_since" => options.repeated_since = Some(meta.value()?.parse()?),
                 "group" => options.group = Some(meta.value()?.parse()?),
@@ -81,6 +89,10 @@ impl Options {
             ("since", self.since.is_some()),
             ("until", self.until.is_some()),
             ("required_since", self.required_since.is_some()),
+            ("required_until", self.required_until.is_some()),
+            ("at_least_one", self.at_least_one),
+            ("vital", self.vital),
+            ("downgrade", self.downgrade.is_some()),
             ("implied", self.implied.is_some()),
             ("repeated_since", self.repeated_since.is_some()),
             ("group", self.group.is_some()),
@@ -92,6 +104,16 @@ impl Options {
             Some((name, _)) => Err(Error::new(span, format!("{name} has no effect on {what}"))),
             None => Ok(()),
         }
+    }
+
+    /// Whether `version` demands a field that may be absent in others; nothing where none does.
+    pub(crate) fn required(&self, version_expr: &TokenStream) -> Result<Option<TokenStream>> {
+        let since = self.required_since.as_ref().map(|text| version(text).map(|since| quote!(#version_expr >= #since)));
+        let until = self.required_until.as_ref().map(|text| version(text).map(|until| quote!(#version_expr <= #until)));
+        Ok(match (since.transpose()?, until.transpose()?) {
+            (Some(since), Some(until)) => Some(quote!(#since || #until)),
+            (one, other) => one.or(other),
+        })
     }
 
     /// The versions that have it, where not all do.
@@ -216,15 +238,23 @@ pub(crate) fn fields(input: &DeriveInput) -> Result<Option<Vec<Field>>> {
         if options.extra {
             options.only(&["extra"], "an extra", span)?;
         } else if options.group.is_some() {
-            options.only(&["group"], "a group, which has versions of its own", span)?;
+            options.only(&["group", "vital"], "a group, which has versions of its own", span)?;
         } else if options.choice {
-            options.only(&["choice", "tag"], "a choice, whose forms have versions of their own", span)?;
+            options.only(&["choice", "tag", "vital"], "a choice, whose forms have versions of their own", span)?;
+        } else if options.downgrade.is_some() {
+            return Err(Error::new(span, "downgrade is for a type"));
         }
         if options.extra && fields.iter().any(|other: &Field| other.shape == Shape::Extra) {
             return Err(Error::new(span, "a second extra"));
         }
         if options.required_since.is_some() && shape != Shape::Optional {
             return Err(Error::new(span, "required_since is for an Option"));
+        }
+        if options.required_until.is_some() && shape != Shape::Optional {
+            return Err(Error::new(span, "required_until is for an Option"));
+        }
+        if options.at_least_one && shape != Shape::Repeated {
+            return Err(Error::new(span, "at_least_one is for a Vec"));
         }
         if options.implied.is_some() && options.required_since.is_none() {
             return Err(Error::new(span, "implied is for what is required since some version"));

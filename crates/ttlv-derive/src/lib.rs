@@ -34,6 +34,10 @@
 //! | `since = "1.2"` | the first version that has the field, or the form of a choice |
 //! | `until = "1.4"` | the last version that has it |
 //! | `required_since = "2.0"` | an `Option` that must be there to be written for this version or a later one |
+//! | `required_until = "1.0"` | an `Option` that must be there to be written for this version or an earlier one |
+//! | `at_least_one` | a `Vec` that must not be empty to be written |
+//! | `vital` | a field without which, or without a part of which, the whole means something else: `Downgrade` leaves the whole behind then |
+//! | `downgrade = Self::path` | on the type: what `Downgrade` asks before it looks at the fields, a `fn(&mut Self, Version, &mut Loss) -> bool` |
 //! | `implied = Self::path` | what such an `Option` is where it is absent, for `Downgrade`: a `fn(&Self) -> Option<T>` |
 //! | `repeated_since = "2.0"` | a `Vec` that holds one value at the most to be written for an earlier version |
 //! | `default`, `default = value` | what an absent field means: taken when it is absent, and not written when it is this |
@@ -74,6 +78,12 @@
 //! # const MAJOR: Tag = Tag::new(0x42006A);
 //! #[derive(Encode, Decode)]
 //! struct RequiredAnyway { #[ttlv(tag = MAJOR, required_since = "2.0")] major: i32 }
+//! ```
+//! ```compile_fail
+//! # use keyferry_ttlv::{Decode, Encode, Tag};
+//! # const MAJOR: Tag = Tag::new(0x42006A);
+//! #[derive(Encode, Decode)]
+//! struct OneAnyway { #[ttlv(tag = MAJOR, at_least_one)] major: i32 }
 //! ```
 //! ```compile_fail
 //! # use keyferry_ttlv::{Decode, Encode, Tag};

@@ -460,6 +460,15 @@ impl Extra {
         self.0.is_none()
     }
 
+    /// Keeps the items that `keep` wants.
+    pub fn retain(&mut self, keep: impl FnMut(&Raw) -> bool) {
+        let Some(items) = &mut self.0 else { return };
+        items.retain(keep);
+        if items.is_empty() {
+            self.0 = None;
+        }
+    }
+
     /// The first one with this tag.
     pub fn find(&self, tag: Tag) -> Option<&Raw> {
         self.iter().find(|raw| raw.tag() == tag)

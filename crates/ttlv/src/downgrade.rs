@@ -1,6 +1,6 @@
 use crate::{
-    Choice, Context, DateTime, DateTimeExtended, Encode, Enumeration, Extra, Interval, Raw, Result, Tag, Text, Value, Version,
-    Writer,
+    Choice, Context, DateTime, DateTimeExtended, Encode, Enumeration, Extra, Interval, Item, Raw, Reader, Result, Tag, Text,
+    Value, Version, Writer,
 };
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -21,10 +21,17 @@ pub trait Downgrade: Clone {
 }
 
 /// What a value left behind when it was made fit for another version.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Loss {
+    from: Option<Version>,
     path: Vec<Tag>,
     lost: Vec<Lost>,
+}
+
+impl PartialEq for Loss {
+    fn eq(&self, other: &Loss) -> bool {
+        self.lost == other.lost
+    }
 }
 
 /// One thing that was left behind.
@@ -43,11 +50,26 @@ pub struct Lost {
 
 impl Loss {
     /// Nothing.
-    pub const NONE: Loss = Loss { path: Vec::new(), lost: Vec::new() };
+    pub const NONE: Loss = Loss { from: None, path: Vec::new(), lost: Vec::new() };
+
+    /// Nothing yet, of a value that means what it means in `from`.
+    pub fn of_version(from: Version) -> Loss {
+        Loss { from: Some(from), ..Loss::NONE }
+    }
+
+    /// The version that the value came in, where it is known: the same fields may mean something else in the other.
+    pub fn from(&self) -> Option<Version> {
+        self.from
+    }
+
+    /// Says which version the value came in: a message knows.
+    pub fn set_from(&mut self, from: Version) {
+        self.from = Some(from);
+    }
 
     #[cfg(feature = "serde")]
     pub(crate) fn of(lost: Vec<Lost>) -> Loss {
-        Loss { path: Vec::new(), lost }
+        Loss { lost, ..Loss::NONE }
     }
 
     /// What was left behind.
@@ -74,13 +96,13 @@ impl Loss {
     pub fn record_named<T: Encode + ?Sized>(&mut self, tag: Tag, name: Option<Text>, value: &T) {
         let mut path = self.path.clone();
         path.push(tag);
-        self.lost.push(Lost { path, name, value: written(tag, value) });
+        self.lost.push(Lost { path, name, value: written(self.from, tag, value) });
     }
 
     /// Records what is left behind of the value that is being looked at: the bits of a mask.
     pub fn record_part<T: Encode + ?Sized>(&mut self, part: &T) {
         let tag = self.path.last().copied().unwrap_or(Tag::new(0x420000));
-        self.lost.push(Lost { path: self.path.clone(), name: None, value: written(tag, part) });
+        self.lost.push(Lost { path: self.path.clone(), name: None, value: written(self.from, tag, part) });
     }
 
     /// Does something within an item of this tag; what it records when it answers false is forgotten, since the whole is lost then.
@@ -139,6 +161,18 @@ impl Loss {
         !T::VITAL || field.len() == before
     }
 
+    /// What a structure keeps without knowing it, less what the reader would take for a field in this version.
+    pub fn extra(&mut self, extra: &mut Extra, version: Version, is_field: impl Fn(Item<'_>, &Reader<'_>) -> bool) {
+        extra.retain(|raw| {
+            let r = Reader::new(raw.bytes(), Context::new(version));
+            let kept = !Item::parse(raw.bytes()).is_ok_and(|item| is_field(item, &r));
+            if !kept {
+                self.record(raw.tag(), raw);
+            }
+            kept
+        });
+    }
+
     /// A form of a choice.
     #[must_use]
     pub fn keeps_choice<T: Downgrade + Choice>(&mut self, value: &mut T, version: Version) -> bool {
@@ -158,10 +192,10 @@ impl Loss {
     }
 }
 
-/// A value in a version that has it: the last one, or the last before fields went.
-fn written<T: Encode + ?Sized>(tag: Tag, value: &T) -> Option<Raw> {
+/// A value in a version that has it: the one that it came in, the last one, or the last before fields went.
+fn written<T: Encode + ?Sized>(from: Option<Version>, tag: Tag, value: &T) -> Option<Raw> {
     let written = |version| Raw::of(tag, value, Context::new(version)).ok();
-    written(Version::V2_1).or_else(|| written(Version::V1_4))
+    from.and_then(written).or_else(|| written(Version::V2_1)).or_else(|| written(Version::V1_4))
 }
 
 /// A choice as what it is written as.

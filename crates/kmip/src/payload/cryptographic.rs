@@ -11,27 +11,29 @@ payloads! {
     EncryptRequest: ENCRYPT {
         unique_identifier: Option<UniqueIdentifier>,
         cryptographic_parameters: Option<Box<CryptographicParameters>>,
+        #[ttlv(required_until = "1.2")]
         data: Option<Data>,
         #[ttlv(tag = tag::IV_COUNTER_NONCE)]
         iv_counter_nonce: Option<Vec<u8>>,
-        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3", vital)]
         correlation_value: Option<Vec<u8>>,
-        #[ttlv(tag = tag::INIT_INDICATOR, since = "1.3")]
+        #[ttlv(tag = tag::INIT_INDICATOR, since = "1.3", vital)]
         init_indicator: Option<bool>,
-        #[ttlv(tag = tag::FINAL_INDICATOR, since = "1.3")]
+        #[ttlv(tag = tag::FINAL_INDICATOR, since = "1.3", vital)]
         final_indicator: Option<bool>,
-        #[ttlv(tag = tag::AUTHENTICATED_ENCRYPTION_ADDITIONAL_DATA, since = "1.4")]
+        #[ttlv(tag = tag::AUTHENTICATED_ENCRYPTION_ADDITIONAL_DATA, since = "1.4", vital)]
         authenticated_encryption_additional_data: Option<Vec<u8>>,
     }
     /// KMIP 2.1 §6.1.17, since 1.2.
     EncryptResponse: ENCRYPT {
         unique_identifier: UniqueIdentifier,
+        #[ttlv(required_until = "1.2")]
         data: Option<Data>,
         #[ttlv(tag = tag::IV_COUNTER_NONCE)]
         iv_counter_nonce: Option<Vec<u8>>,
-        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3", vital)]
         correlation_value: Option<Vec<u8>>,
-        #[ttlv(tag = tag::AUTHENTICATED_ENCRYPTION_TAG, since = "1.4")]
+        #[ttlv(tag = tag::AUTHENTICATED_ENCRYPTION_TAG, since = "1.4", vital)]
         authenticated_encryption_tag: Option<Vec<u8>>,
     }
     /// KMIP 2.1 §6.1.11, since 1.2.
@@ -39,25 +41,27 @@ payloads! {
     DecryptRequest: DECRYPT {
         unique_identifier: Option<UniqueIdentifier>,
         cryptographic_parameters: Option<Box<CryptographicParameters>>,
+        #[ttlv(required_until = "1.2")]
         data: Option<Data>,
         #[ttlv(tag = tag::IV_COUNTER_NONCE)]
         iv_counter_nonce: Option<Vec<u8>>,
-        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3", vital)]
         correlation_value: Option<Vec<u8>>,
-        #[ttlv(tag = tag::INIT_INDICATOR, since = "1.3")]
+        #[ttlv(tag = tag::INIT_INDICATOR, since = "1.3", vital)]
         init_indicator: Option<bool>,
-        #[ttlv(tag = tag::FINAL_INDICATOR, since = "1.3")]
+        #[ttlv(tag = tag::FINAL_INDICATOR, since = "1.3", vital)]
         final_indicator: Option<bool>,
-        #[ttlv(tag = tag::AUTHENTICATED_ENCRYPTION_ADDITIONAL_DATA, since = "1.4")]
+        #[ttlv(tag = tag::AUTHENTICATED_ENCRYPTION_ADDITIONAL_DATA, since = "1.4", vital)]
         authenticated_encryption_additional_data: Option<Vec<u8>>,
-        #[ttlv(tag = tag::AUTHENTICATED_ENCRYPTION_TAG, since = "1.4")]
+        #[ttlv(tag = tag::AUTHENTICATED_ENCRYPTION_TAG, since = "1.4", vital)]
         authenticated_encryption_tag: Option<Vec<u8>>,
     }
     /// KMIP 2.1 §6.1.11, since 1.2.
     DecryptResponse: DECRYPT {
         unique_identifier: UniqueIdentifier,
+        #[ttlv(required_until = "1.2")]
         data: Option<Data>,
-        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3", vital)]
         correlation_value: Option<Vec<u8>>,
     }
     /// KMIP 2.1 §6.1.55, since 1.2.
@@ -65,22 +69,23 @@ payloads! {
     SignRequest: SIGN {
         unique_identifier: Option<UniqueIdentifier>,
         cryptographic_parameters: Option<Box<CryptographicParameters>>,
+        #[ttlv(required_until = "1.2")]
         data: Option<Data>,
-        #[ttlv(tag = tag::DIGESTED_DATA, since = "1.4")]
+        #[ttlv(tag = tag::DIGESTED_DATA, since = "1.4", vital)]
         digested_data: Option<Vec<u8>>,
-        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3", vital)]
         correlation_value: Option<Vec<u8>>,
-        #[ttlv(tag = tag::INIT_INDICATOR, since = "1.3")]
+        #[ttlv(tag = tag::INIT_INDICATOR, since = "1.3", vital)]
         init_indicator: Option<bool>,
-        #[ttlv(tag = tag::FINAL_INDICATOR, since = "1.3")]
+        #[ttlv(tag = tag::FINAL_INDICATOR, since = "1.3", vital)]
         final_indicator: Option<bool>,
     }
     /// KMIP 2.1 §6.1.55, since 1.2.
     SignResponse: SIGN {
         unique_identifier: UniqueIdentifier,
-        #[ttlv(tag = tag::SIGNATURE_DATA)]
+        #[ttlv(tag = tag::SIGNATURE_DATA, required_until = "1.2")]
         signature_data: Option<Vec<u8>>,
-        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3", vital)]
         correlation_value: Option<Vec<u8>>,
     }
     /// KMIP 2.1 §6.1.56, since 1.2.
@@ -89,23 +94,24 @@ payloads! {
         unique_identifier: Option<UniqueIdentifier>,
         cryptographic_parameters: Option<Box<CryptographicParameters>>,
         data: Option<Data>,
-        #[ttlv(tag = tag::DIGESTED_DATA, since = "1.4")]
+        #[ttlv(tag = tag::DIGESTED_DATA, since = "1.4", vital)]
         digested_data: Option<Vec<u8>>,
-        #[ttlv(tag = tag::SIGNATURE_DATA)]
+        #[ttlv(tag = tag::SIGNATURE_DATA, required_until = "1.2")]
         signature_data: Option<Vec<u8>>,
-        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3", vital)]
         correlation_value: Option<Vec<u8>>,
-        #[ttlv(tag = tag::INIT_INDICATOR, since = "1.3")]
+        #[ttlv(tag = tag::INIT_INDICATOR, since = "1.3", vital)]
         init_indicator: Option<bool>,
-        #[ttlv(tag = tag::FINAL_INDICATOR, since = "1.3")]
+        #[ttlv(tag = tag::FINAL_INDICATOR, since = "1.3", vital)]
         final_indicator: Option<bool>,
     }
     /// KMIP 2.1 §6.1.56, since 1.2.
     SignatureVerifyResponse: SIGNATURE_VERIFY {
         unique_identifier: UniqueIdentifier,
+        #[ttlv(required_until = "1.2")]
         validity_indicator: Option<ValidityIndicator>,
         data: Option<Data>,
-        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3", vital)]
         correlation_value: Option<Vec<u8>>,
     }
     /// KMIP 2.1 §6.1.32, since 1.2.
@@ -113,20 +119,21 @@ payloads! {
     MacRequest: MAC {
         unique_identifier: Option<UniqueIdentifier>,
         cryptographic_parameters: Option<Box<CryptographicParameters>>,
+        #[ttlv(required_until = "1.2")]
         data: Option<Data>,
-        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3", vital)]
         correlation_value: Option<Vec<u8>>,
-        #[ttlv(tag = tag::INIT_INDICATOR, since = "1.3")]
+        #[ttlv(tag = tag::INIT_INDICATOR, since = "1.3", vital)]
         init_indicator: Option<bool>,
-        #[ttlv(tag = tag::FINAL_INDICATOR, since = "1.3")]
+        #[ttlv(tag = tag::FINAL_INDICATOR, since = "1.3", vital)]
         final_indicator: Option<bool>,
     }
     /// KMIP 2.1 §6.1.32, since 1.2.
     MacResponse: MAC {
         unique_identifier: UniqueIdentifier,
-        #[ttlv(tag = tag::MAC_DATA)]
+        #[ttlv(tag = tag::MAC_DATA, required_until = "1.2")]
         mac_data: Option<Vec<u8>>,
-        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3", vital)]
         correlation_value: Option<Vec<u8>>,
     }
     /// KMIP 2.1 §6.1.33, since 1.2.
@@ -135,38 +142,41 @@ payloads! {
         unique_identifier: Option<UniqueIdentifier>,
         cryptographic_parameters: Option<Box<CryptographicParameters>>,
         data: Option<Data>,
-        #[ttlv(tag = tag::MAC_DATA)]
+        #[ttlv(tag = tag::MAC_DATA, required_until = "1.2")]
         mac_data: Option<Vec<u8>>,
-        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3", vital)]
         correlation_value: Option<Vec<u8>>,
-        #[ttlv(tag = tag::INIT_INDICATOR, since = "1.3")]
+        #[ttlv(tag = tag::INIT_INDICATOR, since = "1.3", vital)]
         init_indicator: Option<bool>,
-        #[ttlv(tag = tag::FINAL_INDICATOR, since = "1.3")]
+        #[ttlv(tag = tag::FINAL_INDICATOR, since = "1.3", vital)]
         final_indicator: Option<bool>,
     }
     /// KMIP 2.1 §6.1.33, since 1.2.
     MacVerifyResponse: MAC_VERIFY {
         unique_identifier: UniqueIdentifier,
+        #[ttlv(required_until = "1.2")]
         validity_indicator: Option<ValidityIndicator>,
-        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3", vital)]
         correlation_value: Option<Vec<u8>>,
     }
     /// KMIP 2.1 §6.1.24, since 1.2.
     HashRequest: HASH {
         cryptographic_parameters: CryptographicParameters,
+        #[ttlv(required_until = "1.2")]
         data: Option<Data>,
-        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3", vital)]
         correlation_value: Option<Vec<u8>>,
-        #[ttlv(tag = tag::INIT_INDICATOR, since = "1.3")]
+        #[ttlv(tag = tag::INIT_INDICATOR, since = "1.3", vital)]
         init_indicator: Option<bool>,
-        #[ttlv(tag = tag::FINAL_INDICATOR, since = "1.3")]
+        #[ttlv(tag = tag::FINAL_INDICATOR, since = "1.3", vital)]
         final_indicator: Option<bool>,
     }
     /// KMIP 2.1 §6.1.24, since 1.2.
     #[derive(Default)]
     HashResponse: HASH {
+        #[ttlv(required_until = "1.2")]
         data: Option<Data>,
-        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3")]
+        #[ttlv(tag = tag::CORRELATION_VALUE, since = "1.3", vital)]
         correlation_value: Option<Vec<u8>>,
     }
     /// KMIP 2.1 §6.1.49, since 1.2.

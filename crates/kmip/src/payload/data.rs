@@ -149,10 +149,13 @@ structures! {
     /// KMIP 2.1 §7.34, since 2.0.
     #[derive(Default)]
     Right = RIGHT {
+        #[ttlv(vital)]
         usage_limits: Option<UsageLimits>,
+        #[ttlv(vital)]
         operations: Option<Operations>,
+        #[ttlv(vital)]
         objects: Option<Objects>,
-        #[ttlv(since = "2.1")]
+        #[ttlv(since = "2.1", vital)]
         object_groups: Option<ObjectGroups>,
     }
     /// What operations are held to (KMIP 2.1 §7.7, since 2.1).

@@ -13,12 +13,13 @@ payloads! {
     LocateRequest: LOCATE {
         #[ttlv(tag = tag::MAXIMUM_ITEMS)]
         maximum_items: Option<i32>,
-        #[ttlv(tag = tag::OFFSET_ITEMS, since = "1.3")]
+        #[ttlv(tag = tag::OFFSET_ITEMS, since = "1.3", vital)]
         offset_items: Option<i32>,
+        #[ttlv(vital)]
         storage_status_mask: Option<StorageStatusMask>,
-        #[ttlv(since = "1.1")]
+        #[ttlv(since = "1.1", vital)]
         object_group_member: Option<ObjectGroupMember>,
-        #[ttlv(group = Projection::Required)]
+        #[ttlv(group = Projection::Required, vital)]
         attributes: Attributes,
     }
     /// KMIP 2.1 §6.1.28, since 1.0.
@@ -34,9 +35,10 @@ payloads! {
     GetRequest: GET {
         unique_identifier: Option<UniqueIdentifier>,
         key_format_type: Option<KeyFormatType>,
-        #[ttlv(since = "1.4")]
+        #[ttlv(since = "1.4", vital)]
         key_wrap_type: Option<KeyWrapType>,
         key_compression_type: Option<KeyCompressionType>,
+        #[ttlv(vital)]
         key_wrapping_specification: Option<KeyWrappingSpecification>,
     }
     /// KMIP 2.1 §6.1.19, since 1.0.
@@ -76,6 +78,7 @@ payloads! {
         unique_identifier: Option<UniqueIdentifier>,
         #[ttlv(tag = tag::USAGE_LIMITS_COUNT)]
         usage_limits_count: Option<i64>,
+        #[ttlv(vital)]
         cryptographic_usage_mask: Option<CryptographicUsageMask>,
         #[ttlv(tag = tag::LEASE_TIME)]
         lease_time: Option<Interval>,

@@ -2,7 +2,7 @@
 
 use super::payloads;
 use crate::spec::*;
-use crate::{DateTime, Interval, Object, RevocationReason, UniqueIdentifier};
+use crate::{Certificate, DateTime, Interval, RevocationReason, UniqueIdentifier};
 use keyferry_ttlv::{Decode, Downgrade, Encode, Extra};
 
 payloads! {
@@ -79,9 +79,8 @@ payloads! {
     /// KMIP 2.1 §6.1.57, since 1.0.
     #[derive(Default)]
     ValidateRequest: VALIDATE {
-        /// Certificates.
-        #[ttlv(choice)]
-        certificates: Vec<Object>,
+        #[ttlv(tag = tag::CERTIFICATE)]
+        certificates: Vec<Certificate>,
         unique_identifiers: Vec<UniqueIdentifier>,
         #[ttlv(tag = tag::VALIDITY_DATE)]
         validity_date: Option<DateTime>,

@@ -3,10 +3,7 @@
 use super::data::{CertificateRequestBytes, ProtectionStorageMasks};
 use super::payloads;
 use crate::spec::*;
-use crate::{
-    Attributes, BigInteger, CryptographicParameters, Interval, Object, Projection, Secret, TemplateAttribute, TemplateTags,
-    UniqueIdentifier,
-};
+use crate::{BigInteger, CryptographicParameters, Interval, Object, Secret, TemplateAttribute, TemplateTags, UniqueIdentifier};
 use keyferry_ttlv::{Decode, Downgrade, Encode, Extra};
 
 payloads! {
@@ -23,8 +20,8 @@ payloads! {
         object_type: ObjectType,
         unique_identifier: UniqueIdentifier,
         /// Attributes that the server set by implication, until 1.4.
-        #[ttlv(group = Projection::Implied)]
-        attributes: Attributes,
+        #[ttlv(group = TemplateTags::OBJECT.until_1_4())]
+        attributes: Option<TemplateAttribute>,
     }
     /// KMIP 2.1 §6.1.43, since 1.0.
     RegisterRequest: REGISTER {
@@ -40,8 +37,8 @@ payloads! {
     RegisterResponse: REGISTER {
         unique_identifier: UniqueIdentifier,
         /// Attributes that the server set by implication, until 1.4.
-        #[ttlv(group = Projection::Implied)]
-        attributes: Attributes,
+        #[ttlv(group = TemplateTags::OBJECT.until_1_4())]
+        attributes: Option<TemplateAttribute>,
     }
     /// KMIP 2.1 §6.1.9, since 1.0.
     #[derive(Default)]
@@ -88,8 +85,8 @@ payloads! {
     ReKeyResponse: RE_KEY {
         unique_identifier: UniqueIdentifier,
         /// Attributes that the server set by implication, until 1.4.
-        #[ttlv(group = Projection::Implied)]
-        attributes: Attributes,
+        #[ttlv(group = TemplateTags::OBJECT.until_1_4())]
+        attributes: Option<TemplateAttribute>,
     }
     /// KMIP 2.1 §6.1.47, since 1.1.
     #[derive(Default)]
@@ -129,6 +126,7 @@ payloads! {
     DeriveKeyRequest: DERIVE_KEY {
         object_type: ObjectType,
         /// What to derive from; one at least.
+        #[ttlv(at_least_one)]
         unique_identifiers: Vec<UniqueIdentifier>,
         derivation_method: DerivationMethod,
         derivation_parameters: DerivationParameters,
@@ -139,13 +137,14 @@ payloads! {
     DeriveKeyResponse: DERIVE_KEY {
         unique_identifier: UniqueIdentifier,
         /// Attributes that the server set by implication, until 1.4.
-        #[ttlv(group = Projection::Implied)]
-        attributes: Attributes,
+        #[ttlv(group = TemplateTags::OBJECT.until_1_4())]
+        attributes: Option<TemplateAttribute>,
     }
     /// KMIP 2.1 §6.1.6, since 1.0.
     #[derive(Default)]
     CertifyRequest: CERTIFY {
         unique_identifier: Option<UniqueIdentifier>,
+        #[ttlv(required_until = "1.0")]
         certificate_request_type: Option<CertificateRequestType>,
         #[ttlv(group = ())]
         certificate_request: CertificateRequestBytes,
@@ -158,8 +157,8 @@ payloads! {
     CertifyResponse: CERTIFY {
         unique_identifier: UniqueIdentifier,
         /// Attributes that the server set by implication, until 1.4.
-        #[ttlv(group = Projection::Implied)]
-        attributes: Attributes,
+        #[ttlv(group = TemplateTags::OBJECT.until_1_4())]
+        attributes: Option<TemplateAttribute>,
     }
     /// KMIP 2.1 §6.1.45, since 1.0.
     #[derive(Default)]
@@ -167,6 +166,7 @@ payloads! {
         unique_identifier: Option<UniqueIdentifier>,
         #[ttlv(tag = tag::CERTIFICATE_REQUEST_UNIQUE_IDENTIFIER, since = "2.0")]
         certificate_request_unique_identifier: Option<UniqueIdentifier>,
+        #[ttlv(required_until = "1.0")]
         certificate_request_type: Option<CertificateRequestType>,
         #[ttlv(group = ())]
         certificate_request: CertificateRequestBytes,
@@ -182,8 +182,8 @@ payloads! {
     ReCertifyResponse: RE_CERTIFY {
         unique_identifier: UniqueIdentifier,
         /// Attributes that the server set by implication, until 1.4.
-        #[ttlv(group = Projection::Implied)]
-        attributes: Attributes,
+        #[ttlv(group = TemplateTags::OBJECT.until_1_4())]
+        attributes: Option<TemplateAttribute>,
     }
     /// KMIP 2.1 §6.1.10, since 1.2.
     CreateSplitKeyRequest: CREATE_SPLIT_KEY {
@@ -208,14 +208,16 @@ payloads! {
         /// In 1.2 alone.
         #[ttlv(until = "1.2")]
         object_type: Option<ObjectType>,
+        #[ttlv(at_least_one)]
         unique_identifiers: Vec<UniqueIdentifier>,
         /// Attributes that the server set by implication, until 1.4.
-        #[ttlv(group = Projection::Implied)]
-        attributes: Attributes,
+        #[ttlv(group = TemplateTags::OBJECT.until_1_4())]
+        attributes: Option<TemplateAttribute>,
     }
     /// KMIP 2.1 §6.1.27, since 1.2.
     JoinSplitKeyRequest: JOIN_SPLIT_KEY {
         object_type: ObjectType,
+        #[ttlv(at_least_one)]
         unique_identifiers: Vec<UniqueIdentifier>,
         secret_data_type: Option<SecretDataType>,
         #[ttlv(group = TemplateTags::OBJECT)]
@@ -230,8 +232,8 @@ payloads! {
         object_type: Option<ObjectType>,
         unique_identifier: UniqueIdentifier,
         /// Attributes that the server set by implication, until 1.4.
-        #[ttlv(group = Projection::Implied)]
-        attributes: Attributes,
+        #[ttlv(group = TemplateTags::OBJECT.until_1_4())]
+        attributes: Option<TemplateAttribute>,
     }
     /// KMIP 2.1 §6.1.48, since 2.0: a Certificate Request to be signed, or the Certificate to take over.
     #[derive(Default)]

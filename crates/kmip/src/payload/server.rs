@@ -20,6 +20,7 @@ payloads! {
     /// KMIP 2.1 §6.1.40, since 1.0.
     #[derive(Default)]
     QueryRequest: QUERY {
+        #[ttlv(at_least_one)]
         query_functions: Vec<QueryFunction>,
         #[ttlv(since = "2.1")]
         object_groups: Option<ObjectGroups>,

@@ -5,7 +5,7 @@ use keyferry_kmip::*;
 use keyferry_ttlv::{DateTimeExtended, Extra, Raw, Tag, Version, Writer};
 
 fn asked(value: CredentialValue) -> RequestMessage<RequestPayload> {
-    let mut message = RequestMessage::of(Version::V2_1, [QueryRequest::default().into()]);
+    let mut message = RequestMessage::of(Version::V2_1, [GetRequest::of("1").into()]);
     message.header.authentication = Some(Authentication { credentials: vec![value.into()], extra: Extra::NONE });
     message
 }
@@ -68,7 +68,7 @@ fn a_credential_that_a_version_lacks_is_left_behind() {
         .into_iter()
         .map(|value| {
             let first = VERSIONS.iter().rev().find(|version| {
-                let (kept, loss) = downgraded(asked(value.clone()), **version);
+                let (kept, loss) = downgraded(asked(value.clone()), Version::V2_1, **version);
                 let kept = kept.is_some_and(|message| message.header.authentication.is_some_and(|a| !a.credentials.is_empty()));
                 assert_eq!(kept, loss.is_empty());
                 kept

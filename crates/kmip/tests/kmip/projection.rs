@@ -164,9 +164,10 @@ fn what_is_visible_can_be_written_in_the_version() {
     for version in VERSIONS {
         let seen = visible(&all, *version);
         assert_eq!(seen.len(), if *version >= Version::V2_0 { 9 } else { 8 });
-        assert_eq!(through(&seen, *version).unwrap(), seen, "{version}");
+        let values = |attributes: &Attributes| attributes.iter().map(|a| a.value.clone()).collect::<Vec<_>>();
+        assert_eq!(values(&through(&seen, *version).unwrap()), values(&seen), "{version}");
     }
-    assert_eq!(visible(&all, Version::V2_1), all);
+    assert_eq!(visible(&all, Version::V2_1).len(), all.len());
 }
 
 #[test]
@@ -353,8 +354,8 @@ fn an_attribute_without_its_name_is_kept_and_lost_in_2_x() {
     let payload = raw(tag::REQUEST_PAYLOAD, Version::V1_4, nameless);
     let request: LocateRequest = payload.read(cx).unwrap();
     assert_eq!(Raw::of(tag::REQUEST_PAYLOAD, &request, cx).unwrap().bytes(), payload.bytes());
-    let (kept, loss) = downgraded(request, Version::V2_0);
-    assert_eq!((kept.unwrap().attributes.len(), loss.len()), (0, 1));
+    let (kept, loss) = downgraded(request, Version::V1_4, Version::V2_0);
+    assert_eq!((kept, loss.len()), (None, 1));
     let empty = raw(tag::REQUEST_PAYLOAD, Version::V1_4, |w| w.structure(tag::ATTRIBUTE, |_| Ok(())).unwrap());
     empty.read::<LocateRequest>(cx).unwrap_err();
 }

@@ -12,6 +12,7 @@ const CAUSES: &[Cause] = &[
     Cause::PermissionDenied,
     Cause::ReadOnlyAttribute,
     Cause::AttributeNotFound,
+    Cause::AttributeAbsent,
     Cause::InstanceNotFound,
     Cause::AttributeExists,
     Cause::UnknownAttribute,
@@ -35,6 +36,7 @@ const CAUSES: &[Cause] = &[
     Cause::Sensitive,
     Cause::NotExtractable,
     Cause::Cryptographic,
+    Cause::ServerLimit,
     Cause::Internal,
 ];
 

@@ -29,7 +29,7 @@ fn no_secret_is_shown_unasked() {
 fn what_was_left_behind_is_told_without_its_secrets() {
     let mut told = 0;
     for request in requests() {
-        let (_, loss) = downgraded(request, Version::V1_0);
+        let (_, loss) = downgraded(request, Version::V2_1, Version::V1_0);
         told += loss.len();
         let shown = serde_json::to_string(&loss).unwrap();
         assert!(!tells(&shown), "{shown}");

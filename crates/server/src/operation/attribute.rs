@@ -189,7 +189,10 @@ pub(super) fn modify(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     let value = normalised(value);
     check_value(&value)?;
     let may = rule(&value, |row| row.client_modifies)?;
-    let place = instance(&before.1, &value, index, current.as_ref(), ask.cx.version);
+    let place = instance(&before.1, &value, index, current.as_ref(), ask.cx.version).map_err(|failure| match failure.cause() {
+        Cause::AttributeNotFound => Failure::new(Cause::AttributeAbsent, failure.message()),
+        _ => failure,
+    });
     if !permits(may, &before.1, &value, ask.now.wall) {
         return Err(not_now(may, &value));
     }

@@ -42,7 +42,7 @@ pub(super) fn create(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     let response = CreateResponse {
         object_type: ObjectType::SYMMETRIC_KEY,
         unique_identifier: UniqueIdentifier::Text(identifier.clone()),
-        attributes: Attributes::new(),
+        attributes: None,
         extra: Extra::NONE,
     };
     Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
@@ -86,11 +86,8 @@ pub(super) fn register(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Re
     let mut attributes = Attributes::new();
     take(&mut attributes, request.attributes, ask)?;
     let (identifier, effects) = enter(node, ask, attributes, object)?;
-    let response = RegisterResponse {
-        unique_identifier: UniqueIdentifier::Text(identifier.clone()),
-        attributes: Attributes::new(),
-        extra: Extra::NONE,
-    };
+    let response =
+        RegisterResponse { unique_identifier: UniqueIdentifier::Text(identifier.clone()), attributes: None, extra: Extra::NONE };
     Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
 }
 

@@ -1,12 +1,13 @@
 use super::{changed, own};
 use keyferry_kmip::lifecycle::{Event, apply};
+use keyferry_kmip::spec::RevocationReasonCode;
 use keyferry_kmip::{
-    ActivateRequest, ActivateResponse, DestroyRequest, DestroyResponse, Failure, RequestItem, RevokeRequest, RevokeResponse,
-    Text, UniqueIdentifier,
+    ActivateRequest, ActivateResponse, Cause, DestroyRequest, DestroyResponse, Failure, RequestItem, RevokeRequest,
+    RevokeResponse, Text, UniqueIdentifier,
 };
 use keyferry_s2s::{Ask, Node, Outcome};
 use keyferry_store::{Effects, Material};
-use keyferry_ttlv::Extra;
+use keyferry_ttlv::{Extra, Version};
 
 fn transition(
     node: &Node,
@@ -33,6 +34,12 @@ pub(super) fn activate(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Re
 /// Revoke (KMIP 2.1 §6.1.44).
 pub(super) fn revoke(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: RevokeRequest = item.payload(ask.cx)?;
+    let code = request.revocation_reason.code;
+    let compromise = matches!(code, RevocationReasonCode::KEY_COMPROMISE | RevocationReasonCode::CA_COMPROMISE);
+    // Earlier versions say nothing of such a date (KMIP 1.4 §4.20).
+    if !compromise && request.compromise_occurrence_date.is_some() && ask.cx.version >= Version::V1_4 {
+        return Err(Failure::new(Cause::InvalidField, "Compromise Occurrence Date is for a compromise alone"));
+    }
     let event = Event::Revoke(request.revocation_reason, request.compromise_occurrence_date);
     let (identifier, effects) = transition(node, ask, request.unique_identifier.as_ref(), &event, Material::Keep)?;
     let response = RevokeResponse { unique_identifier: identifier.clone().into(), extra: Extra::NONE };
