@@ -127,6 +127,10 @@ async fn one<Q: Payload, A: Payload>(connection: &mut Connection, payload: &Q) -
     Ok(answers.first().ok_or("no answer")?.payload(cx)?)
 }
 
+fn query() -> QueryRequest {
+    QueryRequest { query_functions: vec![QueryFunction::QUERY_OPERATIONS], ..Default::default() }
+}
+
 /// A key from its creation to its end, found by its name, and some other questions.
 async fn life(connection: &mut Connection, name: &str) -> Result<u64> {
     let cx = context(Version::V2_1);
@@ -139,12 +143,10 @@ async fn life(connection: &mut Connection, name: &str) -> Result<u64> {
     if found.unique_identifiers.iter().count() != 1 {
         return Err(format!("{name} was found {} times", found.unique_identifiers.iter().count()).into());
     }
-    let functions = vec![QueryFunction::QUERY_OPERATIONS, QueryFunction::QUERY_SERVER_INFORMATION];
-    let query = QueryRequest { query_functions: functions, ..Default::default() };
     let batch = vec![
         RequestItem::new(&get, cx)?,
         RequestItem::new(&GetAttributesRequest::of(made.unique_identifier.clone()), cx)?,
-        RequestItem::new(&query, cx)?,
+        RequestItem::new(&query(), cx)?,
     ];
     let answers = ask(connection, batch).await?;
     let again: GetResponse = answers.first().ok_or("no answer")?.payload(cx)?;
@@ -161,7 +163,7 @@ async fn honest(client: usize, connector: Connector, all_in: Arc<Barrier>, over:
     let mut connection = connector.connect().await?;
     let mut requests = 0;
     // Nobody has been accepted before the server has answered.
-    let _: QueryResponse = one(&mut connection, &QueryRequest::default()).await?;
+    let _: QueryResponse = one(&mut connection, &query()).await?;
     all_in.wait().await;
     all_in.wait().await;
     let mut round = 0;

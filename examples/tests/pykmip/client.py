@@ -1,6 +1,6 @@
 """Drives a KMIP server with PyKMIP's own client.
 
-Called as: pykmip_client.py PORT CA CERTIFICATE KEY. Prints one line for each version and ends with status 1 at the first surprise.
+Called as: client.py PORT CA CERTIFICATE KEY. Prints one line for each version and ends with status 1 at the first surprise.
 """
 
 import ssl
