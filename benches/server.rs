@@ -111,8 +111,8 @@ fn measure(
                 let sent = Instant::now();
                 let answers = client.call_all(&requests).unwrap();
                 taken.push(sent.elapsed());
-                // Looked at only so far that it is an answer: the client's decoding is not what is measured here.
-                assert!(answers.len() == pipelined && answers.iter().all(|answer| answer.len() > 200));
+                assert_eq!(answers.len(), pipelined);
+                answers.iter().for_each(|answer| drop(succeeded(answer)));
             }
             (taken, started.elapsed())
         };
