@@ -300,9 +300,13 @@ fn a_thousand_connections_with_hostile_ones_among_them() {
         sleep(Duration::from_secs(warm)).await;
         let before = serving.memory();
         let mut most = before;
-        for _ in 0..rest {
+        for second in 0..rest {
             sleep(Duration::from_secs(1)).await;
-            most = most.zip(serving.memory()).map(|(most, now)| f64::max(most, now));
+            let now = serving.memory();
+            most = most.zip(now).map(|(most, now)| f64::max(most, now));
+            if second % 10 == 9 {
+                println!("after {} s: {:.0} MiB", warm + second + 1, now.unwrap_or_default());
+            }
         }
         let [open, accepted, refused, requests] = serving.counters();
         over.store(true, Ordering::Relaxed);
