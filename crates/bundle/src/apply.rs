@@ -1,6 +1,6 @@
 use crate::{Error, Result};
 use keyferry_kmip::{Cause, Failure, Identity, ImportRequest, Now, Random, RequestItem, RequestMessage, ResponseItem, context};
-use keyferry_s2s::{Ask, FailedObject, Fate, Report, Responder};
+use keyferry_s2s::{Ask, FailedObject, Fate, Report, Responder, Unrestricted};
 use keyferry_store::{Deferred, Store, StoreExt};
 
 /// Where the messages of a bundle go: for applications that do not hand them to a server of their own.
@@ -38,11 +38,14 @@ impl Receiving<'_> {
                 let mut ask = Ask {
                     snapshot: &world,
                     caller: self.caller,
+                    operation: item.operation,
+                    rights: &Unrestricted,
                     is_client: false,
                     now: self.now,
                     random: &mut *random,
                     cx,
                     placeholder: None,
+                    earlier: &[],
                 };
                 let answer = self.responder.respond(&mut ask, item).unwrap_or_else(|| {
                     Err(Failure::new(

@@ -20,7 +20,6 @@
 //! # Features
 //! - `rsa` (default): makes RSA key pairs; without it they are [`Unsupported`](keyferry_kmip::CryptoErrorKind::Unsupported).
 
-mod der;
 mod ec;
 mod random;
 mod ring;

@@ -2,7 +2,7 @@
 
 use crate::spec::*;
 use crate::{Cause, DateTime, Failure, Text};
-use keyferry_ttlv::{Item, Reader, Tag};
+use keyferry_ttlv::{Item, Raw, Reader, Tag, Value, Version};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
@@ -125,6 +125,21 @@ impl AttributeValue {
         self.row().is_none_or(|row| row.multiple)
     }
 
+    /// The bare value, whatever its attribute.
+    pub fn bare(&self) -> Option<Value> {
+        let raw = Raw::of(self.tag(), &Bare(self), crate::context(Version::V2_1)).ok()?;
+        raw.read(crate::context(Version::V2_1)).ok()
+    }
+
+    /// The standard's attribute under `tag` with this bare value, where it is of its type.
+    pub fn of_bare(tag: Tag, value: &Value) -> Option<AttributeValue> {
+        let raw = Raw::of(tag, value, crate::context(Version::V2_1)).ok()?;
+        let r = Reader::new(raw.bytes(), crate::context(Version::V2_1));
+        let mut read = Vec::new();
+        AttributeValue::read_standard(attribute_row(tag)?, None, raw.item().ok()?, &r, &mut read).ok()?;
+        read.pop().map(|attribute| attribute.value)
+    }
+
     /// The date, where it is one.
     pub fn date(&self) -> Option<DateTime> {
         use AttributeValue as V;
@@ -143,6 +158,15 @@ impl AttributeValue {
             | V::RotateDate(date) => Some(*date),
             _ => None,
         }
+    }
+}
+
+/// An attribute's value under its own tag.
+struct Bare<'a>(&'a AttributeValue);
+
+impl keyferry_ttlv::Encode for Bare<'_> {
+    fn encode(&self, tag: Tag, w: &mut keyferry_ttlv::Writer) -> keyferry_ttlv::Result<()> {
+        self.0.encode_value(tag, w)
     }
 }
 

@@ -25,6 +25,8 @@ pub enum Cause {
     NameTaken,
     /// The caller may not do this.
     PermissionDenied,
+    /// The credentials are not good, or too many, or missing.
+    Authentication,
     /// The attribute can't be changed by a client, or not any more.
     ReadOnlyAttribute,
     /// The object has no such attribute.
@@ -43,6 +45,8 @@ pub enum Cause {
     WrongState,
     /// The object was destroyed.
     ObjectDestroyed,
+    /// The object was destroyed, and nothing of what is asked for is left.
+    ObjectGone,
     /// The object is archived.
     ObjectArchived,
     /// The message is malformed or contradicts itself.
@@ -63,8 +67,28 @@ pub enum Cause {
     UnknownExtension,
     /// The object can't be returned in this format.
     KeyFormatNotSupported,
+    /// The object can't be returned compressed in this way.
+    KeyCompressionNotSupported,
     /// The object can't be returned wrapped in this way.
     KeyWrapNotSupported,
+    /// There is no wrapping key of this identifier.
+    WrappingKeyNotFound,
+    /// The wrapping key was destroyed.
+    WrappingKeyDestroyed,
+    /// The object can't be kept where it shall be kept.
+    ProtectionStorage,
+    /// The Encoding Option does not fit what is wrapped.
+    EncodingOption,
+    /// The Cryptographic Usage Mask does not allow it.
+    UsageMask,
+    /// More usage is asked for than is left.
+    UsageLimitExceeded,
+    /// The operation does not take objects of this type.
+    InvalidObjectType,
+    /// The attribute has several instances, and the operation takes one.
+    MultiValuedAttribute,
+    /// The number would be out of its range.
+    NumericRange,
     /// The server does not hold the key value.
     KeyValueNotPresent,
     /// The answer would exceed the Maximum Response Size.
@@ -110,6 +134,7 @@ impl Failure {
             Cause::NameExists => pick(R::INVALID_FIELD, R::NON_UNIQUE_NAME_ATTRIBUTE),
             Cause::NameTaken => pick(R::ILLEGAL_OPERATION, R::NON_UNIQUE_NAME_ATTRIBUTE),
             Cause::PermissionDenied => R::PERMISSION_DENIED,
+            Cause::Authentication => R::AUTHENTICATION_NOT_SUCCESSFUL,
             Cause::ReadOnlyAttribute => pick(R::PERMISSION_DENIED, R::ATTRIBUTE_READ_ONLY),
             Cause::AttributeNotFound => pick(R::ITEM_NOT_FOUND, R::ATTRIBUTE_NOT_FOUND),
             Cause::AttributeAbsent => pick(R::INVALID_FIELD, R::ATTRIBUTE_NOT_FOUND),
@@ -119,6 +144,7 @@ impl Failure {
             Cause::InvalidAttribute => pick(R::INVALID_FIELD, R::INVALID_ATTRIBUTE_VALUE),
             Cause::WrongState => pick(R::PERMISSION_DENIED, R::WRONG_KEY_LIFECYCLE_STATE),
             Cause::ObjectDestroyed => pick(R::PERMISSION_DENIED, R::OBJECT_DESTROYED),
+            Cause::ObjectGone => pick(R::ITEM_NOT_FOUND, R::OBJECT_DESTROYED),
             Cause::ObjectArchived => R::OBJECT_ARCHIVED,
             Cause::InvalidMessage | Cause::RequestTooLarge => R::INVALID_MESSAGE,
             Cause::InvalidField => R::INVALID_FIELD,
@@ -129,7 +155,18 @@ impl Failure {
             Cause::FeatureNotSupported => R::FEATURE_NOT_SUPPORTED,
             Cause::UnknownExtension => pick(R::FEATURE_NOT_SUPPORTED, R::UNKNOWN_MESSAGE_EXTENSION),
             Cause::KeyFormatNotSupported => R::KEY_FORMAT_TYPE_NOT_SUPPORTED,
+            Cause::KeyCompressionNotSupported => R::KEY_COMPRESSION_TYPE_NOT_SUPPORTED,
             Cause::KeyWrapNotSupported => pick(R::FEATURE_NOT_SUPPORTED, R::KEY_WRAP_TYPE_NOT_SUPPORTED),
+            Cause::WrappingKeyNotFound => pick(R::ITEM_NOT_FOUND, R::WRAPPING_OBJECT_NOT_FOUND),
+            Cause::WrappingKeyDestroyed => pick(R::PERMISSION_DENIED, R::WRAPPING_OBJECT_DESTROYED),
+            Cause::ProtectionStorage => pick(R::FEATURE_NOT_SUPPORTED, R::PROTECTION_STORAGE_UNAVAILABLE),
+            Cause::EncodingOption if version >= Version::V1_1 => R::ENCODING_OPTION_ERROR,
+            Cause::EncodingOption => R::INVALID_FIELD,
+            Cause::UsageMask => pick(R::PERMISSION_DENIED, R::INCOMPATIBLE_CRYPTOGRAPHIC_USAGE_MASK),
+            Cause::UsageLimitExceeded => pick(R::PERMISSION_DENIED, R::USAGE_LIMIT_EXCEEDED),
+            Cause::InvalidObjectType => pick(R::INVALID_FIELD, R::INVALID_OBJECT_TYPE),
+            Cause::MultiValuedAttribute => pick(R::INVALID_FIELD, R::MULTI_VALUED_ATTRIBUTE),
+            Cause::NumericRange => pick(R::INVALID_FIELD, R::NUMERIC_RANGE),
             Cause::KeyValueNotPresent if version >= Version::V1_2 => R::KEY_VALUE_NOT_PRESENT,
             Cause::KeyValueNotPresent => R::ITEM_NOT_FOUND,
             Cause::ResponseTooLarge => R::RESPONSE_TOO_LARGE,

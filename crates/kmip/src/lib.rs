@@ -56,6 +56,7 @@ macro_rules! structures {
 pub mod attribute;
 mod credential;
 mod crypto;
+pub mod der;
 mod downgrade;
 pub mod extension;
 mod failure;

@@ -3,9 +3,9 @@
 use crate::copy::{Addition, Copy, Fate, PROJECTION};
 use crate::respond::store_failed;
 use crate::{Ask, Node, Outcome, Placeholder, complete};
-use keyferry_kmip::spec::{AttributeValue, KeyWrapType, ObjectType, PutFunction, ResultStatus, tag};
+use keyferry_kmip::spec::{AttributeValue, KeyWrapType, ObjectType, PutFunction, tag};
 use keyferry_kmip::{
-    Attributes, Cause, Failure, ImportRequest, ImportResponse, Object, PutRequest, RequestItem, ResponseItem, Text,
+    Attributes, Cause, Failure, ImportRequest, ImportResponse, Object, PutRequest, PutResponse, RequestItem, ResponseItem, Text,
     UniqueIdentifier, lifecycle,
 };
 use keyferry_store::record::copy_digest;
@@ -31,10 +31,10 @@ struct Decision {
 
 pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: ImportRequest = item.payload(ask.cx)?;
-    let wrapped = request.object.as_ref().and_then(Object::key_block).is_some_and(|block| block.key_wrapping_data.is_some());
-    if wrapped && request.key_wrap_type == Some(KeyWrapType::NOT_WRAPPED) {
-        return Err(Failure::new(Cause::KeyWrapNotSupported, "unwrapping on the way in is not supported yet"));
-    }
+    let object = match request.object {
+        Some(object) if request.key_wrap_type == Some(KeyWrapType::NOT_WRAPPED) => Some(node.unwrapped(ask, object)?),
+        object => object,
+    };
     let copy = Addition::find(&item.message_extensions, ask.cx)?.copy;
     let is_copy = copy.is_some();
     if !is_copy && !ask.is_client {
@@ -47,7 +47,7 @@ pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
             identifier: text(&request.unique_identifier)?,
             object_type: request.object_type,
             attributes: request.attributes,
-            object: request.object,
+            object,
             replace: request.replace_existing.unwrap_or(false),
             copy,
         },
@@ -84,7 +84,7 @@ pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
             copy,
         },
     )?;
-    let mut response = ResponseItem::bare(Some(item.operation), ResultStatus::SUCCESS);
+    let mut response = ResponseItem::success(&PutResponse { extra: Extra::NONE }, ask.cx)?;
     if is_copy {
         response.message_extension = Some(fate(decision.fate, ask)?);
     }
@@ -156,6 +156,7 @@ fn decide_import(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: 
     if !replace {
         return Err(Failure::new(Cause::ObjectExists, format_args!("an object {identifier:?} exists already")));
     }
+    ask.rights.check(ask.caller, ask.operation, &held)?;
     node.check_issuer(&held)?;
     let (old, new) = (held.state(ask.now.wall), lifecycle::derived(&attributes, ask.now.wall));
     if let (Some(old), Some(new)) = (old, new) {
@@ -342,7 +343,7 @@ fn update_copy(
 }
 
 /// Fails when what comes in would leave open which value counts, or claims what only the server's own map of other servers can say.
-fn check_attributes(attributes: &Attributes) -> Result<(), Failure> {
+pub(crate) fn check_attributes(attributes: &Attributes) -> Result<(), Failure> {
     for (n, attribute) in attributes.iter().enumerate() {
         let value = &attribute.value;
         if matches!(value, AttributeValue::Custom(custom) if custom.vendor == "x" && custom.name.starts_with("s2s-")) {

@@ -20,7 +20,7 @@
 //! ```
 //!
 //! A [`Session`] is sans-IO: [`Driven`] makes it a conversation that the drivers of `keyferry-net`, or a simulator, carry to the peer. The
-//! receiving side is [`Node`], a [`Responder`] for single batch items of Import, Export and Put, which a vendor's server asks before its own
+//! receiving side is [`Node`], a [`Responder`] for single batch items of Import, Export, Put and Notify, which a vendor's server asks before its own
 //! code. Every object has one issuer; a copy is kept verbatim, with the issuer's stamp, and states never go back.
 //!
 //! # What it does not do yet
@@ -36,13 +36,17 @@ mod arrival;
 mod bulk;
 mod copy;
 mod error;
+mod format;
 mod node;
+mod notify;
 mod outgoing;
 mod peer;
 mod policy;
 mod report;
 mod respond;
+mod rights;
 mod session;
+mod wrap;
 
 pub use bulk::{Bulk, BulkOptions, Strategy};
 pub use copy::{Copy, Fate, check_extensions};
@@ -52,5 +56,6 @@ pub use outgoing::{Stretch, request_item, withheld};
 pub use peer::server_information;
 pub use policy::{Peer, Policy};
 pub use report::{Counts, FailedObject, Loss, Report};
-pub use respond::{Ask, OPERATIONS, Outcome, Placeholder, Responder, check_format, check_wrap, released, store_failed};
+pub use respond::{Ask, Earlier, OPERATIONS, Outcome, Placeholder, Responder, Wanted, store_failed};
+pub use rights::{Rights, Unrestricted};
 pub use session::{Cx, Driven, Session, Step};

@@ -119,10 +119,14 @@ pub fn shown(record: &Record, now: DateTime) -> Attributes {
     let mut shown = Attributes::new()
         .with(AttributeValue::UniqueIdentifier(UniqueIdentifier::Text(record.identifier.clone())))
         .with(AttributeValue::ObjectType(record.object_type));
+    // A template has a State for the server alone.
+    let is_template = record.object_type == ObjectType::TEMPLATE;
     for attribute in &record.attributes {
-        shown.keep(attribute.clone());
+        if !(is_template && matches!(attribute.value.tag(), tag::STATE | tag::DESTROY_DATE)) {
+            shown.keep(attribute.clone());
+        }
     }
-    if let Some(state) = record.state(now) {
+    if let Some(state) = record.state(now).filter(|_| !is_template) {
         shown.set(AttributeValue::State(state));
     }
     for attribute in record.overlay.iter().flat_map(|overlay| &overlay.attributes) {

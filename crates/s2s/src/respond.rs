@@ -1,7 +1,8 @@
-use crate::{Node, arrival, copy};
-use keyferry_kmip::spec::Operation;
+use crate::{Node, Rights, arrival, copy, format, notify};
+use keyferry_kmip::spec::{KeyCompressionType, KeyFormatType, KeyWrapType, Operation};
 use keyferry_kmip::{
-    Cause, ExportRequest, ExportResponse, Failure, Identity, Now, Payload, Random, RequestItem, ResponseItem, Text,
+    Cause, ExportRequest, ExportResponse, Failure, Identity, KeyWrappingSpecification, Now, Object, Payload, Random, RequestItem,
+    ResponseItem, Text,
 };
 use keyferry_store::{Effects, Error, Record, RecordNumber, Snapshot, SnapshotExt};
 use keyferry_ttlv::{Context, Extra};
@@ -12,6 +13,10 @@ pub struct Ask<'a> {
     pub snapshot: &'a dyn Snapshot,
     /// Who asks.
     pub caller: &'a Identity,
+    /// The operation that is asked for.
+    pub operation: Operation,
+    /// What the caller may do with which object.
+    pub rights: &'a dyn Rights,
     /// Whether it is a client of this server. One that is not may be a peer: what that may do, [`Node::policy`] says.
     pub is_client: bool,
     /// When.
@@ -22,6 +27,19 @@ pub struct Ask<'a> {
     pub cx: Context,
     /// The ID Placeholder.
     pub placeholder: Option<Text>,
+    /// The identifiers in the answers to the items before it, first to last.
+    pub earlier: &'a [Earlier],
+}
+
+/// A Unique Identifier in the answer to an earlier item of the batch, which a later one may refer to since 2.0 (KMIP 2.1 §4.58).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// Which item.
+    pub item: usize,
+    /// Its operation.
+    pub operation: Operation,
+    /// The identifier.
+    pub identifier: Text,
 }
 
 impl Ask<'_> {
@@ -37,20 +55,82 @@ impl Ask<'_> {
             None | Some(U::Enumeration(E::ID_PLACEHOLDER)) => self.placeholder.clone().ok_or_else(|| {
                 Failure::new(Cause::InvalidField, "no Unique Identifier was given and the ID Placeholder is empty")
             }),
-            Some(other) => {
-                Err(Failure::new(Cause::FeatureNotSupported, format_args!("the Unique Identifier {other} is not supported")))
+            // The n-th of the response from 0, or counted back from this item (KMIP 2.1 §4.58).
+            Some(U::Integer(n)) => {
+                let place = usize::try_from(*n).ok().or_else(|| {
+                    let back = usize::try_from(n.unsigned_abs()).ok()?;
+                    self.earlier.len().checked_sub(back)
+                });
+                let named = place.and_then(|place| self.earlier.get(place)).map(|earlier| earlier.identifier.clone());
+                named.ok_or_else(|| {
+                    Failure::new(
+                        Cause::InvalidField,
+                        format_args!("there is no Unique Identifier at the place {n} of the response"),
+                    )
+                })
             }
+            Some(U::Enumeration(of)) => self.most_recent(*of),
         }
+    }
+
+    /// The identifier in the answer of the last operation of a kind in the batch (KMIP 2.1 §11.58).
+    fn most_recent(&self, of: keyferry_kmip::spec::UniqueIdentifierEnumeration) -> Result<Text, Failure> {
+        use keyferry_kmip::spec::UniqueIdentifierEnumeration as E;
+        // Of a key pair the private key comes first.
+        let (operation, place) = match of {
+            E::CREATE => (Operation::CREATE, None),
+            E::CREATE_KEY_PAIR_PRIVATE_KEY => (Operation::CREATE_KEY_PAIR, Some(0)),
+            E::CREATE_KEY_PAIR_PUBLIC_KEY => (Operation::CREATE_KEY_PAIR, Some(1)),
+            E::CREATE_KEY_PAIR => (Operation::CREATE_KEY_PAIR, None),
+            E::IMPORT => (Operation::IMPORT, None),
+            E::LOCATE => (Operation::LOCATE, None),
+            E::REGISTER => (Operation::REGISTER, None),
+            E::RE_KEY => (Operation::RE_KEY, None),
+            E::RE_KEY_KEY_PAIR_PRIVATE_KEY => (Operation::RE_KEY_KEY_PAIR, Some(0)),
+            E::RE_KEY_KEY_PAIR_PUBLIC_KEY => (Operation::RE_KEY_KEY_PAIR, Some(1)),
+            E::RE_KEY_KEY_PAIR => (Operation::RE_KEY_KEY_PAIR, None),
+            E::CERTIFY => (Operation::CERTIFY, None),
+            E::CREATE_SPLIT_KEY => (Operation::CREATE_SPLIT_KEY, None),
+            E::DERIVE_KEY => (Operation::DERIVE_KEY, None),
+            E::JOIN_SPLIT_KEY => (Operation::JOIN_SPLIT_KEY, None),
+            E::RE_CERTIFY => (Operation::RE_CERTIFY, None),
+            other => return Err(Failure::new(Cause::InvalidField, format_args!("the Unique Identifier {other} is unknown"))),
+        };
+        let Some(last) = self.earlier.iter().rev().find(|earlier| earlier.operation == operation) else {
+            return Err(Failure::new(Cause::InvalidField, format_args!("no {operation} before it in the batch named an object")));
+        };
+        let mut named = self.earlier.iter().filter(|earlier| earlier.item == last.item);
+        let found = match place {
+            Some(place) => named.nth(place),
+            None => named.next().filter(|_| named.next().is_none()),
+        };
+        found.map(|earlier| earlier.identifier.clone()).ok_or_else(|| {
+            Failure::new(
+                Cause::FeatureNotSupported,
+                format_args!("the {operation} before it named several objects: say which one"),
+            )
+        })
     }
 
     /// The record that a request means.
     ///
     /// # Errors
-    /// [`Cause::ObjectNotFound`], or that the store failed.
+    /// [`Cause::ObjectNotFound`], [`Cause::PermissionDenied`], or that the store failed.
     pub fn record(&self, given: Option<&keyferry_kmip::UniqueIdentifier>) -> Result<(RecordNumber, Record), Failure> {
         let identifier = self.meant(given)?;
-        let found = self.snapshot.by_identifier(&identifier).map_err(store_failed)?;
-        found.ok_or_else(|| Failure::new(Cause::ObjectNotFound, format_args!("there is no object {identifier:?}")))
+        self.object(&identifier)
+    }
+
+    /// The record of this Unique Identifier.
+    ///
+    /// # Errors
+    /// As [`record`](Ask::record).
+    pub fn object(&self, identifier: &str) -> Result<(RecordNumber, Record), Failure> {
+        let found = self.snapshot.by_identifier(identifier).map_err(store_failed)?;
+        let found =
+            found.ok_or_else(|| Failure::new(Cause::ObjectNotFound, format_args!("there is no object {identifier:?}")))?;
+        self.rights.check(self.caller, self.operation, &found.1)?;
+        Ok(found)
     }
 }
 
@@ -114,13 +194,14 @@ pub trait Responder: Send + Sync {
     fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>>;
 }
 
-/// The s2s responder: Import, Export and Put.
+/// The s2s responder: Import, Export, Put and Notify.
 impl Responder for Node {
     fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
         let answer = match item.operation {
             Operation::IMPORT => arrival::import,
             Operation::PUT => arrival::put,
-            Operation::EXPORT => |_: &Node, ask: &mut Ask<'_>, item: &RequestItem| export(ask, item),
+            Operation::NOTIFY => notify::notify,
+            Operation::EXPORT => export,
             _ => return None,
         };
         Some(copy::check_extensions(&item.message_extensions).and_then(|()| answer(self, ask, item)))
@@ -128,16 +209,18 @@ impl Responder for Node {
 }
 
 /// The operations that the s2s responder answers.
-pub const OPERATIONS: &[Operation] = &[Operation::IMPORT, Operation::EXPORT, Operation::PUT];
+pub const OPERATIONS: &[Operation] = &[Operation::IMPORT, Operation::EXPORT, Operation::PUT, Operation::NOTIFY];
 
-fn export(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+fn export(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: ExportRequest = item.payload(ask.cx)?;
     let (number, record) = ask.record(request.unique_identifier.as_ref())?;
-    let object = released(ask, number, &record, request.key_wrapping_specification.is_some())?;
-    if let Some(object) = &object {
-        check_format(object, request.key_format_type)?;
-        check_wrap(object, request.key_wrap_type)?;
-    }
+    let wanted = Wanted {
+        key_format_type: request.key_format_type,
+        key_wrap_type: request.key_wrap_type,
+        key_compression_type: request.key_compression_type,
+        key_wrapping_specification: request.key_wrapping_specification.as_ref(),
+    };
+    let object = node.served(ask, number, &record, &wanted)?;
     let attributes = keyferry_kmip::attribute::visible(&crate::shown(&record, ask.now.wall), ask.cx.version);
     let response = ExportResponse {
         object_type: record.object_type,
@@ -149,54 +232,59 @@ fn export(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     Ok(Outcome::answer(&response, ask.cx)?.placing(record.identifier))
 }
 
-/// The object itself, if it may leave: a destroyed one has none, a Sensitive or not Extractable one stays.
-///
-/// # Errors
-/// [`Cause::Sensitive`], [`Cause::NotExtractable`], [`Cause::KeyWrapNotSupported`].
-pub fn released(
-    ask: &Ask<'_>,
-    number: RecordNumber,
-    record: &Record,
-    wrapped: bool,
-) -> Result<Option<keyferry_kmip::Object>, Failure> {
-    use keyferry_kmip::spec::{AttributeValue as V, tag};
-    if record.is_destroyed() {
-        return Ok(None);
-    }
-    if wrapped {
-        return Err(Failure::new(Cause::KeyWrapNotSupported, "wrapping on the way out is not supported yet"));
-    }
-    if matches!(record.attributes.get(tag::EXTRACTABLE), Some(V::Extractable(false))) {
-        return Err(Failure::new(Cause::NotExtractable, "the object is not Extractable"));
-    }
-    if matches!(record.attributes.get(tag::SENSITIVE), Some(V::Sensitive(true))) {
-        return Err(Failure::new(Cause::Sensitive, "the object is Sensitive: it leaves wrapped or not at all"));
-    }
-    Ok(ask.snapshot.whole(number).map_err(store_failed)?.and_then(|(_, object)| object))
+/// How a Get or Export wants the object (KMIP 2.1 §6.1.18 and §6.1.19).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// In which format.
+    pub key_format_type: Option<KeyFormatType>,
+    /// Whether as it was registered, or in the clear.
+    pub key_wrap_type: Option<KeyWrapType>,
+    /// How an elliptic curve point is compressed.
+    pub key_compression_type: Option<KeyCompressionType>,
+    /// How to wrap it.
+    pub key_wrapping_specification: Option<&'a KeyWrappingSpecification>,
 }
 
-/// Fails when a key that was registered wrapped is wanted in the clear.
-///
-/// # Errors
-/// [`Cause::KeyWrapNotSupported`].
-pub fn check_wrap(object: &keyferry_kmip::Object, wanted: Option<keyferry_kmip::spec::KeyWrapType>) -> Result<(), Failure> {
-    let wrapped = object.key_block().is_some_and(|block| block.key_wrapping_data.is_some());
-    if wrapped && wanted == Some(keyferry_kmip::spec::KeyWrapType::NOT_WRAPPED) {
-        return Err(Failure::new(Cause::KeyWrapNotSupported, "unwrapping on the way out is not supported yet"));
-    }
-    Ok(())
-}
-
-/// Fails when a key is wanted in another format than it has.
-///
-/// # Errors
-/// [`Cause::KeyFormatNotSupported`].
-pub fn check_format(object: &keyferry_kmip::Object, wanted: Option<keyferry_kmip::spec::KeyFormatType>) -> Result<(), Failure> {
-    match (wanted, object.key_block()) {
-        (Some(wanted), Some(block)) if block.key_format_type != wanted => Err(Failure::new(
-            Cause::KeyFormatNotSupported,
-            format_args!("the key is kept as {}, and {wanted} was asked for", block.key_format_type),
-        )),
-        _ => Ok(()),
+impl Node {
+    /// The object itself as it is wanted, if it may leave: a destroyed one has none, one that is not Extractable stays, a Sensitive one leaves
+    /// wrapped or not at all.
+    ///
+    /// # Errors
+    /// [`Cause::Sensitive`], [`Cause::NotExtractable`], and what stands against the format or the wrapping.
+    pub fn served(
+        &self,
+        ask: &Ask<'_>,
+        number: RecordNumber,
+        record: &Record,
+        wanted: &Wanted<'_>,
+    ) -> Result<Option<Object>, Failure> {
+        use keyferry_kmip::spec::{AttributeValue as V, tag};
+        if record.is_destroyed() {
+            return Ok(None);
+        }
+        if matches!(record.attributes.get(tag::EXTRACTABLE), Some(V::Extractable(false))) {
+            return Err(Failure::new(Cause::NotExtractable, "the object is not Extractable"));
+        }
+        let Some(object) = ask.snapshot.whole(number).map_err(store_failed)?.and_then(|(_, object)| object) else {
+            return Ok(None);
+        };
+        let is_wrapped = object.key_block().is_some_and(|block| block.key_wrapping_data.is_some());
+        let unwraps = is_wrapped && wanted.key_wrap_type == Some(KeyWrapType::NOT_WRAPPED);
+        let leaves_wrapped = wanted.key_wrapping_specification.is_some() || is_wrapped && !unwraps;
+        if !leaves_wrapped && matches!(record.attributes.get(tag::SENSITIVE), Some(V::Sensitive(true))) {
+            return Err(Failure::new(Cause::Sensitive, "the object is Sensitive: it leaves wrapped or not at all"));
+        }
+        let object = if unwraps { self.unwrapped(ask, object)? } else { object };
+        if let (Some(wanted), Some(block)) = (wanted.key_compression_type, object.key_block())
+            && block.key_compression_type.unwrap_or(KeyCompressionType::EC_PUBLIC_KEY_TYPE_UNCOMPRESSED) != wanted
+        {
+            let why = format_args!("the key is not given as {wanted}");
+            return Err(Failure::new(Cause::KeyCompressionNotSupported, why));
+        }
+        let object = format::in_format(object, wanted.key_format_type, ask.cx.version)?;
+        match wanted.key_wrapping_specification {
+            Some(specification) => self.wrapped(ask, object, record, specification).map(Some),
+            None => Ok(Some(object)),
+        }
     }
 }

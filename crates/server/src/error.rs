@@ -12,8 +12,10 @@ pub enum Error {
     Encode(keyferry_ttlv::Error),
     /// An answer exceeds the size that the client takes.
     TooLarge,
-    /// An operation that counts as reading had effects: a fault of a responder.
+    /// An operation that counts as reading had effects.
     Misplaced,
+    /// A batch was undone; this is the answer to it.
+    Undone(keyferry_ttlv::Frame),
 }
 
 impl fmt::Display for Error {
@@ -23,6 +25,7 @@ impl fmt::Display for Error {
             Error::Random(error) => error.fmt(f),
             Error::Encode(error) => write!(f, "an answer can't be written: {error}"),
             Error::TooLarge => f.write_str("the answer is larger than the client takes"),
+            Error::Undone(_) => f.write_str("the batch was undone"),
             Error::Misplaced => f.write_str("an operation that only reads had effects"),
         }
     }

@@ -42,6 +42,6 @@ mod error;
 mod operation;
 mod server;
 
-pub use access::Access;
+pub use access::{Access, Authenticator, Grant, Granted, Level, Rights};
 pub use error::Error;
 pub use server::{Options, Server};

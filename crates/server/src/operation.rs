@@ -1,14 +1,21 @@
 //! The operations beside those of the s2s responder, one file for each kind.
 
+mod adjust;
 mod attribute;
+mod certificate;
 mod create;
 mod discover;
 mod get;
+mod key_pair;
 mod lifecycle;
 mod locate;
+mod rekey;
+mod service;
+mod template;
+mod usage;
 
-use keyferry_kmip::spec::{AttributeValue, Operation, tag};
-use keyferry_kmip::{Attributes, Cause, Failure, RequestItem};
+use keyferry_kmip::spec::{AttributeValue, Operation, ProtectionStorageMask, tag};
+use keyferry_kmip::{Attributes, Cause, Failure, Interval, ProtectionStorageMasks, RequestItem};
 use keyferry_s2s::{Ask, Node, Outcome, Responder, check_extensions, store_failed};
 use keyferry_store::{Effects, Material, Record, RecordNumber, SnapshotExt, index};
 use std::sync::Arc;
@@ -16,36 +23,68 @@ use std::sync::Arc;
 /// The operations of clients.
 #[derive(Debug)]
 pub(crate) struct Operations {
-    node: Arc<Node>,
+    pub(crate) node: Arc<Node>,
+    pub(crate) settings: Settings,
+}
+
+/// What an application may choose.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// How long a client may use an object without asking again.
+    pub(crate) lease_time: Interval,
+    /// Whether Interop is answered.
+    pub(crate) interop: bool,
 }
 
 /// Every operation that the server answers, those of the s2s responder included.
 pub(crate) const OPERATIONS: &[Operation] = &[
     Operation::CREATE,
+    Operation::CREATE_KEY_PAIR,
     Operation::REGISTER,
+    Operation::RE_KEY,
+    Operation::RE_KEY_KEY_PAIR,
     Operation::LOCATE,
+    Operation::CHECK,
     Operation::GET,
     Operation::GET_ATTRIBUTES,
     Operation::GET_ATTRIBUTE_LIST,
     Operation::ADD_ATTRIBUTE,
     Operation::MODIFY_ATTRIBUTE,
     Operation::DELETE_ATTRIBUTE,
+    Operation::SET_ATTRIBUTE,
+    Operation::ADJUST_ATTRIBUTE,
+    Operation::OBTAIN_LEASE,
+    Operation::GET_USAGE_ALLOCATION,
     Operation::ACTIVATE,
     Operation::REVOKE,
     Operation::DESTROY,
+    Operation::ARCHIVE,
+    Operation::RECOVER,
     Operation::QUERY,
     Operation::DISCOVER_VERSIONS,
     Operation::IMPORT,
     Operation::EXPORT,
     Operation::PUT,
+    Operation::NOTIFY,
+    Operation::PING,
+    Operation::LOG,
+    Operation::SET_ENDPOINT_ROLE,
 ];
 
 /// Whether a peer that is no client may ask for an operation; what it may do by it, the policy says.
 pub(crate) fn is_for_peers(operation: Operation) -> bool {
-    matches!(operation, Operation::IMPORT | Operation::PUT | Operation::QUERY | Operation::DISCOVER_VERSIONS)
+    matches!(
+        operation,
+        Operation::IMPORT
+            | Operation::PUT
+            | Operation::NOTIFY
+            | Operation::QUERY
+            | Operation::DISCOVER_VERSIONS
+            | Operation::PING
+    )
 }
 
-/// Whether an operation never has effects.
+/// Whether an operation mostly has no effects.
 pub(crate) fn is_read(operation: Operation) -> bool {
     matches!(
         operation,
@@ -56,36 +95,55 @@ pub(crate) fn is_read(operation: Operation) -> bool {
             | Operation::QUERY
             | Operation::DISCOVER_VERSIONS
             | Operation::EXPORT
+            | Operation::CHECK
+            | Operation::OBTAIN_LEASE
+            | Operation::PING
+            | Operation::LOG
+            | Operation::INTEROP
+            | Operation::SET_ENDPOINT_ROLE
     )
 }
 
 impl Operations {
     pub(crate) fn new(node: Arc<Node>) -> Self {
-        Operations { node }
+        Operations { node, settings: Settings { lease_time: Interval(3600), interop: false } }
     }
 }
 
 impl Responder for Operations {
     fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
-        let node = &*self.node;
-        let answer: fn(&Node, &mut Ask<'_>, &RequestItem) -> Result<Outcome, Failure> = match item.operation {
+        let answer: fn(&Operations, &mut Ask<'_>, &RequestItem) -> Result<Outcome, Failure> = match item.operation {
             Operation::CREATE => create::create,
+            Operation::CREATE_KEY_PAIR => key_pair::create_key_pair,
             Operation::REGISTER => create::register,
+            Operation::RE_KEY => rekey::re_key,
+            Operation::RE_KEY_KEY_PAIR => rekey::re_key_key_pair,
             Operation::LOCATE => |_, ask, item| locate::locate(ask, item),
-            Operation::GET => |_, ask, item| get::get(ask, item),
+            Operation::CHECK => usage::check,
+            Operation::GET => |ops, ask, item| get::get(&ops.node, ask, item),
             Operation::GET_ATTRIBUTES => |_, ask, item| get::get_attributes(ask, item),
             Operation::GET_ATTRIBUTE_LIST => |_, ask, item| get::get_attribute_list(ask, item),
-            Operation::ADD_ATTRIBUTE => attribute::add,
-            Operation::MODIFY_ATTRIBUTE => attribute::modify,
-            Operation::DELETE_ATTRIBUTE => attribute::delete,
-            Operation::ACTIVATE => lifecycle::activate,
-            Operation::REVOKE => lifecycle::revoke,
-            Operation::DESTROY => lifecycle::destroy,
-            Operation::QUERY => |_, ask, item| discover::query(ask, item),
+            Operation::ADD_ATTRIBUTE => |ops, ask, item| attribute::add(&ops.node, ask, item),
+            Operation::MODIFY_ATTRIBUTE => |ops, ask, item| attribute::modify(&ops.node, ask, item),
+            Operation::DELETE_ATTRIBUTE => |ops, ask, item| attribute::delete(&ops.node, ask, item),
+            Operation::SET_ATTRIBUTE => |ops, ask, item| adjust::set(&ops.node, ask, item),
+            Operation::ADJUST_ATTRIBUTE => |ops, ask, item| adjust::adjust(&ops.node, ask, item),
+            Operation::OBTAIN_LEASE => usage::obtain_lease,
+            Operation::GET_USAGE_ALLOCATION => usage::allocate,
+            Operation::ACTIVATE => |ops, ask, item| lifecycle::activate(&ops.node, ask, item),
+            Operation::REVOKE => |ops, ask, item| lifecycle::revoke(&ops.node, ask, item),
+            Operation::DESTROY => |ops, ask, item| lifecycle::destroy(&ops.node, ask, item),
+            Operation::ARCHIVE => |ops, ask, item| lifecycle::archive(&ops.node, ask, item),
+            Operation::RECOVER => |ops, ask, item| lifecycle::recover(&ops.node, ask, item),
+            Operation::QUERY => |ops, ask, item| discover::query(ops, ask, item),
             Operation::DISCOVER_VERSIONS => |_, ask, item| discover::discover_versions(ask, item),
+            Operation::PING => |_, ask, item| service::ping(ask, item),
+            Operation::LOG => |_, ask, item| service::log(ask, item),
+            Operation::INTEROP => |ops, ask, item| service::interop(ops, ask, item),
+            Operation::SET_ENDPOINT_ROLE => |_, ask, item| service::set_endpoint_role(ask, item),
             _ => return None,
         };
-        Some(check_extensions(&item.message_extensions).and_then(|()| answer(node, ask, item)))
+        Some(check_extensions(&item.message_extensions).and_then(|()| answer(self, ask, item)))
     }
 }
 
@@ -122,6 +180,17 @@ fn own(node: &Node, ask: &Ask<'_>, given: Option<&keyferry_kmip::UniqueIdentifie
         return Err(Failure::new(Cause::ObjectArchived, "the object is archived"));
     }
     Ok((number, record))
+}
+
+/// Fails when an object may not be kept in software, which is where this server keeps all.
+fn check_storage(masks: Option<&ProtectionStorageMasks>) -> Result<(), Failure> {
+    let fits = |masks: &ProtectionStorageMasks| {
+        masks.protection_storage_masks.iter().any(|mask| mask.contains(ProtectionStorageMask::SOFTWARE))
+    };
+    if masks.is_some_and(|masks| !masks.protection_storage_masks.is_empty() && !fits(masks)) {
+        return Err(Failure::new(Cause::ProtectionStorage, "this server keeps objects in software"));
+    }
+    Ok(())
 }
 
 /// Fails when another object has one of the Names.

@@ -1,13 +1,14 @@
 use crate::operation::{self, Operations};
-use crate::{Access, Error};
-use keyferry_kmip::spec::{AsynchronousIndicator, BatchErrorContinuationOption, Operation, ResultStatus};
+use crate::{Access, Authenticator, Error, Rights};
+use keyferry_kmip::spec::{AsynchronousIndicator, BatchErrorContinuationOption, Operation, ResultStatus, tag};
 use keyferry_kmip::{
-    Answer, AsynchronousMode, Cause, Crypto, DateTime, Failure, Handler, Identity, Now, ProtocolVersion, Random, RandomFailed,
-    RequestItem, RequestMessage, ResponseItem, ResponseMessage, Secret, Text, VERSIONS, context,
+    Answer, AsynchronousMode, Cause, Crypto, DateTime, Failure, Handler, Identity, Interval, Now, ProtocolVersion, Random,
+    RandomFailed, RequestItem, RequestMessage, ResponseItem, ResponseMessage, Secret, Text, VERSIONS, context,
 };
-use keyferry_s2s::{Ask, Node, Outcome, Placeholder, Policy, Responder};
+use keyferry_s2s::{Ask, Earlier, Node, Outcome, Placeholder, Policy, Responder};
 use keyferry_store::{Deferred, Effects, Home, Snapshot, Store, StoreExt};
-use keyferry_ttlv::{Extra, Frame, Version};
+use keyferry_ttlv::{Extra, Frame, Reader, Version};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::Zeroizing;
 
@@ -31,23 +32,46 @@ pub struct Options {
 pub struct Server {
     store: Arc<dyn Store>,
     access: Access,
-    node: Arc<Node>,
-    responders: Vec<Arc<dyn Responder>>,
+    rights: Rights,
+    authenticator: Option<Arc<dyn Authenticator>>,
+    operations: Operations,
+    applications: Vec<Arc<dyn Responder>>,
     random: Mutex<Box<dyn Random>>,
 }
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("node", &self.node).field("access", &self.access).finish_non_exhaustive()
+        f.debug_struct("Server").field("node", &self.operations.node).field("access", &self.access).finish_non_exhaustive()
     }
 }
 
 /// Bytes in an answer, and about how many in the answers that are held at once.
 const LARGEST_ANSWER: usize = keyferry_ttlv::Limits::DEFAULT.size - 4096;
 
+/// A request that may be answered.
+struct Asked {
+    message: RequestMessage,
+    version: Version,
+    /// Who asks: the TLS identity, or who its credentials stand for.
+    caller: Identity,
+    /// Whether that TLS identity is a client.
+    is_client: bool,
+}
+
+impl Asked {
+    fn undoes(&self) -> bool {
+        self.message.header.batch_error_continuation_option == Some(BatchErrorContinuationOption::UNDO)
+    }
+
+    /// Whether it shares no commit with others: an answer that turns out too large, or a failed item, undoes it as a whole.
+    fn is_alone(&self) -> bool {
+        self.message.header.maximum_response_size.is_some() || self.undoes()
+    }
+}
+
 /// One request as far as it could be read.
 enum Parsed {
-    Message(Box<RequestMessage>, Version),
+    Message(Box<Asked>),
     /// Can't be read or may not be served: this goes back.
     Refused(Frame),
 }
@@ -68,26 +92,56 @@ impl Server {
             extra: Extra::NONE,
         })?;
         let node = Arc::new(Node { home, policy: options.policy, crypto: options.crypto });
-        let operations = Operations::new(node.clone());
         Ok(Server {
             store: options.store,
             access: options.access,
-            responders: vec![node.clone(), Arc::new(operations)],
-            node,
+            rights: Rights::owners(),
+            authenticator: None,
+            operations: Operations::new(node),
+            applications: Vec::new(),
             random: Mutex::new(options.random),
         })
     }
 
-    /// Asks `responder` before the built-in ones: for operations that an application adds or replaces.
+    /// Asks `responder` before the built-in ones, and before those that were added earlier: for operations that an application adds or
+    /// replaces. Query does not name them.
     #[must_use]
     pub fn with(mut self, responder: Arc<dyn Responder>) -> Server {
-        self.responders.insert(0, responder);
+        self.applications.insert(0, responder);
+        self
+    }
+
+    /// What clients may do with which objects, where it is more than owners' rights.
+    #[must_use]
+    pub fn with_rights(mut self, rights: Rights) -> Server {
+        self.rights = rights;
+        self
+    }
+
+    /// Looks at the credentials of requests. Without, the TLS identity counts, whatever credentials a request has.
+    #[must_use]
+    pub fn with_authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Server {
+        self.authenticator = Some(authenticator);
+        self
+    }
+
+    /// How long clients may use an object without asking again, in seconds; 3600 where nothing is said, 0 for ever.
+    #[must_use]
+    pub fn with_lease_time(mut self, seconds: u32) -> Server {
+        self.operations.settings.lease_time = Interval(seconds);
+        self
+    }
+
+    /// Answers Interop, by which a test tells where it begins and ends. Not for a server in use (KMIP 2.1 §6.1.26).
+    #[must_use]
+    pub fn with_interop(mut self) -> Server {
+        self.operations.settings.interop = true;
         self
     }
 
     /// Who this server is among others.
     pub fn node(&self) -> &Arc<Node> {
-        &self.node
+        &self.operations.node
     }
 
     /// The store it serves.
@@ -100,7 +154,8 @@ impl Server {
         self.handle(caller, now, std::slice::from_ref(request)).pop().unwrap_or(Answer::Close)
     }
 
-    fn parse(&self, caller: &Identity, now: Now, request: &Frame) -> Parsed {
+    fn parse(&self, tls: &Identity, now: Now, request: &Frame) -> Parsed {
+        let caller = tls;
         let message = match RequestMessage::from_frame(request) {
             Ok(message) => message,
             // A version that is not spoken may be why it can't be read.
@@ -121,18 +176,31 @@ impl Server {
         if usize::try_from(header.batch_count).ok() != Some(message.batch.len()) {
             return refuse(version, Cause::InvalidMessage, "the Batch Count is not the number of batch items");
         }
-        if header.batch_error_continuation_option == Some(BatchErrorContinuationOption::UNDO) {
-            return refuse(version, Cause::FeatureNotSupported, "the Batch Error Continuation Option Undo is not supported");
+        let identifiers: HashSet<&[u8]> = message.batch.iter().filter_map(|item| item.unique_batch_item_id.as_deref()).collect();
+        if message.batch.len() > 1 && identifiers.len() < message.batch.len() {
+            return refuse(version, Cause::InvalidMessage, "each item of a batch needs a Unique Batch Item ID of its own");
         }
         if header.asynchronous_indicator == Some(AsynchronousMode::Indicator(AsynchronousIndicator::MANDATORY)) {
             return refuse(version, Cause::FeatureNotSupported, "asynchronous answers are not supported");
         }
-        let is_peer = self.node.policy.peer(caller).is_some();
+        let is_peer = self.node().policy.peer(caller).is_some();
         if !is_peer && !self.access.allows(caller) {
             tracing::warn!(caller = %caller.name, rule = "access", "denied: not a client of this server");
             return refuse(version, Cause::PermissionDenied, "not a client of this server");
         }
-        Parsed::Message(Box::new(message), version)
+        let caller = match (&self.authenticator, &header.authentication) {
+            (Some(authenticator), Some(authentication)) if !is_peer => {
+                match authenticator.authenticate(caller, &authentication.credentials) {
+                    Ok(identity) => identity,
+                    Err(failure) => {
+                        tracing::warn!(caller = %caller.name, rule = "credentials", "denied: {failure}");
+                        return Parsed::Refused(failed_whole(&message, version, now.wall, &failure));
+                    }
+                }
+            }
+            _ => caller.clone(),
+        };
+        Parsed::Message(Box::new(Asked { is_client: self.access.allows(tls), caller, message, version }))
     }
 
     /// Answers one batch item from what the transaction shows.
@@ -144,35 +212,34 @@ impl Server {
         let exists =
             Operation::DOMAIN.values.iter().any(|row| row.value == item.operation.0 && row.versions.contain(ask.cx.version));
         let known = exists || item.operation.0 >= 0x8000_0000;
-        let answered = known.then(|| self.responders.iter().find_map(|responder| responder.respond(ask, item))).flatten();
+        let node: &Node = self.node();
+        let built_in: [&dyn Responder; 2] = [node, &self.operations];
+        let mut responders = self.applications.iter().map(|application| &**application).chain(built_in);
+        let answered = known.then(|| responders.find_map(|responder| responder.respond(ask, item))).flatten();
         answered.unwrap_or_else(|| {
             Err(Failure::new(Cause::OperationNotSupported, format_args!("the operation {} is not supported", item.operation)))
         })
     }
 
-    /// Answers a message; `tx` is where effects go, `None` when none of its operations has any.
-    fn message(
-        &self,
-        world: &mut World<'_, '_>,
-        caller: &Identity,
-        now: Now,
-        message: &RequestMessage,
-        version: Version,
-    ) -> Result<Frame, Error> {
-        let cx = context(version);
-        let is_client = self.access.allows(caller);
+    /// Answers a message; `world` is where effects go.
+    fn message(&self, world: &mut World<'_, '_>, now: Now, asked: &Asked) -> Result<Frame, Error> {
+        let Asked { message, version, caller, is_client } = asked;
+        let cx = context(*version);
         let mut random = Shared(&self.random);
-        let (mut placeholder, mut size) = (None, 0);
-        let mut items = Vec::with_capacity(message.batch.len());
+        let (mut placeholder, mut size, mut earlier) = (None, 0, Vec::new());
+        let mut items: Vec<ResponseItem> = Vec::with_capacity(message.batch.len());
         for item in &message.batch {
             let mut ask = Ask {
                 snapshot: world.snapshot(),
                 caller,
-                is_client,
+                operation: item.operation,
+                rights: &self.rights,
+                is_client: *is_client,
                 now,
                 random: &mut random,
                 cx,
                 placeholder: placeholder.clone(),
+                earlier: &earlier,
             };
             let outcome = self.respond(&mut ask, item);
             let mut response = match outcome {
@@ -187,7 +254,7 @@ impl Server {
                 }
                 Err(failure) => {
                     tracing::debug!(caller = %caller.name, operation = %item.operation, %failure, "failed");
-                    ResponseItem::failure(Some(item.operation), &failure, version)
+                    ResponseItem::failure(Some(item.operation), &failure, *version)
                 }
             };
             response.operation = Some(item.operation);
@@ -196,16 +263,24 @@ impl Server {
                 return Err(Error::TooLarge);
             }
             response.unique_batch_item_id = item.unique_batch_item_id.clone();
+            if *version >= Version::V2_0 && message.batch.len() > 1 {
+                earlier.extend(identifiers(&response).map(|identifier| Earlier {
+                    item: items.len(),
+                    operation: item.operation,
+                    identifier,
+                }));
+            }
             let failed = response.result_status == ResultStatus::OPERATION_FAILED;
             items.push(response);
+            if failed && asked.undoes() {
+                return Err(Error::Undone(undone(asked, now, items)?));
+            }
             let goes_on = message.header.batch_error_continuation_option == Some(BatchErrorContinuationOption::CONTINUE);
             if failed && !goes_on {
                 break;
             }
         }
-        let mut response = ResponseMessage::new(version, now.wall, items);
-        response.header.client_correlation_value = message.header.client_correlation_value.clone();
-        let frame = response.to_frame().map_err(Error::Encode)?;
+        let frame = ResponseMessage::new(*version, now.wall, items).to_frame().map_err(Error::Encode)?;
         let maximum = message.header.maximum_response_size.and_then(|size| usize::try_from(size).ok());
         if maximum.is_some_and(|maximum| frame.len() > maximum) {
             return Err(Error::TooLarge);
@@ -214,12 +289,12 @@ impl Server {
     }
 
     /// Answers messages that share one commit; not all of them when the answers grow large.
-    fn group(&self, caller: &Identity, now: Now, group: &[(&RequestMessage, Version)]) -> Vec<Frame> {
-        let writes = group.iter().any(|(message, _)| message.batch.iter().any(|item| !operation::is_read(item.operation)));
+    fn group(&self, now: Now, group: &[&Asked]) -> Vec<Frame> {
+        let writes = group.iter().any(|asked| asked.message.batch.iter().any(|item| !operation::is_read(item.operation)));
         let answer = |world: &mut World<'_, '_>| {
             let (mut answers, mut size) = (Vec::with_capacity(group.len()), 0);
-            for (message, version) in group {
-                let frame = self.message(world, caller, now, message, *version)?;
+            for asked in group {
+                let frame = self.message(world, now, asked)?;
                 size += frame.len();
                 answers.push(frame);
                 if size >= LARGEST_ANSWER {
@@ -228,34 +303,63 @@ impl Server {
             }
             Ok(answers)
         };
-        let answered: Result<Vec<Frame>, Error> = if writes {
-            self.store.transact(|transaction| {
+        let mut answered: Result<Vec<Frame>, Error> =
+            if writes { Err(Error::Misplaced) } else { self.store.view(|snapshot| answer(&mut World::Read(snapshot))) };
+        // What mostly reads had something to write: a Get that takes the freshness off an object.
+        if let Err(Error::Misplaced) = answered {
+            answered = self.store.transact(|transaction| {
                 let mut world = World::Write(Deferred::new(transaction));
                 let answers = answer(&mut world)?;
                 world.finish()?;
                 Ok(answers)
-            })
-        } else {
-            self.store.view(|snapshot| answer(&mut World::Read(snapshot)))
-        };
+            });
+        }
         if let ([first, _, ..], Err(_)) = (group, &answered) {
             // One of them is the trouble, and the others shall not suffer for it: the first alone, the rest when they are offered again.
-            return self.group(caller, now, std::slice::from_ref(first));
+            return self.group(now, std::slice::from_ref(first));
         }
         answered.unwrap_or_else(|error| {
             let failure = match error {
+                Error::Undone(frame) => return vec![frame],
                 Error::TooLarge => Failure::new(
                     Cause::ResponseTooLarge,
                     "the answer is larger than its receiver or this server takes; nothing was done",
                 ),
                 other => {
-                    tracing::error!(caller = %caller.name, error = %other, "a request failed inside the server");
+                    let caller = group.first().map_or("", |asked| &asked.caller.name);
+                    tracing::error!(caller, error = %other, "a request failed inside the server");
                     Failure::new(Cause::Internal, "the server failed")
                 }
             };
-            group.iter().map(|(message, version)| failed_whole(message, *version, now.wall, &failure)).collect()
+            group.iter().map(|asked| failed_whole(&asked.message, asked.version, now.wall, &failure)).collect()
         })
     }
+}
+
+/// The identifiers that the answer to an item names.
+fn identifiers(response: &ResponseItem) -> impl Iterator<Item = Text> {
+    let mut found = Vec::new();
+    if let Some(payload) = response.response_payload.as_ref().filter(|_| response.is_success()) {
+        let r = Reader::new(payload.bytes(), context(Version::V2_1));
+        let mut children = payload.item().and_then(|item| r.children(item)).ok();
+        while let Some(child) = children.as_mut().and_then(|children| children.step()) {
+            if matches!(
+                child.tag(),
+                tag::UNIQUE_IDENTIFIER | tag::PRIVATE_KEY_UNIQUE_IDENTIFIER | tag::PUBLIC_KEY_UNIQUE_IDENTIFIER
+            ) {
+                found.extend(child.text(&r).ok().map(Text::from));
+            }
+        }
+    }
+    found.into_iter()
+}
+
+/// The answer to a batch that is undone because its last item failed: those before it are told so (KMIP 2.1 §9.7, 1.4 §6.13).
+fn undone(asked: &Asked, now: Now, mut items: Vec<ResponseItem>) -> Result<Frame, Error> {
+    for item in items.iter_mut().filter(|item| item.is_success()) {
+        item.result_status = ResultStatus::OPERATION_UNDONE;
+    }
+    ResponseMessage::new(asked.version, now.wall, items).to_frame().map_err(Error::Encode)
 }
 
 /// The server's randomness, locked for a moment at a time: requests of several connections are answered side by side.
@@ -301,25 +405,25 @@ impl Handler for Server {
     fn handle(&self, caller: &Identity, now: Now, requests: &[Frame]) -> Vec<Answer> {
         let parsed: Vec<Parsed> = requests.iter().map(|request| self.parse(caller, now, request)).collect();
         let mut answers = Vec::with_capacity(parsed.len());
-        let mut group: Vec<(&RequestMessage, Version)> = Vec::new();
-        let flush = |answers: &mut Vec<Answer>, group: &mut Vec<(&RequestMessage, Version)>| {
+        let mut group: Vec<&Asked> = Vec::new();
+        let flush = |answers: &mut Vec<Answer>, group: &mut Vec<&Asked>| {
             let asked = std::mem::take(group);
-            let frames = if asked.is_empty() { Vec::new() } else { self.group(caller, now, &asked) };
+            let frames = if asked.is_empty() { Vec::new() } else { self.group(now, &asked) };
             let all = frames.len() == asked.len() && frames.iter().map(|frame| frame.len()).sum::<usize>() < LARGEST_ANSWER;
+            for (asked, frame) in asked.iter().zip(&frames) {
+                log(asked, frame);
+            }
             answers.extend(frames.into_iter().map(Answer::Reply));
             all
         };
         for one in &parsed {
             match one {
-                Parsed::Message(message, version) if message.header.maximum_response_size.is_none() => {
-                    group.push((message, *version))
-                }
-                // An answer that turns out too large undoes its request, and must not undo others.
-                Parsed::Message(message, version) => {
+                Parsed::Message(asked) if !asked.is_alone() => group.push(asked),
+                Parsed::Message(asked) => {
                     if !flush(&mut answers, &mut group) {
                         return answers;
                     }
-                    group.push((message, *version));
+                    group.push(asked);
                     if !flush(&mut answers, &mut group) {
                         return answers;
                     }
@@ -340,6 +444,38 @@ impl Handler for Server {
         Some(refusal(Version::V1_0, now.wall, &why.clone().into()))
     }
 }
+
+/// One line for each request, and none of its secrets: of a batch the operations, and what the first failed item failed for.
+fn log(asked: &Asked, answer: &Frame) {
+    if !tracing::enabled!(tracing::Level::INFO) {
+        return;
+    }
+    let Ok(response) = ResponseMessage::from_frame(answer) else { return };
+    let mut operations = String::new();
+    for item in asked.message.batch.iter().take(LOGGED) {
+        if !operations.is_empty() {
+            operations.push_str(", ");
+        }
+        operations.push_str(&item.operation.to_string());
+    }
+    let failed = response.batch.iter().find(|item| item.result_status == ResultStatus::OPERATION_FAILED);
+    let result = match failed {
+        None => "Success".to_owned(),
+        Some(item) => item.result_reason.map_or_else(|| item.result_status.to_string(), |reason| reason.to_string()),
+    };
+    tracing::info!(
+        peer = %asked.caller.name,
+        version = %asked.version,
+        operation = operations,
+        items = asked.message.batch.len(),
+        identifier = response.batch.iter().flat_map(identifiers).next().as_deref().unwrap_or_default(),
+        result,
+        "request"
+    );
+}
+
+/// Operations of a batch that a log line names.
+const LOGGED: usize = 8;
 
 /// The version, when it is spoken; otherwise the one in which to say so.
 fn spoken(protocol: ProtocolVersion) -> Result<Version, Version> {
@@ -367,7 +503,5 @@ fn failed_whole(message: &RequestMessage, version: Version, now: DateTime, failu
             ..ResponseItem::failure(Some(item.operation), failure, version)
         })
         .collect();
-    let mut response = ResponseMessage::new(version, now, items);
-    response.header.client_correlation_value = message.header.client_correlation_value.clone();
-    response.to_frame().unwrap_or_default()
+    ResponseMessage::new(version, now, items).to_frame().unwrap_or_default()
 }

@@ -2,7 +2,7 @@
 
 use crate::{Error, ErrorKind, Incarnation, Result};
 use keyferry_kmip::attribute::{Projection, stored_parts};
-use keyferry_kmip::spec::{ObjectType, State};
+use keyferry_kmip::spec::{ObjectType, State, tag};
 use keyferry_kmip::{Attributes, DateTime, Object, Text, context, extension as x, lifecycle};
 use keyferry_ttlv::{Context, Decode, Encode, Extra, Raw, Tagged, Version};
 use sha2::{Digest as _, Sha256};
@@ -250,12 +250,17 @@ pub fn copy_digest(object_type: ObjectType, attributes: &Attributes) -> Result<V
     Ok(hash.finalize().to_vec())
 }
 
+/// How an object is kept: a Template, which no version since 2.0 has, as the last one that had it.
+fn form_of(is_template: bool) -> Context {
+    if is_template { context(Version::V1_4) } else { form() }
+}
+
 /// The bytes of an object as material is kept.
 ///
 /// # Errors
 /// When it has no stored form.
 pub fn material_of(object: &Object) -> Result<Zeroizing<Vec<u8>>> {
-    let mut w = keyferry_ttlv::Writer::new(form());
+    let mut w = keyferry_ttlv::Writer::new(form_of(object.object_type() == ObjectType::TEMPLATE));
     keyferry_ttlv::Choice::encode_choice(object, &mut w).map_err(|e| Error::new(ErrorKind::Corrupt, e))?;
     Ok(Zeroizing::new(w.finish().to_vec()))
 }
@@ -267,7 +272,7 @@ pub fn material_of(object: &Object) -> Result<Zeroizing<Vec<u8>>> {
 pub fn object_of(material: &[u8]) -> Result<Object> {
     let corrupt = |e| Error::new(ErrorKind::Corrupt, format_args!("stored material: {e}"));
     let item = keyferry_ttlv::Item::parse(material).map_err(corrupt)?;
-    let r = keyferry_ttlv::Reader::new(material, form());
+    let r = keyferry_ttlv::Reader::new(material, form_of(item.tag() == tag::TEMPLATE));
     keyferry_ttlv::Choice::decode_choice(item, &r).map_err(corrupt)
 }
 

@@ -13,9 +13,9 @@ use super::{Outcome, before};
 use crate::Result;
 use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_kmip::spec::{Operation, ResultStatus, tag};
-use keyferry_kmip::{Answer, DateTime, Identity, Now, Random, Tick, context};
+use keyferry_kmip::{Answer, Credential, CredentialValue, DateTime, Failure, Identity, Now, Random, Text, Tick, context};
 use keyferry_s2s::{Peer, Policy};
-use keyferry_server::{Access, Options, Server};
+use keyferry_server::{Access, Authenticator, Options, Server};
 use keyferry_store::{Incarnation, Memory};
 use keyferry_ttlv::{Frame, Version, xml};
 use std::collections::BTreeSet;
@@ -136,7 +136,25 @@ fn server(name: &str, policy: Policy) -> Result<Server> {
         random: Box::new(SystemRandom::new()),
         access: Access::Authenticated,
         policy,
-    })?)
+    })?
+    .with_interop()
+    .with_authenticator(Arc::new(ByName)))
+}
+
+/// Takes every credential for good: whoever says a user or a device is it.
+struct ByName;
+
+impl Authenticator for ByName {
+    fn authenticate(&self, tls: &Identity, credentials: &[Credential]) -> std::result::Result<Identity, Failure> {
+        let name = credentials.iter().find_map(|credential| match &credential.value {
+            CredentialValue::UsernameAndPassword(user) => Some(user.username.to_string()),
+            CredentialValue::Device(device) => {
+                device.device_serial_number.as_ref().or(device.device_identifier.as_ref()).map(Text::to_string)
+            }
+            _ => None,
+        });
+        Ok(name.map_or_else(|| tls.clone(), |name| Identity { name, ..tls.clone() }))
+    }
 }
 
 /// A message of the case as bytes and as a tree, its placeholders filled.

@@ -34,7 +34,7 @@ pub(super) fn check_value(value: &V) -> Result<(), Failure> {
 }
 
 /// The single attribute of a request.
-fn single(attributes: Attributes) -> Result<Attribute, Failure> {
+pub(super) fn single(attributes: Attributes) -> Result<Attribute, Failure> {
     let mut attributes = attributes.into_iter();
     match (attributes.next(), attributes.next()) {
         (Some(attribute), None) => Ok(attribute),
@@ -102,18 +102,11 @@ fn named_only(attribute: Attribute, version: Version) -> Attributes {
     attributes
 }
 
-/// Add Attribute (KMIP 2.1 §6.1.2).
-pub(super) fn add(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
-    let request: AddAttributeRequest = item.payload(ask.cx)?;
-    let attribute = single(request.attribute)?;
-    if attribute.index.is_some() {
-        return Err(Failure::new(Cause::InvalidField, "Add Attribute takes no Attribute Index"));
-    }
-    let before = own(node, ask, request.unique_identifier.as_ref())?;
-    let value = normalised(attribute.value);
+/// The object with one value more.
+pub(super) fn with_added(ask: &Ask<'_>, record: &Record, value: V) -> Result<Record, Failure> {
+    let value = normalised(value);
     check_value(&value)?;
     let may = rule(&value, |row| if row.set_by == SetBy::Server { May::Never } else { row.client_modifies })?;
-    let record = &before.1;
     let there = record.attributes.iter().any(|a| a.value.is_same_attribute(&value));
     if there && !value.may_repeat() {
         return Err(match may {
@@ -131,9 +124,21 @@ pub(super) fn add(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
     let mut one = Attributes::new();
     one.keep(value.clone().into());
     check_names(ask, &one, None, Cause::NameTaken)?;
-    let mut after = before.1.clone();
+    let mut after = record.clone();
     after.attributes.push(value);
     after.attributes.check_count()?;
+    Ok(after)
+}
+
+/// Add Attribute (KMIP 2.1 §6.1.2).
+pub(super) fn add(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    let request: AddAttributeRequest = item.payload(ask.cx)?;
+    let attribute = single(request.attribute)?;
+    if attribute.index.is_some() {
+        return Err(Failure::new(Cause::InvalidField, "Add Attribute takes no Attribute Index"));
+    }
+    let before = own(node, ask, request.unique_identifier.as_ref())?;
+    let after = with_added(ask, &before.1, attribute.value)?;
     let added = after.attributes.iter().last().cloned();
     let identifier = after.identifier.clone();
     let effects = changed(node, ask, before, after, Material::Keep)?;
@@ -180,36 +185,48 @@ fn instance(record: &Record, like: &V, index: Option<i32>, current: Option<&V>, 
     }
 }
 
+/// The object with another value in the place of one, and that instance.
+pub(super) fn with_modified(
+    ask: &Ask<'_>,
+    record: &Record,
+    value: V,
+    index: Option<i32>,
+    current: Option<&V>,
+) -> Result<(Record, Option<Attribute>), Failure> {
+    let value = normalised(value);
+    check_value(&value)?;
+    let may = rule(&value, |row| row.client_modifies)?;
+    let place = instance(record, &value, index, current, ask.cx.version).map_err(|failure| match failure.cause() {
+        Cause::AttributeNotFound => Failure::new(Cause::AttributeAbsent, failure.message()),
+        _ => failure,
+    });
+    if !permits(may, record, &value, ask.now.wall) {
+        return Err(not_now(may, &value));
+    }
+    let place = place?;
+    let mut one = Attributes::new();
+    one.keep(value.clone().into());
+    check_names(ask, &one, Some(record), Cause::NameTaken)?;
+    let is_own_other = |(n, a): (usize, &Attribute)| n != place && a.value == value;
+    if matches!(value, V::Name(_)) && record.attributes.iter().enumerate().any(is_own_other) {
+        return Err(Failure::new(Cause::NameTaken, "the object has this Name already"));
+    }
+    let mut after = record.clone();
+    let mut modified = None;
+    if let Some(attribute) = after.attributes.iter_mut().nth(place) {
+        attribute.value = value;
+        modified = Some(attribute.clone());
+    }
+    Ok((after, modified))
+}
+
 /// Modify Attribute (KMIP 2.1 §6.1.34).
 pub(super) fn modify(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: ModifyAttributeRequest = item.payload(ask.cx)?;
     let Attribute { index, value } = single(request.attribute)?;
     let current = if request.current.is_empty() { None } else { Some(single(request.current)?.value) };
     let before = own(node, ask, request.unique_identifier.as_ref())?;
-    let value = normalised(value);
-    check_value(&value)?;
-    let may = rule(&value, |row| row.client_modifies)?;
-    let place = instance(&before.1, &value, index, current.as_ref(), ask.cx.version).map_err(|failure| match failure.cause() {
-        Cause::AttributeNotFound => Failure::new(Cause::AttributeAbsent, failure.message()),
-        _ => failure,
-    });
-    if !permits(may, &before.1, &value, ask.now.wall) {
-        return Err(not_now(may, &value));
-    }
-    let place = place?;
-    let mut one = Attributes::new();
-    one.keep(value.clone().into());
-    check_names(ask, &one, Some(&before.1), Cause::NameTaken)?;
-    let is_own_other = |(n, a): (usize, &Attribute)| n != place && a.value == value;
-    if matches!(value, V::Name(_)) && before.1.attributes.iter().enumerate().any(is_own_other) {
-        return Err(Failure::new(Cause::NameTaken, "the object has this Name already"));
-    }
-    let mut after = before.1.clone();
-    let mut modified = None;
-    if let Some(attribute) = after.attributes.iter_mut().nth(place) {
-        attribute.value = value;
-        modified = Some(attribute.clone());
-    }
+    let (after, modified) = with_modified(ask, &before.1, value, index, current.as_ref())?;
     let identifier = after.identifier.clone();
     let effects = changed(node, ask, before, after, Material::Keep)?;
     let response = ModifyAttributeResponse {

@@ -1,51 +1,77 @@
-use super::check_names;
+use super::template::expanded;
+use super::{Operations, check_names, check_storage};
 use keyferry_kmip::spec::{
-    AttributeValue as V, CryptographicAlgorithm, HashingAlgorithm, KeyFormatType, ObjectType, SetBy, attribute_row,
+    AttributeValue as V, CertificateType, CryptographicAlgorithm, HashingAlgorithm, KeyFormatType, ObjectType,
+    ProtectionStorageMask, RNGAlgorithm, SecretDataType, SetBy, attribute_row, tag,
 };
 use keyferry_kmip::{
     Attributes, Cause, CreateRequest, CreateResponse, Digest, Failure, Object, RegisterRequest, RegisterResponse, RequestItem,
-    Secret, TemplateAttribute, Text, UniqueIdentifier,
+    RngParameters, Secret, TemplateAttribute, Text, UniqueIdentifier,
 };
 use keyferry_s2s::{Ask, Node, Outcome, complete, store_failed};
-use keyferry_store::{Effects, Material, SnapshotExt};
-use keyferry_ttlv::Extra;
+use keyferry_store::{Effects, Material, Record, SnapshotExt};
+use keyferry_ttlv::{Extra, Version};
 use zeroize::Zeroizing;
 
-/// Create (KMIP 2.1 §6.1.8): a symmetric key. The standard also wants a Cryptographic Usage Mask; the OASIS case TC-CS-CORVAL-1 does not.
-pub(super) fn create(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+/// Create (KMIP 2.1 §6.1.8): a symmetric key, or Secret Data since 1.4. The standard also wants a Cryptographic Usage Mask; the OASIS case
+/// TC-CS-CORVAL-1 does not.
+pub(super) fn create(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: CreateRequest = item.payload(ask.cx)?;
-    if request.object_type != ObjectType::SYMMETRIC_KEY {
+    check_storage(request.protection_storage_masks.as_ref())?;
+    let object_type = request.object_type;
+    let secret = object_type == ObjectType::SECRET_DATA && ask.cx.version >= Version::V1_4;
+    if object_type != ObjectType::SYMMETRIC_KEY && !secret {
         return Err(Failure::new(
-            Cause::InvalidField,
-            format_args!("Create makes symmetric keys, not a {}", request.object_type),
+            Cause::InvalidObjectType,
+            format_args!("Create makes symmetric keys and, since KMIP 1.4, Secret Data, and not a {object_type}"),
         ));
     }
     let mut attributes = Attributes::new();
-    take(&mut attributes, request.attributes, ask)?;
-    let missing = |what: &str| Failure::new(Cause::MissingData, format_args!("Create needs the {what}"));
-    let find = |pick: fn(&V) -> Option<i32>| attributes.iter().find_map(|a| pick(&a.value));
-    let algorithm = attributes
-        .iter()
-        .find_map(|a| match a.value {
-            V::CryptographicAlgorithm(algorithm) => Some(algorithm),
-            _ => None,
-        })
-        .ok_or_else(|| missing("Cryptographic Algorithm"))?;
-    let bits = find(|v| if let V::CryptographicLength(bits) = v { Some(*bits) } else { None })
-        .ok_or_else(|| missing("Cryptographic Length"))?;
-    let bytes = key_bytes(algorithm, bits)?;
-    let mut key = Zeroizing::new(vec![0; bytes]);
-    ask.random.fill(&mut key).map_err(|e| Failure::new(Cause::Cryptographic, e))?;
-    let object = Object::symmetric_key(algorithm, bits, Secret::new(&key));
-    attributes.set_default(V::OriginalCreationDate(ask.now.wall));
-    let (identifier, effects) = enter(node, ask, attributes, object)?;
+    take(&mut attributes, request.attributes, object_type, ask, None)?;
+    let object = if secret { new_secret(&attributes, ask)? } else { new_key(&attributes, ask)? };
+    let identifier = identifier(ask)?;
+    let effects = enter(ops, ask, identifier.clone(), attributes, object, Origin::Made)?;
     let response = CreateResponse {
-        object_type: ObjectType::SYMMETRIC_KEY,
+        object_type,
         unique_identifier: UniqueIdentifier::Text(identifier.clone()),
         attributes: None,
         extra: Extra::NONE,
     };
     Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
+}
+
+fn length(attributes: &Attributes) -> Result<i32, Failure> {
+    let bits = attributes.iter().find_map(|a| if let V::CryptographicLength(bits) = a.value { Some(bits) } else { None });
+    bits.ok_or_else(|| Failure::new(Cause::MissingData, "Create needs the Cryptographic Length"))
+}
+
+fn random(ask: &mut Ask<'_>, bytes: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let mut out = Zeroizing::new(vec![0; bytes]);
+    ask.random.fill(&mut out).map_err(|e| Failure::new(Cause::Cryptographic, e))?;
+    Ok(out)
+}
+
+/// A new symmetric key of the algorithm and length that attributes ask for.
+pub(super) fn new_key(attributes: &Attributes, ask: &mut Ask<'_>) -> Result<Object, Failure> {
+    let algorithm = attributes.iter().find_map(|a| match a.value {
+        V::CryptographicAlgorithm(algorithm) => Some(algorithm),
+        _ => None,
+    });
+    let algorithm = algorithm.ok_or_else(|| Failure::new(Cause::MissingData, "Create needs the Cryptographic Algorithm"))?;
+    let bits = length(attributes)?;
+    let key = random(ask, key_bytes(algorithm, bits)?)?;
+    Ok(Object::symmetric_key(algorithm, bits, Secret::new(&key)))
+}
+
+/// New Secret Data of so many bits.
+fn new_secret(attributes: &Attributes, ask: &mut Ask<'_>) -> Result<Object, Failure> {
+    let bits = length(attributes)?;
+    if bits % 8 != 0 || !(8..=65_536).contains(&bits) {
+        let why = format_args!("Secret Data has 8 to 65 536 bits, in multiples of 8, and not {bits}");
+        return Err(Failure::new(Cause::InvalidField, why));
+    }
+    let value = random(ask, usize::try_from(bits / 8).unwrap_or_default())?;
+    Ok(Object::secret_data(SecretDataType::PASSWORD, Secret::new(&value)))
 }
 
 /// The length of a key in bytes, where algorithm and length go together.
@@ -74,8 +100,9 @@ fn key_bytes(algorithm: CryptographicAlgorithm, bits: i32) -> Result<usize, Fail
 }
 
 /// Register (KMIP 2.1 §6.1.43): an object that a client brings.
-pub(super) fn register(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn register(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: RegisterRequest = item.payload(ask.cx)?;
+    check_storage(request.protection_storage_masks.as_ref())?;
     let object = request.object.ok_or_else(|| Failure::new(Cause::MissingData, "the object itself is missing"))?;
     if object.object_type() != request.object_type {
         return Err(Failure::new(
@@ -84,21 +111,24 @@ pub(super) fn register(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Re
         ));
     }
     let mut attributes = Attributes::new();
-    take(&mut attributes, request.attributes, ask)?;
-    let (identifier, effects) = enter(node, ask, attributes, object)?;
+    take(&mut attributes, request.attributes, request.object_type, ask, None)?;
+    let identifier = identifier(ask)?;
+    let effects = enter(ops, ask, identifier.clone(), attributes, object, Origin::Brought)?;
     let response =
         RegisterResponse { unique_identifier: UniqueIdentifier::Text(identifier.clone()), attributes: None, extra: Extra::NONE };
     Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
 }
 
-/// Takes over what a client may set, and refuses what it may not.
-fn take(attributes: &mut Attributes, asked: TemplateAttribute, ask: &Ask<'_>) -> Result<(), Failure> {
-    if let Some(name) = asked.names.first() {
-        // A template that is not expanded may not be passed over.
-        return Err(Failure::new(Cause::ObjectNotFound, format_args!("there is no template {}", name.value)));
-    }
+/// Takes over what a client may set, and refuses what it may not. A replacement may have the Names of what it replaces.
+pub(super) fn take(
+    attributes: &mut Attributes,
+    asked: TemplateAttribute,
+    object_type: ObjectType,
+    ask: &Ask<'_>,
+    replaced: Option<&Record>,
+) -> Result<(), Failure> {
     asked.attributes.check_count()?;
-    for attribute in asked.attributes {
+    for attribute in expanded(asked, object_type, ask)? {
         let value = super::attribute::normalised(attribute.value);
         super::attribute::check_value(&value)?;
         match (&value, attribute_row(value.tag())) {
@@ -123,21 +153,96 @@ fn take(attributes: &mut Attributes, asked: TemplateAttribute, ask: &Ask<'_>) ->
         }
         attributes.push(value);
     }
-    check_names(ask, attributes, None, Cause::NameExists)
+    check_names(ask, attributes, replaced, Cause::NameExists)
+}
+
+/// Where a new object comes from.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Origin {
+    /// The server has made it.
+    Made,
+    /// A client has brought it.
+    Brought,
+}
+
+/// A new Unique Identifier.
+pub(super) fn identifier(ask: &mut Ask<'_>) -> Result<Text, Failure> {
+    let mut bytes = [0; 16];
+    ask.random.fill(&mut bytes).map_err(|e| Failure::new(Cause::Cryptographic, e))?;
+    Ok(Text::from(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()))
 }
 
 /// Enters a new object into the store, with the attributes that the server sets.
-fn enter(node: &Node, ask: &mut Ask<'_>, mut attributes: Attributes, object: Object) -> Result<(Text, Effects), Failure> {
-    describe(node, &mut attributes, &object)?;
+pub(super) fn enter(
+    ops: &Operations,
+    ask: &mut Ask<'_>,
+    identifier: Text,
+    mut attributes: Attributes,
+    object: Object,
+    origin: Origin,
+) -> Result<Effects, Failure> {
+    let object_type = object.object_type();
+    if let Object::Template(template) = &object {
+        // A template goes by the Names of either place.
+        let named = attributes.names().next().is_some();
+        for name in template.attributes.names().filter(|_| !named) {
+            attributes.push(V::Name(name.clone()));
+        }
+        check_names(ask, &attributes, None, Cause::NameExists)?;
+    } else {
+        describe(&ops.node, &mut attributes, &object)?;
+        serve(ops, ask, &mut attributes, object_type, &identifier, origin);
+    }
     complete(&mut attributes, ask.now.wall);
-    let mut bytes = [0; 16];
-    ask.random.fill(&mut bytes).map_err(|e| Failure::new(Cause::Cryptographic, e))?;
-    let identifier = Text::from(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string());
     let incarnation = ask.snapshot.incarnation().map_err(store_failed)?;
-    let mut record = node.born(incarnation, identifier.clone(), object.object_type(), attributes);
+    let mut record = ops.node.born(incarnation, identifier, object_type, attributes);
     record.owner = Some(ask.caller.name.as_str().into());
-    node.recognise(ask, &mut record, &object).map_err(store_failed)?;
-    Ok((identifier, Effects::change(None, record, Material::Set(object.into()))))
+    ops.node.recognise(ask, &mut record, &object).map_err(store_failed)?;
+    Ok(Effects::change(None, record, Material::Set(object.into())))
+}
+
+/// What is said of the randomness of keys: where it comes from, the server is not told.
+pub(super) fn generator() -> RngParameters {
+    RngParameters {
+        rng_algorithm: RNGAlgorithm::UNSPECIFIED,
+        cryptographic_algorithm: None,
+        cryptographic_length: None,
+        hashing_algorithm: None,
+        drbg_algorithm: None,
+        recommended_curve: None,
+        fips186_variation: None,
+        prediction_resistance: None,
+        extra: Extra::NONE,
+    }
+}
+
+/// Sets what only this server can say of the object.
+fn serve(
+    ops: &Operations,
+    ask: &Ask<'_>,
+    attributes: &mut Attributes,
+    object_type: ObjectType,
+    identifier: &str,
+    origin: Origin,
+) {
+    let fits = |tag| attribute_row(tag).is_some_and(|row| row.may_be_on(object_type, Version::V1_4));
+    let rng = origin == Origin::Made && fits(tag::RANDOM_NUMBER_GENERATOR);
+    if fits(tag::LEASE_TIME) {
+        attributes.set_default(V::LeaseTime(ops.settings.lease_time));
+    }
+    if ask.cx.version < Version::V2_0 {
+        attributes.set_default(V::OperationPolicyName("default".into()));
+    }
+    if origin == Origin::Made {
+        attributes.set_default(V::OriginalCreationDate(ask.now.wall));
+    }
+    if rng {
+        attributes.set_default(V::RandomNumberGenerator(generator().into()));
+    }
+    attributes.set_default(V::ProtectionStorageMask(ProtectionStorageMask::SOFTWARE));
+    // Sixteen bytes for thirty-six characters: as unique as the identifier, whose digest they are.
+    let short = ops.node.crypto.sha256(&[identifier.as_bytes()]);
+    attributes.set_default(V::ShortUniqueIdentifier(short.iter().take(16).copied().collect()));
 }
 
 /// Sets what the object itself tells, and checks it against what was said.
@@ -169,6 +274,9 @@ fn describe(node: &Node, attributes: &mut Attributes, object: &Object) -> Result
         Object::Certificate(certificate) => {
             attributes.set_default(V::CertificateType(certificate.certificate_type));
             attributes.set_default(V::CertificateLength(i32::try_from(certificate.value.len()).unwrap_or(i32::MAX)));
+            if certificate.certificate_type == CertificateType::X509 {
+                super::certificate::describe(attributes, &certificate.value);
+            }
         }
         Object::OpaqueObject(opaque) => attributes.set_default(V::OpaqueDataType(opaque.opaque_data_type)),
         _ => {}

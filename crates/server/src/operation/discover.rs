@@ -1,8 +1,12 @@
-use super::OPERATIONS;
-use keyferry_kmip::spec::{ObjectType, Operation, QueryFunction};
+use super::{OPERATIONS, Operations};
+use keyferry_kmip::spec::{
+    DestroyAction, ObjectType, Operation, ProfileName, ProtectionStorageMask, QueryFunction, RNGMode, ShreddingAlgorithm,
+    UnwrapMode,
+};
 use keyferry_kmip::{
-    CapabilityInformation, DiscoverVersionsRequest, DiscoverVersionsResponse, ExtensionInformation, ExtensionType, Failure,
-    ProtocolVersion, QueryRequest, QueryResponse, RequestItem, VERSIONS, extension,
+    CapabilityInformation, DefaultsInformation, DiscoverVersionsRequest, DiscoverVersionsResponse, ExtensionInformation,
+    ExtensionType, Failure, ProfileInformation, ProtectionStorageMasks, ProtocolVersion, QueryRequest, QueryResponse,
+    RequestItem, VERSIONS, extension,
 };
 use keyferry_s2s::{Ask, Outcome};
 use keyferry_ttlv::{Extra, Type, Version};
@@ -15,6 +19,7 @@ const OBJECT_TYPES: &[ObjectType] = &[
     ObjectType::PRIVATE_KEY,
     ObjectType::SPLIT_KEY,
     ObjectType::SECRET_DATA,
+    ObjectType::TEMPLATE,
     ObjectType::OPAQUE_OBJECT,
     ObjectType::PGP_KEY,
     ObjectType::CERTIFICATE_REQUEST,
@@ -29,8 +34,18 @@ pub(super) fn discover_versions(ask: &Ask<'_>, item: &RequestItem) -> Result<Out
     Outcome::answer(&DiscoverVersionsResponse { protocol_versions, extra: Extra::NONE }, ask.cx)
 }
 
+/// The profile that the server's operations make up: the basic server of each version.
+fn profiles(version: Version) -> Vec<ProfileInformation> {
+    let profile_name = match version {
+        Version::V1_3 => ProfileName::BASELINE_SERVER_BASIC_KMIP_V1_3,
+        Version::V1_4 => ProfileName::BASELINE_SERVER_BASIC_KMIP_V1_4,
+        _ => ProfileName::BASELINE_SERVER,
+    };
+    vec![ProfileInformation { profile_name, profile_version: None, server_uri: None, server_port: None, extra: Extra::NONE }]
+}
+
 /// Query (KMIP 2.1 §6.1.40).
-pub(super) fn query(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn query(ops: &Operations, ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: QueryRequest = item.payload(ask.cx)?;
     let asks = |function| request.query_functions.contains(&function);
     let version = ask.cx.version;
@@ -55,7 +70,9 @@ pub(super) fn query(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failur
         extra: Extra::NONE,
     };
     if asks(QueryFunction::QUERY_OPERATIONS) {
-        response.operations = OPERATIONS.iter().copied().filter(|operation| has(Operation::DOMAIN, operation.0)).collect();
+        let interop = ops.settings.interop.then_some(Operation::INTEROP);
+        response.operations =
+            OPERATIONS.iter().copied().chain(interop).filter(|operation| has(Operation::DOMAIN, operation.0)).collect();
     }
     if asks(QueryFunction::QUERY_OBJECTS) {
         response.object_types =
@@ -79,10 +96,29 @@ pub(super) fn query(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failur
             streaming: Some(false),
             asynchronous: Some(false),
             attestation: Some(false),
-            batch_undo: since_1_4.then_some(false),
+            batch_undo: since_1_4.then_some(true),
             batch_continue: since_1_4.then_some(true),
-            ..CapabilityInformation::default()
+            unwrap_mode: Some(UnwrapMode::PROCESSED),
+            // Where material is overwritten or forgotten, the store knows.
+            destroy_action: Some(DestroyAction::UNSPECIFIED),
+            shredding_algorithm: Some(ShreddingAlgorithm::UNSPECIFIED),
+            rng_mode: Some(RNGMode::UNSPECIFIED),
+            quantum_safe: (version >= Version::V2_0).then_some(false),
+            extra: Extra::NONE,
         });
+    }
+    if asks(QueryFunction::QUERY_RNGS) && version >= Version::V1_3 {
+        response.rng_parameters.push(super::create::generator());
+    }
+    if asks(QueryFunction::QUERY_PROFILES) && version >= Version::V1_3 {
+        response.profile_information = profiles(version);
+    }
+    if asks(QueryFunction::QUERY_STORAGE_PROTECTION_MASKS) && version >= Version::V2_0 {
+        let protection_storage_masks = vec![ProtectionStorageMask::SOFTWARE];
+        response.protection_storage_masks = Some(ProtectionStorageMasks { protection_storage_masks, extra: Extra::NONE });
+    }
+    if asks(QueryFunction::QUERY_DEFAULTS_INFORMATION) && version >= Version::V2_0 {
+        response.defaults_information = Some(DefaultsInformation::default());
     }
     Outcome::answer(&response, ask.cx)
 }

@@ -1,29 +1,47 @@
+use super::changed;
 use keyferry_kmip::attribute::{AttributeReferences, visible};
+use keyferry_kmip::spec::{AttributeValue, tag};
 use keyferry_kmip::{
     Cause, Failure, GetAttributeListRequest, GetAttributeListResponse, GetAttributesRequest, GetAttributesResponse, GetRequest,
     GetResponse, RequestItem,
 };
-use keyferry_s2s::{Ask, Outcome, check_format, check_wrap, released, shown};
+use keyferry_s2s::{Ask, Node, Outcome, Wanted, shown};
+use keyferry_store::Material;
 use keyferry_ttlv::Extra;
 
 /// Get (KMIP 2.1 §6.1.19).
-pub(super) fn get(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn get(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: GetRequest = item.payload(ask.cx)?;
     let (number, record) = ask.record(request.unique_identifier.as_ref())?;
     if record.is_destroyed() {
-        return Err(Failure::new(Cause::ObjectDestroyed, "the object was destroyed"));
+        return Err(Failure::new(Cause::ObjectGone, "the object was destroyed"));
     }
-    let object = released(ask, number, &record, request.key_wrapping_specification.is_some())?
+    if record.attributes.get(tag::ARCHIVE_DATE).is_some() {
+        return Err(Failure::new(Cause::ObjectArchived, "the object is archived"));
+    }
+    let wanted = Wanted {
+        key_format_type: request.key_format_type,
+        key_wrap_type: request.key_wrap_type,
+        key_compression_type: request.key_compression_type,
+        key_wrapping_specification: request.key_wrapping_specification.as_ref(),
+    };
+    let object = node
+        .served(ask, number, &record, &wanted)?
         .ok_or_else(|| Failure::new(Cause::KeyValueNotPresent, "the server does not hold the object itself"))?;
-    check_format(&object, request.key_format_type)?;
-    check_wrap(&object, request.key_wrap_type)?;
     let response = GetResponse {
         object_type: record.object_type,
         unique_identifier: record.identifier.clone().into(),
         object,
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?.placing(record.identifier))
+    let outcome = Outcome::answer(&response, ask.cx)?.placing(record.identifier.clone());
+    // Once served an object is no longer fresh (KMIP 2.1 §4.24): its issuer keeps that.
+    if record.attributes.get(tag::FRESH) != Some(&AttributeValue::Fresh(true)) || !node.issues(&record) {
+        return Ok(outcome);
+    }
+    let mut after = record.clone();
+    after.attributes.set(AttributeValue::Fresh(false));
+    Ok(outcome.with(changed(node, ask, (number, record), after, Material::Keep)?))
 }
 
 /// Get Attributes (KMIP 2.1 §6.1.20): those that are named, in that order, or all. A name that the object has no value for is passed over.

@@ -1,9 +1,9 @@
 use super::{changed, own};
 use keyferry_kmip::lifecycle::{Event, apply};
-use keyferry_kmip::spec::RevocationReasonCode;
+use keyferry_kmip::spec::{AttributeValue, RevocationReasonCode, tag};
 use keyferry_kmip::{
-    ActivateRequest, ActivateResponse, Cause, DestroyRequest, DestroyResponse, Failure, RequestItem, RevokeRequest,
-    RevokeResponse, Text, UniqueIdentifier,
+    ActivateRequest, ActivateResponse, ArchiveRequest, ArchiveResponse, Cause, DestroyRequest, DestroyResponse, Failure,
+    RecoverRequest, RecoverResponse, RequestItem, RevokeRequest, RevokeResponse, Text, UniqueIdentifier,
 };
 use keyferry_s2s::{Ask, Node, Outcome};
 use keyferry_store::{Effects, Material};
@@ -52,4 +52,35 @@ pub(super) fn destroy(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Res
     let (identifier, effects) = transition(node, ask, request.unique_identifier.as_ref(), &Event::Destroy, Material::Remove)?;
     let response = DestroyResponse { unique_identifier: identifier.clone().into(), extra: Extra::NONE };
     Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
+}
+
+/// Archive (KMIP 2.1 §6.1.4): the object stays where it is, and is not served until it is recovered.
+pub(super) fn archive(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    let request: ArchiveRequest = item.payload(ask.cx)?;
+    let before = own(node, ask, request.unique_identifier.as_ref())?;
+    if before.1.is_destroyed() {
+        return Err(Failure::new(Cause::ObjectDestroyed, "the object was destroyed"));
+    }
+    let mut after = before.1.clone();
+    after.attributes.set(AttributeValue::ArchiveDate(ask.now.wall));
+    let identifier = after.identifier.clone();
+    let effects = changed(node, ask, before, after, Material::Keep)?;
+    let response = ArchiveResponse { unique_identifier: identifier.clone().into(), extra: Extra::NONE };
+    Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
+}
+
+/// Recover (KMIP 2.1 §6.1.42): the object is on-line again. One that was not archived stays as it is.
+pub(super) fn recover(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    let request: RecoverRequest = item.payload(ask.cx)?;
+    let before = ask.record(request.unique_identifier.as_ref())?;
+    node.check_issuer(&before.1)?;
+    let identifier = before.1.identifier.clone();
+    let response = RecoverResponse { unique_identifier: identifier.clone().into(), extra: Extra::NONE };
+    let answer = Outcome::answer(&response, ask.cx)?.placing(identifier);
+    if before.1.attributes.get(tag::ARCHIVE_DATE).is_none() {
+        return Ok(answer);
+    }
+    let mut after = before.1.clone();
+    after.attributes.remove(tag::ARCHIVE_DATE);
+    Ok(answer.with(changed(node, ask, before, after, Material::Keep)?))
 }

@@ -1,20 +1,27 @@
-//! The little of DER that two key formats take.
+//! The little of DER that key formats take: reading and writing elements of definite length.
 
 use zeroize::Zeroizing;
 
-pub(crate) const INTEGER: u8 = 0x02;
-pub(crate) const BIT_STRING: u8 = 0x03;
-pub(crate) const OCTET_STRING: u8 = 0x04;
-pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
-pub(crate) const SEQUENCE: u8 = 0x30;
+/// The tag of an INTEGER.
+pub const INTEGER: u8 = 0x02;
+/// The tag of a BIT STRING.
+pub const BIT_STRING: u8 = 0x03;
+/// The tag of an OCTET STRING.
+pub const OCTET_STRING: u8 = 0x04;
+/// The tag of an OBJECT IDENTIFIER.
+pub const OBJECT_IDENTIFIER: u8 = 0x06;
+/// The tag of a NULL.
+pub const NULL: u8 = 0x05;
+/// The tag of a SEQUENCE.
+pub const SEQUENCE: u8 = 0x30;
 
 /// An explicit, constructed context tag.
-pub(crate) const fn context(number: u8) -> u8 {
+pub const fn context(number: u8) -> u8 {
     0xa0 | number
 }
 
 /// An element with these parts as its contents.
-pub(crate) fn element(tag: u8, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
+pub fn element(tag: u8, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let mut out = Zeroizing::new(Vec::with_capacity(length + 10));
     out.push(tag);
@@ -33,19 +40,24 @@ pub(crate) fn element(tag: u8, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
 }
 
 /// Takes an element with this tag off the front: its contents, and what follows it.
-pub(crate) fn take(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub fn take(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (first, rest) = bytes.split_first()?;
     let (length, rest) = rest.split_first()?;
     if *first != tag {
         return None;
     }
     let (length, rest) = match length {
-        0x81 => {
-            let (length, rest) = rest.split_first()?;
-            (usize::from(*length), rest)
-        }
         0..=0x7f => (usize::from(*length), rest),
-        _ => return None, // 256 bytes and more: none of the keys read here is so long
+        // Up to four bytes of length, the fewest that it takes.
+        0x81..=0x84 => {
+            let (bytes, rest) = rest.split_at_checked(usize::from(*length & 0x7f))?;
+            let length = bytes.iter().fold(0usize, |length, byte| length << 8 | usize::from(*byte));
+            if bytes.first() == Some(&0) || length < 0x80 {
+                return None;
+            }
+            (length, rest)
+        }
+        _ => return None,
     };
     rest.split_at_checked(length)
 }
@@ -57,7 +69,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for length in [0, 1, 127, 128, 255] {
+        for length in [0, 1, 127, 128, 255, 256, 70_000] {
             let contents = vec![7; length];
             let mut bytes = element(OCTET_STRING, &[&contents]).to_vec();
             bytes.push(9);

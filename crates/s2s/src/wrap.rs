@@ -1,0 +1,218 @@
+//! Keys that leave wrapped, and wrapped ones that are unwrapped (KMIP 2.1 §3.3 and §7.18, 1.4 §2.1.5 and §2.1.6).
+
+use crate::{Ask, Node, store_failed};
+use keyferry_kmip::spec::{
+    AttributeValue as V, BlockCipherMode, CryptographicUsageMask, EncodingOption, State, WrappingMethod, tag,
+};
+use keyferry_kmip::{
+    AttributeReference, Attributes, Cause, CryptoErrorKind, CryptographicParameters, Failure, KeyBlock, KeyMaterial, KeyValue,
+    KeyWrap, KeyWrappingData, KeyWrappingSpecification, Object, PlainKeyValue, Secret, UniqueIdentifier, WrappingKeyInformation,
+    context,
+};
+use keyferry_store::{Record, SnapshotExt};
+use keyferry_ttlv::{Encode, Extra, Item, Reader, Version, Writer};
+
+impl Node {
+    /// The object with its key value wrapped as a request wants it.
+    ///
+    /// # Errors
+    /// When it has no key value or a wrapped one already, the wrapping key is not there or may not wrap, or the way is not known here.
+    pub fn wrapped(
+        &self,
+        ask: &Ask<'_>,
+        mut object: Object,
+        record: &Record,
+        wanted: &KeyWrappingSpecification,
+    ) -> Result<Object, Failure> {
+        let information = encryption(wanted.wrapping_method, &wanted.encryption_key_information)?;
+        if wanted.mac_signature_key_information.is_some() {
+            return Err(Failure::new(Cause::KeyWrapNotSupported, "no MAC or signature is made over a wrapped key"));
+        }
+        let no_encoding = match wanted.encoding_option {
+            None | Some(EncodingOption::TTLV_ENCODING) => false,
+            Some(EncodingOption::NO_ENCODING) => true,
+            Some(other) => {
+                return Err(Failure::new(Cause::EncodingOption, format_args!("the Encoding Option {other} is unknown")));
+            }
+        };
+        let (key, method) = self.wrapping_key(ask, information, CryptographicUsageMask::WRAP_KEY)?;
+        let Some(block) = key_block(&mut object) else {
+            return Err(Failure::new(Cause::InvalidObjectType, format_args!("a {} is not wrapped", record.object_type)));
+        };
+        let plain = match &block.key_value {
+            Some(KeyValue::Plain(plain)) if block.key_wrapping_data.is_none() => plain,
+            Some(_) => return Err(Failure::new(Cause::KeyWrapNotSupported, "the key is wrapped already")),
+            None => return Err(Failure::new(Cause::KeyValueNotPresent, "the server does not hold the key value")),
+        };
+        let bound = bound(&wanted.attribute_names, record)?;
+        let bytes = if no_encoding {
+            if !bound.is_empty() {
+                return Err(Failure::new(Cause::EncodingOption, "without encoding no attributes are wrapped with the key"));
+            }
+            match &plain.key_material {
+                KeyMaterial::Bytes(bytes) => bytes.clone(),
+                KeyMaterial::Structure(_) => {
+                    return Err(Failure::new(Cause::EncodingOption, "a transparent key is wrapped with an encoding alone"));
+                }
+            }
+        } else {
+            let mut w = Writer::new(context(ask.cx.version));
+            let whole = PlainKeyValue { attributes: bound, ..plain.clone() };
+            whole.encode(tag::KEY_VALUE, &mut w).map_err(Failure::from)?;
+            Secret::new(&w.finish())
+        };
+        let wrapped = self.crypto.wrap_key(key.expose(), method, bytes.expose()).map_err(|error| match error.kind() {
+            CryptoErrorKind::Length => {
+                Failure::new(Cause::KeyWrapNotSupported, "NIST key wrap takes keys of 16 bytes or more, in multiples of 8")
+            }
+            _ => Failure::new(Cause::Cryptographic, error),
+        })?;
+        block.key_value = Some(KeyValue::Wrapped(Secret::new(&wrapped)));
+        block.key_wrapping_data = Some(Box::new(KeyWrappingData {
+            wrapping_method: wanted.wrapping_method,
+            encryption_key_information: wanted.encryption_key_information.clone(),
+            mac_signature_key_information: None,
+            mac_signature: None,
+            iv_counter_nonce: None,
+            encoding_option: wanted.encoding_option,
+            extra: Extra::NONE,
+        }));
+        Ok(object)
+    }
+
+    /// The object in the clear, unwrapped by a key of this server; one that is not wrapped stays as it is.
+    ///
+    /// # Errors
+    /// When the wrapping key is not there or is another one, or the way is not known here.
+    pub fn unwrapped(&self, ask: &Ask<'_>, mut object: Object) -> Result<Object, Failure> {
+        let Some(block) = key_block(&mut object) else { return Ok(object) };
+        let Some(data) = block.key_wrapping_data.take() else { return Ok(object) };
+        let information = encryption(data.wrapping_method, &data.encryption_key_information)?;
+        let (key, method) =
+            self.wrapping_key(ask, information, CryptographicUsageMask::UNWRAP_KEY | CryptographicUsageMask::WRAP_KEY)?;
+        let unwrap = |wrapped: &Secret| {
+            let plain = self.crypto.unwrap_key(key.expose(), method, wrapped.expose());
+            plain.map(|plain| Secret::new(&plain)).map_err(|error| Failure::new(Cause::Cryptographic, error))
+        };
+        let no_encoding = data.encoding_option == Some(EncodingOption::NO_ENCODING);
+        let value = match block.key_value.take() {
+            Some(KeyValue::Wrapped(wrapped)) if no_encoding => PlainKeyValue {
+                key_material: KeyMaterial::Bytes(unwrap(&wrapped)?),
+                attributes: Attributes::new(),
+                extra: Extra::NONE,
+            },
+            Some(KeyValue::Wrapped(wrapped)) => read_key_value(&unwrap(&wrapped)?, ask.cx.version)?,
+            Some(KeyValue::Plain(PlainKeyValue { key_material: KeyMaterial::Bytes(wrapped), attributes, extra })) => {
+                PlainKeyValue { key_material: KeyMaterial::Bytes(unwrap(&wrapped)?), attributes, extra }
+            }
+            _ => return Err(Failure::new(Cause::KeyValueNotPresent, "there is no wrapped key value")),
+        };
+        block.key_value = Some(KeyValue::Plain(value));
+        Ok(object)
+    }
+
+    /// The bytes of the wrapping key, and how it wraps.
+    fn wrapping_key(
+        &self,
+        ask: &Ask<'_>,
+        information: &WrappingKeyInformation,
+        usage: CryptographicUsageMask,
+    ) -> Result<(Secret, KeyWrap), Failure> {
+        let identifier = match &information.unique_identifier {
+            UniqueIdentifier::Text(text) => text.clone(),
+            other => ask.meant(Some(other))?,
+        };
+        let (number, record) = ask.object(&identifier).map_err(|failure| match failure.cause() {
+            Cause::ObjectNotFound => {
+                Failure::new(Cause::WrappingKeyNotFound, format_args!("there is no wrapping key {identifier:?}"))
+            }
+            _ => failure,
+        })?;
+        if record.is_destroyed() {
+            return Err(Failure::new(Cause::WrappingKeyDestroyed, "the wrapping key was destroyed"));
+        }
+        if record.attributes.get(tag::ARCHIVE_DATE).is_some() {
+            return Err(Failure::new(Cause::ObjectArchived, "the wrapping key is archived"));
+        }
+        let wraps = usage.contains(CryptographicUsageMask::WRAP_KEY) && !usage.contains(CryptographicUsageMask::UNWRAP_KEY);
+        if wraps && record.state(ask.now.wall) != Some(State::ACTIVE) {
+            return Err(Failure::new(Cause::WrongState, "a wrapping key must be Active"));
+        }
+        let mask = record.attributes.iter().find_map(|a| match a.value {
+            V::CryptographicUsageMask(mask) => Some(mask),
+            _ => None,
+        });
+        if mask.is_some_and(|mask| mask.0 & usage.0 == 0) {
+            return Err(Failure::new(Cause::UsageMask, "the Cryptographic Usage Mask of the wrapping key does not allow it"));
+        }
+        let parameters = information.cryptographic_parameters.as_deref().or_else(|| own_parameters(&record.attributes));
+        let method = match parameters.and_then(|parameters| parameters.block_cipher_mode) {
+            Some(BlockCipherMode::NIST_KEY_WRAP) => KeyWrap::Rfc3394,
+            Some(BlockCipherMode::AES_KEY_WRAP_PADDING) => KeyWrap::Rfc5649,
+            Some(other) => {
+                return Err(Failure::new(Cause::KeyWrapNotSupported, format_args!("keys are not wrapped by {other}")));
+            }
+            None => return Err(Failure::new(Cause::KeyWrapNotSupported, "neither request nor wrapping key says how to wrap")),
+        };
+        let object = ask.snapshot.whole(number).map_err(store_failed)?.and_then(|(_, object)| object);
+        let bytes = object.as_ref().and_then(Object::key_block).and_then(|block| match &block.key_value {
+            Some(KeyValue::Plain(PlainKeyValue { key_material: KeyMaterial::Bytes(bytes), .. })) => Some(bytes.clone()),
+            _ => None,
+        });
+        let bytes = bytes.filter(|_| matches!(object, Some(Object::SymmetricKey(_))));
+        bytes.map(|bytes| (bytes, method)).ok_or_else(|| {
+            Failure::new(Cause::KeyWrapNotSupported, "a wrapping key is a symmetric key in the clear, in the format Raw")
+        })
+    }
+}
+
+fn encryption(method: WrappingMethod, information: &Option<WrappingKeyInformation>) -> Result<&WrappingKeyInformation, Failure> {
+    if method != WrappingMethod::ENCRYPT {
+        return Err(Failure::new(Cause::KeyWrapNotSupported, format_args!("the Wrapping Method {method} is not supported")));
+    }
+    information.as_ref().ok_or_else(|| Failure::new(Cause::MissingData, "the Encryption Key Information is missing"))
+}
+
+/// The first Cryptographic Parameters of a key.
+fn own_parameters(attributes: &Attributes) -> Option<&CryptographicParameters> {
+    attributes.iter().find_map(|a| match &a.value {
+        V::CryptographicParameters(parameters) if parameters.block_cipher_mode.is_some() => Some(&**parameters),
+        _ => None,
+    })
+}
+
+/// The attributes that shall be wrapped with the key.
+fn bound(names: &[keyferry_kmip::Text], record: &Record) -> Result<Attributes, Failure> {
+    let mut bound = Attributes::new();
+    for name in names {
+        let reference = AttributeReference::named(name);
+        let mut found = record.attributes.of(&reference).peekable();
+        if found.peek().is_none() {
+            return Err(Failure::new(Cause::AttributeNotFound, format_args!("the object has no attribute {name}")));
+        }
+        found.for_each(|attribute| bound.keep(attribute.clone()));
+    }
+    Ok(bound)
+}
+
+fn key_block(object: &mut Object) -> Option<&mut KeyBlock> {
+    match object {
+        Object::PgpKey(key) => Some(&mut key.key_block),
+        Object::PrivateKey(key) | Object::PublicKey(key) | Object::SymmetricKey(key) => Some(&mut key.key_block),
+        Object::SecretData(secret) => Some(&mut secret.key_block),
+        Object::SplitKey(key) => Some(&mut key.key_block),
+        _ => None,
+    }
+}
+
+/// A Key Value that was wrapped with its encoding.
+fn read_key_value(bytes: &Secret, version: Version) -> Result<PlainKeyValue, Failure> {
+    // What is wrong in there is not said: it was secret.
+    let wrong = || Failure::new(Cause::EncodingOption, "what was wrapped is no Key Value");
+    let r = Reader::new(bytes.expose(), context(version));
+    let item = Item::parse(bytes.expose()).map_err(|_| wrong())?;
+    if item.tag() != tag::KEY_VALUE {
+        return Err(wrong());
+    }
+    r.child(item).map_err(|_| wrong())
+}

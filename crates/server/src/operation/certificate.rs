@@ -1,0 +1,153 @@
+//! What an X.509 certificate says of itself, as attributes (KMIP 2.1 §4.8 to §4.10 and §4.61 to §4.63, 1.4 §3.8 to §3.16).
+
+use keyferry_kmip::spec::{AttributeValue as V, CryptographicAlgorithm, DigitalSignatureAlgorithm as D};
+use keyferry_kmip::{
+    Attributes, CertificateIdentifier, CertificateIssuer, CertificateSubject, Text, X509CertificateIdentifier,
+    X509CertificateIssuer, X509CertificateSubject, der,
+};
+use keyferry_ttlv::Extra;
+use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
+use x509_parser::public_key::PublicKey;
+
+/// Sets what the certificate tells; nothing when it can't be read, since a server keeps what it does not understand.
+pub(super) fn describe(attributes: &mut Attributes, value: &[u8]) {
+    let Ok((_, certificate)) = X509Certificate::from_der(value) else { return };
+    let (issuer, subject) = (certificate.issuer(), certificate.subject());
+    let serial = certificate.raw_serial();
+    let hex: String = serial.iter().map(|byte| format!("{byte:02x}")).collect();
+    let told = [
+        V::CertificateIdentifier(
+            CertificateIdentifier { issuer: text(issuer), serial_number: Some(hex.into()), extra: Extra::NONE }.into(),
+        ),
+        V::CertificateIssuer(
+            CertificateIssuer { distinguished_name: text(issuer), alternative_names: Vec::new(), extra: Extra::NONE }.into(),
+        ),
+        V::CertificateSubject(
+            CertificateSubject { distinguished_name: text(subject), alternative_names: Vec::new(), extra: Extra::NONE }.into(),
+        ),
+        V::X509CertificateIdentifier(
+            X509CertificateIdentifier {
+                issuer: issuer.as_raw().to_vec(),
+                serial_number: der::element(der::INTEGER, &[serial]).to_vec(),
+                extra: Extra::NONE,
+            }
+            .into(),
+        ),
+        V::X509CertificateIssuer(
+            X509CertificateIssuer {
+                distinguished_name: issuer.as_raw().to_vec(),
+                alternative_names: Vec::new(),
+                extra: Extra::NONE,
+            }
+            .into(),
+        ),
+        V::X509CertificateSubject(
+            X509CertificateSubject {
+                distinguished_name: subject.as_raw().to_vec(),
+                alternative_names: Vec::new(),
+                extra: Extra::NONE,
+            }
+            .into(),
+        ),
+    ];
+    for told in told {
+        attributes.set_default(told);
+    }
+    if let Some(algorithm) = signature(&certificate.signature_algorithm.algorithm.to_id_string()) {
+        attributes.set_default(V::DigitalSignatureAlgorithm(algorithm));
+    }
+    if let Ok(key) = certificate.public_key().parsed() {
+        let algorithm = match &key {
+            PublicKey::RSA(_) => Some(CryptographicAlgorithm::RSA),
+            PublicKey::EC(_) => Some(CryptographicAlgorithm::ECDSA),
+            PublicKey::DSA(_) => Some(CryptographicAlgorithm::DSA),
+            _ => None,
+        };
+        if let (Some(algorithm), Ok(bits)) = (algorithm, i32::try_from(key.key_size())) {
+            attributes.set_default(V::CryptographicAlgorithm(algorithm));
+            attributes.set_default(V::CryptographicLength(bits));
+        }
+    }
+    parts(attributes, subject, true);
+    parts(attributes, issuer, false);
+}
+
+/// A name's parts, the last one first: `CN=shop,O=Example,C=CH` (RFC 4514).
+fn text(name: &X509Name<'_>) -> Text {
+    let mut parts: Vec<String> = name
+        .iter_attributes()
+        .map(|part| {
+            let oid = part.attr_type().to_id_string();
+            let kind = KINDS.iter().find(|(known, ..)| *known == oid).map_or(oid.as_str(), |(_, kind, _)| kind);
+            format!("{kind}={}", escaped(part.as_str().unwrap_or_default()))
+        })
+        .collect();
+    parts.reverse();
+    parts.join(",").into()
+}
+
+fn escaped(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for (n, c) in value.chars().enumerate() {
+        let at_end = n == 0 || n + 1 == value.chars().count();
+        if matches!(c, '"' | '+' | ',' | ';' | '<' | '>' | '\\') || at_end && c == ' ' || n == 0 && c == '#' {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// An attribute for the subject, and one for the issuer.
+type Pair = (fn(Text) -> V, fn(Text) -> V);
+
+/// Parts of names: object identifier, short name, the attributes that hold them.
+const KINDS: &[(&str, &str, Pair)] = &[
+    ("2.5.4.3", "CN", (V::CertificateSubjectCN, V::CertificateIssuerCN)),
+    ("2.5.4.10", "O", (V::CertificateSubjectO, V::CertificateIssuerO)),
+    ("2.5.4.11", "OU", (V::CertificateSubjectOU, V::CertificateIssuerOU)),
+    ("1.2.840.113549.1.9.1", "emailAddress", (V::CertificateSubjectEmail, V::CertificateIssuerEmail)),
+    ("2.5.4.6", "C", (V::CertificateSubjectC, V::CertificateIssuerC)),
+    ("2.5.4.8", "ST", (V::CertificateSubjectST, V::CertificateIssuerST)),
+    ("2.5.4.7", "L", (V::CertificateSubjectL, V::CertificateIssuerL)),
+    ("0.9.2342.19200300.100.1.1", "UID", (V::CertificateSubjectUID, V::CertificateIssuerUID)),
+    ("2.5.4.5", "serialNumber", (V::CertificateSubjectSerialNumber, V::CertificateIssuerSerialNumber)),
+    ("2.5.4.12", "title", (V::CertificateSubjectTitle, V::CertificateIssuerTitle)),
+    ("0.9.2342.19200300.100.1.25", "DC", (V::CertificateSubjectDC, V::CertificateIssuerDC)),
+    ("2.5.4.46", "dnQualifier", (V::CertificateSubjectDNQualifier, V::CertificateIssuerDNQualifier)),
+];
+
+/// The parts of a name, each as an attribute of its own (since 2.0).
+fn parts(attributes: &mut Attributes, name: &X509Name<'_>, is_subject: bool) {
+    for part in name.iter_attributes() {
+        let oid = part.attr_type().to_id_string();
+        if let (Some((.., (subject, issuer))), Ok(value)) = (KINDS.iter().find(|(known, ..)| *known == oid), part.as_str()) {
+            attributes.push(if is_subject { subject } else { issuer }(value.into()));
+        }
+    }
+}
+
+fn signature(oid: &str) -> Option<D> {
+    Some(match oid {
+        "1.2.840.113549.1.1.2" => D::MD2_WITH_RSA_ENCRYPTION,
+        "1.2.840.113549.1.1.4" => D::MD5_WITH_RSA_ENCRYPTION,
+        "1.2.840.113549.1.1.5" => D::SHA_1_WITH_RSA_ENCRYPTION,
+        "1.2.840.113549.1.1.14" => D::SHA_224_WITH_RSA_ENCRYPTION,
+        "1.2.840.113549.1.1.11" => D::SHA_256_WITH_RSA_ENCRYPTION,
+        "1.2.840.113549.1.1.12" => D::SHA_384_WITH_RSA_ENCRYPTION,
+        "1.2.840.113549.1.1.13" => D::SHA_512_WITH_RSA_ENCRYPTION,
+        "1.2.840.113549.1.1.10" => D::RSASSA_PSS,
+        "1.2.840.10040.4.3" => D::DSA_WITH_SHA_1,
+        "2.16.840.1.101.3.4.3.1" => D::DSA_WITH_SHA224,
+        "2.16.840.1.101.3.4.3.2" => D::DSA_WITH_SHA256,
+        "1.2.840.10045.4.1" => D::ECDSA_WITH_SHA_1,
+        "1.2.840.10045.4.3.1" => D::ECDSA_WITH_SHA224,
+        "1.2.840.10045.4.3.2" => D::ECDSA_WITH_SHA256,
+        "1.2.840.10045.4.3.3" => D::ECDSA_WITH_SHA384,
+        "1.2.840.10045.4.3.4" => D::ECDSA_WITH_SHA512,
+        "2.16.840.1.101.3.4.3.14" => D::SHA3_256_WITH_RSA_ENCRYPTION,
+        "2.16.840.1.101.3.4.3.15" => D::SHA3_384_WITH_RSA_ENCRYPTION,
+        "2.16.840.1.101.3.4.3.16" => D::SHA3_512_WITH_RSA_ENCRYPTION,
+        _ => return None,
+    })
+}

@@ -1,0 +1,152 @@
+//! Create Key Pair (KMIP 2.1 §6.1.9): RSA and elliptic curves.
+
+use super::create::{self, Origin, take};
+use super::{Operations, check_storage};
+use keyferry_kmip::spec::{
+    AttributeValue as V, CryptographicAlgorithm as A, KeyFormatType, LinkType, ObjectType, RecommendedCurve,
+};
+use keyferry_kmip::{
+    Attributes, Cause, CreateKeyPairRequest, CreateKeyPairResponse, Curve, Failure, Key, KeyBlock, KeyPair, Link, Object,
+    RequestItem, Secret, TemplateAttribute, Text,
+};
+use keyferry_s2s::{Ask, Outcome};
+use keyferry_store::Record;
+use keyferry_ttlv::Extra;
+use zeroize::Zeroizing;
+
+/// What kind of pair is wanted.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Kind {
+    Rsa(i32),
+    Ec(A, Curve),
+}
+
+impl Kind {
+    /// The algorithm, and the length in bits.
+    fn algorithm(self) -> (A, i32) {
+        match self {
+            Kind::Rsa(bits) => (A::RSA, bits),
+            Kind::Ec(algorithm, Curve::P384) => (algorithm, 384),
+            Kind::Ec(algorithm, _) => (algorithm, 256),
+        }
+    }
+
+    /// The kind that attributes ask for: by algorithm, and by length or recommended curve.
+    pub(super) fn of(attributes: &Attributes) -> Result<Kind, Failure> {
+        let missing = |what: &str| Failure::new(Cause::MissingData, format_args!("a key pair needs the {what}"));
+        let algorithm = attributes.iter().find_map(|a| match a.value {
+            V::CryptographicAlgorithm(algorithm) => Some(algorithm),
+            _ => None,
+        });
+        let bits = attributes.iter().find_map(|a| match a.value {
+            V::CryptographicLength(bits) => Some(bits),
+            _ => None,
+        });
+        let curve = attributes.iter().find_map(|a| match &a.value {
+            V::CryptographicDomainParameters(parameters) => parameters.recommended_curve,
+            _ => None,
+        });
+        match algorithm.ok_or_else(|| missing("Cryptographic Algorithm"))? {
+            A::RSA => {
+                let bits = bits.ok_or_else(|| missing("Cryptographic Length"))?;
+                if bits % 8 != 0 || !(2048..=8192).contains(&bits) {
+                    let why = format_args!("RSA keys have 2048 to 8192 bits here, in multiples of 8, and not {bits}");
+                    return Err(Failure::new(Cause::InvalidField, why));
+                }
+                Ok(Kind::Rsa(bits))
+            }
+            algorithm @ (A::EC | A::ECDSA | A::ECDH) => {
+                let curve = match (curve, bits) {
+                    (Some(RecommendedCurve::P_256), None | Some(256)) | (None, Some(256)) => Curve::P256,
+                    (Some(RecommendedCurve::P_384), None | Some(384)) | (None, Some(384)) => Curve::P384,
+                    (None, None) => return Err(missing("Recommended Curve or the Cryptographic Length")),
+                    _ => {
+                        return Err(Failure::new(
+                            Cause::InvalidField,
+                            "the curves P-256 and P-384 are known, with their lengths",
+                        ));
+                    }
+                };
+                Ok(Kind::Ec(algorithm, curve))
+            }
+            other => Err(Failure::new(Cause::InvalidField, format_args!("no key pairs are made for {other}"))),
+        }
+    }
+
+    /// A new pair: the private key and the public key.
+    pub(super) fn make(self, ops: &Operations) -> Result<(Object, Object), Failure> {
+        let made = match self {
+            Kind::Rsa(bits) => ops.node.crypto.rsa_key_pair(usize::try_from(bits).unwrap_or_default()),
+            Kind::Ec(_, curve) => ops.node.crypto.ec_key_pair(curve),
+        };
+        let KeyPair { private, public } = made.map_err(|e| Failure::new(Cause::Cryptographic, e))?;
+        let (private_format, public_format) = match self {
+            Kind::Rsa(_) => (KeyFormatType::PKCS_1, KeyFormatType::PKCS_1),
+            Kind::Ec(..) => (KeyFormatType::EC_PRIVATE_KEY, KeyFormatType::X509),
+        };
+        let key = |format, material: &Zeroizing<Vec<u8>>| Key {
+            key_block: KeyBlock::plain(format, Some(self.algorithm()), Secret::new(material)).into(),
+            extra: Extra::NONE,
+        };
+        Ok((Object::PrivateKey(key(private_format, &private)), Object::PublicKey(key(public_format, &public))))
+    }
+}
+
+pub(super) fn link(link_type: LinkType, target: &Text) -> V {
+    V::Link(Link { link_type, target: target.clone().into(), extra: Extra::NONE })
+}
+
+/// Those of one key of a pair: its own, and the common ones that it does not say otherwise.
+pub(super) fn of_one(
+    ask: &Ask<'_>,
+    object_type: ObjectType,
+    own: Option<TemplateAttribute>,
+    common: Option<&TemplateAttribute>,
+    replaced: Option<&Record>,
+) -> Result<Attributes, Failure> {
+    let mut attributes = Attributes::new();
+    if let Some(own) = own {
+        take(&mut attributes, own, object_type, ask, replaced)?;
+    }
+    if let Some(common) = common {
+        let mut shared = Attributes::new();
+        take(&mut shared, common.clone(), object_type, ask, replaced)?;
+        for attribute in shared {
+            if attribute.value.may_repeat() || !attributes.iter().any(|a| a.value.is_same_attribute(&attribute.value)) {
+                attributes.push(attribute.value);
+            }
+        }
+    }
+    Ok(attributes)
+}
+
+pub(super) fn create_key_pair(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    let request: CreateKeyPairRequest = item.payload(ask.cx)?;
+    check_storage(request.common_protection_storage_masks.as_ref())?;
+    check_storage(request.private_protection_storage_masks.as_ref())?;
+    check_storage(request.public_protection_storage_masks.as_ref())?;
+    let common = request.common_attributes.as_ref();
+    let mut private = of_one(ask, ObjectType::PRIVATE_KEY, request.private_key_attributes, common, None)?;
+    let mut public = of_one(ask, ObjectType::PUBLIC_KEY, request.public_key_attributes, common, None)?;
+    if private.names().any(|name| public.names().any(|other| other == name)) {
+        return Err(Failure::new(Cause::NameExists, "both keys of the pair would have the same Name"));
+    }
+    let kind = Kind::of(&private)?;
+    if Kind::of(&public)? != kind {
+        return Err(Failure::new(Cause::InvalidField, "the two keys of a pair are of one algorithm and length"));
+    }
+    let (private_key, public_key) = kind.make(ops)?;
+    let (private_id, public_id) = (create::identifier(ask)?, create::identifier(ask)?);
+    private.push(link(LinkType::PUBLIC_KEY_LINK, &public_id));
+    public.push(link(LinkType::PRIVATE_KEY_LINK, &private_id));
+    let mut effects = create::enter(ops, ask, private_id.clone(), private, private_key, Origin::Made)?;
+    effects.extend(create::enter(ops, ask, public_id.clone(), public, public_key, Origin::Made)?);
+    let response = CreateKeyPairResponse {
+        private_key_unique_identifier: private_id.clone().into(),
+        public_key_unique_identifier: public_id.into(),
+        private_key_attributes: None,
+        public_key_attributes: None,
+        extra: Extra::NONE,
+    };
+    Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(private_id))
+}

@@ -1,0 +1,50 @@
+//! Operations on the server itself that say little: Ping, Log, Interop, Set Endpoint Role.
+
+use super::Operations;
+use keyferry_kmip::spec::{EndpointRole, InteropFunction};
+use keyferry_kmip::{
+    Cause, Failure, InteropRequest, InteropResponse, LogRequest, LogResponse, PingRequest, PingResponse, RequestItem,
+    SetEndpointRoleRequest, SetEndpointRoleResponse,
+};
+use keyferry_s2s::{Ask, Outcome};
+use keyferry_ttlv::Extra;
+
+/// Ping (KMIP 2.1 §6.1.36, since 2.0).
+pub(super) fn ping(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    item.payload::<PingRequest>(ask.cx)?;
+    Outcome::answer(&PingResponse { extra: Extra::NONE }, ask.cx)
+}
+
+/// So many characters of a client's message are logged.
+const LOGGED: usize = 1000;
+
+/// Log (KMIP 2.1 §6.1.29, since 2.0): the client's message goes to the server's log, with control characters escaped.
+pub(super) fn log(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    let request: LogRequest = item.payload(ask.cx)?;
+    let shown: String = request.log_message.chars().take(LOGGED).flat_map(char::escape_debug).collect();
+    tracing::info!(caller = %ask.caller.name, message = shown, "a client's message");
+    Outcome::answer(&LogResponse { extra: Extra::NONE }, ask.cx)
+}
+
+/// Interop (KMIP 2.1 §6.1.26, since 2.0), where it is switched on: Begin and End are noted. Nothing is reset.
+pub(super) fn interop(ops: &Operations, ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    if !ops.settings.interop {
+        return Err(Failure::new(Cause::OperationNotSupported, "Interop is not switched on"));
+    }
+    let request: InteropRequest = item.payload(ask.cx)?;
+    if !matches!(request.interop_function, InteropFunction::BEGIN | InteropFunction::END) {
+        let why = format_args!("the Interop Function {} is not supported", request.interop_function);
+        return Err(Failure::new(Cause::FeatureNotSupported, why));
+    }
+    tracing::info!(caller = %ask.caller.name, function = %request.interop_function, "interop");
+    Outcome::answer(&InteropResponse { extra: Extra::NONE }, ask.cx)
+}
+
+/// Set Endpoint Role (KMIP 2.1 §6.1.54, since 2.0): this server stays one. An application that turns connections round answers this itself.
+pub(super) fn set_endpoint_role(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    let request: SetEndpointRoleRequest = item.payload(ask.cx)?;
+    if request.endpoint_role != EndpointRole::SERVER {
+        return Err(Failure::new(Cause::PermissionDenied, "this server does not become a client on this connection"));
+    }
+    Outcome::answer(&SetEndpointRoleResponse { endpoint_role: EndpointRole::SERVER, extra: Extra::NONE }, ask.cx)
+}

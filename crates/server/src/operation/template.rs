@@ -1,0 +1,49 @@
+//! Templates: attributes that requests name instead of saying them (KMIP 1.4 §2.1.8 and §2.2.6, 1.0 to 1.4).
+
+use keyferry_kmip::spec::{ObjectType, tag};
+use keyferry_kmip::{Attribute, Attributes, Cause, Failure, Name, Object, TemplateAttribute};
+use keyferry_s2s::{Ask, store_failed};
+use keyferry_store::{Record, SnapshotExt, index};
+
+/// The attributes that are asked for: those of the templates that are named, and over them those that are said.
+pub(super) fn expanded(asked: TemplateAttribute, object_type: ObjectType, ask: &Ask<'_>) -> Result<Attributes, Failure> {
+    let TemplateAttribute { names, attributes } = asked;
+    if names.is_empty() {
+        return Ok(attributes);
+    }
+    if object_type == ObjectType::TEMPLATE {
+        return Err(Failure::new(Cause::InvalidField, "a template is not made from templates"));
+    }
+    let mut all: Vec<Attribute> = Vec::new();
+    for name in &names {
+        for attribute in &named(name, ask)? {
+            // Names are of the template, or of the one object that was made from it first.
+            let said = |other: &Attribute| !other.value.may_repeat() && other.value.is_same_attribute(&attribute.value);
+            if attribute.value.tag() == tag::NAME || attributes.iter().any(said) {
+                continue;
+            }
+            // Of several templates the last one counts.
+            all.retain(|earlier| !said(earlier));
+            all.push(attribute.value.clone().into());
+        }
+    }
+    all.extend(attributes);
+    Ok(all.into_iter().collect())
+}
+
+/// The attributes of the template of this Name.
+fn named(name: &Name, ask: &Ask<'_>) -> Result<Attributes, Failure> {
+    let is = |record: &Record| {
+        record.object_type == ObjectType::TEMPLATE
+            && !record.is_destroyed()
+            && record.attributes.names().any(|own| own == name)
+            && ask.rights.check(ask.caller, ask.operation, record).is_ok()
+    };
+    let found = ask.snapshot.first(&index::name(&name.value), &is).map_err(store_failed)?;
+    let missing = || Failure::new(Cause::ObjectNotFound, format_args!("there is no template {:?}", name.value));
+    let (number, _) = found.ok_or_else(missing)?;
+    match ask.snapshot.whole(number).map_err(store_failed)? {
+        Some((_, Some(Object::Template(template)))) => Ok(template.attributes),
+        _ => Err(missing()),
+    }
+}

@@ -1,0 +1,149 @@
+//! Whether, how long and how much an object may be used: Check, Obtain Lease, Get Usage Allocation.
+
+use super::{Operations, changed, own};
+use keyferry_kmip::spec::{AttributeValue as V, CryptographicUsageMask, ObjectType, State, tag};
+use keyferry_kmip::{
+    Cause, CheckRequest, CheckResponse, Failure, GetUsageAllocationRequest, GetUsageAllocationResponse, ObtainLeaseRequest,
+    ObtainLeaseResponse, RequestItem,
+};
+use keyferry_s2s::{Ask, Outcome, Placeholder};
+use keyferry_store::{Material, Record};
+use keyferry_ttlv::{Extra, Version};
+
+/// How much is left, where usage is limited.
+fn left(record: &Record) -> Option<i64> {
+    record.attributes.iter().find_map(|a| match &a.value {
+        V::UsageLimits(limits) => Some(limits.count.unwrap_or(limits.total)),
+        _ => None,
+    })
+}
+
+/// Check (KMIP 2.1 §6.1.7): what stands against the use that the client intends comes back, and nothing else; the placeholder is empty then.
+pub(super) fn check(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    let request: CheckRequest = item.payload(ask.cx)?;
+    let (_, record) = ask.record(request.unique_identifier.as_ref())?;
+    if record.is_destroyed() {
+        return Err(Failure::new(Cause::ObjectDestroyed, "the object was destroyed"));
+    }
+    if record.attributes.get(tag::ARCHIVE_DATE).is_some() {
+        return Err(Failure::new(Cause::ObjectArchived, "the object is archived"));
+    }
+    let allowed = record.attributes.iter().find_map(|a| match a.value {
+        V::CryptographicUsageMask(mask) => Some(mask),
+        _ => None,
+    });
+    let allowed = allowed.unwrap_or_default();
+    let lease = ops.settings.lease_time;
+    let usage_limits_count = request.usage_limits_count.filter(|count| left(&record).is_some_and(|left| *count > left));
+    let cryptographic_usage_mask = request.cryptographic_usage_mask.filter(|mask| mask.0 & !allowed.0 != 0);
+    let lease_time = request.lease_time.filter(|wanted| lease.0 != 0 && (wanted.0 > lease.0 || wanted.0 == 0));
+    // 2.x has Result Reasons for it.
+    if ask.cx.version >= Version::V2_0 {
+        if cryptographic_usage_mask.is_some() {
+            return Err(Failure::new(Cause::UsageMask, "the Cryptographic Usage Mask does not allow it"));
+        }
+        if usage_limits_count.is_some() {
+            return Err(Failure::new(Cause::UsageLimitExceeded, "the Usage Limits do not allow it"));
+        }
+    }
+    let denied = usage_limits_count.is_some() || cryptographic_usage_mask.is_some() || lease_time.is_some();
+    let response = CheckResponse {
+        unique_identifier: (!denied).then(|| record.identifier.clone().into()),
+        usage_limits_count,
+        cryptographic_usage_mask,
+        lease_time,
+        extra: Extra::NONE,
+    };
+    let mut outcome = Outcome::answer(&response, ask.cx)?;
+    outcome.placeholder = if denied { Placeholder::Clear } else { Placeholder::Set(record.identifier) };
+    Ok(outcome)
+}
+
+/// Obtain Lease (KMIP 2.1 §6.1.35): for objects that are not destroyed or compromised.
+pub(super) fn obtain_lease(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    let request: ObtainLeaseRequest = item.payload(ask.cx)?;
+    let (_, record) = ask.record(request.unique_identifier.as_ref())?;
+    if record.is_destroyed() {
+        return Err(Failure::new(Cause::ObjectDestroyed, "the object was destroyed"));
+    }
+    if record.is_compromised() {
+        return Err(Failure::new(Cause::WrongState, "no lease is given for a compromised object"));
+    }
+    if record.attributes.get(tag::ARCHIVE_DATE).is_some() {
+        return Err(Failure::new(Cause::ObjectArchived, "the object is archived"));
+    }
+    let lease_time = record.attributes.iter().find_map(|a| match a.value {
+        V::LeaseTime(lease) => Some(lease),
+        _ => None,
+    });
+    let response = ObtainLeaseResponse {
+        unique_identifier: record.identifier.clone().into(),
+        lease_time: lease_time.unwrap_or(ops.settings.lease_time),
+        last_change_date: record.attributes.date(tag::LAST_CHANGE_DATE).unwrap_or(ask.now.wall),
+        extra: Extra::NONE,
+    };
+    Ok(Outcome::answer(&response, ask.cx)?.placing(record.identifier))
+}
+
+/// What applies protection.
+const PROTECTS: CryptographicUsageMask = CryptographicUsageMask(
+    CryptographicUsageMask::SIGN.0
+        | CryptographicUsageMask::ENCRYPT.0
+        | CryptographicUsageMask::WRAP_KEY.0
+        | CryptographicUsageMask::MAC_GENERATE.0
+        | CryptographicUsageMask::DERIVE_KEY.0
+        | CryptographicUsageMask::CERTIFICATE_SIGN.0
+        | CryptographicUsageMask::CRL_SIGN.0,
+);
+
+/// Get Usage Allocation (KMIP 2.1 §6.1.23): takes an amount off what is left, while the object may apply protection.
+pub(super) fn allocate(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    let request: GetUsageAllocationRequest = item.payload(ask.cx)?;
+    let before = own(&ops.node, ask, request.unique_identifier.as_ref())?;
+    let record = &before.1;
+    let wanted = request.usage_limits_count;
+    if wanted <= 0 {
+        return Err(Failure::new(Cause::InvalidField, "the Usage Limits Count is not above 0"));
+    }
+    let key = matches!(
+        record.object_type,
+        ObjectType::SYMMETRIC_KEY
+            | ObjectType::PRIVATE_KEY
+            | ObjectType::PUBLIC_KEY
+            | ObjectType::SPLIT_KEY
+            | ObjectType::PGP_KEY
+            | ObjectType::SECRET_DATA
+    );
+    if !key {
+        return Err(Failure::new(Cause::InvalidObjectType, format_args!("a {} applies no protection", record.object_type)));
+    }
+    let mask = record.attributes.iter().find_map(|a| match a.value {
+        V::CryptographicUsageMask(mask) => Some(mask),
+        _ => None,
+    });
+    if mask.is_some_and(|mask| mask.0 & PROTECTS.0 == 0) {
+        return Err(Failure::new(Cause::PermissionDenied, "the object may not be used to apply protection"));
+    }
+    let Some(left) = left(record) else {
+        return Err(Failure::new(Cause::AttributeNotFound, "the object has no Usage Limits"));
+    };
+    if record.state(ask.now.wall) != Some(State::ACTIVE) {
+        return Err(Failure::new(Cause::WrongState, "only an object that is Active applies protection"));
+    }
+    if record.attributes.date(tag::PROTECT_STOP_DATE).is_some_and(|date| date <= ask.now.wall) {
+        return Err(Failure::new(Cause::WrongState, "the Protect Stop Date has passed"));
+    }
+    if wanted > left {
+        return Err(Failure::new(Cause::UsageLimitExceeded, format_args!("{wanted} is asked for, and {left} left")));
+    }
+    let mut after = before.1.clone();
+    for attribute in after.attributes.iter_mut() {
+        if let V::UsageLimits(limits) = &mut attribute.value {
+            limits.count = Some(left - wanted);
+        }
+    }
+    let identifier = after.identifier.clone();
+    let effects = changed(&ops.node, ask, before, after, Material::Keep)?;
+    let response = GetUsageAllocationResponse { unique_identifier: identifier.clone().into(), extra: Extra::NONE };
+    Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
+}
