@@ -1,6 +1,7 @@
 //! One KMIP server over a file, until Ctrl-C: `cargo run --release --example serve -- --data DIR --listen ADDR`.
 
 use keyferry_examples::{Result, finish, host, host::Files, log, pki::Pki, runtime};
+use keyferry_net::ServerConfig;
 use keyferry_s2s::{Peer, Policy};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,9 +61,30 @@ async fn run() -> Result {
     println!("CA certificate      {}", pki.ca().display());
     println!("client certificate  {}", certificate.display());
     println!("client key          {}", key.display());
-    stopped().await?;
+    let reloader = host.handle.reloader();
+    let reload = || match pki.credentials(&name, &hosts).and_then(|read| Ok(ServerConfig::new(&read)?)) {
+        Ok(config) => reloader.reload(&config),
+        Err(error) => tracing::error!(%error, "the certificates stay as they are"),
+    };
+    tokio::select! {
+        result = stopped() => result?,
+        result = hung_up(reload) => result?,
+    }
     host.handle.shutdown().await;
     Ok(())
+}
+
+/// Reads the certificates again at each SIGHUP, where there are signals.
+async fn hung_up(reload: impl Fn()) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+        while hangup.recv().await.is_some() {
+            reload();
+        }
+    }
+    let _ = reload;
+    std::future::pending().await
 }
 
 /// Waits for Ctrl-C, or where there are signals for a request to terminate.

@@ -205,7 +205,8 @@ fn a_folder_stands_for_the_cases_below_it() {
 #[test]
 fn a_command_line_is_right_or_wrong() {
     let both = options(&["--roundtrip", "a", "--draft", "b"]);
-    assert!(both.draft && both.paths == [PathBuf::from("a"), PathBuf::from("b")]);
+    assert!(both.draft && both.mode == Mode::Roundtrip && both.paths == [PathBuf::from("a"), PathBuf::from("b")]);
+    assert_eq!(options(&["--replay", "a"]).mode, Mode::Replay);
     assert!(Options::parse(lexopt::Parser::from_args(["--help"])).unwrap().is_none());
     for wrong in [&[][..], &["--draft"], &["--drafts", "a"], &["--draft=yes", "a"], &["-r", "a"]] {
         assert!(Options::parse(lexopt::Parser::from_args(wrong)).is_err(), "{wrong:?}");

@@ -65,7 +65,7 @@ pub trait Handler: Send + Sync {
     fn handle(&self, caller: &Identity, now: Now, requests: &[Frame]) -> Vec<Answer>;
 
     /// The message for a stream that could not be cut into messages (garbage, or one over the limit), where one is possible.
-    /// The connection is closed behind it.
+    /// The connection is closed behind it. This is called where nothing may block.
     fn refuse(&self, now: Now, why: &keyferry_ttlv::Error) -> Option<Frame>;
 }
 

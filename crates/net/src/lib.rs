@@ -22,7 +22,7 @@
 //!
 //! TLS 1.2 and 1.3 by rustls with the ring provider, whatever the process default is. Both sides show certificates; the one that the
 //! client shows is its [`Identity`](keyferry_kmip::Identity). This is the one crate beside the PostgreSQL store that opens sockets, and the
-//! only one that reads the clock: [`clock()`].
+//! only one that reads the clock: [`clock()`]. A [`Reloader`] gives a running server other certificates.
 //!
 //! # What it does not do
 //! - It does not look into messages: it cuts the stream into frames and hands them on.
@@ -62,5 +62,5 @@ pub use identity::identity;
 pub use limits::Limits;
 pub use retry::Retry;
 pub use rustls;
-pub use server::{Server, ServerHandle};
+pub use server::{Reloader, Server, ServerHandle};
 pub use tls::{ClientConfig, Credentials, Protocols, ServerConfig};

@@ -9,7 +9,7 @@ pub struct Limits {
     /// Connections open at once, TLS established. Further ones are closed. 1024.
     pub connections: usize,
     /// TLS handshakes under way at once. When there is one more, the oldest of them is given up, so that silent peers can't
-    /// keep others out. 512.
+    /// keep others out. Twice the connections: after a restart all clients come at once. 2048.
     pub handshakes: usize,
     /// Time for the TLS handshake. 10 s.
     pub handshake_time: Duration,
@@ -30,7 +30,7 @@ impl Default for Limits {
         Limits {
             message_size: 16 << 20,
             connections: 1024,
-            handshakes: 512,
+            handshakes: 2048,
             handshake_time: Duration::from_secs(10),
             message_time: Duration::from_secs(30),
             idle_time: Duration::from_secs(600),

@@ -1,10 +1,12 @@
 mod connection;
 mod handshakes;
+mod reload;
 
 use crate::counters::Counters;
 use crate::{Error, ErrorKind, Limits, Result, ServerConfig};
 use handshakes::Handshakes;
 use keyferry_kmip::Handler;
+pub use reload::Reloader;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +30,7 @@ pub struct Server {
 
 /// What the connections of a server have in common.
 struct Shared {
-    acceptor: TlsAcceptor,
+    tls: Reloader,
     limits: Limits,
     handler: Arc<dyn Handler>,
     counters: Arc<Counters>,
@@ -46,7 +48,7 @@ impl Server {
         let address = listener.local_addr().map_err(|error| Error::new(ErrorKind::Listen, error))?;
         let ServerConfig { tls, limits } = config;
         let shared = Arc::new(Shared {
-            acceptor: TlsAcceptor::from(tls),
+            tls: Reloader::new(TlsAcceptor::from(tls)),
             handler,
             counters: Arc::default(),
             handshakes: Handshakes::new(limits.handshakes),
@@ -64,6 +66,11 @@ impl Server {
     /// What the server has done so far.
     pub fn counters(&self) -> Arc<Counters> {
         self.shared.counters.clone()
+    }
+
+    /// What gives the server other certificates while it runs.
+    pub fn reloader(&self) -> Reloader {
+        self.shared.tls.clone()
     }
 
     /// Serves until `shutdown` is ready, then finishes what has begun: requests that have arrived whole are answered, half messages
@@ -106,11 +113,11 @@ impl Server {
     /// Serves on a task of its own.
     pub fn serve(self) -> ServerHandle {
         let (stop, stopped) = oneshot::channel();
-        let (address, counters) = (self.address, self.counters());
+        let (address, counters, reloader) = (self.address, self.counters(), self.reloader());
         let task = tokio::spawn(self.run(async {
             let _ = stopped.await; // a handle that is gone aborts the task anyway
         }));
-        ServerHandle { address, counters, stop: Some(stop), task }
+        ServerHandle { address, counters, reloader, stop: Some(stop), task }
     }
 }
 
@@ -133,6 +140,7 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, stop: w
 pub struct ServerHandle {
     address: SocketAddr,
     counters: Arc<Counters>,
+    reloader: Reloader,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -146,6 +154,11 @@ impl ServerHandle {
     /// What the server has done so far.
     pub fn counters(&self) -> Arc<Counters> {
         self.counters.clone()
+    }
+
+    /// What gives the server other certificates while it runs.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// Stops listening, finishes what has begun and closes all connections.

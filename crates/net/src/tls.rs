@@ -122,7 +122,7 @@ impl ServerConfig {
         Ok(ServerConfig::from_tls(Arc::new(tls)))
     }
 
-    /// Takes a TLS configuration made elsewhere: keys in hardware, revocation lists, certificates that change while the server runs.
+    /// Takes a TLS configuration made elsewhere: keys in hardware, revocation lists.
     /// It must ask for client certificates; a connection without one is closed.
     pub fn from_tls(tls: Arc<rustls::ServerConfig>) -> Self {
         ServerConfig { tls, limits: Limits::default() }

@@ -24,7 +24,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// One client's connection, TLS established.
 pub(super) struct Connection<'a> {
     shared: &'a Shared,
-    _permit: OwnedSemaphorePermit,
+    /// Until it ends.
+    permit: Option<OwnedSemaphorePermit>,
     _open: Open<'a>,
     stream: TlsStream<TcpStream>,
     input: Input,
@@ -96,7 +97,7 @@ pub(super) async fn accept(
     }
     let limits = &shared.limits;
     let place = shared.handshakes.enter();
-    let handshake = timeout(limits.handshake_time, shared.acceptor.accept(stream).into_fallible());
+    let handshake = timeout(limits.handshake_time, shared.tls.acceptor().accept(stream).into_fallible());
     let result = tokio::select! {
         result = handshake => result,
         () = place.displaced() => {
@@ -142,7 +143,7 @@ pub(super) async fn accept(
     info!(%peer, ?caller, ?version, "connection accepted");
     Some(Connection {
         shared,
-        _permit: permit,
+        permit: Some(permit),
         _open: Open::new(&shared.counters),
         stream,
         input: Input::new(shared.limits.message_size),
@@ -166,11 +167,23 @@ impl Connection<'_> {
                 break end;
             }
         };
+        // Whoever is being closed takes no place from others: it stands among the handshakes, where the oldest gives way.
+        drop(self.permit.take());
+        self.input = Input::new(self.shared.limits.message_size); // half a message is nothing to keep
+        let place = self.shared.handshakes.enter();
+        tokio::select! {
+            () = self.end(end) => {}
+            () = place.displaced() => {}
+        }
+    }
+
+    /// Says why the connection ends, to the log and as far as possible to the client.
+    async fn end(&mut self, end: End) {
         let limit = self.shared.limits.message_size;
         match &end {
             End::Message(error) => {
                 warn!(peer = %self.peer, caller = ?self.caller, reason = %end, requests = self.requests, "connection closed");
-                if let Some(answer) = self.refusal(error.clone()).await
+                if let Some(answer) = self.shared.handler.refuse(clock(), error)
                     && let Ok(bytes) = write_frames(&mut self.stream, &[answer], self.shared.limits.message_time).await
                 {
                     self.shared.counters.wrote(bytes);
@@ -289,11 +302,6 @@ impl Connection<'_> {
             handled_us = handled.as_micros() as u64, total_us = started.elapsed().as_micros() as u64, "group answered"
         );
         result
-    }
-
-    async fn refusal(&self, why: keyferry_ttlv::Error) -> Option<Frame> {
-        let handler = self.shared.handler.clone();
-        spawn_blocking(move || handler.refuse(clock(), &why)).await.ok().flatten()
     }
 }
 

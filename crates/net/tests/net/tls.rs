@@ -1,7 +1,7 @@
 //! Who is let in.
 
 use crate::support::{Authority, Rig, frame, number, within};
-use keyferry_net::{ClientConfig, Connector, ErrorKind, Protocols};
+use keyferry_net::{ClientConfig, Connector, Credentials, ErrorKind, Protocols, ServerConfig};
 use rustls::{ProtocolVersion, RootCertStore};
 use std::sync::Arc;
 
@@ -30,6 +30,38 @@ async fn mutual_tls_13() {
 #[tokio::test]
 async fn the_newer_version_is_preferred() {
     within(speaks(Protocols::Both, ProtocolVersion::TLSv1_3)).await;
+}
+
+#[tokio::test]
+async fn certificates_are_exchanged_while_the_server_runs() {
+    within(async {
+        let rig = Rig::new().await;
+        let mut old = rig.connect().await;
+        old.call(&frame(1, 0)).await.unwrap();
+        let next = Authority::new();
+        rig.handle.reloader().reload(&ServerConfig::new(&next.credentials("renewed")).unwrap());
+        let connector = Connector::new(rig.address(), next.client("alice"));
+        let mut new = connector.connect().await.unwrap();
+        new.call(&frame(2, 0)).await.unwrap();
+        assert_eq!((old.peer().name.as_str(), new.peer().name.as_str()), ("server", "renewed"));
+        // Who was let in stays; nobody else gets in by the old authority.
+        old.call(&frame(3, 0)).await.unwrap();
+        let trusting = |by: &Authority, of: &Authority| {
+            let pair = by.issue(&[]);
+            let credentials = Credentials::new(vec![of.certificate.clone()], vec![pair.certificate], pair.key);
+            ClientConfig::new(&credentials, "localhost").unwrap()
+        };
+        let stranger = Connector::new(rig.address(), trusting(&rig.authority, &next));
+        let refused = match stranger.connect().await {
+            Ok(mut connection) => connection.call(&frame(4, 0)).await.map(drop),
+            Err(error) => Err(error),
+        };
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Tls);
+        assert_eq!(rig.connector().connect().await.err().unwrap().kind(), ErrorKind::Tls);
+        rig.until(|counters| counters.refused() == 2).await;
+        assert_eq!(rig.handle.counters().accepted(), 2);
+    })
+    .await;
 }
 
 /// Connects and calls; with TLS 1.3 the refusal comes with the first answer.
