@@ -100,7 +100,7 @@ fn read(path: &Path, count: u64) {
     tell("get by identifier, us", time(LOOKUPS, get));
     let locate = |n| {
         let attributes = Attributes::new().with(AttributeValue::Name(Name::text(name(some(n)))));
-        let query = Query::new(&attributes, None).unwrap();
+        let query = Query::new(&attributes, None, false).unwrap();
         let found = view(&store, |at| query.locate(at, DateTime(1_800_000_000), (0, 10), &|_| true));
         assert_eq!(found.total, Some(1));
     };

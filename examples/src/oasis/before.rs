@@ -1,16 +1,17 @@
 //! What a case presupposes: some go on where another one left off, and what they find was registered there.
 
+use super::compare::is_identifier;
 use super::tree::Node;
 use keyferry_kmip::spec::{self, ObjectType, Operation, SetBy, tag};
-use keyferry_ttlv::{Tag, Version};
+use keyferry_ttlv::{Tag, Type, Version};
 
 /// The requests that register what a case locates without having made it, as its own answers show each object.
 pub fn registrations(exchanges: &[(Node, Node)], version: Version) -> Vec<Node> {
     let mut located: Vec<Vec<u8>> = Vec::new();
     let mut seen: Vec<Vec<u8>> = Vec::new();
     for (_, _, payload) in items(exchanges) {
-        let is_located = |of: &&Node| of.tag == tag::UNIQUE_IDENTIFIER && !seen.contains(&of.value);
-        let names: Vec<Vec<u8>> = payload.children.iter().filter(is_located).map(|id| id.value.clone()).collect();
+        let is_new = |of: &&Node| is_identifier(of.tag) && !seen.contains(&of.value);
+        let names: Vec<Vec<u8>> = payload.children.iter().filter(is_new).map(|id| id.value.clone()).collect();
         if payload.children.iter().all(|child| matches!(child.tag, tag::UNIQUE_IDENTIFIER | tag::LOCATED_ITEMS)) {
             located.extend(names.iter().cloned());
         }
@@ -19,7 +20,7 @@ pub fn registrations(exchanges: &[(Node, Node)], version: Version) -> Vec<Node> 
     // Only a Locate finds what nobody has named yet, and a name that another operation gave was seen there.
     let is_found = |id: &Vec<u8>| {
         items(exchanges)
-            .find(|(_, _, payload)| payload.all(tag::UNIQUE_IDENTIFIER).any(|named| named.value == *id))
+            .find(|(_, _, payload)| payload.children.iter().any(|named| is_identifier(named.tag) && named.value == *id))
             .is_some_and(|(operation, _, _)| operation == Operation::LOCATE)
     };
     located.retain(is_found);
@@ -51,7 +52,7 @@ const OBJECTS: &[Tag] = &[
 /// A request that registers an object as the answers about it show it; nothing when none shows the object itself.
 fn registration(exchanges: &[(Node, Node)], id: &[u8], version: Version) -> Option<Node> {
     let is_named = version < Version::V2_0;
-    let (mut object_type, mut object) = (None, None);
+    let (mut object_type, mut object, mut created) = (None, None, false);
     let mut listed: Vec<Node> = Vec::new();
     let mut attributes: Vec<Node> = Vec::new();
     let about = items(exchanges).filter(|(_, _, payload)| payload.all(tag::UNIQUE_IDENTIFIER).any(|named| named.value == id));
@@ -61,6 +62,11 @@ fn registration(exchanges: &[(Node, Node)], id: &[u8], version: Version) -> Opti
             Operation::GET_ATTRIBUTES => answered,
             Operation::GET_ATTRIBUTE_LIST => {
                 listed.extend(answered.all(tag::ATTRIBUTE_NAME).cloned());
+                let named = |child: &Node| match child.tag {
+                    tag::ATTRIBUTE_NAME => child.as_text() == Some("Original Creation Date"),
+                    _ => child.tag == tag::ATTRIBUTE_REFERENCE && child.as_number() == Some(tag::ORIGINAL_CREATION_DATE.number()),
+                };
+                created |= answered.children.iter().any(named);
                 continue;
             }
             Operation::GET if object.is_none() => {
@@ -95,6 +101,24 @@ fn registration(exchanges: &[(Node, Node)], id: &[u8], version: Version) -> Opti
             attributes.push(Node::structure(tag::ATTRIBUTE, vec![name, value]));
         }
     }
+    // What the server made itself has the date, and whoever brings it has to say it.
+    if created {
+        let date = |tag| Node { ty: Type::DateTime, value: 1_i64.to_be_bytes().to_vec(), ..Node::integer(tag, 0) };
+        attributes.push(match is_named {
+            true => Node::structure(
+                tag::ATTRIBUTE,
+                vec![
+                    Node {
+                        ty: Type::TextString,
+                        value: b"Original Creation Date".to_vec(),
+                        ..Node::integer(tag::ATTRIBUTE_NAME, 0)
+                    },
+                    date(tag::ATTRIBUTE_VALUE),
+                ],
+            ),
+            false => date(tag::ORIGINAL_CREATION_DATE),
+        });
+    }
     if object.is_none() && object_type.as_ref().and_then(Node::as_number) == Some(ObjectType::TEMPLATE.0) {
         object = Some(Node::structure(tag::TEMPLATE, std::mem::take(&mut attributes)));
     }
@@ -117,7 +141,10 @@ fn registration(exchanges: &[(Node, Node)], id: &[u8], version: Version) -> Opti
             Node::integer(tag::PROTOCOL_VERSION_MINOR, version.minor.into()),
         ],
     );
-    let header = Node::structure(tag::REQUEST_HEADER, vec![protocol, Node::integer(tag::BATCH_COUNT, 1)]);
+    // Whoever looks for it is the one whose it is.
+    let authentication = exchanges.first().and_then(|(asked, _)| asked.child(tag::REQUEST_HEADER)?.child(tag::AUTHENTICATION));
+    let header = [Some(protocol), authentication.cloned(), Some(Node::integer(tag::BATCH_COUNT, 1))];
+    let header = Node::structure(tag::REQUEST_HEADER, header.into_iter().flatten().collect());
     Some(Node::structure(tag::REQUEST_MESSAGE, vec![header, item]))
 }
 
