@@ -4,7 +4,7 @@ use super::tree::Node;
 use keyferry_kmip::spec::{self, ObjectType, Operation, SetBy, tag};
 use keyferry_ttlv::{Tag, Version};
 
-/// The requests that register what a case locates without having made it, as its own answers show each object.
+/// The requests that make or register what a case locates without having done so, as its own answers show each object.
 pub fn registrations(exchanges: &[(Node, Node)], version: Version) -> Vec<Node> {
     let mut located: Vec<Vec<u8>> = Vec::new();
     let mut seen: Vec<Vec<u8>> = Vec::new();
@@ -48,7 +48,8 @@ const OBJECTS: &[Tag] = &[
     tag::PGP_KEY,
 ];
 
-/// A request that registers an object as the answers about it show it; nothing when none shows the object itself.
+/// A request that creates a symmetric key, or registers another object, as the answers about it show it; nothing when none shows the object
+/// itself. Whoever goes on with it is who asks first in the case.
 fn registration(exchanges: &[(Node, Node)], id: &[u8], version: Version) -> Option<Node> {
     let is_named = version < Version::V2_0;
     let (mut object_type, mut object) = (None, None);
@@ -103,13 +104,17 @@ fn registration(exchanges: &[(Node, Node)], id: &[u8], version: Version) -> Opti
     } else {
         Node::structure(tag::ATTRIBUTES, attributes)
     };
-    let item = Node::structure(
-        tag::BATCH_ITEM,
-        vec![
-            Node::enumeration(tag::OPERATION, Operation::REGISTER.0),
-            Node::structure(tag::REQUEST_PAYLOAD, vec![object_type?, attributes, object?]),
-        ],
-    );
+    let (object_type, object) = (object_type?, object?);
+    let (operation, payload) = match (object_type.as_number(), of_key(&object)) {
+        (Some(number), [Some(algorithm), Some(length)]) if number == ObjectType::SYMMETRIC_KEY.0 => {
+            let mut attributes = attributes;
+            attributes.children.extend([algorithm, length].map(|node| attribute(node, is_named)));
+            (Operation::CREATE, vec![object_type, attributes])
+        }
+        _ => (Operation::REGISTER, vec![object_type, attributes, object]),
+    };
+    let payload = Node::structure(tag::REQUEST_PAYLOAD, payload);
+    let item = Node::structure(tag::BATCH_ITEM, vec![Node::enumeration(tag::OPERATION, operation.0), payload]);
     let protocol = Node::structure(
         tag::PROTOCOL_VERSION,
         vec![
@@ -117,8 +122,26 @@ fn registration(exchanges: &[(Node, Node)], id: &[u8], version: Version) -> Opti
             Node::integer(tag::PROTOCOL_VERSION_MINOR, version.minor.into()),
         ],
     );
-    let header = Node::structure(tag::REQUEST_HEADER, vec![protocol, Node::integer(tag::BATCH_COUNT, 1)]);
+    let authentication =
+        exchanges.first().and_then(|(request, _)| request.child(tag::REQUEST_HEADER)?.child(tag::AUTHENTICATION));
+    let header = [Some(protocol), authentication.cloned(), Some(Node::integer(tag::BATCH_COUNT, 1))];
+    let header = Node::structure(tag::REQUEST_HEADER, header.into_iter().flatten().collect());
     Some(Node::structure(tag::REQUEST_MESSAGE, vec![header, item]))
+}
+
+/// Algorithm and length of a key that is shown in the clear.
+fn of_key(object: &Node) -> [Option<&Node>; 2] {
+    let block = object.child(tag::KEY_BLOCK);
+    [tag::CRYPTOGRAPHIC_ALGORITHM, tag::CRYPTOGRAPHIC_LENGTH].map(|tag| block.and_then(|block| block.child(tag)))
+}
+
+/// The same as an attribute of the version.
+fn attribute(node: &Node, is_named: bool) -> Node {
+    if !is_named {
+        return node.clone();
+    }
+    let name = Node::text_string(tag::ATTRIBUTE_NAME, &node.label());
+    Node::structure(tag::ATTRIBUTE, vec![name, Node { tag: tag::ATTRIBUTE_VALUE, ..node.clone() }])
 }
 
 /// Whether a client gives an attribute, and the server does not set it by itself.

@@ -94,7 +94,10 @@ pub fn check(case: &Case) -> Result<Outcome> {
     let began = trees.iter().find_map(|(_, answer)| time_stamp(answer)).unwrap_or(BEGIN);
     let mut play = Play::new(began)?;
     for registration in before::registrations(&trees, version) {
-        play.ask(&Frame::new(registration.to_bytes()), &registration);
+        let reply = play.ask(&Frame::new(registration.to_bytes()), &registration);
+        if let Some(Ok(reply)) = reply.map(|reply| Node::read(&reply, version)) {
+            play.known.make(&reply);
+        }
     }
     for (request, answer) in exchanges {
         if let Err(why) = play.exchange(request, answer) {
