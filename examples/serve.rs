@@ -11,6 +11,7 @@ serve: a KMIP server, 1.0 to 2.1, over mutual TLS
 
   --data DIR       where its objects and certificates are (made if there are none)
   --seal-key FILE  the key that key material is sealed under, 64 hexadecimal digits (DATA/objects.seal, made if there is none)
+  --restored       the data folder was put back from a backup: the store takes a new incarnation, so that peers notice
   --listen ADDR    where it listens (127.0.0.1:5696)
   --peer NAME      a server whose certificate has this name may send copies of its objects; may be given several times
 ";
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
 
 async fn run() -> Result {
     let (mut data, mut listen, mut policy) = (None::<PathBuf>, "127.0.0.1:5696".to_owned(), Policy::closed());
-    let mut seal_key = None::<PathBuf>;
+    let (mut seal_key, mut restored) = (None::<PathBuf>, false);
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
         use lexopt::prelude::*;
@@ -30,6 +31,7 @@ async fn run() -> Result {
             Long("data") => data = Some(args.value()?.into()),
             Long("listen") => listen = args.value()?.string()?,
             Long("seal-key") => seal_key = Some(args.value()?.into()),
+            Long("restored") => restored = true,
             Long("peer") => {
                 let name = args.value()?.string()?;
                 policy = policy.with(name.clone(), Peer::new(name).may_send());
@@ -52,6 +54,7 @@ async fn run() -> Result {
     pki.credentials("client", &[])?;
     let mut files = Files::beside(data.join("objects.redb"));
     files.key = seal_key.unwrap_or(files.key);
+    files.restored = restored;
     let host = host::start("server", &files, &listen, &credentials, policy).await?;
     let (certificate, key) = pki.files("client");
     println!("listening on        {}", host.handle.local_addr());

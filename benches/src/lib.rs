@@ -1,4 +1,4 @@
-//! The messages that the benches measure, built here so that nothing is read from files, and the floor to compare with.
+//! The messages and objects that the benches measure, built here so that nothing is read from files, and the floor to compare with.
 
 use keyferry_kmip::spec::{
     AttributeValue as V, CryptographicAlgorithm, CryptographicUsageMask, HashingAlgorithm, KeyFormatType, LinkType, ObjectType,
@@ -11,6 +11,8 @@ use keyferry_kmip::{
 };
 use keyferry_ttlv::{Extra, Frame, Version};
 use std::hint::black_box;
+
+pub mod objects;
 
 /// The version that the messages are written in: one that every peer knows.
 pub const VERSION: Version = Version::V1_4;

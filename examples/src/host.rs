@@ -7,7 +7,7 @@ use keyferry_kmip::{Random, Secret};
 use keyferry_net::{Credentials, ServerConfig, ServerHandle};
 use keyferry_s2s::Policy;
 use keyferry_server::{Access, Options, Server};
-use keyferry_store::{ErrorKind, Incarnation, Sealed, Store};
+use keyferry_store::{ErrorKind, Incarnation, Sealed, Store, StoreExt};
 use keyferry_store_redb::RedbStore;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,13 +34,15 @@ pub struct Files {
     pub store: PathBuf,
     /// The key-encryption key, in hexadecimal digits. Beside the store it protects nothing: who cares keeps it elsewhere.
     pub key: PathBuf,
+    /// Whether the store is a copy of an older moment, put back: it then takes a new incarnation, so that peers notice.
+    pub restored: bool,
 }
 
 impl Files {
     /// The store in this file, and its key beside it.
     pub fn beside(store: PathBuf) -> Self {
         let key = store.with_extension("seal");
-        Files { store, key }
+        Files { store, key, restored: false }
     }
 
     /// The key in its file, which is made if there is none.
@@ -70,11 +72,12 @@ impl Files {
 /// # Errors
 /// When a file can't be used, or the key is not that of the store.
 pub fn open(files: &Files) -> Result<Arc<dyn Store>> {
+    if files.restored && !files.store.exists() {
+        return Err(format!("{}: there is no store that could have been restored", files.store.display()).into());
+    }
     let key = files.key()?;
-    let mut incarnation = [0; 16];
-    SystemRandom::new().fill(&mut incarnation)?;
-    let options =
-        keyferry_store_redb::Options { cache_bytes: CACHE, ..keyferry_store_redb::Options::new(Incarnation(incarnation)) };
+    let incarnation = incarnation()?;
+    let options = keyferry_store_redb::Options { cache_bytes: CACHE, ..keyferry_store_redb::Options::new(incarnation) };
     // A process that was just killed may hold its file for a moment yet.
     let patience = Instant::now() + Duration::from_secs(3);
     loop {
@@ -82,9 +85,21 @@ pub fn open(files: &Files) -> Result<Arc<dyn Store>> {
             Err(error) if error.kind() == ErrorKind::Io && Instant::now() < patience => {
                 std::thread::sleep(Duration::from_millis(100))
             }
-            opened => return Ok(Arc::new(Sealed::open(opened?, Arc::new(Ring::new()), key, &mut SystemRandom::new())?)),
+            opened => {
+                let store = Sealed::open(opened?, Arc::new(Ring::new()), key, &mut SystemRandom::new())?;
+                if files.restored {
+                    store.restored(incarnation)?;
+                }
+                return Ok(Arc::new(store));
+            }
         }
     }
+}
+
+fn incarnation() -> Result<Incarnation> {
+    let mut incarnation = [0; 16];
+    SystemRandom::new().fill(&mut incarnation)?;
+    Ok(Incarnation(incarnation))
 }
 
 /// Starts the server `name` on `address`; every client that the authority has signed may use it.

@@ -22,6 +22,12 @@ struct Pending {
     entry: Box<[u8]>,
 }
 
+/// Entries of the index, by columns.
+pub(crate) const REMOVE_KEYS: &str = "DELETE FROM keyferry_index USING unnest($1::INT2[], $2::BYTEA[], $3::INT8[]) AS gone (idx, key, number) \
+     WHERE keyferry_index.idx = gone.idx AND keyferry_index.key = gone.key AND keyferry_index.number = gone.number";
+pub(crate) const INSERT_KEYS: &str = "INSERT INTO keyferry_index (idx, key, number) SELECT * FROM unnest($1::INT2[], $2::BYTEA[], $3::INT8[]) \
+     ON CONFLICT DO NOTHING";
+
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 impl Session<'_> {
@@ -205,19 +211,11 @@ impl Session<'_> {
         };
         let (indexes, keys, numbers) = columns(|put| put.remove);
         if !keys.is_empty() {
-            self.execute(
-                "DELETE FROM keyferry_index USING unnest($1::INT2[], $2::BYTEA[], $3::INT8[]) AS gone (idx, key, number) \
-                 WHERE keyferry_index.idx = gone.idx AND keyferry_index.key = gone.key AND keyferry_index.number = gone.number",
-                &[&indexes, &keys, &numbers],
-            )?;
+            self.execute(REMOVE_KEYS, &[&indexes, &keys, &numbers])?;
         }
         let (indexes, keys, numbers) = columns(|put| put.insert);
         if !keys.is_empty() {
-            self.execute(
-                "INSERT INTO keyferry_index (idx, key, number) SELECT * FROM unnest($1::INT2[], $2::BYTEA[], $3::INT8[]) \
-                 ON CONFLICT DO NOTHING",
-                &[&indexes, &keys, &numbers],
-            )?;
+            self.execute(INSERT_KEYS, &[&indexes, &keys, &numbers])?;
         }
         Ok(())
     }

@@ -20,7 +20,8 @@ fn kind(error: &postgres::Error) -> ErrorKind {
         Some("42P01" | "42703") => ErrorKind::Schema,
         // A value beyond the limits of the database, such as a state key of many kilobytes.
         Some("54000") => ErrorKind::Misuse,
-        Some(code) if code.starts_with("XX0") => ErrorKind::Corrupt,
+        // Data or an index that makes no sense to the database; other internal errors say nothing of what is stored.
+        Some("XX001" | "XX002") => ErrorKind::Corrupt,
         _ => ErrorKind::Io,
     }
 }
@@ -28,6 +29,11 @@ fn kind(error: &postgres::Error) -> ErrorKind {
 /// What is stored makes no sense.
 pub(crate) fn corrupt(what: &str) -> Error {
     Error::new(ErrorKind::Corrupt, format_args!("PostgreSQL: {what}"))
+}
+
+/// The tables are of a version that this build does not know.
+pub(crate) fn explain_schema(error: Error) -> Error {
+    Error::new(error.kind(), format_args!("PostgreSQL: {error}"))
 }
 
 /// A number as the database has it; numbers stay far below its limit.

@@ -1,15 +1,15 @@
-use crate::failure::corrupt;
-use crate::pool::Pool;
-use keyferry_store::{Error, ErrorKind, Incarnation, Result};
-
-/// Raised when the tables change their meaning.
-const VERSION: &[u8] = b"1";
+use crate::changes::{INSERT_KEYS, REMOVE_KEYS};
+use crate::failure::{corrupt, explain_schema};
+use crate::pool::{Lease, Pool};
+use crate::session::column;
+use keyferry_store::schema::{self, Rekeyed};
+use keyferry_store::{Error, ErrorKind, Incarnation, IndexKey, Result};
 
 /// The tables. `keyferry_turn` has one row, whose lock is the turn; `keyferry_counter` one row, the last record number.
 ///
 /// Every commit with puts has a row of `keyferry_commits`, from its first feed number to its last; the first numbers are unique and
 /// each is the last one of the commit before plus one, so that the commits are one line.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 11] = [
     "CREATE TABLE IF NOT EXISTS keyferry_meta (name TEXT PRIMARY KEY, value BYTEA NOT NULL)",
     "CREATE TABLE IF NOT EXISTS keyferry_counter (id INT8 PRIMARY KEY, last INT8 NOT NULL)",
     "CREATE TABLE IF NOT EXISTS keyferry_turn (id INT8 PRIMARY KEY)",
@@ -21,25 +21,18 @@ const TABLES: [&str; 12] = [
     "CREATE TABLE IF NOT EXISTS keyferry_state (key BYTEA PRIMARY KEY, value BYTEA NOT NULL)",
     "INSERT INTO keyferry_counter (id, last) VALUES (1, 0) ON CONFLICT DO NOTHING",
     "INSERT INTO keyferry_turn (id) VALUES (1) ON CONFLICT DO NOTHING",
-    // Alone at the end: the schema's version, which says that the rest is there.
-    "INSERT INTO keyferry_meta (name, value) VALUES ('schema', '1') ON CONFLICT DO NOTHING",
 ];
 
-/// Makes the tables unless they are there, and checks their version.
+/// Makes the tables unless they are there, or brings them up to date.
 pub(crate) fn prepare(pool: &Pool, incarnation: Incarnation) -> Result<()> {
     for _ in 0..20 {
-        match version(pool)? {
-            Some(version) if version == VERSION => return Ok(()),
-            Some(version) => {
-                let version = String::from_utf8_lossy(&version);
-                let what =
-                    format_args!("PostgreSQL: the tables have schema version {version}, and this build knows version 1 alone");
-                return Err(Error::new(ErrorKind::Schema, what));
-            }
-            None => {}
-        }
-        match make(pool, incarnation) {
-            // Another server makes them at the same time.
+        let done = match version(pool)? {
+            Some(version) if !is_earlier(&version)? => return Ok(()),
+            Some(_) => migrate(pool),
+            None => make(pool, incarnation),
+        };
+        match done {
+            // Another server is at it at the same time.
             Err(error) if error.kind() == ErrorKind::Conflict => std::thread::sleep(std::time::Duration::from_millis(50)),
             other => other?,
         }
@@ -47,21 +40,76 @@ pub(crate) fn prepare(pool: &Pool, incarnation: Incarnation) -> Result<()> {
     Err(Error::new(ErrorKind::Conflict, "PostgreSQL: the tables could not be made, since others were at it all the time"))
 }
 
+const SELECT_VERSION: &str = "SELECT value FROM keyferry_meta WHERE name = 'schema'";
+
 fn version(pool: &Pool) -> Result<Option<Vec<u8>>> {
-    match pool.lease()?.query("SELECT value FROM keyferry_meta WHERE name = 'schema'", &[]) {
-        Ok(rows) => rows.first().map(|row| row.try_get(0).map_err(|_| corrupt("the schema version cannot be read"))).transpose(),
+    match pool.lease()?.query(SELECT_VERSION, &[]) {
+        Ok(rows) => rows.first().map(|row| column(row, 0)).transpose(),
         Err(error) if error.kind() == ErrorKind::Schema => Ok(None),
         Err(error) => Err(error),
     }
 }
 
+/// Whether tables of this version, in decimal digits, have to be brought up to date.
+fn is_earlier(version: &[u8]) -> Result<bool> {
+    let number = std::str::from_utf8(version).ok().and_then(|text| text.parse().ok());
+    schema::is_earlier(number.ok_or_else(|| corrupt("the schema version is not a number"))?).map_err(explain_schema)
+}
+
 fn make(pool: &Pool, incarnation: Incarnation) -> Result<()> {
     let mut lease = pool.lease()?;
-    let (last, tables) = TABLES.split_last().ok_or_else(|| corrupt("no tables"))?;
-    for sql in tables {
+    for sql in TABLES {
         lease.batch(sql)?;
     }
     let value = incarnation.0.as_slice();
     lease.execute("INSERT INTO keyferry_meta (name, value) VALUES ('incarnation', $1) ON CONFLICT DO NOTHING", &[&value])?;
-    lease.batch(last)
+    // Alone at the end: the schema's version, which says that the rest is there.
+    let sql = "INSERT INTO keyferry_meta (name, value) VALUES ('schema', $1) ON CONFLICT DO NOTHING";
+    lease.execute(sql, &[&schema::VERSION.to_string().as_bytes()]).map(|_| ())
+}
+
+/// So many records are brought up to date at a time.
+const PAGE: i64 = 1000;
+
+/// Brings the tables up to date, in one transaction: it happens once and as a whole, however many servers start.
+///
+/// A server of an earlier build that is still running would go on writing what it knows, so it has to be stopped before.
+fn migrate(pool: &Pool) -> Result<()> {
+    let mut at = pool.begin("BEGIN ISOLATION LEVEL SERIALIZABLE")?;
+    let sql = "UPDATE keyferry_meta SET value = $1 WHERE name = 'schema' AND value <> $1";
+    if at.execute(sql, &[&schema::VERSION.to_string().as_bytes()])? == 0 {
+        return Ok(());
+    }
+    let mut after = 0_i64;
+    loop {
+        let sql = "SELECT number, attributes FROM keyferry_records WHERE number > $1 ORDER BY number LIMIT $2";
+        let rows = at.query(sql, &[&after, &PAGE])?;
+        let Some(last) = rows.last() else { return at.commit() };
+        after = column(last, 0)?;
+        let mut page = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let number: i64 = column(row, 0)?;
+            let changed = schema::rekeyed(column(row, 1)?);
+            page.push((number, changed.map_err(|e| corrupt(&format!("record {number} cannot be brought up to date: {e}")))?));
+        }
+        rekey(&mut at, &page)?;
+    }
+}
+
+fn rekey(at: &mut Lease<'_>, page: &[(i64, Rekeyed)]) -> Result<()> {
+    let entries = |keys: fn(&Rekeyed) -> &Vec<IndexKey>| {
+        let mut columns: (Vec<i16>, Vec<&[u8]>, Vec<i64>) = Default::default();
+        for (number, changed) in page {
+            for key in keys(changed) {
+                columns.0.push(i16::from(key.index.0));
+                columns.1.push(&key.key);
+                columns.2.push(*number);
+            }
+        }
+        columns
+    };
+    let (indexes, keys, numbers) = entries(|changed| &changed.remove);
+    at.execute(REMOVE_KEYS, &[&indexes, &keys, &numbers])?;
+    let (indexes, keys, numbers) = entries(|changed| &changed.insert);
+    at.execute(INSERT_KEYS, &[&indexes, &keys, &numbers]).map(|_| ())
 }

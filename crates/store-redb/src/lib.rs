@@ -21,11 +21,13 @@
 //! - It does not overwrite what was removed. Old pages stay in the file until they are used again.
 //! - It does not share the file: one process has it open at a time.
 //! - It does not shrink the file.
-//! - It does not look for damage while it opens a file that was closed properly, but when it meets it.
+//! - It does not look for damage while it opens a file that was closed properly, unless [`Options::check`] says so.
 
+mod ahead;
 mod batch;
 mod keys;
 mod medium;
+mod migration;
 mod reading;
 mod store;
 mod tables;

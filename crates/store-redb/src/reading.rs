@@ -1,8 +1,9 @@
+use crate::ahead::Ahead;
 use crate::medium::View;
 use crate::tables::{self, COMMITS, FEED, INDEX, MATERIAL, META, RECORDS, STATE};
 use keyferry_store::{CommitId, Cursor, FeedRow, Index, Order, Part, Position, RecordNumber, Result, Row, Snapshot, Span};
 use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTableMetadata, TableDefinition, Value};
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::ops::ControlFlow;
 
 /// The tables at one moment.
@@ -12,13 +13,22 @@ pub(crate) struct Reading<'a> {
     /// Opened once, since `get` is called again and again.
     records: OnceCell<Numbered>,
     material: OnceCell<Numbered>,
+    records_ahead: RefCell<Ahead>,
+    material_ahead: RefCell<Ahead>,
 }
 
 type Numbered = ReadOnlyTable<u64, &'static [u8]>;
 
 impl<'a> Reading<'a> {
     pub(crate) fn new(view: View<'a>, at: &'a ReadTransaction) -> Reading<'a> {
-        Reading { view, at, records: OnceCell::new(), material: OnceCell::new() }
+        Reading {
+            view,
+            at,
+            records: OnceCell::new(),
+            material: OnceCell::new(),
+            records_ahead: RefCell::default(),
+            material_ahead: RefCell::default(),
+        }
     }
 
     fn once<'s>(
@@ -41,7 +51,7 @@ impl<'a> Reading<'a> {
 impl Snapshot for Reading<'_> {
     fn head(&self) -> Result<Position> {
         self.view.guard.inside(|| {
-            let incarnation = tables::schema(self.view, &self.table(META)?)?;
+            let incarnation = tables::incarnation(self.view, &self.table(META)?)?;
             let (number, commit) = tables::last_commit(self.view, &self.table(COMMITS)?)?;
             Ok(Position { incarnation, number, commit })
         })
@@ -57,8 +67,16 @@ impl Snapshot for Reading<'_> {
 
     fn get(&self, number: RecordNumber, part: Part) -> Result<Option<Row>> {
         self.view.guard.inside(|| {
-            let material = tables::wanted(part).then(|| self.once(&self.material, MATERIAL)).transpose()?;
-            self.view.get(self.once(&self.records, RECORDS)?, material, number)
+            let records = self.once(&self.records, RECORDS)?;
+            let Some(record) = self.records_ahead.borrow_mut().get(self.view, records, number.0)? else { return Ok(None) };
+            let material = match part {
+                Part::Attributes => None,
+                Part::Whole => {
+                    let table = self.once(&self.material, MATERIAL)?;
+                    self.material_ahead.borrow_mut().get(self.view, table, number.0)?
+                }
+            };
+            self.view.row(number, record.value(), material.as_ref().map(|bytes| bytes.value()))
         })
     }
 

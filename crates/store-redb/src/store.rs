@@ -1,8 +1,9 @@
 use crate::medium::{Guard, View, explain_io, fail};
+use crate::migration;
 use crate::reading::Reading;
-use crate::tables::{self, COMMITS, FEED, INCARNATION, INDEX, MATERIAL, META, RECORDS, SCHEMA, SCHEMA_VERSION, STATE, WRITES};
+use crate::tables::{self, COMMITS, FEED, INCARNATION, INDEX, MATERIAL, META, RECORDS, SCHEMA, STATE, WRITES};
 use crate::writing::Writing;
-use keyferry_store::{Error, ErrorKind, Incarnation, Result, Snapshot, Store, Transaction};
+use keyferry_store::{Error, ErrorKind, Incarnation, Result, Snapshot, Store, Transaction, schema};
 use redb::{Builder, Database, ReadableDatabase, TableError};
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -18,6 +19,10 @@ pub struct Options {
     pub incarnation: Incarnation,
     /// How much memory the page cache may take.
     pub cache_bytes: usize,
+    /// Whether every page is read and checked when the store is opened: for a file that may have been altered. It takes about a second
+    /// for each GB. Without it damage is met when it is read, which is an error too, except that damage in the engine's own bookkeeping
+    /// can end the process.
+    pub check: bool,
 }
 
 impl Options {
@@ -26,7 +31,7 @@ impl Options {
 
     /// The defaults.
     pub fn new(incarnation: Incarnation) -> Options {
-        Options { incarnation, cache_bytes: Options::CACHE_BYTES }
+        Options { incarnation, cache_bytes: Options::CACHE_BYTES, check: false }
     }
 }
 
@@ -36,7 +41,7 @@ impl Options {
 /// failure of the device the file is closed, and the next call opens it again.
 pub struct RedbStore {
     path: PathBuf,
-    cache_bytes: usize,
+    options: Options,
     /// `None` after a failure from which the file could not be opened again.
     database: RwLock<Option<Database>>,
     /// The file must be opened again before it is used.
@@ -48,7 +53,8 @@ pub struct RedbStore {
 }
 
 impl RedbStore {
-    /// Opens the store in the file `path`, or makes it.
+    /// Opens the store in the file `path`, or makes it. A file of an earlier [schema version](keyferry_store::schema) is brought up to
+    /// date.
     ///
     /// A new file appears under its name when it is complete; until then it is called `path` with `.new` behind. A file
     /// without content is taken for a new one.
@@ -61,7 +67,7 @@ impl RedbStore {
         let database = open_or_make(&path, options)?;
         Ok(RedbStore {
             path,
-            cache_bytes: options.cache_bytes,
+            options,
             database: RwLock::new(Some(database)),
             broken: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
@@ -81,7 +87,7 @@ impl RedbStore {
             if self.broken.load(Ordering::Acquire) {
                 // What this reports is the failure that is known already.
                 let _ = close(&self.path, slot.take());
-                *slot = Some(guarded(&self.path, |view| open_existing(view, self.cache_bytes))?);
+                *slot = Some(guarded(&self.path, |view| open_existing(view, self.options))?);
                 self.broken.store(false, Ordering::Release);
             }
         }
@@ -223,7 +229,7 @@ fn open_or_make(path: &Path, options: Options) -> Result<Database> {
     };
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => return Err(fail(ErrorKind::Io, path, "it is a folder, not a file")),
-        Ok(found) if found.len() > 0 => return guarded(path, |view| open_existing(view, options.cache_bytes)),
+        Ok(found) if found.len() > 0 => return guarded(path, |view| open_existing(view, options)),
         Ok(_) => return guarded(path, |view| make(view, options)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(explain_io(path, &error)),
@@ -247,30 +253,34 @@ fn open_or_make(path: &Path, options: Options) -> Result<Database> {
     if let Ok(folder) = fs::File::open(folder) {
         folder.sync_all().map_err(io(path))?;
     }
-    guarded(path, |view| open_existing(view, options.cache_bytes))
+    guarded(path, |view| open_existing(view, options))
 }
 
-fn builder(cache_bytes: usize) -> Builder {
+fn builder(options: Options) -> Builder {
     let mut builder = Database::builder();
-    builder.set_cache_size(cache_bytes);
+    builder.set_cache_size(options.cache_bytes);
+    builder.set_check_integrity_on_open(options.check);
     builder
 }
 
-fn open_existing(view: View<'_>, cache_bytes: usize) -> Result<Database> {
-    let database = builder(cache_bytes).open(view.path).map_err(|e| view.explain(e))?;
+fn open_existing(view: View<'_>, options: Options) -> Result<Database> {
+    let database = builder(options).open(view.path).map_err(|e| view.explain(e))?;
     let at = database.begin_read().map_err(|e| view.explain(e))?;
-    match at.open_table(META) {
-        Ok(meta) => tables::schema(view, &meta).map(|_| ())?,
+    let due = match at.open_table(META) {
+        Ok(meta) => migration::is_due(view, &meta)?,
         Err(TableError::TableDoesNotExist(_)) => return Err(view.corrupt("it is a redb database, but not a store of keyferry")),
         Err(error) => return Err(view.explain(error)),
-    }
+    };
     at.close().map_err(|e| view.explain(e))?;
+    if due {
+        migration::migrate(view, &database)?;
+    }
     Ok(database)
 }
 
 /// Makes the file and the tables of a new store.
 fn make(view: View<'_>, options: Options) -> Result<Database> {
-    let database = builder(options.cache_bytes).create(view.path).map_err(|e| view.explain(e))?;
+    let database = builder(options).create(view.path).map_err(|e| view.explain(e))?;
     let mut at = database.begin_write().map_err(|e| view.explain(e))?;
     at.set_quick_repair(true);
     let made = (|| {
@@ -281,7 +291,7 @@ fn make(view: View<'_>, options: Options) -> Result<Database> {
         at.open_table(COMMITS)?;
         at.open_table(STATE)?;
         let mut meta = at.open_table(META)?;
-        meta.insert(SCHEMA, SCHEMA_VERSION.to_be_bytes().as_slice())?;
+        meta.insert(SCHEMA, schema::VERSION.to_be_bytes().as_slice())?;
         meta.insert(INCARNATION, options.incarnation.0.as_slice())?;
         meta.insert(WRITES, 0_u64.to_be_bytes().as_slice())?;
         Ok::<(), redb::Error>(())

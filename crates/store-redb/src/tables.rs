@@ -1,6 +1,6 @@
 use crate::keys::{self, Entry};
-use crate::medium::{View, fail};
-use keyferry_store::{CommitId, Cursor, ErrorKind, FeedRow, Incarnation, Index, Order, Part, RecordNumber, Result, Row, Span};
+use crate::medium::View;
+use keyferry_store::{CommitId, Cursor, FeedRow, Incarnation, Index, Order, RecordNumber, Result, Row, Span};
 use redb::{Range, ReadableTable, TableDefinition};
 use std::ops::{Bound, ControlFlow};
 use zeroize::Zeroizing;
@@ -22,8 +22,7 @@ pub(crate) const STATE: TableDefinition<Bytes, Bytes> = TableDefinition::new("st
 /// Facts about the store itself.
 pub(crate) const META: TableDefinition<&str, Bytes> = TableDefinition::new("meta");
 
-/// What `META` holds under `schema`: raised when the tables change their meaning.
-pub(crate) const SCHEMA_VERSION: u32 = 1;
+/// What `META` holds its [version](keyferry_store::schema) under.
 pub(crate) const SCHEMA: &str = "schema";
 pub(crate) const INCARNATION: &str = "incarnation";
 /// Counts writes, so that after a failed commit it can be told whether it took effect.
@@ -45,17 +44,12 @@ pub(crate) fn split_record(stored: &[u8]) -> Option<(u64, &[u8], &[u8])> {
     Some((u64::from_be_bytes(*feed), id, attributes))
 }
 
-pub(crate) fn schema(view: View<'_>, meta: &impl ReadableTable<&'static str, Bytes>) -> Result<Incarnation> {
+pub(crate) fn version(view: View<'_>, meta: &impl ReadableTable<&'static str, Bytes>) -> Result<u32> {
     let version = fact(view, meta, SCHEMA)?.map(u32::from_be_bytes);
-    match version {
-        Some(SCHEMA_VERSION) => {}
-        Some(version) => {
-            let what =
-                format_args!("the store has schema version {version}, and this build knows version {SCHEMA_VERSION} alone");
-            return Err(fail(ErrorKind::Schema, view.path, what));
-        }
-        None => return Err(view.corrupt("it does not say which schema it has")),
-    }
+    version.ok_or_else(|| view.corrupt("it does not say which schema it has"))
+}
+
+pub(crate) fn incarnation(view: View<'_>, meta: &impl ReadableTable<&'static str, Bytes>) -> Result<Incarnation> {
     fact(view, meta, INCARNATION)?.map(Incarnation).ok_or_else(|| view.corrupt("it has no incarnation"))
 }
 
@@ -90,20 +84,11 @@ impl View<'_> {
         Ok(first.map(|(_, id)| CommitId(id.value())))
     }
 
-    pub(crate) fn get(
-        &self,
-        records: &impl ReadableTable<u64, Bytes>,
-        material: Option<&impl ReadableTable<u64, Bytes>>,
-        number: RecordNumber,
-    ) -> Result<Option<Row>> {
-        let Some(stored) = records.get(number.0).map_err(|e| self.explain(e))? else { return Ok(None) };
+    /// A record as the tables hold it.
+    pub(crate) fn row(&self, number: RecordNumber, record: &[u8], material: Option<&[u8]>) -> Result<Option<Row>> {
         let damaged = || self.corrupt(format_args!("record {} is cut short", number.0));
-        let (_, id, attributes) = split_record(stored.value()).ok_or_else(damaged)?;
-        let material = match material {
-            Some(table) => table.get(number.0).map_err(|e| self.explain(e))?,
-            None => None,
-        };
-        let material = material.map(|bytes| Zeroizing::new(bytes.value().to_vec()));
+        let (_, id, attributes) = split_record(record).ok_or_else(damaged)?;
+        let material = material.map(|bytes| Zeroizing::new(bytes.to_vec()));
         Ok(Some(Row { id: id.to_vec(), attributes: attributes.to_vec(), material }))
     }
 
@@ -222,9 +207,4 @@ fn end(bound: &Bound<Vec<u8>>) -> Option<&[u8]> {
         Bound::Included(at) | Bound::Excluded(at) => Some(at),
         Bound::Unbounded => None,
     }
-}
-
-/// Whether material is asked for.
-pub(crate) fn wanted(part: Part) -> bool {
-    part == Part::Whole
 }

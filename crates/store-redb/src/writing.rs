@@ -7,7 +7,8 @@ use keyferry_store::{
     RecordNumber, Result, Row, Snapshot, Span, Transaction,
 };
 use redb::{
-    Database, Key, ReadTransaction, ReadableDatabase, ReadableTableMetadata, Table, TableDefinition, Value, WriteTransaction,
+    Database, Key, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition, Value,
+    WriteTransaction,
 };
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -186,7 +187,7 @@ impl Snapshot for Writing<'_> {
     fn head(&self) -> Result<Position> {
         let view = self.view;
         self.view.guard.inside(|| {
-            let incarnation = tables::schema(view, self.meta.get(view)?)?;
+            let incarnation = tables::incarnation(view, self.meta.get(view)?)?;
             let (number, commit) = tables::last_commit(view, self.commits.get(view)?)?;
             Ok(Position { incarnation, number, commit })
         })
@@ -204,8 +205,13 @@ impl Snapshot for Writing<'_> {
     fn get(&self, number: RecordNumber, part: Part) -> Result<Option<Row>> {
         let view = self.view;
         self.view.guard.inside(|| {
-            let material = tables::wanted(part).then(|| self.material.get(view)).transpose()?;
-            self.view.get(self.records.get(view)?, material, number)
+            let records = self.records.get(view)?;
+            let Some(record) = records.get(number.0).map_err(|e| view.explain(e))? else { return Ok(None) };
+            let material = match part {
+                Part::Attributes => None,
+                Part::Whole => self.material.get(view)?.get(number.0).map_err(|e| view.explain(e))?,
+            };
+            view.row(number, record.value(), material.as_ref().map(|bytes| bytes.value()))
         })
     }
 

@@ -28,6 +28,7 @@
 
 mod clauses;
 mod concurrent;
+pub mod crash;
 mod feeds;
 mod image;
 mod model;
@@ -58,6 +59,24 @@ pub trait Subject: Sync {
         store.clone()
     }
 }
+
+/// Every clause by its name, for a program that runs them without a test harness; a broken one panics.
+pub const CLAUSES: [(&str, fn(&dyn Subject)); 14] = [
+    ("one_snapshot", one_snapshot),
+    ("all_or_nothing", all_or_nothing),
+    ("own_writes", own_writes),
+    ("serialisable", serialisable),
+    ("durable", durable),
+    ("reruns", reruns),
+    ("numbers_arrive", numbers_arrive),
+    ("index_is_exact", index_is_exact),
+    ("newest_entry_only", newest_entry_only),
+    ("feed_order", feed_order),
+    ("commit_ids", commit_ids),
+    ("state_is_sorted", state_is_sorted),
+    ("restored_changes_incarnation", restored_changes_incarnation),
+    ("against_model", against_model),
+];
 
 /// Makes one `#[test]` per clause of the contract.
 ///

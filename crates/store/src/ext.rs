@@ -46,6 +46,13 @@ pub trait StoreExt: Store {
     /// # Errors
     /// Those of the store, and [`ErrorKind::Misuse`] when the store belongs to a server of another name.
     fn home(&self, server: &str, new: impl FnMut() -> Home) -> Result<Home>;
+
+    /// Says that this store is a copy of an older moment, such as a restored file or dump: it takes `incarnation`, drawn for this, so
+    /// that peers notice. To be called before the store is served.
+    ///
+    /// # Errors
+    /// Those of the store, and [`ErrorKind::Misuse`] when that is its incarnation already.
+    fn restored(&self, incarnation: Incarnation) -> Result<()>;
 }
 
 impl<S: Store + ?Sized> StoreExt for S {
@@ -83,6 +90,15 @@ impl<S: Store + ?Sized> StoreExt for S {
                 transaction.set_state(HOME, Some(&crate::record::bytes_of(&home)?))?;
                 Ok(home)
             }
+        })
+    }
+
+    fn restored(&self, incarnation: Incarnation) -> Result<()> {
+        self.transact(|transaction| {
+            if transaction.incarnation()? == incarnation {
+                return Err(Error::new(ErrorKind::Misuse, "a restored store takes an incarnation that it did not have"));
+            }
+            transaction.restored(incarnation)
         })
     }
 }
@@ -136,7 +152,12 @@ pub trait SnapshotExt: Snapshot {
 
     /// The record with this object id.
     fn by_object_id(&self, id: &ObjectId) -> Result<Option<(RecordNumber, Record)>> {
-        self.first(&index::object_id(id)?, &|record| record.id == *id)
+        // Most have here the identifier that they were born with.
+        let is = |record: &Record| record.id == *id;
+        match self.first(&index::identifier(&id.identifier), &is)? {
+            Some(found) => Ok(Some(found)),
+            None => self.first(&index::object_id(id)?, &is),
+        }
     }
 
     /// The value of one key of the s2s state.

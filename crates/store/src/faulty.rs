@@ -1,6 +1,8 @@
 use crate::{Error, ErrorKind, Result, Snapshot, Store, Transaction};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
+use std::time::Duration;
 
 /// A store that fails on order, for tests: wrap any store and say which write goes wrong, and how.
 ///
@@ -30,11 +32,20 @@ pub enum Fault {
     LoseAnswer,
     /// The closure runs, is rolled back as after a conflict, and runs again; the write succeeds.
     Rerun,
+    /// The closure runs, then the commit waits for so long.
+    Delay(Duration),
+    /// The closure runs, and the process is gone, after the commit or before it: this call and all that follow fail with
+    /// [`ErrorKind::Io`], until the store is [revived](Faulty::revive).
+    Crash {
+        /// Whether the commit was made.
+        committed: bool,
+    },
 }
 
 #[derive(Default)]
 struct Plan {
     begun: u64,
+    crashed: bool,
     faults: BTreeMap<u64, Fault>,
 }
 
@@ -46,14 +57,24 @@ impl<S: Store> Faulty<S> {
 
     /// Plans a fault for the `nth` write from now: 1 is the next.
     pub fn fail(&self, nth: u64, fault: Fault) {
-        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut plan = self.plan();
         let at = plan.begun.saturating_add(nth);
         plan.faults.insert(at, fault);
     }
 
     /// How many writes were begun, failed ones included.
     pub fn writes(&self) -> u64 {
-        self.plan.lock().unwrap_or_else(PoisonError::into_inner).begun
+        self.plan().begun
+    }
+
+    /// Whether a planned crash has come.
+    pub fn has_crashed(&self) -> bool {
+        self.plan().crashed
+    }
+
+    /// Starts the process again after a crash.
+    pub fn revive(&self) {
+        self.plan().crashed = false;
     }
 
     /// The store behind.
@@ -61,8 +82,16 @@ impl<S: Store> Faulty<S> {
         &self.inner
     }
 
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn alive(&self) -> Result<()> {
+        if self.plan().crashed { Err(Error::new(ErrorKind::Io, "planned crash")) } else { Ok(()) }
+    }
+
     fn next(&self) -> Option<Fault> {
-        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut plan = self.plan();
         plan.begun += 1;
         let at = plan.begun;
         plan.faults.remove(&at)
@@ -83,10 +112,12 @@ fn planned(kind: ErrorKind) -> Error {
 
 impl<S: Store> Store for Faulty<S> {
     fn read(&self, f: &mut dyn FnMut(&dyn Snapshot) -> Result<()>) -> Result<()> {
+        self.alive()?;
         self.inner.read(f)
     }
 
     fn write(&self, f: &mut dyn FnMut(&mut dyn Transaction) -> Result<()>) -> Result<()> {
+        self.alive()?;
         match self.next() {
             None => self.inner.write(f),
             Some(Fault::Refuse(kind)) => Err(planned(kind)),
@@ -99,6 +130,16 @@ impl<S: Store> Store for Faulty<S> {
                 // Whatever the closure made of the first run, it is run again.
                 let _ = self.roll_back(ErrorKind::Aborted, f);
                 self.inner.write(f)
+            }
+            Some(Fault::Delay(time)) => self.inner.write(&mut |tx| {
+                f(tx)?;
+                sleep(time);
+                Ok(())
+            }),
+            Some(Fault::Crash { committed }) => {
+                let _ = if committed { self.inner.write(f) } else { self.roll_back(ErrorKind::Io, f) };
+                self.plan().crashed = true;
+                self.alive()
             }
         }
     }

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 /// Unique Identifier here.
 pub const IDENTIFIER: Index = Index(1);
-/// Object id.
+/// Object id, of the few objects that have another identifier here than where they were born; the others are found by that.
 pub const OBJECT_ID: Index = Index(2);
 /// Name.
 pub const NAME: Index = Index(3);
@@ -56,9 +56,39 @@ fn signed(value: i64) -> [u8; 8] {
     (value.cast_unsigned() ^ (1 << 63)).to_be_bytes()
 }
 
-/// The key of a Unique Identifier.
+/// The key of a Unique Identifier. A UUID in its usual form, which most are, takes 17 bytes.
 pub fn identifier(identifier: &str) -> IndexKey {
+    match uuid(identifier) {
+        // No text begins with this byte.
+        Some(uuid) => IndexKey { index: IDENTIFIER, key: std::iter::once(0xFF).chain(uuid).collect() },
+        None => identifier_as_text(identifier),
+    }
+}
+
+/// The key of a Unique Identifier that is no UUID, and in schema version 1 of any.
+pub(crate) fn identifier_as_text(identifier: &str) -> IndexKey {
     text_key(IDENTIFIER, identifier)
+}
+
+/// The bytes of a UUID written as 8-4-4-4-12 small hexadecimal digits, and of nothing else.
+fn uuid(text: &str) -> Option<[u8; 16]> {
+    if text.len() != 36 {
+        return None;
+    }
+    let mut bytes = [0; 16];
+    let mut digits = 0;
+    for (place, character) in text.bytes().enumerate() {
+        let digit = match character {
+            b'-' if matches!(place, 8 | 13 | 18 | 23) => continue,
+            b'0'..=b'9' => character - b'0',
+            b'a'..=b'f' => character - b'a' + 10,
+            _ => return None,
+        };
+        let byte = bytes.get_mut(digits / 2)?;
+        *byte = *byte << 4 | digit;
+        digits += 1;
+    }
+    (digits == 32).then_some(bytes)
 }
 
 /// The key of an object id.
@@ -132,7 +162,10 @@ pub fn compromised(fingerprint: &[u8]) -> IndexKey {
 /// # Errors
 /// None in practice.
 pub fn keys(record: &Record) -> Result<Vec<IndexKey>> {
-    let mut keys = vec![identifier(&record.identifier), object_id(&record.id)?, object_type(record.object_type)];
+    let mut keys = vec![identifier(&record.identifier), object_type(record.object_type)];
+    if record.identifier != record.id.identifier {
+        keys.push(object_id(&record.id)?);
+    }
     keys.extend(record.fingerprint.as_deref().filter(|_| record.is_compromised()).map(compromised));
     keys.extend(record.stored_state().map(state));
     let local = record.overlay.iter().flat_map(|overlay| overlay.attributes.iter());
@@ -149,4 +182,31 @@ pub fn keys(record: &Record) -> Result<Vec<IndexKey>> {
     keys.sort_unstable();
     keys.dedup();
     Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_is_short_and_no_two_identifiers_share_a_key() {
+        let uuid = "0123abcd-4567-89ef-0011-223344556677";
+        assert_eq!(identifier(uuid).key.len(), 17);
+        let near = [
+            "0123ABCD-4567-89ef-0011-223344556677",
+            "0123abcd-4567-89ef-0011-22334455667",
+            "0123abcd-4567-89ef-0011-2233445566777",
+            "0123abcd045670890ef00110223344556677",
+            "0123abcd-4567-89ef-001-1223344556677",
+            "0123abcd-4567-89ef-0011-22334455667g",
+            "------------------------------------",
+            "00000000000000000000000000000000\u{e9}\u{e9}",
+            "1123abcd-4567-89ef-0011-223344556677",
+            "",
+        ];
+        let mut keys: Vec<_> = near.iter().copied().chain([uuid]).map(|text| identifier(text).key).collect();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), near.len() + 1);
+    }
 }

@@ -30,6 +30,7 @@ pub mod index;
 mod memory;
 pub mod plan;
 pub mod record;
+pub mod schema;
 mod sealed;
 
 pub use commit::{Chain, CommitId};

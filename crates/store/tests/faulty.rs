@@ -3,6 +3,7 @@
 
 use keyferry_store::{ErrorKind, Fault, Faulty, Incarnation, Memory, Result, Span, Store};
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 fn store() -> Faulty<Memory> {
     Faulty::new(Memory::new(Incarnation([1; 16])))
@@ -70,4 +71,32 @@ fn run_again_once() {
     assert_eq!(runs, 2);
     result.unwrap();
     assert_eq!(keys(&store), [b"a"]);
+}
+
+#[test]
+fn a_delayed_commit_is_a_commit() {
+    let store = store();
+    store.fail(1, Fault::Delay(Duration::from_millis(20)));
+    let (runs, result) = write(&store, b"a");
+    assert_eq!(runs, 1);
+    result.unwrap();
+    assert_eq!(keys(&store), [b"a"]);
+}
+
+#[test]
+fn after_a_crash_nothing_answers_until_the_store_is_revived() {
+    for committed in [false, true] {
+        let store = store();
+        write(&store, b"a").1.unwrap();
+        store.fail(1, Fault::Crash { committed });
+        let (runs, result) = write(&store, b"b");
+        assert_eq!((runs, result.unwrap_err().kind()), (1, ErrorKind::Io));
+        let (runs, result) = write(&store, b"c");
+        assert_eq!((runs, result.unwrap_err().kind()), (0, ErrorKind::Io));
+        assert_eq!(store.read(&mut |_| Ok(())).unwrap_err().kind(), ErrorKind::Io);
+        assert!(store.has_crashed());
+        store.revive();
+        assert_eq!(keys(&store), if committed { vec![b"a", b"b"] } else { vec![b"a"] });
+        write(&store, b"d").1.unwrap();
+    }
 }

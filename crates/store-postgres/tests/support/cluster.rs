@@ -1,20 +1,24 @@
 //! A PostgreSQL server of our own in a temporary folder, reached by a socket there, gone with the test process.
+#![allow(dead_code)] // each test uses some of it
 
 use keyferry_store_postgres::Config;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::OnceLock;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 pub(crate) struct Cluster {
     folder: PathBuf,
     port: u16,
     databases: AtomicU32,
-    /// The server's keeper waits for the end of this, which comes with the process however it ends.
-    _lifeline: ChildStdin,
+    programs: PathBuf,
+    /// The server's keeper waits for the end of this, which comes with the process however it ends; a line makes the server crash.
+    lifeline: Mutex<ChildStdin>,
+    answers: Mutex<BufReader<ChildStdout>>,
 }
 
 /// The server; `None`, after a line that says why, when there cannot be one.
@@ -55,6 +59,20 @@ impl Cluster {
         let mut config = Config::new();
         config.host("127.0.0.1").port(self.port).user("keyferry").dbname(&name);
         config
+    }
+
+    /// Lets the server crash, with everything that it had in memory, and starts it again.
+    pub(crate) fn crash(&self) {
+        writeln!(self.lifeline.lock().unwrap(), "crash").unwrap();
+        self.answers.lock().unwrap().read_line(&mut String::new()).unwrap();
+        let answers = |_: &u32| self.config("postgres").connect(postgres::NoTls).is_ok();
+        let waited = (0..600).inspect(|_| std::thread::sleep(Duration::from_millis(20))).find(answers);
+        assert!(waited.is_some(), "the server does not come back");
+    }
+
+    /// A program of the server, such as `pg_dump`.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
     }
 
     /// The certificate that the server shows, PEM.
@@ -116,22 +134,31 @@ fn start() -> Result<Cluster, String> {
     }
     let port = free_port().map_err(|error| error.to_string())?;
     certificate(folder.path(), user).map_err(|error| format!("no certificate: {error}"))?;
-    // The keeper stops the server and clears up when its input ends.
+    // The keeper stops the server and clears up when its input ends; for every line before, the server crashes and is started again.
     let script = r#"
-        "$1" -D "$2/data" -k "$2" -c listen_addresses=127.0.0.1 -c port="$3" -c fsync=off \
-            -c ssl=on -c ssl_cert_file="$2/server.crt" -c ssl_key_file="$2/server.key" -c max_connections=200 -c logging_collector=off >"$2/log" 2>&1 &
-        server=$!
-        read -r line
+        start() {
+            "$1" -D "$2/data" -k "$2" -c listen_addresses=127.0.0.1 -c port="$3" -c fsync=off \
+                -c ssl=on -c ssl_cert_file="$2/server.crt" -c ssl_key_file="$2/server.key" -c max_connections=200 -c logging_collector=off >>"$2/log" 2>&1 &
+            server=$!
+        }
+        start "$@"
+        while read -r line; do
+            kill -QUIT $server
+            wait $server
+            start "$@"
+            echo again
+        done
         kill -QUIT $server
         wait $server
         cd / && rm -rf "$2"
     "#;
     let mut keeper = command(Path::new("/bin/sh"), user);
     keeper.arg("-c").arg(script).arg("keeper").arg(programs.join("postgres")).arg(folder.path()).arg(port.to_string());
-    keeper.current_dir(folder.path()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    keeper.current_dir(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut keeper = keeper.spawn().map_err(|error| format!("the server does not start: {error}"))?;
-    let lifeline = keeper.stdin.take().ok_or("the keeper has no input")?;
-    let cluster = Cluster { folder: folder.keep(), port, databases: AtomicU32::new(0), _lifeline: lifeline };
+    let lifeline = Mutex::new(keeper.stdin.take().ok_or("the keeper has no input")?);
+    let answers = Mutex::new(BufReader::new(keeper.stdout.take().ok_or("the keeper has no output")?));
+    let cluster = Cluster { folder: folder.keep(), port, databases: AtomicU32::new(0), programs, lifeline, answers };
     wait(&cluster, &mut keeper)?;
     Ok(cluster)
 }
