@@ -1,17 +1,16 @@
 //! What a case presupposes: some go on where another one left off, and what they find was registered there.
 
-use super::compare::is_identifier;
 use super::tree::Node;
 use keyferry_kmip::spec::{self, ObjectType, Operation, SetBy, tag};
-use keyferry_ttlv::{Tag, Type, Version};
+use keyferry_ttlv::{Tag, Version};
 
-/// The requests that register what a case locates without having made it, as its own answers show each object.
+/// The requests that make or register what a case locates without having done so, as its own answers show each object.
 pub fn registrations(exchanges: &[(Node, Node)], version: Version) -> Vec<Node> {
     let mut located: Vec<Vec<u8>> = Vec::new();
     let mut seen: Vec<Vec<u8>> = Vec::new();
     for (_, _, payload) in items(exchanges) {
-        let is_new = |of: &&Node| is_identifier(of.tag) && !seen.contains(&of.value);
-        let names: Vec<Vec<u8>> = payload.children.iter().filter(is_new).map(|id| id.value.clone()).collect();
+        let is_located = |of: &&Node| of.tag == tag::UNIQUE_IDENTIFIER && !seen.contains(&of.value);
+        let names: Vec<Vec<u8>> = payload.children.iter().filter(is_located).map(|id| id.value.clone()).collect();
         if payload.children.iter().all(|child| matches!(child.tag, tag::UNIQUE_IDENTIFIER | tag::LOCATED_ITEMS)) {
             located.extend(names.iter().cloned());
         }
@@ -20,7 +19,7 @@ pub fn registrations(exchanges: &[(Node, Node)], version: Version) -> Vec<Node> 
     // Only a Locate finds what nobody has named yet, and a name that another operation gave was seen there.
     let is_found = |id: &Vec<u8>| {
         items(exchanges)
-            .find(|(_, _, payload)| payload.children.iter().any(|named| is_identifier(named.tag) && named.value == *id))
+            .find(|(_, _, payload)| payload.all(tag::UNIQUE_IDENTIFIER).any(|named| named.value == *id))
             .is_some_and(|(operation, _, _)| operation == Operation::LOCATE)
     };
     located.retain(is_found);
@@ -49,10 +48,11 @@ const OBJECTS: &[Tag] = &[
     tag::PGP_KEY,
 ];
 
-/// A request that registers an object as the answers about it show it; nothing when none shows the object itself.
+/// A request that creates a symmetric key, or registers another object, as the answers about it show it; nothing when none shows the object
+/// itself. Whoever goes on with it is who asks first in the case.
 fn registration(exchanges: &[(Node, Node)], id: &[u8], version: Version) -> Option<Node> {
     let is_named = version < Version::V2_0;
-    let (mut object_type, mut object, mut created) = (None, None, false);
+    let (mut object_type, mut object) = (None, None);
     let mut listed: Vec<Node> = Vec::new();
     let mut attributes: Vec<Node> = Vec::new();
     let about = items(exchanges).filter(|(_, _, payload)| payload.all(tag::UNIQUE_IDENTIFIER).any(|named| named.value == id));
@@ -62,11 +62,6 @@ fn registration(exchanges: &[(Node, Node)], id: &[u8], version: Version) -> Opti
             Operation::GET_ATTRIBUTES => answered,
             Operation::GET_ATTRIBUTE_LIST => {
                 listed.extend(answered.all(tag::ATTRIBUTE_NAME).cloned());
-                let named = |child: &Node| match child.tag {
-                    tag::ATTRIBUTE_NAME => child.as_text() == Some("Original Creation Date"),
-                    _ => child.tag == tag::ATTRIBUTE_REFERENCE && child.as_number() == Some(tag::ORIGINAL_CREATION_DATE.number()),
-                };
-                created |= answered.children.iter().any(named);
                 continue;
             }
             Operation::GET if object.is_none() => {
@@ -101,24 +96,6 @@ fn registration(exchanges: &[(Node, Node)], id: &[u8], version: Version) -> Opti
             attributes.push(Node::structure(tag::ATTRIBUTE, vec![name, value]));
         }
     }
-    // What the server made itself has the date, and whoever brings it has to say it.
-    if created {
-        let date = |tag| Node { ty: Type::DateTime, value: 1_i64.to_be_bytes().to_vec(), ..Node::integer(tag, 0) };
-        attributes.push(match is_named {
-            true => Node::structure(
-                tag::ATTRIBUTE,
-                vec![
-                    Node {
-                        ty: Type::TextString,
-                        value: b"Original Creation Date".to_vec(),
-                        ..Node::integer(tag::ATTRIBUTE_NAME, 0)
-                    },
-                    date(tag::ATTRIBUTE_VALUE),
-                ],
-            ),
-            false => date(tag::ORIGINAL_CREATION_DATE),
-        });
-    }
     if object.is_none() && object_type.as_ref().and_then(Node::as_number) == Some(ObjectType::TEMPLATE.0) {
         object = Some(Node::structure(tag::TEMPLATE, std::mem::take(&mut attributes)));
     }
@@ -127,13 +104,17 @@ fn registration(exchanges: &[(Node, Node)], id: &[u8], version: Version) -> Opti
     } else {
         Node::structure(tag::ATTRIBUTES, attributes)
     };
-    let item = Node::structure(
-        tag::BATCH_ITEM,
-        vec![
-            Node::enumeration(tag::OPERATION, Operation::REGISTER.0),
-            Node::structure(tag::REQUEST_PAYLOAD, vec![object_type?, attributes, object?]),
-        ],
-    );
+    let (object_type, object) = (object_type?, object?);
+    let (operation, payload) = match (object_type.as_number(), of_key(&object)) {
+        (Some(number), [Some(algorithm), Some(length)]) if number == ObjectType::SYMMETRIC_KEY.0 => {
+            let mut attributes = attributes;
+            attributes.children.extend([algorithm, length].map(|node| attribute(node, is_named)));
+            (Operation::CREATE, vec![object_type, attributes])
+        }
+        _ => (Operation::REGISTER, vec![object_type, attributes, object]),
+    };
+    let payload = Node::structure(tag::REQUEST_PAYLOAD, payload);
+    let item = Node::structure(tag::BATCH_ITEM, vec![Node::enumeration(tag::OPERATION, operation.0), payload]);
     let protocol = Node::structure(
         tag::PROTOCOL_VERSION,
         vec![
@@ -141,11 +122,26 @@ fn registration(exchanges: &[(Node, Node)], id: &[u8], version: Version) -> Opti
             Node::integer(tag::PROTOCOL_VERSION_MINOR, version.minor.into()),
         ],
     );
-    // Whoever looks for it is the one whose it is.
-    let authentication = exchanges.first().and_then(|(asked, _)| asked.child(tag::REQUEST_HEADER)?.child(tag::AUTHENTICATION));
+    let authentication =
+        exchanges.first().and_then(|(request, _)| request.child(tag::REQUEST_HEADER)?.child(tag::AUTHENTICATION));
     let header = [Some(protocol), authentication.cloned(), Some(Node::integer(tag::BATCH_COUNT, 1))];
     let header = Node::structure(tag::REQUEST_HEADER, header.into_iter().flatten().collect());
     Some(Node::structure(tag::REQUEST_MESSAGE, vec![header, item]))
+}
+
+/// Algorithm and length of a key that is shown in the clear.
+fn of_key(object: &Node) -> [Option<&Node>; 2] {
+    let block = object.child(tag::KEY_BLOCK);
+    [tag::CRYPTOGRAPHIC_ALGORITHM, tag::CRYPTOGRAPHIC_LENGTH].map(|tag| block.and_then(|block| block.child(tag)))
+}
+
+/// The same as an attribute of the version.
+fn attribute(node: &Node, is_named: bool) -> Node {
+    if !is_named {
+        return node.clone();
+    }
+    let name = Node::text_string(tag::ATTRIBUTE_NAME, &node.label());
+    Node::structure(tag::ATTRIBUTE, vec![name, Node { tag: tag::ATTRIBUTE_VALUE, ..node.clone() }])
 }
 
 /// Whether a client gives an attribute, and the server does not set it by itself.

@@ -94,9 +94,9 @@ pub fn check(case: &Case) -> Result<Outcome> {
     let began = trees.iter().find_map(|(_, answer)| time_stamp(answer)).unwrap_or(BEGIN);
     let mut play = Play::new(began)?;
     for registration in before::registrations(&trees, version) {
-        let answer = play.ask(&Frame::new(registration.to_bytes()), &registration);
-        if let Some(answer) = answer.and_then(|answer| Node::read(&answer, version).ok()) {
-            play.known.made(&answer);
+        let reply = play.ask(&Frame::new(registration.to_bytes()), &registration);
+        if let Some(Ok(reply)) = reply.map(|reply| Node::read(&reply, version)) {
+            play.known.make(&reply);
         }
     }
     for (request, answer) in exchanges {

@@ -1,8 +1,8 @@
 //! A message as a tree of owned items, each knowing what it means and where it stood.
 
 use keyferry_kmip::context;
-use keyferry_kmip::spec::{self, Names, tag};
-use keyferry_ttlv::{Dictionary, Item, Reader, Tag, Type, Version, xml};
+use keyferry_kmip::spec::{self, tag};
+use keyferry_ttlv::{Item, Reader, Tag, Type, Version, xml};
 
 /// An item and those within it.
 #[derive(Clone, Debug)]
@@ -71,6 +71,11 @@ impl Node {
         Node { ty: Type::Enumeration, value: value.to_be_bytes().to_vec(), ..Node::integer(tag, 0) }
     }
 
+    /// A Text String.
+    pub fn text_string(tag: Tag, value: &str) -> Node {
+        Node { ty: Type::TextString, value: value.as_bytes().to_vec(), ..Node::integer(tag, 0) }
+    }
+
     /// Its bytes as TTLV.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.bytes_as(self.tag)
@@ -131,7 +136,7 @@ impl Node {
 
     /// What it is called in a path: `Batch Item`, `Attribute State`.
     pub fn label(&self) -> String {
-        let name = Names.tag_name(self.tag).map_or_else(|| format!("0x{}", self.tag), str::to_owned);
+        let name = spec::tag_row(self.tag).map_or_else(|| format!("0x{}", self.tag), |row| row.name.to_owned());
         match self.text(tag::ATTRIBUTE_NAME) {
             Some(attribute) if self.tag == tag::ATTRIBUTE => format!("{name} {attribute}"),
             _ => name,
