@@ -184,6 +184,9 @@ fn decide_import(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: 
         ));
     }
     check_names(node, ask, &attributes, Some(&held))?;
+    if let Some(object) = &object {
+        node.digest(&mut attributes, object);
+    }
     let last_change = attributes.date(tag::LAST_CHANGE_DATE);
     let mut record = Record { attributes, fingerprint: None, ..held.clone() };
     node.advance(&mut record, incarnation, ask.now.wall);
