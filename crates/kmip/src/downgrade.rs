@@ -54,12 +54,11 @@ impl AttributeValue {
             AttributeValue::Unknown(UnknownAttribute { name: None, value: None }) => false,
             // One that the version does know would be misread there.
             AttributeValue::Unknown(UnknownAttribute { name: None, .. }) => {
-                is_tagged(version)
-                    && attribute_row(self.tag()).is_none_or(|row| !row.versions.contain(version) || !self.is_readable(version))
+                is_tagged(version) && attribute_row(self.tag()).is_none_or(|row| !row.versions.contain(version))
             }
             AttributeValue::Unknown(UnknownAttribute { name: Some(name), .. }) => {
                 let row = attribute_row_named(name);
-                !is_tagged(version) && row.is_none_or(|row| !row.versions.contain(version) || !self.is_readable(version))
+                !is_tagged(version) && row.is_none_or(|row| !row.versions.contain(version))
             }
             value => value.row().is_some_and(|row| row.versions.contain(version)),
         }
@@ -67,16 +66,17 @@ impl AttributeValue {
 }
 
 impl AttributeValue {
-    /// Whether an attribute that was kept as it came could be read as the one that it is named for: a criterion that lacks fields can't.
-    fn is_readable(&self, version: Version) -> bool {
-        let AttributeValue::Unknown(UnknownAttribute { name, value: Some(raw) }) = self else { return true };
+    /// Whether it is a criterion that lacks fields, of an attribute that `version` has, and in the form of that version.
+    fn is_partial(&self, version: Version) -> bool {
+        let AttributeValue::Unknown(UnknownAttribute { name, value: Some(raw) }) = self else { return false };
         let row = match name {
-            Some(name) => attribute_row_named(name),
-            None => attribute_row(raw.tag()),
+            Some(name) if !is_tagged(version) => attribute_row_named(name),
+            None if is_tagged(version) => attribute_row(raw.tag()),
+            _ => None,
         };
         let r = Reader::new(raw.bytes(), context(version));
-        let read = |row| raw.item().and_then(|item| AttributeValue::read_standard(row, None, item, &r, &mut Vec::new()));
-        row.is_some_and(|row| read(row).is_ok())
+        let is_whole = |row| raw.item().and_then(|item| AttributeValue::read_standard(row, None, item, &r, &mut Vec::new()));
+        row.is_some_and(|row| row.versions.contain(version) && is_whole(row).is_err())
     }
 }
 
@@ -118,6 +118,9 @@ impl Attributes {
             Projection::Stored => return true,
             Projection::NamedOnly if is_tagged(version) => self.leave_behind(loss, |_, _| false),
             Projection::TaggedOnly(_) if !is_tagged(version) => self.leave_behind(loss, |_, _| false),
+            Projection::Criteria => {
+                self.leave_behind(loss, |value, loss| value.is_partial(version) || value.downgrade(version, loss));
+            }
             _ => self.leave_behind(loss, |value, loss| value.downgrade(version, loss)),
         }
         let told = loss.len();

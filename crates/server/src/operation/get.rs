@@ -39,9 +39,15 @@ pub(super) fn get(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Outc
     if record.attributes.get(tag::FRESH) != Some(&AttributeValue::Fresh(true)) || !node.issues(&record) {
         return Ok(outcome);
     }
+    let last = record.attributes.date(tag::LAST_CHANGE_DATE);
     let mut after = record.clone();
     after.attributes.set(AttributeValue::Fresh(false));
-    Ok(outcome.with(changed(node, ask, (number, record), after, Material::Keep)?))
+    let mut effects = changed(node, ask, (number, record), after, Material::Keep)?;
+    // Get is none of the operations that count as changes (KMIP 2.1 §4.29).
+    for change in &mut effects.changes {
+        last.into_iter().for_each(|last| change.after.attributes.set(AttributeValue::LastChangeDate(last)));
+    }
+    Ok(outcome.with(effects))
 }
 
 /// Get Attributes (KMIP 2.1 §6.1.20): those that are named, in that order, or all. A name that the object has no value for is passed over.

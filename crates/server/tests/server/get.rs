@@ -26,7 +26,7 @@ fn a_destroyed_object_is_not_given_and_keeps_its_attributes() {
         let client = host.client(version);
         let id = client.create(named(&format!("{version}")));
         client.destroy(&id).unwrap();
-        assert_eq!(reason(client.get(&id)), by(version, ResultReason::PERMISSION_DENIED, ResultReason::OBJECT_DESTROYED));
+        assert_eq!(reason(client.get(&id)), by(version, ResultReason::ITEM_NOT_FOUND, ResultReason::OBJECT_DESTROYED));
         let attributes = client.attributes(&id);
         assert_eq!((attributes.state(), attributes.date(tag::DESTROY_DATE)), (Some(State::DESTROYED), Some(host.now().wall)));
         assert!(host.object(&id).is_none(), "the material is gone");
@@ -154,7 +154,7 @@ fn a_wish_for_wrapping_is_refused_and_never_answered_in_the_clear() {
             key_wrapping_specification: Some(specification),
             extra: Extra::NONE,
         };
-        let expected = by(version, ResultReason::FEATURE_NOT_SUPPORTED, ResultReason::KEY_WRAP_TYPE_NOT_SUPPORTED);
+        let expected = by(version, ResultReason::ITEM_NOT_FOUND, ResultReason::WRAPPING_OBJECT_NOT_FOUND);
         assert_eq!(reason(client.call::<_, GetResponse>(&request)), expected);
     }
 }
@@ -253,7 +253,7 @@ fn a_key_that_was_registered_wrapped_is_not_given_as_if_it_were_unwrapped() {
             extra: Extra::NONE,
         };
         assert_eq!(client.call::<_, GetResponse>(&request(KeyWrapType::AS_REGISTERED)).unwrap().object, object);
-        let expected = by(version, ResultReason::FEATURE_NOT_SUPPORTED, ResultReason::KEY_WRAP_TYPE_NOT_SUPPORTED);
+        let expected = by(version, ResultReason::ITEM_NOT_FOUND, ResultReason::WRAPPING_OBJECT_NOT_FOUND);
         assert_eq!(reason(client.call::<_, GetResponse>(&request(KeyWrapType::NOT_WRAPPED))), expected);
     }
 }

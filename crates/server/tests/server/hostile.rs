@@ -218,7 +218,7 @@ fn one_bad_item_fails_alone() {
         Version::V2_1,
         vec![
             client.item(&create_request(aes(none()))),
-            item(Operation::GET, payload(|w| w.integer(tag::UNIQUE_IDENTIFIER, 0))),
+            item(Operation::GET, payload(|w| w.boolean(tag::UNIQUE_IDENTIFIER, true))),
             client.item(&create_request(aes(none()))),
         ],
     );

@@ -211,7 +211,7 @@ fn a_key_that_is_to_be_unwrapped_is_refused_and_one_as_registered_is_kept() {
     let (_, object) = crate::objects::all(Version::V2_1).into_iter().find(|(what, _)| *what == "wrapped").unwrap();
     let mut request = client.import_request("w", Some(object.clone()), none());
     request.key_wrap_type = Some(KeyWrapType::NOT_WRAPPED);
-    assert_eq!(reason(client.import_by(&request)), ResultReason::KEY_WRAP_TYPE_NOT_SUPPORTED);
+    assert_eq!(reason(client.import_by(&request)), ResultReason::WRAPPING_OBJECT_NOT_FOUND);
     request.key_wrap_type = Some(KeyWrapType::AS_REGISTERED);
     client.import_by(&request).unwrap();
     assert_eq!(client.get("w").unwrap().object, object);

@@ -5,7 +5,7 @@ use keyferry_kmip::attribute::AttributeReferences;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
 use keyferry_s2s::Policy;
-use keyferry_server::{Access, Options, Server};
+use keyferry_server::{Access, Options, Rights, Server};
 use keyferry_store::{Faulty, Incarnation, Memory, Record, SnapshotExt, Store, StoreExt};
 use keyferry_ttlv::{Extra, Frame, Version};
 use std::sync::Arc;
@@ -52,7 +52,12 @@ impl Host {
             access,
             policy,
         });
-        Host { server: Arc::new(server.unwrap()), store, clock: Arc::new(AtomicI64::new(START)) }
+        // What clients may do with each other's objects has tests of its own.
+        Host {
+            server: Arc::new(server.unwrap().with_rights(Rights::shared()).with_interop()),
+            store,
+            clock: Arc::new(AtomicI64::new(START)),
+        }
     }
 
     pub fn now(&self) -> Now {
