@@ -6,7 +6,7 @@ use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_kmip::{Random, Secret};
 use keyferry_net::{Credentials, ServerConfig, ServerHandle};
 use keyferry_s2s::Policy;
-use keyferry_server::{Access, Options, Server};
+use keyferry_server::{Access, Grant, Granted, Level, Options, Rights, Server};
 use keyferry_store::{ErrorKind, Incarnation, Sealed, Store, StoreExt};
 use keyferry_store_redb::RedbStore;
 use std::path::PathBuf;
@@ -108,14 +108,17 @@ fn incarnation() -> Result<Incarnation> {
 /// When the file, the certificates or the address can't be used.
 pub async fn start(name: &str, files: &Files, address: &str, credentials: &Credentials, policy: Policy) -> Result<Host> {
     let store = open(files)?;
-    let server = Arc::new(Server::new(Options {
+    // What a client makes is its own; what comes from another server may be read by all.
+    let rights = Rights::owners().with(Grant { client: None, objects: Granted::Copies, level: Level::Read });
+    let server = Server::new(Options {
         server: name.into(),
         store: store.clone(),
         crypto: Arc::new(Ring::new()),
         random: Box::new(SystemRandom::new()),
         access: Access::Authenticated,
         policy,
-    })?);
+    })?;
+    let server = Arc::new(server.with_rights(rights));
     let listener = keyferry_net::Server::bind(address, ServerConfig::new(credentials)?, server.clone()).await?;
     Ok(Host { server, store, handle: listener.serve() })
 }

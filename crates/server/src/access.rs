@@ -76,7 +76,7 @@ pub enum Granted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Level {
-    /// To find and to read: Locate, Check, Get, Get Attributes, Get Attribute List, Obtain Lease.
+    /// To find and to read: Locate, Check, Get, Get Attributes, Get Attribute List, Obtain Lease, Export.
     Read,
     /// Everything that the owner may.
     Manage,
@@ -111,6 +111,7 @@ impl keyferry_s2s::Rights for Rights {
                 | Operation::GET_ATTRIBUTES
                 | Operation::GET_ATTRIBUTE_LIST
                 | Operation::OBTAIN_LEASE
+                | Operation::EXPORT
         );
         let public = matches!(record.object_type, ObjectType::CERTIFICATE | ObjectType::PUBLIC_KEY);
         if record.owner.as_deref() == Some(caller.name.as_str()) || reads && public {
