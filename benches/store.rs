@@ -1,7 +1,7 @@
 //! What the embedded store costs, and how that grows: `cargo bench --bench store`, with other numbers of objects behind `--`, such as
 //! `1000 100000 1000000`.
 //!
-//! Every object has thirteen index entries and a feed entry; every write of 1 000 is durable. A child process fills a store and goes on
+//! Every object has twelve index entries and a feed entry; every write of 1 000 is durable. A child process fills a store and goes on
 //! writing until it is killed; another one opens what is left and reads. So the memory of each is its own, and the opening is one after
 //! a kill. `KEYFERRY_CACHE` sets the page cache, in MiB.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -100,7 +100,7 @@ fn read(path: &Path, count: u64) {
     tell("get by identifier, us", time(LOOKUPS, get));
     let locate = |n| {
         let attributes = Attributes::new().with(AttributeValue::Name(Name::text(name(some(n)))));
-        let query = Query::new(&attributes, None).unwrap();
+        let query = Query::new(&attributes, None, false).unwrap();
         let found = view(&store, |at| query.locate(at, DateTime(1_800_000_000), (0, 10), &|_| true));
         assert_eq!(found.total, Some(1));
     };

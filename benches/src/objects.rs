@@ -59,7 +59,7 @@ pub fn name(n: u64) -> String {
     format!("object {n:07}")
 }
 
-/// An active AES key with a Name, a group, a custom attribute and six dates: thirteen index keys.
+/// An active AES key with a Name, a group, a custom attribute and six dates: twelve index keys.
 fn record(n: u64) -> Record {
     let born = DateTime(1_700_000_000 + n.cast_signed() / 100);
     let digest: Vec<u8> = (0..4).flat_map(|i| scatter(n * 4 + i).to_be_bytes()).collect();

@@ -125,10 +125,15 @@ impl AttributeValue {
         self.row().is_none_or(|row| row.multiple)
     }
 
+    /// Its value under its own tag, of a custom attribute under Attribute Value, as the last version has it; nothing where it has none.
+    pub fn item(&self) -> Option<Raw> {
+        let tag = if self.row().is_some() { self.tag() } else { tag::ATTRIBUTE_VALUE };
+        Raw::of(tag, &Bare(self), crate::context(Version::V2_1)).ok()
+    }
+
     /// The bare value, whatever its attribute.
     pub fn bare(&self) -> Option<Value> {
-        let raw = Raw::of(self.tag(), &Bare(self), crate::context(Version::V2_1)).ok()?;
-        raw.read(crate::context(Version::V2_1)).ok()
+        self.item()?.read(crate::context(Version::V2_1)).ok()
     }
 
     /// The standard's attribute under `tag` with this bare value, where it is of its type.

@@ -5,9 +5,9 @@ use crate::spec::{AsynchronousIndicator, AttributeValue, Operation, attribute_ro
 use crate::{
     AsynchronousMode, AttributeReference, AttributeReferences, Attributes, BigInteger, Data, DeletedAttributes, ExtensionType,
     KeyMaterial, KeyValue, Password, Projection, RequestMessage, ResponseMessage, Secret, SecretInteger, TemplateAttribute,
-    TemplateTags, TicketLifetime, UniqueIdentifier, UnknownAttribute,
+    TemplateTags, TicketLifetime, UniqueIdentifier, UnknownAttribute, context,
 };
-use keyferry_ttlv::{Downgrade, Encode, Loss, Result, Tag, Version, Writer};
+use keyferry_ttlv::{Downgrade, Encode, Loss, Reader, Result, Tag, Version, Writer};
 use std::collections::HashMap;
 
 /// The value of version `from` as the version `to` can say it, nothing if it can't say it at all, and what was left behind. Works towards
@@ -54,14 +54,29 @@ impl AttributeValue {
             AttributeValue::Unknown(UnknownAttribute { name: None, value: None }) => false,
             // One that the version does know would be misread there.
             AttributeValue::Unknown(UnknownAttribute { name: None, .. }) => {
-                is_tagged(version) && attribute_row(self.tag()).is_none_or(|row| !row.versions.contain(version))
+                is_tagged(version)
+                    && attribute_row(self.tag()).is_none_or(|row| !row.versions.contain(version) || !self.is_readable(version))
             }
             AttributeValue::Unknown(UnknownAttribute { name: Some(name), .. }) => {
                 let row = attribute_row_named(name);
-                !is_tagged(version) && row.is_none_or(|row| !row.versions.contain(version))
+                !is_tagged(version) && row.is_none_or(|row| !row.versions.contain(version) || !self.is_readable(version))
             }
             value => value.row().is_some_and(|row| row.versions.contain(version)),
         }
+    }
+}
+
+impl AttributeValue {
+    /// Whether an attribute that was kept as it came could be read as the one that it is named for: a criterion that lacks fields can't.
+    fn is_readable(&self, version: Version) -> bool {
+        let AttributeValue::Unknown(UnknownAttribute { name, value: Some(raw) }) = self else { return true };
+        let row = match name {
+            Some(name) => attribute_row_named(name),
+            None => attribute_row(raw.tag()),
+        };
+        let r = Reader::new(raw.bytes(), context(version));
+        let read = |row| raw.item().and_then(|item| AttributeValue::read_standard(row, None, item, &r, &mut Vec::new()));
+        row.is_some_and(|row| read(row).is_ok())
     }
 }
 

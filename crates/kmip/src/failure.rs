@@ -29,6 +29,8 @@ pub enum Cause {
     Authentication,
     /// The attribute can't be changed by a client, or not any more.
     ReadOnlyAttribute,
+    /// The object's State does not allow the attribute to be changed any more.
+    AttributeSettled,
     /// The object has no such attribute.
     AttributeNotFound,
     /// The object has no such attribute, to be modified.
@@ -136,6 +138,9 @@ impl Failure {
             Cause::PermissionDenied => R::PERMISSION_DENIED,
             Cause::Authentication => R::AUTHENTICATION_NOT_SUCCESSFUL,
             Cause::ReadOnlyAttribute => pick(R::PERMISSION_DENIED, R::ATTRIBUTE_READ_ONLY),
+            // Of Modify Attribute and Add Attribute since 2.1 (KMIP 2.1 §6.1.34.1; 2.0 has it for other operations alone).
+            Cause::AttributeSettled if version >= Version::V2_1 => R::WRONG_KEY_LIFECYCLE_STATE,
+            Cause::AttributeSettled => R::PERMISSION_DENIED,
             Cause::AttributeNotFound => pick(R::ITEM_NOT_FOUND, R::ATTRIBUTE_NOT_FOUND),
             Cause::AttributeAbsent => pick(R::INVALID_FIELD, R::ATTRIBUTE_NOT_FOUND),
             Cause::InstanceNotFound => pick(R::ITEM_NOT_FOUND, R::ATTRIBUTE_INSTANCE_NOT_FOUND),

@@ -10,6 +10,9 @@ use keyferry_ttlv::{ErrorKind, Group, Item, Loss, Raw, Reader, Result, Tag, Type
 pub enum Projection {
     /// 1.x: Attribute, repeated. 2.x: Attributes, also when empty.
     Required,
+    /// As [`Required`](Projection::Required), of what is looked for: a structure may lack fields, and is kept as it came then, as an
+    /// [`Unknown`](AttributeValue::Unknown) attribute of a known name or tag (KMIP 2.1 §6.1.28).
+    Criteria,
     /// 1.x: Attribute, repeated. 2.x: Attributes, unless empty.
     Optional,
     /// As [`Optional`](Projection::Optional), but for 1.x Attributes without a value: those were deleted (KMIP 1.4 §5.1).
@@ -38,15 +41,19 @@ impl Group for Attributes {
         }
         if is_tagged(r.version()) {
             match how {
-                Projection::Required | Projection::Optional | Projection::Changed => found == tag::ATTRIBUTES,
+                Projection::Required | Projection::Criteria | Projection::Optional | Projection::Changed => {
+                    found == tag::ATTRIBUTES
+                }
                 Projection::One(tag) | Projection::TaggedOnly(tag) => found == tag,
                 Projection::NamedOnly | Projection::Stored => false,
             }
         } else {
             match how {
-                Projection::Required | Projection::Optional | Projection::One(_) | Projection::NamedOnly => {
-                    found == tag::ATTRIBUTE
-                }
+                Projection::Required
+                | Projection::Criteria
+                | Projection::Optional
+                | Projection::One(_)
+                | Projection::NamedOnly => found == tag::ATTRIBUTE,
                 Projection::Changed => found == tag::ATTRIBUTE && !is_valueless(item, r),
                 Projection::TaggedOnly(_) | Projection::Stored => false,
             }
@@ -65,9 +72,11 @@ impl Group for Attributes {
         }
         if !structure {
             self.make_room();
-            return named(self, item, r).map_err(|e| e.within(item.tag()));
+            let read = |this: &mut Self| named(this, item, r);
+            return if how == Projection::Criteria { self.or_partial(item, r, read) } else { read(self) }
+                .map_err(|e| e.within(item.tag()));
         }
-        self.read_all(item, r).map_err(|e| e.within(item.tag()))?;
+        self.read_all(item, r, how == Projection::Criteria).map_err(|e| e.within(item.tag()))?;
         if single && self.len() != 1 {
             return Err(r.error(item, ErrorKind::Value(ONE)));
         }
@@ -114,13 +123,36 @@ impl Group for Attributes {
 
 impl Attributes {
     /// Reads a structure of attributes, by name or by tag.
-    fn read_all<'a>(&mut self, structure: Item<'a>, r: &Reader<'a>) -> Result<()> {
+    fn read_all<'a>(&mut self, structure: Item<'a>, r: &Reader<'a>, criteria: bool) -> Result<()> {
         self.make_room_for(structure);
         let mut children = r.enter(structure)?;
         while let Some(child) = children.step() {
-            within(self, child, r)?;
+            if criteria {
+                self.or_partial(child, r, |this| within(this, child, r))?;
+            } else {
+                within(self, child, r)?;
+            }
         }
         r.leave(children)
+    }
+
+    /// Reads a criterion, or keeps it as it came when it is a structure that lacks fields.
+    fn or_partial<'a>(&mut self, item: Item<'a>, r: &Reader<'a>, read: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let before = self.len();
+        let error = match r.attempt(|| read(self)) {
+            Err(error) if matches!(error.kind(), ErrorKind::Missing(_)) => error,
+            read => return read,
+        };
+        let mut n = 0;
+        self.retain(|_| {
+            n += 1;
+            n <= before
+        });
+        match partial(item, r)? {
+            Some(unknown) => self.keep(Attribute { index: None, value: AttributeValue::Unknown(unknown) }),
+            None => return Err(error),
+        }
+        Ok(())
     }
 
     /// Room for what a structure holds: by name an attribute takes at least 40 bytes in a message; by tag less, and then room for some is
@@ -128,6 +160,27 @@ impl Attributes {
     pub(crate) fn make_room_for(&mut self, structure: Item<'_>) {
         self.reserve(structure.value().len() / 40);
     }
+}
+
+/// A criterion as it came: by name (1.x) or by tag (2.x), where its value is a structure.
+fn partial<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Option<UnknownAttribute>> {
+    if is_tagged(r.version()) {
+        let structure = item.ty() == Type::Structure && item.tag() != tag::ATTRIBUTE;
+        return if structure { Ok(Some(UnknownAttribute { name: None, value: Some(r.child(item)?) })) } else { Ok(None) };
+    }
+    let (mut name, mut value) = (None, None);
+    let mut children = r.children(item)?;
+    while let Some(child) = children.next(r)? {
+        match child.tag() {
+            tag::ATTRIBUTE_NAME => name = Some(child.text(r)?.into()),
+            tag::ATTRIBUTE_VALUE if child.ty() == Type::Structure => value = Some(r.child::<Raw>(child)?),
+            _ => {}
+        }
+    }
+    Ok(match (name, value) {
+        (Some(name), Some(value)) => Some(UnknownAttribute { name: Some(name), value: Some(value) }),
+        _ => None,
+    })
 }
 
 /// One attribute within a structure of attributes: by name or by tag.

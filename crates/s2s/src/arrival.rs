@@ -145,6 +145,9 @@ fn decide_import(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: 
     let incarnation = ask.snapshot.incarnation().map_err(store_failed)?;
     let Some((number, held)) = held else {
         check_names(node, ask, &attributes, None)?;
+        if let Some(object) = &object {
+            node.digest(&mut attributes, object);
+        }
         let mut record = node.born(incarnation, identifier.clone(), object_type, attributes);
         record.owner = Some(ask.caller.name.as_str().into());
         if let Some(object) = &object {
@@ -181,6 +184,9 @@ fn decide_import(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: 
         ));
     }
     check_names(node, ask, &attributes, Some(&held))?;
+    if let Some(object) = &object {
+        node.digest(&mut attributes, object);
+    }
     let last_change = attributes.date(tag::LAST_CHANGE_DATE);
     let mut record = Record { attributes, fingerprint: None, ..held.clone() };
     node.advance(&mut record, incarnation, ask.now.wall);

@@ -1,6 +1,6 @@
 use crate::{Ask, Policy};
-use keyferry_kmip::spec::{AttributeValue, ObjectType, State, tag};
-use keyferry_kmip::{Attributes, Cause, Crypto, DateTime, Failure, Object, Text, UniqueIdentifier, lifecycle};
+use keyferry_kmip::spec::{AttributeValue, HashingAlgorithm, KeyFormatType, ObjectType, State, tag};
+use keyferry_kmip::{Attributes, Cause, Crypto, DateTime, Digest, Failure, Object, Text, UniqueIdentifier, lifecycle};
 use keyferry_store::record::material_of;
 use keyferry_store::{Error, Home, Incarnation, ObjectId, Overlay, Record, Result, SnapshotExt, Stamp, index};
 use keyferry_ttlv::Extra;
@@ -76,6 +76,22 @@ impl Node {
         }
         record.stamp.sequence = next;
         record.attributes.set(AttributeValue::LastChangeDate(now));
+    }
+
+    /// Sets the Digest of an object that has none (KMIP 2.1 §4.21).
+    pub fn digest(&self, attributes: &mut Attributes, object: &Object) {
+        let Some(bytes) = object.digestible() else { return };
+        let format = match object.key_block() {
+            Some(block) => Some(block.key_format_type),
+            // A certificate's bytes as they are.
+            None => matches!(object, Object::Certificate(_)).then_some(KeyFormatType::RAW),
+        };
+        attributes.set_default(AttributeValue::Digest(Digest {
+            hashing_algorithm: HashingAlgorithm::SHA_256,
+            value: Some(self.crypto.sha256(&[bytes]).to_vec()),
+            key_format_type: format,
+            extra: Extra::NONE,
+        }));
     }
 
     /// A digest of the material that only this store can make, for recognising material that comes again.

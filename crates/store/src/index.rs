@@ -1,7 +1,7 @@
 //! Index keys: which ones a record has, and how values become order-preserving bytes.
 
-use crate::{Index, IndexKey, ObjectId, Record, Result};
-use keyferry_kmip::spec::{AttributeValue, ObjectType, State};
+use crate::{Index, IndexKey, ObjectId, Record, Result, Span};
+use keyferry_kmip::spec::{AttributeValue, ObjectType, State, tag};
 use keyferry_kmip::{DateTime, Text};
 use keyferry_ttlv::{Tag, Value};
 use sha2::{Digest as _, Sha256};
@@ -24,6 +24,9 @@ pub const DATE: Index = Index(7);
 pub const CUSTOM: Index = Index(8);
 /// Fingerprints of material that is known to be compromised.
 pub const COMPROMISED: Index = Index(9);
+
+/// When a date moves an object on from the State that is stored.
+pub const DUE: Index = Index(10);
 
 /// The longest text that stands in a key as a whole.
 const WHOLE: usize = 200;
@@ -157,6 +160,32 @@ pub fn compromised(fingerprint: &[u8]) -> IndexKey {
     IndexKey { index: COMPROMISED, key: fingerprint.iter().take(64).copied().collect() }
 }
 
+/// The Names that begin with a text, where it is short enough to tell.
+pub(crate) fn name_prefix(start: &str) -> Option<Span> {
+    if start.is_empty() || start.len() > WHOLE {
+        return None;
+    }
+    let mut key = Vec::with_capacity(start.len() + 2);
+    push_text(&mut key, start);
+    key.truncate(key.len() - 2);
+    Some(Span::prefix(&key))
+}
+
+/// The key of a record that a date will move on from its stored State (transitions 4 and 6).
+pub(crate) fn due(record: &Record) -> Option<IndexKey> {
+    let date = match record.stored_state()? {
+        State::PRE_ACTIVE => record.attributes.date(tag::ACTIVATION_DATE),
+        State::ACTIVE => record.attributes.date(tag::DEACTIVATION_DATE),
+        _ => None,
+    };
+    date.map(|date| IndexKey { index: DUE, key: signed(date.0).into() })
+}
+
+/// What is due until then.
+pub fn due_until(now: DateTime) -> Span {
+    Span { from: Vec::new(), to: now.0.checked_add(1).map(|end| signed(end).to_vec()) }
+}
+
 /// All keys of a record, sorted, each once.
 ///
 /// # Errors
@@ -168,6 +197,7 @@ pub fn keys(record: &Record) -> Result<Vec<IndexKey>> {
     }
     keys.extend(record.fingerprint.as_deref().filter(|_| record.is_compromised()).map(compromised));
     keys.extend(record.stored_state().map(state));
+    keys.extend(due(record));
     let local = record.overlay.iter().flat_map(|overlay| overlay.attributes.iter());
     for attribute in record.attributes.iter().chain(local) {
         match &attribute.value {

@@ -2,34 +2,20 @@
 //!
 //! Pure code above any backend: it chooses one scan and looks at each candidate's record. Newest objects come first (KMIP 2.1 §6.1.28).
 
-use crate::{Error, Index, IndexKey, Order, Record, Result, Snapshot, SnapshotExt, Span, index};
-use keyferry_kmip::spec::{AttributeValue, ObjectType, State, StorageStatusMask, tag};
-use keyferry_kmip::{Attributes, Cause, DateTime, Failure, Text, UniqueIdentifier, lifecycle};
-use keyferry_ttlv::Tag;
+use crate::{Error, Index, Order, Record, RecordNumber, Result, Snapshot, SnapshotExt, Span, index};
+use criterion::{Criterion, Place, Wild};
+use keyferry_kmip::spec::{State, StorageStatusMask, tag};
+use keyferry_kmip::{Attributes, DateTime, Failure, Text, lifecycle};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+
+mod criterion;
 
 /// What a Locate asks for.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
     criteria: Vec<Criterion>,
     mask: StorageStatusMask,
-}
-
-#[derive(Clone, Debug)]
-enum Criterion {
-    Identifier(Text),
-    ObjectType(ObjectType),
-    State(State),
-    /// An inclusive range; both ends the same for one value.
-    Date(Tag, DateTime, DateTime),
-    /// A date that the object does not have.
-    NoDate(Tag),
-    /// All bits of the mask are set.
-    UsageMask(u32),
-    /// At least as much is left.
-    UsageLimits(i64, Option<i64>),
-    /// Some instance equals it.
-    Equal(AttributeValue),
 }
 
 /// What a Locate found.
@@ -41,73 +27,33 @@ pub struct Located {
     pub total: Option<u64>,
 }
 
+/// Which records may be matches, beside those of which the store says so by date.
+enum Candidates {
+    /// All, or those under one key: in the order of arrival.
+    InOrder(Index, Span),
+    /// Those under several keys.
+    Scattered(Index, Span),
+}
+
 impl Query {
-    /// The query for a request's attributes and Storage Status Mask (on-line objects without one).
+    /// The query for a request's attributes and Storage Status Mask (on-line objects without one). `wildcards` says whether `*` and `?` in texts
+    /// stand for others, as they do until 1.4.
     ///
     /// # Errors
     /// When an attribute is unknown, or asked for in a way that can't match.
-    pub fn new(attributes: &Attributes, mask: Option<StorageStatusMask>) -> Result<Query, Failure> {
-        let mut criteria: Vec<Criterion> = Vec::new();
-        for attribute in attributes {
-            let value = &attribute.value;
-            if let Some(date) = value.date() {
-                let same = criteria.iter_mut().find_map(|criterion| match criterion {
-                    Criterion::Date(tag, low, high) if *tag == value.tag() => Some((low, high)),
-                    _ => None,
-                });
-                match same {
-                    _ if date.0 == i64::MAX => criteria.push(Criterion::NoDate(value.tag())),
-                    Some((low, high)) if low == high => {
-                        let (one, other) = (*low, date);
-                        *low = one.min(other);
-                        *high = one.max(other);
-                    }
-                    Some(_) => return Err(Failure::new(Cause::InvalidField, "a date may be given once or, as a range, twice")),
-                    None => criteria.push(Criterion::Date(value.tag(), date, date)),
-                }
-                continue;
-            }
-            criteria.push(match value {
-                AttributeValue::UniqueIdentifier(UniqueIdentifier::Text(identifier)) => Criterion::Identifier(identifier.clone()),
-                AttributeValue::UniqueIdentifier(_) => {
-                    return Err(Failure::new(Cause::InvalidField, "Locate takes a Unique Identifier as text alone"));
-                }
-                AttributeValue::ObjectType(object_type) => Criterion::ObjectType(*object_type),
-                AttributeValue::State(state) => Criterion::State(*state),
-                AttributeValue::CryptographicUsageMask(mask) => Criterion::UsageMask(mask.0),
-                AttributeValue::UsageLimits(limits) => Criterion::UsageLimits(limits.total, limits.count),
-                AttributeValue::Unknown(_) => {
-                    return Err(Failure::new(Cause::UnknownAttribute, format_args!("unknown attribute {}", value.reference())));
-                }
-                other => Criterion::Equal(other.clone()),
-            });
-        }
+    pub fn new(attributes: &Attributes, mask: Option<StorageStatusMask>, wildcards: bool) -> Result<Query, Failure> {
+        let criteria = criterion::criteria(attributes, Wild(wildcards))?;
         Ok(Query { criteria, mask: mask.unwrap_or(StorageStatusMask::ON_LINE_STORAGE) })
     }
 
-    /// The index entries that hold every match, where one index can serve.
-    fn scan(&self) -> (Index, Span) {
-        let exact = |key: IndexKey| Some((key.index, Span::exact(&key.key)));
-        let best = |criterion: &Criterion| -> Option<(u8, (Index, Span))> {
-            let (cost, key) = match criterion {
-                Criterion::Identifier(identifier) => (0, index::identifier(identifier)),
-                Criterion::Equal(AttributeValue::Name(name)) => (1, index::name(&name.value)),
-                Criterion::Equal(AttributeValue::Custom(custom)) => {
-                    (2, index::custom(&custom.vendor, &custom.name, custom.value.as_ref()?)?)
-                }
-                Criterion::Date(tag, low, high) if low == high => (3, index::date(*tag, *low)),
-                Criterion::Equal(AttributeValue::ObjectGroup(group)) => (4, index::object_group(group)),
-                // Only states that no passing date leads to or away from are as they are stored.
-                Criterion::State(state @ (State::COMPROMISED | State::DESTROYED | State::DESTROYED_COMPROMISED)) => {
-                    (5, index::state(*state))
-                }
-                Criterion::ObjectType(object_type) => (6, index::object_type(*object_type)),
-                _ => return None,
-            };
-            exact(key).map(|scan| (cost, scan))
-        };
-        let chosen = self.criteria.iter().filter_map(best).min_by_key(|(cost, _)| *cost);
-        chosen.map_or_else(|| (Index::ARRIVAL, Span::all()), |(_, scan)| scan)
+    /// The index entries that hold every match, where one index can serve, but for those that a date has made one.
+    fn candidates(&self) -> Candidates {
+        let places = self.criteria.iter().filter_map(Criterion::place);
+        match places.min_by_key(|(cost, _)| *cost) {
+            Some((_, Place::Key(key))) => Candidates::InOrder(key.index, Span::exact(&key.key)),
+            Some((_, Place::Span(index, span))) => Candidates::Scattered(index, span),
+            None => Candidates::InOrder(Index::ARRIVAL, Span::all()),
+        }
     }
 
     /// Whether a record is a match.
@@ -120,7 +66,7 @@ impl Query {
         } else {
             self.mask.contains(StorageStatusMask::ON_LINE_STORAGE)
         };
-        shown && self.criteria.iter().all(|criterion| meets(record, criterion, state))
+        shown && self.criteria.iter().all(|criterion| criterion.meets(record, state))
     }
 
     /// Looks for matches that `may_see` lets through, skips `offset` of them and returns up to `maximum`.
@@ -134,50 +80,109 @@ impl Query {
         (offset, maximum): (usize, usize),
         may_see: &dyn Fn(&Record) -> bool,
     ) -> Result<Located, Error> {
-        let (index, span) = self.scan();
-        let mut located = Located::default();
-        let mut seen = 0u64;
-        let mut complete = true;
-        snapshot.scan(index, &span, Order::Descending, None, &mut |_, number| {
-            let Some(record) = snapshot.record(number)? else { return Ok(ControlFlow::Continue(())) };
-            if !self.matches(&record, now) || !may_see(&record) {
-                return Ok(ControlFlow::Continue(()));
+        let is_match = |record: &Record| self.matches(record, now) && may_see(record);
+        match self.candidates() {
+            Candidates::InOrder(index, span) => {
+                let dated = if index == index::STATE { self.dated(snapshot, now, &is_match)? } else { BTreeMap::new() };
+                in_order(snapshot, (index, &span), dated, (offset, maximum), &is_match)
             }
-            if located.identifiers.len() >= maximum {
-                complete = false;
-                return Ok(ControlFlow::Break(()));
+            Candidates::Scattered(index, span) => scattered(snapshot, (index, &span), (offset, maximum), &is_match),
+        }
+    }
+
+    /// The matches whose State a date has moved on from the one that is stored: by that one they can't be found.
+    fn dated(
+        &self,
+        snapshot: &dyn Snapshot,
+        now: DateTime,
+        is_match: &dyn Fn(&Record) -> bool,
+    ) -> Result<BTreeMap<RecordNumber, Text>, Error> {
+        let mut dated = BTreeMap::new();
+        let moves = |criterion: &Criterion| matches!(criterion, Criterion::State(State::ACTIVE | State::DEACTIVATED));
+        if !self.criteria.iter().any(moves) {
+            return Ok(dated);
+        }
+        snapshot.scan(index::DUE, &index::due_until(now), Order::Ascending, None, &mut |_, number| {
+            if let Some(record) = snapshot.record(number)?
+                && record.state(now) != record.stored_state()
+                && is_match(&record)
+            {
+                dated.insert(number, record.identifier);
             }
-            if seen >= offset as u64 {
-                located.identifiers.push(record.identifier);
-            }
-            seen += 1;
             Ok(ControlFlow::Continue(()))
         })?;
-        located.total = complete.then_some(seen);
-        Ok(located)
+        Ok(dated)
     }
 }
 
-fn meets(record: &Record, criterion: &Criterion, state: Option<State>) -> bool {
-    let local = record.overlay.as_ref().map(|overlay| &overlay.attributes);
-    let mut values = record.attributes.iter().chain(local.into_iter().flatten()).map(|attribute| &attribute.value);
-    match criterion {
-        Criterion::Identifier(identifier) => record.identifier == *identifier,
-        Criterion::ObjectType(object_type) => record.object_type == *object_type,
-        Criterion::State(wanted) => state == Some(*wanted),
-        Criterion::Date(tag, low, high) => {
-            values.any(|value| value.tag() == *tag && value.date().is_some_and(|date| *low <= date && date <= *high))
+/// Candidates in the order of arrival, and among them those that were found otherwise: the search ends with the page.
+fn in_order(
+    snapshot: &dyn Snapshot,
+    (index, span): (Index, &Span),
+    mut others: BTreeMap<RecordNumber, Text>,
+    (offset, maximum): (usize, usize),
+    is_match: &dyn Fn(&Record) -> bool,
+) -> Result<Located, Error> {
+    let mut located = Located::default();
+    let mut seen = 0u64;
+    let mut complete = true;
+    let mut take = |identifier: Text| {
+        if located.identifiers.len() >= maximum {
+            return ControlFlow::Break(());
         }
-        Criterion::NoDate(tag) => !values.any(|value| value.tag() == *tag),
-        Criterion::UsageMask(mask) => {
-            values.any(|value| matches!(value, AttributeValue::CryptographicUsageMask(own) if own.0 & mask == *mask))
+        if seen >= offset as u64 {
+            located.identifiers.push(identifier);
         }
-        Criterion::UsageLimits(total, count) => values.any(|value| match value {
-            AttributeValue::UsageLimits(own) => {
-                own.total >= *total && count.is_none_or(|count| own.count.is_some_and(|own| own >= count))
+        seen += 1;
+        ControlFlow::Continue(())
+    };
+    snapshot.scan(index, span, Order::Descending, None, &mut |_, number| {
+        while let Some((_, identifier)) =
+            others.last_entry().filter(|other| *other.key() > number).map(|other| other.remove_entry())
+        {
+            if take(identifier).is_break() {
+                complete = false;
+                return Ok(ControlFlow::Break(()));
             }
-            _ => false,
-        }),
-        Criterion::Equal(wanted) => values.any(|value| value == wanted),
+        }
+        let Some(record) = snapshot.record(number)?.filter(|record| is_match(record)) else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        let goes_on = take(record.identifier);
+        complete &= goes_on.is_continue();
+        Ok(goes_on)
+    })?;
+    while complete && let Some((_, identifier)) = others.pop_last() {
+        complete = take(identifier).is_continue();
     }
+    located.total = complete.then_some(seen);
+    Ok(located)
+}
+
+/// Candidates in any order, perhaps several times: the newest of them are kept, as many as the page reaches.
+fn scattered(
+    snapshot: &dyn Snapshot,
+    (index, span): (Index, &Span),
+    (offset, maximum): (usize, usize),
+    is_match: &dyn Fn(&Record) -> bool,
+) -> Result<Located, Error> {
+    let most = offset.saturating_add(maximum);
+    let mut newest: BTreeMap<RecordNumber, Text> = BTreeMap::new();
+    let mut seen = 0u64;
+    snapshot.scan(index, span, Order::Ascending, None, &mut |key, number| {
+        if let Some(record) = snapshot.record(number)?.filter(|record| is_match(record)) {
+            // One of its keys counts, the first in the span.
+            let first = index::keys(&record)?.into_iter().find(|own| own.index == index && span.contains(&own.key));
+            if first.is_some_and(|first| *first.key == *key) {
+                seen += 1;
+                newest.insert(number, record.identifier);
+                if newest.len() > most {
+                    newest.pop_first();
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let identifiers = newest.into_values().rev().skip(offset).take(maximum).collect();
+    Ok(Located { identifiers, total: Some(seen) })
 }

@@ -4,7 +4,8 @@
 //! brings an earlier version up to date while it opens the store, all or nothing, and refuses a later one.
 //!
 //! - 1: every object had an entry by object id, and every Unique Identifier stood in its index as text.
-//! - 2: an object has an entry by object id only when it has another identifier here, and a UUID stands in the index in 17 bytes.
+//! - 2: an object has an entry by object id only when it has another identifier here, and a UUID stands in the index in 17 bytes. What a date will
+//!   move on from its State has a key for that date.
 
 use crate::{Error, ErrorKind, IndexKey, Record, Result, index};
 
@@ -53,5 +54,6 @@ pub fn rekeyed(attributes: &[u8]) -> Result<Rekeyed> {
     if record.identifier == record.id.identifier {
         changed.remove.push(index::object_id(&record.id)?);
     }
+    changed.insert.extend(index::due(&record));
     Ok(changed)
 }

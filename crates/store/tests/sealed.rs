@@ -8,6 +8,7 @@ use keyferry_store::{
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const PLAIN: &[u8] = b"sixteen or more bytes of key material";
 
@@ -140,4 +141,40 @@ fn the_keys_in_the_state_are_nobody_elses() {
     let touched = store.write(&mut |tx| tx.set_state(&hidden[0], None));
     assert_eq!(touched.unwrap_err().kind(), ErrorKind::Misuse);
     assert_eq!(keys(&*behind), hidden);
+}
+
+/// Writers and readers go on while both kinds of key are changed again and again, by the one who has the store open and by another.
+#[test]
+fn keys_are_changed_without_a_pause() {
+    let behind = memory();
+    let store = open(&behind, 0).unwrap();
+    let done = AtomicBool::new(false);
+    let (store, done) = (&store, &done);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..3_u8)
+            .map(|writer| {
+                scope.spawn(move || {
+                    let mut numbers = Vec::new();
+                    while !done.load(Ordering::SeqCst) || numbers.is_empty() {
+                        numbers.push(write(store, put(None, b"id", MaterialChange::Set(PLAIN))));
+                        let nth = numbers[numbers.len() * usize::from(writer) / 3];
+                        assert_eq!(material(store, nth).unwrap().as_deref(), Some(PLAIN));
+                        write(store, put(Some(nth), b"id", MaterialChange::Set(PLAIN)));
+                    }
+                    numbers
+                })
+            })
+            .collect();
+        for key in 1..=20 {
+            store.change_key(Secret::new(&[key; 32])).unwrap();
+            store.new_data_key(&mut SystemRandom::default()).unwrap();
+        }
+        done.store(true, Ordering::SeqCst);
+        let written: Vec<RecordNumber> = writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect();
+        assert_eq!(open(&behind, 19).err().expect("an old key").kind(), ErrorKind::Key);
+        let again = open(&behind, 20).unwrap();
+        for number in written {
+            assert_eq!(material(&again, number).unwrap().as_deref(), Some(PLAIN));
+        }
+    });
 }

@@ -1,5 +1,6 @@
 //! What a case presupposes: some go on where another one left off, and what they find was registered there.
 
+use super::compare::is_identifier;
 use super::tree::Node;
 use keyferry_kmip::spec::{self, ObjectType, Operation, SetBy, tag};
 use keyferry_ttlv::{Tag, Version};
@@ -9,7 +10,7 @@ pub fn registrations(exchanges: &[(Node, Node)], version: Version) -> Vec<Node> 
     let mut located: Vec<Vec<u8>> = Vec::new();
     let mut seen: Vec<Vec<u8>> = Vec::new();
     for (_, _, payload) in items(exchanges) {
-        let is_located = |of: &&Node| of.tag == tag::UNIQUE_IDENTIFIER && !seen.contains(&of.value);
+        let is_located = |of: &&Node| is_identifier(of.tag) && !seen.contains(&of.value);
         let names: Vec<Vec<u8>> = payload.children.iter().filter(is_located).map(|id| id.value.clone()).collect();
         if payload.children.iter().all(|child| matches!(child.tag, tag::UNIQUE_IDENTIFIER | tag::LOCATED_ITEMS)) {
             located.extend(names.iter().cloned());
@@ -19,7 +20,7 @@ pub fn registrations(exchanges: &[(Node, Node)], version: Version) -> Vec<Node> 
     // Only a Locate finds what nobody has named yet, and a name that another operation gave was seen there.
     let is_found = |id: &Vec<u8>| {
         items(exchanges)
-            .find(|(_, _, payload)| payload.all(tag::UNIQUE_IDENTIFIER).any(|named| named.value == *id))
+            .find(|(_, _, payload)| payload.children.iter().any(|named| is_identifier(named.tag) && named.value == *id))
             .is_some_and(|(operation, _, _)| operation == Operation::LOCATE)
     };
     located.retain(is_found);

@@ -4,6 +4,7 @@
 //! Everything is equal but for:
 //! - placeholders: the first answer binds one, and it stands for that value from then on; no two identifiers are the same;
 //! - `$NOW` and what is added to it: a moment between the case's beginning and now;
+//! - an identifier that is written in full, and that no request gave: it is the one that was asked for;
 //! - dates that a server sets, where no request gave them; what a server chooses for itself (Lease Time, Random Number Generator,
 //!   Short Unique Identifier, Protection Storage Mask, the hash of a Digest) where no request gave it;
 //! - material that a server made, and what is computed from it: the same bytes of the case stand for the same bytes here;
@@ -110,7 +111,8 @@ pub fn operation(item: &Node) -> Option<Operation> {
     item.child(tag::OPERATION).and_then(Node::as_number).map(Operation)
 }
 
-fn is_identifier(tag: Tag) -> bool {
+/// Whether a tag names an object in an answer.
+pub fn is_identifier(tag: Tag) -> bool {
     matches!(tag, tag::UNIQUE_IDENTIFIER | tag::PRIVATE_KEY_UNIQUE_IDENTIFIER | tag::PUBLIC_KEY_UNIQUE_IDENTIFIER)
 }
 
@@ -265,6 +267,11 @@ impl<'a> Scope<'a> {
             return Ok(());
         }
         let equal = expected.value == actual.value;
+        // An identifier written in full is the writer's server's, and stands for the object that was asked for.
+        if is_identifier(expected.tag) && !known.given.contains(&(expected.means, expected.value.clone())) {
+            let asked = self.item.and_then(|item| item.child(tag::REQUEST_PAYLOAD)?.child(expected.tag));
+            return alike(equal || asked.is_some_and(|asked| asked.value == actual.value));
+        }
         match expected.means {
             means if CHOSEN.contains(&means) => alike(equal || !known.was_given(means)),
             tag::LINKED_OBJECT_IDENTIFIER => alike(equal),

@@ -19,7 +19,7 @@ payloads! {
         storage_status_mask: Option<StorageStatusMask>,
         #[ttlv(since = "1.1", vital)]
         object_group_member: Option<ObjectGroupMember>,
-        #[ttlv(group = Projection::Required, vital)]
+        #[ttlv(group = Projection::Criteria, vital)]
         attributes: Attributes,
     }
     /// KMIP 2.1 §6.1.28, since 1.0.

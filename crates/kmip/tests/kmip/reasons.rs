@@ -12,6 +12,7 @@ const CAUSES: &[Cause] = &[
     Cause::PermissionDenied,
     Cause::Authentication,
     Cause::ReadOnlyAttribute,
+    Cause::AttributeSettled,
     Cause::AttributeNotFound,
     Cause::AttributeAbsent,
     Cause::InstanceNotFound,

@@ -68,7 +68,7 @@ fn read_only(value: &V) -> Failure {
 fn not_now(may: May, value: &V) -> Failure {
     match may {
         May::PreActive | May::PreActiveOrActive | May::UntilReached => {
-            Failure::new(Cause::WrongState, format_args!("{} can't be changed any more", value.reference()))
+            Failure::new(Cause::AttributeSettled, format_args!("{} can't be changed any more", value.reference()))
         }
         May::Never | May::Always | May::UntilAllocated => read_only(value),
     }

@@ -1,12 +1,12 @@
 //! What an X.509 certificate says of itself, as attributes (KMIP 2.1 §4.8 to §4.10 and §4.61 to §4.63, 1.4 §3.8 to §3.16).
 
-use keyferry_kmip::spec::{AttributeValue as V, CryptographicAlgorithm, DigitalSignatureAlgorithm as D};
+use keyferry_kmip::spec::{AttributeValue as V, CryptographicAlgorithm, CryptographicUsageMask, DigitalSignatureAlgorithm as D};
 use keyferry_kmip::{
     Attributes, CertificateIdentifier, CertificateIssuer, CertificateSubject, Text, X509CertificateIdentifier,
     X509CertificateIssuer, X509CertificateSubject, der,
 };
 use keyferry_ttlv::Extra;
-use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
+use x509_parser::prelude::{FromDer, KeyUsage, X509Certificate, X509Name};
 use x509_parser::public_key::PublicKey;
 
 /// Sets what the certificate tells; nothing when it can't be read, since a server keeps what it does not understand.
@@ -68,8 +68,26 @@ pub(super) fn describe(attributes: &mut Attributes, value: &[u8]) {
             attributes.set_default(V::CryptographicLength(bits));
         }
     }
+    if let Ok(Some(usage)) = certificate.key_usage() {
+        attributes.set_default(V::CryptographicUsageMask(mask(usage.value)));
+    }
     parts(attributes, subject, true);
     parts(attributes, issuer, false);
+}
+
+/// What a certificate's key may be used for, where the client does not say it.
+fn mask(usage: &KeyUsage) -> CryptographicUsageMask {
+    use CryptographicUsageMask as M;
+    let allowed = [
+        (usage.digital_signature(), M::VERIFY),
+        (usage.non_repudiation(), M::CONTENT_COMMITMENT),
+        (usage.key_encipherment(), M::WRAP_KEY),
+        (usage.data_encipherment(), M::ENCRYPT),
+        (usage.key_agreement(), M::KEY_AGREEMENT),
+        (usage.key_cert_sign(), M::CERTIFICATE_SIGN),
+        (usage.crl_sign(), M::CRL_SIGN),
+    ];
+    allowed.into_iter().filter(|(is, _)| *is).fold(M(0), |mask, (_, bit)| mask | bit)
 }
 
 /// A name's parts, the last one first: `CN=shop,O=Example,C=CH` (RFC 4514).

@@ -1,11 +1,11 @@
 use super::template::expanded;
 use super::{Operations, check_names, check_storage};
 use keyferry_kmip::spec::{
-    AttributeValue as V, CertificateType, CryptographicAlgorithm, HashingAlgorithm, KeyFormatType, ObjectType,
-    ProtectionStorageMask, RNGAlgorithm, SecretDataType, SetBy, attribute_row, tag,
+    AttributeValue as V, CertificateType, CryptographicAlgorithm, KeyFormatType, ObjectType, ProtectionStorageMask, RNGAlgorithm,
+    SecretDataType, SetBy, attribute_row, tag,
 };
 use keyferry_kmip::{
-    Attributes, Cause, CreateRequest, CreateResponse, Digest, Failure, Object, RegisterRequest, RegisterResponse, RequestItem,
+    Attributes, Cause, CreateRequest, CreateResponse, Failure, Object, RegisterRequest, RegisterResponse, RequestItem,
     RngParameters, Secret, TemplateAttribute, Text, UniqueIdentifier,
 };
 use keyferry_s2s::{Ask, Node, Outcome, complete, store_failed};
@@ -189,6 +189,7 @@ pub(super) fn enter(
             attributes.push(V::Name(name.clone()));
         }
         check_names(ask, &attributes, None, Cause::NameExists)?;
+        attributes.set_default(V::LeaseTime(ops.settings.lease_time));
     } else {
         describe(&ops.node, &mut attributes, &object)?;
         serve(ops, ask, &mut attributes, object_type, &identifier, origin);
@@ -247,9 +248,7 @@ fn serve(
 
 /// Sets what the object itself tells, and checks it against what was said.
 fn describe(node: &Node, attributes: &mut Attributes, object: &Object) -> Result<(), Failure> {
-    let mut format = None;
     if let Some(block) = object.key_block() {
-        format = Some(block.key_format_type);
         let told = [
             block.cryptographic_algorithm.map(V::CryptographicAlgorithm),
             block.cryptographic_length.map(V::CryptographicLength),
@@ -277,18 +276,12 @@ fn describe(node: &Node, attributes: &mut Attributes, object: &Object) -> Result
             if certificate.certificate_type == CertificateType::X509 {
                 super::certificate::describe(attributes, &certificate.value);
             }
+            attributes.set_default(V::KeyFormatType(KeyFormatType::RAW));
         }
         Object::OpaqueObject(opaque) => attributes.set_default(V::OpaqueDataType(opaque.opaque_data_type)),
         _ => {}
     }
-    if let Some(bytes) = object.digestible() {
-        attributes.push(V::Digest(Digest {
-            hashing_algorithm: HashingAlgorithm::SHA_256,
-            value: Some(node.crypto.sha256(&[bytes]).to_vec()),
-            key_format_type: format,
-            extra: Extra::NONE,
-        }));
-    }
+    node.digest(attributes, object);
     attributes.set_default(V::Sensitive(false));
     attributes.set_default(V::Extractable(true));
     let holds = |wanted: V| attributes.iter().any(|a| a.value == wanted);

@@ -4,7 +4,8 @@ use crate::{CommitId, Error, ErrorKind, RecordNumber, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, mpsc};
+use std::time::Duration;
 
 /// Clause `newest_entry_only`: one feed entry per record, the newest one.
 pub fn newest_entry_only(subject: &dyn Subject) {
@@ -179,6 +180,47 @@ pub fn feed_order(subject: &dyn Subject) {
     let mut placed: Vec<_> = times.drain(..).filter_map(|(began, ended, name)| Some((began, ended, find(&name)?))).collect();
     clause!(CLAUSE, placed.len() > 60, "only {} of 120 writes left an entry", placed.len());
     in_order(CLAUSE, "feed number", &mut placed);
+    for round in 0..5 {
+        overtaken(CLAUSE, subject, &store, round);
+    }
+}
+
+/// A write is under way when another one begins and commits, and a reader takes its position then; what the slow one commits afterwards
+/// must stand above that position. A store that runs one write at a time lets the faster one wait instead.
+fn overtaken(clause: &str, subject: &dyn Subject, store: &Arc<dyn Store>, round: u32) {
+    let (slow_store, fast_store) = (subject.beside(store), subject.beside(store));
+    let (slow, fast) = (format!("slow {round}"), format!("fast {round}"));
+    let ((begun, has_begun), (overtook, has_overtaken)) = (mpsc::channel(), mpsc::channel());
+    let before = std::thread::scope(|scope| {
+        let slow = &slow;
+        scope.spawn(move || {
+            let write = slow_store.write(&mut |tx| {
+                tx.put(&[Change::new(slow).entry(slow).put()])?;
+                // When the closure is run again, both channels have had their message.
+                let _ = begun.send(());
+                let _ = has_overtaken.recv_timeout(Duration::from_millis(200));
+                Ok(())
+            });
+            must(clause, "the slow write", write);
+        });
+        let _ = has_begun.recv();
+        commit(clause, &*fast_store, &[Change::new(&fast).entry(&fast)]);
+        let before = look(clause, &*fast_store, |at| Ok((at.head()?.number, feed(at, 0)?)));
+        let _ = overtook.send(());
+        before
+    });
+    let (position, shown) = before;
+    let number = |entries: &[(u64, u64, Vec<u8>)], text: &str| {
+        entries.iter().find(|(.., entry)| entry == text.as_bytes()).map(|(number, ..)| *number)
+    };
+    clause!(clause, number(&shown, &fast).is_some(), "a write that returned has no entry in the feed");
+    let place = number(&look(clause, &**store, |at| feed(at, 0)), &slow);
+    let was_shown = number(&shown, &slow).is_some();
+    clause!(
+        clause,
+        place.is_some_and(|place| was_shown || place > position),
+        "a slow write that a faster one overtook has the entry {place:?}, below the position {position} of a reader"
+    );
 }
 
 /// Follows the feed until the writers are done, and returns all that it was shown.
