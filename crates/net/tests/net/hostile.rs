@@ -204,6 +204,23 @@ async fn too_many_connections() {
     .await;
 }
 
+#[tokio::test]
+async fn who_is_being_closed_holds_no_place() {
+    within(async {
+        let rig = Rig::with(|limits| limits.connections = 1).await;
+        let mut hostile = rig.connect().await.into_stream();
+        hostile.write_all(&[0; 100]).await.unwrap();
+        hostile.flush().await.unwrap();
+        let mut back = vec![0; frame(REFUSED, 0).len()];
+        hostile.read_exact(&mut back).await.unwrap();
+        assert!(is_refusal(&back));
+        // It stays, and the server still listens to it for a while.
+        goes_on(&rig).await;
+        drop(hostile);
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_clients_with_hostile_ones_among_them() {
     within(async {
