@@ -5,6 +5,7 @@ use keyferry_net::ServerConfig;
 use keyferry_s2s::{Peer, Policy};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 const HELP: &str = "\
 serve: a KMIP server, 1.0 to 2.1, over mutual TLS
@@ -69,9 +70,26 @@ async fn run() -> Result {
     tokio::select! {
         result = stopped() => result?,
         result = hung_up(reload) => result?,
+        () = settle(host.server.clone()) => {}
     }
     host.handle.shutdown().await;
     Ok(())
+}
+
+/// Stores the States that dates have led to, every few seconds.
+async fn settle(server: Arc<keyferry_server::Server>) {
+    let mut ticks = tokio::time::interval(std::time::Duration::from_secs(5));
+    loop {
+        ticks.tick().await;
+        let server = server.clone();
+        let settled = tokio::task::spawn_blocking(move || server.settle(keyferry_net::clock(), 1000)).await;
+        match settled {
+            Ok(Ok(0)) => {}
+            Ok(Ok(objects)) => tracing::info!(objects, "dates have moved objects on"),
+            Ok(Err(error)) => tracing::error!(%error, "what dates have led to can't be stored"),
+            Err(_) => return,
+        }
+    }
 }
 
 /// Reads the certificates again at each SIGHUP, where there are signals.
