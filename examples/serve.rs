@@ -57,6 +57,7 @@ async fn run() -> Result {
     files.key = seal_key.unwrap_or(files.key);
     files.restored = restored;
     let host = host::start("server", &files, &listen, &credentials, policy).await?;
+    let mut hangups = Hangups::new()?; // before anybody is told that there is a server
     let (certificate, key) = pki.files("client");
     println!("listening on        {}", host.handle.local_addr());
     println!("CA certificate      {}", pki.ca().display());
@@ -69,7 +70,7 @@ async fn run() -> Result {
     };
     tokio::select! {
         result = stopped() => result?,
-        result = hung_up(reload) => result?,
+        () = hangups.each(reload) => {}
         () = settle(host.server.clone()) => {}
     }
     host.handle.shutdown().await;
@@ -92,17 +93,26 @@ async fn settle(server: Arc<keyferry_server::Server>) {
     }
 }
 
-/// Reads the certificates again at each SIGHUP, where there are signals.
-async fn hung_up(reload: impl Fn()) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
-        while hangup.recv().await.is_some() {
-            reload();
-        }
+/// SIGHUP, where there are signals.
+struct Hangups(#[cfg(unix)] tokio::signal::unix::Signal);
+
+impl Hangups {
+    fn new() -> std::io::Result<Hangups> {
+        Ok(Hangups(
+            #[cfg(unix)]
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?,
+        ))
     }
-    let _ = reload;
-    std::future::pending().await
+
+    /// Does something at each of them, for ever.
+    async fn each(&mut self, act: impl Fn()) {
+        #[cfg(unix)]
+        while self.0.recv().await.is_some() {
+            act();
+        }
+        let _ = act;
+        std::future::pending().await
+    }
 }
 
 /// Waits for Ctrl-C, or where there are signals for a request to terminate.
