@@ -218,3 +218,31 @@ fn what_the_database_says_of_its_device_is_told_and_the_rest_is_unharmed() {
     let (count, head) = store.view::<_, Error>(|at| Ok((at.count()?, at.head()?.number))).unwrap();
     assert_eq!((count, head), (2, 2));
 }
+
+/// The tables on a file system without room: `KEYFERRY_SMALL_DEVICE` names an empty folder there that belongs to the server's user.
+#[test]
+#[ignore = "needs a small file system of its own"]
+fn a_full_device_keeps_what_is_there() {
+    let Some(cluster) = cluster::cluster() else { return };
+    let folder = std::env::var("KEYFERRY_SMALL_DEVICE").expect("a folder on a small file system");
+    let config = cluster.database();
+    sql(&config, &format!("CREATE TABLESPACE small LOCATION '{folder}'"));
+    sql(&cluster.database(), &format!("ALTER DATABASE {} SET TABLESPACE small", config.get_dbname().unwrap()));
+    let store = open(&config).unwrap();
+    let id = vec![b'i'; 100_000];
+    let incompressible: Vec<u8> = (0..100_000_u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
+    let mut kept = 0;
+    let error = loop {
+        let material = MaterialChange::Set(&incompressible);
+        let put = Put { number: None, id: &id, attributes: &incompressible, material, remove: &[], insert: &[], entry: b"e" };
+        match store.write(&mut |tx| tx.put(&[put]).map(|_| ())) {
+            Ok(()) => kept += 1,
+            Err(error) => break error,
+        }
+        assert!(kept < 100_000, "the file system is not small");
+    };
+    assert_eq!(error.kind(), ErrorKind::Full, "{error}");
+    let (count, head) = store.view::<_, Error>(|at| Ok((at.count()?, at.head()?.number))).unwrap();
+    assert_eq!((count, head), (kept, kept), "after {error}");
+    println!("full after {kept} writes: {error}");
+}
