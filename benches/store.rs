@@ -42,7 +42,7 @@ fn open(path: &Path) -> RedbStore {
     RedbStore::open(path, options).unwrap()
 }
 
-/// A figure on its way to the parent: its name, its value, and whether it is a cost for one object (or a total of something else).
+/// A figure on its way to the parent.
 fn tell(figure: &str, value: f64) {
     println!("{figure}\t{value}");
 }
@@ -73,11 +73,21 @@ fn fill(path: &Path, count: u64) {
     }
 }
 
-/// The time of one of `count` calls, in microseconds.
-fn time(count: u64, mut call: impl FnMut(u64)) -> f64 {
-    let start = Instant::now();
+/// The time of one of `count` calls, in microseconds, and how much of it this thread had a processor; 0 where the system does not say.
+fn time(count: u64, mut call: impl FnMut(u64)) -> (f64, f64) {
+    let on_processor = || {
+        let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+        told.split(' ').next().and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
+    };
+    let (start, before) = (Instant::now(), on_processor());
     (0..count).for_each(&mut call);
-    start.elapsed().as_secs_f64() * 1e6 / count as f64
+    let per_call = |seconds: f64| seconds * 1e6 / count as f64;
+    (per_call(start.elapsed().as_secs_f64()), per_call(on_processor() - before))
+}
+
+fn tell_times(figure: &str, (time, on_processor): (f64, f64)) {
+    tell(figure, time);
+    tell("  of that on a processor", on_processor);
 }
 
 fn view<T>(store: &RedbStore, f: impl FnMut(&dyn Snapshot) -> Result<T, Error>) -> T {
@@ -97,7 +107,7 @@ fn read(path: &Path, count: u64) {
         black_box(number);
     };
     time(LOOKUPS / 10, get);
-    tell("get by identifier, us", time(LOOKUPS, get));
+    tell_times("get by identifier, us", time(LOOKUPS, get));
     let locate = |n| {
         let attributes = Attributes::new().with(AttributeValue::Name(Name::text(name(some(n)))));
         let query = Query::new(&attributes, None, false).unwrap();
@@ -105,7 +115,7 @@ fn read(path: &Path, count: u64) {
         assert_eq!(found.total, Some(1));
     };
     time(LOOKUPS / 10, locate);
-    tell("locate by name, us", time(LOOKUPS, locate));
+    tell_times("locate by name, us", time(LOOKUPS, locate));
 
     let start = Instant::now();
     let met = pages(&store, &mut |at, number| {

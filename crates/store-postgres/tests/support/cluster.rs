@@ -15,7 +15,6 @@ pub(crate) struct Cluster {
     folder: PathBuf,
     port: u16,
     databases: AtomicU32,
-    programs: PathBuf,
     /// The server's keeper waits for the end of this, which comes with the process however it ends; a line makes the server crash.
     lifeline: Mutex<ChildStdin>,
     answers: Mutex<BufReader<ChildStdout>>,
@@ -70,27 +69,32 @@ impl Cluster {
         assert!(waited.is_some(), "the server does not come back");
     }
 
-    /// A program of the server, such as `pg_dump`.
-    pub(crate) fn program(&self, name: &str) -> PathBuf {
-        self.programs.join(name)
-    }
-
     /// The certificate that the server shows, PEM.
     pub(crate) fn certificate(&self) -> String {
         std::fs::read_to_string(self.folder.join("server.crt")).unwrap()
     }
 }
 
-/// The folder of the server's programs: in PATH, or where Debian keeps them.
-fn programs() -> Result<PathBuf, String> {
+/// Where PostgreSQL's programs may be: in PATH, or where Debian keeps them.
+fn folders() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
     if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
         let mut versions: Vec<PathBuf> = versions.flatten().map(|version| version.path().join("bin")).collect();
         versions.sort();
         folders.extend(versions.into_iter().rev());
     }
+    folders
+}
+
+/// A program beside the server's, such as `pg_dump`.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    folders().into_iter().map(|folder| folder.join(name)).find(|program| program.is_file())
+}
+
+/// The folder of the server's programs.
+fn programs() -> Result<PathBuf, String> {
     let has_both = |folder: &PathBuf| ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file());
-    folders.into_iter().find(has_both).ok_or_else(|| "neither PATH nor /usr/lib/postgresql has initdb and postgres".into())
+    folders().into_iter().find(has_both).ok_or_else(|| "neither PATH nor /usr/lib/postgresql has initdb and postgres".into())
 }
 
 /// The server refuses to run as root: then a user that is not.
@@ -158,7 +162,7 @@ fn start() -> Result<Cluster, String> {
     let mut keeper = keeper.spawn().map_err(|error| format!("the server does not start: {error}"))?;
     let lifeline = Mutex::new(keeper.stdin.take().ok_or("the keeper has no input")?);
     let answers = Mutex::new(BufReader::new(keeper.stdout.take().ok_or("the keeper has no output")?));
-    let cluster = Cluster { folder: folder.keep(), port, databases: AtomicU32::new(0), programs, lifeline, answers };
+    let cluster = Cluster { folder: folder.keep(), port, databases: AtomicU32::new(0), lifeline, answers };
     wait(&cluster, &mut keeper)?;
     Ok(cluster)
 }
