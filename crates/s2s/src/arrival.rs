@@ -2,6 +2,8 @@
 
 use crate::copy::{Addition, Copy, Fate, PROJECTION};
 use crate::respond::store_failed;
+use crate::collision::check_names;
+use crate::replica::{self, Decision, Incoming};
 use crate::{Ask, Node, Outcome, Placeholder, complete};
 use keyferry_kmip::spec::{AttributeValue, KeyWrapType, ObjectType, PutFunction, tag};
 use keyferry_kmip::{
@@ -9,7 +11,7 @@ use keyferry_kmip::{
     UniqueIdentifier, lifecycle,
 };
 use keyferry_store::record::copy_digest;
-use keyferry_store::{Descent, Effects, Material, Overlay, Record, RecordNumber, SnapshotExt, descent, index};
+use keyferry_store::{Effects, Material, Record, SnapshotExt};
 use keyferry_ttlv::Extra;
 
 /// An object that comes in, by whichever operation.
@@ -20,13 +22,6 @@ struct Arrival {
     object: Option<Object>,
     replace: bool,
     copy: Option<Copy>,
-}
-
-/// What is to be done about it.
-struct Decision {
-    identifier: Text,
-    effects: Effects,
-    fate: Fate,
 }
 
 pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
@@ -244,108 +239,8 @@ fn decide_copy(
         lost: Vec::new(),
         extra: Extra::NONE,
     };
-    let destroyed = incoming.is_destroyed();
-    match ask.snapshot.by_object_id(&incoming.id).map_err(store_failed)? {
-        Some((number, held)) => update_copy(node, ask, (number, held), incoming, arrival.object, copy.digest),
-        None if incoming.stamp.issuer == node.home.server => denied(
-            "a copy of an object of this very server, which does not hold it: the server was restored, or is another of the same name",
-        ),
-        None => {
-            if arrival.object.is_none() && !destroyed {
-                return Err(Failure::new(Cause::MissingData, "the object itself is missing"));
-            }
-            create_copy(node, ask, incoming, arrival.object.filter(|_| !destroyed))
-        }
-    }
-}
-
-fn create_copy(node: &Node, ask: &Ask<'_>, mut incoming: Record, object: Option<Object>) -> Result<Decision, Failure> {
-    if ask.snapshot.by_identifier(&incoming.identifier).map_err(store_failed)?.is_some() {
-        return Err(Failure::new(
-            Cause::ObjectExists,
-            format_args!("another object has the identifier {:?}, which {} should take", incoming.identifier, incoming.id),
-        ));
-    }
-    check_names(node, ask, &incoming.attributes, Some(&incoming))?;
-    if let Some(object) = &object {
-        node.recognise(ask, &mut incoming, object).map_err(store_failed)?;
-    }
-    let identifier = incoming.identifier.clone();
-    let effects = Effects::change(None, incoming, object.map_or(Material::Keep, |object| Material::Set(object.into())));
-    Ok(Decision { identifier, effects, fate: Fate::CREATED })
-}
-
-fn update_copy(
-    node: &Node,
-    ask: &Ask<'_>,
-    (number, held): (RecordNumber, Record),
-    incoming: Record,
-    object: Option<Object>,
-    digest: Vec<u8>,
-) -> Result<Decision, Failure> {
-    let collision = |what: &str| {
-        Err(Failure::new(
-            Cause::InvalidField,
-            format_args!("{} is held here with another {what}: a collision, not an update", held.id),
-        ))
-    };
-    if held.object_type != incoming.object_type {
-        return collision("Object Type");
-    }
-    let fingerprint = object.as_ref().map(|object| node.fingerprint(object)).transpose().map_err(store_failed)?;
-    if let (Some(one), Some(other)) = (&held.fingerprint, &fingerprint)
-        && one != other
-    {
-        return collision("key material");
-    }
-    let unchanged = Decision { identifier: held.identifier.clone(), effects: Effects::none(), fate: Fate::UNCHANGED };
-    let fork = || {
-        Err(Failure::new(
-            Cause::WrongState,
-            format_args!(
-                "{} was changed on both sides: here up to {}, there up to {}",
-                held.id, held.stamp.sequence, incoming.stamp.sequence
-            ),
-        ))
-    };
-    match descent((&held.stamp, &held.lineage), (&incoming.stamp, &incoming.lineage)) {
-        Descent::Equal if held.copy_digest().map_err(store_failed)? == digest => Ok(unchanged),
-        Descent::Older => Ok(unchanged),
-        Descent::Equal | Descent::Fork => fork(),
-        // What only we may change can't have been changed further by others.
-        Descent::Newer if node.issues(&held) => fork(),
-        Descent::Newer if incoming.stamp.epoch > held.stamp.epoch => {
-            Err(Failure::new(Cause::PermissionDenied, "a new issuer needs a grant, which can't be checked here yet"))
-        }
-        Descent::Newer => {
-            // The state that counts here stays, where the master's lies behind it; the copy itself is kept verbatim.
-            let mut overlay = held.overlay.clone();
-            // As stored: what a date has led to counts when its issuer says so, who may have put the date off.
-            let here = overlay.as_ref().and_then(|overlay| overlay.state).or_else(|| held.attributes.state());
-            let there = incoming.attributes.state();
-            if let (Some(here), Some(there)) = (here, there) {
-                let (own, new) = (lifecycle::Rank::of(here), lifecycle::Rank::of(there));
-                let stays = (!own.may_become(new)).then(|| own.join(new));
-                if stays.is_some() || overlay.is_some() {
-                    overlay.get_or_insert_with(Overlay::default).state = stays;
-                }
-            }
-            let mut after = Record { identifier: held.identifier.clone(), owner: held.owner.clone(), overlay, ..incoming };
-            let destroyed = after.is_destroyed();
-            let material = match (destroyed, object) {
-                (true, _) => Material::Remove,
-                (false, Some(object)) if held.fingerprint.is_none() => {
-                    node.recognise(ask, &mut after, &object).map_err(store_failed)?;
-                    Material::Set(object.into())
-                }
-                _ => Material::Keep,
-            };
-            after.fingerprint = after.fingerprint.or_else(|| held.fingerprint.clone());
-            check_names(node, ask, &after.attributes, Some(&held))?;
-            let identifier = after.identifier.clone();
-            Ok(Decision { identifier, effects: Effects::change(Some((number, held)), after, material), fate: Fate::UPDATED })
-        }
-    }
+    let collisions = peer.collisions.clone();
+    replica::take(node, ask, &collisions, Incoming { record: incoming, object: arrival.object, digest: copy.digest, observed: false })
 }
 
 /// Fails when what comes in would leave open which value counts, or claims what only the server's own map of other servers can say.
@@ -366,21 +261,6 @@ pub(crate) fn check_attributes(attributes: &Attributes) -> Result<(), Failure> {
         }
         if !value.may_repeat() && attributes.iter().take(n).any(|earlier| earlier.value.is_same_attribute(value)) {
             return Err(Failure::new(Cause::InvalidAttribute, format_args!("{} is given more than once", value.reference())));
-        }
-    }
-    Ok(())
-}
-
-/// Fails when a Name is another object's. Names of another issuer's objects do not clash among themselves: it has seen to that, and they
-/// may arrive in another order than they were given in.
-fn check_names(node: &Node, ask: &Ask<'_>, attributes: &Attributes, own: Option<&Record>) -> Result<(), Failure> {
-    for name in attributes.names() {
-        let clashes = |other: &Record| {
-            other.attributes.names().any(|theirs| theirs == name)
-                && own.is_none_or(|own| other.id != own.id && (node.issues(own) || other.stamp.issuer != own.stamp.issuer))
-        };
-        if ask.snapshot.first(&index::name(&name.value), &clashes).map_err(store_failed)?.is_some() {
-            return Err(Failure::new(Cause::NameExists, format_args!("another object has the Name {:?}", name.value)));
         }
     }
     Ok(())

@@ -47,6 +47,10 @@ impl Fate {
     pub const UPDATED: Fate = Fate(2);
     /// The object was the same already, or a later one.
     pub const UNCHANGED: Fate = Fate(3);
+    /// Another object has its identifier, and it was left out.
+    pub const SKIPPED: Fate = Fate(4);
+    /// The object is new here, under another identifier or other Names.
+    pub const RENAMED: Fate = Fate(5);
 }
 
 impl Fate {

@@ -34,6 +34,7 @@
 
 mod arrival;
 mod bulk;
+mod collision;
 mod copy;
 mod error;
 mod format;
@@ -42,6 +43,7 @@ mod notify;
 mod outgoing;
 mod peer;
 mod policy;
+mod replica;
 mod report;
 mod respond;
 mod rights;
@@ -49,6 +51,7 @@ mod session;
 mod wrap;
 
 pub use bulk::{Bulk, BulkOptions, Strategy};
+pub use collision::{Collisions, OnIdentifier, OnName};
 pub use copy::{Copy, Fate, check_extensions};
 pub use error::{Error, ErrorKind, Result};
 pub use node::{Node, complete, shown};

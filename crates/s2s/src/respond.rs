@@ -2,7 +2,7 @@ use crate::{Node, Rights, arrival, copy, format, notify};
 use keyferry_kmip::spec::{KeyCompressionType, KeyFormatType, KeyWrapType, Operation};
 use keyferry_kmip::{
     Cause, ExportRequest, ExportResponse, Failure, Identity, KeyWrappingSpecification, Now, Object, Payload, Random, RequestItem,
-    ResponseItem, Text,
+    ResponseItem, Text, UniqueIdentifier,
 };
 use keyferry_store::{Effects, Error, Record, RecordNumber, Snapshot, SnapshotExt};
 use keyferry_ttlv::{Context, Extra};
@@ -268,6 +268,7 @@ impl Node {
         let Some(object) = ask.snapshot.whole(number).map_err(store_failed)?.and_then(|(_, object)| object) else {
             return Ok(None);
         };
+        let object = here(ask, record, object)?;
         let is_wrapped = object.key_block().is_some_and(|block| block.key_wrapping_data.is_some());
         let unwraps = is_wrapped && wanted.key_wrap_type == Some(KeyWrapType::NOT_WRAPPED);
         let leaves_wrapped = wanted.key_wrapping_specification.is_some() || is_wrapped && !unwraps;
@@ -287,4 +288,20 @@ impl Node {
             None => Ok(Some(object)),
         }
     }
+}
+
+/// A copy as it is served here: the key that it is wrapped under has its identifier here.
+fn here(ask: &Ask<'_>, record: &Record, mut object: Object) -> Result<Object, Failure> {
+    let data = crate::wrap::key_block(&mut object).and_then(|block| block.key_wrapping_data.as_deref_mut());
+    for information in data.into_iter().flat_map(|data| {
+        let mac = data.mac_signature_key_information.as_mut().map(|mac| &mut mac.unique_identifier);
+        data.encryption_key_information.as_mut().map(|key| &mut key.unique_identifier).into_iter().chain(mac)
+    }) {
+        if let UniqueIdentifier::Text(identifier) = information
+            && let Some(here) = crate::collision::wrapping_key_here(ask, record, identifier)?
+        {
+            *identifier = here;
+        }
+    }
+    Ok(object)
 }

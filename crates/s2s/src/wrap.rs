@@ -195,7 +195,7 @@ fn bound(names: &[keyferry_kmip::Text], record: &Record) -> Result<Attributes, F
     Ok(bound)
 }
 
-fn key_block(object: &mut Object) -> Option<&mut KeyBlock> {
+pub(crate) fn key_block(object: &mut Object) -> Option<&mut KeyBlock> {
     match object {
         Object::PgpKey(key) => Some(&mut key.key_block),
         Object::PrivateKey(key) | Object::PublicKey(key) | Object::SymmetricKey(key) => Some(&mut key.key_block),
