@@ -1,9 +1,9 @@
 //! What comes in: Import and Put, with and without our Message Extension.
 
-use crate::copy::{Addition, Copy, Fate, PROJECTION};
-use crate::respond::store_failed;
 use crate::collision::check_names;
+use crate::copy::{Addition, Copy, Fate, PROJECTION};
 use crate::replica::{self, Decision, Incoming};
+use crate::respond::store_failed;
 use crate::{Ask, Node, Outcome, Placeholder, complete};
 use keyferry_kmip::spec::{AttributeValue, KeyWrapType, ObjectType, PutFunction, tag};
 use keyferry_kmip::{
@@ -30,12 +30,12 @@ pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         Some(object) if request.key_wrap_type == Some(KeyWrapType::NOT_WRAPPED) => Some(node.unwrapped(ask, object)?),
         object => object,
     };
-    let copy = Addition::find(&item.message_extensions, ask.cx)?.copy;
+    let Addition { copy, dry_run, .. } = Addition::find(&item.message_extensions, ask.cx)?;
     let is_copy = copy.is_some();
     if !is_copy && !ask.is_client {
         return Err(Failure::new(Cause::PermissionDenied, "only a client may Import what is no copy of a peer's object"));
     }
-    let decision = decide(
+    let mut decision = decide(
         node,
         ask,
         Arrival {
@@ -47,6 +47,7 @@ pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
             copy,
         },
     )?;
+    decision.effects = done(decision.effects, dry_run);
     let response = ImportResponse { unique_identifier: decision.identifier.clone().into(), extra: Extra::NONE };
     let mut outcome = Outcome::answer(&response, ask.cx)?.with(decision.effects).placing(decision.identifier);
     if is_copy {
@@ -65,9 +66,9 @@ pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
     if request.put_function == PutFunction::REPLACE && request.replaced_unique_identifier.is_none() {
         return Err(Failure::new(Cause::InvalidField, "Put Replace needs a Replaced Unique Identifier"));
     }
-    let copy = Addition::find(&item.message_extensions, ask.cx)?.copy;
+    let Addition { copy, dry_run, .. } = Addition::find(&item.message_extensions, ask.cx)?;
     let is_copy = copy.is_some();
-    let decision = decide(
+    let mut decision = decide(
         node,
         ask,
         Arrival {
@@ -79,11 +80,17 @@ pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
             copy,
         },
     )?;
+    decision.effects = done(decision.effects, dry_run);
     let mut response = ResponseItem::success(&PutResponse { extra: Extra::NONE }, ask.cx)?;
     if is_copy {
         response.message_extension = Some(fate(decision.fate, ask)?);
     }
     Ok(Outcome { response, effects: decision.effects, placeholder: Placeholder::Set(decision.identifier) })
+}
+
+/// What is done of it: nothing, when only the answer was wanted.
+fn done(effects: Effects, dry_run: Option<bool>) -> Effects {
+    if dry_run == Some(true) { Effects::none() } else { effects }
 }
 
 fn fate(fate: Fate, ask: &Ask<'_>) -> Result<keyferry_kmip::MessageExtension, Failure> {
@@ -240,7 +247,12 @@ fn decide_copy(
         extra: Extra::NONE,
     };
     let collisions = peer.collisions.clone();
-    replica::take(node, ask, &collisions, Incoming { record: incoming, object: arrival.object, digest: copy.digest, observed: false })
+    replica::take(
+        node,
+        ask,
+        &collisions,
+        Incoming { record: incoming, object: arrival.object, digest: copy.digest, observed: false },
+    )
 }
 
 /// Fails when what comes in would leave open which value counts, or claims what only the server's own map of other servers can say.

@@ -34,9 +34,7 @@ pub(crate) fn take(node: &Node, ask: &mut Ask<'_>, collisions: &Collisions, inco
             Cause::PermissionDenied,
             "a copy of an object of this very server, which does not hold it: the server was restored, or is another of the same name",
         )),
-        None if incoming.object.is_none() && !destroyed => {
-            Err(Failure::new(Cause::MissingData, "the object itself is missing"))
-        }
+        None if incoming.object.is_none() && !destroyed => Err(Failure::new(Cause::MissingData, "the object itself is missing")),
         None => create(node, ask, collisions, incoming.record, incoming.object.filter(|_| !destroyed)),
     }
 }

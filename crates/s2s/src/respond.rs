@@ -221,7 +221,16 @@ fn export(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome,
         key_wrapping_specification: request.key_wrapping_specification.as_ref(),
     };
     let object = node.served(ask, number, &record, &wanted)?;
-    let attributes = keyferry_kmip::attribute::visible(&crate::shown(&record, ask.now.wall), ask.cx.version);
+    // A peer that pulls gets the copy verbatim, with what the message itself can't say.
+    let pulls = node.policy.peer(ask.caller).is_some_and(|peer| peer.may_pull);
+    let (attributes, addition) = if pulls {
+        let (attributes, rest) = keyferry_kmip::attribute::part(&record.attributes, ask.cx.version);
+        let copy = copy::Copy::of(&record, rest, None).map_err(store_failed)?;
+        let addition = copy::Addition { copy: Some(copy), ..copy::Addition::default() };
+        (attributes, Some(addition.extension(false, ask.cx)?))
+    } else {
+        (keyferry_kmip::attribute::visible(&crate::shown(&record, ask.now.wall), ask.cx.version), None)
+    };
     let response = ExportResponse {
         object_type: record.object_type,
         unique_identifier: record.identifier.clone().into(),
@@ -229,7 +238,9 @@ fn export(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome,
         object,
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?.placing(record.identifier))
+    let mut outcome = Outcome::answer(&response, ask.cx)?.placing(record.identifier);
+    outcome.response.message_extension = addition;
+    Ok(outcome)
 }
 
 /// How a Get or Export wants the object (KMIP 2.1 §6.1.18 and §6.1.19).

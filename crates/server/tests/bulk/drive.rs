@@ -4,7 +4,7 @@ use crate::support::*;
 use keyferry_crypto::SystemRandom;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
-use keyferry_s2s::{Bulk, BulkOptions, Copy, Cx, Error, Peer, Policy, Report, Session, Step, Strategy};
+use keyferry_s2s::{Bulk, BulkOptions, Collisions, Copy, Cx, Error, Peer, Policy, Report, Session, Step, Strategy};
 use keyferry_server::Access;
 use keyferry_ttlv::{Encode, Extra, Raw, Tag, Version, Writer};
 use std::collections::VecDeque;
@@ -31,6 +31,12 @@ pub fn master() -> Host {
 /// A server that takes copies from `a`, and lets a client look.
 pub fn replica() -> Host {
     let policy = Policy::closed().with("a.example", Peer::new("a").may_send());
+    Host::named("b", Access::Named(["client".to_owned()].into()), policy)
+}
+
+/// The same, which settles collisions in a way.
+pub fn replica_with(collisions: Collisions) -> Host {
+    let policy = Policy::closed().with("a.example", Peer::new("a").may_send().colliding(collisions));
     Host::named("b", Access::Named(["client".to_owned()].into()), policy)
 }
 

@@ -16,6 +16,8 @@ mod foreign;
 mod losses;
 #[path = "../server/objects.rs"]
 mod objects;
+mod overlays;
+mod selections;
 #[path = "../server/support.rs"]
 mod support;
 mod transfers;
