@@ -1,8 +1,9 @@
 //! What comes in: Import and Put, with and without our Message Extension.
 
 use crate::collision::check_names;
-use crate::copy::{Addition, Copy, Fate, PROJECTION};
-use crate::replica::{self, Decision, Incoming};
+use crate::copy::{Addition, Copy, Fate};
+use crate::observe::{self, Sight};
+use crate::replica::{self, Decision};
 use crate::respond::store_failed;
 use crate::{Ask, Node, Outcome, Placeholder, complete};
 use keyferry_kmip::spec::{AttributeValue, KeyWrapType, ObjectType, PutFunction, tag};
@@ -10,7 +11,6 @@ use keyferry_kmip::{
     Attributes, Cause, Failure, ImportRequest, ImportResponse, Object, PutRequest, PutResponse, RequestItem, ResponseItem, Text,
     UniqueIdentifier, lifecycle,
 };
-use keyferry_store::record::copy_digest;
 use keyferry_store::{Effects, Material, Record, SnapshotExt};
 use keyferry_ttlv::Extra;
 
@@ -211,48 +211,12 @@ fn decide_copy(
     object_type: ObjectType,
     copy: Copy,
 ) -> Result<Decision, Failure> {
-    let denied = |why: &str| Err(Failure::new(Cause::PermissionDenied, why));
     let Some(peer) = node.policy.peer(ask.caller).filter(|peer| peer.may_send) else {
-        return denied("only a peer that may send may send copies");
+        return Err(Failure::new(Cause::PermissionDenied, "only a peer that may send may send copies"));
     };
-    if copy.stamp.issuer != peer.server && !peer.may_relay {
-        return denied("this peer may not relay what another server issues");
-    }
-    if copy.projection != PROJECTION {
-        return Err(Failure::new(Cause::FeatureNotSupported, "the copy's digest is of a kind that is not known here"));
-    }
-    let mut attributes = arrival.attributes;
-    for attribute in copy.rest.clone() {
-        attributes.keep(attribute);
-    }
-    attributes.check_count()?;
-    if copy_digest(object_type, &attributes).map_err(store_failed)? != copy.digest {
-        return Err(Failure::new(
-            Cause::InvalidMessage,
-            "the attributes that arrived are not those that were sent: their digest differs",
-        ));
-    }
-    check_attributes(&attributes)?;
-    let incoming = Record {
-        id: copy.id,
-        identifier: arrival.identifier,
-        owner: None,
-        stamp: copy.stamp,
-        lineage: copy.lineage,
-        object_type,
-        attributes,
-        overlay: None,
-        fingerprint: None,
-        lost: Vec::new(),
-        extra: Extra::NONE,
-    };
-    let collisions = peer.collisions.clone();
-    replica::take(
-        node,
-        ask,
-        &collisions,
-        Incoming { record: incoming, object: arrival.object, digest: copy.digest, observed: false },
-    )
+    let Arrival { identifier, attributes, object, .. } = arrival;
+    let incoming = observe::copied(peer, Sight { identifier, object_type, attributes, object }, copy)?;
+    replica::take(node, ask, &peer.collisions, incoming)
 }
 
 /// Fails when what comes in would leave open which value counts, or claims what only the server's own map of other servers can say.

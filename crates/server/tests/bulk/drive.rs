@@ -48,7 +48,7 @@ pub fn options(strategy: Strategy) -> BulkOptions {
 pub fn drive(
     from: &Host,
     to: &Host,
-    session: &mut Bulk,
+    session: &mut dyn Session,
     caller: &str,
     cut: Cut,
     each: &mut dyn FnMut(usize, &RequestMessage),
@@ -77,7 +77,7 @@ pub fn drive(
         if cut == Cut::Dead(taken) {
             return None;
         }
-        let lost = |session: &mut Bulk, cx: &mut Cx<'_>, rest: &mut VecDeque<(Ticket, RequestMessage)>| {
+        let lost = |session: &mut dyn Session, cx: &mut Cx<'_>, rest: &mut VecDeque<(Ticket, RequestMessage)>| {
             session.answer(cx, answered, Err(Lost("planned".into()))).unwrap();
             for (ticket, _) in rest.drain(..) {
                 session.answer(cx, ticket, Err(Lost("planned".into()))).unwrap();

@@ -17,6 +17,7 @@ mod losses;
 #[path = "../server/objects.rs"]
 mod objects;
 mod overlays;
+mod pulls;
 mod selections;
 #[path = "../server/support.rs"]
 mod support;
