@@ -62,8 +62,6 @@ tags! {
     DRY_RUN = 0x544B75, "Dry Run";
     SEEN = 0x544B76, "Seen Identifiers";
     MAPPED = 0x544B77, "Mapped Identifier";
-    INTENT = 0x544B78, "Intent";
-    MARKER = 0x544B79, "Marker";
     IDENTITY = 0x544B50, "Server Identity";
     SERVER_ID = 0x544B51, "Server ID";
     INSTANCE = 0x544B52, "Server Instance";

@@ -8,7 +8,7 @@ use keyferry_kmip::spec::{AttributeValue, ObjectType, ResultReason, State, Stora
 use keyferry_kmip::{Attributes, DateTime, LocateRequest, Text};
 use keyferry_ttlv::{Extra, Version};
 use std::collections::HashSet;
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 
 /// Remembers identifiers in a few bytes each.
 pub(crate) struct Seen {
@@ -22,12 +22,7 @@ impl Seen {
     }
 
     fn hash(&self, identifier: &str) -> u128 {
-        let one = |state: &RandomState| {
-            let mut hasher = state.build_hasher();
-            identifier.hash(&mut hasher);
-            u128::from(hasher.finish())
-        };
-        one(&self.hashers.0) << 64 | one(&self.hashers.1)
+        u128::from(self.hashers.0.hash_one(identifier)) << 64 | u128::from(self.hashers.1.hash_one(identifier))
     }
 
     /// Whether it is a new one.

@@ -18,6 +18,7 @@ mod losses;
 mod objects;
 mod overlays;
 mod pulls;
+mod registers;
 mod selections;
 #[path = "../server/support.rs"]
 mod support;
