@@ -6,8 +6,8 @@ use keyferry_kmip::spec::{
 };
 use keyferry_kmip::{
     AttributeReference, Attributes, Cause, CryptoErrorKind, CryptographicParameters, Failure, KeyBlock, KeyMaterial, KeyValue,
-    KeyWrap, KeyWrappingData, KeyWrappingSpecification, Object, PlainKeyValue, Secret, Text, UniqueIdentifier,
-    WrappingKeyInformation, context,
+    KeyWrap, KeyWrappingData, KeyWrappingSpecification, Object, PlainKeyValue, Secret, UniqueIdentifier, WrappingKeyInformation,
+    context,
 };
 use keyferry_store::{Record, SnapshotExt};
 use keyferry_ttlv::{Encode, Extra, Item, Reader, Version, Writer};
@@ -109,22 +109,6 @@ impl Node {
         };
         block.key_value = Some(KeyValue::Plain(value));
         Ok(object)
-    }
-
-    /// The object in the clear, unwrapped by the key that has this identifier here, whatever it is called where the object comes from; one
-    /// that is not wrapped, and has a key value that could be, is refused.
-    ///
-    /// # Errors
-    /// As [`unwrapped`](Node::unwrapped).
-    pub(crate) fn unwrapped_under(&self, ask: &Ask<'_>, mut object: Object, key: &Text) -> Result<Object, Failure> {
-        if let Some(block) = key_block(&mut object) {
-            let information = block.key_wrapping_data.as_mut().and_then(|data| data.encryption_key_information.as_mut());
-            let Some(information) = information else {
-                return Err(Failure::new(Cause::KeyWrapNotSupported, "the key came in the clear, and was to be wrapped"));
-            };
-            information.unique_identifier = UniqueIdentifier::Text(key.clone());
-        }
-        self.unwrapped(ask, object)
     }
 
     /// The bytes of the wrapping key, and how it wraps.
