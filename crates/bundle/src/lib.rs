@@ -28,7 +28,7 @@
 //! revives nothing is the receiving server's work: it compares stamps and joins states, as for any copy.
 //!
 //! # What it does not do
-//! - Sensitive and not Extractable objects stay at home, since nothing is wrapped in transit yet; [`Sealed`] names them.
+//! - Sensitive and not Extractable objects stay at home, since nothing is wrapped in a bundle yet; [`Sealed`] names them.
 //! - No resumption: a bundle taken again finds unchanged what is there already.
 //! - It does not restore a server from its own bundle: the server refuses copies of its own objects that it does not hold.
 //! - A file can't tell that a later one exists. What became of the objects after a bundle was made, only the sender knows.

@@ -195,3 +195,29 @@ fn everything_that_it_has_is_found_in_every_version() {
         }
     }
 }
+
+#[test]
+fn the_example_migrate_moves_everything_from_one_to_another() {
+    let (Some(old), Some(new)) = (PyKmip::start(), PyKmip::start()) else { return };
+    let (server, store) = ours("ours", 1);
+    let count = fill(&server) as i64;
+    run(&old, &store, Register::new(RegisterOptions::new("old")));
+    let connector = |to: &PyKmip| Connector::new(&to.address, ClientConfig::new(&to.credentials, "127.0.0.1").unwrap());
+    let site = keyferry_examples::site::Site::new().unwrap();
+    keyferry_examples::runtime().unwrap().block_on(async {
+        let way = site.start("way", Policy::closed()).await.unwrap();
+        let (from, to) = (connector(&old), connector(&new));
+        for (dry_run, created, unchanged) in [(true, count, 0), (false, count, 0), (false, 0, count)] {
+            let moved = keyferry_examples::migration::migrate(&way, &from, &to, Version::V1_4, dry_run).await.unwrap();
+            assert_eq!(moved.pulled.counts.failed, 0, "{}", moved.pulled.table());
+            let counts = &moved.registered.counts;
+            assert_eq!((counts.created, counts.unchanged), (created, unchanged), "{}", moved.registered.table());
+        }
+        way.handle.shutdown().await;
+    });
+    let (back, other) = ours("back", 2);
+    let options = PullOptions::new("new", Peer::new("new"), PullStrategy::Get);
+    let report = run(&new, &other, Pull::new(back.node().clone(), options));
+    assert_eq!(report.counts.created, count, "{}", report.table());
+    assert_eq!(held(&*other), held(&*store), "from ours to one, to the other, and back: Names, groups, States, material");
+}
