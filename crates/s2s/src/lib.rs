@@ -24,11 +24,11 @@
 //! code. Every object has one issuer; a copy is kept verbatim, with the issuer's stamp, and states never go back.
 //!
 //! [`Bulk`] pushes by Import or Put, [`Register`] emulates a push in any version, [`Pull`] takes in what another server has, by Get or by
-//! Export. Each takes a [`Selection`], can run dry, and ends in a [`Report`]. Where a copy's identifier or Name is another object's here,
+//! Export; [`Explore`] finds out which of these ways a peer knows, in which version, and what is lost on each. Each takes a [`Selection`], can run dry, and ends in a [`Report`]. Where a copy's identifier or Name is another object's here,
 //! [`Collisions`] says what becomes of it: the copy stays verbatim, and an overlay says what clients see.
 //!
 //! # What it does not do yet
-//! - No strategy is chosen by itself, and no plan saved: a dry run tells what would become of each object, and nothing holds the transfer to it.
+//! - No plan is saved: a dry run tells what would become of each object, and nothing holds the transfer to it.
 //! - An object that has left a selection since it was sent is not withdrawn.
 //! - Forks are recognised, refused and reported, not kept. A new issuer is refused, since grants can't be checked.
 //! - Relations, subscription, turning a connection round: later. Keys are wrapped in transit under symmetric keys alone.
@@ -44,6 +44,7 @@ mod bulk;
 mod collision;
 mod copy;
 mod error;
+mod explore;
 mod format;
 mod ledger;
 mod listing;
@@ -69,6 +70,7 @@ pub use bulk::{Bulk, BulkOptions, Strategy};
 pub use collision::{Collisions, OnIdentifier, OnName};
 pub use copy::{Copy, Fate, check_extensions};
 pub use error::{Error, ErrorKind, Result};
+pub use explore::{Abilities, Explore, Way};
 pub use mapping::{identifier_there, object_of};
 pub use node::{Node, complete, shown};
 pub use outgoing::{Stretch, Terms, request_item, withheld};

@@ -12,6 +12,7 @@
 mod collisions;
 mod copies;
 mod drive;
+mod explorations;
 mod foreign;
 mod losses;
 #[path = "../server/objects.rs"]
