@@ -1,4 +1,5 @@
 use crate::operation::{self, Operations};
+use crate::turns::Turns;
 use crate::{Access, Authenticator, Error, Rights};
 use keyferry_kmip::spec::{AsynchronousIndicator, AttributeValue, BatchErrorContinuationOption, Operation, ResultStatus, tag};
 use keyferry_kmip::{
@@ -38,6 +39,7 @@ pub struct Server {
     operations: Operations,
     applications: Vec<Arc<dyn Responder>>,
     random: Mutex<Box<dyn Random>>,
+    turns: Turns<(Now, Vec<Arc<Asked>>), Result<Vec<Frame>, Error>>,
 }
 
 impl std::fmt::Debug for Server {
@@ -72,7 +74,7 @@ impl Asked {
 
 /// One request as far as it could be read.
 enum Parsed {
-    Message(Box<Asked>),
+    Message(Arc<Asked>),
     /// Can't be read or may not be served: this goes back.
     Refused(Frame),
 }
@@ -101,6 +103,7 @@ impl Server {
             operations: Operations::new(node),
             applications: Vec::new(),
             random: Mutex::new(options.random),
+            turns: Turns::default(),
         })
     }
 
@@ -229,7 +232,7 @@ impl Server {
             }
             _ => caller.clone(),
         };
-        Parsed::Message(Box::new(Asked { is_client: self.access.allows(tls), caller, message, version }))
+        Parsed::Message(Arc::new(Asked { is_client: self.access.allows(tls), caller, message, version }))
     }
 
     /// Answers one batch item from what the transaction shows.
@@ -317,31 +320,71 @@ impl Server {
         Ok(frame)
     }
 
-    /// Answers messages that share one commit; not all of them when the answers grow large.
-    fn group(&self, now: Now, group: &[&Asked]) -> Vec<Frame> {
-        let writes = group.iter().any(|asked| asked.message.batch.iter().any(|item| !operation::is_read(item.operation)));
-        let answer = |world: &mut World<'_, '_>| {
-            let (mut answers, mut size) = (Vec::with_capacity(group.len()), 0);
-            for asked in group {
-                let frame = self.message(world, now, asked)?;
-                size += frame.len();
-                answers.push(frame);
-                if size >= LARGEST_ANSWER {
-                    break;
-                }
+    /// Answers the messages of a group one after another; not all of them when the answers grow large.
+    fn answers(&self, world: &mut World<'_, '_>, now: Now, group: &[Arc<Asked>]) -> Result<Vec<Frame>, Error> {
+        let (mut answers, mut size) = (Vec::with_capacity(group.len()), 0);
+        for asked in group {
+            let frame = self.message(world, now, asked)?;
+            size += frame.len();
+            answers.push(frame);
+            if size >= LARGEST_ANSWER {
+                break;
             }
+        }
+        Ok(answers)
+    }
+
+    /// Answers groups in one commit; nothing is done where one of them fails, or their answers are too much to hold at once.
+    fn together(&self, groups: &[(Now, &[Arc<Asked>])]) -> Result<Vec<Vec<Frame>>, Error> {
+        self.store.transact(|transaction| {
+            let mut world = World::Write(Deferred::new(transaction));
+            let (mut answers, mut size) = (Vec::with_capacity(groups.len()), 0);
+            for (now, group) in groups {
+                let frames = self.answers(&mut world, *now, group)?;
+                size += frames.iter().map(|frame| frame.len()).sum::<usize>();
+                if size >= LARGEST_ANSWER && groups.len() > 1 {
+                    return Err(Error::TooLarge);
+                }
+                answers.push(frames);
+            }
+            world.finish()?;
             Ok(answers)
+        })
+    }
+
+    /// Answers a group that writes: in one commit with those of other connections that wait for one.
+    fn write(&self, now: Now, group: &[Arc<Asked>]) -> Result<Vec<Frame>, Error> {
+        let alone = |(now, group): (Now, &[Arc<Asked>])| {
+            self.together(&[(now, group)]).map(|mut answers| answers.pop().unwrap_or_default())
         };
-        let mut answered: Result<Vec<Frame>, Error> =
-            if writes { Err(Error::Misplaced) } else { self.store.view(|snapshot| answer(&mut World::Read(snapshot))) };
+        if group.iter().any(|asked| asked.is_alone()) {
+            return alone((now, group));
+        }
+        let outcome = self.turns.take((now, group.to_vec()), |all| {
+            let groups: Vec<(Now, &[Arc<Asked>])> = all.iter().map(|one| (one.asked.0, one.asked.1.as_slice())).collect();
+            match self.together(&groups) {
+                Ok(answers) => all.iter().zip(answers).for_each(|(one, answers)| one.finish(Ok(answers))),
+                // One of them is the trouble, and the others shall not suffer for it.
+                Err(error) => match all {
+                    [only] => only.finish(Err(error)),
+                    several => several.iter().zip(groups).for_each(|(one, group)| one.finish(alone(group))),
+                },
+            }
+        });
+        outcome.unwrap_or(Err(Error::Lost))
+    }
+
+    /// Answers messages that share one commit; not all of them when the answers grow large.
+    fn group(&self, now: Now, group: &[Arc<Asked>]) -> Vec<Frame> {
+        let writes = group.iter().any(|asked| asked.message.batch.iter().any(|item| !operation::is_read(item.operation)));
+        let mut answered: Result<Vec<Frame>, Error> = if writes {
+            Err(Error::Misplaced)
+        } else {
+            self.store.view(|snapshot| self.answers(&mut World::Read(snapshot), now, group))
+        };
         // What mostly reads had something to write: a Get that takes the freshness off an object.
         if let Err(Error::Misplaced) = answered {
-            answered = self.store.transact(|transaction| {
-                let mut world = World::Write(Deferred::new(transaction));
-                let answers = answer(&mut world)?;
-                world.finish()?;
-                Ok(answers)
-            });
+            answered = self.write(now, group);
         }
         if let ([first, _, ..], Err(_)) = (group, &answered) {
             // One of them is the trouble, and the others shall not suffer for it: the first alone, the rest when they are offered again.
@@ -434,8 +477,8 @@ impl Handler for Server {
     fn handle(&self, caller: &Identity, now: Now, requests: &[Frame]) -> Vec<Answer> {
         let parsed: Vec<Parsed> = requests.iter().map(|request| self.parse(caller, now, request)).collect();
         let mut answers = Vec::with_capacity(parsed.len());
-        let mut group: Vec<&Asked> = Vec::new();
-        let flush = |answers: &mut Vec<Answer>, group: &mut Vec<&Asked>| {
+        let mut group: Vec<Arc<Asked>> = Vec::new();
+        let flush = |answers: &mut Vec<Answer>, group: &mut Vec<Arc<Asked>>| {
             let asked = std::mem::take(group);
             let frames = if asked.is_empty() { Vec::new() } else { self.group(now, &asked) };
             let all = frames.len() == asked.len() && frames.iter().map(|frame| frame.len()).sum::<usize>() < LARGEST_ANSWER;
@@ -447,12 +490,12 @@ impl Handler for Server {
         };
         for one in &parsed {
             match one {
-                Parsed::Message(asked) if !asked.is_alone() => group.push(asked),
+                Parsed::Message(asked) if !asked.is_alone() => group.push(asked.clone()),
                 Parsed::Message(asked) => {
                     if !flush(&mut answers, &mut group) {
                         return answers;
                     }
-                    group.push(asked);
+                    group.push(asked.clone());
                     if !flush(&mut answers, &mut group) {
                         return answers;
                     }

@@ -231,9 +231,6 @@ fn serve(
     if fits(tag::LEASE_TIME) {
         attributes.set_default(V::LeaseTime(ops.settings.lease_time));
     }
-    if ask.cx.version < Version::V2_0 {
-        attributes.set_default(V::OperationPolicyName("default".into()));
-    }
     if origin == Origin::Made {
         attributes.set_default(V::OriginalCreationDate(ask.now.wall));
     }

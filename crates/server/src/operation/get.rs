@@ -1,5 +1,5 @@
 use super::changed;
-use keyferry_kmip::attribute::{AttributeReferences, visible};
+use keyferry_kmip::attribute::{AttributeReference, AttributeReferences, visible};
 use keyferry_kmip::spec::{AttributeValue, tag};
 use keyferry_kmip::{
     Cause, Failure, GetAttributeListRequest, GetAttributeListResponse, GetAttributesRequest, GetAttributesResponse, GetRequest,
@@ -7,7 +7,7 @@ use keyferry_kmip::{
 };
 use keyferry_s2s::{Ask, Node, Outcome, Wanted, shown};
 use keyferry_store::Material;
-use keyferry_ttlv::Extra;
+use keyferry_ttlv::{Extra, Version};
 
 /// Get (KMIP 2.1 §6.1.19).
 pub(super) fn get(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
@@ -64,6 +64,11 @@ pub(super) fn get_attributes(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcom
         let all = std::mem::take(&mut attributes);
         for reference in references {
             all.of(reference).for_each(|attribute| attributes.keep(attribute.clone()));
+            // The policy that every object is under, where no other was named for it (KMIP 1.4 §3.18.1): told to who asks for it.
+            let policy = AttributeReference::Standard(tag::OPERATION_POLICY_NAME);
+            if *reference == policy && ask.cx.version < Version::V2_0 && !all.has(&policy) {
+                attributes.push(AttributeValue::OperationPolicyName("default".into()));
+            }
         }
     }
     let response = GetAttributesResponse { unique_identifier: record.identifier.clone().into(), attributes, extra: Extra::NONE };
