@@ -12,6 +12,7 @@ use keyferry_ttlv::{Extra, Frame, Reader, Version};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// What a server is made of.
@@ -39,6 +40,7 @@ pub struct Server {
     operations: Operations,
     applications: Vec<Arc<dyn Responder>>,
     random: Mutex<Box<dyn Random>>,
+    stopwatch: Option<fn() -> Duration>,
     turns: Turns<(Now, Vec<Arc<Asked>>), Result<Vec<Frame>, Error>>,
 }
 
@@ -103,6 +105,7 @@ impl Server {
             operations: Operations::new(node),
             applications: Vec::new(),
             random: Mutex::new(options.random),
+            stopwatch: None,
             turns: Turns::default(),
         })
     }
@@ -133,6 +136,13 @@ impl Server {
     #[must_use]
     pub fn with_lease_time(mut self, seconds: u32) -> Server {
         self.operations.settings.lease_time = Interval(seconds);
+        self
+    }
+
+    /// A monotonic clock, for the log alone: how long a request took, its commit included.
+    #[must_use]
+    pub fn with_stopwatch(mut self, clock: fn() -> Duration) -> Server {
+        self.stopwatch = Some(clock);
         self
     }
 
@@ -480,10 +490,12 @@ impl Handler for Server {
         let mut group: Vec<Arc<Asked>> = Vec::new();
         let flush = |answers: &mut Vec<Answer>, group: &mut Vec<Arc<Asked>>| {
             let asked = std::mem::take(group);
+            let started = self.stopwatch.map(|clock| clock());
             let frames = if asked.is_empty() { Vec::new() } else { self.group(now, &asked) };
             let all = frames.len() == asked.len() && frames.iter().map(|frame| frame.len()).sum::<usize>() < LARGEST_ANSWER;
+            let taken = self.stopwatch.zip(started).map(|(clock, started)| clock().saturating_sub(started));
             for (asked, frame) in asked.iter().zip(&frames) {
-                log(asked, frame);
+                log(asked, frame, now, taken);
             }
             answers.extend(frames.into_iter().map(Answer::Reply));
             all
@@ -517,8 +529,9 @@ impl Handler for Server {
     }
 }
 
-/// One line for each request, and none of its secrets: of a batch the operations, and what the first failed item failed for.
-fn log(asked: &Asked, answer: &Frame) {
+/// One line for each request, and none of its secrets: of a batch the operations, and what the first failed item failed for. Requests that
+/// were answered together took as long as all of them.
+fn log(asked: &Asked, answer: &Frame, now: Now, taken: Option<Duration>) {
     if !tracing::enabled!(tracing::Level::INFO) {
         return;
     }
@@ -542,6 +555,8 @@ fn log(asked: &Asked, answer: &Frame) {
         items = asked.message.batch.len(),
         identifier = response.batch.iter().flat_map(identifiers).next().as_deref().unwrap_or_default(),
         result,
+        time = now.wall.0,
+        micros = taken.map(|taken| u64::try_from(taken.as_micros()).unwrap_or(u64::MAX)),
         "request"
     );
 }
