@@ -1,7 +1,7 @@
 //! One commit for the requests of several connections: those that wait while another commit is under way go together into the next.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Groups that one commit takes at the most.
 const SHARED: usize = 64;
@@ -20,13 +20,19 @@ impl<T, R> Waiting<T, R> {
 
 /// Whose turn it is.
 pub(crate) struct Turns<T, R> {
-    waiting: Mutex<VecDeque<Arc<Waiting<T, R>>>>,
-    turn: Mutex<()>,
+    line: Mutex<Line<T, R>>,
+    committed: Condvar,
+}
+
+struct Line<T, R> {
+    waiting: VecDeque<Arc<Waiting<T, R>>>,
+    /// Whether somebody commits.
+    busy: bool,
 }
 
 impl<T, R> Default for Turns<T, R> {
     fn default() -> Self {
-        Turns { waiting: Mutex::default(), turn: Mutex::default() }
+        Turns { line: Mutex::new(Line { waiting: VecDeque::new(), busy: false }), committed: Condvar::new() }
     }
 }
 
@@ -34,27 +40,42 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Ends a turn, also when the commit panics.
+struct Turn<'a, T, R>(&'a Turns<T, R>);
+
+impl<T, R> Drop for Turn<'_, T, R> {
+    fn drop(&mut self) {
+        lock(&self.0.line).busy = false;
+        self.0.committed.notify_all();
+    }
+}
+
 impl<T, R> Turns<T, R> {
-    /// The outcome of `asked`, which `commit` brings about: for it alone, or together with what others wait for. Whoever's turn it is commits
-    /// for all that wait; `commit` finishes each that it is given.
+    /// The outcome of `asked`, which `commit` brings about: for it alone, or together with what others wait for. Whoever finds nobody committing
+    /// commits for all that wait; `commit` finishes each that it is given. Nothing when it broke off.
     pub(crate) fn take(&self, asked: T, commit: impl Fn(&[Arc<Waiting<T, R>>])) -> Option<R> {
         let own = Arc::new(Waiting { asked, outcome: Mutex::new(None) });
-        lock(&self.waiting).push_back(own.clone());
-        let _turn = lock(&self.turn);
+        let mut line = lock(&self.line);
+        line.waiting.push_back(own.clone());
         loop {
             if let Some(outcome) = lock(&own.outcome).take() {
                 return Some(outcome);
             }
-            let all: Vec<_> = {
-                let mut waiting = lock(&self.waiting);
-                let most = waiting.len().min(SHARED);
-                waiting.drain(..most).collect()
-            };
-            // Without its outcome it still waits, unless a commit gave it up.
-            if all.is_empty() {
+            if line.busy {
+                line = self.committed.wait(line).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            if !line.waiting.iter().any(|one| Arc::ptr_eq(one, &own)) {
                 return None;
             }
+            let most = line.waiting.len().min(SHARED);
+            let all: Vec<_> = line.waiting.drain(..most).collect();
+            line.busy = true;
+            drop(line);
+            let turn = Turn(self);
             commit(&all);
+            drop(turn);
+            line = lock(&self.line);
         }
     }
 }
@@ -81,7 +102,7 @@ mod tests {
             };
             let asking: Vec<_> = (0..200).map(|n| scope.spawn(move || ask(n))).collect();
             // The first one commits alone; the others queue up behind it.
-            while turns.waiting.lock().unwrap().len() < 199 {
+            while turns.line.lock().unwrap().waiting.len() < 199 {
                 std::thread::yield_now();
             }
             drop(held);
