@@ -31,8 +31,15 @@ struct Decision {
 
 pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: ImportRequest = item.payload(ask.cx)?;
+    let mut attributes = request.attributes;
     let object = match request.object {
-        Some(object) if request.key_wrap_type == Some(KeyWrapType::NOT_WRAPPED) => Some(node.unwrapped(ask, object)?),
+        Some(object) if request.key_wrap_type == Some(KeyWrapType::NOT_WRAPPED) => {
+            let (object, sensitive) = node.unwrapped(ask, object)?;
+            if sensitive {
+                attributes.set(AttributeValue::Sensitive(true));
+            }
+            Some(object)
+        }
         object => object,
     };
     let copy = Addition::find(&item.message_extensions, ask.cx)?.copy;
@@ -46,7 +53,7 @@ pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         Arrival {
             identifier: text(&request.unique_identifier)?,
             object_type: request.object_type,
-            attributes: request.attributes,
+            attributes,
             object,
             replace: request.replace_existing.unwrap_or(false),
             copy,
@@ -64,7 +71,7 @@ pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
 /// standard does not say what becomes of it, and one that is not known makes the Put a New.
 pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: PutRequest = item.payload(ask.cx)?;
-    if !node.policy.peer(ask.caller).is_some_and(|peer| peer.may_send) {
+    if !node.policy.peer(ask.tls).is_some_and(|peer| peer.may_send) {
         return Err(Failure::new(Cause::PermissionDenied, "only a peer that may send may Put"));
     }
     if request.put_function == PutFunction::REPLACE && request.replaced_unique_identifier.is_none() {
@@ -196,6 +203,8 @@ fn decide_import(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: 
     if let Some(object) = &object {
         node.recognise(ask, &mut record, object).map_err(store_failed)?;
     }
+    // Known material stays known, also when it is destroyed by this.
+    record.fingerprint = record.fingerprint.or_else(|| held.fingerprint.clone());
     let effects =
         Effects::change(Some((number, held)), record, object.map_or(Material::Remove, |object| Material::Set(object.into())));
     Ok(Decision { identifier, effects, fate: Fate::UPDATED })
@@ -210,7 +219,7 @@ fn decide_copy(
     copy: Copy,
 ) -> Result<Decision, Failure> {
     let denied = |why: &str| Err(Failure::new(Cause::PermissionDenied, why));
-    let Some(peer) = node.policy.peer(ask.caller).filter(|peer| peer.may_send) else {
+    let Some(peer) = node.policy.peer(ask.tls).filter(|peer| peer.may_send) else {
         return denied("only a peer that may send may send copies");
     };
     if copy.stamp.issuer != peer.server && !peer.may_relay {
@@ -373,7 +382,7 @@ pub(crate) fn check_attributes(attributes: &Attributes) -> Result<(), Failure> {
 
 /// Fails when a Name is another object's. Names of another issuer's objects do not clash among themselves: it has seen to that, and they
 /// may arrive in another order than they were given in.
-fn check_names(node: &Node, ask: &Ask<'_>, attributes: &Attributes, own: Option<&Record>) -> Result<(), Failure> {
+pub(crate) fn check_names(node: &Node, ask: &Ask<'_>, attributes: &Attributes, own: Option<&Record>) -> Result<(), Failure> {
     for name in attributes.names() {
         let clashes = |other: &Record| {
             other.attributes.names().any(|theirs| theirs == name)

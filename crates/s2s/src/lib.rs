@@ -59,3 +59,4 @@ pub use report::{Counts, FailedObject, Loss, Report};
 pub use respond::{Ask, Earlier, OPERATIONS, Outcome, Placeholder, Responder, Wanted, store_failed};
 pub use rights::{Rights, Unrestricted};
 pub use session::{Cx, Driven, Session, Step};
+pub use wrap::{Use, may_be_used};

@@ -48,6 +48,7 @@
 //! |---|---|
 //! | TC-IMPEXP-4 | revives a destroyed object, which no keyferry server does |
 //! | TC-142-11, -12 | want a key wrapped without encoding where none is said, against KMIP 1.1 and 1.2 §2.1.6 |
+//! | TC-WRAP-2-14 | unwraps by a key that may only wrap; the later versions of the case may do both |
 //! | TC-OFFSET-2-13 | wants the oldest object first in one answer and the newest in another |
 //! | TC-CERTATTR-1-14 | has attributes of 2.0 in 1.4 |
 //! | TC-CERTATTR-1-20 | has a Cryptographic Usage Mask that neither client nor certificate gives |

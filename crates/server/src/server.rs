@@ -1,13 +1,13 @@
 use crate::operation::{self, Operations};
 use crate::turns::Turns;
 use crate::{Access, Authenticator, Error, Rights};
-use keyferry_kmip::spec::{AsynchronousIndicator, AttributeValue, BatchErrorContinuationOption, Operation, ResultStatus, tag};
+use keyferry_kmip::spec::{AsynchronousIndicator, BatchErrorContinuationOption, Operation, ResultStatus, tag};
 use keyferry_kmip::{
     Answer, AsynchronousMode, Cause, Crypto, DateTime, Failure, Handler, Identity, Interval, Now, ProtocolVersion, Random,
     RandomFailed, RequestItem, RequestMessage, ResponseItem, ResponseMessage, Secret, Text, VERSIONS, context, lifecycle,
 };
 use keyferry_s2s::{Ask, Earlier, Node, Outcome, Placeholder, Policy, Responder};
-use keyferry_store::{Deferred, Effects, Home, Material, Order, Snapshot, SnapshotExt, Store, StoreExt, index};
+use keyferry_store::{Deferred, Effects, ErrorKind, Home, Material, Order, Snapshot, SnapshotExt, Store, StoreExt, index};
 use keyferry_ttlv::{Extra, Frame, Reader, Version};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -53,13 +53,18 @@ impl std::fmt::Debug for Server {
 /// Bytes in an answer, and about how many in the answers that are held at once.
 const LARGEST_ANSWER: usize = keyferry_ttlv::Limits::DEFAULT.size - 4096;
 
+/// Bytes that an item of an answer takes at the most beside its payload and message.
+const ITEM: usize = 160;
+
 /// A request that may be answered.
 struct Asked {
     message: RequestMessage,
     version: Version,
     /// Who asks: the TLS identity, or who its credentials stand for.
     caller: Identity,
-    /// Whether that TLS identity is a client.
+    /// The TLS identity.
+    tls: Identity,
+    /// Whether that is a client.
     is_client: bool,
 }
 
@@ -175,14 +180,13 @@ impl Server {
             let incarnation = transaction.incarnation()?;
             let mut due = Vec::new();
             transaction.scan(index::DUE, &index::due_until(now.wall), Order::Ascending, None, &mut |_, number| {
-                due.push(number);
+                // A copy's State is its issuer's to store.
+                due.extend(transaction.record(number)?.filter(|record| node.issues(record)).map(|record| (number, record)));
                 Ok(if due.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })?;
-            for number in due {
-                let Some(record) = transaction.record(number)?.filter(|record| node.issues(record)) else { continue };
-                let Some(state) = lifecycle::derived(&record.attributes, now.wall) else { continue };
+            for (number, record) in due {
                 let mut after = record.clone();
-                after.attributes.set(AttributeValue::State(state));
+                lifecycle::settle(&mut after.attributes, now.wall);
                 node.advance(&mut after, incarnation, now.wall);
                 effects.extend(Effects::change(Some((number, record)), after, Material::Keep));
             }
@@ -242,7 +246,7 @@ impl Server {
             }
             _ => caller.clone(),
         };
-        Parsed::Message(Arc::new(Asked { is_client: self.access.allows(tls), caller, message, version }))
+        Parsed::Message(Arc::new(Asked { is_client: self.access.allows(tls), tls: tls.clone(), caller, message, version }))
     }
 
     /// Answers one batch item from what the transaction shows.
@@ -265,7 +269,7 @@ impl Server {
 
     /// Answers a message; `world` is where effects go.
     fn message(&self, world: &mut World<'_, '_>, now: Now, asked: &Asked) -> Result<Frame, Error> {
-        let Asked { message, version, caller, is_client } = asked;
+        let Asked { message, version, caller, tls, is_client } = asked;
         let cx = context(*version);
         let mut random = Shared(&self.random);
         let (mut placeholder, mut size, mut earlier) = (None, 0, Vec::new());
@@ -277,6 +281,7 @@ impl Server {
                 operation: item.operation,
                 rights: &self.rights,
                 is_client: *is_client,
+                tls,
                 now,
                 random: &mut random,
                 cx,
@@ -295,12 +300,18 @@ impl Server {
                     outcome.response
                 }
                 Err(failure) => {
+                    // A use that is not allowed is not gone on with (KMIP 2.1 §6.1.7).
+                    if item.operation == Operation::CHECK {
+                        placeholder = None;
+                    }
                     tracing::debug!(caller = %caller.name, operation = %item.operation, %failure, "failed");
                     ResponseItem::failure(Some(item.operation), &failure, *version)
                 }
             };
             response.operation = Some(item.operation);
-            size += response.response_payload.as_ref().map_or(0, |payload| payload.bytes().len());
+            size += response.response_payload.as_ref().map_or(0, |payload| payload.bytes().len())
+                + response.result_message.as_ref().map_or(0, |text| text.len())
+                + ITEM;
             if size > LARGEST_ANSWER {
                 return Err(Error::TooLarge);
             }
@@ -377,7 +388,13 @@ impl Server {
                 // One of them is the trouble, and the others shall not suffer for it.
                 Err(error) => match all {
                     [only] => only.finish(Err(error)),
-                    several => several.iter().zip(groups).for_each(|(one, group)| one.finish(alone(group))),
+                    // What became of a commit that the store failed at, nobody knows: it is not tried again.
+                    several => several.iter().zip(groups).for_each(|(one, group)| {
+                        one.finish(match &error {
+                            Error::Store(failed) if failed.kind() == ErrorKind::Io => Err(Error::Store(failed.clone())),
+                            _ => alone(group),
+                        });
+                    }),
                 },
             }
         });
@@ -394,9 +411,20 @@ impl Server {
         };
         // What mostly reads had something to write: a Get that takes the freshness off an object.
         if let Err(Error::Misplaced) = answered {
+            for asked in group {
+                if let Err(failure) = self.operations.prepare(&*self.store, &asked.message, asked.version) {
+                    let refusal = |asked: &Arc<Asked>| failed_whole(&asked.message, asked.version, now.wall, &failure);
+                    // The others when they are offered again.
+                    return match group {
+                        [first, ..] if !Arc::ptr_eq(first, asked) => self.group(now, std::slice::from_ref(first)),
+                        _ => vec![refusal(asked)],
+                    };
+                }
+            }
             answered = self.write(now, group);
         }
-        if let ([first, _, ..], Err(_)) = (group, &answered) {
+        let unknown = matches!(&answered, Err(Error::Store(failed)) if failed.kind() == ErrorKind::Io);
+        if let ([first, _, ..], Err(_), false) = (group, &answered, unknown) {
             // One of them is the trouble, and the others shall not suffer for it: the first alone, the rest when they are offered again.
             return self.group(now, std::slice::from_ref(first));
         }

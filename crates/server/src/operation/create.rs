@@ -6,7 +6,7 @@ use keyferry_kmip::spec::{
 };
 use keyferry_kmip::{
     Attributes, Cause, CreateRequest, CreateResponse, Failure, Object, RegisterRequest, RegisterResponse, RequestItem,
-    RngParameters, Secret, TemplateAttribute, Text, UniqueIdentifier,
+    RngParameters, Secret, TemplateAttribute, Text, UniqueIdentifier, lifecycle,
 };
 use keyferry_s2s::{Ask, Node, Outcome, complete, store_failed};
 use keyferry_store::{Effects, Material, Record, SnapshotExt};
@@ -129,7 +129,7 @@ pub(super) fn take(
 ) -> Result<(), Failure> {
     asked.attributes.check_count()?;
     for attribute in expanded(asked, object_type, ask)? {
-        let value = super::attribute::normalised(attribute.value);
+        let value = super::attribute::normalised(ask, attribute.value)?;
         super::attribute::check_value(&value)?;
         match (&value, attribute_row(value.tag())) {
             (V::Custom(_), _) => {}
@@ -183,6 +183,7 @@ pub(super) fn enter(
 ) -> Result<Effects, Failure> {
     let object_type = object.object_type();
     if let Object::Template(template) = &object {
+        template.attributes.check_count()?;
         // A template goes by the Names of either place.
         let named = attributes.names().next().is_some();
         for name in template.attributes.names().filter(|_| !named) {
@@ -195,6 +196,8 @@ pub(super) fn enter(
         serve(ops, ask, &mut attributes, object_type, &identifier, origin);
     }
     complete(&mut attributes, ask.now.wall);
+    lifecycle::check_dates(&attributes)?;
+    attributes.check_count()?;
     let incarnation = ask.snapshot.incarnation().map_err(store_failed)?;
     let mut record = ops.node.born(incarnation, identifier, object_type, attributes);
     record.owner = Some(ask.caller.name.as_str().into());

@@ -1,7 +1,7 @@
 //! Re-key and Re-key Key Pair (KMIP 2.1 §6.1.46 and §6.1.47): a new key in the place of an old one, whose Names it takes over.
 
 use super::create::{self, Origin, take};
-use super::key_pair::{Kind, link, of_one};
+use super::key_pair::{Kind, check_pair_names, link, of_one};
 use super::{Operations, changed, check_storage, own};
 use keyferry_kmip::spec::{AttributeValue as V, LinkType, ObjectType, tag};
 use keyferry_kmip::{
@@ -52,6 +52,7 @@ pub(super) fn re_key_key_pair(ops: &Operations, ask: &mut Ask<'_>, item: &Reques
     over(&mut private, asked);
     let asked = of_one(ask, ObjectType::PUBLIC_KEY, request.public_key_attributes, common, Some(&old_public.1))?;
     over(&mut public, asked);
+    check_pair_names(&private, &public)?;
     let kind = Kind::of(&private)?;
     if Kind::of(&public)? != kind {
         return Err(Failure::new(Cause::InvalidField, "the two keys of a pair are of one algorithm and length"));
@@ -117,7 +118,11 @@ fn replacement(old: &Record, offset: Option<Interval>, now: DateTime) -> Attribu
             | V::AlwaysSensitive(_)
             | V::NeverExtractable(_)
             | V::Fresh(_)
-            | V::KeyFormatType(_) => continue,
+            | V::KeyFormatType(_)
+            | V::KeyValuePresent(_)
+            | V::KeyValueLocation(_)
+            | V::RotateDate(_) => continue,
+            V::RotateGeneration(generation) => V::RotateGeneration(generation.saturating_add(1)),
             V::ActivationDate(date) => V::ActivationDate(begins.unwrap_or(date)),
             V::ProcessStartDate(date) => V::ProcessStartDate(moved(date)),
             V::ProtectStopDate(date) => V::ProtectStopDate(moved(date)),
@@ -158,6 +163,10 @@ fn replace(
 ) -> Result<(), Failure> {
     let mut after = old.1.clone();
     after.attributes.remove(tag::NAME);
+    // The newest of a line of keys is the latest.
+    if after.attributes.get(tag::ROTATE_LATEST).is_some() {
+        after.attributes.set(V::RotateLatest(false));
+    }
     after.attributes.push(link(LinkType::REPLACEMENT_OBJECT_LINK, &identifier));
     after.attributes.check_count()?;
     attributes.push(link(LinkType::REPLACED_OBJECT_LINK, &old.1.identifier));
