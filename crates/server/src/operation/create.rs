@@ -30,7 +30,7 @@ pub(super) fn create(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) ->
     take(&mut attributes, request.attributes, object_type, ask, None)?;
     let object = if secret { new_secret(&attributes, ask)? } else { new_key(&attributes, ask)? };
     let identifier = identifier(ask)?;
-    let effects = enter(ops, ask, identifier.clone(), attributes, object, Origin::Made)?;
+    let effects = enter(ops, ask, (identifier.clone(), attributes, object), Origin::Made)?;
     let response = CreateResponse {
         object_type,
         unique_identifier: UniqueIdentifier::Text(identifier.clone()),
@@ -113,7 +113,7 @@ pub(super) fn register(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) 
     let mut attributes = Attributes::new();
     take(&mut attributes, request.attributes, request.object_type, ask, None)?;
     let identifier = identifier(ask)?;
-    let effects = enter(ops, ask, identifier.clone(), attributes, object, Origin::Brought)?;
+    let effects = enter(ops, ask, (identifier.clone(), attributes, object), Origin::Brought)?;
     let response =
         RegisterResponse { unique_identifier: UniqueIdentifier::Text(identifier.clone()), attributes: None, extra: Extra::NONE };
     Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
@@ -176,9 +176,7 @@ pub(super) fn identifier(ask: &mut Ask<'_>) -> Result<Text, Failure> {
 pub(super) fn enter(
     ops: &Operations,
     ask: &mut Ask<'_>,
-    identifier: Text,
-    mut attributes: Attributes,
-    object: Object,
+    (identifier, mut attributes, object): (Text, Attributes, Object),
     origin: Origin,
 ) -> Result<Effects, Failure> {
     let object_type = object.object_type();

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 /// What kind of pair is wanted.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Kind {
+enum Kind {
     Rsa(i32),
     Ec(A, Curve),
 }
@@ -32,7 +32,7 @@ impl Kind {
     }
 
     /// The kind that attributes ask for: by algorithm, and by length or recommended curve.
-    pub(super) fn of(attributes: &Attributes) -> Result<Kind, Failure> {
+    fn of(attributes: &Attributes) -> Result<Kind, Failure> {
         let missing = |what: &str| Failure::new(Cause::MissingData, format_args!("a key pair needs the {what}"));
         let algorithm = attributes.iter().find_map(|a| match a.value {
             V::CryptographicAlgorithm(algorithm) => Some(algorithm),
@@ -74,7 +74,7 @@ impl Kind {
     }
 
     /// A new pair: the private key and the public key.
-    pub(super) fn make(self, ops: &Operations) -> Result<(Object, Object), Failure> {
+    fn make(self, ops: &Operations) -> Result<(Object, Object), Failure> {
         let KeyPair { private, public } = match self {
             Kind::Rsa(bits) => ops.ready(bits).map_or_else(|| rsa(&ops.node, bits), Ok)?,
             Kind::Ec(_, curve) => ops.node.crypto.ec_key_pair(curve).map_err(|e| Failure::new(Cause::Cryptographic, e))?,
@@ -151,23 +151,22 @@ pub(super) fn of_one(
     Ok(attributes)
 }
 
-/// Fails when both keys of a pair would have one Name.
-pub(super) fn check_pair_names(private: &Attributes, public: &Attributes) -> Result<(), Failure> {
+/// A new pair, each of its keys with identifier, attributes and object.
+pub(super) struct Pair {
+    pub(super) private: (Text, Attributes, Object),
+    pub(super) public: (Text, Attributes, Object),
+}
+
+/// Makes the pair that has these attributes, its keys linked to each other.
+pub(super) fn made(
+    ops: &Operations,
+    ask: &mut Ask<'_>,
+    mut private: Attributes,
+    mut public: Attributes,
+) -> Result<Pair, Failure> {
     if private.names().any(|name| public.names().any(|other| other == name)) {
         return Err(Failure::new(Cause::NameExists, "both keys of the pair would have the same Name"));
     }
-    Ok(())
-}
-
-pub(super) fn create_key_pair(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
-    let request: CreateKeyPairRequest = item.payload(ask.cx)?;
-    check_storage(request.common_protection_storage_masks.as_ref())?;
-    check_storage(request.private_protection_storage_masks.as_ref())?;
-    check_storage(request.public_protection_storage_masks.as_ref())?;
-    let common = request.common_attributes.as_ref();
-    let mut private = of_one(ask, ObjectType::PRIVATE_KEY, request.private_key_attributes, common, None)?;
-    let mut public = of_one(ask, ObjectType::PUBLIC_KEY, request.public_key_attributes, common, None)?;
-    check_pair_names(&private, &public)?;
     let kind = Kind::of(&private)?;
     if Kind::of(&public)? != kind {
         return Err(Failure::new(Cause::InvalidField, "the two keys of a pair are of one algorithm and length"));
@@ -176,8 +175,22 @@ pub(super) fn create_key_pair(ops: &Operations, ask: &mut Ask<'_>, item: &Reques
     let (private_id, public_id) = (create::identifier(ask)?, create::identifier(ask)?);
     private.push(link(LinkType::PUBLIC_KEY_LINK, &public_id));
     public.push(link(LinkType::PRIVATE_KEY_LINK, &private_id));
-    let mut effects = create::enter(ops, ask, private_id.clone(), private, private_key, Origin::Made)?;
-    effects.extend(create::enter(ops, ask, public_id.clone(), public, public_key, Origin::Made)?);
+    Ok(Pair { private: (private_id, private, private_key), public: (public_id, public, public_key) })
+}
+
+/// Create Key Pair.
+pub(super) fn create_key_pair(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    let request: CreateKeyPairRequest = item.payload(ask.cx)?;
+    check_storage(request.common_protection_storage_masks.as_ref())?;
+    check_storage(request.private_protection_storage_masks.as_ref())?;
+    check_storage(request.public_protection_storage_masks.as_ref())?;
+    let common = request.common_attributes.as_ref();
+    let private = of_one(ask, ObjectType::PRIVATE_KEY, request.private_key_attributes, common, None)?;
+    let public = of_one(ask, ObjectType::PUBLIC_KEY, request.public_key_attributes, common, None)?;
+    let pair = made(ops, ask, private, public)?;
+    let (private_id, public_id) = (pair.private.0.clone(), pair.public.0.clone());
+    let mut effects = create::enter(ops, ask, pair.private, Origin::Made)?;
+    effects.extend(create::enter(ops, ask, pair.public, Origin::Made)?);
     let response = CreateKeyPairResponse {
         private_key_unique_identifier: private_id.clone().into(),
         public_key_unique_identifier: public_id.into(),
