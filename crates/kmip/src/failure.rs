@@ -8,6 +8,8 @@ use std::fmt;
 pub struct Failure {
     cause: Cause,
     message: String,
+    /// The rule that stood against it, for the log alone.
+    rule: Option<String>,
 }
 
 /// Bytes of a Result Message.
@@ -122,7 +124,17 @@ impl Failure {
             message.truncate(message.floor_char_boundary(LONGEST));
             message.push_str("...");
         }
-        Failure { cause, message }
+        Failure { cause, message, rule: None }
+    }
+
+    /// A denial: the caller is told that, and the log which rule it was.
+    pub fn denied(rule: impl fmt::Display) -> Self {
+        Failure { rule: Some(rule.to_string()), ..Failure::new(Cause::PermissionDenied, "access denied") }
+    }
+
+    /// The rule of a denial, which the caller is not told.
+    pub fn rule(&self) -> Option<&str> {
+        self.rule.as_deref()
     }
 
     /// The cause.

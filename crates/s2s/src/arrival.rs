@@ -45,7 +45,7 @@ pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     let copy = Addition::find(&item.message_extensions, ask.cx)?.copy;
     let is_copy = copy.is_some();
     if !is_copy && !ask.is_client {
-        return Err(Failure::new(Cause::PermissionDenied, "only a client may Import what is no copy of a peer's object"));
+        return Err(Failure::denied("only a client may Import what is no copy of a peer's object"));
     }
     let decision = decide(
         node,
@@ -72,7 +72,7 @@ pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
 pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: PutRequest = item.payload(ask.cx)?;
     if !node.policy.peer(ask.tls).is_some_and(|peer| peer.may_send) {
-        return Err(Failure::new(Cause::PermissionDenied, "only a peer that may send may Put"));
+        return Err(Failure::denied("only a peer that may send may Put"));
     }
     if request.put_function == PutFunction::REPLACE && request.replaced_unique_identifier.is_none() {
         return Err(Failure::new(Cause::InvalidField, "Put Replace needs a Replaced Unique Identifier"));
@@ -218,7 +218,7 @@ fn decide_copy(
     object_type: ObjectType,
     copy: Copy,
 ) -> Result<Decision, Failure> {
-    let denied = |why: &str| Err(Failure::new(Cause::PermissionDenied, why));
+    let denied = |rule: &str| Err(Failure::denied(rule));
     let Some(peer) = node.policy.peer(ask.tls).filter(|peer| peer.may_send) else {
         return denied("only a peer that may send may send copies");
     };
@@ -256,9 +256,10 @@ fn decide_copy(
     let destroyed = incoming.is_destroyed();
     match ask.snapshot.by_object_id(&incoming.id).map_err(store_failed)? {
         Some((number, held)) => update_copy(node, ask, (number, held), incoming, arrival.object, copy.digest),
-        None if incoming.stamp.issuer == node.home.server => denied(
+        None if incoming.stamp.issuer == node.home.server => Err(Failure::new(
+            Cause::PermissionDenied,
             "a copy of an object of this very server, which does not hold it: the server was restored, or is another of the same name",
-        ),
+        )),
         None => {
             if arrival.object.is_none() && !destroyed {
                 return Err(Failure::new(Cause::MissingData, "the object itself is missing"));

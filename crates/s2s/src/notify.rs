@@ -16,12 +16,12 @@ use std::collections::HashSet;
 pub(crate) fn notify(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: NotifyRequest = item.payload(ask.cx)?;
     if !node.policy.peer(ask.tls).is_some_and(|peer| peer.may_send) {
-        return Err(Failure::new(Cause::PermissionDenied, "only a peer that may send may Notify"));
+        return Err(Failure::denied("only a peer that may send may Notify"));
     }
     let (number, before) = ask.record(Some(&request.unique_identifier))?;
     node.check_issuer(&before)?;
     if before.owner.as_deref() != Some(ask.caller.name.as_str()) {
-        return Err(Failure::new(Cause::PermissionDenied, "the object did not come from this peer"));
+        return Err(Failure::denied("a peer may Notify of what it has Put alone"));
     }
     if request.attributes.iter().any(|a| matches!(a.value.tag(), tag::UNIQUE_IDENTIFIER | tag::OBJECT_TYPE)) {
         return Err(Failure::new(Cause::InvalidField, "an object keeps its identifier and its type"));

@@ -252,8 +252,7 @@ impl Server {
     /// Answers one batch item from what the transaction shows.
     fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
         if !ask.is_client && !operation::is_for_peers(item.operation) {
-            tracing::warn!(caller = %ask.caller.name, operation = %item.operation, rule = "access", "denied: a peer, and not a client");
-            return Err(Failure::new(Cause::PermissionDenied, "not a client of this server"));
+            return Err(Failure::denied("a peer, and not a client of this server"));
         }
         let exists =
             Operation::DOMAIN.values.iter().any(|row| row.value == item.operation.0 && row.versions.contain(ask.cx.version));
@@ -304,7 +303,10 @@ impl Server {
                     if item.operation == Operation::CHECK {
                         placeholder = None;
                     }
-                    tracing::debug!(caller = %caller.name, operation = %item.operation, %failure, "failed");
+                    match failure.rule() {
+                        Some(rule) => tracing::warn!(caller = %caller.name, operation = %item.operation, rule, "denied"),
+                        None => tracing::debug!(caller = %caller.name, operation = %item.operation, %failure, "failed"),
+                    }
                     ResponseItem::failure(Some(item.operation), &failure, *version)
                 }
             };
