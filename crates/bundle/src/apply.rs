@@ -1,6 +1,6 @@
 use crate::{Error, Result};
 use keyferry_kmip::{Cause, Failure, Identity, ImportRequest, Now, Random, RequestItem, RequestMessage, ResponseItem, context};
-use keyferry_s2s::{Ask, FailedObject, Fate, Report, Responder, Unrestricted};
+use keyferry_s2s::{Ask, Ending, Fate, Report, Responder, Told, Unrestricted};
 use keyferry_store::{Deferred, Store, StoreExt};
 
 /// Where the messages of a bundle go: for applications that do not hand them to a server of their own.
@@ -20,9 +20,6 @@ impl std::fmt::Debug for Receiving<'_> {
         f.debug_struct("Receiving").field("caller", &self.caller).finish_non_exhaustive()
     }
 }
-
-/// How many failures a report names.
-const NAMED: usize = 100;
 
 impl Receiving<'_> {
     /// Answers a message in one transaction and counts in `report` what became of each object. One that is refused does not stop the others.
@@ -66,24 +63,12 @@ impl Receiving<'_> {
             Ok(answers)
         })?;
         for (item, answer) in message.batch.iter().zip(answers) {
-            let counts = &mut report.counts;
-            counts.asked += 1;
-            counts.bytes += crate::format::long(item.request_payload.bytes().len() as u64);
-            match answer.and_then(|response| Fate::told(&response, cx)) {
-                Ok(Some(Fate::UPDATED)) => counts.updated += 1,
-                Ok(Some(Fate::UNCHANGED)) => counts.unchanged += 1,
-                Ok(_) => counts.created += 1,
-                Err(failure) => {
-                    counts.failed += 1;
-                    if report.failures.len() < NAMED {
-                        report.failures.push(FailedObject {
-                            identifier: identifier(item, cx),
-                            reason: Some(failure.reason(cx.version)),
-                            message: failure.to_string(),
-                        });
-                    }
-                }
-            }
+            report.counts.bytes += crate::format::long(item.request_payload.bytes().len() as u64);
+            let identifier = identifier(item, cx);
+            report.tell(match answer.and_then(|response| Fate::told(&response, cx)) {
+                Ok(fate) => Told::new(&identifier, fate.map_or(Ending::Created, Fate::ending)),
+                Err(failure) => Told::failed(&identifier, Some(failure.reason(cx.version)), failure.to_string()),
+            });
         }
         Ok(())
     }

@@ -52,6 +52,9 @@ pub struct Manifest {
     /// How many objects the sender had when the bundle was begun, where it knew. How many are in it, the last segment tells.
     #[ttlv(tag = x::OBJECT_COUNT)]
     pub objects: Option<i64>,
+    /// What was selected, in words, unless it was everything.
+    #[ttlv(tag = x::SELECTION)]
+    pub selection: Option<Text>,
     /// When it was begun.
     #[ttlv(tag = x::CREATED)]
     pub created: DateTime,

@@ -29,7 +29,7 @@
 //!
 //! # What it does not do
 //! - Sensitive and not Extractable objects stay at home, since nothing is wrapped in transit yet; [`Sealed`] names them.
-//! - No selection: everything goes. No resumption: a bundle taken again finds unchanged what is there already.
+//! - No resumption: a bundle taken again finds unchanged what is there already.
 //! - It does not restore a server from its own bundle: the server refuses copies of its own objects that it does not hold.
 //! - A file can't tell that a later one exists. What became of the objects after a bundle was made, only the sender knows.
 //! - age draws its own randomness, measures passphrases by the clock, and does not wipe its buffer of 64 KiB when it has encrypted.

@@ -3,7 +3,7 @@ use crate::{AgeRecipient, Error, ErrorKind, Manifest, Result, SigningKey};
 use age::stream::StreamWriter;
 use keyferry_kmip::spec::BatchErrorContinuationOption;
 use keyferry_kmip::{DateTime, RequestItem, RequestMessage, Text, extension as x};
-use keyferry_s2s::{FailedObject, Strategy, Stretch, request_item, withheld};
+use keyferry_s2s::{FailedObject, Selection, Strategy, Stretch, Terms, request_item, withheld};
 use keyferry_store::{Home, Store, StoreExt};
 use keyferry_ttlv::{Encode, Extra, Raw, Tagged, Version};
 use std::io::Write;
@@ -22,6 +22,8 @@ pub struct SealOptions<'a> {
     pub now: DateTime,
     /// When nobody takes it any more.
     pub expires: DateTime,
+    /// Which objects (all).
+    pub selection: Selection,
     /// Objects in a segment at the most (250).
     pub batch: usize,
     /// Bytes of material and attributes in a segment, about (512 KiB).
@@ -38,7 +40,17 @@ impl<'a> SealOptions<'a> {
         now: DateTime,
         expires: DateTime,
     ) -> Self {
-        SealOptions { home, recipient: recipient.into(), key, readers, now, expires, batch: 250, batch_bytes: 512 * 1024 }
+        SealOptions {
+            home,
+            recipient: recipient.into(),
+            key,
+            readers,
+            now,
+            expires,
+            selection: Selection::everything(),
+            batch: 250,
+            batch_bytes: 512 * 1024,
+        }
     }
 }
 
@@ -51,7 +63,7 @@ impl std::fmt::Debug for SealOptions<'_> {
     }
 }
 
-/// What went into a bundle. `objects + left` is what the feed held.
+/// What went into a bundle. `objects + left` is what was selected of the feed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sealed {
     /// The manifest.
@@ -72,6 +84,9 @@ pub struct Sealed {
     pub cursor: u64,
 }
 
+/// Imports for a keyferry server.
+const TERMS: Terms = Terms { strategy: Strategy::Import, version: Version::V2_1, keyferry: true, session: None, dry_run: false };
+
 /// How many of the objects that are left out a report names.
 const NAMED: usize = 100;
 
@@ -81,7 +96,7 @@ const AROUND_ITEM: usize = 256;
 /// What a segment takes beside its items, generously.
 const AROUND_ITEMS: usize = 4096;
 
-/// Writes every object of `store` into a bundle: one pass over the feed, until there is nothing further. Memory holds a segment at a
+/// Writes the selected objects of `store` into a bundle: one pass over the feed, until there is nothing further. Memory holds a segment at a
 /// time, whatever the number of objects.
 ///
 /// Where it fails the output is not a bundle, and is refused as [`Truncated`](ErrorKind::Truncated). The output is flushed at the end.
@@ -96,7 +111,9 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
     if options.batch == 0 {
         return Err(Error::new(ErrorKind::Misuse, "a segment needs room for an object"));
     }
-    let (head, count) = store.view::<_, Error>(|snapshot| Ok((snapshot.head()?, snapshot.count()?)))?;
+    let (head, count, chosen) = store.view::<_, Error>(|snapshot| {
+        Ok((snapshot.head()?, snapshot.count()?, options.selection.choose(snapshot, options.now)?))
+    })?;
     let manifest = Manifest {
         format: FORMAT,
         signer: options.key.verifying_key().id().to_vec(),
@@ -106,7 +123,8 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
         incarnation: head.incarnation.0.to_vec(),
         position: long(head.number),
         commit: head.commit.0.to_vec(),
-        objects: Some(long(count)),
+        objects: options.selection.is_everything().then_some(long(count)),
+        selection: (!options.selection.is_everything()).then(|| options.selection.to_string().into()),
         created: options.now,
         expires: options.expires,
         extra: Extra::NONE,
@@ -117,13 +135,13 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
     let manifest = bundle.report.manifest.clone();
     bundle.part(x::SEALED_MANIFEST, &manifest)?;
     while let Some(Stretch { objects, end }) =
-        Stretch::read(store, bundle.report.cursor, options.batch, options.batch_bytes.max(1))?
+        Stretch::read(store, bundle.report.cursor, options.batch, options.batch_bytes.max(1), &chosen)?
     {
         for (record, object) in objects {
             let (identifier, destroyed) = (record.identifier.clone(), record.is_destroyed());
             let item = match withheld(&record) {
                 Some(why) => Err(why.to_owned()),
-                None => match request_item(Strategy::Import, record, object, true, None) {
+                None => match request_item(TERMS, record, object) {
                     Ok(item) => Ok(item),
                     Err(error) if error.kind() == keyferry_s2s::ErrorKind::Encode => Err(error.to_string()),
                     Err(error) => return Err(error.into()),

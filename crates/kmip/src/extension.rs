@@ -31,8 +31,7 @@ tags! {
     OWNER = 0x544B12, "Owner";
     OVERLAY = 0x544B15, "Overlay";
     LOCAL_STATE = 0x544B16, "Local State";
-    RENAMED = 0x544B17, "Renamed Name";
-    LINK_TARGET = 0x544B18, "Link Target";
+    HIDDEN = 0x544B17, "Hidden Attributes";
     LEASE_EXPIRY = 0x544B19, "Lease Expiry";
     USAGE_SLICE = 0x544B1A, "Usage Slice";
     DIGEST_VALUE = 0x544B1B, "Copy Digest";
@@ -57,6 +56,12 @@ tags! {
     UNTIL = 0x544B4B, "Until";
     PEER_INCARNATION = 0x544B4C, "Peer Incarnation";
     COUNT_LOST = 0x544B4D, "Count Lost";
+    COUNT_SKIPPED = 0x544B70, "Count Skipped";
+    COUNT_RENAMED = 0x544B71, "Count Renamed";
+    SELECTION = 0x544B74, "Selection Digest";
+    DRY_RUN = 0x544B75, "Dry Run";
+    SEEN = 0x544B76, "Seen Identifiers";
+    MAPPED = 0x544B77, "Mapped Identifier";
     IDENTITY = 0x544B50, "Server Identity";
     SERVER_ID = 0x544B51, "Server ID";
     INSTANCE = 0x544B52, "Server Instance";

@@ -1,6 +1,9 @@
 //! What comes in: Import and Put, with and without our Message Extension.
 
-use crate::copy::{Addition, Copy, Fate, PROJECTION};
+use crate::collision::check_names;
+use crate::copy::{Addition, Copy, Fate};
+use crate::observe::{self, Sight};
+use crate::replica::{self, Decision};
 use crate::respond::store_failed;
 use crate::{Ask, Node, Outcome, Placeholder, complete};
 use keyferry_kmip::spec::{AttributeValue, KeyWrapType, ObjectType, PutFunction, tag};
@@ -8,8 +11,7 @@ use keyferry_kmip::{
     Attributes, Cause, Failure, ImportRequest, ImportResponse, Object, PutRequest, PutResponse, RequestItem, ResponseItem, Text,
     UniqueIdentifier, lifecycle,
 };
-use keyferry_store::record::copy_digest;
-use keyferry_store::{Descent, Effects, Material, Overlay, Record, RecordNumber, SnapshotExt, descent, index};
+use keyferry_store::{Effects, Material, Record, SnapshotExt};
 use keyferry_ttlv::Extra;
 
 /// An object that comes in, by whichever operation.
@@ -20,13 +22,6 @@ struct Arrival {
     object: Option<Object>,
     replace: bool,
     copy: Option<Copy>,
-}
-
-/// What is to be done about it.
-struct Decision {
-    identifier: Text,
-    effects: Effects,
-    fate: Fate,
 }
 
 pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
@@ -42,12 +37,12 @@ pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         }
         object => object,
     };
-    let copy = Addition::find(&item.message_extensions, ask.cx)?.copy;
+    let Addition { copy, dry_run, .. } = Addition::find(&item.message_extensions, ask.cx)?;
     let is_copy = copy.is_some();
     if !is_copy && !ask.is_client {
         return Err(Failure::denied("only a client may Import what is no copy of a peer's object"));
     }
-    let decision = decide(
+    let mut decision = decide(
         node,
         ask,
         Arrival {
@@ -59,6 +54,7 @@ pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
             copy,
         },
     )?;
+    decision.effects = done(decision.effects, dry_run);
     let response = ImportResponse { unique_identifier: decision.identifier.clone().into(), extra: Extra::NONE };
     let mut outcome = Outcome::answer(&response, ask.cx)?.with(decision.effects).placing(decision.identifier);
     if is_copy {
@@ -77,9 +73,9 @@ pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
     if request.put_function == PutFunction::REPLACE && request.replaced_unique_identifier.is_none() {
         return Err(Failure::new(Cause::InvalidField, "Put Replace needs a Replaced Unique Identifier"));
     }
-    let copy = Addition::find(&item.message_extensions, ask.cx)?.copy;
+    let Addition { copy, dry_run, .. } = Addition::find(&item.message_extensions, ask.cx)?;
     let is_copy = copy.is_some();
-    let decision = decide(
+    let mut decision = decide(
         node,
         ask,
         Arrival {
@@ -91,11 +87,17 @@ pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
             copy,
         },
     )?;
+    decision.effects = done(decision.effects, dry_run);
     let mut response = ResponseItem::success(&PutResponse { extra: Extra::NONE }, ask.cx)?;
     if is_copy {
         response.message_extension = Some(fate(decision.fate, ask)?);
     }
     Ok(Outcome { response, effects: decision.effects, placeholder: Placeholder::Set(decision.identifier) })
+}
+
+/// What is done of it: nothing, when only the answer was wanted.
+fn done(effects: Effects, dry_run: Option<bool>) -> Effects {
+    if dry_run == Some(true) { Effects::none() } else { effects }
 }
 
 fn fate(fate: Fate, ask: &Ask<'_>) -> Result<keyferry_kmip::MessageExtension, Failure> {
@@ -218,144 +220,12 @@ fn decide_copy(
     object_type: ObjectType,
     copy: Copy,
 ) -> Result<Decision, Failure> {
-    let denied = |rule: &str| Err(Failure::denied(rule));
     let Some(peer) = node.policy.peer(ask.tls).filter(|peer| peer.may_send) else {
-        return denied("only a peer that may send may send copies");
+        return Err(Failure::denied("only a peer that may send may send copies"));
     };
-    if copy.stamp.issuer != peer.server && !peer.may_relay {
-        return denied("this peer may not relay what another server issues");
-    }
-    if copy.projection != PROJECTION {
-        return Err(Failure::new(Cause::FeatureNotSupported, "the copy's digest is of a kind that is not known here"));
-    }
-    let mut attributes = arrival.attributes;
-    for attribute in copy.rest.clone() {
-        attributes.keep(attribute);
-    }
-    attributes.check_count()?;
-    if copy_digest(object_type, &attributes).map_err(store_failed)? != copy.digest {
-        return Err(Failure::new(
-            Cause::InvalidMessage,
-            "the attributes that arrived are not those that were sent: their digest differs",
-        ));
-    }
-    check_attributes(&attributes)?;
-    let incoming = Record {
-        id: copy.id,
-        identifier: arrival.identifier,
-        owner: None,
-        stamp: copy.stamp,
-        lineage: copy.lineage,
-        object_type,
-        attributes,
-        overlay: None,
-        fingerprint: None,
-        lost: Vec::new(),
-        extra: Extra::NONE,
-    };
-    let destroyed = incoming.is_destroyed();
-    match ask.snapshot.by_object_id(&incoming.id).map_err(store_failed)? {
-        Some((number, held)) => update_copy(node, ask, (number, held), incoming, arrival.object, copy.digest),
-        None if incoming.stamp.issuer == node.home.server => Err(Failure::new(
-            Cause::PermissionDenied,
-            "a copy of an object of this very server, which does not hold it: the server was restored, or is another of the same name",
-        )),
-        None => {
-            if arrival.object.is_none() && !destroyed {
-                return Err(Failure::new(Cause::MissingData, "the object itself is missing"));
-            }
-            create_copy(node, ask, incoming, arrival.object.filter(|_| !destroyed))
-        }
-    }
-}
-
-fn create_copy(node: &Node, ask: &Ask<'_>, mut incoming: Record, object: Option<Object>) -> Result<Decision, Failure> {
-    if ask.snapshot.by_identifier(&incoming.identifier).map_err(store_failed)?.is_some() {
-        return Err(Failure::new(
-            Cause::ObjectExists,
-            format_args!("another object has the identifier {:?}, which {} should take", incoming.identifier, incoming.id),
-        ));
-    }
-    check_names(node, ask, &incoming.attributes, Some(&incoming))?;
-    if let Some(object) = &object {
-        node.recognise(ask, &mut incoming, object).map_err(store_failed)?;
-    }
-    let identifier = incoming.identifier.clone();
-    let effects = Effects::change(None, incoming, object.map_or(Material::Keep, |object| Material::Set(object.into())));
-    Ok(Decision { identifier, effects, fate: Fate::CREATED })
-}
-
-fn update_copy(
-    node: &Node,
-    ask: &Ask<'_>,
-    (number, held): (RecordNumber, Record),
-    incoming: Record,
-    object: Option<Object>,
-    digest: Vec<u8>,
-) -> Result<Decision, Failure> {
-    let collision = |what: &str| {
-        Err(Failure::new(
-            Cause::InvalidField,
-            format_args!("{} is held here with another {what}: a collision, not an update", held.id),
-        ))
-    };
-    if held.object_type != incoming.object_type {
-        return collision("Object Type");
-    }
-    let fingerprint = object.as_ref().map(|object| node.fingerprint(object)).transpose().map_err(store_failed)?;
-    if let (Some(one), Some(other)) = (&held.fingerprint, &fingerprint)
-        && one != other
-    {
-        return collision("key material");
-    }
-    let unchanged = Decision { identifier: held.identifier.clone(), effects: Effects::none(), fate: Fate::UNCHANGED };
-    let fork = || {
-        Err(Failure::new(
-            Cause::WrongState,
-            format_args!(
-                "{} was changed on both sides: here up to {}, there up to {}",
-                held.id, held.stamp.sequence, incoming.stamp.sequence
-            ),
-        ))
-    };
-    match descent((&held.stamp, &held.lineage), (&incoming.stamp, &incoming.lineage)) {
-        Descent::Equal if held.copy_digest().map_err(store_failed)? == digest => Ok(unchanged),
-        Descent::Older => Ok(unchanged),
-        Descent::Equal | Descent::Fork => fork(),
-        // What only we may change can't have been changed further by others.
-        Descent::Newer if node.issues(&held) => fork(),
-        Descent::Newer if incoming.stamp.epoch > held.stamp.epoch => {
-            Err(Failure::new(Cause::PermissionDenied, "a new issuer needs a grant, which can't be checked here yet"))
-        }
-        Descent::Newer => {
-            // The state that counts here stays, where the master's lies behind it; the copy itself is kept verbatim.
-            let mut overlay = held.overlay.clone();
-            // As stored: what a date has led to counts when its issuer says so, who may have put the date off.
-            let here = overlay.as_ref().and_then(|overlay| overlay.state).or_else(|| held.attributes.state());
-            let there = incoming.attributes.state();
-            if let (Some(here), Some(there)) = (here, there) {
-                let (own, new) = (lifecycle::Rank::of(here), lifecycle::Rank::of(there));
-                let stays = (!own.may_become(new)).then(|| own.join(new));
-                if stays.is_some() || overlay.is_some() {
-                    overlay.get_or_insert_with(Overlay::default).state = stays;
-                }
-            }
-            let mut after = Record { identifier: held.identifier.clone(), owner: held.owner.clone(), overlay, ..incoming };
-            let destroyed = after.is_destroyed();
-            let material = match (destroyed, object) {
-                (true, _) => Material::Remove,
-                (false, Some(object)) if held.fingerprint.is_none() => {
-                    node.recognise(ask, &mut after, &object).map_err(store_failed)?;
-                    Material::Set(object.into())
-                }
-                _ => Material::Keep,
-            };
-            after.fingerprint = after.fingerprint.or_else(|| held.fingerprint.clone());
-            check_names(node, ask, &after.attributes, Some(&held))?;
-            let identifier = after.identifier.clone();
-            Ok(Decision { identifier, effects: Effects::change(Some((number, held)), after, material), fate: Fate::UPDATED })
-        }
-    }
+    let Arrival { identifier, attributes, object, .. } = arrival;
+    let incoming = observe::copied(peer, Sight { identifier, object_type, attributes, object }, copy)?;
+    replica::take(node, ask, &peer.collisions, incoming)
 }
 
 /// Fails when what comes in would leave open which value counts, or claims what only the server's own map of other servers can say.
@@ -376,21 +246,6 @@ pub(crate) fn check_attributes(attributes: &Attributes) -> Result<(), Failure> {
         }
         if !value.may_repeat() && attributes.iter().take(n).any(|earlier| earlier.value.is_same_attribute(value)) {
             return Err(Failure::new(Cause::InvalidAttribute, format_args!("{} is given more than once", value.reference())));
-        }
-    }
-    Ok(())
-}
-
-/// Fails when a Name is another object's. Names of another issuer's objects do not clash among themselves: it has seen to that, and they
-/// may arrive in another order than they were given in.
-pub(crate) fn check_names(node: &Node, ask: &Ask<'_>, attributes: &Attributes, own: Option<&Record>) -> Result<(), Failure> {
-    for name in attributes.names() {
-        let clashes = |other: &Record| {
-            other.attributes.names().any(|theirs| theirs == name)
-                && own.is_none_or(|own| other.id != own.id && (node.issues(own) || other.stamp.issuer != own.stamp.issuer))
-        };
-        if ask.snapshot.first(&index::name(&name.value), &clashes).map_err(store_failed)?.is_some() {
-            return Err(Failure::new(Cause::NameExists, format_args!("another object has the Name {:?}", name.value)));
         }
     }
     Ok(())

@@ -1,29 +1,31 @@
 use crate::copy::Fate;
-use crate::outgoing::{Stretch, request_item, withheld};
-use crate::report::{Counts, FailedObject, Loss};
-use crate::{Cx, Error, ErrorKind, Report, Result, Session, Step};
+use crate::ledger::Ledger;
+use crate::outgoing::{Stretch, Terms, request_item, withheld};
+use crate::report::{Counts, Ending, Told};
+use crate::selection::Chosen;
+use crate::{Cx, Error, ErrorKind, Result, Selection, Session, Step};
 use keyferry_kmip::attribute::part;
-use keyferry_kmip::spec::{BatchErrorContinuationOption, Operation, QueryFunction, ResultReason};
+use keyferry_kmip::spec::{BatchErrorContinuationOption, Operation, QueryFunction, ResultReason, tag};
 use keyferry_kmip::{
-    Lost, QueryRequest, QueryResponse, RequestItem, RequestMessage, ResponseItem, ResponseMessage, Text, Ticket, context,
-    extension as x,
+    AttributeReference, AttributeReferences, GetAttributesRequest, ImportResponse, Lost, QueryRequest, QueryResponse,
+    RequestItem, RequestMessage, ResponseItem, ResponseMessage, Text, Ticket, UniqueIdentifier, context, extension as x,
 };
-use keyferry_store::record::{bytes_of, read};
-use keyferry_store::{Record, SnapshotExt, StoreExt};
+use keyferry_store::{Record, StoreExt};
 use keyferry_ttlv::{Extra, Version};
 use std::collections::VecDeque;
 
 /// By which operation a bulk session sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
-    /// Import, without Replace Existing, in KMIP 2.1.
+    /// Import, without Replace Existing, since 1.4.
     Import,
-    /// Put, in KMIP 1.4.
+    /// Put, in any version.
     Put,
 }
 
 impl Strategy {
-    pub(crate) fn version(self) -> Version {
+    /// The version that it speaks unless another one is asked for: 2.1 for Import, 1.4 for Put.
+    pub fn version(self) -> Version {
         match self {
             Strategy::Import => Version::V2_1,
             Strategy::Put => Version::V1_4,
@@ -45,6 +47,13 @@ pub struct BulkOptions {
     pub name: String,
     /// By which operation.
     pub strategy: Strategy,
+    /// In which version.
+    pub version: Version,
+    /// Which objects (all).
+    pub selection: Selection,
+    /// Whether to find out what would become of each object, and write nothing on either side. A foreign peer is asked whether it has an
+    /// object of the identifier.
+    pub dry_run: bool,
     /// Objects in a message at the most (250).
     pub batch: usize,
     /// Bytes of material and attributes in a message, about (512 KiB).
@@ -58,26 +67,34 @@ pub struct BulkOptions {
 impl BulkOptions {
     /// The usual ones.
     pub fn new(name: impl Into<String>, strategy: Strategy) -> Self {
-        BulkOptions { name: name.into(), strategy, batch: 250, batch_bytes: 512 * 1024, in_flight: 8, group: 8 }
+        BulkOptions {
+            name: name.into(),
+            strategy,
+            version: strategy.version(),
+            selection: Selection::everything(),
+            dry_run: false,
+            batch: 250,
+            batch_bytes: 512 * 1024,
+            in_flight: 8,
+            group: 8,
+        }
     }
 }
 
-/// Sends every object of our store to a peer: one pass over the feed, from the stored cursor to the head.
+/// Sends the selected objects of our store to a peer: one pass over the feed, from the stored cursor to the head.
 ///
 /// A finished transfer starts over when it is run again, and finds unchanged what the peer has. One that was interrupted goes on
 /// where its last stored group ended.
 pub struct Bulk {
     options: BulkOptions,
-    counts: Option<Counts>,
+    ledger: Ledger,
+    chosen: Option<Chosen>,
     /// How far the feed was read; ahead of the cursor by what is under way.
     ahead: u64,
     peer: Peer,
     flights: VecDeque<Flight>,
     /// Messages answered since progress was stored.
     unsaved: usize,
-    failures: Vec<FailedObject>,
-    losses: Vec<Loss>,
-    observer: Option<Box<dyn FnMut(&Counts) + Send>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -93,7 +110,7 @@ struct Flight {
     end: Option<u64>,
     /// The identifiers of its objects, and what is known to fail beforehand.
     items: Vec<Text>,
-    refused: Vec<FailedObject>,
+    refused: Vec<Told>,
     /// What each of its objects loses on the way.
     lost: Vec<Vec<String>>,
     bytes: usize,
@@ -108,76 +125,52 @@ fn size(item: &RequestItem) -> usize {
     item.request_payload.bytes().len() + extensions + 64
 }
 
-/// How many failures a report names.
-const NAMED_FAILURES: usize = 100;
-
 impl Bulk {
     /// A session with these options.
     pub fn new(options: BulkOptions) -> Self {
-        Bulk {
-            options,
-            counts: None,
-            ahead: 0,
-            peer: Peer::Unknown,
-            flights: VecDeque::new(),
-            unsaved: 0,
-            failures: Vec::new(),
-            losses: Vec::new(),
-            observer: None,
-        }
+        let ledger = Ledger::new([b"bulk/", options.name.as_bytes()].concat(), options.dry_run);
+        Bulk { options, ledger, chosen: None, ahead: 0, peer: Peer::Unknown, flights: VecDeque::new(), unsaved: 0 }
     }
 
     /// Calls `observer` after each answer, with what has been done so far.
     #[must_use]
     pub fn observed(mut self, observer: impl FnMut(&Counts) + Send + 'static) -> Self {
-        self.observer = Some(Box::new(observer));
+        self.ledger.observer = Some(Box::new(observer));
         self
     }
 
-    fn key(&self) -> Vec<u8> {
-        [b"bulk/", self.options.name.as_bytes()].concat()
+    /// Tells `sink` what became of each object, as soon as that is known.
+    #[must_use]
+    pub fn telling(mut self, sink: impl FnMut(&Told) + Send + 'static) -> Self {
+        self.ledger.sink = Some(Box::new(sink));
+        self
     }
 
-    /// Where the transfer stands: stored progress, or a new one.
-    fn start(&mut self, cx: &Cx<'_>) -> Result<()> {
-        let key = self.key();
-        let (stored, head) = cx.store.view::<_, Error>(|snapshot| Ok((snapshot.state_value(&key)?, snapshot.head()?)))?;
-        let stored: Counts = stored.map(|bytes| read(&bytes, "progress of a transfer")).transpose()?.unwrap_or_default();
-        // A cursor of another incarnation says nothing about this feed.
-        let goes_on = !stored.finished && stored.session > 0 && stored.incarnation == head.incarnation.0;
-        let counts = if goes_on {
-            stored
-        } else {
-            Counts { session: stored.session + 1, incarnation: head.incarnation.0.to_vec(), ..Counts::default() }
-        };
-        self.ahead = u64::try_from(counts.cursor).unwrap_or(0);
-        self.counts = Some(counts);
-        Ok(())
+    /// Where the transfer stands, and which objects it is about.
+    fn start(&mut self, cx: &Cx<'_>) -> Result<Chosen> {
+        let chosen = cx.store.view::<_, Error>(|snapshot| self.options.selection.choose(snapshot, cx.now.wall))?;
+        self.ledger.start(cx, self.options.selection.digest()?)?;
+        self.ahead = u64::try_from(self.ledger.report.counts.cursor).unwrap_or(0);
+        Ok(chosen)
     }
 
     /// Starts over when the peer's store is another one than the cursor belongs to.
     fn know(&mut self, incarnation: Option<Vec<u8>>) {
-        let Some(counts) = &mut self.counts else { return };
-        if counts.peer.is_some() && counts.peer != incarnation {
-            let (session, own) = (counts.session + 1, std::mem::take(&mut counts.incarnation));
-            *counts = Counts { session, incarnation: own, ..Counts::default() };
+        if self.ledger.report.counts.peer.is_some() && self.ledger.report.counts.peer != incarnation {
+            self.ledger.start_over();
             self.ahead = 0;
-            self.failures.clear();
-            self.losses.clear();
         }
-        counts.peer = incarnation;
+        self.ledger.report.counts.peer = incarnation;
     }
 
     fn save(&mut self, cx: &Cx<'_>) -> Result<()> {
-        let Some(counts) = &self.counts else { return Ok(()) };
-        let (key, value) = (self.key(), bytes_of(counts)?);
-        cx.store.transact::<_, Error>(|transaction| Ok(transaction.set_state(&key, Some(&value))?))?;
+        self.ledger.save(cx)?;
         self.unsaved = 0;
         Ok(())
     }
 
     fn ask(&mut self, ticket: Ticket) -> Result<Step> {
-        let version = self.options.strategy.version();
+        let version = self.options.version;
         let query = QueryRequest {
             query_functions: vec![QueryFunction::QUERY_OPERATIONS, QueryFunction::QUERY_SERVER_INFORMATION],
             object_groups: None,
@@ -198,20 +191,34 @@ impl Bulk {
 
     /// The same, of so many objects at the most; fewer when they would not fit a message.
     fn next_of(&mut self, cx: &Cx<'_>, ticket: Ticket, keyferry: bool, batch: usize) -> Result<Option<Step>> {
-        let session = self.counts.as_ref().map(|counts| counts.session);
-        let (options, after) = (&self.options, self.ahead);
-        let Some(Stretch { objects, end }) = Stretch::read(cx.store, after, batch, options.batch_bytes)? else { return Ok(None) };
+        let chosen = match self.chosen.take() {
+            Some(chosen) => chosen,
+            None => self.start(cx)?,
+        };
+        let options = &self.options;
+        let terms = Terms {
+            strategy: options.strategy,
+            version: options.version,
+            keyferry,
+            session: Some(self.ledger.report.counts.session),
+            dry_run: options.dry_run,
+        };
+        let stretch = Stretch::read(cx.store, self.ahead, batch, options.batch_bytes, &chosen);
+        self.chosen = Some(chosen);
+        let Some(Stretch { objects, end }) = stretch? else { return Ok(None) };
         let several = objects.len() / 2;
-        let version = options.strategy.version();
+        let version = terms.version;
         let (mut items, mut identifiers, mut refused, mut lost) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (record, object) in objects {
             if let Some(why) = withheld(&record) {
-                refused.push(FailedObject { identifier: record.identifier.to_string(), reason: None, message: why.into() });
+                refused.push(Told::failed(&record.identifier, None, why));
                 continue;
             }
             let identifier = record.identifier.clone();
             let left = if keyferry { Vec::new() } else { losses(&record, version) };
-            match request_item(options.strategy, record, object, keyferry, session) {
+            let item =
+                if terms.dry_run && !keyferry { existing(&identifier, version) } else { request_item(terms, record, object) };
+            match item {
                 Ok(item) => {
                     identifiers.push(identifier);
                     items.push(item);
@@ -219,7 +226,7 @@ impl Bulk {
                 }
                 // What the version can't say stays here; the others go on.
                 Err(error) if error.kind() == ErrorKind::Encode => {
-                    refused.push(FailedObject { identifier: identifier.to_string(), reason: None, message: error.to_string() });
+                    refused.push(Told::failed(&identifier, None, error.to_string()));
                 }
                 Err(error) => return Err(error),
             }
@@ -231,11 +238,7 @@ impl Bulk {
             }
             // This one alone is too large: it stays here, and the others go on.
             let message = format!("the object takes about {bytes} bytes, more than a message may have");
-            refused.extend(identifiers.drain(..).map(|identifier| FailedObject {
-                identifier: identifier.to_string(),
-                reason: None,
-                message: message.clone(),
-            }));
+            refused.extend(identifiers.drain(..).map(|identifier| Told::failed(&identifier, None, message.clone())));
             items.clear();
             lost.clear();
             bytes = 0;
@@ -254,51 +257,17 @@ impl Bulk {
         Ok(Some(Step::Send(Box::new(message))))
     }
 
-    fn fail(&mut self, failed: FailedObject) {
-        if let Some(counts) = &mut self.counts {
-            counts.failed += 1;
-        }
-        if self.failures.len() < NAMED_FAILURES {
-            self.failures.push(failed);
-        }
-    }
-
     /// Counts what a message's answer says of each object, and moves the cursor behind it.
     fn count(&mut self, flight: Flight, items: &[ResponseItem]) -> Result<()> {
-        let version = self.options.strategy.version();
         let Some(end) = flight.end else { return Ok(()) };
+        let asks_only = self.options.dry_run && matches!(self.peer, Peer::Known { keyferry: false });
         for ((identifier, item), lost) in flight.items.iter().zip(items).zip(flight.lost) {
-            if !item.is_success() {
-                self.fail(FailedObject {
-                    identifier: identifier.to_string(),
-                    reason: item.result_reason,
-                    message: item.result_message.as_ref().map(ToString::to_string).unwrap_or_default(),
-                });
-                continue;
-            }
-            let told = Fate::told(item, context(version)).map_err(|e| Error::new(ErrorKind::Protocol, e))?;
-            let Some(counts) = &mut self.counts else { continue };
-            match told {
-                Some(Fate::UPDATED) => counts.updated += 1,
-                Some(Fate::UNCHANGED) => counts.unchanged += 1,
-                _ => counts.created += 1,
-            }
-            if !lost.is_empty() {
-                *counts.lost.get_or_insert(0) += i64::try_from(lost.len()).unwrap_or(i64::MAX);
-                if self.losses.len() < NAMED_FAILURES {
-                    self.losses.push(Loss { identifier: identifier.to_string(), attributes: lost });
-                }
-            }
+            let told = if asks_only { told_of_existing(identifier, item) } else { told(identifier, item, self.options.version)? };
+            self.ledger.tell(Told { lost, ..told });
         }
-        let asked = flight.items.len() + flight.refused.len();
-        for refused in flight.refused {
-            self.fail(refused);
-        }
-        if let Some(counts) = &mut self.counts {
-            counts.asked += i64::try_from(asked).unwrap_or(i64::MAX);
-            counts.bytes += i64::try_from(flight.bytes).unwrap_or(i64::MAX);
-            counts.cursor = i64::try_from(end).unwrap_or(i64::MAX);
-        }
+        flight.refused.into_iter().for_each(|refused| self.ledger.tell(refused));
+        self.ledger.report.counts.bytes += i64::try_from(flight.bytes).unwrap_or(i64::MAX);
+        self.ledger.report.counts.cursor = i64::try_from(end).unwrap_or(i64::MAX);
         self.unsaved += 1;
         Ok(())
     }
@@ -314,8 +283,8 @@ impl Bulk {
 
 impl Session for Bulk {
     fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
-        if self.counts.is_none() {
-            self.start(cx)?;
+        if !self.ledger.is_started() {
+            self.chosen = Some(self.start(cx)?);
         }
         let keyferry = match self.peer {
             Peer::Unknown => return self.ask(ticket),
@@ -336,16 +305,9 @@ impl Session for Bulk {
         if !self.flights.is_empty() {
             return Ok(Step::Wait(None));
         }
-        if let Some(counts) = &mut self.counts {
-            counts.finished = true;
-        }
+        self.ledger.report.counts.finished = true;
         self.save(cx)?;
-        let report = Report {
-            counts: self.counts.take().unwrap_or_default(),
-            failures: std::mem::take(&mut self.failures),
-            losses: std::mem::take(&mut self.losses),
-        };
-        Ok(Step::Done(Box::new(report)))
+        Ok(Step::Done(Box::new(self.ledger.finish())))
     }
 
     fn answer(&mut self, cx: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()> {
@@ -355,7 +317,7 @@ impl Session for Bulk {
                 // Nothing under way counts: go on behind what was answered, once there is a connection again.
                 self.flights.clear();
                 self.peer = Peer::Unknown;
-                self.ahead = self.counts.as_ref().and_then(|counts| u64::try_from(counts.cursor).ok()).unwrap_or(0);
+                self.ahead = u64::try_from(self.ledger.report.counts.cursor).unwrap_or(0);
                 return self.save(cx);
             }
         };
@@ -374,7 +336,7 @@ impl Session for Bulk {
             ));
         }
         if flight.end.is_none() {
-            let (peer, incarnation) = peer(self.options.strategy, &response)?;
+            let (peer, incarnation) = peer(self.options.strategy, self.options.version, &response)?;
             self.peer = peer;
             self.know(incarnation);
             return Ok(());
@@ -398,9 +360,7 @@ impl Session for Bulk {
         if self.unsaved >= self.options.group {
             self.save(cx)?;
         }
-        if let (Some(observer), Some(counts)) = (&mut self.observer, &self.counts) {
-            observer(counts);
-        }
+        self.ledger.observe();
         Ok(())
     }
 }
@@ -410,19 +370,19 @@ fn encode(error: keyferry_ttlv::Error) -> Error {
 }
 
 /// What the peer says of itself, and whether it can do what the strategy needs.
-fn peer(strategy: Strategy, response: &ResponseMessage) -> Result<(Peer, Option<Vec<u8>>)> {
+fn peer(strategy: Strategy, version: Version, response: &ResponseMessage) -> Result<(Peer, Option<Vec<u8>>)> {
     let answer = response.batch.first().filter(|item| item.is_success());
     let Some(answer) = answer else {
         let why =
             response.batch.first().and_then(|item| item.result_message.as_ref()).map_or("no reason given", |text| text.as_str());
-        return Err(Error::new(ErrorKind::Peer, format_args!("the peer does not answer Query in {}: {why}", strategy.version())));
+        return Err(Error::new(ErrorKind::Peer, format_args!("the peer does not answer Query in {version}: {why}")));
     };
-    let query: QueryResponse = answer.payload(context(strategy.version())).map_err(|e| Error::new(ErrorKind::Protocol, e))?;
+    let query: QueryResponse = answer.payload(context(version)).map_err(|e| Error::new(ErrorKind::Protocol, e))?;
     if !query.operations.contains(&strategy.operation()) {
         return Err(Error::new(ErrorKind::Peer, format_args!("the peer does not offer {}", strategy.operation())));
     }
     let keyferry = query.vendor_identification.as_ref().is_some_and(|vendor| *vendor == x::VENDOR);
-    let incarnation = if keyferry { crate::peer::incarnation(&query, strategy.version()) } else { None };
+    let incarnation = if keyferry { crate::peer::incarnation(&query, version) } else { None };
     Ok((Peer::Known { keyferry }, incarnation))
 }
 
@@ -430,4 +390,42 @@ fn peer(strategy: Strategy, response: &ResponseMessage) -> Result<(Peer, Option<
 fn losses(record: &Record, version: Version) -> Vec<String> {
     let (_, rest) = part(&record.attributes, version);
     rest.iter().map(|attribute| attribute.value.reference().to_string()).collect()
+}
+
+/// Asks whether the peer has an object of this identifier.
+fn existing(identifier: &Text, version: Version) -> Result<RequestItem> {
+    let references = AttributeReferences(vec![AttributeReference::Standard(tag::OBJECT_TYPE)]);
+    let unique_identifier = Some(UniqueIdentifier::Text(identifier.clone()));
+    RequestItem::new(&GetAttributesRequest { unique_identifier, references, extra: Extra::NONE }, context(version))
+        .map_err(encode)
+}
+
+/// What would become of an object, by the answer to [`existing`].
+fn told_of_existing(identifier: &Text, item: &ResponseItem) -> Told {
+    match item.result_reason {
+        Some(ResultReason::ITEM_NOT_FOUND | ResultReason::OBJECT_NOT_FOUND) => Told::new(identifier.as_str(), Ending::Created),
+        _ => Told::failed(
+            identifier.as_str(),
+            Some(ResultReason::OBJECT_ALREADY_EXISTS),
+            "the peer has an object of this identifier",
+        ),
+    }
+}
+
+/// What became of an object, by the answer to it.
+fn told(identifier: &Text, item: &ResponseItem, version: Version) -> Result<Told> {
+    if !item.is_success() {
+        let message = item.result_message.as_ref().map(ToString::to_string).unwrap_or_default();
+        return Ok(Told::failed(identifier.as_str(), item.result_reason, message));
+    }
+    let fate = Fate::told(item, context(version)).map_err(|e| Error::new(ErrorKind::Protocol, e))?;
+    let mut told = Told::new(identifier.as_str(), fate.map_or(Ending::Created, Fate::ending));
+    if item.operation == Some(Operation::IMPORT) && item.response_payload.is_some() {
+        let answer: ImportResponse = item.payload(context(version)).map_err(|e| Error::new(ErrorKind::Protocol, e))?;
+        told.target = answer.unique_identifier.as_text().filter(|there| **there != **identifier).map(str::to_owned);
+        if told.target.is_some() && told.ending == Ending::Created {
+            told.ending = Ending::Renamed;
+        }
+    }
+    Ok(told)
 }

@@ -1,7 +1,8 @@
+use crate::Ending;
 use keyferry_kmip::attribute::Projection;
 use keyferry_kmip::spec::tag;
 use keyferry_kmip::{Attributes, Cause, Failure, MessageExtension, ResponseItem, Text, extension as x};
-use keyferry_store::{ObjectId, Stamp};
+use keyferry_store::{ObjectId, Record, Stamp};
 use keyferry_ttlv::{Context, Decode, Encode, Extra, Raw, Result};
 
 /// What a keyferry server adds to an Import or a Put of another one: whose object this is, which change of it, and what KMIP has no
@@ -33,6 +34,22 @@ pub struct Copy {
     pub extra: Extra,
 }
 
+impl Copy {
+    /// The copy of a record. `rest` is what the message itself does not say of its attributes.
+    pub(crate) fn of(record: &Record, rest: Attributes, session: Option<i64>) -> keyferry_store::Result<Copy> {
+        Ok(Copy {
+            digest: record.copy_digest()?,
+            id: record.id.clone(),
+            stamp: record.stamp.clone(),
+            lineage: record.lineage.clone(),
+            projection: PROJECTION,
+            rest,
+            session,
+            extra: Extra::NONE,
+        })
+    }
+}
+
 /// The digest that this build makes.
 pub(crate) const PROJECTION: i32 = 1;
 
@@ -47,9 +64,24 @@ impl Fate {
     pub const UPDATED: Fate = Fate(2);
     /// The object was the same already, or a later one.
     pub const UNCHANGED: Fate = Fate(3);
+    /// Another object has its identifier, and it was left out.
+    pub const SKIPPED: Fate = Fate(4);
+    /// The object is new here, under another identifier or other Names.
+    pub const RENAMED: Fate = Fate(5);
 }
 
 impl Fate {
+    /// How a report names it.
+    pub fn ending(self) -> Ending {
+        match self {
+            Fate::UPDATED => Ending::Updated,
+            Fate::UNCHANGED => Ending::Unchanged,
+            Fate::SKIPPED => Ending::Skipped,
+            Fate::RENAMED => Ending::Renamed,
+            _ => Ending::Created,
+        }
+    }
+
     /// What the answer to a copy tells; `None` when it does not come from a keyferry server.
     ///
     /// # Errors
@@ -79,6 +111,9 @@ pub(crate) struct Addition {
     pub(crate) copy: Option<Copy>,
     #[ttlv(tag = x::OUTCOME)]
     pub(crate) fate: Option<Fate>,
+    /// What would become of it is asked for, and nothing is to be done.
+    #[ttlv(tag = x::DRY_RUN)]
+    pub(crate) dry_run: Option<bool>,
     #[ttlv(extra)]
     pub(crate) extra: Extra,
 }

@@ -24,6 +24,8 @@ pub enum ErrorKind {
     Peer,
     /// The source of randomness failed.
     Random,
+    /// What was selected can't be looked for.
+    Selection,
 }
 
 impl Error {

@@ -54,13 +54,16 @@ impl Node {
     /// # Errors
     /// [`Cause::PermissionDenied`].
     pub fn check_issuer(&self, record: &Record) -> Result<(), Failure> {
-        if self.issues(record) {
+        let master = if self.observes(record) { &record.id.server } else { &record.stamp.issuer };
+        if *master == self.home.server {
             return Ok(());
         }
-        Err(Failure::new(
-            Cause::PermissionDenied,
-            format_args!("this is a copy; its master is the server {:?}", record.stamp.issuer),
-        ))
+        Err(Failure::new(Cause::PermissionDenied, format_args!("this is a copy; its master is the server {master:?}")))
+    }
+
+    /// Whether this server only follows a foreign master that has the object: it issues the copies of what it sees, and changes nothing.
+    pub fn observes(&self, record: &Record) -> bool {
+        self.issues(record) && record.stamp.epoch == 1 && record.id.server != self.home.server
     }
 
     /// Marks one more change of an object that this server issues: stamp, lineage, Last Change Date.
@@ -146,16 +149,18 @@ pub fn shown(record: &Record, now: DateTime) -> Attributes {
         .with(AttributeValue::ObjectType(record.object_type));
     // A template has a State for the server alone.
     let is_template = record.object_type == ObjectType::TEMPLATE;
-    for attribute in &record.attributes {
-        if !(is_template && matches!(attribute.value.tag(), tag::STATE | tag::DESTROY_DATE)) {
-            shown.keep(attribute.clone());
+    for attribute in record.shown() {
+        if is_template && matches!(attribute.value.tag(), tag::STATE | tag::DESTROY_DATE) {
+            continue;
+        }
+        // What is local gets the next index of its attribute; the copy's keep theirs.
+        match attribute.index {
+            None => shown.push(attribute.value.clone()),
+            Some(_) => shown.keep(attribute.clone()),
         }
     }
     if let Some(state) = record.state(now).filter(|_| !is_template) {
         shown.set(AttributeValue::State(state));
-    }
-    for attribute in record.overlay.iter().flat_map(|overlay| &overlay.attributes) {
-        shown.push(attribute.value.clone());
     }
     shown
 }

@@ -57,7 +57,7 @@ pub(crate) fn notify(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     after.attributes.check_count()?;
     after.attributes.check_indices()?;
     crate::arrival::check_attributes(&after.attributes)?;
-    crate::arrival::check_names(node, ask, &after.attributes, Some(&before))?;
+    crate::collision::check_names(node, ask, &after.attributes, Some(&before))?;
     let incarnation = ask.snapshot.incarnation().map_err(store_failed)?;
     node.advance(&mut after, incarnation, ask.now.wall);
     let material = if after.is_destroyed() { Material::Remove } else { Material::Keep };

@@ -1,12 +1,13 @@
 //! What goes out: a stretch of the feed at a time, and the batch item that carries one object.
 
-use crate::copy::{Addition, Copy, PROJECTION};
+use crate::copy::{Addition, Copy};
+use crate::selection::Chosen;
 use crate::{Error, ErrorKind, Result, Strategy};
 use keyferry_kmip::attribute::part;
 use keyferry_kmip::spec::{AttributeValue, PutFunction, tag};
 use keyferry_kmip::{ImportRequest, Object, PutRequest, RequestItem, UniqueIdentifier, context};
 use keyferry_store::{Record, SnapshotExt, Store, StoreExt};
-use keyferry_ttlv::Extra;
+use keyferry_ttlv::{Extra, Version};
 use std::ops::ControlFlow;
 
 /// Objects of the feed that go into one message.
@@ -18,34 +19,46 @@ pub struct Stretch {
     pub end: u64,
 }
 
+/// Stretches of the feed without a selected object that are passed over at a time.
+const PASSED: usize = 20;
+
 impl Stretch {
-    /// Reads what stands behind the feed number `after`: so many objects at the most, and about so many bytes of them. `None` at the
-    /// end of the feed.
+    /// Reads what stands behind the feed number `after` and was chosen: so many objects at the most, and about so many bytes of them. `None`
+    /// at the end of the feed; none of the objects may be a chosen one.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn read(store: &dyn Store, after: u64, most: usize, bytes: usize) -> Result<Option<Stretch>> {
+    pub fn read(store: &dyn Store, after: u64, most: usize, bytes: usize, chosen: &Chosen) -> Result<Option<Stretch>> {
         let mut objects = Vec::new();
         let end = store.view::<_, Error>(|snapshot| {
             objects.clear();
             let (mut end, mut size) = (after, 0);
-            let mut numbers = Vec::new();
-            snapshot.feed(after, &mut |row| {
-                numbers.push((row.number, row.record));
-                Ok(if numbers.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-            })?;
-            for (number, record) in numbers {
-                let whole = snapshot.whole(record)?;
-                end = number;
-                let Some((record, object)) = whole else {
-                    return Err(Error::new(
-                        ErrorKind::Store,
-                        format_args!("the feed names an object at {number} that the store does not hold"),
-                    ));
-                };
-                size += 600 + object.as_ref().map_or(0, Object::material_len);
-                objects.push((record, object));
-                if size >= bytes {
+            for _ in 0..PASSED {
+                let mut numbers = Vec::new();
+                snapshot.feed(end, &mut |row| {
+                    numbers.push((row.number, row.record));
+                    Ok(if numbers.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+                })?;
+                if numbers.is_empty() {
+                    break;
+                }
+                for (number, of) in numbers {
+                    let lacking = || {
+                        let why = format_args!("the feed names an object at {number} that the store does not hold");
+                        Error::new(ErrorKind::Store, why)
+                    };
+                    end = number;
+                    if !chosen.has_all() && !chosen.has(of, &snapshot.record(of)?.ok_or_else(lacking)?) {
+                        continue;
+                    }
+                    let (record, object) = snapshot.whole(of)?.ok_or_else(lacking)?;
+                    size += 600 + object.as_ref().map_or(0, Object::material_len);
+                    objects.push((record, object));
+                    if size >= bytes {
+                        break;
+                    }
+                }
+                if !objects.is_empty() {
                     break;
                 }
             }
@@ -66,44 +79,40 @@ pub fn withheld(record: &Record) -> Option<&'static str> {
     None
 }
 
-/// The item that carries an object, without replacing anything; to a keyferry server with what KMIP has no place for.
+/// How an object is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// By which operation.
+    pub strategy: Strategy,
+    /// In which version.
+    pub version: Version,
+    /// To a keyferry server, with what KMIP has no place for.
+    pub keyferry: bool,
+    /// The number of the session.
+    pub session: Option<i64>,
+    /// To hear what would become of it.
+    pub dry_run: bool,
+}
+
+/// The item that carries an object, without replacing anything.
 ///
 /// # Errors
 /// [`ErrorKind::Encode`].
-pub fn request_item(
-    strategy: Strategy,
-    record: Record,
-    object: Option<Object>,
-    keyferry: bool,
-    session: Option<i64>,
-) -> Result<RequestItem> {
-    let version = strategy.version();
-    let cx = context(version);
+pub fn request_item(terms: Terms, record: Record, object: Option<Object>) -> Result<RequestItem> {
+    let cx = context(terms.version);
     let destroyed = record.is_destroyed();
-    let (attributes, rest) = part(&record.attributes, version);
-    let extension = if keyferry {
-        let copy = Copy {
-            digest: record.copy_digest()?,
-            id: record.id,
-            stamp: record.stamp,
-            lineage: record.lineage,
-            projection: PROJECTION,
-            // Misreading it is unsafe when the message alone does not say everything.
-            rest,
-            session,
-            extra: Extra::NONE,
-        };
-        let critical = destroyed || !copy.rest.is_empty();
-        Some(
-            Addition { copy: Some(copy), ..Addition::default() }
-                .extension(critical, cx)
-                .map_err(|e| Error::new(ErrorKind::Encode, e))?,
-        )
+    let (attributes, rest) = part(&record.attributes, terms.version);
+    let extension = if terms.keyferry {
+        let copy = Copy::of(&record, rest, terms.session)?;
+        // Misreading it is unsafe when the message alone does not say everything.
+        let critical = destroyed || !copy.rest.is_empty() || terms.dry_run;
+        let addition = Addition { copy: Some(copy), dry_run: terms.dry_run.then_some(true), ..Addition::default() };
+        Some(addition.extension(critical, cx).map_err(|e| Error::new(ErrorKind::Encode, e))?)
     } else {
         None
     };
     let unique_identifier = UniqueIdentifier::Text(record.identifier);
-    let mut item = match strategy {
+    let mut item = match terms.strategy {
         Strategy::Import => {
             let payload = ImportRequest {
                 unique_identifier,

@@ -1,3 +1,4 @@
+use crate::Collisions;
 use keyferry_kmip::{Identity, Text};
 use std::collections::BTreeMap;
 
@@ -17,12 +18,16 @@ pub struct Peer {
     pub may_send: bool,
     /// It may also send copies of objects that others issue.
     pub may_relay: bool,
+    /// What it Exports it gets with what KMIP has no place for, as a copy.
+    pub may_pull: bool,
+    /// What becomes of its copies where others have their identifiers or Names.
+    pub collisions: Collisions,
 }
 
 impl Peer {
     /// A peer that may nothing yet.
     pub fn new(server: impl Into<Text>) -> Self {
-        Peer { server: server.into(), may_send: false, may_relay: false }
+        Peer { server: server.into(), may_send: false, may_relay: false, may_pull: false, collisions: Collisions::default() }
     }
 
     /// Lets it send copies of its own objects.
@@ -36,6 +41,20 @@ impl Peer {
     #[must_use]
     pub fn may_relay(mut self) -> Self {
         self.may_relay = true;
+        self
+    }
+
+    /// Lets it pull copies, where the rights of clients let it read them.
+    #[must_use]
+    pub fn may_pull(mut self) -> Self {
+        self.may_pull = true;
+        self
+    }
+
+    /// Says what becomes of its copies where others have their identifiers or Names.
+    #[must_use]
+    pub fn colliding(mut self, collisions: Collisions) -> Self {
+        self.collisions = collisions;
         self
     }
 }

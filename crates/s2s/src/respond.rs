@@ -2,7 +2,7 @@ use crate::{Node, Rights, arrival, copy, format, notify};
 use keyferry_kmip::spec::{KeyCompressionType, KeyFormatType, KeyWrapType, Operation};
 use keyferry_kmip::{
     Cause, ExportRequest, ExportResponse, Failure, Identity, KeyWrappingSpecification, Now, Object, Payload, Random, RequestItem,
-    ResponseItem, Text,
+    ResponseItem, Text, UniqueIdentifier,
 };
 use keyferry_store::{Effects, Error, Record, RecordNumber, Snapshot, SnapshotExt};
 use keyferry_ttlv::{Context, Extra};
@@ -223,7 +223,16 @@ fn export(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome,
         key_wrapping_specification: request.key_wrapping_specification.as_ref(),
     };
     let object = node.served(ask, number, &record, &wanted)?;
-    let attributes = keyferry_kmip::attribute::visible(&crate::shown(&record, ask.now.wall), ask.cx.version);
+    // A peer that pulls gets the copy verbatim, with what the message itself can't say.
+    let pulls = node.policy.peer(ask.caller).is_some_and(|peer| peer.may_pull);
+    let (attributes, addition) = if pulls {
+        let (attributes, rest) = keyferry_kmip::attribute::part(&record.attributes, ask.cx.version);
+        let copy = copy::Copy::of(&record, rest, None).map_err(store_failed)?;
+        let addition = copy::Addition { copy: Some(copy), ..copy::Addition::default() };
+        (attributes, Some(addition.extension(false, ask.cx)?))
+    } else {
+        (keyferry_kmip::attribute::visible(&crate::shown(&record, ask.now.wall), ask.cx.version), None)
+    };
     let response = ExportResponse {
         object_type: record.object_type,
         unique_identifier: record.identifier.clone().into(),
@@ -231,7 +240,9 @@ fn export(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome,
         object,
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?.placing(record.identifier))
+    let mut outcome = Outcome::answer(&response, ask.cx)?.placing(record.identifier);
+    outcome.response.message_extension = addition;
+    Ok(outcome)
 }
 
 /// How a Get or Export wants the object (KMIP 2.1 §6.1.18 and §6.1.19).
@@ -273,6 +284,7 @@ impl Node {
         let Some(object) = ask.snapshot.whole(number).map_err(store_failed)?.and_then(|(_, object)| object) else {
             return Ok(None);
         };
+        let object = here(ask, record, object)?;
         let is_wrapped = object.key_block().is_some_and(|block| block.key_wrapping_data.is_some());
         let unwraps = is_wrapped && wanted.key_wrap_type == Some(KeyWrapType::NOT_WRAPPED);
         let leaves_wrapped = wanted.key_wrapping_specification.is_some() || is_wrapped && !unwraps;
@@ -304,4 +316,20 @@ impl Node {
             None => Ok(Some(object)),
         }
     }
+}
+
+/// A copy as it is served here: the key that it is wrapped under has its identifier here.
+fn here(ask: &Ask<'_>, record: &Record, mut object: Object) -> Result<Object, Failure> {
+    let data = crate::wrap::key_block(&mut object).and_then(|block| block.key_wrapping_data.as_deref_mut());
+    for information in data.into_iter().flat_map(|data| {
+        let mac = data.mac_signature_key_information.as_mut().map(|mac| &mut mac.unique_identifier);
+        data.encryption_key_information.as_mut().map(|key| &mut key.unique_identifier).into_iter().chain(mac)
+    }) {
+        if let UniqueIdentifier::Text(identifier) = information
+            && let Some(here) = crate::collision::wrapping_key_here(ask, record, identifier)?
+        {
+            *identifier = here;
+        }
+    }
+    Ok(object)
 }

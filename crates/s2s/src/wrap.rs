@@ -1,13 +1,13 @@
 //! Keys that leave wrapped, and wrapped ones that are unwrapped (KMIP 2.1 §3.3 and §7.18, 1.4 §2.1.5 and §2.1.6).
 
-use crate::{Ask, Node, store_failed};
+use crate::{Ask, Node, Rights, store_failed};
 use keyferry_kmip::spec::{
     AttributeValue as V, BlockCipherMode, CryptographicUsageMask, EncodingOption, Operation, State, WrappingMethod, tag,
 };
 use keyferry_kmip::{
     AttributeReference, Attributes, Cause, CryptoErrorKind, CryptographicParameters, DateTime, Failure, KeyBlock, KeyMaterial,
-    KeyValue, KeyWrap, KeyWrappingData, KeyWrappingSpecification, Object, PlainKeyValue, Secret, Text, WrappingKeyInformation,
-    context,
+    KeyValue, KeyWrap, KeyWrappingData, KeyWrappingSpecification, Object, PlainKeyValue, Secret, Text, UniqueIdentifier,
+    WrappingKeyInformation, context,
 };
 use keyferry_store::{Record, SnapshotExt};
 use keyferry_ttlv::{Encode, Extra, Item, Reader, Version, Writer};
@@ -35,7 +35,7 @@ impl Node {
                 return Err(Failure::new(Cause::EncodingOption, format_args!("the Encoding Option {other} is unknown")));
             }
         };
-        let key = self.wrapping_key(ask, information, Use::Protect)?;
+        let key = self.wrapping_key(ask, information, Use::Protect, ask.rights)?;
         let Some(block) = key_block(&mut object) else {
             return Err(Failure::new(Cause::InvalidObjectType, format_args!("a {} is not wrapped", record.object_type)));
         };
@@ -90,14 +90,18 @@ impl Node {
     ///
     /// # Errors
     /// When the wrapping key is not there or is another one, or the way is not known here.
-    pub fn unwrapped(&self, ask: &Ask<'_>, mut object: Object) -> Result<(Object, bool), Failure> {
+    pub fn unwrapped(&self, ask: &Ask<'_>, object: Object) -> Result<(Object, bool), Failure> {
+        self.unwrapped_by(ask, object, ask.rights)
+    }
+
+    fn unwrapped_by(&self, ask: &Ask<'_>, mut object: Object, rights: &dyn Rights) -> Result<(Object, bool), Failure> {
         let Some(block) = key_block(&mut object) else { return Ok((object, false)) };
         let Some(data) = block.key_wrapping_data.take() else { return Ok((object, false)) };
         let information = encryption(data.wrapping_method, &data.encryption_key_information)?;
         if information.unique_identifier.as_text().is_none() {
             return Err(Failure::new(Cause::InvalidField, "what a wrapping key is named by stands in one batch alone"));
         }
-        let key = self.wrapping_key(ask, information, Use::Process)?;
+        let key = self.wrapping_key(ask, information, Use::Process, rights)?;
         let unwrap = |wrapped: &Secret| {
             let plain = self.crypto.unwrap_key(key.bytes.expose(), key.method, wrapped.expose());
             plain.map(|plain| Secret::new(&plain)).map_err(|error| Failure::new(Cause::Cryptographic, error))
@@ -119,20 +123,39 @@ impl Node {
         Ok((object, key.is_sensitive))
     }
 
+    /// The object in the clear, unwrapped by the key that has this identifier here, whatever it is called where the object comes from; one
+    /// that is not wrapped, and has a key value that could be, is refused. The policy names that key: whose it is is not asked.
+    ///
+    /// # Errors
+    /// As [`unwrapped`](Node::unwrapped).
+    pub(crate) fn unwrapped_under(&self, ask: &Ask<'_>, mut object: Object, key: &Text) -> Result<Object, Failure> {
+        if let Some(block) = key_block(&mut object) {
+            let information = block.key_wrapping_data.as_mut().and_then(|data| data.encryption_key_information.as_mut());
+            let Some(information) = information else {
+                return Err(Failure::new(Cause::KeyWrapNotSupported, "the key came in the clear, and was to be wrapped"));
+            };
+            information.unique_identifier = UniqueIdentifier::Text(key.clone());
+        }
+        self.unwrapped_by(ask, object, &crate::Unrestricted).map(|(object, _)| object)
+    }
+
     /// The wrapping key. Whoever has something wrapped or unwrapped by it must be allowed to use it as its owner does: to read it is not enough.
-    fn wrapping_key(&self, ask: &Ask<'_>, information: &WrappingKeyInformation, used: Use) -> Result<WrappingKey, Failure> {
+    fn wrapping_key(
+        &self,
+        ask: &Ask<'_>,
+        information: &WrappingKeyInformation,
+        used: Use,
+        rights: &dyn Rights,
+    ) -> Result<WrappingKey, Failure> {
         let identifier = ask.meant(Some(&information.unique_identifier))?;
-        let (number, record) = ask.object(&identifier).map_err(|failure| match failure.cause() {
-            Cause::ObjectNotFound => {
-                Failure::new(Cause::WrappingKeyNotFound, format_args!("there is no wrapping key {identifier:?}"))
-            }
-            _ => failure,
-        })?;
+        let found = ask.snapshot.by_identifier(&identifier).map_err(store_failed)?;
+        let (number, record) = found
+            .ok_or_else(|| Failure::new(Cause::WrappingKeyNotFound, format_args!("there is no wrapping key {identifier:?}")))?;
         let (operation, bit) = match used {
             Use::Protect => (Operation::ENCRYPT, CryptographicUsageMask::WRAP_KEY),
             Use::Process => (Operation::DECRYPT, CryptographicUsageMask::UNWRAP_KEY),
         };
-        ask.rights.check(ask.caller, operation, &record)?;
+        rights.check(ask.caller, operation, &record)?;
         if record.is_destroyed() {
             return Err(Failure::new(Cause::WrappingKeyDestroyed, "the wrapping key was destroyed"));
         }
@@ -236,7 +259,7 @@ fn bound(names: &[keyferry_kmip::Text], record: &Record) -> Result<Attributes, F
     Ok(bound)
 }
 
-fn key_block(object: &mut Object) -> Option<&mut KeyBlock> {
+pub(crate) fn key_block(object: &mut Object) -> Option<&mut KeyBlock> {
     match object {
         Object::PgpKey(key) => Some(&mut key.key_block),
         Object::PrivateKey(key) | Object::PublicKey(key) | Object::SymmetricKey(key) => Some(&mut key.key_block),

@@ -231,8 +231,7 @@ fn check_storage(masks: Option<&ProtectionStorageMasks>) -> Result<(), Failure> 
 /// Fails when another object has one of the Names.
 fn check_names(ask: &Ask<'_>, attributes: &Attributes, own: Option<&Record>, cause: Cause) -> Result<(), Failure> {
     for name in attributes.names() {
-        let clashes =
-            |other: &Record| own.is_none_or(|own| own.id != other.id) && other.attributes.names().any(|theirs| theirs == name);
+        let clashes = |other: &Record| own.is_none_or(|own| own.id != other.id) && other.names().any(|theirs| theirs == name);
         if ask.snapshot.first(&index::name(&name.value), &clashes).map_err(store_failed)?.is_some() {
             return Err(Failure::new(cause, format_args!("another object has the Name {:?}", name.value)));
         }

@@ -198,8 +198,7 @@ pub fn keys(record: &Record) -> Result<Vec<IndexKey>> {
     keys.extend(record.fingerprint.as_deref().filter(|_| record.is_compromised()).map(compromised));
     keys.extend(record.stored_state().map(state));
     keys.extend(due(record));
-    let local = record.overlay.iter().flat_map(|overlay| overlay.attributes.iter());
-    for attribute in record.attributes.iter().chain(local) {
+    for attribute in record.shown() {
         match &attribute.value {
             AttributeValue::Name(value) => keys.push(name(&value.value)),
             AttributeValue::ObjectGroup(group) => keys.push(object_group(group)),

@@ -41,5 +41,5 @@ pub use error::{Error, ErrorKind, Result};
 pub use ext::{Home, SnapshotExt, StoreExt};
 pub use faulty::{Fault, Faulty};
 pub use memory::Memory;
-pub use record::{Descent, Entry, EntryKind, ObjectId, Overlay, Record, Stamp, descent};
+pub use record::{Descent, Entry, EntryKind, Hidden, ObjectId, Overlay, Record, Stamp, descent};
 pub use sealed::Sealed;

@@ -2,8 +2,8 @@
 
 use crate::{Error, ErrorKind, Incarnation, Result};
 use keyferry_kmip::attribute::{Projection, stored_parts};
-use keyferry_kmip::spec::{ObjectType, State, tag};
-use keyferry_kmip::{Attributes, DateTime, Object, Text, context, extension as x, lifecycle};
+use keyferry_kmip::spec::{AttributeValue, ObjectType, State, tag};
+use keyferry_kmip::{Attribute, Attributes, DateTime, Name, Object, Text, context, extension as x, lifecycle};
 use keyferry_ttlv::{Context, Decode, Encode, Extra, Raw, Tagged, Version};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -133,15 +133,49 @@ pub struct Overlay {
     /// Attributes that only this server has.
     #[ttlv(group = Projection::Stored)]
     pub attributes: Attributes,
+    /// Attributes of the copy that clients here do not see, or see otherwise.
+    pub hidden: Vec<Hidden>,
     /// Until when the copy may be used.
     #[ttlv(tag = x::LEASE_EXPIRY)]
     pub lease_expiry: Option<DateTime>,
     /// How much of the usage limits was given to this server: id, size, spent.
     #[ttlv(tag = x::USAGE_SLICE)]
     pub usage_slice: Option<Raw>,
-    /// Other fields: renamed Names and rewritten Links, later.
+    /// Other fields.
     #[ttlv(extra)]
     pub extra: Extra,
+}
+
+/// An attribute of a copy that is not shown here as it is: a Name that another object has, a Link whose target has another identifier here.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = x::HIDDEN)]
+pub struct Hidden {
+    /// First its value, as the issuer has it; then what is shown in its place, if anything.
+    #[ttlv(group = Projection::Stored)]
+    pub attributes: Attributes,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+impl Hidden {
+    /// Shows another value in the place of one, or none.
+    pub fn new(value: AttributeValue, instead: Option<AttributeValue>) -> Hidden {
+        let mut attributes = Attributes::new();
+        attributes.keep(value.into());
+        instead.into_iter().for_each(|instead| attributes.keep(instead.into()));
+        Hidden { attributes, extra: Extra::NONE }
+    }
+
+    /// The value that is not shown.
+    pub fn value(&self) -> Option<&AttributeValue> {
+        self.attributes.iter().next().map(|attribute| &attribute.value)
+    }
+
+    /// What is shown instead.
+    pub fn instead(&self) -> Option<&AttributeValue> {
+        self.attributes.iter().nth(1).map(|attribute| &attribute.value)
+    }
 }
 
 /// An object as a store keeps it, without its material.
@@ -204,6 +238,23 @@ impl Record {
     /// The State without the passing of time: what an index can hold.
     pub fn stored_state(&self) -> Option<State> {
         Some(self.raised(self.attributes.state()?))
+    }
+
+    /// The attributes that clients here see, but for the State: the copy's, what is shown in the place of some, and the local ones.
+    pub fn shown(&self) -> impl Iterator<Item = &Attribute> {
+        let overlay = self.overlay.as_ref();
+        let hidden = overlay.map_or(&[][..], |overlay| &overlay.hidden);
+        let own = self.attributes.iter().filter(|own| !hidden.iter().any(|hidden| hidden.value() == Some(&own.value)));
+        let instead = hidden.iter().flat_map(|hidden| hidden.attributes.iter().skip(1));
+        own.chain(instead).chain(overlay.into_iter().flat_map(|overlay| overlay.attributes.iter()))
+    }
+
+    /// The Names that clients here see.
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        self.shown().filter_map(|attribute| match &attribute.value {
+            AttributeValue::Name(name) => Some(name),
+            _ => None,
+        })
     }
 
     fn raised(&self, state: State) -> State {

@@ -1,6 +1,7 @@
 //! PyKMIP, which nobody here wrote: its client against our server, and our client against its server, over mutual TLS.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bulk;
 mod client;
 mod server;
 

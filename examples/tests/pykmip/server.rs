@@ -13,15 +13,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// Its server in a process group of its own: its children outlive it otherwise.
-struct PyKmip {
+pub(crate) struct PyKmip {
     process: Child,
-    address: String,
-    credentials: Credentials,
+    pub(crate) address: String,
+    pub(crate) credentials: Credentials,
     folder: tempfile::TempDir,
 }
 
 impl PyKmip {
-    fn start() -> Option<PyKmip> {
+    pub(crate) fn start() -> Option<PyKmip> {
         let python = python()?;
         let folder = tempfile::tempdir().unwrap();
         let pki = Pki::open(folder.path().join("pki")).unwrap();

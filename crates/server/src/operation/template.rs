@@ -45,7 +45,7 @@ fn named(name: &Name, ask: &Ask<'_>) -> Result<Attributes, Failure> {
     let is = |record: &Record| {
         record.object_type == ObjectType::TEMPLATE
             && !record.is_destroyed()
-            && record.attributes.names().any(|own| own == name)
+            && record.names().any(|own| own == name)
             && ask.rights.check(ask.caller, ask.operation, record).is_ok()
     };
     let found = ask.snapshot.first(&index::name(&name.value), &is).map_err(store_failed)?;

@@ -4,7 +4,7 @@ use crate::support::*;
 use keyferry_crypto::SystemRandom;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
-use keyferry_s2s::{Bulk, BulkOptions, Copy, Cx, Error, Peer, Policy, Report, Session, Step, Strategy};
+use keyferry_s2s::{Bulk, BulkOptions, Collisions, Copy, Cx, Error, Peer, Policy, Report, Session, Step, Strategy};
 use keyferry_server::Access;
 use keyferry_ttlv::{Encode, Extra, Raw, Tag, Version, Writer};
 use std::collections::VecDeque;
@@ -34,6 +34,12 @@ pub fn replica() -> Host {
     Host::named("b", Access::Named(["client".to_owned()].into()), policy)
 }
 
+/// The same, which settles collisions in a way.
+pub fn replica_with(collisions: Collisions) -> Host {
+    let policy = Policy::closed().with("a.example", Peer::new("a").may_send().colliding(collisions));
+    Host::named("b", Access::Named(["client".to_owned()].into()), policy)
+}
+
 pub fn options(strategy: Strategy) -> BulkOptions {
     BulkOptions { batch: 3, in_flight: 2, group: 2, ..BulkOptions::new("b", strategy) }
 }
@@ -42,7 +48,7 @@ pub fn options(strategy: Strategy) -> BulkOptions {
 pub fn drive(
     from: &Host,
     to: &Host,
-    session: &mut Bulk,
+    session: &mut dyn Session,
     caller: &str,
     cut: Cut,
     each: &mut dyn FnMut(usize, &RequestMessage),
@@ -71,7 +77,7 @@ pub fn drive(
         if cut == Cut::Dead(taken) {
             return None;
         }
-        let lost = |session: &mut Bulk, cx: &mut Cx<'_>, rest: &mut VecDeque<(Ticket, RequestMessage)>| {
+        let lost = |session: &mut dyn Session, cx: &mut Cx<'_>, rest: &mut VecDeque<(Ticket, RequestMessage)>| {
             session.answer(cx, answered, Err(Lost("planned".into()))).unwrap();
             for (ticket, _) in rest.drain(..) {
                 session.answer(cx, ticket, Err(Lost("planned".into()))).unwrap();

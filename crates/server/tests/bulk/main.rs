@@ -16,6 +16,10 @@ mod foreign;
 mod losses;
 #[path = "../server/objects.rs"]
 mod objects;
+mod overlays;
+mod pulls;
+mod registers;
+mod selections;
 #[path = "../server/support.rs"]
 mod support;
 mod transfers;

@@ -225,8 +225,7 @@ impl Criterion {
 
     /// Whether a record meets it, whose State now is `state`.
     pub(super) fn meets(&self, record: &Record, state: Option<State>) -> bool {
-        let local = record.overlay.as_ref().map(|overlay| &overlay.attributes);
-        let mut values = record.attributes.iter().chain(local.into_iter().flatten()).map(|attribute| &attribute.value);
+        let mut values = record.shown().map(|attribute| &attribute.value);
         match self {
             Criterion::Identifier(identifier) => record.identifier == *identifier,
             Criterion::IdentifierLike(pattern) => fits(pattern, &record.identifier),

@@ -1,0 +1,99 @@
+//! What a transfer has done so far: kept in the store, told to whoever listens, summed up in the report.
+
+use crate::report::{Counts, Told};
+use crate::{Cx, Report, Result};
+use keyferry_store::record::{bytes_of, read};
+use keyferry_store::{SnapshotExt, StoreExt};
+
+/// Listens to what becomes of each object.
+pub(crate) type Sink = Box<dyn FnMut(&Told) + Send>;
+/// Listens to the counts.
+pub(crate) type Observer = Box<dyn FnMut(&Counts) + Send>;
+
+#[derive(Default)]
+pub(crate) struct Ledger {
+    pub(crate) key: Vec<u8>,
+    pub(crate) report: Report,
+    pub(crate) dry_run: bool,
+    pub(crate) sink: Option<Sink>,
+    pub(crate) observer: Option<Observer>,
+    started: bool,
+}
+
+impl Ledger {
+    pub(crate) fn new(key: Vec<u8>, dry_run: bool) -> Self {
+        Ledger { key, dry_run, ..Ledger::default() }
+    }
+
+    pub(crate) fn is_started(&self) -> bool {
+        self.started
+    }
+
+    /// Where the transfer stands: stored progress, or a new one. A cursor of another incarnation or selection says nothing about this one.
+    pub(crate) fn start(&mut self, cx: &Cx<'_>, selection: Option<Vec<u8>>) -> Result<()> {
+        let (stored, head) =
+            cx.store.view::<_, crate::Error>(|snapshot| Ok((snapshot.state_value(&self.key)?, snapshot.head()?)))?;
+        let stored: Counts = stored.map(|bytes| read(&bytes, "progress of a transfer")).transpose()?.unwrap_or_default();
+        let goes_on = !stored.finished
+            && stored.session > 0
+            && stored.incarnation == head.incarnation.0
+            && stored.selection == selection
+            && !self.dry_run;
+        self.report.counts = if goes_on {
+            stored
+        } else {
+            Counts { session: stored.session + 1, incarnation: head.incarnation.0.to_vec(), selection, ..Counts::default() }
+        };
+        self.started = true;
+        Ok(())
+    }
+
+    /// Starts over under the next number.
+    pub(crate) fn start_over(&mut self) {
+        let counts = std::mem::take(&mut self.report).counts;
+        self.report.counts = Counts {
+            session: counts.session + 1,
+            incarnation: counts.incarnation,
+            selection: counts.selection,
+            ..Counts::default()
+        };
+    }
+
+    /// The counts as they are kept; `None` for a dry run, which keeps nothing.
+    pub(crate) fn kept(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+        if self.dry_run || !self.started {
+            return Ok(None);
+        }
+        Ok(Some((self.key.clone(), bytes_of(&self.report.counts)?)))
+    }
+
+    /// Stores the counts.
+    pub(crate) fn save(&self, cx: &Cx<'_>) -> Result<()> {
+        match self.kept()? {
+            Some((key, value)) => {
+                cx.store.transact::<_, crate::Error>(|transaction| Ok(transaction.set_state(&key, Some(&value))?))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Counts what became of an object.
+    pub(crate) fn tell(&mut self, told: Told) {
+        if let Some(sink) = &mut self.sink {
+            sink(&told);
+        }
+        self.report.tell(told);
+    }
+
+    pub(crate) fn observe(&mut self) {
+        if let Some(observer) = &mut self.observer {
+            observer(&self.report.counts);
+        }
+    }
+
+    /// The report, at the end.
+    pub(crate) fn finish(&mut self) -> Report {
+        self.started = false;
+        Report { dry_run: self.dry_run, ..std::mem::take(&mut self.report) }
+    }
+}

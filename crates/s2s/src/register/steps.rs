@@ -1,0 +1,230 @@
+//! The single steps of a register: what is sent of an object, and what is read off the answer.
+
+use crate::{Error, ErrorKind, Result, mapping};
+use keyferry_kmip::spec::{
+    AttributeValue as V, CryptographicAlgorithm, CryptographicUsageMask, RevocationReasonCode, State, tag,
+};
+use keyferry_kmip::{
+    ActivateRequest, ApplicationSpecificInformation, Attributes, DateTime, DestroyRequest, GetAttributesRequest, Link, Payload,
+    RequestItem, RevokeRequest, Text, UniqueIdentifier, attribute::part, lifecycle,
+};
+use keyferry_store::{ObjectId, Record, Snapshot, Store, StoreExt, index};
+use keyferry_ttlv::{Context, Extra, Tag, Version};
+
+/// How much of an object's attributes a Register names.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Level {
+    /// Whatever a client may set.
+    Full,
+    /// What every server knows.
+    Core,
+    /// The marker, and what the object can't be without.
+    Bare,
+}
+
+impl Level {
+    pub(super) fn less(self) -> Option<Level> {
+        match self {
+            Level::Full => Some(Level::Core),
+            Level::Core => Some(Level::Bare),
+            Level::Bare => None,
+        }
+    }
+
+    fn has(self, tag: Tag) -> bool {
+        match self {
+            Level::Full => !SET_BY_SERVERS.contains(&tag),
+            Level::Core => CORE.contains(&tag),
+            Level::Bare => tag == tag::CRYPTOGRAPHIC_USAGE_MASK,
+        }
+    }
+}
+
+const CORE: &[Tag] = &[
+    tag::NAME,
+    tag::OBJECT_GROUP,
+    tag::APPLICATION_SPECIFIC_INFORMATION,
+    tag::CRYPTOGRAPHIC_USAGE_MASK,
+    tag::CRYPTOGRAPHIC_ALGORITHM,
+    tag::CRYPTOGRAPHIC_LENGTH,
+];
+
+/// What a client can't set with Register (KMIP 1.4 §3, the tables "initially set by").
+const SET_BY_SERVERS: &[Tag] = &[
+    tag::STATE,
+    tag::INITIAL_DATE,
+    tag::LAST_CHANGE_DATE,
+    tag::DESTROY_DATE,
+    tag::COMPROMISE_DATE,
+    tag::COMPROMISE_OCCURRENCE_DATE,
+    tag::REVOCATION_REASON,
+    tag::ARCHIVE_DATE,
+    tag::DIGEST,
+    tag::LEASE_TIME,
+    tag::FRESH,
+    tag::KEY_VALUE_PRESENT,
+    tag::ALWAYS_SENSITIVE,
+    tag::NEVER_EXTRACTABLE,
+    tag::CERTIFICATE_TYPE,
+    tag::CERTIFICATE_LENGTH,
+    tag::CERTIFICATE_IDENTIFIER,
+    tag::CERTIFICATE_ISSUER,
+    tag::CERTIFICATE_SUBJECT,
+    tag::X509_CERTIFICATE_IDENTIFIER,
+    tag::X509_CERTIFICATE_ISSUER,
+    tag::X509_CERTIFICATE_SUBJECT,
+    tag::DIGITAL_SIGNATURE_ALGORITHM,
+    tag::SHORT_UNIQUE_IDENTIFIER,
+    tag::KEY_FORMAT_TYPE,
+    tag::OPAQUE_DATA_TYPE,
+    tag::PROTECTION_STORAGE_MASK,
+    tag::ROTATE_DATE,
+    tag::ROTATE_GENERATION,
+    tag::ROTATE_LATEST,
+];
+
+/// The marker of an object: it says nothing about it, and is the same again.
+pub(super) fn marker(id: &ObjectId) -> Result<Text> {
+    let key = index::object_id(id)?;
+    Ok(key.key.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into())
+}
+
+/// The attribute that bears the marker (KMIP 1.0 §3.30).
+pub(super) fn marking(id: &ObjectId) -> Result<V> {
+    Ok(V::ApplicationSpecificInformation(ApplicationSpecificInformation {
+        namespace: "keyferry".into(),
+        data: Some(marker(id)?),
+        extra: Extra::NONE,
+    }))
+}
+
+pub(super) fn has_marker(shown: &Attributes, id: &ObjectId) -> Result<bool> {
+    let marking = marking(id)?;
+    Ok(shown.iter().any(|attribute| attribute.value == marking))
+}
+
+/// Whether a key in this State could be used, or come to be.
+pub(super) fn is_usable(state: Option<State>) -> bool {
+    matches!(state, None | Some(State::PRE_ACTIVE | State::ACTIVE))
+}
+
+/// An attribute as the peer would call it: a Link leads to the peer's identifier of its target, where that is known.
+fn there(snapshot: &dyn Snapshot, name: &str, record: &Record, value: &V) -> Result<Option<V>> {
+    let V::Link(link) = value else { return Ok(Some(value.clone())) };
+    let UniqueIdentifier::Text(target) = &link.target else { return Ok(None) };
+    let id = ObjectId { server: record.id.server.clone(), instance: record.id.instance.clone(), identifier: target.clone() };
+    let known = mapping::identifier_there(snapshot, name, &id)?;
+    Ok(known.map(|target| V::Link(Link { target: UniqueIdentifier::Text(target), ..link.clone() })))
+}
+
+/// What a Register of an object names.
+pub(super) fn registrable(
+    snapshot: &dyn Snapshot,
+    name: &str,
+    record: &Record,
+    level: Level,
+    version: Version,
+) -> Result<Attributes> {
+    let mut attributes = Attributes::new();
+    for attribute in &part(&record.attributes, version).0 {
+        if level.has(attribute.value.tag()) {
+            there(snapshot, name, record, &attribute.value)?.into_iter().for_each(|value| attributes.push(value));
+        }
+    }
+    attributes.push(marking(&record.id)?);
+    Ok(attributes)
+}
+
+/// Reads all attributes of an object.
+pub(super) fn reading(there: Option<&Text>) -> GetAttributesRequest {
+    GetAttributesRequest::of(there.map(Text::as_str).unwrap_or_default())
+}
+
+/// The operations that lead an object at the peer from its State to another one (KMIP 1.4 §3.22).
+pub(super) fn leading_to(
+    there: Option<&Text>,
+    record: &Record,
+    from: Option<State>,
+    to: Option<State>,
+    cx: Context,
+) -> Result<Vec<RequestItem>> {
+    let mut items = Vec::new();
+    let (Some(there), Some(to)) = (there, to) else { return Ok(items) };
+    let from = from.unwrap_or(State::PRE_ACTIVE);
+    let id = || UniqueIdentifier::Text(there.clone());
+    let (now, wanted) = (lifecycle::Rank::of(from), lifecycle::Rank::of(to));
+    if now.step < 1 && wanted.step >= 1 && wanted.step < 3 && !wanted.compromised {
+        items.push(item(&ActivateRequest::of(id()), cx)?);
+    }
+    if wanted.compromised && !now.compromised {
+        let code = match record.attributes.get(tag::REVOCATION_REASON) {
+            Some(V::RevocationReason(reason)) if reason.code == RevocationReasonCode::CA_COMPROMISE => reason.code,
+            _ => RevocationReasonCode::KEY_COMPROMISE,
+        };
+        let since = record.attributes.date(tag::COMPROMISE_OCCURRENCE_DATE);
+        // Every server wants one, and knows no earlier moment than this.
+        let since = since.or(record.attributes.date(tag::COMPROMISE_DATE)).or(record.attributes.date(tag::INITIAL_DATE));
+        items.push(item(&RevokeRequest::of(id(), code, since.or(Some(DateTime(0)))), cx)?);
+    } else if now.step < 2 && wanted.step >= 2 && !(wanted.step == 3 && now.step == 0) {
+        let code = match record.attributes.get(tag::REVOCATION_REASON) {
+            Some(V::RevocationReason(reason))
+                if !matches!(reason.code, RevocationReasonCode::KEY_COMPROMISE | RevocationReasonCode::CA_COMPROMISE) =>
+            {
+                reason.code
+            }
+            _ => RevocationReasonCode::CESSATION_OF_OPERATION,
+        };
+        items.push(item(&RevokeRequest::of(id(), code, None), cx)?);
+    }
+    if now.step < 3 && wanted.step == 3 {
+        items.push(item(&DestroyRequest::of(id()), cx)?);
+    }
+    Ok(items)
+}
+
+fn item<P: Payload>(payload: &P, cx: Context) -> Result<RequestItem> {
+    RequestItem::new(payload, cx).map_err(|e| Error::new(ErrorKind::Encode, e))
+}
+
+/// The attributes of an object that the peer does not show as they are, by name; its Unique Identifier is another one in any case.
+pub(super) fn lacking(store: &dyn Store, name: &str, record: &Record, shown: &Attributes, now: DateTime) -> Result<Vec<String>> {
+    store.view::<_, Error>(|snapshot| {
+        let mut lost = Vec::new();
+        for attribute in &record.attributes {
+            let kept = match &attribute.value {
+                V::State(_) => shown.state() == record.state(now),
+                value => there(snapshot, name, record, value)?.is_some_and(|there| shown.iter().any(|own| own.value == there)),
+            };
+            if !kept {
+                lost.push(attribute.value.reference().to_string());
+            }
+        }
+        lost.dedup();
+        Ok(lost)
+    })
+}
+
+/// All attributes, by name.
+pub(super) fn all(record: &Record) -> Vec<String> {
+    let mut all: Vec<String> = record.attributes.iter().map(|attribute| attribute.value.reference().to_string()).collect();
+    all.dedup();
+    all
+}
+
+/// What a Register can't say of an object in a version.
+pub(super) fn expected_losses(record: &Record, version: Version) -> Vec<String> {
+    let (said, rest) = part(&record.attributes, version);
+    let unsaid = said.iter().filter(|a| SET_BY_SERVERS.contains(&a.value.tag()) && a.value.tag() != tag::STATE);
+    let mut lost: Vec<String> = unsaid.chain(rest.iter()).map(|attribute| attribute.value.reference().to_string()).collect();
+    lost.dedup();
+    lost
+}
+
+/// A key for nothing that is compromised.
+pub(super) fn probe_attributes() -> Attributes {
+    Attributes::new()
+        .with(V::CryptographicUsageMask(CryptographicUsageMask::ENCRYPT))
+        .with(V::CryptographicAlgorithm(CryptographicAlgorithm::AES))
+        .with(V::CryptographicLength(128))
+        .with(V::State(State::COMPROMISED))
+}

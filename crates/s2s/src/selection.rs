@@ -1,0 +1,180 @@
+use crate::{Error, ErrorKind, Result};
+use keyferry_kmip::spec::{AttributeValue, StorageStatusMask};
+use keyferry_kmip::{Attributes, DateTime, Text, UniqueIdentifier};
+use keyferry_store::plan::Query;
+use keyferry_store::record::copy_digest;
+use keyferry_store::{Record, RecordNumber, Snapshot, SnapshotExt};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::ControlFlow;
+
+/// Which objects a transfer is about: those that have all these attributes, or are on this list; with or without what their Links reach.
+///
+/// Attributes are meant as in a Locate (KMIP 1.4 §4.9): a date twice is a range, a structure may lack fields, and `*` and `?` in a text stand
+/// for others. Destroyed objects belong to it, too.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selection {
+    pub(crate) criteria: Attributes,
+    pub(crate) listed: Option<BTreeSet<Text>>,
+    pub(crate) with_links: bool,
+}
+
+impl Selection {
+    /// All objects.
+    pub fn everything() -> Self {
+        Selection::default()
+    }
+
+    /// Those that have this, too.
+    #[must_use]
+    pub fn with(mut self, value: AttributeValue) -> Self {
+        self.criteria.push(value);
+        self
+    }
+
+    /// None but these, by their Unique Identifiers at the source.
+    #[must_use]
+    pub fn listed(mut self, identifiers: impl IntoIterator<Item = Text>) -> Self {
+        self.listed = Some(identifiers.into_iter().collect());
+        self
+    }
+
+    /// And what their Links reach, and the Links of these, and so on.
+    #[must_use]
+    pub fn with_links(mut self) -> Self {
+        self.with_links = true;
+        self
+    }
+
+    /// Whether all objects belong to it.
+    pub fn is_everything(&self) -> bool {
+        self.criteria.is_empty() && self.listed.is_none()
+    }
+
+    /// Tells one selection from another.
+    pub(crate) fn digest(&self) -> Result<Option<Vec<u8>>> {
+        if self.is_everything() {
+            return Ok(None);
+        }
+        let mut all = self.criteria.clone();
+        let listed = self.listed.iter().flatten();
+        listed.for_each(|identifier| all.keep(AttributeValue::UniqueIdentifier(identifier.as_str().into()).into()));
+        let kind = keyferry_kmip::spec::ObjectType(u32::from(self.with_links) | u32::from(self.listed.is_some()) << 1);
+        Ok(Some(copy_digest(kind, &all)?))
+    }
+
+    /// What a Locate would be asked.
+    pub(crate) fn query(&self) -> Result<Query> {
+        let mask =
+            StorageStatusMask::ON_LINE_STORAGE | StorageStatusMask::ARCHIVAL_STORAGE | StorageStatusMask::DESTROYED_STORAGE;
+        Query::new(&self.criteria, Some(mask), true).map_err(|e| Error::new(ErrorKind::Selection, e))
+    }
+
+    /// The selection over a store as it is now. Memory grows with what only Links reach.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Selection`] when an attribute can't be looked for, and those of the store.
+    pub fn choose(&self, snapshot: &dyn Snapshot, now: DateTime) -> Result<Chosen> {
+        let mut chosen = Chosen { selection: self.clone(), query: self.query()?, now, reached: BTreeSet::new() };
+        if !self.with_links || self.is_everything() {
+            return Ok(chosen);
+        }
+        let mut numbers: Vec<RecordNumber> = Vec::new();
+        let mut after = 0;
+        loop {
+            let mut stretch = Vec::new();
+            snapshot.feed(after, &mut |row| {
+                stretch.push(row.record);
+                after = row.number;
+                Ok(if stretch.len() < STRETCH { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            })?;
+            if stretch.is_empty() {
+                break;
+            }
+            for number in stretch {
+                let Some(record) = snapshot.record(number)?.filter(|record| chosen.has(number, record)) else { continue };
+                chosen.follow(snapshot, &record, &mut numbers)?;
+            }
+        }
+        while let Some(number) = numbers.pop() {
+            if let Some(record) = snapshot.record(number)? {
+                chosen.follow(snapshot, &record, &mut numbers)?;
+            }
+        }
+        Ok(chosen)
+    }
+}
+
+/// Records that are read at a time.
+const STRETCH: usize = 250;
+
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.listed {
+            Some(listed) => write!(f, "{} listed objects", listed.len())?,
+            None => f.write_str("all objects")?,
+        }
+        for (n, attribute) in self.criteria.iter().enumerate() {
+            let value = &attribute.value;
+            f.write_str(if n == 0 { " with " } else { ", " })?;
+            match value {
+                AttributeValue::ObjectGroup(group) => write!(f, "Object Group {group:?}")?,
+                AttributeValue::Name(name) => write!(f, "Name {:?}", name.value)?,
+                AttributeValue::State(state) => write!(f, "State {state}")?,
+                AttributeValue::ObjectType(object_type) => write!(f, "Object Type {object_type}")?,
+                other => write!(f, "{}", other.reference())?,
+            }
+        }
+        f.write_str(if self.with_links { ", and what their Links reach" } else { "" })
+    }
+}
+
+/// A [`Selection`] over one store.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    selection: Selection,
+    query: Query,
+    now: DateTime,
+    /// What only Links reach.
+    reached: BTreeSet<RecordNumber>,
+}
+
+impl Chosen {
+    /// Whether a record belongs to it.
+    pub fn has(&self, number: RecordNumber, record: &Record) -> bool {
+        self.reached.contains(&number) || self.is_match(record)
+    }
+
+    /// Whether it has every record.
+    pub(crate) fn has_all(&self) -> bool {
+        self.selection.is_everything()
+    }
+
+    fn is_match(&self, record: &Record) -> bool {
+        self.selection.listed.as_ref().is_none_or(|listed| listed.contains(&record.identifier))
+            && (self.selection.criteria.is_empty() || self.query.matches(record, self.now))
+    }
+
+    fn follow(&mut self, snapshot: &dyn Snapshot, record: &Record, found: &mut Vec<RecordNumber>) -> Result<()> {
+        for target in link_targets(record) {
+            if let Some((number, target)) = snapshot.by_identifier(target)?
+                && !self.is_match(&target)
+                && self.reached.insert(number)
+            {
+                found.push(number);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The identifiers that the Links of an object lead to.
+pub(crate) fn link_targets(record: &Record) -> impl Iterator<Item = &str> {
+    record.shown().filter_map(|attribute| match &attribute.value {
+        AttributeValue::Link(link) => match &link.target {
+            UniqueIdentifier::Text(text) => Some(text.as_str()),
+            _ => None,
+        },
+        _ => None,
+    })
+}
