@@ -65,7 +65,7 @@ impl Receiving<'_> {
         for (item, answer) in message.batch.iter().zip(answers) {
             report.counts.bytes += crate::format::long(item.request_payload.bytes().len() as u64);
             let identifier = identifier(item, cx);
-            report.tell(match answer.and_then(|response| Fate::told(&response, cx)) {
+            report.tell(match answer.and_then(|response| Fate::told(&response)) {
                 Ok(fate) => Told::new(&identifier, fate.map_or(Ending::Created, Fate::ending)),
                 Err(failure) => Told::failed(&identifier, Some(failure.reason(cx.version)), failure.to_string()),
             });

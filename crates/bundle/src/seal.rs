@@ -85,7 +85,8 @@ pub struct Sealed {
 }
 
 /// Imports for a keyferry server.
-const TERMS: Terms = Terms { strategy: Strategy::Import, version: Version::V2_1, keyferry: true, session: None, dry_run: false };
+const TERMS: Terms =
+    Terms { strategy: Strategy::Import, version: Version::V2_1, keyferry: true, session: None, dry_run: false, wrapped: false };
 
 /// How many of the objects that are left out a report names.
 const NAMED: usize = 100;
@@ -139,7 +140,7 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
     {
         for (record, object) in objects {
             let (identifier, destroyed) = (record.identifier.clone(), record.is_destroyed());
-            let item = match withheld(&record) {
+            let item = match withheld(&record, false) {
                 Some(why) => Err(why.to_owned()),
                 None => match request_item(TERMS, record, object) {
                     Ok(item) => Ok(item),

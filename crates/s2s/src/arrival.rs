@@ -5,6 +5,7 @@ use crate::copy::{Addition, Copy, Fate};
 use crate::observe::{self, Sight};
 use crate::replica::{self, Decision};
 use crate::respond::store_failed;
+use crate::transit::check_bound;
 use crate::{Ask, Node, Outcome, Placeholder, complete};
 use keyferry_kmip::spec::{AttributeValue, KeyWrapType, ObjectType, PutFunction, tag};
 use keyferry_kmip::{
@@ -26,19 +27,21 @@ struct Arrival {
 
 pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: ImportRequest = item.payload(ask.cx)?;
+    let Addition { copy, dry_run, .. } = Addition::find(&item.message_extensions)?;
+    let is_copy = copy.is_some();
     let mut attributes = request.attributes;
     let object = match request.object {
         Some(object) if request.key_wrap_type == Some(KeyWrapType::NOT_WRAPPED) => {
-            let (object, sensitive) = node.unwrapped(ask, object)?;
-            if sensitive {
+            let (mut object, sensitive) = node.unwrapped(ask, object)?;
+            if is_copy {
+                check_bound(&mut object, &attributes)?;
+            } else if sensitive {
                 attributes.set(AttributeValue::Sensitive(true));
             }
             Some(object)
         }
         object => object,
     };
-    let Addition { copy, dry_run, .. } = Addition::find(&item.message_extensions, ask.cx)?;
-    let is_copy = copy.is_some();
     if !is_copy && !ask.is_client {
         return Err(Failure::denied("only a client may Import what is no copy of a peer's object"));
     }
@@ -58,7 +61,7 @@ pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     let response = ImportResponse { unique_identifier: decision.identifier.clone().into(), extra: Extra::NONE };
     let mut outcome = Outcome::answer(&response, ask.cx)?.with(decision.effects).placing(decision.identifier);
     if is_copy {
-        outcome.response.message_extension = Some(fate(decision.fate, ask)?);
+        outcome.response.message_extension = Some(fate(decision.fate)?);
     }
     Ok(outcome)
 }
@@ -73,7 +76,7 @@ pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
     if request.put_function == PutFunction::REPLACE && request.replaced_unique_identifier.is_none() {
         return Err(Failure::new(Cause::InvalidField, "Put Replace needs a Replaced Unique Identifier"));
     }
-    let Addition { copy, dry_run, .. } = Addition::find(&item.message_extensions, ask.cx)?;
+    let Addition { copy, dry_run, .. } = Addition::find(&item.message_extensions)?;
     let is_copy = copy.is_some();
     let mut decision = decide(
         node,
@@ -90,7 +93,7 @@ pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
     decision.effects = done(decision.effects, dry_run);
     let mut response = ResponseItem::success(&PutResponse { extra: Extra::NONE }, ask.cx)?;
     if is_copy {
-        response.message_extension = Some(fate(decision.fate, ask)?);
+        response.message_extension = Some(fate(decision.fate)?);
     }
     Ok(Outcome { response, effects: decision.effects, placeholder: Placeholder::Set(decision.identifier) })
 }
@@ -100,8 +103,8 @@ fn done(effects: Effects, dry_run: Option<bool>) -> Effects {
     if dry_run == Some(true) { Effects::none() } else { effects }
 }
 
-fn fate(fate: Fate, ask: &Ask<'_>) -> Result<keyferry_kmip::MessageExtension, Failure> {
-    Ok(Addition { fate: Some(fate), ..Addition::default() }.extension(false, ask.cx)?)
+fn fate(fate: Fate) -> Result<keyferry_kmip::MessageExtension, Failure> {
+    Ok(Addition { fate: Some(fate), ..Addition::default() }.extension(false)?)
 }
 
 fn text(identifier: &UniqueIdentifier) -> Result<Text, Failure> {

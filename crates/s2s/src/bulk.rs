@@ -3,7 +3,8 @@ use crate::ledger::Ledger;
 use crate::outgoing::{Stretch, Terms, request_item, withheld};
 use crate::report::{Counts, Ending, Told};
 use crate::selection::Chosen;
-use crate::{Cx, Error, ErrorKind, Result, Selection, Session, Step};
+use crate::transit::{Wrapping, on_its_way};
+use crate::{Cx, Error, ErrorKind, Node, Result, Selection, Session, Step};
 use keyferry_kmip::attribute::part;
 use keyferry_kmip::spec::{BatchErrorContinuationOption, Operation, QueryFunction, ResultReason, tag};
 use keyferry_kmip::{
@@ -13,6 +14,7 @@ use keyferry_kmip::{
 use keyferry_store::{Record, StoreExt};
 use keyferry_ttlv::{Extra, Version};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// By which operation a bulk session sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +97,7 @@ pub struct Bulk {
     flights: VecDeque<Flight>,
     /// Messages answered since progress was stored.
     unsaved: usize,
+    wrapping: Option<(Arc<Node>, Wrapping)>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -129,7 +132,16 @@ impl Bulk {
     /// A session with these options.
     pub fn new(options: BulkOptions) -> Self {
         let ledger = Ledger::new([b"bulk/", options.name.as_bytes()].concat(), options.dry_run);
-        Bulk { options, ledger, chosen: None, ahead: 0, peer: Peer::Unknown, flights: VecDeque::new(), unsaved: 0 }
+        Bulk {
+            options,
+            ledger,
+            chosen: None,
+            ahead: 0,
+            peer: Peer::Unknown,
+            flights: VecDeque::new(),
+            unsaved: 0,
+            wrapping: None,
+        }
     }
 
     /// Calls `observer` after each answer, with what has been done so far.
@@ -143,6 +155,14 @@ impl Bulk {
     #[must_use]
     pub fn telling(mut self, sink: impl FnMut(&Told) + Send + 'static) -> Self {
         self.ledger.sink = Some(Box::new(sink));
+        self
+    }
+
+    /// Wraps key material for the way; what is Sensitive leaves then, too. `node` says who we are. Import alone tells a receiver to unwrap:
+    /// with another strategy the session fails.
+    #[must_use]
+    pub fn wrapping(mut self, node: Arc<Node>, wrapping: Wrapping) -> Self {
+        self.wrapping = Some((node, wrapping));
         self
     }
 
@@ -183,14 +203,14 @@ impl Bulk {
     }
 
     /// The next message's worth of the feed.
-    fn next(&mut self, cx: &Cx<'_>, ticket: Ticket, keyferry: bool) -> Result<Option<Step>> {
+    fn next(&mut self, cx: &mut Cx<'_>, ticket: Ticket, keyferry: bool) -> Result<Option<Step>> {
         // A Put's header may not ask a foreign client to go on behind a failure (KMIP 1.4 §5.2): one object a message then.
         let batch = if self.options.strategy == Strategy::Put && !keyferry { 1 } else { self.options.batch };
         self.next_of(cx, ticket, keyferry, batch)
     }
 
     /// The same, of so many objects at the most; fewer when they would not fit a message.
-    fn next_of(&mut self, cx: &Cx<'_>, ticket: Ticket, keyferry: bool, batch: usize) -> Result<Option<Step>> {
+    fn next_of(&mut self, cx: &mut Cx<'_>, ticket: Ticket, keyferry: bool, batch: usize) -> Result<Option<Step>> {
         let chosen = match self.chosen.take() {
             Some(chosen) => chosen,
             None => self.start(cx)?,
@@ -202,7 +222,11 @@ impl Bulk {
             keyferry,
             session: Some(self.ledger.report.counts.session),
             dry_run: options.dry_run,
+            wrapped: false,
         };
+        if self.wrapping.is_some() && terms.strategy != Strategy::Import {
+            return Err(Error::new(ErrorKind::Peer, "only Import can say that a key was wrapped for its way"));
+        }
         let stretch = Stretch::read(cx.store, self.ahead, batch, options.batch_bytes, &chosen);
         self.chosen = Some(chosen);
         let Some(Stretch { objects, end }) = stretch? else { return Ok(None) };
@@ -210,14 +234,18 @@ impl Bulk {
         let version = terms.version;
         let (mut items, mut identifiers, mut refused, mut lost) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (record, object) in objects {
-            if let Some(why) = withheld(&record) {
+            if let Some(why) = withheld(&record, self.wrapping.is_some()) {
                 refused.push(Told::failed(&record.identifier, None, why));
                 continue;
             }
             let identifier = record.identifier.clone();
             let left = if keyferry { Vec::new() } else { losses(&record, version) };
-            let item =
-                if terms.dry_run && !keyferry { existing(&identifier, version) } else { request_item(terms, record, object) };
+            let item = if terms.dry_run && !keyferry {
+                existing(&identifier, version)
+            } else {
+                on_its_way(cx, self.wrapping.as_ref(), version, &record, object)
+                    .and_then(|(object, wrapped)| request_item(Terms { wrapped, ..terms }, record, object))
+            };
             match item {
                 Ok(item) => {
                     identifiers.push(identifier);
@@ -418,7 +446,7 @@ fn told(identifier: &Text, item: &ResponseItem, version: Version) -> Result<Told
         let message = item.result_message.as_ref().map(ToString::to_string).unwrap_or_default();
         return Ok(Told::failed(identifier.as_str(), item.result_reason, message));
     }
-    let fate = Fate::told(item, context(version)).map_err(|e| Error::new(ErrorKind::Protocol, e))?;
+    let fate = Fate::told(item).map_err(|e| Error::new(ErrorKind::Protocol, e))?;
     let mut told = Told::new(identifier.as_str(), fate.map_or(Ending::Created, Fate::ending));
     if item.operation == Some(Operation::IMPORT) && item.response_payload.is_some() {
         let answer: ImportResponse = item.payload(context(version)).map_err(|e| Error::new(ErrorKind::Protocol, e))?;

@@ -1,9 +1,9 @@
 use crate::Ending;
 use keyferry_kmip::attribute::Projection;
 use keyferry_kmip::spec::tag;
-use keyferry_kmip::{Attributes, Cause, Failure, MessageExtension, ResponseItem, Text, extension as x};
+use keyferry_kmip::{Attributes, Cause, Failure, MessageExtension, ResponseItem, Text, context, extension as x};
 use keyferry_store::{ObjectId, Record, Stamp};
-use keyferry_ttlv::{Context, Decode, Encode, Extra, Raw, Result};
+use keyferry_ttlv::{Context, Decode, Encode, Extra, Raw, Result, Version};
 
 /// What a keyferry server adds to an Import or a Put of another one: whose object this is, which change of it, and what KMIP has no
 /// place for. It stands in a Message Extension of the vendor [`x::VENDOR`].
@@ -86,8 +86,8 @@ impl Fate {
     ///
     /// # Errors
     /// When our extension in it can't be read.
-    pub fn told(item: &ResponseItem, cx: Context) -> Result<Option<Fate>, Failure> {
-        Ok(Addition::find(&item.message_extension, cx)?.fate)
+    pub fn told(item: &ResponseItem) -> Result<Option<Fate>, Failure> {
+        Ok(Addition::find(&item.message_extension)?.fate)
     }
 }
 
@@ -102,6 +102,11 @@ impl Encode for Fate {
         w.enumeration(tag, self.0);
         Ok(())
     }
+}
+
+/// What is ours in a message has one form, whatever version the message is of: it has to say what that version lacks.
+fn form() -> Context {
+    context(Version::V2_1)
 }
 
 /// The content of our Message Extension, in both directions.
@@ -119,20 +124,20 @@ pub(crate) struct Addition {
 }
 
 impl Addition {
-    pub(crate) fn extension(&self, critical: bool, cx: Context) -> Result<MessageExtension> {
+    pub(crate) fn extension(&self, critical: bool) -> Result<MessageExtension> {
         Ok(MessageExtension {
             vendor_identification: Text::from(x::VENDOR),
             criticality_indicator: critical,
-            vendor_extension: Raw::of(tag::VENDOR_EXTENSION, self, cx)?,
+            vendor_extension: Raw::of(tag::VENDOR_EXTENSION, self, form())?,
             extra: Extra::NONE,
         })
     }
 
     /// Ours among the extensions of an item.
-    pub(crate) fn find<'e>(extensions: impl IntoIterator<Item = &'e MessageExtension>, cx: Context) -> Result<Addition, Failure> {
+    pub(crate) fn find<'e>(extensions: impl IntoIterator<Item = &'e MessageExtension>) -> Result<Addition, Failure> {
         let ours = extensions.into_iter().find(|extension| extension.vendor_identification == x::VENDOR);
         match ours {
-            Some(extension) => Ok(extension.vendor_extension.read(cx)?),
+            Some(extension) => Ok(extension.vendor_extension.read(form())?),
             None => Ok(Addition::default()),
         }
     }

@@ -55,6 +55,7 @@ mod respond;
 mod rights;
 mod selection;
 mod session;
+mod transit;
 mod wrap;
 
 pub use bulk::{Bulk, BulkOptions, Strategy};
@@ -73,4 +74,5 @@ pub use respond::{Ask, Earlier, OPERATIONS, Outcome, Placeholder, Responder, Wan
 pub use rights::{Rights, Unrestricted};
 pub use selection::{Chosen, Selection};
 pub use session::{Cx, Driven, Session, Step};
+pub use transit::Wrapping;
 pub use wrap::{Use, may_be_used};

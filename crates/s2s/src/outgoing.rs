@@ -4,7 +4,7 @@ use crate::copy::{Addition, Copy};
 use crate::selection::Chosen;
 use crate::{Error, ErrorKind, Result, Strategy};
 use keyferry_kmip::attribute::part;
-use keyferry_kmip::spec::{AttributeValue, PutFunction, tag};
+use keyferry_kmip::spec::{AttributeValue, KeyWrapType, PutFunction, tag};
 use keyferry_kmip::{ImportRequest, Object, PutRequest, RequestItem, UniqueIdentifier, context};
 use keyferry_store::{Record, SnapshotExt, Store, StoreExt};
 use keyferry_ttlv::{Extra, Version};
@@ -68,10 +68,10 @@ impl Stretch {
     }
 }
 
-/// Why an object may not be sent in the clear, if it may not.
-pub fn withheld(record: &Record) -> Option<&'static str> {
-    if matches!(record.attributes.get(tag::SENSITIVE), Some(AttributeValue::Sensitive(true))) {
-        return Some("the object is Sensitive and wrapping in transit is not supported yet");
+/// Why an object may not be sent, if it may not: one that is Sensitive leaves wrapped or not at all. `wraps` says whether it will be.
+pub fn withheld(record: &Record, wraps: bool) -> Option<&'static str> {
+    if !wraps && matches!(record.attributes.get(tag::SENSITIVE), Some(AttributeValue::Sensitive(true))) {
+        return Some("the object is Sensitive, and would leave in the clear");
     }
     if matches!(record.attributes.get(tag::EXTRACTABLE), Some(AttributeValue::Extractable(false))) {
         return Some("the object is not Extractable");
@@ -92,6 +92,8 @@ pub struct Terms {
     pub session: Option<i64>,
     /// To hear what would become of it.
     pub dry_run: bool,
+    /// The object is wrapped for the way, and is to be unwrapped when it arrives (Import alone can say so).
+    pub wrapped: bool,
 }
 
 /// The item that carries an object, without replacing anything.
@@ -107,18 +109,23 @@ pub fn request_item(terms: Terms, record: Record, object: Option<Object>) -> Res
         // Misreading it is unsafe when the message alone does not say everything.
         let critical = destroyed || !copy.rest.is_empty() || terms.dry_run;
         let addition = Addition { copy: Some(copy), dry_run: terms.dry_run.then_some(true), ..Addition::default() };
-        Some(addition.extension(critical, cx).map_err(|e| Error::new(ErrorKind::Encode, e))?)
+        Some(addition.extension(critical).map_err(|e| Error::new(ErrorKind::Encode, e))?)
     } else {
         None
     };
     let unique_identifier = UniqueIdentifier::Text(record.identifier);
     let mut item = match terms.strategy {
         Strategy::Import => {
+            let has_type = terms.version >= Version::V2_0;
+            let mut attributes = attributes;
+            if !has_type && object.is_none() {
+                attributes.push(AttributeValue::ObjectType(record.object_type));
+            }
             let payload = ImportRequest {
                 unique_identifier,
-                object_type: Some(record.object_type),
+                object_type: has_type.then_some(record.object_type),
                 replace_existing: None,
-                key_wrap_type: None,
+                key_wrap_type: terms.wrapped.then_some(KeyWrapType::NOT_WRAPPED),
                 attributes,
                 object,
                 extra: Extra::NONE,

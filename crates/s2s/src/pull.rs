@@ -3,12 +3,11 @@ use crate::listing::Listing;
 use crate::observe::{self, Observed, Sight};
 use crate::report::{Counts, NAMED, Told};
 use crate::selection::link_targets;
-use crate::{Ask, Cx, Error, ErrorKind, Node, Peer, Result, Selection, Session, Step, Unrestricted};
+use crate::{Ask, Cx, Error, ErrorKind, Node, Peer, Result, Selection, Session, Step, Unrestricted, Wrapping};
 use keyferry_kmip::spec::{AttributeValue, BatchErrorContinuationOption, Operation, QueryFunction, ResultReason as Reason};
 use keyferry_kmip::{
-    ExportRequest, Failure, GetAttributesRequest, GetRequest, Identity, KeyWrappingSpecification, LocateResponse, Lost, Payload,
-    QueryRequest, QueryResponse, RequestItem, RequestMessage, ResponseMessage, Text, Ticket, UniqueIdentifier, attribute::part,
-    context,
+    ExportRequest, Failure, GetAttributesRequest, GetRequest, Identity, LocateResponse, Lost, Payload, QueryRequest,
+    QueryResponse, RequestItem, RequestMessage, ResponseMessage, Text, Ticket, UniqueIdentifier, attribute::part, context,
 };
 use keyferry_store::plan::Query;
 use keyferry_store::record::{bytes_of, read};
@@ -57,9 +56,9 @@ pub struct PullOptions {
     /// The client that gets the objects of a foreign server for good: this server takes them over. Without one it observes them: they
     /// are the foreign master's, may not be changed here, and follow it with each pull.
     pub adopter: Option<Text>,
-    /// How key material is wrapped on its way, under a key that both servers have: what Get or Export is asked, and the identifier of the
-    /// key here. It is unwrapped when it arrives.
-    pub wrapping: Option<(KeyWrappingSpecification, Text)>,
+    /// How key material is wrapped on its way, under a key that both servers have. It is unwrapped when it arrives; nothing is bound, since
+    /// the attributes of the objects are not known when they are asked for.
+    pub wrapping: Option<Wrapping>,
     /// Whether to find out what would become of each object, and write nothing.
     pub dry_run: bool,
     /// Objects in a message at the most (100).
@@ -254,7 +253,7 @@ impl Pull {
     }
 
     fn fetch(&self, sought: &[Sought]) -> Result<RequestMessage> {
-        let wrapping = self.options.wrapping.as_ref().map(|(specification, _)| specification.clone());
+        let wrapping = self.options.wrapping.as_ref().map(|wrapping| wrapping.specification(&wrapping.there, Vec::new()));
         let mut items = Vec::new();
         for Sought { identifier, .. } in sought {
             let unique_identifier = Some(UniqueIdentifier::Text(identifier.clone()));
@@ -392,7 +391,7 @@ impl Pull {
         sight: &Seeing,
     ) -> Result<(crate::replica::Incoming, Option<keyferry_store::Record>), Failure> {
         let object = match (&self.options.wrapping, sight.object.clone()) {
-            (Some((_, key)), Some(wrapped)) => Some(self.node.unwrapped_under(ask, wrapped, key)?),
+            (Some(wrapping), Some(wrapped)) => Some(self.node.unwrapped_under(ask, wrapped, &wrapping.here)?),
             (_, object) => object,
         };
         let seen = Sight {

@@ -215,7 +215,7 @@ impl Register {
         if known.is_some_and(|known| known.digest == Some(digest)) {
             let unchanged = Told::new(&identifier, Ending::Unchanged);
             work.over(Told { target: work.there.as_ref().map(ToString::to_string), ..unchanged });
-        } else if let Some(why) = withheld(&work.record) {
+        } else if let Some(why) = withheld(&work.record, false) {
             work.over(Told::failed(&identifier, None, why));
         } else if work.there.is_some() {
             work.at = Some(Phase::Look);

@@ -229,7 +229,7 @@ fn export(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome,
         let (attributes, rest) = keyferry_kmip::attribute::part(&record.attributes, ask.cx.version);
         let copy = copy::Copy::of(&record, rest, None).map_err(store_failed)?;
         let addition = copy::Addition { copy: Some(copy), ..copy::Addition::default() };
-        (attributes, Some(addition.extension(false, ask.cx)?))
+        (attributes, Some(addition.extension(false)?))
     } else {
         (keyferry_kmip::attribute::visible(&crate::shown(&record, ask.now.wall), ask.cx.version), None)
     };

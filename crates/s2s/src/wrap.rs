@@ -6,8 +6,8 @@ use keyferry_kmip::spec::{
 };
 use keyferry_kmip::{
     AttributeReference, Attributes, Cause, CryptoErrorKind, CryptographicParameters, DateTime, Failure, KeyBlock, KeyMaterial,
-    KeyValue, KeyWrap, KeyWrappingData, KeyWrappingSpecification, Object, PlainKeyValue, Secret, Text, UniqueIdentifier,
-    WrappingKeyInformation, context,
+    KeyValue, KeyWrap, KeyWrappingData, KeyWrappingSpecification, Object, PlainKeyValue, Secret, Text, WrappingKeyInformation,
+    context,
 };
 use keyferry_store::{Record, SnapshotExt};
 use keyferry_ttlv::{Encode, Extra, Item, Reader, Version, Writer};
@@ -94,7 +94,7 @@ impl Node {
         self.unwrapped_by(ask, object, ask.rights)
     }
 
-    fn unwrapped_by(&self, ask: &Ask<'_>, mut object: Object, rights: &dyn Rights) -> Result<(Object, bool), Failure> {
+    pub(crate) fn unwrapped_by(&self, ask: &Ask<'_>, mut object: Object, rights: &dyn Rights) -> Result<(Object, bool), Failure> {
         let Some(block) = key_block(&mut object) else { return Ok((object, false)) };
         let Some(data) = block.key_wrapping_data.take() else { return Ok((object, false)) };
         let information = encryption(data.wrapping_method, &data.encryption_key_information)?;
@@ -121,22 +121,6 @@ impl Node {
         };
         block.key_value = Some(KeyValue::Plain(value));
         Ok((object, key.is_sensitive))
-    }
-
-    /// The object in the clear, unwrapped by the key that has this identifier here, whatever it is called where the object comes from; one
-    /// that is not wrapped, and has a key value that could be, is refused. The policy names that key: whose it is is not asked.
-    ///
-    /// # Errors
-    /// As [`unwrapped`](Node::unwrapped).
-    pub(crate) fn unwrapped_under(&self, ask: &Ask<'_>, mut object: Object, key: &Text) -> Result<Object, Failure> {
-        if let Some(block) = key_block(&mut object) {
-            let information = block.key_wrapping_data.as_mut().and_then(|data| data.encryption_key_information.as_mut());
-            let Some(information) = information else {
-                return Err(Failure::new(Cause::KeyWrapNotSupported, "the key came in the clear, and was to be wrapped"));
-            };
-            information.unique_identifier = UniqueIdentifier::Text(key.clone());
-        }
-        self.unwrapped_by(ask, object, &crate::Unrestricted).map(|(object, _)| object)
     }
 
     /// The wrapping key. Whoever has something wrapped or unwrapped by it must be allowed to use it as its owner does: to read it is not enough.

@@ -43,7 +43,7 @@ pub(super) fn shown(sought: &Sought, items: &[ResponseItem], cx: Context) -> Res
             Some(Operation::EXPORT) => {
                 let answer: ExportResponse = item.payload(cx).map_err(|e| unreadable(&e))?;
                 is_it(&answer.unique_identifier)?;
-                let copy = Addition::find(&item.message_extension, cx).map_err(|e| unreadable(&e))?.copy;
+                let copy = Addition::find(&item.message_extension).map_err(|e| unreadable(&e))?.copy;
                 return Ok(Shown::Object(Box::new(Seeing {
                     identifier: sought.identifier.clone(),
                     object_type: answer.object_type,

@@ -23,3 +23,4 @@ mod selections;
 #[path = "../server/support.rs"]
 mod support;
 mod transfers;
+mod wrappings;

@@ -89,8 +89,11 @@ fn many(host: &Host, count: usize) -> Vec<String> {
     let client = host.client(Version::V2_1);
     let make = |n: usize| {
         host.pass(n as i64 % 3);
-        let object =
-            if n.is_multiple_of(3) { key(&[n as u8; 16]) } else { Object::secret_data(SecretDataType::SEED, Secret::new(&[n as u8; 16])) };
+        let object = if n.is_multiple_of(3) {
+            key(&[n as u8; 16])
+        } else {
+            Object::secret_data(SecretDataType::SEED, Secret::new(&[n as u8; 16]))
+        };
         client.register(object, named(&format!("n{n}")))
     };
     (0..count).map(make).collect()

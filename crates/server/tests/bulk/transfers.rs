@@ -297,3 +297,26 @@ fn a_peer_whose_store_is_another_one_gets_everything() {
         assert_same(&a, &other, &ids);
     }
 }
+
+#[test]
+fn every_version_that_has_the_operation_carries_everything() {
+    for (strategy, since) in [(Strategy::Import, Version::V1_4), (Strategy::Put, Version::V1_0)] {
+        for version in ALL.into_iter().filter(|version| *version >= since) {
+            let (a, b) = (master(), replica());
+            let ids = fill(&a);
+            let options = keyferry_s2s::BulkOptions { version, ..options(strategy) };
+            let report = drive(&a, &b, &mut Bulk::new(options), "a.example", Cut::Never, &mut |_, _| {}).unwrap().unwrap();
+            let failed: Vec<&str> = report.failures.iter().map(|failed| failed.identifier.as_str()).collect();
+            // PGP keys are not in 1.0 and 1.1, and 1.0 has no Encoding Option.
+            let unsaid = [2, 1].get(ALL.iter().position(|one| *one == version).unwrap()).copied().unwrap_or(0);
+            assert_eq!(
+                (report.counts.created, failed.len()),
+                (ids.len() as i64 - unsaid, unsaid as usize),
+                "{strategy:?} {version}: {}",
+                report.table()
+            );
+            let others: Vec<String> = ids.iter().filter(|id| !failed.contains(&id.as_str())).cloned().collect();
+            assert_same(&a, &b, &others);
+        }
+    }
+}
