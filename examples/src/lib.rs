@@ -5,6 +5,7 @@ pub mod fill;
 pub mod host;
 pub mod oasis;
 pub mod pki;
+pub mod stage;
 pub mod verify;
 
 /// The result of an example's parts: any error ends it with its text.
