@@ -5,7 +5,6 @@ pub mod fill;
 pub mod host;
 pub mod oasis;
 pub mod pki;
-pub mod stage;
 pub mod verify;
 
 /// The result of an example's parts: any error ends it with its text.
@@ -30,7 +29,7 @@ pub fn finish(result: Result<std::process::ExitCode>) -> std::process::ExitCode 
 /// # Errors
 /// When no thread can be started.
 pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(8).enable_all().build()
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(3).enable_all().build()
 }
 
 /// The most memory that a process has held so far, in MiB, where the system tells.

@@ -228,6 +228,10 @@ fn decide_copy(
     };
     let Arrival { identifier, attributes, object, .. } = arrival;
     let incoming = observe::copied(peer, Sight { identifier, object_type, attributes, object }, copy)?;
+    let agreed = peer.has_agreed(&incoming.record, ask.now.wall)?;
+    if !agreed && ask.snapshot.by_object_id(&incoming.record.id).map_err(store_failed)?.is_none() {
+        return Err(Failure::denied("the agreement with this peer does not cover the object"));
+    }
     replica::take(node, ask, &peer.collisions, incoming)
 }
 

@@ -222,10 +222,15 @@ fn export(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome,
         key_compression_type: request.key_compression_type,
         key_wrapping_specification: request.key_wrapping_specification.as_ref(),
     };
-    let object = node.served(ask, number, &record, &wanted)?;
     // A peer that pulls gets the copy verbatim, with what the message itself can't say.
-    let pulls = node.policy.peer(ask.caller).is_some_and(|peer| peer.may_pull);
-    let (attributes, addition) = if pulls {
+    let puller = node.policy.peer(ask.tls).filter(|peer| peer.may_pull);
+    if let Some(peer) = puller
+        && !peer.has_agreed(&record, ask.now.wall)?
+    {
+        return Err(Failure::denied("the agreement with this peer does not cover the object"));
+    }
+    let object = node.served(ask, number, &record, &wanted)?;
+    let (attributes, addition) = if puller.is_some() {
         let (attributes, rest) = keyferry_kmip::attribute::part(&record.attributes, ask.cx.version);
         let copy = copy::Copy::of(&record, rest, None).map_err(store_failed)?;
         let addition = copy::Addition { copy: Some(copy), ..copy::Addition::default() };
