@@ -10,7 +10,7 @@ use keyferry_server::{Access, Grant, Granted, Level, Options, Rights, Server};
 use keyferry_store::{ErrorKind, Incarnation, Sealed, Store, StoreExt};
 use keyferry_store_redb::RedbStore;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
@@ -26,6 +26,9 @@ pub struct Host {
 
 /// The page cache of a store. A larger one brought no speed with a million objects, and every thread's heap grows with it.
 const CACHE: usize = 16 << 20;
+
+/// When this process first looked at the clock.
+static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Where a server keeps its objects, and the key that their material is sealed under.
 #[derive(Clone, Debug)]
@@ -118,7 +121,7 @@ pub async fn start(name: &str, files: &Files, address: &str, credentials: &Crede
         access: Access::Authenticated,
         policy,
     })?;
-    let server = Arc::new(server.with_rights(rights));
+    let server = Arc::new(server.with_rights(rights).with_stopwatch(|| STARTED.elapsed()));
     let listener = keyferry_net::Server::bind(address, ServerConfig::new(credentials)?, server.clone()).await?;
     Ok(Host { server, store, handle: listener.serve() })
 }

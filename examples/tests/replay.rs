@@ -5,7 +5,7 @@ use keyferry_examples::oasis::{Mode, Options, Tally, run};
 use std::path::{Path, PathBuf};
 
 /// How many of the cases of KMIP 1.0 to 2.1 pass at least.
-const PASSES: usize = 283;
+const PASSES: usize = 282;
 
 fn told(paths: Vec<PathBuf>) -> (Vec<String>, Tally) {
     let mut out = Vec::new();

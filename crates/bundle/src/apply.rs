@@ -38,6 +38,7 @@ impl Receiving<'_> {
                     operation: item.operation,
                     rights: &Unrestricted,
                     is_client: false,
+                    tls: self.caller,
                     now: self.now,
                     random: &mut *random,
                     cx,

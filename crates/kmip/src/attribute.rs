@@ -349,6 +349,10 @@ impl Attributes {
         }
     }
 
+    pub(crate) fn truncate(&mut self, length: usize) {
+        self.0.truncate(length);
+    }
+
     /// Keeps the instances that `keep` wants.
     pub fn retain(&mut self, keep: impl FnMut(&Attribute) -> bool) {
         self.0.retain(keep);

@@ -8,7 +8,12 @@ use std::fmt;
 pub struct Failure {
     cause: Cause,
     message: String,
+    /// The rule that stood against it, for the log alone.
+    rule: Option<String>,
 }
+
+/// Bytes of a Result Message.
+const LONGEST: usize = 400;
 
 /// The causes of failure.
 #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
@@ -77,6 +82,8 @@ pub enum Cause {
     WrappingKeyNotFound,
     /// The wrapping key was destroyed.
     WrappingKeyDestroyed,
+    /// The wrapping key is archived.
+    WrappingKeyArchived,
     /// The object can't be kept where it shall be kept.
     ProtectionStorage,
     /// The Encoding Option does not fit what is wrapped.
@@ -110,9 +117,24 @@ pub enum Cause {
 }
 
 impl Failure {
-    /// A failure; `message` goes to the peer and never holds key material.
+    /// A failure; `message` goes to the peer and never holds key material. A long one, that quotes what the peer has sent, is cut.
     pub fn new(cause: Cause, message: impl fmt::Display) -> Self {
-        Failure { cause, message: message.to_string() }
+        let mut message = message.to_string();
+        if message.len() > LONGEST {
+            message.truncate(message.floor_char_boundary(LONGEST));
+            message.push_str("...");
+        }
+        Failure { cause, message, rule: None }
+    }
+
+    /// A denial: the caller is told that, and the log which rule it was.
+    pub fn denied(rule: impl fmt::Display) -> Self {
+        Failure { rule: Some(rule.to_string()), ..Failure::new(Cause::PermissionDenied, "access denied") }
+    }
+
+    /// The rule of a denial, which the caller is not told.
+    pub fn rule(&self) -> Option<&str> {
+        self.rule.as_deref()
     }
 
     /// The cause.
@@ -163,6 +185,7 @@ impl Failure {
             Cause::KeyCompressionNotSupported => R::KEY_COMPRESSION_TYPE_NOT_SUPPORTED,
             Cause::KeyWrapNotSupported => pick(R::FEATURE_NOT_SUPPORTED, R::KEY_WRAP_TYPE_NOT_SUPPORTED),
             Cause::WrappingKeyNotFound => pick(R::ITEM_NOT_FOUND, R::WRAPPING_OBJECT_NOT_FOUND),
+            Cause::WrappingKeyArchived => pick(R::OBJECT_ARCHIVED, R::WRAPPING_OBJECT_ARCHIVED),
             Cause::WrappingKeyDestroyed => pick(R::PERMISSION_DENIED, R::WRAPPING_OBJECT_DESTROYED),
             Cause::ProtectionStorage => pick(R::FEATURE_NOT_SUPPORTED, R::PROTECTION_STORAGE_UNAVAILABLE),
             Cause::EncodingOption if version >= Version::V1_1 => R::ENCODING_OPTION_ERROR,

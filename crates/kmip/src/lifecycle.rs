@@ -85,6 +85,32 @@ pub fn derived(attributes: &Attributes, now: DateTime) -> Option<State> {
     })
 }
 
+/// Stores the state that dates have led to (transitions 4 and 6): what happens to the dates later does not turn it back.
+pub fn settle(attributes: &mut Attributes, now: DateTime) {
+    if let Some(state) = derived(attributes, now) {
+        attributes.set(AttributeValue::State(state));
+    }
+}
+
+/// Fails when dates contradict each other (KMIP 2.1 §4.40 and §4.41): a Process Start Date before the Activation Date, a Protect Stop Date
+/// behind the Deactivation Date.
+///
+/// # Errors
+/// [`Cause::InvalidAttribute`].
+pub fn check_dates(attributes: &Attributes) -> Result<(), Failure> {
+    let behind = |one, other| match (attributes.date(one), attributes.date(other)) {
+        (Some(one), Some(other)) => one > other,
+        _ => false,
+    };
+    if behind(tag::ACTIVATION_DATE, tag::PROCESS_START_DATE) {
+        return Err(Failure::new(Cause::InvalidAttribute, "the Process Start Date lies before the Activation Date"));
+    }
+    if behind(tag::PROTECT_STOP_DATE, tag::DEACTIVATION_DATE) {
+        return Err(Failure::new(Cause::InvalidAttribute, "the Protect Stop Date lies behind the Deactivation Date"));
+    }
+    Ok(())
+}
+
 /// Applies an event: changes State and the dates that belong to the transition, and nothing when it fails.
 ///
 /// # Errors

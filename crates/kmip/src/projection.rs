@@ -143,11 +143,7 @@ impl Attributes {
             Err(error) if matches!(error.kind(), ErrorKind::Missing(_)) => error,
             read => return read,
         };
-        let mut n = 0;
-        self.retain(|_| {
-            n += 1;
-            n <= before
-        });
+        self.truncate(before);
         match partial(item, r)? {
             Some(unknown) => self.keep(Attribute { index: None, value: AttributeValue::Unknown(unknown) }),
             None => return Err(error),

@@ -29,18 +29,21 @@ pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     let request: ImportRequest = item.payload(ask.cx)?;
     let Addition { copy, dry_run, .. } = Addition::find(&item.message_extensions)?;
     let is_copy = copy.is_some();
+    let mut attributes = request.attributes;
     let object = match request.object {
         Some(object) if request.key_wrap_type == Some(KeyWrapType::NOT_WRAPPED) => {
-            let mut object = node.unwrapped(ask, object)?;
+            let (mut object, sensitive) = node.unwrapped(ask, object)?;
             if is_copy {
-                check_bound(&mut object, &request.attributes)?;
+                check_bound(&mut object, &attributes)?;
+            } else if sensitive {
+                attributes.set(AttributeValue::Sensitive(true));
             }
             Some(object)
         }
         object => object,
     };
     if !is_copy && !ask.is_client {
-        return Err(Failure::new(Cause::PermissionDenied, "only a client may Import what is no copy of a peer's object"));
+        return Err(Failure::denied("only a client may Import what is no copy of a peer's object"));
     }
     let mut decision = decide(
         node,
@@ -48,7 +51,7 @@ pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         Arrival {
             identifier: text(&request.unique_identifier)?,
             object_type: request.object_type,
-            attributes: request.attributes,
+            attributes,
             object,
             replace: request.replace_existing.unwrap_or(false),
             copy,
@@ -67,8 +70,8 @@ pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
 /// standard does not say what becomes of it, and one that is not known makes the Put a New.
 pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: PutRequest = item.payload(ask.cx)?;
-    if !node.policy.peer(ask.caller).is_some_and(|peer| peer.may_send) {
-        return Err(Failure::new(Cause::PermissionDenied, "only a peer that may send may Put"));
+    if !node.policy.peer(ask.tls).is_some_and(|peer| peer.may_send) {
+        return Err(Failure::denied("only a peer that may send may Put"));
     }
     if request.put_function == PutFunction::REPLACE && request.replaced_unique_identifier.is_none() {
         return Err(Failure::new(Cause::InvalidField, "Put Replace needs a Replaced Unique Identifier"));
@@ -205,6 +208,8 @@ fn decide_import(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: 
     if let Some(object) = &object {
         node.recognise(ask, &mut record, object).map_err(store_failed)?;
     }
+    // Known material stays known, also when it is destroyed by this.
+    record.fingerprint = record.fingerprint.or_else(|| held.fingerprint.clone());
     let effects =
         Effects::change(Some((number, held)), record, object.map_or(Material::Remove, |object| Material::Set(object.into())));
     Ok(Decision { identifier, effects, fate: Fate::UPDATED })
@@ -218,11 +223,15 @@ fn decide_copy(
     object_type: ObjectType,
     copy: Copy,
 ) -> Result<Decision, Failure> {
-    let Some(peer) = node.policy.peer(ask.caller).filter(|peer| peer.may_send) else {
-        return Err(Failure::new(Cause::PermissionDenied, "only a peer that may send may send copies"));
+    let Some(peer) = node.policy.peer(ask.tls).filter(|peer| peer.may_send) else {
+        return Err(Failure::denied("only a peer that may send may send copies"));
     };
     let Arrival { identifier, attributes, object, .. } = arrival;
     let incoming = observe::copied(peer, Sight { identifier, object_type, attributes, object }, copy)?;
+    let agreed = peer.has_agreed(&incoming.record, ask.now.wall)?;
+    if !agreed && ask.snapshot.by_object_id(&incoming.record.id).map_err(store_failed)?.is_none() {
+        return Err(Failure::denied("the agreement with this peer does not cover the object"));
+    }
     replica::take(node, ask, &peer.collisions, incoming)
 }
 

@@ -84,3 +84,4 @@ pub use rights::{Rights, Unrestricted};
 pub use selection::{Chosen, Selection};
 pub use session::{Cx, Driven, Session, Step};
 pub use transit::Wrapping;
+pub use wrap::{Use, may_be_used};

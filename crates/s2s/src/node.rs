@@ -79,6 +79,15 @@ impl Node {
         }
         record.stamp.sequence = next;
         record.attributes.set(AttributeValue::LastChangeDate(now));
+        // "Always" and "never" end with the first exception (KMIP 2.1 §4.3, §4.33).
+        let is = |wanted: AttributeValue| record.attributes.get(wanted.tag()) == Some(&wanted);
+        let (open, extractable) = (is(AttributeValue::Sensitive(false)), is(AttributeValue::Extractable(true)));
+        if open {
+            record.attributes.set(AttributeValue::AlwaysSensitive(false));
+        }
+        if extractable {
+            record.attributes.set(AttributeValue::NeverExtractable(false));
+        }
     }
 
     /// Sets the Digest of an object that has none (KMIP 2.1 §4.21).

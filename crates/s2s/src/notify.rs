@@ -2,9 +2,12 @@
 
 use crate::{Ask, Node, Outcome, store_failed};
 use keyferry_kmip::spec::{AttributeValue, tag};
-use keyferry_kmip::{Attribute, Attributes, Cause, Failure, NotifyRequest, NotifyResponse, RequestItem, lifecycle};
+use keyferry_kmip::{
+    Attribute, AttributeReference, Attributes, Cause, Failure, NotifyRequest, NotifyResponse, RequestItem, lifecycle,
+};
 use keyferry_store::{Effects, Material, SnapshotExt};
 use keyferry_ttlv::{Extra, Version};
+use std::collections::HashSet;
 
 /// Takes in a Notify of a peer that may send, about an object that this peer has Put here.
 ///
@@ -12,27 +15,37 @@ use keyferry_ttlv::{Extra, Version};
 /// State and dates of the lifecycle join: no state goes back (DESIGN: rule 5).
 pub(crate) fn notify(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: NotifyRequest = item.payload(ask.cx)?;
-    if !node.policy.peer(ask.caller).is_some_and(|peer| peer.may_send) {
-        return Err(Failure::new(Cause::PermissionDenied, "only a peer that may send may Notify"));
+    if !node.policy.peer(ask.tls).is_some_and(|peer| peer.may_send) {
+        return Err(Failure::denied("only a peer that may send may Notify"));
     }
     let (number, before) = ask.record(Some(&request.unique_identifier))?;
     node.check_issuer(&before)?;
     if before.owner.as_deref() != Some(ask.caller.name.as_str()) {
-        return Err(Failure::new(Cause::PermissionDenied, "the object did not come from this peer"));
+        return Err(Failure::denied("a peer may Notify of what it has Put alone"));
     }
     if request.attributes.iter().any(|a| matches!(a.value.tag(), tag::UNIQUE_IDENTIFIER | tag::OBJECT_TYPE)) {
         return Err(Failure::new(Cause::InvalidField, "an object keeps its identifier and its type"));
     }
-    let mut after = before.clone();
-    let named = ask.cx.version < Version::V2_0;
-    for deleted in &request.deleted.0 {
-        let index = deleted.index.unwrap_or(0);
-        after.attributes.retain(|a| a.value.reference() != deleted.reference || named && a.index.unwrap_or(0) != index);
+    if let Some(settled) = request.deleted.0.iter().find(|deleted| is_settled(&deleted.reference)) {
+        return Err(Failure::new(Cause::ReadOnlyAttribute, format_args!("{} is not deleted", settled.reference)));
     }
+    if request.deleted.0.len() > Attributes::MOST {
+        return Err(Failure::new(Cause::ServerLimit, "too many attributes are told as deleted"));
+    }
+    let mut after = before.clone();
+    // What a date has led to stays so, whatever becomes of the date.
+    lifecycle::settle(&mut after.attributes, ask.now.wall);
+    let named = ask.cx.version < Version::V2_0;
+    let deleted: HashSet<(&AttributeReference, i32)> = request
+        .deleted
+        .0
+        .iter()
+        .map(|deleted| (&deleted.reference, if named { deleted.index.unwrap_or(0) } else { 0 }))
+        .collect();
+    after.attributes.retain(|a| !deleted.contains(&(&a.value.reference(), if named { a.index.unwrap_or(0) } else { 0 })));
     if !named {
-        after.attributes.retain(|a| {
-            is_of_lifecycle(&a.value) || !request.attributes.iter().any(|told| told.value.is_same_attribute(&a.value))
-        });
+        let told: HashSet<AttributeReference> = request.attributes.iter().map(|told| told.value.reference()).collect();
+        after.attributes.retain(|a| is_of_lifecycle(&a.value) || !told.contains(&a.value.reference()));
     }
     for told in &request.attributes {
         if !is_of_lifecycle(&told.value) {
@@ -40,13 +53,34 @@ pub(crate) fn notify(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         }
     }
     join(&mut after.attributes, &request.attributes);
+    lifecycle::settle(&mut after.attributes, ask.now.wall);
     after.attributes.check_count()?;
+    after.attributes.check_indices()?;
     crate::arrival::check_attributes(&after.attributes)?;
+    crate::collision::check_names(node, ask, &after.attributes, Some(&before))?;
     let incarnation = ask.snapshot.incarnation().map_err(store_failed)?;
     node.advance(&mut after, incarnation, ask.now.wall);
     let material = if after.is_destroyed() { Material::Remove } else { Material::Keep };
     let effects = Effects::change(Some((number, before)), after, material);
     Ok(Outcome::answer(&NotifyResponse { extra: Extra::NONE }, ask.cx)?.with(effects))
+}
+
+/// What is never deleted: what moves with the State, and what the server has found out.
+fn is_settled(reference: &AttributeReference) -> bool {
+    let AttributeReference::Standard(tag) = reference else { return false };
+    matches!(
+        *tag,
+        tag::STATE
+            | tag::DESTROY_DATE
+            | tag::COMPROMISE_DATE
+            | tag::COMPROMISE_OCCURRENCE_DATE
+            | tag::REVOCATION_REASON
+            | tag::INITIAL_DATE
+            | tag::LAST_CHANGE_DATE
+            | tag::DIGEST
+            | tag::ALWAYS_SENSITIVE
+            | tag::NEVER_EXTRACTABLE
+    )
 }
 
 fn take(attributes: &mut Attributes, told: &Attribute, named: bool) {

@@ -1,5 +1,6 @@
-use crate::Collisions;
-use keyferry_kmip::{Identity, Text};
+use crate::{Collisions, Selection};
+use keyferry_kmip::{Cause, DateTime, Failure, Identity, Text};
+use keyferry_store::Record;
 use std::collections::BTreeMap;
 
 /// What each peer may do here. Closed by default: who is not named may nothing.
@@ -9,7 +10,7 @@ pub struct Policy {
 }
 
 /// What one peer may do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Peer {
     /// Its server id, which its own objects' stamps carry.
@@ -22,12 +23,21 @@ pub struct Peer {
     pub may_pull: bool,
     /// What becomes of its copies where others have their identifiers or Names.
     pub collisions: Collisions,
+    /// What the two have agreed on (everything): no other object is taken from it, or given it as a copy.
+    pub agreed: Selection,
 }
 
 impl Peer {
     /// A peer that may nothing yet.
     pub fn new(server: impl Into<Text>) -> Self {
-        Peer { server: server.into(), may_send: false, may_relay: false, may_pull: false, collisions: Collisions::default() }
+        Peer {
+            server: server.into(),
+            may_send: false,
+            may_relay: false,
+            may_pull: false,
+            collisions: Collisions::default(),
+            agreed: Selection::everything(),
+        }
     }
 
     /// Lets it send copies of its own objects.
@@ -56,6 +66,18 @@ impl Peer {
     pub fn colliding(mut self, collisions: Collisions) -> Self {
         self.collisions = collisions;
         self
+    }
+
+    /// Lets only these objects pass, whichever way. Links are not followed for it. A copy that is held already goes on being brought up to date
+    /// when its object leaves the agreement, so that nobody works with a key that was revoked since.
+    #[must_use]
+    pub fn agreed(mut self, selection: Selection) -> Self {
+        self.agreed = selection;
+        self
+    }
+
+    pub(crate) fn has_agreed(&self, record: &Record, now: DateTime) -> Result<bool, Failure> {
+        self.agreed.is_match(record, now).map_err(|e| Failure::new(Cause::Internal, e))
     }
 }
 

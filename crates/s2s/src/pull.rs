@@ -313,6 +313,7 @@ impl Pull {
                     operation: Operation::IMPORT,
                     rights: &Unrestricted,
                     is_client: false,
+                    tls: &caller,
                     now: cx.now,
                     random: &mut *cx.random,
                     cx: context(self.options.version),

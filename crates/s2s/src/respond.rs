@@ -17,8 +17,10 @@ pub struct Ask<'a> {
     pub operation: Operation,
     /// What the caller may do with which object.
     pub rights: &'a dyn Rights,
-    /// Whether it is a client of this server. One that is not may be a peer: what that may do, [`Node::policy`] says.
+    /// Whether it is a client of this server.
     pub is_client: bool,
+    /// Who its TLS certificate says it is, whoever its credentials stand for: a peer is found by that ([`Node::policy`]).
+    pub tls: &'a Identity,
     /// When.
     pub now: Now,
     /// Randomness.
@@ -220,10 +222,15 @@ fn export(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome,
         key_compression_type: request.key_compression_type,
         key_wrapping_specification: request.key_wrapping_specification.as_ref(),
     };
-    let object = node.served(ask, number, &record, &wanted)?;
     // A peer that pulls gets the copy verbatim, with what the message itself can't say.
-    let pulls = node.policy.peer(ask.caller).is_some_and(|peer| peer.may_pull);
-    let (attributes, addition) = if pulls {
+    let puller = node.policy.peer(ask.tls).filter(|peer| peer.may_pull);
+    if let Some(peer) = puller
+        && !peer.has_agreed(&record, ask.now.wall)?
+    {
+        return Err(Failure::denied("the agreement with this peer does not cover the object"));
+    }
+    let object = node.served(ask, number, &record, &wanted)?;
+    let (attributes, addition) = if puller.is_some() {
         let (attributes, rest) = keyferry_kmip::attribute::part(&record.attributes, ask.cx.version);
         let copy = copy::Copy::of(&record, rest, None).map_err(store_failed)?;
         let addition = copy::Addition { copy: Some(copy), ..copy::Addition::default() };
@@ -273,6 +280,9 @@ impl Node {
         if record.is_destroyed() {
             return Ok(None);
         }
+        if record.attributes.get(tag::ARCHIVE_DATE).is_some() {
+            return Err(Failure::new(Cause::ObjectArchived, "the object is archived"));
+        }
         if matches!(record.attributes.get(tag::EXTRACTABLE), Some(V::Extractable(false))) {
             return Err(Failure::new(Cause::NotExtractable, "the object is not Extractable"));
         }
@@ -286,7 +296,19 @@ impl Node {
         if !leaves_wrapped && matches!(record.attributes.get(tag::SENSITIVE), Some(V::Sensitive(true))) {
             return Err(Failure::new(Cause::Sensitive, "the object is Sensitive: it leaves wrapped or not at all"));
         }
-        let object = if unwraps { self.unwrapped(ask, object)? } else { object };
+        let object = match unwraps {
+            true => match self.unwrapped(ask, object)? {
+                // What a Sensitive key protects is as Sensitive as it is.
+                (_, true) if wanted.key_wrapping_specification.is_none() => {
+                    return Err(Failure::new(
+                        Cause::Sensitive,
+                        "the wrapping key is Sensitive: the object leaves wrapped or not at all",
+                    ));
+                }
+                (object, _) => object,
+            },
+            false => object,
+        };
         if let (Some(wanted), Some(block)) = (wanted.key_compression_type, object.key_block())
             && block.key_compression_type.unwrap_or(KeyCompressionType::EC_PUBLIC_KEY_TYPE_UNCOMPRESSED) != wanted
         {

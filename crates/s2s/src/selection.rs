@@ -63,6 +63,14 @@ impl Selection {
         Ok(Some(copy_digest(kind, &all)?))
     }
 
+    /// Whether a record belongs to it, whatever Links reach.
+    pub(crate) fn is_match(&self, record: &Record, now: DateTime) -> Result<bool> {
+        if self.is_everything() {
+            return Ok(true);
+        }
+        Ok(Chosen { selection: self.clone(), query: self.query()?, now, reached: BTreeSet::new() }.is_match(record))
+    }
+
     /// What a Locate would be asked.
     pub(crate) fn query(&self) -> Result<Query> {
         let mask =

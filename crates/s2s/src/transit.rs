@@ -84,7 +84,7 @@ impl Node {
             return Err(Failure::new(Cause::KeyWrapNotSupported, "the key came in the clear, and was to be wrapped"));
         }
         name_key(&mut object, key);
-        self.unwrapped(ask, object)
+        self.unwrapped_by(ask, object, &Unrestricted).map(|(object, _)| object)
     }
 }
 
@@ -105,6 +105,7 @@ pub(crate) fn on_its_way(
             operation: Operation::GET,
             rights: &Unrestricted,
             is_client: false,
+            tls: &caller,
             now: cx.now,
             random: &mut *cx.random,
             cx: context(version),

@@ -1,12 +1,12 @@
 //! Keys that leave wrapped, and wrapped ones that are unwrapped (KMIP 2.1 §3.3 and §7.18, 1.4 §2.1.5 and §2.1.6).
 
-use crate::{Ask, Node, store_failed};
+use crate::{Ask, Node, Rights, store_failed};
 use keyferry_kmip::spec::{
-    AttributeValue as V, BlockCipherMode, CryptographicUsageMask, EncodingOption, State, WrappingMethod, tag,
+    AttributeValue as V, BlockCipherMode, CryptographicUsageMask, EncodingOption, Operation, State, WrappingMethod, tag,
 };
 use keyferry_kmip::{
-    AttributeReference, Attributes, Cause, CryptoErrorKind, CryptographicParameters, Failure, KeyBlock, KeyMaterial, KeyValue,
-    KeyWrap, KeyWrappingData, KeyWrappingSpecification, Object, PlainKeyValue, Secret, UniqueIdentifier, WrappingKeyInformation,
+    AttributeReference, Attributes, Cause, CryptoErrorKind, CryptographicParameters, DateTime, Failure, KeyBlock, KeyMaterial,
+    KeyValue, KeyWrap, KeyWrappingData, KeyWrappingSpecification, Object, PlainKeyValue, Secret, Text, WrappingKeyInformation,
     context,
 };
 use keyferry_store::{Record, SnapshotExt};
@@ -35,7 +35,7 @@ impl Node {
                 return Err(Failure::new(Cause::EncodingOption, format_args!("the Encoding Option {other} is unknown")));
             }
         };
-        let (key, method) = self.wrapping_key(ask, information, CryptographicUsageMask::WRAP_KEY)?;
+        let key = self.wrapping_key(ask, information, Use::Protect, ask.rights)?;
         let Some(block) = key_block(&mut object) else {
             return Err(Failure::new(Cause::InvalidObjectType, format_args!("a {} is not wrapped", record.object_type)));
         };
@@ -61,16 +61,21 @@ impl Node {
             whole.encode(tag::KEY_VALUE, &mut w).map_err(Failure::from)?;
             Secret::new(&w.finish())
         };
-        let wrapped = self.crypto.wrap_key(key.expose(), method, bytes.expose()).map_err(|error| match error.kind() {
-            CryptoErrorKind::Length => {
-                Failure::new(Cause::KeyWrapNotSupported, "NIST key wrap takes keys of 16 bytes or more, in multiples of 8")
-            }
-            _ => Failure::new(Cause::Cryptographic, error),
-        })?;
+        let wrapped =
+            self.crypto.wrap_key(key.bytes.expose(), key.method, bytes.expose()).map_err(|error| match error.kind() {
+                CryptoErrorKind::Length => {
+                    Failure::new(Cause::KeyWrapNotSupported, "NIST key wrap takes keys of 16 bytes or more, in multiples of 8")
+                }
+                _ => Failure::new(Cause::Cryptographic, error),
+            })?;
         block.key_value = Some(KeyValue::Wrapped(Secret::new(&wrapped)));
         block.key_wrapping_data = Some(Box::new(KeyWrappingData {
             wrapping_method: wanted.wrapping_method,
-            encryption_key_information: wanted.encryption_key_information.clone(),
+            // By its identifier, whatever it was pointed at by in this batch.
+            encryption_key_information: Some(WrappingKeyInformation {
+                unique_identifier: key.identifier.into(),
+                ..information.clone()
+            }),
             mac_signature_key_information: None,
             mac_signature: None,
             iv_counter_nonce: None,
@@ -80,18 +85,25 @@ impl Node {
         Ok(object)
     }
 
-    /// The object in the clear, unwrapped by a key of this server; one that is not wrapped stays as it is.
+    /// The object in the clear, unwrapped by a key of this server, and whether that key is Sensitive or not Extractable, so that the object should
+    /// not leave in the clear either; one that is not wrapped stays as it is.
     ///
     /// # Errors
     /// When the wrapping key is not there or is another one, or the way is not known here.
-    pub fn unwrapped(&self, ask: &Ask<'_>, mut object: Object) -> Result<Object, Failure> {
-        let Some(block) = key_block(&mut object) else { return Ok(object) };
-        let Some(data) = block.key_wrapping_data.take() else { return Ok(object) };
+    pub fn unwrapped(&self, ask: &Ask<'_>, object: Object) -> Result<(Object, bool), Failure> {
+        self.unwrapped_by(ask, object, ask.rights)
+    }
+
+    pub(crate) fn unwrapped_by(&self, ask: &Ask<'_>, mut object: Object, rights: &dyn Rights) -> Result<(Object, bool), Failure> {
+        let Some(block) = key_block(&mut object) else { return Ok((object, false)) };
+        let Some(data) = block.key_wrapping_data.take() else { return Ok((object, false)) };
         let information = encryption(data.wrapping_method, &data.encryption_key_information)?;
-        let (key, method) =
-            self.wrapping_key(ask, information, CryptographicUsageMask::UNWRAP_KEY | CryptographicUsageMask::WRAP_KEY)?;
+        if information.unique_identifier.as_text().is_none() {
+            return Err(Failure::new(Cause::InvalidField, "what a wrapping key is named by stands in one batch alone"));
+        }
+        let key = self.wrapping_key(ask, information, Use::Process, rights)?;
         let unwrap = |wrapped: &Secret| {
-            let plain = self.crypto.unwrap_key(key.expose(), method, wrapped.expose());
+            let plain = self.crypto.unwrap_key(key.bytes.expose(), key.method, wrapped.expose());
             plain.map(|plain| Secret::new(&plain)).map_err(|error| Failure::new(Cause::Cryptographic, error))
         };
         let no_encoding = data.encoding_option == Some(EncodingOption::NO_ENCODING);
@@ -108,41 +120,38 @@ impl Node {
             _ => return Err(Failure::new(Cause::KeyValueNotPresent, "there is no wrapped key value")),
         };
         block.key_value = Some(KeyValue::Plain(value));
-        Ok(object)
+        Ok((object, key.is_sensitive))
     }
 
-    /// The bytes of the wrapping key, and how it wraps.
+    /// The wrapping key. Whoever has something wrapped or unwrapped by it must be allowed to use it as its owner does: to read it is not enough.
     fn wrapping_key(
         &self,
         ask: &Ask<'_>,
         information: &WrappingKeyInformation,
-        usage: CryptographicUsageMask,
-    ) -> Result<(Secret, KeyWrap), Failure> {
-        let identifier = match &information.unique_identifier {
-            UniqueIdentifier::Text(text) => text.clone(),
-            other => ask.meant(Some(other))?,
+        used: Use,
+        rights: &dyn Rights,
+    ) -> Result<WrappingKey, Failure> {
+        let identifier = ask.meant(Some(&information.unique_identifier))?;
+        let found = ask.snapshot.by_identifier(&identifier).map_err(store_failed)?;
+        let (number, record) = found
+            .ok_or_else(|| Failure::new(Cause::WrappingKeyNotFound, format_args!("there is no wrapping key {identifier:?}")))?;
+        let (operation, bit) = match used {
+            Use::Protect => (Operation::ENCRYPT, CryptographicUsageMask::WRAP_KEY),
+            Use::Process => (Operation::DECRYPT, CryptographicUsageMask::UNWRAP_KEY),
         };
-        let (number, record) = ask.object(&identifier).map_err(|failure| match failure.cause() {
-            Cause::ObjectNotFound => {
-                Failure::new(Cause::WrappingKeyNotFound, format_args!("there is no wrapping key {identifier:?}"))
-            }
-            _ => failure,
-        })?;
+        rights.check(ask.caller, operation, &record)?;
         if record.is_destroyed() {
             return Err(Failure::new(Cause::WrappingKeyDestroyed, "the wrapping key was destroyed"));
         }
         if record.attributes.get(tag::ARCHIVE_DATE).is_some() {
-            return Err(Failure::new(Cause::ObjectArchived, "the wrapping key is archived"));
+            return Err(Failure::new(Cause::WrappingKeyArchived, "the wrapping key is archived"));
         }
-        let wraps = usage.contains(CryptographicUsageMask::WRAP_KEY) && !usage.contains(CryptographicUsageMask::UNWRAP_KEY);
-        if wraps && record.state(ask.now.wall) != Some(State::ACTIVE) {
-            return Err(Failure::new(Cause::WrongState, "a wrapping key must be Active"));
-        }
+        may_be_used(&record, ask.now.wall, used)?;
         let mask = record.attributes.iter().find_map(|a| match a.value {
             V::CryptographicUsageMask(mask) => Some(mask),
             _ => None,
         });
-        if mask.is_some_and(|mask| mask.0 & usage.0 == 0) {
+        if mask.is_some_and(|mask| !mask.contains(bit)) {
             return Err(Failure::new(Cause::UsageMask, "the Cryptographic Usage Mask of the wrapping key does not allow it"));
         }
         let parameters = information.cryptographic_parameters.as_deref().or_else(|| own_parameters(&record.attributes));
@@ -160,10 +169,49 @@ impl Node {
             _ => None,
         });
         let bytes = bytes.filter(|_| matches!(object, Some(Object::SymmetricKey(_))));
-        bytes.map(|bytes| (bytes, method)).ok_or_else(|| {
+        let is = |value: V| record.attributes.get(value.tag()) == Some(&value);
+        let is_sensitive = is(V::Sensitive(true)) || is(V::Extractable(false));
+        bytes.map(|bytes| WrappingKey { identifier, bytes, method, is_sensitive }).ok_or_else(|| {
             Failure::new(Cause::KeyWrapNotSupported, "a wrapping key is a symmetric key in the clear, in the format Raw")
         })
     }
+}
+
+/// A key that wraps others.
+struct WrappingKey {
+    identifier: Text,
+    bytes: Secret,
+    method: KeyWrap,
+    is_sensitive: bool,
+}
+
+/// What an object is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// To apply protection: encrypt, sign, wrap.
+    Protect,
+    /// To process what is protected: decrypt, verify, unwrap.
+    Process,
+}
+
+/// Fails unless State and dates let an object be used now (KMIP 2.1 §4.40, §4.41 and §4.57).
+///
+/// # Errors
+/// [`Cause::WrongState`].
+pub fn may_be_used(record: &Record, now: DateTime, used: Use) -> Result<(), Failure> {
+    let reached = |tag| record.attributes.date(tag).is_some_and(|date| date <= now);
+    let ahead = |tag| record.attributes.date(tag).is_some_and(|date| date > now);
+    let state = record.state(now);
+    let allowed = match used {
+        Use::Protect => state == Some(State::ACTIVE) && !reached(tag::PROTECT_STOP_DATE),
+        Use::Process => {
+            matches!(state, Some(State::ACTIVE | State::DEACTIVATED | State::COMPROMISED)) && !ahead(tag::PROCESS_START_DATE)
+        }
+    };
+    if allowed {
+        return Ok(());
+    }
+    Err(Failure::new(Cause::WrongState, format_args!("{} may not be used so in its State and at this time", record.identifier)))
 }
 
 fn encryption(method: WrappingMethod, information: &Option<WrappingKeyInformation>) -> Result<&WrappingKeyInformation, Failure> {

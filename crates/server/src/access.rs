@@ -1,5 +1,5 @@
 use keyferry_kmip::spec::{AttributeValue, ObjectType, Operation};
-use keyferry_kmip::{Cause, Credential, Failure, Identity, Text};
+use keyferry_kmip::{Credential, Failure, Identity, Text};
 use keyferry_store::Record;
 use std::collections::BTreeSet;
 
@@ -35,7 +35,7 @@ pub trait Authenticator: Send + Sync {
     /// Who it is: the owner of what the request creates, and who the rights are looked up for.
     ///
     /// # Errors
-    /// [`Cause::Authentication`].
+    /// [`Cause::Authentication`](keyferry_kmip::Cause::Authentication).
     fn authenticate(&self, tls: &Identity, credentials: &[Credential]) -> Result<Identity, Failure>;
 }
 
@@ -132,13 +132,7 @@ impl keyferry_s2s::Rights for Rights {
         if self.grants.iter().any(granted) {
             return Ok(());
         }
-        // Locate passes over what may not be seen: that is no denial.
-        if operation != Operation::LOCATE {
-            let owner = record.owner.as_deref().unwrap_or("nobody here");
-            tracing::warn!(
-                caller = %caller.name, %operation, identifier = %record.identifier, owner, rule = "owner only, nothing granted", "denied"
-            );
-        }
-        Err(Failure::new(Cause::PermissionDenied, "access denied"))
+        let owner = record.owner.as_deref().unwrap_or("nobody here");
+        Err(Failure::denied(format_args!("the object {:?} belongs to {owner}, and nothing is granted", record.identifier)))
     }
 }

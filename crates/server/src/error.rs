@@ -14,6 +14,8 @@ pub enum Error {
     TooLarge,
     /// An operation that counts as reading had effects.
     Misplaced,
+    /// A commit was shared with others, and broke off.
+    Lost,
     /// A batch was undone; this is the answer to it.
     Undone(keyferry_ttlv::Frame),
 }
@@ -25,6 +27,7 @@ impl fmt::Display for Error {
             Error::Random(error) => error.fmt(f),
             Error::Encode(error) => write!(f, "an answer can't be written: {error}"),
             Error::TooLarge => f.write_str("the answer is larger than the client takes"),
+            Error::Lost => f.write_str("a commit that was shared broke off"),
             Error::Undone(_) => f.write_str("the batch was undone"),
             Error::Misplaced => f.write_str("an operation that only reads had effects"),
         }

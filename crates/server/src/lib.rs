@@ -27,7 +27,8 @@
 //! KMIP 1.0 to 1.4, 2.0 and 2.1, each request answered in its own version: Discover Versions, Query, Create, Create Key Pair, Register,
 //! Re-key, Re-key Key Pair, Locate, Check, Get, Get Attributes, Get Attribute List, Add, Modify, Set, Adjust and Delete Attribute, Obtain
 //! Lease, Get Usage Allocation, Activate, Revoke, Destroy, Archive, Recover, Ping, Log, Set Endpoint Role, Interop where it is switched on,
-//! and from the s2s responder Import, Export, Put and Notify. Requests that arrive together share one commit; answers leave after it; a
+//! and from the s2s responder Import, Export, Put and Notify. Requests that arrive together share one commit, of several
+//! connections too; answers leave after it; a
 //! batch with the option Undo is done as a whole or not at all. An application adds operations, or replaces them ([`Server::with`]).
 //!
 //! An object is its owner's, and may be another client's by a grant ([`Rights`]); credentials are looked at by the application
@@ -47,6 +48,7 @@
 //! |---|---|
 //! | TC-IMPEXP-4 | revives a destroyed object, which no keyferry server does |
 //! | TC-142-11, -12 | want a key wrapped without encoding where none is said, against KMIP 1.1 and 1.2 §2.1.6 |
+//! | TC-WRAP-2-14 | unwraps by a key that may only wrap; the later versions of the case may do both |
 //! | TC-OFFSET-2-13 | wants the oldest object first in one answer and the newest in another |
 //! | TC-CERTATTR-1-14 | has attributes of 2.0 in 1.4 |
 //! | TC-CERTATTR-1-20 | has a Cryptographic Usage Mask that neither client nor certificate gives |
@@ -59,6 +61,7 @@ mod access;
 mod error;
 mod operation;
 mod server;
+mod turns;
 
 pub use access::{Access, Authenticator, Grant, Granted, Level, Rights};
 pub use error::Error;

@@ -14,17 +14,22 @@ mod service;
 mod template;
 mod usage;
 
-use keyferry_kmip::spec::{AttributeValue, Operation, ProtectionStorageMask, tag};
-use keyferry_kmip::{Attributes, Cause, Failure, Interval, ProtectionStorageMasks, RequestItem};
+use keyferry_kmip::spec::{Operation, ProtectionStorageMask, tag};
+use keyferry_kmip::{
+    Attributes, Cause, Failure, Interval, KeyPair, ProtectionStorageMasks, RequestItem, RequestMessage, context,
+};
 use keyferry_s2s::{Ask, Node, Outcome, Responder, check_extensions, store_failed};
-use keyferry_store::{Effects, Material, Record, RecordNumber, SnapshotExt, index};
-use std::sync::Arc;
+use keyferry_store::{Effects, Material, Record, RecordNumber, SnapshotExt, Store, StoreExt, index};
+use keyferry_ttlv::Version;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The operations of clients.
 #[derive(Debug)]
 pub(crate) struct Operations {
     pub(crate) node: Arc<Node>,
     pub(crate) settings: Settings,
+    /// RSA key pairs that were made before the transaction that gives them out: each takes long.
+    ready: Mutex<Vec<(i32, KeyPair)>>,
 }
 
 /// What an application may choose.
@@ -106,7 +111,48 @@ pub(crate) fn is_read(operation: Operation) -> bool {
 
 impl Operations {
     pub(crate) fn new(node: Arc<Node>) -> Self {
-        Operations { node, settings: Settings { lease_time: Interval(3600), interop: false } }
+        Operations { node, settings: Settings { lease_time: Interval(3600), interop: false }, ready: Mutex::default() }
+    }
+}
+
+/// RSA key pairs that one message may ask for.
+const PAIRS: usize = 16;
+
+impl Operations {
+    /// Makes the RSA key pairs that a message asks for, before it holds up others by a transaction.
+    ///
+    /// # Errors
+    /// When they are too many, or can't be made.
+    pub(crate) fn prepare(&self, store: &dyn Store, message: &RequestMessage, version: Version) -> Result<(), Failure> {
+        let pairs = |item: &&RequestItem| matches!(item.operation, Operation::CREATE_KEY_PAIR | Operation::RE_KEY_KEY_PAIR);
+        if !message.batch.iter().any(|item| pairs(&item)) {
+            return Ok(());
+        }
+        let wanted: Vec<i32> = store
+            .view::<_, keyferry_store::Error>(|snapshot| {
+                let items = message.batch.iter().filter(pairs);
+                Ok(items.filter_map(|item| key_pair::rsa_wanted(snapshot, item, context(version))).collect())
+            })
+            .map_err(store_failed)?;
+        if wanted.len() > PAIRS {
+            return Err(Failure::new(Cause::ServerLimit, format_args!("one message makes {PAIRS} RSA key pairs at the most")));
+        }
+        for bits in wanted {
+            let pair = key_pair::rsa(&self.node, bits)?;
+            let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+            // What earlier failures have left over is not hoarded.
+            if ready.len() < 4 * PAIRS {
+                ready.push((bits, pair));
+            }
+        }
+        Ok(())
+    }
+
+    /// A key pair that was made before, which nobody has got yet.
+    fn ready(&self, bits: i32) -> Option<KeyPair> {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = ready.iter().position(|(length, _)| *length == bits)?;
+        Some(ready.swap_remove(place).1)
     }
 }
 
@@ -156,18 +202,7 @@ fn changed(
     material: Material,
 ) -> Result<Effects, Failure> {
     let incarnation = ask.snapshot.incarnation().map_err(store_failed)?;
-    if let Some(state) = keyferry_kmip::lifecycle::derived(&after.attributes, ask.now.wall) {
-        after.attributes.set(AttributeValue::State(state));
-    }
-    let is = |wanted: AttributeValue| after.attributes.get(wanted.tag()) == Some(&wanted);
-    let (open, extractable) = (is(AttributeValue::Sensitive(false)), is(AttributeValue::Extractable(true)));
-    // "Always" and "never" end with the first exception (KMIP 2.1 §4.3, §4.33).
-    if open {
-        after.attributes.set(AttributeValue::AlwaysSensitive(false));
-    }
-    if extractable {
-        after.attributes.set(AttributeValue::NeverExtractable(false));
-    }
+    keyferry_kmip::lifecycle::settle(&mut after.attributes, ask.now.wall);
     node.advance(&mut after, incarnation, ask.now.wall);
     Ok(Effects::change(Some(before), after, material))
 }

@@ -1,16 +1,18 @@
 use crate::operation::{self, Operations};
+use crate::turns::Turns;
 use crate::{Access, Authenticator, Error, Rights};
-use keyferry_kmip::spec::{AsynchronousIndicator, AttributeValue, BatchErrorContinuationOption, Operation, ResultStatus, tag};
+use keyferry_kmip::spec::{AsynchronousIndicator, BatchErrorContinuationOption, Operation, ResultStatus, tag};
 use keyferry_kmip::{
     Answer, AsynchronousMode, Cause, Crypto, DateTime, Failure, Handler, Identity, Interval, Now, ProtocolVersion, Random,
     RandomFailed, RequestItem, RequestMessage, ResponseItem, ResponseMessage, Secret, Text, VERSIONS, context, lifecycle,
 };
 use keyferry_s2s::{Ask, Earlier, Node, Outcome, Placeholder, Policy, Responder};
-use keyferry_store::{Deferred, Effects, Home, Material, Order, Snapshot, SnapshotExt, Store, StoreExt, index};
+use keyferry_store::{Deferred, Effects, ErrorKind, Home, Material, Order, Snapshot, SnapshotExt, Store, StoreExt, index};
 use keyferry_ttlv::{Extra, Frame, Reader, Version};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// What a server is made of.
@@ -38,6 +40,8 @@ pub struct Server {
     operations: Operations,
     applications: Vec<Arc<dyn Responder>>,
     random: Mutex<Box<dyn Random>>,
+    stopwatch: Option<fn() -> Duration>,
+    turns: Turns<(Now, Vec<Arc<Asked>>), Result<Vec<Frame>, Error>>,
 }
 
 impl std::fmt::Debug for Server {
@@ -49,13 +53,18 @@ impl std::fmt::Debug for Server {
 /// Bytes in an answer, and about how many in the answers that are held at once.
 const LARGEST_ANSWER: usize = keyferry_ttlv::Limits::DEFAULT.size - 4096;
 
+/// Bytes that an item of an answer takes at the most beside its payload and message.
+const ITEM: usize = 160;
+
 /// A request that may be answered.
 struct Asked {
     message: RequestMessage,
     version: Version,
     /// Who asks: the TLS identity, or who its credentials stand for.
     caller: Identity,
-    /// Whether that TLS identity is a client.
+    /// The TLS identity.
+    tls: Identity,
+    /// Whether that is a client.
     is_client: bool,
 }
 
@@ -72,7 +81,7 @@ impl Asked {
 
 /// One request as far as it could be read.
 enum Parsed {
-    Message(Box<Asked>),
+    Message(Arc<Asked>),
     /// Can't be read or may not be served: this goes back.
     Refused(Frame),
 }
@@ -101,6 +110,8 @@ impl Server {
             operations: Operations::new(node),
             applications: Vec::new(),
             random: Mutex::new(options.random),
+            stopwatch: None,
+            turns: Turns::default(),
         })
     }
 
@@ -133,6 +144,13 @@ impl Server {
         self
     }
 
+    /// A monotonic clock, for the log alone: how long a request took, its commit included.
+    #[must_use]
+    pub fn with_stopwatch(mut self, clock: fn() -> Duration) -> Server {
+        self.stopwatch = Some(clock);
+        self
+    }
+
     /// Answers Interop, by which a test tells where it begins and ends. Not for a server in use (KMIP 2.1 §6.1.26).
     #[must_use]
     pub fn with_interop(mut self) -> Server {
@@ -162,14 +180,13 @@ impl Server {
             let incarnation = transaction.incarnation()?;
             let mut due = Vec::new();
             transaction.scan(index::DUE, &index::due_until(now.wall), Order::Ascending, None, &mut |_, number| {
-                due.push(number);
+                // A copy's State is its issuer's to store.
+                due.extend(transaction.record(number)?.filter(|record| node.issues(record)).map(|record| (number, record)));
                 Ok(if due.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })?;
-            for number in due {
-                let Some(record) = transaction.record(number)?.filter(|record| node.issues(record)) else { continue };
-                let Some(state) = lifecycle::derived(&record.attributes, now.wall) else { continue };
+            for (number, record) in due {
                 let mut after = record.clone();
-                after.attributes.set(AttributeValue::State(state));
+                lifecycle::settle(&mut after.attributes, now.wall);
                 node.advance(&mut after, incarnation, now.wall);
                 effects.extend(Effects::change(Some((number, record)), after, Material::Keep));
             }
@@ -229,14 +246,13 @@ impl Server {
             }
             _ => caller.clone(),
         };
-        Parsed::Message(Box::new(Asked { is_client: self.access.allows(tls), caller, message, version }))
+        Parsed::Message(Arc::new(Asked { is_client: self.access.allows(tls), tls: tls.clone(), caller, message, version }))
     }
 
     /// Answers one batch item from what the transaction shows.
     fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
         if !ask.is_client && !operation::is_for_peers(item.operation) {
-            tracing::warn!(caller = %ask.caller.name, operation = %item.operation, rule = "access", "denied: a peer, and not a client");
-            return Err(Failure::new(Cause::PermissionDenied, "not a client of this server"));
+            return Err(Failure::denied("a peer, and not a client of this server"));
         }
         let exists =
             Operation::DOMAIN.values.iter().any(|row| row.value == item.operation.0 && row.versions.contain(ask.cx.version));
@@ -252,7 +268,7 @@ impl Server {
 
     /// Answers a message; `world` is where effects go.
     fn message(&self, world: &mut World<'_, '_>, now: Now, asked: &Asked) -> Result<Frame, Error> {
-        let Asked { message, version, caller, is_client } = asked;
+        let Asked { message, version, caller, tls, is_client } = asked;
         let cx = context(*version);
         let mut random = Shared(&self.random);
         let (mut placeholder, mut size, mut earlier) = (None, 0, Vec::new());
@@ -264,6 +280,7 @@ impl Server {
                 operation: item.operation,
                 rights: &self.rights,
                 is_client: *is_client,
+                tls,
                 now,
                 random: &mut random,
                 cx,
@@ -282,12 +299,21 @@ impl Server {
                     outcome.response
                 }
                 Err(failure) => {
-                    tracing::debug!(caller = %caller.name, operation = %item.operation, %failure, "failed");
+                    // A use that is not allowed is not gone on with (KMIP 2.1 §6.1.7).
+                    if item.operation == Operation::CHECK {
+                        placeholder = None;
+                    }
+                    match failure.rule() {
+                        Some(rule) => tracing::warn!(caller = %caller.name, operation = %item.operation, rule, "denied"),
+                        None => tracing::debug!(caller = %caller.name, operation = %item.operation, %failure, "failed"),
+                    }
                     ResponseItem::failure(Some(item.operation), &failure, *version)
                 }
             };
             response.operation = Some(item.operation);
-            size += response.response_payload.as_ref().map_or(0, |payload| payload.bytes().len());
+            size += response.response_payload.as_ref().map_or(0, |payload| payload.bytes().len())
+                + response.result_message.as_ref().map_or(0, |text| text.len())
+                + ITEM;
             if size > LARGEST_ANSWER {
                 return Err(Error::TooLarge);
             }
@@ -317,33 +343,90 @@ impl Server {
         Ok(frame)
     }
 
-    /// Answers messages that share one commit; not all of them when the answers grow large.
-    fn group(&self, now: Now, group: &[&Asked]) -> Vec<Frame> {
-        let writes = group.iter().any(|asked| asked.message.batch.iter().any(|item| !operation::is_read(item.operation)));
-        let answer = |world: &mut World<'_, '_>| {
-            let (mut answers, mut size) = (Vec::with_capacity(group.len()), 0);
-            for asked in group {
-                let frame = self.message(world, now, asked)?;
-                size += frame.len();
-                answers.push(frame);
-                if size >= LARGEST_ANSWER {
-                    break;
-                }
+    /// Answers the messages of a group one after another; not all of them when the answers grow large.
+    fn answers(&self, world: &mut World<'_, '_>, now: Now, group: &[Arc<Asked>]) -> Result<Vec<Frame>, Error> {
+        let (mut answers, mut size) = (Vec::with_capacity(group.len()), 0);
+        for asked in group {
+            let frame = self.message(world, now, asked)?;
+            size += frame.len();
+            answers.push(frame);
+            if size >= LARGEST_ANSWER {
+                break;
             }
+        }
+        Ok(answers)
+    }
+
+    /// Answers groups in one commit; nothing is done where one of them fails, or their answers are too much to hold at once.
+    fn together(&self, groups: &[(Now, &[Arc<Asked>])]) -> Result<Vec<Vec<Frame>>, Error> {
+        self.store.transact(|transaction| {
+            let mut world = World::Write(Deferred::new(transaction));
+            let (mut answers, mut size) = (Vec::with_capacity(groups.len()), 0);
+            for (now, group) in groups {
+                let frames = self.answers(&mut world, *now, group)?;
+                size += frames.iter().map(|frame| frame.len()).sum::<usize>();
+                if size >= LARGEST_ANSWER && groups.len() > 1 {
+                    return Err(Error::TooLarge);
+                }
+                answers.push(frames);
+            }
+            world.finish()?;
             Ok(answers)
+        })
+    }
+
+    /// Answers a group that writes: in one commit with those of other connections that wait for one.
+    fn write(&self, now: Now, group: &[Arc<Asked>]) -> Result<Vec<Frame>, Error> {
+        let alone = |(now, group): (Now, &[Arc<Asked>])| {
+            self.together(&[(now, group)]).map(|mut answers| answers.pop().unwrap_or_default())
         };
-        let mut answered: Result<Vec<Frame>, Error> =
-            if writes { Err(Error::Misplaced) } else { self.store.view(|snapshot| answer(&mut World::Read(snapshot))) };
+        if group.iter().any(|asked| asked.is_alone()) {
+            return alone((now, group));
+        }
+        let outcome = self.turns.take((now, group.to_vec()), |all| {
+            let groups: Vec<(Now, &[Arc<Asked>])> = all.iter().map(|one| (one.asked.0, one.asked.1.as_slice())).collect();
+            match self.together(&groups) {
+                Ok(answers) => all.iter().zip(answers).for_each(|(one, answers)| one.finish(Ok(answers))),
+                // One of them is the trouble, and the others shall not suffer for it.
+                Err(error) => match all {
+                    [only] => only.finish(Err(error)),
+                    // What became of a commit that the store failed at, nobody knows: it is not tried again.
+                    several => several.iter().zip(groups).for_each(|(one, group)| {
+                        one.finish(match &error {
+                            Error::Store(failed) if failed.kind() == ErrorKind::Io => Err(Error::Store(failed.clone())),
+                            _ => alone(group),
+                        });
+                    }),
+                },
+            }
+        });
+        outcome.unwrap_or(Err(Error::Lost))
+    }
+
+    /// Answers messages that share one commit; not all of them when the answers grow large.
+    fn group(&self, now: Now, group: &[Arc<Asked>]) -> Vec<Frame> {
+        let writes = group.iter().any(|asked| asked.message.batch.iter().any(|item| !operation::is_read(item.operation)));
+        let mut answered: Result<Vec<Frame>, Error> = if writes {
+            Err(Error::Misplaced)
+        } else {
+            self.store.view(|snapshot| self.answers(&mut World::Read(snapshot), now, group))
+        };
         // What mostly reads had something to write: a Get that takes the freshness off an object.
         if let Err(Error::Misplaced) = answered {
-            answered = self.store.transact(|transaction| {
-                let mut world = World::Write(Deferred::new(transaction));
-                let answers = answer(&mut world)?;
-                world.finish()?;
-                Ok(answers)
-            });
+            for asked in group {
+                if let Err(failure) = self.operations.prepare(&*self.store, &asked.message, asked.version) {
+                    let refusal = |asked: &Arc<Asked>| failed_whole(&asked.message, asked.version, now.wall, &failure);
+                    // The others when they are offered again.
+                    return match group {
+                        [first, ..] if !Arc::ptr_eq(first, asked) => self.group(now, std::slice::from_ref(first)),
+                        _ => vec![refusal(asked)],
+                    };
+                }
+            }
+            answered = self.write(now, group);
         }
-        if let ([first, _, ..], Err(_)) = (group, &answered) {
+        let unknown = matches!(&answered, Err(Error::Store(failed)) if failed.kind() == ErrorKind::Io);
+        if let ([first, _, ..], Err(_), false) = (group, &answered, unknown) {
             // One of them is the trouble, and the others shall not suffer for it: the first alone, the rest when they are offered again.
             return self.group(now, std::slice::from_ref(first));
         }
@@ -434,25 +517,27 @@ impl Handler for Server {
     fn handle(&self, caller: &Identity, now: Now, requests: &[Frame]) -> Vec<Answer> {
         let parsed: Vec<Parsed> = requests.iter().map(|request| self.parse(caller, now, request)).collect();
         let mut answers = Vec::with_capacity(parsed.len());
-        let mut group: Vec<&Asked> = Vec::new();
-        let flush = |answers: &mut Vec<Answer>, group: &mut Vec<&Asked>| {
+        let mut group: Vec<Arc<Asked>> = Vec::new();
+        let flush = |answers: &mut Vec<Answer>, group: &mut Vec<Arc<Asked>>| {
             let asked = std::mem::take(group);
+            let started = self.stopwatch.map(|clock| clock());
             let frames = if asked.is_empty() { Vec::new() } else { self.group(now, &asked) };
             let all = frames.len() == asked.len() && frames.iter().map(|frame| frame.len()).sum::<usize>() < LARGEST_ANSWER;
+            let taken = self.stopwatch.zip(started).map(|(clock, started)| clock().saturating_sub(started));
             for (asked, frame) in asked.iter().zip(&frames) {
-                log(asked, frame);
+                log(asked, frame, now, taken);
             }
             answers.extend(frames.into_iter().map(Answer::Reply));
             all
         };
         for one in &parsed {
             match one {
-                Parsed::Message(asked) if !asked.is_alone() => group.push(asked),
+                Parsed::Message(asked) if !asked.is_alone() => group.push(asked.clone()),
                 Parsed::Message(asked) => {
                     if !flush(&mut answers, &mut group) {
                         return answers;
                     }
-                    group.push(asked);
+                    group.push(asked.clone());
                     if !flush(&mut answers, &mut group) {
                         return answers;
                     }
@@ -474,8 +559,9 @@ impl Handler for Server {
     }
 }
 
-/// One line for each request, and none of its secrets: of a batch the operations, and what the first failed item failed for.
-fn log(asked: &Asked, answer: &Frame) {
+/// One line for each request, and none of its secrets: of a batch the operations, and what the first failed item failed for. Requests that
+/// were answered together took as long as all of them.
+fn log(asked: &Asked, answer: &Frame, now: Now, taken: Option<Duration>) {
     if !tracing::enabled!(tracing::Level::INFO) {
         return;
     }
@@ -499,6 +585,8 @@ fn log(asked: &Asked, answer: &Frame) {
         items = asked.message.batch.len(),
         identifier = response.batch.iter().flat_map(identifiers).next().as_deref().unwrap_or_default(),
         result,
+        time = now.wall.0,
+        micros = taken.map(|taken| u64::try_from(taken.as_micros()).unwrap_or(u64::MAX)),
         "request"
     );
 }

@@ -80,4 +80,9 @@ fn failures_and_log_lines_show_no_material() {
     let text = String::from_utf8_lossy(&lines.0.lock().unwrap()).into_owned();
     assert!(text.contains("failed") && text.contains("denied"), "there are log lines: {text}");
     assert!(!shows_it(&text));
+    // One line a request, with all that a reader of logs looks for.
+    let line = text.lines().find(|line| line.contains(": request ") && line.contains("operation=\"Register\"")).unwrap();
+    for field in ["peer=client", "version=1.0", "identifier=\"", "result=\"Success\"", "items=1", "time=1700000000"] {
+        assert!(line.contains(field), "{field} in {line}");
+    }
 }

@@ -1,7 +1,7 @@
 use std::fmt;
 
 /// What went wrong in a store. One opaque type; ask [`Error::kind`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Error {
     kind: ErrorKind,
     context: Box<str>,

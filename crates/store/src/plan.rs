@@ -11,6 +11,9 @@ use std::ops::ControlFlow;
 
 mod criterion;
 
+/// Matches that are kept while others are looked for.
+const KEPT: usize = 50_000;
+
 /// What a Locate asks for.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
@@ -81,26 +84,34 @@ impl Query {
         may_see: &dyn Fn(&Record) -> bool,
     ) -> Result<Located, Error> {
         let is_match = |record: &Record| self.matches(record, now) && may_see(record);
+        // Far pages are counted through in the order of arrival: what is kept in the meantime stays small.
+        if offset.saturating_add(maximum) > KEPT {
+            return in_order(snapshot, (Index::ARRIVAL, &Span::all()), BTreeMap::new(), (offset, maximum), &is_match);
+        }
         match self.candidates() {
             Candidates::InOrder(index, span) => {
-                let dated = if index == index::STATE { self.dated(snapshot, now, &is_match)? } else { BTreeMap::new() };
-                in_order(snapshot, (index, &span), dated, (offset, maximum), &is_match)
+                let dated = if index == index::STATE { self.dated(snapshot, now, &is_match)? } else { Some(BTreeMap::new()) };
+                match dated {
+                    Some(dated) => in_order(snapshot, (index, &span), dated, (offset, maximum), &is_match),
+                    None => in_order(snapshot, (Index::ARRIVAL, &Span::all()), BTreeMap::new(), (offset, maximum), &is_match),
+                }
             }
             Candidates::Scattered(index, span) => scattered(snapshot, (index, &span), (offset, maximum), &is_match),
         }
     }
 
-    /// The matches whose State a date has moved on from the one that is stored: by that one they can't be found.
+    /// The matches whose State a date has moved on from the one that is stored: by that one they can't be found. Nothing when they are too many
+    /// to be kept.
     fn dated(
         &self,
         snapshot: &dyn Snapshot,
         now: DateTime,
         is_match: &dyn Fn(&Record) -> bool,
-    ) -> Result<BTreeMap<RecordNumber, Text>, Error> {
+    ) -> Result<Option<BTreeMap<RecordNumber, Text>>, Error> {
         let mut dated = BTreeMap::new();
         let moves = |criterion: &Criterion| matches!(criterion, Criterion::State(State::ACTIVE | State::DEACTIVATED));
         if !self.criteria.iter().any(moves) {
-            return Ok(dated);
+            return Ok(Some(dated));
         }
         snapshot.scan(index::DUE, &index::due_until(now), Order::Ascending, None, &mut |_, number| {
             if let Some(record) = snapshot.record(number)?
@@ -109,9 +120,9 @@ impl Query {
             {
                 dated.insert(number, record.identifier);
             }
-            Ok(ControlFlow::Continue(()))
+            Ok(if dated.len() > KEPT { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
-        Ok(dated)
+        Ok((dated.len() <= KEPT).then_some(dated))
     }
 }
 

@@ -36,6 +36,7 @@ const CAUSES: &[Cause] = &[
     Cause::KeyWrapNotSupported,
     Cause::WrappingKeyNotFound,
     Cause::WrappingKeyDestroyed,
+    Cause::WrappingKeyArchived,
     Cause::ProtectionStorage,
     Cause::EncodingOption,
     Cause::UsageMask,

@@ -33,7 +33,7 @@ pub(super) fn set(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
     let identifier = after.identifier.clone();
     let effects = changed(node, ask, before, after, Material::Keep)?;
     let response = SetAttributeResponse { unique_identifier: identifier.clone().into(), extra: Extra::NONE };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
+    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Adjust Attribute (KMIP 2.1 §6.1.3): numbers, intervals and dates are counted up or down, a Boolean turns round. What is not there counts
@@ -54,7 +54,7 @@ pub(super) fn adjust(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     let identifier = after.identifier.clone();
     let effects = changed(node, ask, before, after, Material::Keep)?;
     let response = AdjustAttributeResponse { unique_identifier: identifier.clone().into(), extra: Extra::NONE };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
+    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
 }
 
 /// The attribute's value after the adjustment.

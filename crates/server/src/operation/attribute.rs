@@ -3,7 +3,7 @@ use keyferry_kmip::attribute::AttributeReference;
 use keyferry_kmip::spec::{AttributeValue as V, May, SetBy, State, attribute_row};
 use keyferry_kmip::{
     AddAttributeRequest, AddAttributeResponse, Attribute, Attributes, Cause, DateTime, DeleteAttributeRequest,
-    DeleteAttributeResponse, Failure, ModifyAttributeRequest, ModifyAttributeResponse, RequestItem,
+    DeleteAttributeResponse, Failure, ModifyAttributeRequest, ModifyAttributeResponse, RequestItem, lifecycle,
 };
 use keyferry_s2s::{Ask, Node, Outcome};
 use keyferry_store::{Material, Record};
@@ -24,9 +24,6 @@ pub(super) fn check_value(value: &V) -> Result<(), Failure> {
         }
         V::Custom(custom) if custom.is_nested() => {
             Err(Failure::new(Cause::InvalidAttribute, "a custom attribute may be a structure of values, and no deeper one"))
-        }
-        V::Link(link) if link.target.as_text().is_none() => {
-            Err(Failure::new(Cause::InvalidAttribute, "a Link points to an object by its identifier"))
         }
         V::Name(name) if name.value.is_empty() => Err(Failure::new(Cause::InvalidAttribute, "a Name is empty")),
         _ => Ok(()),
@@ -83,15 +80,19 @@ fn rule(value: &V, pick: fn(&keyferry_kmip::spec::AttributeRow) -> May) -> Resul
     }
 }
 
-/// Usage Limits as a client may set them: the count is the server's.
-pub(super) fn normalised(value: V) -> V {
-    match value {
+/// A value as a client may set it: of Usage Limits the count is the server's, and a Link that points into the batch points to what is there.
+pub(super) fn normalised(ask: &Ask<'_>, value: V) -> Result<V, Failure> {
+    Ok(match value {
         V::UsageLimits(mut limits) => {
             limits.count = Some(limits.total);
             V::UsageLimits(limits)
         }
+        V::Link(mut link) => {
+            link.target = ask.meant(Some(&link.target))?.into();
+            V::Link(link)
+        }
         other => other,
-    }
+    })
 }
 
 fn named_only(attribute: Attribute, version: Version) -> Attributes {
@@ -104,7 +105,7 @@ fn named_only(attribute: Attribute, version: Version) -> Attributes {
 
 /// The object with one value more.
 pub(super) fn with_added(ask: &Ask<'_>, record: &Record, value: V) -> Result<Record, Failure> {
-    let value = normalised(value);
+    let value = normalised(ask, value)?;
     check_value(&value)?;
     let may = rule(&value, |row| if row.set_by == SetBy::Server { May::Never } else { row.client_modifies })?;
     let there = record.attributes.iter().any(|a| a.value.is_same_attribute(&value));
@@ -127,6 +128,7 @@ pub(super) fn with_added(ask: &Ask<'_>, record: &Record, value: V) -> Result<Rec
     let mut after = record.clone();
     after.attributes.push(value);
     after.attributes.check_count()?;
+    lifecycle::check_dates(&after.attributes)?;
     Ok(after)
 }
 
@@ -147,7 +149,7 @@ pub(super) fn add(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
         attribute: added.map(|a| named_only(a, ask.cx.version)).unwrap_or_default(),
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
+    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Which instance a request means: by index (1.x, 0 when it names none) or by its current value (2.x, the only one when it names none).
@@ -193,7 +195,7 @@ pub(super) fn with_modified(
     index: Option<i32>,
     current: Option<&V>,
 ) -> Result<(Record, Option<Attribute>), Failure> {
-    let value = normalised(value);
+    let value = normalised(ask, value)?;
     check_value(&value)?;
     let may = rule(&value, |row| row.client_modifies)?;
     let place = instance(record, &value, index, current, ask.cx.version).map_err(|failure| match failure.cause() {
@@ -217,6 +219,7 @@ pub(super) fn with_modified(
         attribute.value = value;
         modified = Some(attribute.clone());
     }
+    lifecycle::check_dates(&after.attributes)?;
     Ok((after, modified))
 }
 
@@ -234,7 +237,7 @@ pub(super) fn modify(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         attribute: modified.map(|a| named_only(a, ask.cx.version)).unwrap_or_default(),
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
+    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Delete Attribute (KMIP 2.1 §6.1.13).
@@ -302,5 +305,5 @@ pub(super) fn delete(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         attribute: deleted.map(|a| named_only(a, ask.cx.version)).unwrap_or_default(),
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
+    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
 }

@@ -90,10 +90,15 @@ fn mask(usage: &KeyUsage) -> CryptographicUsageMask {
     allowed.into_iter().filter(|(is, _)| *is).fold(M(0), |mask, (_, bit)| mask | bit)
 }
 
+/// Parts of a name that are looked at, and bytes of each.
+const MOST: usize = 64;
+const LONGEST: usize = 1024;
+
 /// A name's parts, the last one first: `CN=shop,O=Example,C=CH` (RFC 4514).
 fn text(name: &X509Name<'_>) -> Text {
     let mut parts: Vec<String> = name
         .iter_attributes()
+        .take(MOST)
         .map(|part| {
             let oid = part.attr_type().to_id_string();
             let kind = KINDS.iter().find(|(known, ..)| *known == oid).map_or(oid.as_str(), |(_, kind, _)| kind);
@@ -106,8 +111,10 @@ fn text(name: &X509Name<'_>) -> Text {
 
 fn escaped(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
-    for (n, c) in value.chars().enumerate() {
-        let at_end = n == 0 || n + 1 == value.chars().count();
+    let value = value.get(..value.floor_char_boundary(LONGEST)).unwrap_or_default();
+    let mut chars = value.chars().enumerate().peekable();
+    while let Some((n, c)) = chars.next() {
+        let at_end = n == 0 || chars.peek().is_none();
         if matches!(c, '"' | '+' | ',' | ';' | '<' | '>' | '\\') || at_end && c == ' ' || n == 0 && c == '#' {
             out.push('\\');
         }
@@ -137,7 +144,7 @@ const KINDS: &[(&str, &str, Pair)] = &[
 
 /// The parts of a name, each as an attribute of its own (since 2.0).
 fn parts(attributes: &mut Attributes, name: &X509Name<'_>, is_subject: bool) {
-    for part in name.iter_attributes() {
+    for part in name.iter_attributes().take(MOST) {
         let oid = part.attr_type().to_id_string();
         if let (Some((.., (subject, issuer))), Ok(value)) = (KINDS.iter().find(|(known, ..)| *known == oid), part.as_str()) {
             attributes.push(if is_subject { subject } else { issuer }(value.into()));

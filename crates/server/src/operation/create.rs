@@ -6,7 +6,7 @@ use keyferry_kmip::spec::{
 };
 use keyferry_kmip::{
     Attributes, Cause, CreateRequest, CreateResponse, Failure, Object, RegisterRequest, RegisterResponse, RequestItem,
-    RngParameters, Secret, TemplateAttribute, Text, UniqueIdentifier,
+    RngParameters, Secret, TemplateAttribute, Text, UniqueIdentifier, lifecycle,
 };
 use keyferry_s2s::{Ask, Node, Outcome, complete, store_failed};
 use keyferry_store::{Effects, Material, Record, SnapshotExt};
@@ -30,7 +30,7 @@ pub(super) fn create(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) ->
     take(&mut attributes, request.attributes, object_type, ask, None)?;
     let object = if secret { new_secret(&attributes, ask)? } else { new_key(&attributes, ask)? };
     let identifier = identifier(ask)?;
-    let effects = enter(ops, ask, identifier.clone(), attributes, object, Origin::Made)?;
+    let effects = enter(ops, ask, (identifier.clone(), attributes, object), Origin::Made)?;
     let response = CreateResponse {
         object_type,
         unique_identifier: UniqueIdentifier::Text(identifier.clone()),
@@ -113,7 +113,7 @@ pub(super) fn register(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) 
     let mut attributes = Attributes::new();
     take(&mut attributes, request.attributes, request.object_type, ask, None)?;
     let identifier = identifier(ask)?;
-    let effects = enter(ops, ask, identifier.clone(), attributes, object, Origin::Brought)?;
+    let effects = enter(ops, ask, (identifier.clone(), attributes, object), Origin::Brought)?;
     let response =
         RegisterResponse { unique_identifier: UniqueIdentifier::Text(identifier.clone()), attributes: None, extra: Extra::NONE };
     Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
@@ -129,7 +129,7 @@ pub(super) fn take(
 ) -> Result<(), Failure> {
     asked.attributes.check_count()?;
     for attribute in expanded(asked, object_type, ask)? {
-        let value = super::attribute::normalised(attribute.value);
+        let value = super::attribute::normalised(ask, attribute.value)?;
         super::attribute::check_value(&value)?;
         match (&value, attribute_row(value.tag())) {
             (V::Custom(_), _) => {}
@@ -176,13 +176,12 @@ pub(super) fn identifier(ask: &mut Ask<'_>) -> Result<Text, Failure> {
 pub(super) fn enter(
     ops: &Operations,
     ask: &mut Ask<'_>,
-    identifier: Text,
-    mut attributes: Attributes,
-    object: Object,
+    (identifier, mut attributes, object): (Text, Attributes, Object),
     origin: Origin,
 ) -> Result<Effects, Failure> {
     let object_type = object.object_type();
     if let Object::Template(template) = &object {
+        template.attributes.check_count()?;
         // A template goes by the Names of either place.
         let named = attributes.names().next().is_some();
         for name in template.attributes.names().filter(|_| !named) {
@@ -195,6 +194,8 @@ pub(super) fn enter(
         serve(ops, ask, &mut attributes, object_type, &identifier, origin);
     }
     complete(&mut attributes, ask.now.wall);
+    lifecycle::check_dates(&attributes)?;
+    attributes.check_count()?;
     let incarnation = ask.snapshot.incarnation().map_err(store_failed)?;
     let mut record = ops.node.born(incarnation, identifier, object_type, attributes);
     record.owner = Some(ask.caller.name.as_str().into());
@@ -230,9 +231,6 @@ fn serve(
     let rng = origin == Origin::Made && fits(tag::RANDOM_NUMBER_GENERATOR);
     if fits(tag::LEASE_TIME) {
         attributes.set_default(V::LeaseTime(ops.settings.lease_time));
-    }
-    if ask.cx.version < Version::V2_0 {
-        attributes.set_default(V::OperationPolicyName("default".into()));
     }
     if origin == Origin::Made {
         attributes.set_default(V::OriginalCreationDate(ask.now.wall));

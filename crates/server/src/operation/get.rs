@@ -1,13 +1,14 @@
 use super::changed;
-use keyferry_kmip::attribute::{AttributeReferences, visible};
+use keyferry_kmip::attribute::{AttributeReference, AttributeReferences, visible};
 use keyferry_kmip::spec::{AttributeValue, tag};
 use keyferry_kmip::{
-    Cause, Failure, GetAttributeListRequest, GetAttributeListResponse, GetAttributesRequest, GetAttributesResponse, GetRequest,
-    GetResponse, RequestItem,
+    Attributes, Cause, Failure, GetAttributeListRequest, GetAttributeListResponse, GetAttributesRequest, GetAttributesResponse,
+    GetRequest, GetResponse, RequestItem,
 };
 use keyferry_s2s::{Ask, Node, Outcome, Wanted, shown};
 use keyferry_store::Material;
-use keyferry_ttlv::Extra;
+use keyferry_ttlv::{Extra, Version};
+use std::collections::HashSet;
 
 /// Get (KMIP 2.1 §6.1.19).
 pub(super) fn get(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
@@ -15,9 +16,6 @@ pub(super) fn get(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Outc
     let (number, record) = ask.record(request.unique_identifier.as_ref())?;
     if record.is_destroyed() {
         return Err(Failure::new(Cause::ObjectGone, "the object was destroyed"));
-    }
-    if record.attributes.get(tag::ARCHIVE_DATE).is_some() {
-        return Err(Failure::new(Cause::ObjectArchived, "the object is archived"));
     }
     let wanted = Wanted {
         key_format_type: request.key_format_type,
@@ -34,17 +32,17 @@ pub(super) fn get(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Outc
         object,
         extra: Extra::NONE,
     };
-    let outcome = Outcome::answer(&response, ask.cx)?.placing(record.identifier.clone());
+    let outcome = Outcome::answer(&response, ask.cx)?;
     // Once served an object is no longer fresh (KMIP 2.1 §4.24): its issuer keeps that.
     if record.attributes.get(tag::FRESH) != Some(&AttributeValue::Fresh(true)) || !node.issues(&record) {
         return Ok(outcome);
     }
-    let last = record.attributes.date(tag::LAST_CHANGE_DATE);
+    let (last, state) = (record.attributes.date(tag::LAST_CHANGE_DATE), record.attributes.state());
     let mut after = record.clone();
     after.attributes.set(AttributeValue::Fresh(false));
     let mut effects = changed(node, ask, (number, record), after, Material::Keep)?;
-    // Get is none of the operations that count as changes (KMIP 2.1 §4.29).
-    for change in &mut effects.changes {
+    // Get is none of the operations that count as changes (KMIP 2.1 §4.29), unless a date has led to another State.
+    for change in effects.changes.iter_mut().filter(|change| change.after.attributes.state() == state) {
         last.into_iter().for_each(|last| change.after.attributes.set(AttributeValue::LastChangeDate(last)));
     }
     Ok(outcome.with(effects))
@@ -56,18 +54,26 @@ pub(super) fn get_attributes(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcom
     let (_, record) = ask.record(request.unique_identifier.as_ref())?;
     let mut attributes = visible(&shown(&record, ask.now.wall), ask.cx.version);
     let references = &request.references.0;
-    if let Some(twice) = references.iter().enumerate().find_map(|(n, one)| references.iter().take(n).find(|other| *other == one))
-    {
+    let mut seen = HashSet::new();
+    if let Some(twice) = references.iter().find(|reference| !seen.insert(*reference)) {
         return Err(Failure::new(Cause::InvalidMessage, format_args!("{twice} is named more than once")));
+    }
+    if references.len() > Attributes::MOST {
+        return Err(Failure::new(Cause::ServerLimit, "too many attributes are named"));
     }
     if !references.is_empty() {
         let all = std::mem::take(&mut attributes);
         for reference in references {
             all.of(reference).for_each(|attribute| attributes.keep(attribute.clone()));
+            // The policy that every object is under, where no other was named for it (KMIP 1.4 §3.18.1): told to who asks for it.
+            let policy = AttributeReference::Standard(tag::OPERATION_POLICY_NAME);
+            if *reference == policy && ask.cx.version < Version::V2_0 && !all.has(&policy) {
+                attributes.push(AttributeValue::OperationPolicyName("default".into()));
+            }
         }
     }
     let response = GetAttributesResponse { unique_identifier: record.identifier.clone().into(), attributes, extra: Extra::NONE };
-    Ok(Outcome::answer(&response, ask.cx)?.placing(record.identifier))
+    Outcome::answer(&response, ask.cx)
 }
 
 /// Get Attribute List (KMIP 2.1 §6.1.21): the names of the attributes that have values, each once.
@@ -83,5 +89,5 @@ pub(super) fn get_attribute_list(ask: &Ask<'_>, item: &RequestItem) -> Result<Ou
     }
     let response =
         GetAttributeListResponse { unique_identifier: record.identifier.clone().into(), references, extra: Extra::NONE };
-    Ok(Outcome::answer(&response, ask.cx)?.placing(record.identifier))
+    Outcome::answer(&response, ask.cx)
 }

@@ -3,20 +3,20 @@
 use super::create::{self, Origin, take};
 use super::{Operations, check_storage};
 use keyferry_kmip::spec::{
-    AttributeValue as V, CryptographicAlgorithm as A, KeyFormatType, LinkType, ObjectType, RecommendedCurve,
+    AttributeValue as V, CryptographicAlgorithm as A, KeyFormatType, LinkType, ObjectType, Operation, RecommendedCurve,
 };
 use keyferry_kmip::{
     Attributes, Cause, CreateKeyPairRequest, CreateKeyPairResponse, Curve, Failure, Key, KeyBlock, KeyPair, Link, Object,
-    RequestItem, Secret, TemplateAttribute, Text,
+    ReKeyKeyPairRequest, RequestItem, Secret, TemplateAttribute, Text,
 };
-use keyferry_s2s::{Ask, Outcome};
-use keyferry_store::Record;
-use keyferry_ttlv::Extra;
+use keyferry_s2s::{Ask, Node, Outcome};
+use keyferry_store::{Record, Snapshot, SnapshotExt};
+use keyferry_ttlv::{Context, Extra};
 use zeroize::Zeroizing;
 
 /// What kind of pair is wanted.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Kind {
+enum Kind {
     Rsa(i32),
     Ec(A, Curve),
 }
@@ -32,7 +32,7 @@ impl Kind {
     }
 
     /// The kind that attributes ask for: by algorithm, and by length or recommended curve.
-    pub(super) fn of(attributes: &Attributes) -> Result<Kind, Failure> {
+    fn of(attributes: &Attributes) -> Result<Kind, Failure> {
         let missing = |what: &str| Failure::new(Cause::MissingData, format_args!("a key pair needs the {what}"));
         let algorithm = attributes.iter().find_map(|a| match a.value {
             V::CryptographicAlgorithm(algorithm) => Some(algorithm),
@@ -49,8 +49,8 @@ impl Kind {
         match algorithm.ok_or_else(|| missing("Cryptographic Algorithm"))? {
             A::RSA => {
                 let bits = bits.ok_or_else(|| missing("Cryptographic Length"))?;
-                if bits % 8 != 0 || !(2048..=8192).contains(&bits) {
-                    let why = format_args!("RSA keys have 2048 to 8192 bits here, in multiples of 8, and not {bits}");
+                if bits % 8 != 0 || !(2048..=LONGEST).contains(&bits) {
+                    let why = format_args!("RSA keys are made of 2048 to {LONGEST} bits, in multiples of 8, and not {bits}");
                     return Err(Failure::new(Cause::InvalidField, why));
                 }
                 Ok(Kind::Rsa(bits))
@@ -74,12 +74,11 @@ impl Kind {
     }
 
     /// A new pair: the private key and the public key.
-    pub(super) fn make(self, ops: &Operations) -> Result<(Object, Object), Failure> {
-        let made = match self {
-            Kind::Rsa(bits) => ops.node.crypto.rsa_key_pair(usize::try_from(bits).unwrap_or_default()),
-            Kind::Ec(_, curve) => ops.node.crypto.ec_key_pair(curve),
+    fn make(self, ops: &Operations) -> Result<(Object, Object), Failure> {
+        let KeyPair { private, public } = match self {
+            Kind::Rsa(bits) => ops.ready(bits).map_or_else(|| rsa(&ops.node, bits), Ok)?,
+            Kind::Ec(_, curve) => ops.node.crypto.ec_key_pair(curve).map_err(|e| Failure::new(Cause::Cryptographic, e))?,
         };
-        let KeyPair { private, public } = made.map_err(|e| Failure::new(Cause::Cryptographic, e))?;
         let (private_format, public_format) = match self {
             Kind::Rsa(_) => (KeyFormatType::PKCS_1, KeyFormatType::PKCS_1),
             Kind::Ec(..) => (KeyFormatType::EC_PRIVATE_KEY, KeyFormatType::X509),
@@ -89,6 +88,38 @@ impl Kind {
             extra: Extra::NONE,
         };
         Ok((Object::PrivateKey(key(private_format, &private)), Object::PublicKey(key(public_format, &public))))
+    }
+}
+
+/// Bits of the longest RSA keys that are made: longer ones take minutes.
+const LONGEST: i32 = 4096;
+
+/// A new RSA key pair. It takes long.
+pub(super) fn rsa(node: &Node, bits: i32) -> Result<KeyPair, Failure> {
+    let pair = node.crypto.rsa_key_pair(usize::try_from(bits).unwrap_or_default());
+    pair.map_err(|e| Failure::new(Cause::Cryptographic, e))
+}
+
+/// The length of the RSA key pair that a request will ask for, as far as it can be told beforehand.
+pub(super) fn rsa_wanted(snapshot: &dyn Snapshot, item: &RequestItem, cx: Context) -> Option<i32> {
+    let mut attributes = Attributes::new();
+    let mut given =
+        |more: Option<TemplateAttribute>| more.into_iter().flat_map(|more| more.attributes).for_each(|a| attributes.keep(a));
+    if item.operation == Operation::CREATE_KEY_PAIR {
+        let request: CreateKeyPairRequest = item.payload(cx).ok()?;
+        given(request.private_key_attributes);
+        given(request.common_attributes);
+    } else {
+        let request: ReKeyKeyPairRequest = item.payload(cx).ok()?;
+        given(request.private_key_attributes);
+        given(request.common_attributes);
+        let old = request.private_key_unique_identifier?;
+        let (_, record) = snapshot.by_identifier(old.as_text()?).ok()??;
+        given(Some(record.attributes.into()));
+    }
+    match Kind::of(&attributes) {
+        Ok(Kind::Rsa(bits)) => Some(bits),
+        _ => None,
     }
 }
 
@@ -120,14 +151,19 @@ pub(super) fn of_one(
     Ok(attributes)
 }
 
-pub(super) fn create_key_pair(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
-    let request: CreateKeyPairRequest = item.payload(ask.cx)?;
-    check_storage(request.common_protection_storage_masks.as_ref())?;
-    check_storage(request.private_protection_storage_masks.as_ref())?;
-    check_storage(request.public_protection_storage_masks.as_ref())?;
-    let common = request.common_attributes.as_ref();
-    let mut private = of_one(ask, ObjectType::PRIVATE_KEY, request.private_key_attributes, common, None)?;
-    let mut public = of_one(ask, ObjectType::PUBLIC_KEY, request.public_key_attributes, common, None)?;
+/// A new pair, each of its keys with identifier, attributes and object.
+pub(super) struct Pair {
+    pub(super) private: (Text, Attributes, Object),
+    pub(super) public: (Text, Attributes, Object),
+}
+
+/// Makes the pair that has these attributes, its keys linked to each other.
+pub(super) fn made(
+    ops: &Operations,
+    ask: &mut Ask<'_>,
+    mut private: Attributes,
+    mut public: Attributes,
+) -> Result<Pair, Failure> {
     if private.names().any(|name| public.names().any(|other| other == name)) {
         return Err(Failure::new(Cause::NameExists, "both keys of the pair would have the same Name"));
     }
@@ -139,8 +175,22 @@ pub(super) fn create_key_pair(ops: &Operations, ask: &mut Ask<'_>, item: &Reques
     let (private_id, public_id) = (create::identifier(ask)?, create::identifier(ask)?);
     private.push(link(LinkType::PUBLIC_KEY_LINK, &public_id));
     public.push(link(LinkType::PRIVATE_KEY_LINK, &private_id));
-    let mut effects = create::enter(ops, ask, private_id.clone(), private, private_key, Origin::Made)?;
-    effects.extend(create::enter(ops, ask, public_id.clone(), public, public_key, Origin::Made)?);
+    Ok(Pair { private: (private_id, private, private_key), public: (public_id, public, public_key) })
+}
+
+/// Create Key Pair.
+pub(super) fn create_key_pair(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    let request: CreateKeyPairRequest = item.payload(ask.cx)?;
+    check_storage(request.common_protection_storage_masks.as_ref())?;
+    check_storage(request.private_protection_storage_masks.as_ref())?;
+    check_storage(request.public_protection_storage_masks.as_ref())?;
+    let common = request.common_attributes.as_ref();
+    let private = of_one(ask, ObjectType::PRIVATE_KEY, request.private_key_attributes, common, None)?;
+    let public = of_one(ask, ObjectType::PUBLIC_KEY, request.public_key_attributes, common, None)?;
+    let pair = made(ops, ask, private, public)?;
+    let (private_id, public_id) = (pair.private.0.clone(), pair.public.0.clone());
+    let mut effects = create::enter(ops, ask, pair.private, Origin::Made)?;
+    effects.extend(create::enter(ops, ask, pair.public, Origin::Made)?);
     let response = CreateKeyPairResponse {
         private_key_unique_identifier: private_id.clone().into(),
         public_key_unique_identifier: public_id.into(),

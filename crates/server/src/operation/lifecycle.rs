@@ -28,7 +28,7 @@ pub(super) fn activate(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Re
     let request: ActivateRequest = item.payload(ask.cx)?;
     let (identifier, effects) = transition(node, ask, request.unique_identifier.as_ref(), &Event::Activate, Material::Keep)?;
     let response = ActivateResponse { unique_identifier: identifier.clone().into(), extra: Extra::NONE };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
+    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Revoke (KMIP 2.1 §6.1.44).
@@ -43,7 +43,7 @@ pub(super) fn revoke(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     let event = Event::Revoke(request.revocation_reason, request.compromise_occurrence_date);
     let (identifier, effects) = transition(node, ask, request.unique_identifier.as_ref(), &event, Material::Keep)?;
     let response = RevokeResponse { unique_identifier: identifier.clone().into(), extra: Extra::NONE };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
+    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Destroy (KMIP 2.1 §6.1.15): the material goes, the attributes stay for ever.
@@ -51,7 +51,7 @@ pub(super) fn destroy(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Res
     let request: DestroyRequest = item.payload(ask.cx)?;
     let (identifier, effects) = transition(node, ask, request.unique_identifier.as_ref(), &Event::Destroy, Material::Remove)?;
     let response = DestroyResponse { unique_identifier: identifier.clone().into(), extra: Extra::NONE };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
+    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Archive (KMIP 2.1 §6.1.4): the object stays where it is, and is not served until it is recovered.
@@ -66,7 +66,7 @@ pub(super) fn archive(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Res
     let identifier = after.identifier.clone();
     let effects = changed(node, ask, before, after, Material::Keep)?;
     let response = ArchiveResponse { unique_identifier: identifier.clone().into(), extra: Extra::NONE };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
+    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Recover (KMIP 2.1 §6.1.42): the object is on-line again. One that was not archived stays as it is.

@@ -1,7 +1,7 @@
 //! Re-key and Re-key Key Pair (KMIP 2.1 §6.1.46 and §6.1.47): a new key in the place of an old one, whose Names it takes over.
 
 use super::create::{self, Origin, take};
-use super::key_pair::{Kind, link, of_one};
+use super::key_pair::{link, made, of_one};
 use super::{Operations, changed, check_storage, own};
 use keyferry_kmip::spec::{AttributeValue as V, LinkType, ObjectType, tag};
 use keyferry_kmip::{
@@ -52,17 +52,11 @@ pub(super) fn re_key_key_pair(ops: &Operations, ask: &mut Ask<'_>, item: &Reques
     over(&mut private, asked);
     let asked = of_one(ask, ObjectType::PUBLIC_KEY, request.public_key_attributes, common, Some(&old_public.1))?;
     over(&mut public, asked);
-    let kind = Kind::of(&private)?;
-    if Kind::of(&public)? != kind {
-        return Err(Failure::new(Cause::InvalidField, "the two keys of a pair are of one algorithm and length"));
-    }
-    let (private_key, public_key) = kind.make(ops)?;
-    let (private_id, public_id) = (create::identifier(ask)?, create::identifier(ask)?);
-    private.push(link(LinkType::PUBLIC_KEY_LINK, &public_id));
-    public.push(link(LinkType::PRIVATE_KEY_LINK, &private_id));
+    let pair = made(ops, ask, private, public)?;
+    let (private_id, public_id) = (pair.private.0.clone(), pair.public.0.clone());
     let mut effects = Effects::none();
-    replace(ops, ask, old_private, (private_id.clone(), private, private_key), &mut effects)?;
-    replace(ops, ask, old_public, (public_id.clone(), public, public_key), &mut effects)?;
+    replace(ops, ask, old_private, pair.private, &mut effects)?;
+    replace(ops, ask, old_public, pair.public, &mut effects)?;
     let response = ReKeyKeyPairResponse {
         private_key_unique_identifier: private_id.clone().into(),
         public_key_unique_identifier: public_id.into(),
@@ -117,7 +111,11 @@ fn replacement(old: &Record, offset: Option<Interval>, now: DateTime) -> Attribu
             | V::AlwaysSensitive(_)
             | V::NeverExtractable(_)
             | V::Fresh(_)
-            | V::KeyFormatType(_) => continue,
+            | V::KeyFormatType(_)
+            | V::KeyValuePresent(_)
+            | V::KeyValueLocation(_)
+            | V::RotateDate(_) => continue,
+            V::RotateGeneration(generation) => V::RotateGeneration(generation.saturating_add(1)),
             V::ActivationDate(date) => V::ActivationDate(begins.unwrap_or(date)),
             V::ProcessStartDate(date) => V::ProcessStartDate(moved(date)),
             V::ProtectStopDate(date) => V::ProtectStopDate(moved(date)),
@@ -158,10 +156,14 @@ fn replace(
 ) -> Result<(), Failure> {
     let mut after = old.1.clone();
     after.attributes.remove(tag::NAME);
+    // The newest of a line of keys is the latest.
+    if after.attributes.get(tag::ROTATE_LATEST).is_some() {
+        after.attributes.set(V::RotateLatest(false));
+    }
     after.attributes.push(link(LinkType::REPLACEMENT_OBJECT_LINK, &identifier));
     after.attributes.check_count()?;
     attributes.push(link(LinkType::REPLACED_OBJECT_LINK, &old.1.identifier));
     effects.extend(changed(&ops.node, ask, old, after, Material::Keep)?);
-    effects.extend(create::enter(ops, ask, identifier, attributes, object, Origin::Made)?);
+    effects.extend(create::enter(ops, ask, (identifier, attributes, object), Origin::Made)?);
     Ok(())
 }

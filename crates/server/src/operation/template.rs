@@ -5,6 +5,9 @@ use keyferry_kmip::{Attribute, Attributes, Cause, Failure, Name, Object, Templat
 use keyferry_s2s::{Ask, store_failed};
 use keyferry_store::{Record, SnapshotExt, index};
 
+/// Templates that a request names at the most.
+const MOST: usize = 16;
+
 /// The attributes that are asked for: those of the templates that are named, and over them those that are said.
 pub(super) fn expanded(asked: TemplateAttribute, object_type: ObjectType, ask: &Ask<'_>) -> Result<Attributes, Failure> {
     let TemplateAttribute { names, attributes } = asked;
@@ -15,7 +18,10 @@ pub(super) fn expanded(asked: TemplateAttribute, object_type: ObjectType, ask: &
         return Err(Failure::new(Cause::InvalidField, "a template is not made from templates"));
     }
     let mut all: Vec<Attribute> = Vec::new();
-    for name in &names {
+    for (n, name) in names.iter().enumerate() {
+        if n >= MOST || names.iter().take(n).any(|earlier| earlier == name) {
+            return Err(Failure::new(Cause::InvalidField, "a template is named twice, or there are too many"));
+        }
         for attribute in &named(name, ask)? {
             // Names are of the template, or of the one object that was made from it first.
             let said = |other: &Attribute| !other.value.may_repeat() && other.value.is_same_attribute(&attribute.value);
@@ -25,6 +31,9 @@ pub(super) fn expanded(asked: TemplateAttribute, object_type: ObjectType, ask: &
             // Of several templates the last one counts.
             all.retain(|earlier| !said(earlier));
             all.push(attribute.value.clone().into());
+        }
+        if all.len() > Attributes::MOST {
+            return Err(Failure::new(Cause::ServerLimit, "the templates have more attributes than an object may"));
         }
     }
     all.extend(attributes);

@@ -1,12 +1,12 @@
 //! Whether, how long and how much an object may be used: Check, Obtain Lease, Get Usage Allocation.
 
 use super::{Operations, changed, own};
-use keyferry_kmip::spec::{AttributeValue as V, CryptographicUsageMask, ObjectType, State, tag};
+use keyferry_kmip::spec::{AttributeValue as V, CryptographicUsageMask, ObjectType, tag};
 use keyferry_kmip::{
     Cause, CheckRequest, CheckResponse, Failure, GetUsageAllocationRequest, GetUsageAllocationResponse, ObtainLeaseRequest,
     ObtainLeaseResponse, RequestItem,
 };
-use keyferry_s2s::{Ask, Outcome, Placeholder};
+use keyferry_s2s::{Ask, Outcome, Placeholder, Use, may_be_used};
 use keyferry_store::{Material, Record};
 use keyferry_ttlv::{Extra, Version};
 
@@ -55,7 +55,9 @@ pub(super) fn check(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) -> 
         extra: Extra::NONE,
     };
     let mut outcome = Outcome::answer(&response, ask.cx)?;
-    outcome.placeholder = if denied { Placeholder::Clear } else { Placeholder::Set(record.identifier) };
+    if denied {
+        outcome.placeholder = Placeholder::Clear;
+    }
     Ok(outcome)
 }
 
@@ -82,7 +84,7 @@ pub(super) fn obtain_lease(ops: &Operations, ask: &mut Ask<'_>, item: &RequestIt
         last_change_date: record.attributes.date(tag::LAST_CHANGE_DATE).unwrap_or(ask.now.wall),
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?.placing(record.identifier))
+    Outcome::answer(&response, ask.cx)
 }
 
 /// What applies protection.
@@ -127,12 +129,7 @@ pub(super) fn allocate(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) 
     let Some(left) = left(record) else {
         return Err(Failure::new(Cause::AttributeNotFound, "the object has no Usage Limits"));
     };
-    if record.state(ask.now.wall) != Some(State::ACTIVE) {
-        return Err(Failure::new(Cause::WrongState, "only an object that is Active applies protection"));
-    }
-    if record.attributes.date(tag::PROTECT_STOP_DATE).is_some_and(|date| date <= ask.now.wall) {
-        return Err(Failure::new(Cause::WrongState, "the Protect Stop Date has passed"));
-    }
+    may_be_used(record, ask.now.wall, Use::Protect)?;
     if wanted > left {
         return Err(Failure::new(Cause::UsageLimitExceeded, format_args!("{wanted} is asked for, and {left} left")));
     }
@@ -145,5 +142,5 @@ pub(super) fn allocate(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) 
     let identifier = after.identifier.clone();
     let effects = changed(&ops.node, ask, before, after, Material::Keep)?;
     let response = GetUsageAllocationResponse { unique_identifier: identifier.clone().into(), extra: Extra::NONE };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
+    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
 }

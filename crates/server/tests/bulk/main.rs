@@ -9,6 +9,7 @@
     clippy::cloned_ref_to_slice_refs
 )]
 
+mod agreements;
 mod collisions;
 mod copies;
 mod drive;

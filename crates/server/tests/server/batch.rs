@@ -283,3 +283,24 @@ fn a_small_request_for_a_huge_answer_is_refused_and_costs_the_others_nothing() {
     }
     assert!(calls >= 5);
 }
+
+#[test]
+fn only_what_makes_or_finds_an_object_sets_the_placeholder() {
+    let host = Host::new();
+    for version in ALL {
+        let client = host.client(version);
+        let other = client.create(none());
+        let attributes = client.item(&GetAttributesRequest::of(other.as_str()));
+        let destroy = client.item(&DestroyRequest::default());
+        let response = client.batch(vec![create(&client, &format!("{version}")), attributes, destroy]);
+        assert!(response.batch.iter().all(ResponseItem::is_success), "{version}");
+        assert_eq!(client.state(&other), State::PRE_ACTIVE, "not the one that was looked at in between");
+        // A use that is not allowed is not gone on with.
+        let check = CheckRequest { cryptographic_usage_mask: Some(CryptographicUsageMask::SIGN), ..CheckRequest::default() };
+        let items = vec![create(&client, &format!("{version}")), client.item(&check), client.item(&GetRequest::default())];
+        let response = send(&client, items, |header| {
+            header.batch_error_continuation_option = Some(BatchErrorContinuationOption::CONTINUE);
+        });
+        assert!(!response.batch[2].is_success(), "{version}");
+    }
+}

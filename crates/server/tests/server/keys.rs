@@ -166,6 +166,12 @@ fn both_keys_of_a_pair_are_replaced() {
     assert_eq!(links(&client, &public, LinkType::REPLACEMENT_OBJECT_LINK), [new_public.clone()]);
     assert_eq!(links(&client, &new, LinkType::PUBLIC_KEY_LINK), [new_public.clone()]);
     assert_eq!((names(&client, &new), names(&client, &new_public)), (vec!["p private".into()], vec!["p public".into()]));
+    let both = ReKeyKeyPairRequest {
+        private_key_unique_identifier: Some(new.as_str().into()),
+        common_attributes: Some(named("one for both").into()),
+        ..ReKeyKeyPairRequest::default()
+    };
+    assert_eq!(reason(client.call::<_, ReKeyKeyPairResponse>(&both)), ResultReason::INVALID_FIELD);
     let symmetric = ReKeyRequest { unique_identifier: Some(new.as_str().into()), ..ReKeyRequest::default() };
     assert_eq!(reason(client.call::<_, ReKeyResponse>(&symmetric)), ResultReason::INVALID_FIELD, "that is for symmetric keys");
 }
@@ -199,8 +205,11 @@ fn keys_leave_wrapped_as_the_rfc_has_it() {
     let client = host.client(Version::V1_4);
     let kek: Vec<u8> = (0..16).collect();
     let usage = |mask| none().with(V::CryptographicUsageMask(mask));
-    let active = usage(CryptographicUsageMask::WRAP_KEY).with(V::ActivationDate(DateTime(1)));
-    let kek = client.register(key(&kek), active);
+    let active = |mask| usage(mask).with(V::ActivationDate(DateTime(1)));
+    let both = CryptographicUsageMask::WRAP_KEY | CryptographicUsageMask::UNWRAP_KEY;
+    let wraps_only = client.register(key(&kek), active(CryptographicUsageMask::WRAP_KEY));
+    let secret_kek = client.register(key(&kek), active(both).with(V::Sensitive(true)));
+    let kek = client.register(key(&kek), active(both));
     let data: Vec<u8> = (0..16).map(|n| n * 0x11).collect();
     let id = client.register(key(&data), none().with(V::Sensitive(true)));
     assert_eq!(reason(client.get(&id)), ResultReason::SENSITIVE);
@@ -223,6 +232,13 @@ fn keys_leave_wrapped_as_the_rfc_has_it() {
             client.import_by(&import).unwrap();
             assert_eq!(bytes(&client.get(&format!("{mode:?} {encoding:?}")).unwrap().object), data);
         }
+    }
+    // A key that may only wrap does not unwrap, and what a Sensitive key protects does not come out in the clear.
+    for (kek, expected) in [(&wraps_only, ResultReason::PERMISSION_DENIED), (&secret_kek, ResultReason::SENSITIVE)] {
+        let object = wrapped(&client, &id, wrapping(kek, BlockCipherMode::NIST_KEY_WRAP, raw)).unwrap();
+        let again = client.register(object, none());
+        let clear = GetRequest { key_wrap_type: Some(KeyWrapType::NOT_WRAPPED), ..GetRequest::of(again.as_str()) };
+        assert_eq!(reason(client.call::<_, GetResponse>(&clear)), expected);
     }
     // Attributes are bound to the key where they are wrapped with it.
     let mut bound = wrapping(&kek, BlockCipherMode::NIST_KEY_WRAP, None);

@@ -93,3 +93,68 @@ fn a_closed_server_answers_nobody() {
     let host = Host::named("a", Access::Closed, Policy::closed());
     assert_eq!(reason(host.client(Version::V2_1).create_with(aes(none()))), ResultReason::PERMISSION_DENIED);
 }
+
+fn notify(client: &Client, id: &str, attributes: Attributes, deleted: Vec<DeletedAttribute>) -> Answered {
+    let request =
+        NotifyRequest { unique_identifier: id.into(), attributes, deleted: DeletedAttributes(deleted), extra: Extra::NONE };
+    client.call::<_, NotifyResponse>(&request).map(drop)
+}
+
+fn gone(tag: keyferry_ttlv::Tag) -> DeletedAttribute {
+    DeletedAttribute { reference: AttributeReference::Standard(tag), index: None }
+}
+
+#[test]
+fn a_peer_tells_what_has_changed_of_what_it_put() {
+    let host = host();
+    for version in ALL {
+        let (sender, client) = (host.client_named("sender", version), host.client(version));
+        let id = format!("told {version}");
+        let first =
+            named(&id).with(V::ObjectGroup("a".into())).with(V::ObjectGroup("b".into())).with(V::ContactInformation("me".into()));
+        sender.put(&sender.put_request(&id, Some(key(&[1; 16])), first)).unwrap();
+        // In 2.x the values that are told are all that are left; in 1.x the one of its index changes.
+        let changed = none().with(V::ObjectGroup("c".into())).with(V::State(State::ACTIVE));
+        notify(&sender, &id, changed, vec![gone(tag::CONTACT_INFORMATION)]).unwrap();
+        let attributes = client.attributes(&id);
+        let groups: Vec<_> = attributes.all(tag::OBJECT_GROUP).cloned().collect();
+        let b = V::ObjectGroup("b".into());
+        let expected =
+            if version < Version::V2_0 { vec![V::ObjectGroup("c".into()), b] } else { vec![V::ObjectGroup("c".into())] };
+        assert_eq!(groups, expected, "{version}");
+        assert_eq!((attributes.state(), attributes.get(tag::CONTACT_INFORMATION)), (Some(State::ACTIVE), None));
+        // Nobody else tells, nor about what is not the peer's.
+        assert_eq!(reason(notify(&client, &id, none(), vec![])), ResultReason::PERMISSION_DENIED);
+        let own = client.create(none());
+        assert_eq!(
+            reason(notify(&sender, &own, none().with(V::ObjectGroup("x".into())), vec![])),
+            ResultReason::PERMISSION_DENIED
+        );
+    }
+}
+
+#[test]
+fn no_notify_turns_a_state_back() {
+    let host = host();
+    let (sender, client) = (host.client_named("sender", Version::V2_1), host.client(Version::V2_1));
+    let put = |id: &str, attributes| {
+        sender.put(&sender.put_request(id, Some(key(id.as_bytes().first_chunk::<1>().unwrap())), attributes))
+    };
+    let compromised = none().with(V::State(State::COMPROMISED));
+    put("1", compromised).unwrap();
+    for tag in [tag::STATE, tag::COMPROMISE_DATE, tag::REVOCATION_REASON, tag::DIGEST] {
+        assert_eq!(reason(notify(&sender, "1", none(), vec![gone(tag)])), ResultReason::ATTRIBUTE_READ_ONLY);
+    }
+    notify(&sender, "1", none().with(V::State(State::ACTIVE)), vec![]).unwrap();
+    assert_eq!(client.state("1"), State::COMPROMISED);
+    // A date that has passed has done what it does.
+    put("2", none().with(V::ActivationDate(DateTime(START - 10))).with(V::State(State::PRE_ACTIVE))).unwrap();
+    notify(&sender, "2", none().with(V::ActivationDate(DateTime(START + 1000))), vec![]).unwrap();
+    assert_eq!(client.state("2"), State::ACTIVE);
+    // Names stay unique.
+    let taken = client.create(named("taken"));
+    assert_eq!(reason(notify(&sender, "2", named("taken"), vec![])), ResultReason::NON_UNIQUE_NAME_ATTRIBUTE);
+    assert_eq!(client.locate(named("taken")), [taken]);
+    notify(&sender, "2", none().with(V::State(State::DESTROYED)), vec![]).unwrap();
+    assert!(host.object("2").is_none(), "and a destroyed object has no material");
+}

@@ -132,3 +132,25 @@ fn credentials_say_who_it_is_or_nothing_is_done() {
         assert_eq!(reason(client.get(&id)), ResultReason::PERMISSION_DENIED, "the gateway itself is somebody else");
     }
 }
+
+#[test]
+fn who_logs_in_by_a_peers_name_is_no_peer() {
+    let mut host = host(Rights::owners());
+    let policy = Policy::closed().with("sender", keyferry_s2s::Peer::new("s").may_send().may_relay());
+    let server = Server::new(Options {
+        server: "b".into(),
+        store: Arc::new(Memory::new(Incarnation([8; 16]))),
+        crypto: Arc::new(Ring::new()),
+        random: Box::new(SystemRandom::new()),
+        access: Access::Authenticated,
+        policy,
+    });
+    host.server = Arc::new(server.unwrap().with_authenticator(Arc::new(Passwords)));
+    let client = host.client_named("gateway", Version::V2_1);
+    let mut message =
+        RequestMessage::new(Version::V2_1, vec![client.item(&client.put_request("p", Some(key(&[1; 16])), none()))]);
+    let user = UsernameAndPassword { username: "sender".into(), password: Some("good".into()), extra: Extra::NONE };
+    let credentials = vec![CredentialValue::UsernameAndPassword(user).into()];
+    message.header.authentication = Some(Authentication { credentials, extra: Extra::NONE });
+    assert_eq!(refused(&client.send(&message).batch[0]).0, ResultReason::PERMISSION_DENIED);
+}

@@ -43,9 +43,17 @@ fn has_wildcard(text: &str) -> bool {
     text.contains(['*', '?'])
 }
 
+/// Criteria that a query has at the most, and bytes of one that is compared as a pattern, or field by field.
+const MOST: usize = 128;
+const LONGEST: usize = 4096;
+const WHOLE: usize = 128 << 10;
+
 /// The criteria of a request's attributes.
 pub(super) fn criteria(attributes: &Attributes, wild: Wild) -> Result<Vec<Criterion>, Failure> {
     let mut criteria: Vec<Criterion> = Vec::new();
+    if attributes.len() > MOST {
+        return Err(Failure::new(Cause::ServerLimit, format_args!("a Locate has {MOST} attributes at the most")));
+    }
     for attribute in attributes {
         let value = &attribute.value;
         if let Some(date) = value.date() {
@@ -89,6 +97,19 @@ pub(super) fn criteria(attributes: &Attributes, wild: Wild) -> Result<Vec<Criter
                 _ => Criterion::Equal(other.clone()),
             },
         });
+    }
+    let long = |criterion: &Criterion| match criterion {
+        Criterion::Like(_, raw, wild) => {
+            raw.bytes().len() > if wild.0 && raw.bytes().iter().any(|b| matches!(b, b'*' | b'?')) { LONGEST } else { WHOLE }
+        }
+        Criterion::IdentifierLike(pattern) => pattern.len() > LONGEST,
+        _ => false,
+    };
+    if criteria.iter().any(long) {
+        return Err(Failure::new(
+            Cause::ServerLimit,
+            format_args!("an attribute that is looked for has {WHOLE} bytes at the most, and a pattern {LONGEST}"),
+        ));
     }
     Ok(criteria)
 }
@@ -209,7 +230,8 @@ impl Criterion {
             Criterion::Identifier(identifier) => record.identifier == *identifier,
             Criterion::IdentifierLike(pattern) => fits(pattern, &record.identifier),
             Criterion::ObjectType(object_type) => record.object_type == *object_type,
-            Criterion::State(wanted) => state == Some(*wanted),
+            // A template has a State for the server alone.
+            Criterion::State(wanted) => state == Some(*wanted) && record.object_type != ObjectType::TEMPLATE,
             Criterion::Date(tag, low, high) => {
                 values.any(|value| value.tag() == *tag && value.date().is_some_and(|date| *low <= date && date <= *high))
             }
