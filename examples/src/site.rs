@@ -60,8 +60,16 @@ impl Site {
     /// # Errors
     /// When there is no certificate to be had.
     pub fn connector(&self, caller: &str, there: &Host) -> Result<Connector> {
+        self.connector_to(caller, there.handle.local_addr())
+    }
+
+    /// Connects as `caller` to a server by way of an address.
+    ///
+    /// # Errors
+    /// When there is no certificate to be had.
+    pub fn connector_to(&self, caller: &str, address: std::net::SocketAddr) -> Result<Connector> {
         let config = ClientConfig::new(&self.pki.credentials(caller, &[])?, "127.0.0.1")?;
-        Ok(Connector::new(there.handle.local_addr().to_string(), config))
+        Ok(Connector::new(address.to_string(), config))
     }
 }
 

@@ -61,11 +61,11 @@ pub struct PullOptions {
     pub wrapping: Option<Wrapping>,
     /// Whether to find out what would become of each object, and write nothing.
     pub dry_run: bool,
-    /// Objects in a message at the most (100).
+    /// Objects in a message at the most (250).
     pub batch: usize,
     /// Bytes of an answer at the most (1 MiB).
     pub largest: i32,
-    /// Messages under way at the most (4).
+    /// Messages under way at the most (8).
     pub in_flight: usize,
 }
 
@@ -82,9 +82,9 @@ impl PullOptions {
             adopter: None,
             wrapping: None,
             dry_run: false,
-            batch: 100,
+            batch: 250,
             largest: 1 << 20,
-            in_flight: 4,
+            in_flight: 8,
         }
     }
 }
@@ -487,9 +487,9 @@ impl Session for Pull {
         if self.flights.len() >= self.options.in_flight.max(1) {
             return Ok(Step::Wait(None));
         }
-        // The list is read on when what it brought is nearly asked for.
+        // The list is read on before what it brought is all asked for.
         if !self.locating
-            && self.wanted.len() < self.batch
+            && self.wanted.len() < self.batch * self.options.in_flight
             && let Some(locate) = self.locate()
         {
             self.locating = true;

@@ -1,0 +1,166 @@
+//! Objects per second and bytes on the wire by each strategy, between two servers with sealed files over mutual TLS, and with the round trip
+//! made longer. `cargo bench --bench bulk`, with `-- --objects N --register N --delays MS,MS` if others than 10 000 objects, 1 000 for what
+//! goes object by object, and round trips of 0, 10 and 100 ms more are wanted. Both servers are in this process and share its processors.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use keyferry_examples::host::Host;
+use keyferry_examples::site::{OPERATOR, Site};
+use keyferry_examples::{peak_memory, runtime};
+use keyferry_kmip::spec::*;
+use keyferry_kmip::*;
+use keyferry_net::{Connector, clock, drive};
+use keyferry_s2s::*;
+use keyferry_ttlv::Version;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Row {
+    Import,
+    Put,
+    Export,
+    Get,
+    Register,
+    /// As it was done in 2009: a Get and a Get Attributes for one object, and then for the next.
+    OneByOne,
+}
+
+const ROWS: [Row; 6] = [Row::Import, Row::Put, Row::Export, Row::Get, Row::Register, Row::OneByOne];
+
+fn fill(host: &Host, objects: u64) {
+    let cx = context(Version::V2_1);
+    let caller = Identity { name: OPERATOR.into(), fingerprint: [0; 32] };
+    let usage = CryptographicUsageMask::ENCRYPT | CryptographicUsageMask::DECRYPT;
+    for first in (0..objects).step_by(1000) {
+        let item = |n: u64| {
+            let material: Vec<u8> = (0..4).flat_map(|w| (n * 4 + w).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()).collect();
+            let key = Object::symmetric_key(CryptographicAlgorithm::AES, 256, Secret::new(&material));
+            let attributes = Attributes::new()
+                .with(AttributeValue::CryptographicUsageMask(usage))
+                .with(AttributeValue::Name(Name::text(format!("object {n:07}"))))
+                .with(AttributeValue::ObjectGroup("bench".into()));
+            RequestItem::new(&RegisterRequest::of(key, attributes), cx).unwrap()
+        };
+        let items = (first..objects.min(first + 1000)).map(item).collect();
+        let frame = RequestMessage::new(Version::V2_1, items).to_frame().unwrap();
+        let Answer::Reply(answer) = host.server.answer(&caller, clock(), &frame) else { panic!("no answer") };
+        let answer = ResponseMessage::from_frame(&answer).unwrap();
+        assert!(answer.batch.iter().all(ResponseItem::is_success));
+    }
+}
+
+/// Passes on what it reads, so much later.
+async fn delayed(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration) {
+    let (send, mut receive) = tokio::sync::mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+    tokio::spawn(async move {
+        while let Some((due, bytes)) = receive.recv().await {
+            tokio::time::sleep_until(due.into()).await;
+            if to.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(n @ 1..) = from.read(&mut buffer).await {
+        if send.send((Instant::now() + delay, buffer.get(..n).unwrap_or_default().to_vec())).is_err() {
+            return;
+        }
+    }
+}
+
+/// A way to a server that takes longer, half of it in each direction.
+async fn proxy(to: std::net::SocketAddr, round_trip: Duration) -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let far = tokio::net::TcpStream::connect(to).await.unwrap();
+            near.set_nodelay(true).unwrap();
+            far.set_nodelay(true).unwrap();
+            let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+            tokio::spawn(delayed(near_in, far_out, round_trip / 2));
+            tokio::spawn(delayed(far_in, near_out, round_trip / 2));
+        }
+    });
+    address
+}
+
+async fn session(here: &Host, connector: &Connector, session: impl Session) -> Report {
+    let random = Box::new(keyferry_crypto::SystemRandom::new());
+    let mut driven = Driven::new(session, here.store.clone(), random);
+    drive(&mut driven, connector).await.unwrap();
+    let report = driven.into_outcome().unwrap().unwrap();
+    assert!(report.counts.add_up() && report.counts.failed == 0, "{}", report.table());
+    report
+}
+
+async fn measure(row: Row, objects: u64, delay: Duration) -> (f64, f64) {
+    let site = Site::new().unwrap();
+    let policy =
+        || Policy::closed().with("source", Peer::new("source").may_send()).with("target", Peer::new("target").may_pull());
+    let source = site.start("source", policy()).await.unwrap();
+    let target = site.start("target", policy()).await.unwrap();
+    fill(&source, objects);
+    let pulls = matches!(row, Row::Export | Row::Get | Row::OneByOne);
+    let (here, there) = if pulls { (&target, &source) } else { (&source, &target) };
+    // What is read belongs to the operator.
+    let caller = if pulls { OPERATOR } else { "source" };
+    let address = proxy(there.handle.local_addr(), delay).await;
+    let connector = site.connector_to(caller, address).unwrap();
+    let bytes = || (there.handle.counters().bytes_in() + there.handle.counters().bytes_out()) as f64;
+    let (before, started) = (bytes(), Instant::now());
+    let node: Arc<Node> = here.server.node().clone();
+    let pull = |strategy| PullOptions::new("source", Peer::new("source"), strategy);
+    let report = match row {
+        Row::Import => session(here, &connector, Bulk::new(BulkOptions::new("t", Strategy::Import))).await,
+        Row::Put => session(here, &connector, Bulk::new(BulkOptions::new("t", Strategy::Put))).await,
+        Row::Export => session(here, &connector, Pull::new(node, pull(PullStrategy::Export))).await,
+        Row::Get => session(here, &connector, Pull::new(node, pull(PullStrategy::Get))).await,
+        Row::Register => session(here, &connector, Register::new(RegisterOptions::new("t"))).await,
+        Row::OneByOne => {
+            let options = PullOptions { batch: 1, in_flight: 1, ..pull(PullStrategy::Get) };
+            session(here, &connector, Pull::new(node, options)).await
+        }
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    assert_eq!(report.counts.created, objects as i64);
+    let sent = bytes() - before;
+    source.handle.shutdown().await;
+    target.handle.shutdown().await;
+    (objects as f64 / seconds, sent / objects as f64)
+}
+
+fn main() {
+    let (mut objects, mut each, mut delays) = (10_000u64, 1_000u64, vec![0u64, 10, 100]);
+    let arguments: Vec<String> = std::env::args().collect();
+    for pair in arguments.windows(2) {
+        let [name, value] = pair else { continue };
+        match name.as_str() {
+            "--objects" => objects = value.parse().expect("a number of objects"),
+            "--register" => each = value.parse().expect("a number of objects"),
+            "--delays" => delays = value.split(',').map(|ms| ms.parse().expect("milliseconds")).collect(),
+            _ => {}
+        }
+    }
+    println!("{:<12} {:>9} {:>10} {:>12} {:>14}", "strategy", "objects", "+ ms", "objects/s", "bytes/object");
+    runtime().unwrap().block_on(async {
+        for row in ROWS {
+            for delay in &delays {
+                let goes_alone = matches!(row, Row::Register | Row::OneByOne);
+                // One at a time takes a round trip for each object: a few say how long.
+                let objects = match (goes_alone, *delay) {
+                    (false, _) => objects,
+                    (true, 0) => each,
+                    (true, _) => each.min(100),
+                };
+                let (rate, bytes) = measure(row, objects, Duration::from_millis(*delay)).await;
+                println!("{:<12} {objects:>9} {delay:>10} {rate:>12.0} {bytes:>14.0}", format!("{row:?}"));
+            }
+        }
+    });
+    if let Some(peak) = peak_memory(std::process::id()) {
+        println!("peak memory of both servers together: {peak:.0} MiB");
+    }
+}
