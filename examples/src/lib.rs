@@ -4,6 +4,7 @@ pub mod engine;
 pub mod fill;
 pub mod host;
 pub mod oasis;
+pub mod offline;
 pub mod pki;
 pub mod verify;
 
