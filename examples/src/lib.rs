@@ -3,9 +3,11 @@
 pub mod engine;
 pub mod fill;
 pub mod host;
+pub mod migration;
 pub mod oasis;
 pub mod offline;
 pub mod pki;
+pub mod site;
 pub mod verify;
 
 /// The result of an example's parts: any error ends it with its text.

@@ -29,7 +29,7 @@
 //! compares stamps and joins states, as for any copy. With [`Restoring`] a server that lost objects takes them back from a copy's holder.
 //!
 //! # What it does not do
-//! - Sensitive and not Extractable objects stay at home, since nothing is wrapped in transit yet; [`Sealed`] names them.
+//! - Sensitive and not Extractable objects stay at home, since nothing is wrapped in a bundle yet; [`Sealed`] names them.
 //! - A state that a holder of copies raised by itself, where it knows the same material to be compromised, is not in its bundles: a copy
 //!   goes on as its issuer made it.
 //! - A file can't tell that a later one exists. What became of the objects after a bundle was made, only the sender knows.

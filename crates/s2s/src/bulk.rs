@@ -1,17 +1,16 @@
 use crate::copy::Fate;
 use crate::ledger::Ledger;
-use crate::outgoing::{Stretch, Terms, request_item, withheld};
+use crate::outgoing::{Stretch, Terms, carried, request_item, withheld};
 use crate::report::{Counts, Ending, Told};
 use crate::selection::Chosen;
 use crate::transit::{Wrapping, on_its_way};
 use crate::{Cx, Error, ErrorKind, Node, Result, Selection, Session, Step};
-use keyferry_kmip::attribute::part;
 use keyferry_kmip::spec::{BatchErrorContinuationOption, Operation, QueryFunction, ResultReason, tag};
 use keyferry_kmip::{
     AttributeReference, AttributeReferences, GetAttributesRequest, ImportResponse, Lost, QueryRequest, QueryResponse,
     RequestItem, RequestMessage, ResponseItem, ResponseMessage, Text, Ticket, UniqueIdentifier, context, extension as x,
 };
-use keyferry_store::{Record, StoreExt};
+use keyferry_store::StoreExt;
 use keyferry_ttlv::{Extra, Version};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -239,7 +238,7 @@ impl Bulk {
                 continue;
             }
             let identifier = record.identifier.clone();
-            let left = if keyferry { Vec::new() } else { losses(&record, version) };
+            let left = if keyferry { Vec::new() } else { carried(&record.attributes, version).1 };
             let item = if terms.dry_run && !keyferry {
                 existing(&identifier, version)
             } else {
@@ -412,12 +411,6 @@ fn peer(strategy: Strategy, version: Version, response: &ResponseMessage) -> Res
     let keyferry = query.vendor_identification.as_ref().is_some_and(|vendor| *vendor == x::VENDOR);
     let incarnation = if keyferry { crate::peer::incarnation(&query, version) } else { None };
     Ok((Peer::Known { keyferry }, incarnation))
-}
-
-/// The attributes of an object that a foreign peer is not told in this version.
-fn losses(record: &Record, version: Version) -> Vec<String> {
-    let (_, rest) = part(&record.attributes, version);
-    rest.iter().map(|attribute| attribute.value.reference().to_string()).collect()
 }
 
 /// Asks whether the peer has an object of this identifier.

@@ -23,11 +23,18 @@
 //! receiving side is [`Node`], a [`Responder`] for single batch items of Import, Export, Put and Notify, which a vendor's server asks before its own
 //! code. Every object has one issuer; a copy is kept verbatim, with the issuer's stamp, and states never go back.
 //!
+//! [`Bulk`] pushes by Import or Put, [`Register`] emulates a push in any version, [`Pull`] takes in what another server has, by Get or by
+//! Export; [`Explore`] finds out which of these ways a peer knows, in which version, and what is lost on each. Each takes a [`Selection`], can run dry, and ends in a [`Report`]. Where a copy's identifier or Name is another object's here,
+//! [`Collisions`] says what becomes of it: the copy stays verbatim, and an overlay says what clients see.
+//!
 //! # What it does not do yet
-//! - Of the strategies only *import* and *put*, pushing everything; no selection, no pull, no plan, no bundle.
-//! - Collisions of identifiers and names fail, and are reported; nothing is renamed.
+//! - No plan is saved: a dry run tells what would become of each object, and nothing holds the transfer to it.
+//! - An object that has left a selection since it was sent is not withdrawn.
 //! - Forks are recognised, refused and reported, not kept. A new issuer is refused, since grants can't be checked.
-//! - Relations, subscription, turning a connection round: later. Sensitive objects stay, since nothing is wrapped in transit yet.
+//! - Relations, subscription, turning a connection round: later. Keys are wrapped in transit under symmetric keys alone.
+//! - A pull in 1.0 to 1.2, which lack Offset Items, can't tell a whole answer from a cut one where more than 31 objects of one type and
+//!   State came in one second: it says so.
+//! - [`Register`] brings the State up to date of what it has registered, and no other attribute; what has changed of them is reported as lost.
 //!
 //! # Features
 //! None.
@@ -37,6 +44,7 @@ mod bulk;
 mod collision;
 mod copy;
 mod error;
+mod explore;
 mod format;
 mod ledger;
 mod listing;
@@ -62,6 +70,7 @@ pub use bulk::{Bulk, BulkOptions, Strategy};
 pub use collision::{Collisions, OnIdentifier, OnName};
 pub use copy::{Copy, Fate, check_extensions};
 pub use error::{Error, ErrorKind, Result};
+pub use explore::{Abilities, Explore, Way};
 pub use mapping::{identifier_there, object_of};
 pub use node::{Node, complete, shown};
 pub use outgoing::{Stretch, Terms, request_item, withheld};

@@ -5,7 +5,7 @@ use crate::selection::Chosen;
 use crate::{Error, ErrorKind, Result, Strategy};
 use keyferry_kmip::attribute::part;
 use keyferry_kmip::spec::{AttributeValue, KeyWrapType, PutFunction, tag};
-use keyferry_kmip::{ImportRequest, Object, PutRequest, RequestItem, UniqueIdentifier, context};
+use keyferry_kmip::{Attributes, ImportRequest, Object, PutRequest, RequestItem, UniqueIdentifier, context, downgraded};
 use keyferry_store::{Record, SnapshotExt, Store, StoreExt};
 use keyferry_ttlv::{Extra, Version};
 use std::ops::ControlFlow;
@@ -79,6 +79,18 @@ pub fn withheld(record: &Record, wraps: bool) -> Option<&'static str> {
     None
 }
 
+/// What a message of a version says of an object's attributes to a peer to whom their indices mean nothing, and the names of the others.
+pub(crate) fn carried(attributes: &Attributes, version: Version) -> (Attributes, Vec<String>) {
+    let (mut carried, mut lost) = (Attributes::new(), Vec::new());
+    for attribute in attributes {
+        match downgraded(attribute.value.clone(), version, version) {
+            (Some(value), loss) if loss.is_empty() => carried.push(value),
+            _ => lost.push(attribute.value.reference().to_string()),
+        }
+    }
+    (carried, lost)
+}
+
 /// How an object is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
@@ -103,15 +115,15 @@ pub struct Terms {
 pub fn request_item(terms: Terms, record: Record, object: Option<Object>) -> Result<RequestItem> {
     let cx = context(terms.version);
     let destroyed = record.is_destroyed();
-    let (attributes, rest) = part(&record.attributes, terms.version);
-    let extension = if terms.keyferry {
+    let (attributes, extension) = if terms.keyferry {
+        let (attributes, rest) = part(&record.attributes, terms.version);
         let copy = Copy::of(&record, rest, terms.session)?;
         // Misreading it is unsafe when the message alone does not say everything.
         let critical = destroyed || !copy.rest.is_empty() || terms.dry_run;
         let addition = Addition { copy: Some(copy), dry_run: terms.dry_run.then_some(true), ..Addition::default() };
-        Some(addition.extension(critical).map_err(|e| Error::new(ErrorKind::Encode, e))?)
+        (attributes, Some(addition.extension(critical).map_err(|e| Error::new(ErrorKind::Encode, e))?))
     } else {
-        None
+        (carried(&record.attributes, terms.version).0, None)
     };
     let unique_identifier = UniqueIdentifier::Text(record.identifier);
     let mut item = match terms.strategy {

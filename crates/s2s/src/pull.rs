@@ -70,14 +70,14 @@ pub struct PullOptions {
 }
 
 impl PullOptions {
-    /// The usual ones: Get in 1.2.
+    /// The usual ones: Get in 1.4, Export in 2.1.
     pub fn new(name: impl Into<String>, from: Peer, strategy: PullStrategy) -> Self {
         PullOptions {
             name: name.into(),
             from,
             instance: Vec::new(),
             strategy,
-            version: if strategy == PullStrategy::Get { Version::V1_2 } else { Version::V2_1 },
+            version: if strategy == PullStrategy::Get { Version::V1_4 } else { Version::V2_1 },
             selection: Selection::everything(),
             adopter: None,
             wrapping: None,

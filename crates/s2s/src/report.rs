@@ -254,6 +254,16 @@ impl Report {
     }
 }
 
+/// How many of each kind a table names.
+const SHOWN: usize = 10;
+
+fn more(f: &mut fmt::Formatter<'_>, what: &str, all: i64, named: usize) -> fmt::Result {
+    match all - i64::try_from(named).unwrap_or(i64::MAX) {
+        left @ 1.. => writeln!(f, "and {left} more {what}"),
+        _ => Ok(()),
+    }
+}
+
 struct Table<'a>(&'a Report);
 
 impl fmt::Display for Table<'_> {
@@ -267,13 +277,16 @@ impl fmt::Display for Table<'_> {
             writeln!(f, "{:<24} {:>12}", ending.to_string(), report.counts.of(ending))?;
         }
         writeln!(f, "{:<24} {:>12}", "attributes not carried", report.counts.lost.unwrap_or(0))?;
-        for failed in &report.failures {
+        for failed in report.failures.iter().take(SHOWN) {
             let reason = failed.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
             writeln!(f, "failed: {}{reason}: {}", failed.identifier, failed.message)?;
         }
-        for loss in &report.losses {
+        more(f, "failures", report.counts.failed, report.failures.len().min(SHOWN))?;
+        for loss in report.losses.iter().take(SHOWN) {
             writeln!(f, "not carried: {}: {}", loss.identifier, loss.attributes.join(", "))?;
         }
+        let named: usize = report.losses.iter().take(SHOWN).map(|loss| loss.attributes.len()).sum();
+        more(f, "attributes not carried", report.counts.lost.unwrap_or(0), named)?;
         report.unseen.iter().try_for_each(|unseen| writeln!(f, "could not be seen: {unseen}"))?;
         report.missing.iter().try_for_each(|missing| writeln!(f, "missing at the source: {missing}"))
     }

@@ -27,12 +27,16 @@ fn ours(name: &str, incarnation: u8) -> (Server, Arc<dyn Store>) {
 }
 
 fn run(to: &PyKmip, store: &Arc<dyn Store>, session: impl Session) -> Report {
+    let report = run_to_the_end(to, store, session);
+    assert!(report.counts.finished && report.counts.add_up(), "{}", report.table());
+    report
+}
+
+fn run_to_the_end(to: &PyKmip, store: &Arc<dyn Store>, session: impl Session) -> Report {
     let mut driven = Driven::new(session, store.clone(), Box::new(SystemRandom::new()));
     let connector = Connector::new(&to.address, ClientConfig::new(&to.credentials, "127.0.0.1").unwrap());
     blocking::drive(&mut driven, &connector).unwrap();
-    let report = driven.into_outcome().unwrap().unwrap();
-    assert!(report.counts.finished && report.counts.add_up(), "{}", report.table());
-    report
+    driven.into_outcome().unwrap().unwrap()
 }
 
 /// Asks a server of ours without a connection.
@@ -140,7 +144,7 @@ fn to_it_by_register_and_back_by_get() {
         let report = run(&pykmip, &store, Register::new(RegisterOptions { version, ..RegisterOptions::new(&*name) }));
         assert_eq!((report.counts.created, report.counts.failed), (count, 0), "{version}: {}", report.table());
         let lost: Vec<&str> = report.losses.iter().flat_map(|loss| &loss.attributes).map(String::as_str).collect();
-        for attribute in ["Contact Information", "Description", "Initial Date"] {
+        for attribute in ["Contact Information", "Description", "Last Change Date"] {
             assert!(lost.contains(&attribute), "{version}: {attribute} can't have been kept: {lost:?}");
         }
         // It has no State for opaque objects.
@@ -194,4 +198,41 @@ fn everything_that_it_has_is_found_in_every_version() {
             assert!(report.unseen.len() <= 1, "{:?}", report.unseen);
         }
     }
+}
+
+#[test]
+fn the_example_migrate_moves_everything_from_one_to_another() {
+    let (Some(old), Some(new)) = (PyKmip::start(), PyKmip::start()) else { return };
+    let (server, store) = ours("ours", 1);
+    let count = fill(&server) as i64;
+    run(&old, &store, Register::new(RegisterOptions::new("old")));
+    let connector = |to: &PyKmip| Connector::new(&to.address, ClientConfig::new(&to.credentials, "127.0.0.1").unwrap());
+    let site = keyferry_examples::site::Site::new().unwrap();
+    keyferry_examples::runtime().unwrap().block_on(async {
+        let way = site.start("way", Policy::closed()).await.unwrap();
+        let (from, to) = (connector(&old), connector(&new));
+        for (dry_run, created, unchanged) in [(true, count, 0), (false, count, 0), (false, 0, count)] {
+            let moved = keyferry_examples::migration::migrate(&way, &from, &to, Version::V1_4, dry_run).await.unwrap();
+            assert_eq!(moved.pulled.counts.failed, 0, "{}", moved.pulled.table());
+            let counts = &moved.registered.counts;
+            assert_eq!((counts.created, counts.unchanged), (created, unchanged), "{}", moved.registered.table());
+        }
+        way.handle.shutdown().await;
+    });
+    let (back, other) = ours("back", 2);
+    let options = PullOptions::new("new", Peer::new("new"), PullStrategy::Get);
+    let report = run(&new, &other, Pull::new(back.node().clone(), options));
+    assert_eq!(report.counts.created, count, "{}", report.table());
+    assert_eq!(held(&*other), held(&*store), "from ours to one, to the other, and back: Names, groups, States, material");
+}
+
+#[test]
+fn what_it_can_do_is_found_out() {
+    let Some(pykmip) = PyKmip::start() else { return };
+    let (_, store) = ours("ours", 1);
+    let (told, abilities) = std::sync::mpsc::channel();
+    run_to_the_end(&pykmip, &store, Explore::new(move |abilities| told.send(abilities).unwrap()));
+    let abilities: Abilities = abilities.recv().unwrap();
+    assert_eq!((abilities.push(), abilities.pull()), (Some((Way::Register, Version::V2_0)), Some((Way::Get, Version::V2_0))));
+    assert!(abilities.not_kept(Way::Register, Version::V2_0).contains(&"Initial Date"));
 }

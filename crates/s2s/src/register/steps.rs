@@ -1,12 +1,14 @@
 //! The single steps of a register: what is sent of an object, and what is read off the answer.
 
+use crate::explore::{is_lost_by_register, is_set_by_servers};
+use crate::outgoing::carried;
 use crate::{Error, ErrorKind, Result, mapping};
 use keyferry_kmip::spec::{
     AttributeValue as V, CryptographicAlgorithm, CryptographicUsageMask, RevocationReasonCode, State, tag,
 };
 use keyferry_kmip::{
     ActivateRequest, ApplicationSpecificInformation, Attributes, DateTime, DestroyRequest, GetAttributesRequest, Link, Payload,
-    RequestItem, RevokeRequest, Text, UniqueIdentifier, attribute::part, lifecycle,
+    RequestItem, RevokeRequest, Text, UniqueIdentifier, lifecycle,
 };
 use keyferry_store::{ObjectId, Record, Snapshot, Store, StoreExt, index};
 use keyferry_ttlv::{Context, Extra, Tag, Version};
@@ -33,7 +35,8 @@ impl Level {
 
     fn has(self, tag: Tag) -> bool {
         match self {
-            Level::Full => !SET_BY_SERVERS.contains(&tag),
+            // Some servers want to be told what the key itself says.
+            Level::Full => tag != tag::FRESH && (CORE.contains(&tag) || !is_set_by_servers(tag)),
             Level::Core => CORE.contains(&tag),
             Level::Bare => tag == tag::CRYPTOGRAPHIC_USAGE_MASK,
         }
@@ -47,40 +50,6 @@ const CORE: &[Tag] = &[
     tag::CRYPTOGRAPHIC_USAGE_MASK,
     tag::CRYPTOGRAPHIC_ALGORITHM,
     tag::CRYPTOGRAPHIC_LENGTH,
-];
-
-/// What a client can't set with Register (KMIP 1.4 §3, the tables "initially set by").
-const SET_BY_SERVERS: &[Tag] = &[
-    tag::STATE,
-    tag::INITIAL_DATE,
-    tag::LAST_CHANGE_DATE,
-    tag::DESTROY_DATE,
-    tag::COMPROMISE_DATE,
-    tag::COMPROMISE_OCCURRENCE_DATE,
-    tag::REVOCATION_REASON,
-    tag::ARCHIVE_DATE,
-    tag::DIGEST,
-    tag::LEASE_TIME,
-    tag::FRESH,
-    tag::KEY_VALUE_PRESENT,
-    tag::ALWAYS_SENSITIVE,
-    tag::NEVER_EXTRACTABLE,
-    tag::CERTIFICATE_TYPE,
-    tag::CERTIFICATE_LENGTH,
-    tag::CERTIFICATE_IDENTIFIER,
-    tag::CERTIFICATE_ISSUER,
-    tag::CERTIFICATE_SUBJECT,
-    tag::X509_CERTIFICATE_IDENTIFIER,
-    tag::X509_CERTIFICATE_ISSUER,
-    tag::X509_CERTIFICATE_SUBJECT,
-    tag::DIGITAL_SIGNATURE_ALGORITHM,
-    tag::SHORT_UNIQUE_IDENTIFIER,
-    tag::KEY_FORMAT_TYPE,
-    tag::OPAQUE_DATA_TYPE,
-    tag::PROTECTION_STORAGE_MASK,
-    tag::ROTATE_DATE,
-    tag::ROTATE_GENERATION,
-    tag::ROTATE_LATEST,
 ];
 
 /// The marker of an object: it says nothing about it, and is the same again.
@@ -126,7 +95,7 @@ pub(super) fn registrable(
     version: Version,
 ) -> Result<Attributes> {
     let mut attributes = Attributes::new();
-    for attribute in &part(&record.attributes, version).0 {
+    for attribute in &carried(&record.attributes, version).0 {
         if level.has(attribute.value.tag()) {
             there(snapshot, name, record, &attribute.value)?.into_iter().for_each(|value| attributes.push(value));
         }
@@ -213,9 +182,9 @@ pub(super) fn all(record: &Record) -> Vec<String> {
 
 /// What a Register can't say of an object in a version.
 pub(super) fn expected_losses(record: &Record, version: Version) -> Vec<String> {
-    let (said, rest) = part(&record.attributes, version);
-    let unsaid = said.iter().filter(|a| SET_BY_SERVERS.contains(&a.value.tag()) && a.value.tag() != tag::STATE);
-    let mut lost: Vec<String> = unsaid.chain(rest.iter()).map(|attribute| attribute.value.reference().to_string()).collect();
+    let (said, mut lost) = carried(&record.attributes, version);
+    let unsaid = said.iter().filter(|a| is_lost_by_register(a.value.tag()));
+    lost.extend(unsaid.map(|attribute| attribute.value.reference().to_string()));
     lost.dedup();
     lost
 }

@@ -39,7 +39,7 @@ impl Responder for Foreign {
     }
 }
 
-fn foreign(operations: &[Operation]) -> Host {
+pub fn foreign(operations: &[Operation]) -> Host {
     let mut host = Host::named("f", Access::Authenticated, Policy::closed().with("a.example", Peer::new("a").may_send()));
     let server = Arc::into_inner(host.server).unwrap().with(Arc::new(Foreign(operations.to_vec())));
     host.server = Arc::new(server);

@@ -13,6 +13,7 @@ mod agreements;
 mod collisions;
 mod copies;
 mod drive;
+mod explorations;
 mod foreign;
 mod losses;
 #[path = "../server/objects.rs"]

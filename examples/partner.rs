@@ -1,0 +1,63 @@
+//! Two partners exchange an agreed set of keys, wrapped on their way under a key that both have: `cargo run --release --example partner`. What
+//! is not agreed does not leave, and is not let in.
+
+use keyferry_examples::Result;
+use keyferry_examples::site::{OPERATOR, Site, check, held, import, main as run_example, named};
+use keyferry_kmip::Attributes;
+use keyferry_kmip::spec::{AttributeValue as V, CryptographicUsageMask, ResultReason};
+use keyferry_s2s::{Bulk, BulkOptions, Peer, Policy, Selection, Strategy, Wrapping};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    run_example(partner())
+}
+
+async fn partner() -> Result {
+    let site = Site::new()?;
+    // Ours sends, theirs takes; nothing is agreed for the other direction.
+    let ours = site.start("ours", Policy::closed().with("theirs", Peer::new("theirs"))).await?;
+    let theirs = site.start("theirs", Policy::closed().with("ours", Peer::new("ours").may_send())).await?;
+    // The key that both have, each under an identifier of its own. At the partner it is ours to use.
+    let shared = || {
+        let usage = CryptographicUsageMask::WRAP_KEY | CryptographicUsageMask::UNWRAP_KEY;
+        Attributes::new().with(V::CryptographicUsageMask(usage))
+    };
+    import(&ours, OPERATOR, "partner key", [0x4B; 16], shared())?;
+    import(&theirs, "ours", "shared with ours", [0x4B; 16], shared())?;
+    for n in 0..60u8 {
+        let group = if n < 20 { "for the partner" } else { "inside" };
+        let attributes = named(format!("key {n}")).with(V::ObjectGroup(group.into())).with(V::Sensitive(true));
+        import(&ours, OPERATOR, &n.to_string(), [n; 16], attributes)?;
+    }
+    let agreed = Selection::everything().with(V::ObjectGroup("for the partner".into()));
+    let options = BulkOptions { selection: agreed, ..BulkOptions::new("theirs", Strategy::Import) };
+
+    let report = site.run(&ours, "ours", &theirs, Bulk::new(options.clone())).await?;
+    println!("in the clear: {report}");
+    check(report.counts.failed == 20, "Sensitive keys do not leave in the clear")?;
+
+    let wrapping = Wrapping::new("partner key", "shared with ours");
+    let session = Bulk::new(options).wrapping(ours.server.node().clone(), wrapping);
+    let report = site.run(&ours, "ours", &theirs, session).await?;
+    println!("wrapped: {report}");
+    check(report.counts.created == 20, "what was agreed is there")?;
+    let all = held(&theirs)?;
+    check(all.len() == 21, "and nothing else")?;
+    for (record, object) in held(&ours)?.into_iter().filter(|(record, _)| record.attributes.names().count() > 0) {
+        let there = all.iter().find(|(other, _)| other.id == record.id);
+        check(there.is_none_or(|(_, other)| *other == object), "the keys are the same")?;
+    }
+
+    import(&theirs, OPERATOR, "uninvited", [9; 16], named("uninvited"))?;
+    let back = BulkOptions {
+        selection: Selection::everything().listed(["uninvited".into()]),
+        ..BulkOptions::new("ours", Strategy::Import)
+    };
+    let report = site.run(&theirs, "theirs", &ours, Bulk::new(back)).await?;
+    println!("the other way: {report}");
+    let refused = report.failures.first().and_then(|failed| failed.reason);
+    check(refused == Some(ResultReason::PERMISSION_DENIED), "nothing is let in that was not agreed")?;
+    ours.handle.shutdown().await;
+    theirs.handle.shutdown().await;
+    Ok(())
+}
