@@ -1,3 +1,4 @@
+use crate::format::Raised;
 use crate::restore::{Restoring, take_back};
 use crate::{Error, ErrorKind, OpenOptions, Opened, Part, Result, open};
 use keyferry_kmip::spec::{ResultReason, tag};
@@ -155,7 +156,7 @@ impl Receiving<'_> {
                     placeholder: None,
                     earlier: &[],
                 };
-                let fate = match self.answer(&mut ask, item) {
+                let fate = match self.answer(&mut ask, item, &part.raised) {
                     Ok((effects, fate)) => {
                         world.add(effects)?;
                         Ok(fate)
@@ -170,8 +171,8 @@ impl Receiving<'_> {
         })
     }
 
-    fn answer(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Result<(Effects, Fate), Failure> {
-        if let Some(taken) = self.restoring.as_ref().and_then(|restoring| take_back(restoring, ask, item)) {
+    fn answer(&self, ask: &mut Ask<'_>, item: &RequestItem, raised: &[Raised]) -> Result<(Effects, Fate), Failure> {
+        if let Some(taken) = self.restoring.as_ref().and_then(|restoring| take_back(restoring, ask, item, raised)) {
             return taken;
         }
         let outcome = self.responder.respond(ask, item).unwrap_or_else(|| {

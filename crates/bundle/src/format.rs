@@ -2,7 +2,7 @@
 
 use crate::{Error, ErrorKind, Result, SigningKey, VerifyingKey};
 use keyferry_kmip::attribute::Projection;
-use keyferry_kmip::spec::tag;
+use keyferry_kmip::spec::{State, tag};
 use keyferry_kmip::{Attributes, DateTime, Text, context, extension as x};
 use keyferry_ttlv::{Context, Decode, Encode, Extra, Frame, Raw, Tag, Tagged, Version, Writer};
 use ring::digest;
@@ -124,6 +124,20 @@ pub(crate) struct Segment {
     pub(crate) objects: i64,
     #[ttlv(tag = tag::REQUEST_MESSAGE)]
     pub(crate) request: Option<Raw>,
+    /// What the sender knows of the states of its copies beyond their issuers.
+    pub(crate) raised: Vec<Raised>,
+    #[ttlv(extra)]
+    pub(crate) extra: Extra,
+}
+
+/// A copy whose State the sender has raised by itself. Only its issuer makes it part of the object, when it takes the object back.
+#[derive(Clone, Debug, Encode, Decode)]
+#[ttlv(tag = x::OVERLAY)]
+pub(crate) struct Raised {
+    #[ttlv(tag = tag::UNIQUE_IDENTIFIER)]
+    pub(crate) identifier: Text,
+    #[ttlv(tag = x::LOCAL_STATE)]
+    pub(crate) state: State,
     #[ttlv(extra)]
     pub(crate) extra: Extra,
 }

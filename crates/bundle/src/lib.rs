@@ -30,8 +30,8 @@
 //!
 //! # What it does not do
 //! - Sensitive and not Extractable objects stay at home, since nothing is wrapped in a bundle yet; [`Sealed`] names them.
-//! - A state that a holder of copies raised by itself, where it knows the same material to be compromised, is not in its bundles: a copy
-//!   goes on as its issuer made it.
+//! - A compromise that a holder of copies knows of by itself is told to their issuer alone, when it takes them back: to any other server a
+//!   copy goes on as its issuer made it.
 //! - A file can't tell that a later one exists. What became of the objects after a bundle was made, only the sender knows.
 //! - age draws its own randomness, measures passphrases by the clock, and does not wipe its buffer of 64 KiB when it has encrypted.
 //!

@@ -1,5 +1,6 @@
 use crate::format::{
-    FORMAT, MANIFEST_LIMIT, Opening, Running, SEGMENT_LIMIT, SealedManifest, SealedSegment, Segment, form, is_signed_by, long,
+    FORMAT, MANIFEST_LIMIT, Opening, Raised, Running, SEGMENT_LIMIT, SealedManifest, SealedSegment, Segment, form, is_signed_by,
+    long,
 };
 use crate::{AgeIdentity, Error, ErrorKind, Manifest, Result, Signer, VerifyingKey};
 use age::stream::StreamReader;
@@ -45,6 +46,8 @@ pub struct Part<'a> {
     pub number: u64,
     /// Imports in KMIP 2.1, none of which replaces anything.
     pub message: RequestMessage,
+    /// What the sender knows of the states of its copies beyond their issuers.
+    pub(crate) raised: Vec<Raised>,
 }
 
 /// A bundle that was taken to its end.
@@ -93,7 +96,9 @@ pub fn open<E: From<Error>>(
             return Err(wrong(ErrorKind::Content, number, "is marked as the last and is not, or the other way round").into());
         }
         match message {
-            Some(message) => sink(Part { manifest: &manifest, bundle, hash: file.before.so_far(), number, message })?,
+            Some(message) => {
+                sink(Part { manifest: &manifest, bundle, hash: file.before.so_far(), number, message, raised: segment.raised })?
+            }
             None => {
                 file.end()?;
                 return Ok(Opened { manifest, objects, segments: number, cursor: segment.cursor });

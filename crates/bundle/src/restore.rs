@@ -1,8 +1,9 @@
+use crate::format::Raised;
 use keyferry_kmip::spec::{AttributeValue, tag};
 use keyferry_kmip::{Attributes, Cause, Failure, ImportRequest, RequestItem, Text, extension as x, lifecycle};
 use keyferry_s2s::{Ask, Copy, Fate, Node, store_failed};
 use keyferry_store::record::copy_digest;
-use keyferry_store::{Descent, Effects, Material, Record, SnapshotExt, descent, index};
+use keyferry_store::{Descent, Effects, Material, ObjectId, Record, SnapshotExt, descent, index};
 use keyferry_ttlv::{Decode, Encode, Extra};
 
 /// A server that lost objects takes them back from whoever holds copies of them, as a person has decided: otherwise nobody may send it
@@ -31,12 +32,14 @@ pub(crate) fn take_back(
     restoring: &Restoring<'_>,
     ask: &Ask<'_>,
     item: &RequestItem,
+    raised: &[Raised],
 ) -> Option<Result<(Effects, Fate), Failure>> {
     let extension = item.message_extensions.iter().find(|extension| extension.vendor_identification == x::VENDOR)?;
     match extension.vendor_extension.read::<Addition>(ask.cx) {
         Ok(addition) => {
             let copy = addition.copy.filter(|copy| copy.stamp.issuer == restoring.node.home.server)?;
-            Some(decide(restoring, ask, item, copy))
+            let id = copy.id.clone();
+            Some(decide(restoring, ask, item, copy).and_then(|decided| raise(restoring.node, ask, item, &id, raised, decided)))
         }
         Err(error) => Some(Err(error.into())),
     }
@@ -121,9 +124,46 @@ fn decide(restoring: &Restoring<'_>, ask: &Ask<'_>, item: &RequestItem, copy: Co
         return Err(Failure::new(Cause::InvalidField, format_args!("{} is held with other key material", after.id)));
     }
     after.fingerprint = after.fingerprint.or(known);
+    // What was known here, or recognised, makes it another change than the one that was sent.
+    if after.copy_digest().map_err(store_failed)? != copy.digest {
+        node.advance(&mut after, ask.snapshot.incarnation().map_err(store_failed)?, ask.now.wall);
+    }
     // A new record has no material to remove.
     let material = if before.is_none() && destroyed { Material::Keep } else { material };
     Ok((Effects::change(before, after, material), fate))
+}
+
+/// What the sender knows to be compromised, which its issuer had not heard of, is so from now on: a change that the issuer makes.
+fn raise(
+    node: &Node,
+    ask: &Ask<'_>,
+    item: &RequestItem,
+    id: &ObjectId,
+    raised: &[Raised],
+    (mut effects, fate): (Effects, Fate),
+) -> Result<(Effects, Fate), Failure> {
+    if raised.is_empty() {
+        return Ok((effects, fate));
+    }
+    let request: ImportRequest = item.payload(ask.cx)?;
+    let identifier = request.unique_identifier.as_text().unwrap_or_default();
+    if !raised.iter().any(|raised| raised.identifier == *identifier && lifecycle::is_compromised(raised.state)) {
+        return Ok((effects, fate));
+    }
+    if effects.changes.is_empty() {
+        let held = ask.snapshot.by_object_id(id).map_err(store_failed)?;
+        let Some((number, held)) = held else { return Ok((effects, fate)) };
+        effects = Effects::change(Some((number, held.clone())), held, Material::Keep);
+    }
+    let incarnation = ask.snapshot.incarnation().map_err(store_failed)?;
+    for change in &mut effects.changes {
+        let Some(state) = change.after.stored_state().filter(|_| !change.after.is_compromised()) else { continue };
+        let known = lifecycle::Rank { step: 0, compromised: true };
+        change.after.attributes.set(AttributeValue::State(lifecycle::Rank::of(state).join(known)));
+        change.after.attributes.set_default(AttributeValue::CompromiseDate(ask.now.wall));
+        node.advance(&mut change.after, incarnation, ask.now.wall);
+    }
+    Ok((effects, if fate == Fate::UNCHANGED { Fate::UPDATED } else { fate }))
 }
 
 /// Nothing that was known here is forgotten (DESIGN: rule 5).

@@ -1,4 +1,4 @@
-use crate::format::{FORMAT, Running, SEGMENT_LIMIT, Segment, encode, form, long, sealed};
+use crate::format::{FORMAT, Raised, Running, SEGMENT_LIMIT, Segment, encode, form, long, sealed};
 use crate::offer::{Offer, Stretch, number};
 use crate::{AgeRecipient, Error, ErrorKind, Manifest, Result, SigningKey};
 use age::stream::StreamWriter;
@@ -135,7 +135,7 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
         extra: Extra::NONE,
     };
     let report = Sealed { manifest, objects: 0, tombstones: 0, left: 0, named: Vec::new(), segments: 0, bytes: 0, cursor: 0 };
-    let mut bundle = Bundle { options, output, before: Running::new(), report, items: Vec::new(), size: 0 };
+    let mut bundle = Bundle { options, output, before: Running::new(), report, items: Vec::new(), raised: Vec::new(), size: 0 };
     let manifest = bundle.report.manifest.clone();
     bundle.part(x::SEALED_MANIFEST, &manifest)?;
     while let Some(Stretch { objects, end }) =
@@ -145,6 +145,7 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
         offer.note(store, &objects.iter().filter_map(leaves).collect::<Vec<_>>())?;
         for (_, record, object) in objects {
             let (identifier, destroyed) = (record.identifier.clone(), record.is_destroyed());
+            let raised = record.stored_state().filter(|state| record.attributes.state() != Some(*state));
             let item = match withheld(&record, false) {
                 Some(why) => Err(why.to_owned()),
                 None => match request_item(TERMS, record, object) {
@@ -157,7 +158,11 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
                 Ok(item) if size(&item) + AROUND_ITEMS > SEGMENT_LIMIT => {
                     bundle.leave(&identifier, "the object is too large".to_owned())
                 }
-                Ok(item) => bundle.add(item, destroyed)?,
+                Ok(item) => {
+                    bundle.add(item, destroyed)?;
+                    let raised = raised.map(|state| Raised { identifier, state, extra: Extra::NONE });
+                    bundle.raised.extend(raised);
+                }
                 Err(why) => bundle.leave(&identifier, why),
             }
         }
@@ -178,6 +183,7 @@ struct Bundle<'o, W: Write> {
     report: Sealed,
     /// What the next segment holds so far.
     items: Vec<RequestItem>,
+    raised: Vec<Raised>,
     size: usize,
 }
 
@@ -223,6 +229,7 @@ impl<W: Write> Bundle<'_, W> {
             cursor: long(self.report.cursor),
             objects: long(self.report.objects),
             request,
+            raised: std::mem::take(&mut self.raised),
             extra: Extra::NONE,
         };
         self.part(x::SEALED_SEGMENT, &segment)

@@ -65,6 +65,9 @@ fn material_that_is_known_to_be_compromised_comes_back_so() {
     anew.revoke(&other, RevocationReasonCode::KEY_COMPROMISE);
     give_back(&keys, &beta, &anew, true);
     assert_eq!(anew.state(&id), State::COMPROMISED);
+    let (_, report) = keys.open(&keys.seal(&anew), &beta);
+    assert_eq!((report.counts.updated, report.counts.failed), (1, 0), "the backup server hears of it: {report:?}");
+    assert_eq!(beta.state(&id), State::COMPROMISED);
 }
 
 #[test]
@@ -82,4 +85,29 @@ fn a_later_change_comes_back_to_an_older_state() {
     let report = give_back(&keys, &beta, &anew, true);
     assert_eq!((report.counts.updated, report.counts.failed), (1, 0), "{report:?}");
     assert_eq!(anew.state(&id), State::COMPROMISED);
+}
+
+#[test]
+fn a_compromise_that_only_the_backup_server_knows_comes_back() {
+    let (alpha, beta, keys) = (Host::new("alpha"), Host::new("beta"), Keys::new());
+    let (id, other) = (alpha.key(7, "one"), alpha.key(8, "two"));
+    let own = beta.key(7, "the same material");
+    beta.revoke(&own, RevocationReasonCode::KEY_COMPROMISE);
+    let early = keys.seal(&alpha);
+    keys.open(&early, &beta);
+    assert_eq!((alpha.state(&id), beta.state(&id)), (State::ACTIVE, State::COMPROMISED));
+    // Where it is held still, and where it was lost.
+    for to in [&alpha, &Host::new("alpha")] {
+        give_back(&keys, &beta, to, true);
+        assert_eq!((to.state(&id), to.state(&other)), (State::COMPROMISED, State::ACTIVE));
+        let stamp = to.held(&id).unwrap().0.stamp;
+        assert_eq!(stamp.sequence, 2, "a change of its issuer, which goes on to all");
+        let next = keys.seal(to);
+        let gamma = Host::new("beta");
+        keys.open(&early, &gamma);
+        let (_, report) = keys.open(&next, &gamma);
+        // What beta issues, alpha may not relay.
+        assert_eq!((report.counts.updated, report.counts.unchanged, report.counts.failed), (1, 1, 1), "{report:?}");
+        assert_eq!(gamma.state(&id), State::COMPROMISED);
+    }
 }
