@@ -16,7 +16,9 @@ async fn partner() -> Result {
     let site = Site::new()?;
     // Ours sends, theirs takes; nothing is agreed for the other direction.
     let ours = site.start("ours", Policy::closed().with("theirs", Peer::new("theirs"))).await?;
-    let theirs = site.start("theirs", Policy::closed().with("ours", Peer::new("ours").may_send())).await?;
+    let agreed = Selection::everything().with(V::ObjectGroup("for the partner".into()));
+    let policy = Policy::closed().with("ours", Peer::new("ours").may_send().agreed(agreed.clone()));
+    let theirs = site.start("theirs", policy).await?;
     // The key that both have, each under an identifier of its own. At the partner it is ours to use.
     let shared = || {
         let usage = CryptographicUsageMask::WRAP_KEY | CryptographicUsageMask::UNWRAP_KEY;
@@ -29,7 +31,6 @@ async fn partner() -> Result {
         let attributes = named(format!("key {n}")).with(V::ObjectGroup(group.into())).with(V::Sensitive(true));
         import(&ours, OPERATOR, &n.to_string(), [n; 16], attributes)?;
     }
-    let agreed = Selection::everything().with(V::ObjectGroup("for the partner".into()));
     let options = BulkOptions { selection: agreed, ..BulkOptions::new("theirs", Strategy::Import) };
 
     let report = site.run(&ours, "ours", &theirs, Bulk::new(options.clone())).await?;
@@ -37,7 +38,7 @@ async fn partner() -> Result {
     check(report.counts.failed == 20, "Sensitive keys do not leave in the clear")?;
 
     let wrapping = Wrapping::new("partner key", "shared with ours");
-    let session = Bulk::new(options).wrapping(ours.server.node().clone(), wrapping);
+    let session = Bulk::new(options).wrapping(ours.server.node().clone(), wrapping.clone());
     let report = site.run(&ours, "ours", &theirs, session).await?;
     println!("wrapped: {report}");
     check(report.counts.created == 20, "what was agreed is there")?;
@@ -47,6 +48,13 @@ async fn partner() -> Result {
         let there = all.iter().find(|(other, _)| other.id == record.id);
         check(there.is_none_or(|(_, other)| *other == object), "the keys are the same")?;
     }
+
+    let more = Selection::everything().with(V::ObjectGroup("inside".into()));
+    let options = BulkOptions { selection: more, ..BulkOptions::new("theirs, more", Strategy::Import) };
+    let session = Bulk::new(options).wrapping(ours.server.node().clone(), wrapping);
+    let report = site.run(&ours, "ours", &theirs, session).await?;
+    println!("more than that: {report}");
+    check(report.counts.failed == 40, "what was not agreed is not taken")?;
 
     import(&theirs, OPERATOR, "uninvited", [9; 16], named("uninvited"))?;
     let back = BulkOptions {
