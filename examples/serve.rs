@@ -11,6 +11,7 @@ const HELP: &str = "\
 serve: a KMIP server, 1.0 to 2.1, over mutual TLS
 
   --data DIR       where its objects and certificates are (made if there are none)
+  --name NAME      its server id among others (server)
   --seal-key FILE  the key that key material is sealed under, 64 hexadecimal digits (DATA/objects.seal, made if there is none)
   --restored       the data folder was put back from a backup: the store takes a new incarnation, so that peers notice
   --listen ADDR    where it listens (127.0.0.1:5696)
@@ -24,12 +25,13 @@ fn main() -> ExitCode {
 
 async fn run() -> Result {
     let (mut data, mut listen, mut policy) = (None::<PathBuf>, "127.0.0.1:5696".to_owned(), Policy::closed());
-    let (mut seal_key, mut restored) = (None::<PathBuf>, false);
+    let (mut seal_key, mut restored, mut server) = (None::<PathBuf>, false, "server".to_owned());
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
         use lexopt::prelude::*;
         match arg {
             Long("data") => data = Some(args.value()?.into()),
+            Long("name") => server = args.value()?.string()?,
             Long("listen") => listen = args.value()?.string()?,
             Long("seal-key") => seal_key = Some(args.value()?.into()),
             Long("restored") => restored = true,
@@ -56,7 +58,7 @@ async fn run() -> Result {
     let mut files = Files::beside(data.join("objects.redb"));
     files.key = seal_key.unwrap_or(files.key);
     files.restored = restored;
-    let host = host::start("server", &files, &listen, &credentials, policy).await?;
+    let host = host::start(&server, &files, &listen, &credentials, policy).await?;
     let mut hangups = Hangups::new()?; // before anybody is told that there is a server
     let (certificate, key) = pki.files("client");
     println!("listening on        {}", host.handle.local_addr());

@@ -5,6 +5,7 @@ pub mod fill;
 pub mod host;
 pub mod migration;
 pub mod oasis;
+pub mod offline;
 pub mod pki;
 pub mod site;
 pub mod verify;

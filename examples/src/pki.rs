@@ -97,7 +97,10 @@ fn named(name: &str) -> CertificateParams {
 }
 
 /// Writes a key that nobody else on this machine may read.
-pub(crate) fn write_secret(path: &Path, text: &str) -> Result {
+///
+/// # Errors
+/// When the file can't be written.
+pub fn write_secret(path: &Path, text: &str) -> Result {
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]

@@ -1,7 +1,14 @@
-use crate::{Error, Result};
-use keyferry_kmip::{Cause, Failure, Identity, ImportRequest, Now, Random, RequestItem, RequestMessage, ResponseItem, context};
-use keyferry_s2s::{Ask, Ending, Fate, Report, Responder, Told, Unrestricted};
-use keyferry_store::{Deferred, Store, StoreExt};
+use crate::format::Raised;
+use crate::restore::{Restoring, take_back};
+use crate::{Error, ErrorKind, OpenOptions, Opened, Part, Result, open};
+use keyferry_kmip::spec::{ResultReason, tag};
+use keyferry_kmip::{Cause, DateTime, Failure, Identity, ImportRequest, Now, Random, RequestItem, Text, context, extension as x};
+use keyferry_s2s::{Ask, Counts, Ending, FailedObject, Fate, Report, Responder, Unrestricted};
+use keyferry_store::record::{bytes_of, read};
+use keyferry_store::{Deferred, Effects, SnapshotExt, Span, Store, StoreExt};
+use keyferry_ttlv::{Decode, Encode, Extra};
+use std::io::Read;
+use std::ops::ControlFlow;
 
 /// Where the messages of a bundle go: for applications that do not hand them to a server of their own.
 pub struct Receiving<'a> {
@@ -13,25 +20,129 @@ pub struct Receiving<'a> {
     pub caller: &'a Identity,
     /// The time.
     pub now: Now,
+    /// Begins from the first segment, whatever was taken of the bundle before: for objects that were refused, and would be taken now.
+    pub again: bool,
+    /// A person's word that this server takes back what it lost.
+    pub restoring: Option<Restoring<'a>>,
 }
 
 impl std::fmt::Debug for Receiving<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Receiving").field("caller", &self.caller).finish_non_exhaustive()
+        f.debug_struct("Receiving").field("caller", &self.caller).field("again", &self.again).finish_non_exhaustive()
     }
 }
 
+/// How many failures a report names.
+const NAMED: usize = 100;
+
+/// Under which stands how far each bundle was taken.
+const TAKEN: &[u8] = b"bundle/taken/";
+
+/// How far a bundle was taken. It commits with the objects of the segment.
+#[derive(Clone, Encode, Decode)]
+#[ttlv(tag = x::PROGRESS)]
+struct Taken {
+    /// Up to this segment.
+    #[ttlv(tag = x::SEGMENT_NUMBER)]
+    segment: i64,
+    /// The hash up to there.
+    #[ttlv(tag = x::RUNNING_HASH)]
+    hash: Vec<u8>,
+    /// When the bundle expires: nobody needs this any more then.
+    #[ttlv(tag = x::EXPIRES)]
+    expires: DateTime,
+    counts: Counts,
+    failures: Vec<Failed>,
+    #[ttlv(extra)]
+    extra: Extra,
+}
+
+#[derive(Clone, Encode, Decode)]
+#[ttlv(tag = tag::BATCH_ITEM)]
+struct Failed {
+    #[ttlv(tag = tag::UNIQUE_IDENTIFIER)]
+    identifier: Text,
+    #[ttlv(tag = tag::RESULT_REASON)]
+    reason: Option<ResultReason>,
+    #[ttlv(tag = tag::RESULT_MESSAGE)]
+    message: Text,
+}
+
 impl Receiving<'_> {
-    /// Answers a message in one transaction and counts in `report` what became of each object. One that is refused does not stop the others.
+    /// Takes a bundle, one transaction a segment, and reports what became of each object. One that is refused does not stop the others.
+    ///
+    /// What interrupts it, a crash among that, leaves whole segments: taken again, the bundle goes on behind the last of them, and the report
+    /// covers all. One that was taken to its end is read, verified and reported once more, and not applied.
     ///
     /// # Errors
-    /// [`ErrorKind::Store`](crate::ErrorKind::Store): nothing of the message was done then, and nothing counted.
-    pub fn apply(&self, random: &mut dyn Random, message: &RequestMessage, report: &mut Report) -> Result<()> {
-        let cx = context(message.version().map_err(crate::format::encode)?);
-        let answers = self.store.transact::<_, Error>(|transaction| {
+    /// Those of [`open`], and [`ErrorKind::Store`].
+    pub fn take(&self, input: impl Read, options: &OpenOptions<'_>, random: &mut dyn Random) -> Result<(Opened, Report)> {
+        let mut taken = None;
+        let opened = open(input, options, |part| {
+            let before = match taken.take() {
+                Some(before) => before,
+                None => self.begin(&part)?,
+            };
+            let number = crate::format::long(part.number);
+            taken = Some(match number.cmp(&before.segment) {
+                std::cmp::Ordering::Greater => self.apply(&mut *random, &part, &before)?,
+                std::cmp::Ordering::Equal if part.hash != *before.hash => return Err(another()),
+                _ => before,
+            });
+            Ok(())
+        })?;
+        let mut report = Report::default();
+        if let Some(taken) = taken {
+            if crate::format::long(opened.segments) <= taken.segment {
+                return Err(another());
+            }
+            report.counts = taken.counts;
+            report.failures = taken.failures.into_iter().map(Failed::told).collect();
+        }
+        report.counts.finished = true;
+        report.counts.cursor = opened.cursor;
+        report.counts.incarnation = opened.manifest.incarnation.clone();
+        report.counts.session = opened.manifest.number;
+        Ok((opened, report))
+    }
+
+    /// What was taken of the bundle before. What is kept of bundles that have expired goes.
+    fn begin(&self, part: &Part<'_>) -> Result<Taken> {
+        let key = [TAKEN, &part.bundle].concat();
+        let (held, expired) = self.store.view::<_, Error>(|snapshot| {
+            let mut expired = Vec::new();
+            snapshot.state(&Span::prefix(TAKEN), &mut |key, value| {
+                if read::<Taken>(value, "progress of a bundle")?.expires <= self.now.wall {
+                    expired.push(key.to_vec());
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+            Ok((snapshot.state_value(&key)?, expired))
+        })?;
+        if !expired.is_empty() {
+            self.store.transact::<_, Error>(|tx| Ok(expired.iter().try_for_each(|key| tx.set_state(key, None))?))?;
+        }
+        Ok(match held.filter(|_| !self.again) {
+            Some(held) => read(&held, "progress of a bundle")?,
+            None => Taken {
+                segment: 0,
+                hash: Vec::new(),
+                expires: part.manifest.expires,
+                counts: Counts::default(),
+                failures: Vec::new(),
+                extra: Extra::NONE,
+            },
+        })
+    }
+
+    /// Answers a segment's message and stores that it did, in one transaction.
+    fn apply(&self, random: &mut dyn Random, part: &Part<'_>, before: &Taken) -> Result<Taken> {
+        let cx = context(part.message.version().map_err(crate::format::encode)?);
+        let key = [TAKEN, &part.bundle].concat();
+        self.store.transact::<_, Error>(|transaction| {
+            let mut taken = Taken { segment: crate::format::long(part.number), hash: part.hash.to_vec(), ..before.clone() };
             let mut world = Deferred::new(transaction);
-            let mut answers: Vec<Result<ResponseItem, Failure>> = Vec::with_capacity(message.batch.len());
-            for item in &message.batch {
+            for item in &part.message.batch {
                 let mut ask = Ask {
                     snapshot: &world,
                     caller: self.caller,
@@ -45,33 +156,61 @@ impl Receiving<'_> {
                     placeholder: None,
                     earlier: &[],
                 };
-                let answer = self.responder.respond(&mut ask, item).unwrap_or_else(|| {
-                    Err(Failure::new(
-                        Cause::OperationNotSupported,
-                        format_args!("the operation {} is not supported", item.operation),
-                    ))
-                });
-                answers.push(match answer {
-                    Ok(outcome) => {
-                        world.add(outcome.effects)?;
-                        Ok(outcome.response)
+                let fate = match self.answer(&mut ask, item, &part.raised) {
+                    Ok((effects, fate)) => {
+                        world.add(effects)?;
+                        Ok(fate)
                     }
                     Err(failure) => Err(failure),
-                });
+                };
+                taken.count(item, fate, cx);
             }
             world.finish()?;
-            Ok(answers)
-        })?;
-        for (item, answer) in message.batch.iter().zip(answers) {
-            report.counts.bytes += crate::format::long(item.request_payload.bytes().len() as u64);
-            let identifier = identifier(item, cx);
-            report.tell(match answer.and_then(|response| Fate::told(&response)) {
-                Ok(fate) => Told::new(&identifier, fate.map_or(Ending::Created, Fate::ending)),
-                Err(failure) => Told::failed(&identifier, Some(failure.reason(cx.version)), failure.to_string()),
-            });
-        }
-        Ok(())
+            transaction.set_state(&key, Some(&bytes_of(&taken)?))?;
+            Ok(taken)
+        })
     }
+
+    fn answer(&self, ask: &mut Ask<'_>, item: &RequestItem, raised: &[Raised]) -> Result<(Effects, Fate), Failure> {
+        if let Some(taken) = self.restoring.as_ref().and_then(|restoring| take_back(restoring, ask, item, raised)) {
+            return taken;
+        }
+        let outcome = self.responder.respond(ask, item).unwrap_or_else(|| {
+            Err(Failure::new(Cause::OperationNotSupported, format_args!("the operation {} is not supported", item.operation)))
+        })?;
+        let fate = Fate::told(&outcome.response)?;
+        Ok((outcome.effects, fate.unwrap_or(Fate::CREATED)))
+    }
+}
+
+impl Taken {
+    fn count(&mut self, item: &RequestItem, fate: Result<Fate, Failure>, cx: keyferry_ttlv::Context) {
+        let counts = &mut self.counts;
+        counts.bytes += crate::format::long(item.request_payload.bytes().len() as u64);
+        match fate {
+            Ok(fate) => counts.count(fate.ending()),
+            Err(failure) => {
+                counts.count(Ending::Failed);
+                if self.failures.len() < NAMED {
+                    self.failures.push(Failed {
+                        identifier: identifier(item, cx).into(),
+                        reason: Some(failure.reason(cx.version)),
+                        message: failure.to_string().into(),
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl Failed {
+    fn told(self) -> FailedObject {
+        FailedObject { identifier: self.identifier.to_string(), reason: self.reason, message: self.message.to_string() }
+    }
+}
+
+fn another() -> Error {
+    Error::new(ErrorKind::Chain, "a bundle with this manifest was taken before, and went on otherwise")
 }
 
 fn identifier(item: &RequestItem, cx: keyferry_ttlv::Context) -> String {

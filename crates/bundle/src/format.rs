@@ -1,8 +1,9 @@
 //! The form of manifest and segments, and what is signed.
 
 use crate::{Error, ErrorKind, Result, SigningKey, VerifyingKey};
-use keyferry_kmip::spec::tag;
-use keyferry_kmip::{DateTime, Text, context, extension as x};
+use keyferry_kmip::attribute::Projection;
+use keyferry_kmip::spec::{State, tag};
+use keyferry_kmip::{Attributes, DateTime, Text, context, extension as x};
 use keyferry_ttlv::{Context, Decode, Encode, Extra, Frame, Raw, Tag, Tagged, Version, Writer};
 use ring::digest;
 
@@ -49,12 +50,15 @@ pub struct Manifest {
     /// The commit that the position belongs to.
     #[ttlv(tag = x::POSITION_COMMIT)]
     pub commit: Vec<u8>,
-    /// How many objects the sender had when the bundle was begun, where it knew. How many are in it, the last segment tells.
+    /// Counts the bundles from the sender's store to the recipient, from 1.
+    #[ttlv(tag = x::SESSION)]
+    pub number: i64,
+    /// Which objects: those with these attributes, meant as in a Locate; all of them without any.
+    #[ttlv(group = Projection::Criteria)]
+    pub selection: Attributes,
+    /// How many objects that was when the bundle was begun. How many are in it, the last segment tells.
     #[ttlv(tag = x::OBJECT_COUNT)]
-    pub objects: Option<i64>,
-    /// What was selected, in words, unless it was everything.
-    #[ttlv(tag = x::SELECTION)]
-    pub selection: Option<Text>,
+    pub objects: i64,
     /// When it was begun.
     #[ttlv(tag = x::CREATED)]
     pub created: DateTime,
@@ -120,6 +124,20 @@ pub(crate) struct Segment {
     pub(crate) objects: i64,
     #[ttlv(tag = tag::REQUEST_MESSAGE)]
     pub(crate) request: Option<Raw>,
+    /// What the sender knows of the states of its copies beyond their issuers.
+    pub(crate) raised: Vec<Raised>,
+    #[ttlv(extra)]
+    pub(crate) extra: Extra,
+}
+
+/// A copy whose State the sender has raised by itself. Only its issuer makes it part of the object, when it takes the object back.
+#[derive(Clone, Debug, Encode, Decode)]
+#[ttlv(tag = x::OVERLAY)]
+pub(crate) struct Raised {
+    #[ttlv(tag = tag::UNIQUE_IDENTIFIER)]
+    pub(crate) identifier: Text,
+    #[ttlv(tag = x::LOCAL_STATE)]
+    pub(crate) state: State,
     #[ttlv(extra)]
     pub(crate) extra: Extra,
 }

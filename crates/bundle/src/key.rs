@@ -116,6 +116,14 @@ impl AgeRecipient {
         AgeRecipient(Reads::Passphrase(passphrase.into()))
     }
 
+    /// The recipient as `age1…`, for telling others; `None` for a passphrase.
+    pub fn text(&self) -> Option<String> {
+        match &self.0 {
+            Reads::Key(key) => Some(key.to_string()),
+            Reads::Passphrase(_) => None,
+        }
+    }
+
     pub(crate) fn boxed(&self) -> Box<dyn age::Recipient> {
         match &self.0 {
             Reads::Key(key) => Box::new(key.clone()),

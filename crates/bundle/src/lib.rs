@@ -24,13 +24,14 @@
 //! which position, until when) and numbered segments, each an ordinary KMIP 2.1 Request Message of Imports without Replace Existing,
 //! tombstones among them. Each part is signed (Ed25519); each segment carries the hash of all before it; the last one closes the file.
 //! [`seal`] and [`open`] go through it once and hold one segment at a time, so memory does not grow with the number of objects. [`open`]
-//! hands out nothing that it has not verified; [`Receiving`] applies it, or whatever server the application has. That an old bundle
-//! revives nothing is the receiving server's work: it compares stamps and joins states, as for any copy.
+//! hands out nothing that it has not verified; [`Receiving`] applies it, or whatever server the application has. How far it came commits with
+//! each segment: a bundle whose taking was interrupted goes on there. That an old bundle revives nothing is the receiving server's work: it
+//! compares stamps and joins states, as for any copy. With [`Restoring`] a server that lost objects takes them back from a copy's holder.
 //!
 //! # What it does not do
 //! - Sensitive and not Extractable objects stay at home, since nothing is wrapped in a bundle yet; [`Sealed`] names them.
-//! - No resumption: a bundle taken again finds unchanged what is there already.
-//! - It does not restore a server from its own bundle: the server refuses copies of its own objects that it does not hold.
+//! - A compromise that a holder of copies knows of by itself is told to their issuer alone, when it takes them back: to any other server a
+//!   copy goes on as its issuer made it.
 //! - A file can't tell that a later one exists. What became of the objects after a bundle was made, only the sender knows.
 //! - age draws its own randomness, measures passphrases by the clock, and does not wipe its buffer of 64 KiB when it has encrypted.
 //!
@@ -41,7 +42,9 @@ mod apply;
 mod error;
 mod format;
 mod key;
+mod offer;
 mod open;
+mod restore;
 mod seal;
 
 pub use apply::Receiving;
@@ -49,4 +52,5 @@ pub use error::{Error, ErrorKind, Result};
 pub use format::{FORMAT, Manifest, SEGMENT_LIMIT};
 pub use key::{AgeIdentity, AgeRecipient, Signer, SigningKey, VerifyingKey};
 pub use open::{OpenOptions, Opened, Part, manifest, open};
+pub use restore::Restoring;
 pub use seal::{SealOptions, Sealed, seal};

@@ -1,5 +1,6 @@
 use crate::format::{
-    FORMAT, MANIFEST_LIMIT, Opening, Running, SEGMENT_LIMIT, SealedManifest, SealedSegment, Segment, form, is_signed_by, long,
+    FORMAT, MANIFEST_LIMIT, Opening, Raised, Running, SEGMENT_LIMIT, SealedManifest, SealedSegment, Segment, form, is_signed_by,
+    long,
 };
 use crate::{AgeIdentity, Error, ErrorKind, Manifest, Result, Signer, VerifyingKey};
 use age::stream::StreamReader;
@@ -37,10 +38,16 @@ impl<'a> OpenOptions<'a> {
 pub struct Part<'a> {
     /// The bundle it is from.
     pub manifest: &'a Manifest,
+    /// The bundle's id: the hash of its signed manifest.
+    pub bundle: [u8; 32],
+    /// The hash of everything up to its end.
+    pub hash: [u8; 32],
     /// Its number, from 1.
     pub number: u64,
     /// Imports in KMIP 2.1, none of which replaces anything.
     pub message: RequestMessage,
+    /// What the sender knows of the states of its copies beyond their issuers.
+    pub(crate) raised: Vec<Raised>,
 }
 
 /// A bundle that was taken to its end.
@@ -61,7 +68,7 @@ pub struct Opened {
 ///
 /// A segment is handed out when its signature, its number and the hash of all before it are right, and what follows it is not known yet:
 /// whatever makes a later one bad comes as an error after the sink has had those before. Taking them again is harmless, since a server
-/// finds unchanged what it has.
+/// finds unchanged what it has; [`Receiving`](crate::Receiving) does not even do that.
 ///
 /// # Errors
 /// Those of the sink, and every [`ErrorKind`] from [`Io`](ErrorKind::Io) on: the manifest is checked against `options` before any
@@ -75,6 +82,7 @@ pub fn open<E: From<Error>>(
     let mut file = File::open(input, options.identity, &state)?;
     let (manifest, key) = file.manifest(options.signers)?;
     manifest.check(options.server, options.now)?;
+    let bundle = file.before.so_far();
     let (mut number, mut objects) = (0, 0);
     loop {
         number += 1;
@@ -88,7 +96,9 @@ pub fn open<E: From<Error>>(
             return Err(wrong(ErrorKind::Content, number, "is marked as the last and is not, or the other way round").into());
         }
         match message {
-            Some(message) => sink(Part { manifest: &manifest, number, message })?,
+            Some(message) => {
+                sink(Part { manifest: &manifest, bundle, hash: file.before.so_far(), number, message, raised: segment.raised })?
+            }
             None => {
                 file.end()?;
                 return Ok(Opened { manifest, objects, segments: number, cursor: segment.cursor });

@@ -1,10 +1,11 @@
-use crate::format::{FORMAT, Running, SEGMENT_LIMIT, Segment, encode, form, long, sealed};
+use crate::format::{FORMAT, Raised, Running, SEGMENT_LIMIT, Segment, encode, form, long, sealed};
+use crate::offer::{Offer, Stretch, number};
 use crate::{AgeRecipient, Error, ErrorKind, Manifest, Result, SigningKey};
 use age::stream::StreamWriter;
 use keyferry_kmip::spec::BatchErrorContinuationOption;
-use keyferry_kmip::{DateTime, RequestItem, RequestMessage, Text, extension as x};
-use keyferry_s2s::{FailedObject, Selection, Strategy, Stretch, Terms, request_item, withheld};
-use keyferry_store::{Home, Store, StoreExt};
+use keyferry_kmip::{Attributes, DateTime, RequestItem, RequestMessage, Text, extension as x};
+use keyferry_s2s::{FailedObject, Strategy, Terms, request_item, withheld};
+use keyferry_store::{Home, Record, RecordNumber, Store, StoreExt};
 use keyferry_ttlv::{Encode, Extra, Raw, Tagged, Version};
 use std::io::Write;
 
@@ -22,8 +23,8 @@ pub struct SealOptions<'a> {
     pub now: DateTime,
     /// When nobody takes it any more.
     pub expires: DateTime,
-    /// Which objects (all).
-    pub selection: Selection,
+    /// Which objects: those with these attributes, meant as in a Locate of 1.4, destroyed ones among them (all).
+    pub selection: Attributes,
     /// Objects in a segment at the most (250).
     pub batch: usize,
     /// Bytes of material and attributes in a segment, about (512 KiB).
@@ -47,7 +48,7 @@ impl<'a> SealOptions<'a> {
             readers,
             now,
             expires,
-            selection: Selection::everything(),
+            selection: Attributes::new(),
             batch: 250,
             batch_bytes: 512 * 1024,
         }
@@ -84,7 +85,6 @@ pub struct Sealed {
     pub cursor: u64,
 }
 
-/// Imports for a keyferry server.
 const TERMS: Terms =
     Terms { strategy: Strategy::Import, version: Version::V2_1, keyferry: true, session: None, dry_run: false, wrapped: false };
 
@@ -100,10 +100,13 @@ const AROUND_ITEMS: usize = 4096;
 /// Writes the selected objects of `store` into a bundle: one pass over the feed, until there is nothing further. Memory holds a segment at a
 /// time, whatever the number of objects.
 ///
+/// The store keeps in mind what the recipient was offered. Of an object that a selection has no more, which was offered in an earlier bundle
+/// and is deactivated, compromised or destroyed by now, the recipient is told so, without its material.
+///
 /// Where it fails the output is not a bundle, and is refused as [`Truncated`](ErrorKind::Truncated). The output is flushed at the end.
 ///
 /// # Errors
-/// [`ErrorKind::Misuse`] for a bundle that nobody could read or that has expired already, [`ErrorKind::Store`], [`ErrorKind::Io`]. An
+/// [`ErrorKind::Misuse`] for a bundle that nobody could read or that has expired already, or a selection that can't be looked for, [`ErrorKind::Store`], [`ErrorKind::Io`]. An
 /// object that may not leave, or has no form, is left out and reported.
 pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) -> Result<Sealed> {
     if options.expires <= options.now {
@@ -112,9 +115,9 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
     if options.batch == 0 {
         return Err(Error::new(ErrorKind::Misuse, "a segment needs room for an object"));
     }
-    let (head, count, chosen) = store.view::<_, Error>(|snapshot| {
-        Ok((snapshot.head()?, snapshot.count()?, options.selection.choose(snapshot, options.now)?))
-    })?;
+    let offer = Offer::new(options)?;
+    let output = encrypted(options.readers, output)?;
+    let head = store.view::<_, Error>(|snapshot| Ok(snapshot.head()?))?;
     let manifest = Manifest {
         format: FORMAT,
         signer: options.key.verifying_key().id().to_vec(),
@@ -124,22 +127,25 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
         incarnation: head.incarnation.0.to_vec(),
         position: long(head.number),
         commit: head.commit.0.to_vec(),
-        objects: options.selection.is_everything().then_some(long(count)),
-        selection: (!options.selection.is_everything()).then(|| options.selection.to_string().into()),
+        number: number(store, &options.recipient)?,
+        selection: options.selection.clone(),
+        objects: long(offer.count(store)?),
         created: options.now,
         expires: options.expires,
         extra: Extra::NONE,
     };
     let report = Sealed { manifest, objects: 0, tombstones: 0, left: 0, named: Vec::new(), segments: 0, bytes: 0, cursor: 0 };
-    let output = encrypted(options.readers, output)?;
-    let mut bundle = Bundle { options, output, before: Running::new(), report, items: Vec::new(), size: 0 };
+    let mut bundle = Bundle { options, output, before: Running::new(), report, items: Vec::new(), raised: Vec::new(), size: 0 };
     let manifest = bundle.report.manifest.clone();
     bundle.part(x::SEALED_MANIFEST, &manifest)?;
     while let Some(Stretch { objects, end }) =
-        Stretch::read(store, bundle.report.cursor, options.batch, options.batch_bytes.max(1), &chosen)?
+        offer.stretch(store, bundle.report.cursor, options.batch, options.batch_bytes.max(1))?
     {
-        for (record, object) in objects {
+        let leaves = |(number, record, _): &(RecordNumber, Record, _)| withheld(record, false).is_none().then_some(*number);
+        offer.note(store, &objects.iter().filter_map(leaves).collect::<Vec<_>>())?;
+        for (_, record, object) in objects {
             let (identifier, destroyed) = (record.identifier.clone(), record.is_destroyed());
+            let raised = record.stored_state().filter(|state| record.attributes.state() != Some(*state));
             let item = match withheld(&record, false) {
                 Some(why) => Err(why.to_owned()),
                 None => match request_item(TERMS, record, object) {
@@ -152,7 +158,11 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
                 Ok(item) if size(&item) + AROUND_ITEMS > SEGMENT_LIMIT => {
                     bundle.leave(&identifier, "the object is too large".to_owned())
                 }
-                Ok(item) => bundle.add(item, destroyed)?,
+                Ok(item) => {
+                    bundle.add(item, destroyed)?;
+                    let raised = raised.map(|state| Raised { identifier, state, extra: Extra::NONE });
+                    bundle.raised.extend(raised);
+                }
                 Err(why) => bundle.leave(&identifier, why),
             }
         }
@@ -173,6 +183,7 @@ struct Bundle<'o, W: Write> {
     report: Sealed,
     /// What the next segment holds so far.
     items: Vec<RequestItem>,
+    raised: Vec<Raised>,
     size: usize,
 }
 
@@ -218,6 +229,7 @@ impl<W: Write> Bundle<'_, W> {
             cursor: long(self.report.cursor),
             objects: long(self.report.objects),
             request,
+            raised: std::mem::take(&mut self.raised),
             extra: Extra::NONE,
         };
         self.part(x::SEALED_SEGMENT, &segment)

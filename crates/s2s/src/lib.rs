@@ -73,7 +73,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use explore::{Abilities, Explore, Way};
 pub use mapping::{identifier_there, object_of};
 pub use node::{Node, complete, shown};
-pub use outgoing::{Stretch, Terms, request_item, withheld};
+pub use outgoing::{Terms, request_item, withheld};
 pub use peer::server_information;
 pub use policy::{Peer, Policy};
 pub use pull::{Pull, PullOptions, PullStrategy};

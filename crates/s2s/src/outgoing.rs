@@ -12,11 +12,11 @@ use std::ops::ControlFlow;
 
 /// Objects of the feed that go into one message.
 #[derive(Debug)]
-pub struct Stretch {
+pub(crate) struct Stretch {
     /// The objects, in the order of the feed; a destroyed one has no material.
-    pub objects: Vec<(Record, Option<Object>)>,
+    pub(crate) objects: Vec<(Record, Option<Object>)>,
     /// The feed number behind which it ends.
-    pub end: u64,
+    pub(crate) end: u64,
 }
 
 /// Stretches of the feed without a selected object that are passed over at a time.
@@ -28,7 +28,7 @@ impl Stretch {
     ///
     /// # Errors
     /// Those of the store.
-    pub fn read(store: &dyn Store, after: u64, most: usize, bytes: usize, chosen: &Chosen) -> Result<Option<Stretch>> {
+    pub(crate) fn read(store: &dyn Store, after: u64, most: usize, bytes: usize, chosen: &Chosen) -> Result<Option<Stretch>> {
         let mut objects = Vec::new();
         let end = store.view::<_, Error>(|snapshot| {
             objects.clear();

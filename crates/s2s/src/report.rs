@@ -180,7 +180,8 @@ impl Counts {
         }
     }
 
-    pub(crate) fn count(&mut self, ending: Ending) {
+    /// Counts an object that ended so.
+    pub fn count(&mut self, ending: Ending) {
         self.asked += 1;
         *match ending {
             Ending::Created => &mut self.created,

@@ -157,6 +157,11 @@ impl Rogue {
     }
 
     fn segment(&self, last: bool, objects: i64, request: Option<&RequestMessage>) -> (ErrorKind, u64) {
+        self.keys.refusal(&self.file(last, objects, request))
+    }
+
+    /// A bundle of one segment, which lacks its end.
+    fn file(&self, last: bool, objects: i64, request: Option<&RequestMessage>) -> Vec<u8> {
         let mut w = Writer::new(context(Version::V2_1));
         w.structure(x::BUNDLE_SEGMENT, |w| {
             w.long_integer(x::SEGMENT_NUMBER, 1);
@@ -171,8 +176,22 @@ impl Rogue {
         })
         .unwrap();
         let segment = sign(&self.seed, x::SEALED_SEGMENT, &w.finish());
-        self.keys.refusal(&self.keys.join(&[&self.manifest, &segment]))
+        self.keys.join(&[&self.manifest, &segment])
     }
+}
+
+#[test]
+fn two_bundles_with_one_manifest_are_not_taken_for_one() {
+    let (rogue, beta) = (Rogue::new(), Host::new("beta"));
+    let file = |items: Vec<RequestItem>| {
+        let count = items.len() as i64;
+        rogue.file(false, count, Some(&RequestMessage::new(Version::V2_1, items)))
+    };
+    let take = |file: &[u8]| rogue.keys.take(file, &beta, &*beta.store, false).unwrap_err().kind();
+    let one = file(vec![import(None)]);
+    assert_eq!(take(&one), ErrorKind::Unfinished);
+    assert_eq!(take(&file(vec![import(Some(false)), import(None)])), ErrorKind::Chain);
+    assert_eq!(take(&one), ErrorKind::Unfinished, "the first one goes on");
 }
 
 fn import(replace: Option<bool>) -> RequestItem {

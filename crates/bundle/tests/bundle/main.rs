@@ -3,7 +3,10 @@
 
 mod forged;
 mod options;
+mod restore;
+mod resume;
 mod round_trip;
+mod selection;
 mod stale;
 mod support;
 mod tampered;

@@ -3,7 +3,7 @@
 use crate::support::*;
 use keyferry_bundle::*;
 use keyferry_crypto::SystemRandom;
-use keyferry_store::{Fault, Faulty, Memory};
+use keyferry_store::{Fault, Faulty, Memory, StoreExt};
 use std::io::{self, Write};
 
 #[test]
@@ -13,7 +13,7 @@ fn a_passphrase_opens_it() {
     keys.identity = AgeIdentity::passphrase("correct horse");
     let file = keys.seal(&alpha);
     let beta = Host::new("beta");
-    assert_eq!(keys.open(&file, &beta).0.unwrap().objects, 1);
+    assert_eq!(keys.open(&file, &beta).0.objects, 1);
     let other = AgeIdentity::passphrase("battery staple");
     assert_eq!(keys.refusal_by(&file, &OpenOptions::new("beta", &keys.trusted, &other, NOW)), (ErrorKind::NotForThisKey, 0));
     let key = AgeIdentity::generate();
@@ -91,16 +91,11 @@ fn a_failing_store_stops_it_and_counts_nothing() {
     let beta = Host::new("beta");
     let store = Faulty::new(Memory::new(keyferry_store::Incarnation([9; 16])));
     store.fail(2, Fault::RollBack(keyferry_store::ErrorKind::Io));
-    let from = caller("alpha's");
-    let receiving = Receiving { responder: &**beta.server.node(), store: &store, caller: &from, now: now() };
-    let mut report = keyferry_s2s::Report::default();
-    let options = OpenOptions::new("beta", &keys.trusted, &keys.identity, NOW);
-    let opened = open(&file[..], &options, |part| receiving.apply(&mut SystemRandom::new(), &part.message, &mut report));
-    assert_eq!(opened.unwrap_err().kind(), ErrorKind::Store);
-    assert_eq!((report.counts.asked, report.counts.created), (10, 10));
+    let stopped = keys.take(&file, &beta, &store, false).unwrap_err();
+    assert_eq!(stopped.kind(), ErrorKind::Store);
+    assert_eq!(store.view::<_, keyferry_store::Error>(|s| s.count()).unwrap(), 10, "one whole segment");
     // A conflict in the store reruns the closure, and counts once.
     store.fail(2, Fault::Rerun);
-    let mut report = keyferry_s2s::Report::default();
-    open::<Error>(&file[..], &options, |part| receiving.apply(&mut SystemRandom::new(), &part.message, &mut report)).unwrap();
-    assert_eq!((report.counts.asked, report.counts.unchanged, report.counts.created), (25, 10, 15));
+    let (_, report) = keys.take(&file, &beta, &store, false).unwrap();
+    assert_eq!((report.counts.asked, report.counts.unchanged, report.counts.created), (25, 0, 25));
 }

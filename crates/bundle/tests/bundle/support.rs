@@ -39,7 +39,9 @@ impl Host {
             crypto: Arc::new(Ring::new()),
             random: Box::new(SystemRandom::new()),
             access: Access::Named(["client".to_owned()].into()),
-            policy: Policy::closed().with("alpha's", Peer::new("alpha").may_send()),
+            policy: Policy::closed()
+                .with("alpha's", Peer::new("alpha").may_send())
+                .with("beta's", Peer::new("beta").may_send().may_relay()),
         });
         Host { server: server.unwrap(), store, name }
     }
@@ -105,6 +107,10 @@ impl Host {
         self.call::<_, AddAttributeResponse>(&request);
     }
 
+    pub fn delete(&self, request: &DeleteAttributeRequest) {
+        self.call::<_, DeleteAttributeResponse>(request);
+    }
+
     /// What the store holds under an identifier.
     pub fn held(&self, id: &str) -> Option<(Record, Option<Object>)> {
         self.store
@@ -167,15 +173,18 @@ impl Keys {
         (sealed, file)
     }
 
-    /// Applies a bundle through the node of `to`.
-    pub fn open(&self, file: &[u8], to: &Host) -> (Result<Opened>, keyferry_s2s::Report) {
-        let mut report = keyferry_s2s::Report::default();
+    /// Applies a bundle through the node of `to`, from its beginning.
+    pub fn open(&self, file: &[u8], to: &Host) -> (Opened, keyferry_s2s::Report) {
+        self.take(file, to, &*to.store, true).unwrap()
+    }
+
+    /// Applies a bundle to `store` through the node of `to`.
+    pub fn take(&self, file: &[u8], to: &Host, store: &dyn Store, again: bool) -> Result<(Opened, keyferry_s2s::Report)> {
         let from = caller("alpha's");
-        let receiving = Receiving { responder: &**to.server.node(), store: &*to.store, caller: &from, now: now() };
-        let opened = open(file, &OpenOptions::new(to.name, &self.trusted, &self.identity, NOW), |part| {
-            receiving.apply(&mut SystemRandom::new(), &part.message, &mut report)
-        });
-        (opened, report)
+        let node = &**to.server.node();
+        let receiving = Receiving { responder: node, store, caller: &from, now: now(), again, restoring: None };
+        let options = OpenOptions::new(to.name, &self.trusted, &self.identity, NOW);
+        receiving.take(file, &options, &mut SystemRandom::new())
     }
 
     /// What is wrong with a bundle, and how many segments were handed out before.
