@@ -126,7 +126,7 @@ fn decide(restoring: &Restoring<'_>, ask: &Ask<'_>, item: &RequestItem, copy: Co
     after.fingerprint = after.fingerprint.or(known);
     // What was known here, or recognised, makes it another change than the one that was sent.
     if after.copy_digest().map_err(store_failed)? != copy.digest {
-        node.advance(&mut after, ask.snapshot.incarnation().map_err(store_failed)?, ask.now.wall);
+        node.advance(&mut after, ask.snapshot.reign().map_err(store_failed)?, ask.now.wall);
     }
     // A new record has no material to remove.
     let material = if before.is_none() && destroyed { Material::Keep } else { material };
@@ -155,13 +155,13 @@ fn raise(
         let Some((number, held)) = held else { return Ok((effects, fate)) };
         effects = Effects::change(Some((number, held.clone())), held, Material::Keep);
     }
-    let incarnation = ask.snapshot.incarnation().map_err(store_failed)?;
+    let reign = ask.snapshot.reign().map_err(store_failed)?;
     for change in &mut effects.changes {
         let Some(state) = change.after.stored_state().filter(|_| !change.after.is_compromised()) else { continue };
         let known = lifecycle::Rank { step: 0, compromised: true };
         change.after.attributes.set(AttributeValue::State(lifecycle::Rank::of(state).join(known)));
         change.after.attributes.set_default(AttributeValue::CompromiseDate(ask.now.wall));
-        node.advance(&mut change.after, incarnation, ask.now.wall);
+        node.advance(&mut change.after, reign, ask.now.wall);
     }
     Ok((effects, if fate == Fate::UNCHANGED { Fate::UPDATED } else { fate }))
 }

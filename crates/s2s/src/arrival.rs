@@ -154,13 +154,13 @@ fn decide_import(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: 
     }
     let object = object.filter(|_| !destroyed);
     let held = ask.snapshot.by_identifier(&identifier).map_err(store_failed)?;
-    let incarnation = ask.snapshot.incarnation().map_err(store_failed)?;
+    let reign = ask.snapshot.reign().map_err(store_failed)?;
     let Some((number, held)) = held else {
         check_names(node, ask, &attributes, None)?;
         if let Some(object) = &object {
             node.digest(&mut attributes, object);
         }
-        let mut record = node.born(incarnation, identifier.clone(), object_type, attributes);
+        let mut record = node.born(reign, identifier.clone(), object_type, attributes);
         record.owner = Some(ask.caller.name.as_str().into());
         if let Some(object) = &object {
             node.recognise(ask, &mut record, object).map_err(store_failed)?;
@@ -201,7 +201,7 @@ fn decide_import(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: 
     }
     let last_change = attributes.date(tag::LAST_CHANGE_DATE);
     let mut record = Record { attributes, fingerprint: None, ..held.clone() };
-    node.advance(&mut record, incarnation, ask.now.wall);
+    node.advance(&mut record, reign, ask.now.wall);
     if let Some(date) = last_change {
         record.attributes.set(AttributeValue::LastChangeDate(date));
     }

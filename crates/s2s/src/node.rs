@@ -24,7 +24,7 @@ impl std::fmt::Debug for Node {
 
 impl Node {
     /// The record of an object that is born here: this server is its origin and its issuer.
-    pub fn born(&self, incarnation: Incarnation, identifier: Text, object_type: ObjectType, attributes: Attributes) -> Record {
+    pub fn born(&self, reign: Incarnation, identifier: Text, object_type: ObjectType, attributes: Attributes) -> Record {
         Record {
             id: ObjectId {
                 server: self.home.server.clone(),
@@ -33,7 +33,7 @@ impl Node {
             },
             identifier,
             owner: None,
-            stamp: Stamp::first(&self.home.server, incarnation),
+            stamp: Stamp::first(&self.home.server, reign),
             lineage: Vec::new(),
             object_type,
             attributes,
@@ -67,15 +67,18 @@ impl Node {
     }
 
     /// Marks one more change of an object that this server issues: stamp, lineage, Last Change Date.
-    pub fn advance(&self, record: &mut Record, incarnation: Incarnation, now: DateTime) {
+    pub fn advance(&self, record: &mut Record, reign: Incarnation, now: DateTime) {
         let next = record.stamp.sequence.saturating_add(1);
-        if record.stamp.incarnation != incarnation.0 {
+        if record.stamp.incarnation != reign.0 {
             // A new reign: whoever holds an earlier change can see that this one descends from it.
             if record.lineage.is_empty() {
                 record.lineage.push(Stamp { sequence: 1, ..record.stamp.clone() });
             }
-            record.stamp.incarnation = incarnation.0.to_vec();
+            record.stamp.incarnation = reign.0.to_vec();
             record.lineage.push(Stamp { sequence: next, ..record.stamp.clone() });
+            // Whoever has missed so many of its issuer's reigns takes it for a fork.
+            let most = record.lineage.len().saturating_sub(REIGNS);
+            record.lineage.drain(..most);
         }
         record.stamp.sequence = next;
         record.attributes.set(AttributeValue::LastChangeDate(now));
@@ -141,6 +144,9 @@ impl Node {
         Ok(())
     }
 }
+
+/// Reigns that an object remembers.
+const REIGNS: usize = 64;
 
 /// All attributes of an object as a client sees them now: identifier and type, the copy's, and what is local.
 pub fn shown(record: &Record, now: DateTime) -> Attributes {

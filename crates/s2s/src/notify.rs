@@ -58,8 +58,8 @@ pub(crate) fn notify(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     after.attributes.check_indices()?;
     crate::arrival::check_attributes(&after.attributes)?;
     crate::collision::check_names(node, ask, &after.attributes, Some(&before))?;
-    let incarnation = ask.snapshot.incarnation().map_err(store_failed)?;
-    node.advance(&mut after, incarnation, ask.now.wall);
+    let reign = ask.snapshot.reign().map_err(store_failed)?;
+    node.advance(&mut after, reign, ask.now.wall);
     let material = if after.is_destroyed() { Material::Remove } else { Material::Keep };
     let effects = Effects::change(Some((number, before)), after, material);
     Ok(Outcome::answer(&NotifyResponse { extra: Extra::NONE }, ask.cx)?.with(effects))

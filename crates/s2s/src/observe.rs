@@ -95,18 +95,18 @@ pub(crate) fn observed(
         node.digest(&mut attributes, object);
     }
     let digest = copy_digest(object_type, &attributes).map_err(store_failed)?;
-    let incarnation = ask.snapshot.incarnation().map_err(store_failed)?;
+    let reign = ask.snapshot.reign().map_err(store_failed)?;
     let (stamp, lineage) = match &held {
         None if of.adopter.is_some() => {
-            let first = Stamp::first(&node.home.server, incarnation);
+            let first = Stamp::first(&node.home.server, reign);
             let taken = Stamp { epoch: 2, sequence: 2, ..first.clone() };
             (taken.clone(), vec![first, taken])
         }
-        None => (Stamp::first(&node.home.server, incarnation), Vec::new()),
+        None => (Stamp::first(&node.home.server, reign), Vec::new()),
         Some(held) if held.copy_digest().map_err(store_failed)? == digest => (held.stamp.clone(), held.lineage.clone()),
         Some(held) => {
             let mut next = held.clone();
-            node.advance(&mut next, incarnation, ask.now.wall);
+            node.advance(&mut next, reign, ask.now.wall);
             (next.stamp, next.lineage)
         }
     };

@@ -201,9 +201,9 @@ fn changed(
     mut after: Record,
     material: Material,
 ) -> Result<Effects, Failure> {
-    let incarnation = ask.snapshot.incarnation().map_err(store_failed)?;
+    let reign = ask.snapshot.reign().map_err(store_failed)?;
     keyferry_kmip::lifecycle::settle(&mut after.attributes, ask.now.wall);
-    node.advance(&mut after, incarnation, ask.now.wall);
+    node.advance(&mut after, reign, ask.now.wall);
     Ok(Effects::change(Some(before), after, material))
 }
 

@@ -87,7 +87,7 @@ enum Parsed {
 }
 
 impl Server {
-    /// A server over a store, which from now on belongs to this server id.
+    /// A server over a store, which from now on belongs to this server id, and in which a new reign of its begins.
     ///
     /// # Errors
     /// When the store fails, belongs to another server, or there is no randomness.
@@ -101,6 +101,9 @@ impl Server {
             fingerprint_key: Secret::new(&fingerprint_key),
             extra: Extra::NONE,
         })?;
+        let mut reign = [0; 16];
+        options.random.fill(&mut reign)?;
+        options.store.begin_reign(reign)?;
         let node = Arc::new(Node { home, policy: options.policy, crypto: options.crypto });
         Ok(Server {
             store: options.store,
@@ -177,7 +180,7 @@ impl Server {
         let node = self.node();
         self.store.transact(|transaction| {
             let mut effects = Effects::none();
-            let incarnation = transaction.incarnation()?;
+            let reign = transaction.reign()?;
             let mut due = Vec::new();
             transaction.scan(index::DUE, &index::due_until(now.wall), Order::Ascending, None, &mut |_, number| {
                 // A copy's State is its issuer's to store.
@@ -187,7 +190,7 @@ impl Server {
             for (number, record) in due {
                 let mut after = record.clone();
                 lifecycle::settle(&mut after.attributes, now.wall);
-                node.advance(&mut after, incarnation, now.wall);
+                node.advance(&mut after, reign, now.wall);
                 effects.extend(Effects::change(Some((number, record)), after, Material::Keep));
             }
             effects.apply(transaction)?;

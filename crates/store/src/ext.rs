@@ -26,6 +26,7 @@ pub struct Home {
 }
 
 const HOME: &[u8] = b"home";
+const REIGN: &[u8] = b"reign";
 
 /// Typed conveniences over any store.
 pub trait StoreExt: Store {
@@ -48,11 +49,19 @@ pub trait StoreExt: Store {
     fn home(&self, server: &str, new: impl FnMut() -> Home) -> Result<Home>;
 
     /// Says that this store is a copy of an older moment, such as a restored file or dump: it takes `incarnation`, drawn for this, so
-    /// that peers notice. To be called before the store is served.
+    /// that peers notice, and a new reign begins. To be called before the store is served.
     ///
     /// # Errors
     /// Those of the store, and [`ErrorKind::Misuse`] when that is its incarnation already.
     fn restored(&self, incarnation: Incarnation) -> Result<()>;
+
+    /// Begins a reign of this server, under an id drawn for it: to be called whenever the store is opened for changes. The changes that it
+    /// makes from now on can be told from those that it made before, also from those that a copy of an older moment knows nothing of,
+    /// whoever opened that without saying what it is (DESIGN: rule 10).
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn begin_reign(&self, id: [u8; 16]) -> Result<()>;
 }
 
 impl<S: Store + ?Sized> StoreExt for S {
@@ -98,8 +107,13 @@ impl<S: Store + ?Sized> StoreExt for S {
             if transaction.incarnation()? == incarnation {
                 return Err(Error::new(ErrorKind::Misuse, "a restored store takes an incarnation that it did not have"));
             }
+            transaction.set_state(REIGN, Some(&incarnation.0))?;
             transaction.restored(incarnation)
         })
+    }
+
+    fn begin_reign(&self, id: [u8; 16]) -> Result<()> {
+        self.transact(|transaction| transaction.set_state(REIGN, Some(&id)))
     }
 }
 
@@ -173,6 +187,12 @@ pub trait SnapshotExt: Snapshot {
     /// Who this store's server is.
     fn home(&self) -> Result<Option<Home>> {
         self.state_value(HOME)?.map(|bytes| read(&bytes, "server identity")).transpose()
+    }
+
+    /// The reign under which this server makes changes: the incarnation, as long as none was begun.
+    fn reign(&self) -> Result<Incarnation> {
+        let begun = self.state_value(REIGN)?.and_then(|id| id.try_into().ok());
+        begun.map_or_else(|| self.incarnation(), |id| Ok(Incarnation(id)))
     }
 
     /// The incarnation.

@@ -191,6 +191,9 @@ pub fn due_until(now: DateTime) -> Span {
 /// # Errors
 /// None in practice.
 pub fn keys(record: &Record) -> Result<Vec<IndexKey>> {
+    if record.is_withdrawn() {
+        return Ok(vec![object_id(&record.id)?]);
+    }
     let mut keys = vec![identifier(&record.identifier), object_type(record.object_type)];
     if record.identifier != record.id.identifier {
         keys.push(object_id(&record.id)?);

@@ -61,6 +61,9 @@ impl Query {
 
     /// Whether a record is a match.
     pub fn matches(&self, record: &Record, now: DateTime) -> bool {
+        if record.is_withdrawn() {
+            return false;
+        }
         let state = record.state(now);
         let shown = if state.is_some_and(lifecycle::is_destroyed) {
             self.mask.contains(StorageStatusMask::DESTROYED_STORAGE)

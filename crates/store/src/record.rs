@@ -44,7 +44,7 @@ impl std::fmt::Display for ObjectId {
     }
 }
 
-/// Which change of an object this is: its issuer's epoch, who and which incarnation that is, and a count of the object's own changes.
+/// Which change of an object this is: its issuer's epoch, who and in which reign that is, and a count of the object's own changes.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[ttlv(tag = x::STAMP)]
 pub struct Stamp {
@@ -54,7 +54,7 @@ pub struct Stamp {
     /// The server id of the issuer.
     #[ttlv(tag = x::ISSUER)]
     pub issuer: Text,
-    /// The issuer's incarnation when it made the change.
+    /// The issuer's reign when it made the change: see [`StoreExt::begin_reign`](crate::StoreExt::begin_reign).
     #[ttlv(tag = x::INCARNATION)]
     pub incarnation: Vec<u8>,
     /// Counts the object's changes, across epochs.
@@ -135,6 +135,12 @@ pub struct Overlay {
     pub attributes: Attributes,
     /// Attributes of the copy that clients here do not see, or see otherwise.
     pub hidden: Vec<Hidden>,
+    /// The object has left what this server follows: its material is gone, and clients do not see it (DESIGN: rule 6).
+    #[ttlv(tag = x::WITHDRAWN)]
+    pub withdrawn: Option<bool>,
+    /// The relations that the copy comes by.
+    #[ttlv(tag = x::VIA)]
+    pub via: Vec<Text>,
     /// Until when the copy may be used.
     #[ttlv(tag = x::LEASE_EXPIRY)]
     pub lease_expiry: Option<DateTime>,
@@ -268,6 +274,11 @@ impl Record {
     pub fn is_destroyed(&self) -> bool {
         let raised = self.overlay.as_ref().and_then(|overlay| overlay.state);
         [self.attributes.state(), raised].into_iter().flatten().any(lifecycle::is_destroyed)
+    }
+
+    /// Whether it is a copy that was withdrawn: a mark of what was here, for its issuer's next word, and for nobody else.
+    pub fn is_withdrawn(&self) -> bool {
+        self.overlay.as_ref().is_some_and(|overlay| overlay.withdrawn == Some(true))
     }
 
     /// Whether the object counts as compromised.

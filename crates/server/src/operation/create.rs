@@ -196,8 +196,8 @@ pub(super) fn enter(
     complete(&mut attributes, ask.now.wall);
     lifecycle::check_dates(&attributes)?;
     attributes.check_count()?;
-    let incarnation = ask.snapshot.incarnation().map_err(store_failed)?;
-    let mut record = ops.node.born(incarnation, identifier, object_type, attributes);
+    let reign = ask.snapshot.reign().map_err(store_failed)?;
+    let mut record = ops.node.born(reign, identifier, object_type, attributes);
     record.owner = Some(ask.caller.name.as_str().into());
     ops.node.recognise(ask, &mut record, &object).map_err(store_failed)?;
     Ok(Effects::change(None, record, Material::Set(object.into())))

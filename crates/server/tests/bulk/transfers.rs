@@ -5,7 +5,7 @@ use crate::support::*;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
 use keyferry_s2s::{Bulk, ErrorKind, Strategy};
-use keyferry_store::{Incarnation, Store};
+use keyferry_store::{Incarnation, Store, StoreExt};
 use keyferry_ttlv::Version;
 use std::sync::{Arc, Mutex};
 
@@ -196,7 +196,7 @@ fn a_new_incarnation_starts_over() {
     let ids = fill(&a);
     let mut session = Bulk::new(options(Strategy::Import));
     assert!(drive(&a, &b, &mut session, "a.example", Cut::Dead(4), &mut |_, _| {}).is_none());
-    a.store.write(&mut |tx| tx.restored(Incarnation([0x77; 16]))).unwrap();
+    a.store.restored(Incarnation([0x77; 16])).unwrap();
     let report = transfer(&a, &b, Strategy::Import);
     assert_eq!(report.counts.asked, ids.len() as i64, "from the beginning");
     assert_same(&a, &b, &ids);
