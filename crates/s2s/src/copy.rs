@@ -26,6 +26,12 @@ pub struct Copy {
     /// Attributes that the message's version can't carry, or not with their indices.
     #[ttlv(group = Projection::Stored)]
     pub rest: Attributes,
+    /// Attributes, by name, that the relation leaves out of it: the digest does not cover them.
+    #[ttlv(tag = x::WITHOUT)]
+    pub without: Vec<Text>,
+    /// The client that the object belongs to at its issuer, so that a restored issuer can be told.
+    #[ttlv(tag = x::OWNER)]
+    pub owner: Option<Text>,
     /// The sender's session, which fences off an earlier one that comes back to life.
     #[ttlv(tag = x::SESSION)]
     pub session: Option<i64>,
@@ -44,6 +50,8 @@ impl Copy {
             lineage: record.lineage.clone(),
             projection: PROJECTION,
             rest,
+            without: Vec::new(),
+            owner: None,
             session,
             extra: Extra::NONE,
         })
@@ -68,6 +76,8 @@ impl Fate {
     pub const SKIPPED: Fate = Fate(4);
     /// The object is new here, under another identifier or other Names.
     pub const RENAMED: Fate = Fate(5);
+    /// The object was changed on both sides: both are kept.
+    pub const FORKED: Fate = Fate(6);
 }
 
 impl Fate {
@@ -78,6 +88,7 @@ impl Fate {
             Fate::UNCHANGED => Ending::Unchanged,
             Fate::SKIPPED => Ending::Skipped,
             Fate::RENAMED => Ending::Renamed,
+            Fate::FORKED => Ending::Forked,
             _ => Ending::Created,
         }
     }

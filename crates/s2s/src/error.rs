@@ -26,6 +26,8 @@ pub enum ErrorKind {
     Random,
     /// What was selected can't be looked for.
     Selection,
+    /// There is no such relation, or it does not allow this now.
+    Relation,
 }
 
 impl Error {

@@ -9,7 +9,7 @@ use crate::{Ask, Node, Peer, complete};
 use keyferry_kmip::spec::{AttributeValue, HashingAlgorithm, KeyFormatType, ObjectType, tag};
 use keyferry_kmip::{Attributes, Cause, Failure, Object, Text};
 use keyferry_store::record::copy_digest;
-use keyferry_store::{ObjectId, Record, SnapshotExt, Stamp};
+use keyferry_store::{ObjectId, Overlay, Record, SnapshotExt, Stamp};
 use keyferry_ttlv::Extra;
 
 /// An object as a server showed it.
@@ -48,12 +48,16 @@ pub(crate) fn copied(peer: &Peer, sight: Sight, copy: Copy) -> Result<Incoming, 
         lineage: copy.lineage,
         object_type: sight.object_type,
         attributes,
-        overlay: None,
+        overlay: (!copy.without.is_empty() || copy.owner.is_some()).then(|| Overlay {
+            without: copy.without,
+            owner: copy.owner,
+            ..Overlay::default()
+        }),
         fingerprint: None,
         lost: Vec::new(),
         extra: Extra::NONE,
     };
-    Ok(Incoming { record, object: sight.object, digest: copy.digest, observed: false })
+    Ok(Incoming { record, object: sight.object, digest: copy.digest, observed: false, from: peer.server.clone() })
 }
 
 /// Whose object it is that was seen.
@@ -123,7 +127,7 @@ pub(crate) fn observed(
         lost: Vec::new(),
         extra: Extra::NONE,
     };
-    Ok((Incoming { record, object, digest, observed: true }, held))
+    Ok((Incoming { record, object, digest, observed: true, from: of.server.clone() }, held))
 }
 
 /// What becomes of what was seen, and what there is to say about it.

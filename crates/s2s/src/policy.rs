@@ -1,4 +1,4 @@
-use crate::{Collisions, Selection};
+use crate::{Collisions, Selection, Wrapping};
 use keyferry_kmip::{Cause, DateTime, Failure, Identity, Text};
 use keyferry_store::Record;
 use std::collections::BTreeMap;
@@ -21,6 +21,14 @@ pub struct Peer {
     pub may_relay: bool,
     /// What it Exports it gets with what KMIP has no place for, as a copy.
     pub may_pull: bool,
+    /// It may follow: it is told of every change of the objects of the agreement that this server issues, whosever client they belong to.
+    pub may_follow: bool,
+    /// It may follow what others issue, too, of which this server has copies.
+    pub may_follow_copies: bool,
+    /// It gives this server's own objects back when this one has lost something.
+    pub may_give_back: bool,
+    /// How key material is wrapped on its way to it when it follows; what is Sensitive leaves then, too.
+    pub wrapping: Option<Wrapping>,
     /// What becomes of its copies where others have their identifiers or Names.
     pub collisions: Collisions,
     /// What the two have agreed on (everything): no other object is taken from it, or given it as a copy.
@@ -35,6 +43,10 @@ impl Peer {
             may_send: false,
             may_relay: false,
             may_pull: false,
+            may_follow: false,
+            may_follow_copies: false,
+            may_give_back: false,
+            wrapping: None,
             collisions: Collisions::default(),
             agreed: Selection::everything(),
         }
@@ -58,6 +70,34 @@ impl Peer {
     #[must_use]
     pub fn may_pull(mut self) -> Self {
         self.may_pull = true;
+        self
+    }
+
+    /// Lets it follow what this server issues.
+    #[must_use]
+    pub fn may_follow(mut self) -> Self {
+        self.may_follow = true;
+        self
+    }
+
+    /// Lets it follow copies of what others issue, too.
+    #[must_use]
+    pub fn may_follow_copies(mut self) -> Self {
+        self.may_follow_copies = true;
+        self
+    }
+
+    /// Lets it give back what this server has lost.
+    #[must_use]
+    pub fn may_give_back(mut self) -> Self {
+        self.may_give_back = true;
+        self
+    }
+
+    /// Wraps key material on its way to it.
+    #[must_use]
+    pub fn wrapping(mut self, wrapping: Wrapping) -> Self {
+        self.wrapping = Some(wrapping);
         self
     }
 
@@ -92,6 +132,11 @@ impl Policy {
     pub fn with(mut self, name: impl Into<String>, peer: Peer) -> Self {
         self.peers.insert(name.into(), peer);
         self
+    }
+
+    /// Whether the server of this id may give back what this one has lost.
+    pub(crate) fn gives_back(&self, server: &str) -> bool {
+        self.peers.values().any(|peer| peer.may_give_back && peer.server == *server)
     }
 
     /// What the peer behind a connection may do.

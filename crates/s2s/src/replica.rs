@@ -2,8 +2,10 @@
 
 use crate::collision::{Collisions, OnIdentifier, arrived, new_identifier, settle_links, settle_names};
 use crate::copy::Fate;
+use crate::fork::{self, Fork};
 use crate::respond::store_failed;
 use crate::{Ask, Node};
+use keyferry_kmip::spec::State;
 use keyferry_kmip::{Cause, Failure, Object, Text, lifecycle};
 use keyferry_store::{Descent, Effects, Material, Overlay, Record, RecordNumber, SnapshotExt, descent};
 
@@ -15,7 +17,7 @@ pub(crate) struct Decision {
     pub(crate) fate: Fate,
 }
 
-/// A copy that came in. Its record's identifier is the one that it should get here.
+/// A copy that came in. Its record's identifier is the one that it should get here, and its overlay what is kept beside it.
 pub(crate) struct Incoming {
     pub(crate) record: Record,
     pub(crate) object: Option<Object>,
@@ -23,6 +25,8 @@ pub(crate) struct Incoming {
     pub(crate) digest: Vec<u8>,
     /// Whether this server saw it at a foreign one, and issues the copy itself.
     pub(crate) observed: bool,
+    /// The server id of whom it came from.
+    pub(crate) from: Text,
 }
 
 /// Decides what becomes of a copy.
@@ -35,14 +39,16 @@ pub(crate) fn take(node: &Node, ask: &mut Ask<'_>, collisions: &Collisions, inco
             "a copy of an object of this very server, which does not hold it: the server was restored, or is another of the same name",
         )),
         None if incoming.object.is_none() && !destroyed => Err(Failure::new(Cause::MissingData, "the object itself is missing")),
-        None => create(node, ask, collisions, incoming.record, incoming.object.filter(|_| !destroyed)),
+        None => create(node, ask, collisions, None, incoming.record, incoming.object.filter(|_| !destroyed)),
     }
 }
 
+/// Puts a copy where none is; `before` is the mark of one that was withdrawn.
 fn create(
     node: &Node,
     ask: &mut Ask<'_>,
     collisions: &Collisions,
+    before: Option<(RecordNumber, Record)>,
     mut record: Record,
     object: Option<Object>,
 ) -> Result<Decision, Failure> {
@@ -73,82 +79,143 @@ fn create(
     settle_links(ask, &mut record, &mut effects)?;
     arrived(ask, &record, &mut effects)?;
     let identifier = record.identifier.clone();
-    effects.extend(Effects::change(None, record, object.map_or(Material::Keep, |object| Material::Set(object.into()))));
+    effects.extend(Effects::change(before, record, object.map_or(Material::Keep, |object| Material::Set(object.into()))));
     Ok(Decision { identifier, effects, fate })
+}
+
+/// Takes up again what was withdrawn.
+fn revive(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    collisions: &Collisions,
+    held: (RecordNumber, Record),
+    incoming: Incoming,
+) -> Result<Decision, Failure> {
+    let destroyed = incoming.record.is_destroyed();
+    if incoming.object.is_none() && !destroyed {
+        return Err(Failure::new(Cause::MissingData, "the object was withdrawn, and comes again without its material"));
+    }
+    let mut record = incoming.record;
+    // What was known of its state stays known.
+    let known = held.1.overlay.as_ref().and_then(|overlay| overlay.state);
+    raise(&mut record, known);
+    record.fingerprint = held.1.fingerprint.clone();
+    let gone = destroyed || record.is_destroyed();
+    create(node, ask, collisions, Some(held), record, incoming.object.filter(|_| !gone))
+}
+
+/// Lets a state that is known here count, where the copy's lies behind it.
+fn raise(record: &mut Record, known: Option<State>) {
+    let (Some(here), Some(there)) = (known, record.attributes.state()) else { return };
+    let (own, new) = (lifecycle::Rank::of(here), lifecycle::Rank::of(there));
+    let stays = (!own.may_become(new)).then(|| own.join(new));
+    if stays.is_some() || record.overlay.is_some() {
+        record.overlay.get_or_insert_with(Overlay::default).state = stays;
+    }
 }
 
 fn update(
     node: &Node,
-    ask: &Ask<'_>,
+    ask: &mut Ask<'_>,
     collisions: &Collisions,
     (number, held): (RecordNumber, Record),
     incoming: Incoming,
 ) -> Result<Decision, Failure> {
-    let Incoming { record: incoming, object, digest, observed } = incoming;
     let collision = |what: &str| {
         Err(Failure::new(
             Cause::InvalidField,
             format_args!("{} is held here with another {what}: a collision, not an update", held.id),
         ))
     };
-    if held.object_type != incoming.object_type {
+    if held.object_type != incoming.record.object_type {
         return collision("Object Type");
     }
-    let fingerprint = object.as_ref().map(|object| node.fingerprint(object)).transpose().map_err(store_failed)?;
+    let fingerprint = incoming.object.as_ref().map(|object| node.fingerprint(object)).transpose().map_err(store_failed)?;
     if let (Some(one), Some(other)) = (&held.fingerprint, &fingerprint)
         && one != other
     {
         return collision("key material");
     }
-    let unchanged = Decision { identifier: held.identifier.clone(), effects: Effects::none(), fate: Fate::UNCHANGED };
-    let fork = || {
-        Err(Failure::new(
-            Cause::WrongState,
-            format_args!(
-                "{} was changed on both sides: here up to {}, there up to {}",
-                held.id, held.stamp.sequence, incoming.stamp.sequence
-            ),
-        ))
-    };
-    match descent((&held.stamp, &held.lineage), (&incoming.stamp, &incoming.lineage)) {
-        Descent::Equal if held.copy_digest().map_err(store_failed)? == digest => Ok(unchanged),
-        Descent::Older => Ok(unchanged),
-        Descent::Equal | Descent::Fork => fork(),
-        // What only we may change can't have been changed further by others.
-        Descent::Newer if node.issues(&held) && !observed => fork(),
-        Descent::Newer if incoming.stamp.epoch > held.stamp.epoch => {
-            Err(Failure::new(Cause::PermissionDenied, "a new issuer needs a grant, which can't be checked here yet"))
+    let unchanged = |effects| Decision { identifier: held.identifier.clone(), effects, fate: Fate::UNCHANGED };
+    let relation = descent((&held.stamp, &held.lineage), (&incoming.record.stamp, &incoming.record.lineage));
+    let is_newer = match relation {
+        Descent::Older => return Ok(unchanged(Effects::none())),
+        _ if held.is_withdrawn() && relation != Descent::Fork => {
+            return revive(node, ask, collisions, (number, held), incoming);
         }
-        Descent::Newer => {
-            // The state that counts here stays, where the master's lies behind it; the copy itself is kept verbatim.
-            let mut overlay = held.overlay.clone();
-            // As stored: what a date has led to counts when its issuer says so, who may have put the date off.
-            let here = overlay.as_ref().and_then(|overlay| overlay.state).or_else(|| held.attributes.state());
-            let there = incoming.attributes.state();
-            if let (Some(here), Some(there)) = (here, there) {
-                let (own, new) = (lifecycle::Rank::of(here), lifecycle::Rank::of(there));
-                let stays = (!own.may_become(new)).then(|| own.join(new));
-                if stays.is_some() || overlay.is_some() {
-                    overlay.get_or_insert_with(Overlay::default).state = stays;
-                }
+        Descent::Equal if held.copy_digest().map_err(store_failed)? == incoming.digest => {
+            return Ok(unchanged(by_this_relation((number, &held), &incoming.record)));
+        }
+        // The same change, of which relations leave out different attributes: the fuller copy counts.
+        Descent::Equal if left_out(&held) != left_out(&incoming.record) => {
+            if left_out(&held).iter().all(|name| left_out(&incoming.record).contains(name)) {
+                return Ok(unchanged(by_this_relation((number, &held), &incoming.record)));
             }
-            let mut after = Record { identifier: held.identifier.clone(), owner: held.owner.clone(), overlay, ..incoming };
-            let destroyed = after.is_destroyed();
-            let material = match (destroyed, object) {
-                (true, _) => Material::Remove,
-                (false, Some(object)) if held.fingerprint.is_none() => {
-                    node.recognise(ask, &mut after, &object).map_err(store_failed)?;
-                    Material::Set(object.into())
-                }
-                _ => Material::Keep,
-            };
-            after.fingerprint = after.fingerprint.or_else(|| held.fingerprint.clone());
-            settle_names(node, ask, &mut after, &collisions.name)?;
-            let mut effects = Effects::none();
-            settle_links(ask, &mut after, &mut effects)?;
-            let identifier = after.identifier.clone();
-            effects.extend(Effects::change(Some((number, held)), after, material));
-            Ok(Decision { identifier, effects, fate: Fate::UPDATED })
+            true
         }
+        Descent::Newer => !node.issues(&held) || incoming.observed,
+        // What only we may change can't have been changed further by others.
+        Descent::Equal | Descent::Fork => false,
+    };
+    if !is_newer {
+        let kept = Fork::of(&incoming.record, &incoming.from, ask.now.wall);
+        let identifier = held.identifier.clone();
+        let effects = match node.issues(&held) {
+            true => fork::at_issuer(node, ask, (number, &held), kept),
+            false => fork::at_replica(ask, (number, held), kept),
+        }?;
+        return Ok(Decision { identifier, effects, fate: Fate::FORKED });
     }
+    if incoming.record.stamp.epoch > held.stamp.epoch {
+        return Err(Failure::new(Cause::PermissionDenied, "a new issuer needs a grant, which can't be checked here yet"));
+    }
+    let Incoming { record: mut after, object, .. } = incoming;
+    let told = after.overlay.take();
+    after.identifier = held.identifier.clone();
+    after.owner = held.owner.clone();
+    after.overlay = held.overlay.clone();
+    if let Some(told) = told {
+        let overlay = after.overlay.get_or_insert_with(Overlay::default);
+        overlay.via.extend(told.via.into_iter().filter(|via| !overlay.via.contains(via)).collect::<Vec<_>>());
+        overlay.without = told.without;
+        overlay.owner = told.owner;
+    }
+    // The state that counts here stays, where the master's lies behind it; the copy itself is kept verbatim. As stored: what a date has led
+    // to counts when its issuer says so, who may have put the date off.
+    let known = held.overlay.as_ref().and_then(|overlay| overlay.state).or_else(|| held.attributes.state());
+    raise(&mut after, known);
+    let destroyed = after.is_destroyed();
+    let material = match (destroyed, object) {
+        (true, _) => Material::Remove,
+        (false, Some(object)) if held.fingerprint.is_none() => {
+            node.recognise(ask, &mut after, &object).map_err(store_failed)?;
+            Material::Set(object.into())
+        }
+        _ => Material::Keep,
+    };
+    after.fingerprint = after.fingerprint.or_else(|| held.fingerprint.clone());
+    settle_names(node, ask, &mut after, &collisions.name)?;
+    let mut effects = fork::ended_by(ask.snapshot, &after).map_err(store_failed)?;
+    settle_links(ask, &mut after, &mut effects)?;
+    let identifier = after.identifier.clone();
+    effects.extend(Effects::change(Some((number, held)), after, material));
+    Ok(Decision { identifier, effects, fate: Fate::UPDATED })
+}
+
+/// What relations leave out of a copy.
+fn left_out(record: &Record) -> &[Text] {
+    record.overlay.as_ref().map_or(&[], |overlay| &overlay.without)
+}
+
+/// Notes that a copy comes by this relation, too.
+fn by_this_relation((number, held): (RecordNumber, &Record), incoming: &Record) -> Effects {
+    let told = incoming.overlay.iter().flat_map(|overlay| &overlay.via);
+    let known = |via: &&Text| held.overlay.as_ref().is_some_and(|overlay| overlay.via.contains(via));
+    let new: Vec<Text> = told.filter(|via| !known(via)).cloned().collect();
+    if new.is_empty() {
+        return Effects::none();
+    }
+    let mut after = held.clone();
+    after.overlay.get_or_insert_with(Overlay::default).via.extend(new);
+    Effects::change(Some((number, held.clone())), after, Material::Keep)
 }

@@ -55,6 +55,10 @@ pub enum Ending {
     Skipped,
     /// New at the target, under another identifier or other Names.
     Renamed,
+    /// Changed on both sides: both are kept, until a person decides.
+    Forked,
+    /// Gone from the target, since it does not belong to the selection any more.
+    Withdrawn,
     /// Not taken.
     Failed,
 }
@@ -67,6 +71,8 @@ impl fmt::Display for Ending {
             Ending::Unchanged => "unchanged",
             Ending::Skipped => "skipped",
             Ending::Renamed => "renamed",
+            Ending::Forked => "forked",
+            Ending::Withdrawn => "withdrawn",
             Ending::Failed => "failed",
         })
     }
@@ -159,6 +165,12 @@ pub struct Counts {
     /// New there, under another identifier or other Names.
     #[ttlv(tag = x::COUNT_RENAMED)]
     pub renamed: Option<i64>,
+    /// Changed on both sides.
+    #[ttlv(tag = x::COUNT_FORKED)]
+    pub forked: Option<i64>,
+    /// Gone from there, since they do not belong to the selection any more.
+    #[ttlv(tag = x::COUNT_WITHDRAWN)]
+    pub withdrawn: Option<i64>,
     /// Tells the selection: with another one, the transfer is another one.
     #[ttlv(tag = x::SELECTION)]
     pub selection: Option<Vec<u8>>,
@@ -176,6 +188,8 @@ impl Counts {
             Ending::Unchanged => self.unchanged,
             Ending::Skipped => self.skipped.unwrap_or(0),
             Ending::Renamed => self.renamed.unwrap_or(0),
+            Ending::Forked => self.forked.unwrap_or(0),
+            Ending::Withdrawn => self.withdrawn.unwrap_or(0),
             Ending::Failed => self.failed,
         }
     }
@@ -189,6 +203,8 @@ impl Counts {
             Ending::Unchanged => &mut self.unchanged,
             Ending::Skipped => self.skipped.get_or_insert(0),
             Ending::Renamed => self.renamed.get_or_insert(0),
+            Ending::Forked => self.forked.get_or_insert(0),
+            Ending::Withdrawn => self.withdrawn.get_or_insert(0),
             Ending::Failed => &mut self.failed,
         } += 1;
     }
@@ -199,8 +215,16 @@ impl Counts {
     }
 }
 
-const ENDINGS: [Ending; 6] =
-    [Ending::Created, Ending::Updated, Ending::Unchanged, Ending::Skipped, Ending::Renamed, Ending::Failed];
+const ENDINGS: [Ending; 8] = [
+    Ending::Created,
+    Ending::Updated,
+    Ending::Unchanged,
+    Ending::Skipped,
+    Ending::Renamed,
+    Ending::Forked,
+    Ending::Withdrawn,
+    Ending::Failed,
+];
 
 /// How many failures, losses and missing objects a report names.
 pub(crate) const NAMED: usize = 100;

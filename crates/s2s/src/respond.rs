@@ -196,7 +196,7 @@ pub trait Responder: Send + Sync {
     fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>>;
 }
 
-/// The s2s responder: Import, Export, Put and Notify.
+/// The s2s responder: Import, Export, Put and Notify, and the operations by which keyferry servers follow each other.
 impl Responder for Node {
     fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
         let answer = match item.operation {
@@ -204,6 +204,8 @@ impl Responder for Node {
             Operation::PUT => arrival::put,
             Operation::NOTIFY => notify::notify,
             Operation::EXPORT => export,
+            crate::FOLLOW => crate::follow::feed::follow,
+            crate::GIVE_BACK => crate::take_back::give_back,
             _ => return None,
         };
         Some(copy::check_extensions(&item.message_extensions).and_then(|()| answer(self, ask, item)))

@@ -86,6 +86,8 @@ pub(crate) fn is_for_peers(operation: Operation) -> bool {
             | Operation::QUERY
             | Operation::DISCOVER_VERSIONS
             | Operation::PING
+            | keyferry_s2s::FOLLOW
+            | keyferry_s2s::GIVE_BACK
     )
 }
 
@@ -106,6 +108,7 @@ pub(crate) fn is_read(operation: Operation) -> bool {
             | Operation::LOG
             | Operation::INTEROP
             | Operation::SET_ENDPOINT_ROLE
+            | keyferry_s2s::FOLLOW
     )
 }
 

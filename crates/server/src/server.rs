@@ -180,6 +180,9 @@ impl Server {
         let node = self.node();
         self.store.transact(|transaction| {
             let mut effects = Effects::none();
+            if keyferry_s2s::check_nothing_owed(transaction).is_err() {
+                return Ok(0);
+            }
             let reign = transaction.reign()?;
             let mut due = Vec::new();
             transaction.scan(index::DUE, &index::due_until(now.wall), Order::Ascending, None, &mut |_, number| {
@@ -269,6 +272,15 @@ impl Server {
         })
     }
 
+    /// Fails when a restored server would change its objects before it has taken back what it lost.
+    fn check_restored(&self, ask: &Ask<'_>, outcome: Outcome) -> Result<Outcome, Failure> {
+        let changes_own = outcome.effects.changes.iter().any(|change| self.node().issues(&change.after));
+        if changes_own && ask.operation != keyferry_s2s::GIVE_BACK {
+            keyferry_s2s::check_nothing_owed(ask.snapshot)?;
+        }
+        Ok(outcome)
+    }
+
     /// Answers a message; `world` is where effects go.
     fn message(&self, world: &mut World<'_, '_>, now: Now, asked: &Asked) -> Result<Frame, Error> {
         let Asked { message, version, caller, tls, is_client } = asked;
@@ -290,7 +302,7 @@ impl Server {
                 placeholder: placeholder.clone(),
                 earlier: &earlier,
             };
-            let outcome = self.respond(&mut ask, item);
+            let outcome = self.respond(&mut ask, item).and_then(|outcome| self.check_restored(&ask, outcome));
             let mut response = match outcome {
                 Ok(outcome) => {
                     world.apply(outcome.effects)?;

@@ -47,6 +47,10 @@ impl<'a, 't> Deferred<'a, 't> {
         }
         inner.gathered.extend(encoded);
         inner.state.extend(effects.state);
+        if let Some(incarnation) = effects.restored {
+            inner.apply()?;
+            crate::ext::take_incarnation(inner.transaction, incarnation)?;
+        }
         if inner.gathered.len() >= GATHERED { inner.apply() } else { Ok(()) }
     }
 

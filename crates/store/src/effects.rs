@@ -1,5 +1,5 @@
 use crate::record::{Entry, EntryKind, KeyBefore, material_of};
-use crate::{IndexKey, MaterialChange, Put, Record, RecordNumber, Result, Transaction, index};
+use crate::{Incarnation, IndexKey, MaterialChange, Put, Record, RecordNumber, Result, Transaction, index};
 use keyferry_kmip::Object;
 use keyferry_ttlv::Extra;
 use zeroize::Zeroizing;
@@ -11,6 +11,8 @@ pub struct Effects {
     pub changes: Vec<Change>,
     /// S2s state to set or remove.
     pub state: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// The incarnation that the store takes, since it was found to be a copy of an older moment.
+    pub restored: Option<Incarnation>,
 }
 
 /// One object to create or change.
@@ -96,18 +98,19 @@ impl Effects {
 
     /// One change.
     pub fn change(before: Option<(RecordNumber, Record)>, after: Record, material: Material) -> Self {
-        Effects { changes: vec![Change { before, after, material }], state: Vec::new() }
+        Effects { changes: vec![Change { before, after, material }], state: Vec::new(), restored: None }
     }
 
     /// Whether there is nothing to apply.
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.state.is_empty()
+        self.changes.is_empty() && self.state.is_empty() && self.restored.is_none()
     }
 
     /// Adds those of another operation behind these.
     pub fn extend(&mut self, other: Effects) {
         self.changes.extend(other.changes);
         self.state.extend(other.state);
+        self.restored = other.restored.or(self.restored);
     }
 
     /// Applies them and returns the numbers of the records, in order.
@@ -115,7 +118,9 @@ impl Effects {
     /// # Errors
     /// Those of the store; the transaction is to be rolled back then.
     pub fn apply(&self, transaction: &mut dyn Transaction) -> Result<Vec<RecordNumber>> {
-        write(transaction, &self.encoded()?, &self.state)
+        let numbers = write(transaction, &self.encoded()?, &self.state)?;
+        self.restored.map_or(Ok(()), |incarnation| crate::ext::take_incarnation(transaction, incarnation))?;
+        Ok(numbers)
     }
 
     /// The changes as a backend takes them.

@@ -107,14 +107,19 @@ impl<S: Store + ?Sized> StoreExt for S {
             if transaction.incarnation()? == incarnation {
                 return Err(Error::new(ErrorKind::Misuse, "a restored store takes an incarnation that it did not have"));
             }
-            transaction.set_state(REIGN, Some(&incarnation.0))?;
-            transaction.restored(incarnation)
+            take_incarnation(transaction, incarnation)
         })
     }
 
     fn begin_reign(&self, id: [u8; 16]) -> Result<()> {
         self.transact(|transaction| transaction.set_state(REIGN, Some(&id)))
     }
+}
+
+/// The store is a copy of an older moment from now on: its incarnation is a new one, and so is the reign.
+pub(crate) fn take_incarnation(transaction: &mut dyn Transaction, incarnation: Incarnation) -> Result<()> {
+    transaction.set_state(REIGN, Some(&incarnation.0))?;
+    transaction.restored(incarnation)
 }
 
 fn check_home(home: Home, server: &str) -> Result<Home> {

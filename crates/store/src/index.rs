@@ -192,7 +192,10 @@ pub fn due_until(now: DateTime) -> Span {
 /// None in practice.
 pub fn keys(record: &Record) -> Result<Vec<IndexKey>> {
     if record.is_withdrawn() {
-        return Ok(vec![object_id(&record.id)?]);
+        let compromised = record.fingerprint.as_deref().filter(|_| record.is_compromised()).map(compromised);
+        let mut keys: Vec<IndexKey> = [object_id(&record.id)?].into_iter().chain(compromised).collect();
+        keys.sort_unstable();
+        return Ok(keys);
     }
     let mut keys = vec![identifier(&record.identifier), object_type(record.object_type)];
     if record.identifier != record.id.identifier {

@@ -46,6 +46,13 @@ impl Memory {
     }
 }
 
+/// A store of its own that holds what this one does now, as a backup of a file or database would.
+impl Clone for Memory {
+    fn clone(&self) -> Memory {
+        Memory { maps: RwLock::new(self.maps.read().unwrap_or_else(PoisonError::into_inner).clone()) }
+    }
+}
+
 impl Store for Memory {
     fn read(&self, f: &mut dyn FnMut(&dyn Snapshot) -> Result<()>) -> Result<()> {
         // A panic in a closure cannot leave the maps half changed (`Change` undoes it), so poison means nothing here.
@@ -63,6 +70,7 @@ impl Store for Memory {
     }
 }
 
+#[derive(Clone)]
 struct Stored {
     id: Vec<u8>,
     attributes: Vec<u8>,
@@ -73,6 +81,7 @@ struct Stored {
 
 type Entry = (Index, Box<[u8]>, u64);
 
+#[derive(Clone)]
 struct Maps {
     incarnation: Incarnation,
     last_record: u64,

@@ -141,6 +141,12 @@ pub struct Overlay {
     /// The relations that the copy comes by.
     #[ttlv(tag = x::VIA)]
     pub via: Vec<Text>,
+    /// Attributes, by name, that the issuer's object may have and the copy has not, since a relation left them out.
+    #[ttlv(tag = x::WITHOUT)]
+    pub without: Vec<Text>,
+    /// The client that the object belongs to at its issuer.
+    #[ttlv(tag = x::OWNER)]
+    pub owner: Option<Text>,
     /// Until when the copy may be used.
     #[ttlv(tag = x::LEASE_EXPIRY)]
     pub lease_expiry: Option<DateTime>,

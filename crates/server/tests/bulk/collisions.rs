@@ -4,11 +4,12 @@ use crate::drive::*;
 use crate::support::*;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
-use keyferry_s2s::Strategy;
+use keyferry_s2s::{Decision, Keep, Strategy, decide};
+use keyferry_store::StoreExt;
 use keyferry_ttlv::Version;
 
 #[test]
-fn a_fork_is_named_and_changes_nothing() {
+fn a_fork_is_kept_and_named_and_changes_nothing_but_the_state() {
     let (a, b) = (master(), replica());
     let client = a.client(Version::V2_1);
     let id = client.create(named("n"));
@@ -27,13 +28,38 @@ fn a_fork_is_named_and_changes_nothing() {
         copy.stamp.sequence = 2;
         copy.lineage = vec![first, copy.stamp.clone()];
     });
-    assert_eq!(reason(peer.call_item::<ImportResponse>(item)), ResultReason::WRONG_KEY_LIFECYCLE_STATE);
+    peer.call_item::<ImportResponse>(item.clone()).unwrap();
+    assert_eq!(b.record(&id), held);
+    // Again, it is the same one.
+    peer.call_item::<ImportResponse>(item).unwrap();
+    assert_eq!(forks(&b).len(), 1);
+    assert!(forks(&b)[0].attributes.names().any(|name| name.value == "another"));
     // The same stamp with other content is one, too.
     let mut altered = held.clone();
     altered.attributes.push(name("altered"));
-    let item = copy_item(&peer, &altered, object, |_| {});
-    assert!(peer.call_item::<ImportResponse>(item).is_err());
+    let item = copy_item(&peer, &altered, object.clone(), |_| {});
+    peer.call_item::<ImportResponse>(item).unwrap();
     assert_eq!(b.record(&id), held);
+    assert_eq!(forks(&b).len(), 2);
+    // On the other line it was compromised: so it is here.
+    let mut compromised = restored.clone();
+    compromised.attributes.set(V::State(State::COMPROMISED));
+    let item = copy_item(&peer, &compromised, object, |copy| {
+        let first = copy.stamp.clone();
+        copy.stamp.incarnation = vec![0x99; 16];
+        copy.stamp.sequence = 3;
+        copy.lineage = vec![first, keyferry_store::Stamp { sequence: 2, ..copy.stamp.clone() }];
+    });
+    peer.call_item::<ImportResponse>(item).unwrap();
+    assert_eq!((forks(&b).len(), b.client(Version::V2_1).state(&id)), (2, State::COMPROMISED));
+    assert_eq!(b.record(&id).attributes, held.attributes);
+    // A person decides for it, here; the issuer has not yet.
+    let other = forks(&b).into_iter().find(|fork| fork.stamp.incarnation == [0x99; 16]).unwrap();
+    decide(&*b.store, b.server.node(), &other.id, &other.stamp, Keep::Other, "somebody", b.now()).unwrap();
+    assert_eq!(b.record(&id).stamp, other.stamp);
+    assert_eq!(forks(&b).len(), 1);
+    let decisions = b.store.view::<_, keyferry_s2s::Error>(|s| Decision::all(s)).unwrap();
+    assert_eq!((decisions.len(), decisions[0].by.as_str()), (1, "somebody"));
 }
 
 #[test]

@@ -4,8 +4,9 @@ use crate::support::*;
 use keyferry_crypto::SystemRandom;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
-use keyferry_s2s::{Bulk, BulkOptions, Collisions, Copy, Cx, Error, Peer, Policy, Report, Session, Step, Strategy};
+use keyferry_s2s::{Bulk, BulkOptions, Collisions, Copy, Cx, Error, Fork, Peer, Policy, Report, Session, Step, Strategy};
 use keyferry_server::Access;
+use keyferry_store::StoreExt;
 use keyferry_ttlv::{Encode, Extra, Raw, Tag, Version, Writer};
 use std::collections::VecDeque;
 
@@ -100,6 +101,11 @@ pub fn drive(
             return Some(Err(error));
         }
     }
+}
+
+/// What is kept beside what the server holds.
+pub fn forks(host: &Host) -> Vec<Fork> {
+    host.store.view::<_, Error>(|snapshot| Fork::all(snapshot)).unwrap()
 }
 
 /// One undisturbed transfer from `a`.
@@ -207,6 +213,8 @@ pub fn copy_item(
         digest: record.copy_digest().unwrap(),
         projection: 1,
         rest: Attributes::new(),
+        without: Vec::new(),
+        owner: None,
         session: Some(1),
         extra: Extra::NONE,
     };

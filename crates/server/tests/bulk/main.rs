@@ -14,6 +14,7 @@ mod collisions;
 mod copies;
 mod drive;
 mod explorations;
+mod follows;
 mod foreign;
 mod losses;
 #[path = "../server/objects.rs"]

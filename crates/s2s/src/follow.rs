@@ -1,0 +1,447 @@
+//! Following: a replica pulls what has changed at its issuer, in one pass that is first load, catching up and the next change (DESIGN: rules
+//! 10 and 11).
+
+use crate::relation::{Master, Place};
+use crate::report::{Counts, Told};
+use crate::{Cx, Error, ErrorKind, Node, Peer, Result, Session, Step};
+use back::Back;
+use keyferry_kmip::spec::ResultReason;
+use keyferry_kmip::{Lost, RequestItem, RequestMessage, ResponseMessage, Text, Tick, Ticket, context, extension as x};
+use keyferry_store::record::read;
+use keyferry_store::{ObjectId, SnapshotExt, Span, StoreExt, index};
+use keyferry_ttlv::{Decode, Encode, Extra};
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use wire::*;
+
+mod back;
+pub(crate) mod feed;
+mod taking;
+pub(crate) mod wire;
+
+pub use wire::{FOLLOW, GIVE_BACK};
+
+/// How a server follows another.
+#[derive(Clone, Debug)]
+pub struct FollowOptions {
+    /// The relation, as [`Master::follow`] has begun it.
+    pub relation: String,
+    /// Whom it follows: its server id, whether others' copies are taken from it, what becomes of collisions, what was agreed, and how keys are
+    /// wrapped when they are given back.
+    pub from: Peer,
+    /// When to ask again once everything was taken, in milliseconds, unless something is heard earlier; without it, the session is done then.
+    pub every: Option<u64>,
+    /// Objects in an answer at the most (1 000).
+    pub batch: usize,
+    /// Bytes of an answer, about (512 KiB).
+    pub batch_bytes: usize,
+    /// Questions under way at the most while there is more to take (4).
+    pub in_flight: usize,
+    /// Whether the issuer is told how many forks and failures there are here. A server that is to learn nothing is not.
+    pub tells: bool,
+}
+
+impl FollowOptions {
+    /// One pass, to the head of the feed.
+    pub fn new(relation: impl Into<String>, from: Peer) -> Self {
+        FollowOptions {
+            relation: relation.into(),
+            from,
+            every: None,
+            batch: 1000,
+            batch_bytes: 512 * 1024,
+            in_flight: 4,
+            tells: true,
+        }
+    }
+
+    /// For ever: asks again every so many milliseconds.
+    #[must_use]
+    pub fn every(mut self, milliseconds: u64) -> Self {
+        self.every = Some(milliseconds);
+        self
+    }
+}
+
+/// Takes what has changed at a server that this one follows: the strategy *feed*, and how replicas stay up to date.
+///
+/// What an answer brings is taken in one transaction with the place where it ends; what could not be taken is kept there, too, and asked for
+/// again later. A session that was interrupted goes on where the last transaction ended.
+pub struct Follow {
+    options: FollowOptions,
+    node: Arc<Node>,
+    /// What was last stored of the relation; `None` before the first step and behind a loss.
+    master: Option<Master>,
+    flights: VecDeque<(Ticket, Flight)>,
+    /// Whether the last answer brought changes, or said that there are none.
+    answered: bool,
+    /// Whether it did not reach the head, or something is to be asked for again at once.
+    more: bool,
+    /// Whether more can be asked for before what is under way is answered.
+    goes_on: bool,
+    /// Answers under way that count for nothing, since it was started over.
+    passed: usize,
+    /// When to ask again.
+    next: Option<Tick>,
+    /// What is being given back.
+    back: Option<Back>,
+    sink: Option<crate::ledger::Sink>,
+    observer: Option<crate::ledger::Observer>,
+    report: crate::Report,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Flight {
+    /// A question, and the withdrawals that it tells of.
+    Changes(Vec<Vec<u8>>),
+    /// A part of what is given back.
+    Back { last: bool },
+}
+
+/// An object that could not be taken.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = x::RETRY)]
+pub struct Retry {
+    /// The object.
+    pub id: ObjectId,
+    /// Why.
+    #[ttlv(tag = x::WHY)]
+    pub why: Text,
+    /// How often it was tried.
+    #[ttlv(tag = x::ATTEMPTS)]
+    pub attempts: i32,
+    /// When it is tried again.
+    #[ttlv(tag = x::DUE)]
+    pub due: keyferry_kmip::DateTime,
+    /// The pass in which it was counted as failed.
+    #[ttlv(tag = x::SESSION)]
+    pub(crate) pass: i64,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// Objects that are asked for again, and withdrawals told, in one question.
+const AT_ONCE: usize = 100;
+
+pub(crate) fn retry_prefix(relation: &str) -> Vec<u8> {
+    [b"retry/", relation.as_bytes(), &[0]].concat()
+}
+
+pub(crate) fn done_prefix(relation: &str) -> Vec<u8> {
+    [b"withdrawn/", relation.as_bytes(), &[0]].concat()
+}
+
+/// The key under which something about an object is kept.
+fn about(prefix: Vec<u8>, id: &ObjectId) -> keyferry_store::Result<Vec<u8>> {
+    Ok([&prefix[..], &index::object_id(id)?.key].concat())
+}
+
+impl Retry {
+    /// What could not be taken so far of what a relation brings.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn all(snapshot: &dyn keyferry_store::Snapshot, relation: &str) -> Result<Vec<Retry>> {
+        let mut all = Vec::new();
+        snapshot.state(&Span::prefix(&retry_prefix(relation)), &mut |_, value| {
+            all.push(read(value, "object to retry")?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(all)
+    }
+}
+
+impl Follow {
+    /// A session with these options. `node` says who we are.
+    pub fn new(node: Arc<Node>, options: FollowOptions) -> Self {
+        Follow {
+            options,
+            node,
+            master: None,
+            flights: VecDeque::new(),
+            answered: false,
+            more: false,
+            goes_on: false,
+            passed: 0,
+            next: None,
+            back: None,
+            sink: None,
+            observer: None,
+            report: crate::Report::default(),
+        }
+    }
+
+    /// Calls `observer` after each answer, with what has been done so far in this pass.
+    #[must_use]
+    pub fn observed(mut self, observer: impl FnMut(&Counts) + Send + 'static) -> Self {
+        self.observer = Some(Box::new(observer));
+        self
+    }
+
+    /// Tells `sink` what became of each object, as soon as that is stored.
+    #[must_use]
+    pub fn telling(mut self, sink: impl FnMut(&Told) + Send + 'static) -> Self {
+        self.sink = Some(Box::new(sink));
+        self
+    }
+
+    /// Begins a session: under a number above all earlier ones, so that none of them goes on.
+    fn start(&mut self, cx: &Cx<'_>, above: i64) -> Result<()> {
+        let (relation, server) = (&self.options.relation, &self.options.from.server);
+        let master = cx.store.transact(|transaction| {
+            let Some(mut master) = Master::find(transaction, relation)? else {
+                return Err(Error::new(ErrorKind::Relation, format_args!("there is no relation {relation:?}")));
+            };
+            if master.server != *server {
+                return Err(Error::new(
+                    ErrorKind::Relation,
+                    format_args!("the relation {relation:?} is with the server {:?}", master.server),
+                ));
+            }
+            if master.paused == Some(true) {
+                return Err(Error::new(ErrorKind::Relation, format_args!("the relation {relation:?} is paused")));
+            }
+            master.session = master.session.max(above) + 1;
+            if master.counts.finished || master.counts.session == 0 {
+                let session = master.counts.session + 1;
+                master.counts = Counts { session, incarnation: transaction.incarnation()?.0.to_vec(), ..Counts::default() };
+            }
+            let (key, value) = master.entry()?;
+            transaction.set_state(&key, value.as_deref())?;
+            Ok(master)
+        })?;
+        self.master = Some(master);
+        (self.answered, self.more) = (false, false);
+        Ok(())
+    }
+
+    /// The next question.
+    fn ask(&mut self, cx: &Cx<'_>, ticket: Ticket, goes_on: bool) -> Result<Step> {
+        let Some(master) = &self.master else { return Ok(Step::Wait(None)) };
+        let relation = &self.options.relation;
+        let now = cx.now.wall;
+        let (again, done, keys, forked) = cx.store.view::<_, Error>(|snapshot| {
+            let (mut again, mut done, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+            if goes_on {
+                return Ok((again, done, keys, 0));
+            }
+            if master.retried > 0 {
+                snapshot.state(&Span::prefix(&retry_prefix(relation)), &mut |_, value| {
+                    let retry: Retry = read(value, "object to retry")?;
+                    if retry.due <= now {
+                        again.push(retry.id);
+                    }
+                    Ok(if again.len() < AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+                })?;
+            }
+            snapshot.state(&Span::prefix(&done_prefix(relation)), &mut |key, value| {
+                done.push(read(value, "withdrawal")?);
+                keys.push(key.to_vec());
+                Ok(if done.len() < AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            })?;
+            Ok((again, done, keys, crate::Fork::count(snapshot)?))
+        })?;
+        let request = FollowRequest {
+            relation: master.relation.clone(),
+            session: master.session,
+            after: (!goes_on).then(|| master.cursor.clone()),
+            selected: master.selected.clone(),
+            without: master.without.clone(),
+            anew: master.anew,
+            again,
+            done,
+            objects: i32::try_from(self.options.batch).unwrap_or(i32::MAX),
+            bytes: i32::try_from(self.options.batch_bytes).unwrap_or(i32::MAX),
+            forked: (self.options.tells && !goes_on).then_some(forked),
+            retried: (self.options.tells && !goes_on).then_some(master.retried),
+            extra: Extra::NONE,
+        };
+        self.flights.push_back((ticket, Flight::Changes(keys)));
+        send(&request)
+    }
+
+    /// Takes an answer.
+    fn taken(&mut self, cx: &mut Cx<'_>, answer: FollowResponse, keys: &[Vec<u8>]) -> Result<()> {
+        let Some(master) = &self.master else { return Ok(()) };
+        if answer.server != master.server {
+            return Err(Error::new(
+                ErrorKind::Peer,
+                format_args!("the server is {:?}, and not {:?}, which is followed", answer.server, master.server),
+            ));
+        }
+        if master.instance.as_ref().is_some_and(|instance| *instance != answer.instance) {
+            let why = format_args!(
+                "another server has the name {:?} now: what this one holds is not taken for its, unless a person accepts it",
+                master.server
+            );
+            return Err(Error::new(ErrorKind::Peer, why));
+        }
+        match answer.answer {
+            Answer::CHANGES => {}
+            Answer::START_OVER => {
+                return self.start_over(cx, &answer);
+            }
+            Answer::GIVE_BACK => {
+                self.back = Some(Back::default());
+                return Ok(());
+            }
+            Answer::SUPERSEDED => {
+                // A session of this store that is further on has stopped this one; one of a later store, which was lost since, has not.
+                let stored = cx.store.view::<_, Error>(|snapshot| Master::find(snapshot, &self.options.relation))?;
+                if stored.is_some_and(|stored| stored.session == master.session) {
+                    return self.start(cx, answer.session);
+                }
+                return Err(Error::new(ErrorKind::Peer, "another session of this relation has begun"));
+            }
+            Answer::PAUSED => return Err(Error::new(ErrorKind::Peer, "the server that is followed has paused the relation")),
+            _ => return Err(Error::new(ErrorKind::Protocol, "an answer of a kind that is not known here")),
+        }
+        let (stored, told, hurries) = self.store(cx, &answer, keys)?;
+        self.answered = true;
+        self.goes_on = answer.head > stored.cursor.number;
+        self.more = self.goes_on || hurries || self.more && !self.flights.is_empty();
+        self.master = Some(stored);
+        for told in told {
+            if let Some(sink) = &mut self.sink {
+                sink(&told);
+            }
+            self.report.tell(told);
+        }
+        if let (Some(observer), Some(master)) = (&mut self.observer, &self.master) {
+            observer(&master.counts);
+        }
+        Ok(())
+    }
+
+    /// From the beginning of the feed.
+    fn start_over(&mut self, cx: &Cx<'_>, answer: &FollowResponse) -> Result<()> {
+        let relation = &self.options.relation;
+        let session = self.master.as_ref().map_or(0, |master| master.session);
+        let master = cx.store.transact(|transaction| {
+            let mut master = current(transaction, relation, session)?;
+            master.cursor = Place::default();
+            master.head = answer.head;
+            let (key, value) = master.entry()?;
+            transaction.set_state(&key, value.as_deref())?;
+            Ok::<_, Error>(master)
+        })?;
+        // What is under way goes on behind a place that does not count any more.
+        self.master = Some(master);
+        self.passed = self.flights.len();
+        (self.answered, self.more, self.goes_on) = (false, false, false);
+        Ok(())
+    }
+
+    fn finish(&mut self, cx: &Cx<'_>) -> Result<Step> {
+        let relation = &self.options.relation;
+        let session = self.master.as_ref().map_or(0, |master| master.session);
+        let master = cx.store.transact(|transaction| {
+            let mut master = current(transaction, relation, session)?;
+            master.counts.finished = true;
+            let (key, value) = master.entry()?;
+            transaction.set_state(&key, value.as_deref())?;
+            Ok::<_, Error>(master)
+        })?;
+        let mut report = std::mem::take(&mut self.report);
+        report.counts = master.counts.clone();
+        self.master = None;
+        Ok(Step::Done(Box::new(report)))
+    }
+}
+
+/// The relation, if this session is the last one of it.
+fn current(snapshot: &dyn keyferry_store::Snapshot, relation: &str, session: i64) -> Result<Master> {
+    match Master::find(snapshot, relation)? {
+        Some(master) if master.session == session && master.paused != Some(true) => Ok(master),
+        _ => Err(Error::new(ErrorKind::Relation, "another session has begun, or the relation was paused or ended")),
+    }
+}
+
+fn send<P: keyferry_kmip::Payload>(payload: &P) -> Result<Step> {
+    let item = RequestItem::new(payload, context(SPOKEN)).map_err(|e| Error::new(ErrorKind::Encode, e))?;
+    Ok(Step::Send(Box::new(RequestMessage::new(SPOKEN, vec![item]))))
+}
+
+impl Session for Follow {
+    fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
+        if self.master.is_none() {
+            self.start(cx, 0)?;
+        }
+        if let Some(back) = &mut self.back {
+            if !self.flights.is_empty() {
+                return Ok(Step::Wait(None));
+            }
+            let Some(master) = &self.master else { return Ok(Step::Wait(None)) };
+            let request = back.next(cx, &self.node, master, &self.options)?;
+            self.flights.push_back((ticket, Flight::Back { last: request.last }));
+            return send(&request);
+        }
+        if self.flights.is_empty() {
+            if self.answered && !self.more {
+                let Some(every) = self.options.every else { return self.finish(cx) };
+                let next = *self.next.get_or_insert(Tick(cx.now.tick.0.saturating_add(every)));
+                if next > cx.now.tick {
+                    return Ok(Step::Wait(Some(next)));
+                }
+            }
+            (self.next, self.more, self.goes_on) = (None, false, false);
+            return self.ask(cx, ticket, false);
+        }
+        if self.goes_on && self.flights.len() < self.options.in_flight {
+            return self.ask(cx, ticket, true);
+        }
+        Ok(Step::Wait(None))
+    }
+
+    fn answer(&mut self, cx: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()> {
+        let Ok(response) = response else {
+            self.flights.clear();
+            self.master = None;
+            self.back = None;
+            (self.answered, self.more, self.goes_on, self.passed, self.next) = (false, false, false, 0, None);
+            return Ok(());
+        };
+        let (_, flight) = self
+            .flights
+            .pop_front_if(|(under_way, _)| *under_way == ticket)
+            .ok_or_else(|| Error::new(ErrorKind::Protocol, "an answer came to nothing that was asked"))?;
+        let item = response.batch.first().ok_or_else(|| Error::new(ErrorKind::Protocol, "an answer without an item"))?;
+        if !item.is_success() {
+            let why = item.result_message.as_ref().map(ToString::to_string).unwrap_or_default();
+            let reason = item.result_reason.map(|reason: ResultReason| reason.to_string()).unwrap_or_default();
+            return Err(Error::new(ErrorKind::Peer, format_args!("the server does not let itself be followed: {reason} {why}")));
+        }
+        let protocol = |e| Error::new(ErrorKind::Protocol, e);
+        match flight {
+            Flight::Changes(keys) => {
+                let answer: FollowResponse = item.payload(context(SPOKEN)).map_err(protocol)?;
+                // Asked before it was known that the server wants something back, or has another feed.
+                if self.back.is_some() || self.passed > 0 {
+                    self.passed = self.passed.saturating_sub(1);
+                    return Ok(());
+                }
+                self.taken(cx, answer, &keys)
+            }
+            Flight::Back { last } => {
+                let _: GiveBackResponse = item.payload(context(SPOKEN)).map_err(protocol)?;
+                if last {
+                    self.back = None;
+                    let answer = FollowResponse {
+                        answer: Answer::START_OVER,
+                        server: Text::default(),
+                        instance: Vec::new(),
+                        session: 0,
+                        place: Place::default(),
+                        head: self.master.as_ref().map_or(0, |master| master.head),
+                        changes: Vec::new(),
+                        extra: Extra::NONE,
+                    };
+                    return self.start_over(cx, &answer);
+                }
+                Ok(())
+            }
+        }
+    }
+}

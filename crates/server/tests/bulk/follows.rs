@@ -1,0 +1,302 @@
+//! A server follows another: the first load, catching up and the next change in one pass.
+
+use crate::drive::*;
+use crate::support::*;
+use keyferry_crypto::SystemRandom;
+use keyferry_kmip::spec::{AttributeValue as V, *};
+use keyferry_kmip::*;
+use keyferry_s2s::{Step, *};
+use keyferry_server::Access;
+use keyferry_store::{Incarnation, Record, SnapshotExt, StoreExt};
+use keyferry_ttlv::Version;
+
+/// The server that is followed.
+fn issuer() -> Host {
+    issuer_with(|peer| peer)
+}
+
+fn issuer_with(change: impl Fn(Peer) -> Peer) -> Host {
+    let policy = Policy::closed()
+        .with("b.example", change(Peer::new("b").may_follow().may_give_back()))
+        .with("c.example", change(Peer::new("c").may_follow().may_give_back()));
+    Host::named("a", Access::Named(["client".to_owned()].into()), policy)
+}
+
+fn follower(name: &str) -> Host {
+    Host::named(name, Access::Named(["client".to_owned()].into()), Policy::closed())
+}
+
+fn begin(b: &Host, what: &Following) {
+    Master::follow(&*b.store, "r", "a", what, b.now().wall).unwrap();
+}
+
+fn options() -> FollowOptions {
+    FollowOptions { batch: 3, in_flight: 2, ..FollowOptions::new("r", Peer::new("a")) }
+}
+
+fn pass_cut(b: &Host, a: &Host, options: FollowOptions, cut: Cut) -> Option<Result<Report, Error>> {
+    let name = format!("{}.example", b.server.node().home.server);
+    let mut session = Follow::new(b.server.node().clone(), options);
+    drive(b, a, &mut session, &name, cut, &mut |_, _| {})
+}
+
+/// One pass to the head.
+fn pass(b: &Host, a: &Host) -> Report {
+    let report = pass_cut(b, a, options(), Cut::Never).unwrap().unwrap();
+    assert!(report.counts.add_up(), "{}", report.table());
+    report
+}
+
+fn of(report: &Report, ending: Ending) -> i64 {
+    report.counts.of(ending)
+}
+
+fn held(host: &Host, id: &keyferry_store::ObjectId) -> Option<Record> {
+    host.store.view::<_, keyferry_store::Error>(|s| Ok(s.by_object_id(id)?.map(|(_, record)| record))).unwrap()
+}
+
+#[test]
+fn everything_comes_once_and_then_what_changes() {
+    let (a, b) = (issuer(), follower("b"));
+    let ids = fill(&a);
+    begin(&b, &Following::default());
+    let report = pass(&b, &a);
+    // What was destroyed before anybody was offered it goes nowhere.
+    let gone = ids.iter().filter(|id| a.record(id).is_destroyed()).count() as i64;
+    assert_eq!(gone, 2);
+    assert_eq!(of(&report, Ending::Created), ids.len() as i64 - gone, "{}", report.table());
+    let live: Vec<String> = ids.iter().filter(|id| !a.record(id).is_destroyed()).cloned().collect();
+    assert_same(&a, &b, &live);
+    assert_eq!(b.count(), live.len() as u64);
+    assert_eq!(pass(&b, &a).counts.asked, 0);
+    // One change, and one object.
+    let client = a.client(Version::V2_1);
+    client.add(&live[0], name("another")).unwrap();
+    client.destroy(&live[1]).unwrap();
+    let report = pass(&b, &a);
+    assert_eq!((of(&report, Ending::Updated), report.counts.asked), (2, 2), "{}", report.table());
+    assert_same(&a, &b, &live);
+    assert!(b.record(&live[1]).is_destroyed());
+    let slaves = a.store.view::<_, Error>(|s| Slave::all(s)).unwrap();
+    assert_eq!(slaves.len(), 1);
+    assert_eq!(slaves[0].server, "b");
+    let masters = b.store.view::<_, Error>(|s| Master::all(s)).unwrap();
+    assert!(masters[0].is_up_to_date());
+}
+
+#[test]
+fn a_loss_at_any_message_repeats_one_answer_at_most() {
+    for cut in (0..8).flat_map(|n| [Cut::Before(n), Cut::Behind(n), Cut::Dead(n)]) {
+        let (a, b) = (issuer(), follower("b"));
+        let ids = fill(&a);
+        begin(&b, &Following::default());
+        let first = pass_cut(&b, &a, options(), cut);
+        let report = match first {
+            Some(report) => report.unwrap(),
+            None => pass(&b, &a),
+        };
+        let live: Vec<String> = ids.iter().filter(|id| !a.record(id).is_destroyed()).cloned().collect();
+        assert!(report.counts.add_up());
+        assert_eq!(report.counts.asked, live.len() as i64, "{cut:?} {}", report.table());
+        assert_eq!(of(&report, Ending::Created), live.len() as i64, "{cut:?}");
+        assert_same(&a, &b, &live);
+    }
+}
+
+#[test]
+fn a_selection_is_left_and_entered() {
+    let (a, b) = (issuer(), follower("b"));
+    let client = a.client(Version::V2_1);
+    let shop = || V::ObjectGroup("shop".into());
+    let one = client.register(key(&[1; 16]), named("one").with(shop()));
+    let other = client.register(key(&[2; 16]), named("other"));
+    let selection = Selection::everything().with(shop());
+    begin(&b, &Following { selection, ..Following::default() });
+    assert_eq!(pass(&b, &a).counts.asked, 1);
+    assert_eq!(b.count(), 1);
+    // It leaves: its material goes, and clients see nothing of it; but its State comes until that was told.
+    let id = a.record(&one).id;
+    client.delete(&one, shop()).unwrap();
+    let report = pass(&b, &a);
+    assert_eq!((of(&report, Ending::Withdrawn), report.counts.asked), (1, 1), "{}", report.table());
+    let mark = held(&b, &id).unwrap();
+    assert!(mark.is_withdrawn());
+    let there = b.client(Version::V2_1);
+    assert_eq!(there.get(&one).unwrap_err().0, ResultReason::OBJECT_NOT_FOUND);
+    assert!(there.locate(Attributes::new()).is_empty());
+    // What happens to it from now on is nothing to that server, once it has said that it is gone.
+    pass(&b, &a);
+    client.destroy(&one).unwrap();
+    assert_eq!(pass(&b, &a).counts.asked, 0);
+    assert!(!held(&b, &id).unwrap().is_destroyed());
+    // Another one enters.
+    client.add(&other, shop()).unwrap();
+    assert_eq!(of(&pass(&b, &a), Ending::Created), 1);
+    assert_same(&a, &b, &[other.clone()]);
+    // It leaves and comes again.
+    client.delete(&other, shop()).unwrap();
+    pass(&b, &a);
+    client.add(&other, shop()).unwrap();
+    pass(&b, &a);
+    assert_same(&a, &b, &[other]);
+}
+
+#[test]
+fn a_compromise_reaches_who_was_not_told_of_its_withdrawal() {
+    let (a, b, c) = (issuer(), follower("b"), follower("c"));
+    let client = a.client(Version::V2_1);
+    let group = |name: &str| V::ObjectGroup(name.into());
+    let key = client.register(key(&[1; 16]), named("one").with(group("b")));
+    for (host, name) in [(&b, "b"), (&c, "c")] {
+        begin(host, &Following { selection: Selection::everything().with(group(name)), ..Following::default() });
+        pass(host, &a);
+    }
+    // It leaves one shop's selection, enters the other's, and is compromised before the first has heard of either.
+    client.delete(&key, group("b")).unwrap();
+    client.add(&key, group("c")).unwrap();
+    client.revoke(&key, RevocationReasonCode::KEY_COMPROMISE).unwrap();
+    pass(&b, &a);
+    pass(&c, &a);
+    let id = a.record(&key).id;
+    let mark = held(&b, &id).unwrap();
+    assert!(mark.is_withdrawn() && mark.is_compromised());
+    assert_same(&a, &c, &[key.clone()]);
+    // The same material is known to be compromised there for good.
+    let other = b.client(Version::V2_1).import("again", Some(crate::support::key(&[1; 16])), named("again"), false).unwrap();
+    assert_eq!(b.client(Version::V2_1).state(&other), State::COMPROMISED);
+}
+
+#[test]
+fn another_selection_withdraws_and_brings() {
+    let (a, b) = (issuer(), follower("b"));
+    let client = a.client(Version::V2_1);
+    let group = |name: &str| V::ObjectGroup(name.into());
+    let one = client.register(key(&[1; 16]), named("one").with(group("one")));
+    let two = client.register(key(&[2; 16]), named("two").with(group("two")));
+    let what = |name: &str| Following { selection: Selection::everything().with(group(name)), ..Following::default() };
+    begin(&b, &what("one"));
+    pass(&b, &a);
+    begin(&b, &what("two"));
+    let report = pass(&b, &a);
+    assert_eq!((of(&report, Ending::Withdrawn), of(&report, Ending::Created)), (1, 1), "{}", report.table());
+    assert!(held(&b, &a.record(&one).id).unwrap().is_withdrawn());
+    assert_same(&a, &b, &[two]);
+}
+
+#[test]
+fn what_the_relation_does_without_does_not_come() {
+    let (a, b) = (issuer(), follower("b"));
+    let client = a.client(Version::V2_1);
+    let one = client.register(key(&[1; 16]), named("one").with(custom("cost centre", "4711")).with(V::Comment("ours".into())));
+    begin(&b, &Following { without: vec!["x-cost centre".into(), "Comment".into(), "State".into()], ..Following::default() });
+    pass(&b, &a);
+    let copy = b.record(&one);
+    assert!(copy.attributes.iter().all(|a| !matches!(a.value, V::Custom(_) | V::Comment(_))), "{:?}", copy.attributes);
+    assert_eq!(copy.attributes.state(), Some(State::PRE_ACTIVE));
+    assert_eq!(copy.overlay.as_ref().unwrap().without, ["Comment", "x-cost centre"]);
+    // With all of them from now on.
+    begin(&b, &Following::default());
+    let report = pass(&b, &a);
+    assert_eq!(of(&report, Ending::Updated), 1, "{}", report.table());
+    assert_same(&a, &b, &[one]);
+}
+
+#[test]
+fn what_cannot_be_taken_is_asked_for_again_until_it_can() {
+    let (a, b) = (issuer(), follower("b"));
+    let client = a.client(Version::V2_1);
+    let one = client.register(key(&[1; 16]), named("taken"));
+    let own = b.client(Version::V2_1).register(key(&[2; 16]), named("taken"));
+    begin(&b, &Following::default());
+    let report = pass(&b, &a);
+    assert_eq!((of(&report, Ending::Failed), report.failures[0].identifier.as_str()), (1, one.as_str()));
+    let retries = |host: &Host| host.store.view::<_, Error>(|s| Retry::all(s, "r")).unwrap();
+    assert_eq!(retries(&b).len(), 1);
+    assert!(retries(&b)[0].why.contains("taken"), "{:?}", retries(&b));
+    b.pass(10);
+    let report = pass(&b, &a);
+    assert_eq!((of(&report, Ending::Failed), retries(&b)[0].attempts), (1, 2));
+    b.client(Version::V2_1).destroy(&own).unwrap();
+    b.client(Version::V2_1).delete(&own, name("taken")).unwrap();
+    b.pass(10);
+    assert_eq!(of(&pass(&b, &a), Ending::Created), 1);
+    assert!(retries(&b).is_empty());
+    assert_same(&a, &b, &[one]);
+}
+
+#[test]
+fn nobody_follows_who_may_not_and_an_earlier_session_is_stopped() {
+    let (a, b) = (master(), follower("b"));
+    begin(&b, &Following::default());
+    let refused = pass_cut(&b, &a, options(), Cut::Never).unwrap().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Peer);
+    let (a, b) = (issuer(), follower("b"));
+    fill(&a);
+    begin(&b, &Following::default());
+    let mut random = SystemRandom::new();
+    let mut old = Follow::new(b.server.node().clone(), options());
+    let mut cx = Cx { now: b.now(), store: &*b.store, random: &mut random };
+    let Step::Send(question) = old.poll(&mut cx, Ticket(1)).unwrap() else { panic!() };
+    pass(&b, &a);
+    let Answer::Reply(answer) = a.server.answer(&identity("b.example"), a.now(), &question.to_frame().unwrap()) else { panic!() };
+    let mut cx = Cx { now: b.now(), store: &*b.store, random: &mut random };
+    let stopped = old.answer(&mut cx, Ticket(1), Ok(ResponseMessage::from_frame(&answer).unwrap())).unwrap_err();
+    assert!(stopped.to_string().contains("another session"), "{stopped}");
+}
+
+#[test]
+fn a_restored_issuer_takes_back_what_its_replica_holds_and_refuses_changes_until_then() {
+    for told in [true, false] {
+        let (a, b) = (issuer(), follower("b"));
+        let ids = fill(&a);
+        begin(&b, &Following::default());
+        pass(&b, &a);
+        // A copy of this moment.
+        let earlier = a.store.inner().clone();
+        let client = a.client(Version::V2_1);
+        client.add(&ids[0], name("lost")).unwrap();
+        client.revoke(&ids[1], RevocationReasonCode::KEY_COMPROMISE).unwrap();
+        let new = client.register(key(&[9; 16]), named("made and lost"));
+        pass(&b, &a);
+        let policy = a.server.node().policy.clone();
+        let store = std::sync::Arc::new(keyferry_store::Faulty::new(earlier));
+        if told {
+            restored(&*store, &policy, Incarnation([7; 16]), a.now().wall).unwrap();
+        }
+        let a = Host::over("a", store, Access::Named(["client".to_owned()].into()), policy);
+        let client = a.client(Version::V2_1);
+        if told {
+            let refused = client.add(&ids[2], name("too early")).unwrap_err();
+            assert_eq!(refused.0, ResultReason::PERMISSION_DENIED);
+            assert!(refused.1.contains("restored"), "{refused:?}");
+            assert_eq!(a.client(Version::V2_1).state(&ids[2]), a.record(&ids[2]).state(a.now().wall).unwrap());
+        } else {
+            // Nobody has said so, and it goes on.
+            client.add(&ids[2], name("meanwhile")).unwrap();
+            client.add(&ids[0], name("another line")).unwrap();
+        }
+        pass(&b, &a);
+        client.add(&ids[3], name("after all")).unwrap();
+        assert_eq!(client.state(&ids[1]), State::COMPROMISED, "taken back");
+        assert_eq!(a.object(&new), b.object(&new));
+        assert_eq!(a.record(&new).owner.as_deref(), Some("client"));
+        pass(&b, &a);
+        let forks = |host: &Host| host.store.view::<_, Error>(|s| Fork::all(s)).unwrap();
+        if told {
+            assert!(forks(&a).is_empty() && forks(&b).is_empty());
+            assert_same(&a, &b, &[ids[0].clone(), ids[1].clone(), ids[2].clone(), ids[3].clone(), new.clone()]);
+            assert!(a.record(&ids[0]).attributes.names().any(|name| name.value == "lost"));
+        } else {
+            // Both lines of the first object are kept and named, at both servers, until somebody decides.
+            assert_eq!((forks(&a).len(), forks(&b).len()), (1, 1));
+            let fork = forks(&a).remove(0);
+            assert_eq!(fork.id, a.record(&ids[0]).id);
+            assert!(fork.attributes.names().any(|name| name.value == "lost"));
+            decide(&*a.store, a.server.node(), &fork.id, &fork.stamp, Keep::Other, "somebody", a.now()).unwrap();
+            pass(&b, &a);
+            assert!(forks(&a).is_empty() && forks(&b).is_empty(), "{:?}", forks(&b));
+            assert!(b.record(&ids[0]).attributes.names().any(|name| name.value == "lost"));
+            assert_same(&a, &b, &[ids[0].clone(), ids[2].clone()]);
+        }
+    }
+}
