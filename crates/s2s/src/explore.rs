@@ -18,6 +18,8 @@ pub enum Way {
     Put,
     /// Push by Register and what follows it: [`Register`](crate::Register).
     Register,
+    /// Pull by following a keyferry server's feed: [`Follow`](crate::Follow).
+    Feed,
     /// Pull by Export: [`Pull`](crate::Pull).
     Export,
     /// Pull by Get and Get Attributes: [`Pull`](crate::Pull).
@@ -27,7 +29,7 @@ pub enum Way {
 /// Pushing, the best way first.
 const PUSHING: [Way; 3] = [Way::Import, Way::Put, Way::Register];
 /// Pulling, the best way first.
-const PULLING: [Way; 2] = [Way::Export, Way::Get];
+const PULLING: [Way; 3] = [Way::Feed, Way::Export, Way::Get];
 
 impl Way {
     fn name(self) -> &'static str {
@@ -35,6 +37,7 @@ impl Way {
             Way::Import => "import",
             Way::Put => "put",
             Way::Register => "register",
+            Way::Feed => "feed",
             Way::Export => "export",
             Way::Get => "get",
         }
@@ -46,6 +49,8 @@ impl Way {
             Way::Import => &[Operation::IMPORT],
             Way::Put => &[Operation::PUT],
             Way::Register => &[Operation::REGISTER, Operation::LOCATE, Operation::GET_ATTRIBUTES],
+            // What it takes is no operation of the standard.
+            Way::Feed => &[],
             Way::Export => &[Operation::LOCATE, Operation::EXPORT],
             Way::Get => &[Operation::LOCATE, Operation::GET, Operation::GET_ATTRIBUTES],
         }
@@ -53,6 +58,7 @@ impl Way {
 
     fn since(self) -> Version {
         match self {
+            Way::Feed => Version::V2_1,
             Way::Import | Way::Export => Version::V1_4,
             Way::Put | Way::Register | Way::Get => Version::V1_0,
         }
@@ -86,9 +92,9 @@ pub struct Abilities {
 }
 
 impl Abilities {
-    /// The newest version in which it can go this way.
+    /// The newest version in which it can go this way. Whether it lets itself be followed, only trying tells.
     pub fn version_for(&self, way: Way) -> Option<Version> {
-        let newest = self.versions.first().copied()?;
+        let newest = self.versions.first().copied().filter(|_| self.keyferry || way != Way::Feed)?;
         (newest >= way.since() && way.needs().iter().all(|needed| self.operations.contains(needed))).then_some(newest)
     }
 
@@ -104,7 +110,7 @@ impl Abilities {
 
     fn best(&self, ways: &[Way]) -> Option<(Way, Version)> {
         // To one that is no keyferry server, a Put goes only where it knows us as its server: nobody can see that from outside.
-        let open = |way: &&Way| self.keyferry || **way != Way::Put;
+        let open = |way: &&Way| self.keyferry || !matches!(way, Way::Put | Way::Feed);
         ways.iter().filter(open).find_map(|way| Some((*way, self.version_for(*way)?)))
     }
 
@@ -112,7 +118,7 @@ impl Abilities {
     /// version lacks of an attribute that it has are told of each object. Between keyferry servers
     /// nothing is lost but by *get*, which shows what any client sees.
     pub fn not_kept(&self, way: Way, version: Version) -> Vec<&'static str> {
-        if self.keyferry && matches!(way, Way::Import | Way::Put | Way::Export) {
+        if self.keyferry && matches!(way, Way::Import | Way::Put | Way::Feed | Way::Export) {
             return Vec::new();
         }
         let is_lost =

@@ -25,7 +25,8 @@ fn the_best_way_is_chosen_by_what_the_peer_says() {
         assert!(ours.keyferry);
         assert_eq!(ours.versions.len(), 7);
         assert_eq!(ours.push(), Some((Way::Import, Version::V2_1)));
-        assert_eq!(ours.pull(), Some((Way::Export, Version::V2_1)));
+        assert_eq!(ours.pull(), Some((Way::Feed, Version::V2_1)));
+        assert_eq!(ours.version_for(Way::Export), Some(Version::V2_1));
         assert_eq!(ours.not_kept(Way::Import, Version::V1_4), Vec::<&str>::new());
     }
     let old = [Operation::REGISTER, Operation::LOCATE, Operation::GET, Operation::GET_ATTRIBUTES, Operation::PUT];
@@ -34,7 +35,7 @@ fn the_best_way_is_chosen_by_what_the_peer_says() {
     assert_eq!(old.pull(), Some((Way::Get, Version::V2_1)));
     let deaf = explore(&foreign(&[Operation::CREATE]), Cut::Never);
     assert_eq!((deaf.push(), deaf.pull()), (None, None));
-    for way in [Way::Import, Way::Put, Way::Register, Way::Export, Way::Get] {
+    for way in [Way::Import, Way::Put, Way::Register, Way::Feed, Way::Export, Way::Get] {
         assert_eq!(way.to_string().parse::<Way>().unwrap(), way);
     }
     assert!("magic".parse::<Way>().is_err());
