@@ -109,6 +109,8 @@ tags! {
     LAST_PART = 0x544BA6, "Last Part";
     AGREED = 0x544BA7, "Agreement Digest";
     WITHOUT = 0x544BA8, "Without Attributes";
+    CHECKING = 0x544BA9, "Checking";
+    HELD = 0x544BAA, "Held";
     BUNDLE_MANIFEST = 0x544B60, "Bundle Manifest";
     BUNDLE_SEGMENT = 0x544B61, "Bundle Segment";
     SEALED_MANIFEST = 0x544B62, "Sealed Bundle Manifest";

@@ -93,8 +93,8 @@ pub struct Follow {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Flight {
-    /// A question, and the withdrawals that it tells of.
-    Changes(Vec<Vec<u8>>),
+    /// A question, the withdrawals that it tells of, and how far the own copies were looked through when it is answered.
+    Changes { done: Vec<Vec<u8>>, checked: Option<Option<i64>> },
     /// A part of what is given back.
     Back { last: bool },
 }
@@ -127,6 +127,23 @@ const AT_ONCE: usize = 100;
 
 pub(crate) fn retry_prefix(relation: &str) -> Vec<u8> {
     [b"retry/", relation.as_bytes(), &[0]].concat()
+}
+
+pub(crate) fn missing_prefix(relation: &str) -> Vec<u8> {
+    [b"missing/", relation.as_bytes(), &[0]].concat()
+}
+
+/// The copies that are held here by way of a relation and that its server does not have any more. They are kept (DESIGN: rule 6).
+///
+/// # Errors
+/// Those of the store.
+pub fn missing(snapshot: &dyn keyferry_store::Snapshot, relation: &str) -> Result<Vec<ObjectId>> {
+    let mut all = Vec::new();
+    snapshot.state(&Span::prefix(&missing_prefix(relation)), &mut |_, value| {
+        all.push(read(value, "missing object")?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(all)
 }
 
 pub(crate) fn done_prefix(relation: &str) -> Vec<u8> {
@@ -220,6 +237,10 @@ impl Follow {
     /// The next question.
     fn ask(&mut self, cx: &Cx<'_>, ticket: Ticket, goes_on: bool) -> Result<Step> {
         let Some(master) = &self.master else { return Ok(Step::Wait(None)) };
+        let (held, checked) = match master.checking.filter(|_| self.answered && !goes_on) {
+            Some(after) => own_copies(cx, master, after)?,
+            None => (Vec::new(), None),
+        };
         let relation = &self.options.relation;
         let now = cx.now.wall;
         let (again, done, keys, forked) = cx.store.view::<_, Error>(|snapshot| {
@@ -252,18 +273,19 @@ impl Follow {
             anew: master.anew,
             again,
             done,
+            held,
             objects: i32::try_from(self.options.batch).unwrap_or(i32::MAX),
             bytes: i32::try_from(self.options.batch_bytes).unwrap_or(i32::MAX),
             forked: (self.options.tells && !goes_on).then_some(forked),
             retried: (self.options.tells && !goes_on).then_some(master.retried),
             extra: Extra::NONE,
         };
-        self.flights.push_back((ticket, Flight::Changes(keys)));
+        self.flights.push_back((ticket, Flight::Changes { done: keys, checked }));
         send(&request)
     }
 
     /// Takes an answer.
-    fn taken(&mut self, cx: &mut Cx<'_>, answer: FollowResponse, keys: &[Vec<u8>]) -> Result<()> {
+    fn taken(&mut self, cx: &mut Cx<'_>, answer: FollowResponse, done: &[Vec<u8>], checked: Option<Option<i64>>) -> Result<()> {
         let Some(master) = &self.master else { return Ok(()) };
         if answer.server != master.server {
             return Err(Error::new(
@@ -298,7 +320,8 @@ impl Follow {
             Answer::PAUSED => return Err(Error::new(ErrorKind::Peer, "the server that is followed has paused the relation")),
             _ => return Err(Error::new(ErrorKind::Protocol, "an answer of a kind that is not known here")),
         }
-        let (stored, told, hurries) = self.store(cx, &answer, keys)?;
+        let (stored, told, hurries) = self.store(cx, &answer, done, checked)?;
+        let hurries = hurries || stored.checking.is_some();
         self.answered = true;
         self.goes_on = answer.head > stored.cursor.number;
         self.more = self.goes_on || hurries || self.more && !self.flights.is_empty();
@@ -322,6 +345,7 @@ impl Follow {
         let master = cx.store.transact(|transaction| {
             let mut master = current(transaction, relation, session)?;
             master.cursor = Place::default();
+            master.checking = Some(0);
             master.head = answer.head;
             let (key, value) = master.entry()?;
             transaction.set_state(&key, value.as_deref())?;
@@ -350,6 +374,37 @@ impl Follow {
         Ok(Step::Done(Box::new(report)))
     }
 }
+
+/// The copies behind a place of the own feed that come by way of a relation, and the place where they end; none when there are no more.
+fn own_copies(cx: &Cx<'_>, master: &Master, after: i64) -> Result<(Vec<ObjectId>, Option<Option<i64>>)> {
+    cx.store.view(|snapshot| {
+        let (mut found, mut end) = (Vec::new(), u64::try_from(after).unwrap_or(0));
+        loop {
+            let mut numbers = Vec::new();
+            snapshot.feed(end, &mut |row| {
+                numbers.push((row.number, row.record));
+                Ok(if numbers.len() < CHECKED { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            })?;
+            if numbers.is_empty() {
+                return Ok((found, Some(None)));
+            }
+            for (place, number) in numbers {
+                end = place;
+                let Some(record) = snapshot.record(number)? else { continue };
+                let by_this = record.overlay.as_ref().is_some_and(|overlay| overlay.via.contains(&master.relation));
+                if by_this && !record.is_withdrawn() && !record.is_destroyed() {
+                    found.push(record.id);
+                }
+                if found.len() >= CHECKED {
+                    return Ok((found, Some(i64::try_from(end).ok())));
+                }
+            }
+        }
+    })
+}
+
+/// Copies that are checked at once.
+const CHECKED: usize = 1000;
 
 /// The relation, if this session is the last one of it.
 fn current(snapshot: &dyn keyferry_store::Snapshot, relation: &str, session: i64) -> Result<Master> {
@@ -415,14 +470,14 @@ impl Session for Follow {
         }
         let protocol = |e| Error::new(ErrorKind::Protocol, e);
         match flight {
-            Flight::Changes(keys) => {
+            Flight::Changes { done, checked } => {
                 let answer: FollowResponse = item.payload(context(SPOKEN)).map_err(protocol)?;
                 // Asked before it was known that the server wants something back, or has another feed.
                 if self.back.is_some() || self.passed > 0 {
                     self.passed = self.passed.saturating_sub(1);
                     return Ok(());
                 }
-                self.taken(cx, answer, &keys)
+                self.taken(cx, answer, &done, checked)
             }
             Flight::Back { last } => {
                 let _: GiveBackResponse = item.payload(context(SPOKEN)).map_err(protocol)?;

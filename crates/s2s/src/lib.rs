@@ -76,7 +76,7 @@ pub use collision::{Collisions, OnIdentifier, OnName};
 pub use copy::{Copy, Fate, check_extensions};
 pub use error::{Error, ErrorKind, Result};
 pub use explore::{Abilities, Explore, Way};
-pub use follow::{FOLLOW, Follow, FollowOptions, GIVE_BACK, Retry};
+pub use follow::{FOLLOW, Follow, FollowOptions, GIVE_BACK, Retry, missing};
 pub use fork::{Decision, Fork, Keep, decide};
 pub use mapping::{identifier_there, object_of};
 pub use node::{Node, complete, shown};
@@ -91,6 +91,6 @@ pub use respond::{Ask, Earlier, OPERATIONS, Outcome, Placeholder, Responder, Wan
 pub use rights::{Rights, Unrestricted};
 pub use selection::{Chosen, Selection};
 pub use session::{Cx, Driven, Session, Step};
-pub use take_back::{Owed, check_nothing_owed, restored, waive};
+pub use take_back::{Owed, Untaken, check_nothing_owed, restored, waive};
 pub use transit::Wrapping;
 pub use wrap::{Use, may_be_used};

@@ -175,6 +175,10 @@ pub struct Master {
     /// Whether material is to come with each object until the cursor has reached the head for the first time.
     #[ttlv(tag = x::ANEW)]
     pub(crate) anew: Option<bool>,
+    /// How far the own feed was looked through for copies that the issuer does not have, or not for this server any more, since its feed
+    /// was asked for from the beginning again.
+    #[ttlv(tag = x::CHECKING)]
+    pub(crate) checking: Option<i64>,
     /// The number of the last session.
     #[ttlv(tag = x::SESSION)]
     pub session: i64,
@@ -337,7 +341,7 @@ impl Master {
 
     /// Whether everything was taken up to the head that was last told.
     pub fn is_up_to_date(&self) -> bool {
-        self.anew != Some(true) && self.behind() == 0
+        self.anew != Some(true) && self.checking.is_none() && self.behind() == 0
     }
 
     pub(crate) fn entry(&self) -> keyferry_store::Result<(Vec<u8>, Option<Vec<u8>>)> {
@@ -362,6 +366,7 @@ impl Master {
                 Some(mut held) => {
                     if held.selected != selected || held.without != what.without {
                         held.cursor = Place::default();
+                        held.checking = Some(0);
                     }
                     held.selected = selected.clone();
                     held.without = what.without.clone();
@@ -378,6 +383,7 @@ impl Master {
                     cursor: Place::default(),
                     head: 0,
                     anew: Some(true),
+                    checking: None,
                     session: 0,
                     since: now,
                     contact: DateTime(0),
@@ -426,6 +432,7 @@ impl Master {
         Master::change(store, relation, |master| {
             master.instance = None;
             master.cursor = Place::default();
+            master.checking = Some(0);
         })
     }
 
@@ -440,6 +447,7 @@ impl Master {
             }
             transaction.set_state(&master_key(relation), None)?;
             forget(transaction, &crate::follow::retry_prefix(relation))?;
+            forget(transaction, &crate::follow::missing_prefix(relation))?;
             Ok(forget(transaction, &crate::follow::done_prefix(relation))?)
         })
     }

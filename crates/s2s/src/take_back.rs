@@ -8,7 +8,7 @@ use keyferry_kmip::spec::{AttributeValue, tag};
 use keyferry_kmip::{Attributes, Cause, DateTime, Failure, RequestItem, Text, extension as x, lifecycle};
 use keyferry_store::record::{bytes_of, copy_digest, object_of, read};
 use keyferry_store::{
-    Descent, Effects, Incarnation, Material, Record, Snapshot, SnapshotExt, Span, Store, StoreExt, descent, index,
+    Descent, Effects, Incarnation, Material, ObjectId, Record, Snapshot, SnapshotExt, Span, Store, StoreExt, descent, index,
 };
 use keyferry_ttlv::{Decode, Encode, Extra};
 use std::ops::ControlFlow;
@@ -124,6 +124,7 @@ pub(crate) fn give_back(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> R
     let mut response = GiveBackResponse { taken: 0, forked: 0, failed: 0, extra: Extra::NONE };
     let mut effects = Effects::none();
     for change in request.changes {
+        let id = change.copy.id.clone();
         match take(node, ask, &peer.server, change) {
             Ok(Taken::Known) => response.taken += 1,
             Ok(Taken::Changed(taken)) => {
@@ -135,13 +136,60 @@ pub(crate) fn give_back(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> R
                 effects.extend(kept);
             }
             Err(failure) if failure.cause() == Cause::Internal => return Err(failure),
-            Err(_) => response.failed += 1,
+            Err(failure) => {
+                response.failed += 1;
+                let untaken = Untaken {
+                    id: id.clone(),
+                    server: peer.server.clone(),
+                    why: failure.message().into(),
+                    since: ask.now.wall,
+                    extra: Extra::NONE,
+                };
+                let key =
+                    [b"untaken/", peer.server.as_bytes(), b"/", &index::object_id(&id).map_err(store_failed)?.key[..]].concat();
+                effects.state.push((key, Some(bytes_of(&untaken).map_err(store_failed)?)));
+            }
         }
     }
     if request.last {
         effects.state.push((key(&peer.server), None));
     }
     Ok(Outcome::answer(&response, ask.cx)?.with(effects))
+}
+
+/// An object that this server has lost, and could not take back: another has its identifier or Name now, for example. The peer holds it still.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = x::RETRY)]
+pub struct Untaken {
+    /// The object.
+    pub id: ObjectId,
+    /// The server id of the peer that holds it.
+    #[ttlv(tag = x::SERVER_ID)]
+    pub server: Text,
+    /// Why.
+    #[ttlv(tag = x::WHY)]
+    pub why: Text,
+    /// Since when that is known.
+    #[ttlv(tag = x::SINCE)]
+    pub since: DateTime,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+impl Untaken {
+    /// All of them.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<Untaken>> {
+        let mut all = Vec::new();
+        snapshot.state(&Span::prefix(b"untaken/"), &mut |_, value| {
+            all.push(read(value, "object that was not taken back")?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(all)
+    }
 }
 
 enum Taken {

@@ -122,6 +122,9 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     for id in &request.again {
         changes.push(terms.again(ask, id, &mut offered)?);
     }
+    for id in &request.held {
+        changes.extend(terms.check(ask, id, &mut offered)?);
+    }
     let most = usize::try_from(request.objects).unwrap_or(0).clamp(1, OBJECTS);
     let bytes = usize::try_from(request.bytes).unwrap_or(0).clamp(1, BYTES);
     let end = terms.stretch(ask, from, (most, bytes), &mut offered, &mut changes)?;
@@ -228,6 +231,25 @@ impl Terms<'_> {
             }
             Goes::Withdrawn => self.withdrawal(record),
             Goes::Not => Ok(gone(id)),
+        }
+    }
+
+    /// What is to be told of a copy that the replica says it holds: nothing, when it may and the feed tells of it. That it holds it is as good as
+    /// its having been offered.
+    fn check(&self, ask: &mut Ask<'_>, id: &keyferry_store::ObjectId, offered: &mut Offered) -> Result<Option<Change>, Failure> {
+        let Some((number, record)) = ask.snapshot.by_object_id(id).map_err(store_failed)? else { return Ok(Some(gone(id))) };
+        let has = self.has(ask, number, &record)?;
+        if record.is_withdrawn() {
+            return Ok(None);
+        }
+        let was_offered = offered.has(ask.snapshot, number).map_err(store_failed)?;
+        offered.set(ask.snapshot, number, true).map_err(store_failed)?;
+        match has {
+            true if record.is_destroyed() && !was_offered => {
+                self.copy(ask, number, record, false, offered).map(|(change, _)| Some(change))
+            }
+            true => Ok(None),
+            false => self.withdrawal(record).map(Some),
         }
     }
 

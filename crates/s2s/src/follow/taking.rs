@@ -1,6 +1,6 @@
 //! The replica's side: what becomes of the changes that an answer brings.
 
-use super::{Done, Follow, Retry, about, current, done_prefix, retry_prefix};
+use super::{Done, Follow, Retry, about, current, done_prefix, missing_prefix, retry_prefix};
 use crate::copy::Fate;
 use crate::follow::wire::{Change, FollowResponse, Kind, SPOKEN};
 use crate::observe::{self, Sight};
@@ -20,7 +20,13 @@ const LONGEST: i64 = 3600;
 
 impl Follow {
     /// Takes all that an answer brings, and the place where it ends, in one transaction. What can't be taken is kept to be asked for again.
-    pub(super) fn store(&self, cx: &mut Cx<'_>, answer: &FollowResponse, keys: &[Vec<u8>]) -> Result<(Master, Vec<Told>, bool)> {
+    pub(super) fn store(
+        &self,
+        cx: &mut Cx<'_>,
+        answer: &FollowResponse,
+        done: &[Vec<u8>],
+        checked: Option<Option<i64>>,
+    ) -> Result<(Master, Vec<Told>, bool)> {
         let (relation, from) = (&self.options.relation, &self.options.from);
         let session = self.master.as_ref().map_or(0, |master| master.session);
         let caller = Identity { name: from.server.to_string(), fingerprint: [0; 32] };
@@ -100,10 +106,13 @@ impl Follow {
             if answer.place.number >= answer.head {
                 master.anew = None;
             }
+            if let Some(checked) = checked {
+                master.checking = checked;
+            }
             let mut effects = Effects::none();
-            effects.state.extend(keys.iter().map(|key| (key.clone(), None)));
+            effects.state.extend(done.iter().map(|key| (key.clone(), None)));
             // Nothing new is nothing to write.
-            if told.is_empty() && keys.is_empty() && self.master.as_ref().is_some_and(|held| is_same(held, &master)) {
+            if told.is_empty() && done.is_empty() && self.master.as_ref().is_some_and(|held| is_same(held, &master)) {
                 return Ok((master, told, hurries));
             }
             effects.state.push(master.entry()?);
@@ -123,8 +132,14 @@ impl Follow {
                 Ok((Told { message: Some(why), ..told(Ending::Skipped) }, Effects::none()))
             }
             Kind::GONE => {
-                let message = Some("it does not belong to what is followed any more".to_owned());
-                Ok((Told { message, ..told(Ending::Skipped) }, Effects::none()))
+                let message = Some("the server has it no more, or not for this one: it is kept".to_owned());
+                let mut effects = Effects::none();
+                let id = &change.copy.id;
+                if ask.snapshot.by_object_id(id).map_err(store_failed)?.is_some() {
+                    let key = about(missing_prefix(&self.options.relation), id).map_err(store_failed)?;
+                    effects.state.push((key, Some(bytes_of(id).map_err(store_failed)?)));
+                }
+                Ok((Told { message, ..told(Ending::Skipped) }, effects))
             }
             _ => Err(Failure::new(Cause::InvalidMessage, "a change of a kind that is not known here")),
         }
@@ -156,7 +171,12 @@ impl Follow {
         if held.is_none() && !from.has_agreed(&incoming.record, ask.now.wall)? {
             return Err(Failure::denied("the agreement with this peer does not cover the object"));
         }
-        let decision = replica::take(&self.node, ask, &from.collisions, incoming)?;
+        let id = incoming.record.id.clone();
+        let mut decision = replica::take(&self.node, ask, &from.collisions, incoming)?;
+        let missing = about(missing_prefix(&self.options.relation), &id).map_err(store_failed)?;
+        if held.is_some() && ask.snapshot.state_value(&missing).map_err(store_failed)?.is_some() {
+            decision.effects.state.push((missing, None));
+        }
         let target = (decision.identifier != change.identifier).then(|| decision.identifier.to_string());
         let message = (decision.fate == Fate::FORKED).then(|| "it was changed on both sides: both are kept".to_owned());
         Ok((Told { target, message, ..Told::new(&change.identifier, decision.fate.ending()) }, decision.effects))

@@ -37,6 +37,9 @@ pub(crate) struct FollowRequest {
     pub(crate) again: Vec<ObjectId>,
     /// Withdrawals that were carried out.
     pub(crate) done: Vec<Done>,
+    /// Copies that are held here: of those that are not the sender's to have any more, it wants to hear.
+    #[ttlv(tag = x::HELD)]
+    pub(crate) held: Vec<ObjectId>,
     #[ttlv(tag = x::MOST_OBJECTS)]
     pub(crate) objects: i32,
     #[ttlv(tag = x::MOST_BYTES)]
