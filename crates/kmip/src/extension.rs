@@ -111,6 +111,7 @@ tags! {
     WITHOUT = 0x544BA8, "Without Attributes";
     CHECKING = 0x544BA9, "Checking";
     HELD = 0x544BAA, "Held";
+    OFFERS = 0x544BAB, "Offers";
     BUNDLE_MANIFEST = 0x544B60, "Bundle Manifest";
     BUNDLE_SEGMENT = 0x544B61, "Bundle Segment";
     SEALED_MANIFEST = 0x544B62, "Sealed Bundle Manifest";

@@ -133,7 +133,8 @@ pub(crate) fn missing_prefix(relation: &str) -> Vec<u8> {
     [b"missing/", relation.as_bytes(), &[0]].concat()
 }
 
-/// The copies that are held here by way of a relation and that its server does not have any more. They are kept (DESIGN: rule 6).
+/// The copies that are held here by way of a relation and that its server does not have any more, or not the change of them that is held.
+/// They are kept (DESIGN: rule 6).
 ///
 /// # Errors
 /// Those of the store.
@@ -273,6 +274,8 @@ impl Follow {
             anew: master.anew,
             again,
             done,
+            offers: master.offers,
+            checking: master.checking.is_some().then_some(true),
             held,
             objects: i32::try_from(self.options.batch).unwrap_or(i32::MAX),
             bytes: i32::try_from(self.options.batch_bytes).unwrap_or(i32::MAX),
@@ -392,7 +395,7 @@ fn own_copies(cx: &Cx<'_>, master: &Master, after: i64) -> Result<(Vec<ObjectId>
                 end = place;
                 let Some(record) = snapshot.record(number)? else { continue };
                 let by_this = record.overlay.as_ref().is_some_and(|overlay| overlay.via.contains(&master.relation));
-                if by_this && !record.is_withdrawn() && !record.is_destroyed() {
+                if by_this && !record.is_withdrawn() {
                     found.push(record.id);
                 }
                 if found.len() >= CHECKED {
@@ -491,6 +494,8 @@ impl Session for Follow {
                         place: Place::default(),
                         head: self.master.as_ref().map_or(0, |master| master.head),
                         changes: Vec::new(),
+                        offers: 0,
+                        check: None,
                         extra: Extra::NONE,
                     };
                     return self.start_over(cx, &answer);

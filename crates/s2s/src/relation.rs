@@ -127,6 +127,12 @@ pub struct Slave {
     /// The number of the last entry of our feed that it has committed, as last noted: once a second at the most.
     #[ttlv(tag = x::ACKNOWLEDGED)]
     pub acknowledged: i64,
+    /// How often something was noted of what it was offered.
+    #[ttlv(tag = x::OFFERS)]
+    pub(crate) offers: i64,
+    /// Whether it was found to be a copy of an older moment, or this server was: what it holds is to be checked.
+    #[ttlv(tag = x::CHECKING)]
+    pub(crate) checks: Option<bool>,
     /// Since when it follows.
     #[ttlv(tag = x::SINCE)]
     pub since: DateTime,
@@ -179,6 +185,9 @@ pub struct Master {
     /// was asked for from the beginning again.
     #[ttlv(tag = x::CHECKING)]
     pub(crate) checking: Option<i64>,
+    /// How often its server has noted something of what this one was offered, as last told: should it know less one day, it has lost that.
+    #[ttlv(tag = x::OFFERS)]
+    pub(crate) offers: i64,
     /// The number of the last session.
     #[ttlv(tag = x::SESSION)]
     pub session: i64,
@@ -384,6 +393,7 @@ impl Master {
                     head: 0,
                     anew: Some(true),
                     checking: None,
+                    offers: 0,
                     session: 0,
                     since: now,
                     contact: DateTime(0),
@@ -433,6 +443,7 @@ impl Master {
             master.instance = None;
             master.cursor = Place::default();
             master.checking = Some(0);
+            master.offers = 0;
         })
     }
 

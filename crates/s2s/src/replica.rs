@@ -5,8 +5,8 @@ use crate::copy::Fate;
 use crate::fork::{self, Fork};
 use crate::respond::store_failed;
 use crate::{Ask, Node};
-use keyferry_kmip::spec::State;
-use keyferry_kmip::{Cause, Failure, Object, Text, lifecycle};
+use keyferry_kmip::spec::{AttributeValue, State, tag};
+use keyferry_kmip::{Attributes, Cause, Digest, Failure, Object, Text, lifecycle};
 use keyferry_store::{Descent, Effects, Material, Overlay, Record, RecordNumber, SnapshotExt, descent};
 
 /// What is to be done about what came in.
@@ -136,6 +136,9 @@ fn update(
     {
         return collision("key material");
     }
+    if is_of_other_material(&held.attributes, &incoming.record.attributes) {
+        return collision("key material, by its Digest");
+    }
     let unchanged = |effects| Decision { identifier: held.identifier.clone(), effects, fate: Fate::UNCHANGED };
     let relation = descent((&held.stamp, &held.lineage), (&incoming.record.stamp, &incoming.record.lineage));
     let is_newer = match relation {
@@ -200,6 +203,24 @@ fn update(
     let identifier = after.identifier.clone();
     effects.extend(Effects::change(Some((number, held)), after, material));
     Ok(Decision { identifier, effects, fate: Fate::UPDATED })
+}
+
+/// Whether two Digests of the same kind say that these are attributes of different material.
+pub(crate) fn is_of_other_material(held: &Attributes, told: &Attributes) -> bool {
+    let digests = |of: &Attributes| -> Vec<Digest> {
+        let all = of.all(tag::DIGEST).filter_map(|value| match value {
+            AttributeValue::Digest(digest) if digest.value.is_some() => Some(digest.clone()),
+            _ => None,
+        });
+        all.collect()
+    };
+    let (held, told) = (digests(held), digests(told));
+    held.iter().any(|one| {
+        told.iter().any(|other| {
+            (one.hashing_algorithm, one.key_format_type) == (other.hashing_algorithm, other.key_format_type)
+                && one.value != other.value
+        })
+    })
 }
 
 /// What relations leave out of a copy.

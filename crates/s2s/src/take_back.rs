@@ -2,6 +2,7 @@
 
 use crate::follow::wire::{Change, GiveBackRequest, GiveBackResponse, Kind, check_version};
 use crate::fork::{self, Fork};
+use crate::replica::is_of_other_material;
 use crate::respond::store_failed;
 use crate::{Ask, Error, ErrorKind, Node, Outcome, Policy, Result};
 use keyferry_kmip::spec::{AttributeValue, tag};
@@ -234,6 +235,11 @@ fn take(node: &Node, ask: &mut Ask<'_>, from: &Text, change: Change) -> Result<T
         if held.object_type != object_type {
             return Err(Failure::new(Cause::InvalidField, format_args!("{} is held with another Object Type", held.id)));
         }
+        let fingerprint = object.as_ref().map(|object| node.fingerprint(object)).transpose().map_err(store_failed)?;
+        let is_other = fingerprint.is_some() && held.fingerprint.is_some() && fingerprint != held.fingerprint;
+        if is_other || is_of_other_material(&held.attributes, &after.attributes) {
+            return Err(Failure::new(Cause::InvalidField, format_args!("{} is held with other key material", after.id)));
+        }
         match descent((&held.stamp, &held.lineage), (&after.stamp, &after.lineage)) {
             Descent::Equal if held.copy_digest().map_err(store_failed)? == copy.digest => return Ok(Taken::Known),
             Descent::Older => return Ok(Taken::Known),
@@ -262,9 +268,6 @@ fn take(node: &Node, ask: &mut Ask<'_>, from: &Text, change: Change) -> Result<T
         _ if after.is_destroyed() => Material::Keep,
         (Some(object), _) => {
             node.recognise(ask, &mut after, &object).map_err(store_failed)?;
-            if known.is_some() && after.fingerprint != known {
-                return Err(Failure::new(Cause::InvalidField, format_args!("{} is held with other key material", after.id)));
-            }
             Material::Set(object.into())
         }
         (None, true) => Material::Keep,

@@ -57,6 +57,8 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         session: 0,
         sent: 0,
         acknowledged: 0,
+        offers: 0,
+        checks: None,
         since: ask.now.wall,
         contact: ask.now.wall,
         paused: None,
@@ -107,7 +109,7 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
                 return answer(node, ask, &slave, Answer::GIVE_BACK, effects);
             }
             if !known || another && after.number != 0 {
-                slave.sent = 0;
+                (slave.sent, slave.acknowledged) = (0, 0);
                 effects.state.push(slave.entry().map_err(store_failed)?);
                 return answer(node, ask, &slave, Answer::START_OVER, effects);
             }
@@ -131,6 +133,12 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     let head = ask.snapshot.head().map_err(store_failed)?.number;
     let pages = offered.changed();
     let heard = ask.now.wall != slave.contact;
+    if request.checking == Some(true) {
+        slave.checks = None;
+    } else if request.offers > slave.offers || request.after.as_ref().is_some_and(|after| after.number < slave.acknowledged) {
+        slave.checks = Some(true);
+    }
+    slave.offers = slave.offers.max(request.offers) + i64::from(!pages.is_empty());
     if let Some(after) = &request.after {
         slave.acknowledged = after.number;
     }
@@ -139,6 +147,7 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     let is_new = held.as_ref().is_none_or(|held| held.session != slave.session || another);
     // What goes on behind this answer has to know where it ended; the rest is noted once a second.
     let noted = held.as_ref().is_none_or(|held| held.acknowledged != slave.acknowledged);
+    let is_new = is_new || held.as_ref().is_none_or(|held| (held.checks, held.offers) != (slave.checks, slave.offers));
     if is_new || end < head || request.after.is_none() || !pages.is_empty() || heard && noted {
         effects.state.extend(pages);
         effects.state.push(slave.entry().map_err(store_failed)?);
@@ -152,6 +161,8 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         place,
         head: i64::try_from(head).unwrap_or(i64::MAX),
         changes,
+        offers: slave.offers,
+        check: slave.checks,
         extra: Extra::NONE,
     };
     Ok(Outcome::answer(&response, ask.cx)?.with(effects))
@@ -177,6 +188,8 @@ fn answer(node: &Node, ask: &Ask<'_>, slave: &Slave, kind: Answer, effects: Effe
         place: Place::default(),
         head: i64::try_from(head).unwrap_or(i64::MAX),
         changes: Vec::new(),
+        offers: slave.offers,
+        check: None,
         extra: Extra::NONE,
     };
     Ok(Outcome::answer(&response, ask.cx)?.with(effects))

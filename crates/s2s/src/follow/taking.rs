@@ -12,7 +12,7 @@ use crate::{Ask, Cx, Error, Result, Unrestricted};
 use keyferry_kmip::spec::Operation;
 use keyferry_kmip::{Cause, DateTime, Failure, Identity, Random, context, lifecycle};
 use keyferry_store::record::{bytes_of, object_of, read};
-use keyferry_store::{Deferred, Effects, Material, ObjectId, Overlay, Snapshot, SnapshotExt, StoreExt};
+use keyferry_store::{Deferred, Descent, Effects, Material, ObjectId, Overlay, Snapshot, SnapshotExt, StoreExt, descent};
 use keyferry_ttlv::Extra;
 
 /// Seconds between attempts at the most.
@@ -98,6 +98,7 @@ impl Follow {
                 world.add(effects)?;
             }
             master.cursor = answer.place.clone();
+            master.offers = answer.offers;
             master.counts.cursor = answer.place.number;
             master.head = answer.head.max(answer.place.number);
             master.contact = now.wall;
@@ -108,6 +109,8 @@ impl Follow {
             }
             if let Some(checked) = checked {
                 master.checking = checked;
+            } else if answer.check == Some(true) {
+                master.checking = master.checking.or(Some(0));
             }
             let mut effects = Effects::none();
             effects.state.extend(done.iter().map(|key| (key.clone(), None)));
@@ -172,10 +175,18 @@ impl Follow {
             return Err(Failure::denied("the agreement with this peer does not cover the object"));
         }
         let id = incoming.record.id.clone();
+        let (stamp, lineage) = (incoming.record.stamp.clone(), incoming.record.lineage.clone());
         let mut decision = replica::take(&self.node, ask, &from.collisions, incoming)?;
-        let missing = about(missing_prefix(&self.options.relation), &id).map_err(store_failed)?;
-        if held.is_some() && ask.snapshot.state_value(&missing).map_err(store_failed)?.is_some() {
-            decision.effects.state.push((missing, None));
+        if let Some((_, held)) = held {
+            let missing = about(missing_prefix(&self.options.relation), &id).map_err(store_failed)?;
+            let was_missing = ask.snapshot.state_value(&missing).map_err(store_failed)?.is_some();
+            // Its issuer is behind what is held here: it has lost a change, and takes none back.
+            let is_behind =
+                stamp.issuer == from.server && descent((&held.stamp, &held.lineage), (&stamp, &lineage)) == Descent::Older;
+            if was_missing != is_behind {
+                let kept = is_behind.then(|| bytes_of(&id)).transpose().map_err(store_failed)?;
+                decision.effects.state.push((missing, kept));
+            }
         }
         let target = (decision.identifier != change.identifier).then(|| decision.identifier.to_string());
         let message = (decision.fate == Fate::FORKED).then(|| "it was changed on both sides: both are kept".to_owned());
@@ -193,6 +204,12 @@ impl Follow {
         let issuer = stamp.issuer == self.options.from.server || self.options.from.may_relay;
         if self.node.issues(&held) || held.stamp.issuer != stamp.issuer || !issuer || held.is_withdrawn() && held.is_destroyed() {
             return Ok(effects);
+        }
+        // Its issuer does not know the change that is held: the mark of it stays, and is named.
+        let told = descent((&held.stamp, &held.lineage), (&stamp, &change.copy.lineage));
+        if matches!(told, Descent::Older | Descent::Fork) && stamp.issuer == self.options.from.server {
+            let key = about(missing_prefix(&self.options.relation), &id).map_err(store_failed)?;
+            effects.state.push((key, Some(bytes_of(&id).map_err(store_failed)?)));
         }
         let mut after = held.clone();
         let overlay = after.overlay.get_or_insert_with(Overlay::default);

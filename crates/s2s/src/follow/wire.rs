@@ -37,6 +37,12 @@ pub(crate) struct FollowRequest {
     pub(crate) again: Vec<ObjectId>,
     /// Withdrawals that were carried out.
     pub(crate) done: Vec<Done>,
+    /// How often the issuer has noted something of what this one was offered, as it last told.
+    #[ttlv(tag = x::OFFERS)]
+    pub(crate) offers: i64,
+    /// Whether it is going to say, or has begun to, which copies it holds.
+    #[ttlv(tag = x::CHECKING)]
+    pub(crate) checking: Option<bool>,
     /// Copies that are held here: of those that are not the sender's to have any more, it wants to hear.
     #[ttlv(tag = x::HELD)]
     pub(crate) held: Vec<ObjectId>,
@@ -163,6 +169,12 @@ pub(crate) struct FollowResponse {
     #[ttlv(tag = x::HEAD)]
     pub(crate) head: i64,
     pub(crate) changes: Vec<Change>,
+    /// How often something was noted of what the replica was offered.
+    #[ttlv(tag = x::OFFERS)]
+    pub(crate) offers: i64,
+    /// The replica has gone back behind what it had: it is to say which copies it holds.
+    #[ttlv(tag = x::CHECKING)]
+    pub(crate) check: Option<bool>,
     #[ttlv(extra)]
     pub(crate) extra: Extra,
 }

@@ -1,0 +1,371 @@
+//! What must hold, during a run and at its end.
+
+use crate::world::World;
+use keyferry_kmip::spec::State;
+use keyferry_kmip::{RequestMessage, ResponseMessage, extension as x, lifecycle};
+use keyferry_s2s::*;
+use keyferry_store::{Descent, ObjectId, Record, SnapshotExt, Stamp, Store, StoreExt, descent};
+use keyferry_ttlv::{Item, Reader, Version};
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+
+type Id = Vec<u8>;
+type Change = (Id, i64, Vec<u8>, i64);
+
+fn id(of: &ObjectId) -> Id {
+    of.encoded().unwrap()
+}
+
+fn change(of: &ObjectId, stamp: &Stamp) -> Change {
+    (id(of), stamp.epoch, stamp.incarnation.clone(), stamp.sequence)
+}
+
+/// A change that a replica held when its issuer was restored: it may not be lost without a word.
+#[derive(Clone)]
+struct Owed {
+    holder: usize,
+    issuer: usize,
+    id: ObjectId,
+    stamp: Stamp,
+    lineage: Vec<Stamp>,
+}
+
+#[derive(Default)]
+pub struct Check {
+    /// The content of every change that an issuer has committed.
+    history: HashMap<Change, Vec<u8>>,
+    /// How far along each object was seen at each site.
+    states: HashMap<(usize, Id), State>,
+    /// What was seen of each site's feed.
+    heads: HashMap<usize, u64>,
+    /// What was offered by way of which link.
+    offered: HashSet<(usize, Id)>,
+    owed: Vec<Owed>,
+    pub forks: usize,
+    pub tombstones: usize,
+    pub withdrawals: usize,
+    pub given_back: usize,
+    pub compared: usize,
+}
+
+/// The effective state as stored.
+fn state(record: &Record) -> State {
+    record.stored_state().unwrap()
+}
+
+impl Check {
+    /// Looks at what has changed everywhere.
+    pub fn observe(&mut self, world: &mut World) {
+        for (at, request, response) in std::mem::take(&mut world.answers) {
+            self.answered(at, &request, &response);
+        }
+        // What issuers have made first, since others may hold it by now.
+        let seen: Vec<_> = (0..world.sites.len()).map(|site| (site, self.news(world, site))).collect();
+        for own in [true, false] {
+            for (site, records) in &seen {
+                let node = &world.sites[*site].node;
+                records.iter().filter(|record| node.issues(record) == own).for_each(|record| self.see(world, *site, record));
+            }
+        }
+    }
+
+    /// What has changed at a site.
+    fn news(&mut self, world: &World, at: usize) -> Vec<Record> {
+        let site = &world.sites[at];
+        let from = self.heads.get(&at).copied().unwrap_or(0);
+        let (mut numbers, mut head) = (Vec::new(), from);
+        site.disk
+            .read(&mut |snapshot| {
+                numbers.clear();
+                snapshot.feed(from, &mut |row| {
+                    numbers.push(row.record);
+                    head = row.number;
+                    Ok(ControlFlow::Continue(()))
+                })
+            })
+            .unwrap();
+        self.heads.insert(at, head);
+        let mut news = Vec::new();
+        for number in numbers {
+            let (record, object) =
+                site.disk.view::<_, keyferry_store::Error>(|snapshot| Ok(snapshot.whole(number)?.unwrap())).unwrap();
+            crate::trace(|| {
+                format!(
+                    "{} holds {} at {} of {} in {} {}",
+                    site.name,
+                    record.id,
+                    record.stamp.sequence,
+                    record.stamp.incarnation[0],
+                    state(&record),
+                    if record.is_withdrawn() { "withdrawn" } else { "" }
+                )
+            });
+            assert!(
+                !(record.is_destroyed() || record.is_withdrawn()) || object.is_none(),
+                "{}: {} holds material, and should not",
+                site.name,
+                record.id
+            );
+            news.push(record);
+        }
+        news
+    }
+
+    fn see(&mut self, world: &World, at: usize, record: &Record) {
+        let site = &world.sites[at];
+        let now = state(record);
+        let held = self.states.insert((at, id(&record.id)), now);
+        if let Some(held) = held {
+            let (held, now) = (lifecycle::Rank::of(held), lifecycle::Rank::of(now));
+            assert!(held.may_become(now), "{}: {} went from {held:?} to {now:?}", site.name, record.id);
+        }
+        let digest = record.copy_digest().unwrap();
+        let key = change(&record.id, &record.stamp);
+        if site.node.issues(record) {
+            let known = self.history.entry(key).or_insert_with(|| digest.clone());
+            assert_eq!(*known, digest, "{}: one change of {} has two contents", site.name, record.id);
+        } else {
+            assert_eq!(
+                self.history.get(&key),
+                Some(&digest),
+                "{}: the copy of {} at {:?} is none of its issuer's changes",
+                site.name,
+                record.id,
+                record.stamp.sequence
+            );
+        }
+    }
+
+    /// An issuer has answered by way of a link.
+    fn answered(&mut self, at: usize, request: &RequestMessage, response: &ResponseMessage) {
+        let Some(item) = response.batch.first().filter(|item| item.is_success() && item.operation == Some(FOLLOW)) else {
+            self.given_back += usize::from(request.batch[0].operation == GIVE_BACK);
+            return;
+        };
+        let payload = item.response_payload.as_ref().unwrap();
+        let asked = request.batch[0].request_payload.bytes();
+        crate::trace(|| {
+            let told: Vec<String> = changes(payload.bytes())
+                .iter()
+                .map(|told| {
+                    format!(
+                        "{}{} {}",
+                        told.kind,
+                        if told.destroyed { "+" } else { "" },
+                        String::from_utf8_lossy(&told.id[told.id.len() - 8..])
+                    )
+                })
+                .collect();
+            format!("link {at} answered {told:?}")
+        });
+        for told in changes(payload.bytes()) {
+            match told.kind {
+                1 if told.destroyed => {
+                    self.tombstones += 1;
+                    let held = asked.windows(told.id.len()).any(|window| window == told.id);
+                    assert!(
+                        held || self.offered.contains(&(at, told.id.clone())),
+                        "a tombstone went where the object was never offered"
+                    );
+                }
+                1 => drop(self.offered.insert((at, told.id))),
+                2 => self.withdrawals += 1,
+                _ => {}
+            }
+        }
+    }
+
+    /// A site is about to get an older disk: what others hold of its objects must not be lost.
+    pub fn restoring(&mut self, world: &World, at: usize) {
+        self.owed.retain(|owed| owed.holder != at);
+        self.states.retain(|(site, _), _| *site != at);
+        self.heads.remove(&at);
+        for link in world.links.iter().filter(|link| link.issuer == at) {
+            for record in world.sites[link.replica].records() {
+                if record.stamp.issuer == *world.sites[at].name && !record.is_withdrawn() {
+                    self.owed.push(Owed {
+                        holder: link.replica,
+                        issuer: at,
+                        id: record.id,
+                        stamp: record.stamp,
+                        lineage: record.lineage,
+                    });
+                }
+            }
+        }
+    }
+
+    /// At the end, when nothing moves any more.
+    pub fn end(&mut self, world: &World) {
+        for link in &world.links {
+            self.equal(world, link.replica, link.issuer, &link.name);
+        }
+        for owed in &self.owed {
+            self.survived(world, owed);
+        }
+    }
+
+    fn equal(&mut self, world: &World, replica: usize, issuer: usize, relation: &str) {
+        let (here, there) = (&world.sites[replica], &world.sites[issuer]);
+        let now = world.now(issuer).wall;
+        let master = here.disk.view::<_, Error>(|snapshot| Master::find(snapshot, relation)).unwrap().unwrap();
+        assert!(master.is_up_to_date(), "{relation}: {master:?}");
+        assert!(master.counts.add_up(), "{relation}: {:?}", master.counts);
+        let retries = here.disk.view::<_, Error>(|snapshot| Retry::all(snapshot, relation)).unwrap();
+        assert_eq!(retries.len() as i64, master.retried, "{relation}");
+        let peer = there.policy.peer(&crate::site::identity(&here.name)).unwrap();
+        let chosen = there
+            .disk
+            .view::<_, Error>(|snapshot| {
+                let chosen = master.selection().choose(snapshot, now)?;
+                let mut matching = HashSet::new();
+                for record in there.records() {
+                    let (number, _) = snapshot.by_object_id(&record.id)?.unwrap();
+                    if chosen.has(number, &record) {
+                        matching.insert(id(&record.id));
+                    }
+                }
+                Ok(matching)
+            })
+            .unwrap();
+        let mut served = HashSet::new();
+        for record in there.records() {
+            let theirs = record.stamp.issuer == *here.name || record.id.server == *here.name;
+            let ours = there.node.issues(&record) || peer.may_follow_copies;
+            if theirs || !ours || record.is_withdrawn() || !chosen.contains(&id(&record.id)) {
+                continue;
+            }
+            served.insert(id(&record.id));
+            self.compared += 1;
+            let copy = here.record(&record.id).map(|(_, copy)| copy);
+            let named = retries.iter().any(|retry| retry.id == record.id) || here.forks().iter().any(|fork| fork.id == record.id);
+            let Some(copy) = copy else {
+                assert!(named || record.is_destroyed(), "{relation}: {} is not at {}", record.id, here.name);
+                continue;
+            };
+            // A mark hears no more, unless the object enters again with its material; and a tombstone does not go by where it never was.
+            let by_this = copy.overlay.as_ref().is_some_and(|overlay| overlay.via.iter().any(|via| via == relation));
+            if named || record.is_destroyed() && (copy.is_withdrawn() || !by_this) {
+                continue;
+            }
+            match descent((&record.stamp, &record.lineage), (&copy.stamp, &copy.lineage)) {
+                Descent::Equal => {
+                    assert_eq!(copy.copy_digest().unwrap(), record.copy_digest().unwrap(), "{relation}: {}", record.id);
+                    let mark = record.is_destroyed() || copy.is_destroyed();
+                    assert!(!copy.is_withdrawn() || mark, "{relation}: {} is withdrawn", record.id);
+                    assert!(
+                        mark || here.material(&record.id) == there.material(&record.id),
+                        "{relation}: {} has {:?}",
+                        record.id,
+                        here.material(&record.id)
+                    );
+                }
+                // It came by another way, and is ahead.
+                Descent::Newer => {}
+                other => panic!(
+                    "{relation}: {} is {other:?} at {}: {:?} {:?} withdrawn {}, and {:?} {:?} at {}",
+                    record.id,
+                    here.name,
+                    copy.stamp.sequence,
+                    copy.lineage,
+                    copy.is_withdrawn(),
+                    record.stamp.sequence,
+                    record.lineage,
+                    there.name
+                ),
+            }
+        }
+        let missing = here.disk.view::<_, Error>(|snapshot| missing(snapshot, relation)).unwrap();
+        for copy in here.records() {
+            let by_this = copy.overlay.as_ref().is_some_and(|overlay| overlay.via.iter().any(|via| via == relation));
+            if by_this && !copy.is_withdrawn() && !copy.is_destroyed() && !served.contains(&id(&copy.id)) {
+                let is_missing = missing.contains(&copy.id);
+                let withdrawn_there = there.record(&copy.id).is_some_and(|(_, record)| record.is_withdrawn());
+                assert!(is_missing || withdrawn_there, "{relation}: {} should have been withdrawn from {}", copy.id, here.name);
+            }
+        }
+    }
+
+    fn survived(&self, world: &World, owed: &Owed) {
+        let covers = |stamp: &Stamp, lineage: &[Stamp]| {
+            matches!(descent((&owed.stamp, &owed.lineage), (stamp, lineage)), Descent::Equal | Descent::Newer)
+        };
+        let there = &world.sites[owed.issuer];
+        let here = &world.sites[owed.holder];
+        if there.record(&owed.id).is_some_and(|(_, record)| covers(&record.stamp, &record.lineage)) {
+            return;
+        }
+        for site in [there, here] {
+            let forks = site.forks();
+            let decided = site.disk.view::<_, Error>(|snapshot| Decision::all(snapshot)).unwrap();
+            if forks.iter().any(|fork| fork.id == owed.id && covers(&fork.stamp, &fork.lineage))
+                || decided.iter().any(|decision| decision.id == owed.id && covers(&decision.stamp, &decision.lineage))
+                || forks.iter().any(|fork| fork.id == owed.id)
+                    && site.record(&owed.id).is_some_and(|(_, record)| covers(&record.stamp, &record.lineage))
+            {
+                return;
+            }
+        }
+        let untaken = there.disk.view::<_, Error>(|snapshot| Untaken::all(snapshot)).unwrap();
+        let missing = here.disk.view::<_, Error>(|snapshot| {
+            let mut all = Vec::new();
+            for master in Master::all(snapshot)? {
+                all.extend(missing(snapshot, &master.relation)?);
+                // Another object was made under the same identifier meanwhile: a collision, and named as one.
+                all.extend(Retry::all(snapshot, &master.relation)?.into_iter().map(|retry| retry.id));
+            }
+            Ok(all)
+        });
+        let is_named = untaken.iter().any(|one| one.id == owed.id) || missing.unwrap().contains(&owed.id);
+        assert!(is_named, "{}: the change {} of {} that {} held is lost", there.name, owed.stamp.sequence, owed.id, here.name);
+    }
+}
+
+/// What an answer tells of an object.
+struct Told {
+    kind: u32,
+    id: Id,
+    destroyed: bool,
+}
+
+fn changes(payload: &[u8]) -> Vec<Told> {
+    let r = Reader::new(payload, keyferry_kmip::context(Version::V2_1));
+    let mut told = Vec::new();
+    let mut children = r.children(Item::parse(payload).unwrap()).unwrap();
+    while let Some(child) = children.step() {
+        if child.tag() != x::CHANGE {
+            continue;
+        }
+        let (mut kind, mut of, mut destroyed) = (0, Vec::new(), false);
+        let mut fields = r.children(child).unwrap();
+        while let Some(field) = fields.step() {
+            if field.tag() == x::CHANGE_KIND {
+                kind = field.enumeration(&r).unwrap();
+            } else if field.tag() == x::COPY {
+                let mut parts = r.children(field).unwrap();
+                while let Some(part) = parts.step() {
+                    if part.tag() == x::OBJECT_ID {
+                        of = part.raw().to_vec();
+                    } else if part.tag() == keyferry_kmip::spec::tag::ATTRIBUTES {
+                        destroyed |= is_destroyed(part, &r);
+                    }
+                }
+            }
+        }
+        told.push(Told { kind, id: of, destroyed });
+    }
+    told
+}
+
+/// Whether a State somewhere in it says so.
+fn is_destroyed<'a>(item: Item<'a>, r: &Reader<'a>) -> bool {
+    if item.tag() == keyferry_kmip::spec::tag::STATE {
+        return item.enumeration(r).is_ok_and(|state| lifecycle::is_destroyed(State(state)));
+    }
+    let Ok(mut children) = r.children(item) else { return false };
+    let mut found = false;
+    while let Some(child) = children.step() {
+        found |= is_destroyed(child, r);
+    }
+    found
+}

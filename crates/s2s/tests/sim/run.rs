@@ -1,0 +1,243 @@
+//! One random run.
+
+use crate::check::Check;
+use crate::rng::Rng;
+use crate::site::Site;
+use crate::world::World;
+use crate::writes;
+use keyferry_kmip::spec::AttributeValue as V;
+use keyferry_s2s::*;
+use keyferry_store::StoreExt;
+
+/// What happened, over many runs.
+#[derive(Debug, Default)]
+pub struct Figures {
+    writes: usize,
+    refused: usize,
+    restored: usize,
+    crashes: usize,
+    cuts: usize,
+    strays: usize,
+    selections: usize,
+    forks: usize,
+    tombstones: usize,
+    withdrawals: usize,
+    given_back: usize,
+    compared: usize,
+}
+
+impl Figures {
+    pub fn add(&mut self, other: &Figures) {
+        self.writes += other.writes;
+        self.refused += other.refused;
+        self.restored += other.restored;
+        self.crashes += other.crashes;
+        self.cuts += other.cuts;
+        self.strays += other.strays;
+        self.selections += other.selections;
+        self.forks += other.forks;
+        self.tombstones += other.tombstones;
+        self.withdrawals += other.withdrawals;
+        self.given_back += other.given_back;
+        self.compared += other.compared;
+    }
+
+    /// Whether everything has happened that can.
+    pub fn is_everything(&self) -> bool {
+        [
+            self.writes,
+            self.refused,
+            self.restored,
+            self.crashes,
+            self.cuts,
+            self.strays,
+            self.selections,
+            self.forks,
+            self.tombstones,
+            self.withdrawals,
+            self.given_back,
+            self.compared,
+        ]
+        .iter()
+        .all(|count| *count > 0)
+    }
+}
+
+/// Who may follow whom: replica, issuer, and whether with what others issue.
+const LINKS: [(usize, usize, bool); 6] = [(1, 0, false), (2, 0, false), (3, 1, true), (0, 1, false), (2, 3, true), (1, 3, true)];
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+fn selection(rng: &mut Rng) -> Selection {
+    match rng.below(2) {
+        0 => Selection::everything(),
+        _ => Selection::everything().with(V::ObjectGroup(writes::GROUPS[rng.below(3)].into())),
+    }
+}
+
+fn build(rng: &mut Rng) -> World {
+    let chosen: Vec<_> = LINKS.iter().enumerate().filter(|(n, _)| *n == 0 || !rng.one_in(3)).map(|(_, link)| *link).collect();
+    let gives_back: Vec<bool> = chosen.iter().map(|_| !rng.one_in(4)).collect();
+    let mut policies = vec![Policy::closed(), Policy::closed(), Policy::closed(), Policy::closed()];
+    for ((replica, issuer, copies), gives_back) in chosen.iter().zip(&gives_back) {
+        let mut peer = Peer::new(NAMES[*replica]).may_follow();
+        peer = if *copies { peer.may_follow_copies() } else { peer };
+        peer = if *gives_back { peer.may_give_back() } else { peer };
+        policies[*issuer] = policies[*issuer].clone().with(format!("{}.example", NAMES[*replica]), peer);
+    }
+    let sites = NAMES.iter().zip(policies).map(|(name, policy)| Site::new(name, policy, Rng(rng.next())));
+    let mut world = World::new(sites.collect());
+    let settles = rng.one_in(2);
+    for (replica, issuer, copies) in chosen {
+        let mut from = Peer::new(NAMES[issuer]);
+        from = if copies { from.may_relay() } else { from };
+        if settles {
+            from = from.colliding(Collisions {
+                identifier: OnIdentifier::Assign,
+                name: if rng.one_in(2) { OnName::Park } else { OnName::Rename("{server}: {name}".into()) },
+            });
+        }
+        let what = selection(rng);
+        world.link(&format!("{} of {}", NAMES[replica], NAMES[issuer]), replica, issuer, from, what);
+    }
+    world
+}
+
+pub fn run(seed: u64) -> Figures {
+    let mut rng = Rng(seed);
+    let mut figures = Figures::default();
+    let mut world = build(&mut rng);
+    let mut check = Check::default();
+    let events = 60 + rng.below(140);
+    // Few restores, or most of what is seen is their traces.
+    let restores = !rng.one_in(3);
+    for _ in 0..events {
+        world.time += rng.below(800) as u64;
+        let at = rng.below(world.sites.len());
+        let kind = rng.below(100);
+        crate::trace(|| format!("{} ms: event {kind} at {}", world.time, NAMES[at]));
+        match kind {
+            0..35 => {
+                let at = if rng.one_in(3) { 1 } else { 0 };
+                if world.sites[at].up {
+                    let now = world.now(at);
+                    let owes = world.sites[at]
+                        .disk
+                        .view::<_, Error>(|snapshot| Ok(!keyferry_s2s::Owed::all(snapshot)?.is_empty()))
+                        .unwrap();
+                    let done = writes::random(&mut world.sites[at], &mut rng, now);
+                    assert!(!(owes && done), "a change before what was lost is back");
+                    figures.writes += usize::from(done);
+                    figures.refused += usize::from(owes);
+                }
+            }
+            35..80 => {
+                for _ in 0..1 + rng.below(6) {
+                    world.random_step(&mut rng);
+                }
+            }
+            80..84 => {
+                let link = rng.below(world.links.len());
+                let pair = (world.links[link].replica, world.links[link].issuer);
+                if !world.cut.remove(&pair) {
+                    world.cut.insert(pair);
+                    figures.cuts += 1;
+                }
+            }
+            84..87 => {
+                world.stop(at);
+                world.sites[at].up = !world.sites[at].up;
+                if world.sites[at].up {
+                    world.sites[at].restart();
+                }
+                figures.crashes += 1;
+            }
+            87..90 => {
+                let disk = world.sites[at].disk.clone();
+                world.sites[at].backups.push(disk);
+            }
+            90..92 if restores => {
+                let kept = world.sites[at].backups.len();
+                if kept > 0 {
+                    world.stop(at);
+                    check.restoring(&world, at);
+                    let older = world.sites[at].backups[rng.below(kept)].clone();
+                    let (told, now) = (rng.one_in(2), world.now(at));
+                    world.sites[at].restore(older, told, now);
+                    figures.restored += 1;
+                }
+            }
+            92..94 => {
+                let link = rng.below(world.links.len());
+                let (replica, issuer) = (world.links[link].replica, world.links[link].issuer);
+                world.stop(replica);
+                let what = Following { selection: selection(&mut rng), ..Following::default() };
+                let (name, server) = (world.links[link].name.clone(), world.sites[issuer].name.clone());
+                let now = world.now(replica).wall;
+                Master::follow(&world.sites[replica].disk, &name, &server, &what, now).unwrap();
+                figures.selections += 1;
+            }
+            94..97 => {
+                if !world.strays.is_empty() {
+                    let which = rng.below(world.strays.len());
+                    world.stray(which, rng.one_in(3));
+                    figures.strays += 1;
+                }
+            }
+            _ => world.sites[at].skew = rng.below(40) as i64 - 20,
+        }
+        check.observe(&mut world);
+    }
+    heal(&mut world, &mut check, &mut rng);
+    check.end(&world);
+    figures.forks += check.forks;
+    figures.tombstones += check.tombstones;
+    figures.withdrawals += check.withdrawals;
+    figures.given_back += check.given_back;
+    figures.compared += check.compared;
+    figures
+}
+
+/// Everything works again, and runs until nothing moves.
+fn heal(world: &mut World, check: &mut Check, rng: &mut Rng) {
+    world.cut.clear();
+    world.strays.clear();
+    for at in 0..world.sites.len() {
+        world.sites[at].skew = 0;
+        if !world.sites[at].up {
+            world.sites[at].up = true;
+            world.sites[at].restart();
+        }
+        world.stop(at);
+    }
+    let settle = |world: &mut World, check: &mut Check| {
+        for _ in 0..7 {
+            world.time += 5_000_000;
+            world.settle();
+            check.observe(world);
+        }
+    };
+    settle(world, check);
+    // Whoever can't give back is waited for until a person waives it; and forks are decided, by their issuers first.
+    for at in 0..world.sites.len() {
+        let now = world.now(at);
+        let site = &world.sites[at];
+        for owed in site.disk.view::<_, Error>(|snapshot| Owed::all(snapshot)).unwrap() {
+            waive(&site.disk, &owed.server, "somebody", now.wall).unwrap();
+        }
+        for fork in site.forks() {
+            check.forks += 1;
+            let issues = site.record(&fork.id).is_some_and(|(_, record)| site.node.issues(&record));
+            if issues && rng.one_in(2) {
+                let keep = if rng.one_in(2) { Keep::Held } else { Keep::Other };
+                decide(&site.disk, &site.node, &fork.id, &fork.stamp, keep, "somebody", now).unwrap();
+            }
+        }
+    }
+    settle(world, check);
+    let heads: Vec<_> =
+        world.sites.iter().map(|site| site.disk.view::<_, keyferry_store::Error>(|s| s.head()).unwrap()).collect();
+    settle(world, check);
+    let after: Vec<_> =
+        world.sites.iter().map(|site| site.disk.view::<_, keyferry_store::Error>(|s| s.head()).unwrap()).collect();
+    assert_eq!(heads, after, "it does not come to rest");
+}

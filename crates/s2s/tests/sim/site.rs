@@ -1,0 +1,180 @@
+//! One server: its disk, its clock, and how it answers.
+
+use crate::rng::Rng;
+use keyferry_crypto::Ring;
+use keyferry_kmip::*;
+use keyferry_s2s::*;
+use keyferry_store::{
+    Deferred, Effects, Home, Incarnation, Memory, ObjectId, Record, RecordNumber, SnapshotExt, Store, StoreExt,
+};
+use keyferry_ttlv::{Extra, Version};
+use std::sync::Arc;
+
+/// When runs begin.
+pub const START: i64 = 1_700_000_000;
+
+pub struct Site {
+    pub name: String,
+    pub policy: Policy,
+    /// What is on the disk: a crash loses nothing of it, and all that is not there.
+    pub disk: Memory,
+    pub node: Arc<Node>,
+    /// Seconds that its clock is off.
+    pub skew: i64,
+    pub up: bool,
+    pub backups: Vec<Memory>,
+    pub rng: Rng,
+}
+
+pub fn identity(name: &str) -> Identity {
+    Identity { name: format!("{name}.example"), fingerprint: [0; 32] }
+}
+
+fn open(name: &str, policy: &Policy, disk: &Memory, rng: &mut Rng) -> Arc<Node> {
+    let (instance, key) = (rng.id(), rng.id());
+    let home = disk
+        .home(name, || Home {
+            server: name.into(),
+            instance: instance.to_vec(),
+            fingerprint_key: Secret::new(&key),
+            extra: Extra::NONE,
+        })
+        .unwrap();
+    disk.begin_reign(rng.id()).unwrap();
+    Arc::new(Node { home, policy: policy.clone(), crypto: Arc::new(Ring::new()) })
+}
+
+impl Site {
+    pub fn new(name: &str, policy: Policy, mut rng: Rng) -> Site {
+        let disk = Memory::new(Incarnation(rng.id()));
+        let node = open(name, &policy, &disk, &mut rng);
+        Site { name: name.into(), policy, disk, node, skew: 0, up: true, backups: Vec::new(), rng }
+    }
+
+    /// Starts again from what is on the disk.
+    pub fn restart(&mut self) {
+        self.node = open(&self.name, &self.policy, &self.disk, &mut self.rng);
+    }
+
+    /// Puts an older disk in.
+    pub fn restore(&mut self, older: Memory, told: bool, now: Now) {
+        self.disk = older;
+        if told {
+            let incarnation = Incarnation(self.rng.id());
+            restored(&self.disk, &self.policy, incarnation, now.wall).unwrap();
+        }
+        self.restart();
+    }
+
+    pub fn ask<'a>(
+        &'a self,
+        snapshot: &'a dyn keyferry_store::Snapshot,
+        caller: &'a Identity,
+        operation: spec::Operation,
+        now: Now,
+        random: &'a mut Rng,
+    ) -> Ask<'a> {
+        Ask {
+            snapshot,
+            caller,
+            operation,
+            rights: &Unrestricted,
+            is_client: caller.name.starts_with("client"),
+            tls: caller,
+            now,
+            random,
+            cx: context(Version::V2_1),
+            placeholder: None,
+            earlier: &[],
+        }
+    }
+
+    /// Answers a message as a server does: one commit, and no changes of its own while something is owed to it.
+    pub fn answer(&mut self, caller: &Identity, now: Now, message: &RequestMessage) -> ResponseMessage {
+        let mut random = self.rng.clone();
+        let items = self.disk.transact::<_, Error>(|transaction| {
+            random = self.rng.clone();
+            let mut world = Deferred::new(transaction);
+            let mut items = Vec::new();
+            for item in &message.batch {
+                let mut ask = self.ask(&world, caller, item.operation, now, &mut random);
+                let outcome = self.node.respond(&mut ask, item).expect("an operation of ours").and_then(|outcome| {
+                    let own = outcome.effects.changes.iter().any(|change| self.node.issues(&change.after));
+                    if own && item.operation != GIVE_BACK {
+                        check_nothing_owed(&world)?;
+                    }
+                    Ok(outcome)
+                });
+                match outcome {
+                    Ok(outcome) => {
+                        world.add(outcome.effects)?;
+                        items.push(outcome.response);
+                    }
+                    Err(failure) => items.push(ResponseItem::failure(Some(item.operation), &failure, Version::V2_1)),
+                }
+            }
+            world.finish()?;
+            Ok(items)
+        });
+        self.rng = random;
+        ResponseMessage::new(Version::V2_1, now.wall, items.unwrap())
+    }
+
+    /// A change of one of its own objects, or a new one, by a client. `false` when it was refused.
+    pub fn change(&mut self, now: Now, change: impl Fn(&Site, &mut Ask<'_>) -> Result<Effects, Failure>) -> bool {
+        let mut random = self.rng.clone();
+        let caller = identity("client");
+        let done = self.disk.transact::<_, Error>(|transaction| {
+            random = self.rng.clone();
+            if check_nothing_owed(transaction).is_err() {
+                return Ok(false);
+            }
+            let mut ask = self.ask(transaction, &caller, spec::Operation::IMPORT, now, &mut random);
+            match change(self, &mut ask) {
+                Ok(effects) => {
+                    effects.apply(transaction)?;
+                    Ok(!effects.is_empty())
+                }
+                Err(_) => Ok(false),
+            }
+        });
+        self.rng = random;
+        done.unwrap()
+    }
+
+    pub fn record(&self, id: &ObjectId) -> Option<(RecordNumber, Record)> {
+        self.disk.view::<_, keyferry_store::Error>(|snapshot| snapshot.by_object_id(id)).unwrap()
+    }
+
+    /// Everything that it holds.
+    pub fn records(&self) -> Vec<Record> {
+        let mut numbers = Vec::new();
+        self.disk
+            .read(&mut |snapshot| {
+                numbers.clear();
+                snapshot.feed(0, &mut |row| {
+                    numbers.push(row.record);
+                    Ok(std::ops::ControlFlow::Continue(()))
+                })
+            })
+            .unwrap();
+        self.disk
+            .view::<_, keyferry_store::Error>(|snapshot| {
+                numbers.iter().map(|number| Ok(snapshot.record(*number)?.unwrap())).collect()
+            })
+            .unwrap()
+    }
+
+    pub fn material(&self, id: &ObjectId) -> Option<Object> {
+        self.disk
+            .view::<_, keyferry_store::Error>(|snapshot| {
+                let Some((number, _)) = snapshot.by_object_id(id)? else { return Ok(None) };
+                Ok(snapshot.whole(number)?.and_then(|(_, object)| object))
+            })
+            .unwrap()
+    }
+
+    pub fn forks(&self) -> Vec<Fork> {
+        self.disk.view::<_, Error>(|snapshot| Fork::all(snapshot)).unwrap()
+    }
+}
