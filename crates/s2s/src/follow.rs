@@ -82,6 +82,8 @@ pub struct Follow {
     goes_on: bool,
     /// Answers under way that count for nothing, since it was started over.
     passed: usize,
+    /// When it was last asked for what is missing there.
+    sought: Option<Tick>,
     /// When to ask again.
     next: Option<Tick>,
     /// What is being given back.
@@ -183,6 +185,7 @@ impl Follow {
             more: false,
             goes_on: false,
             passed: 0,
+            sought: None,
             next: None,
             back: None,
             sink: None,
@@ -238,9 +241,16 @@ impl Follow {
     /// The next question.
     fn ask(&mut self, cx: &Cx<'_>, ticket: Ticket, goes_on: bool) -> Result<Step> {
         let Some(master) = &self.master else { return Ok(Step::Wait(None)) };
-        let (held, checked) = match master.checking.filter(|_| self.answered && !goes_on) {
-            Some(after) => own_copies(cx, master, after)?,
-            None => (Vec::new(), None),
+        let seeks = self.sought.is_none_or(|last| cx.now.tick.0.saturating_sub(last.0) >= SEEKS);
+        let (held, checked) = match master.checking {
+            Some(after) if self.answered && !goes_on => own_copies(cx, master, after)?,
+            None if !goes_on && seeks => {
+                self.sought = Some(cx.now.tick);
+                let mut held = cx.store.view(|snapshot| missing(snapshot, &self.options.relation))?;
+                held.truncate(CHECKED);
+                (held, None)
+            }
+            _ => (Vec::new(), None),
         };
         let relation = &self.options.relation;
         let now = cx.now.wall;
@@ -405,6 +415,9 @@ fn own_copies(cx: &Cx<'_>, master: &Master, after: i64) -> Result<(Vec<ObjectId>
         }
     })
 }
+
+/// Milliseconds after which what is missing at the issuer is asked for again: a relay may have got it meanwhile.
+const SEEKS: u64 = 3_600_000;
 
 /// Copies that are checked at once.
 const CHECKED: usize = 1000;

@@ -37,6 +37,11 @@ impl Follow {
             let mut hurries = false;
             let mut world = Deferred::new(transaction);
             for change in &answer.changes {
+                let missing = about(missing_prefix(relation), &change.copy.id)?;
+                if change.kind == Kind::GONE && world.state_value(&missing)?.is_some() {
+                    // It is gone still.
+                    continue;
+                }
                 let mut ask = Ask {
                     snapshot: &world,
                     caller: &caller,

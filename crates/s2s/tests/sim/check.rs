@@ -307,16 +307,21 @@ impl Check {
             }
         }
         let untaken = there.disk.view::<_, Error>(|snapshot| Untaken::all(snapshot)).unwrap();
-        let missing = here.disk.view::<_, Error>(|snapshot| {
-            let mut all = Vec::new();
-            for master in Master::all(snapshot)? {
-                all.extend(missing(snapshot, &master.relation)?);
-                // Another object was made under the same identifier meanwhile: a collision, and named as one.
-                all.extend(Retry::all(snapshot, &master.relation)?.into_iter().map(|retry| retry.id));
-            }
-            Ok(all)
-        });
-        let is_named = untaken.iter().any(|one| one.id == owed.id) || missing.unwrap().contains(&owed.id);
+        let mut named: Vec<ObjectId> = untaken.into_iter().map(|one| one.id).collect();
+        // Whoever follows the issuer itself names what it has lost; and an object that was made under the same identifier meanwhile is a
+        // collision, and named as one.
+        for site in &world.sites {
+            let more = site.disk.view::<_, Error>(|snapshot| {
+                let mut all = Vec::new();
+                for master in Master::all(snapshot)? {
+                    all.extend(missing(snapshot, &master.relation)?);
+                    all.extend(Retry::all(snapshot, &master.relation)?.into_iter().map(|retry| retry.id));
+                }
+                Ok(all)
+            });
+            named.extend(more.unwrap());
+        }
+        let is_named = named.contains(&owed.id);
         assert!(is_named, "{}: the change {} of {} that {} held is lost", there.name, owed.stamp.sequence, owed.id, here.name);
     }
 }
