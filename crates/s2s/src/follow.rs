@@ -405,7 +405,9 @@ fn own_copies(cx: &Cx<'_>, master: &Master, after: i64) -> Result<(Vec<ObjectId>
                 end = place;
                 let Some(record) = snapshot.record(number)? else { continue };
                 let by_this = record.overlay.as_ref().is_some_and(|overlay| overlay.via.contains(&master.relation));
-                if by_this && !record.is_withdrawn() {
+                // Of its own objects it hears whatever way they came.
+                let its_own = record.stamp.issuer == master.server;
+                if (by_this || its_own) && !record.is_withdrawn() {
                     found.push(record.id);
                 }
                 if found.len() >= CHECKED {
