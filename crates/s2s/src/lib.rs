@@ -67,6 +67,7 @@ mod respond;
 mod rights;
 mod selection;
 mod session;
+mod shadow;
 mod take_back;
 mod transit;
 mod wrap;
@@ -91,6 +92,7 @@ pub use respond::{Ask, Earlier, OPERATIONS, Outcome, Placeholder, Responder, Wan
 pub use rights::{Rights, Unrestricted};
 pub use selection::{Chosen, Selection};
 pub use session::{Cx, Driven, Session, Step};
+pub use shadow::is_shadow;
 pub use take_back::{Owed, Untaken, check_nothing_owed, restored, waive};
 pub use transit::Wrapping;
 pub use wrap::{Use, may_be_used};

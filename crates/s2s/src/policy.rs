@@ -27,6 +27,8 @@ pub struct Peer {
     pub may_follow_copies: bool,
     /// It gives this server's own objects back when this one has lost something.
     pub may_give_back: bool,
+    /// This server is its backup: it keeps copies for the day that the other has lost its own.
+    pub is_backed_up: bool,
     /// How key material is wrapped on its way to it when it follows; what is Sensitive leaves then, too.
     pub wrapping: Option<Wrapping>,
     /// What becomes of its copies where others have their identifiers or Names.
@@ -46,6 +48,7 @@ impl Peer {
             may_follow: false,
             may_follow_copies: false,
             may_give_back: false,
+            is_backed_up: false,
             wrapping: None,
             collisions: Collisions::default(),
             agreed: Selection::everything(),
@@ -94,6 +97,13 @@ impl Peer {
         self
     }
 
+    /// Says that this server is its backup, which clients see as the attribute Backup of its copies.
+    #[must_use]
+    pub fn backed_up(mut self) -> Self {
+        self.is_backed_up = true;
+        self
+    }
+
     /// Wraps key material on its way to it.
     #[must_use]
     pub fn wrapping(mut self, wrapping: Wrapping) -> Self {
@@ -137,6 +147,11 @@ impl Policy {
     /// Whether the server of this id may give back what this one has lost.
     pub(crate) fn gives_back(&self, server: &str) -> bool {
         self.peers.values().any(|peer| peer.may_give_back && peer.server == *server)
+    }
+
+    /// Whether this server is the backup of the one of this id.
+    pub(crate) fn is_backup_of(&self, server: &str) -> bool {
+        self.peers.values().any(|peer| peer.is_backed_up && peer.server == *server)
     }
 
     /// What the peer behind a connection may do.

@@ -185,7 +185,7 @@ pub struct Master {
     /// was asked for from the beginning again.
     #[ttlv(tag = x::CHECKING)]
     pub(crate) checking: Option<i64>,
-    /// How often its server has noted something of what this one was offered, as last told: should it know less one day, it has lost that.
+    /// How often its server has noted something of what this one was offered, as last told: where the two differ, one of them has lost something.
     #[ttlv(tag = x::OFFERS)]
     pub(crate) offers: i64,
     /// The number of the last session.

@@ -135,7 +135,7 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     let heard = ask.now.wall != slave.contact;
     if request.checking == Some(true) {
         slave.checks = None;
-    } else if request.offers > slave.offers || request.after.as_ref().is_some_and(|after| after.number < slave.acknowledged) {
+    } else if request.after.as_ref().is_some_and(|after| after.number < slave.acknowledged || request.offers != slave.offers) {
         slave.checks = Some(true);
     }
     slave.offers = slave.offers.max(request.offers) + i64::from(!pages.is_empty());
@@ -252,11 +252,11 @@ impl Terms<'_> {
     fn check(&self, ask: &mut Ask<'_>, id: &keyferry_store::ObjectId, offered: &mut Offered) -> Result<Option<Change>, Failure> {
         let Some((number, record)) = ask.snapshot.by_object_id(id).map_err(store_failed)? else { return Ok(Some(gone(id))) };
         let has = self.has(ask, number, &record)?;
+        let was_offered = offered.has(ask.snapshot, number).map_err(store_failed)?;
+        offered.set(ask.snapshot, number, true).map_err(store_failed)?;
         if record.is_withdrawn() {
             return Ok(None);
         }
-        let was_offered = offered.has(ask.snapshot, number).map_err(store_failed)?;
-        offered.set(ask.snapshot, number, true).map_err(store_failed)?;
         match has {
             true if record.is_destroyed() && !was_offered => {
                 self.copy(ask, number, record, false, offered).map(|(change, _)| Some(change))

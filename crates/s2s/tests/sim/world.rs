@@ -143,6 +143,13 @@ impl World {
         let arrives = matches!(fault, Fault::None | Fault::Behind) && !is_cut;
         let answer = if arrives { self.deliver(replica, issuer, &message) } else { None };
         if let Some(answer) = &answer {
+            let (name, issuer) = (self.links[at].name.clone(), &self.sites[issuer]);
+            crate::trace(|| {
+                use keyferry_store::StoreExt;
+                let master = self.sites[replica].disk.view::<_, Error>(|s| Master::find(s, &name)).unwrap();
+                let slave = issuer.disk.view::<_, Error>(|s| Slave::find(s, &self.sites[replica].name, &name)).unwrap();
+                format!("link {at} {master:?} {slave:?}")
+            });
             self.answers.push((at, message, answer.clone()));
         }
         let link = &mut self.links[at];

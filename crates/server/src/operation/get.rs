@@ -6,7 +6,7 @@ use keyferry_kmip::{
     GetRequest, GetResponse, RequestItem,
 };
 use keyferry_s2s::{Ask, Node, Outcome, Wanted, shown};
-use keyferry_store::Material;
+use keyferry_store::{Material, Record, RecordNumber};
 use keyferry_ttlv::{Extra, Version};
 use std::collections::HashSet;
 
@@ -48,11 +48,18 @@ pub(super) fn get(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Outc
     Ok(outcome.with(effects))
 }
 
+/// All attributes of an object, those that show what this server knows of others included.
+fn all(node: &Node, ask: &Ask<'_>, number: RecordNumber, record: &Record) -> Result<Attributes, Failure> {
+    let mut all = shown(record, ask.now.wall);
+    node.shadow(ask.snapshot, number, record)?.into_iter().for_each(|attribute| all.push(attribute));
+    Ok(visible(&all, ask.cx.version))
+}
+
 /// Get Attributes (KMIP 2.1 §6.1.20): those that are named, in that order, or all. A name that the object has no value for is passed over.
-pub(super) fn get_attributes(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn get_attributes(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: GetAttributesRequest = item.payload(ask.cx)?;
-    let (_, record) = ask.record(request.unique_identifier.as_ref())?;
-    let mut attributes = visible(&shown(&record, ask.now.wall), ask.cx.version);
+    let (number, record) = ask.record(request.unique_identifier.as_ref())?;
+    let mut attributes = all(node, ask, number, &record)?;
     let references = &request.references.0;
     let mut seen = HashSet::new();
     if let Some(twice) = references.iter().find(|reference| !seen.insert(*reference)) {
@@ -77,11 +84,11 @@ pub(super) fn get_attributes(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcom
 }
 
 /// Get Attribute List (KMIP 2.1 §6.1.21): the names of the attributes that have values, each once.
-pub(super) fn get_attribute_list(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn get_attribute_list(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: GetAttributeListRequest = item.payload(ask.cx)?;
-    let (_, record) = ask.record(request.unique_identifier.as_ref())?;
+    let (number, record) = ask.record(request.unique_identifier.as_ref())?;
     let mut references = AttributeReferences::default();
-    for attribute in &visible(&shown(&record, ask.now.wall), ask.cx.version) {
+    for attribute in &all(node, ask, number, &record)? {
         let reference = attribute.value.reference();
         if !references.0.contains(&reference) {
             references.0.push(reference);

@@ -1,6 +1,6 @@
 use keyferry_kmip::spec::{AttributeValue, ObjectGroupMember, Operation};
 use keyferry_kmip::{Attributes, Cause, Failure, LocateRequest, LocateResponse, RequestItem, Text};
-use keyferry_s2s::{Ask, Outcome, Placeholder, store_failed};
+use keyferry_s2s::{Ask, Node, Outcome, Placeholder, store_failed};
 use keyferry_store::plan::{Located, Query};
 use keyferry_store::{Effects, Order, Record, RecordNumber, SnapshotExt, Span, index};
 use keyferry_ttlv::{Extra, Version};
@@ -11,7 +11,7 @@ const MAXIMUM: usize = 10_000;
 
 /// Locate (KMIP 2.1 §6.1.28), newest first, of what the caller may see. Located Items is told to a client that pages, as far as counting is
 /// not too much: the OASIS cases want it there and nowhere else.
-pub(super) fn locate(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn locate(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: LocateRequest = item.payload(ask.cx)?;
     let count = |given: Option<i32>, otherwise: usize, what: &str| match given.map(usize::try_from) {
         None => Ok(otherwise),
@@ -24,9 +24,25 @@ pub(super) fn locate(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failu
     if request.object_group_member == Some(ObjectGroupMember::GROUP_MEMBER_FRESH) {
         attributes.push(AttributeValue::Fresh(true));
     }
+    // What shows this server's knowledge of others is in no index.
+    let mut shadow = Attributes::new();
+    attributes.retain(|attribute| {
+        let is_shadow = keyferry_s2s::is_shadow(&attribute.value);
+        if is_shadow {
+            shadow.keep(attribute.clone());
+        }
+        !is_shadow
+    });
     let query = Query::new(&attributes, request.storage_status_mask, ask.cx.version < Version::V2_0)?;
     let pages = request.offset_items.is_some();
-    let may_see = |record: &Record| ask.rights.check(ask.caller, Operation::LOCATE, record).is_ok();
+    let has_shadow = |record: &Record| {
+        let Ok(Some((number, _))) = ask.snapshot.by_object_id(&record.id) else { return false };
+        let own = node.shadow(ask.snapshot, number, record).unwrap_or_default();
+        shadow.iter().all(|wanted| own.iter().any(|attribute| attribute.value == wanted.value))
+    };
+    let may_see = |record: &Record| {
+        (shadow.is_empty() || has_shadow(record)) && ask.rights.check(ask.caller, Operation::LOCATE, record).is_ok()
+    };
     let mut effects = Effects::none();
     let located = if request.object_group_member == Some(ObjectGroupMember::GROUP_MEMBER_DEFAULT) {
         let member = default_member(ask, &attributes, &query, &may_see, &mut effects)?;

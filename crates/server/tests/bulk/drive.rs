@@ -179,9 +179,10 @@ pub fn fill(host: &Host) -> Vec<String> {
     ids
 }
 
-/// The attributes, whatever their order.
+/// The attributes, whatever their order, but for what a server shows of what it knows of others.
 pub fn sorted(attributes: &Attributes) -> Vec<String> {
-    let mut all: Vec<String> = attributes.iter().map(|a| format!("{:?} {:?}", a.index.unwrap_or(0), a.value)).collect();
+    let own = attributes.iter().filter(|a| !keyferry_s2s::is_shadow(&a.value));
+    let mut all: Vec<String> = own.map(|a| format!("{:?} {:?}", a.index.unwrap_or(0), a.value)).collect();
     all.sort();
     all
 }
