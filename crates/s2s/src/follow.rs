@@ -279,6 +279,7 @@ impl Follow {
             relation: master.relation.clone(),
             session: master.session,
             after: (!goes_on).then(|| master.cursor.clone()),
+            head: master.head.clone(),
             selected: master.selected.clone(),
             without: master.without.clone(),
             anew: master.anew,
@@ -336,7 +337,7 @@ impl Follow {
         let (stored, told, hurries) = self.store(cx, &answer, done, checked)?;
         let hurries = hurries || stored.checking.is_some();
         self.answered = true;
-        self.goes_on = answer.head > stored.cursor.number;
+        self.goes_on = answer.head.number > stored.cursor.number;
         self.more = self.goes_on || hurries || self.more && !self.flights.is_empty();
         self.master = Some(stored);
         for told in told {
@@ -359,7 +360,7 @@ impl Follow {
             let mut master = current(transaction, relation, session)?;
             master.cursor = Place::default();
             master.checking = Some(0);
-            master.head = answer.head;
+            master.head = answer.head.clone();
             let (key, value) = master.entry()?;
             transaction.set_state(&key, value.as_deref())?;
             Ok::<_, Error>(master)
@@ -507,7 +508,7 @@ impl Session for Follow {
                         instance: Vec::new(),
                         session: 0,
                         place: Place::default(),
-                        head: self.master.as_ref().map_or(0, |master| master.head),
+                        head: Place::default(),
                         changes: Vec::new(),
                         offers: 0,
                         check: None,

@@ -175,9 +175,9 @@ pub struct Master {
     pub without: Vec<Text>,
     /// What of its feed was taken and committed here.
     pub cursor: Place,
-    /// The number of the head of its feed, as last told.
+    /// The head of its feed, as last told.
     #[ttlv(tag = x::HEAD)]
-    pub head: i64,
+    pub head: Place,
     /// Whether material is to come with each object until the cursor has reached the head for the first time.
     #[ttlv(tag = x::ANEW)]
     pub(crate) anew: Option<bool>,
@@ -345,7 +345,7 @@ impl Master {
 
     /// How many changes were not taken yet, as far as was told.
     pub fn behind(&self) -> u64 {
-        u64::try_from(self.head.saturating_sub(self.cursor.number)).unwrap_or(0)
+        u64::try_from(self.head.number.saturating_sub(self.cursor.number)).unwrap_or(0)
     }
 
     /// Whether everything was taken up to the head that was last told.
@@ -390,7 +390,7 @@ impl Master {
                     selected: selected.clone(),
                     without: what.without.clone(),
                     cursor: Place::default(),
-                    head: 0,
+                    head: Place::default(),
                     anew: Some(true),
                     checking: None,
                     offers: 0,
@@ -442,6 +442,7 @@ impl Master {
         Master::change(store, relation, |master| {
             master.instance = None;
             master.cursor = Place::default();
+            master.head = Place::default();
             master.checking = Some(0);
             master.offers = 0;
         })

@@ -88,13 +88,16 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     let from = match &request.after {
         None => u64::try_from(slave.sent).unwrap_or(0),
         Some(after) => {
-            let known = after.is_of(ask.snapshot).map_err(store_failed)?;
+            // The head that it was told counts, too: an entry that had moved up behind its place when it was there has not, in a store that
+            // was restored to a moment before.
+            let known = after.is_of(ask.snapshot).map_err(store_failed)?
+                && request.head.is_of(ask.snapshot).map_err(store_failed)?;
             let owes = take_back::is_owed(ask.snapshot, &slave.server).map_err(store_failed)?;
             if (owes || !known) && peer.may_give_back {
                 if !owes {
                     let ours = ask.snapshot.incarnation().map_err(store_failed)?;
                     effects.extend(take_back::owed(ask, &slave.server)?);
-                    if after.incarnation == ours.0 {
+                    if request.head.incarnation == ours.0 {
                         // Nobody has said that this store is an older copy: the others know things, too.
                         let mut incarnation = [0; 16];
                         ask.random.fill(&mut incarnation).map_err(|e| Failure::new(Cause::Cryptographic, e))?;
@@ -130,7 +133,7 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     let most = usize::try_from(request.objects).unwrap_or(0).clamp(1, OBJECTS);
     let bytes = usize::try_from(request.bytes).unwrap_or(0).clamp(1, BYTES);
     let end = terms.stretch(ask, from, (most, bytes), &mut offered, &mut changes)?;
-    let head = ask.snapshot.head().map_err(store_failed)?.number;
+    let head = Place::from(ask.snapshot.head().map_err(store_failed)?);
     let pages = offered.changed();
     let heard = ask.now.wall != slave.contact;
     if request.checking == Some(true) {
@@ -148,7 +151,7 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     // What goes on behind this answer has to know where it ended; the rest is noted once a second.
     let noted = held.as_ref().is_none_or(|held| held.acknowledged != slave.acknowledged);
     let is_new = is_new || held.as_ref().is_none_or(|held| (held.checks, held.offers) != (slave.checks, slave.offers));
-    if is_new || end < head || request.after.is_none() || !pages.is_empty() || heard && noted {
+    if is_new || end < head.number() || request.after.is_none() || !pages.is_empty() || heard && noted {
         effects.state.extend(pages);
         effects.state.push(slave.entry().map_err(store_failed)?);
     }
@@ -159,7 +162,7 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         instance: node.home.instance.clone(),
         session: slave.session,
         place,
-        head: i64::try_from(head).unwrap_or(i64::MAX),
+        head,
         changes,
         offers: slave.offers,
         check: slave.checks,
@@ -179,14 +182,14 @@ fn refused(error: crate::Error) -> Failure {
 
 /// An answer without changes.
 fn answer(node: &Node, ask: &Ask<'_>, slave: &Slave, kind: Answer, effects: Effects) -> Result<Outcome, Failure> {
-    let head = ask.snapshot.head().map_err(store_failed)?.number;
+    let head = Place::from(ask.snapshot.head().map_err(store_failed)?);
     let response = FollowResponse {
         answer: kind,
         server: node.home.server.clone(),
         instance: node.home.instance.clone(),
         session: slave.session,
         place: Place::default(),
-        head: i64::try_from(head).unwrap_or(i64::MAX),
+        head,
         changes: Vec::new(),
         offers: slave.offers,
         check: None,

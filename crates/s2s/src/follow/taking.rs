@@ -105,11 +105,13 @@ impl Follow {
             master.cursor = answer.place.clone();
             master.offers = answer.offers;
             master.counts.cursor = answer.place.number;
-            master.head = answer.head.max(answer.place.number);
+            if answer.head.number >= master.head.number || answer.head.incarnation != master.head.incarnation {
+                master.head = answer.head.clone();
+            }
             master.contact = now.wall;
             master.error = None;
             master.instance = Some(answer.instance.clone());
-            if answer.place.number >= answer.head {
+            if answer.place.number >= answer.head.number {
                 master.anew = None;
             }
             if let Some(checked) = checked {

@@ -26,6 +26,9 @@ pub(crate) struct FollowRequest {
     /// What was committed; without it, what follows the last answer in this session is asked for.
     #[ttlv(tag = x::AFTER)]
     pub(crate) after: Option<Place>,
+    /// The head of the issuer's feed, as it last told.
+    #[ttlv(tag = x::HEAD)]
+    pub(crate) head: Place,
     pub(crate) selected: Selected,
     #[ttlv(tag = x::WITHOUT)]
     pub(crate) without: Vec<Text>,
@@ -166,8 +169,9 @@ pub(crate) struct FollowResponse {
     pub(crate) session: i64,
     /// Where these changes end.
     pub(crate) place: Place,
+    /// The head of the feed.
     #[ttlv(tag = x::HEAD)]
-    pub(crate) head: i64,
+    pub(crate) head: Place,
     pub(crate) changes: Vec<Change>,
     /// How often something was noted of what the replica was offered.
     #[ttlv(tag = x::OFFERS)]
