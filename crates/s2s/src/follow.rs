@@ -470,6 +470,23 @@ impl Session for Follow {
     }
 
     fn answer(&mut self, cx: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()> {
+        let session = self.master.as_ref().map(|master| master.session);
+        let answered = self.answered(cx, ticket, response);
+        if let (Err(error), Some(session)) = (&answered, session) {
+            // Whoever looks at the relation sees why it stands; that this can't be stored would be no better reason.
+            let _ = cx.store.transact::<_, Error>(|transaction| {
+                let mut master = current(transaction, &self.options.relation, session)?;
+                master.error = Some(error.to_string().as_str().into());
+                let (key, value) = master.entry()?;
+                Ok(transaction.set_state(&key, value.as_deref())?)
+            });
+        }
+        answered
+    }
+}
+
+impl Follow {
+    fn answered(&mut self, cx: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()> {
         let Ok(response) = response else {
             self.flights.clear();
             self.master = None;

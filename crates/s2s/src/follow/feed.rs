@@ -90,8 +90,8 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         Some(after) => {
             // The head that it was told counts, too: an entry that had moved up behind its place when it was there has not, in a store that
             // was restored to a moment before.
-            let known = after.is_of(ask.snapshot).map_err(store_failed)?
-                && request.head.is_of(ask.snapshot).map_err(store_failed)?;
+            let known =
+                after.is_of(ask.snapshot).map_err(store_failed)? && request.head.is_of(ask.snapshot).map_err(store_failed)?;
             let owes = take_back::is_owed(ask.snapshot, &slave.server).map_err(store_failed)?;
             if (owes || !known) && peer.may_give_back {
                 if !owes {

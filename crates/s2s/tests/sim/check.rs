@@ -182,7 +182,8 @@ impl Check {
 
     /// A site is about to get an older disk: what others hold of its objects must not be lost.
     pub fn restoring(&mut self, world: &World, at: usize) {
-        self.owed.retain(|owed| owed.holder != at);
+        // What was withdrawn since an earlier restore is nobody's any more.
+        self.owed.retain(|owed| owed.holder != at && owed.issuer != at);
         self.states.retain(|(site, _), _| *site != at);
         self.heads.remove(&at);
         for link in world.links.iter().filter(|link| link.issuer == at) {

@@ -44,13 +44,23 @@ pub struct World {
     pub cut: HashSet<(usize, usize)>,
     /// Messages that arrive late, and the links that they are of.
     pub strays: Vec<(usize, RequestMessage)>,
+    /// Links that failed since the world was last settled: they are not tried again at once.
+    pub trouble: HashSet<usize>,
     /// Asked of every answer that an issuer gives: the link, and what was asked and answered.
     pub answers: Vec<(usize, RequestMessage, ResponseMessage)>,
 }
 
 impl World {
     pub fn new(sites: Vec<Site>) -> World {
-        World { sites, links: Vec::new(), time: 0, cut: HashSet::new(), strays: Vec::new(), answers: Vec::new() }
+        World {
+            sites,
+            links: Vec::new(),
+            time: 0,
+            cut: HashSet::new(),
+            strays: Vec::new(),
+            trouble: HashSet::new(),
+            answers: Vec::new(),
+        }
     }
 
     pub fn now(&self, site: usize) -> Now {
@@ -165,15 +175,19 @@ impl World {
         if taken.is_err() {
             link.session = None;
         }
+        if lost || taken.is_err() {
+            self.trouble.insert(at);
+        }
         true
     }
 
     /// Lets all links run until they wait.
     pub fn settle(&mut self) {
+        self.trouble.clear();
         for _ in 0..2000 {
             let mut any = false;
             for at in 0..self.links.len() {
-                any |= self.step(at, Fault::None);
+                any |= !self.trouble.contains(&at) && self.step(at, Fault::None);
             }
             if !any {
                 return;
