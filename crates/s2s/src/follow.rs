@@ -1,6 +1,7 @@
 //! Following: a replica pulls what has changed at its issuer, in one pass that is first load, catching up and the next change (DESIGN: rules
 //! 10 and 11).
 
+use crate::planted::{Bug, planted};
 use crate::relation::{Master, Place};
 use crate::report::{Counts, Told};
 use crate::{Cx, Error, ErrorKind, Node, Peer, Result, Session, Step};
@@ -135,8 +136,8 @@ pub(crate) fn missing_prefix(relation: &str) -> Vec<u8> {
     [b"missing/", relation.as_bytes(), &[0]].concat()
 }
 
-/// The copies that are held here by way of a relation and that its server does not have any more, or not the change of them that is held.
-/// They are kept (DESIGN: rule 6).
+/// The copies that are held here and that the server which a relation is with does not have any more, or not the change of them that is
+/// held, or has not told of yet what a relay was faster to tell. They are kept (DESIGN: rule 6).
 ///
 /// # Errors
 /// Those of the store.
@@ -307,7 +308,8 @@ impl Follow {
                 format_args!("the server is {:?}, and not {:?}, which is followed", answer.server, master.server),
             ));
         }
-        if master.instance.as_ref().is_some_and(|instance| *instance != answer.instance) {
+        let is_other = master.instance.as_ref().is_some_and(|instance| *instance != answer.instance);
+        if is_other && !planted(Bug::InstanceIgnored) {
             let why = format_args!(
                 "another server has the name {:?} now: what this one holds is not taken for its, unless a person accepts it",
                 master.server
@@ -334,6 +336,23 @@ impl Follow {
             Answer::PAUSED => return Err(Error::new(ErrorKind::Peer, "the server that is followed has paused the relation")),
             _ => return Err(Error::new(ErrorKind::Protocol, "an answer of a kind that is not known here")),
         }
+        if planted(Bug::CommitAfterAnswer) && answer.place.number % 3 == 1 {
+            // It counts as taken, and is not.
+            let (relation, place) = (&self.options.relation, answer.place.clone());
+            let session = master.session;
+            let stored = cx.store.transact::<_, Error>(|transaction| {
+                let mut master = current(transaction, relation, session)?;
+                master.cursor = place.clone();
+                master.head = answer.head.clone();
+                master.offers = answer.offers;
+                let (key, value) = master.entry()?;
+                transaction.set_state(&key, value.as_deref())?;
+                Ok(master)
+            })?;
+            (self.goes_on, self.more, self.answered) = (false, false, true);
+            self.master = Some(stored);
+            return Ok(());
+        }
         let (stored, told, hurries) = self.store(cx, &answer, done, checked)?;
         let hurries = hurries || stored.checking.is_some();
         self.answered = true;
@@ -359,7 +378,7 @@ impl Follow {
         let master = cx.store.transact(|transaction| {
             let mut master = current(transaction, relation, session)?;
             master.cursor = Place::default();
-            master.checking = Some(0);
+            master.checking = (!planted(Bug::NothingChecked)).then_some(0);
             master.head = answer.head.clone();
             let (key, value) = master.entry()?;
             transaction.set_state(&key, value.as_deref())?;

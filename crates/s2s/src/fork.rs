@@ -1,5 +1,6 @@
 //! Changes of one object that do not descend from each other: both are kept and named, until a person decides (DESIGN: rule 3).
 
+use crate::planted::{Bug, planted};
 use crate::respond::store_failed;
 use crate::take_back::join;
 use crate::{Ask, Error, ErrorKind, Node, Result};
@@ -171,7 +172,7 @@ fn is_known(snapshot: &dyn Snapshot, fork: &Fork) -> keyferry_store::Result<bool
 
 /// Keeps a fork at a replica: its state counts here, and the copy stays.
 pub(crate) fn at_replica(ask: &Ask<'_>, (number, held): (RecordNumber, Record), fork: Fork) -> Result<Effects, Failure> {
-    if is_known(ask.snapshot, &fork).map_err(store_failed)? {
+    if is_known(ask.snapshot, &fork).map_err(store_failed)? || planted(Bug::ForkUnnamed) {
         return Ok(Effects::none());
     }
     let mut effects = Effects::none();
@@ -298,6 +299,9 @@ fn descend(record: &mut Record, from: &[(&Stamp, &[Stamp])]) {
 
 /// No reign in the lineage ends before the decision, so that whatever was done in any of them is an ancestor of it.
 fn span_both(record: &mut Record) {
+    if planted(Bug::DecisionKeepsOneLine) {
+        return;
+    }
     let decided = record.stamp.sequence;
     let own = (record.stamp.epoch, record.stamp.incarnation.clone());
     record.lineage.retain(|reign| (reign.epoch, &reign.incarnation) != (own.0, &own.1));

@@ -37,7 +37,7 @@
 //! - [`Register`] brings the State up to date of what it has registered, and no other attribute; what has changed of them is reported as lost.
 //!
 //! # Features
-//! None.
+//! `planted`: faults that the simulation puts in to see that it finds them. For tests alone.
 
 mod arrival;
 mod bulk;
@@ -57,6 +57,8 @@ mod observe;
 mod offered;
 mod outgoing;
 mod peer;
+#[doc(hidden)]
+pub mod planted;
 mod policy;
 mod pull;
 mod register;

@@ -1,3 +1,4 @@
+use crate::planted::{Bug, planted};
 use crate::{Ask, Policy};
 use keyferry_kmip::spec::{AttributeValue, HashingAlgorithm, KeyFormatType, ObjectType, State, tag};
 use keyferry_kmip::{Attributes, Cause, Crypto, DateTime, Digest, Failure, Object, Text, UniqueIdentifier, lifecycle};
@@ -69,7 +70,7 @@ impl Node {
     /// Marks one more change of an object that this server issues: stamp, lineage, Last Change Date.
     pub fn advance(&self, record: &mut Record, reign: Incarnation, now: DateTime) {
         let next = record.stamp.sequence.saturating_add(1);
-        if record.stamp.incarnation != reign.0 {
+        if record.stamp.incarnation != reign.0 && !planted(Bug::ReignForgotten) {
             // A new reign: whoever holds an earlier change can see that this one descends from it.
             if record.lineage.is_empty() {
                 record.lineage.push(Stamp { sequence: 1, ..record.stamp.clone() });
@@ -130,7 +131,7 @@ impl Node {
         let fingerprint = self.fingerprint(object)?;
         let same = |other: &Record| other.fingerprint.as_ref() == Some(&fingerprint) && other.is_compromised();
         let known = ask.snapshot.first(&index::compromised(&fingerprint), &same)?;
-        if known.is_some() && !record.is_compromised() {
+        if known.is_some() && !record.is_compromised() && !planted(Bug::CompromiseNotRecognised) {
             let raised = lifecycle::Rank { step: if record.is_destroyed() { 3 } else { 0 }, compromised: true };
             let state = raised.join(raised);
             if self.issues(record) {

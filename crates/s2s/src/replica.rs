@@ -3,6 +3,7 @@
 use crate::collision::{Collisions, OnIdentifier, arrived, new_identifier, settle_links, settle_names};
 use crate::copy::Fate;
 use crate::fork::{self, Fork};
+use crate::planted::{Bug, planted};
 use crate::respond::store_failed;
 use crate::{Ask, Node};
 use keyferry_kmip::spec::{AttributeValue, State, tag};
@@ -107,6 +108,9 @@ fn revive(
 /// Lets a state that is known here count, where the copy's lies behind it.
 fn raise(record: &mut Record, known: Option<State>) {
     let (Some(here), Some(there)) = (known, record.attributes.state()) else { return };
+    if planted(Bug::StateFollowsTheCopy) {
+        return;
+    }
     let (own, new) = (lifecycle::Rank::of(here), lifecycle::Rank::of(there));
     let stays = (!own.may_become(new)).then(|| own.join(new));
     if stays.is_some() || record.overlay.is_some() {
@@ -133,15 +137,17 @@ fn update(
     let fingerprint = incoming.object.as_ref().map(|object| node.fingerprint(object)).transpose().map_err(store_failed)?;
     if let (Some(one), Some(other)) = (&held.fingerprint, &fingerprint)
         && one != other
+        && !planted(Bug::OtherMaterialTaken)
     {
         return collision("key material");
     }
-    if is_of_other_material(&held.attributes, &incoming.record.attributes) {
+    if is_of_other_material(&held.attributes, &incoming.record.attributes) && !planted(Bug::OtherMaterialTaken) {
         return collision("key material, by its Digest");
     }
     let unchanged = |effects| Decision { identifier: held.identifier.clone(), effects, fate: Fate::UNCHANGED };
     let relation = descent((&held.stamp, &held.lineage), (&incoming.record.stamp, &incoming.record.lineage));
     let is_newer = match relation {
+        Descent::Older if planted(Bug::OlderApplies) => !node.issues(&held),
         Descent::Older => return Ok(unchanged(Effects::none())),
         _ if held.is_withdrawn() && relation != Descent::Fork => {
             return revive(node, ask, collisions, (number, held), incoming);
@@ -158,7 +164,7 @@ fn update(
         }
         Descent::Newer => !node.issues(&held) || incoming.observed,
         // What only we may change can't have been changed further by others.
-        Descent::Equal | Descent::Fork => false,
+        Descent::Equal | Descent::Fork => planted(Bug::ForkOverwrites),
     };
     if !is_newer {
         let kept = Fork::of(&incoming.record, &incoming.from, ask.now.wall);
@@ -186,6 +192,7 @@ fn update(
     // The state that counts here stays, where the master's lies behind it; the copy itself is kept verbatim. As stored: what a date has led
     // to counts when its issuer says so, who may have put the date off.
     let known = held.overlay.as_ref().and_then(|overlay| overlay.state).or_else(|| held.attributes.state());
+    let known = if planted(Bug::DerivedStateCounts) { held.state(ask.now.wall) } else { known };
     raise(&mut after, known);
     let destroyed = after.is_destroyed();
     let material = match (destroyed, object) {

@@ -2,6 +2,7 @@
 
 use crate::follow::wire::{Change, GiveBackRequest, GiveBackResponse, Kind, check_version};
 use crate::fork::{self, Fork};
+use crate::planted::{Bug, planted};
 use crate::replica::is_of_other_material;
 use crate::respond::store_failed;
 use crate::{Ask, Error, ErrorKind, Node, Outcome, Policy, Result};
@@ -63,7 +64,7 @@ pub fn check_nothing_owed(snapshot: &dyn Snapshot) -> Result<(), Failure> {
             Ok(ControlFlow::Continue(()))
         })
         .map_err(store_failed)?;
-    if waits_for.is_empty() {
+    if waits_for.is_empty() || planted(Bug::WritesWhileOwed) {
         return Ok(());
     }
     let why = format_args!("this server was restored, and changes nothing until it has taken back what {waits_for:?} hold");
@@ -90,7 +91,8 @@ pub fn restored(store: &dyn Store, policy: &Policy, incarnation: Incarnation, no
     let followers = store.view::<_, Error>(|snapshot| crate::Slave::all(snapshot))?;
     store.restored(incarnation)?;
     store.transact(|transaction| {
-        for slave in followers.iter().filter(|slave| policy.gives_back(&slave.server)) {
+        let gives_back = |slave: &&crate::Slave| policy.gives_back(&slave.server) && !planted(Bug::RestoredForgetsPeers);
+        for slave in followers.iter().filter(gives_back) {
             let owed = Owed { server: slave.server.clone(), since: now, extra: Extra::NONE };
             transaction.set_state(&key(&slave.server), Some(&bytes_of(&owed)?))?;
         }
@@ -148,7 +150,9 @@ pub(crate) fn give_back(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> R
                 };
                 let key =
                     [b"untaken/", peer.server.as_bytes(), b"/", &index::object_id(&id).map_err(store_failed)?.key[..]].concat();
-                effects.state.push((key, Some(bytes_of(&untaken).map_err(store_failed)?)));
+                if !planted(Bug::UntakenUnnamed) {
+                    effects.state.push((key, Some(bytes_of(&untaken).map_err(store_failed)?)));
+                }
             }
         }
     }
@@ -242,7 +246,8 @@ fn take(node: &Node, ask: &mut Ask<'_>, from: &Text, change: Change) -> Result<T
         }
         match descent((&held.stamp, &held.lineage), (&after.stamp, &after.lineage)) {
             Descent::Equal if held.copy_digest().map_err(store_failed)? == copy.digest => return Ok(Taken::Known),
-            Descent::Older => return Ok(Taken::Known),
+            Descent::Older if !planted(Bug::GivenBackOverwrites) => return Ok(Taken::Known),
+            Descent::Older => {}
             Descent::Newer => {}
             Descent::Equal | Descent::Fork => {
                 let fork = Fork::of(&after, from, ask.now.wall);

@@ -4,6 +4,7 @@ use super::wire::*;
 use crate::copy::Copy;
 use crate::offered::Offered;
 use crate::outgoing::withheld;
+use crate::planted::{Bug, planted};
 use crate::policy::Peer;
 use crate::relation::{Place, Slave};
 use crate::respond::store_failed;
@@ -67,7 +68,7 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         extra: Extra::NONE,
     });
     let mut effects = Effects::none();
-    if request.session < slave.session {
+    if request.session < slave.session && !planted(Bug::RevivedSessionAnswered) {
         return answer(node, ask, &slave, Answer::SUPERSEDED, effects);
     }
     if slave.paused == Some(true) {
@@ -80,6 +81,7 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     slave.forked = request.forked.or(slave.forked);
     slave.retried = request.retried.or(slave.retried);
     let another = slave.selected != request.selected || slave.without != request.without || slave.agreed != agreed;
+    let another = another && !planted(Bug::SelectionChangeUnnoticed);
     if another {
         slave.selected = request.selected.clone();
         slave.without = request.without.clone();
@@ -90,14 +92,14 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         Some(after) => {
             // The head that it was told counts, too: an entry that had moved up behind its place when it was there has not, in a store that
             // was restored to a moment before.
-            let known =
-                after.is_of(ask.snapshot).map_err(store_failed)? && request.head.is_of(ask.snapshot).map_err(store_failed)?;
+            let known = after.is_of(ask.snapshot).map_err(store_failed)?
+                && (planted(Bug::HeadForgotten) || request.head.is_of(ask.snapshot).map_err(store_failed)?);
             let owes = take_back::is_owed(ask.snapshot, &slave.server).map_err(store_failed)?;
-            if (owes || !known) && peer.may_give_back {
+            if (owes || !known && !planted(Bug::UntoldUnnoticed)) && peer.may_give_back {
                 if !owes {
                     let ours = ask.snapshot.incarnation().map_err(store_failed)?;
                     effects.extend(take_back::owed(ask, &slave.server)?);
-                    if request.head.incarnation == ours.0 {
+                    if request.head.incarnation == ours.0 && !planted(Bug::UntoldUnnoticed) {
                         // Nobody has said that this store is an older copy: the others know things, too.
                         let mut incarnation = [0; 16];
                         ask.random.fill(&mut incarnation).map_err(|e| Failure::new(Cause::Cryptographic, e))?;
@@ -136,7 +138,7 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     let head = Place::from(ask.snapshot.head().map_err(store_failed)?);
     let pages = offered.changed();
     let heard = ask.now.wall != slave.contact;
-    if request.checking == Some(true) {
+    if request.checking == Some(true) || planted(Bug::ChecksNeverAsked) {
         slave.checks = None;
     } else if request.after.as_ref().is_some_and(|after| after.number < slave.acknowledged || request.offers != slave.offers) {
         slave.checks = Some(true);
@@ -152,9 +154,10 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     let noted = held.as_ref().is_none_or(|held| held.acknowledged != slave.acknowledged);
     let is_new = is_new || held.as_ref().is_none_or(|held| (held.checks, held.offers) != (slave.checks, slave.offers));
     if is_new || end < head.number() || request.after.is_none() || !pages.is_empty() || heard && noted {
-        effects.state.extend(pages);
+        effects.state.extend(pages.into_iter().filter(|_| !planted(Bug::OfferedNotStored)));
         effects.state.push(slave.entry().map_err(store_failed)?);
     }
+    let end = if planted(Bug::PlaceIsHead) { head.number() } else { end };
     let place = Place::at(ask.snapshot, end).map_err(store_failed)?;
     let response = FollowResponse {
         answer: Answer::CHANGES,
@@ -214,7 +217,9 @@ impl Terms<'_> {
         let was_offered = offered.has(ask.snapshot, number).map_err(store_failed)?;
         Ok(match (self.has(ask, number, record)?, was_offered) {
             // A tombstone goes where the object was offered.
-            (true, false) if record.is_destroyed() => Goes::Not,
+            (true, false) if record.is_destroyed() && !planted(Bug::TombstoneEverywhere) => Goes::Not,
+            (true, true) if record.is_destroyed() && planted(Bug::TombstoneSkipped) => Goes::Not,
+            (false, true) if planted(Bug::NotWithdrawn) => Goes::Not,
             (true, _) => Goes::Copy { with_material: (self.anew || !was_offered) && !record.is_destroyed() },
             (false, true) if !record.is_withdrawn() => Goes::Withdrawn,
             (false, _) => Goes::Not,
@@ -226,8 +231,7 @@ impl Terms<'_> {
         for Done { id, stamp, .. } in done {
             let held = ask.snapshot.by_object_id(id).map_err(store_failed)?;
             if let Some((number, record)) = held
-                && record.stamp == *stamp
-                && !self.has(ask, number, &record)?
+                && (planted(Bug::AckTakenBlindly) || record.stamp == *stamp && !self.has(ask, number, &record)?)
             {
                 offered.set(ask.snapshot, number, false).map_err(store_failed)?;
             }
@@ -242,7 +246,7 @@ impl Terms<'_> {
         };
         match self.goes(ask, number, &record, offered)? {
             Goes::Copy { .. } => {
-                let with_material = !record.is_destroyed();
+                let with_material = !record.is_destroyed() && !planted(Bug::AgainWithoutMaterial);
                 self.copy(ask, number, record, with_material, offered).map(|(change, _)| change)
             }
             Goes::Withdrawn => self.withdrawal(record),
@@ -255,15 +259,13 @@ impl Terms<'_> {
     fn check(&self, ask: &mut Ask<'_>, id: &keyferry_store::ObjectId, offered: &mut Offered) -> Result<Option<Change>, Failure> {
         let Some((number, record)) = ask.snapshot.by_object_id(id).map_err(store_failed)? else { return Ok(Some(gone(id))) };
         let has = self.has(ask, number, &record)?;
-        let was_offered = offered.has(ask.snapshot, number).map_err(store_failed)?;
         offered.set(ask.snapshot, number, true).map_err(store_failed)?;
         if record.is_withdrawn() {
             return Ok(None);
         }
         match has {
-            true if record.is_destroyed() && !was_offered => {
-                self.copy(ask, number, record, false, offered).map(|(change, _)| Some(change))
-            }
+            // Its entry may lie behind already, and an answer that told it may have been lost.
+            true if record.is_destroyed() => self.copy(ask, number, record, false, offered).map(|(change, _)| Some(change)),
             true => Ok(None),
             false => self.withdrawal(record).map(Some),
         }
@@ -362,6 +364,9 @@ impl Terms<'_> {
         let attributes = record.attributes.clone();
         let mut copy = Copy::of(&record, attributes, None).map_err(store_failed)?;
         copy.without = without;
+        if planted(Bug::LineageForgotten) {
+            copy.lineage.clear();
+        }
         copy.owner = match &record.overlay {
             Some(overlay) if !self.node.issues(&record) => overlay.owner.clone(),
             _ => record.owner.clone(),

@@ -4,6 +4,7 @@ use super::{Done, Follow, Retry, about, current, done_prefix, missing_prefix, re
 use crate::copy::Fate;
 use crate::follow::wire::{Change, FollowResponse, Kind, SPOKEN};
 use crate::observe::{self, Sight};
+use crate::planted::{Bug, planted};
 use crate::relation::Master;
 use crate::replica;
 use crate::report::{Ending, Told};
@@ -73,14 +74,22 @@ impl Follow {
                             id: change.copy.id.clone(),
                             why: failure.message().into(),
                             attempts: tried.as_ref().map_or(1, |tried| tried.attempts.saturating_add(1)),
-                            due: if lacks { now.wall } else { later(now.wall, tried.as_ref(), &mut **random) },
+                            due: if planted(Bug::RetryNeverDue) {
+                                DateTime(i64::MAX)
+                            } else if lacks {
+                                now.wall
+                            } else {
+                                later(now.wall, tried.as_ref(), &mut **random)
+                            },
                             pass: master.counts.session,
                             extra: Extra::NONE,
                         };
                         let mut effects = Effects::none();
                         let key = about(retry_prefix(relation), &retry.id)?;
-                        effects.state.push((key, Some(bytes_of(&retry)?)));
-                        master.retried += i64::from(tried.is_none());
+                        if !planted(Bug::RetryForgotten) {
+                            effects.state.push((key, Some(bytes_of(&retry)?)));
+                            master.retried += i64::from(tried.is_none());
+                        }
                         let reason = failure.reason(SPOKEN);
                         (Told::failed(&change.identifier, Some(reason), failure.message()), effects)
                     }
@@ -141,6 +150,7 @@ impl Follow {
                 let why = change.why.as_deref().unwrap_or("it may not leave").to_owned();
                 Ok((Told { message: Some(why), ..told(Ending::Skipped) }, Effects::none()))
             }
+            Kind::GONE if planted(Bug::GoneIsWithdrawn) => Ok((told(Ending::Withdrawn), self.withdrawn(ask, change)?)),
             Kind::GONE => {
                 let message = Some("the server has it no more, or not for this one: it is kept".to_owned());
                 let mut effects = Effects::none();
@@ -183,7 +193,22 @@ impl Follow {
         }
         let id = incoming.record.id.clone();
         let (stamp, lineage) = (incoming.record.stamp.clone(), incoming.record.lineage.clone());
+        // What a relay brings of an issuer that is followed, too, is ahead of it until that one has told of it itself.
+        let mut ahead = Vec::new();
+        if stamp.issuer != from.server {
+            for master in Master::all(ask.snapshot).map_err(internal)? {
+                if master.server == stamp.issuer
+                    && master.selection().is_match(&incoming.record, ask.now.wall).map_err(internal)?
+                {
+                    ahead.push(about(missing_prefix(&master.relation), &id).map_err(store_failed)?);
+                }
+            }
+        }
         let mut decision = replica::take(&self.node, ask, &from.collisions, incoming)?;
+        if matches!(decision.fate, Fate::CREATED | Fate::UPDATED | Fate::RENAMED) {
+            let kept = bytes_of(&id).map_err(store_failed)?;
+            decision.effects.state.extend(ahead.into_iter().map(|key| (key, Some(kept.clone()))));
+        }
         if let Some((_, held)) = held {
             let missing = about(missing_prefix(&self.options.relation), &id).map_err(store_failed)?;
             let was_missing = ask.snapshot.state_value(&missing).map_err(store_failed)?.is_some();
@@ -224,9 +249,14 @@ impl Follow {
         if let (Some(here), Some(there)) = (held.stored_state(), change.copy.rest.state()) {
             let (own, new) = (lifecycle::Rank::of(here), lifecycle::Rank::of(there));
             let joined = own.join(new);
-            overlay.state = (joined != here).then_some(joined).or(overlay.state);
+            if !planted(Bug::WithdrawnForgetsState) {
+                overlay.state = (joined != here).then_some(joined).or(overlay.state);
+            }
         }
-        let material = if overlay.via.is_empty() {
+        let material = if planted(Bug::WithdrawnKeepsMaterial) {
+            overlay.withdrawn = Some(true);
+            Material::Keep
+        } else if overlay.via.is_empty() || planted(Bug::WithdrawnFromAllRelations) {
             overlay.withdrawn = Some(true);
             overlay.hidden.clear();
             Material::Remove
@@ -240,6 +270,10 @@ impl Follow {
         }
         Ok(effects)
     }
+}
+
+fn internal(error: Error) -> Failure {
+    Failure::new(Cause::Internal, error)
 }
 
 /// Whether nothing is told but the time.

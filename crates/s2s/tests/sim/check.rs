@@ -301,6 +301,15 @@ impl Check {
         if there.record(&owed.id).is_some_and(|(_, record)| covers(&record.stamp, &record.lineage)) {
             return;
         }
+        // Whoever has it from a relay alone, keeps it, and can't know that its issuer has lost it.
+        let direct = format!("{} of {}", here.name, there.name);
+        let relayed = here.record(&owed.id).is_some_and(|(_, record)| {
+            let by_it = record.overlay.as_ref().is_some_and(|overlay| overlay.via.iter().any(|via| *via == *direct));
+            !by_it && covers(&record.stamp, &record.lineage)
+        });
+        if relayed {
+            return;
+        }
         for site in [there, here] {
             let forks = site.forks();
             let decided = site.disk.view::<_, Error>(|snapshot| Decision::all(snapshot)).unwrap();

@@ -332,3 +332,16 @@ fn a_cycle_of_relays_comes_to_rest() {
     settle(&mut world);
     assert_eq!(heads(&world), before);
 }
+
+/// All of them, for whoever runs them one by one.
+pub const ALL: &[(&str, fn())] = &[
+    ("a master restored below its replica", a_master_restored_below_its_replica_writes_on),
+    ("a change and the next one", a_change_is_not_lost_because_the_next_one_arrived),
+    ("another server's object 1", a_tombstone_hits_its_own_object_alone),
+    ("one shop and another", an_object_leaves_one_shop_and_is_compromised_in_another),
+    ("an emptied master", a_full_pass_against_an_emptied_master_takes_nothing_away),
+    ("names that move", names_move_between_two_keys_and_arrive_in_the_other_order),
+    ("a date that passes", a_date_passes_at_the_replica_while_its_postponement_is_under_way),
+    ("an entry that comes back", an_entry_that_had_moved_up_comes_back_with_a_restore),
+    ("a cycle of relays", a_cycle_of_relays_comes_to_rest),
+];

@@ -6,6 +6,8 @@
 
 mod check;
 mod histories;
+#[cfg(feature = "planted")]
+mod planted;
 mod rng;
 mod run;
 mod site;
