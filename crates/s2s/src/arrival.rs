@@ -138,7 +138,11 @@ fn decide(node: &Node, ask: &mut Ask<'_>, mut arrival: Arrival) -> Result<Decisi
     arrival.attributes.remove(tag::UNIQUE_IDENTIFIER);
     arrival.attributes.remove(tag::OBJECT_TYPE);
     match arrival.copy.take() {
-        Some(copy) => decide_copy(node, ask, arrival, object_type, copy),
+        Some(copy) => {
+            let sent = arrival.identifier.clone();
+            let decided = decide_copy(node, ask, arrival, object_type, copy);
+            unlearned(node, ask, &sent, decided)
+        }
         None => decide_import(node, ask, arrival, object_type),
     }
 }
@@ -172,7 +176,7 @@ fn decide_import(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: 
         return Err(Failure::new(Cause::ObjectExists, format_args!("an object {identifier:?} exists already")));
     }
     ask.rights.check(ask.caller, ask.operation, &held)?;
-    node.check_issuer(&held)?;
+    node.check_issuer(ask.snapshot, &held)?;
     let (old, new) = (held.state(ask.now.wall), lifecycle::derived(&attributes, ask.now.wall));
     if let (Some(old), Some(new)) = (old, new) {
         let (from, to) = (lifecycle::Rank::of(old), lifecycle::Rank::of(new));
@@ -233,6 +237,17 @@ fn decide_copy(
         return Err(Failure::denied("the agreement with this peer does not cover the object"));
     }
     replica::take(node, ask, &peer.collisions, incoming)
+}
+
+/// What a sender that learns nothing is told of a copy of its.
+fn unlearned(node: &Node, ask: &Ask<'_>, sent: &Text, decided: Result<Decision, Failure>) -> Result<Decision, Failure> {
+    if !node.policy.peer(ask.tls).is_some_and(|peer| peer.learns_nothing) {
+        return decided;
+    }
+    match decided {
+        Ok(decision) => Ok(Decision { identifier: sent.clone(), fate: Fate::CREATED, ..decision }),
+        Err(failure) => Err(Failure::denied(failure)),
+    }
 }
 
 /// Fails when what comes in would leave open which value counts, or claims what only the server's own map of other servers can say.

@@ -1,9 +1,9 @@
 use crate::planted::{Bug, planted};
-use crate::{Ask, Policy};
+use crate::{Ask, Master, Policy};
 use keyferry_kmip::spec::{AttributeValue, HashingAlgorithm, KeyFormatType, ObjectType, State, tag};
 use keyferry_kmip::{Attributes, Cause, Crypto, DateTime, Digest, Failure, Object, Text, UniqueIdentifier, lifecycle};
 use keyferry_store::record::material_of;
-use keyferry_store::{Error, Home, Incarnation, ObjectId, Overlay, Record, Result, SnapshotExt, Stamp, index};
+use keyferry_store::{Error, Home, Incarnation, ObjectId, Overlay, Record, Result, Snapshot, SnapshotExt, Stamp, index};
 use keyferry_ttlv::Extra;
 use std::sync::Arc;
 
@@ -50,16 +50,19 @@ impl Node {
         record.stamp.issuer == self.home.server
     }
 
-    /// Fails unless this server may change the object; the message names who may.
+    /// Fails unless this server may change the object; the message names who may, and where that one is, if a relation says so.
     ///
     /// # Errors
-    /// [`Cause::PermissionDenied`].
-    pub fn check_issuer(&self, record: &Record) -> Result<(), Failure> {
+    /// [`Cause::PermissionDenied`], and that the store failed.
+    pub fn check_issuer(&self, snapshot: &dyn Snapshot, record: &Record) -> Result<(), Failure> {
         let master = if self.observes(record) { &record.id.server } else { &record.stamp.issuer };
         if *master == self.home.server {
             return Ok(());
         }
-        Err(Failure::new(Cause::PermissionDenied, format_args!("this is a copy; its master is the server {master:?}")))
+        let relations = Master::all(snapshot).map_err(|e| Failure::new(Cause::Internal, e))?;
+        let address = relations.into_iter().filter(|relation| relation.server == *master).find_map(|relation| relation.address);
+        let at = address.map(|address| format!(", at {address}")).unwrap_or_default();
+        Err(Failure::new(Cause::PermissionDenied, format_args!("this is a copy; its master is the server {master:?}{at}")))
     }
 
     /// Whether this server only follows a foreign master that has the object: it issues the copies of what it sees, and changes nothing.

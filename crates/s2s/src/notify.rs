@@ -19,7 +19,7 @@ pub(crate) fn notify(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         return Err(Failure::denied("only a peer that may send may Notify"));
     }
     let (number, before) = ask.record(Some(&request.unique_identifier))?;
-    node.check_issuer(&before)?;
+    node.check_issuer(ask.snapshot, &before)?;
     if before.owner.as_deref() != Some(ask.caller.name.as_str()) {
         return Err(Failure::denied("a peer may Notify of what it has Put alone"));
     }

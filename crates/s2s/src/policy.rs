@@ -29,6 +29,8 @@ pub struct Peer {
     pub may_give_back: bool,
     /// This server is its backup: it keeps copies for the day that the other has lost its own.
     pub is_backed_up: bool,
+    /// It learns nothing of this server by what it sends: every copy is answered alike, taken or not.
+    pub learns_nothing: bool,
     /// How key material is wrapped on its way to it when it follows; what is Sensitive leaves then, too.
     pub wrapping: Option<Wrapping>,
     /// What becomes of its copies where others have their identifiers or Names.
@@ -49,6 +51,7 @@ impl Peer {
             may_follow_copies: false,
             may_give_back: false,
             is_backed_up: false,
+            learns_nothing: false,
             wrapping: None,
             collisions: Collisions::default(),
             agreed: Selection::everything(),
@@ -94,6 +97,14 @@ impl Peer {
     #[must_use]
     pub fn may_give_back(mut self) -> Self {
         self.may_give_back = true;
+        self
+    }
+
+    /// Tells it nothing of what becomes of its copies: those that are taken are answered as new, and all others are refused alike. The relation
+    /// goes one way (DESIGN: rule 16).
+    #[must_use]
+    pub fn learns_nothing(mut self) -> Self {
+        self.learns_nothing = true;
         self
     }
 

@@ -213,7 +213,7 @@ fn changed(
 /// The record that a request wants to change: one that this server issues.
 fn own(node: &Node, ask: &Ask<'_>, given: Option<&keyferry_kmip::UniqueIdentifier>) -> Result<(RecordNumber, Record), Failure> {
     let (number, record) = ask.record(given)?;
-    node.check_issuer(&record)?;
+    node.check_issuer(ask.snapshot, &record)?;
     if record.attributes.get(tag::ARCHIVE_DATE).is_some() {
         return Err(Failure::new(Cause::ObjectArchived, "the object is archived"));
     }

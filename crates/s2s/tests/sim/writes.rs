@@ -48,7 +48,7 @@ pub fn make(site: &mut Site, now: Now, identifier: &str, material: u64, attribut
 pub fn change(site: &mut Site, now: Now, id: &ObjectId, change: impl Fn(&mut Record) -> Result<(), Failure>) -> bool {
     site.change(now, |site, ask| {
         let Some((number, before)) = ask.snapshot.by_object_id(id).unwrap() else { return Ok(Effects::none()) };
-        site.node.check_issuer(&before)?;
+        site.node.check_issuer(ask.snapshot, &before)?;
         let mut after = before.clone();
         change(&mut after)?;
         after.attributes.number();

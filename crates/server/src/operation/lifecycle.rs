@@ -73,7 +73,7 @@ pub(super) fn archive(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Res
 pub(super) fn recover(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: RecoverRequest = item.payload(ask.cx)?;
     let before = ask.record(request.unique_identifier.as_ref())?;
-    node.check_issuer(&before.1)?;
+    node.check_issuer(ask.snapshot, &before.1)?;
     let identifier = before.1.identifier.clone();
     let response = RecoverResponse { unique_identifier: identifier.clone().into(), extra: Extra::NONE };
     let answer = Outcome::answer(&response, ask.cx)?.placing(identifier);

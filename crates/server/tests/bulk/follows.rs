@@ -225,6 +225,59 @@ fn what_cannot_be_taken_is_asked_for_again_until_it_can() {
 }
 
 #[test]
+fn relations_show_as_attributes_that_can_be_looked_for() {
+    let (a, b) = (
+        issuer(),
+        Host::named(
+            "b",
+            Access::Named(["client".to_owned()].into()),
+            Policy::closed().with("a.example", Peer::new("a").backed_up()),
+        ),
+    );
+    let one = a.client(Version::V2_1).register(key(&[1; 16]), named("one"));
+    let red = || V::ObjectGroup("red".into());
+    let other = a.client(Version::V2_1).register(key(&[2; 16]), named("other").with(red()));
+    let what = Following {
+        selection: Selection::everything().with(red()),
+        address: Some("a.example:5696".into()),
+        ..Following::default()
+    };
+    begin(&b, &what);
+    pass(&b, &a);
+    for version in [Version::V1_2, Version::V2_1] {
+        let shown = |host: &Host, id: &str, attribute: &str| {
+            let all = host.client(version).attributes(id);
+            let own = all.iter().find_map(|a| match &a.value {
+                V::Custom(custom) if custom.vendor == "x" && custom.name == attribute => custom.value.clone(),
+                _ => None,
+            });
+            own.map(|value| format!("{value:?}"))
+        };
+        let says = |value: &str| Some(format!("Text({value:?})"));
+        assert_eq!(shown(&b, &other, "s2s-master"), says("a"));
+        assert_eq!(shown(&b, &other, "s2s-origin"), says("a"));
+        assert_eq!(shown(&b, &other, "s2s-backup"), says("1"));
+        assert_eq!((shown(&a, &other, "s2s-slave-b"), shown(&a, &one, "s2s-slave-b")), (says("1"), None));
+        assert_eq!((shown(&a, &other, "s2s-master"), shown(&a, &other, "s2s-backup")), (None, None));
+        let located = |host: &Host, name: &str, value: &str| {
+            host.client(version).locate(Attributes::new().with(V::Custom(CustomAttribute::text(name, value))))
+        };
+        assert_eq!(located(&a, "s2s-slave-b", "1"), [other.clone()]);
+        assert_eq!(located(&b, "s2s-master", "a"), [other.clone()]);
+        assert!(located(&b, "s2s-master", "b").is_empty() && located(&a, "s2s-slave-c", "1").is_empty());
+    }
+    // Nothing of it is stored or sent, and nobody may claim it.
+    assert!(a.record(&other).attributes.iter().all(|a| !is_shadow(&a.value)));
+    let claimed = named("claimed").with(V::Custom(CustomAttribute::text("s2s-master", "c")));
+    let refused = b.client(Version::V2_1).import("claimed", Some(key(&[3; 16])), claimed, false).unwrap_err();
+    assert_eq!(refused.0, ResultReason::ATTRIBUTE_READ_ONLY);
+    // Who may not change it here is told who may, and where.
+    let refused = b.client(Version::V2_1).add(&other, name("more")).unwrap_err();
+    assert_eq!(refused.0, ResultReason::PERMISSION_DENIED);
+    assert!(refused.1.contains("\"a\", at a.example:5696"), "{refused:?}");
+}
+
+#[test]
 fn nobody_follows_who_may_not_and_an_earlier_session_is_stopped() {
     let (a, b) = (master(), follower("b"));
     begin(&b, &Following::default());
@@ -299,4 +352,62 @@ fn a_restored_issuer_takes_back_what_its_replica_holds_and_refuses_changes_until
             assert_same(&a, &b, &[ids[0].clone(), ids[2].clone()]);
         }
     }
+}
+
+#[test]
+fn a_branch_learns_nothing_from_the_centre() {
+    // The branch's policy lets the centre follow, and no more; the centre's lets the branch send, and tells it nothing.
+    let branch = Host::named(
+        "branch",
+        Access::Named(["client".to_owned()].into()),
+        Policy::closed().with("centre.example", Peer::new("centre").may_follow()),
+    );
+    let centre = Host::named(
+        "centre",
+        Access::Named(["client".to_owned()].into()),
+        Policy::closed().with("branch.example", Peer::new("branch").may_send().learns_nothing()),
+    );
+    let client = branch.client(Version::V2_1);
+    let one = client.register(key(&[1; 16]), named("one"));
+    let clashing = client.register(key(&[2; 16]), named("the centre has it"));
+    centre.client(Version::V2_1).register(key(&[3; 16]), named("the centre has it"));
+    Master::follow(&*centre.store, "r", "branch", &Following::default(), centre.now().wall).unwrap();
+    let options = FollowOptions { tells: false, ..FollowOptions::new("r", Peer::new("branch")) };
+    let mut asked = Vec::new();
+    let mut session = Follow::new(centre.server.node().clone(), options);
+    for _ in 0..3 {
+        let report = drive(&centre, &branch, &mut session, "centre.example", Cut::Never, &mut |_, message| {
+            asked.push(message.clone());
+        });
+        let report = report.unwrap().unwrap();
+        assert!(report.counts.add_up());
+        centre.pass(10);
+    }
+    assert_same(&branch, &centre, &[one.clone()]);
+    // What the centre asks tells nothing of why, or how many.
+    for message in &asked {
+        let payload = message.batch[0].request_payload.bytes();
+        for tag in [extension::COUNT_FORKED, extension::COUNT_RETRIED, extension::WHY] {
+            assert!(!payload.windows(3).any(|window| window == &tag.number().to_be_bytes()[1..]), "{tag:?}");
+        }
+    }
+    // The other way round nothing goes: the branch may neither follow nor pull, and the centre may not send.
+    Master::follow(&*branch.store, "back", "centre", &Following::default(), branch.now().wall).unwrap();
+    let mut session = Follow::new(branch.server.node().clone(), FollowOptions::new("back", Peer::new("centre")));
+    assert!(drive(&branch, &centre, &mut session, "branch.example", Cut::Never, &mut |_, _| {}).unwrap().is_err());
+    let mut session = Bulk::new(BulkOptions::new("branch", Strategy::Import));
+    let report = drive(&centre, &branch, &mut session, "centre.example", Cut::Never, &mut |_, _| {}).unwrap().unwrap();
+    assert_eq!(report.counts.failed, report.counts.asked);
+    // What the branch pushes is answered alike, whatever becomes of it: taken, known, renamed or in the way of another.
+    let report = transfer_as(&branch, &centre, "branch.example");
+    let fates = (of(&report, Ending::Created), of(&report, Ending::Failed), report.counts.asked);
+    assert_eq!(fates, (1, 1, 2), "{}", report.table());
+    assert_eq!(report.failures[0].identifier, clashing);
+    assert!(!report.failures[0].message.contains("centre has it"), "{}", report.failures[0].message);
+    assert_eq!(report.failures[0].reason, Some(ResultReason::PERMISSION_DENIED));
+}
+
+fn transfer_as(from: &Host, to: &Host, caller: &str) -> Report {
+    let mut session = Bulk::new(BulkOptions::new("centre", Strategy::Import));
+    drive(from, to, &mut session, caller, Cut::Never, &mut |_, _| {}).unwrap().unwrap()
 }
