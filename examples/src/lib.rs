@@ -2,6 +2,7 @@
 
 pub mod engine;
 pub mod fill;
+pub mod follower;
 pub mod host;
 pub mod migration;
 pub mod oasis;

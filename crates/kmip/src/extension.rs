@@ -112,6 +112,7 @@ tags! {
     CHECKING = 0x544BA9, "Checking";
     HELD = 0x544BAA, "Held";
     OFFERS = 0x544BAB, "Offers";
+    MORE = 0x544BAC, "More Follows";
     BUNDLE_MANIFEST = 0x544B60, "Bundle Manifest";
     BUNDLE_SEGMENT = 0x544B61, "Bundle Segment";
     SEALED_MANIFEST = 0x544B62, "Sealed Bundle Manifest";

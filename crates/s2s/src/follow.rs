@@ -289,6 +289,7 @@ impl Follow {
             offers: master.offers,
             checking: master.checking.is_some().then_some(true),
             held,
+            more: self.goes_on.then_some(true),
             objects: i32::try_from(self.options.batch).unwrap_or(i32::MAX),
             bytes: i32::try_from(self.options.batch_bytes).unwrap_or(i32::MAX),
             forked: (self.options.tells && !goes_on).then_some(forked),
@@ -479,7 +480,7 @@ impl Session for Follow {
                     return Ok(Step::Wait(Some(next)));
                 }
             }
-            (self.next, self.more, self.goes_on) = (None, false, false);
+            (self.next, self.more) = (None, false);
             return self.ask(cx, ticket, false);
         }
         if self.goes_on && self.flights.len() < self.options.in_flight {

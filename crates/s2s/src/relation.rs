@@ -264,6 +264,21 @@ impl Slave {
         Ok(snapshot.head()?.number.saturating_sub(u64::try_from(self.acknowledged).unwrap_or(0)))
     }
 
+    /// For how many seconds a change has waited to be committed there: the age of the oldest one. Nothing when there is none.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn late(&self, snapshot: &dyn Snapshot, now: DateTime) -> Result<Option<u64>> {
+        let mut next = None;
+        snapshot.feed(u64::try_from(self.acknowledged).unwrap_or(0), &mut |row| {
+            next = Some(row.record);
+            Ok(ControlFlow::Break(()))
+        })?;
+        let Some(record) = next.map(|number| snapshot.record(number)).transpose()?.flatten() else { return Ok(None) };
+        let changed = record.attributes.date(keyferry_kmip::spec::tag::LAST_CHANGE_DATE).unwrap_or(now);
+        Ok(Some(u64::try_from(now.0.saturating_sub(changed.0)).unwrap_or(0)))
+    }
+
     pub(crate) fn entry(&self) -> keyferry_store::Result<(Vec<u8>, Option<Vec<u8>>)> {
         Ok((slave_key(&self.server, &self.relation), Some(bytes_of(self)?)))
     }

@@ -153,7 +153,13 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     // What goes on behind this answer has to know where it ended; the rest is noted once a second.
     let noted = held.as_ref().is_none_or(|held| held.acknowledged != slave.acknowledged);
     let is_new = is_new || held.as_ref().is_none_or(|held| (held.checks, held.offers) != (slave.checks, slave.offers));
-    if is_new || end < head.number() || request.after.is_none() || !pages.is_empty() || heard && noted {
+    if is_new
+        || request.more == Some(true)
+        || end < head.number()
+        || request.after.is_none()
+        || !pages.is_empty()
+        || heard && noted
+    {
         effects.state.extend(pages.into_iter().filter(|_| !planted(Bug::OfferedNotStored)));
         effects.state.push(slave.entry().map_err(store_failed)?);
     }

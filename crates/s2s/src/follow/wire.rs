@@ -49,6 +49,9 @@ pub(crate) struct FollowRequest {
     /// Copies that are held here: of those that are not the sender's to have any more, it wants to hear.
     #[ttlv(tag = x::HELD)]
     pub(crate) held: Vec<ObjectId>,
+    /// Whether what follows the answer may be asked for before it has come.
+    #[ttlv(tag = x::MORE)]
+    pub(crate) more: Option<bool>,
     #[ttlv(tag = x::MOST_OBJECTS)]
     pub(crate) objects: i32,
     #[ttlv(tag = x::MOST_BYTES)]

@@ -342,13 +342,13 @@ impl Check {
 }
 
 /// What an answer tells of an object.
-struct Told {
+pub struct Told {
     kind: u32,
     id: Id,
     destroyed: bool,
 }
 
-fn changes(payload: &[u8]) -> Vec<Told> {
+pub fn changes(payload: &[u8]) -> Vec<Told> {
     let r = Reader::new(payload, keyferry_kmip::context(Version::V2_1));
     let mut told = Vec::new();
     let mut children = r.children(Item::parse(payload).unwrap()).unwrap();

@@ -333,6 +333,123 @@ fn a_cycle_of_relays_comes_to_rest() {
     assert_eq!(heads(&world), before);
 }
 
+#[test]
+fn a_withdrawal_is_acknowledged_when_the_object_is_back() {
+    let mut world = sites(&["a", "b"]);
+    let link = follow(&mut world, 1, 0, Selection::everything().with(V::ObjectGroup("red".into())));
+    world.links[link].options.batch = 1;
+    let one = create(&mut world, 0, "1", 1, group("red"));
+    for n in 2..5 {
+        create(&mut world, 0, &format!("{n}"), n, group("red"));
+    }
+    let regroup = |world: &mut World, to: &str| {
+        let at = now(world, 0);
+        let changed = change(&mut world.sites[0], at, &one, |record| {
+            record.attributes.remove(tag::OBJECT_GROUP);
+            record.attributes.push(V::ObjectGroup(to.into()));
+            Ok(())
+        });
+        assert!(changed);
+    };
+    let withdrawn = |world: &World| world.sites[1].record(&one).is_some_and(|(_, record)| record.is_withdrawn());
+    // The first load is under way when it leaves, and still when it comes back.
+    while world.sites[1].record(&one).is_none() {
+        world.step(link, Fault::None);
+    }
+    regroup(&mut world, "blue");
+    for n in 5..30 {
+        create(&mut world, 0, &format!("{n}"), n, group("red"));
+    }
+    while !withdrawn(&world) {
+        world.step(link, Fault::None);
+    }
+    regroup(&mut world, "red");
+    settle(&mut world);
+    equal(&world, 0, 1, &one);
+    let at = now(&world, 0);
+    assert!(event(&mut world.sites[0], at, &one, &lifecycle::Event::Destroy));
+    settle(&mut world);
+    equal(&world, 0, 1, &one);
+}
+
+#[test]
+fn an_earlier_session_that_comes_back_to_life_gets_nothing() {
+    let mut world = sites(&["a", "b"]);
+    let link = follow(&mut world, 1, 0, Selection::everything());
+    create(&mut world, 0, "1", 1, group("red"));
+    settle(&mut world);
+    create(&mut world, 0, "2", 2, group("red"));
+    world.time += 10_000;
+    // Its question is late; the replica starts again, and is answered.
+    while world.strays.is_empty() {
+        world.step(link, Fault::Late);
+    }
+    world.links[link].session = None;
+    settle(&mut world);
+    world.answers.clear();
+    world.stray(0, false);
+    let (_, _, answer) = world.answers.remove(0);
+    let payload = answer.batch[0].response_payload.as_ref().unwrap();
+    assert!(crate::check::changes(payload.bytes()).is_empty());
+}
+
+#[test]
+fn material_that_is_compromised_is_so_under_another_name_elsewhere() {
+    let mut world = sites(&["a", "b"]);
+    follow(&mut world, 1, 0, Selection::everything());
+    let one = create(&mut world, 0, "1", 7, group("red"));
+    let at = now(&world, 0);
+    assert!(event(&mut world.sites[0], at, &one, &revoke(RevocationReasonCode::KEY_COMPROMISE)));
+    settle(&mut world);
+    let same = create(&mut world, 1, "another", 7, group("blue"));
+    assert_eq!(state(&world, 1, &same), State::COMPROMISED);
+}
+
+#[test]
+fn the_same_identifier_with_other_material_is_no_update() {
+    let mut world = sites(&["a", "b"]);
+    world.sites[0].policy = Policy::closed().with("b.example", Peer::new("b").may_follow());
+    world.sites[0].restart();
+    follow(&mut world, 1, 0, Selection::everything());
+    let older = world.sites[0].disk.clone();
+    let one = create(&mut world, 0, "1", 1, group("red"));
+    settle(&mut world);
+    let held = world.sites[1].record(&one).unwrap().1;
+    // It is lost, and another object is made under its identifier; later that one is changed.
+    let at = now(&world, 0);
+    world.sites[0].restore(older, true, at);
+    create(&mut world, 0, "1", 2, group("red"));
+    settle(&mut world);
+    assert!(event(&mut world.sites[0], at, &one, &lifecycle::Event::Activate));
+    settle(&mut world);
+    assert_eq!(world.sites[1].record(&one).unwrap().1, held);
+    assert_eq!(world.sites[1].material(&one), Some(crate::writes::key(1)));
+    let retries = world.sites[1].disk.view::<_, Error>(|snapshot| Retry::all(snapshot, "b of a")).unwrap();
+    assert!(retries.iter().any(|retry| retry.id == one && retry.why.contains("key material")), "{retries:?}");
+    assert!(world.sites[1].forks().is_empty());
+}
+
+#[test]
+fn what_can_not_be_taken_back_is_named() {
+    let mut world = sites(&["a", "b"]);
+    follow(&mut world, 1, 0, Selection::everything());
+    let older = world.sites[0].disk.clone();
+    let one = create(&mut world, 0, "1", 1, Attributes::new().with(name("current")));
+    settle(&mut world);
+    let at = now(&world, 0);
+    world.sites[0].restore(older, false, at);
+    // Nobody has said that it was restored: another key takes the Name.
+    create(&mut world, 0, "2", 2, Attributes::new().with(name("current")));
+    settle(&mut world);
+    assert!(world.sites[0].record(&one).is_none());
+    let untaken = world.sites[0].disk.view::<_, Error>(|snapshot| Untaken::all(snapshot)).unwrap();
+    assert_eq!(untaken.iter().map(|one| &one.id).collect::<Vec<_>>(), [&one]);
+    assert!(untaken[0].why.contains("current"), "{untaken:?}");
+    // The replica keeps it, and names it, too.
+    let missing = world.sites[1].disk.view::<_, Error>(|snapshot| missing(snapshot, "b of a")).unwrap();
+    assert_eq!((missing, world.sites[1].material(&one)), (vec![one], Some(crate::writes::key(1))));
+}
+
 /// All of them, for whoever runs them one by one.
 pub const ALL: &[(&str, fn())] = &[
     ("a master restored below its replica", a_master_restored_below_its_replica_writes_on),
@@ -344,4 +461,9 @@ pub const ALL: &[(&str, fn())] = &[
     ("a date that passes", a_date_passes_at_the_replica_while_its_postponement_is_under_way),
     ("an entry that comes back", an_entry_that_had_moved_up_comes_back_with_a_restore),
     ("a cycle of relays", a_cycle_of_relays_comes_to_rest),
+    ("a late acknowledgement", a_withdrawal_is_acknowledged_when_the_object_is_back),
+    ("a session back to life", an_earlier_session_that_comes_back_to_life_gets_nothing),
+    ("compromised material", material_that_is_compromised_is_so_under_another_name_elsewhere),
+    ("other material", the_same_identifier_with_other_material_is_no_update),
+    ("not taken back", what_can_not_be_taken_back_is_named),
 ];

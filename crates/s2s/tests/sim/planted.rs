@@ -5,7 +5,7 @@ use keyferry_s2s::planted::{ALL, Bug, plant};
 use std::panic::catch_unwind;
 
 /// Random runs that a fault may take to show.
-const RUNS: u64 = 6000;
+const RUNS: u64 = 3000;
 
 fn finds(bug: Bug) -> Option<String> {
     plant(Some(bug));
