@@ -1,8 +1,8 @@
 //! From any KMIP server to any other: what the example `migrate` does.
 
-use crate::Result;
 use crate::host::Host;
 use crate::site::run;
+use crate::{Result, bar};
 use keyferry_net::Connector;
 use keyferry_s2s::{Peer, Pull, PullOptions, PullStrategy, Register, RegisterOptions, Report};
 use keyferry_ttlv::Version;
@@ -23,8 +23,9 @@ pub struct Migrated {
 /// Those of the connections and sessions.
 pub async fn migrate(way: &Host, from: &Connector, to: &Connector, version: Version, dry_run: bool) -> Result<Migrated> {
     let options = PullOptions { version, ..PullOptions::new("old", Peer::new("old"), PullStrategy::Get) };
-    let pulled = run(Pull::new(way.server.node().clone(), options), way, from).await?;
+    let session = Pull::new(way.server.node().clone(), options).observed(bar::observer("from"));
+    let pulled = run(session, way, from).await?;
     let options = RegisterOptions { version, dry_run, ..RegisterOptions::new("new") };
-    let registered = run(Register::new(options), way, to).await?;
+    let registered = run(Register::new(options).observed(bar::observer("to")), way, to).await?;
     Ok(Migrated { pulled, registered })
 }

@@ -1,7 +1,8 @@
 use crate::copy::Fate;
 use crate::ledger::Ledger;
 use crate::outgoing::{Stretch, Terms, carried, request_item, withheld};
-use crate::report::{Counts, Ending, Told};
+use crate::progress::Progress;
+use crate::report::{Ending, Told};
 use crate::selection::Chosen;
 use crate::transit::{Wrapping, on_its_way};
 use crate::{Cx, Error, ErrorKind, Node, Result, Selection, Session, Step};
@@ -143,9 +144,9 @@ impl Bulk {
         }
     }
 
-    /// Calls `observer` after each answer, with what has been done so far.
+    /// Calls `observer` after each answer, and at the end, with how far it has come.
     #[must_use]
-    pub fn observed(mut self, observer: impl FnMut(&Counts) + Send + 'static) -> Self {
+    pub fn observed(mut self, observer: impl FnMut(&Progress) + Send + 'static) -> Self {
         self.ledger.observer = Some(Box::new(observer));
         self
     }
@@ -169,6 +170,7 @@ impl Bulk {
     fn start(&mut self, cx: &Cx<'_>) -> Result<Chosen> {
         let chosen = cx.store.view::<_, Error>(|snapshot| self.options.selection.choose(snapshot, cx.now.wall))?;
         self.ledger.start(cx, self.options.selection.digest()?)?;
+        self.ledger.expect(|| cx.store.view(|snapshot| chosen.count(snapshot)))?;
         self.ahead = u64::try_from(self.ledger.report.counts.cursor).unwrap_or(0);
         Ok(chosen)
     }
@@ -334,6 +336,7 @@ impl Session for Bulk {
         }
         self.ledger.report.counts.finished = true;
         self.save(cx)?;
+        self.ledger.observe(cx.now);
         Ok(Step::Done(Box::new(self.ledger.finish())))
     }
 
@@ -387,7 +390,7 @@ impl Session for Bulk {
         if self.unsaved >= self.options.group {
             self.save(cx)?;
         }
-        self.ledger.observe();
+        self.ledger.observe(cx.now);
         Ok(())
     }
 }

@@ -1,14 +1,16 @@
 //! What a transfer has done so far: kept in the store, told to whoever listens, summed up in the report.
 
+use crate::progress::{Meter, Progress};
 use crate::report::{Counts, Told};
 use crate::{Cx, Report, Result};
+use keyferry_kmip::Now;
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{SnapshotExt, StoreExt};
 
 /// Listens to what becomes of each object.
 pub(crate) type Sink = Box<dyn FnMut(&Told) + Send>;
-/// Listens to the counts.
-pub(crate) type Observer = Box<dyn FnMut(&Counts) + Send>;
+/// Listens to how far it has come.
+pub(crate) type Observer = Box<dyn FnMut(&Progress) + Send>;
 
 #[derive(Default)]
 pub(crate) struct Ledger {
@@ -17,6 +19,7 @@ pub(crate) struct Ledger {
     pub(crate) dry_run: bool,
     pub(crate) sink: Option<Sink>,
     pub(crate) observer: Option<Observer>,
+    meter: Meter,
     started: bool,
 }
 
@@ -44,7 +47,16 @@ impl Ledger {
         } else {
             Counts { session: stored.session + 1, incarnation: head.incarnation.0.to_vec(), selection, ..Counts::default() }
         };
+        self.meter.start(cx.now.tick, &self.report.counts);
         self.started = true;
+        Ok(())
+    }
+
+    /// How many objects a transfer has that begins now. Nobody counts them unless somebody wants to know.
+    pub(crate) fn expect(&mut self, count: impl FnOnce() -> Result<u64>) -> Result<()> {
+        if self.observer.is_some() && self.report.counts.asked == 0 && self.report.counts.total.is_none() {
+            self.report.counts.total = Some(i64::try_from(count()?).unwrap_or(i64::MAX));
+        }
         Ok(())
     }
 
@@ -55,6 +67,7 @@ impl Ledger {
             session: counts.session + 1,
             incarnation: counts.incarnation,
             selection: counts.selection,
+            total: counts.total,
             ..Counts::default()
         };
     }
@@ -85,9 +98,10 @@ impl Ledger {
         self.report.tell(told);
     }
 
-    pub(crate) fn observe(&mut self) {
+    pub(crate) fn observe(&mut self, now: Now) {
         if let Some(observer) = &mut self.observer {
-            observer(&self.report.counts);
+            let of = self.report.counts.total.and_then(|total| u64::try_from(total).ok());
+            observer(&self.meter.progress(now.tick, &self.report.counts, of));
         }
     }
 

@@ -129,6 +129,8 @@ pub(crate) struct Listing {
     longest: usize,
     /// Behind every Initial Date.
     until: i64,
+    /// How many objects there are, by the server's own words.
+    located: Option<usize>,
     /// What could not be seen, in words.
     pub(crate) unseen: Vec<String>,
 }
@@ -145,7 +147,18 @@ impl Listing {
         };
         // A day for clocks that differ.
         let until = now.0.saturating_add(86_400);
-        Listing { version, criteria, walk, seen: Seen::new(), news: 0, passes: 0, longest: 0, until, unseen: Vec::new() }
+        Listing {
+            version,
+            criteria,
+            walk,
+            seen: Seen::new(),
+            news: 0,
+            passes: 0,
+            longest: 0,
+            until,
+            located: None,
+            unseen: Vec::new(),
+        }
     }
 
     /// What to ask next; the same until it is answered. `None` at the end.
@@ -173,6 +186,22 @@ impl Listing {
             attributes,
             extra: Extra::NONE,
         })
+    }
+
+    /// Takes what an answer says of how many objects there are in all (Located Items).
+    pub(crate) fn told(&mut self, located: Option<i32>) {
+        // Of one part it says nothing about the others.
+        let is_all = matches!(self.walk, Walk::Pages { .. });
+        self.located = located.filter(|_| is_all).and_then(|located| usize::try_from(located).ok()).or(self.located);
+    }
+
+    /// How many more there are than were found; `None` where the server has not told, or what can't be so: some count a full page alone.
+    pub(crate) fn unfound(&self) -> Option<usize> {
+        if self.passes > 0 {
+            return Some(0);
+        }
+        let is_page = |located: usize| located.is_multiple_of(PAGE as usize) && located == self.seen.len();
+        self.located.filter(|located| !is_page(*located))?.checked_sub(self.seen.len())
     }
 
     /// Takes an answer, and returns the identifiers that were not there before.

@@ -1,7 +1,8 @@
 use crate::ledger::Ledger;
 use crate::listing::Listing;
 use crate::observe::{self, Observed, Sight};
-use crate::report::{Counts, NAMED, Told};
+use crate::progress::Progress;
+use crate::report::{NAMED, Told};
 use crate::selection::link_targets;
 use crate::{Ask, Cx, Error, ErrorKind, Node, Peer, Result, Selection, Session, Step, Unrestricted, Wrapping};
 use keyferry_kmip::spec::{AttributeValue, BatchErrorContinuationOption, Operation, QueryFunction, ResultReason as Reason};
@@ -174,9 +175,10 @@ impl Pull {
         }
     }
 
-    /// Calls `observer` after each message, with what has been done so far.
+    /// Calls `observer` after each message, and at the end, with how far it has come. Of how many objects, is known when the server tells
+    /// (Located Items, since 1.3), and in any case when its list has come to the end.
     #[must_use]
-    pub fn observed(mut self, observer: impl FnMut(&Counts) + Send + 'static) -> Self {
+    pub fn observed(mut self, observer: impl FnMut(&Progress) + Send + 'static) -> Self {
         self.ledger.observer = Some(Box::new(observer));
         self
     }
@@ -353,8 +355,22 @@ impl Pull {
             let fresh = links.into_iter().filter(|target: &Text| listing.seen.insert(target));
             self.wanted.extend(fresh.map(|identifier| Sought { identifier, why: Why::Reached }));
         }
-        self.ledger.observe();
+        self.expect();
+        self.ledger.observe(cx.now);
         Ok(())
+    }
+
+    /// How many objects there are: those that are done, and those that are asked for or will be.
+    fn expect(&mut self) {
+        let Some(listing) = &self.listing else { return };
+        let under_way = self.flights.iter().map(|(_, flight)| if let Flight::Fetch(sought) = flight { sought.len() } else { 0 });
+        let found = self.wanted.len() + under_way.sum::<usize>();
+        let left = match self.locate() {
+            None => Some(found),
+            Some(_) => listing.unfound().map(|more| found.saturating_add(more)),
+        };
+        let left = left.and_then(|left| i64::try_from(left).ok());
+        self.ledger.report.counts.total = left.map(|left| self.ledger.report.counts.asked.saturating_add(left));
     }
 
     /// What becomes of one object; `None` when it was not asked for.
@@ -464,6 +480,7 @@ impl Pull {
                 Ok(transaction.set_state(&key, Some(&value))?)
             })?;
         }
+        self.ledger.observe(cx.now);
         Ok(Step::Done(Box::new(self.ledger.finish())))
     }
 }
@@ -549,6 +566,7 @@ impl Session for Pull {
                     return Ok(());
                 }
                 let found: LocateResponse = item.payload(cx_of).map_err(|e| Error::new(ErrorKind::Protocol, e))?;
+                listing.told(found.located_items);
                 let fresh = listing.found(found.unique_identifiers.iter());
                 self.wanted.extend(fresh.into_iter().map(|identifier| Sought { identifier, why: Why::Located }));
                 Ok(())

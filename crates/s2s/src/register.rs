@@ -1,7 +1,8 @@
 use crate::ledger::Ledger;
 use crate::mapping::{self, Mapped};
 use crate::outgoing::{Stretch, withheld};
-use crate::report::{Counts, Ending, Told};
+use crate::progress::Progress;
+use crate::report::{Ending, Told};
 use crate::selection::Chosen;
 use crate::{Cx, Error, ErrorKind, Result, Selection, Session, Step};
 use keyferry_kmip::spec::{BatchErrorContinuationOption, CryptographicAlgorithm, Operation, QueryFunction, State};
@@ -127,9 +128,9 @@ impl Register {
         }
     }
 
-    /// Calls `observer` after each batch, with what has been done so far.
+    /// Calls `observer` after each batch, and at the end, with how far it has come.
     #[must_use]
-    pub fn observed(mut self, observer: impl FnMut(&Counts) + Send + 'static) -> Self {
+    pub fn observed(mut self, observer: impl FnMut(&Progress) + Send + 'static) -> Self {
         self.ledger.observer = Some(Box::new(observer));
         self
     }
@@ -373,7 +374,7 @@ impl Register {
         entries.extend(self.ledger.kept()?.map(|(key, value)| (key, Some(value))));
         self.store(cx, &entries)?;
         self.single = false;
-        self.ledger.observe();
+        self.ledger.observe(cx.now);
         Ok(())
     }
 
@@ -512,7 +513,9 @@ impl Session for Register {
     fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
         if !self.ledger.is_started() {
             self.ledger.start(cx, self.options.selection.digest()?)?;
-            self.chosen = Some(cx.store.view::<_, Error>(|snapshot| self.options.selection.choose(snapshot, cx.now.wall))?);
+            let chosen = cx.store.view::<_, Error>(|snapshot| self.options.selection.choose(snapshot, cx.now.wall))?;
+            self.ledger.expect(|| cx.store.view(|snapshot| chosen.count(snapshot)))?;
+            self.chosen = Some(chosen);
             self.end = u64::try_from(self.ledger.report.counts.cursor).unwrap_or(0);
         }
         if self.under_way.is_some() {
@@ -532,6 +535,7 @@ impl Session for Register {
                     if !self.next(cx)? {
                         self.ledger.report.counts.finished = true;
                         self.ledger.save(cx)?;
+                        self.ledger.observe(cx.now);
                         return Ok(Step::Done(Box::new(self.ledger.finish())));
                     }
                 }

@@ -162,6 +162,9 @@ pub struct Counts {
     /// Tells the selection: with another one, the transfer is another one.
     #[ttlv(tag = x::SELECTION)]
     pub selection: Option<Vec<u8>>,
+    /// Objects that were to go over when it began, where that was counted.
+    #[ttlv(tag = x::COUNT_TOTAL)]
+    pub total: Option<i64>,
     /// Other fields.
     #[ttlv(extra)]
     pub extra: Extra,
