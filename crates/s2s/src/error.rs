@@ -26,6 +26,8 @@ pub enum ErrorKind {
     Random,
     /// What was selected can't be looked for.
     Selection,
+    /// The plan can't be written, or is not whole, or for something else.
+    Plan,
 }
 
 impl Error {

@@ -24,11 +24,13 @@
 //! code. Every object has one issuer; a copy is kept verbatim, with the issuer's stamp, and states never go back.
 //!
 //! [`Bulk`] pushes by Import or Put, [`Register`] emulates a push in any version, [`Pull`] takes in what another server has, by Get or by
-//! Export; [`Explore`] finds out which of these ways a peer knows, in which version, and what is lost on each. Each takes a [`Selection`], can run dry, and ends in a [`Report`]. Where a copy's identifier or Name is another object's here,
-//! [`Collisions`] says what becomes of it: the copy stays verbatim, and an overlay says what clients see.
+//! Export; [`Explore`] finds out which of these ways a peer knows, in which version, and what is lost on each. Each takes a [`Selection`],
+//! can run dry, and ends in a [`Report`]; a dry run can be saved as a plan, whose execution does what was planned or stops. Where a copy's
+//! identifier or Name is another object's here, [`Collisions`] says what becomes of it: the copy stays verbatim, and an overlay says what
+//! clients see.
 //!
 //! # What it does not do yet
-//! - No plan is saved: a dry run tells what would become of each object, and nothing holds the transfer to it.
+//! - A plan is a promise for single objects: whether two of them collide with each other, a dry run does not see, and the execution stops there.
 //! - An object that has left a selection since it was sent is not withdrawn.
 //! - Forks are recognised, refused and reported, not kept. A new issuer is refused, since grants can't be checked.
 //! - Relations, subscription, turning a connection round: later. Keys are wrapped in transit under symmetric keys alone.
@@ -54,6 +56,7 @@ mod notify;
 mod observe;
 mod outgoing;
 mod peer;
+mod plan;
 mod policy;
 mod progress;
 mod pull;
@@ -80,7 +83,7 @@ pub use policy::{Peer, Policy};
 pub use progress::Progress;
 pub use pull::{Pull, PullOptions, PullStrategy};
 pub use register::{Register, RegisterOptions};
-pub use report::{Counts, Ending, FailedObject, Loss, Report, Told};
+pub use report::{Counts, Ending, FailedObject, Loss, Report, Stopped, Told};
 pub use respond::{Ask, Earlier, OPERATIONS, Outcome, Placeholder, Responder, Wanted, store_failed};
 pub use rights::{Rights, Unrestricted};
 pub use selection::{Chosen, Selection};

@@ -1,6 +1,7 @@
 use crate::ledger::Ledger;
 use crate::mapping::{self, Mapped};
 use crate::outgoing::{Stretch, withheld};
+use crate::plan::Purpose;
 use crate::progress::Progress;
 use crate::report::{Ending, Told};
 use crate::selection::Chosen;
@@ -42,6 +43,11 @@ impl RegisterOptions {
             dry_run: false,
             batch: 20,
         }
+    }
+
+    fn purpose(&self) -> Result<Purpose<'_>> {
+        let selection = self.selection.digest()?;
+        Ok(Purpose { name: &self.name, strategy: "register", version: self.version, selection })
     }
 }
 
@@ -512,7 +518,8 @@ const NOT_KEPT: &str = "the peer does not keep the State of a key that is not us
 impl Session for Register {
     fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
         if !self.ledger.is_started() {
-            self.ledger.start(cx, self.options.selection.digest()?)?;
+            let purpose = self.options.purpose()?;
+            self.ledger.start(cx, &purpose)?;
             let chosen = cx.store.view::<_, Error>(|snapshot| self.options.selection.choose(snapshot, cx.now.wall))?;
             self.ledger.expect(|| cx.store.view(|snapshot| chosen.count(snapshot)))?;
             self.chosen = Some(chosen);
@@ -533,7 +540,7 @@ impl Session for Register {
                         self.settle(cx)?;
                     }
                     if !self.next(cx)? {
-                        self.ledger.report.counts.finished = true;
+                        self.ledger.end()?;
                         self.ledger.save(cx)?;
                         self.ledger.observe(cx.now);
                         return Ok(Step::Done(Box::new(self.ledger.finish())));

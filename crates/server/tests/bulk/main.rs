@@ -19,6 +19,7 @@ mod losses;
 #[path = "../server/objects.rs"]
 mod objects;
 mod overlays;
+mod plans;
 mod progress;
 mod pulls;
 mod registers;
