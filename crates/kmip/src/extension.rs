@@ -94,6 +94,7 @@ tags! {
     EXPECTED = 0x544BD7, "Expected Object";
     PLAN_END = 0x544BD8, "Plan End";
     BEGUN = 0x544BD9, "Begun Change";
+    SAID = 0x544BDA, "Said Attributes";
 }
 
 /// The name of one of our tags.

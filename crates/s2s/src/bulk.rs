@@ -1,8 +1,9 @@
 use crate::copy::{Expected, Fate};
 use crate::ledger::Ledger;
 use crate::outgoing::{Stretch, Terms, carried, planned_item, withheld};
-use crate::plan::{Planned, Purpose, Short};
+use crate::plan::{Planned, Purpose};
 use crate::progress::Progress;
+use crate::publish::{Birth, NOT_KEPT, Publish, Setting, is_usable};
 use crate::report::{Ending, Told};
 use crate::selection::Chosen;
 use crate::transit::{Wrapping, on_its_way};
@@ -12,7 +13,7 @@ use keyferry_kmip::spec::{BatchErrorContinuationOption, Operation, QueryFunction
 use keyferry_kmip::{
     Lost, Object, QueryRequest, RequestItem, RequestMessage, ResponseItem, ResponseMessage, Text, Ticket, context,
 };
-use keyferry_store::{ObjectId, Record, SnapshotExt, StoreExt};
+use keyferry_store::{ObjectId, Record, StoreExt};
 use keyferry_ttlv::{Extra, Version};
 use std::collections::VecDeque;
 use std::io::{Read, Seek, Write};
@@ -68,6 +69,9 @@ pub struct BulkOptions {
     pub in_flight: usize,
     /// Messages whose progress is stored in one transaction (8). What is not stored yet is sent again after a crash, and found unchanged.
     pub group: usize,
+    /// Whether what is destroyed here is destroyed at a peer that is no keyferry server, too, where we have put it (true). Otherwise it is
+    /// revoked there. A keyferry server decides for itself.
+    pub may_destroy: bool,
 }
 
 impl BulkOptions {
@@ -83,6 +87,7 @@ impl BulkOptions {
             batch_bytes: 512 * 1024,
             in_flight: 8,
             group: 8,
+            may_destroy: true,
         }
     }
 }
@@ -104,6 +109,10 @@ type Gathered = (Vec<(Record, Option<Object>, Option<Planned>)>, u64);
 ///
 /// A finished transfer starts over when it is run again, and finds unchanged what the peer has. One that was interrupted goes on
 /// where its last stored group ended.
+///
+/// To a peer that is no keyferry server, Import goes as [`Register`](crate::Register) does: behind a stored intent, after a probe
+/// where a key is not usable, led to its State and read back; and what was brought there before is brought up to date. Put carries each
+/// object once, and no key that is not usable.
 pub struct Bulk {
     options: BulkOptions,
     ledger: Ledger,
@@ -115,6 +124,8 @@ pub struct Bulk {
     /// Messages answered since progress was stored.
     unsaved: usize,
     wrapping: Option<(Arc<Node>, Wrapping)>,
+    /// What goes on instead, once the peer is seen to be no keyferry server.
+    publish: Option<Box<Publish>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -173,6 +184,7 @@ impl Bulk {
             flights: VecDeque::new(),
             unsaved: 0,
             wrapping: None,
+            publish: None,
         }
     }
 
@@ -191,7 +203,7 @@ impl Bulk {
     }
 
     /// Finds out what would become of each object, as a dry run, and writes it to `sink` as a plan, which [`executing`](Bulk::executing) takes.
-    /// To a keyferry peer alone. A plan holds no key material; nobody but this store can make one for it.
+    /// Not for Put to a peer that is no keyferry server. A plan holds no key material; nobody but this store can make one for it.
     #[must_use]
     pub fn planning(mut self, sink: impl Write + Send + 'static) -> Self {
         self.ledger.plans(sink);
@@ -202,6 +214,8 @@ impl Bulk {
     /// another, and the receiver checks inside its own write that it holds what it held then. At the first object of which that is not
     /// so the session stops, and the report says [where](crate::Report::stopped). A bad plan ends the session before anything is sent. An
     /// execution that was interrupted goes on where it was; what is there already as planned counts as done.
+    ///
+    /// A peer that is no keyferry server is looked at just before each object is sent, one by one: somebody else can still come in between.
     #[must_use]
     pub fn executing(mut self, plan: impl Read + Seek + Send + 'static) -> Self {
         self.ledger.executes(plan);
@@ -242,6 +256,24 @@ impl Bulk {
         Ok(())
     }
 
+    /// A foreign peer is published to: it tells nothing by itself of what became of an object.
+    fn hand_over(&mut self, operations: Vec<Operation>) -> Result<()> {
+        let setting = Setting {
+            name: self.options.name.clone(),
+            birth: Birth::Import,
+            version: self.options.version,
+            selection: self.options.selection.clone(),
+            batch: self.options.batch,
+            batch_bytes: self.options.batch_bytes,
+            may_destroy: self.options.may_destroy,
+        };
+        let mut publish = Publish::new(setting, std::mem::take(&mut self.ledger));
+        publish.wrapping = self.wrapping.take();
+        publish.offered(operations)?;
+        self.publish = Some(Box::new(publish));
+        Ok(())
+    }
+
     fn save(&mut self, cx: &Cx<'_>) -> Result<()> {
         self.ledger.save(cx)?;
         self.unsaved = 0;
@@ -275,14 +307,12 @@ impl Bulk {
             let mut objects = Vec::new();
             let (mut size, mut moved) = (0, None);
             for planned in plan.next(batch)? {
-                let held = cx.store.view::<_, Error>(|snapshot| match snapshot.by_object_id(&planned.id)? {
-                    Some((number, _)) => Ok(snapshot.whole(number)?),
-                    None => Ok(None),
-                })?;
-                let digest = held.as_ref().map(|(record, _)| record.copy_digest()).transpose()?;
-                let Some((record, object)) = held.filter(|_| digest == planned.digest) else {
-                    moved = Some((planned, digest));
-                    break;
+                let (record, object) = match planned.source(cx)? {
+                    Ok(source) => source,
+                    Err(words) => {
+                        moved = Some((planned, words));
+                        break;
+                    }
                 };
                 size += 600 + object.as_ref().map_or(0, Object::material_len);
                 objects.push((record, object, Some(planned)));
@@ -291,12 +321,7 @@ impl Bulk {
                 }
             }
             // What stands before it goes first.
-            if let Some((planned, digest)) = moved.filter(|_| objects.is_empty()) {
-                let words = |digest: Option<&Vec<u8>>| match digest {
-                    Some(digest) => format!("one here with the digest {}", Short(digest)),
-                    None => "none here".to_owned(),
-                };
-                let (was, found) = (words(planned.digest.as_ref()), words(digest.as_ref()));
+            if let Some((planned, (was, found))) = moved.filter(|_| objects.is_empty()) {
                 self.ledger.stop(&planned, was, found);
             }
             return Ok((!objects.is_empty()).then_some((objects, 0)));
@@ -386,6 +411,10 @@ impl Bulk {
         if let Some(why) = withheld(record, self.wrapping.is_some()) {
             return Ok(Err(why));
         }
+        // Nobody can see what becomes of its State where it is Put (DESIGN: rule 14).
+        if !terms.keyferry && object.is_some() && !is_usable(record.state(cx.now.wall)) {
+            return Ok(Err(NOT_KEPT));
+        }
         // What was refused is asked about again, and must not be taken now.
         terms.dry_run |= planned.as_ref().is_some_and(|planned| planned.fate == Fate::FAILED);
         if terms.dry_run && !terms.keyferry {
@@ -418,18 +447,10 @@ impl Bulk {
                 },
             };
             let mut told = Told { lost: if told.ending == Ending::Failed { Vec::new() } else { outgoing.lost }, ..told };
-            if let Some(planned) = planned.next() {
-                let ending = planned.fate.ending();
-                let comes = matches!(ending, Ending::Created | Ending::Updated | Ending::Renamed);
-                if told.ending == Ending::Unchanged && comes {
-                    // As planned already: an earlier run did it.
-                    told.ending = ending;
-                }
-                if told.ending != ending {
-                    let message = told.message.map(|message| format!(": {message}")).unwrap_or_default();
-                    self.ledger.stop(&planned, ending, format_args!("{}{message}", told.ending));
-                    break;
-                }
+            if let Some(planned) = planned.next()
+                && self.ledger.is_unplanned(&planned, &mut told)
+            {
+                break;
             }
             if self.ledger.planning.is_some() {
                 let held = match item {
@@ -463,6 +484,9 @@ impl Bulk {
 
 impl Session for Bulk {
     fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
+        if let Some(publish) = &mut self.publish {
+            return publish.poll(cx, ticket);
+        }
         if !self.ledger.is_started() {
             self.chosen = Some(self.start(cx)?);
         }
@@ -497,6 +521,9 @@ impl Session for Bulk {
     }
 
     fn answer(&mut self, cx: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()> {
+        if let Some(publish) = &mut self.publish {
+            return publish.answer(cx, ticket, response);
+        }
         let response = match response {
             Ok(response) => response,
             Err(_) => {
@@ -526,9 +553,14 @@ impl Session for Bulk {
             ));
         }
         if flight.end.is_none() {
-            let (peer, incarnation) = peer(self.options.strategy, self.options.version, &response)?;
-            if self.ledger.executing.is_some() && matches!(peer, Peer::Known { keyferry: false }) {
-                return Err(Error::new(ErrorKind::Plan, "a plan is executed at a keyferry server alone"));
+            let (peer, incarnation, operations) = peer(self.options.strategy, self.options.version, &response)?;
+            if peer == (Peer::Known { keyferry: false }) {
+                if self.options.strategy == Strategy::Import {
+                    return self.hand_over(operations);
+                }
+                if self.ledger.executing.is_some() || self.ledger.planning.is_some() {
+                    return Err(Error::new(ErrorKind::Plan, "what a foreign peer is Put can't be planned"));
+                }
             }
             self.peer = peer;
             return self.know(cx, incarnation);

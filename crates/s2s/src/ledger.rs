@@ -2,7 +2,7 @@
 
 use crate::plan::{Executing, Planned, Planning, Purpose, Source};
 use crate::progress::{Meter, Progress};
-use crate::report::{Counts, Stopped, Told};
+use crate::report::{Counts, Ending, Stopped, Told};
 use crate::{Cx, Report, Result};
 use keyferry_kmip::Now;
 use keyferry_store::record::{bytes_of, read};
@@ -130,6 +130,21 @@ impl Ledger {
             plan.done(objects);
             self.report.counts.cursor += i64::try_from(objects).unwrap_or(i64::MAX);
         }
+    }
+
+    /// Whether an object did not end as planned: then the execution stops at it. What is there already as planned an earlier run has
+    /// brought: it counts as that.
+    pub(crate) fn is_unplanned(&mut self, planned: &Planned, told: &mut Told) -> bool {
+        let ending = planned.fate.ending();
+        if told.ending == Ending::Unchanged && matches!(ending, Ending::Created | Ending::Updated | Ending::Renamed) {
+            told.ending = ending;
+        }
+        if told.ending == ending {
+            return false;
+        }
+        let message = told.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+        self.stop(planned, ending, format_args!("{}{message}", told.ending));
+        true
     }
 
     /// Stops the execution of a plan at an object.

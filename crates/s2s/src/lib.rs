@@ -36,7 +36,8 @@
 //! - Relations, subscription, turning a connection round: later. Keys are wrapped in transit under symmetric keys alone.
 //! - A pull in 1.0 to 1.2, which lack Offset Items, can't tell a whole answer from a cut one where more than 31 objects of one type and
 //!   State came in one second: it says so.
-//! - [`Register`] brings the State up to date of what it has registered, and no other attribute; what has changed of them is reported as lost.
+//! - A foreign server is brought up to date by the operations that its Query tells of, attribute by attribute; what it can do beside that is
+//!   not tried. What it is Put goes there once, and can't be planned.
 //!
 //! # Features
 //! None.
@@ -59,6 +60,7 @@ mod peer;
 mod plan;
 mod policy;
 mod progress;
+mod publish;
 mod pull;
 mod register;
 mod replica;

@@ -5,7 +5,7 @@
 
 use crate::copy::Fate;
 use crate::{Cx, Error, ErrorKind, Result};
-use keyferry_kmip::{Text, extension as x};
+use keyferry_kmip::{Object, Text, extension as x};
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{ObjectId, Record, SnapshotExt, Stamp, StoreExt};
 use keyferry_ttlv::{Decode, Encode, Extra};
@@ -63,6 +63,26 @@ pub(crate) struct Planned {
     pub(crate) extra: Extra,
 }
 
+/// An object as it is at its source; or what was planned of it, and what is found instead.
+pub(crate) type Sourced = std::result::Result<(Record, Option<Object>), (String, String)>;
+
+impl Planned {
+    /// The object in our store, if it is what it was when it was planned.
+    pub(crate) fn source(&self, cx: &Cx<'_>) -> Result<Sourced> {
+        let held = cx.store.view::<_, Error>(|snapshot| match snapshot.by_object_id(&self.id)? {
+            Some((number, _)) => Ok(snapshot.whole(number)?),
+            None => Ok(None),
+        })?;
+        let digest = held.as_ref().map(|(record, _)| record.copy_digest()).transpose()?;
+        let words = |digest: Option<&Vec<u8>>| match digest {
+            Some(digest) => format!("one here with the digest {}", Short(digest)),
+            None => "none here".to_owned(),
+        };
+        let differ = || (words(self.digest.as_ref()), words(digest.as_ref()));
+        Ok(held.filter(|_| digest == self.digest).ok_or_else(differ))
+    }
+}
+
 /// What a server holds of an object: nothing, or a change of it.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::HELD)]
@@ -80,6 +100,11 @@ impl Held {
     pub(crate) fn of(record: Option<&Record>) -> keyferry_store::Result<Held> {
         let Some(record) = record else { return Ok(Held::default()) };
         Ok(Held { stamp: Some(record.stamp.clone()), digest: Some(record.copy_digest()?), extra: Extra::NONE })
+    }
+
+    /// A foreign server's object, by the digest of what it shows.
+    pub(crate) fn shown(digest: Vec<u8>) -> Held {
+        Held { digest: Some(digest), ..Held::default() }
     }
 
     /// Whether it is this very change of an object.

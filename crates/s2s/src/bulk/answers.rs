@@ -13,7 +13,11 @@ use keyferry_kmip::{
 use keyferry_ttlv::{Extra, Version};
 
 /// What the peer says of itself, and whether it can do what the strategy needs.
-pub(super) fn peer(strategy: Strategy, version: Version, response: &ResponseMessage) -> Result<(Peer, Option<Vec<u8>>)> {
+pub(super) fn peer(
+    strategy: Strategy,
+    version: Version,
+    response: &ResponseMessage,
+) -> Result<(Peer, Option<Vec<u8>>, Vec<Operation>)> {
     let answer = response.batch.first().filter(|item| item.is_success());
     let Some(answer) = answer else {
         let why =
@@ -26,7 +30,7 @@ pub(super) fn peer(strategy: Strategy, version: Version, response: &ResponseMess
     }
     let keyferry = query.vendor_identification.as_ref().is_some_and(|vendor| *vendor == x::VENDOR);
     let incarnation = if keyferry { crate::peer::incarnation(&query, version) } else { None };
-    Ok((Peer::Known { keyferry }, incarnation))
+    Ok((Peer::Known { keyferry }, incarnation, query.operations))
 }
 
 /// Asks whether the peer has an object of this identifier.

@@ -21,6 +21,7 @@ mod objects;
 mod overlays;
 mod plans;
 mod progress;
+mod publishing;
 mod pulls;
 mod registers;
 mod selections;
