@@ -77,7 +77,11 @@ pub(crate) struct Publish {
     levels: Vec<(ObjectType, Level)>,
     /// The objects of a message one by one, after one that was refused as a whole.
     single: bool,
+    /// Objects of the next batch: more while the peer takes them.
+    batch: usize,
     under_way: Option<(Ticket, Vec<usize>)>,
+    /// What an answer has to change in the map.
+    changed: Vec<mapping::Entry>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -100,6 +104,9 @@ enum Phase {
 /// How many hits are looked at, where a peer finds more than it was asked for.
 const CANDIDATES: i32 = 100;
 
+/// Objects in the first batch.
+const FIRST: usize = 20;
+
 /// About what a message may hold.
 const LARGEST: usize = keyferry_ttlv::Limits::DEFAULT.size - 4096;
 
@@ -108,6 +115,7 @@ pub(crate) const NOT_KEPT: &str = "the peer does not keep the State of a key tha
 impl Publish {
     pub(crate) fn new(setting: Setting, ledger: Ledger) -> Self {
         Publish {
+            batch: setting.batch.clamp(1, FIRST),
             setting,
             ledger,
             wrapping: None,
@@ -120,6 +128,7 @@ impl Publish {
             levels: Vec::new(),
             single: false,
             under_way: None,
+            changed: Vec::new(),
         }
     }
 
@@ -149,7 +158,7 @@ impl Publish {
             }
         } else {
             let Some(chosen) = &self.chosen else { return Ok(false) };
-            let stretch = Stretch::read(cx.store, self.end, self.setting.batch.max(1), self.setting.batch_bytes, chosen)?;
+            let stretch = Stretch::read(cx.store, self.end, self.batch, self.setting.batch_bytes, chosen)?;
             let Some(Stretch { objects, end }) = stretch else { return Ok(false) };
             for (record, object) in objects {
                 let work = self.work(cx, record, object, None)?;
@@ -297,14 +306,23 @@ impl Publish {
             }
             Phase::Check | Phase::Look => vec![self.item(&reading(there))?],
             Phase::Lead => {
-                let mut items = if work.singly.is_none() { self.changes(cx, work)? } else { Vec::new() };
-                items.extend(leading_to(there, &work.record, state, self.goal(cx, work), context(version))?);
+                let mut items = self.leading(cx, n)?;
                 items.push(self.item(&reading(there))?);
                 items
             }
             Phase::Remove => leading_to(there, &work.record, state, Some(State::DESTROYED), context(version))?,
             Phase::Query | Phase::Next => Vec::new(),
         })
+    }
+
+    /// What is still to be done to an object that is there.
+    fn leading(&self, cx: &Cx<'_>, n: usize) -> Result<Vec<RequestItem>> {
+        let Some(work) = self.works.get(n) else { return Ok(Vec::new()) };
+        let state = work.shown.as_ref().and_then(Attributes::state);
+        let mut items = if work.singly.is_none() { self.changes(cx, work)? } else { Vec::new() };
+        let cx_of = context(self.setting.version);
+        items.extend(leading_to(work.there.as_ref(), &work.record, state, self.goal(cx, work), cx_of)?);
+        Ok(items)
     }
 
     /// How the attributes of an object that was there before are brought up to date.
@@ -369,6 +387,7 @@ impl Publish {
         }
         entries.extend(self.ledger.kept()?.map(|(key, value)| (key, Some(value))));
         self.store(cx, &entries)?;
+        self.batch = if self.single { (self.batch / 2).max(1) } else { (self.batch * 2).min(self.setting.batch.max(1)) };
         self.single = false;
         self.ledger.observe(cx.now);
         Ok(())
@@ -515,7 +534,8 @@ impl Publish {
         for (n, items) in of.iter().zip(groups) {
             self.take(cx, *n, items)?;
         }
-        Ok(())
+        let changed = std::mem::take(&mut self.changed);
+        self.store(cx, &changed)
     }
 
     /// Whether an object's attributes go on being changed one by one: that is how it goes already, or the peer could not take them together.

@@ -39,14 +39,14 @@ impl Publish {
                     (None, _) => None,
                 };
                 let there = there.and_then(|there| if let UniqueIdentifier::Text(text) = there { Some(text) } else { None });
-                self.born(cx, n, there, refused)?;
+                self.born(n, there, refused)?;
             }
             Phase::Check | Phase::Look | Phase::Lead => {
                 let shown = good.map(|item| self.read::<GetAttributesResponse>(item)).transpose()?;
                 let shown = shown.map(|answer| answer.attributes);
                 match self.phase {
-                    Phase::Check => self.checked(cx, n, shown, refused)?,
-                    Phase::Look => self.looked(n, shown, refused)?,
+                    Phase::Check => self.checked(n, shown, refused)?,
+                    Phase::Look => self.looked(cx, n, shown, refused)?,
                     _ => self.led(cx, n, shown, refused)?,
                 }
             }
@@ -68,7 +68,7 @@ impl Publish {
         work.at = Some(if work.there.is_some() { Phase::Look } else { Phase::Birth });
     }
 
-    fn born(&mut self, cx: &Cx<'_>, n: usize, there: Option<Text>, refused: Option<&ResponseItem>) -> Result<()> {
+    fn born(&mut self, n: usize, there: Option<Text>, refused: Option<&ResponseItem>) -> Result<()> {
         let (imports, looks) = (self.setting.birth == Birth::Import, self.can_look());
         let Some(work) = self.works.get_mut(n) else { return Ok(()) };
         let Some(there) = there else {
@@ -98,13 +98,13 @@ impl Publish {
         self.levels.push((of, level));
         if !probe {
             let mapped = Mapped { there: Some(there), ..Mapped::meant(&id) };
-            self.store(cx, &mapping::entries(&self.setting.name, &mapped)?)?;
+            self.changed.extend(mapping::entries(&self.setting.name, &mapped)?);
         }
         Ok(())
     }
 
     /// Before anything is written: for a plan, or by one.
-    fn checked(&mut self, cx: &Cx<'_>, n: usize, shown: Option<Attributes>, refused: Option<&ResponseItem>) -> Result<()> {
+    fn checked(&mut self, n: usize, shown: Option<Attributes>, refused: Option<&ResponseItem>) -> Result<()> {
         let losses = self.works.get(n).map(|work| self.expected_losses(&work.record)).unwrap_or_default();
         let Some(work) = self.works.get_mut(n) else { return Ok(()) };
         let identifier = work.record.identifier.clone();
@@ -138,8 +138,7 @@ impl Publish {
                 let begun = self.ledger.executing.as_ref().map(|plan| plan.seal.clone());
                 if let Some(mapped) = work.mapped.as_mut() {
                     mapped.begun = begun;
-                    let entries = mapping::entries(&self.setting.name, mapped)?;
-                    self.store(cx, &entries)?;
+                    self.changed.extend(mapping::entries(&self.setting.name, mapped)?);
                 }
             }
             (None, true) => work.over(Told::failed(&identifier, None, GONE)),
@@ -159,7 +158,7 @@ impl Publish {
         Ok(())
     }
 
-    fn looked(&mut self, n: usize, shown: Option<Attributes>, refused: Option<&ResponseItem>) -> Result<()> {
+    fn looked(&mut self, cx: &Cx<'_>, n: usize, shown: Option<Attributes>, refused: Option<&ResponseItem>) -> Result<()> {
         let imports = self.setting.birth == Birth::Import;
         let Some(work) = self.works.get_mut(n) else { return Ok(()) };
         let identifier = work.record.identifier.clone();
@@ -176,8 +175,12 @@ impl Publish {
                 work.meant = work.there.is_some();
             }
             (Some(shown), _) => {
-                work.shown = Some(shown);
+                work.shown = Some(shown.clone());
                 work.at = Some(Phase::Lead);
+                // Where nothing is to be done, this was the reading back.
+                if self.leading(cx, n)?.is_empty() {
+                    return self.led(cx, n, Some(shown), None);
+                }
             }
             // It never came there.
             (None, _) if work.meant && imports => {
