@@ -192,7 +192,7 @@ fn main() {
         return runtime().unwrap().block_on(between_processes(objects));
     }
     if given.as_deref() == Some("--second") {
-        return runtime().unwrap().block_on(second(Path::new(&std::env::args().last().unwrap())));
+        return runtime().unwrap().block_on(second(Path::new(&std::env::args().nth(2).unwrap())));
     }
     let (mut objects, mut each, mut delays) = (10_000u64, 1_000u64, vec![0u64, 10, 100]);
     let arguments: Vec<String> = std::env::args().collect();
