@@ -1,16 +1,22 @@
 //! Objects per second and bytes on the wire by each strategy, between two servers with sealed files over mutual TLS, and with the round trip
 //! made longer. `cargo bench --bench bulk`, with `-- --objects N --register N --delays MS,MS` if others than 10 000 objects, 1 000 for what
 //! goes object by object, and round trips of 0, 10 and 100 ms more are wanted. Both servers are in this process and share its processors.
+//!
+//! `-- 1000000` imports so many objects from this process into a server that is a process of its own, and tells the memory of each.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use keyferry_examples::host::Host;
+use keyferry_examples::host::{self, Files, Host};
+use keyferry_examples::pki::Pki;
 use keyferry_examples::site::{OPERATOR, Site};
 use keyferry_examples::{peak_memory, runtime};
 use keyferry_kmip::spec::*;
 use keyferry_kmip::*;
-use keyferry_net::{Connector, clock, drive};
+use keyferry_net::{ClientConfig, Connector, clock, drive};
 use keyferry_s2s::*;
 use keyferry_ttlv::Version;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -132,7 +138,62 @@ async fn measure(row: Row, objects: u64, delay: Duration) -> (f64, f64) {
     (objects as f64 / seconds, sent / objects as f64)
 }
 
+/// The server that takes them in, until its standard input ends.
+async fn second(folder: &Path) {
+    let pki = Pki::open(folder.join("pki")).unwrap();
+    let policy = Policy::closed().with("source", Peer::new("source").may_send());
+    let files = Files::beside(folder.join("target.redb"));
+    let target = host::start("target", &files, "127.0.0.1:0", &pki.credentials("target", &[]).unwrap(), policy).await.unwrap();
+    println!("{}", target.handle.local_addr());
+    tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await.unwrap().unwrap();
+    target.handle.shutdown().await;
+}
+
+/// So many objects from a process to another.
+async fn between_processes(objects: u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let pki = Pki::open(folder.path().join("pki")).unwrap();
+    let credentials = pki.credentials("source", &[]).unwrap();
+    pki.credentials("target", &[]).unwrap();
+    let files = Files::beside(folder.path().join("source.redb"));
+    let source = host::start("source", &files, "127.0.0.1:0", &credentials, Policy::closed()).await.unwrap();
+    let started = Instant::now();
+    fill(&source, objects);
+    println!("filled in {:.1} s; this process has held {:.0} MiB so far", started.elapsed().as_secs_f64(), peak());
+    let mut target = Command::new(std::env::current_exe().unwrap())
+        .arg("--second")
+        .arg(folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut address = String::new();
+    BufReader::new(target.stdout.take().unwrap()).read_line(&mut address).unwrap();
+    let connector = Connector::new(address.trim(), ClientConfig::new(&credentials, "127.0.0.1").unwrap());
+    let started = Instant::now();
+    let report = session(&source, &connector, Bulk::new(BulkOptions::new("target", Strategy::Import))).await;
+    let seconds = started.elapsed().as_secs_f64();
+    assert_eq!(report.counts.created, objects as i64);
+    let there = peak_memory(target.id()).unwrap_or_default();
+    println!("imported in {seconds:.1} s: {:.0} objects/s, {:.1} MB", objects as f64 / seconds, report.counts.bytes as f64 / 1e6);
+    println!("most memory: {:.0} MiB here, {there:.0} MiB there", peak());
+    drop(target.stdin.take());
+    target.wait().unwrap();
+    source.handle.shutdown().await;
+}
+
+fn peak() -> f64 {
+    peak_memory(std::process::id()).unwrap_or_default()
+}
+
 fn main() {
+    let given = std::env::args().skip(1).find(|argument| argument != "--bench");
+    if let Some(Ok(objects)) = given.as_ref().map(|first| first.parse()) {
+        return runtime().unwrap().block_on(between_processes(objects));
+    }
+    if given.as_deref() == Some("--second") {
+        return runtime().unwrap().block_on(second(Path::new(&std::env::args().nth(2).unwrap())));
+    }
     let (mut objects, mut each, mut delays) = (10_000u64, 1_000u64, vec![0u64, 10, 100]);
     let arguments: Vec<String> = std::env::args().collect();
     for pair in arguments.windows(2) {
@@ -148,12 +209,11 @@ fn main() {
     runtime().unwrap().block_on(async {
         for row in ROWS {
             for delay in &delays {
-                let goes_alone = matches!(row, Row::Register | Row::OneByOne);
                 // One at a time takes a round trip for each object: a few say how long.
-                let objects = match (goes_alone, *delay) {
-                    (false, _) => objects,
-                    (true, 0) => each,
-                    (true, _) => each.min(100),
+                let objects = match (row, *delay) {
+                    (Row::Register, _) | (Row::OneByOne, 0) => each,
+                    (Row::OneByOne, _) => each.min(100),
+                    _ => objects,
                 };
                 let (rate, bytes) = measure(row, objects, Duration::from_millis(*delay)).await;
                 println!("{:<12} {objects:>9} {delay:>10} {rate:>12.0} {bytes:>14.0}", format!("{row:?}"));

@@ -158,10 +158,10 @@ async fn latency(objects: u64, rate: u64, seconds: u64, every: u64) {
     let waiting: Arc<Mutex<VecDeque<(u64, Instant)>>> = Arc::default();
     let times: Arc<Mutex<Vec<Duration>>> = Arc::default();
     let (queue, seen) = (waiting.clone(), times.clone());
-    let session = Follow::new(replica.server.node().clone(), options().every(every)).observed(move |counts| {
+    let session = Follow::new(replica.server.node().clone(), options().every(every)).observed(move |progress| {
         let now = Instant::now();
         let mut queue = queue.lock().unwrap();
-        while queue.front().is_some_and(|(number, _)| i64::try_from(*number).unwrap() <= counts.cursor) {
+        while queue.front().is_some_and(|(number, _)| i64::try_from(*number).unwrap() <= progress.counts.cursor) {
             let (_, committed) = queue.pop_front().unwrap();
             seen.lock().unwrap().push(now.saturating_duration_since(committed));
         }

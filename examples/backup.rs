@@ -5,6 +5,7 @@
 
 use keyferry_bundle::{AgeIdentity, OpenOptions, Receiving, Restoring, SealOptions, Signer, SigningKey, seal};
 use keyferry_crypto::SystemRandom;
+use keyferry_examples::bar::Watched;
 use keyferry_examples::offline::{Offline, differences, operator};
 use keyferry_examples::{Result, finish, host::Files, log};
 use keyferry_kmip::spec::{AttributeValue, RevocationReasonCode, State};
@@ -39,7 +40,8 @@ impl Party {
         let now = keyferry_net::clock().wall;
         let (home, readers) = (&self.offline.server.node().home, [to.identity.recipient()]);
         let usual = SealOptions::new(home, to.name, &self.signing, &readers, now, DateTime(now.0 + 86_400));
-        let sealed = seal(&*self.offline.store, &SealOptions { selection, ..usual }, BufWriter::new(File::create(file)?))?;
+        let output = Watched::new("sealing", BufWriter::new(File::create(file)?), None);
+        let sealed = seal(&*self.offline.store, &SealOptions { selection, ..usual }, output)?;
         println!("{} seals {} objects, {} of them destroyed", self.name, sealed.objects, sealed.tombstones);
         Ok(())
     }
@@ -58,7 +60,8 @@ impl Party {
         };
         let trusted = [Signer::new(from.name, from.signing.verifying_key())];
         let options = OpenOptions::new(self.name, &trusted, &self.identity, receiving.now.wall);
-        let (_, report) = receiving.take(File::open(file)?, &options, &mut SystemRandom::new())?;
+        let input = Watched::new("opening", File::open(file)?, Some(fs::metadata(file)?.len()));
+        let (_, report) = receiving.take(input, &options, &mut SystemRandom::new())?;
         println!("{} takes it: {report}", self.name);
         Ok(report)
     }

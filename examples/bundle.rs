@@ -5,6 +5,7 @@ use keyferry_bundle::{
     seal,
 };
 use keyferry_crypto::SystemRandom;
+use keyferry_examples::bar::Watched;
 use keyferry_examples::offline::{Offline, differences};
 use keyferry_examples::{Result, finish, host::Files, log, pki::write_secret};
 use keyferry_kmip::spec::{AttributeValue, RevocationReasonCode};
@@ -217,9 +218,10 @@ fn seal_file(arguments: &Arguments) -> Result<ExitCode> {
         selection: arguments.selection.clone(),
         ..SealOptions::new(&offline.server.node().home, to, &keys.signing, readers, now(), expires)
     };
-    let mut output = BufWriter::new(File::create(file).map_err(|e| format!("{}: {e}", file.display()))?);
+    let output = BufWriter::new(File::create(file).map_err(|e| format!("{}: {e}", file.display()))?);
+    let mut output = Watched::new("sealing", output, None);
     let sealed = seal(&*offline.store, &options, &mut output)?;
-    output.into_inner().map_err(|e| e.to_string())?.sync_all()?;
+    output.into_inner().into_inner().map_err(|e| e.to_string())?.sync_all()?;
     println!("sealed {} objects, {} of them destroyed; {} stay", sealed.objects, sealed.tombstones, sealed.left);
     sealed.named.iter().for_each(|left| println!("stays: {}: {}", left.identifier, left.message));
     Ok(ExitCode::SUCCESS)
@@ -227,6 +229,11 @@ fn seal_file(arguments: &Arguments) -> Result<ExitCode> {
 
 fn read(file: &Path) -> Result<File> {
     Ok(File::open(file).map_err(|e| format!("{}: {e}", file.display()))?)
+}
+
+fn watched(file: &Path) -> Result<Watched<File>> {
+    let length = fs::metadata(file).ok().map(|metadata| metadata.len());
+    Ok(Watched::new("opening", read(file)?, length))
 }
 
 fn show(manifest: &Manifest) {
@@ -286,7 +293,7 @@ fn open_file(arguments: &Arguments) -> Result<ExitCode> {
         restoring: None,
     };
     let options = OpenOptions::new(&node.home.server, &arguments.from, &identity, now());
-    let (opened, report) = receiving.take(read(file)?, &options, &mut SystemRandom::new())?;
+    let (opened, report) = receiving.take(watched(file)?, &options, &mut SystemRandom::new())?;
     println!("bundle {} of {}: {report}", opened.manifest.number, opened.manifest.sender);
     report.failures.iter().for_each(|failed| println!("failed: {}: {}", failed.identifier, failed.message));
     Ok(if report.counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -2,7 +2,7 @@
 //! any KMIP server knows, gives new identifiers and Names where it has to, keeps the Links right, and takes the objects over.
 
 use keyferry_examples::site::{OPERATOR, Site, check, held, import, main as run_example, named};
-use keyferry_examples::{Result, host::Host};
+use keyferry_examples::{Result, bar, host::Host};
 use keyferry_kmip::spec::{AttributeValue as V, LinkType};
 use keyferry_kmip::{Link, UniqueIdentifier};
 use keyferry_s2s::{Collisions, OnIdentifier, OnName, Peer, Policy, Pull, PullOptions, PullStrategy};
@@ -39,7 +39,8 @@ async fn merge() -> Result {
         };
         for dry_run in [true, false] {
             let options = PullOptions { dry_run, ..options.clone() };
-            let report = site.run(&one, OPERATOR, host, Pull::new(one.server.node().clone(), options)).await?;
+            let session = Pull::new(one.server.node().clone(), options).observed(bar::observer(name));
+            let report = site.run(&one, OPERATOR, host, session).await?;
             println!("from {name}\n{}", report.table());
             check(report.counts.failed == 0 && report.unseen.is_empty(), "nothing fails, and nothing is left unseen")?;
         }

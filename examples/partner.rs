@@ -1,8 +1,8 @@
 //! Two partners exchange an agreed set of keys, wrapped on their way under a key that both have: `cargo run --release --example partner`. What
 //! is not agreed does not leave, and is not let in.
 
-use keyferry_examples::Result;
 use keyferry_examples::site::{OPERATOR, Site, check, held, import, main as run_example, named};
+use keyferry_examples::{Result, bar};
 use keyferry_kmip::Attributes;
 use keyferry_kmip::spec::{AttributeValue as V, CryptographicUsageMask, ResultReason};
 use keyferry_s2s::{Bulk, BulkOptions, Peer, Policy, Selection, Strategy, Wrapping};
@@ -33,12 +33,12 @@ async fn partner() -> Result {
     }
     let options = BulkOptions { selection: agreed, ..BulkOptions::new("theirs", Strategy::Import) };
 
-    let report = site.run(&ours, "ours", &theirs, Bulk::new(options.clone())).await?;
+    let report = site.run(&ours, "ours", &theirs, Bulk::new(options.clone()).observed(bar::observer("in the clear"))).await?;
     println!("in the clear: {report}");
     check(report.counts.failed == 20, "Sensitive keys do not leave in the clear")?;
 
     let wrapping = Wrapping::new("partner key", "shared with ours");
-    let session = Bulk::new(options).wrapping(ours.server.node().clone(), wrapping.clone());
+    let session = Bulk::new(options).wrapping(ours.server.node().clone(), wrapping.clone()).observed(bar::observer("wrapped"));
     let report = site.run(&ours, "ours", &theirs, session).await?;
     println!("wrapped: {report}");
     check(report.counts.created == 20, "what was agreed is there")?;

@@ -1,8 +1,8 @@
 //! A centre pushes one Object Group, and what its Links reach, down to three web sites: `cargo run --release --example push_down`. The sites
 //! hold copies: their clients use them and can't change them, and the next push brings them up to date.
 
-use keyferry_examples::Result;
 use keyferry_examples::site::{OPERATOR, Site, ask, check, held, import, main as run_example, named};
+use keyferry_examples::{Result, bar};
 use keyferry_kmip::spec::{AttributeValue as V, LinkType, RevocationReasonCode, State};
 use keyferry_kmip::{DateTime, Link, RevokeRequest, RevokeResponse};
 use keyferry_s2s::{Bulk, BulkOptions, Peer, Policy, Selection, Strategy};
@@ -38,7 +38,7 @@ async fn push_down() -> Result {
         }
         for (name, web) in &webs {
             let options = BulkOptions { selection: selection.clone(), ..BulkOptions::new(*name, Strategy::Import) };
-            let report = site.run(&centre, "centre", web, Bulk::new(options)).await?;
+            let report = site.run(&centre, "centre", web, Bulk::new(options).observed(bar::observer(*name))).await?;
             println!("{name}: {report}");
             let expected = if compromised { (0, 1, 40) } else { (41, 0, 0) };
             let counts = &report.counts;

@@ -3,8 +3,8 @@
 //!
 //! The first server lives in this process; the second is a process of its own, so that it can be killed for real.
 
-use indicatif::{ProgressBar, ProgressStyle};
 use keyferry_crypto::SystemRandom;
+use keyferry_examples::bar::{Bar, counting};
 use keyferry_examples::{Result, fill, finish, host, host::Files, log, peak_memory, pki::Pki, runtime, verify};
 use keyferry_net::{ClientConfig, Connector, Credentials, Retry, blocking, drive_with_retry};
 use keyferry_s2s::{Bulk, BulkOptions, Driven, Peer, Policy, Report, Strategy};
@@ -142,14 +142,6 @@ impl Drop for Second {
     }
 }
 
-fn bar(label: &'static str, length: u64) -> ProgressBar {
-    let bar = ProgressBar::new(length).with_message(label);
-    if let Ok(style) = ProgressStyle::with_template("{msg:12} {wide_bar} {pos}/{len} {per_sec} {eta}") {
-        bar.set_style(style);
-    }
-    bar
-}
-
 async fn replicate(arguments: &Arguments, data: &Path, pki: &Pki) -> Result<ExitCode> {
     let alpha_credentials = pki.credentials("alpha", &[])?;
     let operator = ClientConfig::new(&pki.credentials("operator", &[])?, "127.0.0.1")?;
@@ -167,10 +159,8 @@ async fn replicate(arguments: &Arguments, data: &Path, pki: &Pki) -> Result<Exit
         let (operator, address, objects) = (operator.clone(), alpha_address.clone(), arguments.objects);
         tokio::task::spawn_blocking(move || -> Result {
             let started = Instant::now();
-            let bar = bar("filling", objects);
             let mut client = blocking::Client::connect(address, &operator)?;
-            fill::fill(&mut client, objects, keyferry_net::clock().wall, |n| bar.set_position(n))?;
-            bar.finish_and_clear();
+            fill::fill(&mut client, objects, keyferry_net::clock().wall, counting("filling", objects))?;
             println!("filled alpha with {objects} objects in {:.1} s", started.elapsed().as_secs_f64());
             client.close();
             Ok(())
@@ -194,11 +184,9 @@ async fn replicate(arguments: &Arguments, data: &Path, pki: &Pki) -> Result<Exit
     let store = alpha.store.clone();
     let asked = u64::try_from(report.counts.asked)?;
     let comparison = tokio::task::spawn_blocking(move || -> Result<verify::Comparison> {
-        let bar = bar("comparing", asked);
         let mut one = blocking::Client::connect(alpha_address, &operator)?;
         let mut other = blocking::Client::connect(beta_address, &operator)?;
-        let comparison = verify::compare(&*store, &mut one, &mut other, |n| bar.set_position(n))?;
-        bar.finish_and_clear();
+        let comparison = verify::compare(&*store, &mut one, &mut other, counting("comparing", asked))?;
         Ok(comparison)
     })
     .await??;
@@ -273,16 +261,15 @@ async fn transfer(
     beta: &Arc<Mutex<Second>>,
     address: &str,
 ) -> Result<Report> {
-    let total = alpha.store.view::<_, keyferry_store::Error>(|snapshot| snapshot.count())?;
-    let bar = bar("replicating", total);
-    let (watched, second) = (bar.clone(), beta.clone());
+    let (mut bar, second) = (Bar::new("replicating"), beta.clone());
     let mut kill_after = arguments.kill_after.map(i64::try_from).transpose()?;
-    let session = Bulk::new(BulkOptions::new("beta", arguments.strategy)).observed(move |counts| {
-        watched.set_position(u64::try_from(counts.asked).unwrap_or(0));
+    let session = Bulk::new(BulkOptions::new("beta", arguments.strategy)).observed(move |progress| {
+        bar.show(progress);
+        let counts = &progress.counts;
         if kill_after.is_some_and(|n| counts.asked >= n) {
             kill_after = None;
             let restarted = locked(&second).kill_and_restart();
-            watched.suspend(|| match restarted {
+            bar.aside(|| match restarted {
                 Ok(()) => println!("killed beta after {} objects and started it again", counts.asked),
                 Err(error) => println!("beta could not be started again: {error}"),
             });
@@ -291,7 +278,6 @@ async fn transfer(
     let mut driven = Driven::new(session, alpha.store.clone(), Box::new(SystemRandom::new()));
     let connector = Connector::new(address, ClientConfig::new(credentials, "127.0.0.1")?);
     let driving = drive_with_retry(&mut driven, &connector, &Retry::new(u64::from(std::process::id()))).await;
-    bar.finish_and_clear();
     match driven.into_outcome() {
         Some(outcome) => Ok(outcome?),
         None => Err(driving.err().map_or_else(|| "the transfer was interrupted".into(), Into::into)),

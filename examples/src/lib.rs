@@ -1,5 +1,6 @@
 //! What the examples share: throw-away certificates, a server over a file, objects of every kind, a comparison over the wire.
 
+pub mod bar;
 pub mod engine;
 pub mod fill;
 pub mod follower;

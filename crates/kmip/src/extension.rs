@@ -110,7 +110,7 @@ tags! {
     AGREED = 0x544BA7, "Agreement Digest";
     WITHOUT = 0x544BA8, "Without Attributes";
     CHECKING = 0x544BA9, "Checking";
-    HELD = 0x544BAA, "Held";
+    HOLDS = 0x544BAA, "Holds";
     OFFERS = 0x544BAB, "Offers";
     MORE = 0x544BAC, "More Follows";
     BUNDLE_MANIFEST = 0x544B60, "Bundle Manifest";
@@ -129,6 +129,17 @@ tags! {
     SEGMENT_NUMBER = 0x544B6D, "Segment Number";
     RUNNING_HASH = 0x544B6E, "Running Hash";
     LAST_SEGMENT = 0x544B6F, "Last Segment";
+    COUNT_TOTAL = 0x544BD0, "Count Total";
+    PLAN = 0x544BD1, "Plan";
+    PLAN_NAME = 0x544BD2, "Plan Name";
+    PLAN_STRATEGY = 0x544BD3, "Plan Strategy";
+    PLAN_VERSION = 0x544BD4, "Plan Protocol Version";
+    PLANNED = 0x544BD5, "Planned Object";
+    HELD = 0x544BD6, "Held Object";
+    EXPECTED = 0x544BD7, "Expected Object";
+    PLAN_END = 0x544BD8, "Plan End";
+    BEGUN = 0x544BD9, "Begun Change";
+    SAID = 0x544BDA, "Said Attributes";
 }
 
 /// The name of one of our tags.

@@ -3,6 +3,7 @@
 use crate::collision::check_names;
 use crate::copy::{Addition, Copy, Fate};
 use crate::observe::{self, Sight};
+use crate::plan::Held;
 use crate::replica::{self, Decision};
 use crate::respond::store_failed;
 use crate::transit::check_bound;
@@ -27,7 +28,8 @@ struct Arrival {
 
 pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: ImportRequest = item.payload(ask.cx)?;
-    let Addition { copy, dry_run, .. } = Addition::find(&item.message_extensions)?;
+    let mut addition = Addition::find(&item.message_extensions)?;
+    let copy = addition.copy.take();
     let is_copy = copy.is_some();
     let mut attributes = request.attributes;
     let object = match request.object {
@@ -45,23 +47,19 @@ pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     if !is_copy && !ask.is_client {
         return Err(Failure::denied("only a client may Import what is no copy of a peer's object"));
     }
-    let mut decision = decide(
-        node,
-        ask,
-        Arrival {
-            identifier: text(&request.unique_identifier)?,
-            object_type: request.object_type,
-            attributes,
-            object,
-            replace: request.replace_existing.unwrap_or(false),
-            copy,
-        },
-    )?;
-    decision.effects = done(decision.effects, dry_run);
+    let arrival = Arrival {
+        identifier: text(&request.unique_identifier)?,
+        object_type: request.object_type,
+        attributes,
+        object,
+        replace: request.replace_existing.unwrap_or(false),
+        copy,
+    };
+    let (decision, told) = weigh(node, ask, arrival, &addition)?;
     let response = ImportResponse { unique_identifier: decision.identifier.clone().into(), extra: Extra::NONE };
     let mut outcome = Outcome::answer(&response, ask.cx)?.with(decision.effects).placing(decision.identifier);
     if is_copy {
-        outcome.response.message_extension = Some(fate(decision.fate)?);
+        outcome.response.message_extension = Some(told.extension(false)?);
     }
     Ok(outcome)
 }
@@ -76,35 +74,58 @@ pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
     if request.put_function == PutFunction::REPLACE && request.replaced_unique_identifier.is_none() {
         return Err(Failure::new(Cause::InvalidField, "Put Replace needs a Replaced Unique Identifier"));
     }
-    let Addition { copy, dry_run, .. } = Addition::find(&item.message_extensions)?;
+    let mut addition = Addition::find(&item.message_extensions)?;
+    let copy = addition.copy.take();
     let is_copy = copy.is_some();
-    let mut decision = decide(
-        node,
-        ask,
-        Arrival {
-            identifier: text(&request.unique_identifier)?,
-            object_type: None,
-            attributes: request.attributes,
-            object: request.object,
-            replace: false,
-            copy,
-        },
-    )?;
-    decision.effects = done(decision.effects, dry_run);
+    let arrival = Arrival {
+        identifier: text(&request.unique_identifier)?,
+        object_type: None,
+        attributes: request.attributes,
+        object: request.object,
+        replace: false,
+        copy,
+    };
+    let (decision, told) = weigh(node, ask, arrival, &addition)?;
     let mut response = ResponseItem::success(&PutResponse { extra: Extra::NONE }, ask.cx)?;
     if is_copy {
-        response.message_extension = Some(fate(decision.fate)?);
+        response.message_extension = Some(told.extension(false)?);
     }
     Ok(Outcome { response, effects: decision.effects, placeholder: Placeholder::Set(decision.identifier) })
 }
 
-/// What is done of it: nothing, when only the answer was wanted.
-fn done(effects: Effects, dry_run: Option<bool>) -> Effects {
-    if dry_run == Some(true) { Effects::none() } else { effects }
-}
-
-fn fate(fate: Fate) -> Result<keyferry_kmip::MessageExtension, Failure> {
-    Ok(Addition { fate: Some(fate), ..Addition::default() }.extension(false)?)
+/// Decides, and tells what the sender of a copy is to know. Nothing is done when only the answer was wanted, or when things are not as the
+/// sender has planned them.
+fn weigh(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, addition: &Addition) -> Result<(Decision, Addition), Failure> {
+    let dry_run = addition.dry_run == Some(true);
+    let copy = arrival.copy.as_ref().filter(|_| dry_run || addition.expected.is_some());
+    let known = match copy {
+        Some(copy) => {
+            let held = ask.snapshot.by_object_id(&copy.id).map_err(store_failed)?;
+            let held = Held::of(held.as_ref().map(|(_, held)| held)).map_err(store_failed)?;
+            let is_here = held.is(&copy.stamp, &copy.digest);
+            Some((held, is_here))
+        }
+        None => None,
+    };
+    let mut decision = decide(node, ask, arrival)?;
+    if let (Some(expected), Some((held, is_here))) = (&addition.expected, &known) {
+        // What is here already as it was planned, an earlier run may have brought.
+        let as_planned = *is_here || expected.held.as_ref().is_none_or(|planned| planned == held);
+        if !as_planned {
+            let planned = expected.held.clone().unwrap_or_default();
+            return Err(Failure::new(Cause::WrongState, format_args!("{planned} was to be held here, and {held} is")));
+        }
+        if decision.fate != expected.fate && !(*is_here && decision.fate == Fate::UNCHANGED) {
+            let (planned, now) = (expected.fate.ending(), decision.fate.ending());
+            return Err(Failure::new(Cause::WrongState, format_args!("it was to be {planned}, and would be {now}")));
+        }
+    }
+    if dry_run {
+        decision.effects = Effects::none();
+    }
+    let held = known.filter(|_| dry_run).map(|(held, _)| held);
+    let told = Addition { fate: Some(decision.fate), held, ..Addition::default() };
+    Ok((decision, told))
 }
 
 fn text(identifier: &UniqueIdentifier) -> Result<Text, Failure> {

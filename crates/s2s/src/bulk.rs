@@ -1,19 +1,25 @@
-use crate::copy::Fate;
+use crate::copy::{Expected, Fate};
 use crate::ledger::Ledger;
-use crate::outgoing::{Stretch, Terms, carried, request_item, withheld};
-use crate::report::{Counts, Ending, Told};
+use crate::outgoing::{Stretch, Terms, carried, planned_item, withheld};
+use crate::plan::{Planned, Purpose};
+use crate::progress::Progress;
+use crate::publish::{Birth, NOT_KEPT, Publish, Setting, is_usable};
+use crate::report::{Ending, Told};
 use crate::selection::Chosen;
 use crate::transit::{Wrapping, on_its_way};
 use crate::{Cx, Error, ErrorKind, Node, Result, Selection, Session, Step};
-use keyferry_kmip::spec::{BatchErrorContinuationOption, Operation, QueryFunction, ResultReason, tag};
+use answers::{existing, held, peer, told, told_of_existing};
+use keyferry_kmip::spec::{BatchErrorContinuationOption, Operation, QueryFunction, ResultReason};
 use keyferry_kmip::{
-    AttributeReference, AttributeReferences, GetAttributesRequest, ImportResponse, Lost, QueryRequest, QueryResponse,
-    RequestItem, RequestMessage, ResponseItem, ResponseMessage, Text, Ticket, UniqueIdentifier, context, extension as x,
+    Lost, Object, QueryRequest, RequestItem, RequestMessage, ResponseItem, ResponseMessage, Text, Ticket, context,
 };
-use keyferry_store::StoreExt;
+use keyferry_store::{ObjectId, Record, StoreExt};
 use keyferry_ttlv::{Extra, Version};
 use std::collections::VecDeque;
+use std::io::{Read, Seek, Write};
 use std::sync::Arc;
+
+mod answers;
 
 /// By which operation a bulk session sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +69,9 @@ pub struct BulkOptions {
     pub in_flight: usize,
     /// Messages whose progress is stored in one transaction (8). What is not stored yet is sent again after a crash, and found unchanged.
     pub group: usize,
+    /// Whether what is destroyed here is destroyed at a peer that is no keyferry server, too, where we have put it (true). Otherwise it is
+    /// revoked there. A keyferry server decides for itself.
+    pub may_destroy: bool,
 }
 
 impl BulkOptions {
@@ -78,14 +87,32 @@ impl BulkOptions {
             batch_bytes: 512 * 1024,
             in_flight: 8,
             group: 8,
+            may_destroy: true,
         }
     }
 }
+
+impl BulkOptions {
+    fn purpose(&self) -> Result<Purpose<'_>> {
+        let strategy = match self.strategy {
+            Strategy::Import => "import",
+            Strategy::Put => "put",
+        };
+        Ok(Purpose { name: &self.name, strategy, version: self.version, selection: self.selection.digest()? })
+    }
+}
+
+/// Objects of a message, with what is planned for them, and the feed number behind which they end.
+type Gathered = (Vec<(Record, Option<Object>, Option<Planned>)>, u64);
 
 /// Sends the selected objects of our store to a peer: one pass over the feed, from the stored cursor to the head.
 ///
 /// A finished transfer starts over when it is run again, and finds unchanged what the peer has. One that was interrupted goes on
 /// where its last stored group ended.
+///
+/// To a peer that is no keyferry server, Import goes as [`Register`](crate::Register) does: behind a stored intent, after a probe
+/// where a key is not usable, led to its State and read back; and what was brought there before is brought up to date. Put carries each
+/// object once, and no key that is not usable.
 pub struct Bulk {
     options: BulkOptions,
     ledger: Ledger,
@@ -97,6 +124,8 @@ pub struct Bulk {
     /// Messages answered since progress was stored.
     unsaved: usize,
     wrapping: Option<(Arc<Node>, Wrapping)>,
+    /// What goes on instead, once the peer is seen to be no keyferry server.
+    publish: Option<Box<Publish>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -110,12 +139,27 @@ struct Flight {
     ticket: Ticket,
     /// The feed number behind which this message's entries end; `None` for the opening question.
     end: Option<u64>,
-    /// The identifiers of its objects, and what is known to fail beforehand.
-    items: Vec<Text>,
-    refused: Vec<Told>,
-    /// What each of its objects loses on the way.
-    lost: Vec<Vec<String>>,
+    objects: Vec<Outgoing>,
     bytes: usize,
+}
+
+impl Flight {
+    /// How many items ask about objects.
+    fn items(&self) -> usize {
+        self.objects.iter().filter(|object| object.refused.is_none()).count()
+    }
+}
+
+/// An object on its way.
+struct Outgoing {
+    identifier: Text,
+    id: ObjectId,
+    /// The digest of what is sent, where a plan wants to know.
+    digest: Option<Vec<u8>>,
+    /// What it loses on the way.
+    lost: Vec<String>,
+    /// Why it stays here.
+    refused: Option<Told>,
 }
 
 /// About what a message may hold: what receivers take by default, less its header.
@@ -140,12 +184,13 @@ impl Bulk {
             flights: VecDeque::new(),
             unsaved: 0,
             wrapping: None,
+            publish: None,
         }
     }
 
-    /// Calls `observer` after each answer, with what has been done so far.
+    /// Calls `observer` after each answer, and at the end, with how far it has come.
     #[must_use]
-    pub fn observed(mut self, observer: impl FnMut(&Counts) + Send + 'static) -> Self {
+    pub fn observed(mut self, observer: impl FnMut(&Progress) + Send + 'static) -> Self {
         self.ledger.observer = Some(Box::new(observer));
         self
     }
@@ -154,6 +199,26 @@ impl Bulk {
     #[must_use]
     pub fn telling(mut self, sink: impl FnMut(&Told) + Send + 'static) -> Self {
         self.ledger.sink = Some(Box::new(sink));
+        self
+    }
+
+    /// Finds out what would become of each object, as a dry run, and writes it to `sink` as a plan, which [`executing`](Bulk::executing) takes.
+    /// Not for Put to a peer that is no keyferry server. A plan holds no key material; nobody but this store can make one for it.
+    #[must_use]
+    pub fn planning(mut self, sink: impl Write + Send + 'static) -> Self {
+        self.ledger.plans(sink);
+        self
+    }
+
+    /// Does what a plan says, and nothing else: it sends the objects that are planned, as they were when they were planned, one message after
+    /// another, and the receiver checks inside its own write that it holds what it held then. At the first object of which that is not
+    /// so the session stops, and the report says [where](crate::Report::stopped). A bad plan ends the session before anything is sent. An
+    /// execution that was interrupted goes on where it was; what is there already as planned counts as done.
+    ///
+    /// A peer that is no keyferry server is looked at just before each object is sent, one by one: somebody else can still come in between.
+    #[must_use]
+    pub fn executing(mut self, plan: impl Read + Seek + Send + 'static) -> Self {
+        self.ledger.executes(plan);
         self
     }
 
@@ -168,18 +233,45 @@ impl Bulk {
     /// Where the transfer stands, and which objects it is about.
     fn start(&mut self, cx: &Cx<'_>) -> Result<Chosen> {
         let chosen = cx.store.view::<_, Error>(|snapshot| self.options.selection.choose(snapshot, cx.now.wall))?;
-        self.ledger.start(cx, self.options.selection.digest()?)?;
+        let purpose = self.options.purpose()?;
+        self.ledger.start(cx, &purpose)?;
+        self.ledger.expect(|| cx.store.view(|snapshot| chosen.count(snapshot)))?;
         self.ahead = u64::try_from(self.ledger.report.counts.cursor).unwrap_or(0);
         Ok(chosen)
     }
 
     /// Starts over when the peer's store is another one than the cursor belongs to.
-    fn know(&mut self, incarnation: Option<Vec<u8>>) {
+    fn know(&mut self, cx: &Cx<'_>, incarnation: Option<Vec<u8>>) -> Result<()> {
+        if let Some(plan) = &self.ledger.executing {
+            plan.check_peer(incarnation.as_ref())?;
+        }
+        if let Some(planning) = &mut self.ledger.planning {
+            planning.begin(cx, &self.options.purpose()?, incarnation.clone())?;
+        }
         if self.ledger.report.counts.peer.is_some() && self.ledger.report.counts.peer != incarnation {
             self.ledger.start_over();
             self.ahead = 0;
         }
         self.ledger.report.counts.peer = incarnation;
+        Ok(())
+    }
+
+    /// A foreign peer is published to: it tells nothing by itself of what became of an object.
+    fn hand_over(&mut self, operations: Vec<Operation>) -> Result<()> {
+        let setting = Setting {
+            name: self.options.name.clone(),
+            birth: Birth::Import,
+            version: self.options.version,
+            selection: self.options.selection.clone(),
+            batch: self.options.batch,
+            batch_bytes: self.options.batch_bytes,
+            may_destroy: self.options.may_destroy,
+        };
+        let mut publish = Publish::new(setting, std::mem::take(&mut self.ledger));
+        publish.wrapping = self.wrapping.take();
+        publish.offered(operations)?;
+        self.publish = Some(Box::new(publish));
+        Ok(())
     }
 
     fn save(&mut self, cx: &Cx<'_>) -> Result<()> {
@@ -197,7 +289,7 @@ impl Bulk {
         };
         let item = RequestItem::new(&query, context(version)).map_err(encode)?;
         self.peer = Peer::Asked;
-        self.flights.push_back(Flight { ticket, end: None, items: Vec::new(), refused: Vec::new(), lost: Vec::new(), bytes: 0 });
+        self.flights.push_back(Flight { ticket, end: None, objects: Vec::new(), bytes: 0 });
         Ok(Step::Send(Box::new(RequestMessage::new(version, vec![item]))))
     }
 
@@ -208,55 +300,75 @@ impl Bulk {
         self.next_of(cx, ticket, keyferry, batch)
     }
 
-    /// The same, of so many objects at the most; fewer when they would not fit a message.
-    fn next_of(&mut self, cx: &mut Cx<'_>, ticket: Ticket, keyferry: bool, batch: usize) -> Result<Option<Step>> {
+    /// The objects of the next message; nothing at the end.
+    fn gather(&mut self, cx: &Cx<'_>, batch: usize) -> Result<Option<Gathered>> {
+        let most = self.options.batch_bytes;
+        if let Some(plan) = &mut self.ledger.executing {
+            let mut objects = Vec::new();
+            let (mut size, mut moved) = (0, None);
+            for planned in plan.next(batch)? {
+                let (record, object) = match planned.source(cx)? {
+                    Ok(source) => source,
+                    Err(words) => {
+                        moved = Some((planned, words));
+                        break;
+                    }
+                };
+                size += 600 + object.as_ref().map_or(0, Object::material_len);
+                objects.push((record, object, Some(planned)));
+                if size >= most {
+                    break;
+                }
+            }
+            // What stands before it goes first.
+            if let Some((planned, (was, found))) = moved.filter(|_| objects.is_empty()) {
+                self.ledger.stop(&planned, was, found);
+            }
+            return Ok((!objects.is_empty()).then_some((objects, 0)));
+        }
         let chosen = match self.chosen.take() {
             Some(chosen) => chosen,
             None => self.start(cx)?,
         };
-        let options = &self.options;
+        let stretch = Stretch::read(cx.store, self.ahead, batch, most, &chosen);
+        self.chosen = Some(chosen);
+        let with_no_plan = |(record, object)| (record, object, None);
+        Ok(stretch?.map(|stretch| (stretch.objects.into_iter().map(with_no_plan).collect(), stretch.end)))
+    }
+
+    /// The same, of so many objects at the most; fewer when they would not fit a message.
+    fn next_of(&mut self, cx: &mut Cx<'_>, ticket: Ticket, keyferry: bool, batch: usize) -> Result<Option<Step>> {
+        let Some((gathered, end)) = self.gather(cx, batch)? else { return Ok(None) };
         let terms = Terms {
-            strategy: options.strategy,
-            version: options.version,
+            strategy: self.options.strategy,
+            version: self.options.version,
             keyferry,
             session: Some(self.ledger.report.counts.session),
-            dry_run: options.dry_run,
+            dry_run: self.ledger.dry_run,
             wrapped: false,
         };
         if self.wrapping.is_some() && terms.strategy != Strategy::Import {
             return Err(Error::new(ErrorKind::Peer, "only Import can say that a key was wrapped for its way"));
         }
-        let stretch = Stretch::read(cx.store, self.ahead, batch, options.batch_bytes, &chosen);
-        self.chosen = Some(chosen);
-        let Some(Stretch { objects, end }) = stretch? else { return Ok(None) };
-        let several = objects.len() / 2;
-        let version = terms.version;
-        let (mut items, mut identifiers, mut refused, mut lost) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (record, object) in objects {
-            if let Some(why) = withheld(&record, self.wrapping.is_some()) {
-                refused.push(Told::failed(&record.identifier, None, why));
-                continue;
-            }
-            let identifier = record.identifier.clone();
-            let left = if keyferry { Vec::new() } else { carried(&record.attributes, version).1 };
-            let item = if terms.dry_run && !keyferry {
-                existing(&identifier, version)
-            } else {
-                on_its_way(cx, self.wrapping.as_ref(), version, &record, object)
-                    .and_then(|(object, wrapped)| request_item(Terms { wrapped, ..terms }, record, object))
+        let several = gathered.len() / 2;
+        let (mut items, mut objects) = (Vec::new(), Vec::new());
+        for (record, object, planned) in gathered {
+            let mut outgoing = Outgoing {
+                identifier: record.identifier.clone(),
+                id: record.id.clone(),
+                digest: if self.ledger.planning.is_some() { Some(record.copy_digest()?) } else { None },
+                lost: if keyferry { Vec::new() } else { carried(&record.attributes, terms.version).1 },
+                refused: None,
             };
-            match item {
-                Ok(item) => {
-                    identifiers.push(identifier);
-                    items.push(item);
-                    lost.push(left);
-                }
+            let refused = |why: String| Some(Told::failed(&record.identifier, None, why));
+            match self.item(cx, terms, &record, object, planned) {
+                Ok(Ok(item)) => items.push(item),
+                Ok(Err(why)) => outgoing.refused = refused(why.to_owned()),
                 // What the version can't say stays here; the others go on.
-                Err(error) if error.kind() == ErrorKind::Encode => {
-                    refused.push(Told::failed(&identifier, None, error.to_string()));
-                }
+                Err(error) if error.kind() == ErrorKind::Encode => outgoing.refused = refused(error.to_string()),
                 Err(error) => return Err(error),
             }
+            objects.push(outgoing);
         }
         let mut bytes = items.iter().map(size).sum();
         if bytes > LARGEST {
@@ -265,43 +377,105 @@ impl Bulk {
             }
             // This one alone is too large: it stays here, and the others go on.
             let message = format!("the object takes about {bytes} bytes, more than a message may have");
-            refused.extend(identifiers.drain(..).map(|identifier| Told::failed(&identifier, None, message.clone())));
+            for object in &mut objects {
+                object.refused.get_or_insert_with(|| Told::failed(&object.identifier, None, message.clone()));
+            }
             items.clear();
-            lost.clear();
             bytes = 0;
         }
         self.ahead = end;
-        let empty = items.is_empty();
-        self.flights.push_back(Flight { ticket, end: Some(end), items: identifiers, refused, lost, bytes });
-        if empty {
+        self.flights.push_back(Flight { ticket, end: Some(end), objects, bytes });
+        if items.is_empty() {
             // Nothing to send: it counts as answered at once, when its turn comes.
             return Ok(Some(Step::Wait(None)));
         }
-        let mut message = RequestMessage::new(version, items);
+        let mut message = RequestMessage::new(terms.version, items);
         if message.batch.len() > 1 {
-            message.header.batch_error_continuation_option = Some(BatchErrorContinuationOption::CONTINUE);
+            // Behind what is not as planned, nothing is done.
+            let planned = self.ledger.executing.is_some();
+            let option = if planned { BatchErrorContinuationOption::STOP } else { BatchErrorContinuationOption::CONTINUE };
+            message.header.batch_error_continuation_option = Some(option);
         }
         Ok(Some(Step::Send(Box::new(message))))
+    }
+
+    /// What is sent of an object, or why nothing is.
+    fn item(
+        &self,
+        cx: &mut Cx<'_>,
+        mut terms: Terms,
+        record: &Record,
+        object: Option<Object>,
+        planned: Option<Planned>,
+    ) -> Result<std::result::Result<RequestItem, &'static str>> {
+        if let Some(why) = withheld(record, self.wrapping.is_some()) {
+            return Ok(Err(why));
+        }
+        // Nobody can see what becomes of its State where it is Put (DESIGN: rule 14).
+        if !terms.keyferry && object.is_some() && !is_usable(record.state(cx.now.wall)) {
+            return Ok(Err(NOT_KEPT));
+        }
+        // What was refused is asked about again, and must not be taken now.
+        terms.dry_run |= planned.as_ref().is_some_and(|planned| planned.fate == Fate::FAILED);
+        if terms.dry_run && !terms.keyferry {
+            return existing(&record.identifier, terms.version).map(Ok);
+        }
+        let expected = planned.filter(|_| !terms.dry_run);
+        let expected = expected.map(|planned| Expected { held: planned.held, fate: planned.fate, extra: Extra::NONE });
+        let (object, wrapped) = on_its_way(cx, self.wrapping.as_ref(), terms.version, record, object)?;
+        planned_item(Terms { wrapped, ..terms }, record.clone(), object, expected).map(Ok)
     }
 
     /// Counts what a message's answer says of each object, and moves the cursor behind it.
     fn count(&mut self, flight: Flight, items: &[ResponseItem]) -> Result<()> {
         let Some(end) = flight.end else { return Ok(()) };
-        let asks_only = self.options.dry_run && matches!(self.peer, Peer::Known { keyferry: false });
-        for ((identifier, item), lost) in flight.items.iter().zip(items).zip(flight.lost) {
-            let told = if asks_only { told_of_existing(identifier, item) } else { told(identifier, item, self.options.version)? };
-            self.ledger.tell(Told { lost, ..told });
+        let asks_only = self.ledger.dry_run && matches!(self.peer, Peer::Known { keyferry: false });
+        let planned = match &mut self.ledger.executing {
+            Some(plan) => plan.next(flight.objects.len())?,
+            None => Vec::new(),
+        };
+        let (mut items, mut planned, mut done) = (items.iter(), planned.into_iter(), 0);
+        for outgoing in flight.objects {
+            let identifier = &outgoing.identifier;
+            let (told, item) = match outgoing.refused {
+                Some(refused) => (refused, None),
+                None => match items.next() {
+                    Some(item) if asks_only => (told_of_existing(identifier, item), Some(item)),
+                    Some(item) => (told(identifier, item, self.options.version)?, Some(item)),
+                    // The peer stopped before it.
+                    None => break,
+                },
+            };
+            let mut told = Told { lost: if told.ending == Ending::Failed { Vec::new() } else { outgoing.lost }, ..told };
+            if let Some(planned) = planned.next()
+                && self.ledger.is_unplanned(&planned, &mut told)
+            {
+                break;
+            }
+            if self.ledger.planning.is_some() {
+                let held = match item {
+                    Some(item) if told.ending != Ending::Failed => Some(held(item)?),
+                    _ => None,
+                };
+                let (id, digest, fate) = (outgoing.id, outgoing.digest, Fate::from(told.ending));
+                self.ledger.plan(|| Planned { id, identifier: outgoing.identifier, digest, held, fate, extra: Extra::NONE })?;
+            }
+            done += 1;
+            self.ledger.tell(told);
         }
-        flight.refused.into_iter().for_each(|refused| self.ledger.tell(refused));
         self.ledger.report.counts.bytes += i64::try_from(flight.bytes).unwrap_or(i64::MAX);
-        self.ledger.report.counts.cursor = i64::try_from(end).unwrap_or(i64::MAX);
+        if self.ledger.executing.is_some() {
+            self.ledger.done(done);
+        } else {
+            self.ledger.report.counts.cursor = i64::try_from(end).unwrap_or(i64::MAX);
+        }
         self.unsaved += 1;
         Ok(())
     }
 
     /// Counts messages at the front that had nothing to send.
     fn settle(&mut self) -> Result<()> {
-        while let Some(flight) = self.flights.pop_front_if(|flight| flight.end.is_some() && flight.items.is_empty()) {
+        while let Some(flight) = self.flights.pop_front_if(|flight| flight.end.is_some() && flight.items() == 0) {
             self.count(flight, &[])?;
         }
         Ok(())
@@ -310,6 +484,9 @@ impl Bulk {
 
 impl Session for Bulk {
     fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
+        if let Some(publish) = &mut self.publish {
+            return publish.poll(cx, ticket);
+        }
         if !self.ledger.is_started() {
             self.chosen = Some(self.start(cx)?);
         }
@@ -320,8 +497,13 @@ impl Session for Bulk {
         };
         loop {
             self.settle()?;
-            if self.flights.len() >= self.options.in_flight {
+            // Nothing is under way behind what may not be as planned.
+            let in_flight = if self.ledger.executing.is_some() { 1 } else { self.options.in_flight };
+            if self.flights.len() >= in_flight {
                 return Ok(Step::Wait(None));
+            }
+            if self.ledger.report.stopped.is_some() {
+                break;
             }
             match self.next(cx, ticket, keyferry)? {
                 Some(Step::Wait(_)) => {}
@@ -332,12 +514,16 @@ impl Session for Bulk {
         if !self.flights.is_empty() {
             return Ok(Step::Wait(None));
         }
-        self.ledger.report.counts.finished = true;
+        self.ledger.end()?;
         self.save(cx)?;
+        self.ledger.observe(cx.now);
         Ok(Step::Done(Box::new(self.ledger.finish())))
     }
 
     fn answer(&mut self, cx: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()> {
+        if let Some(publish) = &mut self.publish {
+            return publish.answer(cx, ticket, response);
+        }
         let response = match response {
             Ok(response) => response,
             Err(_) => {
@@ -353,8 +539,12 @@ impl Session for Bulk {
             .flights
             .pop_front_if(|flight| flight.ticket == ticket)
             .ok_or_else(|| Error::new(ErrorKind::Protocol, "an answer came to nothing that was asked"))?;
-        let expected = if flight.end.is_none() { 1 } else { flight.items.len() };
-        if response.batch.len() != expected {
+        let expected = if flight.end.is_none() { 1 } else { flight.items() };
+        // In a plan the peer stops at what is refused.
+        let stops = self.ledger.executing.is_some()
+            && (1..expected).contains(&response.batch.len())
+            && response.batch.last().is_some_and(|item| !item.is_success());
+        if response.batch.len() != expected && !stops {
             let why =
                 response.batch.first().and_then(|item| item.result_message.as_ref()).map(ToString::to_string).unwrap_or_default();
             return Err(Error::new(
@@ -363,10 +553,17 @@ impl Session for Bulk {
             ));
         }
         if flight.end.is_none() {
-            let (peer, incarnation) = peer(self.options.strategy, self.options.version, &response)?;
+            let (peer, incarnation, operations) = peer(self.options.strategy, self.options.version, &response)?;
+            if peer == (Peer::Known { keyferry: false }) {
+                if self.options.strategy == Strategy::Import {
+                    return self.hand_over(operations);
+                }
+                if self.ledger.executing.is_some() || self.ledger.planning.is_some() {
+                    return Err(Error::new(ErrorKind::Plan, "what a foreign peer is Put can't be planned"));
+                }
+            }
             self.peer = peer;
-            self.know(incarnation);
-            return Ok(());
+            return self.know(cx, incarnation);
         }
         if response.batch.len() > 1
             && response.batch.iter().all(|item| {
@@ -387,66 +584,11 @@ impl Session for Bulk {
         if self.unsaved >= self.options.group {
             self.save(cx)?;
         }
-        self.ledger.observe();
+        self.ledger.observe(cx.now);
         Ok(())
     }
 }
 
 fn encode(error: keyferry_ttlv::Error) -> Error {
     Error::new(ErrorKind::Encode, error)
-}
-
-/// What the peer says of itself, and whether it can do what the strategy needs.
-fn peer(strategy: Strategy, version: Version, response: &ResponseMessage) -> Result<(Peer, Option<Vec<u8>>)> {
-    let answer = response.batch.first().filter(|item| item.is_success());
-    let Some(answer) = answer else {
-        let why =
-            response.batch.first().and_then(|item| item.result_message.as_ref()).map_or("no reason given", |text| text.as_str());
-        return Err(Error::new(ErrorKind::Peer, format_args!("the peer does not answer Query in {version}: {why}")));
-    };
-    let query: QueryResponse = answer.payload(context(version)).map_err(|e| Error::new(ErrorKind::Protocol, e))?;
-    if !query.operations.contains(&strategy.operation()) {
-        return Err(Error::new(ErrorKind::Peer, format_args!("the peer does not offer {}", strategy.operation())));
-    }
-    let keyferry = query.vendor_identification.as_ref().is_some_and(|vendor| *vendor == x::VENDOR);
-    let incarnation = if keyferry { crate::peer::incarnation(&query, version) } else { None };
-    Ok((Peer::Known { keyferry }, incarnation))
-}
-
-/// Asks whether the peer has an object of this identifier.
-fn existing(identifier: &Text, version: Version) -> Result<RequestItem> {
-    let references = AttributeReferences(vec![AttributeReference::Standard(tag::OBJECT_TYPE)]);
-    let unique_identifier = Some(UniqueIdentifier::Text(identifier.clone()));
-    RequestItem::new(&GetAttributesRequest { unique_identifier, references, extra: Extra::NONE }, context(version))
-        .map_err(encode)
-}
-
-/// What would become of an object, by the answer to [`existing`].
-fn told_of_existing(identifier: &Text, item: &ResponseItem) -> Told {
-    match item.result_reason {
-        Some(ResultReason::ITEM_NOT_FOUND | ResultReason::OBJECT_NOT_FOUND) => Told::new(identifier.as_str(), Ending::Created),
-        _ => Told::failed(
-            identifier.as_str(),
-            Some(ResultReason::OBJECT_ALREADY_EXISTS),
-            "the peer has an object of this identifier",
-        ),
-    }
-}
-
-/// What became of an object, by the answer to it.
-fn told(identifier: &Text, item: &ResponseItem, version: Version) -> Result<Told> {
-    if !item.is_success() {
-        let message = item.result_message.as_ref().map(ToString::to_string).unwrap_or_default();
-        return Ok(Told::failed(identifier.as_str(), item.result_reason, message));
-    }
-    let fate = Fate::told(item).map_err(|e| Error::new(ErrorKind::Protocol, e))?;
-    let mut told = Told::new(identifier.as_str(), fate.map_or(Ending::Created, Fate::ending));
-    if item.operation == Some(Operation::IMPORT) && item.response_payload.is_some() {
-        let answer: ImportResponse = item.payload(context(version)).map_err(|e| Error::new(ErrorKind::Protocol, e))?;
-        told.target = answer.unique_identifier.as_text().filter(|there| **there != **identifier).map(str::to_owned);
-        if told.target.is_some() && told.ending == Ending::Created {
-            told.ending = Ending::Renamed;
-        }
-    }
-    Ok(told)
 }

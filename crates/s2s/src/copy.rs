@@ -1,4 +1,5 @@
 use crate::Ending;
+use crate::plan::Held;
 use keyferry_kmip::attribute::Projection;
 use keyferry_kmip::spec::tag;
 use keyferry_kmip::{Attributes, Cause, Failure, MessageExtension, ResponseItem, Text, context, extension as x};
@@ -78,6 +79,25 @@ impl Fate {
     pub const RENAMED: Fate = Fate(5);
     /// The object was changed on both sides: both are kept.
     pub const FORKED: Fate = Fate(6);
+    /// The object is gone, since it does not belong to the selection any more.
+    pub const WITHDRAWN: Fate = Fate(8);
+    /// The object was not taken.
+    pub const FAILED: Fate = Fate(7);
+}
+
+impl From<Ending> for Fate {
+    fn from(ending: Ending) -> Fate {
+        match ending {
+            Ending::Created => Fate::CREATED,
+            Ending::Updated => Fate::UPDATED,
+            Ending::Unchanged => Fate::UNCHANGED,
+            Ending::Skipped => Fate::SKIPPED,
+            Ending::Renamed => Fate::RENAMED,
+            Ending::Forked => Fate::FORKED,
+            Ending::Withdrawn => Fate::WITHDRAWN,
+            Ending::Failed => Fate::FAILED,
+        }
+    }
 }
 
 impl Fate {
@@ -89,6 +109,8 @@ impl Fate {
             Fate::SKIPPED => Ending::Skipped,
             Fate::RENAMED => Ending::Renamed,
             Fate::FORKED => Ending::Forked,
+            Fate::FAILED => Ending::Failed,
+            Fate::WITHDRAWN => Ending::Withdrawn,
             _ => Ending::Created,
         }
     }
@@ -130,6 +152,23 @@ pub(crate) struct Addition {
     /// What would become of it is asked for, and nothing is to be done.
     #[ttlv(tag = x::DRY_RUN)]
     pub(crate) dry_run: Option<bool>,
+    /// What has to be so, or nothing is done.
+    pub(crate) expected: Option<Expected>,
+    /// What is held of the object: told when it was asked what would become of it.
+    pub(crate) held: Option<Held>,
+    #[ttlv(extra)]
+    pub(crate) extra: Extra,
+}
+
+/// What was planned for an object.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = x::EXPECTED)]
+pub(crate) struct Expected {
+    /// What the receiver held.
+    pub(crate) held: Option<Held>,
+    /// What was to become of it.
+    #[ttlv(tag = x::OUTCOME)]
+    pub(crate) fate: Fate,
     #[ttlv(extra)]
     pub(crate) extra: Extra,
 }

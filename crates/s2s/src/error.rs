@@ -28,6 +28,8 @@ pub enum ErrorKind {
     Selection,
     /// There is no such relation, or it does not allow this now.
     Relation,
+    /// The plan can't be written, or is not whole, or for something else.
+    Plan,
 }
 
 impl Error {

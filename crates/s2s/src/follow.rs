@@ -2,6 +2,7 @@
 //! 10 and 11).
 
 use crate::planted::{Bug, planted};
+use crate::progress::{Meter, Progress};
 use crate::relation::{Master, Place};
 use crate::report::{Counts, Told};
 use crate::{Cx, Error, ErrorKind, Node, Peer, Result, Session, Step};
@@ -91,6 +92,7 @@ pub struct Follow {
     back: Option<Back>,
     sink: Option<crate::ledger::Sink>,
     observer: Option<crate::ledger::Observer>,
+    meter: Meter,
     report: crate::Report,
 }
 
@@ -191,13 +193,14 @@ impl Follow {
             back: None,
             sink: None,
             observer: None,
+            meter: Meter::default(),
             report: crate::Report::default(),
         }
     }
 
     /// Calls `observer` after each answer, with what has been done so far in this pass.
     #[must_use]
-    pub fn observed(mut self, observer: impl FnMut(&Counts) + Send + 'static) -> Self {
+    pub fn observed(mut self, observer: impl FnMut(&Progress) + Send + 'static) -> Self {
         self.observer = Some(Box::new(observer));
         self
     }
@@ -234,6 +237,7 @@ impl Follow {
             transaction.set_state(&key, value.as_deref())?;
             Ok(master)
         })?;
+        self.meter.start(cx.now.tick, &master.counts);
         self.master = Some(master);
         (self.answered, self.more) = (false, false);
         Ok(())
@@ -367,7 +371,9 @@ impl Follow {
             self.report.tell(told);
         }
         if let (Some(observer), Some(master)) = (&mut self.observer, &self.master) {
-            observer(&master.counts);
+            // What the feed has left may concern others: it is no more than this.
+            let left = u64::try_from(master.counts.asked).unwrap_or(0).saturating_add(master.behind());
+            observer(&self.meter.progress(cx.now.tick, &master.counts, Some(left)));
         }
         Ok(())
     }

@@ -24,17 +24,20 @@
 //! code. Every object has one issuer; a copy is kept verbatim, with the issuer's stamp, and states never go back.
 //!
 //! [`Bulk`] pushes by Import or Put, [`Register`] emulates a push in any version, [`Pull`] takes in what another server has, by Get or by
-//! Export; [`Explore`] finds out which of these ways a peer knows, in which version, and what is lost on each. Each takes a [`Selection`], can run dry, and ends in a [`Report`]. Where a copy's identifier or Name is another object's here,
-//! [`Collisions`] says what becomes of it: the copy stays verbatim, and an overlay says what clients see.
+//! Export; [`Explore`] finds out which of these ways a peer knows, in which version, and what is lost on each. Each takes a [`Selection`],
+//! can run dry, and ends in a [`Report`]; a dry run can be saved as a plan, whose execution does what was planned or stops. Where a copy's
+//! identifier or Name is another object's here, [`Collisions`] says what becomes of it: the copy stays verbatim, and an overlay says what
+//! clients see.
 //!
 //! # What it does not do yet
-//! - No plan is saved: a dry run tells what would become of each object, and nothing holds the transfer to it.
+//! - A plan is a promise for single objects: whether two of them collide with each other, a dry run does not see, and the execution stops there.
 //! - An object that has left a selection since it was sent is not withdrawn.
 //! - Forks are recognised, refused and reported, not kept. A new issuer is refused, since grants can't be checked.
 //! - Relations, subscription, turning a connection round: later. Keys are wrapped in transit under symmetric keys alone.
 //! - A pull in 1.0 to 1.2, which lack Offset Items, can't tell a whole answer from a cut one where more than 31 objects of one type and
 //!   State came in one second: it says so.
-//! - [`Register`] brings the State up to date of what it has registered, and no other attribute; what has changed of them is reported as lost.
+//! - A foreign server is brought up to date by the operations that its Query tells of, attribute by attribute; what it can do beside that is
+//!   not tried. What it is Put goes there once, and can't be planned.
 //!
 //! # Features
 //! `planted`: faults that the simulation puts in to see that it finds them. For tests alone.
@@ -57,9 +60,12 @@ mod observe;
 mod offered;
 mod outgoing;
 mod peer;
+mod plan;
 #[doc(hidden)]
 pub mod planted;
 mod policy;
+mod progress;
+mod publish;
 mod pull;
 mod register;
 mod relation;
@@ -86,10 +92,11 @@ pub use node::{Node, complete, shown};
 pub use outgoing::{Terms, request_item, withheld};
 pub use peer::server_information;
 pub use policy::{Peer, Policy};
+pub use progress::Progress;
 pub use pull::{Pull, PullOptions, PullStrategy};
 pub use register::{Register, RegisterOptions};
 pub use relation::{Following, Master, Place, Slave};
-pub use report::{Counts, Ending, FailedObject, Loss, Report, Told};
+pub use report::{Counts, Ending, FailedObject, Loss, Report, Stopped, Told};
 pub use respond::{Ask, Earlier, OPERATIONS, Outcome, Placeholder, Responder, Wanted, store_failed};
 pub use rights::{Rights, Unrestricted};
 pub use selection::{Chosen, Selection};

@@ -129,12 +129,17 @@ pub(crate) struct Listing {
     longest: usize,
     /// Behind every Initial Date.
     until: i64,
+    /// A page was too large.
+    refused: bool,
+    /// How many objects there are, by the server's own words.
+    located: Option<usize>,
     /// What could not be seen, in words.
     pub(crate) unseen: Vec<String>,
 }
 
-/// How many identifiers are asked for at a time.
+/// How many identifiers are asked for at first, and at the most: a full page makes the next one larger.
 const PAGE: i32 = 1000;
+const LARGEST: i32 = 16_000;
 
 impl Listing {
     pub(crate) fn new(version: Version, criteria: Attributes, now: DateTime) -> Listing {
@@ -145,7 +150,19 @@ impl Listing {
         };
         // A day for clocks that differ.
         let until = now.0.saturating_add(86_400);
-        Listing { version, criteria, walk, seen: Seen::new(), news: 0, passes: 0, longest: 0, until, unseen: Vec::new() }
+        Listing {
+            version,
+            criteria,
+            walk,
+            seen: Seen::new(),
+            news: 0,
+            passes: 0,
+            longest: 0,
+            until,
+            refused: false,
+            located: None,
+            unseen: Vec::new(),
+        }
     }
 
     /// What to ask next; the same until it is answered. `None` at the end.
@@ -175,6 +192,26 @@ impl Listing {
         })
     }
 
+    /// Takes what an answer says of how many objects there are in all (Located Items).
+    pub(crate) fn told(&mut self, located: Option<i32>) {
+        // Of one part it says nothing about the others.
+        let is_all = matches!(self.walk, Walk::Pages { .. });
+        self.located = located.filter(|_| is_all).and_then(|located| usize::try_from(located).ok()).or(self.located);
+    }
+
+    /// How many more there are than were found; `None` where the server has not told, or what can't be so: some count a full page alone.
+    pub(crate) fn unfound(&self) -> Option<usize> {
+        if self.passes > 0 {
+            return Some(0);
+        }
+        self.located.filter(|located| !self.is_cut(*located))?.checked_sub(self.seen.len())
+    }
+
+    /// Whether a total is only that of the full pages so far.
+    fn is_cut(&self, located: usize) -> bool {
+        located == self.seen.len() && located.is_multiple_of(PAGE as usize)
+    }
+
     /// Takes an answer, and returns the identifiers that were not there before.
     pub(crate) fn found<'i>(&mut self, identifiers: impl ExactSizeIterator<Item = &'i str> + Clone) -> Vec<Text> {
         let count = identifiers.len();
@@ -182,7 +219,10 @@ impl Listing {
         self.news += fresh.len();
         self.longest = self.longest.max(count);
         match &mut self.walk {
-            Walk::Pages { offset, last, .. } => {
+            Walk::Pages { offset, last, page: most } => {
+                if i32::try_from(count) == Ok(*most) && !self.refused {
+                    *most = most.saturating_mul(4).min(LARGEST);
+                }
                 let page: Vec<u128> = identifiers.map(|one| self.seen.hash(one)).collect();
                 let first = self.passes == 0;
                 let repeats = count > 0
@@ -214,7 +254,10 @@ impl Listing {
     pub(crate) fn refused(&mut self, reason: Option<ResultReason>, message: &str) {
         let too_large = reason == Some(ResultReason::RESPONSE_TOO_LARGE);
         match &mut self.walk {
-            Walk::Pages { page, .. } if too_large && *page > 1 => *page /= 2,
+            Walk::Pages { page, .. } if too_large && *page > 1 => {
+                *page /= 2;
+                self.refused = true;
+            }
             // Some servers can't look for some attributes: each hit is checked anyhow.
             _ if !too_large && !self.criteria.is_empty() => self.criteria = Attributes::new(),
             Walk::Pages { .. } => self.walk = Walk::Parts(vec![Part::default()]),

@@ -17,8 +17,21 @@ pub(crate) struct Mapped {
     /// The digest of what it was when all of it had arrived.
     #[ttlv(tag = x::DIGEST_VALUE)]
     pub(crate) digest: Option<Vec<u8>>,
+    /// Marks what it was told of attributes.
+    #[ttlv(tag = x::SAID)]
+    pub(crate) said: Option<Vec<u8>>,
+    /// The plan whose execution has begun to change it there.
+    #[ttlv(tag = x::BEGUN)]
+    pub(crate) begun: Option<Vec<u8>>,
     #[ttlv(extra)]
     pub(crate) extra: Extra,
+}
+
+impl Mapped {
+    /// An object that is meant to be there.
+    pub(crate) fn meant(id: &ObjectId) -> Mapped {
+        Mapped { id: id.clone(), there: None, digest: None, said: None, begun: None, extra: Extra::NONE }
+    }
 }
 
 /// One change of the s2s state.

@@ -1,6 +1,6 @@
 //! What goes out: a stretch of the feed at a time, and the batch item that carries one object.
 
-use crate::copy::{Addition, Copy};
+use crate::copy::{Addition, Copy, Expected};
 use crate::selection::Chosen;
 use crate::{Error, ErrorKind, Result, Strategy};
 use keyferry_kmip::attribute::part;
@@ -113,14 +113,25 @@ pub struct Terms {
 /// # Errors
 /// [`ErrorKind::Encode`].
 pub fn request_item(terms: Terms, record: Record, object: Option<Object>) -> Result<RequestItem> {
+    planned_item(terms, record, object, None)
+}
+
+/// The same; a keyferry server does nothing unless things are as expected.
+pub(crate) fn planned_item(
+    terms: Terms,
+    record: Record,
+    object: Option<Object>,
+    expected: Option<Expected>,
+) -> Result<RequestItem> {
     let cx = context(terms.version);
     let destroyed = record.is_destroyed();
     let (attributes, extension) = if terms.keyferry {
         let (attributes, rest) = part(&record.attributes, terms.version);
         let copy = Copy::of(&record, rest, terms.session)?;
         // Misreading it is unsafe when the message alone does not say everything.
-        let critical = destroyed || !copy.rest.is_empty() || terms.dry_run;
-        let addition = Addition { copy: Some(copy), dry_run: terms.dry_run.then_some(true), ..Addition::default() };
+        let critical = destroyed || !copy.rest.is_empty() || terms.dry_run || expected.is_some();
+        let dry_run = terms.dry_run.then_some(true);
+        let addition = Addition { copy: Some(copy), dry_run, expected, ..Addition::default() };
         (attributes, Some(addition.extension(critical).map_err(|e| Error::new(ErrorKind::Encode, e))?))
     } else {
         (carried(&record.attributes, terms.version).0, None)

@@ -1,24 +1,26 @@
 use crate::ledger::Ledger;
 use crate::listing::Listing;
-use crate::observe::{self, Observed, Sight};
-use crate::report::{Counts, NAMED, Told};
-use crate::selection::link_targets;
-use crate::{Ask, Cx, Error, ErrorKind, Node, Peer, Result, Selection, Session, Step, Unrestricted, Wrapping};
+use crate::plan::{Planned, Purpose};
+use crate::progress::Progress;
+use crate::report::{NAMED, Told};
+use crate::{Cx, Error, ErrorKind, Node, Peer, Result, Selection, Session, Step, Wrapping};
 use keyferry_kmip::spec::{AttributeValue, BatchErrorContinuationOption, Operation, QueryFunction, ResultReason as Reason};
 use keyferry_kmip::{
-    ExportRequest, Failure, GetAttributesRequest, GetRequest, Identity, LocateResponse, Lost, Payload, QueryRequest,
-    QueryResponse, RequestItem, RequestMessage, ResponseMessage, Text, Ticket, UniqueIdentifier, attribute::part, context,
+    ExportRequest, GetAttributesRequest, GetRequest, LocateResponse, Lost, Payload, QueryRequest, QueryResponse, RequestItem,
+    RequestMessage, ResponseMessage, Text, Ticket, UniqueIdentifier, attribute::part, context,
 };
 use keyferry_store::plan::Query;
-use keyferry_store::record::{bytes_of, read};
-use keyferry_store::{Cursor, Deferred, Effects, Index, Order, SnapshotExt, Span, StoreExt};
+use keyferry_store::record::read;
+use keyferry_store::{Cursor, Index, Order, SnapshotExt, Span, StoreExt};
 use keyferry_ttlv::{Decode, Encode, Extra, Version};
 use shown::{Seeing, Shown, shown};
 use std::collections::VecDeque;
+use std::io::{Read, Seek, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 mod shown;
+mod take;
 
 /// By which operation a session pulls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +89,14 @@ impl PullOptions {
             in_flight: 8,
         }
     }
+
+    fn purpose(&self) -> Result<Purpose<'_>> {
+        let strategy = match self.strategy {
+            PullStrategy::Get => "get",
+            PullStrategy::Export => "export",
+        };
+        Ok(Purpose { name: &self.name, strategy, version: self.version, selection: self.selection.digest()? })
+    }
 }
 
 /// Takes in the selected objects of another server that need not know of it.
@@ -124,6 +134,7 @@ enum Asked {
 struct Sought {
     identifier: Text,
     why: Why,
+    planned: Option<Planned>,
 }
 
 /// Why an object is asked for.
@@ -174,9 +185,10 @@ impl Pull {
         }
     }
 
-    /// Calls `observer` after each message, with what has been done so far.
+    /// Calls `observer` after each message, and at the end, with how far it has come. Of how many objects, is known when the server tells
+    /// (Located Items, since 1.3), and in any case when its list has come to the end.
     #[must_use]
-    pub fn observed(mut self, observer: impl FnMut(&Counts) + Send + 'static) -> Self {
+    pub fn observed(mut self, observer: impl FnMut(&Progress) + Send + 'static) -> Self {
         self.ledger.observer = Some(Box::new(observer));
         self
     }
@@ -185,6 +197,23 @@ impl Pull {
     #[must_use]
     pub fn telling(mut self, sink: impl FnMut(&Told) + Send + 'static) -> Self {
         self.ledger.sink = Some(Box::new(sink));
+        self
+    }
+
+    /// Finds out what would become of each object, as a dry run, and writes it to `sink` as a plan, which [`executing`](Pull::executing)
+    /// takes. A plan holds no key material; nobody but this store can make one for it.
+    #[must_use]
+    pub fn planning(mut self, sink: impl Write + Send + 'static) -> Self {
+        self.ledger.plans(sink);
+        self
+    }
+
+    /// Takes the objects that a plan names, and no others, as they were shown when it was made, if they find here in the same transaction what
+    /// was held then. At the first object of which that is not so the session stops, and the report says [where](crate::Report::stopped). A
+    /// bad plan ends the session before anything is asked for; an execution that was interrupted goes on where it was.
+    #[must_use]
+    pub fn executing(mut self, plan: impl Read + Seek + Send + 'static) -> Self {
+        self.ledger.executes(plan);
         self
     }
 
@@ -201,8 +230,13 @@ impl Pull {
     fn start(&mut self, cx: &Cx<'_>) -> Result<()> {
         let selection = &self.options.selection;
         self.query = Some(selection.query()?);
-        self.ledger.start(cx, selection.digest()?)?;
-        if selection.with_links && self.ledger.report.counts.asked > 0 {
+        let purpose = self.options.purpose()?;
+        self.ledger.start(cx, &purpose)?;
+        let executes = self.ledger.executing.is_some();
+        if let Some(planning) = &mut self.ledger.planning {
+            planning.begin(cx, &purpose, None)?;
+        }
+        if selection.with_links && !executes && self.ledger.report.counts.asked > 0 {
             // Where the Links led that were followed so far, nobody knows any more.
             self.ledger.start_over();
         }
@@ -226,9 +260,12 @@ impl Pull {
             Ok(())
         })?;
         self.wanted.clear();
+        if executes {
+            return Ok(());
+        }
         if let Some(listed) = &self.options.selection.listed {
             let left = listed.iter().filter(|identifier| listing.seen.insert(identifier));
-            self.wanted.extend(left.map(|identifier| Sought { identifier: identifier.clone(), why: Why::Named }));
+            self.wanted.extend(left.map(|identifier| Sought { identifier: identifier.clone(), why: Why::Named, planned: None }));
         }
         self.listing = Some(listing);
         Ok(())
@@ -296,119 +333,17 @@ impl Pull {
         self.take(cx, told.collect())
     }
 
-    /// Takes what a message's answer shows: objects and progress in one transaction.
-    fn take(&mut self, cx: &mut Cx<'_>, shown: Vec<(Sought, Shown)>) -> Result<()> {
-        let identifiers: Vec<Text> = shown.iter().map(|(sought, _)| sought.identifier.clone()).collect();
-        let key = [&self.own_lists()[..], &self.stored.to_be_bytes()].concat();
-        let value = bytes_of(&Taken { identifiers, extra: Extra::NONE })?;
-        let caller = Identity { name: self.options.from.server.to_string(), fingerprint: [0; 32] };
-        let (mut told, mut links) = (Vec::new(), Vec::new());
-        let written = cx.store.transact::<_, Error>(|transaction| {
-            (told, links) = (Vec::new(), Vec::new());
-            let mut world = Deferred::new(transaction);
-            for (sought, shown) in &shown {
-                let mut ask = Ask {
-                    snapshot: &world,
-                    caller: &caller,
-                    operation: Operation::IMPORT,
-                    rights: &Unrestricted,
-                    is_client: false,
-                    tls: &caller,
-                    now: cx.now,
-                    random: &mut *cx.random,
-                    cx: context(self.options.version),
-                    placeholder: None,
-                    earlier: &[],
-                };
-                match shown {
-                    Shown::Told(known) => told.push(known.clone()),
-                    Shown::Object(sight) => {
-                        let judged = self.judge(&mut ask, sought, sight, &mut links);
-                        if let Some((one, effects)) = judged {
-                            told.push(one);
-                            world.add(effects)?;
-                        }
-                    }
-                }
-            }
-            world.finish()?;
-            if self.options.dry_run {
-                // What was decided stands in `told`; nothing of it is to be done.
-                return Err(Error::new(ErrorKind::Store, "a dry run"));
-            }
-            let mut counts = self.ledger.report.counts.clone();
-            told.iter().for_each(|told: &Told| counts.count(told.ending));
-            transaction.set_state(&key, Some(&value))?;
-            transaction.set_state(&self.ledger.key, Some(&bytes_of(&counts)?))?;
-            Ok(())
-        });
-        match written {
-            Err(error) if !self.options.dry_run => return Err(error),
-            _ => self.stored += 1,
-        }
-        told.into_iter().for_each(|told| self.ledger.tell(told));
-        if self.options.selection.with_links
-            && let Some(listing) = &mut self.listing
-        {
-            let fresh = links.into_iter().filter(|target: &Text| listing.seen.insert(target));
-            self.wanted.extend(fresh.map(|identifier| Sought { identifier, why: Why::Reached }));
-        }
-        self.ledger.observe();
-        Ok(())
-    }
-
-    /// What becomes of one object; `None` when it was not asked for.
-    fn judge(&self, ask: &mut Ask<'_>, sought: &Sought, sight: &Seeing, links: &mut Vec<Text>) -> Option<(Told, Effects)> {
-        let version = self.options.version;
-        let failed = |failure: &Failure| {
-            let told = Told::failed(&sought.identifier, Some(failure.reason(version)), failure.message());
-            Some((told, Effects::none()))
+    /// How many objects there are: those that are done, and those that are asked for or will be.
+    fn expect(&mut self) {
+        let Some(listing) = &self.listing else { return };
+        let under_way = self.flights.iter().map(|(_, flight)| if let Flight::Fetch(sought) = flight { sought.len() } else { 0 });
+        let found = self.wanted.len() + under_way.sum::<usize>();
+        let left = match self.locate() {
+            None => Some(found),
+            Some(_) => listing.unfound().map(|more| found.saturating_add(more)),
         };
-        let judged = self.incoming(ask, sight).and_then(|(incoming, held)| {
-            let is_chosen = sought.why == Why::Reached
-                || self.options.selection.criteria.is_empty()
-                || self.query.as_ref().is_some_and(|query| query.matches(&incoming.record, ask.now.wall));
-            if !is_chosen {
-                return Ok(None);
-            }
-            links.extend(link_targets(&incoming.record).map(Text::from));
-            observe::decide(&self.node, ask, &self.options.from.collisions, incoming, held.as_ref()).map(Some)
-        });
-        match judged {
-            Ok(None) => None,
-            Err(failure) => failed(&failure),
-            Ok(Some((decision, message))) => {
-                let target = Some(decision.identifier.to_string()).filter(|here| **here != *sought.identifier);
-                let told = Told { target, message, ..Told::new(&sought.identifier, decision.fate.ending()) };
-                Some((told, decision.effects))
-            }
-        }
-    }
-
-    fn incoming(
-        &self,
-        ask: &Ask<'_>,
-        sight: &Seeing,
-    ) -> Result<(crate::replica::Incoming, Option<keyferry_store::Record>), Failure> {
-        let object = match (&self.options.wrapping, sight.object.clone()) {
-            (Some(wrapping), Some(wrapped)) => Some(self.node.unwrapped_under(ask, wrapped, &wrapping.here)?),
-            (_, object) => object,
-        };
-        let seen = Sight {
-            identifier: sight.identifier.clone(),
-            object_type: sight.object_type,
-            attributes: sight.attributes.clone(),
-            object,
-        };
-        if let Some(copy) = sight.copy.clone() {
-            return Ok((observe::copied(&self.options.from, seen, copy)?, None));
-        }
-        let of = Observed {
-            server: &self.options.from.server,
-            instance: &self.options.instance,
-            adopter: self.options.adopter.as_ref(),
-        };
-        observe::observed(&self.node, ask, &of, seen)
+        let left = left.and_then(|left| i64::try_from(left).ok());
+        self.ledger.report.counts.total = left.map(|left| self.ledger.report.counts.asked.saturating_add(left));
     }
 
     /// Names what is held here of this server and was not seen there (DESIGN: rule 6).
@@ -451,19 +386,22 @@ impl Pull {
         if let Some(listing) = &mut self.listing {
             self.ledger.report.unseen = std::mem::take(&mut listing.unseen);
         }
-        self.ledger.report.counts.finished = true;
+        self.ledger.end()?;
         if let Some((key, value)) = self.ledger.kept()? {
+            // The execution of a plan has none.
             let prefix = self.lists();
+            let has_lists = self.ledger.executing.is_none();
             cx.store.transact::<_, Error>(|transaction| {
                 let mut keys = Vec::new();
                 transaction.state(&Span::prefix(&prefix), &mut |key, _| {
                     keys.push(key.to_vec());
                     Ok(ControlFlow::Continue(()))
                 })?;
-                keys.iter().try_for_each(|key| transaction.set_state(key, None))?;
+                keys.iter().filter(|_| has_lists).try_for_each(|key| transaction.set_state(key, None))?;
                 Ok(transaction.set_state(&key, Some(&value))?)
             })?;
         }
+        self.ledger.observe(cx.now);
         Ok(Step::Done(Box::new(self.ledger.finish())))
     }
 }
@@ -484,8 +422,19 @@ impl Session for Pull {
             Asked::Now => return Ok(Step::Wait(None)),
             Asked::Yes => {}
         }
-        if self.flights.len() >= self.options.in_flight.max(1) {
+        // What is planned comes in its order.
+        let in_flight = if self.ledger.executing.is_some() { 1 } else { self.options.in_flight.max(1) };
+        if self.flights.len() >= in_flight {
             return Ok(Step::Wait(None));
+        }
+        if self.ledger.report.stopped.is_some() {
+            return self.finish(cx);
+        }
+        if let Some(plan) = self.ledger.executing.as_mut().filter(|_| self.wanted.is_empty()) {
+            let planned = plan.next(self.options.batch.max(1))?.into_iter();
+            let sought =
+                |planned: Planned| Sought { identifier: planned.identifier.clone(), why: Why::Located, planned: Some(planned) };
+            self.wanted.extend(planned.map(sought));
         }
         // The list is read on before what it brought is all asked for.
         if !self.locating
@@ -549,8 +498,9 @@ impl Session for Pull {
                     return Ok(());
                 }
                 let found: LocateResponse = item.payload(cx_of).map_err(|e| Error::new(ErrorKind::Protocol, e))?;
+                listing.told(found.located_items);
                 let fresh = listing.found(found.unique_identifiers.iter());
-                self.wanted.extend(fresh.into_iter().map(|identifier| Sought { identifier, why: Why::Located }));
+                self.wanted.extend(fresh.into_iter().map(|identifier| Sought { identifier, why: Why::Located, planned: None }));
                 Ok(())
             }
             Flight::Fetch(sought) => {

@@ -19,6 +19,19 @@ pub struct Report {
     pub missing: Vec<String>,
     /// Whether nothing was written.
     pub dry_run: bool,
+    /// Where the execution of a plan stopped. This object and those behind it are not done, and are not counted.
+    pub stopped: Option<Stopped>,
+}
+
+/// An object that was not as planned any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Its Unique Identifier at the source.
+    pub identifier: String,
+    /// What was planned, in words.
+    pub planned: String,
+    /// What was found instead.
+    pub found: String,
 }
 
 /// What an object that went over lost on the way.
@@ -174,6 +187,9 @@ pub struct Counts {
     /// Tells the selection: with another one, the transfer is another one.
     #[ttlv(tag = x::SELECTION)]
     pub selection: Option<Vec<u8>>,
+    /// Objects that were to go over when it began, where that was counted.
+    #[ttlv(tag = x::COUNT_TOTAL)]
+    pub total: Option<i64>,
     /// Other fields.
     #[ttlv(extra)]
     pub extra: Extra,
@@ -269,6 +285,11 @@ impl Report {
             })).collect::<Vec<_>>(),
             "unseen": self.unseen,
             "missing": self.missing,
+            "stopped": self.stopped.as_ref().map(|stopped| json!({
+                "identifier": stopped.identifier,
+                "planned": stopped.planned,
+                "found": stopped.found,
+            })),
         })
     }
 
@@ -312,7 +333,13 @@ impl fmt::Display for Table<'_> {
         let named: usize = report.losses.iter().take(SHOWN).map(|loss| loss.attributes.len()).sum();
         more(f, "attributes not carried", report.counts.lost.unwrap_or(0), named)?;
         report.unseen.iter().try_for_each(|unseen| writeln!(f, "could not be seen: {unseen}"))?;
-        report.missing.iter().try_for_each(|missing| writeln!(f, "missing at the source: {missing}"))
+        report.missing.iter().try_for_each(|missing| writeln!(f, "missing at the source: {missing}"))?;
+        match &report.stopped {
+            Some(Stopped { identifier, planned, found }) => {
+                writeln!(f, "stopped at {identifier}: planned was {planned}, and there is {found}")
+            }
+            None => Ok(()),
+        }
     }
 }
 

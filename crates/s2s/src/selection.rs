@@ -158,6 +158,26 @@ impl Chosen {
         self.selection.is_everything()
     }
 
+    /// How many records belong to it, found by the planner where it has to be.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) fn count(&self, snapshot: &dyn Snapshot) -> Result<u64> {
+        if self.has_all() {
+            return Ok(snapshot.count()?);
+        }
+        let mut count = self.reached.len() as u64;
+        match &self.selection.listed {
+            None => count += self.query.count(snapshot, self.now)?,
+            Some(listed) => {
+                for identifier in listed {
+                    count += u64::from(snapshot.by_identifier(identifier)?.is_some_and(|(_, record)| self.is_match(&record)));
+                }
+            }
+        }
+        Ok(count)
+    }
+
     fn is_match(&self, record: &Record) -> bool {
         self.selection.listed.as_ref().is_none_or(|listed| listed.contains(&record.identifier))
             && (self.selection.criteria.is_empty() || self.query.matches(record, self.now))

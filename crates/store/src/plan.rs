@@ -92,14 +92,37 @@ impl Query {
             return in_order(snapshot, (Index::ARRIVAL, &Span::all()), BTreeMap::new(), (offset, maximum), &is_match);
         }
         match self.candidates() {
-            Candidates::InOrder(index, span) => {
-                let dated = if index == index::STATE { self.dated(snapshot, now, &is_match)? } else { Some(BTreeMap::new()) };
-                match dated {
-                    Some(dated) => in_order(snapshot, (index, &span), dated, (offset, maximum), &is_match),
-                    None => in_order(snapshot, (Index::ARRIVAL, &Span::all()), BTreeMap::new(), (offset, maximum), &is_match),
-                }
-            }
+            Candidates::InOrder(index, span) => self.ordered(snapshot, now, (index, &span), (offset, maximum), &is_match),
             Candidates::Scattered(index, span) => scattered(snapshot, (index, &span), (offset, maximum), &is_match),
+        }
+    }
+
+    /// How many matches there are. Memory does not grow with them.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn count(&self, snapshot: &dyn Snapshot, now: DateTime) -> Result<u64, Error> {
+        let is_match = |record: &Record| self.matches(record, now);
+        let found = match self.candidates() {
+            // A page behind all of them.
+            Candidates::InOrder(index, span) => self.ordered(snapshot, now, (index, &span), (usize::MAX, 1), &is_match)?,
+            Candidates::Scattered(index, span) => scattered(snapshot, (index, &span), (0, 0), &is_match)?,
+        };
+        Ok(found.total.unwrap_or_default())
+    }
+
+    fn ordered(
+        &self,
+        snapshot: &dyn Snapshot,
+        now: DateTime,
+        (index, span): (Index, &Span),
+        page: (usize, usize),
+        is_match: &dyn Fn(&Record) -> bool,
+    ) -> Result<Located, Error> {
+        let dated = if index == index::STATE { self.dated(snapshot, now, is_match)? } else { Some(BTreeMap::new()) };
+        match dated {
+            Some(dated) => in_order(snapshot, (index, span), dated, page, is_match),
+            None => in_order(snapshot, (Index::ARRIVAL, &Span::all()), BTreeMap::new(), page, is_match),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::server::PyKmip;
 use keyferry_crypto::{Ring, SystemRandom};
+use keyferry_examples::migration::{How, migrate};
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
 use keyferry_net::{ClientConfig, Connector, blocking};
@@ -166,6 +167,43 @@ fn to_it_by_register_and_back_by_get() {
     }
 }
 
+/// Its Query tells of no operation on attributes: what has changed of them is named, and States follow.
+#[test]
+fn what_changes_later_is_led_there_or_named() {
+    let Some(pykmip) = PyKmip::start() else { return };
+    let cx = context(Version::V1_4);
+    for version in [Version::V1_0, Version::V1_2, Version::V1_4, Version::V2_0] {
+        let (server, store) = ours("ours", 1);
+        let count = fill(&server) as i64;
+        let name = format!("pykmip {version}");
+        let options = || RegisterOptions { version, ..RegisterOptions::new(&*name) };
+        run(&pykmip, &store, Register::new(options()));
+        let renamed = ModifyAttributeRequest {
+            unique_identifier: Some("0".into()),
+            attribute: Attributes::new().with(V::Name(Name::text("another"))),
+            ..Default::default()
+        };
+        let superseded = RevokeRequest::of("1", RevocationReasonCode::SUPERSEDED, None);
+        for item in [
+            RequestItem::new(&renamed, cx).unwrap(),
+            RequestItem::new(&superseded, cx).unwrap(),
+            RequestItem::new(&DestroyRequest::of("2"), cx).unwrap(),
+            RequestItem::new(&ActivateRequest::of("3"), cx).unwrap(),
+        ] {
+            assert!(ask(&server, vec![item]).batch[0].is_success());
+        }
+        let report = run(&pykmip, &store, Register::new(options()));
+        assert_eq!((report.counts.updated, report.counts.unchanged), (4, count - 4), "{version}: {}", report.table());
+        let lost = |id: &str| report.losses.iter().find(|loss| loss.identifier == id).map(|loss| loss.attributes.clone());
+        assert!(lost("0").is_some_and(|lost| lost.contains(&"Name".to_owned())), "{version}: {:?}", report.losses);
+        for id in ["1", "3"] {
+            assert!(lost(id).is_some_and(|lost| !lost.contains(&"State".to_owned())), "{version} {id}: {:?}", lost(id));
+        }
+        let again = run(&pykmip, &store, Register::new(options()));
+        assert_eq!(again.counts.unchanged, count, "{version}: {}", again.table());
+    }
+}
+
 /// The identifiers that a register gave.
 fn pulled(store: &Arc<dyn Store>, name: &str) -> Vec<Text> {
     store
@@ -211,8 +249,14 @@ fn the_example_migrate_moves_everything_from_one_to_another() {
     keyferry_examples::runtime().unwrap().block_on(async {
         let way = site.start("way", Policy::closed()).await.unwrap();
         let (from, to) = (connector(&old), connector(&new));
-        for (dry_run, created, unchanged) in [(true, count, 0), (false, count, 0), (false, 0, count)] {
-            let moved = keyferry_examples::migration::migrate(&way, &from, &to, Version::V1_4, dry_run).await.unwrap();
+        let plan = site.folder().join("plan");
+        let file = || std::fs::File::open(&plan).unwrap();
+        let written = How::Plan(std::fs::File::create(&plan).unwrap());
+        for (how, created, unchanged) in
+            [(How::DryRun, count, 0), (written, count, 0), (How::Execute(file()), count, 0), (How::Move, 0, count)]
+        {
+            let moved = migrate(&way, &from, &to, Version::V1_4, how).await.unwrap();
+            assert_eq!(moved.registered.stopped, None);
             assert_eq!(moved.pulled.counts.failed, 0, "{}", moved.pulled.table());
             let counts = &moved.registered.counts;
             assert_eq!((counts.created, counts.unchanged), (created, unchanged), "{}", moved.registered.table());

@@ -47,7 +47,7 @@ pub(crate) struct FollowRequest {
     #[ttlv(tag = x::CHECKING)]
     pub(crate) checking: Option<bool>,
     /// Copies that are held here: of those that are not the sender's to have any more, it wants to hear.
-    #[ttlv(tag = x::HELD)]
+    #[ttlv(tag = x::HOLDS)]
     pub(crate) held: Vec<ObjectId>,
     /// Whether what follows the answer may be asked for before it has come.
     #[ttlv(tag = x::MORE)]

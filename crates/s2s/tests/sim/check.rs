@@ -162,7 +162,7 @@ impl Check {
         let r = Reader::new(asked, keyferry_kmip::context(Version::V2_1));
         let mut fields = r.children(Item::parse(asked).unwrap()).unwrap();
         while let Some(field) = fields.step() {
-            if field.tag() == x::HELD {
+            if field.tag() == x::HOLDS {
                 let tag = x::OBJECT_ID.number().to_be_bytes();
                 self.offered.insert((at, [&tag[1..], &field.raw()[3..]].concat()));
             }

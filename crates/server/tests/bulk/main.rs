@@ -20,6 +20,9 @@ mod losses;
 #[path = "../server/objects.rs"]
 mod objects;
 mod overlays;
+mod plans;
+mod progress;
+mod publishing;
 mod pulls;
 mod registers;
 mod selections;

@@ -15,16 +15,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A server that does as it likes.
 #[derive(Default)]
-struct Awkward {
+pub struct Awkward {
     /// Identifiers in an answer to Locate at the most.
-    cap: Option<usize>,
-    ignores_offset: bool,
+    pub cap: Option<usize>,
+    pub ignores_offset: bool,
     /// Tells in another order each time.
-    shuffles: bool,
+    pub shuffles: bool,
     /// Finds everything, whatever is asked.
-    finds_all: bool,
-    forbidden: BTreeSet<String>,
-    locates: AtomicUsize,
+    pub finds_all: bool,
+    pub forbidden: BTreeSet<String>,
+    pub locates: AtomicUsize,
 }
 
 impl Responder for Awkward {
@@ -58,18 +58,18 @@ impl Responder for Awkward {
     }
 }
 
-fn awkward(how: Awkward) -> Host {
+pub fn awkward(how: Awkward) -> Host {
     let mut host = Host::named("f", Access::Authenticated, Policy::closed());
     host.server = Arc::new(Arc::into_inner(host.server).unwrap().with(Arc::new(how)));
     host
 }
 
 /// The server that pulls.
-fn puller() -> Host {
+pub fn puller() -> Host {
     Host::named("p", Access::Named(["client".to_owned()].into()), Policy::closed())
 }
 
-fn options_for(strategy: PullStrategy) -> PullOptions {
+pub fn options_for(strategy: PullStrategy) -> PullOptions {
     PullOptions { batch: 7, in_flight: 2, ..PullOptions::new("f", Peer::new("f"), strategy) }
 }
 
@@ -85,7 +85,7 @@ fn here(p: &Host, server: &str, id: &str) -> keyferry_store::Record {
     p.store.view::<_, keyferry_store::Error>(|s| Ok(s.by_object_id(&id)?.unwrap().1)).unwrap()
 }
 
-fn many(host: &Host, count: usize) -> Vec<String> {
+pub fn many(host: &Host, count: usize) -> Vec<String> {
     let client = host.client(Version::V2_1);
     let make = |n: usize| {
         host.pass(n as i64 % 3);

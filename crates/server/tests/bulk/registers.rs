@@ -132,7 +132,7 @@ fn a_register_that_is_interrupted_anywhere_doubles_nothing() {
 }
 
 /// Forgets that a key was compromised.
-struct Forgetful;
+pub struct Forgetful;
 
 impl Responder for Forgetful {
     fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {

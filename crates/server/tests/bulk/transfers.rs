@@ -7,7 +7,6 @@ use keyferry_kmip::*;
 use keyferry_s2s::{Bulk, ErrorKind, Strategy};
 use keyferry_store::{Incarnation, Store, StoreExt};
 use keyferry_ttlv::Version;
-use std::sync::{Arc, Mutex};
 
 #[test]
 fn every_kind_and_state_arrives_verbatim_and_is_unchanged_the_second_time() {
@@ -174,20 +173,6 @@ fn changes_during_a_transfer_arrive() {
         assert_same(&a, &b, &ids);
         assert_same(&a, &b, &a.client(Version::V2_1).locate(named("born during")));
     }
-}
-
-#[test]
-fn the_observer_sees_counts_that_grow_to_the_reports() {
-    let (a, b) = (master(), replica());
-    let ids = fill(&a);
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let list = seen.clone();
-    let mut session = Bulk::new(options(Strategy::Import)).observed(move |counts| list.lock().unwrap().push(counts.asked));
-    let report = drive(&a, &b, &mut session, "a.example", Cut::Never, &mut |_, _| {}).unwrap().unwrap();
-    let seen = seen.lock().unwrap();
-    assert!(seen.is_sorted() && seen.last() == Some(&report.counts.asked));
-    assert_eq!(report.counts.asked, ids.len() as i64);
-    assert!(report.counts.bytes > 0);
 }
 
 #[test]

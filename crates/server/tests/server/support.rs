@@ -62,7 +62,7 @@ impl Host {
 
     pub fn now(&self) -> Now {
         let wall = self.clock.load(Ordering::SeqCst);
-        Now { tick: Tick(0), wall: DateTime(wall) }
+        Now { tick: Tick((wall - START) as u64 * 1000), wall: DateTime(wall) }
     }
 
     /// Lets seconds pass.

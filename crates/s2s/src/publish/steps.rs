@@ -1,4 +1,4 @@
-//! The single steps of a register: what is sent of an object, and what is read off the answer.
+//! The single steps: what is sent of an object, and what is read off the answer.
 
 use crate::explore::{is_lost_by_register, is_set_by_servers};
 use crate::outgoing::carried;
@@ -73,8 +73,39 @@ pub(super) fn has_marker(shown: &Attributes, id: &ObjectId) -> Result<bool> {
 }
 
 /// Whether a key in this State could be used, or come to be.
-pub(super) fn is_usable(state: Option<State>) -> bool {
+pub(crate) fn is_usable(state: Option<State>) -> bool {
     matches!(state, None | Some(State::PRE_ACTIVE | State::ACTIVE))
+}
+
+/// What an object should have at the peer, as far as the version says it and the map knows what its Links lead to.
+pub(super) fn wanted(snapshot: &dyn Snapshot, name: &str, record: &Record, version: Version) -> Result<Vec<V>> {
+    let mut wanted = Vec::new();
+    for attribute in &carried(&record.attributes, version).0 {
+        wanted.extend(there(snapshot, name, record, &attribute.value)?);
+    }
+    Ok(wanted)
+}
+
+/// Whether what a peer shows can be what was imported: nothing else is known of an Import whose answer was lost.
+pub(super) fn may_be(shown: &Attributes, record: &Record) -> bool {
+    let told: Vec<bool> = [tag::INITIAL_DATE, tag::DIGEST]
+        .into_iter()
+        .filter_map(|tag| {
+            let own = record.attributes.get(tag)?;
+            let mut shown = shown.all(tag).peekable();
+            shown.peek()?;
+            Some(shown.any(|value| value == own))
+        })
+        .collect();
+    !told.is_empty() && !told.contains(&false)
+}
+
+/// Tells what a peer shows from what it showed before.
+pub(super) fn shown_digest(record: &Record, shown: &Attributes) -> Result<Vec<u8>> {
+    let mut shown = shown.clone();
+    // What is of the moment.
+    [tag::FRESH, tag::LEASE_TIME].into_iter().for_each(|tag| shown.remove(tag));
+    Ok(keyferry_store::record::copy_digest(record.object_type, &shown)?)
 }
 
 /// An attribute as the peer would call it: a Link leads to the peer's identifier of its target, where that is known.

@@ -1,0 +1,135 @@
+//! How far a transfer has come, how fast it goes, and when it should be over.
+
+use crate::Counts;
+use keyferry_kmip::Tick;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How far a transfer has come: what an observer is given after each answer that brought it on.
+///
+/// What can't be known is `None`: how much a foreign server has that does not tell, and every rate before time has passed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// How the objects ended so far, over the whole transfer, however often it was interrupted.
+    pub counts: Counts,
+    /// Objects that have an ending.
+    pub objects: u64,
+    /// Objects that the transfer has in all, as far as is known by now.
+    pub of_objects: Option<u64>,
+    /// Bytes of requests sent, or of objects received.
+    pub bytes: u64,
+    /// Bytes in all, reckoned by what the objects have taken so far.
+    pub of_bytes: Option<u64>,
+    /// Objects a second, over the last ten seconds.
+    pub objects_per_second: Option<f64>,
+    /// Bytes a second, over the last ten seconds.
+    pub bytes_per_second: Option<f64>,
+    /// How long it should take from now on, at that rate.
+    pub remaining: Option<Duration>,
+}
+
+/// What rates are taken over, in milliseconds.
+const WINDOW: u64 = 10_000;
+/// How far apart what is kept for it stands.
+const APART: u64 = 250;
+
+/// Keeps what rates are reckoned from: a few moments of the last seconds.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    moments: VecDeque<(Tick, u64, u64)>,
+}
+
+impl Meter {
+    /// Begins to measure; what was done before does not count as fast.
+    pub(crate) fn start(&mut self, now: Tick, counts: &Counts) {
+        self.moments.clear();
+        self.moments.push_back((now, done(counts.asked), done(counts.bytes)));
+    }
+
+    /// How far it is now, of so many objects in all.
+    pub(crate) fn progress(&mut self, now: Tick, counts: &Counts, of: Option<u64>) -> Progress {
+        let (objects, bytes) = (done(counts.asked), done(counts.bytes));
+        let of_objects = of.map(|of| if counts.finished { objects } else { of.max(objects) });
+        while self.moments.len() > 1 && self.moments.front().is_some_and(|(then, ..)| since(*then, now) > WINDOW) {
+            self.moments.pop_front();
+        }
+        let rate = |before: u64, after: u64, passed: u64| after.saturating_sub(before) as f64 * 1000.0 / passed as f64;
+        let rates = self.moments.front().and_then(|(then, objects_then, bytes_then)| {
+            let passed = since(*then, now);
+            (passed > 0).then(|| (rate(*objects_then, objects, passed), rate(*bytes_then, bytes, passed)))
+        });
+        if self.moments.back().is_none_or(|(then, ..)| since(*then, now) >= APART) {
+            self.moments.push_back((now, objects, bytes));
+        }
+        let remaining = of_objects.zip(rates).and_then(|(of, (rate, _))| match of - objects {
+            0 => Some(Duration::ZERO),
+            left => Duration::try_from_secs_f64(left as f64 / rate).ok(),
+        });
+        let each = (objects > 0).then(|| bytes as f64 / objects as f64);
+        Progress {
+            counts: counts.clone(),
+            objects,
+            of_objects,
+            bytes,
+            of_bytes: of_objects.zip(each).map(|(of, each)| (of as f64 * each).round() as u64),
+            objects_per_second: rates.map(|(objects, _)| objects),
+            bytes_per_second: rates.map(|(_, bytes)| bytes),
+            remaining,
+        }
+    }
+}
+
+fn done(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
+}
+
+fn since(then: Tick, now: Tick) -> u64 {
+    now.0.saturating_sub(then.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(asked: i64) -> Counts {
+        Counts { asked, bytes: asked * 500, ..Counts::default() }
+    }
+
+    #[test]
+    fn rates_are_those_of_the_last_seconds() {
+        let mut meter = Meter::default();
+        meter.start(Tick(1000), &counts(100));
+        let none = meter.progress(Tick(1000), &counts(100), Some(2100));
+        assert_eq!((none.objects_per_second, none.remaining, none.of_bytes), (None, None, Some(2100 * 500)));
+        // Fast at first, and slow in the end: what was done before the session began counts for nothing.
+        let mut last = none;
+        for second in 1..=60u64 {
+            let asked = 100 + if second <= 20 { second * 50 } else { 1000 + (second - 20) * 10 };
+            last = meter.progress(Tick(1000 + second * 1000), &counts(asked as i64), Some(2100));
+            if second <= 20 {
+                assert_eq!(last.objects_per_second, Some(50.0));
+            }
+        }
+        assert_eq!((last.objects, last.objects_per_second, last.bytes_per_second), (1500, Some(10.0), Some(5000.0)));
+        assert_eq!(last.remaining, Some(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn few_moments_are_kept_and_no_count_is_beyond_its_total() {
+        let mut meter = Meter::default();
+        meter.start(Tick(0), &counts(0));
+        for tick in 0..100_000 {
+            let progress = meter.progress(Tick(tick), &counts(tick as i64), Some(50_000));
+            assert!(progress.of_objects >= Some(progress.objects));
+        }
+        assert!(meter.moments.len() <= 42, "{}", meter.moments.len());
+        let unknown = meter.progress(Tick(100_001), &counts(100_001), None);
+        assert_eq!((unknown.of_objects, unknown.of_bytes, unknown.remaining), (None, None, None));
+        // Nothing moves: nobody knows when it ends.
+        let stuck = meter.progress(Tick(200_000), &counts(100_001), Some(200_000));
+        let stuck = meter.progress(Tick(211_000), &counts(100_001), stuck.of_objects);
+        assert_eq!((stuck.objects_per_second, stuck.remaining), (Some(0.0), None));
+        let finished = meter.progress(Tick(212_000), &Counts { finished: true, ..counts(100_001) }, Some(200_000));
+        assert_eq!((finished.of_objects, finished.remaining), (Some(100_001), Some(Duration::ZERO)));
+    }
+}
