@@ -1,10 +1,10 @@
-use crate::format::{FORMAT, Raised, Running, SEGMENT_LIMIT, Segment, encode, form, long, sealed};
-use crate::offer::{Offer, Stretch, number};
+use crate::format::{FORMAT, MANIFEST_LIMIT, Raised, Running, SEGMENT_LIMIT, Segment, encode, form, long, sealed};
+use crate::offer::{Offer, number};
 use crate::{AgeRecipient, Error, ErrorKind, Manifest, Result, SigningKey};
 use age::stream::StreamWriter;
 use keyferry_kmip::spec::BatchErrorContinuationOption;
-use keyferry_kmip::{Attributes, DateTime, RequestItem, RequestMessage, Text, extension as x};
-use keyferry_s2s::{FailedObject, Strategy, Terms, request_item, withheld};
+use keyferry_kmip::{DateTime, RequestItem, RequestMessage, Text, extension as x};
+use keyferry_s2s::{FailedObject, Selection, Strategy, Stretch, Terms, request_item, withheld};
 use keyferry_store::{Home, Record, RecordNumber, Store, StoreExt};
 use keyferry_ttlv::{Encode, Extra, Raw, Tagged, Version};
 use std::io::Write;
@@ -23,8 +23,8 @@ pub struct SealOptions<'a> {
     pub now: DateTime,
     /// When nobody takes it any more.
     pub expires: DateTime,
-    /// Which objects: those with these attributes, meant as in a Locate of 1.4, destroyed ones among them (all).
-    pub selection: Attributes,
+    /// Which objects (all). Destroyed ones belong to it, too.
+    pub selection: Selection,
     /// Objects in a segment at the most (250).
     pub batch: usize,
     /// Bytes of material and attributes in a segment, about (512 KiB).
@@ -48,7 +48,7 @@ impl<'a> SealOptions<'a> {
             readers,
             now,
             expires,
-            selection: Attributes::new(),
+            selection: Selection::everything(),
             batch: 250,
             batch_bytes: 512 * 1024,
         }
@@ -115,7 +115,7 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
     if options.batch == 0 {
         return Err(Error::new(ErrorKind::Misuse, "a segment needs room for an object"));
     }
-    let offer = Offer::new(options)?;
+    let mut offer = Offer::new(store, options)?;
     let output = encrypted(options.readers, output)?;
     let head = store.view::<_, Error>(|snapshot| Ok(snapshot.head()?))?;
     let manifest = Manifest {
@@ -138,7 +138,10 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
     let mut bundle = Bundle { options, output, before: Running::new(), report, items: Vec::new(), raised: Vec::new(), size: 0 };
     let manifest = bundle.report.manifest.clone();
     bundle.part(x::SEALED_MANIFEST, &manifest)?;
-    while let Some(Stretch { objects, end }) =
+    if bundle.report.bytes > MANIFEST_LIMIT as u64 {
+        return Err(Error::new(ErrorKind::Misuse, "the selection lists more objects than a manifest has room for"));
+    }
+    while let Some(Stretch { objects, end, .. }) =
         offer.stretch(store, bundle.report.cursor, options.batch, options.batch_bytes.max(1))?
     {
         let leaves = |(number, record, _): &(RecordNumber, Record, _)| withheld(record, false).is_none().then_some(*number);

@@ -226,13 +226,13 @@ impl Bulk {
         if self.wrapping.is_some() && terms.strategy != Strategy::Import {
             return Err(Error::new(ErrorKind::Peer, "only Import can say that a key was wrapped for its way"));
         }
-        let stretch = Stretch::read(cx.store, self.ahead, batch, options.batch_bytes, &chosen);
+        let stretch = Stretch::read(cx.store, self.ahead, batch, options.batch_bytes, &chosen, &mut |_, _, _| Ok(false));
         self.chosen = Some(chosen);
         let Some(Stretch { objects, end }) = stretch? else { return Ok(None) };
         let several = objects.len() / 2;
         let version = terms.version;
         let (mut items, mut identifiers, mut refused, mut lost) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (record, object) in objects {
+        for (_, record, object) in objects {
             if let Some(why) = withheld(&record, self.wrapping.is_some()) {
                 refused.push(Told::failed(&record.identifier, None, why));
                 continue;

@@ -157,9 +157,9 @@ impl Register {
     /// Reads the next batch; `false` at the end of the feed.
     fn next(&mut self, cx: &mut Cx<'_>) -> Result<bool> {
         let Some(chosen) = &self.chosen else { return Ok(false) };
-        let stretch = Stretch::read(cx.store, self.end, self.options.batch.max(1), 256 * 1024, chosen)?;
+        let stretch = Stretch::read(cx.store, self.end, self.options.batch.max(1), 256 * 1024, chosen, &mut |_, _, _| Ok(false))?;
         let Some(Stretch { objects, end }) = stretch else { return Ok(false) };
-        for (record, object) in objects {
+        for (_, record, object) in objects {
             let known = cx.store.view::<_, Error>(|snapshot| mapping::find(snapshot, &self.options.name, &record.id))?;
             let work = self.work(record, object, known, cx)?;
             self.works.push(work);
