@@ -31,7 +31,7 @@
 //! - No plan is saved: a dry run tells what would become of each object, and nothing holds the transfer to it.
 //! - An object that has left a selection since it was sent is not withdrawn.
 //! - Forks are recognised, refused and reported, not kept. A new issuer is refused, since grants can't be checked.
-//! - Relations, subscription, turning a connection round: later. Keys are wrapped in transit under symmetric keys alone.
+//! - Relations, subscription, turning a connection round: later. Under an RSA key only what fits it is wrapped in transit, by OAEP.
 //! - A pull in 1.0 to 1.2, which lack Offset Items, can't tell a whole answer from a cut one where more than 31 objects of one type and
 //!   State came in one second: it says so.
 //! - [`Register`] brings the State up to date of what it has registered, and no other attribute; what has changed of them is reported as lost.

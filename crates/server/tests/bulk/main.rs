@@ -22,6 +22,7 @@ mod objects;
 mod overlays;
 mod pulls;
 mod registers;
+mod rsa;
 mod selections;
 #[path = "../server/support.rs"]
 mod support;
