@@ -38,6 +38,11 @@ impl Offer {
         Ok(Stretch::read(store, after, most, bytes, chosen, &mut tells)?)
     }
 
+    /// Whether the recipient was offered it before.
+    pub(crate) fn has(&mut self, store: &dyn Store, number: RecordNumber) -> Result<bool> {
+        store.view::<_, Error>(|snapshot| Ok(self.offered.has(snapshot, number)?))
+    }
+
     /// Keeps in mind what the recipient is offered, before it can have it: of these it hears when they are no more.
     pub(crate) fn note(&self, store: &dyn Store, numbers: &[RecordNumber]) -> Result<()> {
         Ok(self.offered.note(store, numbers)?)
