@@ -34,6 +34,8 @@
 //! - Relations, subscription, turning a connection round: later. Under an RSA key only what fits it is wrapped in transit, by OAEP.
 //! - A pull in 1.0 to 1.2, which lack Offset Items, can't tell a whole answer from a cut one where more than 31 objects of one type and
 //!   State came in one second: it says so.
+//! - A pull by Get, or by Export from another product, sees of an attribute what its version can say: before 2.0 no custom attribute of
+//!   another vendor than `x` and `y`, before 1.2 no Link of a later type, in 1.0 no Key Format Type of a Digest. Nobody can tell of which object.
 //! - [`Register`] brings the State up to date of what it has registered, and no other attribute; what has changed of them is reported as lost.
 //!
 //! # Features
