@@ -21,6 +21,7 @@ mod matrix;
 #[path = "../server/objects.rs"]
 mod objects;
 mod overlays;
+mod property;
 mod pulls;
 mod registers;
 mod rsa;
