@@ -66,7 +66,6 @@ struct World {
     known: BTreeMap<Vec<u8>, Known>,
     /// Copies that were made earlier.
     stale: Vec<(Record, Option<Object>)>,
-    made: usize,
 }
 
 const IDENTIFIERS: [&str; 9] = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
@@ -87,17 +86,17 @@ impl World {
             name: rng.one(&[OnName::Fail, OnName::Rename("{name} of {server}".into()), OnName::Park]).clone(),
         };
         let strategy = *rng.one(&BOTH);
-        World { a: master(), b: replica_with(collisions), strategy, known: BTreeMap::new(), stale: Vec::new(), made: 0 }
+        World { a: master(), b: replica_with(collisions), strategy, known: BTreeMap::new(), stale: Vec::new() }
     }
 
     fn make(&mut self, rng: &mut Rng, here: bool) {
-        self.made += 1;
         let host = if here { &self.a } else { &self.b };
         let mut attributes = none();
         for name in (0..rng.below(3)).map(|_| rng.name()).collect::<BTreeSet<_>>() {
             attributes = attributes.with(crate::support::name(name));
         }
-        let material = key(&[(self.made % 251) as u8; 16]);
+        // Several objects have the same material, which is compromised under each identifier once it is under one.
+        let material = key(&[rng.below(5) as u8; 16]);
         // Its identifier or its Name may be taken.
         let _ = host.client(Version::V2_1).import(rng.identifier(), Some(material), attributes, false);
     }
@@ -115,11 +114,18 @@ impl World {
         };
     }
 
-    /// The replica's client says what it may say of a copy: that it is compromised, say.
+    /// The replica's own objects change; with their material, copies become compromised.
     fn change_there(&mut self, rng: &mut Rng) {
-        let client = self.b.client(Version::V2_1);
-        let id = rng.identifier();
-        let _ = if rng.below(2) == 0 { client.revoke(id, RevocationReasonCode::KEY_COMPROMISE) } else { client.destroy(id) };
+        let own: Vec<String> = all(&self.b)
+            .into_iter()
+            .filter(|(record, _)| record.stamp.issuer == "b")
+            .map(|(record, _)| record.identifier.to_string())
+            .collect();
+        if own.is_empty() {
+            return self.make(rng, false);
+        }
+        let (client, id) = (self.b.client(Version::V2_1), rng.one(&own));
+        let _ = if rng.below(3) > 0 { client.revoke(id, RevocationReasonCode::KEY_COMPROMISE) } else { client.destroy(id) };
     }
 
     fn transfer(&mut self, rng: &mut Rng, disturbed: bool) {
@@ -230,6 +236,9 @@ impl World {
                 if record.stamp == issued.stamp {
                     assert_eq!(record.copy_digest().unwrap(), issued.copy_digest().unwrap(), "{}", record.id);
                     assert!(object.is_none() || *object == self.a.object(&record.id.identifier));
+                    let theirs = lifecycle::Rank::of(issued.stored_state().unwrap());
+                    let joined = (rank.compromised || !theirs.compromised) && (rank.step == 3 || theirs.step < 3);
+                    assert!(joined, "{}: {theirs:?} at its issuer, and {rank:?} here", record.id);
                 }
             }
             let identifier = record.identifier.to_string();
