@@ -9,8 +9,8 @@ use keyferry_examples::bar::Watched;
 use keyferry_examples::offline::{Offline, differences, operator};
 use keyferry_examples::{Result, finish, host::Files, log};
 use keyferry_kmip::spec::{AttributeValue, RevocationReasonCode, State};
-use keyferry_kmip::{Attributes, DateTime, Identity};
-use keyferry_s2s::{Peer, Policy, Report};
+use keyferry_kmip::{DateTime, Identity};
+use keyferry_s2s::{Peer, Policy, Report, Selection};
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::Path;
@@ -36,7 +36,7 @@ impl Party {
     }
 
     /// Seals what is selected into `file`, for `to`.
-    fn seal(&self, to: &Party, selection: Attributes, file: &Path) -> Result {
+    fn seal(&self, to: &Party, selection: Selection, file: &Path) -> Result {
         let now = keyferry_net::clock().wall;
         let (home, readers) = (&self.offline.server.node().home, [to.identity.recipient()]);
         let usual = SealOptions::new(home, to.name, &self.signing, &readers, now, DateTime(now.0 + 86_400));
@@ -85,13 +85,13 @@ fn run() -> Result<ExitCode> {
     alpha.offline.destroy(&destroyed)?;
 
     println!("-- night");
-    alpha.seal(&vault, Attributes::new(), &night)?;
+    alpha.seal(&vault, Selection::everything(), &night)?;
     vault.take(&alpha, &night, false)?;
 
     println!("-- noon: a key is compromised, and another one destroyed");
     alpha.offline.revoke(&compromised, RevocationReasonCode::KEY_COMPROMISE)?;
     alpha.offline.destroy(&gone)?;
-    alpha.seal(&vault, Attributes::new().with(AttributeValue::State(State::COMPROMISED)), &noon)?;
+    alpha.seal(&vault, Selection::everything().with(AttributeValue::State(State::COMPROMISED)), &noon)?;
     vault.take(&alpha, &noon, false)?;
     let before = alpha.offline.held()?;
 
@@ -99,7 +99,7 @@ fn run() -> Result<ExitCode> {
     drop(alpha);
     fs::remove_dir_all(folder.join("alpha"))?;
     let alpha = Party::open(folder, "alpha", "vault")?;
-    vault.seal(&alpha, Attributes::new(), &back)?;
+    vault.seal(&alpha, Selection::everything(), &back)?;
     let report = alpha.take(&vault, &back, true)?;
     let restored = alpha.offline.held()?;
     let mut wrong = differences(&before, &restored);
@@ -107,7 +107,7 @@ fn run() -> Result<ExitCode> {
     println!("-- the next night");
     alpha.offline.create(5, "payments")?;
     alpha.offline.revoke(keys.first().ok_or("no key")?, RevocationReasonCode::SUPERSEDED)?;
-    alpha.seal(&vault, Attributes::new(), &next)?;
+    alpha.seal(&vault, Selection::everything(), &next)?;
     let again = vault.take(&alpha, &next, false)?;
     wrong.extend(differences(&alpha.offline.held()?, &vault.offline.held()?));
 

@@ -9,8 +9,8 @@ use keyferry_examples::bar::Watched;
 use keyferry_examples::offline::{Offline, differences};
 use keyferry_examples::{Result, finish, host::Files, log, pki::write_secret};
 use keyferry_kmip::spec::{AttributeValue, RevocationReasonCode};
-use keyferry_kmip::{Attributes, DateTime, Identity, ImportRequest, Name, context};
-use keyferry_s2s::{Peer, Policy};
+use keyferry_kmip::{DateTime, Identity, ImportRequest, Name, context};
+use keyferry_s2s::{Peer, Policy, Selection};
 use keyferry_store::{SnapshotExt, StoreExt};
 use keyferry_ttlv::Version;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,7 +52,7 @@ struct Arguments {
     readers: Vec<AgeRecipient>,
     passphrase: Option<PathBuf>,
     from: Vec<Signer>,
-    selection: Attributes,
+    selection: Selection,
     days: Option<i64>,
     again: bool,
 }
@@ -74,8 +74,12 @@ fn arguments() -> Result<Option<Arguments>> {
                 let (server, key) = text.split_once('=').ok_or("--from takes SERVER=KEY")?;
                 parsed.from.push(Signer::new(server, VerifyingKey(*unhex(key)?)));
             }
-            Long("group") => parsed.selection.push(AttributeValue::ObjectGroup(args.value()?.string()?.into())),
-            Long("name") => parsed.selection.push(AttributeValue::Name(Name::text(args.value()?.string()?))),
+            Long("group") => {
+                parsed.selection = parsed.selection.with(AttributeValue::ObjectGroup(args.value()?.string()?.into()));
+            }
+            Long("name") => {
+                parsed.selection = parsed.selection.with(AttributeValue::Name(Name::text(args.value()?.string()?)));
+            }
             Long("days") => parsed.days = Some(args.value()?.parse()?),
             Long("again") => parsed.again = true,
             Short('h') | Long("help") => {
@@ -243,13 +247,7 @@ fn show(manifest: &Manifest) {
     println!("created    {} seconds ago", now().0.saturating_sub(manifest.created.0));
     println!("expires    in {} seconds", manifest.expires.0.saturating_sub(now().0));
     println!("objects    {}", manifest.objects);
-    for attribute in &manifest.selection {
-        match &attribute.value {
-            AttributeValue::ObjectGroup(group) => println!("selected   by Object Group {group:?}"),
-            AttributeValue::Name(name) => println!("selected   by Name {:?}", name.value),
-            other => println!("selected   by {}", other.reference()),
-        }
-    }
+    println!("selected   {}", manifest.selection);
 }
 
 fn inspect_file(arguments: &Arguments) -> Result<ExitCode> {
@@ -326,7 +324,7 @@ fn demo() -> Result<ExitCode> {
         keys: Some(at("centre-keys")),
         to: Some("branch".into()),
         readers: vec![branch.identity.recipient()],
-        selection: Attributes::new().with(AttributeValue::ObjectGroup("branch office".into())),
+        selection: Selection::everything().with(AttributeValue::ObjectGroup("branch office".into())),
         ..Arguments::default()
     };
     seal_file(&sealing)?;

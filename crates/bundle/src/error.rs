@@ -94,6 +94,7 @@ impl From<keyferry_s2s::Error> for Error {
     fn from(error: keyferry_s2s::Error) -> Self {
         let kind = match error.kind() {
             keyferry_s2s::ErrorKind::Store => ErrorKind::Store,
+            keyferry_s2s::ErrorKind::Selection => ErrorKind::Misuse,
             _ => ErrorKind::Encode,
         };
         Error::new(kind, error)

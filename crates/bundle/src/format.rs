@@ -1,9 +1,9 @@
 //! The form of manifest and segments, and what is signed.
 
 use crate::{Error, ErrorKind, Result, SigningKey, VerifyingKey};
-use keyferry_kmip::attribute::Projection;
 use keyferry_kmip::spec::{State, tag};
-use keyferry_kmip::{Attributes, DateTime, Text, context, extension as x};
+use keyferry_kmip::{DateTime, Text, context, extension as x};
+use keyferry_s2s::Selection;
 use keyferry_ttlv::{Context, Decode, Encode, Extra, Frame, Raw, Tag, Tagged, Version, Writer};
 use ring::digest;
 
@@ -13,8 +13,8 @@ pub const FORMAT: i32 = 1;
 /// Segments up to this many bytes are written, and longer ones refused when reading: 17 MiB, so that any object fits that fits a message.
 pub const SEGMENT_LIMIT: usize = 17 << 20;
 
-/// A manifest is short.
-pub(crate) const MANIFEST_LIMIT: usize = 64 << 10;
+/// A manifest is short, unless its selection lists many objects: 4 MiB hold some 80 000 identifiers.
+pub(crate) const MANIFEST_LIMIT: usize = 4 << 20;
 
 /// Manifest, segments and the messages in them are written in KMIP 2.1.
 pub(crate) fn form() -> Context {
@@ -53,9 +53,8 @@ pub struct Manifest {
     /// Counts the bundles from the sender's store to the recipient, from 1.
     #[ttlv(tag = x::SESSION)]
     pub number: i64,
-    /// Which objects: those with these attributes, meant as in a Locate; all of them without any.
-    #[ttlv(group = Projection::Criteria)]
-    pub selection: Attributes,
+    /// Which objects, as it was told when the bundle was made.
+    pub selection: Selection,
     /// How many objects that was when the bundle was begun. How many are in it, the last segment tells.
     #[ttlv(tag = x::OBJECT_COUNT)]
     pub objects: i64,

@@ -29,7 +29,8 @@
 //! compares stamps and joins states, as for any copy. With [`Restoring`] a server that lost objects takes them back from a copy's holder.
 //!
 //! # What it does not do
-//! - Sensitive and not Extractable objects stay at home, since nothing is wrapped in a bundle yet; [`Sealed`] names them.
+//! - Sensitive objects stay at home unless a bundle is made with a [wrapping](SealOptions::wrapping), not Extractable ones always; [`Sealed`]
+//!   names them. A recipient that was offered one before still hears of its State.
 //! - A compromise that a holder of copies knows of by itself is told to their issuer alone, when it takes them back: to any other server a
 //!   copy goes on as its issuer made it.
 //! - A file can't tell that a later one exists. What became of the objects after a bundle was made, only the sender knows.

@@ -50,7 +50,8 @@ fn decide(restoring: &Restoring<'_>, ask: &Ask<'_>, item: &RequestItem, copy: Co
     if !node.policy.peer(ask.tls).is_some_and(|peer| peer.may_send && peer.may_relay) {
         return Err(Failure::new(Cause::PermissionDenied, "only a peer that may send and relay gives back what was lost"));
     }
-    let request: ImportRequest = item.payload(ask.cx)?;
+    let mut request: ImportRequest = item.payload(ask.cx)?;
+    request.object = node.brought(ask, &mut request, true)?.0;
     let identifier = request.unique_identifier.as_text().map(Text::from);
     let (Some(identifier), Some(object_type)) = (identifier, request.object_type) else {
         return Err(Failure::new(Cause::MissingData, "the Unique Identifier or the Object Type is missing"));

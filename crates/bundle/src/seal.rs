@@ -1,11 +1,11 @@
-use crate::format::{FORMAT, Raised, Running, SEGMENT_LIMIT, Segment, encode, form, long, sealed};
-use crate::offer::{Offer, Stretch, number};
+use crate::format::{FORMAT, MANIFEST_LIMIT, Raised, Running, SEGMENT_LIMIT, Segment, encode, form, long, sealed};
+use crate::offer::{Offer, number};
 use crate::{AgeRecipient, Error, ErrorKind, Manifest, Result, SigningKey};
 use age::stream::StreamWriter;
 use keyferry_kmip::spec::BatchErrorContinuationOption;
-use keyferry_kmip::{Attributes, DateTime, RequestItem, RequestMessage, Text, extension as x};
-use keyferry_s2s::{FailedObject, Strategy, Terms, request_item, withheld};
-use keyferry_store::{Home, Record, RecordNumber, Store, StoreExt};
+use keyferry_kmip::{DateTime, Now, Object, RequestItem, RequestMessage, Text, extension as x};
+use keyferry_s2s::{FailedObject, Node, Selection, Strategy, Stretch, Terms, Wrapping, request_item, withheld};
+use keyferry_store::{Home, Record, Store, StoreExt};
 use keyferry_ttlv::{Encode, Extra, Raw, Tagged, Version};
 use std::io::Write;
 
@@ -23,8 +23,11 @@ pub struct SealOptions<'a> {
     pub now: DateTime,
     /// When nobody takes it any more.
     pub expires: DateTime,
-    /// Which objects: those with these attributes, meant as in a Locate of 1.4, destroyed ones among them (all).
-    pub selection: Attributes,
+    /// Which objects (all). Destroyed ones belong to it, too.
+    pub selection: Selection,
+    /// Wraps key material in the bundle; what is Sensitive goes then, too (not wrapped: Sensitive objects stay). The node is that of the store;
+    /// the recipient unwraps with the key that it has under the other identifier.
+    pub wrapping: Option<(&'a Node, Wrapping)>,
     /// Objects in a segment at the most (250).
     pub batch: usize,
     /// Bytes of material and attributes in a segment, about (512 KiB).
@@ -48,7 +51,8 @@ impl<'a> SealOptions<'a> {
             readers,
             now,
             expires,
-            selection: Attributes::new(),
+            selection: Selection::everything(),
+            wrapping: None,
             batch: 250,
             batch_bytes: 512 * 1024,
         }
@@ -115,7 +119,7 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
     if options.batch == 0 {
         return Err(Error::new(ErrorKind::Misuse, "a segment needs room for an object"));
     }
-    let offer = Offer::new(options)?;
+    let mut offer = Offer::new(store, options)?;
     let output = encrypted(options.readers, output)?;
     let head = store.view::<_, Error>(|snapshot| Ok(snapshot.head()?))?;
     let manifest = Manifest {
@@ -138,29 +142,43 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
     let mut bundle = Bundle { options, output, before: Running::new(), report, items: Vec::new(), raised: Vec::new(), size: 0 };
     let manifest = bundle.report.manifest.clone();
     bundle.part(x::SEALED_MANIFEST, &manifest)?;
-    while let Some(Stretch { objects, end }) =
+    if bundle.report.bytes > MANIFEST_LIMIT as u64 {
+        return Err(Error::new(ErrorKind::Misuse, "the selection lists more objects than a manifest has room for"));
+    }
+    while let Some(Stretch { objects, end, .. }) =
         offer.stretch(store, bundle.report.cursor, options.batch, options.batch_bytes.max(1))?
     {
-        let leaves = |(number, record, _): &(RecordNumber, Record, _)| withheld(record, false).is_none().then_some(*number);
-        offer.note(store, &objects.iter().filter_map(leaves).collect::<Vec<_>>())?;
-        for (_, record, object) in objects {
-            let (identifier, destroyed) = (record.identifier.clone(), record.is_destroyed());
+        let (mut ready, mut numbers) = (Vec::with_capacity(objects.len()), Vec::with_capacity(objects.len()));
+        for (number, record, object) in objects {
+            let withheld = withheld(&record, options.wrapping.is_some());
+            // What the recipient was offered before it hears of, without the material: State above all.
+            let told = withheld.is_some() && offer.has(store, number)?;
+            let identifier = record.identifier.clone();
             let raised = record.stored_state().filter(|state| record.attributes.state() != Some(*state));
-            let item = match withheld(&record, false) {
+            let raised = raised.map(|state| Raised { identifier: identifier.clone(), state, extra: Extra::NONE });
+            let destroyed = record.is_destroyed();
+            let item = match withheld.filter(|_| !told) {
                 Some(why) => Err(why.to_owned()),
-                None => match request_item(TERMS, record, object) {
+                None => match item(store, options, record, object.filter(|_| !told)) {
                     Ok(item) => Ok(item),
                     Err(error) if error.kind() == keyferry_s2s::ErrorKind::Encode => Err(error.to_string()),
                     Err(error) => return Err(error.into()),
                 },
             };
+            let item = item.and_then(|item| match size(&item) + AROUND_ITEMS > SEGMENT_LIMIT {
+                true => Err("the object is too large".to_owned()),
+                false => Ok(item),
+            });
+            if item.is_ok() {
+                numbers.push(number);
+            }
+            ready.push((identifier, destroyed, raised, item));
+        }
+        offer.note(store, &numbers)?;
+        for (identifier, destroyed, raised, item) in ready {
             match item {
-                Ok(item) if size(&item) + AROUND_ITEMS > SEGMENT_LIMIT => {
-                    bundle.leave(&identifier, "the object is too large".to_owned())
-                }
                 Ok(item) => {
                     bundle.add(item, destroyed)?;
-                    let raised = raised.map(|state| Raised { identifier, state, extra: Extra::NONE });
                     bundle.raised.extend(raised);
                 }
                 Err(why) => bundle.leave(&identifier, why),
@@ -173,6 +191,24 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
     let mut output = bundle.output.finish().map_err(writing)?;
     output.flush().map_err(writing)?;
     Ok(bundle.report)
+}
+
+/// The Import of one object, wrapped for its way when it is to be.
+fn item(
+    store: &dyn Store,
+    options: &SealOptions<'_>,
+    record: Record,
+    object: Option<Object>,
+) -> keyferry_s2s::Result<RequestItem> {
+    let (object, wrapped) = match (object, &options.wrapping) {
+        (Some(object), Some((node, wrapping))) => {
+            let now = Now { wall: options.now, ..Now::default() };
+            let (object, wrapped) = node.leaving(store, now, Version::V2_1, wrapping, &record, object)?;
+            (Some(object), wrapped)
+        }
+        (object, _) => (object, false),
+    };
+    request_item(Terms { wrapped, ..TERMS }, record, object)
 }
 
 /// A bundle that is being written.

@@ -1,4 +1,4 @@
-//! [`Crypto`](keyferry_kmip::Crypto) and [`Random`](keyferry_kmip::Random) over ring, with AES key wrap and RSA key pairs from RustCrypto.
+//! [`Crypto`](keyferry_kmip::Crypto) and [`Random`](keyferry_kmip::Random) over ring, with AES key wrap, RSA key pairs and RSA-OAEP from RustCrypto.
 //!
 //! ```
 //! use keyferry_crypto::{Ring, SystemRandom};
@@ -18,9 +18,11 @@
 //! - It is not a validated module, and keeps no keys: they are in the caller's memory. Whoever needs otherwise implements the trait.
 //!
 //! # Features
-//! - `rsa` (default): makes RSA key pairs; without it they are [`Unsupported`](keyferry_kmip::CryptoErrorKind::Unsupported).
+//! - `rsa` (default): makes RSA key pairs, and wraps keys under them; without it both are [`Unsupported`](keyferry_kmip::CryptoErrorKind::Unsupported).
 
 mod ec;
+#[cfg(feature = "rsa")]
+mod oaep;
 mod random;
 mod ring;
 #[cfg(feature = "rsa")]

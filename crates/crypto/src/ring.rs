@@ -1,4 +1,6 @@
 use crate::{ec, wrap};
+#[cfg(feature = "rsa")]
+use keyferry_kmip::Oaep;
 use keyferry_kmip::{Crypto, CryptoError, CryptoErrorKind, Curve, KeyPair, KeyWrap};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::digest::{Context, Digest, SHA256};
@@ -90,6 +92,16 @@ impl Crypto for Ring {
     #[cfg(feature = "rsa")]
     fn rsa_key_pair(&self, bits: usize) -> Result<KeyPair, CryptoError> {
         crate::rsa_pair::key_pair(bits)
+    }
+
+    #[cfg(feature = "rsa")]
+    fn wrap_key_oaep(&self, public_key: &[u8], oaep: Oaep, key: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        crate::oaep::wrap(public_key, oaep, key)
+    }
+
+    #[cfg(feature = "rsa")]
+    fn unwrap_key_oaep(&self, private_key: &[u8], oaep: Oaep, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
+        crate::oaep::unwrap(private_key, oaep, wrapped)
     }
 
     #[cfg(not(feature = "rsa"))]

@@ -13,14 +13,20 @@ pub(crate) fn key_pair(bits: usize) -> Result<KeyPair, CryptoError> {
         return Err(error(CryptoErrorKind::Unsupported));
     }
     let failed = || error(CryptoErrorKind::Failed);
-    let private = rsa::PrivateKey::new(&mut Source(SystemRandom::new()), bits).map_err(|_| failed())?;
+    let private = rsa::PrivateKey::new(&mut Source::system(), bits).map_err(|_| failed())?;
     let public = private.as_public_key().to_pkcs1_der().map_err(|_| failed())?;
     let private = private.to_pkcs1_der().map_err(|_| failed())?;
     Ok(KeyPair { private: private.to_bytes(), public: Zeroizing::new(public.into_vec()) })
 }
 
 /// The system's randomness as `rsa` wants it.
-struct Source(SystemRandom);
+pub(crate) struct Source(SystemRandom);
+
+impl Source {
+    pub(crate) fn system() -> Source {
+        Source(SystemRandom::new())
+    }
+}
 
 impl TryRng for Source {
     type Error = RandomFailed;

@@ -10,7 +10,8 @@ use zeroize::Zeroizing;
 /// # Contract
 /// All functions may be called from several threads at once. Each either succeeds or leaves nothing usable behind. Failures of
 /// authentication say no more than [`CryptoErrorKind::Integrity`], and take the same time wherever the difference is. Key pairs come from
-/// the library's own randomness, which has to be good enough for them; everything else depends on the arguments alone. No error, log or
+/// the library's own randomness, which has to be good enough for them, and so does what RSA needs of it; everything else depends on the
+/// arguments alone. No error, log or
 /// `Debug` shows key material.
 pub trait Crypto: Send + Sync {
     /// SHA-256 over the parts, one after the other.
@@ -59,6 +60,64 @@ pub trait Crypto: Send + Sync {
     /// # Errors
     /// [`CryptoErrorKind::Unsupported`] for other lengths too, and [`CryptoErrorKind::Failed`].
     fn rsa_key_pair(&self, bits: usize) -> Result<KeyPair, CryptoError>;
+
+    /// Encrypts a key under an RSA public key (`RSAPublicKey` of RFC 8017 in DER, at least 2048 bits) by RSAES-OAEP. The modulus holds its
+    /// own length less two hashes and 2 bytes. A library that lacks it need not have this.
+    ///
+    /// # Errors
+    /// [`CryptoErrorKind::Key`], [`CryptoErrorKind::Length`], [`CryptoErrorKind::Unsupported`] and [`CryptoErrorKind::Failed`].
+    fn wrap_key_oaep(&self, public_key: &[u8], oaep: Oaep, key: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        let _ = (public_key, oaep, key);
+        Err(CryptoError::new(CryptoErrorKind::Unsupported))
+    }
+
+    /// Decrypts with an RSA private key (`RSAPrivateKey` of RFC 8017 in DER) what [`wrap_key_oaep`](Crypto::wrap_key_oaep) has encrypted.
+    /// Peers ask for it from afar: the time that it takes must tell nothing of the private key or of what was decrypted.
+    ///
+    /// # Errors
+    /// [`CryptoErrorKind::Key`], [`CryptoErrorKind::Unsupported`] and [`CryptoErrorKind::Failed`], and [`CryptoErrorKind::Integrity`] for
+    /// whatever else is wrong.
+    fn unwrap_key_oaep(&self, private_key: &[u8], oaep: Oaep, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
+        let _ = (private_key, oaep, wrapped);
+        Err(CryptoError::new(CryptoErrorKind::Unsupported))
+    }
+}
+
+/// How a key is encrypted under an RSA key: RSAES-OAEP with MGF1 and an empty label (RFC 8017 §7.1).
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Oaep {
+    /// The hash of the encoding. Hashing Algorithm.
+    pub hash: OaepHash,
+    /// The hash of the mask. Mask Generator Hashing Algorithm.
+    pub mask: OaepHash,
+}
+
+/// A hash in [`Oaep`].
+#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OaepHash {
+    /// SHA-1, which is not broken in this place.
+    Sha1,
+    /// SHA-256.
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+}
+
+impl OaepHash {
+    /// The length of its digests, in bytes.
+    pub fn bytes(self) -> usize {
+        match self {
+            OaepHash::Sha1 => 20,
+            OaepHash::Sha256 => 32,
+            OaepHash::Sha384 => 48,
+            OaepHash::Sha512 => 64,
+        }
+    }
 }
 
 /// How a key is wrapped under an AES key.

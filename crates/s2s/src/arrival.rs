@@ -6,9 +6,8 @@ use crate::observe::{self, Sight};
 use crate::plan::Held;
 use crate::replica::{self, Decision};
 use crate::respond::store_failed;
-use crate::transit::check_bound;
 use crate::{Ask, Node, Outcome, Placeholder, complete};
-use keyferry_kmip::spec::{AttributeValue, KeyWrapType, ObjectType, PutFunction, tag};
+use keyferry_kmip::spec::{AttributeValue, ObjectType, PutFunction, tag};
 use keyferry_kmip::{
     Attributes, Cause, Failure, ImportRequest, ImportResponse, Object, PutRequest, PutResponse, RequestItem, ResponseItem, Text,
     UniqueIdentifier, lifecycle,
@@ -27,23 +26,15 @@ struct Arrival {
 }
 
 pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
-    let request: ImportRequest = item.payload(ask.cx)?;
+    let mut request: ImportRequest = item.payload(ask.cx)?;
     let mut addition = Addition::find(&item.message_extensions)?;
     let copy = addition.copy.take();
     let is_copy = copy.is_some();
+    let (object, sensitive) = node.brought(ask, &mut request, is_copy)?;
     let mut attributes = request.attributes;
-    let object = match request.object {
-        Some(object) if request.key_wrap_type == Some(KeyWrapType::NOT_WRAPPED) => {
-            let (mut object, sensitive) = node.unwrapped(ask, object)?;
-            if is_copy {
-                check_bound(&mut object, &attributes)?;
-            } else if sensitive {
-                attributes.set(AttributeValue::Sensitive(true));
-            }
-            Some(object)
-        }
-        object => object,
-    };
+    if sensitive && !is_copy {
+        attributes.set(AttributeValue::Sensitive(true));
+    }
     if !is_copy && !ask.is_client {
         return Err(Failure::denied("only a client may Import what is no copy of a peer's object"));
     }

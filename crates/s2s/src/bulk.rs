@@ -330,9 +330,9 @@ impl Bulk {
             Some(chosen) => chosen,
             None => self.start(cx)?,
         };
-        let stretch = Stretch::read(cx.store, self.ahead, batch, most, &chosen);
+        let stretch = Stretch::read(cx.store, self.ahead, batch, most, &chosen, &mut |_, _, _| Ok(false));
         self.chosen = Some(chosen);
-        let with_no_plan = |(record, object)| (record, object, None);
+        let with_no_plan = |(_, record, object)| (record, object, None);
         Ok(stretch?.map(|stretch| (stretch.objects.into_iter().map(with_no_plan).collect(), stretch.end)))
     }
 

@@ -33,11 +33,13 @@
 //! - A plan is a promise for single objects: whether two of them collide with each other, a dry run does not see, and the execution stops there.
 //! - An object that has left a selection since it was sent is not withdrawn.
 //! - Forks are recognised, refused and reported, not kept. A new issuer is refused, since grants can't be checked.
-//! - Relations, subscription, turning a connection round: later. Keys are wrapped in transit under symmetric keys alone.
+//! - Relations, subscription, turning a connection round: later. Under an RSA key only what fits it is wrapped in transit, by OAEP.
 //! - A pull in 1.0 to 1.2, which lack Offset Items, can't tell a whole answer from a cut one where more than 31 objects of one type and
 //!   State came in one second: it says so.
 //! - A foreign server is brought up to date by the operations that its Query tells of, attribute by attribute; what it can do beside that is
 //!   not tried. What it is Put goes there once, and can't be planned.
+//! - A pull by Get, or by Export from another product, sees of an attribute what its version can say: before 2.0 no custom attribute of
+//!   another vendor than `x` and `y`, before 1.2 no Link of a later type, in 1.0 no Key Format Type of a Digest. Nobody can tell of which object.
 //!
 //! # Features
 //! `planted`: faults that the simulation puts in to see that it finds them. For tests alone.
@@ -89,7 +91,8 @@ pub use follow::{FOLLOW, Follow, FollowOptions, GIVE_BACK, Retry, missing};
 pub use fork::{Decision, Fork, Keep, decide};
 pub use mapping::{identifier_there, object_of};
 pub use node::{Node, complete, shown};
-pub use outgoing::{Terms, request_item, withheld};
+pub use offered::Offered;
+pub use outgoing::{Stretch, Tells, Terms, request_item, withheld};
 pub use peer::server_information;
 pub use policy::{Peer, Policy};
 pub use progress::Progress;

@@ -1,12 +1,14 @@
-//! Which records a slave was offered, as bits by their numbers: tombstones go there, and nowhere else (DESIGN: rule 6).
+//! Which records a server was offered, as bits by their numbers: tombstones go there, and nowhere else (DESIGN: rule 6).
 
-use keyferry_store::{RecordNumber, Result, Snapshot, SnapshotExt};
+use keyferry_store::{RecordNumber, Result, Snapshot, SnapshotExt, Store, StoreExt};
 use std::collections::BTreeMap;
 
 /// Bits in one value of the s2s state.
 const PAGE: u64 = 4096;
 
-pub(crate) struct Offered {
+/// Which records another server was offered.
+#[derive(Debug)]
+pub struct Offered {
     prefix: Vec<u8>,
     /// The pages that were looked at, and whether they were changed.
     pages: BTreeMap<u64, (Vec<u8>, bool)>,
@@ -19,6 +21,30 @@ impl Offered {
 
     pub(crate) fn to(server: &str, relation: &str) -> Offered {
         Offered { prefix: Offered::prefix(server, relation), pages: BTreeMap::new() }
+    }
+
+    /// By bundles.
+    pub fn in_bundles(recipient: &str) -> Offered {
+        Offered { prefix: [b"bundle/offered/", recipient.as_bytes(), &[0]].concat(), pages: BTreeMap::new() }
+    }
+
+    /// Stores that these records are offered, in a transaction of its own, unless they were before.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn note(&self, store: &dyn Store, numbers: &[RecordNumber]) -> Result<()> {
+        let fresh = || Offered { prefix: self.prefix.clone(), pages: BTreeMap::new() };
+        let mut held = fresh();
+        let known =
+            store.view(|snapshot| numbers.iter().try_fold(true, |known, number| Ok(known && held.has(snapshot, *number)?)))?;
+        if known {
+            return Ok(());
+        }
+        store.transact(|transaction| {
+            let mut offered = fresh();
+            numbers.iter().try_for_each(|number| offered.set(transaction, *number, true))?;
+            offered.changed().iter().try_for_each(|(key, page)| transaction.set_state(key, page.as_deref()))
+        })
     }
 
     fn key(&self, page: u64) -> Vec<u8> {
@@ -38,8 +64,11 @@ impl Offered {
         (number.0 / PAGE, usize::try_from(bit / 8).unwrap_or_default(), 1 << (bit % 8))
     }
 
-    /// Whether the record was offered.
-    pub(crate) fn has(&mut self, snapshot: &dyn Snapshot, number: RecordNumber) -> Result<bool> {
+    /// Whether the record was offered. What was looked at once is not looked at again.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn has(&mut self, snapshot: &dyn Snapshot, number: RecordNumber) -> Result<bool> {
         let (page, byte, bit) = Offered::place(number);
         Ok(self.page(snapshot, page)?.0.get(byte).is_some_and(|held| held & bit != 0))
     }

@@ -6,54 +6,68 @@ use crate::{Error, ErrorKind, Result, Strategy};
 use keyferry_kmip::attribute::part;
 use keyferry_kmip::spec::{AttributeValue, KeyWrapType, PutFunction, tag};
 use keyferry_kmip::{Attributes, ImportRequest, Object, PutRequest, RequestItem, UniqueIdentifier, context, downgraded};
-use keyferry_store::{Record, SnapshotExt, Store, StoreExt};
+use keyferry_store::{Record, RecordNumber, Snapshot, SnapshotExt, Store, StoreExt};
 use keyferry_ttlv::{Extra, Version};
 use std::ops::ControlFlow;
 
-/// Objects of the feed that go into one message.
+/// Objects of the feed that go into one message or segment.
 #[derive(Debug)]
-pub(crate) struct Stretch {
-    /// The objects, in the order of the feed; a destroyed one has no material.
-    pub(crate) objects: Vec<(Record, Option<Object>)>,
+#[non_exhaustive]
+pub struct Stretch {
+    /// The objects, in the order of the feed. One that is destroyed has no material, nor has one that is only told of.
+    pub objects: Vec<(RecordNumber, Record, Option<Object>)>,
     /// The feed number behind which it ends.
-    pub(crate) end: u64,
+    pub end: u64,
 }
+
+/// Whether an object that was not chosen is told of all the same, without its material. Asked of each such object.
+pub type Tells<'a> = dyn FnMut(&dyn Snapshot, RecordNumber, &Record) -> Result<bool> + 'a;
 
 /// Stretches of the feed without a selected object that are passed over at a time.
 const PASSED: usize = 20;
 
 impl Stretch {
-    /// Reads what stands behind the feed number `after` and was chosen: so many objects at the most, and about so many bytes of them. `None`
-    /// at the end of the feed; none of the objects may be a chosen one.
+    /// Reads what stands behind the feed number `after` and was chosen, or is told of: so many objects at the most, and about so many bytes
+    /// of them. `None` at the end of the feed; a stretch may have no objects.
     ///
     /// # Errors
-    /// Those of the store.
-    pub(crate) fn read(store: &dyn Store, after: u64, most: usize, bytes: usize, chosen: &Chosen) -> Result<Option<Stretch>> {
+    /// Those of the store and of `tells`.
+    pub fn read(
+        store: &dyn Store,
+        after: u64,
+        most: usize,
+        bytes: usize,
+        chosen: &Chosen,
+        tells: &mut Tells<'_>,
+    ) -> Result<Option<Stretch>> {
         let mut objects = Vec::new();
         let end = store.view::<_, Error>(|snapshot| {
             objects.clear();
             let (mut end, mut size) = (after, 0);
             for _ in 0..PASSED {
-                let mut numbers = Vec::new();
-                snapshot.feed(end, &mut |row| {
-                    numbers.push((row.number, row.record));
-                    Ok(if numbers.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-                })?;
+                let numbers = entries(snapshot, end, most)?;
                 if numbers.is_empty() {
                     break;
                 }
                 for (number, of) in numbers {
-                    let lacking = || {
-                        let why = format_args!("the feed names an object at {number} that the store does not hold");
-                        Error::new(ErrorKind::Store, why)
-                    };
                     end = number;
-                    if !chosen.has_all() && !chosen.has(of, &snapshot.record(of)?.ok_or_else(lacking)?) {
+                    if !chosen.has_all() {
+                        let record = snapshot.record(of)?.ok_or_else(|| lacking(number))?;
+                        if !chosen.has(of, &record) {
+                            // Its material is not even unsealed.
+                            if tells(snapshot, of, &record)? {
+                                size += 600;
+                                objects.push((of, record, None));
+                            }
+                            continue;
+                        }
+                    }
+                    let (record, object) = snapshot.whole(of)?.ok_or_else(|| lacking(number))?;
+                    if record.is_withdrawn() {
                         continue;
                     }
-                    let (record, object) = snapshot.whole(of)?.ok_or_else(lacking)?;
                     size += 600 + object.as_ref().map_or(0, Object::material_len);
-                    objects.push((record, object));
+                    objects.push((of, record, object));
                     if size >= bytes {
                         break;
                     }
@@ -66,6 +80,50 @@ impl Stretch {
         })?;
         Ok((end != after).then_some(Stretch { objects, end }))
     }
+
+    /// How many objects all stretches would have now, from the beginning of the feed.
+    ///
+    /// # Errors
+    /// As [`Stretch::read`].
+    pub fn count(store: &dyn Store, chosen: &Chosen, tells: &mut Tells<'_>) -> Result<u64> {
+        if chosen.has_all() {
+            return store.view(|snapshot| Ok(snapshot.count()?));
+        }
+        let (mut count, mut after) = (0, 0);
+        loop {
+            let (found, end) = store.view::<_, Error>(|snapshot| {
+                let (mut found, mut end) = (0, after);
+                for (number, of) in entries(snapshot, after, COUNTED)? {
+                    end = number;
+                    let record = snapshot.record(of)?.ok_or_else(|| lacking(number))?;
+                    found += u64::from(chosen.has(of, &record) || tells(snapshot, of, &record)?);
+                }
+                Ok((found, end))
+            })?;
+            if end == after {
+                return Ok(count);
+            }
+            count += found;
+            after = end;
+        }
+    }
+}
+
+/// Records that are counted in one view of the store.
+const COUNTED: usize = 1000;
+
+fn lacking(number: u64) -> Error {
+    Error::new(ErrorKind::Store, format_args!("the feed names an object at {number} that the store does not hold"))
+}
+
+/// The next feed entries, so many at the most: their numbers and records.
+pub(crate) fn entries(snapshot: &dyn Snapshot, after: u64, most: usize) -> Result<Vec<(u64, RecordNumber)>> {
+    let mut entries = Vec::new();
+    snapshot.feed(after, &mut |row| {
+        entries.push((row.number, row.record));
+        Ok(if entries.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })?;
+    Ok(entries)
 }
 
 /// Why an object may not be sent, if it may not: one that is Sensitive leaves wrapped or not at all. `wraps` says whether it will be.

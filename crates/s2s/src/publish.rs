@@ -158,9 +158,10 @@ impl Publish {
             }
         } else {
             let Some(chosen) = &self.chosen else { return Ok(false) };
-            let stretch = Stretch::read(cx.store, self.end, self.batch, self.setting.batch_bytes, chosen)?;
+            let stretch =
+                Stretch::read(cx.store, self.end, self.batch, self.setting.batch_bytes, chosen, &mut |_, _, _| Ok(false))?;
             let Some(Stretch { objects, end }) = stretch else { return Ok(false) };
-            for (record, object) in objects {
+            for (_, record, object) in objects {
                 let work = self.work(cx, record, object, None)?;
                 self.works.push(work);
             }

@@ -2,9 +2,9 @@
 
 use crate::offered::Offered;
 use crate::report::Counts;
+use crate::selection::Selected;
 use crate::{Error, ErrorKind, Result, Selection};
-use keyferry_kmip::attribute::Projection;
-use keyferry_kmip::{Attributes, DateTime, Text, extension as x};
+use keyferry_kmip::{DateTime, Text, extension as x};
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{Position, Snapshot, SnapshotExt, Span, Store, StoreExt, Transaction};
 use keyferry_ttlv::{Decode, Encode, Extra};
@@ -65,44 +65,9 @@ impl Place {
     }
 }
 
-/// A [`Selection`] as it is told and kept.
-#[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
-#[ttlv(tag = x::SELECTED)]
-pub(crate) struct Selected {
-    #[ttlv(group = Projection::Stored)]
-    criteria: Attributes,
-    #[ttlv(tag = x::LISTED)]
-    listed: Vec<Text>,
-    /// Whether it is a list; an empty one selects nothing.
-    #[ttlv(tag = x::SEEN)]
-    is_listed: Option<bool>,
-    #[ttlv(extra)]
-    extra: Extra,
-}
-
-impl Selected {
-    /// # Errors
-    /// [`ErrorKind::Selection`] for one that follows Links.
-    pub(crate) fn of(selection: &Selection) -> Result<Selected> {
-        if selection.with_links {
-            return Err(Error::new(
-                ErrorKind::Selection,
-                "what Links reach can't be followed: a change of one object would select others that did not change",
-            ));
-        }
-        Ok(Selected {
-            criteria: selection.criteria.clone(),
-            listed: selection.listed.iter().flatten().cloned().collect(),
-            is_listed: selection.listed.is_some().then_some(true),
-            extra: Extra::NONE,
-        })
-    }
-
-    pub(crate) fn selection(&self) -> Selection {
-        let selection = Selection { criteria: self.criteria.clone(), ..Selection::everything() };
-        if self.is_listed == Some(true) { selection.listed(self.listed.iter().cloned()) } else { selection }
-    }
-}
+/// Why nobody follows what Links reach.
+pub(crate) const LINKS: &str =
+    "what Links reach can't be followed: a change of one object would select others that did not change";
 
 /// A replica, as the server that it follows knows it.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -382,7 +347,10 @@ impl Master {
     /// [`ErrorKind::Selection`] for a selection that can't be followed, [`ErrorKind::Relation`] when the relation is with another server,
     /// and those of the store.
     pub fn follow(store: &dyn Store, relation: &str, server: &str, what: &Following, now: DateTime) -> Result<()> {
-        let selected = Selected::of(&what.selection)?;
+        if what.selection.with_links {
+            return Err(Error::new(ErrorKind::Selection, LINKS));
+        }
+        let selected = Selected::of(&what.selection);
         what.selection.query()?;
         store.transact(|transaction| {
             let master = match Master::find(transaction, relation)? {

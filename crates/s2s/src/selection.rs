@@ -1,12 +1,14 @@
+use crate::outgoing::entries;
 use crate::{Error, ErrorKind, Result};
+use keyferry_kmip::attribute::Projection;
 use keyferry_kmip::spec::{AttributeValue, StorageStatusMask};
-use keyferry_kmip::{Attributes, DateTime, Text, UniqueIdentifier};
+use keyferry_kmip::{Attributes, CustomAttribute, DateTime, Text, UniqueIdentifier, extension as x};
 use keyferry_store::plan::Query;
 use keyferry_store::record::copy_digest;
 use keyferry_store::{Record, RecordNumber, Snapshot, SnapshotExt};
+use keyferry_ttlv::{Decode, Encode, Extra, Item, Reader, Tag, Tagged, Value, Writer};
 use std::collections::BTreeSet;
 use std::fmt;
-use std::ops::ControlFlow;
 
 /// Which objects a transfer is about: those that have all these attributes, or are on this list; with or without what their Links reach.
 ///
@@ -90,16 +92,10 @@ impl Selection {
         let mut numbers: Vec<RecordNumber> = Vec::new();
         let mut after = 0;
         loop {
-            let mut stretch = Vec::new();
-            snapshot.feed(after, &mut |row| {
-                stretch.push(row.record);
-                after = row.number;
-                Ok(if stretch.len() < STRETCH { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-            })?;
-            if stretch.is_empty() {
-                break;
-            }
-            for number in stretch {
+            let stretch = entries(snapshot, after, STRETCH)?;
+            let Some((end, _)) = stretch.last() else { break };
+            after = *end;
+            for (_, number) in stretch {
                 let Some(record) = snapshot.record(number)?.filter(|record| chosen.has(number, record)) else { continue };
                 chosen.follow(snapshot, &record, &mut numbers)?;
             }
@@ -130,10 +126,71 @@ impl fmt::Display for Selection {
                 AttributeValue::Name(name) => write!(f, "Name {:?}", name.value)?,
                 AttributeValue::State(state) => write!(f, "State {state}")?,
                 AttributeValue::ObjectType(object_type) => write!(f, "Object Type {object_type}")?,
-                other => write!(f, "{}", other.reference())?,
+                AttributeValue::Custom(CustomAttribute { value: Some(Value::Text(text)), .. }) => {
+                    write!(f, "{} {text:?}", value.reference())?
+                }
+                other => {
+                    write!(f, "{}", other.reference())?;
+                    if let Some(date) = other.date() {
+                        write!(f, " {}", date.0)?;
+                    }
+                }
             }
         }
         f.write_str(if self.with_links { ", and what their Links reach" } else { "" })
+    }
+}
+
+/// A [`Selection`] as it is told and kept.
+#[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
+#[ttlv(tag = x::SELECTED)]
+pub(crate) struct Selected {
+    #[ttlv(group = Projection::Stored)]
+    criteria: Attributes,
+    #[ttlv(tag = x::LISTED)]
+    listed: Vec<Text>,
+    /// Whether it is a list; an empty one selects nothing.
+    #[ttlv(tag = x::SEEN)]
+    is_listed: Option<bool>,
+    #[ttlv(tag = x::WITH_LINKS)]
+    with_links: Option<bool>,
+    #[ttlv(extra)]
+    extra: Extra,
+}
+
+impl Selected {
+    pub(crate) fn of(selection: &Selection) -> Selected {
+        Selected {
+            criteria: selection.criteria.clone(),
+            listed: selection.listed.iter().flatten().cloned().collect(),
+            is_listed: selection.listed.is_some().then_some(true),
+            with_links: selection.with_links.then_some(true),
+            extra: Extra::NONE,
+        }
+    }
+
+    pub(crate) fn selection(&self) -> Selection {
+        Selection {
+            criteria: self.criteria.clone(),
+            listed: (self.is_listed == Some(true)).then(|| self.listed.iter().cloned().collect()),
+            with_links: self.with_links == Some(true),
+        }
+    }
+}
+
+impl Tagged for Selection {
+    const TAG: Tag = x::SELECTED;
+}
+
+impl Encode for Selection {
+    fn encode(&self, tag: Tag, w: &mut Writer) -> keyferry_ttlv::Result<()> {
+        Selected::of(self).encode(tag, w)
+    }
+}
+
+impl Decode for Selection {
+    fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> keyferry_ttlv::Result<Self> {
+        Selected::decode(item, r).map(|selected| selected.selection())
     }
 }
 
@@ -150,7 +207,7 @@ pub struct Chosen {
 impl Chosen {
     /// Whether a record belongs to it.
     pub fn has(&self, number: RecordNumber, record: &Record) -> bool {
-        self.reached.contains(&number) || self.is_match(record)
+        !record.is_withdrawn() && (self.reached.contains(&number) || self.is_match(record))
     }
 
     /// Whether it has every record.

@@ -1,13 +1,15 @@
 //! Keys that leave wrapped, and wrapped ones that are unwrapped (KMIP 2.1 §3.3 and §7.18, 1.4 §2.1.5 and §2.1.6).
 
+use crate::format::in_format;
 use crate::{Ask, Node, Rights, store_failed};
 use keyferry_kmip::spec::{
-    AttributeValue as V, BlockCipherMode, CryptographicUsageMask, EncodingOption, Operation, State, WrappingMethod, tag,
+    AttributeValue as V, BlockCipherMode, CryptographicUsageMask, EncodingOption, HashingAlgorithm, KeyFormatType, LinkType,
+    MaskGenerator, ObjectType, Operation, PaddingMethod, State, WrappingMethod, tag,
 };
 use keyferry_kmip::{
     AttributeReference, Attributes, Cause, CryptoErrorKind, CryptographicParameters, DateTime, Failure, KeyBlock, KeyMaterial,
-    KeyValue, KeyWrap, KeyWrappingData, KeyWrappingSpecification, Object, PlainKeyValue, Secret, Text, WrappingKeyInformation,
-    context,
+    KeyValue, KeyWrap, KeyWrappingData, KeyWrappingSpecification, Oaep, OaepHash, Object, PlainKeyValue, Secret, Text,
+    WrappingKeyInformation, context,
 };
 use keyferry_store::{Record, SnapshotExt};
 use keyferry_ttlv::{Encode, Extra, Item, Reader, Version, Writer};
@@ -61,13 +63,24 @@ impl Node {
             whole.encode(tag::KEY_VALUE, &mut w).map_err(Failure::from)?;
             Secret::new(&w.finish())
         };
-        let wrapped =
-            self.crypto.wrap_key(key.bytes.expose(), key.method, bytes.expose()).map_err(|error| match error.kind() {
-                CryptoErrorKind::Length => {
-                    Failure::new(Cause::KeyWrapNotSupported, "NIST key wrap takes keys of 16 bytes or more, in multiples of 8")
-                }
-                _ => Failure::new(Cause::Cryptographic, error),
-            })?;
+        let wrapped = match key.method {
+            Method::Aes(method) => self.crypto.wrap_key(key.bytes.expose(), method, bytes.expose()),
+            Method::Rsa(oaep) => self.crypto.wrap_key_oaep(key.bytes.expose(), oaep, bytes.expose()),
+        };
+        let wrapped = wrapped.map_err(|error| match (error.kind(), key.method) {
+            (CryptoErrorKind::Length, Method::Aes(_)) => {
+                Failure::new(Cause::KeyWrapNotSupported, "NIST key wrap takes keys of 16 bytes or more, in multiples of 8")
+            }
+            (CryptoErrorKind::Length, Method::Rsa(_)) => Failure::new(
+                Cause::KeyWrapNotSupported,
+                format_args!(
+                    "the key takes {} bytes, more than the RSA key can hold: wrap it under a symmetric key",
+                    bytes.len()
+                ),
+            ),
+            (CryptoErrorKind::Unsupported, _) => Failure::new(Cause::KeyWrapNotSupported, error),
+            _ => Failure::new(Cause::Cryptographic, error),
+        })?;
         block.key_value = Some(KeyValue::Wrapped(Secret::new(&wrapped)));
         block.key_wrapping_data = Some(Box::new(KeyWrappingData {
             wrapping_method: wanted.wrapping_method,
@@ -103,7 +116,10 @@ impl Node {
         }
         let key = self.wrapping_key(ask, information, Use::Process, rights)?;
         let unwrap = |wrapped: &Secret| {
-            let plain = self.crypto.unwrap_key(key.bytes.expose(), key.method, wrapped.expose());
+            let plain = match key.method {
+                Method::Aes(method) => self.crypto.unwrap_key(key.bytes.expose(), method, wrapped.expose()),
+                Method::Rsa(oaep) => self.crypto.unwrap_key_oaep(key.bytes.expose(), oaep, wrapped.expose()),
+            };
             plain.map(|plain| Secret::new(&plain)).map_err(|error| Failure::new(Cause::Cryptographic, error))
         };
         let no_encoding = data.encoding_option == Some(EncodingOption::NO_ENCODING);
@@ -132,9 +148,13 @@ impl Node {
         rights: &dyn Rights,
     ) -> Result<WrappingKey, Failure> {
         let identifier = ask.meant(Some(&information.unique_identifier))?;
-        let found = ask.snapshot.by_identifier(&identifier).map_err(store_failed)?;
-        let (number, record) = found
-            .ok_or_else(|| Failure::new(Cause::WrappingKeyNotFound, format_args!("there is no wrapping key {identifier:?}")))?;
+        let (mut identifier, (mut number, mut record)) = (identifier.clone(), find(ask, &identifier)?);
+        if used == Use::Process && record.object_type == ObjectType::PUBLIC_KEY {
+            // It was wrapped under this one; the other half unwraps it.
+            identifier = private_half(&record)
+                .ok_or_else(|| Failure::new(Cause::WrappingKeyNotFound, "the public key has no Private Key Link to unwrap by"))?;
+            (number, record) = find(ask, &identifier)?;
+        }
         let (operation, bit) = match used {
             Use::Protect => (Operation::ENCRYPT, CryptographicUsageMask::WRAP_KEY),
             Use::Process => (Operation::DECRYPT, CryptographicUsageMask::UNWRAP_KEY),
@@ -155,34 +175,111 @@ impl Node {
             return Err(Failure::new(Cause::UsageMask, "the Cryptographic Usage Mask of the wrapping key does not allow it"));
         }
         let parameters = information.cryptographic_parameters.as_deref().or_else(|| own_parameters(&record.attributes));
-        let method = match parameters.and_then(|parameters| parameters.block_cipher_mode) {
-            Some(BlockCipherMode::NIST_KEY_WRAP) => KeyWrap::Rfc3394,
-            Some(BlockCipherMode::AES_KEY_WRAP_PADDING) => KeyWrap::Rfc5649,
-            Some(other) => {
-                return Err(Failure::new(Cause::KeyWrapNotSupported, format_args!("keys are not wrapped by {other}")));
+        let method = match (record.object_type, used) {
+            (ObjectType::SYMMETRIC_KEY, _) => block_cipher(parameters).map(Method::Aes),
+            (ObjectType::PUBLIC_KEY, Use::Protect) | (ObjectType::PRIVATE_KEY, Use::Process) => {
+                oaep(parameters, ask.cx.version).map(Method::Rsa)
             }
-            None => return Err(Failure::new(Cause::KeyWrapNotSupported, "neither request nor wrapping key says how to wrap")),
-        };
+            (other, _) => Err(Failure::new(Cause::KeyWrapNotSupported, format_args!("a {other} is no key that does this"))),
+        }?;
         let object = ask.snapshot.whole(number).map_err(store_failed)?.and_then(|(_, object)| object);
+        let wanted = matches!(method, Method::Rsa(_)).then_some(KeyFormatType::PKCS_1);
+        let object = object.map(|object| in_format(object, wanted, ask.cx.version)).transpose()?;
         let bytes = object.as_ref().and_then(Object::key_block).and_then(|block| match &block.key_value {
             Some(KeyValue::Plain(PlainKeyValue { key_material: KeyMaterial::Bytes(bytes), .. })) => Some(bytes.clone()),
             _ => None,
         });
-        let bytes = bytes.filter(|_| matches!(object, Some(Object::SymmetricKey(_))));
         let is = |value: V| record.attributes.get(value.tag()) == Some(&value);
         let is_sensitive = is(V::Sensitive(true)) || is(V::Extractable(false));
         bytes.map(|bytes| WrappingKey { identifier, bytes, method, is_sensitive }).ok_or_else(|| {
-            Failure::new(Cause::KeyWrapNotSupported, "a wrapping key is a symmetric key in the clear, in the format Raw")
+            Failure::new(
+                Cause::KeyWrapNotSupported,
+                "a wrapping key is in the clear: a symmetric one in the format Raw, or of RSA",
+            )
         })
     }
+}
+
+fn find(ask: &Ask<'_>, identifier: &str) -> Result<(keyferry_store::RecordNumber, Record), Failure> {
+    let found = ask.snapshot.by_identifier(identifier).map_err(store_failed)?;
+    found.ok_or_else(|| Failure::new(Cause::WrappingKeyNotFound, format_args!("there is no wrapping key {identifier:?}")))
+}
+
+fn private_half(public: &Record) -> Option<Text> {
+    public.shown().find_map(|attribute| match &attribute.value {
+        V::Link(link) if link.link_type == LinkType::PRIVATE_KEY_LINK => link.target.as_text().map(Text::from),
+        _ => None,
+    })
+}
+
+fn block_cipher(parameters: Option<&CryptographicParameters>) -> Result<KeyWrap, Failure> {
+    match parameters.and_then(|parameters| parameters.block_cipher_mode) {
+        Some(BlockCipherMode::NIST_KEY_WRAP) => Ok(KeyWrap::Rfc3394),
+        Some(BlockCipherMode::AES_KEY_WRAP_PADDING) => Ok(KeyWrap::Rfc5649),
+        Some(other) => Err(Failure::new(Cause::KeyWrapNotSupported, format_args!("keys are not wrapped by {other}"))),
+        None => Err(Failure::new(Cause::KeyWrapNotSupported, "neither request nor wrapping key says how to wrap")),
+    }
+}
+
+/// What Cryptographic Parameters say of OAEP (KMIP 2.1 §4.16). PKCS1 v1.5 is not done: whoever may ask for keys to be unwrapped by it can
+/// decrypt anything by asking often (Bleichenbacher's attack).
+fn oaep(parameters: Option<&CryptographicParameters>, version: Version) -> Result<Oaep, Failure> {
+    let refused = |what: &str| Err(Failure::new(Cause::KeyWrapNotSupported, what));
+    let Some(parameters) = parameters else { return refused("neither request nor wrapping key says how to wrap") };
+    match parameters.padding_method {
+        Some(PaddingMethod::OAEP) => {}
+        Some(PaddingMethod::PKCS1_V1_5) => {
+            return refused("PKCS1 v1.5 lets attackers decrypt: under RSA keys are wrapped by OAEP");
+        }
+        _ => return refused("under RSA keys are wrapped by OAEP"),
+    }
+    if parameters.p_source.as_ref().is_some_and(|source| !source.is_empty()) {
+        return refused("OAEP is done with an empty P Source");
+    }
+    if parameters.mask_generator.is_some_and(|generator| generator != MaskGenerator::MGF1) {
+        return refused("the Mask Generator is MGF1");
+    }
+    let Some(hash) = parameters.hashing_algorithm.and_then(hash) else {
+        return refused("the Hashing Algorithm of OAEP is SHA-1, SHA-256, SHA-384 or SHA-512, and has to be said");
+    };
+    let mask = match parameters.mask_generator_hashing_algorithm {
+        Some(algorithm) => hash_of(algorithm)?,
+        // The default since 1.4; before, nothing says what it is.
+        None if version >= Version::V1_4 || hash == OaepHash::Sha1 => OaepHash::Sha1,
+        None => return refused("before 1.4 a message can't say how the mask of OAEP is made, unless all is SHA-1"),
+    };
+    Ok(Oaep { hash, mask })
+}
+
+fn hash(algorithm: HashingAlgorithm) -> Option<OaepHash> {
+    match algorithm {
+        HashingAlgorithm::SHA_1 => Some(OaepHash::Sha1),
+        HashingAlgorithm::SHA_256 => Some(OaepHash::Sha256),
+        HashingAlgorithm::SHA_384 => Some(OaepHash::Sha384),
+        HashingAlgorithm::SHA_512 => Some(OaepHash::Sha512),
+        _ => None,
+    }
+}
+
+fn hash_of(algorithm: HashingAlgorithm) -> Result<OaepHash, Failure> {
+    hash(algorithm).ok_or_else(|| {
+        Failure::new(Cause::KeyWrapNotSupported, "the Mask Generator Hashing Algorithm is SHA-1, SHA-256, SHA-384 or SHA-512")
+    })
 }
 
 /// A key that wraps others.
 struct WrappingKey {
     identifier: Text,
     bytes: Secret,
-    method: KeyWrap,
+    method: Method,
     is_sensitive: bool,
+}
+
+/// How it does.
+#[derive(Clone, Copy)]
+enum Method {
+    Aes(KeyWrap),
+    Rsa(Oaep),
 }
 
 /// What an object is used for.
@@ -221,10 +318,11 @@ fn encryption(method: WrappingMethod, information: &Option<WrappingKeyInformatio
     information.as_ref().ok_or_else(|| Failure::new(Cause::MissingData, "the Encryption Key Information is missing"))
 }
 
-/// The first Cryptographic Parameters of a key.
+/// The first Cryptographic Parameters of a key that say how to wrap.
 fn own_parameters(attributes: &Attributes) -> Option<&CryptographicParameters> {
+    let is_enough = |one: &CryptographicParameters| one.block_cipher_mode.is_some() || one.padding_method.is_some();
     attributes.iter().find_map(|a| match &a.value {
-        V::CryptographicParameters(parameters) if parameters.block_cipher_mode.is_some() => Some(&**parameters),
+        V::CryptographicParameters(parameters) if is_enough(parameters) => Some(&**parameters),
         _ => None,
     })
 }

@@ -116,7 +116,7 @@ fn a_long_segment_is_refused_before_it_is_read() {
     assert_eq!(keys.refusal_by(&file, &options), (ErrorKind::TooLarge, 0));
     let huge = Frame::new(vec![0x54, 0x4B, 0x63, 1, 0xFF, 0xFF, 0xFF, 0xF8]);
     assert_eq!(keys.refusal(&keys.join(&[&parts[0], &huge])), (ErrorKind::TooLarge, 0));
-    let huge = Frame::new(vec![0x54, 0x4B, 0x62, 1, 0, 2, 0, 0]);
+    let huge = Frame::new(vec![0x54, 0x4B, 0x62, 1, 1, 0, 0, 0]);
     assert_eq!(keys.refusal(&keys.join(&[&huge])), (ErrorKind::TooLarge, 0));
 }
 

@@ -10,3 +10,4 @@ mod selection;
 mod stale;
 mod support;
 mod tampered;
+mod wrapped;

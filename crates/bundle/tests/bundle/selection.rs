@@ -4,8 +4,9 @@ use crate::support::*;
 use keyferry_bundle::*;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
+use keyferry_s2s::Selection;
 
-fn seal_some(keys: &Keys, from: &Host, selection: Attributes) -> Result<(Sealed, Vec<u8>)> {
+fn seal_some(keys: &Keys, from: &Host, selection: Selection) -> Result<(Sealed, Vec<u8>)> {
     let readers = [keys.identity.recipient()];
     let home = &from.server.node().home;
     let options = SealOptions { batch: 4, selection, ..SealOptions::new(home, "beta", &keys.sign, &readers, NOW, LATER) };
@@ -13,8 +14,8 @@ fn seal_some(keys: &Keys, from: &Host, selection: Attributes) -> Result<(Sealed,
     seal(&*from.store, &options, &mut file).map(|sealed| (sealed, file))
 }
 
-fn group(name: &str) -> Attributes {
-    Attributes::new().with(V::ObjectGroup(name.into()))
+fn group(name: &str) -> Selection {
+    Selection::everything().with(V::ObjectGroup(name.into()))
 }
 
 #[test]
@@ -28,7 +29,7 @@ fn a_group_goes_and_the_manifest_names_it() {
     assert_eq!((sealed.objects, sealed.left, sealed.manifest.objects), (10, 0, 10));
     let read = manifest(&file[..], &keys.trusted, &keys.identity).unwrap();
     assert_eq!(read.selection, group("branch"));
-    assert!(!read.is_everything());
+    assert!(!read.selection.is_everything());
     let (_, report) = keys.open(&file, &beta);
     assert_eq!((report.counts.created, beta.count()), (10, 10));
     assert!(ids.iter().enumerate().all(|(n, id)| beta.held(id).is_some() == (n % 3 == 0)));
@@ -39,7 +40,7 @@ fn wildcards_types_and_states_select_as_in_a_locate() {
     let (alpha, keys) = (Host::new("alpha"), Keys::new());
     let ids: Vec<String> = (0..12).map(|n| alpha.key(n, &format!("key {n}"))).collect();
     alpha.revoke(&ids[0], RevocationReasonCode::SUPERSEDED);
-    let of = |value| seal_some(&keys, &alpha, Attributes::new().with(value)).unwrap().0.objects;
+    let of = |value| seal_some(&keys, &alpha, Selection::everything().with(value)).unwrap().0.objects;
     assert_eq!(of(V::Name(Name::text("key 1*"))), 3);
     assert_eq!(of(V::State(State::DEACTIVATED)), 1);
     assert_eq!(of(V::ObjectType(ObjectType::SYMMETRIC_KEY)), 12);
@@ -49,7 +50,8 @@ fn wildcards_types_and_states_select_as_in_a_locate() {
 #[test]
 fn bundles_are_numbered_by_recipient() {
     let (alpha, keys) = (Host::new("alpha"), Keys::new());
-    let numbers: Vec<i64> = (0..3).map(|_| seal_some(&keys, &alpha, Attributes::new()).unwrap().0.manifest.number).collect();
+    let numbers: Vec<i64> =
+        (0..3).map(|_| seal_some(&keys, &alpha, Selection::everything()).unwrap().0.manifest.number).collect();
     assert_eq!(numbers, [1, 2, 3]);
 }
 
@@ -57,7 +59,7 @@ fn bundles_are_numbered_by_recipient() {
 fn a_tombstone_goes_where_the_object_was_offered_and_nowhere_else() {
     let (alpha, beta, keys) = (Host::new("alpha"), Host::new("beta"), Keys::new());
     let ids: Vec<String> = (0..4).map(|n| alpha.key(n, &format!("key {n}"))).collect();
-    let active = || Attributes::new().with(V::State(State::ACTIVE));
+    let active = || Selection::everything().with(V::State(State::ACTIVE));
     // Deactivated when the first bundle was made, so not offered.
     alpha.revoke(&ids[3], RevocationReasonCode::SUPERSEDED);
     keys.open(&seal_some(&keys, &alpha, active()).unwrap().1, &beta);
@@ -75,4 +77,53 @@ fn a_tombstone_goes_where_the_object_was_offered_and_nowhere_else() {
     assert_eq!(beta.state(&ids[1]), State::DESTROYED);
     assert_eq!(beta.state(&ids[2]), State::ACTIVE);
     assert!(beta.held(&ids[3]).is_none(), "of that one beta never heard");
+}
+
+#[test]
+fn a_list_and_what_its_links_reach_go_and_the_manifest_says_so() {
+    let (alpha, beta, keys) = (Host::new("alpha"), Host::new("beta"), Keys::new());
+    let ids: Vec<String> = (0..9).map(|n| alpha.key(n, &format!("key {n}"))).collect();
+    let target =
+        |n: usize| V::Link(Link { link_type: LinkType::NEXT_LINK, target: ids[n].as_str().into(), extra: Default::default() });
+    alpha.add(&ids[0], target(4));
+    alpha.add(&ids[4], target(8));
+    let listed = || Selection::everything().listed([ids[0].as_str().into(), ids[2].as_str().into()]);
+    let (sealed, file) = seal_some(&keys, &alpha, listed().with_links()).unwrap();
+    assert_eq!((sealed.objects, sealed.manifest.objects), (4, 4));
+    let read = manifest(&file[..], &keys.trusted, &keys.identity).unwrap();
+    assert_eq!(read.selection, listed().with_links());
+    assert_eq!(read.selection.to_string(), "2 listed objects, and what their Links reach");
+    keys.open(&file, &beta);
+    assert!((0..9).all(|n| beta.held(&ids[n]).is_some() == [0, 2, 4, 8].contains(&n)));
+    // Off the list, and destroyed: whoever was offered it hears so.
+    alpha.revoke(&ids[8], RevocationReasonCode::SUPERSEDED);
+    alpha.destroy(&ids[8]);
+    let (sealed, file) = seal_some(&keys, &alpha, listed()).unwrap();
+    assert_eq!((sealed.objects, sealed.tombstones), (3, 1));
+    keys.open(&file, &beta);
+    assert_eq!(beta.state(&ids[8]), State::DESTROYED);
+    let none = seal_some(&keys, &alpha, Selection::everything().listed([])).unwrap().0;
+    assert_eq!((none.objects, none.tombstones), (1, 1), "an empty list selects nothing");
+}
+
+#[test]
+fn dates_select_as_a_range() {
+    let (alpha, keys) = (Host::new("alpha"), Keys::new());
+    for n in 0..4 {
+        alpha.key(n, &format!("key {n}"));
+    }
+    let between = |from, to| Selection::everything().with(V::ActivationDate(from)).with(V::ActivationDate(to));
+    let sealed = |selection| seal_some(&keys, &alpha, selection).unwrap().0;
+    assert_eq!(sealed(between(DateTime(NOW.0 - 9), DateTime(NOW.0 + 9))).objects, 4);
+    let none = sealed(between(DateTime(NOW.0 + 1), DateTime(i64::MAX)));
+    assert_eq!(none.objects, 0);
+    let range = format!("all objects with Activation Date {}, Activation Date {}", NOW.0 + 1, i64::MAX);
+    assert_eq!(none.manifest.selection.to_string(), range);
+}
+
+#[test]
+fn a_list_that_no_manifest_holds_is_refused() {
+    let (alpha, keys) = (Host::new("alpha"), Keys::new());
+    let many = (0..40_000).map(|n| format!("{n:0200}").as_str().into());
+    assert_eq!(seal_some(&keys, &alpha, Selection::everything().listed(many)).unwrap_err().kind(), ErrorKind::Misuse);
 }

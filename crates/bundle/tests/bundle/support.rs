@@ -99,9 +99,13 @@ impl Host {
     }
 
     pub fn rename(&self, id: &str, group: &str) {
+        self.add(id, V::ObjectGroup(group.into()));
+    }
+
+    pub fn add(&self, id: &str, value: V) {
         let request = AddAttributeRequest {
             unique_identifier: Some(id.into()),
-            attribute: [V::ObjectGroup(group.into())].into_iter().collect(),
+            attribute: [value].into_iter().collect(),
             extra: Extra::NONE,
         };
         self.call::<_, AddAttributeResponse>(&request);

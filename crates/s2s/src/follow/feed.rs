@@ -121,6 +121,9 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
             after.number()
         }
     };
+    if slave.selection().with_links {
+        return Err(Failure::new(Cause::InvalidField, crate::relation::LINKS));
+    }
     let selection = slave.selection().choose(ask.snapshot, ask.now.wall).map_err(refused)?;
     let terms = Terms { node, peer, slave: &slave, selection, anew: request.anew == Some(true) };
     let mut offered = Offered::to(&slave.server, &slave.relation);

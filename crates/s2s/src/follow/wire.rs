@@ -1,7 +1,8 @@
 //! What a replica asks and its issuer answers: operations of our own, in messages of KMIP 2.1.
 
 use crate::Copy;
-use crate::relation::{Place, Selected};
+use crate::relation::Place;
+use crate::selection::Selected;
 use keyferry_kmip::spec::{ObjectType, Operation, tag};
 use keyferry_kmip::{Failure, Payload, Secret, Text, extension as x};
 use keyferry_store::{ObjectId, Stamp};

@@ -17,14 +17,17 @@ mod explorations;
 mod follows;
 mod foreign;
 mod losses;
+mod matrix;
 #[path = "../server/objects.rs"]
 mod objects;
 mod overlays;
 mod plans;
 mod progress;
+mod property;
 mod publishing;
 mod pulls;
 mod registers;
+mod rsa;
 mod selections;
 #[path = "../server/support.rs"]
 mod support;

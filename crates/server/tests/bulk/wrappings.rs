@@ -40,7 +40,8 @@ fn sensitive_keys_are_pushed_wrapped_and_are_the_same_there() {
             let mut session = Bulk::new(options.clone());
             let report = drive(&a, &b, &mut session, "a.example", Cut::Never, &mut |_, _| {}).unwrap().unwrap();
             assert_eq!((report.counts.created, report.counts.failed), (1, 2), "{}", report.table());
-            let wrapping = Wrapping { mode, ..Wrapping::new("kek at a", "kek at b") };
+            let parameters = CryptographicParameters { block_cipher_mode: Some(mode), ..Default::default() };
+            let wrapping = Wrapping { parameters, ..Wrapping::new("kek at a", "kek at b") };
             let mut session = Bulk::new(options).wrapping(a.server.node().clone(), wrapping);
             let mut seen = false;
             let report = drive(&a, &b, &mut session, "a.example", Cut::Never, &mut |_, message| {
