@@ -57,6 +57,7 @@ struct Known {
     object: Option<Object>,
     object_type: ObjectType,
     identifier: String,
+    sequence: i64,
 }
 
 struct World {
@@ -224,6 +225,7 @@ impl World {
                 // What is compromised has no step but destroyed.
                 let on = new.compromised || !old.compromised && old.step <= new.step;
                 assert!(on && (old.step < 3 || new.step == 3), "{}: {old:?} became {new:?}", record.id);
+                assert!(known.sequence <= record.stamp.sequence, "a stale copy of {} was taken", record.id);
                 assert_eq!(known.object_type, record.object_type);
                 assert_eq!(known.identifier, record.identifier.as_str());
                 assert!(object.is_none() || known.object == *object, "the material of {} is another", record.id);
@@ -242,7 +244,9 @@ impl World {
                 }
             }
             let identifier = record.identifier.to_string();
-            self.known.insert(id, Known { rank, object: object.clone(), object_type: record.object_type, identifier });
+            let sequence = record.stamp.sequence;
+            let object_type = record.object_type;
+            self.known.insert(id, Known { rank, object: object.clone(), object_type, identifier, sequence });
         }
         assert!(self.known.keys().all(|id| ids.contains(id)), "an object is gone");
     }
