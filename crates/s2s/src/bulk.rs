@@ -408,7 +408,8 @@ impl Bulk {
         object: Option<Object>,
         planned: Option<Planned>,
     ) -> Result<std::result::Result<RequestItem, &'static str>> {
-        if let Some(why) = withheld(record, self.wrapping.is_some()) {
+        // Of what is destroyed there is no material that could leave.
+        if let Some(why) = withheld(record, self.wrapping.is_some()).filter(|_| !record.is_destroyed()) {
             return Ok(Err(why));
         }
         // Nobody can see what becomes of its State where it is Put (DESIGN: rule 14).
