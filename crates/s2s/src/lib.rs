@@ -20,7 +20,8 @@
 //! ```
 //!
 //! A [`Session`] is sans-IO: [`Driven`] makes it a conversation that the drivers of `keyferry-net`, or a simulator, carry to the peer. The
-//! receiving side is [`Node`], a [`Responder`] for single batch items of Import, Export, Put and Notify, which a vendor's server asks before its own
+//! receiving side is [`Node`], a [`Responder`] for single batch items of Import, Export, Put and Notify, and of the operations of our own by which
+//! servers follow each other, which a vendor's server asks before its own
 //! code. Every object has one issuer; a copy is kept verbatim, with the issuer's stamp, and states never go back.
 //!
 //! [`Bulk`] pushes by Import or Put, [`Register`] emulates a push in any version, [`Pull`] takes in what another server has, by Get or by
@@ -29,11 +30,19 @@
 //! identifier or Name is another object's here, [`Collisions`] says what becomes of it: the copy stays verbatim, and an overlay says what
 //! clients see.
 //!
+//! [`Follow`] keeps a replica up to date: it pulls the feed of its issuer, where the first load, catching up and the next change are one pass.
+//! Who follows whom is data in the store ([`Master`], [`Slave`]); what can't be taken is asked for again ([`Retry`]), what leaves the selection is
+//! withdrawn, changes that do not descend from each other are kept beside each other until a person [`decide`]s ([`Fork`]), and a server that was
+//! [`restored`] takes back what its replicas hold before it changes anything. Clients see it as the attributes Master, Slaves, Backup and
+//! Working Server ([`Node::shadow`]).
+//!
 //! # What it does not do yet
 //! - A plan is a promise for single objects: whether two of them collide with each other, a dry run does not see, and the execution stops there.
-//! - An object that has left a selection since it was sent is not withdrawn.
-//! - Forks are recognised, refused and reported, not kept. A new issuer is refused, since grants can't be checked.
-//! - Relations, subscription, turning a connection round: later. Under an RSA key only what fits it is wrapped in transit, by OAEP.
+//! - What was pushed and has left the selection since is not withdrawn; what is followed is. A selection with what Links reach can't be followed.
+//! - A new issuer is refused, since grants can't be checked. Leases and slices of usage limits are not given out.
+//! - A server that was rolled back without being started again, as a snapshot of a running machine is, makes changes that look like those it had
+//!   made before: where they differ they are named as forks once they meet, and where only one side knows of them, the later one counts.
+//! - Under an RSA key only what fits it is wrapped in transit, by OAEP.
 //! - A pull in 1.0 to 1.2, which lack Offset Items, can't tell a whole answer from a cut one where more than 31 objects of one type and
 //!   State came in one second: it says so.
 //! - A foreign server is brought up to date by the operations that its Query tells of, attribute by attribute; what it can do beside that is
