@@ -149,6 +149,8 @@ fn update(
     let is_newer = match relation {
         Descent::Older if planted(Bug::OlderApplies) => !node.issues(&held),
         Descent::Older => return Ok(unchanged(Effects::none())),
+        // What was withdrawn since does not come back by an old bundle: nobody would tell this server what becomes of it.
+        Descent::Equal if held.is_withdrawn() && !comes_by_a_relation(&incoming.record) => return Ok(unchanged(Effects::none())),
         _ if held.is_withdrawn() && relation != Descent::Fork => {
             return revive(node, ask, collisions, (number, held), incoming);
         }
@@ -228,6 +230,10 @@ pub(crate) fn is_of_other_material(held: &Attributes, told: &Attributes) -> bool
                 && one.value != other.value
         })
     })
+}
+
+fn comes_by_a_relation(record: &Record) -> bool {
+    record.overlay.as_ref().is_some_and(|overlay| !overlay.via.is_empty())
 }
 
 /// What relations leave out of a copy.

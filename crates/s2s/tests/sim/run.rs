@@ -19,6 +19,7 @@ pub struct Figures {
     cuts: usize,
     strays: usize,
     selections: usize,
+    stale: usize,
     forks: usize,
     tombstones: usize,
     withdrawals: usize,
@@ -35,6 +36,7 @@ impl Figures {
         self.cuts += other.cuts;
         self.strays += other.strays;
         self.selections += other.selections;
+        self.stale += other.stale;
         self.forks += other.forks;
         self.tombstones += other.tombstones;
         self.withdrawals += other.withdrawals;
@@ -52,6 +54,7 @@ impl Figures {
             self.cuts,
             self.strays,
             self.selections,
+            self.stale,
             self.forks,
             self.tombstones,
             self.withdrawals,
@@ -79,7 +82,14 @@ fn build(rng: &mut Rng) -> World {
     let gives_back: Vec<bool> = chosen.iter().map(|_| !rng.one_in(4)).collect();
     let mut policies = vec![Policy::closed(), Policy::closed(), Policy::closed(), Policy::closed()];
     for ((replica, issuer, copies), gives_back) in chosen.iter().zip(&gives_back) {
-        let mut peer = Peer::new(NAMES[*replica]).may_follow();
+        // What it follows may also send it copies, such as those of an old bundle; one peer may be both.
+        let sender = format!("{}.example", NAMES[*issuer]);
+        let known = policies[*replica].peer(&crate::site::identity(NAMES[*issuer])).cloned();
+        let mut from = known.unwrap_or_else(|| Peer::new(NAMES[*issuer])).may_send();
+        from = if *copies { from.may_relay() } else { from };
+        policies[*replica] = policies[*replica].clone().with(sender, from);
+        let known = policies[*issuer].peer(&crate::site::identity(NAMES[*replica])).cloned();
+        let mut peer = known.unwrap_or_else(|| Peer::new(NAMES[*replica])).may_follow();
         peer = if *copies { peer.may_follow_copies() } else { peer };
         peer = if *gives_back { peer.may_give_back() } else { peer };
         policies[*issuer] = policies[*issuer].clone().with(format!("{}.example", NAMES[*replica]), peer);
@@ -166,6 +176,15 @@ pub fn run(seed: u64) -> Figures {
                     figures.restored += 1;
                 }
             }
+            96..99 => {
+                // Copies are kept for later, as in a bundle, or those of some time ago arrive.
+                let link = rng.below(world.links.len());
+                if rng.one_in(2) {
+                    world.keep_copies(link);
+                } else if world.old_copies(link, &mut rng) {
+                    figures.stale += 1;
+                }
+            }
             92..94 => {
                 let link = rng.below(world.links.len());
                 let (replica, issuer) = (world.links[link].replica, world.links[link].issuer);
@@ -176,7 +195,7 @@ pub fn run(seed: u64) -> Figures {
                 Master::follow(&world.sites[replica].disk, &name, &server, &what, now).unwrap();
                 figures.selections += 1;
             }
-            94..97 => {
+            94..96 => {
                 if !world.strays.is_empty() {
                     let which = rng.below(world.strays.len());
                     world.stray(which, rng.one_in(3));

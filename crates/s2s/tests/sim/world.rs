@@ -4,6 +4,8 @@ use crate::rng::Rng;
 use crate::site::{START, Site, identity};
 use keyferry_kmip::*;
 use keyferry_s2s::{Step, *};
+use keyferry_store::Record;
+use keyferry_ttlv::Version;
 use std::collections::{HashSet, VecDeque};
 
 /// One server follows another.
@@ -44,6 +46,8 @@ pub struct World {
     pub cut: HashSet<(usize, usize)>,
     /// Messages that arrive late, and the links that they are of.
     pub strays: Vec<(usize, RequestMessage)>,
+    /// Copies of some time ago, and the links whose issuers made them.
+    pub kept: Vec<(usize, Vec<(Record, Option<Object>)>)>,
     /// Links that failed since the world was last settled: they are not tried again at once.
     pub trouble: HashSet<usize>,
     /// Asked of every answer that an issuer gives: the link, and what was asked and answered.
@@ -58,6 +62,7 @@ impl World {
             time: 0,
             cut: HashSet::new(),
             strays: Vec::new(),
+            kept: Vec::new(),
             trouble: HashSet::new(),
             answers: Vec::new(),
         }
@@ -104,6 +109,40 @@ impl World {
         if let Some(answer) = self.deliver(replica, issuer, &message) {
             self.answers.push((at, message, answer));
         }
+    }
+
+    /// Keeps what the issuer of a link has now.
+    pub fn keep_copies(&mut self, at: usize) {
+        let issuer = &self.sites[self.links[at].issuer];
+        let own = issuer.records().into_iter().filter(|record| issuer.node.issues(record));
+        let copies = own.map(|record| {
+            let object = issuer.material(&record.id);
+            (record, object)
+        });
+        self.kept.push((at, copies.collect()));
+    }
+
+    /// Lets copies that were kept arrive as Imports of their issuer.
+    pub fn old_copies(&mut self, at: usize, rng: &mut Rng) -> bool {
+        let of_link: Vec<usize> = (0..self.kept.len()).filter(|n| self.kept[*n].0 == at).collect();
+        if of_link.is_empty() {
+            return false;
+        }
+        let copies = self.kept[of_link[rng.below(of_link.len())]].1.clone();
+        let (replica, issuer) = (self.links[at].replica, self.links[at].issuer);
+        let terms = Terms {
+            strategy: Strategy::Import,
+            version: Version::V2_1,
+            keyferry: true,
+            session: None,
+            dry_run: false,
+            wrapped: false,
+        };
+        for (record, object) in copies {
+            let item = request_item(terms, record, object).unwrap();
+            self.deliver(issuer, replica, &RequestMessage::new(Version::V2_1, vec![item]));
+        }
+        true
     }
 
     /// One step of a link; `false` when it waits for time to pass.
