@@ -9,7 +9,7 @@ use keyferry_examples::bar::Watched;
 use keyferry_examples::offline::{Offline, differences, operator};
 use keyferry_examples::{Result, finish, host::Files, log};
 use keyferry_kmip::spec::{AttributeValue, RevocationReasonCode, State};
-use keyferry_kmip::{DateTime, Identity};
+use keyferry_kmip::{Attributes, CustomAttribute, DateTime, Identity};
 use keyferry_s2s::{Peer, Policy, Report, Selection};
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -29,7 +29,8 @@ impl Party {
     fn open(folder: &Path, name: &'static str, other: &str) -> Result<Party> {
         let data = folder.join(name);
         fs::create_dir_all(&data)?;
-        let policy = Policy::closed().with(other, Peer::new(other).may_send().may_relay());
+        let peer = Peer::new(other).may_send().may_relay();
+        let policy = Policy::closed().with(other, if name == "vault" { peer.backed_up() } else { peer });
         let offline = Offline::open(name, &Files::beside(data.join("objects.redb")), policy)?;
         let (signing, _) = SigningKey::generate(&mut SystemRandom::new())?;
         Ok(Party { name, offline, signing, identity: AgeIdentity::generate() })
@@ -87,6 +88,11 @@ fn run() -> Result<ExitCode> {
     println!("-- night");
     alpha.seal(&vault, Selection::everything(), &night)?;
     vault.take(&alpha, &night, false)?;
+
+    // What it keeps for whom, its clients see as the attributes Backup and Working Server.
+    let shown = |name: &str, value: &str| AttributeValue::Custom(CustomAttribute::text(name, value));
+    let kept = Attributes::new().with(shown("s2s-backup", "1")).with(shown("s2s-origin", "alpha"));
+    println!("vault keeps {} usable keys as the backup of their working server alpha", vault.offline.located(kept)?);
 
     println!("-- noon: a key is compromised, and another one destroyed");
     alpha.offline.revoke(&compromised, RevocationReasonCode::KEY_COMPROMISE)?;

@@ -5,7 +5,7 @@ use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
 use keyferry_s2s::Policy;
-use keyferry_server::{Access, Options, Server};
+use keyferry_server::{Access, Grant, Granted, Level, Options, Rights, Server};
 use keyferry_store::{Record, RecordNumber, SnapshotExt, Store, StoreExt};
 use keyferry_ttlv::{Extra, Version};
 use std::collections::BTreeMap;
@@ -42,7 +42,9 @@ impl Offline {
             access: Access::Authenticated,
             policy,
         })?;
-        Ok(Offline { server, store })
+        // A backup server's clients see what it keeps for whom.
+        let copies = Grant { client: None, objects: Granted::Copies, level: Level::Read };
+        Ok(Offline { server: server.with_rights(Rights::owners().with(copies)), store })
     }
 
     fn ask<P: Payload, R: Payload>(&self, payloads: &[P]) -> Result<Vec<R>> {
@@ -115,6 +117,16 @@ impl Offline {
         self.revoke(identifier, RevocationReasonCode::CESSATION_OF_OPERATION)?;
         let request = DestroyRequest { unique_identifier: Some(identifier.clone().into()), extra: Extra::NONE };
         self.ask::<_, DestroyResponse>(&[request]).map(drop)
+    }
+
+    /// How many objects that are not destroyed have these attributes.
+    ///
+    /// # Errors
+    /// What the server refuses.
+    pub fn located(&self, attributes: Attributes) -> Result<usize> {
+        let request = LocateRequest { attributes, ..Default::default() };
+        let found: Vec<LocateResponse> = self.ask(&[request])?;
+        Ok(found.iter().map(|found| found.unique_identifiers.iter().count()).sum())
     }
 
     /// Every object by its identity between servers.
