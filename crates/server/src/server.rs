@@ -319,8 +319,8 @@ impl Server {
                         placeholder = None;
                     }
                     match failure.rule() {
-                        Some(rule) => tracing::warn!(caller = %caller.name, operation = %item.operation, rule, "denied"),
-                        None => tracing::debug!(caller = %caller.name, operation = %item.operation, %failure, "failed"),
+                        Some(rule) => tracing::warn!(caller = %caller.name, operation = named(item.operation), rule, "denied"),
+                        None => tracing::debug!(caller = %caller.name, operation = named(item.operation), %failure, "failed"),
                     }
                     ResponseItem::failure(Some(item.operation), &failure, *version)
                 }
@@ -586,7 +586,7 @@ fn log(asked: &Asked, answer: &Frame, now: Now, taken: Option<Duration>) {
         if !operations.is_empty() {
             operations.push_str(", ");
         }
-        operations.push_str(&item.operation.to_string());
+        operations.push_str(&named(item.operation));
     }
     let failed = response.batch.iter().find(|item| item.result_status == ResultStatus::OPERATION_FAILED);
     let result = match failed {
@@ -604,6 +604,15 @@ fn log(asked: &Asked, answer: &Frame, now: Now, taken: Option<Duration>) {
         micros = taken.map(|taken| u64::try_from(taken.as_micros()).unwrap_or(u64::MAX)),
         "request"
     );
+}
+
+/// An operation by name, those of our own included.
+fn named(operation: Operation) -> String {
+    match operation {
+        keyferry_s2s::FOLLOW => "Follow".to_owned(),
+        keyferry_s2s::GIVE_BACK => "Give Back".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// Operations of a batch that a log line names.
