@@ -1,15 +1,15 @@
 use crate::format::Raised;
 use keyferry_kmip::spec::{AttributeValue, tag};
-use keyferry_kmip::{Attributes, Cause, Failure, ImportRequest, RequestItem, Text, extension as x, lifecycle};
-use keyferry_s2s::{Ask, Copy, Fate, Node, store_failed};
+use keyferry_kmip::{Cause, Failure, ImportRequest, RequestItem, Text, extension as x, lifecycle};
+use keyferry_s2s::{Ask, Copy, Fate, Node, regain, store_failed};
 use keyferry_store::record::copy_digest;
-use keyferry_store::{Descent, Effects, Material, ObjectId, Record, SnapshotExt, descent, index};
+use keyferry_store::{Effects, Material, ObjectId, Record, SnapshotExt};
 use keyferry_ttlv::{Decode, Encode, Extra};
 
 /// A server that lost objects takes them back from whoever holds copies of them, as a person has decided: otherwise nobody may send it
 /// copies of its own objects. It goes on as their issuer, under its new incarnation. What it holds itself joins: no state goes back.
 ///
-/// The sender must hold the newest of each: a change that only a third server knows would come to light as a fork.
+/// The sender must hold the newest of each: a change that only a third server knows would come to light as a fork, which is kept and named.
 #[derive(Clone, Debug)]
 pub struct Restoring<'a> {
     /// The server.
@@ -64,7 +64,7 @@ fn decide(restoring: &Restoring<'_>, ask: &Ask<'_>, item: &RequestItem, copy: Co
     {
         return Err(Failure::new(Cause::InvalidMessage, "what arrived is not what was sent: its digest or type differs"));
     }
-    let mut after = Record {
+    let after = Record {
         id: copy.id,
         identifier,
         owner: owner.clone(),
@@ -77,61 +77,8 @@ fn decide(restoring: &Restoring<'_>, ask: &Ask<'_>, item: &RequestItem, copy: Co
         lost: Vec::new(),
         extra: Extra::NONE,
     };
-    let before = ask.snapshot.by_object_id(&after.id).map_err(store_failed)?;
-    let fate = if before.is_some() { Fate::UPDATED } else { Fate::CREATED };
-    match &before {
-        Some((_, held)) => {
-            match descent((&held.stamp, &held.lineage), (&after.stamp, &after.lineage)) {
-                Descent::Equal if held.copy_digest().map_err(store_failed)? == copy.digest => {
-                    return Ok((Effects::none(), Fate::UNCHANGED));
-                }
-                Descent::Older => return Ok((Effects::none(), Fate::UNCHANGED)),
-                Descent::Newer => {}
-                Descent::Equal | Descent::Fork => {
-                    return Err(Failure::new(Cause::WrongState, format_args!("{} was changed on both sides", held.id)));
-                }
-            }
-            if held.object_type != object_type {
-                return Err(Failure::new(Cause::InvalidField, format_args!("{} is held with another Object Type", held.id)));
-            }
-            after.identifier = held.identifier.clone();
-            after.owner = held.owner.clone().or(after.owner);
-            after.overlay = held.overlay.clone();
-            join(&mut after.attributes, &held.attributes);
-        }
-        None if ask.snapshot.by_identifier(&after.identifier).map_err(store_failed)?.is_some() => {
-            return Err(Failure::new(Cause::ObjectExists, format_args!("another object is {:?}", after.identifier)));
-        }
-        None => {}
-    }
-    for name in after.attributes.names() {
-        let clashes = |other: &Record| other.id != after.id && other.attributes.names().any(|theirs| theirs == name);
-        if ask.snapshot.first(&index::name(&name.value), &clashes).map_err(store_failed)?.is_some() {
-            return Err(Failure::new(Cause::NameExists, format_args!("another object has the Name {:?}", name.value)));
-        }
-    }
-    let destroyed = after.is_destroyed();
-    let material = match request.object {
-        _ if destroyed => Material::Remove,
-        Some(object) => {
-            node.recognise(ask, &mut after, &object).map_err(store_failed)?;
-            Material::Set(object.into())
-        }
-        None if before.is_some() => Material::Keep,
-        None => return Err(Failure::new(Cause::MissingData, "the object itself is missing")),
-    };
-    let known = before.as_ref().and_then(|(_, held)| held.fingerprint.clone());
-    if known.is_some() && after.fingerprint.is_some() && known != after.fingerprint {
-        return Err(Failure::new(Cause::InvalidField, format_args!("{} is held with other key material", after.id)));
-    }
-    after.fingerprint = after.fingerprint.or(known);
-    // What was known here, or recognised, makes it another change than the one that was sent.
-    if after.copy_digest().map_err(store_failed)? != copy.digest {
-        node.advance(&mut after, ask.snapshot.reign().map_err(store_failed)?, ask.now.wall);
-    }
-    // A new record has no material to remove.
-    let material = if before.is_none() && destroyed { Material::Keep } else { material };
-    Ok((Effects::change(before, after, material), fate))
+    let from = Text::from(ask.tls.name.as_str());
+    regain(node, ask, &from, (after, request.object), &copy.digest)
 }
 
 /// What the sender knows to be compromised, which its issuer had not heard of, is so from now on: a change that the issuer makes.
@@ -165,18 +112,4 @@ fn raise(
         node.advance(&mut change.after, reign, ask.now.wall);
     }
     Ok((effects, if fate == Fate::UNCHANGED { Fate::UPDATED } else { fate }))
-}
-
-/// Nothing that was known here is forgotten (DESIGN: rule 5).
-fn join(attributes: &mut Attributes, held: &Attributes) {
-    let (Some(here), Some(there)) = (held.state(), attributes.state()) else { return };
-    let joined = lifecycle::Rank::of(here).join(lifecycle::Rank::of(there));
-    if joined != there {
-        attributes.set(AttributeValue::State(joined));
-        for tag in [tag::COMPROMISE_DATE, tag::COMPROMISE_OCCURRENCE_DATE, tag::REVOCATION_REASON, tag::DESTROY_DATE] {
-            if let Some(value) = held.get(tag) {
-                attributes.set_default(value.clone());
-            }
-        }
-    }
 }

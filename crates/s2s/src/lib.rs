@@ -114,6 +114,6 @@ pub use rights::{Rights, Unrestricted};
 pub use selection::{Chosen, Selection};
 pub use session::{Cx, Driven, Session, Step};
 pub use shadow::is_shadow;
-pub use take_back::{Owed, Untaken, check_nothing_owed, restored, waive};
+pub use take_back::{Owed, Untaken, check_nothing_owed, regain, restored, waive};
 pub use transit::Wrapping;
 pub use wrap::{Use, may_be_used};

@@ -1,5 +1,6 @@
 //! A restored server is given back what its replicas hold of its objects, before it lets clients change anything (DESIGN: rule 10).
 
+use crate::copy::Fate;
 use crate::follow::wire::{Change, GiveBackRequest, GiveBackResponse, Kind, check_version};
 use crate::fork::{self, Fork};
 use crate::planted::{Bug, planted};
@@ -7,7 +8,7 @@ use crate::replica::is_of_other_material;
 use crate::respond::store_failed;
 use crate::{Ask, Error, ErrorKind, Node, Outcome, Policy, Result};
 use keyferry_kmip::spec::{AttributeValue, tag};
-use keyferry_kmip::{Attributes, Cause, DateTime, Failure, RequestItem, Text, extension as x, lifecycle};
+use keyferry_kmip::{Attributes, Cause, DateTime, Failure, Object, RequestItem, Text, extension as x, lifecycle};
 use keyferry_store::record::{bytes_of, copy_digest, object_of, read};
 use keyferry_store::{
     Descent, Effects, Incarnation, Material, ObjectId, Record, Snapshot, SnapshotExt, Span, Store, StoreExt, descent, index,
@@ -129,14 +130,9 @@ pub(crate) fn give_back(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> R
     for change in request.changes {
         let id = change.copy.id.clone();
         match take(node, ask, &peer.server, change) {
-            Ok(Taken::Known) => response.taken += 1,
-            Ok(Taken::Changed(taken)) => {
-                response.taken += 1;
+            Ok((taken, fate)) => {
+                *(if fate == Fate::FORKED { &mut response.forked } else { &mut response.taken }) += 1;
                 effects.extend(taken);
-            }
-            Ok(Taken::Forked(kept)) => {
-                response.forked += 1;
-                effects.extend(kept);
             }
             Err(failure) if failure.cause() == Cause::Internal => return Err(failure),
             Err(failure) => {
@@ -197,14 +193,8 @@ impl Untaken {
     }
 }
 
-enum Taken {
-    Known,
-    Changed(Effects),
-    Forked(Effects),
-}
-
 /// What becomes of one object of this server's own that a replica held.
-fn take(node: &Node, ask: &mut Ask<'_>, from: &Text, change: Change) -> Result<Taken, Failure> {
+fn take(node: &Node, ask: &Ask<'_>, from: &Text, change: Change) -> Result<(Effects, Fate), Failure> {
     let Change { kind: Kind::COPY, identifier, object_type: Some(object_type), copy, material, wrapped, .. } = change else {
         return Err(Failure::new(Cause::InvalidMessage, "what is given back has to be a copy with its type"));
     };
@@ -221,7 +211,7 @@ fn take(node: &Node, ask: &mut Ask<'_>, from: &Text, change: Change) -> Result<T
         (Some(object), Some(true)) => Some(node.unwrapped(ask, object)?.0),
         (object, _) => object,
     };
-    let mut after = Record {
+    let after = Record {
         id: copy.id,
         identifier,
         owner: copy.owner,
@@ -234,9 +224,24 @@ fn take(node: &Node, ask: &mut Ask<'_>, from: &Text, change: Change) -> Result<T
         lost: Vec::new(),
         extra: Extra::NONE,
     };
+    regain(node, ask, from, (after, object), &copy.digest)
+}
+
+/// Takes an object of this server's own back from whoever holds a copy of it, with the digest of that copy's attributes: a change that the one
+/// held here is an ancestor of is taken, and what was known here stays known; one that is not is kept beside it as a fork.
+///
+/// # Errors
+/// What stands against it: another object has its identifier or Name, or it is held with other material or another type.
+pub fn regain(
+    node: &Node,
+    ask: &Ask<'_>,
+    from: &Text,
+    (mut after, object): (Record, Option<Object>),
+    digest: &[u8],
+) -> Result<(Effects, Fate), Failure> {
     let before = ask.snapshot.by_object_id(&after.id).map_err(store_failed)?;
     if let Some((number, held)) = &before {
-        if held.object_type != object_type {
+        if held.object_type != after.object_type {
             return Err(Failure::new(Cause::InvalidField, format_args!("{} is held with another Object Type", held.id)));
         }
         let fingerprint = object.as_ref().map(|object| node.fingerprint(object)).transpose().map_err(store_failed)?;
@@ -245,13 +250,15 @@ fn take(node: &Node, ask: &mut Ask<'_>, from: &Text, change: Change) -> Result<T
             return Err(Failure::new(Cause::InvalidField, format_args!("{} is held with other key material", after.id)));
         }
         match descent((&held.stamp, &held.lineage), (&after.stamp, &after.lineage)) {
-            Descent::Equal if held.copy_digest().map_err(store_failed)? == copy.digest => return Ok(Taken::Known),
-            Descent::Older if !planted(Bug::GivenBackOverwrites) => return Ok(Taken::Known),
+            Descent::Equal if held.copy_digest().map_err(store_failed)? == *digest => {
+                return Ok((Effects::none(), Fate::UNCHANGED));
+            }
+            Descent::Older if !planted(Bug::GivenBackOverwrites) => return Ok((Effects::none(), Fate::UNCHANGED)),
             Descent::Older => {}
             Descent::Newer => {}
             Descent::Equal | Descent::Fork => {
                 let fork = Fork::of(&after, from, ask.now.wall);
-                return fork::at_issuer(node, ask, (*number, held), fork).map(Taken::Forked);
+                return Ok((fork::at_issuer(node, ask, (*number, held), fork)?, Fate::FORKED));
             }
         }
         after.identifier = held.identifier.clone();
@@ -280,10 +287,11 @@ fn take(node: &Node, ask: &mut Ask<'_>, from: &Text, change: Change) -> Result<T
     };
     after.fingerprint = after.fingerprint.or(known);
     // What was known here, or recognised, makes it another change than the one that was sent.
-    if after.copy_digest().map_err(store_failed)? != copy.digest {
+    if after.copy_digest().map_err(store_failed)? != *digest {
         node.advance(&mut after, ask.snapshot.reign().map_err(store_failed)?, ask.now.wall);
     }
-    Ok(Taken::Changed(Effects::change(before, after, material)))
+    let fate = if before.is_some() { Fate::UPDATED } else { Fate::CREATED };
+    Ok((Effects::change(before, after, material), fate))
 }
 
 /// Nothing that was known here is forgotten (DESIGN: rule 5).
