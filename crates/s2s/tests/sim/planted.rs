@@ -1,4 +1,45 @@
 //! Deliberate faults, each of which the suite has to find. The table says what found it.
+//!
+//! | fault | found by |
+//! |---|---|
+//! | TombstoneSkipped | history: another server's object 1 |
+//! | TombstoneEverywhere | random run 1 |
+//! | NotWithdrawn | history: one shop and another |
+//! | WithdrawnKeepsMaterial | history: one shop and another |
+//! | WithdrawnForgetsState | history: one shop and another |
+//! | WithdrawnFromAllRelations | random run 10 |
+//! | AckTakenBlindly | history: a late acknowledgement |
+//! | RetryForgotten | history: a change and the next one |
+//! | RetryNeverDue | history: a change and the next one |
+//! | PlaceIsHead | history: names that move |
+//! | HeadForgotten | history: an entry that comes back |
+//! | IncarnationIsEnough | history: a master restored below its replica |
+//! | RevivedSessionAnswered | history: a session back to life |
+//! | ForkOverwrites | history: a master restored below its replica |
+//! | ForkUnnamed | history: a master restored below its replica |
+//! | OlderApplies | random run 136 |
+//! | StateFollowsTheCopy | random run 262 |
+//! | CompromiseNotRecognised | history: compromised material |
+//! | OtherMaterialTaken | history: other material |
+//! | LineageForgotten | history: a master restored below its replica |
+//! | ReignForgotten | random run 24 |
+//! | RestoredForgetsPeers | history: a master restored below its replica |
+//! | UntoldUnnoticed | history: a master restored below its replica |
+//! | WritesWhileOwed | history: a master restored below its replica |
+//! | GivenBackOverwrites | random run 593 |
+//! | UntakenUnnamed | history: not taken back |
+//! | NothingChecked | history: an emptied master |
+//! | ChecksNeverAsked | random run 305 |
+//! | OfferedNotStored | history: another server's object 1 |
+//! | AgainWithoutMaterial | history: a change and the next one |
+//! | SelectionChangeUnnoticed | random run 4 |
+//! | DerivedStateCounts | history: a date that passes |
+//! | DecisionKeepsOneLine | history: a master restored below its replica |
+//! | GoneIsWithdrawn | history: an emptied master |
+//! | InstanceIgnored | history: an emptied master |
+//! | CommitAfterAnswer | history: a master restored below its replica |
+//!
+//! Random runs change with the simulation; the test prints the table of the day.
 
 use crate::{histories, run};
 use keyferry_s2s::planted::{ALL, Bug, plant};
