@@ -1,6 +1,6 @@
 //! What the world around brings in: nothing here opens a socket, reads a clock or draws randomness by itself.
 
-use crate::DateTime;
+use crate::{DateTime, Wake};
 use keyferry_ttlv::Frame;
 use std::fmt;
 
@@ -58,7 +58,7 @@ pub struct RandomFailed;
 ///
 /// # Contract
 /// Requests that arrived together on one connection come together, in order, and may share one commit. There is one answer for each,
-/// in the same order; after one that closes, the rest may be missing. A handler may answer fewer than it was given, but not none: the
+/// in the same order; after one that closes or turns, the rest is missing. A handler may answer fewer than it was given, but not none: the
 /// others are offered again when those answers have left. Answers leave only after the commit.
 pub trait Handler: Send + Sync {
     /// Answers the requests of `caller`.
@@ -70,7 +70,6 @@ pub trait Handler: Send + Sync {
 }
 
 /// What becomes of one request.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Answer {
@@ -80,6 +79,18 @@ pub enum Answer {
     ReplyAndClose(Frame),
     /// The connection is closed without a word.
     Close,
+    /// This goes back, and from then on this side asks: the connection is turned round (Set Endpoint Role, KMIP 2.1 §6.1.54, since 2.0).
+    Turn(Frame, Asking),
+}
+
+/// The conversation by which a server asks on a connection that its client has turned round. When it asks to [turn](Step::Turn) the connection
+/// back, and the peer accepts, it is dropped, and the peer's requests are answered again; when it is done, the connection is closed.
+pub struct Asking(pub Box<dyn Conversation>);
+
+impl fmt::Debug for Asking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Asking")
+    }
 }
 
 /// Names one request of a conversation, so that its answer can be told from others under way.
@@ -94,7 +105,11 @@ pub struct Ticket(pub u64);
 pub enum Step {
     /// Send this request under the ticket that was offered.
     Send(Frame),
-    /// Nothing to send until an answer comes or the tick is reached.
+    /// Send this Set Endpoint Role request under the ticket that was offered, once nothing else is under way ([`turn_request`](crate::turn_request)
+    /// makes it). When the answer accepts it, the peer asks from then on, and the conversation is next polled when the peer has turned the
+    /// connection back, or on a new one.
+    Turn(Frame),
+    /// Nothing to send until an answer comes, the tick is reached, or the conversation is woken ([`Conversation::wake`]).
     Wait(Option<Tick>),
     /// Finished; the connection may be closed.
     Done,
@@ -110,7 +125,7 @@ pub struct Lost(pub String);
 ///
 /// # Contract
 /// `poll` offers a ticket that no other request has; answers come in the order of the requests. A ticket that was not used for a
-/// [`Step::Send`] is offered again. When the connection is lost, every ticket under way is answered with [`Lost`], and the next
+/// [`Step::Send`] or [`Step::Turn`] is offered again on the same connection. When the connection is lost, every ticket under way is answered with [`Lost`], and the next
 /// `poll` comes on a new connection, or not at all.
 pub trait Conversation: Send {
     /// Says what to do next.
@@ -118,4 +133,9 @@ pub trait Conversation: Send {
 
     /// Takes the answer to the request with this ticket.
     fn answer(&mut self, now: Now, ticket: Ticket, response: Result<Frame, Lost>);
+
+    /// What wakes it before its tick: asked for once on each connection. With one, it may wait for nothing else.
+    fn wake(&self) -> Option<Wake> {
+        None
+    }
 }

@@ -73,6 +73,8 @@ mod shown;
 pub mod spec;
 mod template;
 mod transparent;
+mod turn;
+mod wake;
 
 pub use attribute::*;
 pub use credential::*;
@@ -87,6 +89,8 @@ pub use payload::*;
 pub use secret::Secret;
 pub use template::{TemplateAttribute, TemplateTags};
 pub use transparent::*;
+pub use turn::{accepts_turn, asks_to_turn, is_turned, turn_answer, turn_request};
+pub use wake::Wake;
 
 #[cfg(feature = "serde")]
 pub use keyferry_ttlv::shown::Exposed;

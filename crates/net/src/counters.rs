@@ -6,6 +6,7 @@ pub struct Counters {
     accepted: AtomicU64,
     refused: AtomicU64,
     open: AtomicU64,
+    turned: AtomicU64,
     requests: AtomicU64,
     groups: AtomicU64,
     bytes_in: AtomicU64,
@@ -26,6 +27,11 @@ impl Counters {
     /// Accepted connections that are open now.
     pub fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// How often a client has turned its connection round.
+    pub fn turned(&self) -> u64 {
+        self.turned.load(Ordering::Relaxed)
     }
 
     /// Requests handed to the handler.
@@ -50,6 +56,10 @@ impl Counters {
 
     pub(crate) fn refuse(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn turn(&self) {
+        self.turned.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn group(&self, requests: usize, bytes: usize) {

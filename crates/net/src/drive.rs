@@ -1,33 +1,29 @@
 use crate::client::GOODBYE;
-use crate::clock::instant;
 use crate::input::Input;
-use crate::output::write_frames;
-use crate::retry::Retry;
-use crate::{Connection, Connector, Error, ErrorKind, Result, clock};
-use keyferry_kmip::{Conversation, Lost, Step, Tick, Ticket};
+use crate::pump::{Asked, Incoming, Pump, QUEUE, read, write};
+use crate::turned::Turned;
+use crate::{Connection, Connector, ErrorKind, Result, Retry};
+use keyferry_kmip::{Conversation, Handler};
 use keyferry_ttlv::Frame;
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::net::TcpStream;
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
-use tokio::task::{JoinSet, block_in_place};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use tracing::{debug, warn};
-
-/// Requests that wait to be written, and answers that wait to be taken. Few: a conversation should see answers early.
-const QUEUE: usize = 4;
 
 /// Drives a conversation over one connection until it is done.
 ///
 /// Requests are written and answers are read at the same time, on tasks of their own, so a long pipelined write can't block a peer that
 /// is writing answers. At most [`in_flight`](crate::ClientConfig::in_flight) requests are under way. When the connection is lost, or no
-/// answer comes for [`answer_time`](crate::ClientConfig::answer_time), every ticket under way is answered with [`Lost`] and the error
-/// says what happened; the caller decides whether to drive the conversation on over another connection, as
-/// [`drive_with_retry`] does. Dropping the future closes the connection and answers nothing.
+/// answer comes for [`answer_time`](crate::ClientConfig::answer_time), every ticket under way is answered with [`Lost`](keyferry_kmip::Lost)
+/// and the error says what happened; the caller decides whether to drive the conversation on over another connection, as
+/// [`drive_with_retry`] does. Dropping the future closes the connection and answers nothing. A conversation that has a
+/// [`Wake`](keyferry_kmip::Wake) is polled at once when it is woken. One that turns the connection round wants a [`Driver`].
 ///
 /// # Runtime
 /// A conversation may block, on a database for example. On tokio's multi-threaded runtime it is called by way of `block_in_place`, so
@@ -36,9 +32,9 @@ const QUEUE: usize = 4;
 ///
 /// # Errors
 /// Those of [`Connector::connect`] and of the connection; [`ErrorKind::Stalled`] when the conversation waits for an answer although
-/// no request is under way.
+/// no request is under way and nothing could wake it, or wants the connection turned round.
 pub async fn drive(conversation: &mut dyn Conversation, connector: &Connector) -> Result<()> {
-    drive_once(conversation, connector, &mut fresh_ticket(), &mut false).await
+    Driver::new(connector.clone()).drive(conversation).await
 }
 
 /// Drives a conversation until it is done, over as many connections as it takes.
@@ -49,234 +45,131 @@ pub async fn drive(conversation: &mut dyn Conversation, connector: &Connector) -
 /// # Errors
 /// The last one, when `retry` allows no further attempt. As for [`drive`] otherwise, which says also which runtime is needed.
 pub async fn drive_with_retry(conversation: &mut dyn Conversation, connector: &Connector, retry: &Retry) -> Result<()> {
-    let mut ticket = fresh_ticket();
-    let mut pauses = retry.pauses();
-    loop {
-        let mut progress = false;
-        let Err(error) = drive_once(conversation, connector, &mut ticket, &mut progress).await else {
-            return Ok(());
-        };
-        if matches!(error.kind(), ErrorKind::Tls | ErrorKind::Stalled | ErrorKind::Config) {
-            return Err(error);
-        }
-        if progress {
-            pauses.restart();
-        }
-        let Some(pause) = pauses.next() else {
-            return Err(error);
-        };
-        warn!(%error, pause_ms = pause.as_millis() as u64, "conversation interrupted");
-        tokio::time::sleep(pause).await;
+    Driver::new(connector.clone()).with_retry(retry.clone()).drive(conversation).await
+}
+
+/// Drives conversations that may turn their connection round: a server behind a firewall opens it, and the other side asks on it (Set
+/// Endpoint Role, KMIP 2.1 §6.1.54, since 2.0).
+#[derive(Clone)]
+pub struct Driver {
+    connector: Connector,
+    retry: Option<Retry>,
+    handler: Option<Arc<dyn Handler>>,
+    silence: Option<Duration>,
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("connector", &self.connector)
+            .field("answers", &self.handler.is_some())
+            .finish_non_exhaustive()
     }
 }
 
-/// Tickets are numbered through the whole process, so that none is ever mistaken for another.
-fn fresh_ticket() -> Ticket {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    Ticket(NEXT.fetch_add(1, Ordering::Relaxed))
-}
+impl Driver {
+    /// One that connects by way of `connector`, once.
+    pub fn new(connector: Connector) -> Self {
+        Driver { connector, retry: None, handler: None, silence: None }
+    }
 
-async fn drive_once(
-    conversation: &mut dyn Conversation,
-    connector: &Connector,
-    ticket: &mut Ticket,
-    progress: &mut bool,
-) -> Result<()> {
-    let connection = connector.connect().await?;
-    let mut tasks = JoinSet::new(); // aborts both when dropped
-    let (outgoing, incoming) = start(connection, connector.config().answer_time, &mut tasks);
-    let mut pump = Pump {
-        conversation,
-        outgoing,
-        incoming,
-        arrived: None,
-        under_way: VecDeque::new(),
-        in_flight: connector.config().in_flight.max(1),
-        answer_time: connector.config().answer_time,
-        last_answer: Instant::now(),
-        asleep: None,
-        ticket,
-        progress,
-    };
-    loop {
-        match unhurried(|| pump.turn()) {
-            Turn::Done => break,
-            Turn::Failed(error) => {
-                unhurried(|| pump.lose(&error));
+    /// Connects again, as [`drive_with_retry`] does.
+    #[must_use]
+    pub fn with_retry(mut self, retry: Retry) -> Self {
+        self.retry = Some(retry);
+        self
+    }
+
+    /// Has `handler` answer what the peer asks on a connection that the conversation has [turned round](keyferry_kmip::Step::Turn), under the
+    /// identity of the certificate that the peer has shown. The peer's request to turn it back is answered without the handler; then the
+    /// conversation is polled again, and not before, also when it is woken.
+    #[must_use]
+    pub fn answering(mut self, handler: Arc<dyn Handler>) -> Self {
+        self.handler = Some(handler);
+        self
+    }
+
+    /// Takes a connection that was turned round for lost when nothing was asked on it for so long. Without, it may be silent for ever, also
+    /// when the peer is not there any more: let the peer send something in between.
+    #[must_use]
+    pub fn silent_for(mut self, time: Duration) -> Self {
+        self.silence = Some(time);
+        self
+    }
+
+    /// Drives a conversation until it is done.
+    ///
+    /// # Errors
+    /// As for [`drive`] and [`drive_with_retry`]. On a connection that was turned round also [`ErrorKind::Timeout`] for a silent peer,
+    /// [`ErrorKind::Protocol`] for one that answers what was not asked or asks on behind its turning back, and
+    /// [`ErrorKind::Lost`] when the handler closed it or failed.
+    pub async fn drive(&self, conversation: &mut dyn Conversation) -> Result<()> {
+        let mut pauses = self.retry.as_ref().map(Retry::pauses);
+        loop {
+            let mut progress = false;
+            let Err(error) = self.drive_once(conversation, &mut progress).await else {
+                return Ok(());
+            };
+            if matches!(error.kind(), ErrorKind::Tls | ErrorKind::Stalled | ErrorKind::Config) {
                 return Err(error);
             }
-            Turn::Wait { room } => pump.wait(room).await,
+            let Some(pauses) = &mut pauses else { return Err(error) };
+            if progress {
+                pauses.restart();
+            }
+            let Some(pause) = pauses.next() else {
+                return Err(error);
+            };
+            warn!(%error, pause_ms = pause.as_millis() as u64, "conversation interrupted");
+            tokio::time::sleep(pause).await;
         }
     }
-    drop(pump); // the writer says goodbye when there is nothing left to write
-    let _ = timeout(GOODBYE, tasks.join_next()).await;
-    Ok(())
-}
 
-/// Calls something that may block.
-fn unhurried<T>(call: impl FnOnce() -> T) -> T {
-    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => block_in_place(call),
-        _ => call(),
+    async fn drive_once(&self, conversation: &mut dyn Conversation, progress: &mut bool) -> Result<()> {
+        let connection = self.connector.connect().await?;
+        let config = self.connector.config();
+        let peer = connection.peer().clone();
+        let mut tasks = JoinSet::new(); // aborts both when dropped
+        let (outgoing, incoming) = start(connection, config.answer_time, &mut tasks);
+        let mut pump = Pump::new(conversation, outgoing, incoming, config.in_flight, config.answer_time);
+        pump.turns = self.handler.is_some();
+        let result = loop {
+            match (pump.run().await, &self.handler) {
+                (Ok(Asked::Turned), Some(handler)) => {
+                    let turned = Turned { handler, peer: &peer, silence: self.silence };
+                    if let Err(error) = turned.serve(&mut pump.incoming, &pump.outgoing, &mut pump.progress).await {
+                        break Err(error);
+                    }
+                }
+                (Ok(_), _) => break Ok(()),
+                (Err(error), _) => break Err(error),
+            }
+        };
+        *progress = pump.progress;
+        drop(pump); // the writer says goodbye when there is nothing left to write
+        let _ = timeout(GOODBYE, tasks.join_next()).await;
+        result
     }
 }
-
-type Incoming = mpsc::Receiver<Result<Frame>>;
 
 fn start(connection: Connection, time: Duration, tasks: &mut JoinSet<()>) -> (mpsc::Sender<Frame>, Incoming) {
     let (stream, input) = connection.into_parts();
     let (reader, writer) = split(stream);
     let (outgoing, to_write) = mpsc::channel(QUEUE);
     let (answered, incoming) = mpsc::channel(QUEUE);
-    tasks.spawn(read(reader, input, answered));
-    tasks.spawn(write(writer, to_write, time));
+    tasks.spawn(reading(reader, input, answered));
+    tasks.spawn(writing(writer, to_write, time));
     (outgoing, incoming)
 }
 
-async fn read(mut reader: ReadHalf<TlsStream<TcpStream>>, mut input: Input, answered: mpsc::Sender<Result<Frame>>) {
-    loop {
-        let next = match input.frame(&mut reader).await {
-            Ok(Some(frame)) => Ok(frame),
-            Ok(None) => Err(Error::new(ErrorKind::Lost, "closed by the peer")),
-            Err(broken) => Err(broken.into()),
-        };
-        let last = next.is_err();
-        if answered.send(next).await.is_err() || last {
-            return;
-        }
-    }
+async fn reading(mut reader: ReadHalf<TlsStream<TcpStream>>, mut input: Input, answered: mpsc::Sender<Result<Frame>>) {
+    read(&mut reader, &mut input, &answered).await;
 }
 
-async fn write(mut writer: WriteHalf<TlsStream<TcpStream>>, mut requests: mpsc::Receiver<Frame>, time: Duration) {
-    let mut frames = Vec::with_capacity(QUEUE);
-    while requests.recv_many(&mut frames, QUEUE).await > 0 {
-        if let Err(error) = write_frames(&mut writer, &frames, time).await {
-            debug!(%error, "a request could not be written"); // the reader learns why
-            return;
-        }
-        frames.clear();
+async fn writing(mut writer: WriteHalf<TlsStream<TcpStream>>, mut requests: mpsc::Receiver<Frame>, time: Duration) {
+    if let Err(error) = write(&mut writer, &mut requests, time).await {
+        debug!(%error, "a message could not be written"); // the reader learns why
+        return;
     }
     let _ = timeout(GOODBYE, writer.shutdown()).await; // the peer may be gone
-}
-
-/// Moves messages between the conversation and the two tasks.
-struct Pump<'a> {
-    conversation: &'a mut dyn Conversation,
-    outgoing: mpsc::Sender<Frame>,
-    incoming: Incoming,
-    arrived: Option<Result<Frame>>,
-    under_way: VecDeque<(Ticket, Instant)>,
-    in_flight: usize,
-    answer_time: Duration,
-    last_answer: Instant,
-    /// What the conversation said last, if it was to wait.
-    asleep: Option<Option<Tick>>,
-    ticket: &'a mut Ticket,
-    progress: &'a mut bool,
-}
-
-enum Turn {
-    Done,
-    Failed(Error),
-    Wait {
-        /// Also for room among the requests to be written.
-        room: bool,
-    },
-}
-
-impl Pump<'_> {
-    /// Does all that can be done without waiting.
-    fn turn(&mut self) -> Turn {
-        loop {
-            while let Some(next) = self.arrived.take().or_else(|| self.incoming.try_recv().ok()) {
-                if let Err(error) = next.and_then(|frame| self.take(frame)) {
-                    return Turn::Failed(error);
-                }
-            }
-            if self.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
-                return Turn::Failed(Error::new(ErrorKind::Timeout, "no answer in time"));
-            }
-            if self.under_way.len() >= self.in_flight || self.sleeps() {
-                return match (self.asleep, self.under_way.is_empty()) {
-                    (Some(None), true) => Turn::Failed(Error::new(ErrorKind::Stalled, "it waits, but nothing is under way")),
-                    _ => Turn::Wait { room: false },
-                };
-            }
-            let room = match self.outgoing.try_reserve() {
-                Ok(room) => room,
-                Err(mpsc::error::TrySendError::Full(())) => return Turn::Wait { room: true },
-                Err(mpsc::error::TrySendError::Closed(())) if self.under_way.is_empty() => {
-                    return Turn::Failed(Error::new(ErrorKind::Lost, "nothing can be written any more"));
-                }
-                // The writer has failed. Answers may still come in; what ends the reader is the better reason.
-                Err(mpsc::error::TrySendError::Closed(())) => return Turn::Wait { room: false },
-            };
-            match self.conversation.poll(clock(), *self.ticket) {
-                Step::Send(frame) => {
-                    self.under_way.push_back((*self.ticket, Instant::now()));
-                    *self.ticket = fresh_ticket();
-                    room.send(frame);
-                }
-                Step::Wait(until) => self.asleep = Some(until),
-                Step::Done => return Turn::Done,
-                _ => return Turn::Failed(Error::new(ErrorKind::Stalled, "a step that this driver does not know")),
-            }
-        }
-    }
-
-    fn take(&mut self, answer: Frame) -> Result<()> {
-        let Some((ticket, _)) = self.under_way.pop_front() else {
-            return Err(Error::new(ErrorKind::Protocol, "an answer without a request"));
-        };
-        self.last_answer = Instant::now();
-        self.asleep = None;
-        *self.progress = true;
-        self.conversation.answer(clock(), ticket, Ok(answer));
-        Ok(())
-    }
-
-    fn sleeps(&self) -> bool {
-        match self.asleep {
-            None => false,
-            Some(None) => true,
-            Some(Some(until)) => clock().tick < until,
-        }
-    }
-
-    /// When the oldest request under way has waited too long.
-    fn deadline(&self) -> Option<Instant> {
-        let (_, sent) = self.under_way.front()?;
-        (*sent).max(self.last_answer).checked_add(self.answer_time)
-    }
-
-    /// Waits for whatever comes first.
-    async fn wait(&mut self, room: bool) {
-        let wake = match self.asleep {
-            Some(Some(until)) => instant(until).map(Instant::from_std),
-            _ => None,
-        };
-        let until = match (wake, self.deadline()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        tokio::select! {
-            next = self.incoming.recv() => {
-                self.arrived = Some(next.unwrap_or_else(|| Err(Error::new(ErrorKind::Lost, "the reading task has ended"))));
-            }
-            _ = self.outgoing.reserve(), if room => {}
-            () = async { sleep_until(until.unwrap_or_else(Instant::now)).await }, if until.is_some() => {}
-        }
-    }
-
-    /// Answers everything under way with the loss.
-    fn lose(&mut self, error: &Error) {
-        let reason = match error.kind() {
-            ErrorKind::Lost => error.context().to_owned(),
-            _ => error.to_string(),
-        };
-        debug!(%error, under_way = self.under_way.len(), "conversation lost its connection");
-        while let Some((ticket, _)) = self.under_way.pop_front() {
-            self.conversation.answer(clock(), ticket, Err(Lost(reason.clone())));
-        }
-    }
 }

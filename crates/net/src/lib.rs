@@ -24,8 +24,14 @@
 //! client shows is its [`Identity`](keyferry_kmip::Identity). This is the one crate beside the PostgreSQL store that opens sockets, and the
 //! only one that reads the clock: [`clock()`]. A [`Reloader`] gives a running server other certificates.
 //!
+//! A connection can be turned round (Set Endpoint Role, since KMIP 2.0): a [`Driver`] answers what the server asks on a connection that the
+//! driver has opened, until it is turned back; the server asks by the conversation that its handler gives
+//! ([`Answer::Turn`](keyferry_kmip::Answer::Turn)). A conversation that waits can be woken ([`Wake`](keyferry_kmip::Wake)).
+//!
 //! # What it does not do
-//! - It does not look into messages: it cuts the stream into frames and hands them on.
+//! - It does not look into messages: it cuts the stream into frames and hands them on. Only on a connection that is turned round it looks for
+//!   Set Endpoint Role, and everywhere it tells requests from answers.
+//! - The blocking client can't turn a connection round.
 //! - No TLS before 1.2, no certificate whose name stands only in the Common Name, no revocation lists unless
 //!   [`ServerConfig::from_tls`] brings them.
 //! - Nothing but TTLV over TLS: no HTTPS.
@@ -49,14 +55,16 @@ mod input;
 mod limits;
 mod output;
 pub mod pem;
+mod pump;
 mod retry;
 mod server;
 mod tls;
+mod turned;
 
 pub use client::{Connection, Connector};
 pub use clock::clock;
 pub use counters::Counters;
-pub use drive::{drive, drive_with_retry};
+pub use drive::{Driver, drive, drive_with_retry};
 pub use error::{Error, ErrorKind, Result};
 pub use identity::identity;
 pub use limits::Limits;

@@ -15,9 +15,12 @@ pub struct Limits {
     pub handshake_time: Duration,
     /// Time for one message to arrive whole once it has begun, and for an answer to be taken by the client. 30 s.
     pub message_time: Duration,
-    /// Time that a connection may stay silent between messages. 10 min.
+    /// Time without any answer while requests are under way on a connection that its client has turned round. 60 s.
+    pub answer_time: Duration,
+    /// Time that a connection may stay silent between messages, unless it is turned round. 10 min.
     pub idle_time: Duration,
-    /// Requests that arrived together and go to the handler as one group, by number. 64.
+    /// Requests that arrived together and go to the handler as one group, by number; also requests under way at once on a connection that
+    /// its client has turned round. 64.
     pub group_requests: usize,
     /// The same by size: once a group has this many bytes, it takes no further request. 2 MiB.
     pub group_bytes: usize,
@@ -33,6 +36,7 @@ impl Default for Limits {
             handshakes: 2048,
             handshake_time: Duration::from_secs(10),
             message_time: Duration::from_secs(30),
+            answer_time: Duration::from_secs(60),
             idle_time: Duration::from_secs(600),
             group_requests: 64,
             group_bytes: 2 << 20,

@@ -156,6 +156,8 @@ pub(crate) struct Addition {
     pub(crate) expected: Option<Expected>,
     /// What is held of the object: told when it was asked what would become of it.
     pub(crate) held: Option<Held>,
+    /// What was taken of the receiver's feed, of who turns the connection round.
+    pub(crate) place: Option<crate::Place>,
     #[ttlv(extra)]
     pub(crate) extra: Extra,
 }

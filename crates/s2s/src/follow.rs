@@ -15,6 +15,7 @@ use keyferry_ttlv::{Decode, Encode, Extra};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use wire::*;
 
 mod back;
@@ -34,6 +35,9 @@ pub struct FollowOptions {
     pub from: Peer,
     /// When to ask again once everything was taken, in milliseconds, unless something is heard earlier; without it, the session is done then.
     pub every: Option<u64>,
+    /// Whether the connection is turned round once everything was taken, so that the issuer can poke on it ([`Poke`](crate::Poke)); what has
+    /// changed is asked for when it turns it back. An issuer that refuses to is asked again as `every` says.
+    pub turns: bool,
     /// Objects in an answer at the most (1 000).
     pub batch: usize,
     /// Bytes of an answer, about (512 KiB).
@@ -51,6 +55,7 @@ impl FollowOptions {
             relation: relation.into(),
             from,
             every: None,
+            turns: false,
             batch: 1000,
             batch_bytes: 512 * 1024,
             in_flight: 4,
@@ -62,6 +67,13 @@ impl FollowOptions {
     #[must_use]
     pub fn every(mut self, milliseconds: u64) -> Self {
         self.every = Some(milliseconds);
+        self
+    }
+
+    /// For ever: turns the connection round, and asks again when the issuer turns it back.
+    #[must_use]
+    pub fn turning(mut self) -> Self {
+        self.turns = true;
         self
     }
 }
@@ -88,6 +100,10 @@ pub struct Follow {
     sought: Option<Tick>,
     /// When to ask again.
     next: Option<Tick>,
+    /// Set from outside: there is something to ask for.
+    poked: Arc<AtomicBool>,
+    /// Whether the connection was turned round: whoever asks again knows that it was turned back.
+    turned: bool,
     /// What is being given back.
     back: Option<Back>,
     sink: Option<crate::ledger::Sink>,
@@ -102,6 +118,8 @@ enum Flight {
     Changes { done: Vec<Vec<u8>>, checked: Option<Option<i64>> },
     /// A part of what is given back.
     Back { last: bool },
+    /// The connection is to be turned round.
+    Turn,
 }
 
 /// An object that could not be taken.
@@ -190,12 +208,19 @@ impl Follow {
             passed: 0,
             sought: None,
             next: None,
+            poked: Arc::default(),
+            turned: false,
             back: None,
             sink: None,
             observer: None,
             meter: Meter::default(),
             report: crate::Report::default(),
         }
+    }
+
+    /// A flag that says there is something to ask for, whatever the session waits for: for who hears a poke, and wakes the driver then.
+    pub fn poked(&self) -> Arc<AtomicBool> {
+        self.poked.clone()
     }
 
     /// Calls `observer` after each answer, with what has been done so far in this pass.
@@ -479,7 +504,14 @@ impl Session for Follow {
             return send(&request);
         }
         if self.flights.is_empty() {
-            if self.answered && !self.more {
+            let poked = self.poked.swap(false, Ordering::SeqCst) | std::mem::take(&mut self.turned);
+            if self.answered && !self.more && !poked {
+                // What could not be taken is asked for again from time to time, which a turned connection would not allow.
+                let retries = self.options.every.is_some() && self.master.as_ref().is_some_and(|master| master.retried > 0);
+                if self.options.turns && !retries {
+                    self.flights.push_back((ticket, Flight::Turn));
+                    return crate::poke::turn(self.master.as_ref().map(|master| master.cursor.clone()));
+                }
                 let Some(every) = self.options.every else { return self.finish(cx) };
                 let next = *self.next.get_or_insert(Tick(cx.now.tick.0.saturating_add(every)));
                 if next > cx.now.tick {
@@ -524,6 +556,11 @@ impl Follow {
             .flights
             .pop_front_if(|(under_way, _)| *under_way == ticket)
             .ok_or_else(|| Error::new(ErrorKind::Protocol, "an answer came to nothing that was asked"))?;
+        if flight == Flight::Turn {
+            self.turned = keyferry_kmip::accepts_turn(&response);
+            self.options.turns = self.turned;
+            return Ok(());
+        }
         let item = response.batch.first().ok_or_else(|| Error::new(ErrorKind::Protocol, "an answer without an item"))?;
         if !item.is_success() {
             let why = item.result_message.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -561,6 +598,7 @@ impl Follow {
                 }
                 Ok(())
             }
+            Flight::Turn => Ok(()),
         }
     }
 }

@@ -36,6 +36,9 @@
 //! [`restored`] takes back what its replicas hold before it changes anything. Clients see it as the attributes Master, Slaves, Backup and
 //! Working Server ([`Node::shadow`]).
 //!
+//! [`Poke`] tells a replica that there is something to pull, over a connection of the issuer's, or over one that [`Follow`] has opened and turned
+//! round (Set Endpoint Role); [`Pokes`] hears it.
+//!
 //! # What it does not do yet
 //! - A plan is a promise for single objects: whether two of them collide with each other, a dry run does not see, and the execution stops there.
 //! - What was pushed and has left the selection since is not withdrawn; what is followed is. A selection with what Links reach can't be followed.
@@ -74,6 +77,7 @@ mod peer;
 mod plan;
 #[doc(hidden)]
 pub mod planted;
+mod poke;
 mod policy;
 mod progress;
 mod publish;
@@ -103,6 +107,7 @@ pub use node::{Node, complete, shown};
 pub use offered::Offered;
 pub use outgoing::{Stretch, Tells, Terms, request_item, withheld};
 pub use peer::server_information;
+pub use poke::{POKE, Poke, Pokes, taken};
 pub use policy::{Peer, Policy};
 pub use progress::Progress;
 pub use pull::{Pull, PullOptions, PullStrategy};

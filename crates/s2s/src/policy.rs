@@ -27,6 +27,8 @@ pub struct Peer {
     pub may_follow_copies: bool,
     /// It gives this server's own objects back when this one has lost something.
     pub may_give_back: bool,
+    /// It may turn a connection that it has opened round (Set Endpoint Role), so that this server asks on it.
+    pub may_turn: bool,
     /// This server is its backup: it keeps copies for the day that the other has lost its own.
     pub is_backed_up: bool,
     /// It learns nothing of this server by what it sends: every copy is answered alike, taken or not.
@@ -50,6 +52,7 @@ impl Peer {
             may_follow: false,
             may_follow_copies: false,
             may_give_back: false,
+            may_turn: false,
             is_backed_up: false,
             learns_nothing: false,
             wrapping: None,
@@ -105,6 +108,13 @@ impl Peer {
     #[must_use]
     pub fn learns_nothing(mut self) -> Self {
         self.learns_nothing = true;
+        self
+    }
+
+    /// Lets it turn its connections round.
+    #[must_use]
+    pub fn may_turn(mut self) -> Self {
+        self.may_turn = true;
         self
     }
 

@@ -56,6 +56,12 @@ impl Place {
         u64::try_from(self.number).unwrap_or(0)
     }
 
+    /// Whether both are the same, as far as can be told.
+    pub(crate) fn is_same(&self, other: &Place) -> bool {
+        (self.number, &self.incarnation) == (other.number, &other.incarnation)
+            && (self.number == 0 || self.commit == other.commit)
+    }
+
     /// Whether this store's history has it.
     pub(crate) fn is_of(&self, snapshot: &dyn Snapshot) -> keyferry_store::Result<bool> {
         if crate::planted::planted(crate::planted::Bug::IncarnationIsEnough) {

@@ -1,5 +1,5 @@
 use crate::{Error, ErrorKind, Report, Result};
-use keyferry_kmip::{Conversation, Lost, Now, Random, RequestMessage, ResponseMessage, Tick, Ticket};
+use keyferry_kmip::{Conversation, Lost, Now, Random, RequestMessage, ResponseMessage, Tick, Ticket, Wake};
 use keyferry_store::Store;
 use keyferry_ttlv::Frame;
 use std::sync::Arc;
@@ -20,8 +20,9 @@ pub struct Cx<'a> {
 pub enum Step {
     /// Send this under the ticket that was offered.
     Send(Box<RequestMessage>),
-    /// Let the peer ask from now on (Set Endpoint Role), once nothing is under way. No session asks for it yet.
-    Turn,
+    /// Send this Set Endpoint Role request under the ticket that was offered, once nothing else is under way. When it is accepted, the peer
+    /// asks from then on, and the session is polled again when the peer has turned the connection back, or on a new one.
+    Turn(Box<RequestMessage>),
     /// Nothing until an answer comes or the tick is reached.
     Wait(Option<Tick>),
     /// Finished.
@@ -53,12 +54,20 @@ pub struct Driven<S> {
     store: Arc<dyn Store>,
     random: Box<dyn Random>,
     outcome: Option<Result<Report>>,
+    wake: Option<Wake>,
 }
 
 impl<S: Session> Driven<S> {
     /// Drives `session` over `store`.
     pub fn new(session: S, store: Arc<dyn Store>, random: Box<dyn Random>) -> Self {
-        Driven { session, store, random, outcome: None }
+        Driven { session, store, random, outcome: None, wake: None }
+    }
+
+    /// Has the session asked for its next step at once when `wake` is used, although it waits.
+    #[must_use]
+    pub fn woken_by(mut self, wake: Wake) -> Self {
+        self.wake = Some(wake);
+        self
     }
 
     /// How it ended; `None` while it is under way or was interrupted.
@@ -82,7 +91,9 @@ impl<S: Session> Conversation for Driven<S> {
                 Step::Send(message) => {
                     keyferry_kmip::Step::Send(message.to_frame().map_err(|e| Error::new(ErrorKind::Encode, e))?)
                 }
-                Step::Turn => return Err(Error::new(ErrorKind::Peer, "turning a connection round is not supported yet")),
+                Step::Turn(message) => {
+                    keyferry_kmip::Step::Turn(message.to_frame().map_err(|e| Error::new(ErrorKind::Encode, e))?)
+                }
                 Step::Wait(tick) => keyferry_kmip::Step::Wait(tick),
                 Step::Done(report) => {
                     self.outcome = Some(Ok(*report));
@@ -114,5 +125,9 @@ impl<S: Session> Conversation for Driven<S> {
         if let Err(error) = self.session.answer(&mut cx, ticket, response) {
             self.failed(error);
         }
+    }
+
+    fn wake(&self) -> Option<Wake> {
+        self.wake.clone()
     }
 }

@@ -39,7 +39,8 @@
 //! # What it does not do
 //! - Cryptographic services, certification, split keys, derivation, PKCS#11, log-in and asynchronous answers.
 //! - Private keys that are encrypted by a password (PKCS#8, PKCS#12) are kept as they came, and not opened.
-//! - It does not become a client on a connection (Set Endpoint Role); an application that turns connections round answers that itself.
+//! - By itself it asks nobody: on a connection that a peer has turned round (Set Endpoint Role) a conversation of the application's asks
+//!   ([`Server::with_turning`]); without one, it stays a server.
 //!
 //! # OASIS test cases
 //! Of the cases of 1.0 to 2.1 whose operations are all above these do not pass:
@@ -61,6 +62,7 @@ mod access;
 mod error;
 mod operation;
 mod server;
+mod turning;
 mod turns;
 
 pub use access::{Access, Authenticator, Grant, Granted, Level, Rights};

@@ -88,6 +88,7 @@ pub(crate) fn is_for_peers(operation: Operation) -> bool {
             | Operation::PING
             | keyferry_s2s::FOLLOW
             | keyferry_s2s::GIVE_BACK
+            | keyferry_s2s::POKE
     )
 }
 
@@ -109,6 +110,7 @@ pub(crate) fn is_read(operation: Operation) -> bool {
             | Operation::INTEROP
             | Operation::SET_ENDPOINT_ROLE
             | keyferry_s2s::FOLLOW
+            | keyferry_s2s::POKE
     )
 }
 

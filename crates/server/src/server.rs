@@ -1,4 +1,5 @@
 use crate::operation::{self, Operations};
+use crate::turning::{Committed, Turning};
 use crate::turns::Turns;
 use crate::{Access, Authenticator, Error, Rights};
 use keyferry_kmip::spec::{AsynchronousIndicator, BatchErrorContinuationOption, Operation, ResultStatus, tag};
@@ -42,6 +43,8 @@ pub struct Server {
     random: Mutex<Box<dyn Random>>,
     stopwatch: Option<fn() -> Duration>,
     turns: Turns<(Now, Vec<Arc<Asked>>), Result<Vec<Frame>, Error>>,
+    pub(crate) turning: Option<Box<Turning>>,
+    pub(crate) committed: Vec<Box<Committed>>,
 }
 
 impl std::fmt::Debug for Server {
@@ -57,13 +60,13 @@ const LARGEST_ANSWER: usize = keyferry_ttlv::Limits::DEFAULT.size - 4096;
 const ITEM: usize = 160;
 
 /// A request that may be answered.
-struct Asked {
-    message: RequestMessage,
+pub(crate) struct Asked {
+    pub(crate) message: RequestMessage,
     version: Version,
     /// Who asks: the TLS identity, or who its credentials stand for.
     caller: Identity,
     /// The TLS identity.
-    tls: Identity,
+    pub(crate) tls: Identity,
     /// Whether that is a client.
     is_client: bool,
 }
@@ -115,6 +118,8 @@ impl Server {
             random: Mutex::new(options.random),
             stopwatch: None,
             turns: Turns::default(),
+            turning: None,
+            committed: Vec::new(),
         })
     }
 
@@ -178,7 +183,7 @@ impl Server {
     /// When the store fails: nothing was changed then.
     pub fn settle(&self, now: Now, most: usize) -> Result<usize, Error> {
         let node = self.node();
-        self.store.transact(|transaction| {
+        let settled = self.store.transact(|transaction| {
             let mut effects = Effects::none();
             if keyferry_s2s::check_nothing_owed(transaction).is_err() {
                 return Ok(0);
@@ -197,8 +202,10 @@ impl Server {
                 effects.extend(Effects::change(Some((number, record)), after, Material::Keep));
             }
             effects.apply(transaction)?;
-            Ok(effects.changes.len())
-        })
+            Ok::<_, Error>(effects.changes.len())
+        })?;
+        self.committed(settled > 0);
+        Ok(settled)
     }
 
     /// Answers one request.
@@ -374,8 +381,8 @@ impl Server {
 
     /// Answers groups in one commit; nothing is done where one of them fails, or their answers are too much to hold at once.
     fn together(&self, groups: &[(Now, &[Arc<Asked>])]) -> Result<Vec<Vec<Frame>>, Error> {
-        self.store.transact(|transaction| {
-            let mut world = World::Write(Deferred::new(transaction));
+        let (answers, moved) = self.store.transact(|transaction| {
+            let mut world = World::Write(Deferred::new(transaction), false);
             let (mut answers, mut size) = (Vec::with_capacity(groups.len()), 0);
             for (now, group) in groups {
                 let frames = self.answers(&mut world, *now, group)?;
@@ -385,9 +392,10 @@ impl Server {
                 }
                 answers.push(frames);
             }
-            world.finish()?;
-            Ok(answers)
-        })
+            Ok::<_, Error>((answers, world.finish()?))
+        })?;
+        self.committed(moved);
+        Ok(answers)
     }
 
     /// Answers a group that writes: in one commit with those of other connections that wait for one.
@@ -501,29 +509,33 @@ impl Random for Shared<'_> {
 /// Where a message's operations look and, when they write, act.
 enum World<'a, 't> {
     Read(&'a dyn Snapshot),
-    Write(Deferred<'a, 't>),
+    /// And whether the head of the feed moves.
+    Write(Deferred<'a, 't>, bool),
 }
 
 impl World<'_, '_> {
     fn snapshot(&self) -> &dyn Snapshot {
         match self {
             World::Read(snapshot) => *snapshot,
-            World::Write(deferred) => deferred,
+            World::Write(deferred, _) => deferred,
         }
     }
 
     fn apply(&mut self, effects: Effects) -> Result<(), Error> {
         match self {
             _ if effects.is_empty() => Ok(()),
-            World::Write(deferred) => Ok(deferred.add(effects)?),
+            World::Write(deferred, moves) => {
+                *moves |= !effects.changes.is_empty() || effects.restored.is_some();
+                Ok(deferred.add(effects)?)
+            }
             World::Read(_) => Err(Error::Misplaced),
         }
     }
 
-    fn finish(self) -> Result<(), Error> {
+    fn finish(self) -> Result<bool, Error> {
         match self {
-            World::Write(deferred) => Ok(deferred.finish()?),
-            World::Read(_) => Ok(()),
+            World::Write(deferred, moves) => deferred.finish().map(|_| moves).map_err(Error::from),
+            World::Read(_) => Ok(false),
         }
     }
 }
@@ -547,6 +559,16 @@ impl Handler for Server {
         };
         for one in &parsed {
             match one {
+                Parsed::Message(asked) if self.may_turn(asked) => {
+                    if !flush(&mut answers, &mut group) {
+                        return answers;
+                    }
+                    if let Some(answer) = self.turn(asked, now) {
+                        answers.push(answer);
+                        return answers;
+                    }
+                    group.push(asked.clone());
+                }
                 Parsed::Message(asked) if !asked.is_alone() => group.push(asked.clone()),
                 Parsed::Message(asked) => {
                     if !flush(&mut answers, &mut group) {

@@ -2,17 +2,20 @@ use super::Shared;
 use crate::counters::Open;
 use crate::input::{Broken, Input, Progress};
 use crate::output::write_frames;
-use crate::{clock, identity};
-use keyferry_kmip::{Answer, Identity};
+use crate::pump::{Asked, Pump, QUEUE, read, write};
+use crate::{Error, ErrorKind, clock, identity};
+use keyferry_kmip::{Answer, Asking, Identity};
 use keyferry_ttlv::Frame;
+use std::collections::VecDeque;
 use std::fmt;
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
@@ -29,6 +32,9 @@ pub(super) struct Connection<'a> {
     _open: Open<'a>,
     stream: TlsStream<TcpStream>,
     input: Input,
+    /// Requests that arrived right behind the answer by which the client turned the connection back, and why there are no more.
+    arrived: VecDeque<Frame>,
+    behind: Option<End>,
     stop: watch::Receiver<bool>,
     peer: SocketAddr,
     caller: Arc<Identity>,
@@ -53,6 +59,10 @@ enum End {
     Stream(io::Error),
     /// These are no messages.
     Message(keyferry_ttlv::Error),
+    /// The client has turned the connection round, and what was to be asked on it is done.
+    Asked,
+    /// The connection, or the client, failed while it was turned round.
+    Turned(Error),
 }
 
 impl fmt::Display for End {
@@ -66,6 +76,8 @@ impl fmt::Display for End {
             End::Unread => f.write_str("the client does not take its answers"),
             End::Stream(error) => write!(f, "connection failed: {error}"),
             End::Message(error) => write!(f, "not a message: {error}"),
+            End::Asked => f.write_str("nothing more to ask on the connection that was turned round"),
+            End::Turned(error) => write!(f, "turned round: {error}"),
         }
     }
 }
@@ -147,6 +159,8 @@ pub(super) async fn accept(
         _open: Open::new(&shared.counters),
         stream,
         input: Input::new(shared.limits.message_size),
+        arrived: VecDeque::new(),
+        behind: None,
         stop,
         peer,
         caller,
@@ -159,9 +173,10 @@ impl Connection<'_> {
     pub(super) async fn run(mut self) {
         let end = loop {
             let (requests, end) = self.group().await;
-            let end = match requests.is_empty() {
-                true => end,
-                false => self.answer(requests).await.err().or(end),
+            let end = match (self.answer(requests).await, end) {
+                (Err(end), _) | (_, Some(end)) => Some(end),
+                (Ok(Some(asking)), None) => self.ask(asking).await.err(),
+                (Ok(None), None) => None,
             };
             if let Some(end) = end {
                 break end;
@@ -196,11 +211,15 @@ impl Connection<'_> {
                     close(&mut self.stream, limit).await;
                 }
             }
-            End::Client | End::Stream(_) | End::Idle | End::Shutdown { silent: true } => {
+            End::Turned(error) if error.kind() == ErrorKind::Protocol => {
+                warn!(peer = %self.peer, caller = ?self.caller, reason = %end, requests = self.requests, "connection closed");
+                close(&mut self.stream, limit).await;
+            }
+            End::Turned(_) | End::Client | End::Stream(_) | End::Idle | End::Shutdown { silent: true } => {
                 info!(peer = %self.peer, caller = ?self.caller, reason = %end, requests = self.requests, "connection closed");
                 let _ = timeout(LINGER, self.stream.shutdown()).await; // the peer may be gone
             }
-            End::Handler | End::Shutdown { silent: false } => {
+            End::Handler | End::Asked | End::Shutdown { silent: false } => {
                 info!(peer = %self.peer, caller = ?self.caller, reason = %end, requests = self.requests, "connection closed");
                 close(&mut self.stream, limit).await;
             }
@@ -215,6 +234,15 @@ impl Connection<'_> {
         let mut requests = Vec::new();
         let mut bytes = 0usize;
         let mut end = None;
+        while requests.len() < limits.group_requests.max(1)
+            && let Some(frame) = self.arrived.pop_front()
+        {
+            requests.push(frame);
+        }
+        if !requests.is_empty() || self.behind.is_some() {
+            let behind = self.behind.take_if(|_| self.arrived.is_empty());
+            return (requests, behind);
+        }
         let first = tokio::select! {
             biased;
             _ = self.stop.wait_for(|stop| *stop) => {
@@ -254,16 +282,68 @@ impl Connection<'_> {
         (requests, end)
     }
 
-    /// Has a group answered and writes the answers; what the handler leaves over is offered to it again.
-    async fn answer(&mut self, mut requests: Vec<Frame>) -> Result<(), End> {
+    /// Has a group answered and writes the answers; what the handler leaves over is offered to it again. The last answer may turn the
+    /// connection round.
+    async fn answer(&mut self, mut requests: Vec<Frame>) -> Result<Option<Asking>, End> {
         while !requests.is_empty() {
-            requests = self.answer_some(requests).await?;
+            let (left, asking) = self.answer_some(requests).await?;
+            match asking {
+                Some(_) if !left.is_empty() => {
+                    let why = "it asks on although it has turned the connection round";
+                    return Err(End::Turned(Error::new(ErrorKind::Protocol, why)));
+                }
+                Some(asking) => return Ok(Some(asking)),
+                None => requests = left,
+            }
         }
-        Ok(())
+        Ok(None)
     }
 
-    /// One call of the handler; returns the requests that it did not answer yet.
-    async fn answer_some(&mut self, requests: Vec<Frame>) -> Result<Vec<Frame>, End> {
+    /// Asks on a connection that was turned round, until it is turned back.
+    async fn ask(&mut self, Asking(mut conversation): Asking) -> Result<(), End> {
+        info!(peer = %self.peer, caller = ?self.caller, "connection turned round");
+        self.shared.counters.turn();
+        let limits = &self.shared.limits;
+        let (mut reader, mut writer) = split(&mut self.stream);
+        let (outgoing, mut to_write) = mpsc::channel(QUEUE);
+        let (arrived, incoming) = mpsc::channel(QUEUE);
+        let input = &mut self.input;
+        let mut pump = Pump::new(&mut *conversation, outgoing, incoming, limits.group_requests, limits.answer_time)
+            .stopped_by(self.stop.clone());
+        let asked = tokio::select! {
+            asked = pump.run() => asked,
+            () = async {
+                read(&mut reader, input, &arrived).await;
+                pending().await
+            } => return Ok(()),
+            () = async {
+                if let Err(error) = write(&mut writer, &mut to_write, limits.message_time).await {
+                    debug!(%error, "a request could not be written"); // no answer will come
+                }
+                drop(to_write);
+                pending().await
+            } => return Ok(()),
+        };
+        let mut incoming = pump.incoming;
+        match asked {
+            Ok(Asked::Done) => Err(End::Asked),
+            Ok(Asked::Stopped) => Err(End::Shutdown { silent: false }),
+            Err(error) => Err(End::Turned(error)),
+            Ok(Asked::Turned) => {
+                info!(peer = %self.peer, caller = ?self.caller, "connection turned back");
+                while let Ok(next) = incoming.try_recv() {
+                    match next {
+                        Ok(frame) => self.arrived.push_back(frame),
+                        Err(error) => self.behind = Some(End::Turned(error)),
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// One call of the handler; returns the requests that it did not answer yet, and who asks from now on.
+    async fn answer_some(&mut self, requests: Vec<Frame>) -> Result<(Vec<Frame>, Option<Asking>), End> {
         let started = Instant::now();
         let count = requests.len();
         let (handler, caller) = (self.shared.handler.clone(), self.caller.clone());
@@ -275,10 +355,19 @@ impl Connection<'_> {
         self.shared.counters.group(given.min(count), bytes_in);
         let mut replies = Vec::with_capacity(given);
         let left = requests.split_off(given.min(count));
-        let mut result = if (1..=count).contains(&given) { Ok(left) } else { Err(End::HandlerFailed) };
-        for answer in answers.into_iter().take(count) {
+        let mut result = if (1..=count).contains(&given) { Ok((left, None)) } else { Err(End::HandlerFailed) };
+        let mut answers = answers.into_iter().take(count);
+        while let Some(answer) = answers.next() {
             match answer {
                 Answer::Reply(frame) => replies.push(frame),
+                Answer::Turn(frame, asking) => {
+                    replies.push(frame);
+                    result = match answers.next() {
+                        None => result.map(|(left, _)| (left, Some(asking))),
+                        Some(_) => Err(End::HandlerFailed),
+                    };
+                    break;
+                }
                 Answer::ReplyAndClose(frame) => {
                     replies.push(frame);
                     result = Err(End::Handler);

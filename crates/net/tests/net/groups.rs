@@ -1,6 +1,6 @@
 //! Pipelining: what arrives together is handled together, answers keep the order.
 
-use crate::support::{Rig, Trick, frame, frames, number, numbers, within};
+use crate::support::{Rig, Trick, answer_to, frame, frames, number, numbers, within};
 use keyferry_net::ErrorKind;
 use keyferry_ttlv::Frame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -72,7 +72,7 @@ async fn big_pipelined_transfer_both_ways() {
         let mut connection = rig.connect().await;
         let requests = frames(64, 1 << 20);
         let answers = connection.call_all(&requests).await.unwrap();
-        assert!(answers == requests);
+        assert!(answers == requests.iter().map(answer_to).collect::<Vec<_>>());
     })
     .await;
 }
@@ -83,7 +83,7 @@ async fn the_largest_message_passes() {
         let largest = frame(1, 1 << 20);
         let rig = Rig::with(|limits| limits.message_size = largest.len()).await;
         let answer = rig.connect().await.call(&largest).await.unwrap();
-        assert!(answer == largest);
+        assert!(answer == answer_to(&largest));
     })
     .await;
 }

@@ -10,3 +10,5 @@ mod pem;
 mod shutdown;
 mod support;
 mod tls;
+mod turn;
+mod turn_hostile;

@@ -1,11 +1,13 @@
 //! Certificates, frames, a toy handler and a toy conversation.
 
-use keyferry_kmip::{Answer, Conversation, Handler, Identity, Lost, Now, Step, Ticket};
+use keyferry_kmip::{
+    Answer, Asking, Conversation, Handler, Identity, Lost, Now, RequestMessage, Step, Ticket, asks_to_turn, turn_answer,
+};
 use keyferry_net::{ClientConfig, Connection, Connector, Credentials, Limits, Server, ServerConfig, ServerHandle};
 use keyferry_ttlv::{Error, Frame};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -77,6 +79,13 @@ pub(crate) fn frame(number: u32, ballast: usize) -> Frame {
     Frame::new(bytes)
 }
 
+/// What [`Toy`] answers: the same as a Response Message.
+pub(crate) fn answer_to(request: &Frame) -> Frame {
+    let mut bytes = request.to_vec();
+    bytes[2] = 0x7b;
+    Frame::new(bytes)
+}
+
 pub(crate) fn number(frame: &Frame) -> u32 {
     u32::from_be_bytes(frame[16..20].try_into().unwrap())
 }
@@ -102,9 +111,12 @@ pub(crate) enum Trick {
     Forget,
 }
 
-/// Echoes requests, and does as it was told with some.
+/// Echoes requests, and does as it was told with some. Turns the connection round while it has somebody who asks.
 #[derive(Default)]
 pub(crate) struct Toy {
+    pub(crate) askings: Mutex<VecDeque<Box<dyn Conversation>>>,
+    /// The numbers of the requests, in order.
+    pub(crate) seen: Mutex<Vec<u32>>,
     pub(crate) callers: Mutex<Vec<Identity>>,
     pub(crate) groups: Mutex<Vec<usize>>,
     pub(crate) refusals: Mutex<Vec<Error>>,
@@ -147,21 +159,29 @@ impl Gate {
 }
 
 impl Handler for Toy {
-    fn handle(&self, caller: &Identity, _: Now, requests: &[Frame]) -> Vec<Answer> {
+    fn handle(&self, caller: &Identity, now: Now, requests: &[Frame]) -> Vec<Answer> {
         self.callers.lock().unwrap().push(caller.clone());
         self.groups.lock().unwrap().push(requests.len());
         self.gate.pass();
         let mut answers = Vec::new();
         for request in requests {
+            let message = RequestMessage::from_frame(request).ok().filter(asks_to_turn);
+            if let Some(message) = message
+                && let Some(asking) = self.askings.lock().unwrap().pop_front()
+            {
+                answers.push(Answer::Turn(turn_answer(&message, now.wall).unwrap(), Asking(asking)));
+                break;
+            }
+            self.seen.lock().unwrap().push(number(request));
             let trick = self.tricks.lock().unwrap().remove(&number(request));
             answers.push(match trick {
-                None => Answer::Reply(request.clone()),
+                None => Answer::Reply(answer_to(request)),
                 Some(Trick::Close) => {
                     answers.push(Answer::Close);
                     break;
                 }
                 Some(Trick::ReplyAndClose) => {
-                    answers.push(Answer::ReplyAndClose(request.clone()));
+                    answers.push(Answer::ReplyAndClose(answer_to(request)));
                     break;
                 }
                 Some(Trick::Panic) => panic!("the toy was told to panic"),

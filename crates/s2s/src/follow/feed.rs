@@ -183,7 +183,7 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     Ok(Outcome::answer(&response, ask.cx)?.with(effects))
 }
 
-fn internal(error: crate::Error) -> Failure {
+pub(crate) fn internal(error: crate::Error) -> Failure {
     Failure::new(Cause::Internal, format_args!("the server failed ({:?})", error.kind()))
 }
 

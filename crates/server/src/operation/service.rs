@@ -40,7 +40,7 @@ pub(super) fn interop(ops: &Operations, ask: &Ask<'_>, item: &RequestItem) -> Re
     Outcome::answer(&InteropResponse { extra: Extra::NONE }, ask.cx)
 }
 
-/// Set Endpoint Role (KMIP 2.1 §6.1.54, since 2.0): this server stays one. An application that turns connections round answers this itself.
+/// Set Endpoint Role (KMIP 2.1 §6.1.54, since 2.0) where the connection is not turned round (`Server::turn`): this server stays one.
 pub(super) fn set_endpoint_role(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: SetEndpointRoleRequest = item.payload(ask.cx)?;
     if request.endpoint_role != EndpointRole::SERVER {

@@ -22,6 +22,7 @@ mod matrix;
 mod objects;
 mod overlays;
 mod plans;
+mod pokes;
 mod progress;
 mod property;
 mod publishing;
