@@ -1,4 +1,5 @@
-//! A shop with an unreliable line keeps read-only copies of the centre's keys. It opens the connection itself, loses it, goes on serving reads,
+//! A shop with an unreliable line keeps read-only copies of the centre's keys. It opens the connection itself and turns it round, so that the
+//! centre can say when there is something new; it loses it, goes on serving reads,
 //! refuses changes by naming the centre, and catches up when the line is there again.
 
 use keyferry_examples::{Result, follower, site};
@@ -14,8 +15,8 @@ fn main() -> std::process::ExitCode {
 
 async fn example() -> Result {
     let site = Site::new()?;
-    let centre = site.start("centre", Policy::closed().with("shop", Peer::new("shop").may_follow())).await?;
-    let shop = site.start("shop", Policy::closed()).await?;
+    let centre = site.start("centre", Policy::closed().with("shop", Peer::new("shop").may_follow().may_turn())).await?;
+    let shop = site.start("shop", Policy::closed().with("centre", Peer::new("centre"))).await?;
     let group = || V::ObjectGroup("shop".into());
     for n in 0..50 {
         let mut attributes = site::named(format!("key {n}"));
@@ -29,11 +30,17 @@ async fn example() -> Result {
         address: Some(centre.handle.local_addr().to_string().as_str().into()),
         ..Following::default()
     };
-    let options = FollowOptions::new("keys", Peer::new("centre")).every(50);
+    // Once it has everything it turns the connection round: the centre pokes it when there is more, and nobody asks in between.
+    let options = FollowOptions::new("keys", Peer::new("centre")).turning();
     let line = follower::follow(&shop, &what, options.clone(), site.connector("shop", &centre)?)?;
     follower::up_to_date(&shop, "keys", follower::head(&centre)?, 20).await?;
     check(site::held(&shop)?.len() == 25, "the shop has its keys, and no others")?;
     println!("the shop has 25 keys of the centre's 50");
+    let before = centre.handle.counters().requests();
+    site::import(&centre, OPERATOR, "key 50", [3; 16], site::named("key 50").with(group()))?;
+    follower::up_to_date(&shop, "keys", follower::head(&centre)?, 20).await?;
+    let asked = centre.handle.counters().requests() - before;
+    println!("a key more at the centre is at the shop, which asked {asked} times meanwhile");
 
     line.abort();
     let _ = line.await;

@@ -3,11 +3,41 @@
 use crate::host::Host;
 use crate::{Result, site};
 use keyferry_crypto::SystemRandom;
-use keyferry_net::{Connector, Retry, drive_with_retry};
-use keyferry_s2s::{Driven, Error, Follow, FollowOptions, Following, Master, Slave};
+use keyferry_kmip::Wake;
+use keyferry_net::{Connector, Driver, Retry};
+use keyferry_s2s::{Driven, Error, Follow, FollowOptions, Following, Master, Poke, Pokes, Slave, taken};
+use keyferry_server::Server;
 use keyferry_store::{SnapshotExt, Store, StoreExt};
+use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::task::JoinHandle;
+
+/// Lets a server poke the replicas that turn a connection round, whenever it has committed something, and hear the pokes of whom it follows.
+pub fn poking(server: Server) -> Server {
+    let wakes: Arc<Mutex<HashMap<String, Wake>>> = Arc::default();
+    let all = wakes.clone();
+    let (node, store) = (server.node().clone(), server.store().clone());
+    let locked = |wakes: &Mutex<HashMap<String, Wake>>| -> Vec<Wake> {
+        wakes.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    };
+    // Who follows by a connection that turns it back, and then asks: there is nothing to do about a poke itself.
+    let pokes = Pokes::new(node.clone(), |_, _| {});
+    server
+        .on_commit(move || locked(&all).iter().for_each(Wake::wake))
+        .with_turning(move |peer, request| {
+            let wake = Wake::new();
+            wakes.lock().unwrap_or_else(PoisonError::into_inner).insert(peer.name.clone(), wake.clone());
+            let replica = node.policy.peer(peer)?.server.clone();
+            let poke = Poke::new(&node, replica, taken(request)).turning_back().every(HEARTBEAT);
+            Some(Box::new(Driven::new(poke, store.clone(), Box::new(SystemRandom::new())).woken_by(wake)))
+        })
+        .with(Arc::new(pokes))
+}
+
+/// Milliseconds between signs of life on a connection that was turned round.
+const HEARTBEAT: u64 = 1000;
 
 /// Begins a relation, and follows the server at the other end of `connector` until the task is aborted: whatever becomes of the line, it is tried
 /// again.
@@ -21,11 +51,14 @@ pub fn follow(here: &Host, what: &Following, options: FollowOptions, connector: 
     let mut retry = Retry::new(now.0.unsigned_abs());
     retry.attempts = u32::MAX;
     retry.longest = std::time::Duration::from_secs(2);
+    let server = here.server.clone();
     Ok(tokio::spawn(async move {
+        let driver = Driver::new(connector).with_retry(retry.clone()).answering(server);
+        let driver = driver.silent_for(Duration::from_millis(5 * HEARTBEAT));
         loop {
             let session = Follow::new(node.clone(), options.clone());
             let mut driven = Driven::new(session, store.clone(), Box::new(SystemRandom::new()));
-            let lost = drive_with_retry(&mut driven, &connector, &retry).await;
+            let lost = driver.drive(&mut driven).await;
             // What ended it stands in the relation, too.
             tracing::info!(?lost, "the session ended");
             tokio::time::sleep(retry.first).await;

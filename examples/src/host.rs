@@ -121,7 +121,7 @@ pub async fn start(name: &str, files: &Files, address: &str, credentials: &Crede
         access: Access::Authenticated,
         policy,
     })?;
-    let server = Arc::new(server.with_rights(rights).with_stopwatch(|| STARTED.elapsed()));
+    let server = Arc::new(crate::follower::poking(server.with_rights(rights).with_stopwatch(|| STARTED.elapsed())));
     let listener = keyferry_net::Server::bind(address, ServerConfig::new(credentials)?, server.clone()).await?;
     Ok(Host { server, store, handle: listener.serve() })
 }
