@@ -80,6 +80,33 @@ impl FollowOptions {
 
 /// Takes what has changed at a server that this one follows: the strategy *feed*, and how replicas stay up to date.
 ///
+/// ```
+/// use keyferry_kmip::{DateTime, Now, Secret, Ticket};
+/// use keyferry_s2s::{Cx, FOLLOW, Follow, FollowOptions, Following, Master, Node, Peer, Policy, Session, Step};
+/// use keyferry_store::{Home, Incarnation, Memory, StoreExt};
+///
+/// let store = Memory::new(Incarnation([1; 16]));
+/// let mut random = keyferry_crypto::SystemRandom::new();
+/// let home = store.home("shop", || Home {
+///     server: "shop".into(),
+///     instance: vec![1; 16],
+///     fingerprint_key: Secret::new(&[7; 32]), // drawn at random
+///     extra: Default::default(),
+/// })?;
+/// let node = Node { home, policy: Policy::closed(), crypto: std::sync::Arc::new(keyferry_crypto::Ring::new()) };
+///
+/// // The relation is data in the store; the session goes on from there, now and after each restart.
+/// Master::follow(&store, "keys", "centre", &Following::default(), DateTime(1_700_000_000))?;
+/// let mut session = Follow::new(node.into(), FollowOptions::new("keys", Peer::new("centre")));
+/// let mut cx = Cx { now: Now::default(), store: &store, random: &mut random };
+/// let Step::Send(question) = session.poll(&mut cx, Ticket(1))? else { panic!("nothing to send") };
+/// assert_eq!(question.batch[0].operation, FOLLOW);
+/// // The answer, by whatever connection, goes to `session.answer`; how far it is, the store tells.
+/// let masters = store.view::<_, keyferry_s2s::Error>(|snapshot| Master::all(snapshot))?;
+/// assert!(!masters[0].is_up_to_date());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// What an answer brings is taken in one transaction with the place where it ends; what could not be taken is kept there, too, and asked for
 /// again later. A session that was interrupted goes on where the last transaction ended.
 pub struct Follow {

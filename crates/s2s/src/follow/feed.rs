@@ -22,6 +22,9 @@ const BYTES: usize = 640 * 1024;
 /// Feed entries that are looked at for an answer, for each object that it may have.
 const LOOKED_AT: usize = 16;
 
+/// Relations that one peer may have.
+const RELATIONS: usize = 32;
+
 /// What a relation lets through, for one answer.
 struct Terms<'a> {
     node: &'a Node,
@@ -48,6 +51,12 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     };
     let request: FollowRequest = item.payload(ask.cx)?;
     let held = Slave::find(ask.snapshot, &peer.server, &request.relation).map_err(internal)?;
+    if held.is_none() {
+        let others = Slave::all(ask.snapshot).map_err(internal)?;
+        if others.iter().filter(|other| other.server == peer.server).count() >= RELATIONS {
+            return Err(Failure::new(Cause::ServerLimit, "this peer has too many relations: one of them has to be ended first"));
+        }
+    }
     let agreed = peer.agreed.digest().map_err(internal)?;
     let mut slave = held.clone().unwrap_or_else(|| Slave {
         server: peer.server.clone(),
