@@ -29,12 +29,13 @@ pub fn finish(result: Result<std::process::ExitCode>) -> std::process::ExitCode 
     })
 }
 
-/// A runtime with few threads: store work on many of them at once would only cost memory.
+/// A runtime with few threads, since each one's heap takes memory. More than there are processors: those that wait for their turn to write
+/// hold one each, and all of them share the next commit.
 ///
 /// # Errors
 /// When no thread can be started.
 pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(3).enable_all().build()
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(16).enable_all().build()
 }
 
 /// The most memory that a process has held so far, in MiB, where the system tells.

@@ -4,13 +4,13 @@ use crate::{
     effects::{Encoded, write},
 };
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 /// Gathers the effects of many operations and applies them to a transaction together, which costs a backend far less than one by one.
 ///
-/// As a [`Snapshot`] it shows the transaction with everything that was added: when a question could concern what is still gathered,
-/// that is applied first.
+/// As a [`Snapshot`] it shows the transaction with everything that was added: a record as it was gathered, and when another question could
+/// concern what is still gathered, that is applied first.
 pub struct Deferred<'a, 't> {
     inner: RefCell<Inner<'a, 't>>,
 }
@@ -19,9 +19,10 @@ struct Inner<'a, 't> {
     transaction: &'a mut (dyn Transaction + 't),
     gathered: Vec<Encoded>,
     state: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Index keys that gathered changes add or take away.
     keys: BTreeSet<IndexKey>,
-    /// Something gathered changes a record that a question could still find as it was.
-    changes: bool,
+    /// Which gathered change concerns which record.
+    places: HashMap<RecordNumber, usize>,
 }
 
 /// Changes that are gathered at the most, so that memory does not grow with a long group.
@@ -30,7 +31,7 @@ const GATHERED: usize = 1024;
 impl<'a, 't> Deferred<'a, 't> {
     /// Gathers for `transaction`.
     pub fn new(transaction: &'a mut (dyn Transaction + 't)) -> Self {
-        let inner = Inner { transaction, gathered: Vec::new(), state: Vec::new(), keys: BTreeSet::new(), changes: false };
+        let inner = Inner { transaction, gathered: Vec::new(), state: Vec::new(), keys: BTreeSet::new(), places: HashMap::new() };
         Deferred { inner: RefCell::new(inner) }
     }
 
@@ -41,9 +42,13 @@ impl<'a, 't> Deferred<'a, 't> {
     pub fn add(&mut self, effects: Effects) -> Result<()> {
         let inner = self.inner.get_mut();
         let encoded = effects.encoded()?;
-        for change in &encoded {
-            inner.changes |= change.is_change();
-            inner.keys.extend(change.inserted().iter().cloned());
+        // A record stands once in what a backend is given.
+        if encoded.iter().filter_map(Encoded::number).any(|number| inner.places.contains_key(&number)) {
+            inner.apply()?;
+        }
+        for (place, change) in (inner.gathered.len()..).zip(&encoded) {
+            inner.places.extend(change.number().map(|number| (number, place)));
+            inner.keys.extend(change.moved().cloned());
         }
         inner.gathered.extend(encoded);
         inner.state.extend(effects.state);
@@ -81,7 +86,7 @@ impl Inner<'_, '_> {
     fn apply(&mut self) -> Result<()> {
         let (gathered, state) = (std::mem::take(&mut self.gathered), std::mem::take(&mut self.state));
         self.keys.clear();
-        self.changes = false;
+        self.places.clear();
         write(self.transaction, &gathered, &state).map(drop)
     }
 }
@@ -100,7 +105,11 @@ impl Snapshot for Deferred<'_, '_> {
     }
 
     fn get(&self, number: RecordNumber, part: Part) -> Result<Option<Row>> {
-        self.asked(|inner| inner.changes, |snapshot| snapshot.get(number, part))
+        let inner = self.inner.borrow();
+        match inner.places.get(&number).and_then(|place| inner.gathered.get(*place)) {
+            Some(change) => change.row(part, || inner.transaction.get(number, part)).map(Some),
+            None => inner.transaction.get(number, part),
+        }
     }
 
     fn scan(
@@ -117,7 +126,7 @@ impl Snapshot for Deferred<'_, '_> {
             }
             let first = IndexKey { index, key: span.from.as_slice().into() };
             let next = inner.keys.range(first..).next();
-            inner.changes || next.is_some_and(|key| key.index == index && span.contains(&key.key))
+            next.is_some_and(|key| key.index == index && span.contains(&key.key))
         };
         self.asked(concerned, |snapshot| snapshot.scan(index, span, order, after, visit))
     }

@@ -1,5 +1,5 @@
 use crate::record::{Entry, EntryKind, KeyBefore, material_of};
-use crate::{Incarnation, IndexKey, MaterialChange, Put, Record, RecordNumber, Result, Transaction, index};
+use crate::{Incarnation, IndexKey, MaterialChange, Part, Put, Record, RecordNumber, Result, Row, Transaction, index};
 use keyferry_kmip::Object;
 use keyferry_ttlv::Extra;
 use zeroize::Zeroizing;
@@ -49,14 +49,24 @@ pub(crate) struct Encoded {
 }
 
 impl Encoded {
-    /// The index keys that it adds.
-    pub(crate) fn inserted(&self) -> &[IndexKey] {
-        &self.insert
+    /// The index keys that it adds or takes away.
+    pub(crate) fn moved(&self) -> impl Iterator<Item = &IndexKey> {
+        self.insert.iter().chain(&self.remove)
     }
 
-    /// Whether it changes a record that is there already.
-    pub(crate) fn is_change(&self) -> bool {
-        self.number.is_some()
+    /// The record that it changes, when that is there already.
+    pub(crate) fn number(&self) -> Option<RecordNumber> {
+        self.number
+    }
+
+    /// The record as it will be; `held` is what is stored of it.
+    pub(crate) fn row(&self, part: Part, held: impl FnOnce() -> Result<Option<Row>>) -> Result<Row> {
+        let material = match (part, &self.material) {
+            (Part::Attributes, _) => None,
+            (Part::Whole, Some(changed)) => changed.clone(),
+            (Part::Whole, None) => held()?.and_then(|row| row.material),
+        };
+        Ok(Row { id: self.id.clone(), attributes: self.attributes.clone(), material })
     }
 
     fn put(&self) -> Put<'_> {
