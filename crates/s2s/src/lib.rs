@@ -29,6 +29,8 @@
 //! identifier or Name is another object's here, [`Collisions`] says what becomes of it: the copy stays verbatim, and an overlay says what
 //! clients see.
 //!
+//! A foreign server is observed for good by a [`ForeignMaster`], the relation that a [`Pull::observing`] runs.
+//!
 //! # What it does not do yet
 //! - A plan is a promise for single objects: whether two of them collide with each other, a dry run does not see, and the execution stops there.
 //! - An object that has left a selection since it was sent is not withdrawn.
@@ -51,6 +53,7 @@ mod copy;
 mod error;
 mod explore;
 mod follow;
+mod foreign_master;
 mod fork;
 mod format;
 mod ledger;
@@ -88,6 +91,7 @@ pub use copy::{Copy, Fate, check_extensions};
 pub use error::{Error, ErrorKind, Result};
 pub use explore::{Abilities, Explore, Way};
 pub use follow::{FOLLOW, Follow, FollowOptions, GIVE_BACK, Retry, missing};
+pub use foreign_master::{ForeignMaster, Observing};
 pub use fork::{Decision, Fork, Keep, decide};
 pub use mapping::{identifier_there, object_of};
 pub use node::{Node, complete, shown};

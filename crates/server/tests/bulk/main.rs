@@ -20,6 +20,7 @@ mod losses;
 mod matrix;
 #[path = "../server/objects.rs"]
 mod objects;
+mod observing;
 mod overlays;
 mod plans;
 mod progress;
