@@ -29,7 +29,8 @@
 //! identifier or Name is another object's here, [`Collisions`] says what becomes of it: the copy stays verbatim, and an overlay says what
 //! clients see.
 //!
-//! A foreign server is observed for good by a [`ForeignMaster`], the relation that a [`Pull::observing`] runs.
+//! A foreign server is observed for good by a [`ForeignMaster`], the relation that a [`Pull::observing`] runs, and published to by a
+//! [`ForeignSlave`], the one of a [`Publication`].
 //!
 //! # What it does not do yet
 //! - A plan is a promise for single objects: whether two of them collide with each other, a dry run does not see, and the execution stops there.
@@ -54,6 +55,7 @@ mod error;
 mod explore;
 mod follow;
 mod foreign_master;
+mod foreign_slave;
 mod fork;
 mod format;
 mod ledger;
@@ -70,6 +72,7 @@ mod plan;
 pub mod planted;
 mod policy;
 mod progress;
+mod publication;
 mod publish;
 mod pull;
 mod register;
@@ -92,6 +95,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use explore::{Abilities, Explore, Way};
 pub use follow::{FOLLOW, Follow, FollowOptions, GIVE_BACK, Retry, missing};
 pub use foreign_master::{ForeignMaster, Observing};
+pub use foreign_slave::{ForeignSlave, Publishing};
 pub use fork::{Decision, Fork, Keep, decide};
 pub use mapping::{identifier_there, object_of};
 pub use node::{Node, complete, shown};
@@ -100,6 +104,7 @@ pub use outgoing::{Stretch, Tells, Terms, request_item, withheld};
 pub use peer::server_information;
 pub use policy::{Peer, Policy};
 pub use progress::Progress;
+pub use publication::{Publication, PublicationOptions};
 pub use pull::{Pull, PullOptions, PullStrategy};
 pub use register::{Register, RegisterOptions};
 pub use relation::{Following, Master, Place, Slave};

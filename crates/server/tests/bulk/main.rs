@@ -25,6 +25,7 @@ mod overlays;
 mod plans;
 mod progress;
 mod property;
+mod publications;
 mod publishing;
 mod pulls;
 mod registers;
