@@ -140,6 +140,26 @@ tags! {
     PLAN_END = 0x544BD8, "Plan End";
     BEGUN = 0x544BD9, "Begun Change";
     SAID = 0x544BDA, "Said Attributes";
+    FOREIGN_MASTER = 0x544BE0, "Foreign Master";
+    FOREIGN_SLAVE = 0x544BE1, "Foreign Slave";
+    PASS = 0x544BE2, "Pass";
+    WINDOW_FROM = 0x544BE3, "Window From";
+    PASS_HEAD = 0x544BE4, "Head At Start";
+    NEWEST = 0x544BE5, "Newest Date";
+    OVERLAP = 0x544BE6, "Overlap";
+    FULL_EVERY = 0x544BE7, "Full Pass Every";
+    FULL_AFTER = 0x544BE8, "Full Pass After";
+    RUNS = 0x544BE9, "Runs";
+    LOCATES_DATES = 0x544BEA, "Locates Dates";
+    LAST_PASS = 0x544BEB, "Last Pass";
+    LAST_FULL_PASS = 0x544BEC, "Last Full Pass";
+    COUNT_MISSING = 0x544BED, "Count Missing";
+    BY_OPERATION = 0x544BEE, "By Operation";
+    MAY_DESTROY = 0x544BEF, "May Destroy";
+    DESTROYS_LEFT = 0x544BF0, "Destroys What Left";
+    LEFT = 0x544BF1, "Left";
+    TOLD = 0x544BF2, "Told Attributes";
+    MAY_NOTIFY = 0x544BF3, "May Notify";
 }
 
 /// The name of one of our tags.

@@ -20,7 +20,7 @@ use wire::*;
 
 mod back;
 pub(crate) mod feed;
-mod taking;
+pub(crate) mod taking;
 pub(crate) mod wire;
 
 pub use wire::{FOLLOW, GIVE_BACK};
@@ -202,7 +202,7 @@ pub(crate) fn done_prefix(relation: &str) -> Vec<u8> {
 }
 
 /// The key under which something about an object is kept.
-fn about(prefix: Vec<u8>, id: &ObjectId) -> keyferry_store::Result<Vec<u8>> {
+pub(crate) fn about(prefix: Vec<u8>, id: &ObjectId) -> keyferry_store::Result<Vec<u8>> {
     Ok([&prefix[..], &index::object_id(id)?.key].concat())
 }
 

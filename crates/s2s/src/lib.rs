@@ -39,6 +39,9 @@
 //! [`Poke`] tells a replica that there is something to pull, over a connection of the issuer's, or over one that [`Follow`] has opened and turned
 //! round (Set Endpoint Role); [`Pokes`] hears it.
 //!
+//! A foreign server is observed for good by a [`ForeignMaster`], the relation that a [`Pull::observing`] runs, and published to by a
+//! [`ForeignSlave`], the one of a [`Publication`].
+//!
 //! # What it does not do yet
 //! - A plan is a promise for single objects: whether two of them collide with each other, a dry run does not see, and the execution stops there.
 //! - What was pushed and has left the selection since is not withdrawn; what is followed is. A selection with what Links reach can't be followed.
@@ -63,6 +66,8 @@ mod copy;
 mod error;
 mod explore;
 mod follow;
+mod foreign_master;
+mod foreign_slave;
 mod fork;
 mod format;
 mod ledger;
@@ -80,6 +85,7 @@ pub mod planted;
 mod poke;
 mod policy;
 mod progress;
+mod publication;
 mod publish;
 mod pull;
 mod register;
@@ -101,6 +107,8 @@ pub use copy::{Copy, Fate, check_extensions};
 pub use error::{Error, ErrorKind, Result};
 pub use explore::{Abilities, Explore, Way};
 pub use follow::{FOLLOW, Follow, FollowOptions, GIVE_BACK, Retry, missing};
+pub use foreign_master::{ForeignMaster, Observing};
+pub use foreign_slave::{ForeignSlave, Publishing};
 pub use fork::{Decision, Fork, Keep, decide};
 pub use mapping::{identifier_there, object_of};
 pub use node::{Node, complete, shown};
@@ -110,6 +118,7 @@ pub use peer::server_information;
 pub use poke::{POKE, Poke, Pokes, taken};
 pub use policy::{Peer, Policy};
 pub use progress::Progress;
+pub use publication::{Publication, PublicationOptions};
 pub use pull::{Pull, PullOptions, PullStrategy};
 pub use register::{Register, RegisterOptions};
 pub use relation::{Following, Master, Place, Slave};

@@ -3,8 +3,9 @@
 use crate::{Error, Result};
 use keyferry_kmip::{Text, extension as x};
 use keyferry_store::record::{bytes_of, read};
-use keyferry_store::{ObjectId, Snapshot, SnapshotExt, index};
+use keyferry_store::{ObjectId, Snapshot, SnapshotExt, Span, index};
 use keyferry_ttlv::{Decode, Encode, Extra};
+use std::ops::ControlFlow;
 
 /// An object at a peer; without an identifier there it is meant to be registered, and perhaps was (DESIGN: rule 13).
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -23,6 +24,9 @@ pub(crate) struct Mapped {
     /// The plan whose execution has begun to change it there.
     #[ttlv(tag = x::BEGUN)]
     pub(crate) begun: Option<Vec<u8>>,
+    /// It has left the selection since.
+    #[ttlv(tag = x::LEFT)]
+    pub(crate) left: Option<bool>,
     #[ttlv(extra)]
     pub(crate) extra: Extra,
 }
@@ -30,7 +34,7 @@ pub(crate) struct Mapped {
 impl Mapped {
     /// An object that is meant to be there.
     pub(crate) fn meant(id: &ObjectId) -> Mapped {
-        Mapped { id: id.clone(), there: None, digest: None, said: None, begun: None, extra: Extra::NONE }
+        Mapped { id: id.clone(), there: None, digest: None, said: None, begun: None, left: None, extra: Extra::NONE }
     }
 }
 
@@ -63,6 +67,17 @@ pub(crate) fn entries(name: &str, mapped: &Mapped) -> Result<Vec<Entry>> {
 /// What takes an intent back.
 pub(crate) fn forgotten(name: &str, id: &ObjectId) -> Result<Entry> {
     Ok((there_key(name, id)?, None))
+}
+
+/// The objects that have left the selection of what is brought to a peer, and are there still.
+pub(crate) fn left(snapshot: &dyn Snapshot, name: &str) -> Result<Vec<ObjectId>> {
+    let mut left = Vec::new();
+    snapshot.state(&Span::prefix(&[b"there/", name.as_bytes(), &[0]].concat()), &mut |_, value| {
+        let mapped: Mapped = read(value, "identifier at a peer")?;
+        left.extend((mapped.left == Some(true)).then_some(mapped.id));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(left)
 }
 
 /// The Unique Identifier that an object has at the peer of the transfer `name`, if it was [registered](crate::Register) there.

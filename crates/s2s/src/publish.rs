@@ -1,6 +1,7 @@
 //! Publishing to a server that knows nothing of it: each object is brought there by Import or Register, led to its State, brought up to date
 //! attribute by attribute later, and read back. One batch of objects at a time, phase by phase.
 
+use crate::foreign_slave::{Running, has_left};
 use crate::ledger::Ledger;
 use crate::mapping::{self, Mapped};
 use crate::outgoing::{Stretch, Terms, planned_item};
@@ -14,7 +15,7 @@ use keyferry_kmip::{
     Attributes, LocateRequest, Lost, Payload, QueryRequest, QueryResponse, RegisterRequest, RequestItem, RequestMessage,
     ResponseItem, ResponseMessage, Ticket, context,
 };
-use keyferry_store::StoreExt;
+use keyferry_store::{Record, Snapshot, SnapshotExt, StoreExt};
 use keyferry_ttlv::{Extra, Version};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -82,6 +83,9 @@ pub(crate) struct Publish {
     under_way: Option<(Ticket, Vec<usize>)>,
     /// What an answer has to change in the map.
     changed: Vec<mapping::Entry>,
+    /// Whether it runs a relation, and that one, once it was begun.
+    pub(crate) runs: bool,
+    pub(crate) running: Option<Running>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -129,7 +133,15 @@ impl Publish {
             single: false,
             under_way: None,
             changed: Vec::new(),
+            runs: false,
+            running: None,
         }
+    }
+
+    /// Runs the relation of its name.
+    pub(crate) fn running(mut self) -> Self {
+        self.runs = true;
+        self
     }
 
     /// Whether the peer shows what it has.
@@ -156,13 +168,15 @@ impl Publish {
             if !self.next_planned(cx)? {
                 return Ok(false);
             }
-        } else {
+        } else if !self.next_again(cx)? {
             let Some(chosen) = &self.chosen else { return Ok(false) };
-            let stretch =
-                Stretch::read(cx.store, self.end, self.batch, self.setting.batch_bytes, chosen, &mut |_, _, _| Ok(false))?;
+            let (runs, name) = (self.runs, &self.setting.name);
+            let tells = &mut |snapshot: &dyn Snapshot, _, record: &Record| Ok(runs && has_left(snapshot, name, record)?);
+            let stretch = Stretch::read(cx.store, self.end, self.batch, self.setting.batch_bytes, chosen, tells)?;
             let Some(Stretch { objects, end }) = stretch else { return Ok(false) };
-            for (_, record, object) in objects {
-                let work = self.work(cx, record, object, None)?;
+            let objects = objects.into_iter().map(|(of, record, object)| (!chosen.has(of, &record), record, object));
+            for (left, record, object) in objects.collect::<Vec<_>>() {
+                let work = self.work(cx, record, object, None, left)?;
                 self.works.push(work);
             }
             self.end = end;
@@ -181,12 +195,18 @@ impl Publish {
             let born = matches!(work.at, Some(Phase::Birth | Phase::Check)) && work.mapped.is_none();
             born && !work.probe
         };
-        let intents = self.works.iter().filter(comes);
-        let intents = intents.map(|work| mapping::entries(&self.setting.name, &Mapped::meant(&work.record.id)));
+        let intents = self.works.iter().filter(comes).map(|work| self.intent(cx, work));
         let intents: Vec<_> = intents.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
         self.store(cx, &intents)?;
         self.phase = Phase::Check;
         Ok(true)
+    }
+
+    /// What is stored before an object is sent for the first time.
+    fn intent(&self, cx: &Cx<'_>, work: &Work) -> Result<Vec<mapping::Entry>> {
+        let (name, version) = (&self.setting.name, self.setting.version);
+        let wanted = cx.store.view::<_, Error>(|snapshot| steps::wanted(snapshot, name, &work.record, version))?;
+        mapping::entries(name, &Mapped { said: Some(change::marks(wanted.iter())), ..Mapped::meant(&work.record.id) })
     }
 
     /// The next object of a plan: one at a time, since nothing behind one that is not as planned may be done.
@@ -200,9 +220,31 @@ impl Publish {
                 return Ok(false);
             }
         };
-        let work = self.work(cx, record, object, Some(planned))?;
+        let work = self.work(cx, record, object, Some(planned), false)?;
         self.works.push(work);
         Ok(true)
+    }
+
+    /// What a relation has to try again; `false` when there is nothing of it left.
+    fn next_again(&mut self, cx: &Cx<'_>) -> Result<bool> {
+        let Some(running) = &mut self.running else { return Ok(false) };
+        let due = running.due(cx, self.batch)?;
+        let Some(chosen) = &self.chosen else { return Ok(false) };
+        let found = cx.store.view::<_, Error>(|snapshot| {
+            let mut found = Vec::new();
+            for id in &due {
+                let Some((number, _)) = snapshot.by_object_id(id)? else { continue };
+                let Some((record, object)) = snapshot.whole(number)? else { continue };
+                let left = !chosen.has(number, &record);
+                found.push((left, record, object.filter(|_| !left)));
+            }
+            Ok(found)
+        })?;
+        for (left, record, object) in found {
+            let work = self.work(cx, record, object, None, left)?;
+            self.works.push(work);
+        }
+        Ok(!self.works.is_empty())
     }
 
     fn store(&self, cx: &Cx<'_>, entries: &[mapping::Entry]) -> Result<()> {
@@ -210,6 +252,7 @@ impl Publish {
             return Ok(());
         }
         cx.store.transact::<_, Error>(|transaction| {
+            self.running.as_ref().map_or(Ok(()), |running| running.check(transaction))?;
             Ok(entries.iter().try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
         })
     }
@@ -285,7 +328,11 @@ impl Publish {
         Ok(match phase {
             Phase::Locate => {
                 let criteria = Attributes::new().with(marking(&work.record.id)?);
-                vec![self.item(&LocateRequest { maximum_items: Some(CANDIDATES), ..LocateRequest::of(criteria) })?]
+                vec![self.item(&LocateRequest {
+                    maximum_items: Some(CANDIDATES),
+                    storage_status_mask: steps::everywhere(version),
+                    ..LocateRequest::of(criteria)
+                })?]
             }
             Phase::Birth => {
                 let Some(object) = work.object.clone() else { return Ok(Vec::new()) };
@@ -329,7 +376,7 @@ impl Publish {
     /// How the attributes of an object that was there before are brought up to date.
     fn changes(&self, cx: &Cx<'_>, work: &Work) -> Result<Vec<RequestItem>> {
         let (Some(identifier), Some(shown)) = (&work.there, &work.shown) else { return Ok(Vec::new()) };
-        if !work.is_known() {
+        if work.born || work.left {
             return Ok(Vec::new());
         }
         let (name, version) = (&self.setting.name, self.setting.version);
@@ -352,13 +399,21 @@ impl Publish {
     }
 
     /// The batch is done: its counts, its map and its end are stored together.
-    fn settle(&mut self, cx: &Cx<'_>) -> Result<()> {
-        let (mut entries, mut done) = (Vec::new(), 0);
+    fn settle(&mut self, cx: &mut Cx<'_>) -> Result<()> {
+        let (mut entries, mut done, mut kept) = (Vec::new(), 0, Vec::new());
         for work in std::mem::take(&mut self.works).into_iter().filter(|work| !work.probe) {
             let none = || Told::failed(&work.record.identifier, None, "it did not come to an end");
             let mut told = work.told.clone().unwrap_or_else(none);
             let name = &self.setting.name;
-            if let Some(there) = work.there.clone() {
+            if work.unsure {
+                // Whether it ever came there, the next look tells.
+                entries.extend(work.mapped.as_ref().map_or_else(|| Ok(Vec::new()), |mapped| mapping::entries(name, mapped))?);
+            } else if told.ending == Ending::Withdrawn {
+                entries.push(mapping::forgotten(name, &work.record.id)?);
+            } else if let Some(mapped) = work.mapped.clone().filter(|_| work.left && work.there.is_some()) {
+                let mapped = Mapped { there: work.there.clone(), left: Some(true), ..mapped };
+                entries.extend(mapping::entries(name, &mapped)?);
+            } else if let Some(there) = work.there.clone() {
                 let whole = told.ending != Ending::Failed;
                 let wanted =
                     || cx.store.view::<_, Error>(|snapshot| steps::wanted(snapshot, name, &work.record, self.setting.version));
@@ -366,7 +421,7 @@ impl Publish {
                 let digest = whole.then(|| work.record.copy_digest()).transpose()?;
                 let mapped = Mapped { there: Some(there), digest, said, ..Mapped::meant(&work.record.id) };
                 entries.extend(mapping::entries(name, &mapped)?);
-            } else if told.ending == Ending::Failed || work.meant {
+            } else if told.ending == Ending::Failed || work.mapped.is_some() {
                 entries.push(mapping::forgotten(name, &work.record.id)?);
             }
             if let Some(planned) = &work.planned
@@ -379,6 +434,7 @@ impl Publish {
                 self.ledger.plan(|| planned)?;
             }
             done += 1;
+            kept.push((work.record.id, told.clone()));
             self.ledger.tell(told);
         }
         if self.ledger.executing.is_some() {
@@ -387,7 +443,16 @@ impl Publish {
             self.ledger.report.counts.cursor = i64::try_from(self.end).unwrap_or(i64::MAX);
         }
         entries.extend(self.ledger.kept()?.map(|(key, value)| (key, Some(value))));
-        self.store(cx, &entries)?;
+        if let Some(running) = &mut self.running {
+            let end = self.end;
+            cx.store.transact::<_, Error>(|transaction| {
+                running.keep(transaction, cx.now.wall, &mut *cx.random, &kept, end)?;
+                Ok(entries.iter().try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
+            })?;
+            running.from = end;
+        } else {
+            self.store(cx, &entries)?;
+        }
         self.batch = if self.single { (self.batch / 2).max(1) } else { (self.batch * 2).min(self.setting.batch.max(1)) };
         self.single = false;
         self.ledger.observe(cx.now);
@@ -409,6 +474,7 @@ impl Publish {
 
     /// Where it stands, and which objects it is about.
     fn start(&mut self, cx: &Cx<'_>) -> Result<()> {
+        self.begin(cx)?;
         let purpose = self.setting.purpose()?;
         self.ledger.start(cx, &purpose)?;
         if let Some(planning) = &mut self.ledger.planning {
@@ -417,8 +483,14 @@ impl Publish {
         let chosen = cx.store.view::<_, Error>(|snapshot| self.setting.selection.choose(snapshot, cx.now.wall))?;
         self.ledger.expect(|| cx.store.view(|snapshot| chosen.count(snapshot)))?;
         self.chosen = Some(chosen);
-        self.end = u64::try_from(self.ledger.report.counts.cursor).unwrap_or(0);
+        self.end = self.committed();
         Ok(())
+    }
+
+    /// Up to where of the feed everything is done.
+    fn committed(&self) -> u64 {
+        let cursor = || u64::try_from(self.ledger.report.counts.cursor).unwrap_or(0);
+        self.running.as_ref().map_or_else(cursor, |running| running.from)
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
@@ -489,7 +561,8 @@ impl Publish {
         let Ok(response) = response else {
             // From the stored cursor on, where the intents say what may have been brought there.
             (self.phase, self.works) = (Phase::Query, Vec::new());
-            self.end = u64::try_from(self.ledger.report.counts.cursor).unwrap_or(0);
+            self.end = self.committed();
+            self.running.iter_mut().for_each(Running::lost);
             return Ok(());
         };
         let Some((_, of)) = under_way.filter(|(expected, _)| *expected == ticket) else {

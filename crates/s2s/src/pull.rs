@@ -6,19 +6,21 @@ use crate::report::{NAMED, Told};
 use crate::{Cx, Error, ErrorKind, Node, Peer, Result, Selection, Session, Step, Wrapping};
 use keyferry_kmip::spec::{AttributeValue, BatchErrorContinuationOption, Operation, QueryFunction, ResultReason as Reason};
 use keyferry_kmip::{
-    ExportRequest, GetAttributesRequest, GetRequest, LocateResponse, Lost, Payload, QueryRequest, QueryResponse, RequestItem,
-    RequestMessage, ResponseMessage, Text, Ticket, UniqueIdentifier, attribute::part, context,
+    DateTime, ExportRequest, GetAttributesRequest, GetRequest, LocateResponse, Lost, Payload, QueryRequest, QueryResponse,
+    RequestItem, RequestMessage, ResponseMessage, Text, Ticket, UniqueIdentifier, attribute::part, context,
 };
 use keyferry_store::plan::Query;
 use keyferry_store::record::read;
 use keyferry_store::{Cursor, Index, Order, SnapshotExt, Span, StoreExt};
 use keyferry_ttlv::{Decode, Encode, Extra, Version};
+use observing::Observing;
 use shown::{Seeing, Shown, shown};
 use std::collections::VecDeque;
 use std::io::{Read, Seek, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+mod observing;
 mod shown;
 mod take;
 
@@ -120,6 +122,8 @@ pub struct Pull {
     continues: bool,
     /// Lists of taken objects stored so far.
     stored: u64,
+    /// The relation that it runs, where it runs one.
+    observing: Option<Observing>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -146,6 +150,8 @@ enum Why {
     Named,
     /// A Link leads to it: it need not have the selection's attributes.
     Reached,
+    /// A relation asks again: it could not be taken, or is held here and was not listed.
+    Again,
 }
 
 enum Flight {
@@ -182,7 +188,19 @@ impl Pull {
             batch,
             continues: true,
             stored: 0,
+            observing: None,
         }
+    }
+
+    /// Runs the relation of this name ([`ForeignMaster::observe`](crate::ForeignMaster::observe) has begun it) instead of a transfer by
+    /// itself: a pass over what changed since the last one, by Last Change Date, or over everything where that is due, or the server does not
+    /// know that attribute. Whatever cannot be taken is asked for again. What is observed, the relation says; it is not run dry, and has no
+    /// plan.
+    #[must_use]
+    pub fn observing(mut self) -> Self {
+        self.ledger.key = crate::foreign_master::counts_key(&self.options.name);
+        self.observing = Some(Observing::default());
+        self
     }
 
     /// Calls `observer` after each message, and at the end, with how far it has come. Of how many objects, is known when the server tells
@@ -219,7 +237,10 @@ impl Pull {
 
     /// Where the lists of taken objects are kept, of all transfers under this name.
     fn lists(&self) -> Vec<u8> {
-        [b"pulled/", self.options.name.as_bytes(), &[0]].concat()
+        match self.observing {
+            Some(_) => crate::foreign_master::lists(&self.options.name),
+            None => [b"pulled/", self.options.name.as_bytes(), &[0]].concat(),
+        }
     }
 
     /// Those of this transfer.
@@ -228,6 +249,7 @@ impl Pull {
     }
 
     fn start(&mut self, cx: &Cx<'_>) -> Result<()> {
+        self.begin(cx)?;
         let selection = &self.options.selection;
         self.query = Some(selection.query()?);
         let purpose = self.options.purpose()?;
@@ -240,11 +262,21 @@ impl Pull {
             // Where the Links led that were followed so far, nobody knows any more.
             self.ledger.start_over();
         }
-        let mut criteria = part(&selection.criteria, self.options.version).0;
+        // Over which dates a pass goes, the server's clock decides.
+        if self.observing.is_some() { Ok(()) } else { self.list(cx, None) }
+    }
+
+    /// Begins the list, behind what was taken already.
+    fn list(&mut self, cx: &Cx<'_>, from: Option<DateTime>) -> Result<()> {
+        let executes = self.ledger.executing.is_some();
+        let mut criteria = part(&self.options.selection.criteria, self.options.version).0;
         // Whether a server knows patterns, nobody can tell: those are checked here alone.
         let is_pattern =
             |value: &AttributeValue| value.item().is_some_and(|raw| raw.bytes().iter().any(|byte| matches!(byte, b'*' | b'?')));
         criteria.retain(|attribute| attribute.value.date().is_some() || !is_pattern(&attribute.value));
+        for date in from.into_iter().flat_map(|from| [from, observing::LAST]) {
+            criteria.push(AttributeValue::LastChangeDate(date));
+        }
         let mut listing = Listing::new(self.options.version, criteria, cx.now.wall);
         let prefix = self.own_lists();
         cx.store.view::<_, Error>(|snapshot| {
@@ -348,6 +380,9 @@ impl Pull {
 
     /// Names what is held here of this server and was not seen there (DESIGN: rule 6).
     fn missing(&mut self, cx: &Cx<'_>) -> Result<()> {
+        if self.observing.is_some() {
+            return self.name_missing(cx);
+        }
         let Some(listing) = &self.listing else { return Ok(()) };
         if !self.options.selection.is_everything() || !listing.unseen.is_empty() {
             return Ok(());
@@ -392,6 +427,7 @@ impl Pull {
             let prefix = self.lists();
             let has_lists = self.ledger.executing.is_none();
             cx.store.transact::<_, Error>(|transaction| {
+                self.passed(cx, transaction)?;
                 let mut keys = Vec::new();
                 transaction.state(&Span::prefix(&prefix), &mut |key, _| {
                     keys.push(key.to_vec());
@@ -451,10 +487,23 @@ impl Session for Pull {
             self.flights.push_back((ticket, Flight::Fetch(sought)));
             return Ok(Step::Send(Box::new(message)));
         }
-        if self.flights.is_empty() { self.finish(cx) } else { Ok(Step::Wait(None)) }
+        if !self.flights.is_empty() {
+            return Ok(Step::Wait(None));
+        }
+        if self.has_more(cx)? { self.poll(cx, ticket) } else { self.finish(cx) }
     }
 
     fn answer(&mut self, cx: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()> {
+        let answered = self.answered(cx, ticket, response);
+        if let Err(error) = &answered {
+            self.failed(cx, error);
+        }
+        answered
+    }
+}
+
+impl Pull {
+    fn answered(&mut self, cx: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()> {
         let Ok(response) = response else {
             // What was under way is asked for again, once there is a connection.
             for (_, flight) in std::mem::take(&mut self.flights).into_iter().rev() {
@@ -485,15 +534,19 @@ impl Session for Pull {
                     return Err(Error::new(ErrorKind::Peer, format_args!("the peer does not offer {lacking}")));
                 }
                 self.peer = Asked::Yes;
-                Ok(())
+                self.begin_pass(cx, response.header.time_stamp)
             }
             Flight::Locate => {
                 self.locating = false;
+                let is_window = self.is_window();
                 let Some(listing) = &mut self.listing else { return Ok(()) };
                 let Some(item) = response.batch.first() else {
                     return Err(Error::new(ErrorKind::Protocol, "a Locate was answered with nothing"));
                 };
                 if !item.is_success() {
+                    if is_window && item.result_reason != Some(Reason::RESPONSE_TOO_LARGE) {
+                        return self.widen(cx, observing::is_unknown(item.result_reason));
+                    }
                     listing.refused(item.result_reason, item.result_message.as_deref().unwrap_or("no reason given"));
                     return Ok(());
                 }

@@ -295,7 +295,7 @@ impl Slave {
     }
 }
 
-fn none(relation: &str) -> Error {
+pub(crate) fn none(relation: &str) -> Error {
     Error::new(ErrorKind::Relation, format_args!("there is no relation {relation:?}"))
 }
 

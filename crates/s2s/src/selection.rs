@@ -53,6 +53,11 @@ impl Selection {
         self.criteria.is_empty() && self.listed.is_none()
     }
 
+    /// Whether an identifier is on its list, if it is a list.
+    pub(crate) fn is_listed(&self, identifier: &Text) -> bool {
+        self.listed.as_ref().is_none_or(|listed| listed.contains(identifier))
+    }
+
     /// Tells one selection from another.
     pub(crate) fn digest(&self) -> Result<Option<Vec<u8>>> {
         if self.is_everything() {

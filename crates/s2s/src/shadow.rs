@@ -1,12 +1,12 @@
 //! Master, Slaves, Backup and Working Server, as clients see them: custom attributes `x-s2s-…` (2.x: vendor `x`), made of what the store knows
 //! when they are read, and kept or sent nowhere.
 
-use crate::Node;
 use crate::offered::Offered;
 use crate::relation::Slave;
 use crate::respond::store_failed;
+use crate::{Error, ForeignSlave, Node, mapping};
 use keyferry_kmip::spec::AttributeValue;
-use keyferry_kmip::{Attributes, CustomAttribute, Failure, Text};
+use keyferry_kmip::{Attributes, Cause, CustomAttribute, Failure, Text};
 use keyferry_store::{Record, RecordNumber, Snapshot};
 
 /// The names of these attributes begin so.
@@ -29,7 +29,7 @@ impl Node {
     /// | `x-s2s-master` | a copy | the server that may change it |
     /// | `x-s2s-origin` | a copy | the server that it works for (Working Server): where it was made |
     /// | `x-s2s-backup` | a copy | `1`, where this server is its master's [backup](crate::Peer::backed_up) |
-    /// | `x-s2s-slave-`*server* | an own object | `1`, for each server that follows and was offered it |
+    /// | `x-s2s-slave-`*server* | an own object | `1`, for each server that follows and was offered it, and each foreign one that it was brought to |
     ///
     /// # Errors
     /// When the store fails.
@@ -44,13 +44,24 @@ impl Node {
             }
         }
         let mut slaves: Vec<Text> = Vec::new();
-        for slave in Slave::all(snapshot).map_err(|error| Failure::new(keyferry_kmip::Cause::Internal, error))? {
+        for slave in Slave::all(snapshot).map_err(internal)? {
             let mut offered = Offered::to(&slave.server, &slave.relation);
             if !slaves.contains(&slave.server) && offered.has(snapshot, number).map_err(store_failed)? {
                 shadow.push(attribute(&format!("slave-{}", slave.server), "1"));
                 slaves.push(slave.server);
             }
         }
+        for slave in ForeignSlave::all(snapshot).map_err(internal)? {
+            let there = || mapping::identifier_there(snapshot, &slave.relation, &record.id).map_err(internal);
+            if !slaves.contains(&slave.server) && there()?.is_some() {
+                shadow.push(attribute(&format!("slave-{}", slave.server), "1"));
+                slaves.push(slave.server);
+            }
+        }
         Ok(shadow)
     }
+}
+
+fn internal(error: Error) -> Failure {
+    Failure::new(Cause::Internal, error)
 }

@@ -287,7 +287,7 @@ fn retry(snapshot: &dyn Snapshot, relation: &str, id: &ObjectId) -> Result<Optio
 }
 
 /// When to try again: after a time that doubles, and differs from object to object, so that not all are asked for at once.
-fn later(now: DateTime, tried: Option<&Retry>, random: &mut dyn Random) -> DateTime {
+pub(crate) fn later(now: DateTime, tried: Option<&Retry>, random: &mut dyn Random) -> DateTime {
     let attempts = tried.map_or(0, |tried| u32::try_from(tried.attempts).unwrap_or(0)).min(12);
     let pause = 1_i64.checked_shl(attempts).unwrap_or(LONGEST).min(LONGEST);
     let mut byte = [0];

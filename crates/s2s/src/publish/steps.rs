@@ -4,7 +4,7 @@ use crate::explore::{is_lost_by_register, is_set_by_servers};
 use crate::outgoing::carried;
 use crate::{Error, ErrorKind, Result, mapping};
 use keyferry_kmip::spec::{
-    AttributeValue as V, CryptographicAlgorithm, CryptographicUsageMask, RevocationReasonCode, State, tag,
+    AttributeValue as V, CryptographicAlgorithm, CryptographicUsageMask, RevocationReasonCode, State, StorageStatusMask, tag,
 };
 use keyferry_kmip::{
     ActivateRequest, ApplicationSpecificInformation, Attributes, DateTime, DestroyRequest, GetAttributesRequest, Link, Payload,
@@ -70,6 +70,12 @@ pub(super) fn marking(id: &ObjectId) -> Result<V> {
 pub(super) fn has_marker(shown: &Attributes, id: &ObjectId) -> Result<bool> {
     let marking = marking(id)?;
     Ok(shown.iter().any(|attribute| attribute.value == marking))
+}
+
+/// Where a marker is looked for: also among what was destroyed meanwhile, as far as the version can say so.
+pub(super) fn everywhere(version: Version) -> Option<StorageStatusMask> {
+    let mask = StorageStatusMask::ON_LINE_STORAGE | StorageStatusMask::ARCHIVAL_STORAGE;
+    (version >= Version::V2_0).then(|| mask | StorageStatusMask::DESTROYED_STORAGE)
 }
 
 /// Whether a key in this State could be used, or come to be.

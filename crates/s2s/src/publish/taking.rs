@@ -9,8 +9,14 @@ use crate::{Cx, Error, ErrorKind, Result};
 use keyferry_kmip::spec::ResultReason;
 use keyferry_kmip::{
     Attributes, GetAttributesResponse, ImportResponse, LocateResponse, Payload, RegisterResponse, ResponseItem, Text,
-    UniqueIdentifier, context,
+    UniqueIdentifier, context, lifecycle,
 };
+use keyferry_store::StoreExt;
+
+/// Whether an answer says that there is no such object.
+fn is_absent(item: &ResponseItem) -> bool {
+    matches!(item.result_reason, Some(ResultReason::ITEM_NOT_FOUND | ResultReason::OBJECT_NOT_FOUND))
+}
 
 fn message(item: &ResponseItem) -> String {
     item.result_message.as_ref().map(ToString::to_string).unwrap_or_default()
@@ -31,6 +37,7 @@ impl Publish {
                 let found = good.map(|item| self.read::<LocateResponse>(item)).transpose()?;
                 let found = found.map(|found| found.unique_identifiers.iter().map(Text::from).collect());
                 self.located(n, found.unwrap_or_default());
+                self.intend(cx, n)?;
             }
             Phase::Birth => {
                 let there = match (good, self.setting.birth) {
@@ -39,7 +46,7 @@ impl Publish {
                     (None, _) => None,
                 };
                 let there = there.and_then(|there| if let UniqueIdentifier::Text(text) = there { Some(text) } else { None });
-                self.born(n, there, refused)?;
+                self.born(cx, n, there, refused)?;
             }
             Phase::Check | Phase::Look | Phase::Lead => {
                 let shown = good.map(|item| self.read::<GetAttributesResponse>(item)).transpose()?;
@@ -68,11 +75,18 @@ impl Publish {
         work.at = Some(if work.there.is_some() { Phase::Look } else { Phase::Birth });
     }
 
-    fn born(&mut self, n: usize, there: Option<Text>, refused: Option<&ResponseItem>) -> Result<()> {
+    fn born(&mut self, cx: &Cx<'_>, n: usize, there: Option<Text>, refused: Option<&ResponseItem>) -> Result<()> {
         let (imports, looks) = (self.setting.birth == Birth::Import, self.can_look());
         let Some(work) = self.works.get_mut(n) else { return Ok(()) };
         let Some(there) = there else {
             let exists = refused.is_some_and(|item| item.result_reason == Some(ResultReason::OBJECT_ALREADY_EXISTS));
+            if exists && imports && looks && !work.exists && work.mapped.is_some() {
+                // An earlier Import was late, perhaps.
+                (work.exists, work.meant) = (true, true);
+                work.there = Some(work.record.identifier.clone());
+                work.at = Some(Phase::Look);
+                return Ok(());
+            }
             match work.level.less().filter(|_| !imports && !exists) {
                 Some(less) => work.level = less,
                 None if work.probe => work.at = None,
@@ -86,7 +100,8 @@ impl Publish {
         };
         work.there = Some(there.clone());
         work.at = Some(Phase::Look);
-        let (of, level, probe, id) = (work.record.object_type, work.level, work.probe, work.record.id.clone());
+        work.born = true;
+        let (of, level, probe, record) = (work.record.object_type, work.level, work.probe, work.record.clone());
         if !looks {
             let is_other = there != work.record.identifier;
             let lost = crate::outgoing::carried(&work.record.attributes, self.setting.version).1;
@@ -97,8 +112,12 @@ impl Publish {
         self.levels.retain(|(known, _)| *known != of);
         self.levels.push((of, level));
         if !probe {
-            let mapped = Mapped { there: Some(there), ..Mapped::meant(&id) };
-            self.changed.extend(mapping::entries(&self.setting.name, &mapped)?);
+            let (name, version) = (&self.setting.name, self.setting.version);
+            let wanted = cx.store.view::<_, Error>(|snapshot| steps::wanted(snapshot, name, &record, version))?;
+            let said = Some(change::marks(wanted.iter()));
+            let mapped = Mapped { there: Some(there), said, ..Mapped::meant(&record.id) };
+            self.changed.extend(mapping::entries(name, &mapped)?);
+            self.works.get_mut(n).into_iter().for_each(|work| work.mapped = Some(mapped.clone()));
         }
         Ok(())
     }
@@ -108,9 +127,7 @@ impl Publish {
         let losses = self.works.get(n).map(|work| self.expected_losses(&work.record)).unwrap_or_default();
         let Some(work) = self.works.get_mut(n) else { return Ok(()) };
         let identifier = work.record.identifier.clone();
-        let is_absent = refused.is_some_and(|item| {
-            matches!(item.result_reason, Some(ResultReason::ITEM_NOT_FOUND | ResultReason::OBJECT_NOT_FOUND))
-        });
+        let is_absent = refused.is_some_and(is_absent);
         if shown.is_none() && !is_absent {
             let reason = refused.and_then(|item| item.result_reason);
             work.over(Told::failed(&identifier, reason, refused.map(message).unwrap_or_default()));
@@ -158,8 +175,18 @@ impl Publish {
         Ok(())
     }
 
+    /// Stores that an object is to be brought there after all, as it is now.
+    fn intend(&mut self, cx: &Cx<'_>, n: usize) -> Result<()> {
+        if let Some(work) = self.works.get(n).filter(|work| work.at == Some(Phase::Birth) && !work.probe) {
+            let intent = self.intent(cx, work)?;
+            self.changed.extend(intent);
+        }
+        Ok(())
+    }
+
     fn looked(&mut self, cx: &Cx<'_>, n: usize, shown: Option<Attributes>, refused: Option<&ResponseItem>) -> Result<()> {
         let imports = self.setting.birth == Birth::Import;
+        let goal = self.works.get(n).and_then(|work| self.goal(cx, work));
         let Some(work) = self.works.get_mut(n) else { return Ok(()) };
         let identifier = work.record.identifier.clone();
         match (shown, refused) {
@@ -173,6 +200,10 @@ impl Publish {
                 work.there = work.candidates.pop();
                 work.at = Some(if work.there.is_some() { Phase::Look } else { Phase::Birth });
                 work.meant = work.there.is_some();
+                self.intend(cx, n)?;
+            }
+            (Some(shown), _) if shown.state().is_some_and(lifecycle::is_destroyed) && steps::is_usable(goal) && !work.probe => {
+                work.over(Told::failed(&identifier, None, DESTROYED_THERE));
             }
             (Some(shown), _) => {
                 work.shown = Some(shown.clone());
@@ -183,15 +214,17 @@ impl Publish {
                 }
             }
             // It never came there.
-            (None, _) if work.meant && imports => {
+            (None, refused) if work.meant && imports && refused.is_none_or(is_absent) => {
                 (work.there, work.meant) = (None, false);
                 work.at = Some(Phase::Birth);
                 if work.object.is_none() {
                     work.over(Told::new(&identifier, Ending::Skipped));
                 }
+                self.intend(cx, n)?;
             }
             (None, refused) => {
                 let reason = refused.and_then(|item| item.result_reason);
+                work.unsure = work.meant;
                 work.over(Told::failed(&identifier, reason, refused.map(message).unwrap_or_default()));
             }
         }
@@ -200,13 +233,16 @@ impl Publish {
 
     fn led(&mut self, cx: &Cx<'_>, n: usize, shown: Option<Attributes>, refused: Option<&ResponseItem>) -> Result<()> {
         let goal = self.works.get(n).and_then(|work| self.goal(cx, work));
+        let goes = self.works.get(n).is_some_and(|work| self.goes(work));
         let imports = self.setting.birth == Birth::Import;
         let Some(work) = self.works.get_mut(n) else { return Ok(()) };
         let identifier = work.record.identifier.clone();
         let Some(shown) = shown else {
             let reason = refused.and_then(|item| item.result_reason);
             // What was destroyed there may have no attributes any more.
-            let told = if work.record.is_destroyed() && self.setting.may_destroy {
+            let told = if goes {
+                Told::new(&identifier, Ending::Withdrawn)
+            } else if work.record.is_destroyed() && self.setting.may_destroy {
                 Told { lost: steps::all(&work.record), ..Told::new(&identifier, Ending::Updated) }
             } else {
                 Told::failed(&identifier, reason, refused.map(message).unwrap_or_default())
@@ -219,6 +255,15 @@ impl Publish {
             self.keeps = Some(kept);
             work.shown = Some(shown);
             work.at = Some(Phase::Remove);
+        } else if !kept && shown.state().is_some_and(lifecycle::is_destroyed) {
+            work.over(Told::failed(&identifier, None, DESTROYED_THERE));
+        } else if goes && !shown.state().is_some_and(lifecycle::is_destroyed) {
+            work.over(Told::failed(&identifier, None, "it has left the selection, and the peer does not destroy it"));
+        } else if goes {
+            work.over(Told::new(&identifier, Ending::Withdrawn));
+        } else if work.left && kept {
+            let message = Some(LEFT_THERE.to_owned());
+            work.over(Told { message, ..Told::new(&identifier, Ending::Skipped) });
         } else if !kept {
             work.told = Some(Told::failed(&identifier, None, NOT_KEPT));
             // It must not stay there as one that can be used.
@@ -245,5 +290,9 @@ impl Publish {
         Ok(())
     }
 }
+
+const DESTROYED_THERE: &str = "it was destroyed at the peer, and is not brought there again";
+
+const LEFT_THERE: &str = "it does not belong to the selection any more: it stays there, and only its State is led on";
 
 const GONE: &str = "the peer does not have it any more";

@@ -32,6 +32,14 @@ pub(super) struct Work {
     pub(super) singly: Option<VecDeque<RequestItem>>,
     /// One of them is under way.
     pub(super) changing: bool,
+    /// It was brought there just now, as it is.
+    pub(super) born: bool,
+    /// It has left the selection.
+    pub(super) left: bool,
+    /// Nobody could tell whether it ever came there: the intent stays.
+    pub(super) unsure: bool,
+    /// The peer said that it exists, though it had not been shown.
+    pub(super) exists: bool,
     pub(super) planned: Option<Planned>,
     /// What the target held, for a plan.
     pub(super) held: Option<Held>,
@@ -54,6 +62,10 @@ impl Work {
             shown: None,
             singly: None,
             changing: false,
+            born: false,
+            left: false,
+            unsure: false,
+            exists: false,
             planned: None,
             held: None,
             at: None,
@@ -91,9 +103,16 @@ impl Work {
 
 impl Publish {
     /// What is to be done for an object.
-    pub(super) fn work(&self, cx: &Cx<'_>, record: Record, object: Option<Object>, planned: Option<Planned>) -> Result<Work> {
+    pub(super) fn work(
+        &self,
+        cx: &Cx<'_>,
+        record: Record,
+        object: Option<Object>,
+        planned: Option<Planned>,
+        left: bool,
+    ) -> Result<Work> {
         let known = cx.store.view::<_, Error>(|snapshot| mapping::find(snapshot, &self.setting.name, &record.id))?;
-        let mut work = Work { planned, ..Work::new(record, object) };
+        let mut work = Work { planned, left, ..Work::new(record, object) };
         let level = self.levels.iter().find(|(of, _)| *of == work.record.object_type);
         work.level = level.map_or(Level::Full, |(_, level)| *level);
         work.there = known.as_ref().and_then(|known| known.there.clone());
@@ -103,10 +122,13 @@ impl Publish {
         let (digest, unusable) = (work.record.copy_digest()?, !steps::is_usable(work.record.state(cx.now.wall)));
         let imports = self.setting.birth == Birth::Import;
         let looks = self.can_look();
-        if work.mapped.as_ref().is_some_and(|known| known.digest.as_ref() == Some(&digest)) {
+        let unchanged = |known: &Mapped| !left && known.left.is_none() && known.digest.as_ref() == Some(&digest);
+        if left && work.mapped.is_none() {
+            work.over(Told::new(&identifier, Ending::Skipped));
+        } else if work.mapped.as_ref().is_some_and(unchanged) {
             let target = work.there.as_ref().filter(|there| **there != identifier || !imports).map(ToString::to_string);
             work.over(Told { target, ..Told::new(&identifier, Ending::Unchanged) });
-        } else if let Some(why) = withheld(&work.record, self.wrapping.is_some()) {
+        } else if let Some(why) = withheld(&work.record, self.wrapping.is_some()).filter(|_| !left) {
             work.over(Told::failed(&identifier, None, why));
         } else if work.there.is_some() && !looks {
             let why = "the peer does not offer Get Attributes: what has changed can't be brought there";
@@ -152,11 +174,20 @@ impl Publish {
     /// Where an object is led at the peer: where it is here, but for a Destroy that is not allowed there.
     pub(super) fn goal(&self, cx: &Cx<'_>, work: &Work) -> Option<State> {
         let state = work.record.state(cx.now.wall)?;
+        if self.goes(work) {
+            let rank = lifecycle::Rank { step: 3, ..lifecycle::Rank::of(state) };
+            return Some(rank.join(rank));
+        }
         if lifecycle::is_destroyed(state) && !self.setting.may_destroy && !work.probe {
             let rank = lifecycle::Rank { step: 2, ..lifecycle::Rank::of(state) };
             return Some(rank.join(rank));
         }
         Some(state)
+    }
+
+    /// Whether an object is destroyed there since it has left the selection.
+    pub(super) fn goes(&self, work: &Work) -> bool {
+        work.left && self.running.as_ref().is_some_and(|running| running.slave.destroys_left)
     }
 
     /// A key for nothing, which shows whether the peer keeps the State of one that is not usable.

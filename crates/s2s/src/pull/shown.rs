@@ -84,11 +84,19 @@ pub(super) fn shown(sought: &Sought, items: &[ResponseItem], cx: Context) -> Res
 fn refusal(sought: &Sought, item: &ResponseItem) -> Told {
     let message = item.result_message.as_ref().map(ToString::to_string).unwrap_or_default();
     // The server has listed it a moment ago.
-    let gone =
-        matches!(item.result_reason, Some(Reason::ITEM_NOT_FOUND | Reason::OBJECT_NOT_FOUND)) && sought.why == Why::Located;
-    if gone {
+    let gone = is_absent(item.result_reason);
+    if gone && sought.why == Why::Again {
+        let message = Some("the server does not have it any more: what is held of it is kept".to_owned());
+        return Told { reason: item.result_reason, message, ..Told::new(&sought.identifier, Ending::Skipped) };
+    }
+    if gone && sought.why == Why::Located {
         let message = Some(format!("the server does not have it any more: {message}"));
         return Told { reason: item.result_reason, message, ..Told::new(&sought.identifier, Ending::Skipped) };
     }
     Told::failed(&sought.identifier, item.result_reason, message)
+}
+
+/// Whether an answer says that there is no such object.
+pub(super) fn is_absent(reason: Option<Reason>) -> bool {
+    matches!(reason, Some(Reason::ITEM_NOT_FOUND | Reason::OBJECT_NOT_FOUND))
 }

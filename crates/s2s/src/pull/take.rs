@@ -36,11 +36,13 @@ impl Pull {
         let identifiers: Vec<Text> = shown.iter().map(|(sought, _)| sought.identifier.clone()).collect();
         let key = [&self.own_lists()[..], &self.stored.to_be_bytes()].concat();
         let value = bytes_of(&Taken { identifiers, extra: Extra::NONE })?;
+        let dates = self.dates(&shown);
         let caller = Identity { name: self.options.from.server.to_string(), fingerprint: [0; 32] };
         let (mut told, mut plans, mut links, mut stop) = (Vec::new(), Vec::new(), Vec::new(), None);
         let executes = self.ledger.executing.is_some();
         let written = cx.store.transact::<_, Error>(|transaction| {
             (told, plans, links, stop) = (Vec::new(), Vec::new(), Vec::new(), None);
+            let mut relation = self.current(transaction)?;
             let mut world = Deferred::new(transaction);
             for (sought, shown) in &shown {
                 let mut ask = Ask {
@@ -66,7 +68,10 @@ impl Pull {
                     stop = Some((planned.clone(), was, found));
                     break;
                 }
-                if let Some(Judged { told: one, effects, facts }) = judged {
+                if let Some(Judged { told: one, mut effects, facts }) = judged {
+                    if let Some(relation) = &mut relation {
+                        self.keep(&world, cx.now.wall, &mut *cx.random, relation, (sought, &one), &mut effects)?;
+                    }
                     plans.push(self.planned(sought, one.ending, facts));
                     told.push(one);
                     world.add(effects)?;
@@ -81,6 +86,14 @@ impl Pull {
             told.iter().for_each(|told: &Told| counts.count(told.ending));
             if executes {
                 counts.cursor += i64::try_from(told.len()).unwrap_or(i64::MAX);
+            }
+            if let Some(mut relation) = relation {
+                relation.contact = cx.now.wall;
+                if let Some(pass) = &mut relation.pass {
+                    pass.seen = pass.seen.max(dates.newest);
+                }
+                let (key, value) = relation.entry()?;
+                transaction.set_state(&key, value.as_deref())?;
             }
             // A plan knows by its cursor what was taken.
             if !executes {
@@ -110,20 +123,21 @@ impl Pull {
         }
         self.expect();
         self.ledger.observe(cx.now);
-        Ok(())
+        self.took(cx, &dates)
+    }
+
+    /// An object of the foreign server.
+    pub(super) fn foreign(&self, sought: &Sought) -> ObjectId {
+        let from = &self.options;
+        let (server, instance) = (from.from.server.clone(), from.instance.clone());
+        ObjectId { server, instance, identifier: sought.identifier.clone() }
     }
 
     /// What stands in a plan of an object.
     fn planned(&self, sought: &Sought, ending: Ending, facts: Option<Facts>) -> Planned {
-        let from = &self.options;
-        let foreign = || ObjectId {
-            server: from.from.server.clone(),
-            instance: from.instance.clone(),
-            identifier: sought.identifier.clone(),
-        };
         let (id, digest, held) = match facts {
             Some(Facts { id, digest, held }) => (id, Some(digest), Some(held)),
-            None => (foreign(), None, None),
+            None => (self.foreign(sought), None, None),
         };
         Planned { id, identifier: sought.identifier.clone(), digest, held, fate: Fate::from(ending), extra: Extra::NONE }
     }
@@ -133,6 +147,7 @@ impl Pull {
         let mut facts = None;
         let judged = self.incoming(ask, sight).and_then(|(incoming, held)| {
             let is_chosen = sought.why == Why::Reached
+                || sought.why == Why::Again && held.is_some()
                 || self.options.selection.criteria.is_empty()
                 || self.query.as_ref().is_some_and(|query| query.matches(&incoming.record, ask.now.wall));
             if !is_chosen {

@@ -20,11 +20,13 @@ mod losses;
 mod matrix;
 #[path = "../server/objects.rs"]
 mod objects;
+mod observing;
 mod overlays;
 mod plans;
 mod pokes;
 mod progress;
 mod property;
+mod publications;
 mod publishing;
 mod pulls;
 mod registers;

@@ -14,7 +14,7 @@ use std::io::Cursor;
 use std::sync::Arc;
 
 /// What another product may offer.
-const EVERYTHING: [Operation; 12] = [
+pub const EVERYTHING: [Operation; 12] = [
     Operation::IMPORT,
     Operation::PUT,
     Operation::REGISTER,
