@@ -450,6 +450,49 @@ fn what_can_not_be_taken_back_is_named() {
     assert_eq!((missing, world.sites[1].material(&one)), (vec![one], Some(crate::writes::key(1))));
 }
 
+#[test]
+fn an_older_copy_that_is_given_back_changes_nothing() {
+    let mut world = sites(&["a", "b"]);
+    follow(&mut world, 1, 0, Selection::everything());
+    let one = create(&mut world, 0, "1", 1, group("red"));
+    settle(&mut world);
+    // The replica has not heard of the last change when the issuer is put back to a moment behind it.
+    world.cut.insert((1, 0));
+    let at = now(&world, 0);
+    assert!(change(&mut world.sites[0], at, &one, |record| {
+        record.attributes.push(name("the last word"));
+        Ok(())
+    }));
+    let backup = world.sites[0].disk.clone();
+    let last = world.sites[0].record(&one).unwrap().1;
+    world.sites[0].restore(backup, true, at);
+    world.cut.clear();
+    world.links[0].session = None;
+    settle(&mut world);
+    assert_eq!(world.sites[0].record(&one).unwrap().1, last);
+    equal(&world, 0, 1, &one);
+    assert!(world.sites[0].forks().is_empty() && world.sites[1].forks().is_empty());
+}
+
+#[test]
+fn a_state_that_was_raised_here_outlives_the_next_change_there() {
+    let mut world = sites(&["a", "b"]);
+    follow(&mut world, 1, 0, Selection::everything());
+    // The replica knows the material to be compromised, from a key of its own; the issuer does not.
+    let own = create(&mut world, 1, "own", 5, group("blue"));
+    let at = now(&world, 1);
+    assert!(event(&mut world.sites[1], at, &own, &revoke(RevocationReasonCode::KEY_COMPROMISE)));
+    let one = create(&mut world, 0, "1", 5, group("red"));
+    settle(&mut world);
+    assert_eq!((state(&world, 0, &one), state(&world, 1, &one)), (State::PRE_ACTIVE, State::COMPROMISED));
+    let at = now(&world, 0);
+    assert!(event(&mut world.sites[0], at, &one, &lifecycle::Event::Activate));
+    settle(&mut world);
+    assert_eq!((state(&world, 0, &one), state(&world, 1, &one)), (State::ACTIVE, State::COMPROMISED));
+    // The copy itself stays verbatim.
+    equal(&world, 0, 1, &one);
+}
+
 /// All of them, for whoever runs them one by one.
 pub const ALL: &[(&str, fn())] = &[
     ("a master restored below its replica", a_master_restored_below_its_replica_writes_on),
@@ -466,4 +509,6 @@ pub const ALL: &[(&str, fn())] = &[
     ("compromised material", material_that_is_compromised_is_so_under_another_name_elsewhere),
     ("other material", the_same_identifier_with_other_material_is_no_update),
     ("not taken back", what_can_not_be_taken_back_is_named),
+    ("a state raised here", a_state_that_was_raised_here_outlives_the_next_change_there),
+    ("an older copy given back", an_older_copy_that_is_given_back_changes_nothing),
 ];
