@@ -60,6 +60,7 @@
 
 mod access;
 mod error;
+mod forward;
 mod operation;
 mod server;
 mod turning;

@@ -1,3 +1,4 @@
+use crate::forward::Forwarder;
 use crate::operation::{self, Operations};
 use crate::turning::{Committed, Turning};
 use crate::turns::Turns;
@@ -44,6 +45,7 @@ pub struct Server {
     stopwatch: Option<fn() -> Duration>,
     turns: Turns<(Now, Vec<Arc<Asked>>), Result<Vec<Frame>, Error>>,
     pub(crate) turning: Option<Box<Turning>>,
+    pub(crate) forwarder: Option<Box<Forwarder>>,
     pub(crate) committed: Vec<Box<Committed>>,
 }
 
@@ -64,11 +66,11 @@ pub(crate) struct Asked {
     pub(crate) message: RequestMessage,
     version: Version,
     /// Who asks: the TLS identity, or who its credentials stand for.
-    caller: Identity,
+    pub(crate) caller: Identity,
     /// The TLS identity.
     pub(crate) tls: Identity,
     /// Whether that is a client.
-    is_client: bool,
+    pub(crate) is_client: bool,
 }
 
 impl Asked {
@@ -119,6 +121,7 @@ impl Server {
             stopwatch: None,
             turns: Turns::default(),
             turning: None,
+            forwarder: None,
             committed: Vec::new(),
         })
     }
@@ -169,6 +172,11 @@ impl Server {
     /// Who this server is among others.
     pub fn node(&self) -> &Arc<Node> {
         &self.operations.node
+    }
+
+    /// What clients may do with which objects.
+    pub(crate) fn rights(&self) -> &Rights {
+        &self.rights
     }
 
     /// The store it serves.
@@ -568,6 +576,15 @@ impl Handler for Server {
                         return answers;
                     }
                     group.push(asked.clone());
+                }
+                Parsed::Message(asked) if self.may_forward(asked) => {
+                    if !flush(&mut answers, &mut group) {
+                        return answers;
+                    }
+                    match self.forwarded(asked) {
+                        Some(frame) => answers.push(Answer::Reply(frame)),
+                        None => group.push(asked.clone()),
+                    }
                 }
                 Parsed::Message(asked) if !asked.is_alone() => group.push(asked.clone()),
                 Parsed::Message(asked) => {

@@ -278,6 +278,52 @@ fn relations_show_as_attributes_that_can_be_looked_for() {
 }
 
 #[test]
+fn a_replica_forwards_changes_of_its_copies_to_their_master() {
+    let (a, b) = (issuer(), follower("b"));
+    let one = a.client(Version::V2_1).register(key(&[1; 16]), named("one"));
+    begin(&b, &Following::default());
+    pass(&b, &a);
+    let is_up = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let (there, up) = (a.clone(), is_up.clone());
+    let server = keyferry_server::Server::new(keyferry_server::Options {
+        server: "b".into(),
+        store: b.store.clone(),
+        crypto: std::sync::Arc::new(keyferry_crypto::Ring::new()),
+        random: Box::new(SystemRandom::new()),
+        access: Access::Named(["client".to_owned()].into()),
+        policy: Policy::closed(),
+    });
+    let server = server.unwrap().with_rights(keyferry_server::Rights::shared()).with_forwarder(move |master, caller, request| {
+        assert_eq!(master, "a");
+        let Answer::Reply(answer) = there.server.answer(caller, there.now(), &request.to_frame().ok()?) else { return None };
+        up.load(std::sync::atomic::Ordering::SeqCst).then_some(answer)
+    });
+    let b = Host { server: std::sync::Arc::new(server), ..b };
+    let client = b.client(Version::V2_1);
+    let own = client.register(key(&[2; 16]), named("own"));
+    // Its own it changes itself; a copy's master is asked, and the replica hears of it as ever.
+    client.add(&own, name("mine")).unwrap();
+    assert!(a.client(Version::V2_1).locate(named("mine")).is_empty());
+    client.add(&one, name("two")).unwrap();
+    client.activate(&one).unwrap();
+    assert_eq!(a.client(Version::V2_1).state(&one), State::ACTIVE);
+    assert_eq!(client.state(&one), State::PRE_ACTIVE);
+    pass(&b, &a);
+    assert_eq!(client.state(&one), State::ACTIVE);
+    assert_same(&a, &b, &[one.clone()]);
+    // What the master refuses is refused in its words.
+    let refused = client.activate(&one).unwrap_err();
+    assert_eq!(refused.0, a.client(Version::V2_1).activate(&one).unwrap_err().0);
+    // Nobody who may not change it here changes it there by this way; and a master that can't be reached is named.
+    assert!(b.client_named("stranger", Version::V2_1).revoke(&one, RevocationReasonCode::SUPERSEDED).is_err());
+    assert_eq!(a.client(Version::V2_1).state(&one), State::ACTIVE);
+    is_up.store(false, std::sync::atomic::Ordering::SeqCst);
+    let refused = client.delete(&one, name("two")).unwrap_err();
+    assert_eq!(refused.0, ResultReason::PERMISSION_DENIED);
+    assert!(refused.1.contains("its master is the server \"a\""), "{refused:?}");
+}
+
+#[test]
 fn nobody_follows_who_may_not_and_an_earlier_session_is_stopped() {
     let (a, b) = (master(), follower("b"));
     begin(&b, &Following::default());
