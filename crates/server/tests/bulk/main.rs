@@ -17,6 +17,7 @@ mod explorations;
 mod follows;
 mod foreign;
 mod losses;
+mod many;
 mod matrix;
 #[path = "../server/objects.rs"]
 mod objects;
