@@ -18,6 +18,7 @@ mod follows;
 mod foreign;
 mod losses;
 mod matrix;
+mod notifying;
 #[path = "../server/objects.rs"]
 mod objects;
 mod observing;
