@@ -158,8 +158,6 @@ tags! {
     MAY_DESTROY = 0x544BEF, "May Destroy";
     DESTROYS_LEFT = 0x544BF0, "Destroys What Left";
     LEFT = 0x544BF1, "Left";
-    TOLD = 0x544BF2, "Told Attributes";
-    MAY_NOTIFY = 0x544BF3, "May Notify";
 }
 
 /// The name of one of our tags.

@@ -40,7 +40,7 @@
 //! round (Set Endpoint Role); [`Pokes`] hears it.
 //!
 //! A foreign server is observed for good by a [`ForeignMaster`], the relation that a [`Pull::observing`] runs, and published to by a
-//! [`ForeignSlave`], the one of a [`Publication`].
+//! [`ForeignSlave`], the one of a [`Publication`], or of a [`Notifier`] where it takes Put and Notify.
 //!
 //! # What it does not do yet
 //! - A plan is a promise for single objects: whether two of them collide with each other, a dry run does not see, and the execution stops there.
@@ -74,6 +74,8 @@ mod ledger;
 mod listing;
 mod mapping;
 mod node;
+mod notice;
+mod notifier;
 mod notify;
 mod observe;
 mod offered;
@@ -112,6 +114,7 @@ pub use foreign_slave::{ForeignSlave, Publishing};
 pub use fork::{Decision, Fork, Keep, decide};
 pub use mapping::{identifier_there, object_of};
 pub use node::{Node, complete, shown};
+pub use notifier::{Notifier, NotifierOptions};
 pub use offered::Offered;
 pub use outgoing::{Stretch, Tells, Terms, request_item, withheld};
 pub use peer::server_information;

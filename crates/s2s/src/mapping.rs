@@ -1,7 +1,8 @@
 //! Which object of ours is which at a peer that gives identifiers of its own: the map that a *register* keeps, asked both ways.
 
 use crate::{Error, Result};
-use keyferry_kmip::{Text, extension as x};
+use keyferry_kmip::attribute::Projection;
+use keyferry_kmip::{Attributes, Text, extension as x};
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{ObjectId, Snapshot, SnapshotExt, Span, index};
 use keyferry_ttlv::{Decode, Encode, Extra};
@@ -27,6 +28,9 @@ pub(crate) struct Mapped {
     /// It has left the selection since.
     #[ttlv(tag = x::LEFT)]
     pub(crate) left: Option<bool>,
+    /// The attributes that a receiver was told by Put and Notify, in 1.x with the indices that they have there.
+    #[ttlv(group = Projection::Stored)]
+    pub(crate) told: Attributes,
     #[ttlv(extra)]
     pub(crate) extra: Extra,
 }
@@ -34,7 +38,16 @@ pub(crate) struct Mapped {
 impl Mapped {
     /// An object that is meant to be there.
     pub(crate) fn meant(id: &ObjectId) -> Mapped {
-        Mapped { id: id.clone(), there: None, digest: None, said: None, begun: None, left: None, extra: Extra::NONE }
+        Mapped {
+            id: id.clone(),
+            there: None,
+            digest: None,
+            said: None,
+            begun: None,
+            left: None,
+            told: Attributes::new(),
+            extra: Extra::NONE,
+        }
     }
 }
 

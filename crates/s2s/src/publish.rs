@@ -1,10 +1,10 @@
 //! Publishing to a server that knows nothing of it: each object is brought there by Import or Register, led to its State, brought up to date
 //! attribute by attribute later, and read back. One batch of objects at a time, phase by phase.
 
-use crate::foreign_slave::{Running, has_left};
+use crate::foreign_slave::Running;
 use crate::ledger::Ledger;
 use crate::mapping::{self, Mapped};
-use crate::outgoing::{Stretch, Terms, planned_item};
+use crate::outgoing::{Terms, planned_item};
 use crate::plan::Purpose;
 use crate::report::{Ending, Told};
 use crate::selection::Chosen;
@@ -15,7 +15,7 @@ use keyferry_kmip::{
     Attributes, LocateRequest, Lost, Payload, QueryRequest, QueryResponse, RegisterRequest, RequestItem, RequestMessage,
     ResponseItem, ResponseMessage, Ticket, context,
 };
-use keyferry_store::{Record, Snapshot, SnapshotExt, StoreExt};
+use keyferry_store::StoreExt;
 use keyferry_ttlv::{Extra, Version};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,11 +23,12 @@ use steps::{Level, leading_to, marking, reading, registrable};
 use work::Work;
 
 mod change;
+mod next;
 mod steps;
 mod taking;
 mod work;
 
-pub(crate) use steps::is_usable;
+pub(crate) use steps::{is_usable, wanted};
 
 /// By which operation objects come to be at the peer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -160,91 +161,6 @@ impl Publish {
         }
         self.under_way = Some((ticket, of));
         Step::Send(Box::new(message))
-    }
-
-    /// Reads the next batch; `false` at the end.
-    fn next(&mut self, cx: &mut Cx<'_>) -> Result<bool> {
-        if self.ledger.executing.is_some() {
-            if !self.next_planned(cx)? {
-                return Ok(false);
-            }
-        } else if !self.next_again(cx)? {
-            let Some(chosen) = &self.chosen else { return Ok(false) };
-            let (runs, name) = (self.runs, &self.setting.name);
-            let tells = &mut |snapshot: &dyn Snapshot, _, record: &Record| Ok(runs && has_left(snapshot, name, record)?);
-            let stretch = Stretch::read(cx.store, self.end, self.batch, self.setting.batch_bytes, chosen, tells)?;
-            let Some(Stretch { objects, end }) = stretch else { return Ok(false) };
-            let objects = objects.into_iter().map(|(of, record, object)| (!chosen.has(of, &record), record, object));
-            for (left, record, object) in objects.collect::<Vec<_>>() {
-                let work = self.work(cx, record, object, None, left)?;
-                self.works.push(work);
-            }
-            self.end = end;
-        }
-        // Whatever may come there for the first time, now or when nothing was found of an earlier run.
-        let unusable = |work: &Work| {
-            let comes = work.at.is_some() && !work.is_known() && work.object.is_some();
-            comes && !is_usable(work.record.state(cx.now.wall))
-        };
-        if self.keeps.is_none() && !self.ledger.dry_run && self.works.iter().any(unusable) {
-            let probe = self.probe(cx)?;
-            self.works.insert(0, probe);
-        }
-        // The intents, before anything is sent.
-        let comes = |work: &&Work| {
-            let born = matches!(work.at, Some(Phase::Birth | Phase::Check)) && work.mapped.is_none();
-            born && !work.probe
-        };
-        let intents = self.works.iter().filter(comes).map(|work| self.intent(cx, work));
-        let intents: Vec<_> = intents.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
-        self.store(cx, &intents)?;
-        self.phase = Phase::Check;
-        Ok(true)
-    }
-
-    /// What is stored before an object is sent for the first time.
-    fn intent(&self, cx: &Cx<'_>, work: &Work) -> Result<Vec<mapping::Entry>> {
-        let (name, version) = (&self.setting.name, self.setting.version);
-        let wanted = cx.store.view::<_, Error>(|snapshot| steps::wanted(snapshot, name, &work.record, version))?;
-        mapping::entries(name, &Mapped { said: Some(change::marks(wanted.iter())), ..Mapped::meant(&work.record.id) })
-    }
-
-    /// The next object of a plan: one at a time, since nothing behind one that is not as planned may be done.
-    fn next_planned(&mut self, cx: &Cx<'_>) -> Result<bool> {
-        let Some(plan) = &mut self.ledger.executing else { return Ok(false) };
-        let Some(planned) = plan.next(1)?.pop() else { return Ok(false) };
-        let (record, object) = match planned.source(cx)? {
-            Ok(source) => source,
-            Err((was, found)) => {
-                self.ledger.stop(&planned, was, found);
-                return Ok(false);
-            }
-        };
-        let work = self.work(cx, record, object, Some(planned), false)?;
-        self.works.push(work);
-        Ok(true)
-    }
-
-    /// What a relation has to try again; `false` when there is nothing of it left.
-    fn next_again(&mut self, cx: &Cx<'_>) -> Result<bool> {
-        let Some(running) = &mut self.running else { return Ok(false) };
-        let due = running.due(cx, self.batch)?;
-        let Some(chosen) = &self.chosen else { return Ok(false) };
-        let found = cx.store.view::<_, Error>(|snapshot| {
-            let mut found = Vec::new();
-            for id in &due {
-                let Some((number, _)) = snapshot.by_object_id(id)? else { continue };
-                let Some((record, object)) = snapshot.whole(number)? else { continue };
-                let left = !chosen.has(number, &record);
-                found.push((left, record, object.filter(|_| !left)));
-            }
-            Ok(found)
-        })?;
-        for (left, record, object) in found {
-            let work = self.work(cx, record, object, None, left)?;
-            self.works.push(work);
-        }
-        Ok(!self.works.is_empty())
     }
 
     fn store(&self, cx: &Cx<'_>, entries: &[mapping::Entry]) -> Result<()> {

@@ -84,7 +84,7 @@ pub(crate) fn is_usable(state: Option<State>) -> bool {
 }
 
 /// What an object should have at the peer, as far as the version says it and the map knows what its Links lead to.
-pub(super) fn wanted(snapshot: &dyn Snapshot, name: &str, record: &Record, version: Version) -> Result<Vec<V>> {
+pub(crate) fn wanted(snapshot: &dyn Snapshot, name: &str, record: &Record, version: Version) -> Result<Vec<V>> {
     let mut wanted = Vec::new();
     for attribute in &carried(&record.attributes, version).0 {
         wanted.extend(there(snapshot, name, record, &attribute.value)?);

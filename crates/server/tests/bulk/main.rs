@@ -19,6 +19,7 @@ mod foreign;
 mod losses;
 mod many;
 mod matrix;
+mod notifying;
 #[path = "../server/objects.rs"]
 mod objects;
 mod observing;
