@@ -2,7 +2,8 @@
 //! made longer. `cargo bench --bench bulk`, with `-- --objects N --register N --delays MS,MS` if others than 10 000 objects, 1 000 for what
 //! goes object by object, and round trips of 0, 10 and 100 ms more are wanted. Both servers are in this process and share its processors.
 //!
-//! `-- 1000000` imports so many objects from this process into a server that is a process of its own, and tells the memory of each.
+//! `-- 1000000` imports so many objects from this process into a server that is a process of its own, and tells the memory of each;
+//! `-- 1000000 feed` has that one follow this one instead.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use keyferry_examples::host::{self, Files, Host};
@@ -28,12 +29,14 @@ enum Row {
     Put,
     Export,
     Get,
+    /// The first load of a server that follows the other.
+    Feed,
     Register,
     /// As it was done in 2009: a Get and a Get Attributes for one object, and then for the next.
     OneByOne,
 }
 
-const ROWS: [Row; 6] = [Row::Import, Row::Put, Row::Export, Row::Get, Row::Register, Row::OneByOne];
+const ROWS: [Row; 7] = [Row::Import, Row::Put, Row::Export, Row::Get, Row::Feed, Row::Register, Row::OneByOne];
 
 fn fill(host: &Host, objects: u64) {
     let cx = context(Version::V2_1);
@@ -102,17 +105,29 @@ async fn session(here: &Host, connector: &Connector, session: impl Session) -> R
     report
 }
 
+/// Begins to follow.
+fn feed(here: &Host) -> Follow {
+    Master::follow(&*here.store, "r", "source", &Following::default(), clock().wall).unwrap();
+    Follow::new(here.server.node().clone(), FollowOptions::new("r", Peer::new("source")))
+}
+
 async fn measure(row: Row, objects: u64, delay: Duration) -> (f64, f64) {
     let site = Site::new().unwrap();
-    let policy =
-        || Policy::closed().with("source", Peer::new("source").may_send()).with("target", Peer::new("target").may_pull());
+    let policy = || {
+        let target = Peer::new("target").may_pull().may_follow();
+        Policy::closed().with("source", Peer::new("source").may_send()).with("target", target)
+    };
     let source = site.start("source", policy()).await.unwrap();
     let target = site.start("target", policy()).await.unwrap();
     fill(&source, objects);
-    let pulls = matches!(row, Row::Export | Row::Get | Row::OneByOne);
+    let pulls = matches!(row, Row::Export | Row::Get | Row::Feed | Row::OneByOne);
     let (here, there) = if pulls { (&target, &source) } else { (&source, &target) };
     // What is read belongs to the operator.
-    let caller = if pulls { OPERATOR } else { "source" };
+    let caller = match row {
+        Row::Feed => "target",
+        _ if pulls => OPERATOR,
+        _ => "source",
+    };
     let address = proxy(there.handle.local_addr(), delay).await;
     let connector = site.connector_to(caller, address).unwrap();
     let bytes = || (there.handle.counters().bytes_in() + there.handle.counters().bytes_out()) as f64;
@@ -124,6 +139,7 @@ async fn measure(row: Row, objects: u64, delay: Duration) -> (f64, f64) {
         Row::Put => session(here, &connector, Bulk::new(BulkOptions::new("t", Strategy::Put))).await,
         Row::Export => session(here, &connector, Pull::new(node, pull(PullStrategy::Export))).await,
         Row::Get => session(here, &connector, Pull::new(node, pull(PullStrategy::Get))).await,
+        Row::Feed => session(here, &connector, feed(here)).await,
         Row::Register => session(here, &connector, Register::new(RegisterOptions::new("t"))).await,
         Row::OneByOne => {
             let options = PullOptions { batch: 1, in_flight: 1, ..pull(PullStrategy::Get) };
@@ -138,44 +154,64 @@ async fn measure(row: Row, objects: u64, delay: Duration) -> (f64, f64) {
     (objects as f64 / seconds, sent / objects as f64)
 }
 
-/// The server that takes them in, until its standard input ends.
-async fn second(folder: &Path) {
+/// The server that takes them in, until its standard input ends. With an address, it follows the server there first.
+async fn second(folder: &Path, follows: Option<&str>) {
     let pki = Pki::open(folder.join("pki")).unwrap();
     let policy = Policy::closed().with("source", Peer::new("source").may_send());
     let files = Files::beside(folder.join("target.redb"));
     let target = host::start("target", &files, "127.0.0.1:0", &pki.credentials("target", &[]).unwrap(), policy).await.unwrap();
-    println!("{}", target.handle.local_addr());
+    if let Some(address) = follows {
+        let credentials = pki.credentials("target", &[]).unwrap();
+        let connector = Connector::new(address, ClientConfig::new(&credentials, "127.0.0.1").unwrap());
+        let report = session(&target, &connector, feed(&target)).await;
+        println!("{} {}", report.counts.created, report.counts.bytes);
+    } else {
+        println!("{}", target.handle.local_addr());
+    }
     tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await.unwrap().unwrap();
     target.handle.shutdown().await;
 }
 
 /// So many objects from a process to another.
-async fn between_processes(objects: u64) {
+async fn between_processes(objects: u64, follows: bool) {
     let folder = tempfile::tempdir().unwrap();
     let pki = Pki::open(folder.path().join("pki")).unwrap();
     let credentials = pki.credentials("source", &[]).unwrap();
     pki.credentials("target", &[]).unwrap();
     let files = Files::beside(folder.path().join("source.redb"));
-    let source = host::start("source", &files, "127.0.0.1:0", &credentials, Policy::closed()).await.unwrap();
+    let policy = Policy::closed().with("target", Peer::new("target").may_follow());
+    let source = host::start("source", &files, "127.0.0.1:0", &credentials, policy).await.unwrap();
     let started = Instant::now();
     fill(&source, objects);
     println!("filled in {:.1} s; this process has held {:.0} MiB so far", started.elapsed().as_secs_f64(), peak());
-    let mut target = Command::new(std::env::current_exe().unwrap())
-        .arg("--second")
-        .arg(folder.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut address = String::new();
-    BufReader::new(target.stdout.take().unwrap()).read_line(&mut address).unwrap();
-    let connector = Connector::new(address.trim(), ClientConfig::new(&credentials, "127.0.0.1").unwrap());
-    let started = Instant::now();
-    let report = session(&source, &connector, Bulk::new(BulkOptions::new("target", Strategy::Import))).await;
+    let mut started = Instant::now();
+    let mut target = Command::new(std::env::current_exe().unwrap());
+    target.arg("--second").arg(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    if follows {
+        target.arg(source.handle.local_addr().to_string());
+    }
+    let mut target = target.spawn().unwrap();
+    let output = target.stdout.take().unwrap();
+    let line = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    });
+    let line = line.await.unwrap();
+    let (created, bytes) = if follows {
+        let (created, bytes) = line.split_once(' ').unwrap();
+        (created.parse().unwrap(), bytes.parse().unwrap())
+    } else {
+        let connector = Connector::new(line, ClientConfig::new(&credentials, "127.0.0.1").unwrap());
+        started = Instant::now();
+        let counts = session(&source, &connector, Bulk::new(BulkOptions::new("target", Strategy::Import))).await.counts;
+        (counts.created, counts.bytes)
+    };
     let seconds = started.elapsed().as_secs_f64();
-    assert_eq!(report.counts.created, objects as i64);
+    assert_eq!(created, objects as i64);
     let there = peak_memory(target.id()).unwrap_or_default();
-    println!("imported in {seconds:.1} s: {:.0} objects/s, {:.1} MB", objects as f64 / seconds, report.counts.bytes as f64 / 1e6);
+    let how = if follows { "taken" } else { "imported" };
+    println!("{how} in {seconds:.1} s: {:.0} objects/s, {:.1} MB", objects as f64 / seconds, bytes as f64 / 1e6);
     println!("most memory: {:.0} MiB here, {there:.0} MiB there", peak());
     drop(target.stdin.take());
     target.wait().unwrap();
@@ -189,10 +225,12 @@ fn peak() -> f64 {
 fn main() {
     let given = std::env::args().skip(1).find(|argument| argument != "--bench");
     if let Some(Ok(objects)) = given.as_ref().map(|first| first.parse()) {
-        return runtime().unwrap().block_on(between_processes(objects));
+        let follows = std::env::args().any(|argument| argument == "feed");
+        return runtime().unwrap().block_on(between_processes(objects, follows));
     }
     if given.as_deref() == Some("--second") {
-        return runtime().unwrap().block_on(second(Path::new(&std::env::args().nth(2).unwrap())));
+        let follows = std::env::args().nth(3);
+        return runtime().unwrap().block_on(second(Path::new(&std::env::args().nth(2).unwrap()), follows.as_deref()));
     }
     let (mut objects, mut each, mut delays) = (10_000u64, 1_000u64, vec![0u64, 10, 100]);
     let arguments: Vec<String> = std::env::args().collect();

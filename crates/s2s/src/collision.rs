@@ -85,13 +85,22 @@ fn clash(name: &Name) -> Failure {
     Failure::new(Cause::NameExists, format_args!("another object has the Name {:?}", name.value))
 }
 
-/// Settles the Names of a copy that comes in; `true` when one is shown otherwise. What was settled before stays so.
-pub(crate) fn settle_names(node: &Node, ask: &Ask<'_>, record: &mut Record, on: &OnName) -> Result<bool, Failure> {
+/// Settles the Names of a copy that comes in; `true` when one is shown otherwise. What was settled before stays so: a Name that the copy
+/// `held` here shows has gone to nobody else since.
+pub(crate) fn settle_names(
+    node: &Node,
+    ask: &Ask<'_>,
+    record: &mut Record,
+    held: Option<&Record>,
+    on: &OnName,
+) -> Result<bool, Failure> {
     let mut hidden = take(record, |value| matches!(value, AttributeValue::Name(_)));
     hidden.retain(|hidden| record.attributes.iter().any(|own| hidden.value() == Some(&own.value)));
     for name in record.attributes.names() {
         let value = AttributeValue::Name(name.clone());
-        if hidden.iter().any(|hidden| hidden.value() == Some(&value)) || !taken(node, ask, name, Some(record), false)? {
+        let is_settled = hidden.iter().any(|hidden| hidden.value() == Some(&value))
+            || held.is_some_and(|held| held.attributes.names().any(|known| known == name));
+        if is_settled || !taken(node, ask, name, Some(record), false)? {
             continue;
         }
         let instead = match on {

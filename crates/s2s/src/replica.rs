@@ -32,8 +32,20 @@ pub(crate) struct Incoming {
 
 /// Decides what becomes of a copy.
 pub(crate) fn take(node: &Node, ask: &mut Ask<'_>, collisions: &Collisions, incoming: Incoming) -> Result<Decision, Failure> {
+    let held = ask.snapshot.by_object_id(&incoming.record.id).map_err(store_failed)?;
+    take_beside(node, ask, collisions, held, incoming)
+}
+
+/// Decides what becomes of a copy, where it is known what is held of the object.
+pub(crate) fn take_beside(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    collisions: &Collisions,
+    held: Option<(RecordNumber, Record)>,
+    incoming: Incoming,
+) -> Result<Decision, Failure> {
     let destroyed = incoming.record.is_destroyed();
-    match ask.snapshot.by_object_id(&incoming.record.id).map_err(store_failed)? {
+    match held {
         Some(held) => update(node, ask, collisions, held, incoming),
         None if incoming.record.stamp.issuer == node.home.server && !incoming.observed => Err(Failure::new(
             Cause::PermissionDenied,
@@ -70,7 +82,7 @@ fn create(
             }
         }
     }
-    if settle_names(node, ask, &mut record, &collisions.name)? {
+    if settle_names(node, ask, &mut record, None, &collisions.name)? {
         fate = Fate::RENAMED;
     }
     if let Some(object) = &object {
@@ -206,7 +218,7 @@ fn update(
         _ => Material::Keep,
     };
     after.fingerprint = after.fingerprint.or_else(|| held.fingerprint.clone());
-    settle_names(node, ask, &mut after, &collisions.name)?;
+    settle_names(node, ask, &mut after, Some(&held), &collisions.name)?;
     let mut effects = fork::ended_by(ask.snapshot, &after).map_err(store_failed)?;
     settle_links(ask, &mut after, &mut effects)?;
     let identifier = after.identifier.clone();

@@ -38,8 +38,7 @@ impl Follow {
             let mut hurries = false;
             let mut world = Deferred::new(transaction);
             for change in &answer.changes {
-                let missing = about(missing_prefix(relation), &change.copy.id)?;
-                if change.kind == Kind::GONE && world.state_value(&missing)?.is_some() {
+                if change.kind == Kind::GONE && world.state_value(&about(missing_prefix(relation), &change.copy.id)?)?.is_some() {
                     // It is gone still.
                     continue;
                 }
@@ -204,17 +203,17 @@ impl Follow {
                 }
             }
         }
-        let mut decision = replica::take(&self.node, ask, &from.collisions, incoming)?;
+        let was = held.as_ref().map(|(_, held)| (held.stamp.clone(), held.lineage.clone()));
+        let mut decision = replica::take_beside(&self.node, ask, &from.collisions, held, incoming)?;
         if matches!(decision.fate, Fate::CREATED | Fate::UPDATED | Fate::RENAMED) {
             let kept = bytes_of(&id).map_err(store_failed)?;
             decision.effects.state.extend(ahead.into_iter().map(|key| (key, Some(kept.clone()))));
         }
-        if let Some((_, held)) = held {
+        if let Some((held, line)) = was {
             let missing = about(missing_prefix(&self.options.relation), &id).map_err(store_failed)?;
             let was_missing = ask.snapshot.state_value(&missing).map_err(store_failed)?.is_some();
             // Its issuer is behind what is held here: it has lost a change, and takes none back.
-            let is_behind =
-                stamp.issuer == from.server && descent((&held.stamp, &held.lineage), (&stamp, &lineage)) == Descent::Older;
+            let is_behind = stamp.issuer == from.server && descent((&held, &line), (&stamp, &lineage)) == Descent::Older;
             if was_missing != is_behind {
                 let kept = is_behind.then(|| bytes_of(&id)).transpose().map_err(store_failed)?;
                 decision.effects.state.push((missing, kept));
