@@ -162,12 +162,13 @@ fn a_replica_that_is_killed_again_and_again_is_the_same_in_the_end() {
             assert!(Instant::now() < patience, "the replica does not ask");
             std::thread::sleep(Duration::from_millis(1));
         }
-        let until = Instant::now() + Duration::from_millis(rng.below(700));
+        let until = Instant::now() + Duration::from_millis(rng.below(700 + objects / 25));
         while clients.done < changes * kill / kills || Instant::now() < until {
             let left = (changes * kill / kills).saturating_sub(clients.done);
             if left > 0 {
                 let many = left.min(1 + rng.below(60));
                 clients.change(&master, &mut rng, many);
+                std::thread::sleep(Duration::from_millis(rng.below(20)));
             } else {
                 std::thread::sleep(Duration::from_millis(1));
             }
