@@ -248,7 +248,12 @@ fn decide_copy(
     if !agreed && ask.snapshot.by_object_id(&incoming.record.id).map_err(store_failed)?.is_none() {
         return Err(Failure::denied("the agreement with this peer does not cover the object"));
     }
-    replica::take(node, ask, &peer.collisions, incoming)
+    let ahead = crate::follow::ahead(ask, &incoming.record)?;
+    let mut decision = replica::take(node, ask, &peer.collisions, incoming)?;
+    if matches!(decision.fate, Fate::CREATED | Fate::UPDATED | Fate::RENAMED) {
+        decision.effects.state.extend(ahead);
+    }
+    Ok(decision)
 }
 
 /// What a sender that learns nothing is told of a copy of its.

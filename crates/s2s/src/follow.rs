@@ -23,6 +23,7 @@ pub(crate) mod feed;
 pub(crate) mod taking;
 pub(crate) mod wire;
 
+pub(crate) use taking::ahead;
 pub use wire::{FOLLOW, GIVE_BACK};
 
 /// How a server follows another.

@@ -53,6 +53,9 @@
 //!   State came in one second: it says so.
 //! - A foreign server is brought up to date by the operations that its Query tells of, attribute by attribute; what it can do beside that is
 //!   not tried. What it is Put goes there once, and can't be planned.
+//! - What others do to an object at a foreign server that is published to is seen when the object changes here again, not before; a receiver of
+//!   Notify is never looked at. A server that forgets what was destroyed can't be told from one that an Import never reached.
+//! - An object that leaves a foreign relation's selection by a date alone is not seen to leave it until it changes.
 //! - A pull by Get, or by Export from another product, sees of an attribute what its version can say: before 2.0 no custom attribute of
 //!   another vendor than `x` and `y`, before 1.2 no Link of a later type, in 1.0 no Key Format Type of a Digest. Nobody can tell of which object.
 //!

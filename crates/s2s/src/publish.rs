@@ -225,6 +225,9 @@ impl Publish {
         if items.is_empty() {
             return self.message(cx, ticket);
         }
+        if self.phase == Phase::Lead {
+            self.saying(cx, &asked)?;
+        }
         self.ledger.report.counts.bytes += i64::try_from(size).unwrap_or(i64::MAX);
         Ok(Some(self.send(ticket, asked, items)))
     }

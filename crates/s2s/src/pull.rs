@@ -297,7 +297,9 @@ impl Pull {
         }
         if let Some(listed) = &self.options.selection.listed {
             let left = listed.iter().filter(|identifier| listing.seen.insert(identifier));
-            self.wanted.extend(left.map(|identifier| Sought { identifier: identifier.clone(), why: Why::Named, planned: None }));
+            // What a relation names may be gone some day.
+            let why = if self.observing.is_some() { Why::Again } else { Why::Named };
+            self.wanted.extend(left.map(|identifier| Sought { identifier: identifier.clone(), why, planned: None }));
         }
         self.listing = Some(listing);
         Ok(())

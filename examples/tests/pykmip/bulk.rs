@@ -280,3 +280,50 @@ fn what_it_can_do_is_found_out() {
     assert_eq!((abilities.push(), abilities.pull()), (Some((Way::Register, Version::V2_0)), Some((Way::Get, Version::V2_0))));
     assert!(abilities.not_kept(Way::Register, Version::V2_0).contains(&"Initial Date"));
 }
+
+/// It keeps no Last Change Date, so each pass is over everything, and says so.
+#[test]
+fn it_is_observed_and_only_what_changed_is_taken_again() {
+    let Some(pykmip) = PyKmip::start() else { return };
+    for version in [Version::V1_2, Version::V2_0] {
+        let (server, store) = ours("ours", 1);
+        let count = fill(&server) as i64;
+        let name = format!("pykmip {version}");
+        let now = keyferry_net::clock().wall;
+        let what = Publishing { by: Operation::REGISTER, ..Publishing::default() };
+        ForeignSlave::publish(&*store, &name, "pykmip", &what, now).unwrap();
+        let publish = || Publication::new(PublicationOptions { version, ..PublicationOptions::new(&*name) });
+        assert_eq!(run(&pykmip, &store, publish()).counts.created, count);
+        assert_eq!(run(&pykmip, &store, publish()).counts.asked, 0, "nothing has changed since");
+
+        let (back, other) = ours("back", 2);
+        let selection = Selection::everything().listed(pulled(&store, &name));
+        let what = Observing { selection, ..Observing::default() };
+        ForeignMaster::observe(&*other, "pykmip", "pykmip", &what, now).unwrap();
+        let observe = || {
+            let options = PullOptions { version, ..PullOptions::new("pykmip", Peer::new("pykmip"), PullStrategy::Get) };
+            Pull::new(back.node().clone(), options).observing()
+        };
+        let report = run(&pykmip, &other, observe());
+        assert_eq!((report.counts.created, report.counts.failed), (count, 0), "{version}: {}", report.table());
+        assert_eq!(held(&*other), held(&*store), "{version}");
+        let cx = context(Version::V1_4);
+        for item in [
+            RequestItem::new(&RevokeRequest::of("1", RevocationReasonCode::SUPERSEDED, None), cx).unwrap(),
+            RequestItem::new(&ActivateRequest::of("3"), cx).unwrap(),
+            RequestItem::new(&DestroyRequest::of("5"), cx).unwrap(),
+        ] {
+            assert!(ask(&server, vec![item]).batch[0].is_success());
+        }
+        let report = run(&pykmip, &store, publish());
+        assert_eq!((report.counts.updated, report.counts.asked), (3, 3), "{version}: {}", report.table());
+        let report = run(&pykmip, &other, observe());
+        let counts = (report.counts.updated, report.counts.unchanged, report.counts.failed);
+        assert_eq!(counts, (2, count - 3, 0), "{version}: {}", report.table());
+        // What it destroys it forgets: that is named, and nothing is destroyed here for it.
+        assert_eq!(report.missing.len(), 1, "{version}: {}", report.table());
+        let relation = other.view::<_, Error>(|snapshot| ForeignMaster::find(snapshot, "pykmip")).unwrap().unwrap();
+        assert_eq!((relation.newest, relation.runs, relation.missing), (None, 0, 1), "every pass is over everything");
+        assert_eq!(other.view::<_, keyferry_store::Error>(|snapshot| snapshot.count()).unwrap() as i64, count);
+    }
+}

@@ -13,7 +13,7 @@ use crate::{Ask, Cx, Error, Result, Unrestricted};
 use keyferry_kmip::spec::Operation;
 use keyferry_kmip::{Cause, DateTime, Failure, Identity, Random, context, lifecycle};
 use keyferry_store::record::{bytes_of, object_of, read};
-use keyferry_store::{Deferred, Descent, Effects, Material, ObjectId, Overlay, Snapshot, SnapshotExt, StoreExt, descent};
+use keyferry_store::{Deferred, Descent, Effects, Material, ObjectId, Overlay, Record, Snapshot, SnapshotExt, StoreExt, descent};
 use keyferry_ttlv::Extra;
 
 /// Seconds between attempts at the most.
@@ -193,21 +193,11 @@ impl Follow {
         let id = incoming.record.id.clone();
         let (stamp, lineage) = (incoming.record.stamp.clone(), incoming.record.lineage.clone());
         // What a relay brings of an issuer that is followed, too, is ahead of it until that one has told of it itself.
-        let mut ahead = Vec::new();
-        if stamp.issuer != from.server {
-            for master in Master::all(ask.snapshot).map_err(internal)? {
-                if master.server == stamp.issuer
-                    && master.selection().is_match(&incoming.record, ask.now.wall).map_err(internal)?
-                {
-                    ahead.push(about(missing_prefix(&master.relation), &id).map_err(store_failed)?);
-                }
-            }
-        }
+        let ahead = if stamp.issuer == from.server { Vec::new() } else { ahead(ask, &incoming.record)? };
         let was = held.as_ref().map(|(_, held)| (held.stamp.clone(), held.lineage.clone()));
         let mut decision = replica::take_beside(&self.node, ask, &from.collisions, held, incoming)?;
         if matches!(decision.fate, Fate::CREATED | Fate::UPDATED | Fate::RENAMED) {
-            let kept = bytes_of(&id).map_err(store_failed)?;
-            decision.effects.state.extend(ahead.into_iter().map(|key| (key, Some(kept.clone()))));
+            decision.effects.state.extend(ahead);
         }
         if let Some((held, line)) = was {
             let missing = about(missing_prefix(&self.options.relation), &id).map_err(store_failed)?;
@@ -273,6 +263,19 @@ impl Follow {
 
 fn internal(error: Error) -> Failure {
     Failure::new(Cause::Internal, error)
+}
+
+/// What notes that a copy which came by another way is ahead of what the relations with its issuer have brought.
+pub(crate) fn ahead(ask: &Ask<'_>, record: &Record) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>, Failure> {
+    let mut ahead = Vec::new();
+    for master in Master::all(ask.snapshot).map_err(internal)? {
+        let follows = master.server == record.stamp.issuer;
+        if follows && master.selection().is_match(record, ask.now.wall).map_err(internal)? {
+            let key = about(missing_prefix(&master.relation), &record.id).map_err(store_failed)?;
+            ahead.push((key, Some(bytes_of(&record.id).map_err(store_failed)?)));
+        }
+    }
+    Ok(ahead)
 }
 
 /// Whether nothing is told but the time.

@@ -49,11 +49,30 @@ impl Publish {
         Ok(true)
     }
 
+    /// What objects are about to be told of attributes is stored before it goes: should the answer be lost, the peer has what is ours.
+    pub(super) fn saying(&mut self, cx: &Cx<'_>, of: &[usize]) -> Result<()> {
+        let (name, version) = (self.setting.name.clone(), self.setting.version);
+        let mut entries = Vec::new();
+        for n in of {
+            let Some(work) = self.works.get_mut(*n).filter(|work| !work.born && !work.left) else { continue };
+            let wanted = cx.store.view::<_, Error>(|snapshot| steps::wanted(snapshot, &name, &work.record, version))?;
+            let new: Vec<_> = wanted.iter().filter(|value| !change::is_marked(work.said(), value)).collect();
+            let said = [work.said(), &change::marks(new.iter().copied())].concat();
+            if let Some(mapped) = work.mapped.as_mut().filter(|_| !new.is_empty()) {
+                mapped.said = Some(said);
+                entries.extend(mapping::entries(&name, mapped)?);
+            }
+        }
+        self.store(cx, &entries)
+    }
+
     /// What is stored before an object is sent for the first time.
     pub(super) fn intent(&self, cx: &Cx<'_>, work: &Work) -> Result<Vec<mapping::Entry>> {
         let (name, version) = (&self.setting.name, self.setting.version);
         let wanted = cx.store.view::<_, Error>(|snapshot| steps::wanted(snapshot, name, &work.record, version))?;
-        mapping::entries(name, &Mapped { said: Some(change::marks(wanted.iter())), ..Mapped::meant(&work.record.id) })
+        // An earlier one may have come there as it was then.
+        let said = Some([work.said(), &change::marks(wanted.iter())].concat());
+        mapping::entries(name, &Mapped { said, ..Mapped::meant(&work.record.id) })
     }
 
     /// The next object of a plan: one at a time, since nothing behind one that is not as planned may be done.

@@ -8,7 +8,7 @@ use crate::follow::taking::later;
 use crate::foreign_master::{ForeignMaster, Pass, missing_key, retry_key};
 use crate::report::{Ending, NAMED, Told};
 use crate::{Cx, Error, ErrorKind, Result};
-use keyferry_kmip::spec::{ResultReason as Reason, tag};
+use keyferry_kmip::spec::{ResultReason as Reason, State, tag};
 use keyferry_kmip::{DateTime, Random};
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{Cursor, Effects, Index, Order, Snapshot, SnapshotExt, Span, StoreExt, Transaction};
@@ -223,7 +223,7 @@ impl Pull {
         let gone = told.ending == Ending::Skipped && is_absent(told.reason);
         let is = match told.ending {
             Ending::Failed => was,
-            _ => gone && snapshot.by_object_id(&id)?.is_some(),
+            _ => gone && snapshot.by_object_id(&id)?.is_some_and(|(_, held)| !held.is_destroyed()),
         };
         if is != was {
             effects.state.push((missing, is.then(|| bytes_of(&id)).transpose()?));
@@ -263,7 +263,9 @@ impl Pull {
                     let is_of = record.id.server == self.options.from.server && record.id.instance == self.options.instance;
                     let is_chosen = self.options.selection.is_everything()
                         || self.options.selection.is_listed(&record.id.identifier) && query.matches(&record, cx.now.wall);
-                    if is_of && is_chosen && !record.is_destroyed() && !listing.seen.has(&record.id.identifier) {
+                    // That it was compromised, too, may be learnt of what is destroyed.
+                    let is_final = record.attributes.state() == Some(State::DESTROYED_COMPROMISED);
+                    if is_of && is_chosen && !is_final && !listing.seen.has(&record.id.identifier) {
                         lacking.push(record.id.identifier);
                     }
                 }

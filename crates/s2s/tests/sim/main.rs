@@ -5,6 +5,8 @@
 #![allow(unreachable_pub, dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod check;
+mod foreign;
+mod foreign_histories;
 mod histories;
 #[cfg(feature = "planted")]
 mod planted;
