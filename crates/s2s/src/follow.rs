@@ -375,6 +375,11 @@ impl Follow {
             return Err(Error::new(ErrorKind::Peer, why));
         }
         match answer.answer {
+            // The server was put back while this was on its way: what was committed is shown to it, as every session begins.
+            Answer::CHANGES if answer.place.number < master.cursor.number => {
+                self.passed = self.flights.len();
+                return self.start(cx, 0);
+            }
             Answer::CHANGES => {}
             Answer::START_OVER => {
                 return self.start_over(cx, &answer);

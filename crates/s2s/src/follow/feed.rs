@@ -97,6 +97,10 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         slave.agreed = agreed;
     }
     let from = match &request.after {
+        // Put back while the session went on: it has to begin anew, with its place.
+        None if !request.head.is_of(ask.snapshot).map_err(store_failed)? => {
+            return Err(Failure::new(Cause::InvalidField, "this server was restored meanwhile: a new session has to begin"));
+        }
         None => u64::try_from(slave.sent).unwrap_or(0),
         Some(after) => {
             // The head that it was told counts, too: an entry that had moved up behind its place when it was there has not, in a store that
