@@ -1,6 +1,6 @@
 //! Objects per second and bytes on the wire by each strategy, between two servers with sealed files over mutual TLS, and with the round trip
-//! made longer. `cargo bench --bench bulk`, with `-- --objects N --register N --delays MS,MS` if others than 10 000 objects, 1 000 for what
-//! goes object by object, and round trips of 0, 10 and 100 ms more are wanted. Both servers are in this process and share its processors.
+//! made longer. `cargo bench --bench bulk`, with `-- --objects N --one-by-one N --delays MS,MS` if others than 10 000 objects, 1 000 for
+//! what goes one by one, and round trips of 0, 10 and 100 ms more are wanted. Both servers are in this process and share its processors.
 //!
 //! `-- 1000000` imports so many objects from this process into a server that is a process of its own, and tells the memory of each;
 //! `-- 1000000 feed` has that one follow this one instead.
@@ -238,7 +238,7 @@ fn main() {
         let [name, value] = pair else { continue };
         match name.as_str() {
             "--objects" => objects = value.parse().expect("a number of objects"),
-            "--register" => each = value.parse().expect("a number of objects"),
+            "--one-by-one" => each = value.parse().expect("a number of objects"),
             "--delays" => delays = value.split(',').map(|ms| ms.parse().expect("milliseconds")).collect(),
             _ => {}
         }
@@ -249,7 +249,7 @@ fn main() {
             for delay in &delays {
                 // One at a time takes a round trip for each object: a few say how long.
                 let objects = match (row, *delay) {
-                    (Row::Register, _) | (Row::OneByOne, 0) => each,
+                    (Row::OneByOne, 0) => each,
                     (Row::OneByOne, _) => each.min(100),
                     _ => objects,
                 };

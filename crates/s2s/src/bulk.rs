@@ -65,7 +65,7 @@ pub struct BulkOptions {
     pub batch: usize,
     /// Bytes of material and attributes in a message, about (512 KiB).
     pub batch_bytes: usize,
-    /// Messages under way at the most (8).
+    /// Messages under way at the most (16).
     pub in_flight: usize,
     /// Messages whose progress is stored in one transaction (8). What is not stored yet is sent again after a crash, and found unchanged.
     pub group: usize,
@@ -85,7 +85,7 @@ impl BulkOptions {
             dry_run: false,
             batch: 250,
             batch_bytes: 512 * 1024,
-            in_flight: 8,
+            in_flight: 16,
             group: 8,
             may_destroy: true,
         }

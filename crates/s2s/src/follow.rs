@@ -39,9 +39,9 @@ pub struct FollowOptions {
     /// Whether the connection is turned round once everything was taken, so that the issuer can poke on it ([`Poke`](crate::Poke)); what has
     /// changed is asked for when it turns it back. An issuer that refuses to is asked again as `every` says.
     pub turns: bool,
-    /// Objects in an answer at the most (1 000).
+    /// Objects in an answer at the most (1 500).
     pub batch: usize,
-    /// Bytes of an answer, about (512 KiB).
+    /// Bytes of an answer, about (1 MiB).
     pub batch_bytes: usize,
     /// Questions under way at the most while there is more to take (4).
     pub in_flight: usize,
@@ -57,8 +57,8 @@ impl FollowOptions {
             from,
             every: None,
             turns: false,
-            batch: 1000,
-            batch_bytes: 512 * 1024,
+            batch: 1500,
+            batch_bytes: 1 << 20,
             in_flight: 4,
             tells: true,
         }

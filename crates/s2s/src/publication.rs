@@ -16,16 +16,16 @@ pub struct PublicationOptions {
     pub relation: String,
     /// In which version (1.4).
     pub version: Version,
-    /// Objects in a message at the most (250); it begins with few, and takes more while the peer does.
+    /// Objects in a message at the most (4 000); it begins with few, and takes more while the peer is quick.
     pub batch: usize,
-    /// Bytes of material and attributes in a message, about (512 KiB).
+    /// Bytes of material and attributes in a message, about (4 MiB).
     pub batch_bytes: usize,
 }
 
 impl PublicationOptions {
     /// The usual ones.
     pub fn new(relation: impl Into<String>) -> Self {
-        PublicationOptions { relation: relation.into(), version: Version::V1_4, batch: 250, batch_bytes: 512 * 1024 }
+        PublicationOptions { relation: relation.into(), version: Version::V1_4, batch: 4000, batch_bytes: 4 << 20 }
     }
 }
 

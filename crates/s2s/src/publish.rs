@@ -13,7 +13,7 @@ use crate::{Cx, Error, ErrorKind, Node, Result, Selection, Step, Strategy};
 use keyferry_kmip::spec::{BatchErrorContinuationOption, ObjectType, Operation, QueryFunction, State};
 use keyferry_kmip::{
     Attributes, LocateRequest, Lost, Payload, QueryRequest, QueryResponse, RegisterRequest, RequestItem, RequestMessage,
-    ResponseItem, ResponseMessage, Ticket, context,
+    ResponseItem, ResponseMessage, Tick, Ticket, context,
 };
 use keyferry_store::StoreExt;
 use keyferry_ttlv::{Extra, Version};
@@ -79,8 +79,10 @@ pub(crate) struct Publish {
     levels: Vec<(ObjectType, Level)>,
     /// The objects of a message one by one, after one that was refused as a whole.
     single: bool,
-    /// Objects of the next batch: more while the peer takes them.
+    /// Objects of the next batch: more while the peer takes them quickly.
     batch: usize,
+    /// When this one was begun.
+    began: Tick,
     under_way: Option<(Ticket, Vec<usize>)>,
     /// What an answer has to change in the map.
     changed: Vec<mapping::Entry>,
@@ -112,6 +114,10 @@ const CANDIDATES: i32 = 100;
 /// Objects in the first batch.
 const FIRST: usize = 20;
 
+/// Milliseconds within which a batch grows, and behind which it shrinks: a slow peer is not kept from answering.
+const QUICK: u64 = 2_000;
+const SLOW: u64 = 10_000;
+
 /// About what a message may hold.
 const LARGEST: usize = keyferry_ttlv::Limits::DEFAULT.size - 4096;
 
@@ -121,6 +127,7 @@ impl Publish {
     pub(crate) fn new(setting: Setting, ledger: Ledger) -> Self {
         Publish {
             batch: setting.batch.clamp(1, FIRST),
+            began: Tick(0),
             setting,
             ledger,
             wrapping: None,
@@ -372,7 +379,11 @@ impl Publish {
         } else {
             self.store(cx, &entries)?;
         }
-        self.batch = if self.single { (self.batch / 2).max(1) } else { (self.batch * 2).min(self.setting.batch.max(1)) };
+        self.batch = match cx.now.tick.0.saturating_sub(self.began.0) {
+            taken if self.single || taken > SLOW => (self.batch / 2).max(1),
+            taken if taken < QUICK => (self.batch * 2).min(self.setting.batch.max(1)),
+            _ => self.batch,
+        };
         self.single = false;
         self.ledger.observe(cx.now);
         Ok(())

@@ -69,7 +69,7 @@ pub struct PullOptions {
     pub batch: usize,
     /// Bytes of an answer at the most (1 MiB).
     pub largest: i32,
-    /// Messages under way at the most (8).
+    /// Messages under way at the most (16).
     pub in_flight: usize,
 }
 
@@ -88,7 +88,7 @@ impl PullOptions {
             dry_run: false,
             batch: 250,
             largest: 1 << 20,
-            in_flight: 8,
+            in_flight: 16,
         }
     }
 

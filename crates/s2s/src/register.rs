@@ -18,7 +18,7 @@ pub struct RegisterOptions {
     pub selection: Selection,
     /// Whether to find out what is to be done, and do nothing.
     pub dry_run: bool,
-    /// Objects in a message at the most (500); it begins with few, and takes more while the peer does.
+    /// Objects in a message at the most (4 000); it begins with few, and takes more while the peer is quick.
     pub batch: usize,
     /// Whether what is destroyed here is destroyed there, too, where we have registered it (true). Otherwise it is revoked there.
     pub may_destroy: bool,
@@ -32,7 +32,7 @@ impl RegisterOptions {
             version: Version::V1_2,
             selection: Selection::everything(),
             dry_run: false,
-            batch: 500,
+            batch: 4000,
             may_destroy: true,
         }
     }
@@ -61,7 +61,7 @@ impl Register {
             version: options.version,
             selection: options.selection,
             batch: options.batch,
-            batch_bytes: 512 * 1024,
+            batch_bytes: 4 << 20,
             may_destroy: options.may_destroy,
         };
         Register(Publish::new(setting, ledger))

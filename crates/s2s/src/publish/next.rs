@@ -45,7 +45,7 @@ impl Publish {
         let intents = self.works.iter().filter(comes).map(|work| self.intent(cx, work));
         let intents: Vec<_> = intents.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
         self.store(cx, &intents)?;
-        self.phase = Phase::Check;
+        (self.phase, self.began) = (Phase::Check, cx.now.tick);
         Ok(true)
     }
 
