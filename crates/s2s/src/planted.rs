@@ -41,6 +41,9 @@ pub enum Bug {
     GoneIsWithdrawn,
     InstanceIgnored,
     CommitAfterAnswer,
+    PokeUnheard,
+    LostPokeCounts,
+    NotTurnedBack,
 }
 
 #[doc(hidden)]
@@ -81,6 +84,9 @@ pub const ALL: &[Bug] = &[
     Bug::GoneIsWithdrawn,
     Bug::InstanceIgnored,
     Bug::CommitAfterAnswer,
+    Bug::PokeUnheard,
+    Bug::LostPokeCounts,
+    Bug::NotTurnedBack,
 ];
 
 #[cfg(feature = "planted")]

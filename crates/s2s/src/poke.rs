@@ -4,6 +4,7 @@
 use crate::copy::Addition;
 use crate::follow::feed::internal;
 use crate::follow::wire::{SPOKEN, check_version};
+use crate::planted::{Bug, planted};
 use crate::relation::{Master, Place, Slave};
 use crate::{Ask, Cx, Error, ErrorKind, Node, Outcome, Responder, Result, Session, Step};
 use keyferry_kmip::spec::{EndpointRole, Operation, tag};
@@ -78,7 +79,8 @@ impl Pokes {
         if relations.peek().is_none() {
             return Err(denied());
         }
-        if relations.any(|master| !(master.is_up_to_date() && master.cursor.is_same(&request.head))) {
+        let news = relations.any(|master| !(master.is_up_to_date() && master.cursor.is_same(&request.head)));
+        if news && !planted(Bug::PokeUnheard) {
             (self.heard)(&request.server, &request.head);
         }
         Outcome::answer(&PokeResponse { extra: Extra::NONE }, ask.cx)
@@ -184,7 +186,10 @@ impl Session for Poke {
         };
         let Ok(response) = response else {
             // What it was told last may not have reached it.
-            self.known = Place::default();
+            self.known = match flight {
+                Flight::Poke(head) if planted(Bug::LostPokeCounts) => head,
+                _ => Place::default(),
+            };
             (self.next, self.turns) = (None, false);
             return Ok(());
         };
@@ -195,7 +200,7 @@ impl Session for Poke {
         match flight {
             Flight::Poke(_) if !response.batch.first().is_some_and(|item| item.is_success()) => refused("let itself be poked"),
             Flight::Poke(head) => {
-                self.turns = self.turns_back && !self.known.is_same(&head);
+                self.turns = self.turns_back && !self.known.is_same(&head) && !planted(Bug::NotTurnedBack);
                 self.known = head;
                 Ok(())
             }

@@ -3,7 +3,7 @@
 use crate::check::Check;
 use crate::rng::Rng;
 use crate::site::Site;
-use crate::world::World;
+use crate::world::{Hearing, World};
 use crate::writes;
 use keyferry_kmip::spec::AttributeValue as V;
 use keyferry_s2s::*;
@@ -107,7 +107,8 @@ fn build(rng: &mut Rng) -> World {
             });
         }
         let what = selection(rng);
-        world.link(&format!("{} of {}", NAMES[replica], NAMES[issuer]), replica, issuer, from, what);
+        let link = world.link(&format!("{} of {}", NAMES[replica], NAMES[issuer]), replica, issuer, from, what);
+        world.hearing(link, [Hearing::Asks, Hearing::Turns, Hearing::Poked][rng.below(3)]);
     }
     world
 }
@@ -259,4 +260,24 @@ fn heal(world: &mut World, check: &mut Check, rng: &mut Rng) {
     let after: Vec<_> =
         world.sites.iter().map(|site| site.disk.view::<_, keyferry_store::Error>(|s| s.head()).unwrap()).collect();
     assert_eq!(heads, after, "it does not come to rest");
+    news_travels(world, rng);
+}
+
+/// What changes now is everywhere before long, also where nobody asks more than once an hour, and where the first word of it was lost.
+fn news_travels(world: &mut World, rng: &mut Rng) {
+    for at in 0..world.sites.len() {
+        let now = world.now(at);
+        (0..20).any(|_| writes::random(&mut world.sites[at], rng, now));
+    }
+    (0..10).for_each(|_| world.random_step(rng));
+    for _ in 0..8 {
+        world.time += 1100;
+        world.settle();
+    }
+    for (at, link) in world.links.iter().enumerate().filter(|(at, _)| !world.trouble.contains(at)) {
+        let head = world.sites[link.issuer].disk.view::<_, keyferry_store::Error>(|s| s.head()).unwrap();
+        let master = world.sites[link.replica].disk.view::<_, Error>(|s| Master::find(s, &link.name)).unwrap().unwrap();
+        let hears = link.session.is_some();
+        assert!(!hears || master.cursor == Place::from(head), "link {at} did not hear of {head:?}: {master:?}");
+    }
 }

@@ -4,9 +4,10 @@ use crate::rng::Rng;
 use crate::site::{START, Site, identity};
 use keyferry_kmip::*;
 use keyferry_s2s::{Step, *};
-use keyferry_store::Record;
+use keyferry_store::{Record, StoreExt};
 use keyferry_ttlv::Version;
 use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::Ordering;
 
 /// One server follows another.
 pub struct Link {
@@ -15,6 +16,8 @@ pub struct Link {
     pub issuer: usize,
     pub options: FollowOptions,
     pub session: Option<Live>,
+    /// The issuer's pokes, over a connection that it has opened: where there is one, the replica asks but once an hour by itself.
+    pub pokes: Option<Poking>,
 }
 
 /// A session that runs.
@@ -22,7 +25,35 @@ pub struct Live {
     session: Follow,
     ticket: u64,
     under_way: VecDeque<(Ticket, RequestMessage)>,
+    /// The issuer asks, until it turns the connection back.
+    turned: Option<Poking>,
 }
+
+/// The issuer's side of a connection on which it asks.
+pub struct Poking {
+    session: Poke,
+    ticket: u64,
+}
+
+impl Poking {
+    pub fn new(session: Poke) -> Poking {
+        Poking { session, ticket: 0 }
+    }
+}
+
+/// How a replica hears that there is something new.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Hearing {
+    /// It asks every second.
+    Asks,
+    /// It turns the connection round.
+    Turns,
+    /// The issuer pokes it over a connection of its own.
+    Poked,
+}
+
+/// Milliseconds after which an issuer pokes without a reason, too.
+const BEAT: u64 = 60_000;
 
 /// What the network does to a message.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,13 +112,37 @@ impl World {
         let server = self.sites[issuer].name.clone();
         let now = self.now(replica).wall;
         Master::follow(&self.sites[replica].disk, name, &server, &what, now).unwrap();
-        self.links.push(Link { name: name.into(), replica, issuer, options, session: None });
+        self.links.push(Link { name: name.into(), replica, issuer, options, session: None, pokes: None });
         self.links.len() - 1
     }
 
-    /// Drops the sessions of a site, as a crash does.
+    pub fn hearing(&mut self, at: usize, how: Hearing) {
+        let link = &mut self.links[at];
+        match how {
+            Hearing::Asks => {}
+            Hearing::Turns => link.options.turns = true,
+            Hearing::Poked => {
+                link.options.every = Some(3_600_000);
+                let poke = Poke::new(&self.sites[link.issuer].node, self.sites[link.replica].name.as_str(), Place::default());
+                link.pokes = Some(Poking::new(poke.every(BEAT)));
+            }
+        }
+    }
+
+    /// Drops the sessions of a site, and the connections that it has with others, as a crash does.
     pub fn stop(&mut self, site: usize) {
-        self.links.iter_mut().filter(|link| link.replica == site).for_each(|link| link.session = None);
+        for link in &mut self.links {
+            if link.replica == site {
+                link.session = None;
+            }
+            if link.issuer == site {
+                link.session.iter_mut().for_each(|live| live.turned = None);
+            }
+            if link.pokes.is_some() && [link.replica, link.issuer].contains(&site) {
+                let poke = Poke::new(&self.sites[link.issuer].node, self.sites[link.replica].name.as_str(), Place::default());
+                link.pokes = Some(Poking::new(poke.every(BEAT)));
+            }
+        }
     }
 
     pub fn deliver(&mut self, from: usize, to: usize, message: &RequestMessage) -> Option<ResponseMessage> {
@@ -151,6 +206,9 @@ impl World {
         if !self.sites[replica].up {
             return false;
         }
+        if self.links[at].session.as_ref().is_some_and(|live| live.turned.is_some()) {
+            return self.poke(at, true, fault);
+        }
         let now = self.now(replica);
         let link = &mut self.links[at];
         let site = &mut self.sites[replica];
@@ -158,10 +216,11 @@ impl World {
             session: Follow::new(site.node.clone(), link.options.clone()),
             ticket: 0,
             under_way: VecDeque::new(),
+            turned: None,
         });
         let mut cx = Cx { now, store: &site.disk, random: &mut site.rng };
         match live.session.poll(&mut cx, Ticket(live.ticket)) {
-            Ok(Step::Send(message)) => {
+            Ok(Step::Send(message) | Step::Turn(message)) => {
                 live.under_way.push_back((Ticket(live.ticket), *message));
                 live.ticket += 1;
                 if fault == Fault::None {
@@ -186,15 +245,26 @@ impl World {
             self.sites[replica].restart();
             return true;
         }
-        if fault == Fault::Late {
+        // A connection that is turned round late is one that nobody reads.
+        if fault == Fault::Late && !asks_to_turn(&message) {
             self.strays.push((at, message.clone()));
         }
         let arrives = matches!(fault, Fault::None | Fault::Behind) && !is_cut;
-        let answer = if arrives { self.deliver(replica, issuer, &message) } else { None };
-        if let Some(answer) = &answer {
+        let turns = asks_to_turn(&message);
+        let answer = match arrives {
+            true if turns => {
+                let poke = Poke::new(&self.sites[issuer].node, self.sites[replica].name.as_str(), taken(&message));
+                if let Some(live) = self.links[at].session.as_mut().filter(|_| fault == Fault::None) {
+                    live.turned = Some(Poking::new(poke.every(BEAT).turning_back()));
+                }
+                Some(accepts(&message))
+            }
+            true => self.deliver(replica, issuer, &message),
+            false => None,
+        };
+        if let Some(answer) = answer.as_ref().filter(|_| !turns) {
             let (name, issuer) = (self.links[at].name.clone(), &self.sites[issuer]);
             crate::trace(|| {
-                use keyferry_store::StoreExt;
                 let master = self.sites[replica].disk.view::<_, Error>(|s| Master::find(s, &name)).unwrap();
                 let slave = issuer.disk.view::<_, Error>(|s| Slave::find(s, &self.sites[replica].name, &name)).unwrap();
                 format!("link {at} {master:?} {slave:?}")
@@ -220,13 +290,87 @@ impl World {
         true
     }
 
+    /// One step of an issuer's pokes, on the connection that the replica has turned round or on its own.
+    fn poke(&mut self, at: usize, turned: bool, fault: Fault) -> bool {
+        let (replica, issuer) = (self.links[at].replica, self.links[at].issuer);
+        let is_cut = self.cut.contains(&(replica, issuer)) || !self.sites[issuer].up || !self.sites[replica].up;
+        let fault = if is_cut { Fault::Before } else { fault };
+        let now = self.now(issuer);
+        let link = &mut self.links[at];
+        let poking = if turned { link.session.as_mut().and_then(|live| live.turned.take()) } else { link.pokes.take() };
+        let Some(mut poking) = poking else { return false };
+        let site = &mut self.sites[issuer];
+        let mut cx = Cx { now, store: &site.disk, random: &mut site.rng };
+        let ticket = Ticket(poking.ticket);
+        poking.ticket += 1;
+        let step = if site.up { poking.session.poll(&mut cx, ticket) } else { Ok(Step::Wait(None)) };
+        let (mut keeps, mut moves) = (true, true);
+        match step {
+            Ok(Step::Send(message) | Step::Turn(message)) => {
+                let turns = asks_to_turn(&message);
+                let answer = match fault {
+                    Fault::None | Fault::Behind if turns => Some(accepts(&message)),
+                    Fault::None | Fault::Behind => Some(self.hear(replica, issuer, &message)),
+                    Fault::Before | Fault::Late | Fault::Dead => None,
+                };
+                let answer = answer.filter(|_| fault == Fault::None);
+                let lost = answer.is_none();
+                let site = &mut self.sites[issuer];
+                let mut cx = Cx { now, store: &site.disk, random: &mut site.rng };
+                let taken = poking.session.answer(&mut cx, ticket, answer.ok_or_else(|| Lost("planned".into())));
+                // A connection that was turned ends when it is turned back, and when it is lost.
+                keeps = !(turned && (turns || lost || taken.is_err()));
+                if lost || taken.is_err() {
+                    self.trouble.insert(at);
+                    moves = turned;
+                }
+            }
+            Ok(Step::Wait(until)) => {
+                keeps = !(turned && !site.up);
+                moves = until.is_some_and(|until| until <= now.tick);
+            }
+            Ok(Step::Done(_)) if turned => keeps = false,
+            Ok(Step::Done(_)) => moves = false,
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => panic!("{error}"),
+        }
+        let link = &mut self.links[at];
+        match (keeps, turned) {
+            (true, true) => link.session.as_mut().expect("a session").turned = Some(poking),
+            (true, false) => link.pokes = Some(poking),
+            (false, _) => {}
+        }
+        moves
+    }
+
+    /// How a replica answers a poke: whatever follows the issuer hears it.
+    fn hear(&mut self, replica: usize, issuer: usize, message: &RequestMessage) -> ResponseMessage {
+        let of_both = self.links.iter().filter(|link| (link.replica, link.issuer) == (replica, issuer));
+        let flags: Vec<_> = of_both.flat_map(|link| &link.session).map(|live| live.session.poked()).collect();
+        let heard = move |_: &str, _: &Place| flags.iter().for_each(|flag| flag.store(true, Ordering::SeqCst));
+        let pokes = Pokes::new(self.sites[replica].node.clone(), heard);
+        let (caller, now) = (identity(&self.sites[issuer].name), self.now(replica));
+        let item = &message.batch[0];
+        let site = &self.sites[replica];
+        let mut random = site.rng.clone();
+        let outcome = site.disk.view::<_, Error>(|snapshot| {
+            let mut ask = site.ask(snapshot, &caller, item.operation, now, &mut random);
+            Ok(pokes.respond(&mut ask, item).expect("a poke"))
+        });
+        let answer = match outcome.unwrap() {
+            Ok(outcome) => outcome.response,
+            Err(failure) => ResponseItem::failure(Some(item.operation), &failure, Version::V2_1),
+        };
+        ResponseMessage::new(Version::V2_1, now.wall, vec![answer])
+    }
+
     /// Lets all links run until they wait.
     pub fn settle(&mut self) {
         self.trouble.clear();
         for _ in 0..2000 {
             let mut any = false;
             for at in 0..self.links.len() {
-                any |= !self.trouble.contains(&at) && self.step(at, Fault::None);
+                any |= !self.trouble.contains(&at) && (self.step(at, Fault::None) | self.poke(at, false, Fault::None));
             }
             if !any {
                 return;
@@ -248,6 +392,15 @@ impl World {
             3 => Fault::Dead,
             _ => Fault::None,
         };
-        self.step(at, fault);
+        if self.links[at].pokes.is_some() && rng.one_in(2) {
+            self.poke(at, false, fault);
+        } else {
+            self.step(at, fault);
+        }
     }
+}
+
+/// The answer of whoever lets the connection be turned round.
+fn accepts(message: &RequestMessage) -> ResponseMessage {
+    ResponseMessage::from_frame(&turn_answer(message, DateTime(START)).unwrap()).unwrap()
 }
