@@ -109,9 +109,10 @@ impl Publish {
             let target = is_other.then(|| there.to_string());
             work.over(Told { lost, target, ..Told::new(&work.record.identifier, ending) });
         }
-        self.levels.retain(|(known, _)| *known != of);
-        self.levels.push((of, level));
+        // A probe has little, which says nothing of how much the peer takes.
         if !probe {
+            self.levels.retain(|(known, _)| *known != of);
+            self.levels.push((of, level));
             let (name, version) = (&self.setting.name, self.setting.version);
             let wanted = cx.store.view::<_, Error>(|snapshot| steps::wanted(snapshot, name, &record, version))?;
             let said = Some(change::marks(wanted.iter()));
