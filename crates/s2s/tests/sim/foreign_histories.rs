@@ -204,7 +204,7 @@ impl Ring {
             let attributes = Attributes::new()
                 .with(V::ObjectGroup("theirs".into()))
                 .with(V::CryptographicUsageMask(CryptographicUsageMask::ENCRYPT));
-            let request = RegisterRequest::of(writes::key(1000 + rng.next() % 1_000_000), attributes);
+            let request = RegisterRequest::of(writes::key(1000 + rng.next() % (1 << 40)), attributes);
             let item = RequestItem::new(&request, context(Version::V1_4)).unwrap();
             self.master.answer(&RequestMessage::new(Version::V1_4, vec![item]));
             return;
