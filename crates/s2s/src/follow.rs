@@ -8,10 +8,10 @@ use crate::report::{Counts, Told};
 use crate::{Cx, Error, ErrorKind, Node, Peer, Result, Session, Step};
 use back::Back;
 use keyferry_kmip::spec::ResultReason;
-use keyferry_kmip::{Lost, RequestItem, RequestMessage, ResponseMessage, Text, Tick, Ticket, context, extension as x};
+use keyferry_kmip::{Lost, RequestItem, RequestMessage, ResponseMessage, Text, Tick, Ticket, context};
 use keyferry_store::record::read;
-use keyferry_store::{ObjectId, SnapshotExt, Span, StoreExt, index};
-use keyferry_ttlv::{Decode, Encode, Extra};
+use keyferry_store::{ObjectId, SnapshotExt, Span, StoreExt};
+use keyferry_ttlv::Extra;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -20,9 +20,12 @@ use wire::*;
 
 mod back;
 pub(crate) mod feed;
+mod retry;
 pub(crate) mod taking;
 pub(crate) mod wire;
 
+pub use retry::{Retry, missing};
+pub(crate) use retry::{about, done_prefix, missing_prefix, retry_prefix};
 pub(crate) use taking::ahead;
 pub use wire::{FOLLOW, GIVE_BACK};
 
@@ -150,77 +153,8 @@ enum Flight {
     Turn,
 }
 
-/// An object that could not be taken.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
-#[ttlv(tag = x::RETRY)]
-pub struct Retry {
-    /// The object.
-    pub id: ObjectId,
-    /// Why.
-    #[ttlv(tag = x::WHY)]
-    pub why: Text,
-    /// How often it was tried.
-    #[ttlv(tag = x::ATTEMPTS)]
-    pub attempts: i32,
-    /// When it is tried again.
-    #[ttlv(tag = x::DUE)]
-    pub due: keyferry_kmip::DateTime,
-    /// The pass in which it was counted as failed.
-    #[ttlv(tag = x::SESSION)]
-    pub(crate) pass: i64,
-    /// Other fields.
-    #[ttlv(extra)]
-    pub extra: Extra,
-}
-
 /// Objects that are asked for again, and withdrawals told, in one question.
 const AT_ONCE: usize = 100;
-
-pub(crate) fn retry_prefix(relation: &str) -> Vec<u8> {
-    [b"retry/", relation.as_bytes(), &[0]].concat()
-}
-
-pub(crate) fn missing_prefix(relation: &str) -> Vec<u8> {
-    [b"missing/", relation.as_bytes(), &[0]].concat()
-}
-
-/// The copies that are held here and that the server which a relation is with does not have any more, or not the change of them that is
-/// held, or has not told of yet what a relay was faster to tell. They are kept (DESIGN: rule 6).
-///
-/// # Errors
-/// Those of the store.
-pub fn missing(snapshot: &dyn keyferry_store::Snapshot, relation: &str) -> Result<Vec<ObjectId>> {
-    let mut all = Vec::new();
-    snapshot.state(&Span::prefix(&missing_prefix(relation)), &mut |_, value| {
-        all.push(read(value, "missing object")?);
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(all)
-}
-
-pub(crate) fn done_prefix(relation: &str) -> Vec<u8> {
-    [b"withdrawn/", relation.as_bytes(), &[0]].concat()
-}
-
-/// The key under which something about an object is kept.
-pub(crate) fn about(prefix: Vec<u8>, id: &ObjectId) -> keyferry_store::Result<Vec<u8>> {
-    Ok([&prefix[..], &index::object_id(id)?.key].concat())
-}
-
-impl Retry {
-    /// What could not be taken so far of what a relation brings.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub fn all(snapshot: &dyn keyferry_store::Snapshot, relation: &str) -> Result<Vec<Retry>> {
-        let mut all = Vec::new();
-        snapshot.state(&Span::prefix(&retry_prefix(relation)), &mut |_, value| {
-            all.push(read(value, "object to retry")?);
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(all)
-    }
-}
 
 impl Follow {
     /// A session with these options. `node` says who we are.

@@ -326,7 +326,7 @@ impl World {
                 }
             }
             Ok(Step::Wait(until)) => {
-                keeps = !(turned && !site.up);
+                keeps = !turned || site.up;
                 moves = until.is_some_and(|until| until <= now.tick);
             }
             Ok(Step::Done(_)) if turned => keeps = false,
