@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A server of ours, in memory.
-fn ours(name: &str, incarnation: u8) -> (Server, Arc<dyn Store>) {
+pub(crate) fn ours(name: &str, incarnation: u8) -> (Server, Arc<dyn Store>) {
     let store: Arc<dyn Store> = Arc::new(Memory::new(Incarnation([incarnation; 16])));
     let server = Server::new(Options {
         server: name.into(),
@@ -27,7 +27,7 @@ fn ours(name: &str, incarnation: u8) -> (Server, Arc<dyn Store>) {
     (server.unwrap(), store)
 }
 
-fn run(to: &PyKmip, store: &Arc<dyn Store>, session: impl Session) -> Report {
+pub(crate) fn run(to: &PyKmip, store: &Arc<dyn Store>, session: impl Session) -> Report {
     let report = run_to_the_end(to, store, session);
     assert!(report.counts.finished && report.counts.add_up(), "{}", report.table());
     report
@@ -41,7 +41,7 @@ fn run_to_the_end(to: &PyKmip, store: &Arc<dyn Store>, session: impl Session) ->
 }
 
 /// Asks a server of ours without a connection.
-fn ask(server: &Server, items: Vec<RequestItem>) -> ResponseMessage {
+pub(crate) fn ask(server: &Server, items: Vec<RequestItem>) -> ResponseMessage {
     let frame = RequestMessage::new(Version::V1_4, items).to_frame().unwrap();
     let caller = Identity { name: "client".into(), fingerprint: [0; 32] };
     match server.answer(&caller, keyferry_net::clock(), &frame) {
@@ -205,7 +205,7 @@ fn what_changes_later_is_led_there_or_named() {
 }
 
 /// The identifiers that a register gave.
-fn pulled(store: &Arc<dyn Store>, name: &str) -> Vec<Text> {
+pub(crate) fn pulled(store: &Arc<dyn Store>, name: &str) -> Vec<Text> {
     store
         .view::<_, Error>(|snapshot| {
             let mut ids = Vec::new();

@@ -3,6 +3,10 @@
 
 mod bulk;
 mod client;
+mod matrix;
+#[allow(unreachable_pub, reason = "others use it, too")]
+#[path = "../../../crates/server/tests/server/objects.rs"]
+mod objects;
 mod server;
 
 use std::path::{Path, PathBuf};
