@@ -172,7 +172,7 @@ fn silent(pykmip: &PyKmip, version: Version) -> (usize, Vec<String>) {
         let (mut own, theirs) = (shown(record), shown(copy));
         for value in &mut own {
             if let V::Link(link) = value
-                && let Some(target) = link.target.as_text().and_then(|to| target(to))
+                && let Some(target) = link.target.as_text().and_then(target)
             {
                 link.target = target.as_str().into();
             }
@@ -189,7 +189,8 @@ fn silent(pykmip: &PyKmip, version: Version) -> (usize, Vec<String>) {
                 let name = value.reference().to_string();
                 let told = told.lost.contains(&name) || back.lost.contains(&name);
                 let foretold = over.contains(&name.as_str()) || home.contains(&name.as_str());
-                if !told && !foretold && !(is_added(&value) && how == "is there alone") {
+                let added = is_added(&value) && how == "is there alone";
+                if !(told || foretold || added) {
                     silent.push(format!("{how}: {value:?} of {}", record.names().next().unwrap().value));
                 }
             }

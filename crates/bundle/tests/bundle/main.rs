@@ -2,6 +2,8 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod forged;
+#[path = "../../../server/tests/server/objects.rs"]
+mod objects;
 mod options;
 mod restore;
 mod resume;

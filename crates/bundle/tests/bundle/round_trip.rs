@@ -38,6 +38,50 @@ fn copies_are_equal_tombstones_among_them() {
     assert_eq!(beta.copies().iter().filter(|copy| copy.3.is_none()).count(), 6);
 }
 
+/// Objects of every type, and attributes of every kind of value.
+#[test]
+fn every_attribute_of_every_object_arrives() {
+    use keyferry_ttlv::{DateTimeExtended, Extra, Interval, Value};
+    let (alpha, beta, keys) = (Host::new("alpha"), Host::new("beta"), Keys::new());
+    let mut ids = Vec::new();
+    let usage = V::CryptographicUsageMask(CryptographicUsageMask::ENCRYPT);
+    for (what, object) in crate::objects::all(keyferry_ttlv::Version::V2_1) {
+        ids.push(alpha.register(object, Attributes::new().with(V::Name(Name::text(what))).with(usage.clone())));
+    }
+    let values = [
+        ("integer", Value::Integer(i32::MIN)),
+        ("long integer", Value::LongInteger(i64::MIN)),
+        ("big integer", Value::BigInteger(vec![0x80, 0, 0, 0, 0, 0, 0, 1])),
+        ("enumeration", Value::Enumeration(0x8000_0001)),
+        ("boolean", Value::Boolean(true)),
+        ("text", Value::Text("\u{fc}n\u{ef}c\u{f6}d\u{e9} \u{1F511}".into())),
+        ("bytes", Value::Bytes((0..=255).collect())),
+        ("date", Value::DateTime(DateTime(i64::MAX))),
+        ("interval", Value::Interval(Interval(u32::MAX))),
+        ("extended", Value::DateTimeExtended(DateTimeExtended(i64::MIN))),
+    ];
+    let custom = |name: &str, value| V::Custom(CustomAttribute { vendor: "x".into(), name: name.into(), value: Some(value) });
+    let limits = UsageLimits { total: i64::MAX, count: None, unit: UsageLimitsUnit::BYTE, extra: Extra::NONE };
+    let link = Link { link_type: LinkType::REPLACED_OBJECT_LINK, target: ids[0].as_str().into(), extra: Extra::NONE };
+    let attributes = values
+        .into_iter()
+        .map(|(name, value)| custom(name, value))
+        .fold(Attributes::new().with(usage).with(V::UsageLimits(limits)).with(V::Link(link)), Attributes::with);
+    let dates = [V::ActivationDate, V::ProcessStartDate, V::ProtectStopDate, V::DeactivationDate];
+    let attributes = dates.into_iter().zip(1..).fold(attributes, |all, (date, n)| all.with(date(DateTime(i64::MAX - 9 + n))));
+    let key = Object::symmetric_key(CryptographicAlgorithm::AES, 128, Secret::new(&[0x21; 16]));
+    ids.push(alpha.register(key, attributes));
+    let (sealed, file) = keys.seal_by(&alpha, 5);
+    assert_eq!((sealed.objects, sealed.left), (ids.len() as u64, 0), "{:?}", sealed.named);
+    let (_, report) = keys.open(&file, &beta);
+    assert_eq!((report.counts.created, report.losses.len()), (ids.len() as i64, 0), "{report:?}");
+    for id in &ids {
+        let ((own, object), (copy, material)) = (alpha.held(id).unwrap(), beta.held(id).unwrap());
+        assert_eq!((own.id, own.object_type, own.stamp), (copy.id, copy.object_type, copy.stamp));
+        assert_eq!((own.attributes, object), (copy.attributes, material));
+    }
+}
+
 #[test]
 fn taken_twice_nothing_changes() {
     let (alpha, beta, keys) = (alpha(), Host::new("beta"), Keys::new());
