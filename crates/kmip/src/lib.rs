@@ -89,7 +89,7 @@ pub use payload::*;
 pub use secret::Secret;
 pub use template::{TemplateAttribute, TemplateTags};
 pub use transparent::*;
-pub use turn::{accepts_turn, asks_to_turn, is_turned, turn_answer, turn_request};
+pub use turn::{TURN, accepts_turn, asks_to_turn, is_turned, turn_answer, turn_request};
 pub use wake::Wake;
 
 #[cfg(feature = "serde")]

@@ -3,31 +3,67 @@
 //!
 //! Whoever asks on a connection asks the other side to apply the role Client: from its answer on that one asks, and the first one answers.
 //! The same request turns the connection back.
+//!
+//! KMIP 1.x has no such operation. There [`TURN`] stands for it, which nobody but servers of ours knows: others answer that they don't.
 
-use crate::spec::{EndpointRole, Operation};
+use crate::spec::{EndpointRole, Operation, tag};
 use crate::{
-    DateTime, RequestItem, RequestMessage, ResponseItem, ResponseMessage, SetEndpointRoleRequest, SetEndpointRoleResponse,
-    context,
+    DateTime, Payload, RequestItem, RequestMessage, ResponseItem, ResponseMessage, SetEndpointRoleRequest,
+    SetEndpointRoleResponse, context,
 };
-use keyferry_ttlv::{Extra, Frame, Result, Version};
+use keyferry_ttlv::{Decode, Encode, Extra, Frame, Result, Version};
 
-/// The request that turns a connection round, in 2.0 or later: earlier versions have no such operation.
+/// The operation of ours that turns a connection round in KMIP 1.0 to 1.4.
+pub const TURN: Operation = Operation(0x8000_4B04);
+
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = tag::REQUEST_PAYLOAD)]
+struct TurnRequest {
+    #[ttlv(extra)]
+    extra: Extra,
+}
+
+impl Payload for TurnRequest {
+    const OPERATION: Operation = TURN;
+}
+
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = tag::RESPONSE_PAYLOAD)]
+struct TurnResponse {
+    #[ttlv(extra)]
+    extra: Extra,
+}
+
+impl Payload for TurnResponse {
+    const OPERATION: Operation = TURN;
+}
+
+/// The request that turns a connection round: by Set Endpoint Role since 2.0, by [`TURN`] before.
 ///
 /// # Errors
 /// When it can't be written.
 pub fn turn_request(version: Version) -> Result<Frame> {
-    let role = SetEndpointRoleRequest { endpoint_role: EndpointRole::CLIENT, extra: Extra::NONE };
-    RequestMessage::new(version, vec![RequestItem::new(&role, context(version))?]).to_frame()
+    let cx = context(version);
+    let item = if version >= Version::V2_0 {
+        RequestItem::new(&SetEndpointRoleRequest { endpoint_role: EndpointRole::CLIENT, extra: Extra::NONE }, cx)?
+    } else {
+        RequestItem::new(&TurnRequest { extra: Extra::NONE }, cx)?
+    };
+    RequestMessage::new(version, vec![item]).to_frame()
 }
 
 /// Whether a message asks for nothing but to turn the connection round.
 pub fn asks_to_turn(message: &RequestMessage) -> bool {
     let (Ok(version), [item]) = (message.version(), message.batch.as_slice()) else { return false };
-    let role = |item: &RequestItem| item.payload::<SetEndpointRoleRequest>(context(version)).map(|role| role.endpoint_role);
-    version >= Version::V2_0
-        && item.operation == Operation::SET_ENDPOINT_ROLE
-        && item.message_extensions.iter().all(|extension| !extension.criticality_indicator)
-        && role(item).is_ok_and(|role| role == EndpointRole::CLIENT)
+    let cx = context(version);
+    let asks = match item.operation {
+        Operation::SET_ENDPOINT_ROLE if version >= Version::V2_0 => {
+            item.payload::<SetEndpointRoleRequest>(cx).is_ok_and(|request| request.endpoint_role == EndpointRole::CLIENT)
+        }
+        TURN if version < Version::V2_0 => item.payload::<TurnRequest>(cx).is_ok(),
+        _ => false,
+    };
+    asks && item.message_extensions.iter().all(|extension| !extension.criticality_indicator)
 }
 
 /// The answer that accepts to turn the connection round.
@@ -36,10 +72,15 @@ pub fn asks_to_turn(message: &RequestMessage) -> bool {
 /// When it can't be written.
 pub fn turn_answer(request: &RequestMessage, now: DateTime) -> Result<Frame> {
     let version = request.version()?;
-    let role = SetEndpointRoleResponse { endpoint_role: EndpointRole::CLIENT, extra: Extra::NONE };
+    let accepted = if version >= Version::V2_0 {
+        let role = SetEndpointRoleResponse { endpoint_role: EndpointRole::CLIENT, extra: Extra::NONE };
+        ResponseItem::success(&role, context(version))?
+    } else {
+        ResponseItem::success(&TurnResponse { extra: Extra::NONE }, context(version))?
+    };
     let item = ResponseItem {
         unique_batch_item_id: request.batch.first().and_then(|item| item.unique_batch_item_id.clone()),
-        ..ResponseItem::success(&role, context(version))?
+        ..accepted
     };
     ResponseMessage::new(version, now, vec![item]).to_frame()
 }
@@ -52,8 +93,14 @@ pub fn is_turned(answer: &Frame) -> bool {
 /// The same of an answer that was read.
 pub fn accepts_turn(message: &ResponseMessage) -> bool {
     let (Ok(version), [item]) = (message.version(), message.batch.as_slice()) else { return false };
-    let role = item.payload::<SetEndpointRoleResponse>(context(version)).map(|role| role.endpoint_role);
-    item.is_success() && role.is_ok_and(|role| role == EndpointRole::CLIENT)
+    let cx = context(version);
+    let accepts = || match item.operation {
+        Some(TURN) if version < Version::V2_0 => item.payload::<TurnResponse>(cx).is_ok(),
+        _ => item
+            .payload::<SetEndpointRoleResponse>(cx)
+            .is_ok_and(|role| version >= Version::V2_0 && role.endpoint_role == EndpointRole::CLIENT),
+    };
+    item.is_success() && accepts()
 }
 
 #[cfg(test)]
@@ -64,21 +111,23 @@ mod tests {
 
     #[test]
     fn a_request_and_its_answers() {
-        let early = RequestMessage::from_frame(&turn_request(Version::V1_4).unwrap()).unwrap();
-        assert!(!asks_to_turn(&early), "no operation of that version");
-        for version in [Version::V2_0, Version::V2_1] {
+        for version in crate::VERSIONS.iter().copied() {
             let request = RequestMessage::from_frame(&turn_request(version).unwrap()).unwrap();
-            assert!(asks_to_turn(&request));
-            assert!(is_turned(&turn_answer(&request, DateTime(0)).unwrap()));
-            let refused =
-                ResponseItem::failure(Some(Operation::SET_ENDPOINT_ROLE), &Failure::new(Cause::PermissionDenied, "no"), version);
+            assert!(asks_to_turn(&request), "{version}");
+            assert!(is_turned(&turn_answer(&request, DateTime(0)).unwrap()), "{version}");
+            let operation = Some(request.batch[0].operation);
+            let refused = ResponseItem::failure(operation, &Failure::new(Cause::PermissionDenied, "no"), version);
             assert!(!is_turned(&ResponseMessage::new(version, DateTime(0), vec![refused]).to_frame().unwrap()));
             let mut twice = request.clone();
             twice.batch.push(request.batch[0].clone());
             assert!(!asks_to_turn(&twice), "alone in its message");
+        }
+        for version in [Version::V2_0, Version::V2_1] {
             let stays = SetEndpointRoleRequest { endpoint_role: EndpointRole::SERVER, extra: Extra::NONE };
             let item = RequestItem::new(&stays, context(version)).unwrap();
             assert!(!asks_to_turn(&RequestMessage::new(version, vec![item])));
+            let ours = RequestItem::new(&TurnRequest { extra: Extra::NONE }, context(version)).unwrap();
+            assert!(!asks_to_turn(&RequestMessage::new(version, vec![ours])), "there the standard has its own");
         }
         assert!(!is_turned(&Frame::new(vec![0x42; 8])));
     }

@@ -24,9 +24,9 @@
 //! client shows is its [`Identity`](keyferry_kmip::Identity). This is the one crate beside the PostgreSQL store that opens sockets, and the
 //! only one that reads the clock: [`clock()`]. A [`Reloader`] gives a running server other certificates.
 //!
-//! A connection can be turned round (Set Endpoint Role, since KMIP 2.0): a [`Driver`] answers what the server asks on a connection that the
-//! driver has opened, until it is turned back; the server asks by the conversation that its handler gives
-//! ([`Answer::Turn`](keyferry_kmip::Answer::Turn)). A conversation that waits can be woken ([`Wake`](keyferry_kmip::Wake)).
+//! A connection can be turned round (Set Endpoint Role since KMIP 2.0, [`TURN`](keyferry_kmip::TURN) before): a [`Driver`] answers what the
+//! server asks on a connection that the driver has opened, until it is turned back; the server asks by the conversation that its handler
+//! gives ([`Answer::Turn`](keyferry_kmip::Answer::Turn)). A conversation that waits can be woken ([`Wake`](keyferry_kmip::Wake)).
 //!
 //! # What it does not do
 //! - It does not look into messages: it cuts the stream into frames and hands them on. Only on a connection that is turned round it looks for

@@ -12,8 +12,8 @@ pub(crate) type Committed = dyn Fn() + Send + Sync;
 
 impl Server {
     /// Lets peers whose policy allows it ([`Peer::may_turn`](keyferry_s2s::Peer)) turn their connections round (Set Endpoint Role, KMIP 2.1
-    /// §6.1.54, since 2.0): `asking` gives the conversation that asks on the connection from then on, for the peer's TLS identity and its
-    /// request, or refuses. Without it, and for all others, this server stays one.
+    /// §6.1.54, since 2.0; before, [`TURN`](keyferry_kmip::TURN)): `asking` gives the conversation that asks on the connection from then on, for
+    /// the peer's TLS identity and its request, or refuses. Without it, and for all others, this server stays one.
     #[must_use]
     pub fn with_turning(
         mut self,

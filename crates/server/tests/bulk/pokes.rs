@@ -254,7 +254,12 @@ fn only_a_peer_that_may_turns_a_connection_and_alone() {
     let role = |role| SetEndpointRoleRequest { endpoint_role: role, extra: Extra::NONE };
     let item = |endpoint_role| RequestItem::new(&role(endpoint_role), context(Version::V2_1)).unwrap();
     let turn = turn_request(Version::V2_1).unwrap();
-    assert!(matches!(a.server.answer(&identity("b.example"), a.now(), &turn), Answer::Turn(..)));
+    for version in ALL {
+        let turn = turn_request(version).unwrap();
+        assert!(matches!(a.server.answer(&identity("b.example"), a.now(), &turn), Answer::Turn(..)), "{version}");
+        let alone = RequestMessage::from_frame(&turn).unwrap();
+        assert!(!ask(&a, "client", &alone).batch[0].is_success() && !ask(&a, "stranger", &alone).batch[0].is_success());
+    }
     let refused = |caller: &str, message: &RequestMessage| {
         assert_eq!(ask(&a, caller, message).batch[0].result_reason, Some(ResultReason::PERMISSION_DENIED), "{caller}");
     };
