@@ -323,9 +323,11 @@ impl Follow {
                 return Ok(());
             }
             Answer::SUPERSEDED => {
-                // A session of this store that is further on has stopped this one; one of a later store, which was lost since, has not.
+                // A session of this store that is further on has stopped this one; one of a later store, which was lost since, has not, nor
+                // has a start of the other server.
                 let stored = cx.store.view::<_, Error>(|snapshot| Master::find(snapshot, &self.options.relation))?;
                 if stored.is_some_and(|stored| stored.session == master.session) {
+                    self.passed = self.flights.len();
                     return self.start(cx, answer.session);
                 }
                 return Err(Error::new(ErrorKind::Peer, "another session of this relation has begun"));

@@ -44,6 +44,7 @@ pub enum Bug {
     PokeUnheard,
     LostPokeCounts,
     NotTurnedBack,
+    SessionOutlivesReign,
 }
 
 #[doc(hidden)]
@@ -87,6 +88,7 @@ pub const ALL: &[Bug] = &[
     Bug::PokeUnheard,
     Bug::LostPokeCounts,
     Bug::NotTurnedBack,
+    Bug::SessionOutlivesReign,
 ];
 
 #[cfg(feature = "planted")]

@@ -95,6 +95,9 @@ pub struct Slave {
     /// The number of its session: an earlier one is refused.
     #[ttlv(tag = x::SESSION)]
     pub session: i64,
+    /// The reign of this server in which the session last said where it stands.
+    #[ttlv(tag = x::REIGN)]
+    pub(crate) reign: Option<Vec<u8>>,
     /// How far this session was sent.
     #[ttlv(tag = x::SENT)]
     pub(crate) sent: i64,

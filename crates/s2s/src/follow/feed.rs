@@ -65,6 +65,7 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         without: request.without.clone(),
         agreed: agreed.clone(),
         session: 0,
+        reign: None,
         sent: 0,
         acknowledged: 0,
         offers: 0,
@@ -96,10 +97,12 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         slave.without = request.without.clone();
         slave.agreed = agreed;
     }
+    let reign = Some(ask.snapshot.reign().map_err(store_failed)?.0.to_vec());
+    let another_reign = slave.reign != reign && !planted(Bug::SessionOutlivesReign);
     let from = match &request.after {
-        // Put back while the session went on: it has to begin anew, with its place.
-        None if !request.head.is_of(ask.snapshot).map_err(store_failed)? => {
-            return Err(Failure::new(Cause::InvalidField, "this server was restored meanwhile: a new session has to begin"));
+        // Started again, and perhaps put back, while the question was on its way: the session has to begin anew, with its place.
+        None if another_reign || !request.head.is_of(ask.snapshot).map_err(store_failed)? => {
+            return answer(node, ask, &slave, Answer::SUPERSEDED, effects);
         }
         None => u64::try_from(slave.sent).unwrap_or(0),
         Some(after) => {
@@ -131,6 +134,7 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
                 effects.state.push(slave.entry().map_err(store_failed)?);
                 return answer(node, ask, &slave, Answer::START_OVER, effects);
             }
+            slave.reign = reign;
             after.number()
         }
     };
@@ -165,7 +169,7 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     }
     slave.contact = ask.now.wall;
     slave.sent = i64::try_from(end).unwrap_or(i64::MAX);
-    let is_new = held.as_ref().is_none_or(|held| held.session != slave.session || another);
+    let is_new = held.as_ref().is_none_or(|held| held.session != slave.session || held.reign != slave.reign || another);
     // What goes on behind this answer has to know where it ended; the rest is noted once a second.
     let noted = held.as_ref().is_none_or(|held| held.acknowledged != slave.acknowledged);
     let is_new = is_new || held.as_ref().is_none_or(|held| (held.checks, held.offers) != (slave.checks, slave.offers));

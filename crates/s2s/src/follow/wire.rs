@@ -113,7 +113,7 @@ numbers! {
         START_OVER = 2;
         /// This server has lost something: to be given back what the replica has, then asked from the beginning.
         GIVE_BACK = 3;
-        /// Another session has been here: only a later number is answered.
+        /// Another session has been here, or this server has started again since the session told its place: a later number is answered.
         SUPERSEDED = 4;
         /// Nothing for the time being.
         PAUSED = 5;

@@ -149,8 +149,12 @@ pub fn run(seed: u64) -> Figures {
             80..84 => {
                 let link = rng.below(world.links.len());
                 let pair = (world.links[link].replica, world.links[link].issuer);
-                if !world.cut.remove(&pair) {
-                    world.cut.insert(pair);
+                let back = (pair.1, pair.0);
+                if !(world.cut.remove(&pair) | world.cut.remove(&back)) {
+                    // Both ways, or one.
+                    let which = rng.below(3);
+                    world.cut.extend((which != 1).then_some(pair));
+                    world.cut.extend((which != 2).then_some(back));
                     figures.cuts += 1;
                 }
             }

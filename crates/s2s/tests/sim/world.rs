@@ -74,6 +74,7 @@ pub struct World {
     pub links: Vec<Link>,
     /// Milliseconds.
     pub time: u64,
+    /// From whom to whom nothing arrives.
     pub cut: HashSet<(usize, usize)>,
     /// Messages that arrive late, and the links that they are of.
     pub strays: Vec<(usize, RequestMessage)>,
@@ -239,7 +240,7 @@ impl World {
         }
         let Some((ticket, message)) = live.under_way.pop_front() else { return true };
         let is_cut = self.cut.contains(&(replica, issuer)) || !self.sites[issuer].up;
-        let fault = if is_cut && fault == Fault::None { Fault::Before } else { fault };
+        let fault = if fault == Fault::None { self.way(replica, issuer) } else { fault };
         if fault == Fault::Dead {
             self.stop(replica);
             self.sites[replica].restart();
@@ -290,11 +291,22 @@ impl World {
         true
     }
 
+    /// What becomes of a question, and its answer.
+    fn way(&self, from: usize, to: usize) -> Fault {
+        if self.cut.contains(&(from, to)) || !self.sites[from].up || !self.sites[to].up {
+            Fault::Before
+        } else if self.cut.contains(&(to, from)) {
+            Fault::Behind
+        } else {
+            Fault::None
+        }
+    }
+
     /// One step of an issuer's pokes, on the connection that the replica has turned round or on its own.
     fn poke(&mut self, at: usize, turned: bool, fault: Fault) -> bool {
         let (replica, issuer) = (self.links[at].replica, self.links[at].issuer);
-        let is_cut = self.cut.contains(&(replica, issuer)) || !self.sites[issuer].up || !self.sites[replica].up;
-        let fault = if is_cut { Fault::Before } else { fault };
+        let way = self.way(issuer, replica);
+        let fault = if fault == Fault::None || way == Fault::Before { way } else { fault };
         let now = self.now(issuer);
         let link = &mut self.links[at];
         let poking = if turned { link.session.as_mut().and_then(|live| live.turned.take()) } else { link.pokes.take() };

@@ -6,7 +6,11 @@ use crate::drive::*;
 use crate::support::*;
 use keyferry_kmip::spec::*;
 use keyferry_kmip::*;
-use keyferry_s2s::{Bulk, BulkOptions, Collisions, OnIdentifier, OnName};
+use keyferry_s2s::{
+    Bulk, BulkOptions, Collisions, Follow, FollowOptions, Following, Fork, Master, OnIdentifier, OnName, Peer, Policy, Pull,
+    PullOptions, PullStrategy, Report, Retry, Strategy,
+};
+use keyferry_server::Access;
 use keyferry_store::{ErrorKind, Fault, Record, RecordNumber, SnapshotExt, Store, StoreExt};
 use keyferry_ttlv::Version;
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,10 +64,20 @@ struct Known {
     sequence: i64,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    Push(Strategy),
+    Export,
+    Feed,
+}
+
+const WAYS: [Way; 4] = [Way::Push(Strategy::Import), Way::Push(Strategy::Put), Way::Export, Way::Feed];
+
 struct World {
     a: Host,
     b: Host,
-    strategy: keyferry_s2s::Strategy,
+    way: Way,
+    collisions: Collisions,
     known: BTreeMap<Vec<u8>, Known>,
     /// Copies that were made earlier.
     stale: Vec<(Record, Option<Object>)>,
@@ -86,8 +100,40 @@ impl World {
             identifier: *rng.one(&[OnIdentifier::Fail, OnIdentifier::Skip, OnIdentifier::Assign]),
             name: rng.one(&[OnName::Fail, OnName::Rename("{name} of {server}".into()), OnName::Park]).clone(),
         };
-        let strategy = *rng.one(&BOTH);
-        World { a: master(), b: replica_with(collisions), strategy, known: BTreeMap::new(), stale: Vec::new() }
+        let policy = Policy::closed()
+            .with("client", Peer::new("b").may_pull())
+            .with("b.example", Peer::new("b").may_follow().may_give_back());
+        let a = Host::named("a", Access::Named(["client".to_owned()].into()), policy);
+        let b = replica_with(collisions.clone());
+        Master::follow(&*b.store, "r", "a", &Following::default(), b.now().wall).unwrap();
+        World { a, b, way: *rng.one(&WAYS), collisions, known: BTreeMap::new(), stale: Vec::new() }
+    }
+
+    /// Goes the world's way.
+    fn go(
+        &self,
+        sizes: [usize; 3],
+        cut: Cut,
+        told: impl FnMut(&keyferry_s2s::Told) + Send + 'static,
+    ) -> Option<Result<Report, keyferry_s2s::Error>> {
+        let (a, b, [batch, in_flight, group]) = (&self.a, &self.b, sizes);
+        let peer = Peer::new("a").may_send().colliding(self.collisions.clone());
+        match self.way {
+            Way::Push(strategy) => {
+                let options = BulkOptions { batch, in_flight, group, ..options(strategy) };
+                drive(a, b, &mut Bulk::new(options).telling(told), "a.example", cut, &mut |_, _| {})
+            }
+            Way::Export => {
+                let options = PullOptions { batch, in_flight, ..PullOptions::new("a", peer, PullStrategy::Export) };
+                let mut session = Pull::new(b.server.node().clone(), options).telling(told);
+                drive(b, a, &mut session, "client", cut, &mut |_, _| {})
+            }
+            Way::Feed => {
+                let options = FollowOptions { batch, in_flight, ..FollowOptions::new("r", peer) };
+                let mut session = Follow::new(b.server.node().clone(), options).telling(told);
+                drive(b, a, &mut session, "b.example", cut, &mut |_, _| {})
+            }
+        }
     }
 
     fn make(&mut self, rng: &mut Rng, here: bool) {
@@ -148,22 +194,15 @@ impl World {
             let at = if cut == Cut::Never && rng.below(2) == 0 { &self.a } else { &self.b };
             at.store.fail(1 + rng.below(4) as u64, fault);
         }
-        let options = BulkOptions {
-            batch: 1 + rng.below(4),
-            in_flight: 1 + rng.below(3),
-            group: 1 + rng.below(3),
-            ..options(self.strategy)
-        };
-        let ended = drive(&self.a, &self.b, &mut Bulk::new(options), "a.example", cut, &mut |_, _| {});
-        let whole = ended.is_some_and(|ended| match ended {
-            Ok(report) => {
+        let sizes = [1 + rng.below(4), 1 + rng.below(3), 1 + rng.below(3)];
+        match self.go(sizes, cut, |_| {}) {
+            Some(Ok(report)) => {
                 assert!(report.counts.finished && report.counts.add_up(), "{report}");
-                assert!(report.counts.asked >= self.a.count() as i64, "{report}");
-                true
+                // A feed tells of what is new.
+                assert!(self.way == Way::Feed || report.counts.asked >= self.a.count() as i64, "{report}");
             }
-            Err(_) => false,
-        });
-        assert!(whole || disturbed, "nothing disturbed it");
+            ended => assert!(disturbed, "nothing disturbed it: {ended:?}"),
+        }
         // What was planned and has not come yet comes now.
         for host in [&self.a, &self.b] {
             for _ in 0..5 {
@@ -250,6 +289,30 @@ impl World {
         }
         assert!(self.known.keys().all(|id| ids.contains(id)), "an object is gone");
     }
+
+    /// What is not here as its issuer made it is named; tombstones go only where the object was.
+    fn is_followed(&self) {
+        let named = self.b.store.view::<_, keyferry_s2s::Error>(|s| {
+            let retries = Retry::all(s, "r")?.into_iter().map(|retry| retry.id);
+            let forks = Fork::all(s)?.into_iter().map(|fork| fork.id);
+            Ok(retries.chain(forks).collect::<Vec<_>>())
+        });
+        let named = named.unwrap();
+        for (record, _) in all(&self.a) {
+            let there = self.b.store.view::<_, keyferry_store::Error>(|s| s.by_object_id(&record.id)).unwrap();
+            match there {
+                _ if named.contains(&record.id) => {}
+                // What has its identifier already makes it be skipped, where that was agreed.
+                None if self.collisions.identifier == OnIdentifier::Skip
+                    && all(&self.b).iter().any(|(other, _)| other.identifier == record.identifier) => {}
+                None => assert!(record.is_destroyed(), "{} is neither here nor named", record.id),
+                Some((_, there)) => {
+                    let same = (&there.stamp, there.copy_digest().unwrap()) == (&record.stamp, record.copy_digest().unwrap());
+                    assert!(same, "{} differs, and is not named", record.id);
+                }
+            }
+        }
+    }
 }
 
 fn run(seed: u64) {
@@ -271,19 +334,17 @@ fn run(seed: u64) {
         world.check();
     }
     // Whatever happened: an undisturbed one goes through, and each object is there as its issuer made it, or is named.
-    let mut told = BTreeMap::new();
     for _ in 0..2 {
         world.transfer(&mut rng, false);
         world.check();
     }
-    let mut session = Bulk::new(options(world.strategy)).telling({
-        let (sender, receiver) = std::sync::mpsc::channel();
-        told.insert((), receiver);
-        move |one| sender.send((one.identifier.clone(), one.ending)).unwrap()
-    });
-    drive(&world.a, &world.b, &mut session, "a.example", Cut::Never, &mut |_, _| {}).unwrap().unwrap();
-    drop(session);
-    let told: BTreeMap<String, keyferry_s2s::Ending> = told.remove(&()).unwrap().iter().collect();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let tell = move |one: &keyferry_s2s::Told| sender.send((one.identifier.clone(), one.ending)).unwrap();
+    world.go([3, 2, 2], Cut::Never, tell).unwrap().unwrap();
+    if world.way == Way::Feed {
+        return world.is_followed();
+    }
+    let told: BTreeMap<String, keyferry_s2s::Ending> = receiver.iter().collect();
     assert_eq!(told.len() as u64, world.a.count(), "each is told of");
     for (record, _) in all(&world.a) {
         if told[record.identifier.as_str()] == keyferry_s2s::Ending::Unchanged {
