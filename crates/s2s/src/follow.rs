@@ -133,6 +133,8 @@ pub struct Follow {
     next: Option<Tick>,
     /// Set from outside: there is something to ask for.
     poked: Arc<AtomicBool>,
+    /// The reign that the issuer has told since, before it is stored.
+    reign: Option<Vec<u8>>,
     /// Whether the connection was turned round: whoever asks again knows that it was turned back.
     turned: bool,
     /// What is being given back.
@@ -171,6 +173,7 @@ impl Follow {
             sought: None,
             next: None,
             poked: Arc::default(),
+            reign: None,
             turned: false,
             back: None,
             sink: None,
@@ -235,7 +238,7 @@ impl Follow {
         let Some(master) = &self.master else { return Ok(Step::Wait(None)) };
         let seeks = self.sought.is_none_or(|last| cx.now.tick.0.saturating_sub(last.0) >= SEEKS);
         let (held, checked) = match master.checking {
-            Some(after) if self.answered && !goes_on => own_copies(cx, master, after)?,
+            Some(after) if self.answered && !goes_on && !planted(Bug::NothingChecked) => own_copies(cx, master, after)?,
             None if !goes_on && seeks => {
                 self.sought = Some(cx.now.tick);
                 let mut held = cx.store.view(|snapshot| missing(snapshot, &self.options.relation))?;
@@ -270,6 +273,7 @@ impl Follow {
         let request = FollowRequest {
             relation: master.relation.clone(),
             session: master.session,
+            reign: self.reign(master).cloned(),
             after: (!goes_on).then(|| master.cursor.clone()),
             head: master.head.clone(),
             selected: master.selected.clone(),
@@ -291,6 +295,11 @@ impl Follow {
         send(&request)
     }
 
+    /// The reign under which the issuer is asked.
+    fn reign<'a>(&'a self, master: &'a Master) -> Option<&'a Vec<u8>> {
+        self.reign.as_ref().or(master.reign.as_ref())
+    }
+
     /// Takes an answer.
     fn taken(&mut self, cx: &mut Cx<'_>, answer: FollowResponse, done: &[Vec<u8>], checked: Option<Option<i64>>) -> Result<()> {
         let Some(master) = &self.master else { return Ok(()) };
@@ -309,25 +318,31 @@ impl Follow {
             return Err(Error::new(ErrorKind::Peer, why));
         }
         match answer.answer {
-            // The server was put back while this was on its way: what was committed is shown to it, as every session begins.
-            Answer::CHANGES if answer.place.number < master.cursor.number => {
-                self.passed = self.flights.len();
-                return self.start(cx, 0);
-            }
             Answer::CHANGES => {}
+            // Nothing was done: the question is asked again.
+            Answer::STARTED => {
+                if self.reign(master) == Some(&answer.reign) {
+                    return Err(Error::new(
+                        ErrorKind::Protocol,
+                        "the server was asked under its reign, and says that it has another one",
+                    ));
+                }
+                self.reign = Some(answer.reign);
+                self.passed = self.flights.len();
+                (self.answered, self.more, self.goes_on) = (false, false, false);
+                return Ok(());
+            }
             Answer::START_OVER => {
                 return self.start_over(cx, &answer);
             }
             Answer::GIVE_BACK => {
-                self.back = Some(Back::default());
+                self.back = Some(Back::to(answer.reign));
                 return Ok(());
             }
             Answer::SUPERSEDED => {
-                // A session of this store that is further on has stopped this one; one of a later store, which was lost since, has not, nor
-                // has a start of the other server.
+                // A session of this store that is further on has stopped this one; one of a later store, which was lost since, has not.
                 let stored = cx.store.view::<_, Error>(|snapshot| Master::find(snapshot, &self.options.relation))?;
                 if stored.is_some_and(|stored| stored.session == master.session) {
-                    self.passed = self.flights.len();
                     return self.start(cx, answer.session);
                 }
                 return Err(Error::new(ErrorKind::Peer, "another session of this relation has begun"));
@@ -379,7 +394,7 @@ impl Follow {
         let master = cx.store.transact(|transaction| {
             let mut master = current(transaction, relation, session)?;
             master.cursor = Place::default();
-            master.checking = (!planted(Bug::NothingChecked)).then_some(0);
+            master.checking = Some(0);
             master.head = answer.head.clone();
             let (key, value) = master.entry()?;
             transaction.set_state(&key, value.as_deref())?;
@@ -555,6 +570,7 @@ impl Follow {
                         answer: Answer::START_OVER,
                         server: Text::default(),
                         instance: Vec::new(),
+                        reign: Vec::new(),
                         session: 0,
                         place: Place::default(),
                         head: Place::default(),

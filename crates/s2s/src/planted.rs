@@ -44,7 +44,7 @@ pub enum Bug {
     PokeUnheard,
     LostPokeCounts,
     NotTurnedBack,
-    SessionOutlivesReign,
+    ReignUnasked,
 }
 
 #[doc(hidden)]
@@ -88,7 +88,7 @@ pub const ALL: &[Bug] = &[
     Bug::PokeUnheard,
     Bug::LostPokeCounts,
     Bug::NotTurnedBack,
-    Bug::SessionOutlivesReign,
+    Bug::ReignUnasked,
 ];
 
 #[cfg(feature = "planted")]

@@ -95,9 +95,6 @@ pub struct Slave {
     /// The number of its session: an earlier one is refused.
     #[ttlv(tag = x::SESSION)]
     pub session: i64,
-    /// The reign of this server in which the session last said where it stands.
-    #[ttlv(tag = x::REIGN)]
-    pub(crate) reign: Option<Vec<u8>>,
     /// How far this session was sent.
     #[ttlv(tag = x::SENT)]
     pub(crate) sent: i64,
@@ -143,6 +140,9 @@ pub struct Master {
     /// The instance of that server, once it was met: another one under its name is not followed.
     #[ttlv(tag = x::INSTANCE)]
     pub instance: Option<Vec<u8>>,
+    /// The reign of that server in which it answered last.
+    #[ttlv(tag = x::REIGN)]
+    pub(crate) reign: Option<Vec<u8>>,
     /// Where clients find it, for the message that refuses their changes.
     #[ttlv(tag = x::ADDRESS)]
     pub address: Option<Text>,
@@ -381,6 +381,7 @@ impl Master {
                     relation: relation.into(),
                     server: server.into(),
                     instance: None,
+                    reign: None,
                     address: what.address.clone(),
                     selected: selected.clone(),
                     without: what.without.clone(),

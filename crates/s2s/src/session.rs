@@ -48,6 +48,17 @@ pub trait Session: Send {
     fn answer(&mut self, cx: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()>;
 }
 
+/// A way that is chosen at run time.
+impl<S: Session + ?Sized> Session for Box<S> {
+    fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
+        (**self).poll(cx, ticket)
+    }
+
+    fn answer(&mut self, cx: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()> {
+        (**self).answer(cx, ticket, response)
+    }
+}
+
 /// A session as the byte-level conversation that the drivers of `net` take.
 pub struct Driven<S> {
     session: S,

@@ -122,6 +122,9 @@ pub(crate) fn give_back(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> R
         return Err(Failure::denied("only a peer that may give back does so"));
     };
     let request: GiveBackRequest = item.payload(ask.cx)?;
+    if !crate::follow::feed::is_of_this_reign(ask, request.reign.as_deref())? && !planted(Bug::ReignUnasked) {
+        return Err(Failure::new(Cause::InvalidField, "this server has started since, and may want something else back"));
+    }
     if !is_owed(ask.snapshot, &peer.server).map_err(store_failed)? {
         return Err(Failure::new(Cause::PermissionDenied, "this server takes nothing back"));
     }

@@ -14,12 +14,17 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// How far the own feed was looked through.
-#[derive(Default)]
 pub(crate) struct Back {
     after: u64,
+    /// The reign that asks for it.
+    reign: Vec<u8>,
 }
 
 impl Back {
+    pub(crate) fn to(reign: Vec<u8>) -> Self {
+        Back { after: 0, reign }
+    }
+
     /// The next part.
     pub(crate) fn next(
         &mut self,
@@ -82,6 +87,13 @@ impl Back {
                 extra: Extra::NONE,
             });
         }
-        Ok(GiveBackRequest { relation: master.relation.clone(), session: master.session, changes, last, extra: Extra::NONE })
+        Ok(GiveBackRequest {
+            relation: master.relation.clone(),
+            session: master.session,
+            reign: Some(self.reign.clone()),
+            changes,
+            last,
+            extra: Extra::NONE,
+        })
     }
 }

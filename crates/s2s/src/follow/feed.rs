@@ -65,7 +65,6 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         without: request.without.clone(),
         agreed: agreed.clone(),
         session: 0,
-        reign: None,
         sent: 0,
         acknowledged: 0,
         offers: 0,
@@ -78,6 +77,10 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         extra: Extra::NONE,
     });
     let mut effects = Effects::none();
+    // A question from before this start of the server, which may have been put back meanwhile, says nothing.
+    if !is_of_this_reign(ask, request.reign.as_deref())? && !planted(Bug::ReignUnasked) {
+        return answer(node, ask, &slave, Answer::STARTED, effects);
+    }
     if request.session < slave.session && !planted(Bug::RevivedSessionAnswered) {
         return answer(node, ask, &slave, Answer::SUPERSEDED, effects);
     }
@@ -97,13 +100,7 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         slave.without = request.without.clone();
         slave.agreed = agreed;
     }
-    let reign = Some(ask.snapshot.reign().map_err(store_failed)?.0.to_vec());
-    let another_reign = slave.reign != reign && !planted(Bug::SessionOutlivesReign);
     let from = match &request.after {
-        // Started again, and perhaps put back, while the question was on its way: the session has to begin anew, with its place.
-        None if another_reign || !request.head.is_of(ask.snapshot).map_err(store_failed)? => {
-            return answer(node, ask, &slave, Answer::SUPERSEDED, effects);
-        }
         None => u64::try_from(slave.sent).unwrap_or(0),
         Some(after) => {
             // The head that it was told counts, too: an entry that had moved up behind its place when it was there has not, in a store that
@@ -134,7 +131,6 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
                 effects.state.push(slave.entry().map_err(store_failed)?);
                 return answer(node, ask, &slave, Answer::START_OVER, effects);
             }
-            slave.reign = reign;
             after.number()
         }
     };
@@ -169,7 +165,7 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     }
     slave.contact = ask.now.wall;
     slave.sent = i64::try_from(end).unwrap_or(i64::MAX);
-    let is_new = held.as_ref().is_none_or(|held| held.session != slave.session || held.reign != slave.reign || another);
+    let is_new = held.as_ref().is_none_or(|held| held.session != slave.session || another);
     // What goes on behind this answer has to know where it ended; the rest is noted once a second.
     let noted = held.as_ref().is_none_or(|held| held.acknowledged != slave.acknowledged);
     let is_new = is_new || held.as_ref().is_none_or(|held| (held.checks, held.offers) != (slave.checks, slave.offers));
@@ -189,6 +185,7 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         answer: Answer::CHANGES,
         server: node.home.server.clone(),
         instance: node.home.instance.clone(),
+        reign: ask.snapshot.reign().map_err(store_failed)?.0.to_vec(),
         session: slave.session,
         place,
         head,
@@ -198,6 +195,11 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         extra: Extra::NONE,
     };
     Ok(Outcome::answer(&response, ask.cx)?.with(effects))
+}
+
+/// Whether a peer knows of this start of the server.
+pub(crate) fn is_of_this_reign(ask: &Ask<'_>, told: Option<&[u8]>) -> Result<bool, Failure> {
+    Ok(told == Some(&ask.snapshot.reign().map_err(store_failed)?.0[..]))
 }
 
 pub(crate) fn internal(error: crate::Error) -> Failure {
@@ -212,10 +214,13 @@ fn refused(error: crate::Error) -> Failure {
 /// An answer without changes.
 fn answer(node: &Node, ask: &Ask<'_>, slave: &Slave, kind: Answer, effects: Effects) -> Result<Outcome, Failure> {
     let head = Place::from(ask.snapshot.head().map_err(store_failed)?);
+    // With what this changes, another one begins.
+    let reign = effects.restored.map_or_else(|| ask.snapshot.reign(), Ok).map_err(store_failed)?;
     let response = FollowResponse {
         answer: kind,
         server: node.home.server.clone(),
         instance: node.home.instance.clone(),
+        reign: reign.0.to_vec(),
         session: slave.session,
         place: Place::default(),
         head,

@@ -116,6 +116,7 @@ impl Follow {
             if answer.head.number >= master.head.number || answer.head.incarnation != master.head.incarnation {
                 master.head = answer.head.clone();
             }
+            master.reign = Some(answer.reign.clone());
             master.contact = now.wall;
             master.error = None;
             master.instance = Some(answer.instance.clone());

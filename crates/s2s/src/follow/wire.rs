@@ -24,6 +24,9 @@ pub(crate) struct FollowRequest {
     pub(crate) relation: Text,
     #[ttlv(tag = x::SESSION)]
     pub(crate) session: i64,
+    /// The reign of the issuer, as it last told.
+    #[ttlv(tag = x::REIGN)]
+    pub(crate) reign: Option<Vec<u8>>,
     /// What was committed; without it, what follows the last answer in this session is asked for.
     #[ttlv(tag = x::AFTER)]
     pub(crate) after: Option<Place>,
@@ -113,10 +116,12 @@ numbers! {
         START_OVER = 2;
         /// This server has lost something: to be given back what the replica has, then asked from the beginning.
         GIVE_BACK = 3;
-        /// Another session has been here, or this server has started again since the session told its place: a later number is answered.
+        /// Another session has been here: only a later number is answered.
         SUPERSEDED = 4;
         /// Nothing for the time being.
         PAUSED = 5;
+        /// This server has started since, and does nothing before it is asked under its reign.
+        STARTED = 6;
     }
 }
 
@@ -168,6 +173,8 @@ pub(crate) struct FollowResponse {
     pub(crate) server: Text,
     #[ttlv(tag = x::INSTANCE)]
     pub(crate) instance: Vec<u8>,
+    #[ttlv(tag = x::REIGN)]
+    pub(crate) reign: Vec<u8>,
     /// The number that later sessions must be above.
     #[ttlv(tag = x::SESSION)]
     pub(crate) session: i64,
@@ -199,6 +206,9 @@ pub(crate) struct GiveBackRequest {
     pub(crate) relation: Text,
     #[ttlv(tag = x::SESSION)]
     pub(crate) session: i64,
+    /// The reign of the receiver that asked for it.
+    #[ttlv(tag = x::REIGN)]
+    pub(crate) reign: Option<Vec<u8>>,
     pub(crate) changes: Vec<Change>,
     /// Whether this is all.
     #[ttlv(tag = x::LAST_PART)]

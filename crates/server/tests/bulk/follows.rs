@@ -339,7 +339,11 @@ fn nobody_follows_who_may_not_and_an_earlier_session_is_stopped() {
     pass(&b, &a);
     let Answer::Reply(answer) = a.server.answer(&identity("b.example"), a.now(), &question.to_frame().unwrap()) else { panic!() };
     let mut cx = Cx { now: b.now(), store: &*b.store, random: &mut random };
-    let stopped = old.answer(&mut cx, Ticket(1), Ok(ResponseMessage::from_frame(&answer).unwrap())).unwrap_err();
+    // What that says is the reign alone.
+    old.answer(&mut cx, Ticket(1), Ok(ResponseMessage::from_frame(&answer).unwrap())).unwrap();
+    let Step::Send(question) = old.poll(&mut cx, Ticket(2)).unwrap() else { panic!() };
+    let Answer::Reply(answer) = a.server.answer(&identity("b.example"), a.now(), &question.to_frame().unwrap()) else { panic!() };
+    let stopped = old.answer(&mut cx, Ticket(2), Ok(ResponseMessage::from_frame(&answer).unwrap())).unwrap_err();
     assert!(stopped.to_string().contains("another session"), "{stopped}");
 }
 
