@@ -131,19 +131,19 @@ fn over_a_connection_that_the_replica_has_opened() {
         let driving = tokio::spawn(async move { driver.drive(&mut conversation).await });
         let counters = listening.counters();
         until(|| count(&shop) == 1 && counters.turned() == 1).await;
-        assert_eq!(counters.requests(), 2, "one question, and the turn");
+        assert_eq!(counters.requests(), 3, "one question to get to know each other, one for what is new, and the turn");
         // Each change is a poke, the turning back, one question and the turn.
         for n in 1..=5 {
             create(&centre, &format!("change {n}"));
             until(|| count(&shop) == 1 + n && counters.turned() == 1 + n).await;
-            assert_eq!(counters.requests(), 2 + 2 * n);
+            assert_eq!(counters.requests(), 3 + 2 * n);
         }
         assert_eq!(heard.lock().unwrap().len(), 5);
         // Of many changes at once, pokes tell together.
         for n in 0..50 {
             create(&centre, &format!("many {n}"));
         }
-        until(|| count(&shop) == 56 && counters.requests() == 2 * counters.turned()).await;
+        until(|| count(&shop) == 56 && counters.requests() == 1 + 2 * counters.turned()).await;
         // What happens while there is no connection comes with the next one.
         let address = listening.local_addr().to_string();
         listening.shutdown().await;
@@ -198,7 +198,11 @@ fn over_a_connection_that_the_issuer_has_opened() {
         for n in 1..=5 {
             create(&centre, &format!("change {n}"));
             until(|| count(&shop) == 1 + n && told.requests() > n).await;
-            assert_eq!((asked.requests(), told.requests()), (1 + n, 1 + n), "a poke and a question");
+            assert_eq!(
+                (asked.requests(), told.requests()),
+                (2 + n, 1 + n),
+                "a poke and a question, and one to get to know each other"
+            );
         }
         for task in [following, poking] {
             assert!(!task.is_finished());

@@ -73,6 +73,8 @@ pub(crate) struct Publish {
     works: Vec<Work>,
     /// The batch's end in the feed.
     end: u64,
+    /// Whether an earlier probe was looked for.
+    swept: bool,
     /// Whether the peer keeps the State of an unusable key, once that is known.
     keeps: Option<bool>,
     /// How much of an object's attributes the peer takes, by Object Type, as far as that was learnt.
@@ -136,6 +138,7 @@ impl Publish {
             phase: Phase::Query,
             works: Vec::new(),
             end: 0,
+            swept: false,
             keeps: None,
             levels: Vec::new(),
             single: false,
@@ -182,7 +185,7 @@ impl Publish {
 
     /// The message of this phase, for as many objects as are waiting for it; `None` when none is.
     fn message(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Option<Step>> {
-        if self.keeps.is_none() && self.works.first().is_some_and(|work| work.probe && work.at.is_none()) {
+        if self.keeps.is_none() && self.works.first().is_some_and(|work| work.probe && !work.stale && work.at.is_none()) {
             self.keeps = Some(false);
         }
         self.forbid_unusable(cx);
@@ -327,6 +330,7 @@ impl Publish {
     /// The batch is done: its counts, its map and its end are stored together.
     fn settle(&mut self, cx: &mut Cx<'_>) -> Result<()> {
         let (mut entries, mut done, mut kept) = (Vec::new(), 0, Vec::new());
+        entries.extend(self.works.iter().any(|work| work.gone).then(|| (self.probe_key(), None)));
         for work in std::mem::take(&mut self.works).into_iter().filter(|work| !work.probe) {
             let none = || Told::failed(&work.record.identifier, None, "it did not come to an end");
             let mut told = work.told.clone().unwrap_or_else(none);
@@ -490,7 +494,7 @@ impl Publish {
         let under_way = self.under_way.take();
         let Ok(response) = response else {
             // From the stored cursor on, where the intents say what may have been brought there.
-            (self.phase, self.works) = (Phase::Query, Vec::new());
+            (self.phase, self.works, self.swept) = (Phase::Query, Vec::new(), false);
             self.end = self.committed();
             self.running.iter_mut().for_each(Running::lost);
             return Ok(());

@@ -11,6 +11,14 @@ use keyferry_store::{Record, Snapshot, SnapshotExt, StoreExt};
 impl Publish {
     /// Reads the next batch; `false` at the end.
     pub(super) fn next(&mut self, cx: &mut Cx<'_>) -> Result<bool> {
+        if !std::mem::replace(&mut self.swept, true)
+            && !self.ledger.dry_run
+            && let Some(stale) = self.stale_probe(cx)?
+        {
+            self.works.push(stale);
+            (self.phase, self.began) = (Phase::Check, cx.now.tick);
+            return Ok(true);
+        }
         if self.ledger.executing.is_some() {
             if !self.next_planned(cx)? {
                 return Ok(false);

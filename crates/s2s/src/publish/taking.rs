@@ -57,7 +57,10 @@ impl Publish {
                     _ => self.led(cx, n, shown, refused)?,
                 }
             }
-            Phase::Remove => self.works.get_mut(n).into_iter().for_each(|work| work.at = None),
+            Phase::Remove => {
+                let removed = items.iter().all(ResponseItem::is_success);
+                self.works.get_mut(n).into_iter().for_each(|work| (work.at, work.gone) = (None, work.probe && removed));
+            }
             Phase::Query | Phase::Next => {}
         }
         Ok(())
@@ -70,6 +73,7 @@ impl Publish {
         work.there = work.candidates.pop();
         if work.there.is_none() && work.object.is_none() {
             let told = Told::new(&work.record.identifier, Ending::Skipped);
+            work.gone = work.stale;
             return work.over(told);
         }
         work.at = Some(if work.there.is_some() { Phase::Look } else { Phase::Birth });
@@ -89,7 +93,7 @@ impl Publish {
             }
             match work.level.less().filter(|_| !imports && !exists) {
                 Some(less) => work.level = less,
-                None if work.probe => work.at = None,
+                None if work.probe => (work.at, work.gone) = (None, true),
                 None => {
                     work.there = None;
                     let reason = refused.and_then(|item| item.result_reason);
@@ -191,6 +195,12 @@ impl Publish {
         let Some(work) = self.works.get_mut(n) else { return Ok(()) };
         let identifier = work.record.identifier.clone();
         match (shown, refused) {
+            (Some(shown), _) if work.stale && !shown.state().is_some_and(lifecycle::is_destroyed) => {
+                (work.shown, work.at) = (Some(shown), Some(Phase::Remove));
+            }
+            (shown, refused) if work.stale => {
+                (work.at, work.gone) = (None, shown.is_some() || refused.is_none_or(is_absent));
+            }
             (Some(shown), _) if work.meant && imports && !steps::may_be(&shown, &work.record) => {
                 work.there = None;
                 let why = "the peer has another object of this identifier";

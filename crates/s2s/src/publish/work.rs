@@ -10,7 +10,7 @@ use crate::report::{Ending, Told};
 use crate::{Cx, Error, ErrorKind, Result};
 use keyferry_kmip::spec::{CryptographicAlgorithm, ObjectType, State};
 use keyferry_kmip::{Attributes, Object, RequestItem, Secret, Text, lifecycle};
-use keyferry_store::{Incarnation, ObjectId, Record, Stamp, StoreExt};
+use keyferry_store::{Incarnation, ObjectId, Record, SnapshotExt, Stamp, StoreExt};
 use keyferry_ttlv::Extra;
 use std::collections::VecDeque;
 
@@ -24,6 +24,10 @@ pub(super) struct Work {
     pub(super) meant: bool,
     pub(super) level: Level,
     pub(super) probe: bool,
+    /// It is the probe of an earlier session, which may be there still.
+    pub(super) stale: bool,
+    /// A probe is not there any more, or never came.
+    pub(super) gone: bool,
     /// What the map says of it.
     pub(super) mapped: Option<Mapped>,
     /// What the peer showed last.
@@ -58,6 +62,8 @@ impl Work {
             meant: false,
             level: Level::Full,
             probe: false,
+            stale: false,
+            gone: false,
             mapped: None,
             shown: None,
             singly: None,
@@ -190,12 +196,32 @@ impl Publish {
         work.left && self.running.as_ref().is_some_and(|running| running.slave.destroys_left)
     }
 
-    /// A key for nothing, which shows whether the peer keeps the State of one that is not usable.
+    /// A key for nothing, which shows whether the peer keeps the State of one that is not usable. It is noted before it goes.
     pub(super) fn probe(&self, cx: &mut Cx<'_>) -> Result<Work> {
         let mut bytes = [0; 32];
         cx.random.fill(&mut bytes).map_err(|e| Error::new(ErrorKind::Random, e))?;
         let (name, material) = bytes.split_at(16);
-        let identifier = Text::from(name.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        let identifier: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.store(cx, &[(self.probe_key(), Some(identifier.as_bytes().to_vec()))])?;
+        let object = Object::symmetric_key(CryptographicAlgorithm::AES, 128, Secret::new(material));
+        Ok(Work { at: Some(Phase::Birth), ..Publish::probing(identifier.into(), Some(object)) })
+    }
+
+    /// The probe of a session that was interrupted, as long as nobody knows that it is gone.
+    pub(super) fn stale_probe(&self, cx: &Cx<'_>) -> Result<Option<Work>> {
+        let noted = cx.store.view::<_, Error>(|snapshot| Ok(snapshot.state_value(&self.probe_key())?))?;
+        let Some(identifier) = noted.and_then(|noted| String::from_utf8(noted).ok()) else { return Ok(None) };
+        let imports = self.setting.birth == Birth::Import;
+        let there = imports.then(|| Text::from(identifier.clone()));
+        let at = Some(if imports { Phase::Look } else { Phase::Locate });
+        Ok(Some(Work { stale: true, there, at, ..Publish::probing(identifier.into(), None) }))
+    }
+
+    pub(super) fn probe_key(&self) -> Vec<u8> {
+        [b"probe/", self.setting.name.as_bytes()].concat()
+    }
+
+    fn probing(identifier: Text, object: Option<Object>) -> Work {
         let record = Record {
             id: ObjectId { server: "probe".into(), instance: Vec::new(), identifier: identifier.clone() },
             identifier,
@@ -209,7 +235,6 @@ impl Publish {
             lost: Vec::new(),
             extra: Extra::NONE,
         };
-        let object = Object::symmetric_key(CryptographicAlgorithm::AES, 128, Secret::new(material));
-        Ok(Work { level: Level::Core, probe: true, at: Some(Phase::Birth), ..Work::new(record, Some(object)) })
+        Work { level: Level::Core, probe: true, ..Work::new(record, object) }
     }
 }

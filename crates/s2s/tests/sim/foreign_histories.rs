@@ -276,6 +276,12 @@ impl Ring {
             }
             self.published(&record, now);
         }
+        if self.by == Operation::REGISTER {
+            // Only probes are in no group.
+            let left =
+                self.replica.things.values().filter(|thing| thing.object.is_some() && groups(&thing.attributes).is_empty());
+            assert_eq!(left.count(), 0, "a probe was left there");
+        }
         let retries = self.site.disk.view::<_, Error>(|snapshot| ForeignMaster::retries(snapshot, "m")).unwrap();
         assert!(retries.is_empty(), "{retries:?}");
     }
