@@ -12,10 +12,14 @@ fn main() {
 
 #[divan::bench(args = CASES, sample_count = 1, sample_size = 1)]
 fn decode(bencher: Bencher<'_, '_>, name: &str) {
-    bencher.with_inputs(|| case(name)).bench_local_refs(|case| (case.decode)());
+    bencher
+        .with_inputs(|| case(name))
+        .bench_local_refs(|case| (case.decode)());
 }
 
 #[divan::bench(args = CASES, sample_count = 1, sample_size = 1)]
 fn encode(bencher: Bencher<'_, '_>, name: &str) {
-    bencher.with_inputs(|| case(name)).bench_local_refs(|case| (case.encode)());
+    bencher
+        .with_inputs(|| case(name))
+        .bench_local_refs(|case| (case.encode)());
 }

@@ -10,7 +10,9 @@ use keyferry_benches::{self as messages, CASES, Case, walk};
 use std::time::Instant;
 
 fn main() {
-    let arguments = std::env::args().skip(1).any(|argument| argument != "--bench");
+    let arguments = std::env::args()
+        .skip(1)
+        .any(|argument| argument != "--bench");
     if !arguments {
         table();
     }
@@ -32,7 +34,8 @@ fn table() {
             decode.push(sample(&case.decode, rounds));
             encode.push(sample(&case.encode, rounds));
         }
-        let (floor, decode, encode) = (median(&mut floor), median(&mut decode), median(&mut encode));
+        let (floor, decode, encode) =
+            (median(&mut floor), median(&mut decode), median(&mut encode));
         let (bytes, items) = (case.frame.len(), walk(&case.frame));
         println!(
             "{name:26}{bytes:>8}{items:>7}{floor:>10.0}{decode:>11.0}{:>7.2}{encode:>11.0}{:>7.2}",
@@ -75,5 +78,7 @@ fn encode(bencher: Bencher<'_, '_>, name: &str) {
 /// The floor: every header is visited and its length checked, nothing is made of it.
 #[divan::bench(args = CASES)]
 fn header_walk(bencher: Bencher<'_, '_>, name: &str) {
-    bench(bencher, name, |case| _ = black_box(walk(black_box(&case.frame))));
+    bench(bencher, name, |case| {
+        _ = black_box(walk(black_box(&case.frame)))
+    });
 }

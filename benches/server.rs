@@ -47,20 +47,37 @@ impl Goal {
 
 /// A request of one or more items.
 fn request<P: Payload>(payloads: &[P]) -> Frame {
-    let items = payloads.iter().map(|payload| RequestItem::new(payload, context(VERSION)).unwrap()).collect();
+    let items = payloads
+        .iter()
+        .map(|payload| RequestItem::new(payload, context(VERSION)).unwrap())
+        .collect();
     RequestMessage::new(VERSION, items).to_frame().unwrap()
 }
 
 fn attributes(name: &str) -> Attributes {
     let usage = CryptographicUsageMask::ENCRYPT | CryptographicUsageMask::DECRYPT;
-    Attributes::new().with(AttributeValue::CryptographicUsageMask(usage)).with(AttributeValue::Name(Name::text(name)))
+    Attributes::new()
+        .with(AttributeValue::CryptographicUsageMask(usage))
+        .with(AttributeValue::Name(Name::text(name)))
 }
 
 fn register(number: u64) -> RegisterRequest {
-    let material: Vec<u8> =
-        (0..4u64).flat_map(|word| (number * 4 + word).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()).collect();
-    let block = KeyBlock::plain(KeyFormatType::RAW, Some((CryptographicAlgorithm::AES, 256)), Secret::new(&material));
-    let key = Object::SymmetricKey(Key { key_block: block.into(), extra: Extra::NONE });
+    let material: Vec<u8> = (0..4u64)
+        .flat_map(|word| {
+            (number * 4 + word)
+                .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+                .to_be_bytes()
+        })
+        .collect();
+    let block = KeyBlock::plain(
+        KeyFormatType::RAW,
+        Some((CryptographicAlgorithm::AES, 256)),
+        Secret::new(&material),
+    );
+    let key = Object::SymmetricKey(Key {
+        key_block: block.into(),
+        extra: Extra::NONE,
+    });
     RegisterRequest::of(key, attributes(&name(number)))
 }
 
@@ -70,7 +87,10 @@ fn name(number: u64) -> String {
 
 fn create(number: u64) -> Frame {
     let mut create = CreateRequest::symmetric_key(CryptographicAlgorithm::AES, 256);
-    create.attributes.attributes.push(AttributeValue::Name(Name::text(name(number))));
+    create
+        .attributes
+        .attributes
+        .push(AttributeValue::Name(Name::text(name(number))));
     request(&[create])
 }
 
@@ -82,17 +102,27 @@ fn identifier(item: &ResponseItem) -> Text {
 /// The items of an answer, all of which went well.
 fn succeeded(answer: &Frame) -> Vec<ResponseItem> {
     let batch = ResponseMessage::from_frame(answer).unwrap().batch;
-    assert!(batch.iter().all(ResponseItem::is_success), "{:?}", batch.iter().find(|item| !item.is_success()));
+    assert!(
+        batch.iter().all(ResponseItem::is_success),
+        "{:?}",
+        batch.iter().find(|item| !item.is_success())
+    );
     batch
 }
 
 /// Registers objects without a network, and returns their identifiers.
 fn fill(server: &Server, objects: u64) -> Vec<Text> {
-    let caller = Identity { name: "client".into(), fingerprint: [0; 32] };
+    let caller = Identity {
+        name: "client".into(),
+        fingerprint: [0; 32],
+    };
     let mut identifiers = Vec::new();
     for first in (0..objects).step_by(1000) {
-        let batch: Vec<RegisterRequest> = (first..objects.min(first + 1000)).map(register).collect();
-        let Answer::Reply(answer) = server.answer(&caller, clock(), &request(&batch)) else { panic!("no answer") };
+        let batch: Vec<RegisterRequest> =
+            (first..objects.min(first + 1000)).map(register).collect();
+        let Answer::Reply(answer) = server.answer(&caller, clock(), &request(&batch)) else {
+            panic!("no answer")
+        };
         identifiers.extend(succeeded(&answer).iter().map(identifier));
     }
     identifiers
@@ -100,10 +130,18 @@ fn fill(server: &Server, objects: u64) -> Vec<Text> {
 
 /// Gets objects without a network: whoever gets one first takes its freshness, which is a write.
 fn serve(server: &Server, identifiers: &[Text]) {
-    let caller = Identity { name: "client".into(), fingerprint: [0; 32] };
+    let caller = Identity {
+        name: "client".into(),
+        fingerprint: [0; 32],
+    };
     for some in identifiers.chunks(1000) {
-        let batch: Vec<GetRequest> = some.iter().map(|identifier| GetRequest::of(identifier.clone())).collect();
-        let Answer::Reply(answer) = server.answer(&caller, clock(), &request(&batch)) else { panic!("no answer") };
+        let batch: Vec<GetRequest> = some
+            .iter()
+            .map(|identifier| GetRequest::of(identifier.clone()))
+            .collect();
+        let Answer::Reply(answer) = server.answer(&caller, clock(), &request(&batch)) else {
+            panic!("no answer")
+        };
         succeeded(&answer);
     }
 }
@@ -152,8 +190,17 @@ fn measure(
         }
     });
     taken.sort();
-    let at = |share: usize| taken.get((taken.len() * share / 100).min(taken.len() - 1)).copied().unwrap_or_default();
-    Measured { per_second: (taken.len() * pipelined) as f64 / elapsed.as_secs_f64(), half: at(50), most: at(99) }
+    let at = |share: usize| {
+        taken
+            .get((taken.len() * share / 100).min(taken.len() - 1))
+            .copied()
+            .unwrap_or_default()
+    };
+    Measured {
+        per_second: (taken.len() * pipelined) as f64 / elapsed.as_secs_f64(),
+        half: at(50),
+        most: at(99),
+    }
 }
 
 /// How often a second the disk takes one page durably.
@@ -174,7 +221,10 @@ fn syncs(folder: &Path) -> f64 {
 
 fn main() {
     let (mut objects, mut seconds) = (100_000, 5);
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
     for pair in arguments.chunks(2) {
         match pair {
             [name, value] if name == "--objects" => objects = value.parse().unwrap(),
@@ -185,12 +235,26 @@ fn main() {
     let folder = tempfile::tempdir().unwrap();
     let runtime = runtime().unwrap();
     let pki = Pki::open(folder.path()).unwrap();
-    let (credentials, client) = (pki.credentials("server", &[]).unwrap(), pki.credentials("client", &[]).unwrap());
+    let (credentials, client) = (
+        pki.credentials("server", &[]).unwrap(),
+        pki.credentials("client", &[]).unwrap(),
+    );
     let files = Files::beside(folder.path().join("server.redb"));
-    let host = runtime.block_on(host::start("bench", &files, "127.0.0.1:0", &credentials, Policy::closed())).unwrap();
+    let host = runtime
+        .block_on(host::start(
+            "bench",
+            &files,
+            "127.0.0.1:0",
+            &credentials,
+            Policy::closed(),
+        ))
+        .unwrap();
     let begun = Instant::now();
     let identifiers = fill(&host.server, objects);
-    println!("{objects} objects registered in {:.1} s", begun.elapsed().as_secs_f64());
+    println!(
+        "{objects} objects registered in {:.1} s",
+        begun.elapsed().as_secs_f64()
+    );
     let (served, fresh_ones) = identifiers.split_at(identifiers.len() * 9 / 10);
     serve(&host.server, served);
 
@@ -214,27 +278,100 @@ fn main() {
         request(&(first..first + 100).map(register).collect::<Vec<_>>())
     };
     let heads = ["requests/s", "objects/s", "p50 ms", "p99 ms", "syncs/s"];
-    println!("{:<34} {:>11} {:>11} {:>9} {:>9} {:>9}  of the goal", "", heads[0], heads[1], heads[2], heads[3], heads[4]);
-    type Row<'a> = (&'a str, (usize, usize), f64, &'a (dyn Fn() -> Frame + Sync), Goal);
+    println!(
+        "{:<34} {:>11} {:>11} {:>9} {:>9} {:>9}  of the goal",
+        "", heads[0], heads[1], heads[2], heads[3], heads[4]
+    );
+    type Row<'a> = (
+        &'a str,
+        (usize, usize),
+        f64,
+        &'a (dyn Fn() -> Frame + Sync),
+        Goal,
+    );
     let rows: [Row<'_>; 12] = [
         ("Get", (1, 1), 1.0, &get, Goal::Reads(TIMES * OTHERS_GET)),
-        ("Get, 32 pipelined", (1, 32), 1.0, &get, Goal::Reads(TIMES * OTHERS_GET)),
-        ("Get, 16 connections", (16, 1), 1.0, &get, Goal::Reads(TIMES * OTHERS_GET)),
+        (
+            "Get, 32 pipelined",
+            (1, 32),
+            1.0,
+            &get,
+            Goal::Reads(TIMES * OTHERS_GET),
+        ),
+        (
+            "Get, 16 connections",
+            (16, 1),
+            1.0,
+            &get,
+            Goal::Reads(TIMES * OTHERS_GET),
+        ),
         ("Locate by Name", (1, 1), 1.0, &locate, Goal::None),
-        ("Locate by Name, 32 pipelined", (1, 32), 1.0, &locate, Goal::None),
-        ("Locate by Name, 16 connections", (16, 1), 1.0, &locate, Goal::None),
-        ("Get for the first time", (1, 1), 1.0, &get_first, Goal::Synced(SHARE)),
+        (
+            "Locate by Name, 32 pipelined",
+            (1, 32),
+            1.0,
+            &locate,
+            Goal::None,
+        ),
+        (
+            "Locate by Name, 16 connections",
+            (16, 1),
+            1.0,
+            &locate,
+            Goal::None,
+        ),
+        (
+            "Get for the first time",
+            (1, 1),
+            1.0,
+            &get_first,
+            Goal::Synced(SHARE),
+        ),
         ("Create", (1, 1), 1.0, &create, Goal::Synced(SHARE)),
-        ("Create, 64 pipelined", (1, 64), 1.0, &create, Goal::Writes(TIMES * OTHERS_REGISTER)),
-        ("Create, 16 connections", (16, 1), 1.0, &create, Goal::Synced(SHARE)),
-        ("100 Registers in a batch", (1, 1), 100.0, &batch, Goal::Writes(TIMES * OTHERS_BATCHED)),
-        ("the same, 8 pipelined", (1, 8), 100.0, &batch, Goal::Writes(TIMES * OTHERS_BATCHED)),
+        (
+            "Create, 64 pipelined",
+            (1, 64),
+            1.0,
+            &create,
+            Goal::Writes(TIMES * OTHERS_REGISTER),
+        ),
+        (
+            "Create, 16 connections",
+            (16, 1),
+            1.0,
+            &create,
+            Goal::Synced(SHARE),
+        ),
+        (
+            "100 Registers in a batch",
+            (1, 1),
+            100.0,
+            &batch,
+            Goal::Writes(TIMES * OTHERS_BATCHED),
+        ),
+        (
+            "the same, 8 pipelined",
+            (1, 8),
+            100.0,
+            &batch,
+            Goal::Writes(TIMES * OTHERS_BATCHED),
+        ),
     ];
     for (what, load, each, next, goal) in rows {
         // A disk that others use too is not the same from one moment to the next.
-        let disk = || if goal.is_written() { syncs(folder.path()) } else { 0.0 };
+        let disk = || {
+            if goal.is_written() {
+                syncs(folder.path())
+            } else {
+                0.0
+            }
+        };
         let before = disk();
-        let Measured { per_second, half, most } = measure(&connect, load, seconds, next);
+        let Measured {
+            per_second,
+            half,
+            most,
+        } = measure(&connect, load, seconds, next);
         let synced = (before + disk()) / 2.0;
         let made = per_second * each;
         let reached = match goal {
@@ -243,8 +380,16 @@ fn main() {
             Goal::Synced(share) => format!("{:.2} of {share} syncs", made / synced / share),
         };
         let millis = |time: Duration| time.as_secs_f64() * 1000.0;
-        let syncs = if goal.is_written() { format!("{synced:.0}") } else { String::new() };
-        println!("{what:<34} {per_second:>11.0} {made:>11.0} {:>9.2} {:>9.2} {syncs:>9}  {reached}", millis(half), millis(most));
+        let syncs = if goal.is_written() {
+            format!("{synced:.0}")
+        } else {
+            String::new()
+        };
+        println!(
+            "{what:<34} {per_second:>11.0} {made:>11.0} {:>9.2} {:>9.2} {syncs:>9}  {reached}",
+            millis(half),
+            millis(most)
+        );
     }
     runtime.block_on(host.handle.shutdown());
 }

@@ -10,7 +10,8 @@ use keyferry_benches::objects::{all_written, identifier, memory, name, scatter};
 use keyferry_kmip::spec::AttributeValue;
 use keyferry_kmip::{Attributes, DateTime, Name};
 use keyferry_store::{
-    Cursor, Error, Incarnation, Index, Order, Part, Put, RecordNumber, Snapshot, SnapshotExt, Span, Store, StoreExt, plan::Query,
+    Cursor, Error, Incarnation, Index, Order, Part, Put, RecordNumber, Snapshot, SnapshotExt, Span,
+    Store, StoreExt, plan::Query,
 };
 use keyferry_store_redb::{Options, RedbStore};
 use std::hint::black_box;
@@ -25,18 +26,29 @@ const PAGE: usize = 1000;
 const LOOKUPS: u64 = 20_000;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["fill", path, count] => fill(Path::new(path), count.parse().unwrap()),
         ["read", path, count] => read(Path::new(path), count.parse().unwrap()),
         [] => compare(&[1000, 100_000]),
-        ref counts => compare(&counts.iter().map(|count| count.parse().expect("a number of objects")).collect::<Vec<u64>>()),
+        ref counts => compare(
+            &counts
+                .iter()
+                .map(|count| count.parse().expect("a number of objects"))
+                .collect::<Vec<u64>>(),
+        ),
     }
 }
 
 fn open(path: &Path) -> RedbStore {
     let mut options = Options::new(Incarnation([1; 16]));
-    if let Some(mib) = std::env::var("KEYFERRY_CACHE").ok().and_then(|text| text.parse::<usize>().ok()) {
+    if let Some(mib) = std::env::var("KEYFERRY_CACHE")
+        .ok()
+        .and_then(|text| text.parse::<usize>().ok())
+    {
         options.cache_bytes = mib << 20;
     }
     RedbStore::open(path, options).unwrap()
@@ -58,15 +70,26 @@ fn fill(path: &Path, count: u64) {
         store.write(&mut |tx| tx.put(&puts).map(|_| ())).unwrap();
         spent.push(start.elapsed());
         if first + BATCH == count.max(BATCH) {
-            let per_object =
-                |writes: &[Duration]| writes.iter().sum::<Duration>().as_secs_f64() * 1e6 / (writes.len() as f64 * BATCH as f64);
+            let per_object = |writes: &[Duration]| {
+                writes.iter().sum::<Duration>().as_secs_f64() * 1e6
+                    / (writes.len() as f64 * BATCH as f64)
+            };
             tell("insert, us an object", per_object(&spent));
             let tenth = spent.len().div_ceil(10);
-            tell("  the last tenth of them", per_object(&spent[spent.len() - tenth..]));
-            tell("  the slowest write, ms", spent.iter().max().unwrap().as_secs_f64() * 1e3);
+            tell(
+                "  the last tenth of them",
+                per_object(&spent[spent.len() - tenth..]),
+            );
+            tell(
+                "  the slowest write, ms",
+                spent.iter().max().unwrap().as_secs_f64() * 1e3,
+            );
             tell("  memory, MiB (peak)", memory().0 as f64);
             tell("  memory before, MiB", base as f64);
-            tell("file, bytes an object", std::fs::metadata(path).unwrap().len() as f64 / count as f64);
+            tell(
+                "file, bytes an object",
+                std::fs::metadata(path).unwrap().len() as f64 / count as f64,
+            );
             // Then it writes until it is killed.
             println!("full");
         }
@@ -77,12 +100,19 @@ fn fill(path: &Path, count: u64) {
 fn time(count: u64, mut call: impl FnMut(u64)) -> (f64, f64) {
     let on_processor = || {
         let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-        told.split(' ').next().and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
+        told.split(' ')
+            .next()
+            .and_then(|text| text.parse::<f64>().ok())
+            .unwrap_or(0.0)
+            / 1e9
     };
     let (start, before) = (Instant::now(), on_processor());
     (0..count).for_each(&mut call);
     let per_call = |seconds: f64| seconds * 1e6 / count as f64;
-    (per_call(start.elapsed().as_secs_f64()), per_call(on_processor() - before))
+    (
+        per_call(start.elapsed().as_secs_f64()),
+        per_call(on_processor() - before),
+    )
 }
 
 fn tell_times(figure: &str, (time, on_processor): (f64, f64)) {
@@ -97,9 +127,15 @@ fn view<T>(store: &RedbStore, f: impl FnMut(&dyn Snapshot) -> Result<T, Error>) 
 fn read(path: &Path, count: u64) {
     let start = Instant::now();
     let store = open(path);
-    tell("reopening after a kill, ms", start.elapsed().as_secs_f64() * 1e3);
+    tell(
+        "reopening after a kill, ms",
+        start.elapsed().as_secs_f64() * 1e3,
+    );
     let there = view(&store, |at| at.count());
-    assert!(there >= count, "{count} objects were acknowledged, and {there} are there");
+    assert!(
+        there >= count,
+        "{count} objects were acknowledged, and {there} are there"
+    );
     let some = |n: u64| scatter(n + 5) % count;
     let get = |n| {
         let name = identifier(some(n));
@@ -111,7 +147,9 @@ fn read(path: &Path, count: u64) {
     let locate = |n| {
         let attributes = Attributes::new().with(AttributeValue::Name(Name::text(name(some(n)))));
         let query = Query::new(&attributes, None, false).unwrap();
-        let found = view(&store, |at| query.locate(at, DateTime(1_800_000_000), (0, 10), &|_| true));
+        let found = view(&store, |at| {
+            query.locate(at, DateTime(1_800_000_000), (0, 10), &|_| true)
+        });
         assert_eq!(found.total, Some(1));
     };
     time(LOOKUPS / 10, locate);
@@ -122,13 +160,19 @@ fn read(path: &Path, count: u64) {
         black_box(at.get(number, Part::Attributes)?.expect("it was visited"));
         Ok(())
     });
-    tell("page through all, us an object", start.elapsed().as_secs_f64() * 1e6 / met as f64);
+    tell(
+        "page through all, us an object",
+        start.elapsed().as_secs_f64() * 1e6 / met as f64,
+    );
     let start = Instant::now();
     let met = pages(&store, &mut |at, number| {
         black_box(at.whole(number)?.expect("it was visited"));
         Ok(())
     });
-    tell("  with material, all of it decoded", start.elapsed().as_secs_f64() * 1e6 / met as f64);
+    tell(
+        "  with material, all of it decoded",
+        start.elapsed().as_secs_f64() * 1e6 / met as f64,
+    );
 
     let start = Instant::now();
     let mut met = 0_u64;
@@ -140,27 +184,42 @@ fn read(path: &Path, count: u64) {
             Ok(ControlFlow::Continue(()))
         })
     });
-    tell("read the feed, us an entry", start.elapsed().as_secs_f64() * 1e6 / met as f64);
+    tell(
+        "read the feed, us an entry",
+        start.elapsed().as_secs_f64() * 1e6 / met as f64,
+    );
     tell("  memory of the reader, MiB (peak)", memory().0 as f64);
 }
 
 /// Visits all records in pages, each in a read of its own as a client's requests are; returns how many there are.
-fn pages(store: &RedbStore, visit: &mut dyn FnMut(&dyn Snapshot, RecordNumber) -> Result<(), Error>) -> u64 {
+fn pages(
+    store: &RedbStore,
+    visit: &mut dyn FnMut(&dyn Snapshot, RecordNumber) -> Result<(), Error>,
+) -> u64 {
     let (mut after, mut met) = (None, 0);
     loop {
         let mut page = 0;
         let mut last = None;
         view(store, |at| {
             page = 0;
-            at.scan(Index::ARRIVAL, &Span::all(), Order::Ascending, after.as_ref(), &mut |key, number| {
-                visit(at, number)?;
-                page += 1;
-                if page < PAGE {
-                    return Ok(ControlFlow::Continue(()));
-                }
-                last = Some(Cursor { key: key.to_vec(), number });
-                Ok(ControlFlow::Break(()))
-            })
+            at.scan(
+                Index::ARRIVAL,
+                &Span::all(),
+                Order::Ascending,
+                after.as_ref(),
+                &mut |key, number| {
+                    visit(at, number)?;
+                    page += 1;
+                    if page < PAGE {
+                        return Ok(ControlFlow::Continue(()));
+                    }
+                    last = Some(Cursor {
+                        key: key.to_vec(),
+                        number,
+                    });
+                    Ok(ControlFlow::Break(()))
+                },
+            )
         });
         met += page as u64;
         if last.is_none() {
@@ -172,12 +231,21 @@ fn pages(store: &RedbStore, visit: &mut dyn FnMut(&dyn Snapshot, RecordNumber) -
 
 fn start(job: &str, path: &Path, count: u64) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.arg(job).arg(path).arg(count.to_string()).stdout(Stdio::piped()).spawn().unwrap()
+    command
+        .arg(job)
+        .arg(path)
+        .arg(count.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
 
 /// Takes the figures that a child tells, until it ends or says that its store is full.
 fn listen(child: &mut Child, figures: &mut Vec<(String, f64)>) {
-    for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(|line| line.ok()) {
+    for line in BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map_while(|line| line.ok())
+    {
         match line.split_once('\t') {
             Some((figure, value)) => figures.push((figure.to_owned(), value.parse().unwrap())),
             None => return,
@@ -207,8 +275,12 @@ fn compare(counts: &[u64]) {
     println!("{:>12}", "last/first");
     for (row, (figure, first)) in columns[0].iter().enumerate() {
         print!("{figure:36}");
-        columns.iter().for_each(|column| print!("{:>12.2}", column[row].1));
+        columns
+            .iter()
+            .for_each(|column| print!("{:>12.2}", column[row].1));
         println!("{:>12.2}", columns[columns.len() - 1][row].1 / first);
     }
-    println!("\n`last/first` says how a cost grows: 1 stands for one that does not depend on the number of objects.");
+    println!(
+        "\n`last/first` says how a cost grows: 1 stands for one that does not depend on the number of objects."
+    );
 }

@@ -17,17 +17,36 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 fn call(host: &Host, items: Vec<RequestItem>) {
-    let caller = Identity { name: OPERATOR.into(), fingerprint: [0; 32] };
-    let frame = RequestMessage::new(Version::V2_1, items).to_frame().unwrap();
-    let Answer::Reply(answer) = host.server.answer(&caller, clock(), &frame) else { panic!("no answer") };
-    assert!(ResponseMessage::from_frame(&answer).unwrap().batch.iter().all(ResponseItem::is_success));
+    let caller = Identity {
+        name: OPERATOR.into(),
+        fingerprint: [0; 32],
+    };
+    let frame = RequestMessage::new(Version::V2_1, items)
+        .to_frame()
+        .unwrap();
+    let Answer::Reply(answer) = host.server.answer(&caller, clock(), &frame) else {
+        panic!("no answer")
+    };
+    assert!(
+        ResponseMessage::from_frame(&answer)
+            .unwrap()
+            .batch
+            .iter()
+            .all(ResponseItem::is_success)
+    );
 }
 
 fn fill(host: &Host, objects: u64) {
     let cx = context(Version::V2_1);
     for first in (0..objects).step_by(1000) {
         let item = |n: u64| {
-            let material: Vec<u8> = (0..4).flat_map(|w| (n * 4 + w).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()).collect();
+            let material: Vec<u8> = (0..4)
+                .flat_map(|w| {
+                    (n * 4 + w)
+                        .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+                        .to_be_bytes()
+                })
+                .collect();
             let request = ImportRequest {
                 unique_identifier: format!("{n}").as_str().into(),
                 object_type: Some(ObjectType::SYMMETRIC_KEY),
@@ -37,7 +56,11 @@ fn fill(host: &Host, objects: u64) {
                     .with(AttributeValue::Name(Name::text(format!("object {n:07}"))))
                     .with(AttributeValue::ObjectGroup("bench".into()))
                     .with(AttributeValue::Comment("first".into())),
-                object: Some(Object::symmetric_key(CryptographicAlgorithm::AES, 256, Secret::new(&material))),
+                object: Some(Object::symmetric_key(
+                    CryptographicAlgorithm::AES,
+                    256,
+                    Secret::new(&material),
+                )),
                 extra: Extra::NONE,
             };
             RequestItem::new(&request, cx).unwrap()
@@ -50,8 +73,16 @@ fn fill(host: &Host, objects: u64) {
 fn change(host: &Host, objects: u64, first: u64, many: u64) {
     let item = |n: u64| {
         let request = ModifyAttributeRequest {
-            unique_identifier: Some(format!("{}", n.wrapping_mul(7919) % objects).as_str().into()),
-            attribute: [AttributeValue::Comment(format!("change {n}").as_str().into())].into_iter().collect(),
+            unique_identifier: Some(
+                format!("{}", n.wrapping_mul(7919) % objects)
+                    .as_str()
+                    .into(),
+            ),
+            attribute: [AttributeValue::Comment(
+                format!("change {n}").as_str().into(),
+            )]
+            .into_iter()
+            .collect(),
             current: Attributes::new(),
             extra: Extra::NONE,
         };
@@ -62,7 +93,10 @@ fn change(host: &Host, objects: u64, first: u64, many: u64) {
 
 fn policy(replicas: usize) -> Policy {
     (0..replicas).fold(Policy::closed(), |policy, n| {
-        policy.with(format!("replica {n}"), Peer::new(format!("replica {n}").as_str()).may_follow())
+        policy.with(
+            format!("replica {n}"),
+            Peer::new(format!("replica {n}").as_str()).may_follow(),
+        )
     })
 }
 
@@ -71,7 +105,14 @@ fn options() -> FollowOptions {
 }
 
 fn follow(replica: &Host) {
-    Master::follow(&*replica.store, "r", "master", &Following::default(), clock().wall).unwrap();
+    Master::follow(
+        &*replica.store,
+        "r",
+        "master",
+        &Following::default(),
+        clock().wall,
+    )
+    .unwrap();
 }
 
 /// One pass to the head.
@@ -95,7 +136,11 @@ async fn throughput(objects: u64, changes: u64, replicas: usize) {
         let started = Instant::now();
         pass(&site, &name, &host, &master).await;
         if n == 0 && replicas == 1 {
-            println!("{:<34} {:>12.0} objects/s", "first load of one slave", objects as f64 / started.elapsed().as_secs_f64());
+            println!(
+                "{:<34} {:>12.0} objects/s",
+                "first load of one slave",
+                objects as f64 / started.elapsed().as_secs_f64()
+            );
         }
         slaves.push((name, host));
     }
@@ -109,16 +154,24 @@ async fn throughput(objects: u64, changes: u64, replicas: usize) {
             change(&master, objects, at, 1000.min(first + many - at));
         }
         let started = Instant::now();
-        let passes = slaves.iter().map(|(name, host)| pass(&site, name, host, &master));
+        let passes = slaves
+            .iter()
+            .map(|(name, host)| pass(&site, name, host, &master));
         let mut all = Vec::new();
         for one in passes.map(Box::pin).collect::<Vec<_>>() {
             all.push(one);
         }
         let reports = join(all).await;
         seconds += started.elapsed().as_secs_f64();
-        taken += reports.iter().map(|report| report.counts.asked).sum::<i64>();
+        taken += reports
+            .iter()
+            .map(|report| report.counts.asked)
+            .sum::<i64>();
     }
-    let what = format!("changes to {replicas} slave{}", if replicas == 1 { "" } else { "s" });
+    let what = format!(
+        "changes to {replicas} slave{}",
+        if replicas == 1 { "" } else { "s" }
+    );
     println!(
         "{what:<34} {:>12.0} changes/s in all, {:.0} bytes each",
         taken as f64 / seconds,
@@ -140,7 +193,11 @@ async fn join<F: Future + Unpin>(mut all: Vec<F>) -> Vec<F::Output> {
                 *done = Some(output);
             }
         }
-        if done.iter().all(Option::is_some) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        if done.iter().all(Option::is_some) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
     })
     .await;
     done.into_iter().flatten().collect()
@@ -158,15 +215,25 @@ async fn latency(objects: u64, rate: u64, seconds: u64, every: u64) {
     let waiting: Arc<Mutex<VecDeque<(u64, Instant)>>> = Arc::default();
     let times: Arc<Mutex<Vec<Duration>>> = Arc::default();
     let (queue, seen) = (waiting.clone(), times.clone());
-    let session = Follow::new(replica.server.node().clone(), options().every(every)).observed(move |progress| {
-        let now = Instant::now();
-        let mut queue = queue.lock().unwrap();
-        while queue.front().is_some_and(|(number, _)| i64::try_from(*number).unwrap() <= progress.counts.cursor) {
-            let (_, committed) = queue.pop_front().unwrap();
-            seen.lock().unwrap().push(now.saturating_duration_since(committed));
-        }
-    });
-    let mut driven = Driven::new(session, replica.store.clone(), Box::new(keyferry_crypto::SystemRandom::new()));
+    let session = Follow::new(replica.server.node().clone(), options().every(every)).observed(
+        move |progress| {
+            let now = Instant::now();
+            let mut queue = queue.lock().unwrap();
+            while queue.front().is_some_and(|(number, _)| {
+                i64::try_from(*number).unwrap() <= progress.counts.cursor
+            }) {
+                let (_, committed) = queue.pop_front().unwrap();
+                seen.lock()
+                    .unwrap()
+                    .push(now.saturating_duration_since(committed));
+            }
+        },
+    );
+    let mut driven = Driven::new(
+        session,
+        replica.store.clone(),
+        Box::new(keyferry_crypto::SystemRandom::new()),
+    );
     let connector = site.connector("replica 0", &master).unwrap();
     let following = tokio::spawn(async move { drive(&mut driven, &connector).await });
     let master = Arc::new(master);
@@ -212,10 +279,16 @@ async fn idle(objects: u64) -> f64 {
     let started = Instant::now();
     for _ in 0..TIMES {
         let session = Follow::new(replica.server.node().clone(), options());
-        site.run(&replica, "replica 0", &master, session).await.unwrap();
+        site.run(&replica, "replica 0", &master, session)
+            .await
+            .unwrap();
     }
     let each = started.elapsed().as_secs_f64() / f64::from(TIMES);
-    println!("{:<34} {:>9.2} ms, connecting and a new session included", format!("nothing new, {objects} objects"), each * 1e3);
+    println!(
+        "{:<34} {:>9.2} ms, connecting and a new session included",
+        format!("nothing new, {objects} objects"),
+        each * 1e3
+    );
     each
 }
 
@@ -227,7 +300,12 @@ fn main() {
         match name.as_str() {
             "--objects" => objects = value.parse().expect("a number of objects"),
             "--changes" => changes = value.parse().expect("a number of changes"),
-            "--idle" => idles = value.split(',').map(|n| n.parse().expect("a number of objects")).collect(),
+            "--idle" => {
+                idles = value
+                    .split(',')
+                    .map(|n| n.parse().expect("a number of objects"))
+                    .collect()
+            }
             _ => {}
         }
     }
@@ -240,7 +318,11 @@ fn main() {
             each.push(idle(*objects).await);
         }
         if let [few, .., many] = each.as_slice() {
-            println!("{:<34} {:>9.2} times the cost of few", "idle with many objects", many / few);
+            println!(
+                "{:<34} {:>9.2} times the cost of few",
+                "idle with many objects",
+                many / few
+            );
         }
     });
     if let Some(peak) = peak_memory(std::process::id()) {

@@ -1,8 +1,8 @@
 //! Objects from one server to another in a file: `cargo run --example bundle -- keygen|seal|inspect|open`; a demonstration without any.
 
 use keyferry_bundle::{
-    AgeIdentity, AgeRecipient, Manifest, OpenOptions, Receiving, SealOptions, Signer, SigningKey, VerifyingKey, manifest, open,
-    seal,
+    AgeIdentity, AgeRecipient, Manifest, OpenOptions, Receiving, SealOptions, Signer, SigningKey,
+    VerifyingKey, manifest, open, seal,
 };
 use keyferry_crypto::SystemRandom;
 use keyferry_examples::bar::Watched;
@@ -72,13 +72,19 @@ fn arguments() -> Result<Option<Arguments>> {
             Long("from") => {
                 let text = args.value()?.string()?;
                 let (server, key) = text.split_once('=').ok_or("--from takes SERVER=KEY")?;
-                parsed.from.push(Signer::new(server, VerifyingKey(*unhex(key)?)));
+                parsed
+                    .from
+                    .push(Signer::new(server, VerifyingKey(*unhex(key)?)));
             }
             Long("group") => {
-                parsed.selection = parsed.selection.with(AttributeValue::ObjectGroup(args.value()?.string()?.into()));
+                parsed.selection = parsed
+                    .selection
+                    .with(AttributeValue::ObjectGroup(args.value()?.string()?.into()));
             }
             Long("name") => {
-                parsed.selection = parsed.selection.with(AttributeValue::Name(Name::text(args.value()?.string()?)));
+                parsed.selection = parsed
+                    .selection
+                    .with(AttributeValue::Name(Name::text(args.value()?.string()?)));
             }
             Long("days") => parsed.days = Some(args.value()?.parse()?),
             Long("again") => parsed.again = true,
@@ -97,10 +103,14 @@ fn arguments() -> Result<Option<Arguments>> {
 fn main() -> ExitCode {
     log();
     finish(arguments().and_then(|arguments| {
-        let Some(arguments) = arguments else { return Ok(ExitCode::SUCCESS) };
+        let Some(arguments) = arguments else {
+            return Ok(ExitCode::SUCCESS);
+        };
         match arguments.command.as_deref() {
             None | Some("demo") => demo(),
-            Some("keygen") => Keys::make(arguments.keys()?).map(|keys| keys.tell()).map(|()| ExitCode::SUCCESS),
+            Some("keygen") => Keys::make(arguments.keys()?)
+                .map(|keys| keys.tell())
+                .map(|()| ExitCode::SUCCESS),
             Some("seal") => seal_file(&arguments),
             Some("inspect") => inspect_file(&arguments),
             Some("open") => open_file(&arguments),
@@ -119,8 +129,15 @@ impl Arguments {
     }
 
     fn passphrase(&self) -> Result<Option<Zeroizing<String>>> {
-        let read = |path: &PathBuf| fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()));
-        let text = self.passphrase.as_ref().map(read).transpose()?.map(Zeroizing::new);
+        let read = |path: &PathBuf| {
+            fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
+        };
+        let text = self
+            .passphrase
+            .as_ref()
+            .map(read)
+            .transpose()?
+            .map(Zeroizing::new);
         Ok(text.map(|text| Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned())))
     }
 
@@ -139,17 +156,27 @@ impl Arguments {
             Some(name) => name.clone(),
             None => {
                 if !files.store.exists() {
-                    return Err(format!("{}: there is no store; --server NAME makes one", files.store.display()).into());
+                    return Err(format!(
+                        "{}: there is no store; --server NAME makes one",
+                        files.store.display()
+                    )
+                    .into());
                 }
                 let store = keyferry_examples::host::open(&files)?;
                 let home = store.view::<_, keyferry_store::Error>(|snapshot| snapshot.home())?;
-                home.ok_or("the store is nobody's yet: --server NAME is needed")?.server.to_string()
+                home.ok_or("the store is nobody's yet: --server NAME is needed")?
+                    .server
+                    .to_string()
             }
         };
         fs::create_dir_all(data)?;
         let closed = Policy::closed();
-        let known =
-            |policy: Policy, signer: &Signer| policy.with(signer.server.as_str(), Peer::new(signer.server.clone()).may_send());
+        let known = |policy: Policy, signer: &Signer| {
+            policy.with(
+                signer.server.as_str(),
+                Peer::new(signer.server.clone()).may_send(),
+            )
+        };
         Offline::open(&name, &files, self.from.iter().fold(closed, known))
     }
 }
@@ -177,10 +204,15 @@ impl Keys {
     fn read(folder: &Path) -> Result<Keys> {
         let text = |name: &str| {
             let path = folder.join(name);
-            fs::read_to_string(&path).map(Zeroizing::new).map_err(|e| format!("{}: {e}", path.display()))
+            fs::read_to_string(&path)
+                .map(Zeroizing::new)
+                .map_err(|e| format!("{}: {e}", path.display()))
         };
         let signing = SigningKey::from_seed(&*unhex(&text("sign.key")?)?)?;
-        Ok(Keys { signing, identity: text("age.key")?.parse()? })
+        Ok(Keys {
+            signing,
+            identity: text("age.key")?.parse()?,
+        })
     }
 
     /// What others are to be told.
@@ -212,22 +244,54 @@ fn now() -> DateTime {
 }
 
 fn seal_file(arguments: &Arguments) -> Result<ExitCode> {
-    let (file, keys, offline) = (arguments.file()?, Keys::read(arguments.keys()?)?, arguments.offline()?);
-    let passphrase = arguments.passphrase()?.map(|passphrase| AgeRecipient::passphrase(&passphrase));
+    let (file, keys, offline) = (
+        arguments.file()?,
+        Keys::read(arguments.keys()?)?,
+        arguments.offline()?,
+    );
+    let passphrase = arguments
+        .passphrase()?
+        .map(|passphrase| AgeRecipient::passphrase(&passphrase));
     let alone: Vec<AgeRecipient> = passphrase.into_iter().collect();
-    let readers = if alone.is_empty() { &arguments.readers } else { &alone };
+    let readers = if alone.is_empty() {
+        &arguments.readers
+    } else {
+        &alone
+    };
     let to = arguments.to.as_deref().ok_or("--to SERVER is needed")?;
-    let expires = DateTime(now().0.saturating_add(arguments.days.unwrap_or(7).saturating_mul(86_400)));
+    let expires = DateTime(
+        now()
+            .0
+            .saturating_add(arguments.days.unwrap_or(7).saturating_mul(86_400)),
+    );
     let options = SealOptions {
         selection: arguments.selection.clone(),
-        ..SealOptions::new(&offline.server.node().home, to, &keys.signing, readers, now(), expires)
+        ..SealOptions::new(
+            &offline.server.node().home,
+            to,
+            &keys.signing,
+            readers,
+            now(),
+            expires,
+        )
     };
-    let output = BufWriter::new(File::create(file).map_err(|e| format!("{}: {e}", file.display()))?);
+    let output =
+        BufWriter::new(File::create(file).map_err(|e| format!("{}: {e}", file.display()))?);
     let mut output = Watched::new("sealing", output, None);
     let sealed = seal(&*offline.store, &options, &mut output)?;
-    output.into_inner().into_inner().map_err(|e| e.to_string())?.sync_all()?;
-    println!("sealed {} objects, {} of them destroyed; {} stay", sealed.objects, sealed.tombstones, sealed.left);
-    sealed.named.iter().for_each(|left| println!("stays: {}: {}", left.identifier, left.message));
+    output
+        .into_inner()
+        .into_inner()
+        .map_err(|e| e.to_string())?
+        .sync_all()?;
+    println!(
+        "sealed {} objects, {} of them destroyed; {} stay",
+        sealed.objects, sealed.tombstones, sealed.left
+    );
+    sealed
+        .named
+        .iter()
+        .for_each(|left| println!("stays: {}: {}", left.identifier, left.message));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -241,11 +305,24 @@ fn watched(file: &Path) -> Result<Watched<File>> {
 }
 
 fn show(manifest: &Manifest) {
-    println!("from       {} (number {})", manifest.sender, manifest.number);
+    println!(
+        "from       {} (number {})",
+        manifest.sender, manifest.number
+    );
     println!("for        {}", manifest.recipient);
-    println!("position   {} of incarnation {}", manifest.position, hex(&manifest.incarnation));
-    println!("created    {} seconds ago", now().0.saturating_sub(manifest.created.0));
-    println!("expires    in {} seconds", manifest.expires.0.saturating_sub(now().0));
+    println!(
+        "position   {} of incarnation {}",
+        manifest.position,
+        hex(&manifest.incarnation)
+    );
+    println!(
+        "created    {} seconds ago",
+        now().0.saturating_sub(manifest.created.0)
+    );
+    println!(
+        "expires    in {} seconds",
+        manifest.expires.0.saturating_sub(now().0)
+    );
     println!("objects    {}", manifest.objects);
     println!("selected   {}", manifest.selection);
 }
@@ -255,13 +332,25 @@ fn inspect_file(arguments: &Arguments) -> Result<ExitCode> {
     let manifest = manifest(read(file)?, &arguments.from, &identity)?;
     show(&manifest);
     // Whoever can read it may look at it, though it be another's, or late.
-    let options = OpenOptions::new(&manifest.recipient, &arguments.from, &identity, manifest.created);
+    let options = OpenOptions::new(
+        &manifest.recipient,
+        &arguments.from,
+        &identity,
+        manifest.created,
+    );
     let (mut kinds, mut groups) = (BTreeMap::<String, u64>::new(), BTreeSet::new());
     let opened = open::<Box<dyn std::error::Error + Send + Sync>>(read(file)?, &options, |part| {
         for item in &part.message.batch {
             let import: ImportRequest = item.payload(context(Version::V2_1))?;
-            let object_type = import.object_type.map(|object_type| object_type.to_string()).unwrap_or_default();
-            let state = import.attributes.state().map(|state| state.to_string()).unwrap_or_default();
+            let object_type = import
+                .object_type
+                .map(|object_type| object_type.to_string())
+                .unwrap_or_default();
+            let state = import
+                .attributes
+                .state()
+                .map(|state| state.to_string())
+                .unwrap_or_default();
             *kinds.entry(format!("{object_type}, {state}")).or_default() += 1;
             for attribute in &import.attributes {
                 if let AttributeValue::ObjectGroup(group) = &attribute.value {
@@ -271,17 +360,32 @@ fn inspect_file(arguments: &Arguments) -> Result<ExitCode> {
         }
         Ok(())
     })?;
-    kinds.iter().for_each(|(kind, count)| println!("  {count:>8}  {kind}"));
-    println!("groups     {}", groups.into_iter().take(20).collect::<Vec<_>>().join(", "));
-    println!("whole and verified: {} objects in {} segments", opened.objects, opened.segments);
+    kinds
+        .iter()
+        .for_each(|(kind, count)| println!("  {count:>8}  {kind}"));
+    println!(
+        "groups     {}",
+        groups.into_iter().take(20).collect::<Vec<_>>().join(", ")
+    );
+    println!(
+        "whole and verified: {} objects in {} segments",
+        opened.objects, opened.segments
+    );
     Ok(ExitCode::SUCCESS)
 }
 
 fn open_file(arguments: &Arguments) -> Result<ExitCode> {
-    let (file, identity, offline) = (arguments.file()?, arguments.identity()?, arguments.offline()?);
+    let (file, identity, offline) = (
+        arguments.file()?,
+        arguments.identity()?,
+        arguments.offline()?,
+    );
     let node = &**offline.server.node();
     let sender = manifest(read(file)?, &arguments.from, &identity)?.sender;
-    let caller = Identity { name: sender.to_string(), fingerprint: [0; 32] };
+    let caller = Identity {
+        name: sender.to_string(),
+        fingerprint: [0; 32],
+    };
     let receiving = Receiving {
         responder: node,
         store: &*offline.store,
@@ -292,19 +396,34 @@ fn open_file(arguments: &Arguments) -> Result<ExitCode> {
     };
     let options = OpenOptions::new(&node.home.server, &arguments.from, &identity, now());
     let (opened, report) = receiving.take(watched(file)?, &options, &mut SystemRandom::new())?;
-    println!("bundle {} of {}: {report}", opened.manifest.number, opened.manifest.sender);
-    report.failures.iter().for_each(|failed| println!("failed: {}: {}", failed.identifier, failed.message));
-    Ok(if report.counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!(
+        "bundle {} of {}: {report}",
+        opened.manifest.number, opened.manifest.sender
+    );
+    report
+        .failures
+        .iter()
+        .for_each(|failed| println!("failed: {}: {}", failed.identifier, failed.message));
+    Ok(if report.counts.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// All of it in a folder that vanishes: the commands above, one after the other.
 fn demo() -> Result<ExitCode> {
     let folder = tempfile::tempdir()?;
     let at = |name: &str| folder.path().join(name);
-    let [centre, branch] = ["centre", "branch"].map(|name| Keys::make(&at(&format!("{name}-keys"))));
+    let [centre, branch] =
+        ["centre", "branch"].map(|name| Keys::make(&at(&format!("{name}-keys"))));
     let (centre, branch) = (centre?, branch?);
     fs::create_dir_all(at("centre"))?;
-    let filled = Offline::open("centre", &Files::beside(at("centre").join("objects.redb")), Policy::closed())?;
+    let filled = Offline::open(
+        "centre",
+        &Files::beside(at("centre").join("objects.redb")),
+        Policy::closed(),
+    )?;
     let made = filled.create(600, "branch office")?;
     for (n, identifier) in made.iter().enumerate() {
         match n % 10 {
@@ -313,7 +432,10 @@ fn demo() -> Result<ExitCode> {
             _ => {}
         }
     }
-    println!("centre holds {} keys, every second one of the group \"branch office\"", made.len());
+    println!(
+        "centre holds {} keys, every second one of the group \"branch office\"",
+        made.len()
+    );
     let wanted = filled.held()?;
     drop(filled);
 
@@ -324,7 +446,8 @@ fn demo() -> Result<ExitCode> {
         keys: Some(at("centre-keys")),
         to: Some("branch".into()),
         readers: vec![branch.identity.recipient()],
-        selection: Selection::everything().with(AttributeValue::ObjectGroup("branch office".into())),
+        selection: Selection::everything()
+            .with(AttributeValue::ObjectGroup("branch office".into())),
         ..Arguments::default()
     };
     seal_file(&sealing)?;
@@ -340,7 +463,11 @@ fn demo() -> Result<ExitCode> {
 
     let mut bytes = fs::read(at("one.age"))?;
     let middle = bytes.len() / 2;
-    bytes.iter_mut().skip(middle).take(1).for_each(|byte| *byte ^= 1);
+    bytes
+        .iter_mut()
+        .skip(middle)
+        .take(1)
+        .for_each(|byte| *byte ^= 1);
     fs::write(at("bad.age"), &bytes)?;
     opening.file = Some(at("bad.age"));
     match open_file(&opening) {
@@ -349,12 +476,30 @@ fn demo() -> Result<ExitCode> {
     }
     opening.file = Some(at("one.age"));
     open_file(&opening)?;
-    open_file(&Arguments { again: true, ..opening })?;
+    open_file(&Arguments {
+        again: true,
+        ..opening
+    })?;
 
-    let held = Offline::open("branch", &Files::beside(at("branch").join("objects.redb")), Policy::closed())?.held()?;
-    let wanted: BTreeMap<_, _> = wanted.into_iter().filter(|(id, _)| held.contains_key(id)).collect();
+    let held = Offline::open(
+        "branch",
+        &Files::beside(at("branch").join("objects.redb")),
+        Policy::closed(),
+    )?
+    .held()?;
+    let wanted: BTreeMap<_, _> = wanted
+        .into_iter()
+        .filter(|(id, _)| held.contains_key(id))
+        .collect();
     let differences = differences(&wanted, &held).len();
-    println!("{} objects at branch, {differences} differences", held.len());
+    println!(
+        "{} objects at branch, {differences} differences",
+        held.len()
+    );
     std::io::stdout().flush()?;
-    Ok(if differences == 0 && held.len() == 300 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if differences == 0 && held.len() == 300 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

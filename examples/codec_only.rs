@@ -2,7 +2,10 @@
 //! `cargo run --example codec_only`, or with `-- --connect HOST:PORT --ca FILE --cert FILE --key FILE` against a server.
 
 use keyferry_examples::{Result, finish};
-use keyferry_ttlv::{Context, Decode, Encode, Enumeration, Extra, Framer, Limits, Raw, Tag, Tagged, Version, decode, encode};
+use keyferry_ttlv::{
+    Context, Decode, Encode, Enumeration, Extra, Framer, Limits, Raw, Tag, Tagged, Version, decode,
+    encode,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -118,9 +121,15 @@ struct Abilities {
 }
 
 /// Sends a message and reads its answer, over whatever carries bytes both ways.
-fn call<A: Decode + Tagged>(stream: &mut (impl Read + Write), request: &(impl Encode + Tagged)) -> Result<A> {
+fn call<A: Decode + Tagged>(
+    stream: &mut (impl Read + Write),
+    request: &(impl Encode + Tagged),
+) -> Result<A> {
     let cx = Context::new(Version::V1_4);
-    stream.write_all(&encode(request, cx)?).and_then(|()| stream.flush()).map_err(plainly)?;
+    stream
+        .write_all(&encode(request, cx)?)
+        .and_then(|()| stream.flush())
+        .map_err(plainly)?;
     let mut framer = Framer::new(Limits::DEFAULT.size);
     loop {
         if let Some(answer) = framer.frame() {
@@ -137,8 +146,12 @@ fn call<A: Decode + Tagged>(stream: &mut (impl Read + Write), request: &(impl En
 
 fn plainly(error: io::Error) -> String {
     match error.kind() {
-        ErrorKind::UnexpectedEof => "the server closed the connection before its answer was complete".to_owned(),
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => "the server did not answer in time".to_owned(),
+        ErrorKind::UnexpectedEof => {
+            "the server closed the connection before its answer was complete".to_owned()
+        }
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            "the server did not answer in time".to_owned()
+        }
         _ => error.to_string(),
     }
 }
@@ -146,27 +159,79 @@ fn plainly(error: io::Error) -> String {
 /// Asks for operations (1), object types (2) and what the server says about itself (3).
 fn query(stream: &mut (impl Read + Write)) -> Result<Abilities> {
     let request = Request {
-        header: RequestHeader { version: ProtocolVersion { major: 1, minor: 4 }, items: 1 },
-        item: RequestItem { operation: Enumeration(24), payload: Query { functions: [1, 2, 3].map(Enumeration).into() } },
+        header: RequestHeader {
+            version: ProtocolVersion { major: 1, minor: 4 },
+            items: 1,
+        },
+        item: RequestItem {
+            operation: Enumeration(24),
+            payload: Query {
+                functions: [1, 2, 3].map(Enumeration).into(),
+            },
+        },
     };
-    let ResponseItem { status, reason, message, payload, .. } = call::<Response>(stream, &request)?.item;
+    let ResponseItem {
+        status,
+        reason,
+        message,
+        payload,
+        ..
+    } = call::<Response>(stream, &request)?.item;
     if status != Enumeration(0) {
-        let (reason, message) = (reason.map_or(0, |reason| reason.0), message.unwrap_or_default());
-        return Err(format!("the server refused: status {}, reason {reason}, message {message:?}", status.0).into());
+        let (reason, message) = (
+            reason.map_or(0, |reason| reason.0),
+            message.unwrap_or_default(),
+        );
+        return Err(format!(
+            "the server refused: status {}, reason {reason}, message {message:?}",
+            status.0
+        )
+        .into());
     }
     payload.ok_or_else(|| "the answer has no payload".into())
 }
 
 fn show(abilities: &Abilities) {
     let named = |values: &[Enumeration], names: &[(u32, &str)]| -> String {
-        let name = |value: u32| names.iter().find(|(number, _)| *number == value).map(|(_, name)| format!(" {name}"));
-        values.iter().map(|value| format!("\n  {}{}", value.0, name(value.0).unwrap_or_default())).collect()
+        let name = |value: u32| {
+            names
+                .iter()
+                .find(|(number, _)| *number == value)
+                .map(|(_, name)| format!(" {name}"))
+        };
+        values
+            .iter()
+            .map(|value| format!("\n  {}{}", value.0, name(value.0).unwrap_or_default()))
+            .collect()
     };
-    println!("operations{}", named(&abilities.operations, &[(1, "Create"), (3, "Register"), (10, "Get"), (24, "Query")]));
-    println!("object types{}", named(&abilities.object_types, &[(1, "Certificate"), (2, "Symmetric Key"), (7, "Secret Data")]));
-    println!("vendor identification\n  {}", abilities.vendor.as_deref().unwrap_or("(none)"));
-    let raw = abilities.server_information.as_ref().map(|item| item.bytes().iter().map(|byte| format!("{byte:02X}")).collect());
-    println!("server information\n  {}", raw.unwrap_or_else(|| "(none)".to_owned()));
+    println!(
+        "operations{}",
+        named(
+            &abilities.operations,
+            &[(1, "Create"), (3, "Register"), (10, "Get"), (24, "Query")]
+        )
+    );
+    println!(
+        "object types{}",
+        named(
+            &abilities.object_types,
+            &[(1, "Certificate"), (2, "Symmetric Key"), (7, "Secret Data")]
+        )
+    );
+    println!(
+        "vendor identification\n  {}",
+        abilities.vendor.as_deref().unwrap_or("(none)")
+    );
+    let raw = abilities.server_information.as_ref().map(|item| {
+        item.bytes()
+            .iter()
+            .map(|byte| format!("{byte:02X}"))
+            .collect()
+    });
+    println!(
+        "server information\n  {}",
+        raw.unwrap_or_else(|| "(none)".to_owned())
+    );
 }
 
 /// Where a server is and what it is shown.
@@ -181,25 +246,42 @@ struct Peer {
 fn connect(peer: &Peer) -> Result<rustls::StreamOwned<rustls::ClientConnection, TcpStream>> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in certificates(&peer.ca)? {
-        roots.add(certificate).map_err(|error| format!("{}: {error}", peer.ca))?;
+        roots
+            .add(certificate)
+            .map_err(|error| format!("{}: {error}", peer.ca))?;
     }
-    let key = PrivateKeyDer::from_pem_file(&peer.key).map_err(|error| format!("{}: {error}", peer.key))?;
-    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(certificates(&peer.certificate)?, key)
-        .map_err(|error| format!("{} and {}: {error}", peer.certificate, peer.key))?;
-    let (host, _) = peer.address.rsplit_once(':').ok_or_else(|| format!("{}: not HOST:PORT", peer.address))?;
-    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|error| format!("{host}: {error}"))?;
-    let stream = TcpStream::connect(&peer.address).map_err(|error| format!("{}: {error}", peer.address))?;
+    let key = PrivateKeyDer::from_pem_file(&peer.key)
+        .map_err(|error| format!("{}: {error}", peer.key))?;
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()?
+    .with_root_certificates(roots)
+    .with_client_auth_cert(certificates(&peer.certificate)?, key)
+    .map_err(|error| format!("{} and {}: {error}", peer.certificate, peer.key))?;
+    let (host, _) = peer
+        .address
+        .rsplit_once(':')
+        .ok_or_else(|| format!("{}: not HOST:PORT", peer.address))?;
+    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
+        .map_err(|error| format!("{host}: {error}"))?;
+    let stream =
+        TcpStream::connect(&peer.address).map_err(|error| format!("{}: {error}", peer.address))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    Ok(rustls::StreamOwned::new(rustls::ClientConnection::new(Arc::new(config), name)?, stream))
+    Ok(rustls::StreamOwned::new(
+        rustls::ClientConnection::new(Arc::new(config), name)?,
+        stream,
+    ))
 }
 
 fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>> {
     let read = || CertificateDer::pem_file_iter(file)?.collect::<std::result::Result<Vec<_>, _>>();
     let found = read().map_err(|error| format!("{file}: {error}"))?;
-    if found.is_empty() { Err(format!("{file}: no certificate in it").into()) } else { Ok(found) }
+    if found.is_empty() {
+        Err(format!("{file}: no certificate in it").into())
+    } else {
+        Ok(found)
+    }
 }
 
 fn main() -> ExitCode {
@@ -231,13 +313,22 @@ fn run() -> Result<ExitCode> {
             show(&query(&mut TcpStream::connect(address)?)?);
         }
         (Some(address), Some(ca), Some(certificate), Some(key)) => {
-            let peer = Peer { address, ca, certificate, key };
+            let peer = Peer {
+                address,
+                ca,
+                certificate,
+                key,
+            };
             let mut stream = connect(&peer)?;
             show(&query(&mut stream).map_err(|error| format!("{}: {error}", peer.address))?);
             stream.conn.send_close_notify();
             stream.flush()?;
         }
-        _ => return Err("--connect, --ca, --cert and --key go together; --help tells the options".into()),
+        _ => {
+            return Err(
+                "--connect, --ca, --cert and --key go together; --help tells the options".into(),
+            );
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -247,7 +338,11 @@ fn play(listener: &TcpListener) -> io::Result<()> {
     let (mut stream, _) = listener.accept()?;
     let mut request = vec![0; REQUEST.len()];
     stream.read_exact(&mut request)?;
-    if request == REQUEST { stream.write_all(ANSWER) } else { Ok(()) }
+    if request == REQUEST {
+        stream.write_all(ANSWER)
+    } else {
+        Ok(())
+    }
 }
 
 const REQUEST: &[u8] = b"\

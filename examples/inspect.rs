@@ -34,7 +34,8 @@ fn run() -> Result<ExitCode> {
     let mut input = zeroize::Zeroizing::new(Vec::new());
     match file.filter(|path| path != "-") {
         Some(path) => {
-            let mut opened = std::fs::File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+            let mut opened =
+                std::fs::File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
             opened.read_to_end(&mut input)?;
         }
         None => {
@@ -42,7 +43,11 @@ fn run() -> Result<ExitCode> {
         }
     }
     let message = zeroize::Zeroizing::new(inspect::unhex(&input)?);
-    let options = inspect::Options { dictionary: &spec::Names, is_secret: spec::is_secret, show_secrets };
+    let options = inspect::Options {
+        dictionary: &spec::Names,
+        is_secret: spec::is_secret,
+        show_secrets,
+    };
     let inspection = inspect::tree(&message, context(Version::V2_1), &options);
     std::io::stdout().write_all(inspection.text.as_bytes())?;
     match inspection.error {

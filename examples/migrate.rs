@@ -57,9 +57,18 @@ fn arguments() -> Result<Option<Arguments>> {
             Long("data") => parsed.data = Some(args.value()?.into()),
             Long("version") => {
                 let told = args.value()?.string()?;
-                let known =
-                    [Version::V1_0, Version::V1_1, Version::V1_2, Version::V1_3, Version::V1_4, Version::V2_0, Version::V2_1];
-                let version = known.into_iter().find(|version| version.to_string() == told);
+                let known = [
+                    Version::V1_0,
+                    Version::V1_1,
+                    Version::V1_2,
+                    Version::V1_3,
+                    Version::V1_4,
+                    Version::V2_0,
+                    Version::V2_1,
+                ];
+                let version = known
+                    .into_iter()
+                    .find(|version| version.to_string() == told);
                 parsed.version = Some(version.ok_or_else(|| format!("there is no KMIP {told}"))?);
             }
             Long("dry-run") => parsed.dry_run = true,
@@ -80,14 +89,22 @@ fn main() -> ExitCode {
     run_example(async {
         match arguments()? {
             None => Ok(()),
-            Some(Arguments { from: None, to: None, version, .. }) => show(version.unwrap_or(Version::V1_4)).await,
+            Some(Arguments {
+                from: None,
+                to: None,
+                version,
+                ..
+            }) => show(version.unwrap_or(Version::V1_4)).await,
             Some(arguments) => between(arguments).await,
         }
     })
 }
 
 fn tell(migrated: &Migrated, json: bool) {
-    for (which, report) in [("from the old server", &migrated.pulled), ("to the new server", &migrated.registered)] {
+    for (which, report) in [
+        ("from the old server", &migrated.pulled),
+        ("to the new server", &migrated.registered),
+    ] {
         if json {
             println!("{}", report.json());
         } else {
@@ -101,7 +118,9 @@ impl Arguments {
         if self.data.is_none() && (self.plan.is_some() || self.execute.is_some()) {
             return Err("a plan is for one way station's store: --data DIR is needed".into());
         }
-        let in_file = |path: &Path, file: std::io::Result<File>| file.map_err(|e| format!("{}: {e}", path.display()));
+        let in_file = |path: &Path, file: std::io::Result<File>| {
+            file.map_err(|e| format!("{}: {e}", path.display()))
+        };
         Ok(match (self.dry_run, &self.plan, &self.execute) {
             (false, None, None) => How::Move,
             (true, None, None) => How::DryRun,
@@ -114,7 +133,9 @@ impl Arguments {
 
 /// Between two servers that run somewhere.
 async fn between(arguments: Arguments) -> Result {
-    let (Some(from), Some(to)) = (&arguments.from, &arguments.to) else { return Err("--from and --to go together".into()) };
+    let (Some(from), Some(to)) = (&arguments.from, &arguments.to) else {
+        return Err("--from and --to go together".into());
+    };
     let (Some(ca), Some(cert), Some(key)) = (&arguments.ca, &arguments.cert, &arguments.key) else {
         return Err("both servers want to see a certificate: --ca, --cert and --key".into());
     };
@@ -123,19 +144,35 @@ async fn between(arguments: Arguments) -> Result {
     let credentials = Credentials::from_files(ca, cert, key)?.with_protocols(Protocols::default());
     let connector = |address: &str| -> Result<Connector> {
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-        Ok(Connector::new(address, ClientConfig::new(&credentials, host)?))
+        Ok(Connector::new(
+            address,
+            ClientConfig::new(&credentials, host)?,
+        ))
     };
     let temporary = tempfile::tempdir()?;
-    let data = arguments.data.clone().unwrap_or_else(|| temporary.path().to_owned());
+    let data = arguments
+        .data
+        .clone()
+        .unwrap_or_else(|| temporary.path().to_owned());
     let pki = Pki::open(data.join("pki"))?;
     let files = host::Files::beside(data.join("way.redb"));
-    let way = host::start("way", &files, "127.0.0.1:0", &pki.credentials("way", &[])?, Policy::closed()).await?;
+    let way = host::start(
+        "way",
+        &files,
+        "127.0.0.1:0",
+        &pki.credentials("way", &[])?,
+        Policy::closed(),
+    )
+    .await?;
     let version = arguments.version.unwrap_or(Version::V1_4);
     let migrated = migrate(&way, &connector(from)?, &connector(to)?, version, how).await;
     way.handle.shutdown().await;
     let migrated = migrated?;
     tell(&migrated, arguments.json);
-    check(migrated.registered.stopped.is_none(), "everything was as planned")
+    check(
+        migrated.registered.stopped.is_none(),
+        "everything was as planned",
+    )
 }
 
 /// Between two servers of our own, as strangers to each other.
@@ -154,16 +191,32 @@ async fn show(version: Version) -> Result {
     let plan = site.folder().join("plan");
     let how = How::Plan(File::create(&plan)?);
     let planned = migrate(&way, &connector(&old)?, &connector(&new)?, version, how).await?;
-    check(planned.registered.counts.created == 200 && held(&new)?.is_empty(), "a dry run plans it and writes nothing there")?;
+    check(
+        planned.registered.counts.created == 200 && held(&new)?.is_empty(),
+        "a dry run plans it and writes nothing there",
+    )?;
     // Another one comes to the old server, and is not in the plan.
     import(&old, OPERATOR, "late", [201; 16], named("late"))?;
     let how = How::Execute(File::open(&plan)?);
     let migrated = migrate(&way, &connector(&old)?, &connector(&new)?, version, how).await?;
     tell(&migrated, false);
-    check(migrated.registered.counts.created == 200, "the 200 planned objects are at the new server")?;
-    let again = migrate(&way, &connector(&old)?, &connector(&new)?, version, How::Move).await?;
+    check(
+        migrated.registered.counts.created == 200,
+        "the 200 planned objects are at the new server",
+    )?;
+    let again = migrate(
+        &way,
+        &connector(&old)?,
+        &connector(&new)?,
+        version,
+        How::Move,
+    )
+    .await?;
     let counts = &again.registered.counts;
-    check((counts.unchanged, counts.created) == (200, 1), "a run without a plan finds them there, and brings the late one")?;
+    check(
+        (counts.unchanged, counts.created) == (200, 1),
+        "a run without a plan finds them there, and brings the late one",
+    )?;
     for host in [old, way, new] {
         host.handle.shutdown().await;
     }

@@ -15,7 +15,9 @@ fn main() -> ExitCode {
 async fn partner() -> Result {
     let site = Site::new()?;
     // Ours sends, theirs takes; nothing is agreed for the other direction.
-    let ours = site.start("ours", Policy::closed().with("theirs", Peer::new("theirs"))).await?;
+    let ours = site
+        .start("ours", Policy::closed().with("theirs", Peer::new("theirs")))
+        .await?;
     let agreed = Selection::everything().with(V::ObjectGroup("for the partner".into()));
     let policy = Policy::closed().with("ours", Peer::new("ours").may_send().agreed(agreed.clone()));
     let theirs = site.start("theirs", policy).await?;
@@ -28,33 +30,62 @@ async fn partner() -> Result {
     import(&theirs, "ours", "shared with ours", [0x4B; 16], shared())?;
     for n in 0..60u8 {
         let group = if n < 20 { "for the partner" } else { "inside" };
-        let attributes = named(format!("key {n}")).with(V::ObjectGroup(group.into())).with(V::Sensitive(true));
+        let attributes = named(format!("key {n}"))
+            .with(V::ObjectGroup(group.into()))
+            .with(V::Sensitive(true));
         import(&ours, OPERATOR, &n.to_string(), [n; 16], attributes)?;
     }
-    let options = BulkOptions { selection: agreed, ..BulkOptions::new("theirs", Strategy::Import) };
+    let options = BulkOptions {
+        selection: agreed,
+        ..BulkOptions::new("theirs", Strategy::Import)
+    };
 
-    let report = site.run(&ours, "ours", &theirs, Bulk::new(options.clone()).observed(bar::observer("in the clear"))).await?;
+    let report = site
+        .run(
+            &ours,
+            "ours",
+            &theirs,
+            Bulk::new(options.clone()).observed(bar::observer("in the clear")),
+        )
+        .await?;
     println!("in the clear: {report}");
-    check(report.counts.failed == 20, "Sensitive keys do not leave in the clear")?;
+    check(
+        report.counts.failed == 20,
+        "Sensitive keys do not leave in the clear",
+    )?;
 
     let wrapping = Wrapping::new("partner key", "shared with ours");
-    let session = Bulk::new(options).wrapping(ours.server.node().clone(), wrapping.clone()).observed(bar::observer("wrapped"));
+    let session = Bulk::new(options)
+        .wrapping(ours.server.node().clone(), wrapping.clone())
+        .observed(bar::observer("wrapped"));
     let report = site.run(&ours, "ours", &theirs, session).await?;
     println!("wrapped: {report}");
     check(report.counts.created == 20, "what was agreed is there")?;
     let all = held(&theirs)?;
     check(all.len() == 21, "and nothing else")?;
-    for (record, object) in held(&ours)?.into_iter().filter(|(record, _)| record.attributes.names().count() > 0) {
+    for (record, object) in held(&ours)?
+        .into_iter()
+        .filter(|(record, _)| record.attributes.names().count() > 0)
+    {
         let there = all.iter().find(|(other, _)| other.id == record.id);
-        check(there.is_none_or(|(_, other)| *other == object), "the keys are the same")?;
+        check(
+            there.is_none_or(|(_, other)| *other == object),
+            "the keys are the same",
+        )?;
     }
 
     let more = Selection::everything().with(V::ObjectGroup("inside".into()));
-    let options = BulkOptions { selection: more, ..BulkOptions::new("theirs, more", Strategy::Import) };
+    let options = BulkOptions {
+        selection: more,
+        ..BulkOptions::new("theirs, more", Strategy::Import)
+    };
     let session = Bulk::new(options).wrapping(ours.server.node().clone(), wrapping);
     let report = site.run(&ours, "ours", &theirs, session).await?;
     println!("more than that: {report}");
-    check(report.counts.failed == 40, "what was not agreed is not taken")?;
+    check(
+        report.counts.failed == 40,
+        "what was not agreed is not taken",
+    )?;
 
     import(&theirs, OPERATOR, "uninvited", [9; 16], named("uninvited"))?;
     let back = BulkOptions {
@@ -64,7 +95,10 @@ async fn partner() -> Result {
     let report = site.run(&theirs, "theirs", &ours, Bulk::new(back)).await?;
     println!("the other way: {report}");
     let refused = report.failures.first().and_then(|failed| failed.reason);
-    check(refused == Some(ResultReason::PERMISSION_DENIED), "nothing is let in that was not agreed")?;
+    check(
+        refused == Some(ResultReason::PERMISSION_DENIED),
+        "nothing is let in that was not agreed",
+    )?;
     ours.handle.shutdown().await;
     theirs.handle.shutdown().await;
     Ok(())

@@ -5,7 +5,9 @@
 
 use keyferry_crypto::SystemRandom;
 use keyferry_examples::bar::{Bar, counting};
-use keyferry_examples::{Result, fill, finish, host, host::Files, log, peak_memory, pki::Pki, runtime, verify};
+use keyferry_examples::{
+    Result, fill, finish, host, host::Files, log, peak_memory, pki::Pki, runtime, verify,
+};
 use keyferry_net::{ClientConfig, Connector, Credentials, Retry, blocking, drive_with_retry};
 use keyferry_s2s::{Bulk, BulkOptions, Driven, Peer, Policy, Report, Strategy};
 use keyferry_store::StoreExt;
@@ -34,7 +36,13 @@ struct Arguments {
 }
 
 fn arguments() -> Result<Option<Arguments>> {
-    let mut parsed = Arguments { objects: 10_000, data: None, strategy: Strategy::Import, kill_after: None, second: None };
+    let mut parsed = Arguments {
+        objects: 10_000,
+        data: None,
+        strategy: Strategy::Import,
+        kill_after: None,
+        second: None,
+    };
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
         use lexopt::prelude::*;
@@ -70,10 +78,15 @@ fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<ExitCode> {
     let temporary = tempfile::tempdir()?;
-    let data = arguments.data.clone().unwrap_or_else(|| temporary.path().to_owned());
+    let data = arguments
+        .data
+        .clone()
+        .unwrap_or_else(|| temporary.path().to_owned());
     let pki = Pki::open(data.join("pki"))?;
     match &arguments.second {
-        Some(address) => second_server(&data, &pki, address).await.map(|()| ExitCode::SUCCESS),
+        Some(address) => second_server(&data, &pki, address)
+            .await
+            .map(|()| ExitCode::SUCCESS),
         None => replicate(&arguments, &data, &pki).await,
     }
 }
@@ -81,8 +94,14 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
 /// The receiving server: takes copies from the server alpha, until its standard input ends.
 async fn second_server(data: &Path, pki: &Pki, address: &str) -> Result {
     let policy = Policy::closed().with("alpha", Peer::new("alpha").may_send());
-    let beta =
-        host::start("beta", &Files::beside(data.join("beta.redb")), address, &pki.credentials("beta", &[])?, policy).await?;
+    let beta = host::start(
+        "beta",
+        &Files::beside(data.join("beta.redb")),
+        address,
+        &pki.credentials("beta", &[])?,
+        policy,
+    )
+    .await?;
     println!("{}", beta.handle.local_addr());
     tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await??;
     beta.handle.shutdown().await;
@@ -117,7 +136,12 @@ impl Second {
 
     fn start(data: &Path) -> Result<Second> {
         let (process, address) = Second::spawn(data, "127.0.0.1:0")?;
-        Ok(Second { data: data.to_owned(), address, process, peak: 0.0 })
+        Ok(Second {
+            data: data.to_owned(),
+            address,
+            process,
+            peak: 0.0,
+        })
     }
 
     fn note_memory(&mut self) {
@@ -145,23 +169,42 @@ impl Drop for Second {
 async fn replicate(arguments: &Arguments, data: &Path, pki: &Pki) -> Result<ExitCode> {
     let alpha_credentials = pki.credentials("alpha", &[])?;
     let operator = ClientConfig::new(&pki.credentials("operator", &[])?, "127.0.0.1")?;
-    let alpha =
-        host::start("alpha", &Files::beside(data.join("alpha.redb")), "127.0.0.1:0", &alpha_credentials, Policy::closed())
-            .await?;
+    let alpha = host::start(
+        "alpha",
+        &Files::beside(data.join("alpha.redb")),
+        "127.0.0.1:0",
+        &alpha_credentials,
+        Policy::closed(),
+    )
+    .await?;
     let beta = Arc::new(Mutex::new(Second::start(data)?));
     let beta_address = locked(&beta).address.clone();
-    println!("alpha listens on {}, beta on {beta_address}", alpha.handle.local_addr());
+    println!(
+        "alpha listens on {}, beta on {beta_address}",
+        alpha.handle.local_addr()
+    );
     turn_stranger_away(data, pki, &beta_address).await?;
 
     let alpha_address = alpha.handle.local_addr().to_string();
-    let held = alpha.store.view::<_, keyferry_store::Error>(|snapshot| snapshot.count())?;
+    let held = alpha
+        .store
+        .view::<_, keyferry_store::Error>(|snapshot| snapshot.count())?;
     if held == 0 {
-        let (operator, address, objects) = (operator.clone(), alpha_address.clone(), arguments.objects);
+        let (operator, address, objects) =
+            (operator.clone(), alpha_address.clone(), arguments.objects);
         tokio::task::spawn_blocking(move || -> Result {
             let started = Instant::now();
             let mut client = blocking::Client::connect(address, &operator)?;
-            fill::fill(&mut client, objects, keyferry_net::clock().wall, counting("filling", objects))?;
-            println!("filled alpha with {objects} objects in {:.1} s", started.elapsed().as_secs_f64());
+            fill::fill(
+                &mut client,
+                objects,
+                keyferry_net::clock().wall,
+                counting("filling", objects),
+            )?;
+            println!(
+                "filled alpha with {objects} objects in {:.1} s",
+                started.elapsed().as_secs_f64()
+            );
             client.close();
             Ok(())
         })
@@ -179,20 +222,27 @@ async fn replicate(arguments: &Arguments, data: &Path, pki: &Pki) -> Result<Exit
     let report = transfer(arguments, &alpha, &alpha_credentials, &beta, &beta_address).await?;
     let seconds = started.elapsed().as_secs_f64();
     locked(&beta).note_memory();
-    let (peak_alpha, peak_beta) = (peak_memory(std::process::id()).unwrap_or(0.0), locked(&beta).peak);
+    let (peak_alpha, peak_beta) = (
+        peak_memory(std::process::id()).unwrap_or(0.0),
+        locked(&beta).peak,
+    );
 
     let store = alpha.store.clone();
     let asked = u64::try_from(report.counts.asked)?;
     let comparison = tokio::task::spawn_blocking(move || -> Result<verify::Comparison> {
         let mut one = blocking::Client::connect(alpha_address, &operator)?;
         let mut other = blocking::Client::connect(beta_address, &operator)?;
-        let comparison = verify::compare(&*store, &mut one, &mut other, counting("comparing", asked))?;
+        let comparison =
+            verify::compare(&*store, &mut one, &mut other, counting("comparing", asked))?;
         Ok(comparison)
     })
     .await??;
     alpha.handle.shutdown().await;
 
-    if arguments.kill_after.is_some_and(|n| i64::try_from(n).is_ok_and(|n| n > report.counts.asked)) {
+    if arguments
+        .kill_after
+        .is_some_and(|n| i64::try_from(n).is_ok_and(|n| n > report.counts.asked))
+    {
         println!("beta was not killed: the transfer has fewer objects than --kill-after says");
     }
     let counts = &report.counts;
@@ -205,9 +255,15 @@ async fn replicate(arguments: &Arguments, data: &Path, pki: &Pki) -> Result<Exit
         ("unchanged", counts.unchanged.to_string()),
         ("failed", counts.failed.to_string()),
         ("objects/s", format!("{rate:.0}")),
-        ("MB/s", format!("{:.1}", counts.bytes as f64 / seconds / 1e6)),
+        (
+            "MB/s",
+            format!("{:.1}", counts.bytes as f64 / seconds / 1e6),
+        ),
         ("objects compared", comparison.objects.to_string()),
-        ("attributes not carried", counts.lost.unwrap_or(0).to_string()),
+        (
+            "attributes not carried",
+            counts.lost.unwrap_or(0).to_string(),
+        ),
         ("attributes compared", comparison.attributes.to_string()),
         ("differences", comparison.differences.to_string()),
         ("peak memory, alpha", format!("{peak_alpha:.0} MiB")),
@@ -216,7 +272,10 @@ async fn replicate(arguments: &Arguments, data: &Path, pki: &Pki) -> Result<Exit
         println!("{label:<22} {value:>12}");
     }
     for failure in report.failures.iter().take(10) {
-        println!("failed: {}: {:?} {}", failure.identifier, failure.reason, failure.message);
+        println!(
+            "failed: {}: {:?} {}",
+            failure.identifier, failure.reason, failure.message
+        );
     }
     for difference in &comparison.examples {
         println!("difference: {difference}");
@@ -225,7 +284,11 @@ async fn replicate(arguments: &Arguments, data: &Path, pki: &Pki) -> Result<Exit
         println!("the counts do not add up");
     }
     let good = comparison.differences == 0 && counts.failed == 0 && counts.add_up();
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn locked(second: &Mutex<Second>) -> std::sync::MutexGuard<'_, Second> {
@@ -263,23 +326,34 @@ async fn transfer(
 ) -> Result<Report> {
     let (mut bar, second) = (Bar::new("replicating"), beta.clone());
     let mut kill_after = arguments.kill_after.map(i64::try_from).transpose()?;
-    let session = Bulk::new(BulkOptions::new("beta", arguments.strategy)).observed(move |progress| {
-        bar.show(progress);
-        let counts = &progress.counts;
-        if kill_after.is_some_and(|n| counts.asked >= n) {
-            kill_after = None;
-            let restarted = locked(&second).kill_and_restart();
-            bar.aside(|| match restarted {
-                Ok(()) => println!("killed beta after {} objects and started it again", counts.asked),
-                Err(error) => println!("beta could not be started again: {error}"),
-            });
-        }
-    });
+    let session =
+        Bulk::new(BulkOptions::new("beta", arguments.strategy)).observed(move |progress| {
+            bar.show(progress);
+            let counts = &progress.counts;
+            if kill_after.is_some_and(|n| counts.asked >= n) {
+                kill_after = None;
+                let restarted = locked(&second).kill_and_restart();
+                bar.aside(|| match restarted {
+                    Ok(()) => println!(
+                        "killed beta after {} objects and started it again",
+                        counts.asked
+                    ),
+                    Err(error) => println!("beta could not be started again: {error}"),
+                });
+            }
+        });
     let mut driven = Driven::new(session, alpha.store.clone(), Box::new(SystemRandom::new()));
     let connector = Connector::new(address, ClientConfig::new(credentials, "127.0.0.1")?);
-    let driving = drive_with_retry(&mut driven, &connector, &Retry::new(u64::from(std::process::id()))).await;
+    let driving = drive_with_retry(
+        &mut driven,
+        &connector,
+        &Retry::new(u64::from(std::process::id())),
+    )
+    .await;
     match driven.into_outcome() {
         Some(outcome) => Ok(outcome?),
-        None => Err(driving.err().map_or_else(|| "the transfer was interrupted".into(), Into::into)),
+        None => Err(driving
+            .err()
+            .map_or_else(|| "the transfer was interrupted".into(), Into::into)),
     }
 }

@@ -28,12 +28,16 @@ fn main() -> ExitCode {
                 // What the example starts itself with.
                 "--replica" => {
                     let (folder, name, address) = (PathBuf::from(value()?), value()?, value()?);
-                    return runtime.block_on(replica(&folder, &name, &address)).map(|()| ExitCode::SUCCESS);
+                    return runtime
+                        .block_on(replica(&folder, &name, &address))
+                        .map(|()| ExitCode::SUCCESS);
                 }
                 other => return Err(format!("unknown argument {other}").into()),
             }
         }
-        runtime.block_on(example(seconds, objects)).map(|()| ExitCode::SUCCESS)
+        runtime
+            .block_on(example(seconds, objects))
+            .map(|()| ExitCode::SUCCESS)
     }))
 }
 
@@ -50,7 +54,11 @@ async fn replica(folder: &Path, name: &str, address: &str) -> Result {
 
 fn start(folder: &Path, name: &str, address: &str) -> Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("--replica").arg(folder).args([name, address]).stdin(Stdio::null());
+    command
+        .arg("--replica")
+        .arg(folder)
+        .args([name, address])
+        .stdin(Stdio::null());
     Ok(command.spawn()?)
 }
 
@@ -79,15 +87,35 @@ async fn example(seconds: u64, objects: usize) -> Result {
         pki.credentials(name, &[])?;
     }
     let follower = |name: &str| Peer::new(name).may_follow().may_give_back();
-    let policy = Policy::closed().with("north", follower("north")).with("south", follower("south"));
+    let policy = Policy::closed()
+        .with("north", follower("north"))
+        .with("south", follower("south"));
     let files = Files::beside(folder.path().join("master.redb"));
-    let master = host::start("master", &files, "127.0.0.1:0", &pki.credentials("master", &[])?, policy).await?;
+    let master = host::start(
+        "master",
+        &files,
+        "127.0.0.1:0",
+        &pki.credentials("master", &[])?,
+        policy,
+    )
+    .await?;
     let address = master.handle.local_addr().to_string();
     let names = ["north", "south"];
-    let mut children = Children(names.iter().map(|name| start(folder.path(), name, &address)).collect::<Result<_>>()?);
+    let mut children = Children(
+        names
+            .iter()
+            .map(|name| start(folder.path(), name, &address))
+            .collect::<Result<_>>()?,
+    );
     for n in 0..objects {
         let seed = u8::try_from(n % 251)?;
-        site::import(&master, site::OPERATOR, &format!("key {n}"), [seed; 16], site::named(format!("name of key {n}")))?;
+        site::import(
+            &master,
+            site::OPERATOR,
+            &format!("key {n}"),
+            [seed; 16],
+            site::named(format!("name of key {n}")),
+        )?;
     }
     let started = Instant::now();
     let (mut writes, mut shown, mut killed, mut again) = (0_u64, started, false, false);
@@ -95,7 +123,9 @@ async fn example(seconds: u64, objects: usize) -> Result {
         let n = usize::try_from(writes)? * 7919 % objects.max(1);
         let request = ModifyAttributeRequest {
             unique_identifier: Some(format!("key {n}").as_str().into()),
-            attribute: [V::Comment(format!("change {writes}").as_str().into())].into_iter().collect(),
+            attribute: [V::Comment(format!("change {writes}").as_str().into())]
+                .into_iter()
+                .collect(),
             current: Attributes::new(),
             extra: Extra::NONE,
         };
@@ -126,7 +156,10 @@ async fn example(seconds: u64, objects: usize) -> Result {
             shown = Instant::now();
         }
     }
-    println!("{writes} changes in {:.1} s", started.elapsed().as_secs_f64());
+    println!(
+        "{writes} changes in {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
     // Everything arrives.
     let patience = Instant::now() + Duration::from_secs(60);
     loop {

@@ -20,11 +20,20 @@ serve: a KMIP server, 1.0 to 2.1, over mutual TLS
 
 fn main() -> ExitCode {
     log();
-    finish(runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(run())).map(|()| ExitCode::SUCCESS))
+    finish(
+        runtime()
+            .map_err(Into::into)
+            .and_then(|runtime| runtime.block_on(run()))
+            .map(|()| ExitCode::SUCCESS),
+    )
 }
 
 async fn run() -> Result {
-    let (mut data, mut listen, mut policy) = (None::<PathBuf>, "127.0.0.1:5696".to_owned(), Policy::closed());
+    let (mut data, mut listen, mut policy) = (
+        None::<PathBuf>,
+        "127.0.0.1:5696".to_owned(),
+        Policy::closed(),
+    );
     let (mut seal_key, mut restored, mut server) = (None::<PathBuf>, false, "server".to_owned());
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
@@ -48,11 +57,19 @@ async fn run() -> Result {
     }
     let data = data.ok_or("--data DIR is needed; --help tells the options")?;
     let pki = Pki::open(data.join("pki"))?;
-    let hosts: Vec<String> =
-        listen.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']).to_owned()).into_iter().collect();
-    let hosts: Vec<String> = hosts.into_iter().filter(|host| !matches!(host.as_str(), "" | "0.0.0.0" | "::")).collect();
+    let hosts: Vec<String> = listen
+        .rsplit_once(':')
+        .map(|(host, _)| host.trim_matches(['[', ']']).to_owned())
+        .into_iter()
+        .collect();
+    let hosts: Vec<String> = hosts
+        .into_iter()
+        .filter(|host| !matches!(host.as_str(), "" | "0.0.0.0" | "::"))
+        .collect();
     // A certificate names the hosts it is good for, so another address needs another one.
-    let name = hosts.iter().fold("server".to_owned(), |name, host| format!("{name}-{}", host.replace([':', '/'], "_")));
+    let name = hosts.iter().fold("server".to_owned(), |name, host| {
+        format!("{name}-{}", host.replace([':', '/'], "_"))
+    });
     let credentials = pki.credentials(&name, &hosts)?;
     pki.credentials("client", &[])?;
     let mut files = Files::beside(data.join("objects.redb"));
@@ -66,7 +83,10 @@ async fn run() -> Result {
     println!("client certificate  {}", certificate.display());
     println!("client key          {}", key.display());
     let reloader = host.handle.reloader();
-    let reload = || match pki.credentials(&name, &hosts).and_then(|read| Ok(ServerConfig::new(&read)?)) {
+    let reload = || match pki
+        .credentials(&name, &hosts)
+        .and_then(|read| Ok(ServerConfig::new(&read)?))
+    {
         Ok(config) => reloader.reload(&config),
         Err(error) => tracing::error!(%error, "the certificates stay as they are"),
     };
@@ -85,7 +105,8 @@ async fn settle(server: Arc<keyferry_server::Server>) {
     loop {
         ticks.tick().await;
         let server = server.clone();
-        let settled = tokio::task::spawn_blocking(move || server.settle(keyferry_net::clock(), 1000)).await;
+        let settled =
+            tokio::task::spawn_blocking(move || server.settle(keyferry_net::clock(), 1000)).await;
         match settled {
             Ok(Ok(0)) => {}
             Ok(Ok(objects)) => tracing::info!(objects, "dates have moved objects on"),
@@ -121,7 +142,8 @@ impl Hangups {
 async fn stopped() -> std::io::Result<()> {
     #[cfg(unix)]
     {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
             interrupted = tokio::signal::ctrl_c() => interrupted,
             _ = terminate.recv() => Ok(()),

@@ -15,8 +15,15 @@ fn main() -> std::process::ExitCode {
 
 async fn example() -> Result {
     let site = Site::new()?;
-    let centre = site.start("centre", Policy::closed().with("shop", Peer::new("shop").may_follow().may_turn())).await?;
-    let shop = site.start("shop", Policy::closed().with("centre", Peer::new("centre"))).await?;
+    let centre = site
+        .start(
+            "centre",
+            Policy::closed().with("shop", Peer::new("shop").may_follow().may_turn()),
+        )
+        .await?;
+    let shop = site
+        .start("shop", Policy::closed().with("centre", Peer::new("centre")))
+        .await?;
     let group = || V::ObjectGroup("shop".into());
     for n in 0..50 {
         let mut attributes = site::named(format!("key {n}"));
@@ -32,12 +39,26 @@ async fn example() -> Result {
     };
     // Once it has everything it turns the connection round: the centre pokes it when there is more, and nobody asks in between.
     let options = FollowOptions::new("keys", Peer::new("centre")).turning();
-    let line = follower::follow(&shop, &what, options.clone(), site.connector("shop", &centre)?)?;
+    let line = follower::follow(
+        &shop,
+        &what,
+        options.clone(),
+        site.connector("shop", &centre)?,
+    )?;
     follower::up_to_date(&shop, "keys", follower::head(&centre)?, 20).await?;
-    check(site::held(&shop)?.len() == 25, "the shop has its keys, and no others")?;
+    check(
+        site::held(&shop)?.len() == 25,
+        "the shop has its keys, and no others",
+    )?;
     println!("the shop has 25 keys of the centre's 50");
     let before = centre.handle.counters().requests();
-    site::import(&centre, OPERATOR, "key 50", [3; 16], site::named("key 50").with(group()))?;
+    site::import(
+        &centre,
+        OPERATOR,
+        "key 50",
+        [3; 16],
+        site::named("key 50").with(group()),
+    )?;
     follower::up_to_date(&shop, "keys", follower::head(&centre)?, 20).await?;
     let asked = centre.handle.counters().requests() - before;
     println!("a key more at the centre is at the shop, which asked {asked} times meanwhile");
@@ -53,7 +74,10 @@ async fn example() -> Result {
         extra: Extra::NONE,
     };
     let refused = site::ask::<_, AddAttributeResponse>(&shop, OPERATOR, &request);
-    println!("the shop serves key 4; a change of it is refused: {}", refused.err().ok_or("it was not refused")?);
+    println!(
+        "the shop serves key 4; a change of it is refused: {}",
+        refused.err().ok_or("it was not refused")?
+    );
     // Meanwhile at the centre: a compromise, a key that leaves the shop, one that enters, one that is destroyed.
     let revoke = RevokeRequest::of("key 2", spec::RevocationReasonCode::KEY_COMPROMISE, None);
     site::ask::<_, RevokeResponse>(&centre, OPERATOR, &revoke)?;
@@ -78,13 +102,28 @@ async fn example() -> Result {
     follower::up_to_date(&shop, "keys", follower::head(&centre)?, 20).await?;
     println!("the line is there again, and the shop has caught up:");
     let held = site::held(&shop)?;
-    let of = |identifier: &str| held.iter().find(|(record, _)| record.identifier == *identifier);
+    let of = |identifier: &str| {
+        held.iter()
+            .find(|(record, _)| record.identifier == *identifier)
+    };
     let state = |identifier: &str| of(identifier).and_then(|(record, _)| record.stored_state());
     println!("  key 2 is {}", state("key 2").ok_or("key 2 is missing")?);
-    check(state("key 2") == Some(State::COMPROMISED), "the compromise has arrived")?;
-    check(of("key 6").is_some_and(|(record, object)| record.is_withdrawn() && object.is_none()), "key 6 is gone")?;
-    check(of("key 7").is_some_and(|(_, object)| object.is_some()), "key 7 is there")?;
-    check(of("key 8").is_some_and(|(record, object)| record.is_destroyed() && object.is_none()), "key 8 is destroyed")?;
+    check(
+        state("key 2") == Some(State::COMPROMISED),
+        "the compromise has arrived",
+    )?;
+    check(
+        of("key 6").is_some_and(|(record, object)| record.is_withdrawn() && object.is_none()),
+        "key 6 is gone",
+    )?;
+    check(
+        of("key 7").is_some_and(|(_, object)| object.is_some()),
+        "key 7 is there",
+    )?;
+    check(
+        of("key 8").is_some_and(|(record, object)| record.is_destroyed() && object.is_none()),
+        "key 8 is destroyed",
+    )?;
     println!("  key 6 has left, key 7 has come, key 8 is destroyed");
     line.abort();
     Ok(())

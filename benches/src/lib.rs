@@ -1,13 +1,13 @@
 //! The messages and objects that the benches measure, built here so that nothing is read from files, and the floor to compare with.
 
 use keyferry_kmip::spec::{
-    AttributeValue as V, CryptographicAlgorithm, CryptographicUsageMask, HashingAlgorithm, KeyFormatType, LinkType, ObjectType,
-    State,
+    AttributeValue as V, CryptographicAlgorithm, CryptographicUsageMask, HashingAlgorithm,
+    KeyFormatType, LinkType, ObjectType, State,
 };
 use keyferry_kmip::{
-    Attributes, CreateRequest, CustomAttribute, DateTime, Digest, GetAttributesResponse, GetResponse, Interval, Link,
-    LocateResponse, Name, Object, Payload, RegisterRequest, RequestItem, RequestMessage, ResponseItem, ResponseMessage, Secret,
-    UniqueIdentifier,
+    Attributes, CreateRequest, CustomAttribute, DateTime, Digest, GetAttributesResponse,
+    GetResponse, Interval, Link, LocateResponse, Name, Object, Payload, RegisterRequest,
+    RequestItem, RequestMessage, ResponseItem, ResponseMessage, Secret, UniqueIdentifier,
 };
 use keyferry_ttlv::{Extra, Frame, Version};
 use std::hint::black_box;
@@ -29,7 +29,9 @@ fn four(n: u32) -> Attributes {
     Attributes::new()
         .with(V::CryptographicAlgorithm(CryptographicAlgorithm::AES))
         .with(V::CryptographicLength(256))
-        .with(V::CryptographicUsageMask(CryptographicUsageMask::ENCRYPT | CryptographicUsageMask::DECRYPT))
+        .with(V::CryptographicUsageMask(
+            CryptographicUsageMask::ENCRYPT | CryptographicUsageMask::DECRYPT,
+        ))
         .with(V::Name(Name::text(format!("bench key {n}"))))
 }
 
@@ -49,7 +51,11 @@ fn twenty_five() -> Attributes {
         key_format_type: Some(format),
         extra: Extra::NONE,
     };
-    let link = |link_type, n| Link { link_type, target: identifier(n), extra: Extra::NONE };
+    let link = |link_type, n| Link {
+        link_type,
+        target: identifier(n),
+        extra: Extra::NONE,
+    };
     eight(1)
         .with(V::UniqueIdentifier(identifier(1)))
         .with(V::ObjectType(ObjectType::SYMMETRIC_KEY))
@@ -86,17 +92,30 @@ pub fn create() -> CreateRequest {
 
 /// (b) A Locate response with 1 000 identifiers.
 pub fn located() -> LocateResponse {
-    LocateResponse { located_items: Some(1000), unique_identifiers: (0..1000).map(uuid).collect(), extra: Extra::NONE }
+    LocateResponse {
+        located_items: Some(1000),
+        unique_identifiers: (0..1000).map(uuid).collect(),
+        extra: Extra::NONE,
+    }
 }
 
 /// (c) A Get response with an AES-256 key.
 pub fn got() -> GetResponse {
-    GetResponse { object_type: ObjectType::SYMMETRIC_KEY, unique_identifier: identifier(1), object: key(), extra: Extra::NONE }
+    GetResponse {
+        object_type: ObjectType::SYMMETRIC_KEY,
+        unique_identifier: identifier(1),
+        object: key(),
+        extra: Extra::NONE,
+    }
 }
 
 /// (d) A Get Attributes response with 25 attributes.
 pub fn attributes() -> GetAttributesResponse {
-    GetAttributesResponse { unique_identifier: identifier(1), attributes: twenty_five(), extra: Extra::NONE }
+    GetAttributesResponse {
+        unique_identifier: identifier(1),
+        attributes: twenty_five(),
+        extra: Extra::NONE,
+    }
 }
 
 /// (e) A hundred Register requests with key blocks and eight attributes each.
@@ -112,8 +131,13 @@ pub fn registers() -> Vec<RegisterRequest> {
 }
 
 /// The messages by name.
-pub const CASES: &[&str] =
-    &["a Create, 4 attributes", "b Locate, 1000 found", "c Get, AES-256", "d Get Attributes, 25", "e 100 Registers"];
+pub const CASES: &[&str] = &[
+    "a Create, 4 attributes",
+    "b Locate, 1000 found",
+    "c Get, AES-256",
+    "d Get Attributes, 25",
+    "e 100 Registers",
+];
 
 /// One message: its bytes, and what reads and writes it.
 pub struct Case {
@@ -147,13 +171,20 @@ pub fn case(name: &str) -> Case {
 /// When the version can't say them.
 #[allow(clippy::unwrap_used)]
 fn request<P: Payload + Sync + 'static>(payloads: Vec<P>) -> Case {
-    let items = payloads.into_iter().map(|payload| RequestItem::of(P::OPERATION, payload)).collect();
+    let items = payloads
+        .into_iter()
+        .map(|payload| RequestItem::of(P::OPERATION, payload))
+        .collect();
     let message = RequestMessage::new(VERSION, items);
     let frame = message.to_frame().unwrap();
     let bytes = frame.clone();
     Case {
         frame,
-        decode: Box::new(move || drop(black_box(RequestMessage::<P>::typed(black_box(&bytes)).unwrap()))),
+        decode: Box::new(move || {
+            drop(black_box(
+                RequestMessage::<P>::typed(black_box(&bytes)).unwrap(),
+            ))
+        }),
         encode: Box::new(move || drop(black_box(black_box(&message).to_frame().unwrap()))),
     }
 }
@@ -164,12 +195,20 @@ fn request<P: Payload + Sync + 'static>(payloads: Vec<P>) -> Case {
 /// When the version can't say it.
 #[allow(clippy::unwrap_used)]
 fn response<P: Payload + Sync + 'static>(payload: P) -> Case {
-    let message = ResponseMessage::new(VERSION, DateTime(1_700_000_000), vec![ResponseItem::of(P::OPERATION, payload)]);
+    let message = ResponseMessage::new(
+        VERSION,
+        DateTime(1_700_000_000),
+        vec![ResponseItem::of(P::OPERATION, payload)],
+    );
     let frame = message.to_frame().unwrap();
     let bytes = frame.clone();
     Case {
         frame,
-        decode: Box::new(move || drop(black_box(ResponseMessage::<P>::typed(black_box(&bytes)).unwrap()))),
+        decode: Box::new(move || {
+            drop(black_box(
+                ResponseMessage::<P>::typed(black_box(&bytes)).unwrap(),
+            ))
+        }),
         encode: Box::new(move || drop(black_box(black_box(&message).to_frame().unwrap()))),
     }
 }
@@ -179,7 +218,9 @@ pub fn walk(mut rest: &[u8]) -> usize {
     let mut items = 0;
     while let Some((&[_, _, _, ty, l0, l1, l2, l3], behind)) = rest.split_first_chunk::<8>() {
         let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
-        let Some((value, next)) = behind.split_at_checked(length.next_multiple_of(8)) else { return items };
+        let Some((value, next)) = behind.split_at_checked(length.next_multiple_of(8)) else {
+            return items;
+        };
         items += 1;
         if ty == 1 {
             items += walk(value);

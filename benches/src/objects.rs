@@ -1,11 +1,15 @@
 //! Records as a key server has them, the same ones for the same numbers, in the form in which a store takes them.
 
 use keyferry_kmip::spec::{
-    AttributeValue as V, CryptographicAlgorithm, CryptographicUsageMask, HashingAlgorithm, KeyFormatType, ObjectType, State,
+    AttributeValue as V, CryptographicAlgorithm, CryptographicUsageMask, HashingAlgorithm,
+    KeyFormatType, ObjectType, State,
 };
-use keyferry_kmip::{Attributes, CustomAttribute, DateTime, Digest, Interval, Name, Object, Secret};
+use keyferry_kmip::{
+    Attributes, CustomAttribute, DateTime, Digest, Interval, Name, Object, Secret,
+};
 use keyferry_store::{
-    Entry, EntryKind, Incarnation, IndexKey, MaterialChange, ObjectId, Put, Record, Result, Stamp, index, record::material_of,
+    Entry, EntryKind, Incarnation, IndexKey, MaterialChange, ObjectId, Put, Record, Result, Stamp,
+    index, record::material_of,
 };
 use keyferry_ttlv::Extra;
 use std::ops::Range;
@@ -51,7 +55,11 @@ pub fn scatter(n: u64) -> u64 {
 pub fn identifier(n: u64) -> String {
     let (high, low) = (scatter(n), scatter(n ^ 0xABCD_EF01));
     let (a, b, c) = (high >> 32, (high >> 16) & 0xFFFF, high & 0xFFF);
-    format!("{a:08x}-{b:04x}-4{c:03x}-8{:03x}-{:012x}", low >> 52, low & 0xFFFF_FFFF_FFFF)
+    format!(
+        "{a:08x}-{b:04x}-4{c:03x}-8{:03x}-{:012x}",
+        low >> 52,
+        low & 0xFFFF_FFFF_FFFF
+    )
 }
 
 /// The Name of object `n`.
@@ -62,13 +70,17 @@ pub fn name(n: u64) -> String {
 /// An active AES key with a Name, a group, a custom attribute and six dates: twelve index keys.
 fn record(n: u64) -> Record {
     let born = DateTime(1_700_000_000 + n.cast_signed() / 100);
-    let digest: Vec<u8> = (0..4).flat_map(|i| scatter(n * 4 + i).to_be_bytes()).collect();
+    let digest: Vec<u8> = (0..4)
+        .flat_map(|i| scatter(n * 4 + i).to_be_bytes())
+        .collect();
     let attributes = Attributes::new()
         .with(V::Name(Name::text(name(n))))
         .with(V::ObjectGroup(format!("site {:02}", n % 40).into()))
         .with(V::CryptographicAlgorithm(CryptographicAlgorithm::AES))
         .with(V::CryptographicLength(256))
-        .with(V::CryptographicUsageMask(CryptographicUsageMask::ENCRYPT | CryptographicUsageMask::DECRYPT))
+        .with(V::CryptographicUsageMask(
+            CryptographicUsageMask::ENCRYPT | CryptographicUsageMask::DECRYPT,
+        ))
         .with(V::Digest(Digest {
             hashing_algorithm: HashingAlgorithm::SHA_256,
             value: Some(digest),
@@ -90,7 +102,11 @@ fn record(n: u64) -> Record {
     let server = "benches".into();
     let stamp = Stamp::first(&server, Incarnation([7; 16]));
     Record {
-        id: ObjectId { server, instance: vec![3; 16], identifier: identifier(n).into() },
+        id: ObjectId {
+            server,
+            instance: vec![3; 16],
+            identifier: identifier(n).into(),
+        },
         identifier: identifier(n).into(),
         owner: Some("client".into()),
         lineage: vec![stamp.clone()],
@@ -140,8 +156,15 @@ pub fn all_written(numbers: Range<u64>) -> Result<Vec<Written>> {
 pub fn memory() -> (u64, u64) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let of = |field: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
-        line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(field))
+            .unwrap_or_default();
+        line.split_whitespace()
+            .next()
+            .and_then(|kib| kib.parse::<u64>().ok())
+            .unwrap_or(0)
+            / 1024
     };
     (of("VmHWM:"), of("VmRSS:"))
 }

@@ -28,14 +28,22 @@ impl Bar {
         let is_terminal = io::stderr().is_terminal();
         let bar = ProgressBar::with_draw_target(
             None,
-            if is_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() },
+            if is_terminal {
+                ProgressDrawTarget::stderr()
+            } else {
+                ProgressDrawTarget::hidden()
+            },
         );
         if let Ok(style) = ProgressStyle::with_template("{prefix:12} {wide_bar} {msg}") {
             bar.set_style(style);
         }
         let label = label.into();
         bar.set_prefix(label.clone());
-        Bar { label, bar, said: (!is_terminal).then(Instant::now) }
+        Bar {
+            label,
+            bar,
+            said: (!is_terminal).then(Instant::now),
+        }
     }
 
     /// Shows how far it is now.
@@ -79,10 +87,18 @@ fn said(progress: &Progress) -> String {
     let mega = |bytes: f64| format!("{:.1}", bytes / 1e6);
     let mut said = Vec::new();
     if progress.objects > 0 || progress.of_objects.is_some() {
-        said.push(format!("{}{} objects", progress.objects, of(progress.of_objects.map(|n| n.to_string()))));
+        said.push(format!(
+            "{}{} objects",
+            progress.objects,
+            of(progress.of_objects.map(|n| n.to_string()))
+        ));
     }
     if progress.bytes > 0 || progress.of_bytes.is_some() {
-        said.push(format!("{}{} MB", mega(progress.bytes as f64), of(progress.of_bytes.map(|n| mega(n as f64)))));
+        said.push(format!(
+            "{}{} MB",
+            mega(progress.bytes as f64),
+            of(progress.of_bytes.map(|n| mega(n as f64)))
+        ));
     }
     if let Some(rate) = progress.objects_per_second {
         said.push(format!("{rate:.0} objects/s"));
@@ -124,7 +140,13 @@ pub struct Watched<F> {
 impl<F> Watched<F> {
     /// This file, of so many bytes where that is known.
     pub fn new(label: &str, file: F, of: Option<u64>) -> Self {
-        Watched { file, bar: Bar::new(label), begun: Instant::now(), bytes: 0, of }
+        Watched {
+            file,
+            bar: Bar::new(label),
+            begun: Instant::now(),
+            bytes: 0,
+            of,
+        }
     }
 
     /// The file.
@@ -135,7 +157,9 @@ impl<F> Watched<F> {
     fn moved(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
         let rate = self.bytes as f64 / self.begun.elapsed().as_secs_f64();
-        let left = self.of.map(|of| of.saturating_sub(self.bytes) as f64 / rate);
+        let left = self
+            .of
+            .map(|of| of.saturating_sub(self.bytes) as f64 / rate);
         self.bar.show(&Progress {
             bytes: self.bytes,
             of_bytes: self.of,

@@ -23,7 +23,11 @@ pub struct Engine {
 }
 
 fn io(error: std::io::Error) -> Error {
-    let kind = if error.kind() == std::io::ErrorKind::StorageFull { ErrorKind::Full } else { ErrorKind::Io };
+    let kind = if error.kind() == std::io::ErrorKind::StorageFull {
+        ErrorKind::Full
+    } else {
+        ErrorKind::Io
+    };
     Error::new(kind, error)
 }
 
@@ -34,8 +38,15 @@ pub fn corrupt(what: &str) -> Error {
 
 /// The check of a batch: the first bytes of a SHA-256, by way of the commit chain.
 fn check(batch: &[u8]) -> [u8; 16] {
-    let put =
-        Put { number: None, id: batch, attributes: &[], material: MaterialChange::Keep, remove: &[], insert: &[], entry: &[] };
+    let put = Put {
+        number: None,
+        id: batch,
+        attributes: &[],
+        material: MaterialChange::Keep,
+        remove: &[],
+        insert: &[],
+        entry: &[],
+    };
     CommitId::ZERO.next([&put]).0
 }
 
@@ -45,14 +56,21 @@ impl Engine {
     /// # Errors
     /// Those of the file.
     pub fn open(path: &Path) -> Result<Engine> {
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(io)?;
         let mut content = Vec::new();
         file.read_to_end(&mut content).map_err(io)?;
         let (mut map, mut rest) = (Map::new(), content.as_slice());
         while let Some((batch, behind)) = batch(rest) {
             let mut changes = batch;
             while !changes.is_empty() {
-                let (key, value) = change(&mut changes).ok_or_else(|| corrupt("a batch that makes no sense"))?;
+                let (key, value) =
+                    change(&mut changes).ok_or_else(|| corrupt("a batch that makes no sense"))?;
                 match value {
                     Some(value) => _ = map.insert(key.to_vec(), value.to_vec()),
                     None => _ = map.remove(key),
@@ -63,7 +81,12 @@ impl Engine {
         let length = (content.len() - rest.len()) as u64;
         file.set_len(length).map_err(io)?;
         file.seek(SeekFrom::Start(length)).map_err(io)?;
-        Ok(Engine { map, file, length, broken: false })
+        Ok(Engine {
+            map,
+            file,
+            length,
+            broken: false,
+        })
     }
 
     /// All entries.
@@ -77,19 +100,39 @@ impl Engine {
     /// Those of the file; nothing is changed then.
     pub fn commit(&mut self, changes: Changes) -> Result<()> {
         if self.broken {
-            return Err(Error::new(ErrorKind::Io, "an earlier write failed half way"));
+            return Err(Error::new(
+                ErrorKind::Io,
+                "an earlier write failed half way",
+            ));
         }
         let mut batch = Vec::new();
         for (key, value) in &changes {
             batch.extend((key.len() as u32).to_be_bytes());
             batch.extend(key);
-            batch.extend(value.as_ref().map_or(u32::MAX, |value| value.len() as u32).to_be_bytes());
+            batch.extend(
+                value
+                    .as_ref()
+                    .map_or(u32::MAX, |value| value.len() as u32)
+                    .to_be_bytes(),
+            );
             batch.extend(value.iter().flatten());
         }
-        let frame = [&(batch.len() as u64).to_be_bytes()[..], &check(&batch), &batch].concat();
-        if let Err(error) = self.file.write_all(&frame).and_then(|()| self.file.sync_data()) {
+        let frame = [
+            &(batch.len() as u64).to_be_bytes()[..],
+            &check(&batch),
+            &batch,
+        ]
+        .concat();
+        if let Err(error) = self
+            .file
+            .write_all(&frame)
+            .and_then(|()| self.file.sync_data())
+        {
             // What was not acknowledged must not turn up later.
-            let undone = self.file.set_len(self.length).and_then(|()| self.file.seek(SeekFrom::Start(self.length)));
+            let undone = self
+                .file
+                .set_len(self.length)
+                .and_then(|()| self.file.seek(SeekFrom::Start(self.length)));
             self.broken = undone.is_err() || self.file.sync_data().is_err();
             return Err(io(error));
         }
@@ -108,7 +151,8 @@ impl Engine {
 fn batch(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk()?;
     let (sum, rest) = rest.split_first_chunk::<16>()?;
-    let (batch, rest) = rest.split_at_checked(usize::try_from(u64::from_be_bytes(*length)).ok()?)?;
+    let (batch, rest) =
+        rest.split_at_checked(usize::try_from(u64::from_be_bytes(*length)).ok()?)?;
     (check(batch) == *sum).then_some((batch, rest))
 }
 
@@ -118,8 +162,12 @@ fn change<'a>(batch: &mut &'a [u8]) -> Option<(&'a [u8], Option<&'a [u8]>)> {
     let (key, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
     let (length, rest) = rest.split_first_chunk()?;
     let length = u32::from_be_bytes(*length);
-    let (value, rest) =
-        if length == u32::MAX { (None, rest) } else { rest.split_at_checked(length as usize).map(|(v, r)| (Some(v), r))? };
+    let (value, rest) = if length == u32::MAX {
+        (None, rest)
+    } else {
+        rest.split_at_checked(length as usize)
+            .map(|(v, r)| (Some(v), r))?
+    };
     *batch = rest;
     Some((key, value))
 }

@@ -38,8 +38,15 @@ impl Maker {
     /// When no key pair can be made.
     pub fn new(now: DateTime) -> Result<Maker> {
         let crypto = Arc::new(Ring::new());
-        let rsa = (0..3).map(|_| crypto.rsa_key_pair(2048)).collect::<std::result::Result<_, _>>()?;
-        Ok(Maker { crypto, rsa, now, state: 1 })
+        let rsa = (0..3)
+            .map(|_| crypto.rsa_key_pair(2048))
+            .collect::<std::result::Result<_, _>>()?;
+        Ok(Maker {
+            crypto,
+            rsa,
+            now,
+            state: 1,
+        })
     }
 
     fn next(&mut self) -> u64 {
@@ -52,7 +59,9 @@ impl Maker {
     }
 
     fn bytes(&mut self, length: usize) -> Secret {
-        let words: Vec<u8> = (0..length.div_ceil(8)).flat_map(|_| self.next().to_be_bytes()).collect();
+        let words: Vec<u8> = (0..length.div_ceil(8))
+            .flat_map(|_| self.next().to_be_bytes())
+            .collect();
         Secret::new(words.get(..length).unwrap_or_default())
     }
 
@@ -79,7 +88,14 @@ impl Maker {
         let object = match n % 16 {
             0..=6 => self.symmetric(n),
             7 if pairs => {
-                return self.pair(n, identifier, KeyFormatType::PKCS_1, KeyFormatType::PKCS_1, CryptographicAlgorithm::RSA, 2048);
+                return self.pair(
+                    n,
+                    identifier,
+                    KeyFormatType::PKCS_1,
+                    KeyFormatType::PKCS_1,
+                    CryptographicAlgorithm::RSA,
+                    2048,
+                );
             }
             9 if pairs => {
                 return self.pair(
@@ -93,7 +109,11 @@ impl Maker {
             }
             10 | 11 => certificate(n)?,
             12 => Object::secret_data(
-                if n.is_multiple_of(3) { SecretDataType::SEED } else { SecretDataType::PASSWORD },
+                if n.is_multiple_of(3) {
+                    SecretDataType::SEED
+                } else {
+                    SecretDataType::PASSWORD
+                },
                 self.bytes(24),
             ),
             13 => self.wrapped(),
@@ -123,7 +143,11 @@ impl Maker {
     }
 
     fn wrapped(&mut self) -> Object {
-        let mut block = KeyBlock::plain(KeyFormatType::RAW, Some((CryptographicAlgorithm::AES, 256)), Secret::new(&[]));
+        let mut block = KeyBlock::plain(
+            KeyFormatType::RAW,
+            Some((CryptographicAlgorithm::AES, 256)),
+            Secret::new(&[]),
+        );
         block.key_value = Some(KeyValue::Wrapped(self.bytes(40)));
         block.key_wrapping_data = Some(Box::new(KeyWrappingData {
             wrapping_method: WrappingMethod::ENCRYPT,
@@ -141,7 +165,10 @@ impl Maker {
             encoding_option: Some(EncodingOption::NO_ENCODING),
             extra: Extra::NONE,
         }));
-        Object::SymmetricKey(Key { key_block: block.into(), extra: Extra::NONE })
+        Object::SymmetricKey(Key {
+            key_block: block.into(),
+            extra: Extra::NONE,
+        })
     }
 
     fn split(&mut self, n: u64) -> Object {
@@ -151,7 +178,12 @@ impl Maker {
             split_key_threshold: 2,
             split_key_method: SplitKeyMethod::XOR,
             prime_field_size: None,
-            key_block: KeyBlock::plain(KeyFormatType::RAW, Some((CryptographicAlgorithm::AES, 256)), self.bytes(32)).into(),
+            key_block: KeyBlock::plain(
+                KeyFormatType::RAW,
+                Some((CryptographicAlgorithm::AES, 256)),
+                self.bytes(32),
+            )
+            .into(),
             extra: Extra::NONE,
         })
     }
@@ -163,12 +195,19 @@ impl Maker {
         let structure = writer.finish();
         let item = keyferry_ttlv::Item::parse(&structure)?;
         let reader = keyferry_ttlv::Reader::new(&structure, context(Version::V2_1));
-        let mut block =
-            KeyBlock::plain(KeyFormatType::TRANSPARENT_SYMMETRIC_KEY, Some((CryptographicAlgorithm::AES, 256)), Secret::new(&[]));
+        let mut block = KeyBlock::plain(
+            KeyFormatType::TRANSPARENT_SYMMETRIC_KEY,
+            Some((CryptographicAlgorithm::AES, 256)),
+            Secret::new(&[]),
+        );
         if let Some(KeyValue::Plain(plain)) = &mut block.key_value {
-            plain.key_material = KeyMaterial::Structure(<Raw as keyferry_ttlv::Decode>::decode(item, &reader)?);
+            plain.key_material =
+                KeyMaterial::Structure(<Raw as keyferry_ttlv::Decode>::decode(item, &reader)?);
         }
-        Ok(Object::SymmetricKey(Key { key_block: block.into(), extra: Extra::NONE }))
+        Ok(Object::SymmetricKey(Key {
+            key_block: block.into(),
+            extra: Extra::NONE,
+        }))
     }
 
     fn pair(
@@ -196,13 +235,29 @@ impl Maker {
         let private_link = (LinkType::PUBLIC_KEY_LINK, public_identifier.clone());
         let public_link = (LinkType::PRIVATE_KEY_LINK, private_identifier.clone());
         Ok(vec![
-            self.finish(n, private_identifier, Object::PrivateKey(key(private_format, private)), Some(private_link)),
-            self.finish(n + 1, public_identifier, Object::PublicKey(key(public_format, public)), Some(public_link)),
+            self.finish(
+                n,
+                private_identifier,
+                Object::PrivateKey(key(private_format, private)),
+                Some(private_link),
+            ),
+            self.finish(
+                n + 1,
+                public_identifier,
+                Object::PublicKey(key(public_format, public)),
+                Some(public_link),
+            ),
         ])
     }
 
     /// Gives an object its attributes and state.
-    fn finish(&mut self, n: u64, identifier: Text, object: Object, link: Option<(LinkType, Text)>) -> Made {
+    fn finish(
+        &mut self,
+        n: u64,
+        identifier: Text,
+        object: Object,
+        link: Option<(LinkType, Text)>,
+    ) -> Made {
         let object_type = object.object_type();
         let spread = i64::try_from(n % 100_000).unwrap_or(0);
         let born = DateTime(self.now.0 - 400 * DAY + spread);
@@ -210,15 +265,22 @@ impl Maker {
         let mut a = Attributes::new();
         a.push(V::Name(Name::text(format!("object {n:07}"))));
         if n.is_multiple_of(4) {
-            a.push(V::Name(Name { name_type: NameType::URI, ..Name::text(format!("urn:example:key:{n}")) }));
+            a.push(V::Name(Name {
+                name_type: NameType::URI,
+                ..Name::text(format!("urn:example:key:{n}"))
+            }));
         }
         a.push(V::ObjectGroup(format!("site {:02}", n % 40).into()));
         if n.is_multiple_of(5) {
             a.push(V::ObjectGroup("every fifth".into()));
         }
         if let Some(block) = object.key_block() {
-            a.push(V::CryptographicUsageMask(CryptographicUsageMask::ENCRYPT | CryptographicUsageMask::DECRYPT));
-            if let (Some(algorithm), Some(bits)) = (block.cryptographic_algorithm, block.cryptographic_length) {
+            a.push(V::CryptographicUsageMask(
+                CryptographicUsageMask::ENCRYPT | CryptographicUsageMask::DECRYPT,
+            ));
+            if let (Some(algorithm), Some(bits)) =
+                (block.cryptographic_algorithm, block.cryptographic_length)
+            {
                 a.push(V::CryptographicAlgorithm(algorithm));
                 a.push(V::CryptographicLength(bits));
             }
@@ -226,7 +288,9 @@ impl Maker {
         }
         if let Object::Certificate(certificate) = &object {
             a.push(V::CertificateType(certificate.certificate_type));
-            a.push(V::CertificateLength(i32::try_from(certificate.value.len()).unwrap_or(0)));
+            a.push(V::CertificateLength(
+                i32::try_from(certificate.value.len()).unwrap_or(0),
+            ));
         }
         if let Some(bytes) = object.digestible() {
             a.push(V::Digest(Digest {
@@ -237,7 +301,11 @@ impl Maker {
             }));
         }
         if let Some((link_type, target)) = link {
-            a.push(V::Link(Link { link_type, target: target.into(), extra: Extra::NONE }));
+            a.push(V::Link(Link {
+                link_type,
+                target: target.into(),
+                extra: Extra::NONE,
+            }));
         }
         if object_type == ObjectType::SYMMETRIC_KEY && n.is_multiple_of(2) {
             a.push(V::UsageLimits(UsageLimits {
@@ -246,11 +314,13 @@ impl Maker {
                 unit: UsageLimitsUnit::BYTE,
                 extra: Extra::NONE,
             }));
-            a.push(V::CryptographicParameters(Box::new(CryptographicParameters {
-                block_cipher_mode: Some(BlockCipherMode::CBC),
-                padding_method: Some(PaddingMethod::PKCS5),
-                ..CryptographicParameters::default()
-            })));
+            a.push(V::CryptographicParameters(Box::new(
+                CryptographicParameters {
+                    block_cipher_mode: Some(BlockCipherMode::CBC),
+                    padding_method: Some(PaddingMethod::PKCS5),
+                    ..CryptographicParameters::default()
+                },
+            )));
         }
         let information = |namespace: &str, data: String| {
             V::ApplicationSpecificInformation(ApplicationSpecificInformation {
@@ -265,7 +335,11 @@ impl Maker {
         }
         a.push(V::ContactInformation("keys@example.com".into()));
         a.push(V::Custom(CustomAttribute::text("ID", format!("asset-{n}"))));
-        a.push(V::Custom(CustomAttribute { vendor: "x".into(), name: "Cost".into(), value: Some(Value::Integer(7)) }));
+        a.push(V::Custom(CustomAttribute {
+            vendor: "x".into(),
+            name: "Cost".into(),
+            value: Some(Value::Integer(7)),
+        }));
         if n.is_multiple_of(6) {
             a.push(V::Custom(CustomAttribute {
                 vendor: "y".into(),
@@ -290,13 +364,27 @@ impl Maker {
         a.push(V::OriginalCreationDate(born));
         let state = self.age(n, object_type, &mut a, later);
         let destroyed = lifecycle::is_destroyed(state);
-        Made { identifier, object_type, attributes: a, object: (!destroyed).then_some(object) }
+        Made {
+            identifier,
+            object_type,
+            attributes: a,
+            object: (!destroyed).then_some(object),
+        }
     }
 
     /// The state, with the dates that belong to it.
-    fn age(&self, n: u64, object_type: ObjectType, a: &mut Attributes, later: impl Fn(i64) -> DateTime) -> State {
+    fn age(
+        &self,
+        n: u64,
+        object_type: ObjectType,
+        a: &mut Attributes,
+        later: impl Fn(i64) -> DateTime,
+    ) -> State {
         // The few RSA pairs are many objects' material, which must not be compromised in one of them alone.
-        let shared = matches!(object_type, ObjectType::PRIVATE_KEY | ObjectType::PUBLIC_KEY) && matches!(n % 16, 7 | 8);
+        let shared = matches!(
+            object_type,
+            ObjectType::PRIVATE_KEY | ObjectType::PUBLIC_KEY
+        ) && matches!(n % 16, 7 | 8);
         let state = match n.wrapping_mul(7) % 10 {
             0 | 1 => State::PRE_ACTIVE,
             2..=4 => State::ACTIVE,
@@ -307,7 +395,11 @@ impl Maker {
             _ => State::ACTIVE,
         };
         let reason = |code| {
-            V::RevocationReason(RevocationReason { code, message: Some("as the example has it".into()), extra: Extra::NONE })
+            V::RevocationReason(RevocationReason {
+                code,
+                message: Some("as the example has it".into()),
+                extra: Extra::NONE,
+            })
         };
         let mut last = later(0);
         if state == State::PRE_ACTIVE {
@@ -345,16 +437,28 @@ impl Maker {
 fn certificate(n: u64) -> Result<Object> {
     let key = rcgen::KeyPair::generate()?;
     let mut params = rcgen::CertificateParams::new(vec![format!("host{n}.example.com")])?;
-    params.distinguished_name.push(rcgen::DnType::CommonName, format!("host {n}"));
-    Ok(Object::certificate(CertificateType::X509, params.self_signed(&key)?.der().to_vec()))
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, format!("host {n}"));
+    Ok(Object::certificate(
+        CertificateType::X509,
+        params.self_signed(&key)?.der().to_vec(),
+    ))
 }
 
 fn send(client: &mut Client, messages: &[RequestMessage]) -> Result {
-    let frames = messages.iter().map(RequestMessage::to_frame).collect::<std::result::Result<Vec<_>, _>>()?;
+    let frames = messages
+        .iter()
+        .map(RequestMessage::to_frame)
+        .collect::<std::result::Result<Vec<_>, _>>()?;
     for answer in client.call_all(&frames)? {
         for item in ResponseMessage::from_frame(&answer)?.batch {
             if !item.is_success() {
-                return Err(format!("filling failed: {:?} {:?}", item.result_reason, item.result_message).into());
+                return Err(format!(
+                    "filling failed: {:?} {:?}",
+                    item.result_reason, item.result_message
+                )
+                .into());
             }
         }
     }
@@ -366,7 +470,12 @@ fn send(client: &mut Client, messages: &[RequestMessage]) -> Result {
 ///
 /// # Errors
 /// When the server refuses one.
-pub fn fill(client: &mut Client, objects: u64, now: DateTime, mut progress: impl FnMut(u64)) -> Result {
+pub fn fill(
+    client: &mut Client,
+    objects: u64,
+    now: DateTime,
+    mut progress: impl FnMut(u64),
+) -> Result {
     let cx = context(Version::V2_1);
     let mut maker = Maker::new(now)?;
     let (mut n, mut messages, mut items) = (0, Vec::new(), Vec::new());
@@ -391,7 +500,10 @@ pub fn fill(client: &mut Client, objects: u64, now: DateTime, mut progress: impl
         }
         if items.len() >= 200 || n >= objects {
             if !items.is_empty() {
-                messages.push(RequestMessage::new(Version::V2_1, std::mem::take(&mut items)));
+                messages.push(RequestMessage::new(
+                    Version::V2_1,
+                    std::mem::take(&mut items),
+                ));
             }
             if messages.len() >= 24 || n >= objects {
                 send(client, &messages)?;
@@ -409,7 +521,9 @@ fn life(n: u64, cx: keyferry_ttlv::Context) -> Result<RequestMessage> {
         .with(V::Name(Name::text(format!("lived {n:07}"))))
         .with(V::CryptographicAlgorithm(CryptographicAlgorithm::AES))
         .with(V::CryptographicLength(256))
-        .with(V::CryptographicUsageMask(CryptographicUsageMask::ENCRYPT | CryptographicUsageMask::DECRYPT));
+        .with(V::CryptographicUsageMask(
+            CryptographicUsageMask::ENCRYPT | CryptographicUsageMask::DECRYPT,
+        ));
     let create = CreateRequest {
         object_type: ObjectType::SYMMETRIC_KEY,
         attributes: attributes.into(),
@@ -419,17 +533,41 @@ fn life(n: u64, cx: keyferry_ttlv::Context) -> Result<RequestMessage> {
     let mut items = vec![RequestItem::new(&create, cx)?];
     let stages = n / 50 % 4;
     if stages > 0 {
-        items.push(RequestItem::new(&ActivateRequest { unique_identifier: None, extra: Extra::NONE }, cx)?);
+        items.push(RequestItem::new(
+            &ActivateRequest {
+                unique_identifier: None,
+                extra: Extra::NONE,
+            },
+            cx,
+        )?);
     }
     if stages > 1 {
-        let code = if stages == 2 { RevocationReasonCode::KEY_COMPROMISE } else { RevocationReasonCode::SUPERSEDED };
-        let revocation_reason = RevocationReason { code, message: None, extra: Extra::NONE };
-        let revoke =
-            RevokeRequest { unique_identifier: None, revocation_reason, compromise_occurrence_date: None, extra: Extra::NONE };
+        let code = if stages == 2 {
+            RevocationReasonCode::KEY_COMPROMISE
+        } else {
+            RevocationReasonCode::SUPERSEDED
+        };
+        let revocation_reason = RevocationReason {
+            code,
+            message: None,
+            extra: Extra::NONE,
+        };
+        let revoke = RevokeRequest {
+            unique_identifier: None,
+            revocation_reason,
+            compromise_occurrence_date: None,
+            extra: Extra::NONE,
+        };
         items.push(RequestItem::new(&revoke, cx)?);
     }
     if stages > 2 {
-        items.push(RequestItem::new(&DestroyRequest { unique_identifier: None, extra: Extra::NONE }, cx)?);
+        items.push(RequestItem::new(
+            &DestroyRequest {
+                unique_identifier: None,
+                extra: Extra::NONE,
+            },
+            cx,
+        )?);
     }
     Ok(RequestMessage::new(Version::V2_1, items))
 }

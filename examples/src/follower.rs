@@ -5,7 +5,9 @@ use crate::{Result, site};
 use keyferry_crypto::SystemRandom;
 use keyferry_kmip::Wake;
 use keyferry_net::{Connector, Driver, Retry};
-use keyferry_s2s::{Driven, Error, Follow, FollowOptions, Following, Master, Poke, Pokes, Slave, taken};
+use keyferry_s2s::{
+    Driven, Error, Follow, FollowOptions, Following, Master, Poke, Pokes, Slave, taken,
+};
 use keyferry_server::Server;
 use keyferry_store::{SnapshotExt, Store, StoreExt};
 use std::collections::HashMap;
@@ -20,7 +22,12 @@ pub fn poking(server: Server) -> Server {
     let all = wakes.clone();
     let (node, store) = (server.node().clone(), server.store().clone());
     let locked = |wakes: &Mutex<HashMap<String, Wake>>| -> Vec<Wake> {
-        wakes.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        wakes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     };
     // Who follows by a connection that turns it back, and then asks: there is nothing to do about a poke itself.
     let pokes = Pokes::new(node.clone(), |_, _| {});
@@ -28,10 +35,17 @@ pub fn poking(server: Server) -> Server {
         .on_commit(move || locked(&all).iter().for_each(Wake::wake))
         .with_turning(move |peer, request| {
             let wake = Wake::new();
-            wakes.lock().unwrap_or_else(PoisonError::into_inner).insert(peer.name.clone(), wake.clone());
+            wakes
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(peer.name.clone(), wake.clone());
             let replica = node.policy.peer(peer)?.server.clone();
-            let poke = Poke::new(&node, replica, taken(request)).turning_back().every(HEARTBEAT);
-            Some(Box::new(Driven::new(poke, store.clone(), Box::new(SystemRandom::new())).woken_by(wake)))
+            let poke = Poke::new(&node, replica, taken(request))
+                .turning_back()
+                .every(HEARTBEAT);
+            Some(Box::new(
+                Driven::new(poke, store.clone(), Box::new(SystemRandom::new())).woken_by(wake),
+            ))
         })
         .with(Arc::new(pokes))
 }
@@ -44,16 +58,29 @@ const HEARTBEAT: u64 = 1000;
 ///
 /// # Errors
 /// When the relation can't be stored.
-pub fn follow(here: &Host, what: &Following, options: FollowOptions, connector: Connector) -> Result<JoinHandle<()>> {
+pub fn follow(
+    here: &Host,
+    what: &Following,
+    options: FollowOptions,
+    connector: Connector,
+) -> Result<JoinHandle<()>> {
     let now = keyferry_net::clock().wall;
-    Master::follow(&*here.store, &options.relation, &options.from.server, what, now)?;
+    Master::follow(
+        &*here.store,
+        &options.relation,
+        &options.from.server,
+        what,
+        now,
+    )?;
     let (store, node) = (here.store.clone(), here.server.node().clone());
     let mut retry = Retry::new(now.0.unsigned_abs());
     retry.attempts = u32::MAX;
     retry.longest = std::time::Duration::from_secs(2);
     let server = here.server.clone();
     Ok(tokio::spawn(async move {
-        let driver = Driver::new(connector).with_retry(retry.clone()).answering(server);
+        let driver = Driver::new(connector)
+            .with_retry(retry.clone())
+            .answering(server);
         let driver = driver.silent_for(Duration::from_millis(5 * HEARTBEAT));
         loop {
             let session = Follow::new(node.clone(), options.clone());
@@ -97,21 +124,38 @@ pub fn table(store: &dyn Store) -> Result<String> {
 /// # Errors
 /// Those of the store.
 pub fn behind(store: &dyn Store) -> Result<Vec<u64>> {
-    Ok(store.view::<_, Error>(|snapshot| Slave::all(snapshot)?.iter().map(|slave| slave.behind(snapshot)).collect())?)
+    Ok(store.view::<_, Error>(|snapshot| {
+        Slave::all(snapshot)?
+            .iter()
+            .map(|slave| slave.behind(snapshot))
+            .collect()
+    })?)
 }
 
 /// Waits until everything that the server at the other end had was taken.
 ///
 /// # Errors
 /// When it takes longer than `seconds`.
-pub async fn up_to_date(here: &Host, relation: &str, at_least: u64, seconds: u64) -> Result<Master> {
+pub async fn up_to_date(
+    here: &Host,
+    relation: &str,
+    at_least: u64,
+    seconds: u64,
+) -> Result<Master> {
     let patience = tokio::time::Instant::now() + std::time::Duration::from_secs(seconds);
     loop {
-        let master = here.store.view::<_, Error>(|snapshot| Master::find(snapshot, relation))?;
-        if let Some(master) = master.filter(|master| master.is_up_to_date() && master.cursor.number() >= at_least) {
+        let master = here
+            .store
+            .view::<_, Error>(|snapshot| Master::find(snapshot, relation))?;
+        if let Some(master) =
+            master.filter(|master| master.is_up_to_date() && master.cursor.number() >= at_least)
+        {
             return Ok(master);
         }
-        site::check(tokio::time::Instant::now() < patience, "it is up to date in time")?;
+        site::check(
+            tokio::time::Instant::now() < patience,
+            "it is up to date in time",
+        )?;
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }
@@ -121,7 +165,9 @@ pub async fn up_to_date(here: &Host, relation: &str, at_least: u64, seconds: u64
 /// # Errors
 /// Those of the store.
 pub fn head(host: &Host) -> Result<u64> {
-    Ok(host.store.view::<_, keyferry_store::Error>(|snapshot| Ok(snapshot.head()?.number))?)
+    Ok(host
+        .store
+        .view::<_, keyferry_store::Error>(|snapshot| Ok(snapshot.head()?.number))?)
 }
 
 /// How many of the objects that a server holds are the same, verbatim, at another one; fails for the first that is not.
@@ -137,21 +183,32 @@ pub fn compare(issuer: &dyn Store, replica: &dyn Store) -> Result<u64> {
             numbers.clear();
             snapshot.feed(after, &mut |row| {
                 numbers.push((row.number, row.record));
-                Ok(if numbers.len() < 1000 { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) })
+                Ok(if numbers.len() < 1000 {
+                    std::ops::ControlFlow::Continue(())
+                } else {
+                    std::ops::ControlFlow::Break(())
+                })
             })
         })?;
-        let Some((last, _)) = numbers.last() else { return Ok(same) };
+        let Some((last, _)) = numbers.last() else {
+            return Ok(same);
+        };
         after = *last;
         for (_, number) in numbers {
             let (Some(record), object) = issuer.view::<_, keyferry_store::Error>(|snapshot| {
                 let whole = snapshot.whole(number)?;
-                Ok((whole.as_ref().map(|(record, _)| record.clone()), whole.and_then(|(_, object)| object)))
+                Ok((
+                    whole.as_ref().map(|(record, _)| record.clone()),
+                    whole.and_then(|(_, object)| object),
+                ))
             })?
             else {
                 continue;
             };
             let copy = replica.view::<_, keyferry_store::Error>(|snapshot| {
-                let Some((number, _)) = snapshot.by_object_id(&record.id)? else { return Ok(None) };
+                let Some((number, _)) = snapshot.by_object_id(&record.id)? else {
+                    return Ok(None);
+                };
                 snapshot.whole(number)
             })?;
             let is_same = match &copy {
@@ -163,7 +220,10 @@ pub fn compare(issuer: &dyn Store, replica: &dyn Store) -> Result<u64> {
                 }
                 None => record.is_destroyed(),
             };
-            site::check(is_same, format_args!("{} is the same at both servers", record.id))?;
+            site::check(
+                is_same,
+                format_args!("{} is the same at both servers", record.id),
+            )?;
             same += u64::from(copy.is_some());
         }
     }

@@ -45,7 +45,11 @@ impl Files {
     /// The store in this file, and its key beside it.
     pub fn beside(store: PathBuf) -> Self {
         let key = store.with_extension("seal");
-        Files { store, key, restored: false }
+        Files {
+            store,
+            key,
+            restored: false,
+        }
     }
 
     /// The key in its file, which is made if there is none.
@@ -57,12 +61,26 @@ impl Files {
             }
             let mut key = Zeroizing::new([0; 32]);
             SystemRandom::new().fill(&mut *key)?;
-            write_secret(&self.key, &Zeroizing::new(key.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))?;
+            write_secret(
+                &self.key,
+                &Zeroizing::new(
+                    key.iter()
+                        .map(|byte| format!("{byte:02x}"))
+                        .collect::<String>(),
+                ),
+            )?;
         }
         let text = Zeroizing::new(std::fs::read_to_string(&self.key).map_err(|e| told(&e))?);
         let digits = text.trim();
-        let byte = |at: usize| digits.get(at..at + 2).and_then(|two| u8::from_str_radix(two, 16).ok());
-        let bytes: Option<Zeroizing<Vec<u8>>> = (0..32).map(|n| byte(2 * n)).collect::<Option<Vec<u8>>>().map(Zeroizing::new);
+        let byte = |at: usize| {
+            digits
+                .get(at..at + 2)
+                .and_then(|two| u8::from_str_radix(two, 16).ok())
+        };
+        let bytes: Option<Zeroizing<Vec<u8>>> = (0..32)
+            .map(|n| byte(2 * n))
+            .collect::<Option<Vec<u8>>>()
+            .map(Zeroizing::new);
         match bytes {
             Some(bytes) if digits.len() == 64 => Ok(Secret::new(&bytes)),
             _ => Err(told(&"a key is 64 hexadecimal digits").into()),
@@ -76,11 +94,18 @@ impl Files {
 /// When a file can't be used, or the key is not that of the store.
 pub fn open(files: &Files) -> Result<Arc<dyn Store>> {
     if files.restored && !files.store.exists() {
-        return Err(format!("{}: there is no store that could have been restored", files.store.display()).into());
+        return Err(format!(
+            "{}: there is no store that could have been restored",
+            files.store.display()
+        )
+        .into());
     }
     let key = files.key()?;
     let incarnation = incarnation()?;
-    let options = keyferry_store_redb::Options { cache_bytes: CACHE, ..keyferry_store_redb::Options::new(incarnation) };
+    let options = keyferry_store_redb::Options {
+        cache_bytes: CACHE,
+        ..keyferry_store_redb::Options::new(incarnation)
+    };
     // A process that was just killed may hold its file for a moment yet.
     let patience = Instant::now() + Duration::from_secs(3);
     loop {
@@ -89,7 +114,12 @@ pub fn open(files: &Files) -> Result<Arc<dyn Store>> {
                 std::thread::sleep(Duration::from_millis(100))
             }
             opened => {
-                let store = Sealed::open(opened?, Arc::new(Ring::new()), key, &mut SystemRandom::new())?;
+                let store = Sealed::open(
+                    opened?,
+                    Arc::new(Ring::new()),
+                    key,
+                    &mut SystemRandom::new(),
+                )?;
                 if files.restored {
                     store.restored(incarnation)?;
                 }
@@ -109,10 +139,20 @@ fn incarnation() -> Result<Incarnation> {
 ///
 /// # Errors
 /// When the file, the certificates or the address can't be used.
-pub async fn start(name: &str, files: &Files, address: &str, credentials: &Credentials, policy: Policy) -> Result<Host> {
+pub async fn start(
+    name: &str,
+    files: &Files,
+    address: &str,
+    credentials: &Credentials,
+    policy: Policy,
+) -> Result<Host> {
     let store = open(files)?;
     // What a client makes is its own; what comes from another server may be read by all. Nobody changes it here: who tries is told who may.
-    let rights = Rights::owners().with(Grant { client: None, objects: Granted::Copies, level: Level::Manage });
+    let rights = Rights::owners().with(Grant {
+        client: None,
+        objects: Granted::Copies,
+        level: Level::Manage,
+    });
     let server = Server::new(Options {
         server: name.into(),
         store: store.clone(),
@@ -121,7 +161,17 @@ pub async fn start(name: &str, files: &Files, address: &str, credentials: &Crede
         access: Access::Authenticated,
         policy,
     })?;
-    let server = Arc::new(crate::follower::poking(server.with_rights(rights).with_stopwatch(|| STARTED.elapsed())));
-    let listener = keyferry_net::Server::bind(address, ServerConfig::new(credentials)?, server.clone()).await?;
-    Ok(Host { server, store, handle: listener.serve() })
+    let server = Arc::new(crate::follower::poking(
+        server
+            .with_rights(rights)
+            .with_stopwatch(|| STARTED.elapsed()),
+    ));
+    let listener =
+        keyferry_net::Server::bind(address, ServerConfig::new(credentials)?, server.clone())
+            .await?;
+    Ok(Host {
+        server,
+        store,
+        handle: listener.serve(),
+    })
 }

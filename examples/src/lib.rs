@@ -17,8 +17,15 @@ pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Sen
 
 /// Log lines on standard error: warnings and errors, or everything from `KEYFERRY_LOG` = error, warn, info, debug, trace.
 pub fn log() {
-    let level = std::env::var("KEYFERRY_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::WARN);
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).init();
+    let level = std::env::var("KEYFERRY_LOG")
+        .ok()
+        .and_then(|level| level.parse().ok())
+        .unwrap_or(tracing::Level::WARN);
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
 }
 
 /// What `main` returns: the exit code, or 1 after saying the error.
@@ -35,12 +42,22 @@ pub fn finish(result: Result<std::process::ExitCode>) -> std::process::ExitCode 
 /// # Errors
 /// When no thread can be started.
 pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(16).enable_all().build()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(16)
+        .enable_all()
+        .build()
 }
 
 /// The most memory that a process has held so far, in MiB, where the system tells.
 pub fn peak_memory(process: u32) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib / 1024.0)
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace()
+        .next()?
+        .parse::<f64>()
+        .ok()
+        .map(|kib| kib / 1024.0)
 }

@@ -35,12 +35,25 @@ pub enum How {
 ///
 /// # Errors
 /// Those of the connections and sessions.
-pub async fn migrate(way: &Host, from: &Connector, to: &Connector, version: Version, how: How) -> Result<Migrated> {
-    let options = PullOptions { version, ..PullOptions::new("old", Peer::new("old"), PullStrategy::Get) };
+pub async fn migrate(
+    way: &Host,
+    from: &Connector,
+    to: &Connector,
+    version: Version,
+    how: How,
+) -> Result<Migrated> {
+    let options = PullOptions {
+        version,
+        ..PullOptions::new("old", Peer::new("old"), PullStrategy::Get)
+    };
     let session = Pull::new(way.server.node().clone(), options).observed(bar::observer("from"));
     let pulled = run(session, way, from).await?;
     let dry_run = matches!(how, How::DryRun);
-    let session = Register::new(RegisterOptions { version, dry_run, ..RegisterOptions::new("new") });
+    let session = Register::new(RegisterOptions {
+        version,
+        dry_run,
+        ..RegisterOptions::new("new")
+    });
     let session = match how {
         How::Move | How::DryRun => session,
         How::Plan(file) => session.planning(BufWriter::new(file)),

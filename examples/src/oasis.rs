@@ -64,7 +64,11 @@ impl Options {
                 other => return Err(other.unexpected().into()),
             }
         }
-        if options.paths.is_empty() { Err("no file or folder is named".into()) } else { Ok(Some(options)) }
+        if options.paths.is_empty() {
+            Err("no file or folder is named".into())
+        } else {
+            Ok(Some(options))
+        }
     }
 }
 
@@ -99,9 +103,17 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<std::result::Resul
     };
     let (mut tally, mut draft) = (Tally::default(), Tally::default());
     for file in &files {
-        let name = file.path.file_stem().unwrap_or(file.path.as_os_str()).to_string_lossy();
+        let name = file
+            .path
+            .file_stem()
+            .unwrap_or(file.path.as_os_str())
+            .to_string_lossy();
         let (is_draft, outcome) = look_at(file, options)?;
-        let (tally, mark) = if is_draft { (&mut draft, "draft ") } else { (&mut tally, "") };
+        let (tally, mark) = if is_draft {
+            (&mut draft, "draft ")
+        } else {
+            (&mut tally, "")
+        };
         match outcome {
             Outcome::Pass => {
                 tally.passed += 1;
@@ -123,7 +135,11 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<std::result::Resul
     }
     tally.skipped += draft.skipped;
     if options.draft {
-        writeln!(out, "draft: {} passed, {} failed", draft.passed, draft.failed)?;
+        writeln!(
+            out,
+            "draft: {} passed, {} failed",
+            draft.passed, draft.failed
+        )?;
     }
     writeln!(out, "{}", tally.line(options.mode))?;
     Ok(Ok(tally))
@@ -132,11 +148,20 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<std::result::Resul
 impl Tally {
     /// The counts as the last line has them.
     pub fn line(&self, mode: Mode) -> String {
-        let Tally { passed, failed, unsupported, skipped } = self;
+        let Tally {
+            passed,
+            failed,
+            unsupported,
+            skipped,
+        } = self;
         match (mode, skipped) {
             (Mode::Roundtrip, _) => format!("{passed} passed, {failed} failed, {skipped} skipped"),
-            (Mode::Replay, 0) => format!("{passed} passed, {failed} failed, {unsupported} unsupported"),
-            (Mode::Replay, _) => format!("{passed} passed, {failed} failed, {unsupported} unsupported, {skipped} skipped"),
+            (Mode::Replay, 0) => {
+                format!("{passed} passed, {failed} failed, {unsupported} unsupported")
+            }
+            (Mode::Replay, _) => format!(
+                "{passed} passed, {failed} failed, {unsupported} unsupported, {skipped} skipped"
+            ),
         }
     }
 }
@@ -148,29 +173,56 @@ fn look_at(file: &Found, options: &Options) -> Result<(bool, Outcome)> {
         Err(why) => return Ok((false, Outcome::Fail(why))),
     };
     if case.messages.is_empty() {
-        let why = "not a KMIP test case: there is no RequestMessage or ResponseMessage in it".to_owned();
-        return Ok((false, if file.named { Outcome::Fail(why) } else { Outcome::Skip(why) }));
+        let why =
+            "not a KMIP test case: there is no RequestMessage or ResponseMessage in it".to_owned();
+        return Ok((
+            false,
+            if file.named {
+                Outcome::Fail(why)
+            } else {
+                Outcome::Skip(why)
+            },
+        ));
     }
     // What 3.0 will be is not settled, and what comes behind it less so.
-    Ok(match case.messages.iter().filter_map(|message| message.version).find(|(major, _)| *major >= 3) {
-        Some((major, minor)) if !options.draft => {
-            (true, Outcome::Skip(format!("a case of KMIP {major}.{minor}, which is a draft: --draft tries it")))
-        }
-        version => {
-            let outcome = match options.mode {
-                Mode::Roundtrip => roundtrip::check(&case),
-                Mode::Replay => replay::check(&case)?,
-            };
-            (version.is_some(), outcome)
-        }
-    })
+    Ok(
+        match case
+            .messages
+            .iter()
+            .filter_map(|message| message.version)
+            .find(|(major, _)| *major >= 3)
+        {
+            Some((major, minor)) if !options.draft => (
+                true,
+                Outcome::Skip(format!(
+                    "a case of KMIP {major}.{minor}, which is a draft: --draft tries it"
+                )),
+            ),
+            version => {
+                let outcome = match options.mode {
+                    Mode::Roundtrip => roundtrip::check(&case),
+                    Mode::Replay => replay::check(&case)?,
+                };
+                (version.is_some(), outcome)
+            }
+        },
+    )
 }
 
 fn read(path: &Path) -> std::result::Result<Case, String> {
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
     let text = std::str::from_utf8(&bytes).map_err(|error| {
-        let line = bytes.iter().take(error.valid_up_to()).filter(|byte| **byte == b'\n').count() + 1;
-        Malformed { line, why: "the text is not UTF-8".to_owned() }.to_string()
+        let line = bytes
+            .iter()
+            .take(error.valid_up_to())
+            .filter(|byte| **byte == b'\n')
+            .count()
+            + 1;
+        Malformed {
+            line,
+            why: "the text is not UTF-8".to_owned(),
+        }
+        .to_string()
     })?;
     case::read(text).map_err(|malformed| malformed.to_string())
 }
@@ -190,7 +242,10 @@ fn found(paths: &[PathBuf]) -> std::result::Result<Vec<Found>, String> {
             files.extend(below.into_iter().map(|path| Found { path, named: false }));
         } else {
             std::fs::File::open(path).map_err(unreadable)?;
-            files.push(Found { path: path.clone(), named: true });
+            files.push(Found {
+                path: path.clone(),
+                named: true,
+            });
         }
     }
     Ok(files)
@@ -204,7 +259,11 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> std::result::Result<(), S
         // A link to a folder could lead in a circle.
         if kind.is_dir() {
             collect(&path, files)?;
-        } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("xml")) && path.is_file() {
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("xml"))
+            && path.is_file()
+        {
             files.push(path);
         }
     }

@@ -24,7 +24,10 @@ pub type Held = (Option<State>, Vec<u8>, Option<[u8; 32]>);
 
 /// The client that owns what is made here.
 pub fn operator() -> Identity {
-    Identity { name: "operator".into(), fingerprint: [0; 32] }
+    Identity {
+        name: "operator".into(),
+        fingerprint: [0; 32],
+    }
 }
 
 impl Offline {
@@ -43,22 +46,39 @@ impl Offline {
             policy,
         })?;
         // A backup server's clients see what it keeps for whom.
-        let copies = Grant { client: None, objects: Granted::Copies, level: Level::Read };
-        Ok(Offline { server: server.with_rights(Rights::owners().with(copies)), store })
+        let copies = Grant {
+            client: None,
+            objects: Granted::Copies,
+            level: Level::Read,
+        };
+        Ok(Offline {
+            server: server.with_rights(Rights::owners().with(copies)),
+            store,
+        })
     }
 
     fn ask<P: Payload, R: Payload>(&self, payloads: &[P]) -> Result<Vec<R>> {
         let cx = context(Version::V2_1);
-        let items = payloads.iter().map(|payload| RequestItem::new(payload, cx)).collect::<std::result::Result<_, _>>()?;
+        let items = payloads
+            .iter()
+            .map(|payload| RequestItem::new(payload, cx))
+            .collect::<std::result::Result<_, _>>()?;
         let request = RequestMessage::new(Version::V2_1, items).to_frame()?;
-        let Answer::Reply(answer) = self.server.answer(&operator(), keyferry_net::clock(), &request) else {
+        let Answer::Reply(answer) =
+            self.server
+                .answer(&operator(), keyferry_net::clock(), &request)
+        else {
             return Err("the server did not answer".into());
         };
         let read = |item: &ResponseItem| match item.is_success() {
             true => Ok(item.payload(cx)?),
             false => Err(format!("{:?}: {:?}", item.result_reason, item.result_message).into()),
         };
-        ResponseMessage::from_frame(&answer)?.batch.iter().map(read).collect()
+        ResponseMessage::from_frame(&answer)?
+            .batch
+            .iter()
+            .map(read)
+            .collect()
     }
 
     /// Makes so many active AES keys, every second one of this group, and returns their identifiers.
@@ -89,7 +109,12 @@ impl Offline {
             .collect();
         for batch in requests.chunks(100) {
             for made in self.ask::<_, CreateResponse>(batch)? {
-                identifiers.push(made.unique_identifier.as_text().ok_or("no identifier")?.into());
+                identifiers.push(
+                    made.unique_identifier
+                        .as_text()
+                        .ok_or("no identifier")?
+                        .into(),
+                );
             }
         }
         Ok(identifiers)
@@ -102,7 +127,11 @@ impl Offline {
     pub fn revoke(&self, identifier: &Text, code: RevocationReasonCode) -> Result {
         let request = RevokeRequest {
             unique_identifier: Some(identifier.clone().into()),
-            revocation_reason: RevocationReason { code, message: None, extra: Extra::NONE },
+            revocation_reason: RevocationReason {
+                code,
+                message: None,
+                extra: Extra::NONE,
+            },
             compromise_occurrence_date: None,
             extra: Extra::NONE,
         };
@@ -115,7 +144,10 @@ impl Offline {
     /// When the server refuses it.
     pub fn destroy(&self, identifier: &Text) -> Result {
         self.revoke(identifier, RevocationReasonCode::CESSATION_OF_OPERATION)?;
-        let request = DestroyRequest { unique_identifier: Some(identifier.clone().into()), extra: Extra::NONE };
+        let request = DestroyRequest {
+            unique_identifier: Some(identifier.clone().into()),
+            extra: Extra::NONE,
+        };
         self.ask::<_, DestroyResponse>(&[request]).map(drop)
     }
 
@@ -124,9 +156,15 @@ impl Offline {
     /// # Errors
     /// What the server refuses.
     pub fn located(&self, attributes: Attributes) -> Result<usize> {
-        let request = LocateRequest { attributes, ..Default::default() };
+        let request = LocateRequest {
+            attributes,
+            ..Default::default()
+        };
         let found: Vec<LocateResponse> = self.ask(&[request])?;
-        Ok(found.iter().map(|found| found.unique_identifiers.iter().count()).sum())
+        Ok(found
+            .iter()
+            .map(|found| found.unique_identifiers.iter().count())
+            .sum())
     }
 
     /// Every object by its identity between servers.
@@ -136,12 +174,20 @@ impl Offline {
     pub fn held(&self) -> Result<BTreeMap<String, Held>> {
         let (now, node) = (keyferry_net::clock().wall, self.server.node());
         let held = |(record, object): (Record, Option<Object>)| {
-            let material = object.map(|object| keyferry_store::record::material_of(&object)).transpose()?;
+            let material = object
+                .map(|object| keyferry_store::record::material_of(&object))
+                .transpose()?;
             let material = material.map(|bytes| node.crypto.sha256(&[&bytes]));
-            Ok((record.id.to_string(), (record.state(now), record.copy_digest()?, material)))
+            Ok((
+                record.id.to_string(),
+                (record.state(now), record.copy_digest()?, material),
+            ))
         };
         let held = self.store.view::<_, keyferry_store::Error>(|snapshot| {
-            (1..=snapshot.count()?).filter_map(|n| snapshot.whole(RecordNumber(n)).transpose()).map(|row| held(row?)).collect()
+            (1..=snapshot.count()?)
+                .filter_map(|n| snapshot.whole(RecordNumber(n)).transpose())
+                .map(|row| held(row?))
+                .collect()
         })?;
         Ok(held)
     }
@@ -151,5 +197,10 @@ impl Offline {
 pub fn differences(one: &BTreeMap<String, Held>, other: &BTreeMap<String, Held>) -> Vec<String> {
     let differs = |(id, held): &(&String, &Held)| other.get(*id) != Some(held);
     let lacking = other.keys().filter(|id| !one.contains_key(*id));
-    one.iter().filter(differs).map(|(id, _)| id).chain(lacking).cloned().collect()
+    one.iter()
+        .filter(differs)
+        .map(|(id, _)| id)
+        .chain(lacking)
+        .cloned()
+        .collect()
 }

@@ -2,7 +2,10 @@
 
 use crate::Result;
 use keyferry_net::{Credentials, pem};
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use rustls::server::WebPkiClientVerifier;
 use std::fs;
@@ -25,10 +28,17 @@ impl Pki {
         fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         let (certificate, key) = (folder.join("ca.pem"), folder.join("ca.key"));
         if certificate.exists() != key.exists() {
-            let (there, gone) = if key.exists() { (key, certificate) } else { (certificate, key) };
-            return Err(
-                format!("{} is there, and {} is not: put it back, or take both away", there.display(), gone.display()).into()
-            );
+            let (there, gone) = if key.exists() {
+                (key, certificate)
+            } else {
+                (certificate, key)
+            };
+            return Err(format!(
+                "{} is there, and {} is not: put it back, or take both away",
+                there.display(),
+                gone.display()
+            )
+            .into());
         }
         if !key.exists() {
             let pair = KeyPair::generate()?;
@@ -42,7 +52,10 @@ impl Pki {
         let mut params = named("keyferry example CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        Ok(Pki { folder, issuer: Issuer::new(params, pair) })
+        Ok(Pki {
+            folder,
+            issuer: Issuer::new(params, pair),
+        })
     }
 
     /// Where the authority's certificate is.
@@ -52,7 +65,10 @@ impl Pki {
 
     /// Where the certificate and the key of `name` are.
     pub fn files(&self, name: &str) -> (PathBuf, PathBuf) {
-        (self.folder.join(format!("{name}.pem")), self.folder.join(format!("{name}.key")))
+        (
+            self.folder.join(format!("{name}.pem")),
+            self.folder.join(format!("{name}.key")),
+        )
     }
 
     /// Certificate and key for `name`, made if there are none; good for either end of a connection to this machine and to `hosts`.
@@ -64,15 +80,28 @@ impl Pki {
         if !certificate.exists() || !key.exists() {
             let pair = KeyPair::generate()?;
             let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-            names.extend(hosts.iter().filter(|host| !names.contains(host)).cloned().collect::<Vec<_>>());
+            names.extend(
+                hosts
+                    .iter()
+                    .filter(|host| !names.contains(host))
+                    .cloned()
+                    .collect::<Vec<_>>(),
+            );
             let mut params = CertificateParams::new(names)?;
             params.distinguished_name = named(name).distinguished_name;
             params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+            params.extended_key_usages = vec![
+                ExtendedKeyUsagePurpose::ServerAuth,
+                ExtendedKeyUsagePurpose::ClientAuth,
+            ];
             write_secret(&key, &pair.serialize_pem())?;
             fs::write(&certificate, params.signed_by(&pair, &self.issuer)?.pem())?;
         }
-        Ok(Credentials::new(pem::certificates(self.ca())?, pem::certificates(certificate)?, pem::private_key(key)?))
+        Ok(Credentials::new(
+            pem::certificates(self.ca())?,
+            pem::certificates(certificate)?,
+            pem::private_key(key)?,
+        ))
     }
 
     /// What a server of someone else's, which knows rustls alone, shows as `name`; it lets in who has a certificate from here.
@@ -85,8 +114,15 @@ impl Pki {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(self.ca())?)?;
         let clients = WebPkiClientVerifier::builder(Arc::new(roots)).build()?;
-        let (chain, key) = (vec![CertificateDer::from_pem_file(certificate)?], PrivateKeyDer::from_pem_file(key)?);
-        Ok(Arc::new(rustls::ServerConfig::builder().with_client_cert_verifier(clients).with_single_cert(chain, key)?))
+        let (chain, key) = (
+            vec![CertificateDer::from_pem_file(certificate)?],
+            PrivateKeyDer::from_pem_file(key)?,
+        );
+        Ok(Arc::new(
+            rustls::ServerConfig::builder()
+                .with_client_cert_verifier(clients)
+                .with_single_cert(chain, key)?,
+        ))
     }
 }
 
@@ -105,7 +141,9 @@ pub fn write_secret(path: &Path, text: &str) -> Result {
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let mut file = options
+        .open(path)
+        .map_err(|e| format!("{}: {e}", path.display()))?;
     std::io::Write::write_all(&mut file, text.as_bytes())?;
     Ok(())
 }

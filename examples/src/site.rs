@@ -44,14 +44,27 @@ impl Site {
     /// When a file or an address can't be used.
     pub async fn start(&self, name: &str, policy: Policy) -> Result<Host> {
         let files = Files::beside(self.folder().join(format!("{name}.redb")));
-        host::start(name, &files, "127.0.0.1:0", &self.pki.credentials(name, &[])?, policy).await
+        host::start(
+            name,
+            &files,
+            "127.0.0.1:0",
+            &self.pki.credentials(name, &[])?,
+            policy,
+        )
+        .await
     }
 
     /// Drives a session of `here`, seen as `caller`, to its end at `there`.
     ///
     /// # Errors
     /// Those of the connection and of the session, and when its counts do not add up.
-    pub async fn run(&self, here: &Host, caller: &str, there: &Host, session: impl Session) -> Result<Report> {
+    pub async fn run(
+        &self,
+        here: &Host,
+        caller: &str,
+        there: &Host,
+        session: impl Session,
+    ) -> Result<Report> {
         run(session, here, &self.connector(caller, there)?).await
     }
 
@@ -80,7 +93,9 @@ impl Site {
 pub async fn run(session: impl Session, here: &Host, connector: &Connector) -> Result<Report> {
     let mut driven = Driven::new(session, here.store.clone(), Box::new(SystemRandom::new()));
     drive(&mut driven, connector).await?;
-    let report = driven.into_outcome().ok_or("the session was interrupted")??;
+    let report = driven
+        .into_outcome()
+        .ok_or("the session was interrupted")??;
     if !report.counts.add_up() {
         return Err(format!("the counts do not add up: {report}").into());
     }
@@ -91,7 +106,10 @@ pub async fn run(session: impl Session, here: &Host, connector: &Connector) -> R
 pub fn main(example: impl Future<Output = Result>) -> std::process::ExitCode {
     log();
     crate::finish(
-        runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(example)).map(|()| std::process::ExitCode::SUCCESS),
+        runtime()
+            .map_err(Into::into)
+            .and_then(|runtime| runtime.block_on(example))
+            .map(|()| std::process::ExitCode::SUCCESS),
     )
 }
 
@@ -100,7 +118,11 @@ pub fn main(example: impl Future<Output = Result>) -> std::process::ExitCode {
 /// # Errors
 /// The words.
 pub fn check(holds: bool, words: impl std::fmt::Display) -> Result {
-    if holds { Ok(()) } else { Err(format!("this does not hold: {words}").into()) }
+    if holds {
+        Ok(())
+    } else {
+        Err(format!("this does not hold: {words}").into())
+    }
 }
 
 /// Has a client of a server do something.
@@ -110,16 +132,28 @@ pub fn check(holds: bool, words: impl std::fmt::Display) -> Result {
 pub fn ask<Q: Payload, A: Payload>(host: &Host, client: &str, request: &Q) -> Result<A> {
     let cx = context(Version::V2_1);
     let message = RequestMessage::new(Version::V2_1, vec![RequestItem::new(request, cx)?]);
-    let caller = Identity { name: client.to_owned(), fingerprint: [0; 32] };
+    let caller = Identity {
+        name: client.to_owned(),
+        fingerprint: [0; 32],
+    };
     let (Answer::Reply(frame) | Answer::ReplyAndClose(frame)) =
-        host.server.answer(&caller, keyferry_net::clock(), &message.to_frame()?)
+        host.server
+            .answer(&caller, keyferry_net::clock(), &message.to_frame()?)
     else {
         return Err("the server did not answer".into());
     };
     let response = ResponseMessage::from_frame(&frame)?;
-    let item = response.batch.first().ok_or("the server answered nothing")?;
+    let item = response
+        .batch
+        .first()
+        .ok_or("the server answered nothing")?;
     if !item.is_success() {
-        return Err(format!("{}: {}", Q::OPERATION, item.result_message.as_deref().unwrap_or("refused")).into());
+        return Err(format!(
+            "{}: {}",
+            Q::OPERATION,
+            item.result_message.as_deref().unwrap_or("refused")
+        )
+        .into());
     }
     Ok(item.payload(cx)?)
 }
@@ -128,7 +162,13 @@ pub fn ask<Q: Payload, A: Payload>(host: &Host, client: &str, request: &Q) -> Re
 ///
 /// # Errors
 /// What the server refuses.
-pub fn import(host: &Host, client: &str, identifier: &str, bytes: [u8; 16], attributes: Attributes) -> Result {
+pub fn import(
+    host: &Host,
+    client: &str,
+    identifier: &str,
+    bytes: [u8; 16],
+    attributes: Attributes,
+) -> Result {
     let usage = CryptographicUsageMask::ENCRYPT | CryptographicUsageMask::DECRYPT;
     let mut attributes = attributes.with(V::ActivationDate(DateTime(1_600_000_000)));
     attributes.set_default(V::CryptographicUsageMask(usage));
@@ -162,6 +202,10 @@ pub fn held(host: &Host) -> Result<Vec<(Record, Option<Object>)>> {
             Ok(ControlFlow::Continue(()))
         })?;
         let all = numbers.into_iter().map(|number| snapshot.whole(number));
-        Ok(all.collect::<std::result::Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+        Ok(all
+            .collect::<std::result::Result<Vec<_>, _>>()?
+            .into_iter()
+            .flatten()
+            .collect())
     })?)
 }

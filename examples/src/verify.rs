@@ -39,7 +39,12 @@ const PAGE: usize = 200;
 ///
 /// # Errors
 /// When a server does not answer.
-pub fn compare(store: &dyn Store, one: &mut Client, other: &mut Client, mut progress: impl FnMut(u64)) -> Result<Comparison> {
+pub fn compare(
+    store: &dyn Store,
+    one: &mut Client,
+    other: &mut Client,
+    mut progress: impl FnMut(u64),
+) -> Result<Comparison> {
     let mut found = Comparison::default();
     let mut after = None;
     loop {
@@ -57,7 +62,10 @@ pub fn compare(store: &dyn Store, one: &mut Client, other: &mut Client, mut prog
         let right = right?;
         let mut names = identifiers.iter();
         for (left, right) in left.iter().zip(&right) {
-            let (left, right) = (ResponseMessage::from_frame(left)?, ResponseMessage::from_frame(right)?);
+            let (left, right) = (
+                ResponseMessage::from_frame(left)?,
+                ResponseMessage::from_frame(right)?,
+            );
             if left.batch.len() != right.batch.len() {
                 return Err("the servers answer a different number of items".into());
             }
@@ -76,10 +84,20 @@ fn page(store: &dyn Store, after: &mut Option<Cursor>) -> Result<Vec<Text>> {
     let mut numbers: Vec<RecordNumber> = Vec::new();
     let identifiers = store.view::<_, keyferry_store::Error>(|snapshot| {
         numbers.clear();
-        snapshot.scan(Index::ARRIVAL, &Span::all(), Order::Ascending, after.as_ref(), &mut |_, number| {
-            numbers.push(number);
-            Ok(if numbers.len() < PAGE * 4 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-        })?;
+        snapshot.scan(
+            Index::ARRIVAL,
+            &Span::all(),
+            Order::Ascending,
+            after.as_ref(),
+            &mut |_, number| {
+                numbers.push(number);
+                Ok(if numbers.len() < PAGE * 4 {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                })
+            },
+        )?;
         let mut identifiers = Vec::with_capacity(numbers.len());
         for number in &numbers {
             identifiers.extend(snapshot.record(*number)?.map(|record| record.identifier));
@@ -87,7 +105,10 @@ fn page(store: &dyn Store, after: &mut Option<Cursor>) -> Result<Vec<Text>> {
         Ok(identifiers)
     })?;
     if let Some(last) = numbers.last() {
-        *after = Some(Cursor { key: last.0.to_be_bytes().to_vec(), number: *last });
+        *after = Some(Cursor {
+            key: last.0.to_be_bytes().to_vec(),
+            number: *last,
+        });
     }
     Ok(identifiers)
 }
@@ -109,21 +130,39 @@ fn exports(identifiers: &[Text]) -> Result<Vec<keyferry_ttlv::Frame>> {
             items.push(RequestItem::new(&export, cx)?);
         }
         let mut message = RequestMessage::new(Version::V2_1, items);
-        message.header.batch_error_continuation_option = Some(BatchErrorContinuationOption::CONTINUE);
+        message.header.batch_error_continuation_option =
+            Some(BatchErrorContinuationOption::CONTINUE);
         frames.push(message.to_frame()?);
     }
     Ok(frames)
 }
 
-fn one_object(found: &mut Comparison, identifier: &str, left: &ResponseItem, right: &ResponseItem) -> Result {
+fn one_object(
+    found: &mut Comparison,
+    identifier: &str,
+    left: &ResponseItem,
+    right: &ResponseItem,
+) -> Result {
     let cx = context(Version::V2_1);
     found.objects += 1;
     if !left.is_success() {
-        found.differs(identifier, format!("the first server does not export it: {:?}", left.result_message));
+        found.differs(
+            identifier,
+            format!(
+                "the first server does not export it: {:?}",
+                left.result_message
+            ),
+        );
         return Ok(());
     }
     if !right.is_success() {
-        found.differs(identifier, format!("the second server does not export it: {:?}", right.result_message));
+        found.differs(
+            identifier,
+            format!(
+                "the second server does not export it: {:?}",
+                right.result_message
+            ),
+        );
         return Ok(());
     }
     let (left, right): (ExportResponse, ExportResponse) = (left.payload(cx)?, right.payload(cx)?);
@@ -134,23 +173,35 @@ fn one_object(found: &mut Comparison, identifier: &str, left: &ResponseItem, rig
     };
     let (ours, theirs) = (sorted(&left.attributes), sorted(&right.attributes));
     found.attributes += ours.len() as u64;
-    found.material += left.object.as_ref().map_or(0, |object| object.material_len() as u64);
+    found.material += left
+        .object
+        .as_ref()
+        .map_or(0, |object| object.material_len() as u64);
     if left.object_type != right.object_type {
-        found.differs(identifier, format!("{} here, {} there", left.object_type, right.object_type));
+        found.differs(
+            identifier,
+            format!("{} here, {} there", left.object_type, right.object_type),
+        );
     } else if left.object != right.object {
         found.differs(identifier, "the object itself differs".into());
     } else if ours != theirs {
-        let missing =
-            ours.iter().find(|value| !theirs.contains(value)).or_else(|| theirs.iter().find(|value| !ours.contains(value)));
-        found.differs(identifier, format!("attributes differ, for one {missing:?}"));
+        let missing = ours
+            .iter()
+            .find(|value| !theirs.contains(value))
+            .or_else(|| theirs.iter().find(|value| !ours.contains(value)));
+        found.differs(
+            identifier,
+            format!("attributes differ, for one {missing:?}"),
+        );
     }
     Ok(())
 }
 
 /// Whether the server holds more objects than were compared: nothing may have arrived twice.
 fn surplus(found: &mut Comparison, client: &mut Client) -> Result {
-    let everything =
-        StorageStatusMask::ON_LINE_STORAGE | StorageStatusMask::ARCHIVAL_STORAGE | StorageStatusMask::DESTROYED_STORAGE;
+    let everything = StorageStatusMask::ON_LINE_STORAGE
+        | StorageStatusMask::ARCHIVAL_STORAGE
+        | StorageStatusMask::DESTROYED_STORAGE;
     let locate = LocateRequest {
         maximum_items: Some(10),
         offset_items: Some(i32::try_from(found.objects)?),
@@ -162,12 +213,28 @@ fn surplus(found: &mut Comparison, client: &mut Client) -> Result {
     let item = RequestItem::new(&locate, context(Version::V2_1))?;
     let answer = client.call(&RequestMessage::new(Version::V2_1, vec![item]).to_frame()?)?;
     let answer = ResponseMessage::from_frame(&answer)?;
-    let located: LocateResponse = answer.batch.first().ok_or("no answer to Locate")?.payload(context(Version::V2_1))?;
+    let located: LocateResponse = answer
+        .batch
+        .first()
+        .ok_or("no answer to Locate")?
+        .payload(context(Version::V2_1))?;
     for identifier in located.unique_identifiers.iter() {
-        found.differs(identifier, "the second server has an object too many".into());
+        found.differs(
+            identifier,
+            "the second server has an object too many".into(),
+        );
     }
-    if located.located_items.is_none_or(|total| u64::try_from(total).ok() != Some(found.objects)) {
-        found.differs("-", format!("the second server counts {:?} objects", located.located_items));
+    if located
+        .located_items
+        .is_none_or(|total| u64::try_from(total).ok() != Some(found.objects))
+    {
+        found.differs(
+            "-",
+            format!(
+                "the second server counts {:?} objects",
+                located.located_items
+            ),
+        );
     }
     Ok(())
 }

@@ -28,19 +28,38 @@ const FOLDER: &str = "KEYFERRY_CROWD_FOLDER";
 /// The other process: a server with the usual limits, until its standard input ends. It answers each line with its counters.
 #[test]
 fn a_server_for_the_crowd() {
-    let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
+    let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else {
+        return;
+    };
     if std::env::var_os("KEYFERRY_LOG").is_some() {
         keyferry_examples::log();
     }
     let runtime = runtime().unwrap();
-    let credentials = Pki::open(&folder).unwrap().credentials("server", &[]).unwrap();
+    let credentials = Pki::open(&folder)
+        .unwrap()
+        .credentials("server", &[])
+        .unwrap();
     let files = Files::beside(folder.join("objects.redb"));
-    let host = runtime.block_on(host::start("crowd", &files, "127.0.0.1:0", &credentials, Policy::closed())).unwrap();
+    let host = runtime
+        .block_on(host::start(
+            "crowd",
+            &files,
+            "127.0.0.1:0",
+            &credentials,
+            Policy::closed(),
+        ))
+        .unwrap();
     println!("\n{}", host.handle.local_addr());
     let counters = host.handle.counters();
     for line in std::io::stdin().lines() {
         line.unwrap();
-        println!("{} {} {} {}", counters.open(), counters.accepted(), counters.refused(), counters.requests());
+        println!(
+            "{} {} {} {}",
+            counters.open(),
+            counters.accepted(),
+            counters.refused(),
+            counters.requests()
+        );
     }
     runtime.block_on(host.handle.shutdown());
     println!("stopped");
@@ -63,13 +82,24 @@ impl Serving {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let (input, mut output) = (process.stdin.take(), BufReader::new(process.stdout.take().unwrap()));
+        let (input, mut output) = (
+            process.stdin.take(),
+            BufReader::new(process.stdout.take().unwrap()),
+        );
         let mut address = String::new();
         while !address.starts_with("127.0.0.1:") {
             address.clear();
-            assert!(output.read_line(&mut address).unwrap() > 0, "the server did not start");
+            assert!(
+                output.read_line(&mut address).unwrap() > 0,
+                "the server did not start"
+            );
         }
-        Serving { process, input, output, address: address.trim().to_owned() }
+        Serving {
+            process,
+            input,
+            output,
+            address: address.trim().to_owned(),
+        }
     }
 
     /// Connections open, accepted and refused, and requests.
@@ -78,8 +108,14 @@ impl Serving {
         // The test harness has something to say there too, after a minute.
         loop {
             let mut line = String::new();
-            assert!(self.output.read_line(&mut line).unwrap() > 0, "the server is gone");
-            let numbers: Option<Vec<u64>> = line.split_whitespace().map(|number| number.parse().ok()).collect();
+            assert!(
+                self.output.read_line(&mut line).unwrap() > 0,
+                "the server is gone"
+            );
+            let numbers: Option<Vec<u64>> = line
+                .split_whitespace()
+                .map(|number| number.parse().ok())
+                .collect();
             if let Some(Ok(numbers)) = numbers.map(TryInto::try_into) {
                 return numbers;
             }
@@ -89,8 +125,14 @@ impl Serving {
     /// The memory that it has of its own, in MiB, where the system tells.
     fn memory(&self) -> Option<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
-        line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib / 1024.0)
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"))?;
+        line.split_whitespace()
+            .next()?
+            .parse::<f64>()
+            .ok()
+            .map(|kib| kib / 1024.0)
     }
 
     fn stop(mut self) {
@@ -111,7 +153,9 @@ impl Drop for Serving {
 /// Sends items and returns their answers, all of which went well.
 async fn ask(connection: &mut Connection, items: Vec<RequestItem>) -> Result<Vec<ResponseItem>> {
     let count = items.len();
-    let answer = connection.call(&RequestMessage::new(Version::V2_1, items).to_frame()?).await?;
+    let answer = connection
+        .call(&RequestMessage::new(Version::V2_1, items).to_frame()?)
+        .await?;
     let answer = ResponseMessage::from_frame(&answer)?;
     match answer.batch.iter().find(|item| !item.is_success()) {
         Some(failed) => Err(format!("failed: {:?}", failed.result_message).into()),
@@ -128,24 +172,37 @@ async fn one<Q: Payload, A: Payload>(connection: &mut Connection, payload: &Q) -
 }
 
 fn query() -> QueryRequest {
-    QueryRequest { query_functions: vec![QueryFunction::QUERY_OPERATIONS], ..Default::default() }
+    QueryRequest {
+        query_functions: vec![QueryFunction::QUERY_OPERATIONS],
+        ..Default::default()
+    }
 }
 
 /// A key from its creation to its end, found by its name, and some other questions.
 async fn life(connection: &mut Connection, name: &str) -> Result<u64> {
     let cx = context(Version::V2_1);
     let mut create = CreateRequest::symmetric_key(CryptographicAlgorithm::AES, 256);
-    create.attributes.attributes.push(AttributeValue::Name(Name::text(name)));
+    create
+        .attributes
+        .attributes
+        .push(AttributeValue::Name(Name::text(name)));
     let made: CreateResponse = one(connection, &create).await?;
     let get = GetRequest::of(made.unique_identifier.clone());
     let first: GetResponse = one(connection, &get).await?;
     let found: LocateResponse = one(connection, &LocateRequest::by_name(name)).await?;
     if found.unique_identifiers.iter().count() != 1 {
-        return Err(format!("{name} was found {} times", found.unique_identifiers.iter().count()).into());
+        return Err(format!(
+            "{name} was found {} times",
+            found.unique_identifiers.iter().count()
+        )
+        .into());
     }
     let batch = vec![
         RequestItem::new(&get, cx)?,
-        RequestItem::new(&GetAttributesRequest::of(made.unique_identifier.clone()), cx)?,
+        RequestItem::new(
+            &GetAttributesRequest::of(made.unique_identifier.clone()),
+            cx,
+        )?,
         RequestItem::new(&query(), cx)?,
     ];
     let answers = ask(connection, batch).await?;
@@ -153,13 +210,21 @@ async fn life(connection: &mut Connection, name: &str) -> Result<u64> {
     if again != first {
         return Err(format!("{name} is another key than before").into());
     }
-    let destroy = DestroyRequest { unique_identifier: Some(made.unique_identifier), extra: Extra::NONE };
+    let destroy = DestroyRequest {
+        unique_identifier: Some(made.unique_identifier),
+        extra: Extra::NONE,
+    };
     let _: DestroyResponse = one(connection, &destroy).await?;
     Ok(5)
 }
 
 /// Works until the end, on a new connection now and then.
-async fn honest(client: usize, connector: Connector, all_in: Arc<Barrier>, over: Arc<AtomicBool>) -> Result<u64> {
+async fn honest(
+    client: usize,
+    connector: Connector,
+    all_in: Arc<Barrier>,
+    over: Arc<AtomicBool>,
+) -> Result<u64> {
     let mut connection = connector.connect().await?;
     let mut requests = 0;
     // Nobody has been accepted before the server has answered.
@@ -181,7 +246,9 @@ async fn honest(client: usize, connector: Connector, all_in: Arc<Barrier>, over:
 
 /// Does harm of the kind that the number says, again and again.
 async fn hostile(kind: usize, connector: Connector, address: String, harm: Arc<AtomicU64>) {
-    let request: Frame = RequestMessage::new(Version::V2_1, Vec::<RequestItem>::new()).to_frame().unwrap();
+    let request: Frame = RequestMessage::new(Version::V2_1, Vec::<RequestItem>::new())
+        .to_frame()
+        .unwrap();
     loop {
         harm.fetch_add(1, Ordering::Relaxed);
         let _ = harm_once(kind, &connector, &address, &request).await; // whatever the server made of it
@@ -219,7 +286,9 @@ async fn harm_once(kind: usize, connector: &Connector, address: &str, request: &
         // Half a message, and silence.
         4 => {
             let mut stream = connector.connect().await?.into_stream();
-            stream.write_all(request.get(..20).unwrap_or_default()).await?;
+            stream
+                .write_all(request.get(..20).unwrap_or_default())
+                .await?;
             sleep(patience).await;
         }
         // A message byte by byte.
@@ -247,7 +316,9 @@ async fn harm_once(kind: usize, connector: &Connector, address: &str, request: &
                     stream.write_all(request).await?;
                 }
             };
-            timeout(patience, flood).await.unwrap_or(Ok::<(), std::io::Error>(()))?;
+            timeout(patience, flood)
+                .await
+                .unwrap_or(Ok::<(), std::io::Error>(()))?;
         }
     }
     Ok(())
@@ -256,17 +327,24 @@ async fn harm_once(kind: usize, connector: &Connector, address: &str, request: &
 /// How many files this process may have open, where the system tells.
 fn open_files() -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
 #[test]
 fn a_thousand_connections_with_hostile_ones_among_them() {
     if let Some(limit) = open_files().filter(|limit| *limit < 2 * (HONEST + HOSTILE)) {
-        println!("SKIPPED: a thousand connections need more than {limit} open files: ulimit -n 4096");
+        println!(
+            "SKIPPED: a thousand connections need more than {limit} open files: ulimit -n 4096"
+        );
         return;
     }
-    let seconds = std::env::var("KEYFERRY_CROWD_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
+    let seconds = std::env::var("KEYFERRY_CROWD_SECONDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(6);
     let folder = tempfile::tempdir().unwrap();
     let pki = Pki::open(folder.path()).unwrap();
     let credentials = pki.credentials("client", &[]).unwrap();
@@ -275,7 +353,8 @@ fn a_thousand_connections_with_hostile_ones_among_them() {
     let address = serving.address.clone();
     let mut config = ClientConfig::new(&credentials, "localhost").unwrap();
     // Time is nobody's failure here: a slow machine is slow for all.
-    (config.connect_time, config.answer_time) = (Duration::from_secs(600), Duration::from_secs(600));
+    (config.connect_time, config.answer_time) =
+        (Duration::from_secs(600), Duration::from_secs(600));
     let connector = Connector::new(address.clone(), config);
     runtime().unwrap().block_on(async {
         let (all_in, over, harm) = (Arc::new(Barrier::new(HONEST + 1)), Arc::new(AtomicBool::new(false)), Arc::default());

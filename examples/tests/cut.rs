@@ -32,7 +32,14 @@ enum Way {
     Register,
 }
 
-const WAYS: [Way; 6] = [Way::Import, Way::Put, Way::Export, Way::Get, Way::Feed, Way::Register];
+const WAYS: [Way; 6] = [
+    Way::Import,
+    Way::Put,
+    Way::Export,
+    Way::Get,
+    Way::Feed,
+    Way::Register,
+];
 
 fn random(below: u64) -> u64 {
     let mut bytes = [0; 8];
@@ -46,7 +53,12 @@ async fn passing(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, left: Arc<Atom
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
         let before = left.fetch_sub(n as i64, Ordering::SeqCst);
         let whole = before.clamp(0, n as i64) as usize;
-        if to.write_all(buffer.get(..whole).unwrap_or_default()).await.is_err() || whole < n {
+        if to
+            .write_all(buffer.get(..whole).unwrap_or_default())
+            .await
+            .is_err()
+            || whole < n
+        {
             return;
         }
     }
@@ -58,9 +70,14 @@ async fn proxy(to: std::net::SocketAddr, left: Arc<AtomicI64>) -> std::net::Sock
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((near, _)) = listener.accept().await {
-            let Ok(far) = TcpStream::connect(to).await else { continue };
+            let Ok(far) = TcpStream::connect(to).await else {
+                continue;
+            };
             let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-            let (there, back) = (passing(near_in, far_out, left.clone()), passing(far_in, near_out, left.clone()));
+            let (there, back) = (
+                passing(near_in, far_out, left.clone()),
+                passing(far_in, near_out, left.clone()),
+            );
             // The end of either is the end of both.
             tokio::spawn(async move {
                 tokio::select! { () = there => {}, () = back => {} }
@@ -83,13 +100,20 @@ fn fill(host: &Host) {
             replace_existing: None,
             key_wrap_type: None,
             attributes: site::named(format!("name {n}")),
-            object: Some(Object::symmetric_key(CryptographicAlgorithm::AES, 128, Secret::new(&bytes))),
+            object: Some(Object::symmetric_key(
+                CryptographicAlgorithm::AES,
+                128,
+                Secret::new(&bytes),
+            )),
             extra: Extra::NONE,
         };
         items.push(RequestItem::new(&request, cx).unwrap());
         let (code, since) = match n % 9 {
             1 => (RevocationReasonCode::SUPERSEDED, None),
-            2 => (RevocationReasonCode::KEY_COMPROMISE, Some(DateTime(1_600_000_000))),
+            2 => (
+                RevocationReasonCode::KEY_COMPROMISE,
+                Some(DateTime(1_600_000_000)),
+            ),
             _ => continue,
         };
         if since.is_none() {
@@ -97,10 +121,23 @@ fn fill(host: &Host) {
         }
         items.push(RequestItem::new(&RevokeRequest::of(id.as_str(), code, since), cx).unwrap());
     }
-    let caller = Identity { name: OPERATOR.into(), fingerprint: [0; 32] };
-    let frame = RequestMessage::new(Version::V2_1, items).to_frame().unwrap();
-    let Answer::Reply(answer) = host.server.answer(&caller, clock(), &frame) else { panic!("no answer") };
-    assert!(ResponseMessage::from_frame(&answer).unwrap().batch.iter().all(ResponseItem::is_success));
+    let caller = Identity {
+        name: OPERATOR.into(),
+        fingerprint: [0; 32],
+    };
+    let frame = RequestMessage::new(Version::V2_1, items)
+        .to_frame()
+        .unwrap();
+    let Answer::Reply(answer) = host.server.answer(&caller, clock(), &frame) else {
+        panic!("no answer")
+    };
+    assert!(
+        ResponseMessage::from_frame(&answer)
+            .unwrap()
+            .batch
+            .iter()
+            .all(ResponseItem::is_success)
+    );
 }
 
 type Held = BTreeMap<String, (Option<State>, Option<Object>)>;
@@ -112,15 +149,31 @@ fn by_name(host: &Host) -> Held {
     all.retain(|(record, _)| record.names().next().is_some() || !record.is_destroyed());
     let count = all.len();
     let name = |attributes: &Attributes| attributes.names().next().unwrap().value.to_string();
-    let held: Held =
-        all.into_iter().map(|(record, object)| (name(&record.attributes), (record.state(clock().wall), object))).collect();
+    let held: Held = all
+        .into_iter()
+        .map(|(record, object)| {
+            (
+                name(&record.attributes),
+                (record.state(clock().wall), object),
+            )
+        })
+        .collect();
     assert_eq!(held.len(), count, "nothing is there twice");
     held
 }
 
 fn session(way: Way, here: &Host) -> Box<dyn Session> {
-    let bulk = |strategy| BulkOptions { batch: BATCH, in_flight: 2, group: 1, ..BulkOptions::new("t", strategy) };
-    let pull = |strategy| PullOptions { batch: BATCH, in_flight: 2, ..PullOptions::new("source", Peer::new("source"), strategy) };
+    let bulk = |strategy| BulkOptions {
+        batch: BATCH,
+        in_flight: 2,
+        group: 1,
+        ..BulkOptions::new("t", strategy)
+    };
+    let pull = |strategy| PullOptions {
+        batch: BATCH,
+        in_flight: 2,
+        ..PullOptions::new("source", Peer::new("source"), strategy)
+    };
     let node = here.server.node().clone();
     match way {
         Way::Import => Box::new(Bulk::new(bulk(Strategy::Import))),
@@ -128,20 +181,46 @@ fn session(way: Way, here: &Host) -> Box<dyn Session> {
         Way::Export => Box::new(Pull::new(node, pull(PullStrategy::Export))),
         Way::Get => Box::new(Pull::new(node, pull(PullStrategy::Get))),
         Way::Feed => {
-            let options = FollowOptions { batch: BATCH, in_flight: 2, ..FollowOptions::new("r", Peer::new("source")) };
+            let options = FollowOptions {
+                batch: BATCH,
+                in_flight: 2,
+                ..FollowOptions::new("r", Peer::new("source"))
+            };
             Box::new(Follow::new(node, options))
         }
-        Way::Register => Box::new(Register::new(RegisterOptions { batch: BATCH, ..RegisterOptions::new("t") })),
+        Way::Register => Box::new(Register::new(RegisterOptions {
+            batch: BATCH,
+            ..RegisterOptions::new("t")
+        })),
     }
 }
 
 /// Over as many connections, and by as many sessions, as it takes.
-async fn run(way: Way, here: &Host, connector: &Connector, left: &AtomicI64, mut cuts: usize) -> (Report, usize) {
+async fn run(
+    way: Way,
+    here: &Host,
+    connector: &Connector,
+    left: &AtomicI64,
+    mut cuts: usize,
+) -> (Report, usize) {
     let mut survived = 0;
-    let again = |cuts: usize| left.store(if cuts > 0 { 1_000 + random(40_000) as i64 } else { i64::MAX / 2 }, Ordering::SeqCst);
+    let again = |cuts: usize| {
+        left.store(
+            if cuts > 0 {
+                1_000 + random(40_000) as i64
+            } else {
+                i64::MAX / 2
+            },
+            Ordering::SeqCst,
+        )
+    };
     again(cuts);
     'sessions: loop {
-        let mut driven = Driven::new(session(way, here), here.store.clone(), Box::new(SystemRandom::new()));
+        let mut driven = Driven::new(
+            session(way, here),
+            here.store.clone(),
+            Box::new(SystemRandom::new()),
+        );
         loop {
             match drive(&mut driven, connector).await {
                 Ok(()) => return (driven.into_outcome().unwrap().unwrap(), survived),
@@ -166,16 +245,39 @@ fn cut_at_any_byte_nothing_is_lost_or_doubled() {
             let site = Site::new().unwrap();
             let policy = || {
                 let target = Peer::new("target").may_pull().may_follow();
-                Policy::closed().with("source", Peer::new("source").may_send()).with("target", target)
+                Policy::closed()
+                    .with("source", Peer::new("source").may_send())
+                    .with("target", target)
             };
             let source = site.start("source", policy()).await.unwrap();
             // A server that knows nothing of ours, where it is the standard's operations alone that count.
-            let target = site.start("target", if way == Way::Register { Policy::closed() } else { policy() }).await.unwrap();
+            let target = site
+                .start(
+                    "target",
+                    if way == Way::Register {
+                        Policy::closed()
+                    } else {
+                        policy()
+                    },
+                )
+                .await
+                .unwrap();
             fill(&source);
             let pulls = matches!(way, Way::Export | Way::Get | Way::Feed);
-            let (here, there) = if pulls { (&target, &source) } else { (&source, &target) };
+            let (here, there) = if pulls {
+                (&target, &source)
+            } else {
+                (&source, &target)
+            };
             if way == Way::Feed {
-                Master::follow(&*here.store, "r", "source", &Following::default(), clock().wall).unwrap();
+                Master::follow(
+                    &*here.store,
+                    "r",
+                    "source",
+                    &Following::default(),
+                    clock().wall,
+                )
+                .unwrap();
             }
             let caller = match way {
                 Way::Feed => "target",
@@ -187,18 +289,31 @@ fn cut_at_any_byte_nothing_is_lost_or_doubled() {
             let connector = site.connector_to(caller, address).unwrap();
             let (report, survived) = run(way, here, &connector, &left, cuts).await;
             let counts = &report.counts;
-            assert!(counts.finished && counts.add_up() && counts.failed == 0, "{way:?} {report}");
+            assert!(
+                counts.finished && counts.add_up() && counts.failed == 0,
+                "{way:?} {report}"
+            );
             assert_eq!(by_name(&target), by_name(&source), "{way:?}");
             if way != Way::Feed {
-                assert_eq!(counts.created + counts.unchanged + counts.updated, OBJECTS as i64, "{way:?}: the whole: {report}");
+                assert_eq!(
+                    counts.created + counts.unchanged + counts.updated,
+                    OBJECTS as i64,
+                    "{way:?}: the whole: {report}"
+                );
                 let repeated = (counts.unchanged + counts.updated) as usize;
-                assert!(repeated <= survived * 3 * BATCH, "{way:?}: {repeated} were sent again by {survived} cuts");
+                assert!(
+                    repeated <= survived * 3 * BATCH,
+                    "{way:?}: {repeated} were sent again by {survived} cuts"
+                );
             }
             let (again, _) = run(way, here, &connector, &left, 0).await;
             assert_eq!(again.counts.created, 0, "{way:?}: {again}");
             assert_eq!(by_name(&target), by_name(&source), "{way:?}");
             println!("{way:?}: {survived} cuts, {} unchanged", counts.unchanged);
-            let known = here.store.view::<_, Error>(|snapshot| Ok(Master::all(snapshot)?.len())).unwrap();
+            let known = here
+                .store
+                .view::<_, Error>(|snapshot| Ok(Master::all(snapshot)?.len()))
+                .unwrap();
             assert_eq!(known, usize::from(way == Way::Feed));
             source.handle.shutdown().await;
             target.handle.shutdown().await;

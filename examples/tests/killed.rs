@@ -20,15 +20,42 @@ const PLACE: &str = "KEYFERRY_KILLED_PLACE";
 /// The other process: a replica, until it is killed.
 #[test]
 fn a_replica_to_be_killed() {
-    let Some(place) = std::env::var_os(PLACE) else { return };
-    let (address, folder) = place.to_str().unwrap().split_once(' ').map(|(a, f)| (a, PathBuf::from(f))).unwrap();
+    let Some(place) = std::env::var_os(PLACE) else {
+        return;
+    };
+    let (address, folder) = place
+        .to_str()
+        .unwrap()
+        .split_once(' ')
+        .map(|(a, f)| (a, PathBuf::from(f)))
+        .unwrap();
     runtime().unwrap().block_on(async {
-        let credentials = Pki::open(folder.join("pki")).unwrap().credentials("replica", &[]).unwrap();
+        let credentials = Pki::open(folder.join("pki"))
+            .unwrap()
+            .credentials("replica", &[])
+            .unwrap();
         let files = Files::beside(folder.join("replica.redb"));
-        let here = host::start("replica", &files, "127.0.0.1:0", &credentials, Policy::closed()).await.unwrap();
-        let connector = Connector::new(address, ClientConfig::new(&credentials, "127.0.0.1").unwrap());
-        let options = FollowOptions { batch: 200, ..FollowOptions::new("copies", Peer::new("master")).every(20) };
-        follower::follow(&here, &Following::default(), options, connector).unwrap().await.unwrap();
+        let here = host::start(
+            "replica",
+            &files,
+            "127.0.0.1:0",
+            &credentials,
+            Policy::closed(),
+        )
+        .await
+        .unwrap();
+        let connector = Connector::new(
+            address,
+            ClientConfig::new(&credentials, "127.0.0.1").unwrap(),
+        );
+        let options = FollowOptions {
+            batch: 200,
+            ..FollowOptions::new("copies", Peer::new("master")).every(20)
+        };
+        follower::follow(&here, &Following::default(), options, connector)
+            .unwrap()
+            .await
+            .unwrap();
     });
 }
 
@@ -39,8 +66,16 @@ impl Replica {
     fn start(folder: &Path, address: &str) -> Replica {
         let place = format!("{address} {}", folder.display());
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "a_replica_to_be_killed", "--nocapture"]).env(PLACE, place);
-        Replica(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
+        command
+            .args(["--exact", "a_replica_to_be_killed", "--nocapture"])
+            .env(PLACE, place);
+        Replica(
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap(),
+        )
     }
 }
 
@@ -65,14 +100,33 @@ impl Rng {
 }
 
 fn call(host: &Host, items: Vec<RequestItem>) {
-    let caller = Identity { name: OPERATOR.into(), fingerprint: [0; 32] };
-    let frame = RequestMessage::new(Version::V2_1, items).to_frame().unwrap();
-    let Answer::Reply(answer) = host.server.answer(&caller, keyferry_net::clock(), &frame) else { panic!("no answer") };
-    assert!(ResponseMessage::from_frame(&answer).unwrap().batch.iter().all(ResponseItem::is_success));
+    let caller = Identity {
+        name: OPERATOR.into(),
+        fingerprint: [0; 32],
+    };
+    let frame = RequestMessage::new(Version::V2_1, items)
+        .to_frame()
+        .unwrap();
+    let Answer::Reply(answer) = host.server.answer(&caller, keyferry_net::clock(), &frame) else {
+        panic!("no answer")
+    };
+    assert!(
+        ResponseMessage::from_frame(&answer)
+            .unwrap()
+            .batch
+            .iter()
+            .all(ResponseItem::is_success)
+    );
 }
 
 fn import(n: u64) -> RequestItem {
-    let bytes: Vec<u8> = (0..2).flat_map(|w| (n * 2 + w).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()).collect();
+    let bytes: Vec<u8> = (0..2)
+        .flat_map(|w| {
+            (n * 2 + w)
+                .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+                .to_be_bytes()
+        })
+        .collect();
     let object = Object::symmetric_key(CryptographicAlgorithm::AES, 128, Secret::new(&bytes));
     let request = ImportRequest {
         unique_identifier: format!("key {n}").as_str().into(),
@@ -108,13 +162,22 @@ impl Clients {
                 1 => {
                     self.destroyed += 1;
                     let identifier = Some(format!("key {}", self.destroyed - 1).as_str().into());
-                    RequestItem::new(&DestroyRequest { unique_identifier: identifier, extra: Extra::NONE }, cx).unwrap()
+                    RequestItem::new(
+                        &DestroyRequest {
+                            unique_identifier: identifier,
+                            extra: Extra::NONE,
+                        },
+                        cx,
+                    )
+                    .unwrap()
                 }
                 _ => {
                     let n = self.destroyed + 1000 + rng.below(self.objects - self.destroyed - 1000);
                     let request = ModifyAttributeRequest {
                         unique_identifier: Some(format!("key {n}").as_str().into()),
-                        attribute: [V::Comment(format!("change {}", self.done).as_str().into())].into_iter().collect(),
+                        attribute: [V::Comment(format!("change {}", self.done).as_str().into())]
+                            .into_iter()
+                            .collect(),
                         current: Attributes::new(),
                         extra: Extra::NONE,
                     };
@@ -132,8 +195,13 @@ fn a_replica_that_is_killed_again_and_again_is_the_same_in_the_end() {
         return;
     }
     let sizes = std::env::var("KEYFERRY_KILLED").unwrap_or_else(|_| "5000 2000 8".into());
-    let sizes: Vec<u64> = sizes.split_whitespace().map(|size| size.parse().unwrap()).collect();
-    let [objects, changes, kills] = sizes[..] else { panic!("objects, changes and kills") };
+    let sizes: Vec<u64> = sizes
+        .split_whitespace()
+        .map(|size| size.parse().unwrap())
+        .collect();
+    let [objects, changes, kills] = sizes[..] else {
+        panic!("objects, changes and kills")
+    };
     assert!(objects >= 2000, "some are always left to be changed");
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
@@ -145,13 +213,28 @@ fn a_replica_that_is_killed_again_and_again_is_the_same_in_the_end() {
     let runtime = runtime().unwrap();
     let policy = Policy::closed().with("replica", Peer::new("replica").may_follow());
     let files = Files::beside(folder.path().join("master.redb"));
-    let master = runtime.block_on(host::start("master", &files, "127.0.0.1:0", &credentials, policy)).unwrap();
+    let master = runtime
+        .block_on(host::start(
+            "master",
+            &files,
+            "127.0.0.1:0",
+            &credentials,
+            policy,
+        ))
+        .unwrap();
     let address = master.handle.local_addr().to_string();
     for first in (0..objects).step_by(500) {
-        call(&master, (first..objects.min(first + 500)).map(import).collect());
+        call(
+            &master,
+            (first..objects.min(first + 500)).map(import).collect(),
+        );
     }
     let started = Instant::now();
-    let mut clients = Clients { objects, destroyed: 0, done: 0 };
+    let mut clients = Clients {
+        objects,
+        destroyed: 0,
+        done: 0,
+    };
     let (mut midway, mut progress) = (0, Vec::new());
     for kill in 1..=kills {
         let replica = Replica::start(folder.path(), &address);
@@ -178,7 +261,11 @@ fn a_replica_that_is_killed_again_and_again_is_the_same_in_the_end() {
         midway += u64::from(behind.iter().any(|behind| *behind > 0));
         progress.push(behind);
     }
-    println!("{} changes, {kills} kills in {:.1} s; behind by then: {progress:?}", clients.done, started.elapsed().as_secs_f64());
+    println!(
+        "{} changes, {kills} kills in {:.1} s; behind by then: {progress:?}",
+        clients.done,
+        started.elapsed().as_secs_f64()
+    );
     assert_eq!(clients.done, changes);
     assert!(midway > 0, "it was killed only when it had nothing to do");
     let replica = Replica::start(folder.path(), &address);
@@ -192,10 +279,18 @@ fn a_replica_that_is_killed_again_and_again_is_the_same_in_the_end() {
     drop(replica);
     let store = host::open(&Files::beside(folder.path().join("replica.redb"))).unwrap();
     let same = follower::compare(&*master.store, &*store).unwrap();
-    let count = store.view::<_, keyferry_store::Error>(|snapshot| snapshot.count()).unwrap();
+    let count = store
+        .view::<_, keyferry_store::Error>(|snapshot| snapshot.count())
+        .unwrap();
     assert_eq!(count, same, "the replica holds nothing else");
-    println!("{same} objects are the same after {:.1} s", started.elapsed().as_secs_f64());
+    println!(
+        "{same} objects are the same after {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
     // Those that were destroyed before the replica got them need not be there.
-    assert!(same >= clients.objects - clients.destroyed && same <= clients.objects, "{same}");
+    assert!(
+        same >= clients.objects - clients.destroyed && same <= clients.objects,
+        "{same}"
+    );
     runtime.block_on(master.handle.shutdown());
 }

@@ -7,7 +7,9 @@ use keyferry_examples::runtime;
 use keyferry_kmip::spec::{AttributeValue, CryptographicAlgorithm, CryptographicUsageMask};
 use keyferry_kmip::*;
 use keyferry_net::{ClientConfig, Connector, Driver, Retry, ServerConfig, ServerHandle, clock};
-use keyferry_s2s::{Driven, Follow, FollowOptions, Following, Master, Peer, Place, Poke, Pokes, Policy, taken};
+use keyferry_s2s::{
+    Driven, Follow, FollowOptions, Following, Master, Peer, Place, Poke, Pokes, Policy, taken,
+};
 use keyferry_server::{Access, Options, Server};
 use keyferry_store::{Incarnation, Memory, Store, StoreExt};
 use keyferry_ttlv::{Extra, Version};
@@ -33,7 +35,10 @@ fn server(name: &str, policy: Policy) -> Server {
 async fn listen(pki: &Pki, server: &Arc<Server>, address: &str) -> ServerHandle {
     let name = server.node().home.server.to_string();
     let config = ServerConfig::new(&pki.credentials(&name, &[]).unwrap()).unwrap();
-    keyferry_net::Server::bind(address, config, server.clone()).await.unwrap().serve()
+    keyferry_net::Server::bind(address, config, server.clone())
+        .await
+        .unwrap()
+        .serve()
 }
 
 fn connector(pki: &Pki, name: &str, to: &ServerHandle) -> Connector {
@@ -44,9 +49,13 @@ fn connector(pki: &Pki, name: &str, to: &ServerHandle) -> Connector {
 /// A client of the server makes a key; not over the network, so that no request of its is counted.
 fn create(server: &Server, name: &str) {
     let attributes = Attributes::new()
-        .with(AttributeValue::CryptographicAlgorithm(CryptographicAlgorithm::AES))
+        .with(AttributeValue::CryptographicAlgorithm(
+            CryptographicAlgorithm::AES,
+        ))
         .with(AttributeValue::CryptographicLength(128))
-        .with(AttributeValue::CryptographicUsageMask(CryptographicUsageMask::ENCRYPT))
+        .with(AttributeValue::CryptographicUsageMask(
+            CryptographicUsageMask::ENCRYPT,
+        ))
         .with(AttributeValue::Name(Name::text(name)));
     let request = CreateRequest {
         object_type: spec::ObjectType::SYMMETRIC_KEY,
@@ -55,19 +64,31 @@ fn create(server: &Server, name: &str) {
         extra: Extra::NONE,
     };
     let item = RequestItem::new(&request, context(Version::V2_1)).unwrap();
-    let message = RequestMessage::new(Version::V2_1, vec![item]).to_frame().unwrap();
-    let caller = Identity { name: "client".to_owned(), fingerprint: [0; 32] };
-    let Answer::Reply(frame) = server.answer(&caller, clock(), &message) else { panic!("no answer") };
+    let message = RequestMessage::new(Version::V2_1, vec![item])
+        .to_frame()
+        .unwrap();
+    let caller = Identity {
+        name: "client".to_owned(),
+        fingerprint: [0; 32],
+    };
+    let Answer::Reply(frame) = server.answer(&caller, clock(), &message) else {
+        panic!("no answer")
+    };
     assert!(ResponseMessage::from_frame(&frame).unwrap().batch[0].is_success());
 }
 
 fn count(server: &Server) -> u64 {
-    server.store().view::<_, keyferry_store::Error>(|snapshot| snapshot.count()).unwrap()
+    server
+        .store()
+        .view::<_, keyferry_store::Error>(|snapshot| snapshot.count())
+        .unwrap()
 }
 
 /// Ends a test that hangs. Not a measurement: a passing test never comes near it.
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(120), future).await.expect("hangs")
+    tokio::time::timeout(Duration::from_secs(120), future)
+        .await
+        .expect("hangs")
 }
 
 async fn until(what: impl Fn() -> bool) {
@@ -96,12 +117,18 @@ fn issuer(wakes: &Wakes) -> Arc<Server> {
         all.push(wake.clone());
         let replica = node.policy.peer(peer)?.server.clone();
         let poke = Poke::new(&node, replica, taken(request)).turning_back();
-        Some(Box::new(Driven::new(poke, store.clone(), Box::new(SystemRandom::new())).woken_by(wake)))
+        Some(Box::new(
+            Driven::new(poke, store.clone(), Box::new(SystemRandom::new())).woken_by(wake),
+        ))
     }))
 }
 
 fn driven(server: &Server, session: Follow) -> Driven<Follow> {
-    Driven::new(session, server.store().clone(), Box::new(SystemRandom::new()))
+    Driven::new(
+        session,
+        server.store().clone(),
+        Box::new(SystemRandom::new()),
+    )
 }
 
 #[test]
@@ -117,21 +144,32 @@ fn over_a_connection_that_the_replica_has_opened() {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let shop = server("shop", Policy::closed().with("centre", Peer::new("centre")));
         let hears = heard.clone();
-        let pokes = Pokes::new(shop.node().clone(), move |_, head: &Place| hears.lock().unwrap().push(head.number()));
+        let pokes = Pokes::new(shop.node().clone(), move |_, head: &Place| {
+            hears.lock().unwrap().push(head.number())
+        });
         let shop = Arc::new(shop.with(Arc::new(pokes)));
         let store: &dyn Store = &**shop.store();
         Master::follow(store, "all", "centre", &Following::default(), clock().wall).unwrap();
-        let session = Follow::new(shop.node().clone(), FollowOptions::new("all", Peer::new("centre")).turning());
+        let session = Follow::new(
+            shop.node().clone(),
+            FollowOptions::new("all", Peer::new("centre")).turning(),
+        );
         let mut conversation = driven(&shop, session);
         let mut retry = Retry::new(7);
         retry.first = Duration::from_millis(5);
         retry.longest = Duration::from_millis(20);
         retry.attempts = 10_000;
-        let driver = Driver::new(connector(&pki, "shop", &listening)).with_retry(retry).answering(shop.clone());
+        let driver = Driver::new(connector(&pki, "shop", &listening))
+            .with_retry(retry)
+            .answering(shop.clone());
         let driving = tokio::spawn(async move { driver.drive(&mut conversation).await });
         let counters = listening.counters();
         until(|| count(&shop) == 1 && counters.turned() == 1).await;
-        assert_eq!(counters.requests(), 3, "one question to get to know each other, one for what is new, and the turn");
+        assert_eq!(
+            counters.requests(),
+            3,
+            "one question to get to know each other, one for what is new, and the turn"
+        );
         // Each change is a poke, the turning back, one question and the turn.
         for n in 1..=5 {
             create(&centre, &format!("change {n}"));
@@ -174,7 +212,10 @@ fn over_a_connection_that_the_issuer_has_opened() {
         let shop = server("shop", Policy::closed().with("centre", Peer::new("centre")));
         let store: &dyn Store = &**shop.store();
         Master::follow(store, "all", "centre", &Following::default(), clock().wall).unwrap();
-        let session = Follow::new(shop.node().clone(), FollowOptions::new("all", Peer::new("centre")).every(3_600_000));
+        let session = Follow::new(
+            shop.node().clone(),
+            FollowOptions::new("all", Peer::new("centre")).every(3_600_000),
+        );
         let (poked, wake) = (session.poked(), Wake::new());
         let wakes_it = wake.clone();
         let pokes = Pokes::new(shop.node().clone(), move |_, _: &Place| {
@@ -191,7 +232,8 @@ fn over_a_connection_that_the_issuer_has_opened() {
         let wake = Wake::new();
         wakes.lock().unwrap().push(wake.clone());
         let poke = Poke::new(centre.node(), "shop", Place::default());
-        let mut poking = Driven::new(poke, centre.store().clone(), Box::new(SystemRandom::new())).woken_by(wake);
+        let mut poking =
+            Driven::new(poke, centre.store().clone(), Box::new(SystemRandom::new())).woken_by(wake);
         let driver = Driver::new(connector(&pki, "centre", &shop_listens));
         let poking = tokio::spawn(async move { driver.drive(&mut poking).await });
         until(|| told.requests() == 1).await;

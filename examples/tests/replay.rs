@@ -9,8 +9,21 @@ const PASSES: usize = 282;
 
 fn told(paths: Vec<PathBuf>) -> (Vec<String>, Tally) {
     let mut out = Vec::new();
-    let tally = run(&Options { mode: Mode::Replay, draft: false, paths }, &mut out).unwrap().unwrap();
-    let lines: Vec<String> = String::from_utf8(out).unwrap().lines().map(str::to_owned).collect();
+    let tally = run(
+        &Options {
+            mode: Mode::Replay,
+            draft: false,
+            paths,
+        },
+        &mut out,
+    )
+    .unwrap()
+    .unwrap();
+    let lines: Vec<String> = String::from_utf8(out)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect();
     assert_eq!(*lines.last().unwrap(), tally.line(Mode::Replay));
     (lines, tally)
 }
@@ -70,14 +83,26 @@ fn created(number: u8, more: &str) -> [String; 2] {
         attribute("Cryptographic Length", "Integer", "128"),
         attribute("Cryptographic Usage Mask", "Integer", "Encrypt Decrypt"),
     ];
-    let template = format!("{SYMMETRIC}<TemplateAttribute>{}{more}</TemplateAttribute>", attributes.concat());
-    [request("Create", &template), response("Create", &format!("{SYMMETRIC}{}", id(number)))]
+    let template = format!(
+        "{SYMMETRIC}<TemplateAttribute>{}{more}</TemplateAttribute>",
+        attributes.concat()
+    );
+    [
+        request("Create", &template),
+        response("Create", &format!("{SYMMETRIC}{}", id(number))),
+    ]
 }
 
 /// Asks for attributes, and expects these.
 fn read(names: &[&str], expected: &[String]) -> [String; 2] {
-    let names: String = names.iter().map(|name| format!("<AttributeName type='TextString' value='{name}'/>")).collect();
-    [request("GetAttributes", &(id(0) + &names)), response("GetAttributes", &(id(0) + &expected.concat()))]
+    let names: String = names
+        .iter()
+        .map(|name| format!("<AttributeName type='TextString' value='{name}'/>"))
+        .collect();
+    [
+        request("GetAttributes", &(id(0) + &names)),
+        response("GetAttributes", &(id(0) + &expected.concat())),
+    ]
 }
 
 fn key(material: &str) -> String {
@@ -94,55 +119,115 @@ fn what_a_server_chooses_is_bound_and_the_rest_is_compared() {
     let mut case = created(0, "").to_vec();
     let state = |state: &str| attribute("State", "Enumeration", state);
     let length = |length: &str| attribute("Cryptographic Length", "Integer", length);
-    case.extend(read(&["State", "Cryptographic Length"], &[length("128"), state("PreActive")]));
+    case.extend(read(
+        &["State", "Cryptographic Length"],
+        &[length("128"), state("PreActive")],
+    ));
     let material = "00112233445566778899aabbccddeeff";
     case.extend([request("Get", &id(0)), response("Get", &key(material))]);
     assert_eq!(told_of(&case), "pass CASE-1");
     // The same bytes of the case are the same bytes of the server, and two keys have two identifiers.
-    let again = [case.clone(), vec![request("Get", &id(0)), response("Get", &key(material))]].concat();
+    let again = [
+        case.clone(),
+        vec![request("Get", &id(0)), response("Get", &key(material))],
+    ]
+    .concat();
     assert_eq!(told_of(&again), "pass CASE-1");
-    let shorter = [case.clone(), vec![request("Get", &id(0)), response("Get", &key("0011"))]].concat();
-    assert!(told_of(&shorter).ends_with("Key Material: expected 2 bytes, found 16 bytes (line 9)"), "{}", told_of(&shorter));
+    let shorter = [
+        case.clone(),
+        vec![request("Get", &id(0)), response("Get", &key("0011"))],
+    ]
+    .concat();
+    assert!(
+        told_of(&shorter).ends_with("Key Material: expected 2 bytes, found 16 bytes (line 9)"),
+        "{}",
+        told_of(&shorter)
+    );
     let second = [created(0, ""), created(0, "")].concat();
     let why = "Unique Identifier: not what $UNIQUE_IDENTIFIER_0 stood for before (line 5)";
-    assert_eq!(told_of(&second), format!("fail CASE-1: Response Message > Batch Item > Response Payload > {why}"));
+    assert_eq!(
+        told_of(&second),
+        format!("fail CASE-1: Response Message > Batch Item > Response Payload > {why}")
+    );
     let begin = "fail CASE-1: Response Message > Batch Item > Response Payload > ";
     let wrong = [created(0, ""), read(&["State"], &[state("Active")])].concat();
     let why = "Attribute State > Attribute Value: expected Active, found PreActive (line 5)";
     assert_eq!(told_of(&wrong), format!("{begin}{why}"));
-    let more = [created(0, ""), read(&["State", "Cryptographic Length"], &[state("PreActive")])].concat();
+    let more = [
+        created(0, ""),
+        read(&["State", "Cryptographic Length"], &[state("PreActive")]),
+    ]
+    .concat();
     let why = "Attribute Cryptographic Length: is not in the case: Attribute Cryptographic Length of 2 items (line 5)";
     assert_eq!(told_of(&more), format!("{begin}{why}"));
     // All are asked for, and some are in the case.
-    assert_eq!(told_of(&[created(0, ""), read(&[], &[state("PreActive")])].concat()), "pass CASE-1");
-    let less = [created(0, ""), read(&["State"], &[state("PreActive"), length("128")])].concat();
-    assert_eq!(told_of(&less), format!("{begin}Attribute Cryptographic Length: is missing (line 5)"));
+    assert_eq!(
+        told_of(&[created(0, ""), read(&[], &[state("PreActive")])].concat()),
+        "pass CASE-1"
+    );
+    let less = [
+        created(0, ""),
+        read(&["State"], &[state("PreActive"), length("128")]),
+    ]
+    .concat();
+    assert_eq!(
+        told_of(&less),
+        format!("{begin}Attribute Cryptographic Length: is missing (line 5)")
+    );
 }
 
 #[test]
 fn dates_are_those_of_the_case() {
     let given = attribute("Activation Date", "DateTime", "$NOW-60");
     let activation = |date: &str| attribute("Activation Date", "DateTime", date);
-    let with = |date: &str| told_of(&[created(0, &given), read(&["Activation Date"], &[activation(date)])].concat());
+    let with = |date: &str| {
+        told_of(
+            &[
+                created(0, &given),
+                read(&["Activation Date"], &[activation(date)]),
+            ]
+            .concat(),
+        )
+    };
     assert_eq!(with("$NOW-60"), "pass CASE-1");
-    assert!(with("$NOW").starts_with("fail CASE-1: "), "{}", with("$NOW"));
+    assert!(
+        with("$NOW").starts_with("fail CASE-1: "),
+        "{}",
+        with("$NOW")
+    );
     // What no request gave is the server's choice.
     let initial = attribute("Initial Date", "DateTime", "2012-10-05T21:41:46+00:00");
-    assert_eq!(told_of(&[created(0, ""), read(&["Initial Date"], &[initial])].concat()), "pass CASE-1");
+    assert_eq!(
+        told_of(&[created(0, ""), read(&["Initial Date"], &[initial])].concat()),
+        "pass CASE-1"
+    );
     let written = "2012-10-05T21:41:46+00:00";
     let fixed = activation(written);
-    let read = |date: &str| told_of(&[created(0, &fixed), read(&["Activation Date"], &[activation(date)])].concat());
+    let read = |date: &str| {
+        told_of(
+            &[
+                created(0, &fixed),
+                read(&["Activation Date"], &[activation(date)]),
+            ]
+            .concat(),
+        )
+    };
     assert_eq!(read(written), "pass CASE-1");
 }
 
 #[test]
 fn time_passes_where_a_case_waits_for_it() {
-    let dates = attribute("Activation Date", "DateTime", "$NOW") + &attribute("Deactivation Date", "DateTime", "$NOW+120");
+    let dates = attribute("Activation Date", "DateTime", "$NOW")
+        + &attribute("Deactivation Date", "DateTime", "$NOW+120");
     let state = |state: &str| read(&["State"], &[attribute("State", "Enumeration", state)]);
     let case = [created(0, &dates), state("Active"), state("Deactivated")].concat();
     assert_eq!(told_of(&case), "pass CASE-1");
     let never = [created(0, &dates), state("Compromised")].concat();
-    assert!(told_of(&never).ends_with("expected Compromised, found Deactivated (line 5)"), "{}", told_of(&never));
+    assert!(
+        told_of(&never).ends_with("expected Compromised, found Deactivated (line 5)"),
+        "{}",
+        told_of(&never)
+    );
 }
 
 #[test]
@@ -155,11 +240,22 @@ fn what_is_not_tried_and_what_is_not_known_is_said() {
         told_of(&unknown),
         "fail CASE-1: Request Message: no answer has told what $UNIQUE_IDENTIFIER_7 stands for (line 2)"
     );
-    assert_eq!(told_of(&[response("Get", "")]), "fail CASE-1: Response Message: nothing was asked (line 2)");
-    let refused = [request("Activate", &id(0).replace('$', "no such ")), response("Activate", &id(0))];
+    assert_eq!(
+        told_of(&[response("Get", "")]),
+        "fail CASE-1: Response Message: nothing was asked (line 2)"
+    );
+    let refused = [
+        request("Activate", &id(0).replace('$', "no such ")),
+        response("Activate", &id(0)),
+    ];
     let told = told_of(&refused);
     let why = "Result Status: expected Success, found OperationFailed; the server says: ";
-    assert!(told.starts_with(&format!("fail CASE-1: Response Message > Batch Item > {why}")), "{told}");
+    assert!(
+        told.starts_with(&format!(
+            "fail CASE-1: Response Message > Batch Item > {why}"
+        )),
+        "{told}"
+    );
 }
 
 #[test]
@@ -179,12 +275,23 @@ fn the_cases_of_oasis_pass() {
     let beside = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors"));
     let folder = std::env::var_os("KMIP_VECTORS").map_or(beside, PathBuf::from);
     if !folder.is_dir() {
-        eprintln!("SKIPPED: the cases of OASIS are not at {}: set KMIP_VECTORS", folder.display());
+        eprintln!(
+            "SKIPPED: the cases of OASIS are not at {}: set KMIP_VECTORS",
+            folder.display()
+        );
         return;
     }
-    let folders = ["1.0", "1.1", "1.2", "1.3", "1.4", "2.0", "2.1"].map(|version| Path::new(&folder).join(version));
+    let folders = ["1.0", "1.1", "1.2", "1.3", "1.4", "2.0", "2.1"]
+        .map(|version| Path::new(&folder).join(version));
     let (lines, counted) = told(folders.to_vec());
-    let failed: Vec<&String> = lines.iter().filter(|line| line.starts_with("fail ")).collect();
-    assert!(counted.passed >= PASSES, "only {} cases: {failed:#?}", counted.passed);
+    let failed: Vec<&String> = lines
+        .iter()
+        .filter(|line| line.starts_with("fail "))
+        .collect();
+    assert!(
+        counted.passed >= PASSES,
+        "only {} cases: {failed:#?}",
+        counted.passed
+    );
     assert_eq!(counted.skipped, 0);
 }

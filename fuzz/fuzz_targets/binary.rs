@@ -4,8 +4,13 @@ use keyferry_kmip::context;
 use keyferry_ttlv::{Decode, Item, Reader, Type, Value, Version};
 
 fn walk<'a>(item: Item<'a>, r: &Reader<'a>) {
-    assert!(Value::decode(item, r).is_ok(), "what was checked can be read");
-    let Ok(mut children) = r.children(item) else { return assert_ne!(item.ty(), Type::Structure) };
+    assert!(
+        Value::decode(item, r).is_ok(),
+        "what was checked can be read"
+    );
+    let Ok(mut children) = r.children(item) else {
+        return assert_ne!(item.ty(), Type::Structure);
+    };
     while let Some(child) = children.next(r).expect("what was checked can be read") {
         walk(child, r);
     }

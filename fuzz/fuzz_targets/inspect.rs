@@ -4,6 +4,10 @@ use keyferry_kmip::{context, spec};
 use keyferry_ttlv::{Version, inspect};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let options = inspect::Options { dictionary: &spec::Names, is_secret: spec::is_secret, show_secrets: true };
+    let options = inspect::Options {
+        dictionary: &spec::Names,
+        is_secret: spec::is_secret,
+        show_secrets: true,
+    };
     let _ = inspect::tree(data, context(Version::V2_1), &options);
 });

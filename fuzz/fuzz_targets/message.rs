@@ -8,7 +8,8 @@ use keyferry_ttlv::{Context, Item, Reader, Version};
 fn sound(bytes: &[u8], mut cx: Context) {
     cx.limits.depth *= 2;
     let r = Reader::new(bytes, cx);
-    r.check(Item::parse(bytes).expect("an item was read")).expect("what was read is sound");
+    r.check(Item::parse(bytes).expect("an item was read"))
+        .expect("what was read is sound");
 }
 
 /// The same for both kinds of message. What can be read can be written and read again, unless it is a value that the version has no form for.
@@ -17,9 +18,14 @@ macro_rules! every_way {
         if let Ok(message) = $message::from_frame($data) {
             sound($data, context(Version::V2_1));
             if let Ok(frame) = message.to_frame() {
-                assert_eq!($message::from_frame(&frame).expect("what was written can be read"), message);
+                assert_eq!(
+                    $message::from_frame(&frame).expect("what was written can be read"),
+                    message
+                );
             }
-            let Ok(message) = message.read_payloads() else { return };
+            let Ok(message) = message.read_payloads() else {
+                return;
+            };
             if let Ok(frame) = message.to_frame() {
                 let read = $message::from_frame(&frame).and_then($message::read_payloads);
                 assert_eq!(read.expect("what was written can be read"), message);

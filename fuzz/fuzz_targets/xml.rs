@@ -5,7 +5,12 @@ use keyferry_ttlv::{Version, xml};
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let cx = context(Version::V2_1);
-    let Ok(message) = xml::to_ttlv(text, cx) else { return };
+    let Ok(message) = xml::to_ttlv(text, cx) else {
+        return;
+    };
     let again = xml::from_ttlv(&message, cx).expect("what was read can be written");
-    assert_eq!(*xml::to_ttlv(&again, cx).expect("what was written can be read"), *message);
+    assert_eq!(
+        *xml::to_ttlv(&again, cx).expect("what was written can be read"),
+        *message
+    );
 });

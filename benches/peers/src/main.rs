@@ -9,8 +9,8 @@ use cosmian_kmip::kmip_0::kmip_messages as cosmian;
 use cosmian_kmip::ttlv::{KmipFlavor, TTLV, TtlvError, from_ttlv, to_ttlv};
 use keyferry_benches::{self as messages, VERSION, walk};
 use keyferry_kmip::{
-    Attributes, DateTime, GetAttributesResponse, LocateResponse, Payload, RequestItem, RequestMessage, ResponseItem,
-    ResponseMessage,
+    Attributes, DateTime, GetAttributesResponse, LocateResponse, Payload, RequestItem,
+    RequestMessage, ResponseItem, ResponseMessage,
 };
 use kmip_protocol::types::{common, request, response};
 use std::hint::black_box;
@@ -51,20 +51,32 @@ fn difference(ours: &[u8], theirs: &[u8]) -> Option<String> {
     let (mut left, mut right) = (Vec::new(), Vec::new());
     values(ours, &mut left);
     values(theirs, &mut right);
-    let at = left.iter().zip(&right).position(|(a, b)| a != b).unwrap_or(left.len().min(right.len()));
+    let at = left
+        .iter()
+        .zip(&right)
+        .position(|(a, b)| a != b)
+        .unwrap_or(left.len().min(right.len()));
     let tag = |list: &[&[u8]]| match list.get(at) {
         Some([a, b, c, ..]) => format!("{a:02X}{b:02X}{c:02X}"),
         _ => "the end".to_owned(),
     };
     (ours != theirs).then(|| {
-        format!("{} bytes instead of {}: at value {at} {} instead of {}", theirs.len(), ours.len(), tag(&right), tag(&left))
+        format!(
+            "{} bytes instead of {}: at value {at} {} instead of {}",
+            theirs.len(),
+            ours.len(),
+            tag(&right),
+            tag(&left)
+        )
     })
 }
 
 /// All items that are no structures.
 fn values<'a>(mut rest: &'a [u8], list: &mut Vec<&'a [u8]>) {
     while let Some((&[_, _, _, ty, l0, l1, l2, l3], behind)) = rest.split_first_chunk::<8>() {
-        let size = (u32::from_be_bytes([l0, l1, l2, l3]) as usize).next_multiple_of(8).min(behind.len());
+        let size = (u32::from_be_bytes([l0, l1, l2, l3]) as usize)
+            .next_multiple_of(8)
+            .min(behind.len());
         let (item, next) = rest.split_at(8 + size);
         if ty == 1 {
             values(&behind[..size], list)
@@ -88,11 +100,25 @@ where
     let name = "cosmian_kmip";
     let value = match read::<T>(bytes) {
         Ok(value) => value,
-        Err(error) => return Codec { name, decode: Err(error.to_string()), encode: Err("nothing decoded".into()), note: None },
+        Err(error) => {
+            return Codec {
+                name,
+                decode: Err(error.to_string()),
+                encode: Err("nothing decoded".into()),
+                note: None,
+            };
+        }
     };
-    let note = write(&value).ok().and_then(|theirs| difference(bytes, &theirs));
+    let note = write(&value)
+        .ok()
+        .and_then(|theirs| difference(bytes, &theirs));
     let copy = bytes.to_vec();
-    Codec { name, decode: way(move || read::<T>(&copy)), encode: way(move || write(&value)), note }
+    Codec {
+        name,
+        decode: way(move || read::<T>(&copy)),
+        encode: way(move || write(&value)),
+        note,
+    }
 }
 
 const KMIP_PROTOCOL: &str = "kmip-protocol";
@@ -102,7 +128,9 @@ fn kmip_protocol_response(bytes: &[u8]) -> Result<Codec> {
     Ok(Codec {
         name: KMIP_PROTOCOL,
         decode: if outlives(bytes)? {
-            way(move || kmip_protocol::response::from_slice::<response::ResponseMessage>(black_box(&copy)))
+            way(move || {
+                kmip_protocol::response::from_slice::<response::ResponseMessage>(black_box(&copy))
+            })
         } else {
             Err("overflows the stack".into())
         },
@@ -115,7 +143,11 @@ fn kmip_protocol_response(bytes: &[u8]) -> Result<Codec> {
 /// this program finds out.
 fn outlives(bytes: &[u8]) -> Result<bool> {
     let program = std::env::current_exe()?;
-    let mut child = Command::new(program).arg(TRY).stdin(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let mut child = Command::new(program)
+        .arg(TRY)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(bytes)?;
     }
@@ -127,7 +159,8 @@ const TRY: &str = "--try";
 fn try_message() -> Result<()> {
     let mut bytes = Vec::new();
     std::io::stdin().read_to_end(&mut bytes)?;
-    kmip_protocol::response::from_slice::<response::ResponseMessage>(&bytes).map_err(|error| error.to_string())?;
+    kmip_protocol::response::from_slice::<response::ResponseMessage>(&bytes)
+        .map_err(|error| error.to_string())?;
     Ok(())
 }
 
@@ -138,9 +171,17 @@ fn kmip_protocol_request(bytes: &[u8], payloads: Vec<request::RequestPayload>) -
     );
     let count = i32::try_from(payloads.len()).unwrap_or(i32::MAX);
     let id = |n: u32| (count > 1).then(|| common::UniqueBatchItemID(n.to_be_bytes().to_vec()));
-    let items = (0..).zip(payloads).map(|(n, payload)| request::BatchItem(payload.operation(), id(n), payload)).collect();
-    let message = request::RequestMessage(request::RequestHeader(version, None, None, request::BatchCount(count)), items);
-    let note = kmip_ttlv::ser::to_vec(&message).ok().and_then(|theirs| difference(bytes, &theirs));
+    let items = (0..)
+        .zip(payloads)
+        .map(|(n, payload)| request::BatchItem(payload.operation(), id(n), payload))
+        .collect();
+    let message = request::RequestMessage(
+        request::RequestHeader(version, None, None, request::BatchCount(count)),
+        items,
+    );
+    let note = kmip_ttlv::ser::to_vec(&message)
+        .ok()
+        .and_then(|theirs| difference(bytes, &theirs));
     Codec {
         name: KMIP_PROTOCOL,
         decode: Err("does not read requests".into()),
@@ -180,7 +221,10 @@ fn register(n: u64) -> request::RequestPayload {
     let key = request::KeyBlock(
         common::KeyFormatType::Raw,
         None,
-        Some(request::KeyValue(common::KeyMaterial::Bytes(vec![7; 32]), None)),
+        Some(request::KeyValue(
+            common::KeyMaterial::Bytes(vec![7; 32]),
+            None,
+        )),
         Some(common::CryptographicAlgorithm::AES),
         Some(common::CryptographicLength(256)),
         None,
@@ -188,7 +232,9 @@ fn register(n: u64) -> request::RequestPayload {
     request::RequestPayload::Register(
         common::ObjectType::SymmetricKey,
         template(n, true),
-        Some(request::ManagedObject::SymmetricKey(request::SymmetricKey(key))),
+        Some(request::ManagedObject::SymmetricKey(request::SymmetricKey(
+            key,
+        ))),
     )
 }
 
@@ -197,10 +243,14 @@ fn readable() -> Result<GetAttributesResponse> {
     let mut response = messages::attributes();
     let mut kept = Attributes::new();
     for attribute in &response.attributes {
-        let alone =
-            GetAttributesResponse { attributes: Attributes::new().with(attribute.value.clone()), ..messages::attributes() };
+        let alone = GetAttributesResponse {
+            attributes: Attributes::new().with(attribute.value.clone()),
+            ..messages::attributes()
+        };
         let frame = answer(alone).to_frame()?;
-        if outlives(&frame)? && kmip_protocol::response::from_slice::<response::ResponseMessage>(&frame).is_ok() {
+        if outlives(&frame)?
+            && kmip_protocol::response::from_slice::<response::ResponseMessage>(&frame).is_ok()
+        {
             kept.keep(attribute.clone());
         }
     }
@@ -209,14 +259,28 @@ fn readable() -> Result<GetAttributesResponse> {
 }
 
 fn answer<P: Payload>(payload: P) -> ResponseMessage<P> {
-    ResponseMessage::new(VERSION, DateTime(1_700_000_000), vec![ResponseItem::of(P::OPERATION, payload)])
+    ResponseMessage::new(
+        VERSION,
+        DateTime(1_700_000_000),
+        vec![ResponseItem::of(P::OPERATION, payload)],
+    )
 }
 
-fn request<P>(name: &'static str, payloads: Vec<P>, peers: Vec<request::RequestPayload>) -> Result<Case>
+fn request<P>(
+    name: &'static str,
+    payloads: Vec<P>,
+    peers: Vec<request::RequestPayload>,
+) -> Result<Case>
 where
     P: Payload + Clone + 'static,
 {
-    let message = RequestMessage::new(VERSION, payloads.into_iter().map(|p| RequestItem::of(P::OPERATION, p)).collect());
+    let message = RequestMessage::new(
+        VERSION,
+        payloads
+            .into_iter()
+            .map(|p| RequestItem::of(P::OPERATION, p))
+            .collect(),
+    );
     let frame = message.to_frame()?;
     let bytes = frame.to_vec();
     let keyferry = Codec {
@@ -225,8 +289,16 @@ where
         encode: way(move || black_box(&message).to_frame()),
         note: None,
     };
-    let codecs = vec![keyferry, kmip_protocol_request(&bytes, peers), cosmian::<cosmian::RequestMessage>(&bytes)];
-    Ok(Case { name, bytes, codecs })
+    let codecs = vec![
+        keyferry,
+        kmip_protocol_request(&bytes, peers),
+        cosmian::<cosmian::RequestMessage>(&bytes),
+    ];
+    Ok(Case {
+        name,
+        bytes,
+        codecs,
+    })
 }
 
 fn response<P: Payload + Clone + 'static>(name: &'static str, payload: P) -> Result<Case> {
@@ -239,8 +311,16 @@ fn response<P: Payload + Clone + 'static>(name: &'static str, payload: P) -> Res
         encode: way(move || black_box(&message).to_frame()),
         note: None,
     };
-    let codecs = vec![keyferry, kmip_protocol_response(&bytes)?, cosmian::<cosmian::ResponseMessage>(&bytes)];
-    Ok(Case { name, bytes, codecs })
+    let codecs = vec![
+        keyferry,
+        kmip_protocol_response(&bytes)?,
+        cosmian::<cosmian::ResponseMessage>(&bytes),
+    ];
+    Ok(Case {
+        name,
+        bytes,
+        codecs,
+    })
 }
 
 /// One thing to measure, and the nanoseconds of one run in each sample.
@@ -258,7 +338,11 @@ impl<'a> Meter<'a> {
             run();
             runs += 1;
         }
-        Meter { run, rounds: (runs / 20).max(1), samples: Vec::new() }
+        Meter {
+            run,
+            rounds: (runs / 20).max(1),
+            samples: Vec::new(),
+        }
     }
 
     fn of(way: &'a Way) -> Option<Self> {
@@ -270,12 +354,16 @@ impl<'a> Meter<'a> {
         for _ in 0..self.rounds {
             (self.run)();
         }
-        self.samples.push(start.elapsed().as_nanos() as f64 / f64::from(self.rounds));
+        self.samples
+            .push(start.elapsed().as_nanos() as f64 / f64::from(self.rounds));
     }
 
     fn median(&mut self) -> f64 {
         self.samples.sort_by(f64::total_cmp);
-        self.samples.get(self.samples.len() / 2).copied().unwrap_or(f64::NAN)
+        self.samples
+            .get(self.samples.len() / 2)
+            .copied()
+            .unwrap_or(f64::NAN)
     }
 }
 
@@ -289,14 +377,27 @@ fn main() -> Result<()> {
         request(
             "a  Create, 4 attributes",
             vec![messages::create()],
-            vec![request::RequestPayload::Create(common::ObjectType::SymmetricKey, template(1, false))],
+            vec![request::RequestPayload::Create(
+                common::ObjectType::SymmetricKey,
+                template(1, false),
+            )],
         )?,
         response("b  Locate, 1000 found", messages::located())?,
-        response("b' no Located Items", LocateResponse { located_items: None, ..messages::located() })?,
+        response(
+            "b' no Located Items",
+            LocateResponse {
+                located_items: None,
+                ..messages::located()
+            },
+        )?,
         response("c  Get, AES-256", messages::got())?,
         response("d  Get Attributes, 25", messages::attributes())?,
         response("d' what both can read", readable()?)?,
-        request("e  100 Registers", messages::registers(), (0..100).map(register).collect())?,
+        request(
+            "e  100 Registers",
+            messages::registers(),
+            (0..100).map(register).collect(),
+        )?,
     ];
     println!("KMIP {VERSION}; medians of {SAMPLES} samples, all of a message's taken in turn");
     println!(
@@ -304,10 +405,18 @@ fn main() -> Result<()> {
         "message", "bytes", "items", "crate", "walk ns", "decode", "x", "encode", "x"
     );
     let mut remarks = Vec::new();
-    for Case { name, bytes, codecs } in &cases {
+    for Case {
+        name,
+        bytes,
+        codecs,
+    } in &cases
+    {
         let walking = || _ = black_box(walk(black_box(bytes)));
         let mut floor = Meter::new(&walking);
-        let mut meters: Vec<_> = codecs.iter().flat_map(|codec| [Meter::of(&codec.decode), Meter::of(&codec.encode)]).collect();
+        let mut meters: Vec<_> = codecs
+            .iter()
+            .flat_map(|codec| [Meter::of(&codec.decode), Meter::of(&codec.encode)])
+            .collect();
         for _ in 0..SAMPLES {
             floor.sample();
             meters.iter_mut().flatten().for_each(Meter::sample);
@@ -323,14 +432,20 @@ fn main() -> Result<()> {
                 None => format!("{:>11}{:>8}", "-", "-"),
             };
             let (decode, encode) = (cells(decode), cells(encode));
-            println!("{name:26}{:>8}{:>7}  {:14}{floor:>10.0}{decode}{encode}", bytes.len(), walk(bytes), codec.name);
+            println!(
+                "{name:26}{:>8}{:>7}  {:14}{floor:>10.0}{decode}{encode}",
+                bytes.len(),
+                walk(bytes),
+                codec.name
+            );
             let said = [
                 ("decode", codec.decode.as_ref().err()),
                 ("encode", codec.encode.as_ref().err()),
                 ("encode", codec.note.as_ref()),
             ];
-            remarks
-                .extend(said.iter().filter_map(|(way, text)| Some(format!("{name}, {}, {way}: {}", codec.name, text.as_ref()?))));
+            remarks.extend(said.iter().filter_map(|(way, text)| {
+                Some(format!("{name}, {}, {way}: {}", codec.name, text.as_ref()?))
+            }));
         }
     }
     println!();

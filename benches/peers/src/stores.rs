@@ -8,7 +8,10 @@
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use keyferry_benches::objects::{Written, all_written, identifier, memory, scatter};
-use keyferry_store::{Chain, CommitId, Error, Incarnation, Index, Order, Part, RecordNumber, Span, Store, StoreExt, index};
+use keyferry_store::{
+    Chain, CommitId, Error, Incarnation, Index, Order, Part, RecordNumber, Span, Store, StoreExt,
+    index,
+};
 use keyferry_store_redb::{Options, RedbStore};
 use std::hint::black_box;
 use std::io::{BufRead, BufReader};
@@ -20,7 +23,12 @@ use std::time::{Duration, Instant};
 const BATCH: u64 = 1000;
 const CACHE: usize = 32 << 20;
 const LOOKUPS: u64 = 20_000;
-const ENGINES: [&str; 4] = ["redb", "fjall", "fjall, small memtables", "fjall, not synced"];
+const ENGINES: [&str; 4] = [
+    "redb",
+    "fjall",
+    "fjall, small memtables",
+    "fjall, not synced",
+];
 
 trait Engine {
     fn write(&mut self, objects: &[Written]);
@@ -40,10 +48,16 @@ impl Engine for RedbStore {
         let key = index::identifier(identifier);
         self.view::<_, Error>(|at| {
             let mut found = None;
-            at.scan(key.index, &Span::exact(&key.key), Order::Descending, None, &mut |_, number| {
-                found = at.get(number, Part::Attributes)?.map(|row| row.attributes);
-                Ok(ControlFlow::Break(()))
-            })?;
+            at.scan(
+                key.index,
+                &Span::exact(&key.key),
+                Order::Descending,
+                None,
+                &mut |_, number| {
+                    found = at.get(number, Part::Attributes)?.map(|row| row.attributes);
+                    Ok(ControlFlow::Break(()))
+                },
+            )?;
             Ok(found)
         })
         .unwrap()
@@ -52,11 +66,17 @@ impl Engine for RedbStore {
     fn scan(&self) -> u64 {
         self.view::<_, Error>(|at| {
             let mut met = 0;
-            at.scan(Index::ARRIVAL, &Span::all(), Order::Ascending, None, &mut |_, number: RecordNumber| {
-                black_box(at.get(number, Part::Attributes)?);
-                met += 1;
-                Ok(ControlFlow::Continue(()))
-            })?;
+            at.scan(
+                Index::ARRIVAL,
+                &Span::all(),
+                Order::Ascending,
+                None,
+                &mut |_, number: RecordNumber| {
+                    black_box(at.get(number, Part::Attributes)?);
+                    met += 1;
+                    Ok(ControlFlow::Continue(()))
+                },
+            )?;
             Ok(met)
         })
         .unwrap()
@@ -77,7 +97,10 @@ struct Fjall {
 
 impl Fjall {
     fn open(path: &Path, memtable: Option<u64>, synced: bool) -> Fjall {
-        let database = Database::builder(path).cache_size(CACHE as u64).open().unwrap();
+        let database = Database::builder(path)
+            .cache_size(CACHE as u64)
+            .open()
+            .unwrap();
         let keyspace = |name: &str| {
             let options = || match memtable {
                 Some(bytes) => KeyspaceCreateOptions::default().max_memtable_size(bytes),
@@ -86,10 +109,16 @@ impl Fjall {
             database.keyspace(name, options).unwrap()
         };
         let commits = keyspace("commits");
-        let (last, commit) = commits.iter().next_back().map_or((0, CommitId::ZERO), |last| {
-            let (number, id) = last.into_inner().unwrap();
-            (u64::from_be_bytes(number[..].try_into().unwrap()), CommitId(id[..].try_into().unwrap()))
-        });
+        let (last, commit) = commits
+            .iter()
+            .next_back()
+            .map_or((0, CommitId::ZERO), |last| {
+                let (number, id) = last.into_inner().unwrap();
+                (
+                    u64::from_be_bytes(number[..].try_into().unwrap()),
+                    CommitId(id[..].try_into().unwrap()),
+                )
+            });
         Fjall {
             records: keyspace("records"),
             material: keyspace("material"),
@@ -111,7 +140,10 @@ fn entry(index: u8, key: &[u8], number: &[u8]) -> Vec<u8> {
 
 impl Engine for Fjall {
     fn write(&mut self, objects: &[Written]) {
-        let mut batch = self.database.batch().durability(self.synced.then_some(PersistMode::SyncAll));
+        let mut batch = self
+            .database
+            .batch()
+            .durability(self.synced.then_some(PersistMode::SyncAll));
         let mut chain = Chain::after(self.commit);
         for object in objects {
             let put = object.put();
@@ -120,7 +152,13 @@ impl Engine for Fjall {
             batch.insert(
                 &self.records,
                 number,
-                [&number[..], &(put.id.len() as u32).to_be_bytes(), put.id, put.attributes].concat(),
+                [
+                    &number[..],
+                    &(put.id.len() as u32).to_be_bytes(),
+                    put.id,
+                    put.attributes,
+                ]
+                .concat(),
             );
             if let keyferry_store::MaterialChange::Set(material) = put.material {
                 batch.insert(&self.material, number, material);
@@ -139,8 +177,14 @@ impl Engine for Fjall {
     fn get(&self, identifier: &str) -> Option<Vec<u8>> {
         let key = index::identifier(identifier);
         let at = self.database.snapshot();
-        let found = at.prefix(&self.index, entry(key.index.0, &key.key, &[])).next_back()?.key().unwrap();
-        at.get(&self.records, &found[found.len() - 8..]).unwrap().map(|value| value.to_vec())
+        let found = at
+            .prefix(&self.index, entry(key.index.0, &key.key, &[]))
+            .next_back()?
+            .key()
+            .unwrap();
+        at.get(&self.records, &found[found.len() - 8..])
+            .unwrap()
+            .map(|value| value.to_vec())
     }
 
     fn scan(&self) -> u64 {
@@ -156,7 +200,10 @@ impl Engine for Fjall {
 fn open(engine: &str, path: &Path) -> Box<dyn Engine> {
     match engine {
         "redb" => {
-            let options = Options { cache_bytes: CACHE, ..Options::new(Incarnation([1; 16])) };
+            let options = Options {
+                cache_bytes: CACHE,
+                ..Options::new(Incarnation([1; 16]))
+            };
             Box::new(RedbStore::open(path.join("store.redb"), options).unwrap())
         }
         "fjall" => Box::new(Fjall::open(path, None, true)),
@@ -207,30 +254,52 @@ fn read(engine: &str, path: &Path, count: u64) {
 
 fn start(job: &str, engine: &str, path: &Path, count: u64) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([job, engine]).arg(path).arg(count.to_string()).stdout(Stdio::piped()).spawn().unwrap()
+    command
+        .args([job, engine])
+        .arg(path)
+        .arg(count.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
 
 fn listen(child: &mut Child, figures: &mut Vec<f64>) {
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let lines = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
     figures.extend(lines.map_while(|line| line.parse::<f64>().ok()));
 }
 
 fn size(path: &Path) -> u64 {
-    let Ok(folder) = std::fs::read_dir(path) else { return 0 };
+    let Ok(folder) = std::fs::read_dir(path) else {
+        return 0;
+    };
     folder
         .flatten()
-        .map(|entry| if entry.path().is_dir() { size(&entry.path()) } else { entry.metadata().map_or(0, |found| found.len()) })
+        .map(|entry| {
+            if entry.path().is_dir() {
+                size(&entry.path())
+            } else {
+                entry.metadata().map_or(0, |found| found.len())
+            }
+        })
         .sum()
 }
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["fill", engine, path, count] => return fill(engine, Path::new(path), count.parse().unwrap()),
-        ["read", engine, path, count] => return read(engine, Path::new(path), count.parse().unwrap()),
+        ["fill", engine, path, count] => {
+            return fill(engine, Path::new(path), count.parse().unwrap());
+        }
+        ["read", engine, path, count] => {
+            return read(engine, Path::new(path), count.parse().unwrap());
+        }
         _ => {}
     }
-    let count: u64 = arguments.first().map_or(100_000, |count| count.parse().unwrap());
+    let count: u64 = arguments
+        .first()
+        .map_or(100_000, |count| count.parse().unwrap());
     println!(
         "{:24}{:>10}{:>12}{:>12}{:>9}{:>10}{:>12}{:>10}{:>8}",
         format!("{count} objects"),
@@ -255,7 +324,9 @@ fn main() {
         let mut child = start("read", engine, folder.path(), count);
         listen(&mut child, &mut figures);
         assert!(child.wait().unwrap().success());
-        let [insert, filling, reopen, get, scan, reading, lost] = figures[..] else { panic!("{engine}: {figures:?}") };
+        let [insert, filling, reopen, get, scan, reading, lost] = figures[..] else {
+            panic!("{engine}: {figures:?}")
+        };
         println!(
             "{engine:24}{insert:>10.0}{filling:>12.0}{reopen:>12.0}{get:>9.1}{scan:>10.0}{reading:>12.0}{size:>10}{lost:>8.0}"
         );

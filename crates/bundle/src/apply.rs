@@ -2,7 +2,10 @@ use crate::format::Raised;
 use crate::restore::{Restoring, take_back};
 use crate::{Error, ErrorKind, OpenOptions, Opened, Part, Result, open};
 use keyferry_kmip::spec::{ResultReason, tag};
-use keyferry_kmip::{Cause, DateTime, Failure, Identity, ImportRequest, Now, Random, RequestItem, Text, context, extension as x};
+use keyferry_kmip::{
+    Cause, DateTime, Failure, Identity, ImportRequest, Now, Random, RequestItem, Text, context,
+    extension as x,
+};
 use keyferry_s2s::{Ask, Counts, Ending, FailedObject, Fate, Report, Responder, Unrestricted};
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{Deferred, Effects, SnapshotExt, Span, Store, StoreExt};
@@ -28,7 +31,10 @@ pub struct Receiving<'a> {
 
 impl std::fmt::Debug for Receiving<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Receiving").field("caller", &self.caller).field("again", &self.again).finish_non_exhaustive()
+        f.debug_struct("Receiving")
+            .field("caller", &self.caller)
+            .field("again", &self.again)
+            .finish_non_exhaustive()
     }
 }
 
@@ -76,7 +82,12 @@ impl Receiving<'_> {
     ///
     /// # Errors
     /// Those of [`open`], and [`ErrorKind::Store`].
-    pub fn take(&self, input: impl Read, options: &OpenOptions<'_>, random: &mut dyn Random) -> Result<(Opened, Report)> {
+    pub fn take(
+        &self,
+        input: impl Read,
+        options: &OpenOptions<'_>,
+        random: &mut dyn Random,
+    ) -> Result<(Opened, Report)> {
         let mut taken = None;
         let opened = open(input, options, |part| {
             let before = match taken.take() {
@@ -120,7 +131,9 @@ impl Receiving<'_> {
             Ok((snapshot.state_value(&key)?, expired))
         })?;
         if !expired.is_empty() {
-            self.store.transact::<_, Error>(|tx| Ok(expired.iter().try_for_each(|key| tx.set_state(key, None))?))?;
+            self.store.transact::<_, Error>(|tx| {
+                Ok(expired.iter().try_for_each(|key| tx.set_state(key, None))?)
+            })?;
         }
         Ok(match held.filter(|_| !self.again) {
             Some(held) => read(&held, "progress of a bundle")?,
@@ -140,7 +153,11 @@ impl Receiving<'_> {
         let cx = context(part.message.version().map_err(crate::format::encode)?);
         let key = [TAKEN, &part.bundle].concat();
         self.store.transact::<_, Error>(|transaction| {
-            let mut taken = Taken { segment: crate::format::long(part.number), hash: part.hash.to_vec(), ..before.clone() };
+            let mut taken = Taken {
+                segment: crate::format::long(part.number),
+                hash: part.hash.to_vec(),
+                ..before.clone()
+            };
             let mut world = Deferred::new(transaction);
             for item in &part.message.batch {
                 let mut ask = Ask {
@@ -171,12 +188,24 @@ impl Receiving<'_> {
         })
     }
 
-    fn answer(&self, ask: &mut Ask<'_>, item: &RequestItem, raised: &[Raised]) -> Result<(Effects, Fate), Failure> {
-        if let Some(taken) = self.restoring.as_ref().and_then(|restoring| take_back(restoring, ask, item, raised)) {
+    fn answer(
+        &self,
+        ask: &mut Ask<'_>,
+        item: &RequestItem,
+        raised: &[Raised],
+    ) -> Result<(Effects, Fate), Failure> {
+        if let Some(taken) = self
+            .restoring
+            .as_ref()
+            .and_then(|restoring| take_back(restoring, ask, item, raised))
+        {
             return taken;
         }
         let outcome = self.responder.respond(ask, item).unwrap_or_else(|| {
-            Err(Failure::new(Cause::OperationNotSupported, format_args!("the operation {} is not supported", item.operation)))
+            Err(Failure::new(
+                Cause::OperationNotSupported,
+                format_args!("the operation {} is not supported", item.operation),
+            ))
         })?;
         let fate = Fate::told(&outcome.response)?;
         Ok((outcome.effects, fate.unwrap_or(Fate::CREATED)))
@@ -184,7 +213,12 @@ impl Receiving<'_> {
 }
 
 impl Taken {
-    fn count(&mut self, item: &RequestItem, fate: Result<Fate, Failure>, cx: keyferry_ttlv::Context) {
+    fn count(
+        &mut self,
+        item: &RequestItem,
+        fate: Result<Fate, Failure>,
+        cx: keyferry_ttlv::Context,
+    ) {
         let counts = &mut self.counts;
         counts.bytes += crate::format::long(item.request_payload.bytes().len() as u64);
         match fate {
@@ -205,14 +239,23 @@ impl Taken {
 
 impl Failed {
     fn told(self) -> FailedObject {
-        FailedObject { identifier: self.identifier.to_string(), reason: self.reason, message: self.message.to_string() }
+        FailedObject {
+            identifier: self.identifier.to_string(),
+            reason: self.reason,
+            message: self.message.to_string(),
+        }
     }
 }
 
 fn another() -> Error {
-    Error::new(ErrorKind::Chain, "a bundle with this manifest was taken before, and went on otherwise")
+    Error::new(
+        ErrorKind::Chain,
+        "a bundle with this manifest was taken before, and went on otherwise",
+    )
 }
 
 fn identifier(item: &RequestItem, cx: keyferry_ttlv::Context) -> String {
-    item.payload::<ImportRequest>(cx).map(|request| request.unique_identifier.to_string()).unwrap_or_default()
+    item.payload::<ImportRequest>(cx)
+        .map(|request| request.unique_identifier.to_string())
+        .unwrap_or_default()
 }

@@ -19,7 +19,13 @@ pub(crate) const MANIFEST_LIMIT: usize = 4 << 20;
 /// Manifest, segments and the messages in them are written in KMIP 2.1.
 pub(crate) fn form() -> Context {
     let cx = context(Version::V2_1);
-    Context { limits: keyferry_ttlv::Limits { size: SEGMENT_LIMIT, ..cx.limits }, ..cx }
+    Context {
+        limits: keyferry_ttlv::Limits {
+            size: SEGMENT_LIMIT,
+            ..cx.limits
+        },
+        ..cx
+    }
 }
 
 /// What a bundle says about itself, signed.
@@ -78,13 +84,19 @@ impl Manifest {
         if self.recipient != *server {
             return Err(Error::new(
                 ErrorKind::Misdirected,
-                format_args!("the bundle is meant for the server {:?}, and this is {server:?}", self.recipient),
+                format_args!(
+                    "the bundle is meant for the server {:?}, and this is {server:?}",
+                    self.recipient
+                ),
             ));
         }
         if self.expires <= now {
             return Err(Error::new(
                 ErrorKind::Expired,
-                format_args!("the bundle expired {} seconds ago", now.0.saturating_sub(self.expires.0)),
+                format_args!(
+                    "the bundle expired {} seconds ago",
+                    now.0.saturating_sub(self.expires.0)
+                ),
             ));
         }
         Ok(())

@@ -18,7 +18,9 @@ impl SigningKey {
     /// When there is no randomness.
     pub fn generate(random: &mut dyn Random) -> Result<(SigningKey, Zeroizing<[u8; 32]>)> {
         let mut seed = Zeroizing::new([0; 32]);
-        random.fill(&mut *seed).map_err(|e| Error::new(ErrorKind::Random, e))?;
+        random
+            .fill(&mut *seed)
+            .map_err(|e| Error::new(ErrorKind::Random, e))?;
         Ok((SigningKey::from_seed(&seed)?, seed))
     }
 
@@ -73,7 +75,9 @@ impl VerifyingKey {
     }
 
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        UnparsedPublicKey::new(&ED25519, &self.0).verify(message, signature).is_ok()
+        UnparsedPublicKey::new(&ED25519, &self.0)
+            .verify(message, signature)
+            .is_ok()
     }
 }
 
@@ -97,7 +101,10 @@ pub struct Signer {
 impl Signer {
     /// Trusts `key` to sign for `server`.
     pub fn new(server: impl Into<Text>, key: VerifyingKey) -> Signer {
-        Signer { server: server.into(), key }
+        Signer {
+            server: server.into(),
+            key,
+        }
     }
 }
 
@@ -127,7 +134,9 @@ impl AgeRecipient {
     pub(crate) fn boxed(&self) -> Box<dyn age::Recipient> {
         match &self.0 {
             Reads::Key(key) => Box::new(key.clone()),
-            Reads::Passphrase(passphrase) => Box::new(age::scrypt::Recipient::new(passphrase.clone())),
+            Reads::Passphrase(passphrase) => {
+                Box::new(age::scrypt::Recipient::new(passphrase.clone()))
+            }
         }
     }
 }
@@ -136,7 +145,9 @@ impl AgeRecipient {
 impl FromStr for AgeRecipient {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        let key = text.trim().parse().map_err(|why| Error::new(ErrorKind::Key, format_args!("not an age recipient: {why}")))?;
+        let key = text.trim().parse().map_err(|why| {
+            Error::new(ErrorKind::Key, format_args!("not an age recipient: {why}"))
+        })?;
         Ok(AgeRecipient(Reads::Key(key)))
     }
 }
@@ -188,7 +199,9 @@ impl AgeIdentity {
     pub(crate) fn boxed(&self) -> Box<dyn age::Identity> {
         match &self.0 {
             Opens::Key(key) => Box::new(key.clone()),
-            Opens::Passphrase(passphrase) => Box::new(age::scrypt::Identity::new(passphrase.clone())),
+            Opens::Passphrase(passphrase) => {
+                Box::new(age::scrypt::Identity::new(passphrase.clone()))
+            }
         }
     }
 }
@@ -197,7 +210,9 @@ impl AgeIdentity {
 impl FromStr for AgeIdentity {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        let key = text.trim().parse().map_err(|why| Error::new(ErrorKind::Key, format_args!("not an age identity: {why}")))?;
+        let key = text.trim().parse().map_err(|why| {
+            Error::new(ErrorKind::Key, format_args!("not an age identity: {why}"))
+        })?;
         Ok(AgeIdentity(Opens::Key(key)))
     }
 }

@@ -12,8 +12,16 @@ pub(crate) struct Offer {
 }
 
 /// Whether it was offered and is chosen no more, and what counts is that it may not be used any more.
-fn is_over(offered: &mut Offered, snapshot: &dyn Snapshot, number: RecordNumber, record: &Record) -> keyferry_s2s::Result<bool> {
-    let over = record.stored_state().is_some_and(|state| lifecycle::Rank::of(state).step >= 2) || record.is_compromised();
+fn is_over(
+    offered: &mut Offered,
+    snapshot: &dyn Snapshot,
+    number: RecordNumber,
+    record: &Record,
+) -> keyferry_s2s::Result<bool> {
+    let over = record
+        .stored_state()
+        .is_some_and(|state| lifecycle::Rank::of(state).step >= 2)
+        || record.is_compromised();
     Ok(over && offered.has(snapshot, number)?)
 }
 
@@ -21,21 +29,39 @@ impl Offer {
     /// # Errors
     /// [`Misuse`](crate::ErrorKind::Misuse) when an attribute can't be looked for, and [`Store`](crate::ErrorKind::Store).
     pub(crate) fn new(store: &dyn Store, options: &SealOptions<'_>) -> Result<Offer> {
-        let chosen = store.view::<_, Error>(|snapshot| Ok(options.selection.choose(snapshot, options.now)?))?;
-        Ok(Offer { chosen, offered: Offered::in_bundles(&options.recipient) })
+        let chosen = store
+            .view::<_, Error>(|snapshot| Ok(options.selection.choose(snapshot, options.now)?))?;
+        Ok(Offer {
+            chosen,
+            offered: Offered::in_bundles(&options.recipient),
+        })
     }
 
     /// How many objects there are to offer now.
     pub(crate) fn count(&mut self, store: &dyn Store) -> Result<u64> {
         let Offer { chosen, offered } = self;
-        Ok(Stretch::count(store, chosen, &mut |snapshot, number, record| is_over(offered, snapshot, number, record))?)
+        Ok(Stretch::count(
+            store,
+            chosen,
+            &mut |snapshot, number, record| is_over(offered, snapshot, number, record),
+        )?)
     }
 
     /// Reads what stands behind the feed number `after`: so many objects at the most, and about so many bytes. `None` at the end of the feed.
-    pub(crate) fn stretch(&mut self, store: &dyn Store, after: u64, most: usize, bytes: usize) -> Result<Option<Stretch>> {
+    pub(crate) fn stretch(
+        &mut self,
+        store: &dyn Store,
+        after: u64,
+        most: usize,
+        bytes: usize,
+    ) -> Result<Option<Stretch>> {
         let Offer { chosen, offered } = self;
-        let mut tells = |snapshot: &dyn Snapshot, number, record: &Record| is_over(offered, snapshot, number, record);
-        Ok(Stretch::read(store, after, most, bytes, chosen, &mut tells)?)
+        let mut tells = |snapshot: &dyn Snapshot, number, record: &Record| {
+            is_over(offered, snapshot, number, record)
+        };
+        Ok(Stretch::read(
+            store, after, most, bytes, chosen, &mut tells,
+        )?)
     }
 
     /// Whether the recipient was offered it before.
@@ -53,7 +79,10 @@ impl Offer {
 pub(crate) fn number(store: &dyn Store, recipient: &str) -> Result<i64> {
     let key = [b"bundle/number/", recipient.as_bytes()].concat();
     store.transact::<_, Error>(|transaction| {
-        let held = transaction.state_value(&key)?.and_then(|bytes| bytes.try_into().ok()).map_or(0, i64::from_be_bytes);
+        let held = transaction
+            .state_value(&key)?
+            .and_then(|bytes| bytes.try_into().ok())
+            .map_or(0, i64::from_be_bytes);
         let next = held.saturating_add(1);
         transaction.set_state(&key, Some(&next.to_be_bytes()))?;
         Ok(next)

@@ -1,6 +1,6 @@
 use crate::format::{
-    FORMAT, MANIFEST_LIMIT, Opening, Raised, Running, SEGMENT_LIMIT, SealedManifest, SealedSegment, Segment, form, is_signed_by,
-    long,
+    FORMAT, MANIFEST_LIMIT, Opening, Raised, Running, SEGMENT_LIMIT, SealedManifest, SealedSegment,
+    Segment, form, is_signed_by, long,
 };
 use crate::{AgeIdentity, Error, ErrorKind, Manifest, Result, Signer, VerifyingKey};
 use age::stream::StreamReader;
@@ -27,8 +27,19 @@ pub struct OpenOptions<'a> {
 
 impl<'a> OpenOptions<'a> {
     /// The usual ones.
-    pub fn new(server: &'a str, signers: &'a [Signer], identity: &'a AgeIdentity, now: DateTime) -> Self {
-        OpenOptions { server, signers, identity, now, segment_limit: SEGMENT_LIMIT }
+    pub fn new(
+        server: &'a str,
+        signers: &'a [Signer],
+        identity: &'a AgeIdentity,
+        now: DateTime,
+    ) -> Self {
+        OpenOptions {
+            server,
+            signers,
+            identity,
+            now,
+            segment_limit: SEGMENT_LIMIT,
+        }
     }
 }
 
@@ -88,20 +99,42 @@ pub fn open<E: From<Error>>(
         number += 1;
         let segment = file.segment(&key, number, options.segment_limit)?;
         let message = segment.request.as_ref().map(message).transpose()?;
-        objects += message.as_ref().map_or(0, |message| message.batch.len() as u64);
+        objects += message
+            .as_ref()
+            .map_or(0, |message| message.batch.len() as u64);
         if segment.objects != long(objects) {
-            return Err(wrong(ErrorKind::Content, number, "does not count the objects up to it").into());
+            return Err(wrong(
+                ErrorKind::Content,
+                number,
+                "does not count the objects up to it",
+            )
+            .into());
         }
         if segment.last != message.is_none() {
-            return Err(wrong(ErrorKind::Content, number, "is marked as the last and is not, or the other way round").into());
+            return Err(wrong(
+                ErrorKind::Content,
+                number,
+                "is marked as the last and is not, or the other way round",
+            )
+            .into());
         }
         match message {
-            Some(message) => {
-                sink(Part { manifest: &manifest, bundle, hash: file.before.so_far(), number, message, raised: segment.raised })?
-            }
+            Some(message) => sink(Part {
+                manifest: &manifest,
+                bundle,
+                hash: file.before.so_far(),
+                number,
+                message,
+                raised: segment.raised,
+            })?,
             None => {
                 file.end()?;
-                return Ok(Opened { manifest, objects, segments: number, cursor: segment.cursor });
+                return Ok(Opened {
+                    manifest,
+                    objects,
+                    segments: number,
+                    cursor: segment.cursor,
+                });
             }
         }
     }
@@ -127,11 +160,18 @@ struct File<'s, R: Read> {
 impl<'s, R: Read> File<'s, R> {
     fn open(input: R, identity: &AgeIdentity, state: &'s State) -> Result<Self> {
         let input = BufReader::with_capacity(BUFFER, Guarded { input, state });
-        let decryptor = age::Decryptor::new_buffered(input).map_err(|error| decrypting(error, state))?;
+        let decryptor =
+            age::Decryptor::new_buffered(input).map_err(|error| decrypting(error, state))?;
         let identity = identity.boxed();
-        let input = decryptor.decrypt(std::iter::once(&*identity)).map_err(|error| decrypting(error, state))?;
+        let input = decryptor
+            .decrypt(std::iter::once(&*identity))
+            .map_err(|error| decrypting(error, state))?;
         state.header_bytes.set(None);
-        Ok(File { input, state, before: Running::new() })
+        Ok(File {
+            input,
+            state,
+            before: Running::new(),
+        })
     }
 
     /// The next part, whole; `None` at the end of the file.
@@ -139,12 +179,18 @@ impl<'s, R: Read> File<'s, R> {
         let mut framer = Framer::new(limit);
         loop {
             match self.input.read(framer.space()) {
-                Ok(0) if framer.is_midway() => return Err(Error::new(ErrorKind::Unfinished, "the bundle ends within a segment")),
+                Ok(0) if framer.is_midway() => {
+                    return Err(Error::new(
+                        ErrorKind::Unfinished,
+                        "the bundle ends within a segment",
+                    ));
+                }
                 Ok(0) => return Ok(None),
                 Ok(n) => framer.filled(n).map_err(|error| match error.kind() {
-                    keyferry_ttlv::ErrorKind::Size { .. } => {
-                        Error::new(ErrorKind::TooLarge, format_args!("a part of the bundle has {error}"))
-                    }
+                    keyferry_ttlv::ErrorKind::Size { .. } => Error::new(
+                        ErrorKind::TooLarge,
+                        format_args!("a part of the bundle has {error}"),
+                    ),
                     _ => malformed(error),
                 })?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -168,24 +214,40 @@ impl<'s, R: Read> File<'s, R> {
     }
 
     fn manifest(&mut self, signers: &[Signer]) -> Result<(Manifest, VerifyingKey)> {
-        let part = self.part(MANIFEST_LIMIT)?.ok_or_else(|| Error::new(ErrorKind::Malformed, "the file is empty"))?;
+        let part = self
+            .part(MANIFEST_LIMIT)?
+            .ok_or_else(|| Error::new(ErrorKind::Malformed, "the file is empty"))?;
         let sealed: SealedManifest = decode(&part)?;
         let opening: Opening = sealed.content.read(form()).map_err(malformed)?;
         if opening.format != FORMAT {
             return Err(Error::new(
                 ErrorKind::Format,
-                format_args!("the bundle has format {}, and only {FORMAT} is known here", opening.format),
+                format_args!(
+                    "the bundle has format {}, and only {FORMAT} is known here",
+                    opening.format
+                ),
             ));
         }
-        let signer = signers.iter().find(|signer| signer.key.id() == *opening.signer);
+        let signer = signers
+            .iter()
+            .find(|signer| signer.key.id() == *opening.signer);
         let Some(Signer { key, .. }) = signer else {
-            return Err(Error::new(ErrorKind::UnknownSigner, "the bundle is signed with a key that is not trusted here"));
+            return Err(Error::new(
+                ErrorKind::UnknownSigner,
+                "the bundle is signed with a key that is not trusted here",
+            ));
         };
         if !is_signed_by(key, &sealed.content, &sealed.signature) {
-            return Err(Error::new(ErrorKind::Signature, "the signature of the manifest is wrong"));
+            return Err(Error::new(
+                ErrorKind::Signature,
+                "the signature of the manifest is wrong",
+            ));
         }
         let manifest: Manifest = sealed.content.read(form()).map_err(malformed)?;
-        if !signers.iter().any(|signer| signer.key == *key && signer.server == manifest.sender) {
+        if !signers
+            .iter()
+            .any(|signer| signer.key == *key && signer.server == manifest.sender)
+        {
             return Err(Error::new(
                 ErrorKind::WrongSender,
                 format_args!(
@@ -201,7 +263,10 @@ impl<'s, R: Read> File<'s, R> {
     /// The next segment, if it is the right one.
     fn segment(&mut self, key: &VerifyingKey, number: u64, limit: usize) -> Result<Segment> {
         let Some(part) = self.part(limit)? else {
-            return Err(Error::new(ErrorKind::Unfinished, "the bundle has no last segment: its end is missing"));
+            return Err(Error::new(
+                ErrorKind::Unfinished,
+                "the bundle has no last segment: its end is missing",
+            ));
         };
         let sealed: SealedSegment = decode(&part)?;
         if !is_signed_by(key, &sealed.content, &sealed.signature) {
@@ -209,7 +274,11 @@ impl<'s, R: Read> File<'s, R> {
         }
         let segment: Segment = sealed.content.read(form()).map_err(malformed)?;
         if segment.number < long(number) {
-            return Err(wrong(ErrorKind::Repeated, number, format_args!("is number {} once more", segment.number)));
+            return Err(wrong(
+                ErrorKind::Repeated,
+                number,
+                format_args!("is number {} once more", segment.number),
+            ));
         }
         if segment.number > long(number) {
             return Err(wrong(
@@ -219,7 +288,11 @@ impl<'s, R: Read> File<'s, R> {
             ));
         }
         if segment.before != self.before.so_far() {
-            return Err(wrong(ErrorKind::Chain, number, "does not belong behind those before it"));
+            return Err(wrong(
+                ErrorKind::Chain,
+                number,
+                "does not belong behind those before it",
+            ));
         }
         self.before.update(&part);
         Ok(segment)
@@ -230,7 +303,12 @@ impl<'s, R: Read> File<'s, R> {
         loop {
             match self.input.read(&mut [0]) {
                 Ok(0) => return Ok(()),
-                Ok(_) => return Err(Error::new(ErrorKind::Trailing, "something stands behind the last segment")),
+                Ok(_) => {
+                    return Err(Error::new(
+                        ErrorKind::Trailing,
+                        "something stands behind the last segment",
+                    ));
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.reading(&error)),
             }
@@ -248,11 +326,22 @@ fn message(request: &Raw) -> Result<RequestMessage> {
         && !message.batch.is_empty()
         && header.authentication.is_none();
     if !plain {
-        return Err(Error::new(ErrorKind::Content, "a segment's request has a header that it may not have"));
+        return Err(Error::new(
+            ErrorKind::Content,
+            "a segment's request has a header that it may not have",
+        ));
     }
-    match message.batch.iter().try_fold(true, |all, item| Ok(all && is_plain_import(item)?)).map_err(malformed)? {
+    match message
+        .batch
+        .iter()
+        .try_fold(true, |all, item| Ok(all && is_plain_import(item)?))
+        .map_err(malformed)?
+    {
         true => Ok(message),
-        false => Err(Error::new(ErrorKind::Content, "a segment asks for something else than an Import that replaces nothing")),
+        false => Err(Error::new(
+            ErrorKind::Content,
+            "a segment asks for something else than an Import that replaces nothing",
+        )),
     }
 }
 
@@ -279,19 +368,31 @@ fn wrong(kind: ErrorKind, number: u64, what: impl std::fmt::Display) -> Error {
 }
 
 fn malformed(error: keyferry_ttlv::Error) -> Error {
-    Error::new(ErrorKind::Malformed, format_args!("the bundle has not the form of one: {error}"))
+    Error::new(
+        ErrorKind::Malformed,
+        format_args!("the bundle has not the form of one: {error}"),
+    )
 }
 
 fn truncated() -> Error {
-    Error::new(ErrorKind::Truncated, "the bundle was cut short, or its end was altered")
+    Error::new(
+        ErrorKind::Truncated,
+        "the bundle was cut short, or its end was altered",
+    )
 }
 
 fn damaged() -> Error {
-    Error::new(ErrorKind::Damaged, "the bundle was altered: it does not authenticate")
+    Error::new(
+        ErrorKind::Damaged,
+        "the bundle was altered: it does not authenticate",
+    )
 }
 
 fn unreadable(error: &io::Error) -> Error {
-    Error::new(ErrorKind::Io, format_args!("the bundle can't be read: {error}"))
+    Error::new(
+        ErrorKind::Io,
+        format_args!("the bundle can't be read: {error}"),
+    )
 }
 
 fn decrypting(error: age::DecryptError, state: &State) -> Error {
@@ -303,14 +404,19 @@ fn decrypting(error: age::DecryptError, state: &State) -> Error {
         }
         D::Io(_) => truncated(),
         // A wrong passphrase is a failed decryption.
-        D::NoMatchingKeys | D::KeyDecryptionFailed | D::DecryptionFailed => {
-            Error::new(ErrorKind::NotForThisKey, "the bundle is not encrypted to this key or passphrase")
-        }
-        D::ExcessiveWork { required, .. } => {
-            Error::new(ErrorKind::TooLarge, format_args!("trying the passphrase takes too much work here (2^{required})"))
-        }
+        D::NoMatchingKeys | D::KeyDecryptionFailed | D::DecryptionFailed => Error::new(
+            ErrorKind::NotForThisKey,
+            "the bundle is not encrypted to this key or passphrase",
+        ),
+        D::ExcessiveWork { required, .. } => Error::new(
+            ErrorKind::TooLarge,
+            format_args!("trying the passphrase takes too much work here (2^{required})"),
+        ),
         D::InvalidMac => damaged(),
-        _ => Error::new(ErrorKind::NotABundle, "this is no age file of a version that is known here"),
+        _ => Error::new(
+            ErrorKind::NotABundle,
+            "this is no age file of a version that is known here",
+        ),
     }
 }
 
@@ -331,7 +437,11 @@ struct State {
 
 impl Default for State {
     fn default() -> Self {
-        State { header_bytes: Cell::new(Some(HEADER_LIMIT + BUFFER)), ended: Cell::new(false), failed: Cell::new(false) }
+        State {
+            header_bytes: Cell::new(Some(HEADER_LIMIT + BUFFER)),
+            ended: Cell::new(false),
+            failed: Cell::new(false),
+        }
     }
 }
 
@@ -349,9 +459,18 @@ impl<R: Read> Read for Guarded<'_, R> {
             None => buffer.len(),
         };
         let place = buffer.get_mut(..allowed).unwrap_or_default();
-        let n = self.input.read(place).inspect_err(|error| self.state.failed.set(error.kind() != io::ErrorKind::Interrupted))?;
+        let n = self.input.read(place).inspect_err(|error| {
+            self.state
+                .failed
+                .set(error.kind() != io::ErrorKind::Interrupted)
+        })?;
         self.state.ended.set(n == 0 && allowed > 0);
-        self.state.header_bytes.set(self.state.header_bytes.get().map(|left| left.saturating_sub(n)));
+        self.state.header_bytes.set(
+            self.state
+                .header_bytes
+                .get()
+                .map(|left| left.saturating_sub(n)),
+        );
         Ok(n)
     }
 }

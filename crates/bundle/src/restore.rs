@@ -34,35 +34,66 @@ pub(crate) fn take_back(
     item: &RequestItem,
     raised: &[Raised],
 ) -> Option<Result<(Effects, Fate), Failure>> {
-    let extension = item.message_extensions.iter().find(|extension| extension.vendor_identification == x::VENDOR)?;
+    let extension = item
+        .message_extensions
+        .iter()
+        .find(|extension| extension.vendor_identification == x::VENDOR)?;
     match extension.vendor_extension.read::<Addition>(ask.cx) {
         Ok(addition) => {
-            let copy = addition.copy.filter(|copy| copy.stamp.issuer == restoring.node.home.server)?;
+            let copy = addition
+                .copy
+                .filter(|copy| copy.stamp.issuer == restoring.node.home.server)?;
             let id = copy.id.clone();
-            Some(decide(restoring, ask, item, copy).and_then(|decided| raise(restoring.node, ask, item, &id, raised, decided)))
+            Some(
+                decide(restoring, ask, item, copy)
+                    .and_then(|decided| raise(restoring.node, ask, item, &id, raised, decided)),
+            )
         }
         Err(error) => Some(Err(error.into())),
     }
 }
 
-fn decide(restoring: &Restoring<'_>, ask: &Ask<'_>, item: &RequestItem, copy: Copy) -> Result<(Effects, Fate), Failure> {
+fn decide(
+    restoring: &Restoring<'_>,
+    ask: &Ask<'_>,
+    item: &RequestItem,
+    copy: Copy,
+) -> Result<(Effects, Fate), Failure> {
     let Restoring { node, owner } = restoring;
-    if !node.policy.peer(ask.tls).is_some_and(|peer| peer.may_send && peer.may_relay) {
-        return Err(Failure::new(Cause::PermissionDenied, "only a peer that may send and relay gives back what was lost"));
+    if !node
+        .policy
+        .peer(ask.tls)
+        .is_some_and(|peer| peer.may_send && peer.may_relay)
+    {
+        return Err(Failure::new(
+            Cause::PermissionDenied,
+            "only a peer that may send and relay gives back what was lost",
+        ));
     }
     let mut request: ImportRequest = item.payload(ask.cx)?;
     request.object = node.brought(ask, &mut request, true)?.0;
     let identifier = request.unique_identifier.as_text().map(Text::from);
     let (Some(identifier), Some(object_type)) = (identifier, request.object_type) else {
-        return Err(Failure::new(Cause::MissingData, "the Unique Identifier or the Object Type is missing"));
+        return Err(Failure::new(
+            Cause::MissingData,
+            "the Unique Identifier or the Object Type is missing",
+        ));
     };
     let mut attributes = request.attributes;
-    copy.rest.iter().for_each(|attribute| attributes.keep(attribute.clone()));
+    copy.rest
+        .iter()
+        .for_each(|attribute| attributes.keep(attribute.clone()));
     attributes.check_count()?;
     if copy_digest(object_type, &attributes).map_err(store_failed)? != copy.digest
-        || request.object.as_ref().is_some_and(|object| object.object_type() != object_type)
+        || request
+            .object
+            .as_ref()
+            .is_some_and(|object| object.object_type() != object_type)
     {
-        return Err(Failure::new(Cause::InvalidMessage, "what arrived is not what was sent: its digest or type differs"));
+        return Err(Failure::new(
+            Cause::InvalidMessage,
+            "what arrived is not what was sent: its digest or type differs",
+        ));
     }
     let after = Record {
         id: copy.id,
@@ -95,21 +126,47 @@ fn raise(
     }
     let request: ImportRequest = item.payload(ask.cx)?;
     let identifier = request.unique_identifier.as_text().unwrap_or_default();
-    if !raised.iter().any(|raised| raised.identifier == *identifier && lifecycle::is_compromised(raised.state)) {
+    if !raised
+        .iter()
+        .any(|raised| raised.identifier == *identifier && lifecycle::is_compromised(raised.state))
+    {
         return Ok((effects, fate));
     }
     if effects.changes.is_empty() {
         let held = ask.snapshot.by_object_id(id).map_err(store_failed)?;
-        let Some((number, held)) = held else { return Ok((effects, fate)) };
+        let Some((number, held)) = held else {
+            return Ok((effects, fate));
+        };
         effects = Effects::change(Some((number, held.clone())), held, Material::Keep);
     }
     let reign = ask.snapshot.reign().map_err(store_failed)?;
     for change in &mut effects.changes {
-        let Some(state) = change.after.stored_state().filter(|_| !change.after.is_compromised()) else { continue };
-        let known = lifecycle::Rank { step: 0, compromised: true };
-        change.after.attributes.set(AttributeValue::State(lifecycle::Rank::of(state).join(known)));
-        change.after.attributes.set_default(AttributeValue::CompromiseDate(ask.now.wall));
+        let Some(state) = change
+            .after
+            .stored_state()
+            .filter(|_| !change.after.is_compromised())
+        else {
+            continue;
+        };
+        let known = lifecycle::Rank {
+            step: 0,
+            compromised: true,
+        };
+        change.after.attributes.set(AttributeValue::State(
+            lifecycle::Rank::of(state).join(known),
+        ));
+        change
+            .after
+            .attributes
+            .set_default(AttributeValue::CompromiseDate(ask.now.wall));
         node.advance(&mut change.after, reign, ask.now.wall);
     }
-    Ok((effects, if fate == Fate::UNCHANGED { Fate::UPDATED } else { fate }))
+    Ok((
+        effects,
+        if fate == Fate::UNCHANGED {
+            Fate::UPDATED
+        } else {
+            fate
+        },
+    ))
 }

@@ -1,10 +1,14 @@
-use crate::format::{FORMAT, MANIFEST_LIMIT, Raised, Running, SEGMENT_LIMIT, Segment, encode, form, long, sealed};
+use crate::format::{
+    FORMAT, MANIFEST_LIMIT, Raised, Running, SEGMENT_LIMIT, Segment, encode, form, long, sealed,
+};
 use crate::offer::{Offer, number};
 use crate::{AgeRecipient, Error, ErrorKind, Manifest, Result, SigningKey};
 use age::stream::StreamWriter;
 use keyferry_kmip::spec::BatchErrorContinuationOption;
 use keyferry_kmip::{DateTime, Now, Object, RequestItem, RequestMessage, Text, extension as x};
-use keyferry_s2s::{FailedObject, Node, Selection, Strategy, Stretch, Terms, Wrapping, request_item, withheld};
+use keyferry_s2s::{
+    FailedObject, Node, Selection, Strategy, Stretch, Terms, Wrapping, request_item, withheld,
+};
 use keyferry_store::{Home, Record, Store, StoreExt};
 use keyferry_ttlv::{Encode, Extra, Raw, Tagged, Version};
 use std::io::Write;
@@ -89,8 +93,14 @@ pub struct Sealed {
     pub cursor: u64,
 }
 
-const TERMS: Terms =
-    Terms { strategy: Strategy::Import, version: Version::V2_1, keyferry: true, session: None, dry_run: false, wrapped: false };
+const TERMS: Terms = Terms {
+    strategy: Strategy::Import,
+    version: Version::V2_1,
+    keyferry: true,
+    session: None,
+    dry_run: false,
+    wrapped: false,
+};
 
 /// How many of the objects that are left out a report names.
 const NAMED: usize = 100;
@@ -114,10 +124,16 @@ const AROUND_ITEMS: usize = 4096;
 /// object that may not leave, or has no form, is left out and reported.
 pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) -> Result<Sealed> {
     if options.expires <= options.now {
-        return Err(Error::new(ErrorKind::Misuse, "the bundle would have expired when it is made"));
+        return Err(Error::new(
+            ErrorKind::Misuse,
+            "the bundle would have expired when it is made",
+        ));
     }
     if options.batch == 0 {
-        return Err(Error::new(ErrorKind::Misuse, "a segment needs room for an object"));
+        return Err(Error::new(
+            ErrorKind::Misuse,
+            "a segment needs room for an object",
+        ));
     }
     let mut offer = Offer::new(store, options)?;
     let output = encrypted(options.readers, output)?;
@@ -138,30 +154,64 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
         expires: options.expires,
         extra: Extra::NONE,
     };
-    let report = Sealed { manifest, objects: 0, tombstones: 0, left: 0, named: Vec::new(), segments: 0, bytes: 0, cursor: 0 };
-    let mut bundle = Bundle { options, output, before: Running::new(), report, items: Vec::new(), raised: Vec::new(), size: 0 };
+    let report = Sealed {
+        manifest,
+        objects: 0,
+        tombstones: 0,
+        left: 0,
+        named: Vec::new(),
+        segments: 0,
+        bytes: 0,
+        cursor: 0,
+    };
+    let mut bundle = Bundle {
+        options,
+        output,
+        before: Running::new(),
+        report,
+        items: Vec::new(),
+        raised: Vec::new(),
+        size: 0,
+    };
     let manifest = bundle.report.manifest.clone();
     bundle.part(x::SEALED_MANIFEST, &manifest)?;
     if bundle.report.bytes > MANIFEST_LIMIT as u64 {
-        return Err(Error::new(ErrorKind::Misuse, "the selection lists more objects than a manifest has room for"));
+        return Err(Error::new(
+            ErrorKind::Misuse,
+            "the selection lists more objects than a manifest has room for",
+        ));
     }
-    while let Some(Stretch { objects, end, .. }) =
-        offer.stretch(store, bundle.report.cursor, options.batch, options.batch_bytes.max(1))?
-    {
-        let (mut ready, mut numbers) = (Vec::with_capacity(objects.len()), Vec::with_capacity(objects.len()));
+    while let Some(Stretch { objects, end, .. }) = offer.stretch(
+        store,
+        bundle.report.cursor,
+        options.batch,
+        options.batch_bytes.max(1),
+    )? {
+        let (mut ready, mut numbers) = (
+            Vec::with_capacity(objects.len()),
+            Vec::with_capacity(objects.len()),
+        );
         for (number, record, object) in objects {
             let withheld = withheld(&record, options.wrapping.is_some());
             // What the recipient was offered before it hears of, without the material: State above all.
             let told = withheld.is_some() && offer.has(store, number)?;
             let identifier = record.identifier.clone();
-            let raised = record.stored_state().filter(|state| record.attributes.state() != Some(*state));
-            let raised = raised.map(|state| Raised { identifier: identifier.clone(), state, extra: Extra::NONE });
+            let raised = record
+                .stored_state()
+                .filter(|state| record.attributes.state() != Some(*state));
+            let raised = raised.map(|state| Raised {
+                identifier: identifier.clone(),
+                state,
+                extra: Extra::NONE,
+            });
             let destroyed = record.is_destroyed();
             let item = match withheld.filter(|_| !told) {
                 Some(why) => Err(why.to_owned()),
                 None => match item(store, options, record, object.filter(|_| !told)) {
                     Ok(item) => Ok(item),
-                    Err(error) if error.kind() == keyferry_s2s::ErrorKind::Encode => Err(error.to_string()),
+                    Err(error) if error.kind() == keyferry_s2s::ErrorKind::Encode => {
+                        Err(error.to_string())
+                    }
                     Err(error) => return Err(error.into()),
                 },
             };
@@ -202,8 +252,12 @@ fn item(
 ) -> keyferry_s2s::Result<RequestItem> {
     let (object, wrapped) = match (object, &options.wrapping) {
         (Some(object), Some((node, wrapping))) => {
-            let now = Now { wall: options.now, ..Now::default() };
-            let (object, wrapped) = node.leaving(store, now, Version::V2_1, wrapping, &record, object)?;
+            let now = Now {
+                wall: options.now,
+                ..Now::default()
+            };
+            let (object, wrapped) =
+                node.leaving(store, now, Version::V2_1, wrapping, &record, object)?;
             (Some(object), wrapped)
         }
         (object, _) => (object, false),
@@ -227,7 +281,11 @@ impl<W: Write> Bundle<'_, W> {
     fn leave(&mut self, identifier: &Text, message: String) {
         self.report.left += 1;
         if self.report.named.len() < NAMED {
-            self.report.named.push(FailedObject { identifier: identifier.to_string(), reason: None, message });
+            self.report.named.push(FailedObject {
+                identifier: identifier.to_string(),
+                reason: None,
+                message,
+            });
         }
     }
 
@@ -254,7 +312,8 @@ impl<W: Write> Bundle<'_, W> {
             None
         } else {
             let mut message = RequestMessage::new(Version::V2_1, items);
-            message.header.batch_error_continuation_option = Some(BatchErrorContinuationOption::CONTINUE);
+            message.header.batch_error_continuation_option =
+                Some(BatchErrorContinuationOption::CONTINUE);
             Some(Raw::of(<RequestMessage>::TAG, &message, form()).map_err(encode)?)
         };
         self.report.segments += 1;
@@ -280,25 +339,34 @@ impl<W: Write> Bundle<'_, W> {
 }
 
 fn size(item: &RequestItem) -> usize {
-    let extensions: usize = item.message_extensions.iter().map(|extension| extension.vendor_extension.bytes().len()).sum();
+    let extensions: usize = item
+        .message_extensions
+        .iter()
+        .map(|extension| extension.vendor_extension.bytes().len())
+        .sum();
     item.request_payload.bytes().len() + extensions + AROUND_ITEM
 }
 
 fn encrypted<W: Write>(readers: &[AgeRecipient], output: W) -> Result<StreamWriter<W>> {
     let readers: Vec<_> = readers.iter().map(AgeRecipient::boxed).collect();
-    let encryptor = age::Encryptor::with_recipients(readers.iter().map(|reader| &**reader)).map_err(|error| {
-        let why = match error {
-            age::EncryptError::MissingRecipients => "a bundle needs somebody who can read it",
-            age::EncryptError::MixedRecipientAndPassphrase | age::EncryptError::IncompatibleRecipients { .. } => {
-                "a passphrase stands alone, without other readers"
-            }
-            _ => "the bundle can't be encrypted to these readers",
-        };
-        Error::new(ErrorKind::Misuse, why)
-    })?;
+    let encryptor = age::Encryptor::with_recipients(readers.iter().map(|reader| &**reader))
+        .map_err(|error| {
+            let why = match error {
+                age::EncryptError::MissingRecipients => "a bundle needs somebody who can read it",
+                age::EncryptError::MixedRecipientAndPassphrase
+                | age::EncryptError::IncompatibleRecipients { .. } => {
+                    "a passphrase stands alone, without other readers"
+                }
+                _ => "the bundle can't be encrypted to these readers",
+            };
+            Error::new(ErrorKind::Misuse, why)
+        })?;
     encryptor.wrap_output(output).map_err(writing)
 }
 
 fn writing(error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Io, format_args!("the bundle can't be written: {error}"))
+    Error::new(
+        ErrorKind::Io,
+        format_args!("the bundle can't be written: {error}"),
+    )
 }

@@ -1,8 +1,12 @@
 use crate::ring::error;
-use keyferry_kmip::der::{BIT_STRING, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, context, element, take};
+use keyferry_kmip::der::{
+    BIT_STRING, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, context, element, take,
+};
 use keyferry_kmip::{CryptoError, CryptoErrorKind, Curve, KeyPair};
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use ring::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _,
+};
 use zeroize::Zeroizing;
 
 /// 1.2.840.10045.2.1, id-ecPublicKey.
@@ -22,7 +26,8 @@ pub(crate) fn key_pair(curve: Curve) -> Result<KeyPair, CryptoError> {
     let random = SystemRandom::new();
     // ring gives keys out as PKCS#8 only, and its document is not wiped: this copy is, that one lies in memory that ring frees.
     let document = EcdsaKeyPair::generate_pkcs8(algorithm, &random).map_err(|_| failed())?;
-    let pair = EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), &random).map_err(|_| failed())?;
+    let pair =
+        EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), &random).map_err(|_| failed())?;
     let point = pair.public_key().as_ref();
     let scalar = scalar(document.as_ref()).ok_or_else(failed)?;
 
@@ -37,8 +42,14 @@ pub(crate) fn key_pair(curve: Curve) -> Result<KeyPair, CryptoError> {
             &element(context(1), &[&point]),
         ],
     );
-    let algorithm = element(SEQUENCE, &[&element(OBJECT_IDENTIFIER, &[EC_PUBLIC_KEY]), &name]);
-    Ok(KeyPair { private, public: element(SEQUENCE, &[&algorithm, &point]) })
+    let algorithm = element(
+        SEQUENCE,
+        &[&element(OBJECT_IDENTIFIER, &[EC_PUBLIC_KEY]), &name],
+    );
+    Ok(KeyPair {
+        private,
+        public: element(SEQUENCE, &[&algorithm, &point]),
+    })
 }
 
 /// The private key's number, out of a PKCS#8 document.

@@ -42,15 +42,24 @@ pub(crate) fn wrap(public_key: &[u8], oaep: Oaep, key: &[u8]) -> Result<Vec<u8>,
     macro_rules! encrypt {
         ($hash:ty, $mask:ty) => {
             public
-                .encrypt(&mut Source::system(), rsa::Oaep::<$hash, $mask>::new_with_mgf_hash(), key)
+                .encrypt(
+                    &mut Source::system(),
+                    rsa::Oaep::<$hash, $mask>::new_with_mgf_hash(),
+                    key,
+                )
                 .map_err(|_| error(CryptoErrorKind::Failed))
         };
     }
     with_hashes!(oaep, encrypt)
 }
 
-pub(crate) fn unwrap(private_key: &[u8], oaep: Oaep, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
-    let private = PrivateKey::from_pkcs1_der(private_key).map_err(|_| error(CryptoErrorKind::Key))?;
+pub(crate) fn unwrap(
+    private_key: &[u8],
+    oaep: Oaep,
+    wrapped: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
+    let private =
+        PrivateKey::from_pkcs1_der(private_key).map_err(|_| error(CryptoErrorKind::Key))?;
     if private.size() < SHORTEST {
         return Err(error(CryptoErrorKind::Key));
     }
@@ -58,7 +67,11 @@ pub(crate) fn unwrap(private_key: &[u8], oaep: Oaep, wrapped: &[u8]) -> Result<Z
     macro_rules! decrypt {
         ($hash:ty, $mask:ty) => {
             private
-                .decrypt_blinded(&mut Source::system(), rsa::Oaep::<$hash, $mask>::new_with_mgf_hash(), wrapped)
+                .decrypt_blinded(
+                    &mut Source::system(),
+                    rsa::Oaep::<$hash, $mask>::new_with_mgf_hash(),
+                    wrapped,
+                )
                 .map(Zeroizing::new)
                 .map_err(|_| error(CryptoErrorKind::Integrity))
         };

@@ -32,7 +32,9 @@ fn bytes(digest: &[u8]) -> [u8; 32] {
 }
 
 fn aead(key: &[u8]) -> Result<LessSafeKey, CryptoError> {
-    UnboundKey::new(&AES_256_GCM, key).map(LessSafeKey::new).map_err(|_| error(CryptoErrorKind::Key))
+    UnboundKey::new(&AES_256_GCM, key)
+        .map(LessSafeKey::new)
+        .map_err(|_| error(CryptoErrorKind::Key))
 }
 
 impl Crypto for Ring {
@@ -53,15 +55,31 @@ impl Crypto for Ring {
         bytes(context.sign().as_ref())
     }
 
-    fn wrap_key(&self, wrapping_key: &[u8], method: KeyWrap, key: &[u8]) -> Result<Vec<u8>, CryptoError> {
+    fn wrap_key(
+        &self,
+        wrapping_key: &[u8],
+        method: KeyWrap,
+        key: &[u8],
+    ) -> Result<Vec<u8>, CryptoError> {
         wrap::wrap(wrapping_key, method, key)
     }
 
-    fn unwrap_key(&self, wrapping_key: &[u8], method: KeyWrap, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
+    fn unwrap_key(
+        &self,
+        wrapping_key: &[u8],
+        method: KeyWrap,
+        wrapped: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
         wrap::unwrap(wrapping_key, method, wrapped)
     }
 
-    fn seal(&self, key: &[u8], nonce: &[u8; 12], associated: &[u8], data: &mut Vec<u8>) -> Result<(), CryptoError> {
+    fn seal(
+        &self,
+        key: &[u8],
+        nonce: &[u8; 12],
+        associated: &[u8],
+        data: &mut Vec<u8>,
+    ) -> Result<(), CryptoError> {
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let tag = aead(key)?
             .seal_in_place_separate_tag(nonce, Aad::from(associated), data)
@@ -70,9 +88,17 @@ impl Crypto for Ring {
         Ok(())
     }
 
-    fn open(&self, key: &[u8], nonce: &[u8; 12], associated: &[u8], data: &mut Vec<u8>) -> Result<(), CryptoError> {
+    fn open(
+        &self,
+        key: &[u8],
+        nonce: &[u8; 12],
+        associated: &[u8],
+        data: &mut Vec<u8>,
+    ) -> Result<(), CryptoError> {
         let nonce = Nonce::assume_unique_for_key(*nonce);
-        let opened = aead(key)?.open_in_place(nonce, Aad::from(associated), data).map(|plain| plain.len());
+        let opened = aead(key)?
+            .open_in_place(nonce, Aad::from(associated), data)
+            .map(|plain| plain.len());
         match opened {
             Ok(length) => {
                 data.truncate(length);
@@ -95,12 +121,22 @@ impl Crypto for Ring {
     }
 
     #[cfg(feature = "rsa")]
-    fn wrap_key_oaep(&self, public_key: &[u8], oaep: Oaep, key: &[u8]) -> Result<Vec<u8>, CryptoError> {
+    fn wrap_key_oaep(
+        &self,
+        public_key: &[u8],
+        oaep: Oaep,
+        key: &[u8],
+    ) -> Result<Vec<u8>, CryptoError> {
         crate::oaep::wrap(public_key, oaep, key)
     }
 
     #[cfg(feature = "rsa")]
-    fn unwrap_key_oaep(&self, private_key: &[u8], oaep: Oaep, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
+    fn unwrap_key_oaep(
+        &self,
+        private_key: &[u8],
+        oaep: Oaep,
+        wrapped: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
         crate::oaep::unwrap(private_key, oaep, wrapped)
     }
 

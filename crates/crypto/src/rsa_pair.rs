@@ -14,9 +14,15 @@ pub(crate) fn key_pair(bits: usize) -> Result<KeyPair, CryptoError> {
     }
     let failed = || error(CryptoErrorKind::Failed);
     let private = rsa::PrivateKey::new(&mut Source::system(), bits).map_err(|_| failed())?;
-    let public = private.as_public_key().to_pkcs1_der().map_err(|_| failed())?;
+    let public = private
+        .as_public_key()
+        .to_pkcs1_der()
+        .map_err(|_| failed())?;
     let private = private.to_pkcs1_der().map_err(|_| failed())?;
-    Ok(KeyPair { private: private.to_bytes(), public: Zeroizing::new(public.into_vec()) })
+    Ok(KeyPair {
+        private: private.to_bytes(),
+        public: Zeroizing::new(public.into_vec()),
+    })
 }
 
 /// The system's randomness as `rsa` wants it.

@@ -7,7 +7,11 @@ use zeroize::Zeroizing;
 /// What a wrapped key is longer by, beside padding.
 const CHECK: usize = 8;
 
-pub(crate) fn wrap(wrapping_key: &[u8], method: KeyWrap, key: &[u8]) -> Result<Vec<u8>, CryptoError> {
+pub(crate) fn wrap(
+    wrapping_key: &[u8],
+    method: KeyWrap,
+    key: &[u8],
+) -> Result<Vec<u8>, CryptoError> {
     match wrapping_key.len() {
         16 => wrap_with(cipher::<aes::Aes128>(wrapping_key)?, method, key),
         24 => wrap_with(cipher::<aes::Aes192>(wrapping_key)?, method, key),
@@ -16,7 +20,11 @@ pub(crate) fn wrap(wrapping_key: &[u8], method: KeyWrap, key: &[u8]) -> Result<V
     }
 }
 
-pub(crate) fn unwrap(wrapping_key: &[u8], method: KeyWrap, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
+pub(crate) fn unwrap(
+    wrapping_key: &[u8],
+    method: KeyWrap,
+    wrapped: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
     match wrapping_key.len() {
         16 => unwrap_with(cipher::<aes::Aes128>(wrapping_key)?, method, wrapped),
         24 => unwrap_with(cipher::<aes::Aes192>(wrapping_key)?, method, wrapped),
@@ -47,15 +55,25 @@ where
     }
     let mut out = vec![0; key.len().next_multiple_of(CHECK) + CHECK];
     let length = match method {
-        KeyWrap::Rfc3394 => AesKw::inner_init(cipher).wrap_key(key, &mut out).map_err(kind)?.len(),
-        KeyWrap::Rfc5649 => AesKwp::inner_init(cipher).wrap_key(key, &mut out).map_err(kind)?.len(),
+        KeyWrap::Rfc3394 => AesKw::inner_init(cipher)
+            .wrap_key(key, &mut out)
+            .map_err(kind)?
+            .len(),
+        KeyWrap::Rfc5649 => AesKwp::inner_init(cipher)
+            .wrap_key(key, &mut out)
+            .map_err(kind)?
+            .len(),
         _ => return Err(error(CryptoErrorKind::Unsupported)),
     };
     out.truncate(length);
     Ok(out)
 }
 
-fn unwrap_with<C>(cipher: C, method: KeyWrap, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, CryptoError>
+fn unwrap_with<C>(
+    cipher: C,
+    method: KeyWrap,
+    wrapped: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, CryptoError>
 where
     C: BlockCipherEncrypt<BlockSize = U16> + BlockCipherDecrypt<BlockSize = U16>,
 {
@@ -64,8 +82,14 @@ where
     }
     let mut out = Zeroizing::new(vec![0; wrapped.len()]);
     let length = match method {
-        KeyWrap::Rfc3394 => AesKw::inner_init(cipher).unwrap_key(wrapped, &mut out).map_err(kind)?.len(),
-        KeyWrap::Rfc5649 => AesKwp::inner_init(cipher).unwrap_key(wrapped, &mut out).map_err(kind)?.len(),
+        KeyWrap::Rfc3394 => AesKw::inner_init(cipher)
+            .unwrap_key(wrapped, &mut out)
+            .map_err(kind)?
+            .len(),
+        KeyWrap::Rfc5649 => AesKwp::inner_init(cipher)
+            .unwrap_key(wrapped, &mut out)
+            .map_err(kind)?
+            .len(),
         _ => return Err(error(CryptoErrorKind::Unsupported)),
     };
     out.truncate(length);

@@ -93,7 +93,9 @@ const ENCRYPTED: [(OaepHash, OaepHash, &str); 5] = [
 ];
 
 fn hex(text: &str) -> Vec<u8> {
-    (0..text.len() / 2).map(|n| u8::from_str_radix(&text[2 * n..2 * n + 2], 16).unwrap()).collect()
+    (0..text.len() / 2)
+        .map(|n| u8::from_str_radix(&text[2 * n..2 * n + 2], 16).unwrap())
+        .collect()
 }
 
 #[test]
@@ -101,12 +103,41 @@ fn what_openssl_encrypted_is_decrypted_and_nothing_else() {
     let private = hex(PRIVATE);
     for (hash, mask, encrypted) in ENCRYPTED {
         let (oaep, encrypted) = (Oaep { hash, mask }, hex(encrypted));
-        assert_eq!(*Ring.unwrap_key_oaep(&private, oaep, &encrypted).unwrap(), KEY, "{oaep:?}");
+        assert_eq!(
+            *Ring.unwrap_key_oaep(&private, oaep, &encrypted).unwrap(),
+            KEY,
+            "{oaep:?}"
+        );
         let integrity = |oaep, wrapped: &[u8]| {
-            assert_eq!(Ring.unwrap_key_oaep(&private, oaep, wrapped).unwrap_err().kind(), CryptoErrorKind::Integrity);
+            assert_eq!(
+                Ring.unwrap_key_oaep(&private, oaep, wrapped)
+                    .unwrap_err()
+                    .kind(),
+                CryptoErrorKind::Integrity
+            );
         };
-        integrity(Oaep { hash: if hash == OaepHash::Sha1 { OaepHash::Sha256 } else { OaepHash::Sha1 }, mask }, &encrypted);
-        integrity(Oaep { hash, mask: if mask == OaepHash::Sha1 { OaepHash::Sha256 } else { OaepHash::Sha1 } }, &encrypted);
+        integrity(
+            Oaep {
+                hash: if hash == OaepHash::Sha1 {
+                    OaepHash::Sha256
+                } else {
+                    OaepHash::Sha1
+                },
+                mask,
+            },
+            &encrypted,
+        );
+        integrity(
+            Oaep {
+                hash,
+                mask: if mask == OaepHash::Sha1 {
+                    OaepHash::Sha256
+                } else {
+                    OaepHash::Sha1
+                },
+            },
+            &encrypted,
+        );
         let mut altered = encrypted.clone();
         altered[200] ^= 1;
         integrity(oaep, &altered);
@@ -119,26 +150,59 @@ fn what_openssl_encrypted_is_decrypted_and_nothing_else() {
 #[test]
 fn only_what_fits_is_encrypted_and_never_twice_the_same() {
     let (private, public) = (hex(PRIVATE), hex(PUBLIC));
-    for (hash, most) in [(OaepHash::Sha1, 214), (OaepHash::Sha256, 190), (OaepHash::Sha384, 158), (OaepHash::Sha512, 126)] {
-        let oaep = Oaep { hash, mask: OaepHash::Sha256 };
+    for (hash, most) in [
+        (OaepHash::Sha1, 214),
+        (OaepHash::Sha256, 190),
+        (OaepHash::Sha384, 158),
+        (OaepHash::Sha512, 126),
+    ] {
+        let oaep = Oaep {
+            hash,
+            mask: OaepHash::Sha256,
+        };
         let longest = vec![7; most];
         let wrapped = Ring.wrap_key_oaep(&public, oaep, &longest).unwrap();
-        assert_eq!(*Ring.unwrap_key_oaep(&private, oaep, &wrapped).unwrap(), longest);
-        assert_ne!(Ring.wrap_key_oaep(&public, oaep, &longest).unwrap(), wrapped);
+        assert_eq!(
+            *Ring.unwrap_key_oaep(&private, oaep, &wrapped).unwrap(),
+            longest
+        );
+        assert_ne!(
+            Ring.wrap_key_oaep(&public, oaep, &longest).unwrap(),
+            wrapped
+        );
         let long = vec![7; most + 1];
-        assert_eq!(Ring.wrap_key_oaep(&public, oaep, &long).unwrap_err().kind(), CryptoErrorKind::Length);
+        assert_eq!(
+            Ring.wrap_key_oaep(&public, oaep, &long).unwrap_err().kind(),
+            CryptoErrorKind::Length
+        );
     }
 }
 
 #[test]
 fn what_is_no_rsa_key_is_refused() {
-    let oaep = Oaep { hash: OaepHash::Sha256, mask: OaepHash::Sha256 };
+    let oaep = Oaep {
+        hash: OaepHash::Sha256,
+        mask: OaepHash::Sha256,
+    };
     let (private, public) = (hex(PRIVATE), hex(PUBLIC));
     for bad in [&[][..], &private, &public[..public.len() - 1], &public[1..]] {
-        assert_eq!(Ring.wrap_key_oaep(bad, oaep, KEY).unwrap_err().kind(), CryptoErrorKind::Key);
+        assert_eq!(
+            Ring.wrap_key_oaep(bad, oaep, KEY).unwrap_err().kind(),
+            CryptoErrorKind::Key
+        );
     }
-    for bad in [&[][..], &public, &private[..private.len() - 1], &private[1..]] {
-        assert_eq!(Ring.unwrap_key_oaep(bad, oaep, &[1; 256]).unwrap_err().kind(), CryptoErrorKind::Key);
+    for bad in [
+        &[][..],
+        &public,
+        &private[..private.len() - 1],
+        &private[1..],
+    ] {
+        assert_eq!(
+            Ring.unwrap_key_oaep(bad, oaep, &[1; 256])
+                .unwrap_err()
+                .kind(),
+            CryptoErrorKind::Key
+        );
     }
 }
 
@@ -152,16 +216,48 @@ fn openssl_decrypts_what_was_encrypted_here() {
     std::fs::create_dir_all(&folder).unwrap();
     let (key, input) = (folder.join("key"), folder.join("input"));
     std::fs::write(&key, hex(PRIVATE)).unwrap();
-    let names =
-        [(OaepHash::Sha1, "sha1"), (OaepHash::Sha256, "sha256"), (OaepHash::Sha384, "sha384"), (OaepHash::Sha512, "sha512")];
+    let names = [
+        (OaepHash::Sha1, "sha1"),
+        (OaepHash::Sha256, "sha256"),
+        (OaepHash::Sha384, "sha384"),
+        (OaepHash::Sha512, "sha512"),
+    ];
     for (hash, hash_name) in names {
         for (mask, mask_name) in names {
-            std::fs::write(&input, Ring.wrap_key_oaep(&hex(PUBLIC), Oaep { hash, mask }, KEY).unwrap()).unwrap();
-            let (hash, mask) = (format!("rsa_oaep_md:{hash_name}"), format!("rsa_mgf1_md:{mask_name}"));
+            std::fs::write(
+                &input,
+                Ring.wrap_key_oaep(&hex(PUBLIC), Oaep { hash, mask }, KEY)
+                    .unwrap(),
+            )
+            .unwrap();
+            let (hash, mask) = (
+                format!("rsa_oaep_md:{hash_name}"),
+                format!("rsa_mgf1_md:{mask_name}"),
+            );
             let mut openssl = Command::new("openssl");
-            openssl.args(["pkeyutl", "-decrypt", "-keyform", "DER", "-pkeyopt", "rsa_padding_mode:oaep", "-pkeyopt", &hash]);
-            let told = openssl.args(["-pkeyopt", &mask, "-inkey"]).arg(&key).arg("-in").arg(&input).output().unwrap();
-            assert_eq!(told.stdout, KEY, "{hash} {mask}: {}", String::from_utf8_lossy(&told.stderr));
+            openssl.args([
+                "pkeyutl",
+                "-decrypt",
+                "-keyform",
+                "DER",
+                "-pkeyopt",
+                "rsa_padding_mode:oaep",
+                "-pkeyopt",
+                &hash,
+            ]);
+            let told = openssl
+                .args(["-pkeyopt", &mask, "-inkey"])
+                .arg(&key)
+                .arg("-in")
+                .arg(&input)
+                .output()
+                .unwrap();
+            assert_eq!(
+                told.stdout,
+                KEY,
+                "{hash} {mask}: {}",
+                String::from_utf8_lossy(&told.stderr)
+            );
         }
     }
     std::fs::remove_dir_all(&folder).unwrap();

@@ -8,7 +8,9 @@ use std::collections::{HashMap, HashSet};
 
 mod structure;
 
-pub use crate::projection::{AttributeReference, AttributeReferences, Projection, part, stored_parts, visible};
+pub use crate::projection::{
+    AttributeReference, AttributeReferences, Projection, part, stored_parts, visible,
+};
 pub use structure::*;
 
 /// A Custom Attribute (1.x: `x-name`, `y-name`) or one of a vendor (2.x).
@@ -26,14 +28,25 @@ pub struct CustomAttribute {
 impl CustomAttribute {
     /// A client's attribute with a text.
     pub fn text(name: impl Into<Text>, value: impl Into<Text>) -> Self {
-        CustomAttribute { vendor: "x".into(), name: name.into(), value: Some(keyferry_ttlv::Value::Text(value.into())) }
+        CustomAttribute {
+            vendor: "x".into(),
+            name: name.into(),
+            value: Some(keyferry_ttlv::Value::Text(value.into())),
+        }
     }
 
     /// Whether its value is a structure with structures within, which the standard does not allow (KMIP 1.4 §3.39).
     pub fn is_nested(&self) -> bool {
-        let Some(keyferry_ttlv::Value::Structure(raw)) = &self.value else { return false };
-        let r = keyferry_ttlv::Reader::new(raw.bytes(), keyferry_ttlv::Context::new(keyferry_ttlv::Version::V2_1));
-        let Ok(mut fields) = raw.item().and_then(|item| r.children(item)) else { return true };
+        let Some(keyferry_ttlv::Value::Structure(raw)) = &self.value else {
+            return false;
+        };
+        let r = keyferry_ttlv::Reader::new(
+            raw.bytes(),
+            keyferry_ttlv::Context::new(keyferry_ttlv::Version::V2_1),
+        );
+        let Ok(mut fields) = raw.item().and_then(|item| r.children(item)) else {
+            return true;
+        };
         loop {
             match fields.next(&r) {
                 Ok(Some(field)) if field.ty() == keyferry_ttlv::Type::Structure => return true,
@@ -46,7 +59,8 @@ impl CustomAttribute {
 
     /// Its name in 1.x, which knows the vendors x and y alone.
     pub fn named(&self) -> Option<Text> {
-        matches!(self.vendor.as_str(), "x" | "y").then(|| Text::joined(&[&self.vendor, "-", &self.name]))
+        matches!(self.vendor.as_str(), "x" | "y")
+            .then(|| Text::joined(&[&self.vendor, "-", &self.name]))
     }
 }
 
@@ -101,8 +115,12 @@ impl AttributeValue {
     /// Whether `other` is an instance of the same attribute, whatever the values.
     pub fn is_same_attribute(&self, other: &AttributeValue) -> bool {
         match (self, other) {
-            (AttributeValue::Custom(a), AttributeValue::Custom(b)) => a.vendor == b.vendor && a.name == b.name,
-            (AttributeValue::Unknown(a), AttributeValue::Unknown(b)) => a.name == b.name && self.tag() == other.tag(),
+            (AttributeValue::Custom(a), AttributeValue::Custom(b)) => {
+                a.vendor == b.vendor && a.name == b.name
+            }
+            (AttributeValue::Unknown(a), AttributeValue::Unknown(b)) => {
+                a.name == b.name && self.tag() == other.tag()
+            }
             (AttributeValue::Custom(_) | AttributeValue::Unknown(_), _)
             | (_, AttributeValue::Custom(_) | AttributeValue::Unknown(_)) => false,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
@@ -112,10 +130,13 @@ impl AttributeValue {
     /// What refers to this attribute.
     pub fn reference(&self) -> AttributeReference {
         match self {
-            AttributeValue::Custom(custom) => {
-                AttributeReference::Custom { vendor: custom.vendor.clone(), name: custom.name.clone() }
-            }
-            AttributeValue::Unknown(UnknownAttribute { name: Some(name), .. }) => AttributeReference::Unknown(name.clone()),
+            AttributeValue::Custom(custom) => AttributeReference::Custom {
+                vendor: custom.vendor.clone(),
+                name: custom.name.clone(),
+            },
+            AttributeValue::Unknown(UnknownAttribute {
+                name: Some(name), ..
+            }) => AttributeReference::Unknown(name.clone()),
             other => AttributeReference::Standard(other.tag()),
         }
     }
@@ -127,7 +148,11 @@ impl AttributeValue {
 
     /// Its value under its own tag, of a custom attribute under Attribute Value, as the last version has it; nothing where it has none.
     pub fn item(&self) -> Option<Raw> {
-        let tag = if self.row().is_some() { self.tag() } else { tag::ATTRIBUTE_VALUE };
+        let tag = if self.row().is_some() {
+            self.tag()
+        } else {
+            tag::ATTRIBUTE_VALUE
+        };
         Raw::of(tag, &Bare(self), crate::context(Version::V2_1)).ok()
     }
 
@@ -141,7 +166,8 @@ impl AttributeValue {
         let raw = Raw::of(tag, value, crate::context(Version::V2_1)).ok()?;
         let r = Reader::new(raw.bytes(), crate::context(Version::V2_1));
         let mut read = Vec::new();
-        AttributeValue::read_standard(attribute_row(tag)?, None, raw.item().ok()?, &r, &mut read).ok()?;
+        AttributeValue::read_standard(attribute_row(tag)?, None, raw.item().ok()?, &r, &mut read)
+            .ok()?;
         read.pop().map(|attribute| attribute.value)
     }
 
@@ -198,7 +224,10 @@ impl Attributes {
 
     /// The values under a standard attribute's tag.
     pub fn all(&self, tag: Tag) -> impl Iterator<Item = &AttributeValue> {
-        self.0.iter().map(|a| &a.value).filter(move |value| value.tag() == tag)
+        self.0
+            .iter()
+            .map(|a| &a.value)
+            .filter(move |value| value.tag() == tag)
     }
 
     /// The first value under a standard attribute's tag.
@@ -212,7 +241,10 @@ impl Attributes {
     }
 
     /// The instances of the attribute.
-    pub fn of<'s>(&'s self, reference: &'s AttributeReference) -> impl Iterator<Item = &'s Attribute> {
+    pub fn of<'s>(
+        &'s self,
+        reference: &'s AttributeReference,
+    ) -> impl Iterator<Item = &'s Attribute> {
         self.0.iter().filter(|a| a.value.reference() == *reference)
     }
 
@@ -263,7 +295,11 @@ impl Attributes {
     /// server counts what a client sends without (KMIP 1.4 §2.1.1).
     pub fn number(&mut self) {
         let mut last: HashMap<AttributeReference, i32> = HashMap::new();
-        for attribute in self.0.iter_mut().filter(|attribute| attribute.value.may_repeat()) {
+        for attribute in self
+            .0
+            .iter_mut()
+            .filter(|attribute| attribute.value.may_repeat())
+        {
             match last.entry(attribute.value.reference()) {
                 Entry::Vacant(first) => drop(first.insert(attribute.index.unwrap_or(0))),
                 Entry::Occupied(mut last) => {
@@ -283,7 +319,10 @@ impl Attributes {
     /// A limit of the server.
     pub fn check_count(&self) -> Result<(), Failure> {
         if self.len() > Self::MOST {
-            return Err(Failure::new(Cause::ServerLimit, format_args!("an object has {} attributes at the most", Self::MOST)));
+            return Err(Failure::new(
+                Cause::ServerLimit,
+                format_args!("an object has {} attributes at the most", Self::MOST),
+            ));
         }
         Ok(())
     }
@@ -297,7 +336,10 @@ impl Attributes {
         for attribute in &self.0 {
             let (index, reference) = (attribute.index.unwrap_or(0), attribute.value.reference());
             if index < 0 {
-                return Err(Failure::new(Cause::InvalidField, format_args!("the index {index} of {reference} is negative")));
+                return Err(Failure::new(
+                    Cause::InvalidField,
+                    format_args!("the index {index} of {reference} is negative"),
+                ));
             }
             if seen.contains(&(reference.clone(), index)) {
                 let why = format_args!("{reference} has two instances of index {index}");
@@ -319,7 +361,11 @@ impl Attributes {
 
     /// The index that one more instance gets: none for the first, and for an attribute that does not repeat.
     pub(crate) fn next_index(&self, value: &AttributeValue) -> Option<i32> {
-        if value.may_repeat() { next_index(&self.0, value) } else { None }
+        if value.may_repeat() {
+            next_index(&self.0, value)
+        } else {
+            None
+        }
     }
 
     /// Adds an instance as it is, with the index it has.
@@ -336,7 +382,11 @@ impl Attributes {
 
     /// Sets the single instance of an attribute.
     pub fn set(&mut self, value: AttributeValue) {
-        match self.0.iter_mut().find(|a| a.value.is_same_attribute(&value)) {
+        match self
+            .0
+            .iter_mut()
+            .find(|a| a.value.is_same_attribute(&value))
+        {
             Some(attribute) => attribute.value = value,
             None => self.push(value),
         }
@@ -375,9 +425,15 @@ impl Attributes {
 }
 
 fn next_index(others: &[Attribute], value: &AttributeValue) -> Option<i32> {
-    let same_kind = |a: &&Attribute| std::mem::discriminant(&a.value) == std::mem::discriminant(value);
-    let same = others.iter().filter(same_kind).filter(|a| a.value.is_same_attribute(value));
-    same.map(|a| a.index.unwrap_or(0)).max().map(|last| last.saturating_add(1))
+    let same_kind =
+        |a: &&Attribute| std::mem::discriminant(&a.value) == std::mem::discriminant(value);
+    let same = others
+        .iter()
+        .filter(same_kind)
+        .filter(|a| a.value.is_same_attribute(value));
+    same.map(|a| a.index.unwrap_or(0))
+        .max()
+        .map(|last| last.saturating_add(1))
 }
 
 impl IntoIterator for Attributes {

@@ -3,7 +3,8 @@
 use crate::spec::*;
 use crate::{LoginTicket, Secret, Text};
 use keyferry_ttlv::{
-    DateTimeExtended, Decode, Downgrade, Encode, Extra, Item, Loss, Raw, Reader, Result, Tag, Tagged, Version, Writer,
+    DateTimeExtended, Decode, Downgrade, Encode, Extra, Item, Loss, Raw, Reader, Result, Tag,
+    Tagged, Version, Writer,
 };
 
 /// A text that is a secret: wiped, masked, compared in constant time.
@@ -61,7 +62,10 @@ pub struct Credential {
 
 impl From<CredentialValue> for Credential {
     fn from(value: CredentialValue) -> Self {
-        Credential { value, extra: Extra::NONE }
+        Credential {
+            value,
+            extra: Extra::NONE,
+        }
     }
 }
 
@@ -190,10 +194,16 @@ struct Form {
 
 impl Decode for Credential {
     fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
-        let Form { credential_type, value, extra } = Form::decode(item, r)?;
+        let Form {
+            credential_type,
+            value,
+            extra,
+        } = Form::decode(item, r)?;
         let cx = r.context();
         let value = match credential_type {
-            CredentialType::USERNAME_AND_PASSWORD => CredentialValue::UsernameAndPassword(value.read(cx)?),
+            CredentialType::USERNAME_AND_PASSWORD => {
+                CredentialValue::UsernameAndPassword(value.read(cx)?)
+            }
             CredentialType::DEVICE => CredentialValue::Device(value.read(cx)?),
             CredentialType::ATTESTATION => CredentialValue::Attestation(value.read(cx)?),
             CredentialType::ONE_TIME_PASSWORD => CredentialValue::OneTimePassword(value.read(cx)?),
@@ -209,7 +219,9 @@ impl Encode for Credential {
     fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
         w.structure(tag, |w| {
             let under = tag::CREDENTIAL_VALUE;
-            self.value.credential_type().encode(tag::CREDENTIAL_TYPE, w)?;
+            self.value
+                .credential_type()
+                .encode(tag::CREDENTIAL_TYPE, w)?;
             match &self.value {
                 CredentialValue::UsernameAndPassword(value) => value.encode(under, w),
                 CredentialValue::Device(value) => value.encode(under, w),

@@ -24,27 +24,49 @@ pub trait Crypto: Send + Sync {
     ///
     /// # Errors
     /// [`CryptoErrorKind::Key`] and [`CryptoErrorKind::Length`].
-    fn wrap_key(&self, wrapping_key: &[u8], method: KeyWrap, key: &[u8]) -> Result<Vec<u8>, CryptoError>;
+    fn wrap_key(
+        &self,
+        wrapping_key: &[u8],
+        method: KeyWrap,
+        key: &[u8],
+    ) -> Result<Vec<u8>, CryptoError>;
 
     /// Unwraps what [`wrap_key`](Crypto::wrap_key) has wrapped.
     ///
     /// # Errors
     /// [`CryptoErrorKind::Key`], [`CryptoErrorKind::Length`], and [`CryptoErrorKind::Integrity`] for another wrapping key, another
     /// method or altered bytes.
-    fn unwrap_key(&self, wrapping_key: &[u8], method: KeyWrap, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, CryptoError>;
+    fn unwrap_key(
+        &self,
+        wrapping_key: &[u8],
+        method: KeyWrap,
+        wrapped: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, CryptoError>;
 
     /// Encrypts `data` in place with AES-256-GCM and appends the tag of 16 bytes. The same nonce must never be used twice with one key.
     ///
     /// # Errors
     /// [`CryptoErrorKind::Key`] unless the key has 32 bytes, [`CryptoErrorKind::Length`]; `data` is then as it was.
-    fn seal(&self, key: &[u8], nonce: &[u8; 12], associated: &[u8], data: &mut Vec<u8>) -> Result<(), CryptoError>;
+    fn seal(
+        &self,
+        key: &[u8],
+        nonce: &[u8; 12],
+        associated: &[u8],
+        data: &mut Vec<u8>,
+    ) -> Result<(), CryptoError>;
 
     /// Decrypts in place what [`seal`](Crypto::seal) has made and takes the tag off.
     ///
     /// # Errors
     /// [`CryptoErrorKind::Key`] unless the key has 32 bytes, with `data` as it was; [`CryptoErrorKind::Integrity`] when anything
     /// does not fit, with `data` wiped and empty.
-    fn open(&self, key: &[u8], nonce: &[u8; 12], associated: &[u8], data: &mut Vec<u8>) -> Result<(), CryptoError>;
+    fn open(
+        &self,
+        key: &[u8],
+        nonce: &[u8; 12],
+        associated: &[u8],
+        data: &mut Vec<u8>,
+    ) -> Result<(), CryptoError>;
 
     /// Makes an elliptic curve key pair: the private key as an `ECPrivateKey` (RFC 5915) that names the curve and has the public
     /// key in it, the public key as a `SubjectPublicKeyInfo` (RFC 5480), both in DER. These are the Key Format Types EC Private Key
@@ -66,7 +88,12 @@ pub trait Crypto: Send + Sync {
     ///
     /// # Errors
     /// [`CryptoErrorKind::Key`], [`CryptoErrorKind::Length`], [`CryptoErrorKind::Unsupported`] and [`CryptoErrorKind::Failed`].
-    fn wrap_key_oaep(&self, public_key: &[u8], oaep: Oaep, key: &[u8]) -> Result<Vec<u8>, CryptoError> {
+    fn wrap_key_oaep(
+        &self,
+        public_key: &[u8],
+        oaep: Oaep,
+        key: &[u8],
+    ) -> Result<Vec<u8>, CryptoError> {
         let _ = (public_key, oaep, key);
         Err(CryptoError::new(CryptoErrorKind::Unsupported))
     }
@@ -77,7 +104,12 @@ pub trait Crypto: Send + Sync {
     /// # Errors
     /// [`CryptoErrorKind::Key`], [`CryptoErrorKind::Unsupported`] and [`CryptoErrorKind::Failed`], and [`CryptoErrorKind::Integrity`] for
     /// whatever else is wrong.
-    fn unwrap_key_oaep(&self, private_key: &[u8], oaep: Oaep, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
+    fn unwrap_key_oaep(
+        &self,
+        private_key: &[u8],
+        oaep: Oaep,
+        wrapped: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
         let _ = (private_key, oaep, wrapped);
         Err(CryptoError::new(CryptoErrorKind::Unsupported))
     }

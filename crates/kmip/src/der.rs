@@ -51,7 +51,9 @@ pub fn take(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
         // Up to four bytes of length, the fewest that it takes.
         0x81..=0x84 => {
             let (bytes, rest) = rest.split_at_checked(usize::from(*length & 0x7f))?;
-            let length = bytes.iter().fold(0usize, |length, byte| length << 8 | usize::from(*byte));
+            let length = bytes
+                .iter()
+                .fold(0usize, |length, byte| length << 8 | usize::from(*byte));
             if bytes.first() == Some(&0) || length < 0x80 {
                 return None;
             }
@@ -77,6 +79,9 @@ mod tests {
             assert_eq!(take(SEQUENCE, &bytes), None);
             assert_eq!(take(OCTET_STRING, &bytes[..bytes.len() - 2]), None);
         }
-        assert_eq!(element(SEQUENCE, &[&[0; 200], &[0; 100]])[..4], [0x30, 0x82, 0x01, 0x2c]);
+        assert_eq!(
+            element(SEQUENCE, &[&[0; 200], &[0; 100]])[..4],
+            [0x30, 0x82, 0x01, 0x2c]
+        );
     }
 }

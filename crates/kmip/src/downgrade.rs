@@ -1,11 +1,14 @@
 //! What another version lacks, of the types that the derive does not know (KMIP 1.0 to 2.1).
 
 use crate::projection::{is_tagged, write_stored};
-use crate::spec::{AsynchronousIndicator, AttributeValue, Operation, attribute_row, attribute_row_named, tag};
+use crate::spec::{
+    AsynchronousIndicator, AttributeValue, Operation, attribute_row, attribute_row_named, tag,
+};
 use crate::{
-    AsynchronousMode, AttributeReference, AttributeReferences, Attributes, BigInteger, Data, DeletedAttributes, ExtensionType,
-    KeyMaterial, KeyValue, Password, Projection, RequestMessage, ResponseMessage, Secret, SecretInteger, TemplateAttribute,
-    TemplateTags, TicketLifetime, UniqueIdentifier, UnknownAttribute, context,
+    AsynchronousMode, AttributeReference, AttributeReferences, Attributes, BigInteger, Data,
+    DeletedAttributes, ExtensionType, KeyMaterial, KeyValue, Password, Projection, RequestMessage,
+    ResponseMessage, Secret, SecretInteger, TemplateAttribute, TemplateTags, TicketLifetime,
+    UniqueIdentifier, UnknownAttribute, context,
 };
 use keyferry_ttlv::{Downgrade, Encode, Loss, Reader, Result, Tag, Version, Writer};
 use std::collections::HashMap;
@@ -33,7 +36,9 @@ pub fn downgraded<T: Downgrade>(mut value: T, from: Version, to: Version) -> (Op
 
 /// What was left behind, each by its names: `Request Payload > x-Colour`.
 pub fn described(loss: &Loss) -> Vec<String> {
-    let name = |tag: &Tag| crate::spec::tag_row(*tag).map_or_else(|| tag.to_string(), |row| row.name.to_owned());
+    let name = |tag: &Tag| {
+        crate::spec::tag_row(*tag).map_or_else(|| tag.to_string(), |row| row.name.to_owned())
+    };
     let describe = |lost: &keyferry_ttlv::Lost| {
         let mut path: Vec<String> = lost.path.iter().map(name).collect();
         if let (Some(named), Some(last)) = (&lost.name, path.last_mut()) {
@@ -50,13 +55,21 @@ impl AttributeValue {
         match self {
             AttributeValue::Custom(custom) => is_tagged(version) || custom.named().is_some(),
             // It came without its name, by which alone 1.x tells what it is.
-            AttributeValue::Unknown(unknown) if unknown.tag() == tag::ATTRIBUTE_VALUE => !is_tagged(version),
-            AttributeValue::Unknown(UnknownAttribute { name: None, value: None }) => false,
+            AttributeValue::Unknown(unknown) if unknown.tag() == tag::ATTRIBUTE_VALUE => {
+                !is_tagged(version)
+            }
+            AttributeValue::Unknown(UnknownAttribute {
+                name: None,
+                value: None,
+            }) => false,
             // One that the version does know would be misread there.
             AttributeValue::Unknown(UnknownAttribute { name: None, .. }) => {
-                is_tagged(version) && attribute_row(self.tag()).is_none_or(|row| !row.versions.contain(version))
+                is_tagged(version)
+                    && attribute_row(self.tag()).is_none_or(|row| !row.versions.contain(version))
             }
-            AttributeValue::Unknown(UnknownAttribute { name: Some(name), .. }) => {
+            AttributeValue::Unknown(UnknownAttribute {
+                name: Some(name), ..
+            }) => {
                 let row = attribute_row_named(name);
                 !is_tagged(version) && row.is_none_or(|row| !row.versions.contain(version))
             }
@@ -68,14 +81,24 @@ impl AttributeValue {
 impl AttributeValue {
     /// Whether it is a criterion that lacks fields, of an attribute that `version` has, and in the form of that version.
     fn is_partial(&self, version: Version) -> bool {
-        let AttributeValue::Unknown(UnknownAttribute { name, value: Some(raw) }) = self else { return false };
+        let AttributeValue::Unknown(UnknownAttribute {
+            name,
+            value: Some(raw),
+        }) = self
+        else {
+            return false;
+        };
         let row = match name {
             Some(name) if !is_tagged(version) => attribute_row_named(name),
             None if is_tagged(version) => attribute_row(raw.tag()),
             _ => None,
         };
         let r = Reader::new(raw.bytes(), context(version));
-        let is_whole = |row| raw.item().and_then(|item| AttributeValue::read_standard(row, None, item, &r, &mut Vec::new()));
+        let is_whole = |row| {
+            raw.item().and_then(|item| {
+                AttributeValue::read_standard(row, None, item, &r, &mut Vec::new())
+            })
+        };
         row.is_some_and(|row| row.versions.contain(version) && is_whole(row).is_err())
     }
 }
@@ -96,7 +119,11 @@ impl Encode for Told<'_> {
 }
 
 impl Attributes {
-    fn leave_behind(&mut self, loss: &mut Loss, mut keeps: impl FnMut(&mut AttributeValue, &mut Loss) -> bool) {
+    fn leave_behind(
+        &mut self,
+        loss: &mut Loss,
+        mut keeps: impl FnMut(&mut AttributeValue, &mut Loss) -> bool,
+    ) {
         self.retain_mut(|attribute| {
             let (tag, whole) = (attribute.value.tag(), attribute.value.clone());
             let kept = loss.within(tag, |loss| keeps(&mut attribute.value, loss));
@@ -112,14 +139,23 @@ impl Attributes {
     }
 
     /// Leaves behind what `version` lacks as attributes of a group of this kind.
-    pub(crate) fn downgrade_as(&mut self, how: Projection, version: Version, loss: &mut Loss) -> bool {
+    pub(crate) fn downgrade_as(
+        &mut self,
+        how: Projection,
+        version: Version,
+        loss: &mut Loss,
+    ) -> bool {
         let before = self.len();
         match how {
             Projection::Stored => return true,
             Projection::NamedOnly if is_tagged(version) => self.leave_behind(loss, |_, _| false),
-            Projection::TaggedOnly(_) if !is_tagged(version) => self.leave_behind(loss, |_, _| false),
+            Projection::TaggedOnly(_) if !is_tagged(version) => {
+                self.leave_behind(loss, |_, _| false)
+            }
             Projection::Criteria => {
-                self.leave_behind(loss, |value, loss| value.is_partial(version) || value.downgrade(version, loss));
+                self.leave_behind(loss, |value, loss| {
+                    value.is_partial(version) || value.downgrade(version, loss)
+                });
             }
             _ => self.leave_behind(loss, |value, loss| value.downgrade(version, loss)),
         }
@@ -168,7 +204,9 @@ impl AttributeReference {
                 Some(row) => row.versions.contain(version),
                 None => is_tagged(version),
             },
-            AttributeReference::Custom { vendor, .. } => is_tagged(version) || matches!(vendor.as_str(), "x" | "y"),
+            AttributeReference::Custom { vendor, .. } => {
+                is_tagged(version) || matches!(vendor.as_str(), "x" | "y")
+            }
             AttributeReference::Unknown(_) => !is_tagged(version),
         }
     }
@@ -182,7 +220,11 @@ impl AttributeReference {
     }
 
     fn told(&self, loss: &mut Loss) {
-        loss.record_named(tag::ATTRIBUTE_REFERENCE, Some(self.to_string().into()), &self.to_string());
+        loss.record_named(
+            tag::ATTRIBUTE_REFERENCE,
+            Some(self.to_string().into()),
+            &self.to_string(),
+        );
     }
 }
 
@@ -200,11 +242,17 @@ impl AttributeReferences {
 
 impl DeletedAttributes {
     pub(crate) fn downgrade_all(&mut self, version: Version, loss: &mut Loss) {
-        let crosses = loss.from().is_some_and(|from| is_tagged(from) != is_tagged(version));
+        let crosses = loss
+            .from()
+            .is_some_and(|from| is_tagged(from) != is_tagged(version));
         self.0.retain_mut(|deleted| {
             // One instance of several can't be told in 2.x, nor in 1.x all of them.
             let one = !deleted.reference.may_repeat() && deleted.index.unwrap_or(0) == 0;
-            let sayable = if crosses { one } else { !is_tagged(version) || deleted.index.is_none() };
+            let sayable = if crosses {
+                one
+            } else {
+                !is_tagged(version) || deleted.index.is_none()
+            };
             let kept = deleted.reference.exists(version) && sayable;
             if kept && is_tagged(version) {
                 deleted.index = None;
@@ -226,14 +274,26 @@ impl Encode for Empty {
 }
 
 impl TemplateAttribute {
-    pub(crate) fn downgrade_as(&mut self, tags: TemplateTags, version: Version, loss: &mut Loss) -> bool {
+    pub(crate) fn downgrade_as(
+        &mut self,
+        tags: TemplateTags,
+        version: Version,
+        loss: &mut Loss,
+    ) -> bool {
         let there = tags.of(version).is_some();
         if !there && self.names.is_empty() && self.attributes.is_empty() {
             loss.record(tags.named, &Empty);
         }
         let names = self.names.len();
-        let _ = loss.repeated(&mut self.names, tag::NAME, !is_tagged(version), false, version); // what they are to whom, is judged here
-        self.attributes.leave_behind(loss, |value, loss| there && value.downgrade(version, loss));
+        let _ = loss.repeated(
+            &mut self.names,
+            tag::NAME,
+            !is_tagged(version),
+            false,
+            version,
+        ); // what they are to whom, is judged here
+        self.attributes
+            .leave_behind(loss, |value, loss| there && value.downgrade(version, loss));
         if is_tagged(version) {
             self.attributes.leave_indices(loss);
         }
@@ -248,7 +308,9 @@ impl Downgrade for AsynchronousMode {
         use AsynchronousIndicator as I;
         use AsynchronousMode as M;
         *self = match *self {
-            M::Boolean(wanted) if is_tagged(version) => M::Indicator(if wanted { I::OPTIONAL } else { I::PROHIBITED }),
+            M::Boolean(wanted) if is_tagged(version) => {
+                M::Indicator(if wanted { I::OPTIONAL } else { I::PROHIBITED })
+            }
             M::Indicator(I::OPTIONAL) if !is_tagged(version) => M::Boolean(true),
             M::Indicator(I::PROHIBITED) if !is_tagged(version) => M::Boolean(false),
             M::Indicator(_) if !is_tagged(version) => return false,
@@ -295,7 +357,15 @@ macro_rules! everywhere {
     )*};
 }
 
-everywhere!(BigInteger, ExtensionType, KeyMaterial, Password, Secret, SecretInteger, TicketLifetime);
+everywhere!(
+    BigInteger,
+    ExtensionType,
+    KeyMaterial,
+    Password,
+    Secret,
+    SecretInteger,
+    TicketLifetime
+);
 
 /// Leaves behind the batch items that `version` lacks; false when that was vital.
 macro_rules! leave_items {
@@ -304,7 +374,8 @@ macro_rules! leave_items {
         // Without its operation a payload would be taken for anything.
         $message.batch.retain(|item| {
             let operation: Option<Operation> = item.operation.into();
-            let lacks = operation.is_some_and(|operation| !Operation::DOMAIN.has(operation.0, $version));
+            let lacks =
+                operation.is_some_and(|operation| !Operation::DOMAIN.has(operation.0, $version));
             if lacks {
                 $loss.record(tag::BATCH_ITEM, item);
             }

@@ -162,5 +162,7 @@ tags! {
 
 /// The name of one of our tags.
 pub(crate) fn tag_name(tag: Tag) -> Option<&'static str> {
-    ROWS.iter().find(|(row, _)| *row == tag).map(|(_, name)| *name)
+    ROWS.iter()
+        .find(|(row, _)| *row == tag)
+        .map(|(_, name)| *name)
 }

@@ -124,12 +124,19 @@ impl Failure {
             message.truncate(message.floor_char_boundary(LONGEST));
             message.push_str("...");
         }
-        Failure { cause, message, rule: None }
+        Failure {
+            cause,
+            message,
+            rule: None,
+        }
     }
 
     /// A denial: the caller is told that, and the log which rule it was.
     pub fn denied(rule: impl fmt::Display) -> Self {
-        Failure { rule: Some(rule.to_string()), ..Failure::new(Cause::PermissionDenied, "access denied") }
+        Failure {
+            rule: Some(rule.to_string()),
+            ..Failure::new(Cause::PermissionDenied, "access denied")
+        }
     }
 
     /// The rule of a denial, which the caller is not told.
@@ -183,14 +190,21 @@ impl Failure {
             Cause::UnknownExtension => pick(R::FEATURE_NOT_SUPPORTED, R::UNKNOWN_MESSAGE_EXTENSION),
             Cause::KeyFormatNotSupported => R::KEY_FORMAT_TYPE_NOT_SUPPORTED,
             Cause::KeyCompressionNotSupported => R::KEY_COMPRESSION_TYPE_NOT_SUPPORTED,
-            Cause::KeyWrapNotSupported => pick(R::FEATURE_NOT_SUPPORTED, R::KEY_WRAP_TYPE_NOT_SUPPORTED),
+            Cause::KeyWrapNotSupported => {
+                pick(R::FEATURE_NOT_SUPPORTED, R::KEY_WRAP_TYPE_NOT_SUPPORTED)
+            }
             Cause::WrappingKeyNotFound => pick(R::ITEM_NOT_FOUND, R::WRAPPING_OBJECT_NOT_FOUND),
             Cause::WrappingKeyArchived => pick(R::OBJECT_ARCHIVED, R::WRAPPING_OBJECT_ARCHIVED),
             Cause::WrappingKeyDestroyed => pick(R::PERMISSION_DENIED, R::WRAPPING_OBJECT_DESTROYED),
-            Cause::ProtectionStorage => pick(R::FEATURE_NOT_SUPPORTED, R::PROTECTION_STORAGE_UNAVAILABLE),
+            Cause::ProtectionStorage => {
+                pick(R::FEATURE_NOT_SUPPORTED, R::PROTECTION_STORAGE_UNAVAILABLE)
+            }
             Cause::EncodingOption if version >= Version::V1_1 => R::ENCODING_OPTION_ERROR,
             Cause::EncodingOption => R::INVALID_FIELD,
-            Cause::UsageMask => pick(R::PERMISSION_DENIED, R::INCOMPATIBLE_CRYPTOGRAPHIC_USAGE_MASK),
+            Cause::UsageMask => pick(
+                R::PERMISSION_DENIED,
+                R::INCOMPATIBLE_CRYPTOGRAPHIC_USAGE_MASK,
+            ),
             Cause::UsageLimitExceeded => pick(R::PERMISSION_DENIED, R::USAGE_LIMIT_EXCEEDED),
             Cause::InvalidObjectType => pick(R::INVALID_FIELD, R::INVALID_OBJECT_TYPE),
             Cause::MultiValuedAttribute => pick(R::INVALID_FIELD, R::MULTI_VALUED_ATTRIBUTE),
@@ -221,7 +235,9 @@ impl From<keyferry_ttlv::Error> for Failure {
     fn from(error: keyferry_ttlv::Error) -> Self {
         let cause = match error.kind() {
             ErrorKind::WrongType { .. } => Cause::InvalidDataType,
-            ErrorKind::Missing(_) | ErrorKind::Repeated(_) | ErrorKind::Unexpected(_) => Cause::InvalidMessage,
+            ErrorKind::Missing(_) | ErrorKind::Repeated(_) | ErrorKind::Unexpected(_) => {
+                Cause::InvalidMessage
+            }
             ErrorKind::Value(_) => Cause::InvalidField,
             ErrorKind::NotInVersion { .. } => Cause::FeatureNotSupported,
             ErrorKind::Size { .. } => Cause::RequestTooLarge,

@@ -19,7 +19,11 @@ impl fmt::Debug for Identity {
         write!(
             f,
             "Identity({:?}, {:02x}{:02x}{:02x}{:02x}..)",
-            self.name, self.fingerprint[0], self.fingerprint[1], self.fingerprint[2], self.fingerprint[3]
+            self.name,
+            self.fingerprint[0],
+            self.fingerprint[1],
+            self.fingerprint[2],
+            self.fingerprint[3]
         )
     }
 }

@@ -1,6 +1,8 @@
 use crate::Text;
 use crate::spec::{UniqueIdentifierEnumeration, tag};
-use keyferry_ttlv::{Decode, Encode, ErrorKind, Group, Item, Reader, Result, Tag, Tagged, Type, Version, Writer};
+use keyferry_ttlv::{
+    Decode, Encode, ErrorKind, Group, Item, Reader, Result, Tag, Tagged, Type, Version, Writer,
+};
 use std::fmt;
 
 /// The Unique Identifier of an object (KMIP 2.1 §4.58, since 1.0): a text; since 2.0 also a placeholder or a place in the batch.
@@ -59,10 +61,12 @@ impl fmt::Display for UniqueIdentifier {
 impl Decode for UniqueIdentifier {
     fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
         match item.ty() {
-            Type::Enumeration if r.version() >= Version::V2_0 => {
-                Ok(UniqueIdentifier::Enumeration(UniqueIdentifierEnumeration(item.enumeration(r)?)))
+            Type::Enumeration if r.version() >= Version::V2_0 => Ok(UniqueIdentifier::Enumeration(
+                UniqueIdentifierEnumeration(item.enumeration(r)?),
+            )),
+            Type::Integer if r.version() >= Version::V2_0 => {
+                Ok(UniqueIdentifier::Integer(item.integer(r)?))
             }
-            Type::Integer if r.version() >= Version::V2_0 => Ok(UniqueIdentifier::Integer(item.integer(r)?)),
             _ => Ok(UniqueIdentifier::Text(item.text(r)?.into())),
         }
     }
@@ -71,7 +75,14 @@ impl Decode for UniqueIdentifier {
 impl Encode for UniqueIdentifier {
     fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
         if !matches!(self, UniqueIdentifier::Text(_)) && w.version() < Version::V2_0 {
-            return Err(w.error(tag, ErrorKind::NotInVersion { version: w.version(), since: Version::V2_0, until: None }));
+            return Err(w.error(
+                tag,
+                ErrorKind::NotInVersion {
+                    version: w.version(),
+                    since: Version::V2_0,
+                    until: None,
+                },
+            ));
         }
         match self {
             UniqueIdentifier::Text(text) => w.text(tag, text)?,
@@ -116,7 +127,11 @@ impl UniqueIdentifiers {
     /// One after another.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
         let mut start = 0;
-        self.ends.iter().map(move |end| self.text.get(std::mem::replace(&mut start, *end)..*end).unwrap_or_default())
+        self.ends.iter().map(move |end| {
+            self.text
+                .get(std::mem::replace(&mut start, *end)..*end)
+                .unwrap_or_default()
+        })
     }
 
     /// The one at a place.
@@ -160,6 +175,7 @@ impl Group for UniqueIdentifiers {
     }
 
     fn write(&self, (): (), w: &mut Writer) -> Result<()> {
-        self.iter().try_for_each(|identifier| w.text(tag::UNIQUE_IDENTIFIER, identifier))
+        self.iter()
+            .try_for_each(|identifier| w.text(tag::UNIQUE_IDENTIFIER, identifier))
     }
 }

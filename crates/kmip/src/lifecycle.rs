@@ -31,12 +31,30 @@ impl Rank {
     /// The rank of a state. A state that the standard does not know ranks lowest.
     pub fn of(state: State) -> Rank {
         match state {
-            State::ACTIVE => Rank { step: 1, compromised: false },
-            State::DEACTIVATED => Rank { step: 2, compromised: false },
-            State::COMPROMISED => Rank { step: 0, compromised: true },
-            State::DESTROYED => Rank { step: 3, compromised: false },
-            State::DESTROYED_COMPROMISED => Rank { step: 3, compromised: true },
-            _ => Rank { step: 0, compromised: false },
+            State::ACTIVE => Rank {
+                step: 1,
+                compromised: false,
+            },
+            State::DEACTIVATED => Rank {
+                step: 2,
+                compromised: false,
+            },
+            State::COMPROMISED => Rank {
+                step: 0,
+                compromised: true,
+            },
+            State::DESTROYED => Rank {
+                step: 3,
+                compromised: false,
+            },
+            State::DESTROYED_COMPROMISED => Rank {
+                step: 3,
+                compromised: true,
+            },
+            _ => Rank {
+                step: 0,
+                compromised: false,
+            },
         }
     }
 
@@ -78,7 +96,9 @@ pub fn derived(attributes: &Attributes, now: DateTime) -> Option<State> {
     let stored = attributes.state()?;
     let reached = |tag| attributes.date(tag).is_some_and(|date| date <= now);
     Some(match stored {
-        State::PRE_ACTIVE if reached(tag::ACTIVATION_DATE) && reached(tag::DEACTIVATION_DATE) => State::DEACTIVATED,
+        State::PRE_ACTIVE if reached(tag::ACTIVATION_DATE) && reached(tag::DEACTIVATION_DATE) => {
+            State::DEACTIVATED
+        }
         State::PRE_ACTIVE if reached(tag::ACTIVATION_DATE) => State::ACTIVE,
         State::ACTIVE if reached(tag::DEACTIVATION_DATE) => State::DEACTIVATED,
         other => other,
@@ -103,10 +123,16 @@ pub fn check_dates(attributes: &Attributes) -> Result<(), Failure> {
         _ => false,
     };
     if behind(tag::ACTIVATION_DATE, tag::PROCESS_START_DATE) {
-        return Err(Failure::new(Cause::InvalidAttribute, "the Process Start Date lies before the Activation Date"));
+        return Err(Failure::new(
+            Cause::InvalidAttribute,
+            "the Process Start Date lies before the Activation Date",
+        ));
     }
     if behind(tag::PROTECT_STOP_DATE, tag::DEACTIVATION_DATE) {
-        return Err(Failure::new(Cause::InvalidAttribute, "the Protect Stop Date lies behind the Deactivation Date"));
+        return Err(Failure::new(
+            Cause::InvalidAttribute,
+            "the Protect Stop Date lies behind the Deactivation Date",
+        ));
     }
     Ok(())
 }
@@ -120,8 +146,15 @@ pub fn apply(attributes: &mut Attributes, event: &Event, now: DateTime) -> Resul
         return Err(Failure::new(Cause::WrongState, "the object has no State"));
     };
     let refuse = |what: &str| {
-        let cause = if is_destroyed(state) { Cause::ObjectDestroyed } else { Cause::WrongState };
-        Err(Failure::new(cause, format_args!("can't {what} an object that is {state}")))
+        let cause = if is_destroyed(state) {
+            Cause::ObjectDestroyed
+        } else {
+            Cause::WrongState
+        };
+        Err(Failure::new(
+            cause,
+            format_args!("can't {what} an object that is {state}"),
+        ))
     };
     match event {
         Event::Activate => match state {
@@ -133,12 +166,24 @@ pub fn apply(attributes: &mut Attributes, event: &Event, now: DateTime) -> Resul
             _ => refuse("activate"),
         },
         Event::Revoke(reason, occurrence) => {
-            let compromise = matches!(reason.code, RevocationReasonCode::KEY_COMPROMISE | RevocationReasonCode::CA_COMPROMISE);
-            if !RevocationReasonCode::DOMAIN.values.iter().any(|row| row.value == reason.code.0) {
-                return Err(Failure::new(Cause::InvalidField, "the Revocation Reason Code is unknown"));
+            let compromise = matches!(
+                reason.code,
+                RevocationReasonCode::KEY_COMPROMISE | RevocationReasonCode::CA_COMPROMISE
+            );
+            if !RevocationReasonCode::DOMAIN
+                .values
+                .iter()
+                .any(|row| row.value == reason.code.0)
+            {
+                return Err(Failure::new(
+                    Cause::InvalidField,
+                    "the Revocation Reason Code is unknown",
+                ));
             }
             let next = match (state, compromise) {
-                (State::PRE_ACTIVE | State::ACTIVE | State::DEACTIVATED, true) => State::COMPROMISED,
+                (State::PRE_ACTIVE | State::ACTIVE | State::DEACTIVATED, true) => {
+                    State::COMPROMISED
+                }
                 (State::DESTROYED, true) => State::DESTROYED_COMPROMISED,
                 (State::ACTIVE, false) => State::DEACTIVATED,
                 _ => return refuse("revoke"),

@@ -1,10 +1,12 @@
 //! Requests and responses: headers, batch items, extensions (KMIP 2.1 §8 and §9, 1.4 §6 and §7).
 
 use crate::spec::*;
-use crate::{Authentication, DateTime, Failure, Nonce, RequestPayload, ResponsePayload, Secret, Text};
+use crate::{
+    Authentication, DateTime, Failure, Nonce, RequestPayload, ResponsePayload, Secret, Text,
+};
 use keyferry_ttlv::{
-    Context, Decode, Downgrade, Encode, Error, ErrorKind, Extra, Frame, Item, Loss, Raw, Reader, Result, Tag, Tagged, Version,
-    Writer,
+    Context, Decode, Downgrade, Encode, Error, ErrorKind, Extra, Frame, Item, Loss, Raw, Reader,
+    Result, Tag, Tagged, Version, Writer,
 };
 
 /// A payload of an operation.
@@ -15,12 +17,22 @@ pub trait Payload: Encode + Decode {
 
 /// The context in which messages are read and written: the standard's names in errors.
 pub fn context(version: Version) -> Context {
-    Context { dictionary: Some(&Names), ..Context::new(version) }
+    Context {
+        dictionary: Some(&Names),
+        ..Context::new(version)
+    }
 }
 
 /// The versions that can be spoken, preferred ones first.
-pub const VERSIONS: &[Version] =
-    &[Version::V2_1, Version::V2_0, Version::V1_4, Version::V1_3, Version::V1_2, Version::V1_1, Version::V1_0];
+pub const VERSIONS: &[Version] = &[
+    Version::V2_1,
+    Version::V2_0,
+    Version::V1_4,
+    Version::V1_3,
+    Version::V1_2,
+    Version::V1_1,
+    Version::V1_0,
+];
 
 /// A version as a message carries it (KMIP 2.1 §9.16, since 1.0).
 #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
@@ -37,14 +49,20 @@ pub struct ProtocolVersion {
 
 impl From<Version> for ProtocolVersion {
     fn from(version: Version) -> Self {
-        ProtocolVersion { major: version.major.into(), minor: version.minor.into() }
+        ProtocolVersion {
+            major: version.major.into(),
+            minor: version.minor.into(),
+        }
     }
 }
 
 impl ProtocolVersion {
     /// The version, where the numbers are small enough to be one.
     pub fn version(self) -> Option<Version> {
-        Some(Version::new(self.major.try_into().ok()?, self.minor.try_into().ok()?))
+        Some(Version::new(
+            self.major.try_into().ok()?,
+            self.minor.try_into().ok()?,
+        ))
     }
 }
 
@@ -76,7 +94,9 @@ impl Encode for AsynchronousMode {
         match (self, w.version() >= Version::V2_0) {
             (AsynchronousMode::Boolean(value), false) => w.boolean(tag, *value),
             (AsynchronousMode::Indicator(value), true) => w.enumeration(tag, value.0),
-            (AsynchronousMode::Boolean(_), true) => w.require(tag, Version::V1_0, Some(Version::V1_4))?,
+            (AsynchronousMode::Boolean(_), true) => {
+                w.require(tag, Version::V1_0, Some(Version::V1_4))?
+            }
             (AsynchronousMode::Indicator(_), false) => w.require(tag, Version::V2_0, None)?,
         }
         Ok(())
@@ -180,7 +200,12 @@ pub struct RequestItem<P = Raw> {
 impl<P> RequestItem<P> {
     /// Whether no extension is left behind that must not be passed over.
     fn keeps_critical(&mut self, version: Version, _: &mut Loss) -> bool {
-        version >= Version::V2_0 || !self.message_extensions.iter().skip(1).any(|extension| extension.criticality_indicator)
+        version >= Version::V2_0
+            || !self
+                .message_extensions
+                .iter()
+                .skip(1)
+                .any(|extension| extension.criticality_indicator)
     }
 
     /// An item with this payload, which is of this operation.
@@ -202,7 +227,10 @@ impl RequestItem {
     /// # Errors
     /// When the context's version can't say it.
     pub fn new<P: Payload>(payload: &P, cx: Context) -> Result<Self> {
-        Ok(RequestItem::of(P::OPERATION, Raw::of(tag::REQUEST_PAYLOAD, payload, cx)?))
+        Ok(RequestItem::of(
+            P::OPERATION,
+            Raw::of(tag::REQUEST_PAYLOAD, payload, cx)?,
+        ))
     }
 
     /// Its payload as the type of its operation.
@@ -229,7 +257,8 @@ impl<P> RequestMessage<P> {
     pub fn new(version: Version, mut batch: Vec<RequestItem<P>>) -> Self {
         if batch.len() > 1 {
             for (n, item) in (0u32..).zip(&mut batch) {
-                item.unique_batch_item_id.get_or_insert_with(|| n.to_be_bytes().to_vec());
+                item.unique_batch_item_id
+                    .get_or_insert_with(|| n.to_be_bytes().to_vec());
             }
         }
         let mut header = RequestHeader::new(version);
@@ -265,8 +294,15 @@ impl<P> RequestMessage<P> {
         P: Payload,
     {
         let message: Self = keyferry_ttlv::decode(frame, context(Version::V1_0))?;
-        let others = message.batch.iter().any(|item| item.operation != P::OPERATION);
-        if others { Err(another_operation(Self::TAG)) } else { Ok(message) }
+        let others = message
+            .batch
+            .iter()
+            .any(|item| item.operation != P::OPERATION);
+        if others {
+            Err(another_operation(Self::TAG))
+        } else {
+            Ok(message)
+        }
     }
 }
 
@@ -299,8 +335,9 @@ impl RequestMessage {
     pub fn read_payloads(self) -> Result<RequestMessage<RequestPayload>> {
         let cx = context(self.version()?);
         let read = |item: RequestItem| {
-            let request_payload = RequestPayload::read(item.operation, &item.request_payload, cx)
-                .map_err(|e| e.within(tag::BATCH_ITEM).within(tag::REQUEST_MESSAGE))?;
+            let request_payload =
+                RequestPayload::read(item.operation, &item.request_payload, cx)
+                    .map_err(|e| e.within(tag::BATCH_ITEM).within(tag::REQUEST_MESSAGE))?;
             Ok(RequestItem {
                 operation: item.operation,
                 ephemeral: item.ephemeral,
@@ -310,13 +347,19 @@ impl RequestMessage {
                 extra: item.extra,
             })
         };
-        Ok(RequestMessage { header: self.header, batch: self.batch.into_iter().map(read).collect::<Result<_>>()? })
+        Ok(RequestMessage {
+            header: self.header,
+            batch: self.batch.into_iter().map(read).collect::<Result<_>>()?,
+        })
     }
 }
 
 fn to_frame<M: Encode + Tagged>(message: &M, version: Version, items: usize) -> Result<Frame> {
     // Room for a Create or a small Register each: rarely too little, and soon doubled.
-    let mut w = Writer::with_capacity(context(version), items.saturating_mul(768).saturating_add(256));
+    let mut w = Writer::with_capacity(
+        context(version),
+        items.saturating_mul(768).saturating_add(256),
+    );
     message.encode(M::TAG, &mut w)?;
     Ok(w.finish())
 }
@@ -324,12 +367,19 @@ fn to_frame<M: Encode + Tagged>(message: &M, version: Version, items: usize) -> 
 #[cold]
 fn another_operation(message: Tag) -> Error {
     let why = ErrorKind::Value("an item is of another operation");
-    Error::new(why).within(tag::OPERATION).within(tag::BATCH_ITEM).within(message).named(Some(&Names))
+    Error::new(why)
+        .within(tag::OPERATION)
+        .within(tag::BATCH_ITEM)
+        .within(message)
+        .named(Some(&Names))
 }
 
 fn version_of(protocol: ProtocolVersion) -> Result<Version> {
     protocol.version().ok_or_else(|| {
-        Error::new(ErrorKind::Value("the protocol version's numbers are out of range")).within(tag::PROTOCOL_VERSION)
+        Error::new(ErrorKind::Value(
+            "the protocol version's numbers are out of range",
+        ))
+        .within(tag::PROTOCOL_VERSION)
     })
 }
 
@@ -341,13 +391,20 @@ fn message<'a, H: Decode, I: Decode>(
     stated: impl Fn(&H) -> (ProtocolVersion, i32),
 ) -> Result<(H, Vec<I>)> {
     let mut children = r.enter(item)?;
-    let first = children.step().filter(|child| child.tag() == header_tag).ok_or_else(|| r.missing(item, header_tag))?;
+    let first = children
+        .step()
+        .filter(|child| child.tag() == header_tag)
+        .ok_or_else(|| r.missing(item, header_tag))?;
     // The version stands in the header and governs how the header itself is read.
     let mut inside = r.children(first).map_err(|e| e.within(header_tag))?;
     while let Some(child) = inside.step() {
         if child.tag() == tag::PROTOCOL_VERSION {
-            let protocol = r.child::<ProtocolVersion>(child).map_err(|e| e.within(header_tag))?;
-            r.set_version(version_of(protocol).map_err(|e| e.at(r.offset(child)).within(header_tag))?);
+            let protocol = r
+                .child::<ProtocolVersion>(child)
+                .map_err(|e| e.within(header_tag))?;
+            r.set_version(
+                version_of(protocol).map_err(|e| e.at(r.offset(child)).within(header_tag))?,
+            );
             break;
         }
     }
@@ -373,8 +430,9 @@ impl<P> Tagged for RequestMessage<P> {
 
 impl<P: Decode> Decode for RequestMessage<P> {
     fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
-        let (header, batch) =
-            message(item, r, tag::REQUEST_HEADER, |header: &RequestHeader| (header.protocol_version, header.batch_count))?;
+        let (header, batch) = message(item, r, tag::REQUEST_HEADER, |header: &RequestHeader| {
+            (header.protocol_version, header.batch_count)
+        })?;
         Ok(RequestMessage { header, batch })
     }
 }
@@ -383,7 +441,9 @@ impl<P: Encode> Encode for RequestMessage<P> {
     fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
         w.structure(tag, |w| {
             self.header.encode(tag::REQUEST_HEADER, w)?;
-            self.batch.iter().try_for_each(|item| item.encode(tag::BATCH_ITEM, w))
+            self.batch
+                .iter()
+                .try_for_each(|item| item.encode(tag::BATCH_ITEM, w))
         })
     }
 }
@@ -447,7 +507,10 @@ pub struct ResponseItem<P = Raw> {
 impl<P> ResponseItem<P> {
     /// Success with this payload, which is of this operation.
     pub fn of(operation: Operation, response_payload: P) -> Self {
-        ResponseItem { response_payload: Some(response_payload), ..ResponseItem::bare(Some(operation), ResultStatus::SUCCESS) }
+        ResponseItem {
+            response_payload: Some(response_payload),
+            ..ResponseItem::bare(Some(operation), ResultStatus::SUCCESS)
+        }
     }
 
     /// An outcome without a payload.
@@ -472,7 +535,10 @@ impl ResponseItem {
     /// # Errors
     /// When the context's version can't say it.
     pub fn success<P: Payload>(payload: &P, cx: Context) -> Result<Self> {
-        Ok(ResponseItem::of(P::OPERATION, Raw::of(tag::RESPONSE_PAYLOAD, payload, cx)?))
+        Ok(ResponseItem::of(
+            P::OPERATION,
+            Raw::of(tag::RESPONSE_PAYLOAD, payload, cx)?,
+        ))
     }
 
     /// Failure, with the reason that `version` has for it.
@@ -491,7 +557,9 @@ impl ResponseItem {
     pub fn payload<P: Payload>(&self, cx: Context) -> Result<P> {
         match &self.response_payload {
             Some(raw) => raw.read(cx),
-            None => Err(Error::new(ErrorKind::Missing(tag::RESPONSE_PAYLOAD)).within(tag::BATCH_ITEM).named(cx.dictionary)),
+            None => Err(Error::new(ErrorKind::Missing(tag::RESPONSE_PAYLOAD))
+                .within(tag::BATCH_ITEM)
+                .named(cx.dictionary)),
         }
     }
 
@@ -556,8 +624,15 @@ impl<P> ResponseMessage<P> {
         P: Payload,
     {
         let message: Self = keyferry_ttlv::decode(frame, context(Version::V1_0))?;
-        let others = message.batch.iter().any(|item| item.operation.is_some_and(|operation| operation != P::OPERATION));
-        if others { Err(another_operation(Self::TAG)) } else { Ok(message) }
+        let others = message.batch.iter().any(|item| {
+            item.operation
+                .is_some_and(|operation| operation != P::OPERATION)
+        });
+        if others {
+            Err(another_operation(Self::TAG))
+        } else {
+            Ok(message)
+        }
     }
 }
 
@@ -580,7 +655,8 @@ impl ResponseMessage {
             let payload = |raw: Raw| {
                 // Without an operation nothing says what it is.
                 let operation = item.operation.unwrap_or(Operation(0));
-                ResponsePayload::read(operation, &raw, cx).map_err(|e| e.within(tag::BATCH_ITEM).within(tag::RESPONSE_MESSAGE))
+                ResponsePayload::read(operation, &raw, cx)
+                    .map_err(|e| e.within(tag::BATCH_ITEM).within(tag::RESPONSE_MESSAGE))
             };
             Ok(ResponseItem {
                 operation: item.operation,
@@ -594,7 +670,10 @@ impl ResponseMessage {
                 extra: item.extra,
             })
         };
-        Ok(ResponseMessage { header: self.header, batch: self.batch.into_iter().map(read).collect::<Result<_>>()? })
+        Ok(ResponseMessage {
+            header: self.header,
+            batch: self.batch.into_iter().map(read).collect::<Result<_>>()?,
+        })
     }
 }
 
@@ -604,8 +683,9 @@ impl<P> Tagged for ResponseMessage<P> {
 
 impl<P: Decode> Decode for ResponseMessage<P> {
     fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
-        let (header, batch) =
-            message(item, r, tag::RESPONSE_HEADER, |header: &ResponseHeader| (header.protocol_version, header.batch_count))?;
+        let (header, batch) = message(item, r, tag::RESPONSE_HEADER, |header: &ResponseHeader| {
+            (header.protocol_version, header.batch_count)
+        })?;
         Ok(ResponseMessage { header, batch })
     }
 }
@@ -614,7 +694,9 @@ impl<P: Encode> Encode for ResponseMessage<P> {
     fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
         w.structure(tag, |w| {
             self.header.encode(tag::RESPONSE_HEADER, w)?;
-            self.batch.iter().try_for_each(|item| item.encode(tag::BATCH_ITEM, w))
+            self.batch
+                .iter()
+                .try_for_each(|item| item.encode(tag::BATCH_ITEM, w))
         })
     }
 }

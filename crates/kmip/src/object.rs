@@ -2,7 +2,9 @@
 
 use crate::spec::*;
 use crate::{Attributes, CryptographicParameters, Projection, Secret, UniqueIdentifier};
-use keyferry_ttlv::{Decode, Downgrade, Encode, Extra, Item, Raw, Reader, Result, Tag, Type, Writer};
+use keyferry_ttlv::{
+    Decode, Downgrade, Encode, Extra, Item, Raw, Reader, Result, Tag, Type, Writer,
+};
 
 /// A managed object.
 #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
@@ -52,10 +54,15 @@ impl Object {
     pub fn key_block(&self) -> Option<&KeyBlock> {
         match self {
             Object::PgpKey(key) => Some(&key.key_block),
-            Object::PrivateKey(key) | Object::PublicKey(key) | Object::SymmetricKey(key) => Some(&key.key_block),
+            Object::PrivateKey(key) | Object::PublicKey(key) | Object::SymmetricKey(key) => {
+                Some(&key.key_block)
+            }
             Object::SecretData(secret) => Some(&secret.key_block),
             Object::SplitKey(key) => Some(&key.key_block),
-            Object::Certificate(_) | Object::CertificateRequest(_) | Object::OpaqueObject(_) | Object::Template(_) => None,
+            Object::Certificate(_)
+            | Object::CertificateRequest(_)
+            | Object::OpaqueObject(_)
+            | Object::Template(_) => None,
         }
     }
 
@@ -80,7 +87,10 @@ impl Object {
     pub fn material_len(&self) -> usize {
         match self.key_block().and_then(|block| block.key_value.as_ref()) {
             Some(KeyValue::Wrapped(secret)) => secret.len(),
-            Some(KeyValue::Plain(PlainKeyValue { key_material: KeyMaterial::Structure(raw), .. })) => raw.bytes().len(),
+            Some(KeyValue::Plain(PlainKeyValue {
+                key_material: KeyMaterial::Structure(raw),
+                ..
+            })) => raw.bytes().len(),
             _ => self.digestible().map_or(0, <[u8]>::len),
         }
     }
@@ -95,7 +105,11 @@ impl Object {
 
     /// A certificate.
     pub fn certificate(certificate_type: CertificateType, value: Vec<u8>) -> Object {
-        Object::Certificate(Certificate { certificate_type, value, extra: Extra::NONE })
+        Object::Certificate(Certificate {
+            certificate_type,
+            value,
+            extra: Extra::NONE,
+        })
     }
 
     /// A password or seed.
@@ -251,7 +265,11 @@ pub struct KeyBlock {
 
 impl KeyBlock {
     /// Material in the clear.
-    pub fn plain(key_format_type: KeyFormatType, algorithm: Option<(CryptographicAlgorithm, i32)>, material: Secret) -> Self {
+    pub fn plain(
+        key_format_type: KeyFormatType,
+        algorithm: Option<(CryptographicAlgorithm, i32)>,
+        material: Secret,
+    ) -> Self {
         KeyBlock {
             key_format_type,
             key_compression_type: None,

@@ -2,7 +2,9 @@
 
 use crate::spec::{AttributeValue, attribute_name, attribute_row, attribute_row_named, tag};
 use crate::{Attribute, Attributes, CustomAttribute, Text, UnknownAttribute, downgraded};
-use keyferry_ttlv::{ErrorKind, Group, Item, Loss, Raw, Reader, Result, Tag, Type, Value, Version, Writer};
+use keyferry_ttlv::{
+    ErrorKind, Group, Item, Loss, Raw, Reader, Result, Tag, Type, Value, Version, Writer,
+};
 
 /// How a field that holds attributes stands in a message.
 #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
@@ -41,9 +43,10 @@ impl Group for Attributes {
         }
         if is_tagged(r.version()) {
             match how {
-                Projection::Required | Projection::Criteria | Projection::Optional | Projection::Changed => {
-                    found == tag::ATTRIBUTES
-                }
+                Projection::Required
+                | Projection::Criteria
+                | Projection::Optional
+                | Projection::Changed => found == tag::ATTRIBUTES,
                 Projection::One(tag) | Projection::TaggedOnly(tag) => found == tag,
                 Projection::NamedOnly | Projection::Stored => false,
             }
@@ -60,9 +63,18 @@ impl Group for Attributes {
         }
     }
 
-    fn absorb<'a>(&mut self, how: Projection, before: usize, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
+    fn absorb<'a>(
+        &mut self,
+        how: Projection,
+        before: usize,
+        item: Item<'a>,
+        r: &Reader<'a>,
+    ) -> Result<()> {
         let tagged = is_tagged(r.version());
-        let single = matches!(how, Projection::One(_) | Projection::TaggedOnly(_) | Projection::NamedOnly);
+        let single = matches!(
+            how,
+            Projection::One(_) | Projection::TaggedOnly(_) | Projection::NamedOnly
+        );
         let structure = tagged || how == Projection::Stored;
         if before > 0 && (single || structure) {
             return Err(r.error(item, ErrorKind::Repeated(item.tag())));
@@ -73,21 +85,37 @@ impl Group for Attributes {
         if !structure {
             self.make_room();
             let read = |this: &mut Self| named(this, item, r);
-            return if how == Projection::Criteria { self.or_partial(item, r, read) } else { read(self) }
-                .map_err(|e| e.within(item.tag()));
+            return if how == Projection::Criteria {
+                self.or_partial(item, r, read)
+            } else {
+                read(self)
+            }
+            .map_err(|e| e.within(item.tag()));
         }
-        self.read_all(item, r, how == Projection::Criteria).map_err(|e| e.within(item.tag()))?;
+        self.read_all(item, r, how == Projection::Criteria)
+            .map_err(|e| e.within(item.tag()))?;
         if single && self.len() != 1 {
             return Err(r.error(item, ErrorKind::Value(ONE)));
         }
         Ok(())
     }
 
-    fn finish<'a>(&self, how: Projection, taken: usize, structure: Item<'a>, r: &Reader<'a>) -> Result<()> {
+    fn finish<'a>(
+        &self,
+        how: Projection,
+        taken: usize,
+        structure: Item<'a>,
+        r: &Reader<'a>,
+    ) -> Result<()> {
         match how {
-            Projection::One(tag) if taken == 0 => {
-                Err(r.missing(structure, if is_tagged(r.version()) { tag } else { tag::ATTRIBUTE }))
-            }
+            Projection::One(tag) if taken == 0 => Err(r.missing(
+                structure,
+                if is_tagged(r.version()) {
+                    tag
+                } else {
+                    tag::ATTRIBUTE
+                },
+            )),
             _ => Ok(()),
         }
     }
@@ -99,23 +127,35 @@ impl Group for Attributes {
     fn write(&self, how: Projection, w: &mut Writer) -> Result<()> {
         let tagged = is_tagged(w.version());
         if let (Projection::One(field) | Projection::TaggedOnly(field), 2..) = (how, self.len()) {
-            return Err(w.error(if tagged { field } else { tag::ATTRIBUTE }, ErrorKind::Value(ONE)));
+            return Err(w.error(
+                if tagged { field } else { tag::ATTRIBUTE },
+                ErrorKind::Value(ONE),
+            ));
         }
         match how {
-            Projection::Stored => {
-                w.structure(tag::ATTRIBUTES, |w| self.iter().try_for_each(|a| write_stored(a.index, &a.value, w)))
+            Projection::Stored => w.structure(tag::ATTRIBUTES, |w| {
+                self.iter()
+                    .try_for_each(|a| write_stored(a.index, &a.value, w))
+            }),
+            Projection::NamedOnly if tagged => self
+                .iter()
+                .try_for_each(|a| w.require(a.value.tag(), Version::V1_0, Some(Version::V1_4))),
+            Projection::TaggedOnly(_) if !tagged => self
+                .iter()
+                .try_for_each(|a| w.require(a.value.tag(), Version::V2_0, None)),
+            Projection::Optional | Projection::Changed | Projection::TaggedOnly(_)
+                if self.is_empty() =>
+            {
+                Ok(())
             }
-            Projection::NamedOnly if tagged => {
-                self.iter().try_for_each(|a| w.require(a.value.tag(), Version::V1_0, Some(Version::V1_4)))
-            }
-            Projection::TaggedOnly(_) if !tagged => self.iter().try_for_each(|a| w.require(a.value.tag(), Version::V2_0, None)),
-            Projection::Optional | Projection::Changed | Projection::TaggedOnly(_) if self.is_empty() => Ok(()),
             Projection::One(field) if self.is_empty() => {
                 let field = if tagged { field } else { tag::ATTRIBUTE };
                 Err(w.error(field, ErrorKind::Missing(field)))
             }
             _ if !tagged => write_all(self, w),
-            Projection::One(tag) | Projection::TaggedOnly(tag) => w.structure(tag, |w| write_all(self, w)),
+            Projection::One(tag) | Projection::TaggedOnly(tag) => {
+                w.structure(tag, |w| write_all(self, w))
+            }
             _ => w.structure(tag::ATTRIBUTES, |w| write_all(self, w)),
         }
     }
@@ -137,7 +177,12 @@ impl Attributes {
     }
 
     /// Reads a criterion, or keeps it as it came when it is a structure that lacks fields.
-    fn or_partial<'a>(&mut self, item: Item<'a>, r: &Reader<'a>, read: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+    fn or_partial<'a>(
+        &mut self,
+        item: Item<'a>,
+        r: &Reader<'a>,
+        read: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
         let before = self.len();
         let error = match r.attempt(|| read(self)) {
             Err(error) if matches!(error.kind(), ErrorKind::Missing(_)) => error,
@@ -145,7 +190,10 @@ impl Attributes {
         };
         self.truncate(before);
         match partial(item, r)? {
-            Some(unknown) => self.keep(Attribute { index: None, value: AttributeValue::Unknown(unknown) }),
+            Some(unknown) => self.keep(Attribute {
+                index: None,
+                value: AttributeValue::Unknown(unknown),
+            }),
             None => return Err(error),
         }
         Ok(())
@@ -162,19 +210,31 @@ impl Attributes {
 fn partial<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Option<UnknownAttribute>> {
     if is_tagged(r.version()) {
         let structure = item.ty() == Type::Structure && item.tag() != tag::ATTRIBUTE;
-        return if structure { Ok(Some(UnknownAttribute { name: None, value: Some(r.child(item)?) })) } else { Ok(None) };
+        return if structure {
+            Ok(Some(UnknownAttribute {
+                name: None,
+                value: Some(r.child(item)?),
+            }))
+        } else {
+            Ok(None)
+        };
     }
     let (mut name, mut value) = (None, None);
     let mut children = r.children(item)?;
     while let Some(child) = children.next(r)? {
         match child.tag() {
             tag::ATTRIBUTE_NAME => name = Some(child.text(r)?.into()),
-            tag::ATTRIBUTE_VALUE if child.ty() == Type::Structure => value = Some(r.child::<Raw>(child)?),
+            tag::ATTRIBUTE_VALUE if child.ty() == Type::Structure => {
+                value = Some(r.child::<Raw>(child)?)
+            }
             _ => {}
         }
     }
     Ok(match (name, value) {
-        (Some(name), Some(value)) => Some(UnknownAttribute { name: Some(name), value: Some(value) }),
+        (Some(name), Some(value)) => Some(UnknownAttribute {
+            name: Some(name),
+            value: Some(value),
+        }),
         _ => None,
     })
 }
@@ -193,7 +253,9 @@ pub(crate) fn within<'a>(into: &mut Attributes, item: Item<'a>, r: &Reader<'a>) 
 /// All of them, one after the other, in the form of the writer's version.
 pub(crate) fn write_all(attributes: &Attributes, w: &mut Writer) -> Result<()> {
     if is_tagged(w.version()) {
-        attributes.iter().try_for_each(|a| write_tagged(&a.value, w))
+        attributes
+            .iter()
+            .try_for_each(|a| write_tagged(&a.value, w))
     } else {
         attributes.iter().try_for_each(|a| write_named(a, w))
     }
@@ -201,7 +263,9 @@ pub(crate) fn write_all(attributes: &Attributes, w: &mut Writer) -> Result<()> {
 
 /// Whether an Attribute of 1.x has no value.
 pub(crate) fn is_valueless<'a>(item: Item<'a>, r: &Reader<'a>) -> bool {
-    let Ok(mut children) = r.children(item) else { return false };
+    let Ok(mut children) = r.children(item) else {
+        return false;
+    };
     std::iter::from_fn(|| children.step()).all(|child| child.tag() != tag::ATTRIBUTE_VALUE)
 }
 
@@ -214,7 +278,8 @@ fn named<'a>(into: &mut Attributes, item: Item<'a>, r: &Reader<'a>) -> Result<()
         && name.tag() == tag::ATTRIBUTE_NAME
         && value.tag() == tag::ATTRIBUTE_VALUE
     {
-        return match attribute_name::row(name.raw()).filter(|row| row.versions.contain(r.version())) {
+        return match attribute_name::row(name.raw()).filter(|row| row.versions.contain(r.version()))
+        {
             Some(row) => into.read(row, None, value, r),
             None => named_otherwise(into, name, None, Some(value), r),
         };
@@ -226,18 +291,26 @@ fn named<'a>(into: &mut Attributes, item: Item<'a>, r: &Reader<'a>) -> Result<()
             tag::ATTRIBUTE_NAME if name.is_none() => name = Some(child),
             tag::ATTRIBUTE_INDEX => r.once::<i32>(&mut index, child)?,
             tag::ATTRIBUTE_VALUE if value.is_none() => value = Some(child),
-            other @ (tag::ATTRIBUTE_NAME | tag::ATTRIBUTE_VALUE) => return Err(r.error(child, ErrorKind::Repeated(other))),
+            other @ (tag::ATTRIBUTE_NAME | tag::ATTRIBUTE_VALUE) => {
+                return Err(r.error(child, ErrorKind::Repeated(other)));
+            }
             _ => return Err(r.unexpected(child)),
         }
     }
     let Some(name) = name else {
         // Nobody can say what it is, but it is no reason to refuse what stands beside it.
         let value = value.ok_or_else(|| r.missing(item, tag::ATTRIBUTE_NAME))?;
-        let value = AttributeValue::Unknown(UnknownAttribute { name: None, value: Some(r.child(value)?) });
+        let value = AttributeValue::Unknown(UnknownAttribute {
+            name: None,
+            value: Some(r.child(value)?),
+        });
         into.keep(Attribute { index, value });
         return Ok(());
     };
-    match (attribute_name::row(name.raw()).filter(|row| row.versions.contain(r.version())), value) {
+    match (
+        attribute_name::row(name.raw()).filter(|row| row.versions.contain(r.version())),
+        value,
+    ) {
         (Some(row), Some(value)) => into.read(row, index, value, r),
         (_, value) => named_otherwise(into, name, index, value, r),
     }
@@ -254,7 +327,11 @@ fn named_otherwise<'a>(
     let name = name.text(r).map_err(|e| e.within(tag::ATTRIBUTE_NAME))?;
     let value = if let Some((vendor @ ("x" | "y"), rest)) = name.split_once('-') {
         let value = value.map(|value| r.child::<Value>(value)).transpose()?;
-        AttributeValue::Custom(CustomAttribute { vendor: vendor.into(), name: rest.into(), value })
+        AttributeValue::Custom(CustomAttribute {
+            vendor: vendor.into(),
+            name: rest.into(),
+            value,
+        })
     } else {
         // One that is known may come here still: padded in a way that the reader lets pass.
         let row = attribute_row_named(name).filter(|row| row.versions.contain(r.version()));
@@ -262,7 +339,10 @@ fn named_otherwise<'a>(
             return into.read(row, index, value, r);
         }
         let value = value.map(|value| r.child::<Raw>(value)).transpose()?;
-        AttributeValue::Unknown(UnknownAttribute { name: Some(name.into()), value })
+        AttributeValue::Unknown(UnknownAttribute {
+            name: Some(name.into()),
+            value,
+        })
     };
     into.keep(Attribute { index, value });
     Ok(())
@@ -276,7 +356,10 @@ fn tagged_value<'a>(into: &mut Attributes, item: Item<'a>, r: &Reader<'a>) -> Re
     let value = if item.tag() == tag::ATTRIBUTE {
         vendor(item, r).map_err(|e| e.within(item.tag()))?
     } else {
-        AttributeValue::Unknown(UnknownAttribute { name: None, value: Some(r.child(item)?) })
+        AttributeValue::Unknown(UnknownAttribute {
+            name: None,
+            value: Some(r.child(item)?),
+        })
     };
     into.keep(Attribute { index: None, value });
     Ok(())
@@ -295,7 +378,11 @@ fn vendor<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<AttributeValue> {
     }
     let vendor = vendor.ok_or_else(|| r.missing(item, tag::VENDOR_IDENTIFICATION))?;
     let name = name.ok_or_else(|| r.missing(item, tag::ATTRIBUTE_NAME))?;
-    Ok(AttributeValue::Custom(CustomAttribute { vendor, name, value }))
+    Ok(AttributeValue::Custom(CustomAttribute {
+        vendor,
+        name,
+        value,
+    }))
 }
 
 fn write_named(attribute: &Attribute, w: &mut Writer) -> Result<()> {
@@ -306,7 +393,12 @@ fn write_named(attribute: &Attribute, w: &mut Writer) -> Result<()> {
                 w.raw(row.name_item);
             }
             (AttributeValue::Custom(custom), _) => custom_name(&custom.vendor, &custom.name, w)?,
-            (AttributeValue::Unknown(UnknownAttribute { name: Some(name), .. }), _) => w.text(tag::ATTRIBUTE_NAME, name)?,
+            (
+                AttributeValue::Unknown(UnknownAttribute {
+                    name: Some(name), ..
+                }),
+                _,
+            ) => w.text(tag::ATTRIBUTE_NAME, name)?,
             // It came without one.
             (value, _) if value.tag() == tag::ATTRIBUTE_VALUE => {}
             (value, _) => return Err(w.error(value.tag(), ErrorKind::Value(NAMELESS))),
@@ -342,7 +434,9 @@ fn write_tagged(value: &AttributeValue, w: &mut Writer) -> Result<()> {
         AttributeValue::Unknown(UnknownAttribute { name: Some(_), .. }) => {
             Err(w.error(tag::ATTRIBUTE, ErrorKind::Value(BY_NAME_ALONE)))
         }
-        AttributeValue::Unknown(_) if matches!(value.tag(), tag::ATTRIBUTE | tag::ATTRIBUTE_VALUE) => {
+        AttributeValue::Unknown(_)
+            if matches!(value.tag(), tag::ATTRIBUTE | tag::ATTRIBUTE_VALUE) =>
+        {
             Err(w.error(tag::ATTRIBUTE, ErrorKind::Value(NOTHING)))
         }
         AttributeValue::Unknown(_) => value.encode_value(value.tag(), w),
@@ -350,23 +444,35 @@ fn write_tagged(value: &AttributeValue, w: &mut Writer) -> Result<()> {
             if let Some(row) = value.row() {
                 w.require(row.tag, row.versions.since, row.versions.until)?;
             }
-            value.encode_value(value.tag(), w).map_err(|e| e.within(value.tag()))
+            value
+                .encode_value(value.tag(), w)
+                .map_err(|e| e.within(value.tag()))
         }
     }
 }
 
 /// An index where there is one, then the value under its own tag, whatever the version.
-pub(crate) fn write_stored(index: Option<i32>, value: &AttributeValue, w: &mut Writer) -> Result<()> {
+pub(crate) fn write_stored(
+    index: Option<i32>,
+    value: &AttributeValue,
+    w: &mut Writer,
+) -> Result<()> {
     if let Some(index) = index {
         w.integer(tag::ATTRIBUTE_INDEX, index);
     }
     match value {
         AttributeValue::Custom(_) => write_tagged(value, w),
-        AttributeValue::Unknown(unknown @ UnknownAttribute { name: Some(name), .. }) => w.structure(tag::ATTRIBUTE, |w| {
+        AttributeValue::Unknown(
+            unknown @ UnknownAttribute {
+                name: Some(name), ..
+            },
+        ) => w.structure(tag::ATTRIBUTE, |w| {
             w.text(tag::ATTRIBUTE_NAME, name)?;
             unknown.encode_value(w)
         }),
-        value => value.encode_value(value.tag(), w).map_err(|e| e.within(value.tag())),
+        value => value
+            .encode_value(value.tag(), w)
+            .map_err(|e| e.within(value.tag())),
     }
 }
 
@@ -386,9 +492,14 @@ fn stored<'a>(attributes: &mut Attributes, item: Item<'a>, r: &Reader<'a>) -> Re
             }
         } else {
             // What came in a version that did not know it may be anything: it must not make the record unreadable.
-            match attribute_row(child.tag()).map(|row| r.attempt(|| attributes.read(row, index, child, r))) {
+            match attribute_row(child.tag())
+                .map(|row| r.attempt(|| attributes.read(row, index, child, r)))
+            {
                 Some(Ok(())) => continue,
-                _ => AttributeValue::Unknown(UnknownAttribute { name: None, value: Some(r.child(child)?) }),
+                _ => AttributeValue::Unknown(UnknownAttribute {
+                    name: None,
+                    value: Some(r.child(child)?),
+                }),
             }
         };
         attributes.keep(Attribute { index, value });
@@ -407,7 +518,10 @@ fn unknown<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<AttributeValue> {
         }
     }
     let name = name.ok_or_else(|| r.missing(item, tag::ATTRIBUTE_NAME))?;
-    Ok(AttributeValue::Unknown(UnknownAttribute { name: Some(name), value }))
+    Ok(AttributeValue::Unknown(UnknownAttribute {
+        name: Some(name),
+        value,
+    }))
 }
 
 /// Names an attribute without a value: Attribute Name (1.x), Attribute Reference (2.x).
@@ -431,7 +545,10 @@ impl AttributeReference {
     /// The attribute of this 1.x name.
     pub fn named(name: &str) -> Self {
         match name.split_once('-') {
-            Some((vendor @ ("x" | "y"), rest)) => AttributeReference::Custom { vendor: vendor.into(), name: rest.into() },
+            Some((vendor @ ("x" | "y"), rest)) => AttributeReference::Custom {
+                vendor: vendor.into(),
+                name: rest.into(),
+            },
             _ => match attribute_row_named(name) {
                 Some(row) => AttributeReference::Standard(row.tag),
                 None => AttributeReference::Unknown(name.into()),
@@ -474,10 +591,15 @@ impl AttributeReference {
             };
         }
         match vendor(item, r)? {
-            AttributeValue::Custom(CustomAttribute { vendor, name, value: None }) => {
-                Ok(AttributeReference::Custom { vendor, name })
-            }
-            _ => Err(r.error(item, ErrorKind::Value("it names an attribute and has no value"))),
+            AttributeValue::Custom(CustomAttribute {
+                vendor,
+                name,
+                value: None,
+            }) => Ok(AttributeReference::Custom { vendor, name }),
+            _ => Err(r.error(
+                item,
+                ErrorKind::Value("it names an attribute and has no value"),
+            )),
         }
     }
 
@@ -497,12 +619,16 @@ impl AttributeReference {
                 }
                 Ok(())
             }
-            AttributeReference::Custom { vendor, name } if tagged => w.structure(tag::ATTRIBUTE_REFERENCE, |w| {
-                w.text(tag::VENDOR_IDENTIFICATION, vendor)?;
-                w.text(tag::ATTRIBUTE_NAME, name)
-            }),
+            AttributeReference::Custom { vendor, name } if tagged => {
+                w.structure(tag::ATTRIBUTE_REFERENCE, |w| {
+                    w.text(tag::VENDOR_IDENTIFICATION, vendor)?;
+                    w.text(tag::ATTRIBUTE_NAME, name)
+                })
+            }
             AttributeReference::Custom { vendor, name } => custom_name(vendor, name, w),
-            AttributeReference::Unknown(_) if tagged => Err(w.error(tag::ATTRIBUTE_REFERENCE, ErrorKind::Value(BY_NAME_ALONE))),
+            AttributeReference::Unknown(_) if tagged => {
+                Err(w.error(tag::ATTRIBUTE_REFERENCE, ErrorKind::Value(BY_NAME_ALONE)))
+            }
             AttributeReference::Unknown(name) => w.text(tag::ATTRIBUTE_NAME, name),
         }
     }
@@ -512,11 +638,17 @@ impl Group for AttributeReferences {
     type How = ();
 
     fn accepts((): (), item: Item<'_>, r: &Reader<'_>) -> bool {
-        item.tag() == if is_tagged(r.version()) { tag::ATTRIBUTE_REFERENCE } else { tag::ATTRIBUTE_NAME }
+        item.tag()
+            == if is_tagged(r.version()) {
+                tag::ATTRIBUTE_REFERENCE
+            } else {
+                tag::ATTRIBUTE_NAME
+            }
     }
 
     fn absorb<'a>(&mut self, (): (), _: usize, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
-        self.0.push(AttributeReference::read(item, r).map_err(|e| e.within(item.tag()))?);
+        self.0
+            .push(AttributeReference::read(item, r).map_err(|e| e.within(item.tag()))?);
         Ok(())
     }
 
@@ -549,7 +681,10 @@ pub fn part(attributes: &Attributes, version: Version) -> (Attributes, Attribute
         // The index that a receiver gives it when it comes behind the others.
         let next = carried.next_index(&attribute.value);
         if fits && next.unwrap_or(0) == attribute.index.unwrap_or(0) {
-            carried.keep(Attribute { index: next, value: attribute.value.clone() });
+            carried.keep(Attribute {
+                index: next,
+                value: attribute.value.clone(),
+            });
         } else {
             rest.keep(attribute.clone());
         }
@@ -569,7 +704,11 @@ pub fn stored_parts(
     let mut places = Vec::with_capacity(attributes.len());
     for attribute in attributes {
         let start = w.len();
-        write_stored(attribute.index.filter(|index| *index != 0), &attribute.value, &mut w)?;
+        write_stored(
+            attribute.index.filter(|index| *index != 0),
+            &attribute.value,
+            &mut w,
+        )?;
         places.push(start..w.len());
     }
     Ok((w.finish(), places))

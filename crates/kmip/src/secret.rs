@@ -31,7 +31,12 @@ impl Secret {
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
         self.len() == other.len()
-            && self.0.iter().zip(other.0.iter()).fold(0u8, |all, (a, b)| std::hint::black_box(all | (a ^ b))) == 0
+            && self
+                .0
+                .iter()
+                .zip(other.0.iter())
+                .fold(0u8, |all, (a, b)| std::hint::black_box(all | (a ^ b)))
+                == 0
     }
 }
 

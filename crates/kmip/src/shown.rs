@@ -17,11 +17,19 @@ fn name_of(domain: &Domain, value: u32) -> Option<&'static str> {
 }
 
 fn named(domain: &Domain, name: &str) -> Option<u32> {
-    domain.values.iter().find(|row| row.name == name).map(|row| row.value)
+    domain
+        .values
+        .iter()
+        .find(|row| row.name == name)
+        .map(|row| row.value)
 }
 
 /// Writes a value of an enumeration as its name, or as a number where it has none.
-pub(crate) fn write_value<S: Serializer>(domain: &'static Domain, value: u32, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn write_value<S: Serializer>(
+    domain: &'static Domain,
+    value: u32,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match name_of(domain, value) {
         Some(name) => serializer.serialize_newtype_struct(domain.name, name),
         None => serializer.serialize_newtype_struct(domain.name, &format!("0x{value:08X}")),
@@ -29,7 +37,10 @@ pub(crate) fn write_value<S: Serializer>(domain: &'static Domain, value: u32, se
 }
 
 /// Reads a value of an enumeration by its name or its number.
-pub(crate) fn read_value<'de, D: Deserializer<'de>>(domain: &'static Domain, deserializer: D) -> Result<u32, D::Error> {
+pub(crate) fn read_value<'de, D: Deserializer<'de>>(
+    domain: &'static Domain,
+    deserializer: D,
+) -> Result<u32, D::Error> {
     scalar(
         deserializer,
         domain.name,
@@ -60,19 +71,29 @@ impl Serialize for Bits {
 }
 
 /// Writes a mask as the names of its bits.
-pub(crate) fn write_bits<S: Serializer>(domain: &'static Domain, bits: u32, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn write_bits<S: Serializer>(
+    domain: &'static Domain,
+    bits: u32,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_newtype_struct(domain.name, &Bits(domain, bits))
 }
 
 /// Reads a mask: names and numbers, or one number.
-pub(crate) fn read_bits<'de, D: Deserializer<'de>>(domain: &'static Domain, deserializer: D) -> Result<u32, D::Error> {
+pub(crate) fn read_bits<'de, D: Deserializer<'de>>(
+    domain: &'static Domain,
+    deserializer: D,
+) -> Result<u32, D::Error> {
     struct Mask(&'static Domain);
     impl<'de> Visitor<'de> for Mask {
         type Value = u32;
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("the names of bits")
         }
-        fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<u32, D::Error> {
+        fn visit_newtype_struct<D: Deserializer<'de>>(
+            self,
+            deserializer: D,
+        ) -> Result<u32, D::Error> {
             deserializer.deserialize_any(self)
         }
         fn visit_u64<E: Error>(self, bits: u64) -> Result<u32, E> {
@@ -83,7 +104,9 @@ pub(crate) fn read_bits<'de, D: Deserializer<'de>>(domain: &'static Domain, dese
             while let Some(name) = list.next_element::<Text>()? {
                 bits |= named(self.0, &name)
                     .or_else(|| number(&name))
-                    .ok_or_else(|| A::Error::custom(format_args!("{} has no bit {name}", self.0.name)))?;
+                    .ok_or_else(|| {
+                        A::Error::custom(format_args!("{} has no bit {name}", self.0.name))
+                    })?;
             }
             Ok(bits)
         }
@@ -97,7 +120,10 @@ pub(crate) mod tag {
     use keyferry_ttlv::Tag;
 
     pub(crate) fn serialize<S: Serializer>(tag: &Tag, serializer: S) -> Result<S::Ok, S::Error> {
-        match Names.tag_name(*tag).filter(|name| Names.tag_named(name) == Some(*tag)) {
+        match Names
+            .tag_name(*tag)
+            .filter(|name| Names.tag_named(name) == Some(*tag))
+        {
             Some(name) => serializer.serialize_newtype_struct("Tag", name),
             None => tag.serialize(serializer),
         }
@@ -141,7 +167,9 @@ impl<'de> Deserialize<'de> for Password {
         #[serde(rename = "Password")]
         struct Bytes(#[serde(with = "secret")] Zeroizing<Vec<u8>>);
         let Bytes(bytes) = Bytes::deserialize(deserializer)?;
-        std::str::from_utf8(&bytes).map(Password::from).map_err(|_| D::Error::custom("a password is not UTF-8"))
+        std::str::from_utf8(&bytes)
+            .map(Password::from)
+            .map_err(|_| D::Error::custom("a password is not UTF-8"))
     }
 }
 
@@ -149,8 +177,12 @@ impl<'de> Deserialize<'de> for Password {
 impl Serialize for UniqueIdentifier {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            UniqueIdentifier::Text(text) => serializer.serialize_newtype_struct("UniqueIdentifier", text),
-            UniqueIdentifier::Integer(n) => serializer.serialize_newtype_struct("UniqueIdentifier", n),
+            UniqueIdentifier::Text(text) => {
+                serializer.serialize_newtype_struct("UniqueIdentifier", text)
+            }
+            UniqueIdentifier::Integer(n) => {
+                serializer.serialize_newtype_struct("UniqueIdentifier", n)
+            }
             UniqueIdentifier::Enumeration(value) => {
                 let mut map = serializer.serialize_map(Some(1))?;
                 map.serialize_entry("enumeration", value)?;
@@ -168,21 +200,33 @@ impl<'de> Deserialize<'de> for UniqueIdentifier {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an identifier, a place in the batch, or an enumeration")
             }
-            fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<UniqueIdentifier, D::Error> {
+            fn visit_newtype_struct<D: Deserializer<'de>>(
+                self,
+                deserializer: D,
+            ) -> Result<UniqueIdentifier, D::Error> {
                 deserializer.deserialize_any(self)
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<UniqueIdentifier, E> {
                 Ok(text.into())
             }
             fn visit_i64<E: Error>(self, n: i64) -> Result<UniqueIdentifier, E> {
-                n.try_into().map(UniqueIdentifier::Integer).map_err(|_| E::custom("a place in the batch has 32 bits"))
+                n.try_into()
+                    .map(UniqueIdentifier::Integer)
+                    .map_err(|_| E::custom("a place in the batch has 32 bits"))
             }
             fn visit_u64<E: Error>(self, n: u64) -> Result<UniqueIdentifier, E> {
-                n.try_into().map(UniqueIdentifier::Integer).map_err(|_| E::custom("a place in the batch has 32 bits"))
+                n.try_into()
+                    .map(UniqueIdentifier::Integer)
+                    .map_err(|_| E::custom("a place in the batch has 32 bits"))
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<UniqueIdentifier, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<UniqueIdentifier, A::Error> {
                 match map.next_entry::<Text, UniqueIdentifierEnumeration>()? {
-                    Some((key, value)) if key == "enumeration" => Ok(UniqueIdentifier::Enumeration(value)),
+                    Some((key, value)) if key == "enumeration" => {
+                        Ok(UniqueIdentifier::Enumeration(value))
+                    }
                     _ => Err(A::Error::missing_field("enumeration")),
                 }
             }
@@ -205,7 +249,10 @@ impl<'de> Deserialize<'de> for UniqueIdentifiers {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("identifiers")
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<UniqueIdentifiers, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(
+                self,
+                mut list: A,
+            ) -> Result<UniqueIdentifiers, A::Error> {
                 let mut identifiers = UniqueIdentifiers::new();
                 while let Some(text) = list.next_element::<Text>()? {
                     identifiers.push(&text);

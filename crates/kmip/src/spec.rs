@@ -51,10 +51,16 @@ macro_rules! version {
 }
 macro_rules! versions {
     ($since:ident) => {
-        $crate::spec::Versions { since: $crate::spec::version!($since), until: None }
+        $crate::spec::Versions {
+            since: $crate::spec::version!($since),
+            until: None,
+        }
     };
     ($since:ident $until:ident) => {
-        $crate::spec::Versions { since: $crate::spec::version!($since), until: Some($crate::spec::version!($until)) }
+        $crate::spec::Versions {
+            since: $crate::spec::version!($since),
+            until: Some($crate::spec::version!($until)),
+        }
     };
 }
 use {version, versions};
@@ -87,13 +93,20 @@ use tags;
 
 /// The row of a tag.
 pub fn tag_row(tag: Tag) -> Option<&'static TagRow> {
-    tag::ROWS.binary_search_by_key(&tag, |row| row.tag).ok().and_then(|i| tag::ROWS.get(i))
+    tag::ROWS
+        .binary_search_by_key(&tag, |row| row.tag)
+        .ok()
+        .and_then(|i| tag::ROWS.get(i))
 }
 
 /// A tag by its name in the standard.
 pub fn tag_named(name: &str) -> Option<Tag> {
-    static BY_NAME: std::sync::OnceLock<std::collections::HashMap<&'static str, Tag>> = std::sync::OnceLock::new();
-    BY_NAME.get_or_init(|| tag::ROWS.iter().map(|row| (row.name, row.tag)).collect()).get(name).copied()
+    static BY_NAME: std::sync::OnceLock<std::collections::HashMap<&'static str, Tag>> =
+        std::sync::OnceLock::new();
+    BY_NAME
+        .get_or_init(|| tag::ROWS.iter().map(|row| (row.name, row.tag)).collect())
+        .get(name)
+        .copied()
 }
 
 /// What the standard says of one value of an enumeration, or one bit of a mask.
@@ -123,7 +136,11 @@ pub struct Domain {
 impl Domain {
     /// Whether `version` has this value. One that no version has is somebody's own, and goes everywhere.
     pub fn has(&self, value: u32, version: Version) -> bool {
-        let mut rows = self.values.iter().filter(|row| row.value == value).peekable();
+        let mut rows = self
+            .values
+            .iter()
+            .filter(|row| row.value == value)
+            .peekable();
         rows.peek().is_none() || rows.any(|row| row.versions.contain(version))
     }
 }
@@ -296,7 +313,11 @@ macro_rules! value_type {
 use {enumerations, masks, tag_or_none, value_type};
 
 fn value_name(domain: &Domain, value: u32) -> Option<&'static str> {
-    domain.values.iter().find(|row| row.value == value).map(|row| row.name)
+    domain
+        .values
+        .iter()
+        .find(|row| row.value == value)
+        .map(|row| row.name)
 }
 
 /// All enumerations.
@@ -387,9 +408,14 @@ impl On {
             On::CryptographicTemplates => cryptographic || template,
             On::KeysTemplates => key || template,
             On::KeysCertificatesTemplates => key || certificate || template,
-            On::SymmetricTemplates => matches!(object_type, T::SYMMETRIC_KEY | T::SPLIT_KEY) || template,
+            On::SymmetricTemplates => {
+                matches!(object_type, T::SYMMETRIC_KEY | T::SPLIT_KEY) || template
+            }
             On::Confidential => {
-                matches!(object_type, T::SYMMETRIC_KEY | T::PRIVATE_KEY | T::SPLIT_KEY | T::SECRET_DATA)
+                matches!(
+                    object_type,
+                    T::SYMMETRIC_KEY | T::PRIVATE_KEY | T::SPLIT_KEY | T::SECRET_DATA
+                )
             }
             On::Asymmetric => pair,
             On::AsymmetricTemplates => pair || template,
@@ -403,7 +429,11 @@ impl On {
 impl AttributeRow {
     /// Whether an object of this type may have it in `version`.
     pub fn may_be_on(&self, object_type: ObjectType, version: Version) -> bool {
-        let on = if version < Version::V2_0 { self.on.0 } else { self.on.1 };
+        let on = if version < Version::V2_0 {
+            self.on.0
+        } else {
+            self.on.1
+        };
         self.versions.contain(version) && on.includes(object_type)
     }
 }

@@ -12,13 +12,19 @@ pub struct TemplateAttribute {
     /// The Names of templates whose attributes are wanted as well, until 1.4.
     pub names: Vec<Name>,
     /// The attributes.
-    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "keyferry_ttlv::shown::is_default"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(default, skip_serializing_if = "keyferry_ttlv::shown::is_default")
+    )]
     pub attributes: Attributes,
 }
 
 impl From<Attributes> for TemplateAttribute {
     fn from(attributes: Attributes) -> Self {
-        TemplateAttribute { names: Vec::new(), attributes }
+        TemplateAttribute {
+            names: Vec::new(),
+            attributes,
+        }
     }
 }
 
@@ -49,23 +55,40 @@ impl TemplateTags {
     /// Of an object: Template-Attribute, Attributes.
     pub const OBJECT: TemplateTags = TemplateTags::new(tag::TEMPLATE_ATTRIBUTE, tag::ATTRIBUTES);
     /// Of both keys of a pair.
-    pub const COMMON: TemplateTags = TemplateTags::new(tag::COMMON_TEMPLATE_ATTRIBUTE, tag::COMMON_ATTRIBUTES);
+    pub const COMMON: TemplateTags =
+        TemplateTags::new(tag::COMMON_TEMPLATE_ATTRIBUTE, tag::COMMON_ATTRIBUTES);
     /// Of a pair's private key.
-    pub const PRIVATE_KEY: TemplateTags = TemplateTags::new(tag::PRIVATE_KEY_TEMPLATE_ATTRIBUTE, tag::PRIVATE_KEY_ATTRIBUTES);
+    pub const PRIVATE_KEY: TemplateTags = TemplateTags::new(
+        tag::PRIVATE_KEY_TEMPLATE_ATTRIBUTE,
+        tag::PRIVATE_KEY_ATTRIBUTES,
+    );
     /// Of a pair's public key.
-    pub const PUBLIC_KEY: TemplateTags = TemplateTags::new(tag::PUBLIC_KEY_TEMPLATE_ATTRIBUTE, tag::PUBLIC_KEY_ATTRIBUTES);
+    pub const PUBLIC_KEY: TemplateTags = TemplateTags::new(
+        tag::PUBLIC_KEY_TEMPLATE_ATTRIBUTE,
+        tag::PUBLIC_KEY_ATTRIBUTES,
+    );
 
     const fn new(named: Tag, tagged: Tag) -> Self {
-        TemplateTags { named, tagged: Some(tagged) }
+        TemplateTags {
+            named,
+            tagged: Some(tagged),
+        }
     }
 
     /// The same in 1.x alone: what a server set by implication.
     pub const fn until_1_4(self) -> Self {
-        TemplateTags { tagged: None, ..self }
+        TemplateTags {
+            tagged: None,
+            ..self
+        }
     }
 
     pub(crate) fn of(self, version: Version) -> Option<Tag> {
-        if is_tagged(version) { self.tagged } else { Some(self.named) }
+        if is_tagged(version) {
+            self.tagged
+        } else {
+            Some(self.named)
+        }
     }
 }
 
@@ -76,7 +99,13 @@ impl Group for TemplateAttribute {
         tags.of(r.version()) == Some(item.tag())
     }
 
-    fn absorb<'a>(&mut self, _: TemplateTags, before: usize, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
+    fn absorb<'a>(
+        &mut self,
+        _: TemplateTags,
+        before: usize,
+        item: Item<'a>,
+        r: &Reader<'a>,
+    ) -> Result<()> {
         if before > 0 {
             return Err(r.error(item, ErrorKind::Repeated(item.tag())));
         }

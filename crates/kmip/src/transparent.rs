@@ -11,7 +11,8 @@ pub struct SecretInteger(pub Secret);
 
 impl Decode for SecretInteger {
     fn decode<'a>(item: keyferry_ttlv::Item<'a>, r: &keyferry_ttlv::Reader<'a>) -> Result<Self> {
-        item.big_integer(r).map(|bytes| SecretInteger(Secret::new(bytes)))
+        item.big_integer(r)
+            .map(|bytes| SecretInteger(Secret::new(bytes)))
     }
 }
 
@@ -200,9 +201,10 @@ impl KeyBlock {
     /// What is wrong with the material.
     pub fn transparent(&self) -> Result<Option<TransparentKey>> {
         match &self.key_value {
-            Some(KeyValue::Plain(PlainKeyValue { key_material: KeyMaterial::Structure(raw), .. })) => {
-                TransparentKey::read(self.key_format_type, raw, Version::V2_1)
-            }
+            Some(KeyValue::Plain(PlainKeyValue {
+                key_material: KeyMaterial::Structure(raw),
+                ..
+            })) => TransparentKey::read(self.key_format_type, raw, Version::V2_1),
             _ => Ok(None),
         }
     }
@@ -211,7 +213,10 @@ impl KeyBlock {
     ///
     /// # Errors
     /// When it is too long to be written.
-    pub fn of_transparent(key: &TransparentKey, algorithm: Option<(CryptographicAlgorithm, i32)>) -> Result<Self> {
+    pub fn of_transparent(
+        key: &TransparentKey,
+        algorithm: Option<(CryptographicAlgorithm, i32)>,
+    ) -> Result<Self> {
         let material = Raw::of(tag::KEY_MATERIAL, key, context(Version::V2_1))?;
         let mut block = KeyBlock::plain(key.key_format_type(), algorithm, Secret::new(&[]));
         if let Some(KeyValue::Plain(plain)) = &mut block.key_value {

@@ -8,8 +8,8 @@
 
 use crate::spec::{EndpointRole, Operation, tag};
 use crate::{
-    DateTime, Payload, RequestItem, RequestMessage, ResponseItem, ResponseMessage, SetEndpointRoleRequest,
-    SetEndpointRoleResponse, context,
+    DateTime, Payload, RequestItem, RequestMessage, ResponseItem, ResponseMessage,
+    SetEndpointRoleRequest, SetEndpointRoleResponse, context,
 };
 use keyferry_ttlv::{Decode, Encode, Extra, Frame, Result, Version};
 
@@ -45,7 +45,13 @@ impl Payload for TurnResponse {
 pub fn turn_request(version: Version) -> Result<Frame> {
     let cx = context(version);
     let item = if version >= Version::V2_0 {
-        RequestItem::new(&SetEndpointRoleRequest { endpoint_role: EndpointRole::CLIENT, extra: Extra::NONE }, cx)?
+        RequestItem::new(
+            &SetEndpointRoleRequest {
+                endpoint_role: EndpointRole::CLIENT,
+                extra: Extra::NONE,
+            },
+            cx,
+        )?
     } else {
         RequestItem::new(&TurnRequest { extra: Extra::NONE }, cx)?
     };
@@ -54,16 +60,21 @@ pub fn turn_request(version: Version) -> Result<Frame> {
 
 /// Whether a message asks for nothing but to turn the connection round.
 pub fn asks_to_turn(message: &RequestMessage) -> bool {
-    let (Ok(version), [item]) = (message.version(), message.batch.as_slice()) else { return false };
+    let (Ok(version), [item]) = (message.version(), message.batch.as_slice()) else {
+        return false;
+    };
     let cx = context(version);
     let asks = match item.operation {
-        Operation::SET_ENDPOINT_ROLE if version >= Version::V2_0 => {
-            item.payload::<SetEndpointRoleRequest>(cx).is_ok_and(|request| request.endpoint_role == EndpointRole::CLIENT)
-        }
+        Operation::SET_ENDPOINT_ROLE if version >= Version::V2_0 => item
+            .payload::<SetEndpointRoleRequest>(cx)
+            .is_ok_and(|request| request.endpoint_role == EndpointRole::CLIENT),
         TURN if version < Version::V2_0 => item.payload::<TurnRequest>(cx).is_ok(),
         _ => false,
     };
-    asks && item.message_extensions.iter().all(|extension| !extension.criticality_indicator)
+    asks && item
+        .message_extensions
+        .iter()
+        .all(|extension| !extension.criticality_indicator)
 }
 
 /// The answer that accepts to turn the connection round.
@@ -73,13 +84,19 @@ pub fn asks_to_turn(message: &RequestMessage) -> bool {
 pub fn turn_answer(request: &RequestMessage, now: DateTime) -> Result<Frame> {
     let version = request.version()?;
     let accepted = if version >= Version::V2_0 {
-        let role = SetEndpointRoleResponse { endpoint_role: EndpointRole::CLIENT, extra: Extra::NONE };
+        let role = SetEndpointRoleResponse {
+            endpoint_role: EndpointRole::CLIENT,
+            extra: Extra::NONE,
+        };
         ResponseItem::success(&role, context(version))?
     } else {
         ResponseItem::success(&TurnResponse { extra: Extra::NONE }, context(version))?
     };
     let item = ResponseItem {
-        unique_batch_item_id: request.batch.first().and_then(|item| item.unique_batch_item_id.clone()),
+        unique_batch_item_id: request
+            .batch
+            .first()
+            .and_then(|item| item.unique_batch_item_id.clone()),
         ..accepted
     };
     ResponseMessage::new(version, now, vec![item]).to_frame()
@@ -92,13 +109,17 @@ pub fn is_turned(answer: &Frame) -> bool {
 
 /// The same of an answer that was read.
 pub fn accepts_turn(message: &ResponseMessage) -> bool {
-    let (Ok(version), [item]) = (message.version(), message.batch.as_slice()) else { return false };
+    let (Ok(version), [item]) = (message.version(), message.batch.as_slice()) else {
+        return false;
+    };
     let cx = context(version);
     let accepts = || match item.operation {
         Some(TURN) if version < Version::V2_0 => item.payload::<TurnResponse>(cx).is_ok(),
         _ => item
             .payload::<SetEndpointRoleResponse>(cx)
-            .is_ok_and(|role| version >= Version::V2_0 && role.endpoint_role == EndpointRole::CLIENT),
+            .is_ok_and(|role| {
+                version >= Version::V2_0 && role.endpoint_role == EndpointRole::CLIENT
+            }),
     };
     item.is_success() && accepts()
 }
@@ -114,20 +135,38 @@ mod tests {
         for version in crate::VERSIONS.iter().copied() {
             let request = RequestMessage::from_frame(&turn_request(version).unwrap()).unwrap();
             assert!(asks_to_turn(&request), "{version}");
-            assert!(is_turned(&turn_answer(&request, DateTime(0)).unwrap()), "{version}");
+            assert!(
+                is_turned(&turn_answer(&request, DateTime(0)).unwrap()),
+                "{version}"
+            );
             let operation = Some(request.batch[0].operation);
-            let refused = ResponseItem::failure(operation, &Failure::new(Cause::PermissionDenied, "no"), version);
-            assert!(!is_turned(&ResponseMessage::new(version, DateTime(0), vec![refused]).to_frame().unwrap()));
+            let refused = ResponseItem::failure(
+                operation,
+                &Failure::new(Cause::PermissionDenied, "no"),
+                version,
+            );
+            assert!(!is_turned(
+                &ResponseMessage::new(version, DateTime(0), vec![refused])
+                    .to_frame()
+                    .unwrap()
+            ));
             let mut twice = request.clone();
             twice.batch.push(request.batch[0].clone());
             assert!(!asks_to_turn(&twice), "alone in its message");
         }
         for version in [Version::V2_0, Version::V2_1] {
-            let stays = SetEndpointRoleRequest { endpoint_role: EndpointRole::SERVER, extra: Extra::NONE };
+            let stays = SetEndpointRoleRequest {
+                endpoint_role: EndpointRole::SERVER,
+                extra: Extra::NONE,
+            };
             let item = RequestItem::new(&stays, context(version)).unwrap();
             assert!(!asks_to_turn(&RequestMessage::new(version, vec![item])));
-            let ours = RequestItem::new(&TurnRequest { extra: Extra::NONE }, context(version)).unwrap();
-            assert!(!asks_to_turn(&RequestMessage::new(version, vec![ours])), "there the standard has its own");
+            let ours =
+                RequestItem::new(&TurnRequest { extra: Extra::NONE }, context(version)).unwrap();
+            assert!(
+                !asks_to_turn(&RequestMessage::new(version, vec![ours])),
+                "there the standard has its own"
+            );
         }
         assert!(!is_turned(&Frame::new(vec![0x42; 8])));
     }

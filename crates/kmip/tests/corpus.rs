@@ -6,13 +6,22 @@ use keyferry_ttlv::{ErrorKind, Item, Reader, Version, json, xml};
 use std::path::{Path, PathBuf};
 
 fn seeds(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
-    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    paths.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fuzz/corpus")
+        .join(target);
+    let paths = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    paths
+        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+        .collect()
 }
 
 fn texts(target: &str) -> Vec<(PathBuf, String)> {
-    seeds(target).into_iter().filter_map(|(path, bytes)| Some((path, String::from_utf8(bytes).ok()?))).collect()
+    seeds(target)
+        .into_iter()
+        .filter_map(|(path, bytes)| Some((path, String::from_utf8(bytes).ok()?)))
+        .collect()
 }
 
 #[test]
@@ -20,7 +29,13 @@ fn every_folder_is_replayed() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
     for entry in std::fs::read_dir(folder).unwrap() {
         let name = entry.unwrap().file_name();
-        assert!(["message", "binary", "binary_xml", "xml", "json"].iter().any(|known| name == *known), "{}", name.display());
+        assert!(
+            ["message", "binary", "binary_xml", "xml", "json"]
+                .iter()
+                .any(|known| name == *known),
+            "{}",
+            name.display()
+        );
     }
 }
 
@@ -29,15 +44,29 @@ macro_rules! every_way {
     ($message:ident, $bytes:ident, $path:ident, $typed:ident) => {
         if let Ok(message) = $message::from_frame(&$bytes) {
             let frame = message.to_frame().unwrap();
-            assert_eq!($message::from_frame(&frame).unwrap(), message, "{}", $path.display());
+            assert_eq!(
+                $message::from_frame(&frame).unwrap(),
+                message,
+                "{}",
+                $path.display()
+            );
             if let Ok(message) = message.read_payloads() {
                 $typed += 1;
                 if let Ok(frame) = message.to_frame() {
-                    assert_eq!($message::from_frame(&frame).unwrap().read_payloads().unwrap(), message, "{}", $path.display());
+                    assert_eq!(
+                        $message::from_frame(&frame)
+                            .unwrap()
+                            .read_payloads()
+                            .unwrap(),
+                        message,
+                        "{}",
+                        $path.display()
+                    );
                 }
                 for version in VERSIONS {
                     if let (Some(kept), _) = downgraded(message.clone(), Version::V2_1, *version) {
-                        kept.to_frame().unwrap_or_else(|e| panic!("{}: {e}", $path.display()));
+                        kept.to_frame()
+                            .unwrap_or_else(|e| panic!("{}: {e}", $path.display()));
                     }
                 }
             }
@@ -67,9 +96,19 @@ fn every_binary_seed_is_checked_and_carried_by_text() {
         let text = json::from_ttlv(&bytes, cx);
         assert_eq!(sound.is_ok(), text.is_ok(), "{}", path.display());
         let Ok(text) = text else { continue };
-        assert_eq!(*json::to_ttlv(&text, cx).unwrap(), *bytes, "{}", path.display());
+        assert_eq!(
+            *json::to_ttlv(&text, cx).unwrap(),
+            *bytes,
+            "{}",
+            path.display()
+        );
         match xml::from_ttlv(&bytes, cx) {
-            Ok(text) => assert_eq!(*xml::to_ttlv(&text, cx).unwrap(), *bytes, "{}", path.display()),
+            Ok(text) => assert_eq!(
+                *xml::to_ttlv(&text, cx).unwrap(),
+                *bytes,
+                "{}",
+                path.display()
+            ),
             Err(error) => assert!(matches!(error.kind(), ErrorKind::Value(_)), "{error}"),
         }
         carried += 1;
@@ -82,13 +121,27 @@ fn every_text_reads_and_writes_back_the_same() {
     let cx = context(Version::V2_1);
     let mut read = 0;
     for (path, text) in texts("xml") {
-        let Ok(message) = xml::to_ttlv(&text, cx) else { continue };
-        assert_eq!(*xml::to_ttlv(&xml::from_ttlv(&message, cx).unwrap(), cx).unwrap(), *message, "{}", path.display());
+        let Ok(message) = xml::to_ttlv(&text, cx) else {
+            continue;
+        };
+        assert_eq!(
+            *xml::to_ttlv(&xml::from_ttlv(&message, cx).unwrap(), cx).unwrap(),
+            *message,
+            "{}",
+            path.display()
+        );
         read += 1;
     }
     for (path, text) in texts("json") {
-        let Ok(message) = json::to_ttlv(&text, cx) else { continue };
-        assert_eq!(*json::to_ttlv(&json::from_ttlv(&message, cx).unwrap(), cx).unwrap(), *message, "{}", path.display());
+        let Ok(message) = json::to_ttlv(&text, cx) else {
+            continue;
+        };
+        assert_eq!(
+            *json::to_ttlv(&json::from_ttlv(&message, cx).unwrap(), cx).unwrap(),
+            *message,
+            "{}",
+            path.display()
+        );
         read += 1;
     }
     assert!(read >= 10, "only {read} messages");

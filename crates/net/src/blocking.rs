@@ -15,8 +15,13 @@ struct Own(Option<Runtime>);
 
 impl Own {
     fn new() -> Result<Own> {
-        let built = Builder::new_current_thread().enable_io().enable_time().build();
-        built.map(|runtime| Own(Some(runtime))).map_err(|error| Error::new(ErrorKind::Connect, error))
+        let built = Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build();
+        built
+            .map(|runtime| Own(Some(runtime)))
+            .map_err(|error| Error::new(ErrorKind::Connect, error))
     }
 
     fn block_on<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
@@ -49,7 +54,10 @@ impl Client {
     pub fn connect(address: impl Into<String>, config: &ClientConfig) -> Result<Client> {
         let runtime = Own::new()?;
         let connection = runtime.block_on(Connector::new(address, config.clone()).connect())?;
-        Ok(Client { connection, runtime })
+        Ok(Client {
+            connection,
+            runtime,
+        })
     }
 
     /// Who the server is.
@@ -75,7 +83,10 @@ impl Client {
 
     /// Says goodbye and closes the connection.
     pub fn close(self) {
-        let Client { connection, runtime } = self;
+        let Client {
+            connection,
+            runtime,
+        } = self;
         let _ = runtime.block_on(async {
             connection.close().await;
             Ok(())
@@ -95,6 +106,10 @@ pub fn drive(conversation: &mut dyn Conversation, connector: &Connector) -> Resu
 ///
 /// # Errors
 /// Those of [`drive_with_retry`](crate::drive_with_retry).
-pub fn drive_with_retry(conversation: &mut dyn Conversation, connector: &Connector, retry: &Retry) -> Result<()> {
+pub fn drive_with_retry(
+    conversation: &mut dyn Conversation,
+    connector: &Connector,
+    retry: &Retry,
+) -> Result<()> {
     Own::new()?.block_on(crate::drive_with_retry(conversation, connector, retry))
 }

@@ -23,7 +23,10 @@ pub struct Connector {
 impl Connector {
     /// Connects to `address`, a host name or IP address with a port: `kms.example:5696`. The name is looked up for each connection.
     pub fn new(address: impl Into<String>, config: ClientConfig) -> Self {
-        Connector { address: address.into(), config }
+        Connector {
+            address: address.into(),
+            config,
+        }
     }
 
     /// The configuration.
@@ -39,28 +42,56 @@ impl Connector {
     pub async fn connect(&self) -> Result<Connection> {
         match timeout(self.config.connect_time, self.establish()).await {
             Ok(result) => result,
-            Err(_) => Err(Error::new(ErrorKind::Timeout, format_args!("{}: no connection in time", self.address))),
+            Err(_) => Err(Error::new(
+                ErrorKind::Timeout,
+                format_args!("{}: no connection in time", self.address),
+            )),
         }
     }
 
     async fn establish(&self) -> Result<Connection> {
-        let connect = |error| Error::new(ErrorKind::Connect, format_args!("{}: {error}", self.address));
+        let connect = |error| {
+            Error::new(
+                ErrorKind::Connect,
+                format_args!("{}: {error}", self.address),
+            )
+        };
         let tcp = TcpStream::connect(&self.address).await.map_err(connect)?;
         tcp.set_nodelay(true).map_err(connect)?;
         let tls = TlsConnector::from(self.config.tls.clone());
-        let stream = tls.connect(self.config.server_name.clone(), tcp).await.map_err(|error| {
-            let kind = Error::stream(&error).kind();
-            let kind = if kind == ErrorKind::Tls { kind } else { ErrorKind::Connect };
-            Error::new(kind, format_args!("{}: {error}", self.address))
-        })?;
-        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let stream = tls
+            .connect(self.config.server_name.clone(), tcp)
+            .await
+            .map_err(|error| {
+                let kind = Error::stream(&error).kind();
+                let kind = if kind == ErrorKind::Tls {
+                    kind
+                } else {
+                    ErrorKind::Connect
+                };
+                Error::new(kind, format_args!("{}: {error}", self.address))
+            })?;
+        let certificate = stream
+            .get_ref()
+            .1
+            .peer_certificates()
+            .and_then(|chain| chain.first());
         let Some(certificate) = certificate else {
-            return Err(Error::new(ErrorKind::Tls, format_args!("{}: no server certificate", self.address)));
+            return Err(Error::new(
+                ErrorKind::Tls,
+                format_args!("{}: no server certificate", self.address),
+            ));
         };
         let peer = identity(certificate)?;
         tracing::debug!(address = %self.address, ?peer, version = ?stream.get_ref().1.protocol_version(), "connected");
         let input = Input::new(self.config.message_size);
-        Ok(Connection { stream, input, peer, answer_time: self.config.answer_time, in_step: true })
+        Ok(Connection {
+            stream,
+            input,
+            peer,
+            answer_time: self.config.answer_time,
+            in_step: true,
+        })
     }
 }
 
@@ -97,7 +128,9 @@ impl Connection {
     /// When the connection is lost, or the answer does not come in time or is no message.
     pub async fn call(&mut self, request: &Frame) -> Result<Frame> {
         let mut answers = self.call_all(std::slice::from_ref(request)).await?;
-        answers.pop().ok_or_else(|| Error::new(ErrorKind::Lost, "no answer"))
+        answers
+            .pop()
+            .ok_or_else(|| Error::new(ErrorKind::Lost, "no answer"))
     }
 
     /// Sends requests without waiting for the answers in between, and returns the answers in the order of the requests. Answers
@@ -107,7 +140,10 @@ impl Connection {
     /// As for [`call`](Connection::call). Answers that came before the failure are lost; use [`drive`](crate::drive) to know of each.
     pub async fn call_all(&mut self, requests: &[Frame]) -> Result<Vec<Frame>> {
         if !self.in_step {
-            return Err(Error::new(ErrorKind::Lost, "an earlier call on this connection was not finished"));
+            return Err(Error::new(
+                ErrorKind::Lost,
+                "an earlier call on this connection was not finished",
+            ));
         }
         self.in_step = false;
         let (mut reader, mut writer) = split(&mut self.stream);
@@ -123,7 +159,9 @@ impl Connection {
         // A failure to write shows in reading too, unless the server said why before it closed; that is worth waiting for.
         let (written, answers) = tokio::join!(write, read);
         let answers = match (written, answers) {
-            (Err(error), Err::<Vec<Frame>, Error>(read)) if read.kind() != ErrorKind::Tls => return Err(Error::stream(&error)),
+            (Err(error), Err::<Vec<Frame>, Error>(read)) if read.kind() != ErrorKind::Tls => {
+                return Err(Error::stream(&error));
+            }
             (_, answers) => answers?,
         };
         self.in_step = true;
@@ -136,7 +174,11 @@ impl Connection {
     }
 }
 
-async fn answer<S: AsyncRead + Unpin>(input: &mut Input, reader: &mut S, time: Duration) -> Result<Frame> {
+async fn answer<S: AsyncRead + Unpin>(
+    input: &mut Input,
+    reader: &mut S,
+    time: Duration,
+) -> Result<Frame> {
     match timeout(time, input.frame(reader)).await {
         Err(_) => Err(Error::new(ErrorKind::Timeout, "no answer in time")),
         Ok(Ok(Some(frame))) => Ok(frame),

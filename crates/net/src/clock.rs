@@ -12,9 +12,14 @@ pub fn clock() -> Now {
     let tick = Tick(u64::try_from(start().elapsed().as_millis()).unwrap_or(u64::MAX));
     let seconds = match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        Err(before) => i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds),
+        Err(before) => {
+            i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds)
+        }
     };
-    Now { tick, wall: DateTime(seconds) }
+    Now {
+        tick,
+        wall: DateTime(seconds),
+    }
 }
 
 /// The instant of a tick, or nothing when it is too far away to be reached.

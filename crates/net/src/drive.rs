@@ -44,8 +44,15 @@ pub async fn drive(conversation: &mut dyn Conversation, connector: &Connector) -
 ///
 /// # Errors
 /// The last one, when `retry` allows no further attempt. As for [`drive`] otherwise, which says also which runtime is needed.
-pub async fn drive_with_retry(conversation: &mut dyn Conversation, connector: &Connector, retry: &Retry) -> Result<()> {
-    Driver::new(connector.clone()).with_retry(retry.clone()).drive(conversation).await
+pub async fn drive_with_retry(
+    conversation: &mut dyn Conversation,
+    connector: &Connector,
+    retry: &Retry,
+) -> Result<()> {
+    Driver::new(connector.clone())
+        .with_retry(retry.clone())
+        .drive(conversation)
+        .await
 }
 
 /// Drives conversations that may turn their connection round: a server behind a firewall opens it, and the other side asks on it (Set
@@ -70,7 +77,12 @@ impl fmt::Debug for Driver {
 impl Driver {
     /// One that connects by way of `connector`, once.
     pub fn new(connector: Connector) -> Self {
-        Driver { connector, retry: None, handler: None, silence: None }
+        Driver {
+            connector,
+            retry: None,
+            handler: None,
+            silence: None,
+        }
     }
 
     /// Connects again, as [`drive_with_retry`] does.
@@ -110,10 +122,15 @@ impl Driver {
             let Err(error) = self.drive_once(conversation, &mut progress).await else {
                 return Ok(());
             };
-            if matches!(error.kind(), ErrorKind::Tls | ErrorKind::Stalled | ErrorKind::Config) {
+            if matches!(
+                error.kind(),
+                ErrorKind::Tls | ErrorKind::Stalled | ErrorKind::Config
+            ) {
                 return Err(error);
             }
-            let Some(pauses) = &mut pauses else { return Err(error) };
+            let Some(pauses) = &mut pauses else {
+                return Err(error);
+            };
             if progress {
                 pauses.restart();
             }
@@ -125,19 +142,36 @@ impl Driver {
         }
     }
 
-    async fn drive_once(&self, conversation: &mut dyn Conversation, progress: &mut bool) -> Result<()> {
+    async fn drive_once(
+        &self,
+        conversation: &mut dyn Conversation,
+        progress: &mut bool,
+    ) -> Result<()> {
         let connection = self.connector.connect().await?;
         let config = self.connector.config();
         let peer = connection.peer().clone();
         let mut tasks = JoinSet::new(); // aborts both when dropped
         let (outgoing, incoming) = start(connection, config.answer_time, &mut tasks);
-        let mut pump = Pump::new(conversation, outgoing, incoming, config.in_flight, config.answer_time);
+        let mut pump = Pump::new(
+            conversation,
+            outgoing,
+            incoming,
+            config.in_flight,
+            config.answer_time,
+        );
         pump.turns = self.handler.is_some();
         let result = loop {
             match (pump.run().await, &self.handler) {
                 (Ok(Asked::Turned), Some(handler)) => {
-                    let turned = Turned { handler, peer: &peer, silence: self.silence };
-                    if let Err(error) = turned.serve(&mut pump.incoming, &pump.outgoing, &mut pump.progress).await {
+                    let turned = Turned {
+                        handler,
+                        peer: &peer,
+                        silence: self.silence,
+                    };
+                    if let Err(error) = turned
+                        .serve(&mut pump.incoming, &pump.outgoing, &mut pump.progress)
+                        .await
+                    {
                         break Err(error);
                     }
                 }
@@ -152,7 +186,11 @@ impl Driver {
     }
 }
 
-fn start(connection: Connection, time: Duration, tasks: &mut JoinSet<()>) -> (mpsc::Sender<Frame>, Incoming) {
+fn start(
+    connection: Connection,
+    time: Duration,
+    tasks: &mut JoinSet<()>,
+) -> (mpsc::Sender<Frame>, Incoming) {
     let (stream, input) = connection.into_parts();
     let (reader, writer) = split(stream);
     let (outgoing, to_write) = mpsc::channel(QUEUE);
@@ -162,11 +200,19 @@ fn start(connection: Connection, time: Duration, tasks: &mut JoinSet<()>) -> (mp
     (outgoing, incoming)
 }
 
-async fn reading(mut reader: ReadHalf<TlsStream<TcpStream>>, mut input: Input, answered: mpsc::Sender<Result<Frame>>) {
+async fn reading(
+    mut reader: ReadHalf<TlsStream<TcpStream>>,
+    mut input: Input,
+    answered: mpsc::Sender<Result<Frame>>,
+) {
     read(&mut reader, &mut input, &answered).await;
 }
 
-async fn writing(mut writer: WriteHalf<TlsStream<TcpStream>>, mut requests: mpsc::Receiver<Frame>, time: Duration) {
+async fn writing(
+    mut writer: WriteHalf<TlsStream<TcpStream>>,
+    mut requests: mpsc::Receiver<Frame>,
+    time: Duration,
+) {
     if let Err(error) = write(&mut writer, &mut requests, time).await {
         debug!(%error, "a message could not be written"); // the reader learns why
         return;

@@ -35,12 +35,17 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, context: impl fmt::Display) -> Self {
-        Error { kind, context: context.to_string().into() }
+        Error {
+            kind,
+            context: context.to_string().into(),
+        }
     }
 
     /// Sorts what a stream said into kinds: a TLS alert arrives as an ordinary error of reading.
     pub(crate) fn stream(error: &io::Error) -> Self {
-        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let tls = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
         let kind = match (tls, error.kind()) {
             (Some(_), _) => ErrorKind::Tls,
             (None, io::ErrorKind::TimedOut) => ErrorKind::Timeout,

@@ -11,8 +11,12 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 /// # Errors
 /// [`ErrorKind::Tls`] when this is no certificate.
 pub fn identity(certificate: &[u8]) -> Result<Identity> {
-    let (_, parsed) = X509Certificate::from_der(certificate)
-        .map_err(|error| Error::new(ErrorKind::Tls, format_args!("the peer's certificate can't be read: {error}")))?;
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| {
+        Error::new(
+            ErrorKind::Tls,
+            format_args!("the peer's certificate can't be read: {error}"),
+        )
+    })?;
     let mut fingerprint = [0; 32];
     let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
     for (to, from) in fingerprint.iter_mut().zip(digest.as_ref()) {
@@ -24,7 +28,14 @@ pub fn identity(certificate: &[u8]) -> Result<Identity> {
         (Some(Ok(name)), None) if !name.is_empty() => name.to_owned(),
         _ => subject.to_string(),
     };
-    Ok(Identity { name: if name.is_empty() { unnamed(&fingerprint) } else { name }, fingerprint })
+    Ok(Identity {
+        name: if name.is_empty() {
+            unnamed(&fingerprint)
+        } else {
+            name
+        },
+        fingerprint,
+    })
 }
 
 fn unnamed(fingerprint: &[u8; 32]) -> String {

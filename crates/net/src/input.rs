@@ -28,7 +28,9 @@ pub(crate) enum Broken {
 
 impl Input {
     pub(crate) fn new(message_size: usize) -> Self {
-        Input { framer: Framer::new(message_size) }
+        Input {
+            framer: Framer::new(message_size),
+        }
     }
 
     /// Whether a message has begun.
@@ -41,7 +43,11 @@ impl Input {
         Error::new(ErrorKind::Truncated(self.framer.needed()))
     }
 
-    fn poll_step<S: AsyncRead + Unpin>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<Result<Progress, Broken>> {
+    fn poll_step<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Progress, Broken>> {
         let mut space = ReadBuf::new(self.framer.space());
         let read = ready!(Pin::new(stream).poll_read(cx, &mut space));
         let n = space.filled().len();
@@ -50,22 +56,34 @@ impl Input {
                 return Poll::Ready(Err(Broken::Message(self.truncated())));
             }
             Err(error) => return Poll::Ready(Err(Broken::Stream(error))),
-            Ok(()) if n == 0 && self.is_midway() => return Poll::Ready(Err(Broken::Message(self.truncated()))),
+            Ok(()) if n == 0 && self.is_midway() => {
+                return Poll::Ready(Err(Broken::Message(self.truncated())));
+            }
             Ok(()) if n == 0 => return Poll::Ready(Ok(Progress::End)),
             Ok(()) => {}
         }
         if let Err(error) = self.framer.filled(n) {
             return Poll::Ready(Err(Broken::Message(error)));
         }
-        Poll::Ready(Ok(self.framer.frame().map_or(Progress::Part, Progress::Frame)))
+        Poll::Ready(Ok(self
+            .framer
+            .frame()
+            .map_or(Progress::Part, Progress::Frame)))
     }
 
     /// Waits for some bytes.
-    pub(crate) async fn step<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> Result<Progress, Broken> {
+    pub(crate) async fn step<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+    ) -> Result<Progress, Broken> {
         poll_fn(|cx| self.poll_step(stream, cx)).await
     }
 
-    fn poll_frame<S: AsyncRead + Unpin>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>, Broken>> {
+    fn poll_frame<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Frame>, Broken>> {
         loop {
             match ready!(self.poll_step(stream, cx))? {
                 Progress::Frame(frame) => return Poll::Ready(Ok(Some(frame))),
@@ -76,12 +94,18 @@ impl Input {
     }
 
     /// Waits for a whole message, or for the end of the stream between two messages.
-    pub(crate) async fn frame<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> Result<Option<Frame>, Broken> {
+    pub(crate) async fn frame<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+    ) -> Result<Option<Frame>, Broken> {
         poll_fn(|cx| self.poll_frame(stream, cx)).await
     }
 
     /// A message that is there already; nothing when there would be something to wait for.
-    pub(crate) async fn ready<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> Option<Result<Option<Frame>, Broken>> {
+    pub(crate) async fn ready<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+    ) -> Option<Result<Option<Frame>, Broken>> {
         poll_fn(|cx| {
             Poll::Ready(match self.poll_frame(stream, cx) {
                 Poll::Ready(result) => Some(result),

@@ -9,7 +9,11 @@ const TOGETHER: usize = 64 * 1024;
 const SLICES: usize = 32;
 
 /// Writes messages in order and flushes. Each lot of small ones, and each large one, has to be taken within `time`.
-pub(crate) async fn write_frames<W, F>(writer: &mut W, frames: &[F], time: Duration) -> io::Result<u64>
+pub(crate) async fn write_frames<W, F>(
+    writer: &mut W,
+    frames: &[F],
+    time: Duration,
+) -> io::Result<u64>
 where
     W: AsyncWrite + Unpin,
     F: AsRef<[u8]>,
@@ -27,7 +31,10 @@ where
             count += 1;
         }
         let (now, later) = rest.split_at(count);
-        let mut slices: Vec<IoSlice<'_>> = now.iter().map(|frame| IoSlice::new(frame.as_ref())).collect();
+        let mut slices: Vec<IoSlice<'_>> = now
+            .iter()
+            .map(|frame| IoSlice::new(frame.as_ref()))
+            .collect();
         written += timeout(time, write_slices(writer, &mut slices)).await??;
         rest = later;
     }
@@ -35,7 +42,10 @@ where
     Ok(written)
 }
 
-async fn write_slices<W: AsyncWrite + Unpin>(writer: &mut W, slices: &mut [IoSlice<'_>]) -> io::Result<u64> {
+async fn write_slices<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    slices: &mut [IoSlice<'_>],
+) -> io::Result<u64> {
     let mut slices = slices;
     let mut written = 0;
     IoSlice::advance_slices(&mut slices, 0); // drops empty ones at the front

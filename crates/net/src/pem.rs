@@ -20,7 +20,9 @@ pub fn certificates(path: impl AsRef<Path>) -> Result<Vec<CertificateDer<'static
 /// # Errors
 /// [`ErrorKind::Config`] when there is no certificate in it or one is broken.
 pub fn certificates_from(text: &[u8], origin: &str) -> Result<Vec<CertificateDer<'static>>> {
-    let found: Vec<_> = CertificateDer::pem_slice_iter(text).collect::<Result<_, _>>().map_err(|error| broken(origin, &error))?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(text)
+        .collect::<Result<_, _>>()
+        .map_err(|error| broken(origin, &error))?;
     if found.is_empty() {
         return Err(config(origin, "no certificate in it"));
     }
@@ -42,7 +44,9 @@ pub fn private_key(path: impl AsRef<Path>) -> Result<PrivateKeyDer<'static>> {
 /// [`ErrorKind::Config`] when there is no private key in it, or only an encrypted one.
 pub fn private_key_from(text: &[u8], origin: &str) -> Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_slice(text).map_err(|error| match error {
-        pem::Error::NoItemsFound if contains(text, b"ENCRYPTED PRIVATE KEY") => config(origin, "the private key is encrypted"),
+        pem::Error::NoItemsFound if contains(text, b"ENCRYPTED PRIVATE KEY") => {
+            config(origin, "the private key is encrypted")
+        }
         pem::Error::NoItemsFound => config(origin, "no private key in it"),
         error => broken(origin, &error),
     })
@@ -53,7 +57,9 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
-    std::fs::read(path).map(Zeroizing::new).map_err(|error| config(&path.display().to_string(), &error.to_string()))
+    std::fs::read(path)
+        .map(Zeroizing::new)
+        .map_err(|error| config(&path.display().to_string(), &error.to_string()))
 }
 
 fn config(origin: &str, reason: &str) -> Error {

@@ -39,7 +39,11 @@ pub(crate) fn unhurried<T>(call: impl FnOnce() -> T) -> T {
 
 /// Reads messages until there are no more, or nobody takes them. May be dropped at any time without losing one: nothing is read for which
 /// there is no room.
-pub(crate) async fn read<S: AsyncRead + Unpin>(reader: &mut S, input: &mut Input, arrived: &mpsc::Sender<Result<Frame>>) {
+pub(crate) async fn read<S: AsyncRead + Unpin>(
+    reader: &mut S,
+    input: &mut Input,
+    arrived: &mpsc::Sender<Result<Frame>>,
+) {
     while let Ok(room) = arrived.reserve().await {
         let next = match input.frame(reader).await {
             Ok(Some(frame)) => Ok(frame),
@@ -176,7 +180,11 @@ impl<'a> Pump<'a> {
     /// Does all that can be done without waiting.
     fn turn(&mut self) -> Turn {
         loop {
-            while let Some(next) = self.arrived.take().or_else(|| self.incoming.try_recv().ok()) {
+            while let Some(next) = self
+                .arrived
+                .take()
+                .or_else(|| self.incoming.try_recv().ok())
+            {
                 match next.and_then(|frame| self.take(frame)) {
                     Ok(false) => {}
                     // What has arrived behind it is the peer's to ask.
@@ -184,12 +192,19 @@ impl<'a> Pump<'a> {
                     Err(error) => return Turn::Failed(error),
                 }
             }
-            if self.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+            if self
+                .deadline()
+                .is_some_and(|deadline| deadline <= Instant::now())
+            {
                 return Turn::Failed(Error::new(ErrorKind::Timeout, "no answer in time"));
             }
             let idle = self.under_way.is_empty();
             if self.stopped {
-                return if idle { Turn::Asked(Asked::Stopped) } else { Turn::Wait { room: false } };
+                return if idle {
+                    Turn::Asked(Asked::Stopped)
+                } else {
+                    Turn::Wait { room: false }
+                };
             }
             let held_up = match self.turning {
                 None => self.under_way.len() >= self.in_flight || self.sleeps(),
@@ -199,7 +214,10 @@ impl<'a> Pump<'a> {
             if held_up {
                 let stalled = idle && self.asleep == Some(None) && self.wake.is_none();
                 return match stalled {
-                    true => Turn::Failed(Error::new(ErrorKind::Stalled, "it waits, but nothing is under way")),
+                    true => Turn::Failed(Error::new(
+                        ErrorKind::Stalled,
+                        "it waits, but nothing is under way",
+                    )),
                     false => Turn::Wait { room: false },
                 };
             }
@@ -207,7 +225,10 @@ impl<'a> Pump<'a> {
                 Ok(room) => room,
                 Err(mpsc::error::TrySendError::Full(())) => return Turn::Wait { room: true },
                 Err(mpsc::error::TrySendError::Closed(())) if idle => {
-                    return Turn::Failed(Error::new(ErrorKind::Lost, "nothing can be written any more"));
+                    return Turn::Failed(Error::new(
+                        ErrorKind::Lost,
+                        "nothing can be written any more",
+                    ));
                 }
                 // The writer has failed. Answers may still come in; what ends the reader is the better reason.
                 Err(mpsc::error::TrySendError::Closed(())) => return Turn::Wait { room: false },
@@ -229,12 +250,18 @@ impl<'a> Pump<'a> {
                     self.ticket = fresh_ticket();
                 }
                 Step::Turn(_) => {
-                    let why = "it wants the connection turned round, and nobody answers on this side";
+                    let why =
+                        "it wants the connection turned round, and nobody answers on this side";
                     return Turn::Failed(Error::new(ErrorKind::Stalled, why));
                 }
                 Step::Wait(until) => self.asleep = Some(until),
                 Step::Done => return Turn::Asked(Asked::Done),
-                _ => return Turn::Failed(Error::new(ErrorKind::Stalled, "a step that this driver does not know")),
+                _ => {
+                    return Turn::Failed(Error::new(
+                        ErrorKind::Stalled,
+                        "a step that this driver does not know",
+                    ));
+                }
             }
         }
     }
@@ -242,10 +269,16 @@ impl<'a> Pump<'a> {
     /// Takes an answer; says whether it has turned the connection round.
     fn take(&mut self, answer: Frame) -> Result<bool> {
         if is_request(&answer) {
-            return Err(Error::new(ErrorKind::Protocol, "a request where answers are due"));
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                "a request where answers are due",
+            ));
         }
         let Some((ticket, _)) = self.under_way.pop_front() else {
-            return Err(Error::new(ErrorKind::Protocol, "an answer without a request"));
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                "an answer without a request",
+            ));
         };
         self.last_answer = Instant::now();
         self.asleep = None;
@@ -315,7 +348,8 @@ impl<'a> Pump<'a> {
             self.under_way.push_back((ticket, Instant::now()));
         }
         while let Some((ticket, _)) = self.under_way.pop_front() {
-            self.conversation.answer(clock(), ticket, Err(Lost(reason.clone())));
+            self.conversation
+                .answer(clock(), ticket, Err(Lost(reason.clone())));
         }
     }
 }

@@ -18,11 +18,20 @@ pub struct Retry {
 impl Retry {
     /// The defaults, with this seed.
     pub fn new(seed: u64) -> Self {
-        Retry { first: Duration::from_millis(200), longest: Duration::from_secs(30), attempts: 10, seed }
+        Retry {
+            first: Duration::from_millis(200),
+            longest: Duration::from_secs(30),
+            attempts: 10,
+            seed,
+        }
     }
 
     pub(crate) fn pauses(&self) -> Pauses<'_> {
-        Pauses { retry: self, failed: 0, state: self.seed }
+        Pauses {
+            retry: self,
+            failed: 0,
+            state: self.seed,
+        }
     }
 }
 
@@ -43,7 +52,10 @@ impl Pauses<'_> {
         if self.failed >= self.retry.attempts {
             return None;
         }
-        let doubled = self.retry.first.saturating_mul(2u32.saturating_pow(self.failed - 1));
+        let doubled = self
+            .retry
+            .first
+            .saturating_mul(2u32.saturating_pow(self.failed - 1));
         let half = doubled.min(self.retry.longest) / 2;
         // 16 random bits of the fraction are plenty.
         let jitter = half.saturating_mul((self.random() >> 48) as u32) / (1 << 16);
@@ -74,7 +86,10 @@ mod tests {
         assert_eq!(all.len(), 11);
         for (n, pause) in all.iter().enumerate() {
             let full = (retry.first * 2u32.pow(n as u32)).min(retry.longest);
-            assert!(*pause >= full / 2 && *pause <= full, "pause {n}: {pause:?} of {full:?}");
+            assert!(
+                *pause >= full / 2 && *pause <= full,
+                "pause {n}: {pause:?} of {full:?}"
+            );
         }
     }
 

@@ -43,19 +43,33 @@ impl Server {
     ///
     /// # Errors
     /// [`ErrorKind::Listen`] when the address can't be had.
-    pub async fn bind(address: impl ToSocketAddrs, config: ServerConfig, handler: Arc<dyn Handler>) -> Result<Server> {
-        let listener = TcpListener::bind(address).await.map_err(|error| Error::new(ErrorKind::Listen, error))?;
-        let address = listener.local_addr().map_err(|error| Error::new(ErrorKind::Listen, error))?;
+    pub async fn bind(
+        address: impl ToSocketAddrs,
+        config: ServerConfig,
+        handler: Arc<dyn Handler>,
+    ) -> Result<Server> {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| Error::new(ErrorKind::Listen, error))?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| Error::new(ErrorKind::Listen, error))?;
         let ServerConfig { tls, limits } = config;
         let shared = Arc::new(Shared {
             tls: Reloader::new(TlsAcceptor::from(tls)),
             handler,
             counters: Arc::default(),
             handshakes: Handshakes::new(limits.handshakes),
-            connections: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
+            connections: Arc::new(Semaphore::new(
+                limits.connections.min(Semaphore::MAX_PERMITS),
+            )),
             limits,
         });
-        Ok(Server { listener, address, shared })
+        Ok(Server {
+            listener,
+            address,
+            shared,
+        })
     }
 
     /// The address that is listened on.
@@ -76,7 +90,11 @@ impl Server {
     /// Serves until `shutdown` is ready, then finishes what has begun: requests that have arrived whole are answered, half messages
     /// are not waited for. Dropping this future stops everything at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Server { listener, address, shared } = self;
+        let Server {
+            listener,
+            address,
+            shared,
+        } = self;
         let (stop, stopped) = watch::channel(false);
         let mut connections = JoinSet::new();
         info!(%address, "listening");
@@ -117,7 +135,13 @@ impl Server {
         let task = tokio::spawn(self.run(async {
             let _ = stopped.await; // a handle that is gone aborts the task anyway
         }));
-        ServerHandle { address, counters, reloader, stop: Some(stop), task }
+        ServerHandle {
+            address,
+            counters,
+            reloader,
+            stop: Some(stop),
+            task,
+        }
     }
 }
 
@@ -129,7 +153,12 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, stop: watch::Receiver<bool>) {
+async fn serve(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    stop: watch::Receiver<bool>,
+) {
     if let Some(connection) = connection::accept(&shared, stream, peer, stop).await {
         connection.run().await;
     }

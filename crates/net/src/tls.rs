@@ -44,22 +44,45 @@ pub struct Credentials {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Credentials({} roots, {} certificates, {:?})", self.roots.len(), self.chain.len(), self.protocols)
+        write!(
+            f,
+            "Credentials({} roots, {} certificates, {:?})",
+            self.roots.len(),
+            self.chain.len(),
+            self.protocols
+        )
     }
 }
 
 impl Credentials {
     /// Trusts certificates below `roots`; shows `chain`, own certificate first, whose private key is `key`.
-    pub fn new(roots: Vec<CertificateDer<'static>>, chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
-        Credentials { roots, chain, key, protocols: Protocols::default() }
+    pub fn new(
+        roots: Vec<CertificateDer<'static>>,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Self {
+        Credentials {
+            roots,
+            chain,
+            key,
+            protocols: Protocols::default(),
+        }
     }
 
     /// The same from three PEM files.
     ///
     /// # Errors
     /// [`ErrorKind::Config`], naming the file and the reason.
-    pub fn from_files(roots: impl AsRef<Path>, chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self> {
-        Ok(Credentials::new(pem::certificates(roots)?, pem::certificates(chain)?, pem::private_key(key)?))
+    pub fn from_files(
+        roots: impl AsRef<Path>,
+        chain: impl AsRef<Path>,
+        key: impl AsRef<Path>,
+    ) -> Result<Self> {
+        Ok(Credentials::new(
+            pem::certificates(roots)?,
+            pem::certificates(chain)?,
+            pem::private_key(key)?,
+        ))
     }
 
     /// Speaks only these versions of TLS.
@@ -71,10 +94,15 @@ impl Credentials {
     fn root_store(&self) -> Result<RootCertStore> {
         let mut store = RootCertStore::empty();
         for root in &self.roots {
-            store.add(root.clone()).map_err(|error| config("a root certificate", error))?;
+            store
+                .add(root.clone())
+                .map_err(|error| config("a root certificate", error))?;
         }
         if store.is_empty() {
-            return Err(Error::new(ErrorKind::Config, "no root certificate: nobody would be trusted"));
+            return Err(Error::new(
+                ErrorKind::Config,
+                "no root certificate: nobody would be trusted",
+            ));
         }
         Ok(store)
     }
@@ -98,7 +126,9 @@ pub struct ServerConfig {
 
 impl fmt::Debug for ServerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerConfig").field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("ServerConfig")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 
@@ -108,9 +138,12 @@ impl ServerConfig {
     /// # Errors
     /// [`ErrorKind::Config`] when a certificate or the key is unusable, or they do not belong together.
     pub fn new(credentials: &Credentials) -> Result<Self> {
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(credentials.root_store()?), provider())
-            .build()
-            .map_err(|error| config("root certificates", error))?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(
+            Arc::new(credentials.root_store()?),
+            provider(),
+        )
+        .build()
+        .map_err(|error| config("root certificates", error))?;
         let mut tls = rustls::ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(credentials.protocols.versions())
             .map_err(|error| config("TLS versions", error))?
@@ -125,7 +158,10 @@ impl ServerConfig {
     /// Takes a TLS configuration made elsewhere: keys in hardware, revocation lists.
     /// It must ask for client certificates; a connection without one is closed.
     pub fn from_tls(tls: Arc<rustls::ServerConfig>) -> Self {
-        ServerConfig { tls, limits: Limits::default() }
+        ServerConfig {
+            tls,
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -176,7 +212,8 @@ impl ClientConfig {
     /// # Errors
     /// [`ErrorKind::Config`] when `server_name` is neither a DNS name nor an IP address.
     pub fn from_tls(tls: Arc<rustls::ClientConfig>, server_name: &str) -> Result<Self> {
-        let server_name = ServerName::try_from(server_name.to_owned()).map_err(|error| config(server_name, error))?;
+        let server_name = ServerName::try_from(server_name.to_owned())
+            .map_err(|error| config(server_name, error))?;
         Ok(ClientConfig {
             tls,
             server_name,

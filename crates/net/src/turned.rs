@@ -27,7 +27,12 @@ impl Turned<'_> {
     ///
     /// # Errors
     /// What ended the connection: the peer, its silence, what it sent, or the handler.
-    pub(crate) async fn serve(&self, incoming: &mut Incoming, outgoing: &mpsc::Sender<Frame>, progress: &mut bool) -> Result<()> {
+    pub(crate) async fn serve(
+        &self,
+        incoming: &mut Incoming,
+        outgoing: &mpsc::Sender<Frame>,
+        progress: &mut bool,
+    ) -> Result<()> {
         debug!(peer = ?self.peer, "the peer asks from now on");
         loop {
             let first = match self.silence {
@@ -73,15 +78,23 @@ impl Turned<'_> {
     }
 
     /// Has requests answered; says whether one of the answers has turned the connection back.
-    async fn answer(&self, mut requests: Vec<Frame>, outgoing: &mpsc::Sender<Frame>) -> Result<bool> {
+    async fn answer(
+        &self,
+        mut requests: Vec<Frame>,
+        outgoing: &mpsc::Sender<Frame>,
+    ) -> Result<bool> {
         while !requests.is_empty() {
             let (handler, peer, count) = (self.handler.clone(), self.peer.clone(), requests.len());
-            let handled = spawn_blocking(move || (handler.handle(&peer, clock(), &requests), requests)).await;
+            let handled =
+                spawn_blocking(move || (handler.handle(&peer, clock(), &requests), requests)).await;
             let Ok((answers, mut handled)) = handled else {
                 return Err(Error::new(ErrorKind::Lost, "the handler failed"));
             };
             if !(1..=count).contains(&answers.len()) {
-                return Err(Error::new(ErrorKind::Lost, "the handler failed: not an answer to each request"));
+                return Err(Error::new(
+                    ErrorKind::Lost,
+                    "the handler failed: not an answer to each request",
+                ));
             }
             requests = handled.split_off(answers.len());
             debug!(peer = ?self.peer, requests = count, answers = answers.len(), "group answered");
@@ -108,7 +121,10 @@ impl Turned<'_> {
 }
 
 fn asks_on() -> Error {
-    Error::new(ErrorKind::Protocol, "the peer asks on although it has turned the connection back")
+    Error::new(
+        ErrorKind::Protocol,
+        "the peer asks on although it has turned the connection back",
+    )
 }
 
 fn lost() -> Result<Frame> {
@@ -117,20 +133,26 @@ fn lost() -> Result<Frame> {
 
 fn request(next: Result<Frame>) -> Result<Frame> {
     match next {
-        Ok(frame) if !is_request(&frame) => {
-            Err(Error::new(ErrorKind::Protocol, "an answer without a request, on the connection that was turned round"))
-        }
+        Ok(frame) if !is_request(&frame) => Err(Error::new(
+            ErrorKind::Protocol,
+            "an answer without a request, on the connection that was turned round",
+        )),
         next => next,
     }
 }
 
 /// The answer to a request to turn the connection back. It is always accepted: this side has asked to turn it.
 fn turn(frame: &Frame) -> Option<Frame> {
-    let message = RequestMessage::from_frame(frame).ok().filter(asks_to_turn)?;
+    let message = RequestMessage::from_frame(frame)
+        .ok()
+        .filter(asks_to_turn)?;
     turn_answer(&message, clock().wall).ok()
 }
 
 /// Fails when the writer has failed, which happens also when the peer does not take its answers.
 async fn send(outgoing: &mpsc::Sender<Frame>, frame: Frame) -> Result<()> {
-    outgoing.send(frame).await.map_err(|_| Error::new(ErrorKind::Lost, "an answer could not be written"))
+    outgoing
+        .send(frame)
+        .await
+        .map_err(|_| Error::new(ErrorKind::Lost, "an answer could not be written"))
 }

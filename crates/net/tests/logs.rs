@@ -1,6 +1,12 @@
 //! One line per event, and never a message. In a process of its own: what tracing remembers of a place in the code is the process's, so
 //! other tests could silence it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, dead_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    dead_code
+)]
 
 #[path = "net/support.rs"]
 mod support;
@@ -42,7 +48,10 @@ impl Subscriber for Lines {
     fn event(&self, event: &Event<'_>) {
         let mut text = Text(String::new());
         event.record(&mut text);
-        self.0.lock().unwrap().push((*event.metadata().level(), text.0));
+        self.0
+            .lock()
+            .unwrap()
+            .push((*event.metadata().level(), text.0));
     }
     fn enter(&self, _: &Id) {}
     fn exit(&self, _: &Id) {}
@@ -51,7 +60,12 @@ impl Subscriber for Lines {
 impl Lines {
     /// The server's lines of a level that have this in them.
     fn count(&self, level: Level, part: &str) -> usize {
-        self.0.lock().unwrap().iter().filter(|(l, text)| *l == level && text.contains(part)).count()
+        self.0
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|(l, text)| *l == level && text.contains(part))
+            .count()
     }
 
     fn warnings(&self) -> usize {
@@ -79,17 +93,38 @@ async fn one_line_per_event() {
         let pair = Authority::new().issue(&[]);
         let trust = vec![rig.authority.certificate.clone()];
         let credentials = keyferry_net::Credentials::new(trust, vec![pair.certificate], pair.key);
-        let stranger = Connector::new(rig.address(), keyferry_net::ClientConfig::new(&credentials, "localhost").unwrap());
-        stranger.connect().await.unwrap().call(&frame(3, 64)).await.unwrap_err();
+        let stranger = Connector::new(
+            rig.address(),
+            keyferry_net::ClientConfig::new(&credentials, "localhost").unwrap(),
+        );
+        stranger
+            .connect()
+            .await
+            .unwrap()
+            .call(&frame(3, 64))
+            .await
+            .unwrap_err();
         rig.until(|counters| counters.refused() == 1).await;
-        assert_eq!((lines.warnings(), lines.count(Level::WARN, "connection refused")), (1, 1));
+        assert_eq!(
+            (
+                lines.warnings(),
+                lines.count(Level::WARN, "connection refused")
+            ),
+            (1, 1)
+        );
 
         // No TLS.
         let mut plain = TcpStream::connect(rig.address()).await.unwrap();
         plain.write_all(&[0x1b; 300]).await.unwrap();
         let _ = plain.read_to_end(&mut Vec::new()).await;
         rig.until(|counters| counters.refused() == 2).await;
-        assert_eq!((lines.warnings(), lines.count(Level::WARN, "connection refused")), (2, 2));
+        assert_eq!(
+            (
+                lines.warnings(),
+                lines.count(Level::WARN, "connection refused")
+            ),
+            (2, 2)
+        );
 
         // No message.
         let mut garbage = rig.connect().await.into_stream();
@@ -98,7 +133,13 @@ async fn one_line_per_event() {
         garbage.read_to_end(&mut Vec::new()).await.unwrap();
         drop(garbage);
         rig.until(|counters| counters.open() == 0).await;
-        assert_eq!((lines.warnings(), lines.count(Level::WARN, "connection closed")), (3, 1));
+        assert_eq!(
+            (
+                lines.warnings(),
+                lines.count(Level::WARN, "connection closed")
+            ),
+            (3, 1)
+        );
 
         // Nothing of what was sent, however it might be printed. (The three bytes that are no tag are named as such.)
         let sent = ["165, 165", "a5a5", "A5A5", "27, 27", "1b1b1b1b", "1B1B1B1B"];

@@ -9,8 +9,8 @@ use crate::respond::store_failed;
 use crate::{Ask, Node, Outcome, Placeholder, complete};
 use keyferry_kmip::spec::{AttributeValue, ObjectType, PutFunction, tag};
 use keyferry_kmip::{
-    Attributes, Cause, Failure, ImportRequest, ImportResponse, Object, PutRequest, PutResponse, RequestItem, ResponseItem, Text,
-    UniqueIdentifier, lifecycle,
+    Attributes, Cause, Failure, ImportRequest, ImportResponse, Object, PutRequest, PutResponse,
+    RequestItem, ResponseItem, Text, UniqueIdentifier, lifecycle,
 };
 use keyferry_store::{Effects, Material, Record, SnapshotExt};
 use keyferry_ttlv::Extra;
@@ -25,7 +25,11 @@ struct Arrival {
     copy: Option<Copy>,
 }
 
-pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(crate) fn import(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     let mut request: ImportRequest = item.payload(ask.cx)?;
     let mut addition = Addition::find(&item.message_extensions)?;
     let copy = addition.copy.take();
@@ -36,7 +40,9 @@ pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         attributes.set(AttributeValue::Sensitive(true));
     }
     if !is_copy && !ask.is_client {
-        return Err(Failure::denied("only a client may Import what is no copy of a peer's object"));
+        return Err(Failure::denied(
+            "only a client may Import what is no copy of a peer's object",
+        ));
     }
     let arrival = Arrival {
         identifier: text(&request.unique_identifier)?,
@@ -47,8 +53,13 @@ pub(crate) fn import(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         copy,
     };
     let (decision, told) = weigh(node, ask, arrival, &addition)?;
-    let response = ImportResponse { unique_identifier: decision.identifier.clone().into(), extra: Extra::NONE };
-    let mut outcome = Outcome::answer(&response, ask.cx)?.with(decision.effects).placing(decision.identifier);
+    let response = ImportResponse {
+        unique_identifier: decision.identifier.clone().into(),
+        extra: Extra::NONE,
+    };
+    let mut outcome = Outcome::answer(&response, ask.cx)?
+        .with(decision.effects)
+        .placing(decision.identifier);
     if is_copy {
         outcome.response.message_extension = Some(told.extension(false)?);
     }
@@ -62,8 +73,12 @@ pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
     if !node.policy.peer(ask.tls).is_some_and(|peer| peer.may_send) {
         return Err(Failure::denied("only a peer that may send may Put"));
     }
-    if request.put_function == PutFunction::REPLACE && request.replaced_unique_identifier.is_none() {
-        return Err(Failure::new(Cause::InvalidField, "Put Replace needs a Replaced Unique Identifier"));
+    if request.put_function == PutFunction::REPLACE && request.replaced_unique_identifier.is_none()
+    {
+        return Err(Failure::new(
+            Cause::InvalidField,
+            "Put Replace needs a Replaced Unique Identifier",
+        ));
     }
     let mut addition = Addition::find(&item.message_extensions)?;
     let copy = addition.copy.take();
@@ -81,14 +96,26 @@ pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
     if is_copy {
         response.message_extension = Some(told.extension(false)?);
     }
-    Ok(Outcome { response, effects: decision.effects, placeholder: Placeholder::Set(decision.identifier) })
+    Ok(Outcome {
+        response,
+        effects: decision.effects,
+        placeholder: Placeholder::Set(decision.identifier),
+    })
 }
 
 /// Decides, and tells what the sender of a copy is to know. Nothing is done when only the answer was wanted, or when things are not as the
 /// sender has planned them.
-fn weigh(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, addition: &Addition) -> Result<(Decision, Addition), Failure> {
+fn weigh(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    arrival: Arrival,
+    addition: &Addition,
+) -> Result<(Decision, Addition), Failure> {
     let dry_run = addition.dry_run == Some(true);
-    let copy = arrival.copy.as_ref().filter(|_| dry_run || addition.expected.is_some());
+    let copy = arrival
+        .copy
+        .as_ref()
+        .filter(|_| dry_run || addition.expected.is_some());
     let known = match copy {
         Some(copy) => {
             let held = ask.snapshot.by_object_id(&copy.id).map_err(store_failed)?;
@@ -104,25 +131,38 @@ fn weigh(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, addition: &Addition) 
         let as_planned = *is_here || expected.held.as_ref().is_none_or(|planned| planned == held);
         if !as_planned {
             let planned = expected.held.clone().unwrap_or_default();
-            return Err(Failure::new(Cause::WrongState, format_args!("{planned} was to be held here, and {held} is")));
+            return Err(Failure::new(
+                Cause::WrongState,
+                format_args!("{planned} was to be held here, and {held} is"),
+            ));
         }
         if decision.fate != expected.fate && !(*is_here && decision.fate == Fate::UNCHANGED) {
             let (planned, now) = (expected.fate.ending(), decision.fate.ending());
-            return Err(Failure::new(Cause::WrongState, format_args!("it was to be {planned}, and would be {now}")));
+            return Err(Failure::new(
+                Cause::WrongState,
+                format_args!("it was to be {planned}, and would be {now}"),
+            ));
         }
     }
     if dry_run {
         decision.effects = Effects::none();
     }
     let held = known.filter(|_| dry_run).map(|(held, _)| held);
-    let told = Addition { fate: Some(decision.fate), held, ..Addition::default() };
+    let told = Addition {
+        fate: Some(decision.fate),
+        held,
+        ..Addition::default()
+    };
     Ok((decision, told))
 }
 
 fn text(identifier: &UniqueIdentifier) -> Result<Text, Failure> {
     match identifier {
         UniqueIdentifier::Text(text) if !text.is_empty() => Ok(text.clone()),
-        _ => Err(Failure::new(Cause::InvalidField, "the Unique Identifier of what comes in must be a text that is not empty")),
+        _ => Err(Failure::new(
+            Cause::InvalidField,
+            "the Unique Identifier of what comes in must be a text that is not empty",
+        )),
     }
 }
 
@@ -135,12 +175,15 @@ fn decide(node: &Node, ask: &mut Ask<'_>, mut arrival: Arrival) -> Result<Decisi
         AttributeValue::ObjectType(object_type) => Some(object_type),
         _ => None,
     });
-    let object_type = arrival
-        .object_type
-        .or(brought)
-        .or(named)
-        .ok_or_else(|| Failure::new(Cause::MissingData, "neither an object nor its type is there"))?;
-    if brought.is_some_and(|brought| brought != object_type) || named.is_some_and(|named| named != object_type) {
+    let object_type = arrival.object_type.or(brought).or(named).ok_or_else(|| {
+        Failure::new(
+            Cause::MissingData,
+            "neither an object nor its type is there",
+        )
+    })?;
+    if brought.is_some_and(|brought| brought != object_type)
+        || named.is_some_and(|named| named != object_type)
+    {
         return Err(Failure::new(
             Cause::InvalidField,
             format_args!("the Object Type is {object_type}, and the object is another one"),
@@ -160,16 +203,33 @@ fn decide(node: &Node, ask: &mut Ask<'_>, mut arrival: Arrival) -> Result<Decisi
 }
 
 /// An Import without our extension: the object becomes ours, or replaces one that is.
-fn decide_import(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: ObjectType) -> Result<Decision, Failure> {
-    let Arrival { identifier, mut attributes, object, replace, .. } = arrival;
+fn decide_import(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    arrival: Arrival,
+    object_type: ObjectType,
+) -> Result<Decision, Failure> {
+    let Arrival {
+        identifier,
+        mut attributes,
+        object,
+        replace,
+        ..
+    } = arrival;
     check_attributes(&attributes)?;
     complete(&mut attributes, ask.now.wall);
     let destroyed = attributes.state().is_some_and(lifecycle::is_destroyed);
     if object.is_none() && !destroyed {
-        return Err(Failure::new(Cause::MissingData, "the object itself is missing"));
+        return Err(Failure::new(
+            Cause::MissingData,
+            "the object itself is missing",
+        ));
     }
     let object = object.filter(|_| !destroyed);
-    let held = ask.snapshot.by_identifier(&identifier).map_err(store_failed)?;
+    let held = ask
+        .snapshot
+        .by_identifier(&identifier)
+        .map_err(store_failed)?;
     let reign = ask.snapshot.reign().map_err(store_failed)?;
     let Some((number, held)) = held else {
         check_names(node, ask, &attributes, None)?;
@@ -179,32 +239,61 @@ fn decide_import(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: 
         let mut record = node.born(reign, identifier.clone(), object_type, attributes);
         record.owner = Some(ask.caller.name.as_str().into());
         if let Some(object) = &object {
-            node.recognise(ask, &mut record, object).map_err(store_failed)?;
+            node.recognise(ask, &mut record, object)
+                .map_err(store_failed)?;
         }
-        let effects = Effects::change(None, record, object.map_or(Material::Keep, |object| Material::Set(object.into())));
-        return Ok(Decision { identifier, effects, fate: Fate::CREATED });
+        let effects = Effects::change(
+            None,
+            record,
+            object.map_or(Material::Keep, |object| Material::Set(object.into())),
+        );
+        return Ok(Decision {
+            identifier,
+            effects,
+            fate: Fate::CREATED,
+        });
     };
     if !replace {
-        return Err(Failure::new(Cause::ObjectExists, format_args!("an object {identifier:?} exists already")));
+        return Err(Failure::new(
+            Cause::ObjectExists,
+            format_args!("an object {identifier:?} exists already"),
+        ));
     }
     ask.rights.check(ask.caller, ask.operation, &held)?;
     node.check_issuer(ask.snapshot, &held)?;
-    let (old, new) = (held.state(ask.now.wall), lifecycle::derived(&attributes, ask.now.wall));
+    let (old, new) = (
+        held.state(ask.now.wall),
+        lifecycle::derived(&attributes, ask.now.wall),
+    );
     if let (Some(old), Some(new)) = (old, new) {
         let (from, to) = (lifecycle::Rank::of(old), lifecycle::Rank::of(new));
         if held.is_compromised() || lifecycle::is_destroyed(old) || !from.may_become(to) {
-            let cause = if lifecycle::is_destroyed(old) { Cause::ObjectDestroyed } else { Cause::WrongState };
-            return Err(Failure::new(cause, format_args!("the object is {old}: it can't be replaced by one that is {new}")));
+            let cause = if lifecycle::is_destroyed(old) {
+                Cause::ObjectDestroyed
+            } else {
+                Cause::WrongState
+            };
+            return Err(Failure::new(
+                cause,
+                format_args!("the object is {old}: it can't be replaced by one that is {new}"),
+            ));
         }
     }
     if held.object_type != object_type {
         return Err(Failure::new(
             Cause::InvalidField,
-            format_args!("the object is a {}, and can't become a {object_type}", held.object_type),
+            format_args!(
+                "the object is a {}, and can't become a {object_type}",
+                held.object_type
+            ),
         ));
     }
     // Other servers know this object by its material: another one needs another identifier.
-    let fingerprint = object.as_ref().map(|object| node.fingerprint(object)).transpose().map_err(store_failed)?;
+    let fingerprint = object
+        .as_ref()
+        .map(|object| node.fingerprint(object))
+        .transpose()
+        .map_err(store_failed)?;
     if held.fingerprint.is_some() && fingerprint.is_some() && held.fingerprint != fingerprint {
         return Err(Failure::new(
             Cause::InvalidField,
@@ -216,19 +305,31 @@ fn decide_import(node: &Node, ask: &mut Ask<'_>, arrival: Arrival, object_type: 
         node.digest(&mut attributes, object);
     }
     let last_change = attributes.date(tag::LAST_CHANGE_DATE);
-    let mut record = Record { attributes, fingerprint: None, ..held.clone() };
+    let mut record = Record {
+        attributes,
+        fingerprint: None,
+        ..held.clone()
+    };
     node.advance(&mut record, reign, ask.now.wall);
     if let Some(date) = last_change {
         record.attributes.set(AttributeValue::LastChangeDate(date));
     }
     if let Some(object) = &object {
-        node.recognise(ask, &mut record, object).map_err(store_failed)?;
+        node.recognise(ask, &mut record, object)
+            .map_err(store_failed)?;
     }
     // Known material stays known, also when it is destroyed by this.
     record.fingerprint = record.fingerprint.or_else(|| held.fingerprint.clone());
-    let effects =
-        Effects::change(Some((number, held)), record, object.map_or(Material::Remove, |object| Material::Set(object.into())));
-    Ok(Decision { identifier, effects, fate: Fate::UPDATED })
+    let effects = Effects::change(
+        Some((number, held)),
+        record,
+        object.map_or(Material::Remove, |object| Material::Set(object.into())),
+    );
+    Ok(Decision {
+        identifier,
+        effects,
+        fate: Fate::UPDATED,
+    })
 }
 
 /// A copy of an object that another server issues.
@@ -242,11 +343,33 @@ fn decide_copy(
     let Some(peer) = node.policy.peer(ask.tls).filter(|peer| peer.may_send) else {
         return Err(Failure::denied("only a peer that may send may send copies"));
     };
-    let Arrival { identifier, attributes, object, .. } = arrival;
-    let incoming = observe::copied(peer, Sight { identifier, object_type, attributes, object }, copy)?;
+    let Arrival {
+        identifier,
+        attributes,
+        object,
+        ..
+    } = arrival;
+    let incoming = observe::copied(
+        peer,
+        Sight {
+            identifier,
+            object_type,
+            attributes,
+            object,
+        },
+        copy,
+    )?;
     let agreed = peer.has_agreed(&incoming.record, ask.now.wall)?;
-    if !agreed && ask.snapshot.by_object_id(&incoming.record.id).map_err(store_failed)?.is_none() {
-        return Err(Failure::denied("the agreement with this peer does not cover the object"));
+    if !agreed
+        && ask
+            .snapshot
+            .by_object_id(&incoming.record.id)
+            .map_err(store_failed)?
+            .is_none()
+    {
+        return Err(Failure::denied(
+            "the agreement with this peer does not cover the object",
+        ));
     }
     let ahead = crate::follow::ahead(ask, &incoming.record)?;
     let mut decision = replica::take(node, ask, &peer.collisions, incoming)?;
@@ -257,12 +380,25 @@ fn decide_copy(
 }
 
 /// What a sender that learns nothing is told of a copy of its.
-fn unlearned(node: &Node, ask: &Ask<'_>, sent: &Text, decided: Result<Decision, Failure>) -> Result<Decision, Failure> {
-    if !node.policy.peer(ask.tls).is_some_and(|peer| peer.learns_nothing) {
+fn unlearned(
+    node: &Node,
+    ask: &Ask<'_>,
+    sent: &Text,
+    decided: Result<Decision, Failure>,
+) -> Result<Decision, Failure> {
+    if !node
+        .policy
+        .peer(ask.tls)
+        .is_some_and(|peer| peer.learns_nothing)
+    {
         return decided;
     }
     match decided {
-        Ok(decision) => Ok(Decision { identifier: sent.clone(), fate: Fate::CREATED, ..decision }),
+        Ok(decision) => Ok(Decision {
+            identifier: sent.clone(),
+            fate: Fate::CREATED,
+            ..decision
+        }),
         Err(failure) => Err(Failure::denied(failure)),
     }
 }
@@ -271,7 +407,8 @@ fn unlearned(node: &Node, ask: &Ask<'_>, sent: &Text, decided: Result<Decision, 
 pub(crate) fn check_attributes(attributes: &Attributes) -> Result<(), Failure> {
     for (n, attribute) in attributes.iter().enumerate() {
         let value = &attribute.value;
-        if matches!(value, AttributeValue::Custom(custom) if custom.vendor == "x" && custom.name.starts_with("s2s-")) {
+        if matches!(value, AttributeValue::Custom(custom) if custom.vendor == "x" && custom.name.starts_with("s2s-"))
+        {
             return Err(Failure::new(
                 Cause::ReadOnlyAttribute,
                 "attributes x-s2s-... show what the server knows of other servers",
@@ -283,8 +420,16 @@ pub(crate) fn check_attributes(attributes: &Attributes) -> Result<(), Failure> {
                 "a custom attribute may be a structure of values, and no deeper one",
             ));
         }
-        if !value.may_repeat() && attributes.iter().take(n).any(|earlier| earlier.value.is_same_attribute(value)) {
-            return Err(Failure::new(Cause::InvalidAttribute, format_args!("{} is given more than once", value.reference())));
+        if !value.may_repeat()
+            && attributes
+                .iter()
+                .take(n)
+                .any(|earlier| earlier.value.is_same_attribute(value))
+        {
+            return Err(Failure::new(
+                Cause::InvalidAttribute,
+                format_args!("{} is given more than once", value.reference()),
+            ));
         }
     }
     Ok(())

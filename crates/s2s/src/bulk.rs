@@ -11,7 +11,8 @@ use crate::{Cx, Error, ErrorKind, Node, Result, Selection, Session, Step};
 use answers::{existing, held, peer, told, told_of_existing};
 use keyferry_kmip::spec::{BatchErrorContinuationOption, Operation, QueryFunction, ResultReason};
 use keyferry_kmip::{
-    Lost, Object, QueryRequest, RequestItem, RequestMessage, ResponseItem, ResponseMessage, Text, Ticket, context,
+    Lost, Object, QueryRequest, RequestItem, RequestMessage, ResponseItem, ResponseMessage, Text,
+    Ticket, context,
 };
 use keyferry_store::{ObjectId, Record, StoreExt};
 use keyferry_ttlv::{Extra, Version};
@@ -98,7 +99,12 @@ impl BulkOptions {
             Strategy::Import => "import",
             Strategy::Put => "put",
         };
-        Ok(Purpose { name: &self.name, strategy, version: self.version, selection: self.selection.digest()? })
+        Ok(Purpose {
+            name: &self.name,
+            strategy,
+            version: self.version,
+            selection: self.selection.digest()?,
+        })
     }
 }
 
@@ -146,7 +152,10 @@ struct Flight {
 impl Flight {
     /// How many items ask about objects.
     fn items(&self) -> usize {
-        self.objects.iter().filter(|object| object.refused.is_none()).count()
+        self.objects
+            .iter()
+            .filter(|object| object.refused.is_none())
+            .count()
     }
 }
 
@@ -167,14 +176,21 @@ const LARGEST: usize = keyferry_ttlv::Limits::DEFAULT.size - 4096;
 
 /// About how many bytes an item adds to its message.
 fn size(item: &RequestItem) -> usize {
-    let extensions: usize = item.message_extensions.iter().map(|extension| extension.vendor_extension.bytes().len() + 96).sum();
+    let extensions: usize = item
+        .message_extensions
+        .iter()
+        .map(|extension| extension.vendor_extension.bytes().len() + 96)
+        .sum();
     item.request_payload.bytes().len() + extensions + 64
 }
 
 impl Bulk {
     /// A session with these options.
     pub fn new(options: BulkOptions) -> Self {
-        let ledger = Ledger::new([b"bulk/", options.name.as_bytes()].concat(), options.dry_run);
+        let ledger = Ledger::new(
+            [b"bulk/", options.name.as_bytes()].concat(),
+            options.dry_run,
+        );
         Bulk {
             options,
             ledger,
@@ -232,10 +248,13 @@ impl Bulk {
 
     /// Where the transfer stands, and which objects it is about.
     fn start(&mut self, cx: &Cx<'_>) -> Result<Chosen> {
-        let chosen = cx.store.view::<_, Error>(|snapshot| self.options.selection.choose(snapshot, cx.now.wall))?;
+        let chosen = cx
+            .store
+            .view::<_, Error>(|snapshot| self.options.selection.choose(snapshot, cx.now.wall))?;
         let purpose = self.options.purpose()?;
         self.ledger.start(cx, &purpose)?;
-        self.ledger.expect(|| cx.store.view(|snapshot| chosen.count(snapshot)))?;
+        self.ledger
+            .expect(|| cx.store.view(|snapshot| chosen.count(snapshot)))?;
         self.ahead = u64::try_from(self.ledger.report.counts.cursor).unwrap_or(0);
         Ok(chosen)
     }
@@ -248,7 +267,8 @@ impl Bulk {
         if let Some(planning) = &mut self.ledger.planning {
             planning.begin(cx, &self.options.purpose()?, incarnation.clone())?;
         }
-        if self.ledger.report.counts.peer.is_some() && self.ledger.report.counts.peer != incarnation {
+        if self.ledger.report.counts.peer.is_some() && self.ledger.report.counts.peer != incarnation
+        {
             self.ledger.start_over();
             self.ahead = 0;
         }
@@ -283,20 +303,35 @@ impl Bulk {
     fn ask(&mut self, ticket: Ticket) -> Result<Step> {
         let version = self.options.version;
         let query = QueryRequest {
-            query_functions: vec![QueryFunction::QUERY_OPERATIONS, QueryFunction::QUERY_SERVER_INFORMATION],
+            query_functions: vec![
+                QueryFunction::QUERY_OPERATIONS,
+                QueryFunction::QUERY_SERVER_INFORMATION,
+            ],
             object_groups: None,
             extra: Extra::NONE,
         };
         let item = RequestItem::new(&query, context(version)).map_err(encode)?;
         self.peer = Peer::Asked;
-        self.flights.push_back(Flight { ticket, end: None, objects: Vec::new(), bytes: 0 });
-        Ok(Step::Send(Box::new(RequestMessage::new(version, vec![item]))))
+        self.flights.push_back(Flight {
+            ticket,
+            end: None,
+            objects: Vec::new(),
+            bytes: 0,
+        });
+        Ok(Step::Send(Box::new(RequestMessage::new(
+            version,
+            vec![item],
+        ))))
     }
 
     /// The next message's worth of the feed.
     fn next(&mut self, cx: &mut Cx<'_>, ticket: Ticket, keyferry: bool) -> Result<Option<Step>> {
         // A Put's header may not ask a foreign client to go on behind a failure (KMIP 1.4 §5.2): one object a message then.
-        let batch = if self.options.strategy == Strategy::Put && !keyferry { 1 } else { self.options.batch };
+        let batch = if self.options.strategy == Strategy::Put && !keyferry {
+            1
+        } else {
+            self.options.batch
+        };
         self.next_of(cx, ticket, keyferry, batch)
     }
 
@@ -330,15 +365,35 @@ impl Bulk {
             Some(chosen) => chosen,
             None => self.start(cx)?,
         };
-        let stretch = Stretch::read(cx.store, self.ahead, batch, most, &chosen, &mut |_, _, _| Ok(false));
+        let stretch = Stretch::read(
+            cx.store,
+            self.ahead,
+            batch,
+            most,
+            &chosen,
+            &mut |_, _, _| Ok(false),
+        );
         self.chosen = Some(chosen);
         let with_no_plan = |(_, record, object)| (record, object, None);
-        Ok(stretch?.map(|stretch| (stretch.objects.into_iter().map(with_no_plan).collect(), stretch.end)))
+        Ok(stretch?.map(|stretch| {
+            (
+                stretch.objects.into_iter().map(with_no_plan).collect(),
+                stretch.end,
+            )
+        }))
     }
 
     /// The same, of so many objects at the most; fewer when they would not fit a message.
-    fn next_of(&mut self, cx: &mut Cx<'_>, ticket: Ticket, keyferry: bool, batch: usize) -> Result<Option<Step>> {
-        let Some((gathered, end)) = self.gather(cx, batch)? else { return Ok(None) };
+    fn next_of(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ticket: Ticket,
+        keyferry: bool,
+        batch: usize,
+    ) -> Result<Option<Step>> {
+        let Some((gathered, end)) = self.gather(cx, batch)? else {
+            return Ok(None);
+        };
         let terms = Terms {
             strategy: self.options.strategy,
             version: self.options.version,
@@ -348,7 +403,10 @@ impl Bulk {
             wrapped: false,
         };
         if self.wrapping.is_some() && terms.strategy != Strategy::Import {
-            return Err(Error::new(ErrorKind::Peer, "only Import can say that a key was wrapped for its way"));
+            return Err(Error::new(
+                ErrorKind::Peer,
+                "only Import can say that a key was wrapped for its way",
+            ));
         }
         let several = gathered.len() / 2;
         let (mut items, mut objects) = (Vec::new(), Vec::new());
@@ -356,8 +414,16 @@ impl Bulk {
             let mut outgoing = Outgoing {
                 identifier: record.identifier.clone(),
                 id: record.id.clone(),
-                digest: if self.ledger.planning.is_some() { Some(record.copy_digest()?) } else { None },
-                lost: if keyferry { Vec::new() } else { carried(&record.attributes, terms.version).1 },
+                digest: if self.ledger.planning.is_some() {
+                    Some(record.copy_digest()?)
+                } else {
+                    None
+                },
+                lost: if keyferry {
+                    Vec::new()
+                } else {
+                    carried(&record.attributes, terms.version).1
+                },
                 refused: None,
             };
             let refused = |why: String| Some(Told::failed(&record.identifier, None, why));
@@ -365,7 +431,9 @@ impl Bulk {
                 Ok(Ok(item)) => items.push(item),
                 Ok(Err(why)) => outgoing.refused = refused(why.to_owned()),
                 // What the version can't say stays here; the others go on.
-                Err(error) if error.kind() == ErrorKind::Encode => outgoing.refused = refused(error.to_string()),
+                Err(error) if error.kind() == ErrorKind::Encode => {
+                    outgoing.refused = refused(error.to_string())
+                }
                 Err(error) => return Err(error),
             }
             objects.push(outgoing);
@@ -376,15 +444,23 @@ impl Bulk {
                 return self.next_of(cx, ticket, keyferry, several);
             }
             // This one alone is too large: it stays here, and the others go on.
-            let message = format!("the object takes about {bytes} bytes, more than a message may have");
+            let message =
+                format!("the object takes about {bytes} bytes, more than a message may have");
             for object in &mut objects {
-                object.refused.get_or_insert_with(|| Told::failed(&object.identifier, None, message.clone()));
+                object
+                    .refused
+                    .get_or_insert_with(|| Told::failed(&object.identifier, None, message.clone()));
             }
             items.clear();
             bytes = 0;
         }
         self.ahead = end;
-        self.flights.push_back(Flight { ticket, end: Some(end), objects, bytes });
+        self.flights.push_back(Flight {
+            ticket,
+            end: Some(end),
+            objects,
+            bytes,
+        });
         if items.is_empty() {
             // Nothing to send: it counts as answered at once, when its turn comes.
             return Ok(Some(Step::Wait(None)));
@@ -393,7 +469,11 @@ impl Bulk {
         if message.batch.len() > 1 {
             // Behind what is not as planned, nothing is done.
             let planned = self.ledger.executing.is_some();
-            let option = if planned { BatchErrorContinuationOption::STOP } else { BatchErrorContinuationOption::CONTINUE };
+            let option = if planned {
+                BatchErrorContinuationOption::STOP
+            } else {
+                BatchErrorContinuationOption::CONTINUE
+            };
             message.header.batch_error_continuation_option = Some(option);
         }
         Ok(Some(Step::Send(Box::new(message))))
@@ -409,7 +489,9 @@ impl Bulk {
         planned: Option<Planned>,
     ) -> Result<std::result::Result<RequestItem, &'static str>> {
         // Of what is destroyed there is no material that could leave.
-        if let Some(why) = withheld(record, self.wrapping.is_some()).filter(|_| !record.is_destroyed()) {
+        if let Some(why) =
+            withheld(record, self.wrapping.is_some()).filter(|_| !record.is_destroyed())
+        {
             return Ok(Err(why));
         }
         // Nobody can see what becomes of its State where it is Put (DESIGN: rule 14).
@@ -417,13 +499,20 @@ impl Bulk {
             return Ok(Err(NOT_KEPT));
         }
         // What was refused is asked about again, and must not be taken now.
-        terms.dry_run |= planned.as_ref().is_some_and(|planned| planned.fate == Fate::FAILED);
+        terms.dry_run |= planned
+            .as_ref()
+            .is_some_and(|planned| planned.fate == Fate::FAILED);
         if terms.dry_run && !terms.keyferry {
             return existing(&record.identifier, terms.version).map(Ok);
         }
         let expected = planned.filter(|_| !terms.dry_run);
-        let expected = expected.map(|planned| Expected { held: planned.held, fate: planned.fate, extra: Extra::NONE });
-        let (object, wrapped) = on_its_way(cx, self.wrapping.as_ref(), terms.version, record, object)?;
+        let expected = expected.map(|planned| Expected {
+            held: planned.held,
+            fate: planned.fate,
+            extra: Extra::NONE,
+        });
+        let (object, wrapped) =
+            on_its_way(cx, self.wrapping.as_ref(), terms.version, record, object)?;
         planned_item(Terms { wrapped, ..terms }, record.clone(), object, expected).map(Ok)
     }
 
@@ -447,7 +536,14 @@ impl Bulk {
                     None => break,
                 },
             };
-            let mut told = Told { lost: if told.ending == Ending::Failed { Vec::new() } else { outgoing.lost }, ..told };
+            let mut told = Told {
+                lost: if told.ending == Ending::Failed {
+                    Vec::new()
+                } else {
+                    outgoing.lost
+                },
+                ..told
+            };
             if let Some(planned) = planned.next()
                 && self.ledger.is_unplanned(&planned, &mut told)
             {
@@ -459,7 +555,14 @@ impl Bulk {
                     _ => None,
                 };
                 let (id, digest, fate) = (outgoing.id, outgoing.digest, Fate::from(told.ending));
-                self.ledger.plan(|| Planned { id, identifier: outgoing.identifier, digest, held, fate, extra: Extra::NONE })?;
+                self.ledger.plan(|| Planned {
+                    id,
+                    identifier: outgoing.identifier,
+                    digest,
+                    held,
+                    fate,
+                    extra: Extra::NONE,
+                })?;
             }
             done += 1;
             self.ledger.tell(told);
@@ -476,7 +579,10 @@ impl Bulk {
 
     /// Counts messages at the front that had nothing to send.
     fn settle(&mut self) -> Result<()> {
-        while let Some(flight) = self.flights.pop_front_if(|flight| flight.end.is_some() && flight.items() == 0) {
+        while let Some(flight) = self
+            .flights
+            .pop_front_if(|flight| flight.end.is_some() && flight.items() == 0)
+        {
             self.count(flight, &[])?;
         }
         Ok(())
@@ -499,7 +605,11 @@ impl Session for Bulk {
         loop {
             self.settle()?;
             // Nothing is under way behind what may not be as planned.
-            let in_flight = if self.ledger.executing.is_some() { 1 } else { self.options.in_flight };
+            let in_flight = if self.ledger.executing.is_some() {
+                1
+            } else {
+                self.options.in_flight
+            };
             if self.flights.len() >= in_flight {
                 return Ok(Step::Wait(None));
             }
@@ -521,7 +631,12 @@ impl Session for Bulk {
         Ok(Step::Done(Box::new(self.ledger.finish())))
     }
 
-    fn answer(&mut self, cx: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()> {
+    fn answer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ticket: Ticket,
+        response: std::result::Result<ResponseMessage, Lost>,
+    ) -> Result<()> {
         if let Some(publish) = &mut self.publish {
             return publish.answer(cx, ticket, response);
         }
@@ -539,28 +654,48 @@ impl Session for Bulk {
         let flight = self
             .flights
             .pop_front_if(|flight| flight.ticket == ticket)
-            .ok_or_else(|| Error::new(ErrorKind::Protocol, "an answer came to nothing that was asked"))?;
-        let expected = if flight.end.is_none() { 1 } else { flight.items() };
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Protocol,
+                    "an answer came to nothing that was asked",
+                )
+            })?;
+        let expected = if flight.end.is_none() {
+            1
+        } else {
+            flight.items()
+        };
         // In a plan the peer stops at what is refused.
         let stops = self.ledger.executing.is_some()
             && (1..expected).contains(&response.batch.len())
             && response.batch.last().is_some_and(|item| !item.is_success());
         if response.batch.len() != expected && !stops {
-            let why =
-                response.batch.first().and_then(|item| item.result_message.as_ref()).map(ToString::to_string).unwrap_or_default();
+            let why = response
+                .batch
+                .first()
+                .and_then(|item| item.result_message.as_ref())
+                .map(ToString::to_string)
+                .unwrap_or_default();
             return Err(Error::new(
                 ErrorKind::Protocol,
-                format_args!("{expected} items were asked for and {} answered {why}", response.batch.len()),
+                format_args!(
+                    "{expected} items were asked for and {} answered {why}",
+                    response.batch.len()
+                ),
             ));
         }
         if flight.end.is_none() {
-            let (peer, incarnation, operations) = peer(self.options.strategy, self.options.version, &response)?;
+            let (peer, incarnation, operations) =
+                peer(self.options.strategy, self.options.version, &response)?;
             if peer == (Peer::Known { keyferry: false }) {
                 if self.options.strategy == Strategy::Import {
                     return self.hand_over(operations);
                 }
                 if self.ledger.executing.is_some() || self.ledger.planning.is_some() {
-                    return Err(Error::new(ErrorKind::Plan, "what a foreign peer is Put can't be planned"));
+                    return Err(Error::new(
+                        ErrorKind::Plan,
+                        "what a foreign peer is Put can't be planned",
+                    ));
                 }
             }
             self.peer = peer;
@@ -568,7 +703,10 @@ impl Session for Bulk {
         }
         if response.batch.len() > 1
             && response.batch.iter().all(|item| {
-                matches!(item.result_reason, Some(ResultReason::GENERAL_FAILURE | ResultReason::INTERNAL_SERVER_ERROR))
+                matches!(
+                    item.result_reason,
+                    Some(ResultReason::GENERAL_FAILURE | ResultReason::INTERNAL_SERVER_ERROR)
+                )
             })
         {
             // Not these objects are the trouble but the peer: what is behind the cursor is sent again another time. (One object alone may be.)
@@ -578,7 +716,10 @@ impl Session for Bulk {
                 .first()
                 .and_then(|item| item.result_message.as_ref())
                 .map_or("no reason given", |text| text.as_str());
-            return Err(Error::new(ErrorKind::Peer, format_args!("the peer took nothing of a whole message: {why}")));
+            return Err(Error::new(
+                ErrorKind::Peer,
+                format_args!("the peer took nothing of a whole message: {why}"),
+            ));
         }
         self.count(flight, &response.batch)?;
         self.settle()?;

@@ -4,8 +4,12 @@
 use crate::respond::store_failed;
 use crate::{Ask, Node};
 use keyferry_kmip::spec::{AlternativeNameType, AttributeValue};
-use keyferry_kmip::{AlternativeName, Attributes, Cause, Failure, Link, Name, Random, Text, UniqueIdentifier};
-use keyferry_store::{Change, Effects, Hidden, Material, ObjectId, Overlay, Record, SnapshotExt, Span, index};
+use keyferry_kmip::{
+    AlternativeName, Attributes, Cause, Failure, Link, Name, Random, Text, UniqueIdentifier,
+};
+use keyferry_store::{
+    Change, Effects, Hidden, Material, ObjectId, Overlay, Record, SnapshotExt, Span, index,
+};
 use keyferry_ttlv::Extra;
 use std::ops::ControlFlow;
 
@@ -49,30 +53,55 @@ const NUMBERS: u32 = 1000;
 /// A new Unique Identifier.
 pub(crate) fn new_identifier(random: &mut dyn Random) -> Result<Text, Failure> {
     let mut bytes = [0; 16];
-    random.fill(&mut bytes).map_err(|e| Failure::new(Cause::Cryptographic, e))?;
-    Ok(Text::from(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()))
+    random
+        .fill(&mut bytes)
+        .map_err(|e| Failure::new(Cause::Cryptographic, e))?;
+    Ok(Text::from(
+        uuid::Builder::from_random_bytes(bytes)
+            .into_uuid()
+            .to_string(),
+    ))
 }
 
 /// Whether another object has the Name here. Names of one issuer's objects do not clash among themselves: it has seen to that, and they may
 /// arrive in another order than they were given in.
-fn taken(node: &Node, ask: &Ask<'_>, name: &Name, own: Option<&Record>, local: bool) -> Result<bool, Failure> {
+fn taken(
+    node: &Node,
+    ask: &Ask<'_>,
+    name: &Name,
+    own: Option<&Record>,
+    local: bool,
+) -> Result<bool, Failure> {
     let clashes = |other: &Record| {
         other.names().any(|theirs| theirs == name)
             && own.is_none_or(|own| {
-                other.id != own.id && (local || node.issues(own) && !node.observes(own) || !is_of_same_source(own, other))
+                other.id != own.id
+                    && (local
+                        || node.issues(own) && !node.observes(own)
+                        || !is_of_same_source(own, other))
             })
     };
-    Ok(ask.snapshot.first(&index::name(&name.value), &clashes).map_err(store_failed)?.is_some())
+    Ok(ask
+        .snapshot
+        .first(&index::name(&name.value), &clashes)
+        .map_err(store_failed)?
+        .is_some())
 }
 
 /// Whether one server has named both. An observer issues what several foreign masters have named.
 fn is_of_same_source(one: &Record, other: &Record) -> bool {
     let origin = |record: &Record| (record.id.server.clone(), record.id.instance.clone());
-    one.stamp.issuer == other.stamp.issuer && (one.stamp.issuer == one.id.server || origin(one) == origin(other))
+    one.stamp.issuer == other.stamp.issuer
+        && (one.stamp.issuer == one.id.server || origin(one) == origin(other))
 }
 
 /// Fails when a Name is another object's.
-pub(crate) fn check_names(node: &Node, ask: &Ask<'_>, attributes: &Attributes, own: Option<&Record>) -> Result<(), Failure> {
+pub(crate) fn check_names(
+    node: &Node,
+    ask: &Ask<'_>,
+    attributes: &Attributes,
+    own: Option<&Record>,
+) -> Result<(), Failure> {
     for name in attributes.names() {
         if taken(node, ask, name, own, false)? {
             return Err(clash(name));
@@ -82,7 +111,10 @@ pub(crate) fn check_names(node: &Node, ask: &Ask<'_>, attributes: &Attributes, o
 }
 
 fn clash(name: &Name) -> Failure {
-    Failure::new(Cause::NameExists, format_args!("another object has the Name {:?}", name.value))
+    Failure::new(
+        Cause::NameExists,
+        format_args!("another object has the Name {:?}", name.value),
+    )
 }
 
 /// Settles the Names of a copy that comes in; `true` when one is shown otherwise. What was settled before stays so: a Name that the copy
@@ -95,7 +127,12 @@ pub(crate) fn settle_names(
     on: &OnName,
 ) -> Result<bool, Failure> {
     let mut hidden = take(record, |value| matches!(value, AttributeValue::Name(_)));
-    hidden.retain(|hidden| record.attributes.iter().any(|own| hidden.value() == Some(&own.value)));
+    hidden.retain(|hidden| {
+        record
+            .attributes
+            .iter()
+            .any(|own| hidden.value() == Some(&own.value))
+    });
     for name in record.attributes.names() {
         let value = AttributeValue::Name(name.clone());
         let is_settled = hidden.iter().any(|hidden| hidden.value() == Some(&value))
@@ -119,11 +156,26 @@ pub(crate) fn settle_names(
     Ok(any)
 }
 
-fn renamed(node: &Node, ask: &Ask<'_>, record: &Record, name: &Name, rule: &str) -> Result<Name, Failure> {
-    let shown = rule.replace("{server}", &record.id.server).replace("{name}", &name.value);
+fn renamed(
+    node: &Node,
+    ask: &Ask<'_>,
+    record: &Record,
+    name: &Name,
+    rule: &str,
+) -> Result<Name, Failure> {
+    let shown = rule
+        .replace("{server}", &record.id.server)
+        .replace("{name}", &name.value);
     for number in 1..=NUMBERS {
-        let value = if number == 1 { shown.clone() } else { format!("{shown} {number}") };
-        let candidate = Name { value: value.into(), ..name.clone() };
+        let value = if number == 1 {
+            shown.clone()
+        } else {
+            format!("{shown} {number}")
+        };
+        let candidate = Name {
+            value: value.into(),
+            ..name.clone()
+        };
         if candidate != *name && !taken(node, ask, &candidate, Some(record), true)? {
             return Ok(candidate);
         }
@@ -133,20 +185,35 @@ fn renamed(node: &Node, ask: &Ask<'_>, record: &Record, name: &Name, rule: &str)
 
 /// Takes what is hidden of one kind out of the overlay.
 fn take(record: &mut Record, is: impl Fn(&AttributeValue) -> bool) -> Vec<Hidden> {
-    let Some(overlay) = &mut record.overlay else { return Vec::new() };
-    overlay.hidden.extract_if(.., |hidden| hidden.value().is_some_and(&is)).collect()
+    let Some(overlay) = &mut record.overlay else {
+        return Vec::new();
+    };
+    overlay
+        .hidden
+        .extract_if(.., |hidden| hidden.value().is_some_and(&is))
+        .collect()
 }
 
 fn put_back(record: &mut Record, hidden: Vec<Hidden>) {
     if !hidden.is_empty() {
-        record.overlay.get_or_insert_with(Overlay::default).hidden.extend(hidden);
+        record
+            .overlay
+            .get_or_insert_with(Overlay::default)
+            .hidden
+            .extend(hidden);
     }
-    record.overlay.take_if(|overlay| *overlay == Overlay::default());
+    record
+        .overlay
+        .take_if(|overlay| *overlay == Overlay::default());
 }
 
 /// The object that an identifier in a copy means: one of the server that the copy is of.
 fn meant(record: &Record, identifier: &Text) -> ObjectId {
-    ObjectId { server: record.id.server.clone(), instance: record.id.instance.clone(), identifier: identifier.clone() }
+    ObjectId {
+        server: record.id.server.clone(),
+        instance: record.id.instance.clone(),
+        identifier: identifier.clone(),
+    }
 }
 
 /// Where what waits for an object that may come later is kept.
@@ -157,7 +224,11 @@ fn awaiting(id: &ObjectId) -> Result<Vec<u8>, Failure> {
 
 /// Lets the Links of a copy lead where their targets are here. A target that is not here yet is waited for; meanwhile the Link is not shown
 /// where another object has its identifier.
-pub(crate) fn settle_links(ask: &Ask<'_>, record: &mut Record, effects: &mut Effects) -> Result<(), Failure> {
+pub(crate) fn settle_links(
+    ask: &Ask<'_>,
+    record: &mut Record,
+    effects: &mut Effects,
+) -> Result<(), Failure> {
     settle_links_with(ask, record, effects, None)
 }
 
@@ -167,26 +238,42 @@ fn settle_links_with(
     effects: &mut Effects,
     arriving: Option<&Record>,
 ) -> Result<(), Failure> {
-    drop(take(record, |value| matches!(value, AttributeValue::Link(_))));
+    drop(take(record, |value| {
+        matches!(value, AttributeValue::Link(_))
+    }));
     let mut hidden = Vec::new();
     for attribute in &record.attributes {
-        let AttributeValue::Link(link) = &attribute.value else { continue };
-        let UniqueIdentifier::Text(identifier) = &link.target else { continue };
+        let AttributeValue::Link(link) = &attribute.value else {
+            continue;
+        };
+        let UniqueIdentifier::Text(identifier) = &link.target else {
+            continue;
+        };
         let id = meant(record, identifier);
         let here = if id == record.id {
             Some(record.identifier.clone())
         } else if let Some(arriving) = arriving.filter(|arriving| arriving.id == id) {
             Some(arriving.identifier.clone())
         } else {
-            ask.snapshot.by_object_id(&id).map_err(store_failed)?.map(|(_, target)| target.identifier)
+            ask.snapshot
+                .by_object_id(&id)
+                .map_err(store_failed)?
+                .map(|(_, target)| target.identifier)
         };
         let instead = match here {
             Some(here) if here == *identifier => continue,
-            Some(here) => Some(AttributeValue::Link(Link { target: UniqueIdentifier::Text(here), ..link.clone() })),
+            Some(here) => Some(AttributeValue::Link(Link {
+                target: UniqueIdentifier::Text(here),
+                ..link.clone()
+            })),
             None => {
                 let key = [&awaiting(&id)?, record.identifier.as_bytes()].concat();
                 effects.state.push((key, Some(Vec::new())));
-                let is_another = ask.snapshot.by_identifier(identifier).map_err(store_failed)?.is_some();
+                let is_another = ask
+                    .snapshot
+                    .by_identifier(identifier)
+                    .map_err(store_failed)?
+                    .is_some();
                 if !is_another {
                     continue;
                 }
@@ -200,7 +287,11 @@ fn settle_links_with(
 }
 
 /// Lets the Links of what has waited for this object lead to it.
-pub(crate) fn arrived(ask: &Ask<'_>, record: &Record, effects: &mut Effects) -> Result<(), Failure> {
+pub(crate) fn arrived(
+    ask: &Ask<'_>,
+    record: &Record,
+    effects: &mut Effects,
+) -> Result<(), Failure> {
     let prefix = awaiting(&record.id)?;
     let mut keys = Vec::new();
     ask.snapshot
@@ -210,23 +301,46 @@ pub(crate) fn arrived(ask: &Ask<'_>, record: &Record, effects: &mut Effects) -> 
         })
         .map_err(store_failed)?;
     for key in keys {
-        let identifier = key.get(prefix.len()..).and_then(|rest| std::str::from_utf8(rest).ok()).unwrap_or_default();
-        let waiting = ask.snapshot.by_identifier(identifier).map_err(store_failed)?;
+        let identifier = key
+            .get(prefix.len()..)
+            .and_then(|rest| std::str::from_utf8(rest).ok())
+            .unwrap_or_default();
+        let waiting = ask
+            .snapshot
+            .by_identifier(identifier)
+            .map_err(store_failed)?;
         effects.state.push((key.clone(), None));
-        let Some((number, before)) = waiting.filter(|(_, waiting)| waiting.id != record.id) else { continue };
+        let Some((number, before)) = waiting.filter(|(_, waiting)| waiting.id != record.id) else {
+            continue;
+        };
         let mut after = before.clone();
         let mut still = Effects::none();
         settle_links_with(ask, &mut after, &mut still, Some(record))?;
-        effects.state.extend(still.state.into_iter().filter(|(other, _)| *other != key));
+        effects
+            .state
+            .extend(still.state.into_iter().filter(|(other, _)| *other != key));
         if after != before {
-            effects.changes.push(Change { before: Some((number, before)), after, material: Material::Keep });
+            effects.changes.push(Change {
+                before: Some((number, before)),
+                after,
+                material: Material::Keep,
+            });
         }
     }
     Ok(())
 }
 
 /// The identifier here of the key that a copy's material is wrapped under, when it is another one than at its origin.
-pub(crate) fn wrapping_key_here(ask: &Ask<'_>, record: &Record, identifier: &Text) -> Result<Option<Text>, Failure> {
-    let found = ask.snapshot.by_object_id(&meant(record, identifier)).map_err(store_failed)?;
-    Ok(found.map(|(_, key)| key.identifier).filter(|here| here != identifier))
+pub(crate) fn wrapping_key_here(
+    ask: &Ask<'_>,
+    record: &Record,
+    identifier: &Text,
+) -> Result<Option<Text>, Failure> {
+    let found = ask
+        .snapshot
+        .by_object_id(&meant(record, identifier))
+        .map_err(store_failed)?;
+    Ok(found
+        .map(|(_, key)| key.identifier)
+        .filter(|here| here != identifier))
 }

@@ -2,7 +2,9 @@ use crate::Ending;
 use crate::plan::Held;
 use keyferry_kmip::attribute::Projection;
 use keyferry_kmip::spec::tag;
-use keyferry_kmip::{Attributes, Cause, Failure, MessageExtension, ResponseItem, Text, context, extension as x};
+use keyferry_kmip::{
+    Attributes, Cause, Failure, MessageExtension, ResponseItem, Text, context, extension as x,
+};
 use keyferry_store::{ObjectId, Record, Stamp};
 use keyferry_ttlv::{Context, Decode, Encode, Extra, Raw, Result, Version};
 
@@ -43,7 +45,11 @@ pub struct Copy {
 
 impl Copy {
     /// The copy of a record. `rest` is what the message itself does not say of its attributes.
-    pub(crate) fn of(record: &Record, rest: Attributes, session: Option<i64>) -> keyferry_store::Result<Copy> {
+    pub(crate) fn of(
+        record: &Record,
+        rest: Attributes,
+        session: Option<i64>,
+    ) -> keyferry_store::Result<Copy> {
         Ok(Copy {
             digest: record.copy_digest()?,
             id: record.id.clone(),
@@ -186,8 +192,12 @@ impl Addition {
     }
 
     /// Ours among the extensions of an item.
-    pub(crate) fn find<'e>(extensions: impl IntoIterator<Item = &'e MessageExtension>) -> Result<Addition, Failure> {
-        let ours = extensions.into_iter().find(|extension| extension.vendor_identification == x::VENDOR);
+    pub(crate) fn find<'e>(
+        extensions: impl IntoIterator<Item = &'e MessageExtension>,
+    ) -> Result<Addition, Failure> {
+        let ours = extensions
+            .into_iter()
+            .find(|extension| extension.vendor_identification == x::VENDOR);
         match ours {
             Some(extension) => Ok(extension.vendor_extension.read(form())?),
             None => Ok(Addition::default()),
@@ -200,10 +210,16 @@ impl Addition {
 /// # Errors
 /// [`Cause::UnknownExtension`].
 pub fn check_extensions(extensions: &[MessageExtension]) -> Result<(), Failure> {
-    match extensions.iter().find(|e| e.criticality_indicator && e.vendor_identification != x::VENDOR) {
+    match extensions
+        .iter()
+        .find(|e| e.criticality_indicator && e.vendor_identification != x::VENDOR)
+    {
         Some(unknown) => Err(Failure::new(
             Cause::UnknownExtension,
-            format_args!("the critical Message Extension of {:?} is not known here", unknown.vendor_identification),
+            format_args!(
+                "the critical Message Extension of {:?} is not known here",
+                unknown.vendor_identification
+            ),
         )),
         None => Ok(()),
     }

@@ -35,7 +35,10 @@ pub enum ErrorKind {
 impl Error {
     /// An error; `context` never holds key material.
     pub fn new(kind: ErrorKind, context: impl fmt::Display) -> Self {
-        Error { kind, context: context.to_string() }
+        Error {
+            kind,
+            context: context.to_string(),
+        }
     }
 
     /// The kind of failure.

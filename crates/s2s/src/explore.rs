@@ -1,8 +1,10 @@
 use crate::{Cx, Error, ErrorKind, Result, Session, Step};
-use keyferry_kmip::spec::{AttributeRow, Operation, QueryFunction, SetBy, attribute_row, attribute_rows, tag};
+use keyferry_kmip::spec::{
+    AttributeRow, Operation, QueryFunction, SetBy, attribute_row, attribute_rows, tag,
+};
 use keyferry_kmip::{
-    DiscoverVersionsRequest, DiscoverVersionsResponse, Lost, Payload, QueryRequest, QueryResponse, RequestItem, RequestMessage,
-    ResponseMessage, Ticket, context, extension as x,
+    DiscoverVersionsRequest, DiscoverVersionsResponse, Lost, Payload, QueryRequest, QueryResponse,
+    RequestItem, RequestMessage, ResponseMessage, Ticket, context, extension as x,
 };
 use keyferry_ttlv::{Extra, Tag, Version};
 use std::fmt;
@@ -48,7 +50,11 @@ impl Way {
         match self {
             Way::Import => &[Operation::IMPORT],
             Way::Put => &[Operation::PUT],
-            Way::Register => &[Operation::REGISTER, Operation::LOCATE, Operation::GET_ATTRIBUTES],
+            Way::Register => &[
+                Operation::REGISTER,
+                Operation::LOCATE,
+                Operation::GET_ATTRIBUTES,
+            ],
             // What it takes is no operation of the standard.
             Way::Feed => &[],
             Way::Export => &[Operation::LOCATE, Operation::EXPORT],
@@ -75,8 +81,16 @@ impl FromStr for Way {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Way> {
-        let known = PUSHING.into_iter().chain(PULLING).find(|way| way.name() == name);
-        known.ok_or_else(|| Error::new(ErrorKind::Peer, format_args!("there is no strategy {name:?}")))
+        let known = PUSHING
+            .into_iter()
+            .chain(PULLING)
+            .find(|way| way.name() == name);
+        known.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Peer,
+                format_args!("there is no strategy {name:?}"),
+            )
+        })
     }
 }
 
@@ -94,8 +108,17 @@ pub struct Abilities {
 impl Abilities {
     /// The newest version in which it can go this way. Whether it lets itself be followed, only trying tells.
     pub fn version_for(&self, way: Way) -> Option<Version> {
-        let newest = self.versions.first().copied().filter(|_| self.keyferry || way != Way::Feed)?;
-        (newest >= way.since() && way.needs().iter().all(|needed| self.operations.contains(needed))).then_some(newest)
+        let newest = self
+            .versions
+            .first()
+            .copied()
+            .filter(|_| self.keyferry || way != Way::Feed)?;
+        (newest >= way.since()
+            && way
+                .needs()
+                .iter()
+                .all(|needed| self.operations.contains(needed)))
+        .then_some(newest)
     }
 
     /// The best way to push to it.
@@ -111,7 +134,9 @@ impl Abilities {
     fn best(&self, ways: &[Way]) -> Option<(Way, Version)> {
         // To one that is no keyferry server, a Put goes only where it knows us as its server: nobody can see that from outside.
         let open = |way: &&Way| self.keyferry || !matches!(way, Way::Put | Way::Feed);
-        ways.iter().filter(open).find_map(|way| Some((*way, self.version_for(*way)?)))
+        ways.iter()
+            .filter(open)
+            .find_map(|way| Some((*way, self.version_for(*way)?)))
     }
 
     /// The attributes, by name, that can't be kept as a whole this way in a version, whatever the peer does with the others. Fields that a
@@ -121,9 +146,14 @@ impl Abilities {
         if self.keyferry && matches!(way, Way::Import | Way::Put | Way::Feed | Way::Export) {
             return Vec::new();
         }
-        let is_lost =
-            |row: &&AttributeRow| !row.versions.contain(version) || way == Way::Register && is_lost_by_register(row.tag);
-        attribute_rows().iter().filter(is_lost).map(|row| row.name).collect()
+        let is_lost = |row: &&AttributeRow| {
+            !row.versions.contain(version) || way == Way::Register && is_lost_by_register(row.tag)
+        };
+        attribute_rows()
+            .iter()
+            .filter(is_lost)
+            .map(|row| row.name)
+            .collect()
     }
 }
 
@@ -176,20 +206,38 @@ const ATTEMPTS: [Version; 3] = [Version::V1_2, Version::V2_1, Version::V1_0];
 impl<F: FnMut(Abilities) + Send> Explore<F> {
     /// A session that ends by calling `told`.
     pub fn new(told: F) -> Self {
-        Explore { told, attempt: 0, versions: None, under_way: None, done: false }
+        Explore {
+            told,
+            attempt: 0,
+            versions: None,
+            under_way: None,
+            done: false,
+        }
     }
 
     /// The version to ask in.
     fn version(&self) -> Result<Version> {
         let tried = ATTEMPTS.get(self.attempt).copied();
-        let found = self.versions.as_ref().and_then(|versions| versions.first().copied());
-        found.or(tried).ok_or_else(|| Error::new(ErrorKind::Peer, "the peer speaks no version that is spoken here"))
+        let found = self
+            .versions
+            .as_ref()
+            .and_then(|versions| versions.first().copied());
+        found.or(tried).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Peer,
+                "the peer speaks no version that is spoken here",
+            )
+        })
     }
 }
 
 fn message<P: Payload>(version: Version, payload: &P) -> Result<Step> {
-    let item = RequestItem::new(payload, context(version)).map_err(|e| Error::new(ErrorKind::Encode, e))?;
-    Ok(Step::Send(Box::new(RequestMessage::new(version, vec![item]))))
+    let item = RequestItem::new(payload, context(version))
+        .map_err(|e| Error::new(ErrorKind::Encode, e))?;
+    Ok(Step::Send(Box::new(RequestMessage::new(
+        version,
+        vec![item],
+    ))))
 }
 
 impl<F: FnMut(Abilities) + Send> Session for Explore<F> {
@@ -205,41 +253,81 @@ impl<F: FnMut(Abilities) + Send> Session for Explore<F> {
         if self.versions.is_none() && version > Version::V1_0 {
             return message(version, &DiscoverVersionsRequest::default());
         }
-        let query_functions = vec![QueryFunction::QUERY_OPERATIONS, QueryFunction::QUERY_SERVER_INFORMATION];
-        message(version, &QueryRequest { query_functions, object_groups: None, extra: Extra::NONE })
+        let query_functions = vec![
+            QueryFunction::QUERY_OPERATIONS,
+            QueryFunction::QUERY_SERVER_INFORMATION,
+        ];
+        message(
+            version,
+            &QueryRequest {
+                query_functions,
+                object_groups: None,
+                extra: Extra::NONE,
+            },
+        )
     }
 
-    fn answer(&mut self, _: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()> {
+    fn answer(
+        &mut self,
+        _: &mut Cx<'_>,
+        ticket: Ticket,
+        response: std::result::Result<ResponseMessage, Lost>,
+    ) -> Result<()> {
         if self.under_way.take() != Some(ticket) {
-            return Err(Error::new(ErrorKind::Protocol, "an answer came to nothing that was asked"));
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                "an answer came to nothing that was asked",
+            ));
         }
-        let Ok(response) = response else { return Ok(()) };
+        let Ok(response) = response else {
+            return Ok(());
+        };
         let version = self.version()?;
         let item = response.batch.first().filter(|item| item.is_success());
         let discovers = self.versions.is_none() && version > Version::V1_0;
         let Some(item) = item else {
             if self.versions.is_some() || version == Version::V1_0 {
-                return Err(Error::new(ErrorKind::Peer, format_args!("the peer does not answer Query in {version}")));
+                return Err(Error::new(
+                    ErrorKind::Peer,
+                    format_args!("the peer does not answer Query in {version}"),
+                ));
             }
             self.attempt += 1;
             return Ok(());
         };
         if discovers {
-            let told: DiscoverVersionsResponse =
-                item.payload(context(version)).map_err(|e| Error::new(ErrorKind::Protocol, e))?;
-            let mut versions: Vec<Version> = told.protocol_versions.iter().filter_map(|version| version.version()).collect();
+            let told: DiscoverVersionsResponse = item
+                .payload(context(version))
+                .map_err(|e| Error::new(ErrorKind::Protocol, e))?;
+            let mut versions: Vec<Version> = told
+                .protocol_versions
+                .iter()
+                .filter_map(|version| version.version())
+                .collect();
             versions.sort_by(|a, b| b.cmp(a));
             versions.dedup();
             if versions.is_empty() {
-                return Err(Error::new(ErrorKind::Peer, "the peer speaks no version that is spoken here"));
+                return Err(Error::new(
+                    ErrorKind::Peer,
+                    "the peer speaks no version that is spoken here",
+                ));
             }
             self.versions = Some(versions);
             return Ok(());
         }
-        let query: QueryResponse = item.payload(context(version)).map_err(|e| Error::new(ErrorKind::Protocol, e))?;
-        let keyferry = query.vendor_identification.as_ref().is_some_and(|vendor| *vendor == x::VENDOR);
+        let query: QueryResponse = item
+            .payload(context(version))
+            .map_err(|e| Error::new(ErrorKind::Protocol, e))?;
+        let keyferry = query
+            .vendor_identification
+            .as_ref()
+            .is_some_and(|vendor| *vendor == x::VENDOR);
         let versions = self.versions.take().unwrap_or_else(|| vec![version]);
-        (self.told)(Abilities { versions, operations: query.operations, keyferry });
+        (self.told)(Abilities {
+            versions,
+            operations: query.operations,
+            keyferry,
+        });
         self.done = true;
         Ok(())
     }

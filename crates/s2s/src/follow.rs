@@ -8,7 +8,9 @@ use crate::report::{Counts, Told};
 use crate::{Cx, Error, ErrorKind, Node, Peer, Result, Session, Step};
 use back::Back;
 use keyferry_kmip::spec::ResultReason;
-use keyferry_kmip::{Lost, RequestItem, RequestMessage, ResponseMessage, Text, Tick, Ticket, context};
+use keyferry_kmip::{
+    Lost, RequestItem, RequestMessage, ResponseMessage, Text, Tick, Ticket, context,
+};
 use keyferry_store::record::read;
 use keyferry_store::{ObjectId, SnapshotExt, Span, StoreExt};
 use keyferry_ttlv::Extra;
@@ -148,7 +150,10 @@ pub struct Follow {
 #[derive(Clone, Debug, PartialEq)]
 enum Flight {
     /// A question, the withdrawals that it tells of, and how far the own copies were looked through when it is answered.
-    Changes { done: Vec<Vec<u8>>, checked: Option<Option<i64>> },
+    Changes {
+        done: Vec<Vec<u8>>,
+        checked: Option<Option<i64>>,
+    },
     /// A part of what is given back.
     Back { last: bool },
     /// The connection is to be turned round.
@@ -207,21 +212,34 @@ impl Follow {
         let (relation, server) = (&self.options.relation, &self.options.from.server);
         let master = cx.store.transact(|transaction| {
             let Some(mut master) = Master::find(transaction, relation)? else {
-                return Err(Error::new(ErrorKind::Relation, format_args!("there is no relation {relation:?}")));
+                return Err(Error::new(
+                    ErrorKind::Relation,
+                    format_args!("there is no relation {relation:?}"),
+                ));
             };
             if master.server != *server {
                 return Err(Error::new(
                     ErrorKind::Relation,
-                    format_args!("the relation {relation:?} is with the server {:?}", master.server),
+                    format_args!(
+                        "the relation {relation:?} is with the server {:?}",
+                        master.server
+                    ),
                 ));
             }
             if master.paused == Some(true) {
-                return Err(Error::new(ErrorKind::Relation, format_args!("the relation {relation:?} is paused")));
+                return Err(Error::new(
+                    ErrorKind::Relation,
+                    format_args!("the relation {relation:?} is paused"),
+                ));
             }
             master.session = master.session.max(above) + 1;
             if master.counts.finished || master.counts.session == 0 {
                 let session = master.counts.session + 1;
-                master.counts = Counts { session, incarnation: transaction.incarnation()?.0.to_vec(), ..Counts::default() };
+                master.counts = Counts {
+                    session,
+                    incarnation: transaction.incarnation()?.0.to_vec(),
+                    ..Counts::default()
+                };
             }
             let (key, value) = master.entry()?;
             transaction.set_state(&key, value.as_deref())?;
@@ -235,13 +253,21 @@ impl Follow {
 
     /// The next question.
     fn ask(&mut self, cx: &Cx<'_>, ticket: Ticket, goes_on: bool) -> Result<Step> {
-        let Some(master) = &self.master else { return Ok(Step::Wait(None)) };
-        let seeks = self.sought.is_none_or(|last| cx.now.tick.0.saturating_sub(last.0) >= SEEKS);
+        let Some(master) = &self.master else {
+            return Ok(Step::Wait(None));
+        };
+        let seeks = self
+            .sought
+            .is_none_or(|last| cx.now.tick.0.saturating_sub(last.0) >= SEEKS);
         let (held, checked) = match master.checking {
-            Some(after) if self.answered && !goes_on && !planted(Bug::NothingChecked) => own_copies(cx, master, after)?,
+            Some(after) if self.answered && !goes_on && !planted(Bug::NothingChecked) => {
+                own_copies(cx, master, after)?
+            }
             None if !goes_on && seeks => {
                 self.sought = Some(cx.now.tick);
-                let mut held = cx.store.view(|snapshot| missing(snapshot, &self.options.relation))?;
+                let mut held = cx
+                    .store
+                    .view(|snapshot| missing(snapshot, &self.options.relation))?;
                 held.truncate(CHECKED);
                 (held, None)
             }
@@ -260,13 +286,21 @@ impl Follow {
                     if retry.due <= now {
                         again.push(retry.id);
                     }
-                    Ok(if again.len() < AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+                    Ok(if again.len() < AT_ONCE {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    })
                 })?;
             }
             snapshot.state(&Span::prefix(&done_prefix(relation)), &mut |key, value| {
                 done.push(read(value, "withdrawal")?);
                 keys.push(key.to_vec());
-                Ok(if done.len() < AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+                Ok(if done.len() < AT_ONCE {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                })
             })?;
             Ok((again, done, keys, crate::Fork::count(snapshot)?))
         })?;
@@ -291,7 +325,13 @@ impl Follow {
             retried: (self.options.tells && !goes_on).then_some(master.retried),
             extra: Extra::NONE,
         };
-        self.flights.push_back((ticket, Flight::Changes { done: keys, checked }));
+        self.flights.push_back((
+            ticket,
+            Flight::Changes {
+                done: keys,
+                checked,
+            },
+        ));
         send(&request)
     }
 
@@ -301,15 +341,29 @@ impl Follow {
     }
 
     /// Takes an answer.
-    fn taken(&mut self, cx: &mut Cx<'_>, answer: FollowResponse, done: &[Vec<u8>], checked: Option<Option<i64>>) -> Result<()> {
-        let Some(master) = &self.master else { return Ok(()) };
+    fn taken(
+        &mut self,
+        cx: &mut Cx<'_>,
+        answer: FollowResponse,
+        done: &[Vec<u8>],
+        checked: Option<Option<i64>>,
+    ) -> Result<()> {
+        let Some(master) = &self.master else {
+            return Ok(());
+        };
         if answer.server != master.server {
             return Err(Error::new(
                 ErrorKind::Peer,
-                format_args!("the server is {:?}, and not {:?}, which is followed", answer.server, master.server),
+                format_args!(
+                    "the server is {:?}, and not {:?}, which is followed",
+                    answer.server, master.server
+                ),
             ));
         }
-        let is_other = master.instance.as_ref().is_some_and(|instance| *instance != answer.instance);
+        let is_other = master
+            .instance
+            .as_ref()
+            .is_some_and(|instance| *instance != answer.instance);
         if is_other && !planted(Bug::InstanceIgnored) {
             let why = format_args!(
                 "another server has the name {:?} now: what this one holds is not taken for its, unless a person accepts it",
@@ -341,14 +395,29 @@ impl Follow {
             }
             Answer::SUPERSEDED => {
                 // A session of this store that is further on has stopped this one; one of a later store, which was lost since, has not.
-                let stored = cx.store.view::<_, Error>(|snapshot| Master::find(snapshot, &self.options.relation))?;
+                let stored = cx
+                    .store
+                    .view::<_, Error>(|snapshot| Master::find(snapshot, &self.options.relation))?;
                 if stored.is_some_and(|stored| stored.session == master.session) {
                     return self.start(cx, answer.session);
                 }
-                return Err(Error::new(ErrorKind::Peer, "another session of this relation has begun"));
+                return Err(Error::new(
+                    ErrorKind::Peer,
+                    "another session of this relation has begun",
+                ));
             }
-            Answer::PAUSED => return Err(Error::new(ErrorKind::Peer, "the server that is followed has paused the relation")),
-            _ => return Err(Error::new(ErrorKind::Protocol, "an answer of a kind that is not known here")),
+            Answer::PAUSED => {
+                return Err(Error::new(
+                    ErrorKind::Peer,
+                    "the server that is followed has paused the relation",
+                ));
+            }
+            _ => {
+                return Err(Error::new(
+                    ErrorKind::Protocol,
+                    "an answer of a kind that is not known here",
+                ));
+            }
         }
         if planted(Bug::CommitAfterAnswer) && answer.place.number % 3 == 1 {
             // It counts as taken, and is not.
@@ -381,7 +450,9 @@ impl Follow {
         }
         if let (Some(observer), Some(master)) = (&mut self.observer, &self.master) {
             // What the feed has left may concern others: it is no more than this.
-            let left = u64::try_from(master.counts.asked).unwrap_or(0).saturating_add(master.behind());
+            let left = u64::try_from(master.counts.asked)
+                .unwrap_or(0)
+                .saturating_add(master.behind());
             observer(&self.meter.progress(cx.now.tick, &master.counts, Some(left)));
         }
         Ok(())
@@ -425,22 +496,35 @@ impl Follow {
 }
 
 /// The copies behind a place of the own feed that come by way of a relation, and the place where they end; none when there are no more.
-fn own_copies(cx: &Cx<'_>, master: &Master, after: i64) -> Result<(Vec<ObjectId>, Option<Option<i64>>)> {
+fn own_copies(
+    cx: &Cx<'_>,
+    master: &Master,
+    after: i64,
+) -> Result<(Vec<ObjectId>, Option<Option<i64>>)> {
     cx.store.view(|snapshot| {
         let (mut found, mut end) = (Vec::new(), u64::try_from(after).unwrap_or(0));
         loop {
             let mut numbers = Vec::new();
             snapshot.feed(end, &mut |row| {
                 numbers.push((row.number, row.record));
-                Ok(if numbers.len() < CHECKED { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+                Ok(if numbers.len() < CHECKED {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                })
             })?;
             if numbers.is_empty() {
                 return Ok((found, Some(None)));
             }
             for (place, number) in numbers {
                 end = place;
-                let Some(record) = snapshot.record(number)? else { continue };
-                let by_this = record.overlay.as_ref().is_some_and(|overlay| overlay.via.contains(&master.relation));
+                let Some(record) = snapshot.record(number)? else {
+                    continue;
+                };
+                let by_this = record
+                    .overlay
+                    .as_ref()
+                    .is_some_and(|overlay| overlay.via.contains(&master.relation));
                 // Of its own objects it hears whatever way they came.
                 let its_own = record.stamp.issuer == master.server;
                 if (by_this || its_own) && !record.is_withdrawn() {
@@ -461,16 +545,27 @@ const SEEKS: u64 = 3_600_000;
 const CHECKED: usize = 1000;
 
 /// The relation, if this session is the last one of it.
-fn current(snapshot: &dyn keyferry_store::Snapshot, relation: &str, session: i64) -> Result<Master> {
+fn current(
+    snapshot: &dyn keyferry_store::Snapshot,
+    relation: &str,
+    session: i64,
+) -> Result<Master> {
     match Master::find(snapshot, relation)? {
         Some(master) if master.session == session && master.paused != Some(true) => Ok(master),
-        _ => Err(Error::new(ErrorKind::Relation, "another session has begun, or the relation was paused or ended")),
+        _ => Err(Error::new(
+            ErrorKind::Relation,
+            "another session has begun, or the relation was paused or ended",
+        )),
     }
 }
 
 fn send<P: keyferry_kmip::Payload>(payload: &P) -> Result<Step> {
-    let item = RequestItem::new(payload, context(SPOKEN)).map_err(|e| Error::new(ErrorKind::Encode, e))?;
-    Ok(Step::Send(Box::new(RequestMessage::new(SPOKEN, vec![item]))))
+    let item =
+        RequestItem::new(payload, context(SPOKEN)).map_err(|e| Error::new(ErrorKind::Encode, e))?;
+    Ok(Step::Send(Box::new(RequestMessage::new(
+        SPOKEN,
+        vec![item],
+    ))))
 }
 
 impl Session for Follow {
@@ -482,22 +577,35 @@ impl Session for Follow {
             if !self.flights.is_empty() {
                 return Ok(Step::Wait(None));
             }
-            let Some(master) = &self.master else { return Ok(Step::Wait(None)) };
+            let Some(master) = &self.master else {
+                return Ok(Step::Wait(None));
+            };
             let request = back.next(cx, &self.node, master, &self.options)?;
-            self.flights.push_back((ticket, Flight::Back { last: request.last }));
+            self.flights
+                .push_back((ticket, Flight::Back { last: request.last }));
             return send(&request);
         }
         if self.flights.is_empty() {
             let poked = self.poked.swap(false, Ordering::SeqCst) | std::mem::take(&mut self.turned);
             if self.answered && !self.more && !poked {
                 // What could not be taken is asked for again from time to time, which a turned connection would not allow.
-                let retries = self.options.every.is_some() && self.master.as_ref().is_some_and(|master| master.retried > 0);
+                let retries = self.options.every.is_some()
+                    && self
+                        .master
+                        .as_ref()
+                        .is_some_and(|master| master.retried > 0);
                 if self.options.turns && !retries {
                     self.flights.push_back((ticket, Flight::Turn));
-                    return crate::poke::turn(self.master.as_ref().map(|master| master.cursor.clone()));
+                    return crate::poke::turn(
+                        self.master.as_ref().map(|master| master.cursor.clone()),
+                    );
                 }
-                let Some(every) = self.options.every else { return self.finish(cx) };
-                let next = *self.next.get_or_insert(Tick(cx.now.tick.0.saturating_add(every)));
+                let Some(every) = self.options.every else {
+                    return self.finish(cx);
+                };
+                let next = *self
+                    .next
+                    .get_or_insert(Tick(cx.now.tick.0.saturating_add(every)));
                 if next > cx.now.tick {
                     return Ok(Step::Wait(Some(next)));
                 }
@@ -511,7 +619,12 @@ impl Session for Follow {
         Ok(Step::Wait(None))
     }
 
-    fn answer(&mut self, cx: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()> {
+    fn answer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ticket: Ticket,
+        response: std::result::Result<ResponseMessage, Lost>,
+    ) -> Result<()> {
         let session = self.master.as_ref().map(|master| master.session);
         let answered = self.answered(cx, ticket, response);
         if let (Err(error), Some(session)) = (&answered, session) {
@@ -528,28 +641,57 @@ impl Session for Follow {
 }
 
 impl Follow {
-    fn answered(&mut self, cx: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()> {
+    fn answered(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ticket: Ticket,
+        response: std::result::Result<ResponseMessage, Lost>,
+    ) -> Result<()> {
         let Ok(response) = response else {
             self.flights.clear();
             self.master = None;
             self.back = None;
-            (self.answered, self.more, self.goes_on, self.passed, self.next) = (false, false, false, 0, None);
+            (
+                self.answered,
+                self.more,
+                self.goes_on,
+                self.passed,
+                self.next,
+            ) = (false, false, false, 0, None);
             return Ok(());
         };
         let (_, flight) = self
             .flights
             .pop_front_if(|(under_way, _)| *under_way == ticket)
-            .ok_or_else(|| Error::new(ErrorKind::Protocol, "an answer came to nothing that was asked"))?;
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Protocol,
+                    "an answer came to nothing that was asked",
+                )
+            })?;
         if flight == Flight::Turn {
             self.turned = keyferry_kmip::accepts_turn(&response);
             self.options.turns = self.turned;
             return Ok(());
         }
-        let item = response.batch.first().ok_or_else(|| Error::new(ErrorKind::Protocol, "an answer without an item"))?;
+        let item = response
+            .batch
+            .first()
+            .ok_or_else(|| Error::new(ErrorKind::Protocol, "an answer without an item"))?;
         if !item.is_success() {
-            let why = item.result_message.as_ref().map(ToString::to_string).unwrap_or_default();
-            let reason = item.result_reason.map(|reason: ResultReason| reason.to_string()).unwrap_or_default();
-            return Err(Error::new(ErrorKind::Peer, format_args!("the server does not let itself be followed: {reason} {why}")));
+            let why = item
+                .result_message
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let reason = item
+                .result_reason
+                .map(|reason: ResultReason| reason.to_string())
+                .unwrap_or_default();
+            return Err(Error::new(
+                ErrorKind::Peer,
+                format_args!("the server does not let itself be followed: {reason} {why}"),
+            ));
         }
         let protocol = |e| Error::new(ErrorKind::Protocol, e);
         match flight {

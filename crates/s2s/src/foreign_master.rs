@@ -111,7 +111,13 @@ pub struct Observing {
 
 impl Default for Observing {
     fn default() -> Self {
-        Observing { selection: Selection::everything(), instance: Vec::new(), overlap: 60, full_every: 24, full_after: 86_400 }
+        Observing {
+            selection: Selection::everything(),
+            instance: Vec::new(),
+            overlap: 60,
+            full_every: 24,
+            full_after: 86_400,
+        }
     }
 }
 
@@ -136,7 +142,10 @@ pub(crate) fn missing_key(relation: &str, id: &ObjectId) -> keyferry_store::Resu
 }
 
 /// Everything of a kind that is kept under a prefix.
-pub(crate) fn all<T: Decode + keyferry_ttlv::Tagged>(snapshot: &dyn Snapshot, prefix: &[u8]) -> Result<Vec<T>> {
+pub(crate) fn all<T: Decode + keyferry_ttlv::Tagged>(
+    snapshot: &dyn Snapshot,
+    prefix: &[u8],
+) -> Result<Vec<T>> {
     let mut all = Vec::new();
     snapshot.state(&Span::prefix(prefix), &mut |_, value| {
         all.push(read(value, "foreign relation")?);
@@ -160,7 +169,9 @@ impl ForeignMaster {
     /// Those of the store.
     pub fn find(snapshot: &dyn Snapshot, relation: &str) -> Result<Option<ForeignMaster>> {
         let stored = snapshot.state_value(&key(relation))?;
-        Ok(stored.map(|bytes| read(&bytes, "foreign relation")).transpose()?)
+        Ok(stored
+            .map(|bytes| read(&bytes, "foreign relation"))
+            .transpose()?)
     }
 
     /// What could not be taken so far, with when it is asked for again.
@@ -190,7 +201,10 @@ impl ForeignMaster {
     /// Those of the store.
     pub fn counts(&self, snapshot: &dyn Snapshot) -> Result<Counts> {
         let stored = snapshot.state_value(&counts_key(&self.relation))?;
-        Ok(stored.map(|bytes| read(&bytes, "progress of a transfer")).transpose()?.unwrap_or_default())
+        Ok(stored
+            .map(|bytes| read(&bytes, "progress of a transfer"))
+            .transpose()?
+            .unwrap_or_default())
     }
 
     /// For how many seconds what changed there may not have been seen: since the last pass came to its end. Nothing before the first.
@@ -207,15 +221,27 @@ impl ForeignMaster {
     /// # Errors
     /// [`ErrorKind::Selection`] for a selection that can't be followed, [`ErrorKind::Relation`] when the relation is with another server or
     /// another instance of it, and those of the store.
-    pub fn observe(store: &dyn Store, relation: &str, server: &str, what: &Observing, now: DateTime) -> Result<()> {
+    pub fn observe(
+        store: &dyn Store,
+        relation: &str,
+        server: &str,
+        what: &Observing,
+        now: DateTime,
+    ) -> Result<()> {
         if what.selection.with_links {
             return Err(Error::new(ErrorKind::Selection, LINKS));
         }
         what.selection.query()?;
         store.transact(|transaction| {
             let held = ForeignMaster::find(transaction, relation)?;
-            if let Some(held) = held.as_ref().filter(|held| held.server != *server || held.instance != what.instance) {
-                let why = format_args!("the relation {relation:?} is with the server {:?}, or an instance of it", held.server);
+            if let Some(held) = held
+                .as_ref()
+                .filter(|held| held.server != *server || held.instance != what.instance)
+            {
+                let why = format_args!(
+                    "the relation {relation:?} is with the server {:?}, or an instance of it",
+                    held.server
+                );
                 return Err(Error::new(ErrorKind::Relation, why));
             }
             let fresh = ForeignMaster {
@@ -267,7 +293,8 @@ impl ForeignMaster {
         change: impl Fn(&mut ForeignMaster) -> Result<()>,
     ) -> Result<ForeignMaster> {
         store.transact(|transaction| {
-            let mut master = ForeignMaster::find(transaction, relation)?.ok_or_else(|| none(relation))?;
+            let mut master =
+                ForeignMaster::find(transaction, relation)?.ok_or_else(|| none(relation))?;
             change(&mut master)?;
             let (key, value) = master.entry()?;
             transaction.set_state(&key, value.as_deref())?;
@@ -317,10 +344,17 @@ impl ForeignMaster {
     }
 
     /// The relation as it is stored, if the session of this number may still write.
-    pub(crate) fn current(snapshot: &dyn Snapshot, relation: &str, session: i64) -> Result<ForeignMaster> {
+    pub(crate) fn current(
+        snapshot: &dyn Snapshot,
+        relation: &str,
+        session: i64,
+    ) -> Result<ForeignMaster> {
         match ForeignMaster::find(snapshot, relation)? {
             Some(master) if master.session == session && master.paused != Some(true) => Ok(master),
-            _ => Err(Error::new(ErrorKind::Relation, "another session has begun, or the relation was paused or ended")),
+            _ => Err(Error::new(
+                ErrorKind::Relation,
+                "another session has begun, or the relation was paused or ended",
+            )),
         }
     }
 

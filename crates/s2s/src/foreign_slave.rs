@@ -79,7 +79,12 @@ pub struct Publishing {
 
 impl Default for Publishing {
     fn default() -> Self {
-        Publishing { selection: Selection::everything(), by: Operation::IMPORT, may_destroy: true, destroys_left: false }
+        Publishing {
+            selection: Selection::everything(),
+            by: Operation::IMPORT,
+            may_destroy: true,
+            destroys_left: false,
+        }
     }
 }
 
@@ -111,7 +116,9 @@ impl ForeignSlave {
     /// Those of the store.
     pub fn find(snapshot: &dyn Snapshot, relation: &str) -> Result<Option<ForeignSlave>> {
         let stored = snapshot.state_value(&key(relation))?;
-        Ok(stored.map(|bytes| read(&bytes, "foreign relation")).transpose()?)
+        Ok(stored
+            .map(|bytes| read(&bytes, "foreign relation"))
+            .transpose()?)
     }
 
     /// What could not be brought there as it is, why, and when it is tried again.
@@ -141,7 +148,10 @@ impl ForeignSlave {
     /// Those of the store.
     pub fn counts(&self, snapshot: &dyn Snapshot) -> Result<Counts> {
         let stored = snapshot.state_value(&counts_key(&self.relation))?;
-        Ok(stored.map(|bytes| read(&bytes, "progress of a transfer")).transpose()?.unwrap_or_default())
+        Ok(stored
+            .map(|bytes| read(&bytes, "progress of a transfer"))
+            .transpose()?
+            .unwrap_or_default())
     }
 
     /// How many places of our feed lie behind the one up to which it was told.
@@ -162,9 +172,17 @@ impl ForeignSlave {
             next = Some(row.record);
             Ok(ControlFlow::Break(()))
         })?;
-        let Some(record) = next.map(|number| snapshot.record(number)).transpose()?.flatten() else { return Ok(None) };
+        let Some(record) = next
+            .map(|number| snapshot.record(number))
+            .transpose()?
+            .flatten()
+        else {
+            return Ok(None);
+        };
         let changed = record.attributes.date(tag::LAST_CHANGE_DATE).unwrap_or(now);
-        Ok(Some(u64::try_from(now.0.saturating_sub(changed.0)).unwrap_or(0)))
+        Ok(Some(
+            u64::try_from(now.0.saturating_sub(changed.0)).unwrap_or(0),
+        ))
     }
 
     fn put(&self, transaction: &mut dyn Transaction) -> Result<()> {
@@ -176,18 +194,36 @@ impl ForeignSlave {
     /// # Errors
     /// [`ErrorKind::Selection`] for a selection that can't be followed, [`ErrorKind::Relation`] when the relation is with another server or
     /// by another operation, or there is no such way, and those of the store.
-    pub fn publish(store: &dyn Store, relation: &str, server: &str, what: &Publishing, now: DateTime) -> Result<()> {
+    pub fn publish(
+        store: &dyn Store,
+        relation: &str,
+        server: &str,
+        what: &Publishing,
+        now: DateTime,
+    ) -> Result<()> {
         if what.selection.with_links {
             return Err(Error::new(ErrorKind::Selection, LINKS));
         }
-        if !matches!(what.by, Operation::IMPORT | Operation::REGISTER | Operation::PUT) {
-            return Err(Error::new(ErrorKind::Relation, format_args!("nothing is published by {}", what.by)));
+        if !matches!(
+            what.by,
+            Operation::IMPORT | Operation::REGISTER | Operation::PUT
+        ) {
+            return Err(Error::new(
+                ErrorKind::Relation,
+                format_args!("nothing is published by {}", what.by),
+            ));
         }
         what.selection.query()?;
         store.transact(|transaction| {
             let held = ForeignSlave::find(transaction, relation)?;
-            if let Some(held) = held.as_ref().filter(|held| held.server != *server || held.by != what.by) {
-                let why = format_args!("the relation {relation:?} is with the server {:?}, by {}", held.server, held.by);
+            if let Some(held) = held
+                .as_ref()
+                .filter(|held| held.server != *server || held.by != what.by)
+            {
+                let why = format_args!(
+                    "the relation {relation:?} is with the server {:?}, by {}",
+                    held.server, held.by
+                );
                 return Err(Error::new(ErrorKind::Relation, why));
             }
             let fresh = ForeignSlave {
@@ -222,9 +258,14 @@ impl ForeignSlave {
         })
     }
 
-    fn change(store: &dyn Store, relation: &str, change: impl Fn(&mut ForeignSlave) -> Result<()>) -> Result<ForeignSlave> {
+    fn change(
+        store: &dyn Store,
+        relation: &str,
+        change: impl Fn(&mut ForeignSlave) -> Result<()>,
+    ) -> Result<ForeignSlave> {
         store.transact(|transaction| {
-            let mut slave = ForeignSlave::find(transaction, relation)?.ok_or_else(|| none(relation))?;
+            let mut slave =
+                ForeignSlave::find(transaction, relation)?.ok_or_else(|| none(relation))?;
             change(&mut slave)?;
             slave.put(transaction)?;
             Ok(slave)
@@ -298,10 +339,18 @@ impl Running {
             Ok(())
         })?;
         // A place of another history says nothing; the map knows what is there.
-        if !cx.store.view::<_, Error>(|snapshot| Ok(slave.cursor.is_of(snapshot)?))? {
+        if !cx
+            .store
+            .view::<_, Error>(|snapshot| Ok(slave.cursor.is_of(snapshot)?))?
+        {
             slave.cursor = Place::default();
         }
-        Ok(Running { name: name.to_owned(), from: slave.cursor.number(), slave, again: None })
+        Ok(Running {
+            name: name.to_owned(),
+            from: slave.cursor.number(),
+            slave,
+            again: None,
+        })
     }
 
     /// Looks for what is due once more.
@@ -314,8 +363,13 @@ impl Running {
         let again = match &mut self.again {
             Some(again) => again,
             None => {
-                let retries = cx.store.view(|snapshot| ForeignSlave::retries(snapshot, &self.name))?;
-                let due = retries.into_iter().filter(|retry| retry.due <= cx.now.wall).map(|retry| retry.id);
+                let retries = cx
+                    .store
+                    .view(|snapshot| ForeignSlave::retries(snapshot, &self.name))?;
+                let due = retries
+                    .into_iter()
+                    .filter(|retry| retry.due <= cx.now.wall)
+                    .map(|retry| retry.id);
                 self.again.insert(due.collect())
             }
         };
@@ -325,8 +379,13 @@ impl Running {
     /// The relation as it is stored now, if this session may still write.
     fn current(&self, snapshot: &dyn Snapshot) -> Result<ForeignSlave> {
         match ForeignSlave::find(snapshot, &self.name)? {
-            Some(slave) if slave.session == self.slave.session && slave.paused != Some(true) => Ok(slave),
-            _ => Err(Error::new(ErrorKind::Relation, "another session has begun, or the relation was paused or ended")),
+            Some(slave) if slave.session == self.slave.session && slave.paused != Some(true) => {
+                Ok(slave)
+            }
+            _ => Err(Error::new(
+                ErrorKind::Relation,
+                "another session has begun, or the relation was paused or ended",
+            )),
         }
     }
 
@@ -347,13 +406,21 @@ impl Running {
         let mut slave = self.current(transaction)?;
         for (id, told) in told {
             let key = about(retry_prefix(&self.name), id)?;
-            let stored = if slave.retried > 0 { transaction.state_value(&key)? } else { None };
-            let tried: Option<Retry> = stored.map(|bytes| read(&bytes, "object to retry")).transpose()?;
+            let stored = if slave.retried > 0 {
+                transaction.state_value(&key)?
+            } else {
+                None
+            };
+            let tried: Option<Retry> = stored
+                .map(|bytes| read(&bytes, "object to retry"))
+                .transpose()?;
             if told.ending == Ending::Failed {
                 let next = Retry {
                     id: id.clone(),
                     why: told.message.as_deref().unwrap_or_default().into(),
-                    attempts: tried.as_ref().map_or(1, |tried| tried.attempts.saturating_add(1)),
+                    attempts: tried
+                        .as_ref()
+                        .map_or(1, |tried| tried.attempts.saturating_add(1)),
                     due: later(now, tried.as_ref(), random),
                     pass: slave.session,
                     extra: Extra::NONE,

@@ -9,8 +9,8 @@ use keyferry_kmip::spec::{AttributeValue, ObjectType, State};
 use keyferry_kmip::{Attributes, DateTime, Failure, Now, Text, extension as x, lifecycle};
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{
-    Descent, Effects, Material, ObjectId, Overlay, Record, RecordNumber, Snapshot, SnapshotExt, Span, Stamp, Store, StoreExt,
-    descent, index,
+    Descent, Effects, Material, ObjectId, Overlay, Record, RecordNumber, Snapshot, SnapshotExt,
+    Span, Stamp, Store, StoreExt, descent, index,
 };
 use keyferry_ttlv::{Decode, Encode, Extra};
 use std::ops::ControlFlow;
@@ -83,7 +83,10 @@ fn key(fork: &Fork) -> keyferry_store::Result<Vec<u8>> {
     Ok([&of_object(PREFIX, &fork.id)?[..], &fork.stamp.incarnation].concat())
 }
 
-fn under<T: Decode + keyferry_ttlv::Tagged>(snapshot: &dyn Snapshot, prefix: &[u8]) -> keyferry_store::Result<Vec<T>> {
+fn under<T: Decode + keyferry_ttlv::Tagged>(
+    snapshot: &dyn Snapshot,
+    prefix: &[u8],
+) -> keyferry_store::Result<Vec<T>> {
     let mut all = Vec::new();
     snapshot.state(&Span::prefix(prefix), &mut |_, value| {
         all.push(read(value, "fork")?);
@@ -163,24 +166,43 @@ fn joined(held: &Record, fork: &Fork) -> Option<State> {
 
 /// Whether it was known, or a person has decided against it already.
 fn is_known(snapshot: &dyn Snapshot, fork: &Fork) -> keyferry_store::Result<bool> {
-    let covers =
-        |stamp: &Stamp, lineage: &[Stamp]| matches!(descent((stamp, lineage), fork.place()), Descent::Equal | Descent::Older);
+    let covers = |stamp: &Stamp, lineage: &[Stamp]| {
+        matches!(
+            descent((stamp, lineage), fork.place()),
+            Descent::Equal | Descent::Older
+        )
+    };
     let decided: Vec<Decision> = under(snapshot, &of_object(b"decided/", &fork.id)?)?;
-    Ok(of(snapshot, &fork.id)?.iter().any(|kept| covers(&kept.stamp, &kept.lineage) && kept.attributes == fork.attributes)
-        || decided.iter().any(|decision| decision.id == fork.id && covers(&decision.stamp, &decision.lineage)))
+    Ok(of(snapshot, &fork.id)?
+        .iter()
+        .any(|kept| covers(&kept.stamp, &kept.lineage) && kept.attributes == fork.attributes)
+        || decided
+            .iter()
+            .any(|decision| decision.id == fork.id && covers(&decision.stamp, &decision.lineage)))
 }
 
 /// Keeps a fork at a replica: its state counts here, and the copy stays.
-pub(crate) fn at_replica(ask: &Ask<'_>, (number, held): (RecordNumber, Record), fork: Fork) -> Result<Effects, Failure> {
+pub(crate) fn at_replica(
+    ask: &Ask<'_>,
+    (number, held): (RecordNumber, Record),
+    fork: Fork,
+) -> Result<Effects, Failure> {
     if is_known(ask.snapshot, &fork).map_err(store_failed)? || planted(Bug::ForkUnnamed) {
         return Ok(Effects::none());
     }
     let mut effects = Effects::none();
-    effects.state.push((key(&fork).map_err(store_failed)?, Some(bytes_of(&fork).map_err(store_failed)?)));
+    effects.state.push((
+        key(&fork).map_err(store_failed)?,
+        Some(bytes_of(&fork).map_err(store_failed)?),
+    ));
     if let Some(state) = joined(&held, &fork) {
         let mut after = held.clone();
         after.overlay.get_or_insert_with(Overlay::default).state = Some(state);
-        let material = if after.is_destroyed() { Material::Remove } else { Material::Keep };
+        let material = if after.is_destroyed() {
+            Material::Remove
+        } else {
+            Material::Keep
+        };
         effects.extend(Effects::change(Some((number, held)), after, material));
     }
     Ok(effects)
@@ -198,24 +220,43 @@ pub(crate) fn at_issuer(
         return Ok(Effects::none());
     }
     let mut effects = Effects::none();
-    effects.state.push((key(&fork).map_err(store_failed)?, Some(bytes_of(&fork).map_err(store_failed)?)));
-    let (Some(here), Some(there)) = (held.attributes.state(), fork.attributes.state()) else { return Ok(effects) };
+    effects.state.push((
+        key(&fork).map_err(store_failed)?,
+        Some(bytes_of(&fork).map_err(store_failed)?),
+    ));
+    let (Some(here), Some(there)) = (held.attributes.state(), fork.attributes.state()) else {
+        return Ok(effects);
+    };
     let there = lifecycle::Rank::of(there);
-    let there = lifecycle::Rank { step: there.step.min(2), ..there };
+    let there = lifecycle::Rank {
+        step: there.step.min(2),
+        ..there
+    };
     let joined = lifecycle::Rank::of(here).join(there);
     if joined != here {
         let mut after = held.clone();
         let mut told = fork.attributes.clone();
         told.set(AttributeValue::State(joined));
         join(&mut after.attributes, &told);
-        node.advance(&mut after, ask.snapshot.reign().map_err(store_failed)?, ask.now.wall);
-        effects.extend(Effects::change(Some((number, held.clone())), after, Material::Keep));
+        node.advance(
+            &mut after,
+            ask.snapshot.reign().map_err(store_failed)?,
+            ask.now.wall,
+        );
+        effects.extend(Effects::change(
+            Some((number, held.clone())),
+            after,
+            Material::Keep,
+        ));
     }
     Ok(effects)
 }
 
 /// What ends the forks that a change descends from.
-pub(crate) fn ended_by(snapshot: &dyn Snapshot, record: &Record) -> keyferry_store::Result<Effects> {
+pub(crate) fn ended_by(
+    snapshot: &dyn Snapshot,
+    record: &Record,
+) -> keyferry_store::Result<Effects> {
     let mut effects = Effects::none();
     for fork in of(snapshot, &record.id)? {
         let now = descent(fork.place(), (&record.stamp, &record.lineage));
@@ -231,13 +272,24 @@ pub(crate) fn ended_by(snapshot: &dyn Snapshot, record: &Record) -> keyferry_sto
 ///
 /// # Errors
 /// [`ErrorKind::Relation`] when there is no fork with this stamp, and those of the store.
-pub fn decide(store: &dyn Store, node: &Node, id: &ObjectId, other: &Stamp, keep: Keep, by: &str, now: Now) -> Result<()> {
+pub fn decide(
+    store: &dyn Store,
+    node: &Node,
+    id: &ObjectId,
+    other: &Stamp,
+    keep: Keep,
+    by: &str,
+    now: Now,
+) -> Result<()> {
     store.transact(|transaction| {
         let forks = of(transaction, id)?;
         let found = forks.iter().find(|fork| fork.stamp == *other);
         let held = transaction.by_object_id(id)?;
         let (Some(fork), Some((number, held))) = (found, held) else {
-            return Err(Error::new(ErrorKind::Relation, format_args!("{id} has no such fork")));
+            return Err(Error::new(
+                ErrorKind::Relation,
+                format_args!("{id} has no such fork"),
+            ));
         };
         let mut effects = Effects::none();
         let mut after = held.clone();
@@ -259,10 +311,22 @@ pub fn decide(store: &dyn Store, node: &Node, id: &ObjectId, other: &Stamp, keep
             after.overlay.get_or_insert_with(Overlay::default).state = state;
         }
         if after != held {
-            let material = if after.is_destroyed() { Material::Remove } else { Material::Keep };
-            effects.extend(Effects::change(Some((number, held.clone())), after, material));
+            let material = if after.is_destroyed() {
+                Material::Remove
+            } else {
+                Material::Keep
+            };
+            effects.extend(Effects::change(
+                Some((number, held.clone())),
+                after,
+                material,
+            ));
         }
-        let dropped = if keep == Keep::Held { fork.place() } else { (&held.stamp, &held.lineage[..]) };
+        let dropped = if keep == Keep::Held {
+            fork.place()
+        } else {
+            (&held.stamp, &held.lineage[..])
+        };
         let decision = Decision {
             id: id.clone(),
             by: by.into(),
@@ -271,7 +335,12 @@ pub fn decide(store: &dyn Store, node: &Node, id: &ObjectId, other: &Stamp, keep
             lineage: dropped.1.to_vec(),
             extra: Extra::NONE,
         };
-        let decided = [&of_object(b"decided/", id)?[..], &now.wall.0.to_be_bytes(), &dropped.0.incarnation].concat();
+        let decided = [
+            &of_object(b"decided/", id)?[..],
+            &now.wall.0.to_be_bytes(),
+            &dropped.0.incarnation,
+        ]
+        .concat();
         effects.state.push((decided, Some(bytes_of(&decision)?)));
         effects.state.push((key(fork)?, None));
         effects.apply(transaction)?;
@@ -281,13 +350,27 @@ pub fn decide(store: &dyn Store, node: &Node, id: &ObjectId, other: &Stamp, keep
 
 /// Lets a record descend from several changes: their reigns are all in its lineage.
 fn descend(record: &mut Record, from: &[(&Stamp, &[Stamp])]) {
-    let highest = from.iter().map(|(stamp, _)| stamp.sequence).max().unwrap_or(0);
+    let highest = from
+        .iter()
+        .map(|(stamp, _)| stamp.sequence)
+        .max()
+        .unwrap_or(0);
     let mut lineage: Vec<Stamp> = Vec::new();
     for (stamp, earlier) in from {
-        let first = Stamp { sequence: 1, ..(*stamp).clone() };
-        let reigns = if earlier.is_empty() { std::slice::from_ref(&first) } else { earlier };
+        let first = Stamp {
+            sequence: 1,
+            ..(*stamp).clone()
+        };
+        let reigns = if earlier.is_empty() {
+            std::slice::from_ref(&first)
+        } else {
+            earlier
+        };
         for reign in reigns {
-            if !lineage.iter().any(|known| (known.epoch, &known.incarnation) == (reign.epoch, &reign.incarnation)) {
+            if !lineage
+                .iter()
+                .any(|known| (known.epoch, &known.incarnation) == (reign.epoch, &reign.incarnation))
+            {
                 lineage.push(reign.clone());
             }
         }
@@ -304,7 +387,16 @@ fn span_both(record: &mut Record) {
     }
     let decided = record.stamp.sequence;
     let own = (record.stamp.epoch, record.stamp.incarnation.clone());
-    record.lineage.retain(|reign| (reign.epoch, &reign.incarnation) != (own.0, &own.1));
-    record.lineage.push(Stamp { sequence: decided, ..record.stamp.clone() });
-    record.lineage.iter_mut().skip(1).for_each(|reign| reign.sequence = decided);
+    record
+        .lineage
+        .retain(|reign| (reign.epoch, &reign.incarnation) != (own.0, &own.1));
+    record.lineage.push(Stamp {
+        sequence: decided,
+        ..record.stamp.clone()
+    });
+    record
+        .lineage
+        .iter_mut()
+        .skip(1)
+        .for_each(|reign| reign.sequence = decided);
 }

@@ -31,7 +31,11 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn new(key: Vec<u8>, dry_run: bool) -> Self {
-        Ledger { key, dry_run, ..Ledger::default() }
+        Ledger {
+            key,
+            dry_run,
+            ..Ledger::default()
+        }
     }
 
     /// Makes it a dry run that writes a plan.
@@ -59,9 +63,13 @@ impl Ledger {
             plan.open(cx, purpose)?;
             selection = Some(plan.seal.clone());
         }
-        let (stored, head) =
-            cx.store.view::<_, crate::Error>(|snapshot| Ok((snapshot.state_value(&self.key)?, snapshot.head()?)))?;
-        let stored: Counts = stored.map(|bytes| read(&bytes, "progress of a transfer")).transpose()?.unwrap_or_default();
+        let (stored, head) = cx.store.view::<_, crate::Error>(|snapshot| {
+            Ok((snapshot.state_value(&self.key)?, snapshot.head()?))
+        })?;
+        let stored: Counts = stored
+            .map(|bytes| read(&bytes, "progress of a transfer"))
+            .transpose()?
+            .unwrap_or_default();
         let goes_on = !stored.finished
             && stored.session > 0
             && stored.incarnation == head.incarnation.0
@@ -70,7 +78,12 @@ impl Ledger {
         self.report.counts = if goes_on {
             stored
         } else {
-            Counts { session: stored.session + 1, incarnation: head.incarnation.0.to_vec(), selection, ..Counts::default() }
+            Counts {
+                session: stored.session + 1,
+                incarnation: head.incarnation.0.to_vec(),
+                selection,
+                ..Counts::default()
+            }
         };
         if let Some(plan) = &mut self.executing {
             plan.skip(self.report.counts.cursor)?;
@@ -83,7 +96,10 @@ impl Ledger {
 
     /// How many objects a transfer has that begins now. Nobody counts them unless somebody wants to know.
     pub(crate) fn expect(&mut self, count: impl FnOnce() -> Result<u64>) -> Result<()> {
-        if self.observer.is_some() && self.report.counts.asked == 0 && self.report.counts.total.is_none() {
+        if self.observer.is_some()
+            && self.report.counts.asked == 0
+            && self.report.counts.total.is_none()
+        {
             self.report.counts.total = Some(i64::try_from(count()?).unwrap_or(i64::MAX));
         }
         Ok(())
@@ -112,16 +128,18 @@ impl Ledger {
     /// Stores the counts.
     pub(crate) fn save(&self, cx: &Cx<'_>) -> Result<()> {
         match self.kept()? {
-            Some((key, value)) => {
-                cx.store.transact::<_, crate::Error>(|transaction| Ok(transaction.set_state(&key, Some(&value))?))
-            }
+            Some((key, value)) => cx.store.transact::<_, crate::Error>(|transaction| {
+                Ok(transaction.set_state(&key, Some(&value))?)
+            }),
             None => Ok(()),
         }
     }
 
     /// Writes into the plan, where there is one.
     pub(crate) fn plan(&mut self, planned: impl FnOnce() -> Planned) -> Result<()> {
-        self.planning.as_mut().map_or(Ok(()), |planning| planning.add(&planned()))
+        self.planning
+            .as_mut()
+            .map_or(Ok(()), |planning| planning.add(&planned()))
     }
 
     /// So many objects of the plan are done.
@@ -136,21 +154,36 @@ impl Ledger {
     /// brought: it counts as that.
     pub(crate) fn is_unplanned(&mut self, planned: &Planned, told: &mut Told) -> bool {
         let ending = planned.fate.ending();
-        if told.ending == Ending::Unchanged && matches!(ending, Ending::Created | Ending::Updated | Ending::Renamed) {
+        if told.ending == Ending::Unchanged
+            && matches!(ending, Ending::Created | Ending::Updated | Ending::Renamed)
+        {
             told.ending = ending;
         }
         if told.ending == ending {
             return false;
         }
-        let message = told.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+        let message = told
+            .message
+            .as_ref()
+            .map(|message| format!(": {message}"))
+            .unwrap_or_default();
         self.stop(planned, ending, format_args!("{}{message}", told.ending));
         true
     }
 
     /// Stops the execution of a plan at an object.
-    pub(crate) fn stop(&mut self, planned: &Planned, was: impl std::fmt::Display, found: impl std::fmt::Display) {
+    pub(crate) fn stop(
+        &mut self,
+        planned: &Planned,
+        was: impl std::fmt::Display,
+        found: impl std::fmt::Display,
+    ) {
         let identifier = planned.identifier.to_string();
-        self.report.stopped = Some(Stopped { identifier, planned: was.to_string(), found: found.to_string() });
+        self.report.stopped = Some(Stopped {
+            identifier,
+            planned: was.to_string(),
+            found: found.to_string(),
+        });
     }
 
     /// It has come to its end: to the end of all that there is, unless a plan was stopped.
@@ -169,7 +202,11 @@ impl Ledger {
 
     pub(crate) fn observe(&mut self, now: Now) {
         if let Some(observer) = &mut self.observer {
-            let of = self.report.counts.total.and_then(|total| u64::try_from(total).ok());
+            let of = self
+                .report
+                .counts
+                .total
+                .and_then(|total| u64::try_from(total).ok());
             observer(&self.meter.progress(now.tick, &self.report.counts, of));
         }
     }
@@ -177,6 +214,9 @@ impl Ledger {
     /// The report, at the end.
     pub(crate) fn finish(&mut self) -> Report {
         self.started = false;
-        Report { dry_run: self.dry_run, ..std::mem::take(&mut self.report) }
+        Report {
+            dry_run: self.dry_run,
+            ..std::mem::take(&mut self.report)
+        }
     }
 }

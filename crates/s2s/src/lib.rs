@@ -129,7 +129,9 @@ pub use pull::{Pull, PullOptions, PullStrategy};
 pub use register::{Register, RegisterOptions};
 pub use relation::{Following, Master, Place, Slave};
 pub use report::{Counts, Ending, FailedObject, Loss, Report, Stopped, Told};
-pub use respond::{Ask, Earlier, OPERATIONS, Outcome, Placeholder, Responder, Wanted, store_failed};
+pub use respond::{
+    Ask, Earlier, OPERATIONS, Outcome, Placeholder, Responder, Wanted, store_failed,
+};
 pub use rights::{Rights, Unrestricted};
 pub use selection::{Chosen, Selection};
 pub use session::{Cx, Driven, Session, Step};

@@ -18,11 +18,15 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn new() -> Seen {
-        Seen { hashers: (RandomState::new(), RandomState::new()), all: HashSet::new() }
+        Seen {
+            hashers: (RandomState::new(), RandomState::new()),
+            all: HashSet::new(),
+        }
     }
 
     fn hash(&self, identifier: &str) -> u128 {
-        u128::from(self.hashers.0.hash_one(identifier)) << 64 | u128::from(self.hashers.1.hash_one(identifier))
+        u128::from(self.hashers.0.hash_one(identifier)) << 64
+            | u128::from(self.hashers.1.hash_one(identifier))
     }
 
     /// Whether it is a new one.
@@ -68,8 +72,14 @@ const TYPES: [ObjectType; 10] = [
     ObjectType::CERTIFICATE_REQUEST,
 ];
 
-const STATES: [State; 6] =
-    [State::PRE_ACTIVE, State::ACTIVE, State::DEACTIVATED, State::COMPROMISED, State::DESTROYED, State::DESTROYED_COMPROMISED];
+const STATES: [State; 6] = [
+    State::PRE_ACTIVE,
+    State::ACTIVE,
+    State::DEACTIVATED,
+    State::COMPROMISED,
+    State::DESTROYED,
+    State::DESTROYED_COMPROMISED,
+];
 
 impl Part {
     /// Smaller parts that make it up; `None` where there are none.
@@ -81,15 +91,39 @@ impl Part {
                 ObjectType::TEMPLATE => version < Version::V2_0,
                 _ => true,
             };
-            return Some(TYPES.iter().filter(known).map(|one| Part { object_type: Some(*one), ..self }).collect());
+            return Some(
+                TYPES
+                    .iter()
+                    .filter(known)
+                    .map(|one| Part {
+                        object_type: Some(*one),
+                        ..self
+                    })
+                    .collect(),
+            );
         }
         let (from, to) = self.dates.unwrap_or((0, until));
         if from < to {
             let middle = from + (to - from) / 2;
-            return Some([(from, middle), (middle + 1, to)].map(|dates| Part { dates: Some(dates), ..self }).to_vec());
+            return Some(
+                [(from, middle), (middle + 1, to)]
+                    .map(|dates| Part {
+                        dates: Some(dates),
+                        ..self
+                    })
+                    .to_vec(),
+            );
         }
         match self.state {
-            None => Some(STATES.iter().map(|state| Part { state: Some(*state), ..self }).collect()),
+            None => Some(
+                STATES
+                    .iter()
+                    .map(|state| Part {
+                        state: Some(*state),
+                        ..self
+                    })
+                    .collect(),
+            ),
             Some(_) => None,
         }
     }
@@ -98,9 +132,15 @@ impl Part {
 impl std::fmt::Display for Part {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("objects")?;
-        self.object_type.iter().try_for_each(|one| write!(f, ", Object Type {one}"))?;
-        self.dates.iter().try_for_each(|(from, to)| write!(f, ", Initial Date {from} to {to}"))?;
-        self.state.iter().try_for_each(|state| write!(f, ", State {state}"))
+        self.object_type
+            .iter()
+            .try_for_each(|one| write!(f, ", Object Type {one}"))?;
+        self.dates
+            .iter()
+            .try_for_each(|(from, to)| write!(f, ", Initial Date {from} to {to}"))?;
+        self.state
+            .iter()
+            .try_for_each(|state| write!(f, ", State {state}"))
     }
 }
 
@@ -144,7 +184,11 @@ const LARGEST: i32 = 16_000;
 impl Listing {
     pub(crate) fn new(version: Version, criteria: Attributes, now: DateTime) -> Listing {
         let walk = if version >= Version::V1_3 {
-            Walk::Pages { offset: 0, page: PAGE, last: None }
+            Walk::Pages {
+                offset: 0,
+                page: PAGE,
+                last: None,
+            }
         } else {
             Walk::Parts(vec![Part::default()])
         };
@@ -168,14 +212,27 @@ impl Listing {
     /// What to ask next; the same until it is answered. `None` at the end.
     pub(crate) fn next(&self) -> Option<LocateRequest> {
         let (part, maximum, offset) = match &self.walk {
-            Walk::Pages { offset, page, .. } => (Part::default(), Some(*page), i32::try_from(*offset).ok().filter(|n| *n > 0)),
+            Walk::Pages { offset, page, .. } => (
+                Part::default(),
+                Some(*page),
+                i32::try_from(*offset).ok().filter(|n| *n > 0),
+            ),
             Walk::Parts(parts) => (*parts.last()?, None, None),
             Walk::Done => return None,
         };
         let mut attributes = self.criteria.clone();
-        part.object_type.into_iter().for_each(|one| attributes.push(AttributeValue::ObjectType(one)));
-        part.state.into_iter().for_each(|state| attributes.push(AttributeValue::State(state)));
-        for date in part.dates.into_iter().flat_map(|(from, to)| [Some(from), (from != to).then_some(to)]).flatten() {
+        part.object_type
+            .into_iter()
+            .for_each(|one| attributes.push(AttributeValue::ObjectType(one)));
+        part.state
+            .into_iter()
+            .for_each(|state| attributes.push(AttributeValue::State(state)));
+        for date in part
+            .dates
+            .into_iter()
+            .flat_map(|(from, to)| [Some(from), (from != to).then_some(to)])
+            .flatten()
+        {
             attributes.push(AttributeValue::InitialDate(DateTime(date)));
         }
         let mut mask = StorageStatusMask::ON_LINE_STORAGE | StorageStatusMask::ARCHIVAL_STORAGE;
@@ -196,7 +253,10 @@ impl Listing {
     pub(crate) fn told(&mut self, located: Option<i32>) {
         // Of one part it says nothing about the others.
         let is_all = matches!(self.walk, Walk::Pages { .. });
-        self.located = located.filter(|_| is_all).and_then(|located| usize::try_from(located).ok()).or(self.located);
+        self.located = located
+            .filter(|_| is_all)
+            .and_then(|located| usize::try_from(located).ok())
+            .or(self.located);
     }
 
     /// How many more there are than were found; `None` where the server has not told, or what can't be so: some count a full page alone.
@@ -204,7 +264,9 @@ impl Listing {
         if self.passes > 0 {
             return Some(0);
         }
-        self.located.filter(|located| !self.is_cut(*located))?.checked_sub(self.seen.len())
+        self.located
+            .filter(|located| !self.is_cut(*located))?
+            .checked_sub(self.seen.len())
     }
 
     /// Whether a total is only that of the full pages so far.
@@ -213,13 +275,24 @@ impl Listing {
     }
 
     /// Takes an answer, and returns the identifiers that were not there before.
-    pub(crate) fn found<'i>(&mut self, identifiers: impl ExactSizeIterator<Item = &'i str> + Clone) -> Vec<Text> {
+    pub(crate) fn found<'i>(
+        &mut self,
+        identifiers: impl ExactSizeIterator<Item = &'i str> + Clone,
+    ) -> Vec<Text> {
         let count = identifiers.len();
-        let fresh: Vec<Text> = identifiers.clone().filter(|one| self.seen.insert(one)).map(Text::from).collect();
+        let fresh: Vec<Text> = identifiers
+            .clone()
+            .filter(|one| self.seen.insert(one))
+            .map(Text::from)
+            .collect();
         self.news += fresh.len();
         self.longest = self.longest.max(count);
         match &mut self.walk {
-            Walk::Pages { offset, last, page: most } => {
+            Walk::Pages {
+                offset,
+                last,
+                page: most,
+            } => {
                 if i32::try_from(count) == Ok(*most) && !self.refused {
                     *most = most.saturating_mul(4).min(LARGEST);
                 }
@@ -263,7 +336,11 @@ impl Listing {
             Walk::Pages { .. } => self.walk = Walk::Parts(vec![Part::default()]),
             Walk::Parts(parts) => {
                 let part = parts.pop().unwrap_or_default();
-                let why = if too_large { "the answer is too large" } else { message };
+                let why = if too_large {
+                    "the answer is too large"
+                } else {
+                    message
+                };
                 // A part that is refused for itself, such as a type that the server does not know, is not divided further.
                 if too_large || part == Part::default() {
                     self.divide(part, why);
@@ -302,13 +379,19 @@ impl Listing {
         let quiet = std::mem::take(&mut self.news) == 0;
         if quiet || self.passes >= PASSES {
             if !quiet {
-                self.unseen.push(format!("objects that came after {PASSES} passes: they kept coming"));
+                self.unseen.push(format!(
+                    "objects that came after {PASSES} passes: they kept coming"
+                ));
             }
             self.walk = Walk::Done;
             return;
         }
         self.walk = match self.walk {
-            Walk::Pages { page, .. } => Walk::Pages { offset: 0, page, last: None },
+            Walk::Pages { page, .. } => Walk::Pages {
+                offset: 0,
+                page,
+                last: None,
+            },
             _ => Walk::Parts(vec![Part::default()]),
         };
     }

@@ -64,7 +64,9 @@ fn here_key(name: &str, there: &str) -> Vec<u8> {
 
 pub(crate) fn find(snapshot: &dyn Snapshot, name: &str, id: &ObjectId) -> Result<Option<Mapped>> {
     let stored = snapshot.state_value(&there_key(name, id)?)?;
-    let mapped: Option<Mapped> = stored.map(|bytes| read(&bytes, "identifier at a peer")).transpose()?;
+    let mapped: Option<Mapped> = stored
+        .map(|bytes| read(&bytes, "identifier at a peer"))
+        .transpose()?;
     Ok(mapped.filter(|mapped| mapped.id == *id))
 }
 
@@ -85,11 +87,14 @@ pub(crate) fn forgotten(name: &str, id: &ObjectId) -> Result<Entry> {
 /// The objects that have left the selection of what is brought to a peer, and are there still.
 pub(crate) fn left(snapshot: &dyn Snapshot, name: &str) -> Result<Vec<ObjectId>> {
     let mut left = Vec::new();
-    snapshot.state(&Span::prefix(&[b"there/", name.as_bytes(), &[0]].concat()), &mut |_, value| {
-        let mapped: Mapped = read(value, "identifier at a peer")?;
-        left.extend((mapped.left == Some(true)).then_some(mapped.id));
-        Ok(ControlFlow::Continue(()))
-    })?;
+    snapshot.state(
+        &Span::prefix(&[b"there/", name.as_bytes(), &[0]].concat()),
+        &mut |_, value| {
+            let mapped: Mapped = read(value, "identifier at a peer")?;
+            left.extend((mapped.left == Some(true)).then_some(mapped.id));
+            Ok(ControlFlow::Continue(()))
+        },
+    )?;
     Ok(left)
 }
 
@@ -97,7 +102,11 @@ pub(crate) fn left(snapshot: &dyn Snapshot, name: &str) -> Result<Vec<ObjectId>>
 ///
 /// # Errors
 /// Those of the store.
-pub fn identifier_there(snapshot: &dyn Snapshot, name: &str, id: &ObjectId) -> Result<Option<Text>> {
+pub fn identifier_there(
+    snapshot: &dyn Snapshot,
+    name: &str,
+    id: &ObjectId,
+) -> Result<Option<Text>> {
     Ok(find(snapshot, name, id)?.and_then(|mapped| mapped.there))
 }
 
@@ -107,5 +116,7 @@ pub fn identifier_there(snapshot: &dyn Snapshot, name: &str, id: &ObjectId) -> R
 /// Those of the store.
 pub fn object_of(snapshot: &dyn Snapshot, name: &str, there: &str) -> Result<Option<ObjectId>> {
     let stored = snapshot.state_value(&here_key(name, there))?;
-    stored.map(|bytes| read(&bytes, "object at a peer").map_err(Error::from)).transpose()
+    stored
+        .map(|bytes| read(&bytes, "object at a peer").map_err(Error::from))
+        .transpose()
 }

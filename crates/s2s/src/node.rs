@@ -1,9 +1,16 @@
 use crate::planted::{Bug, planted};
 use crate::{Ask, Master, Policy};
-use keyferry_kmip::spec::{AttributeValue, HashingAlgorithm, KeyFormatType, ObjectType, State, tag};
-use keyferry_kmip::{Attributes, Cause, Crypto, DateTime, Digest, Failure, Object, Text, UniqueIdentifier, lifecycle};
+use keyferry_kmip::spec::{
+    AttributeValue, HashingAlgorithm, KeyFormatType, ObjectType, State, tag,
+};
+use keyferry_kmip::{
+    Attributes, Cause, Crypto, DateTime, Digest, Failure, Object, Text, UniqueIdentifier, lifecycle,
+};
 use keyferry_store::record::material_of;
-use keyferry_store::{Error, Home, Incarnation, ObjectId, Overlay, Record, Result, Snapshot, SnapshotExt, Stamp, index};
+use keyferry_store::{
+    Error, Home, Incarnation, ObjectId, Overlay, Record, Result, Snapshot, SnapshotExt, Stamp,
+    index,
+};
 use keyferry_ttlv::Extra;
 use std::sync::Arc;
 
@@ -19,13 +26,22 @@ pub struct Node {
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node").field("server", &self.home.server).field("policy", &self.policy).finish_non_exhaustive()
+        f.debug_struct("Node")
+            .field("server", &self.home.server)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
     }
 }
 
 impl Node {
     /// The record of an object that is born here: this server is its origin and its issuer.
-    pub fn born(&self, reign: Incarnation, identifier: Text, object_type: ObjectType, attributes: Attributes) -> Record {
+    pub fn born(
+        &self,
+        reign: Incarnation,
+        identifier: Text,
+        object_type: ObjectType,
+        attributes: Attributes,
+    ) -> Record {
         Record {
             id: ObjectId {
                 server: self.home.server.clone(),
@@ -55,14 +71,26 @@ impl Node {
     /// # Errors
     /// [`Cause::PermissionDenied`], and that the store failed.
     pub fn check_issuer(&self, snapshot: &dyn Snapshot, record: &Record) -> Result<(), Failure> {
-        let master = if self.observes(record) { &record.id.server } else { &record.stamp.issuer };
+        let master = if self.observes(record) {
+            &record.id.server
+        } else {
+            &record.stamp.issuer
+        };
         if *master == self.home.server {
             return Ok(());
         }
         let relations = Master::all(snapshot).map_err(|e| Failure::new(Cause::Internal, e))?;
-        let address = relations.into_iter().filter(|relation| relation.server == *master).find_map(|relation| relation.address);
-        let at = address.map(|address| format!(", at {address}")).unwrap_or_default();
-        Err(Failure::new(Cause::PermissionDenied, format_args!("this is a copy; its master is the server {master:?}{at}")))
+        let address = relations
+            .into_iter()
+            .filter(|relation| relation.server == *master)
+            .find_map(|relation| relation.address);
+        let at = address
+            .map(|address| format!(", at {address}"))
+            .unwrap_or_default();
+        Err(Failure::new(
+            Cause::PermissionDenied,
+            format_args!("this is a copy; its master is the server {master:?}{at}"),
+        ))
     }
 
     /// Whether this server only follows a foreign master that has the object: it issues the copies of what it sees, and changes nothing.
@@ -76,10 +104,16 @@ impl Node {
         if record.stamp.incarnation != reign.0 && !planted(Bug::ReignForgotten) {
             // A new reign: whoever holds an earlier change can see that this one descends from it.
             if record.lineage.is_empty() {
-                record.lineage.push(Stamp { sequence: 1, ..record.stamp.clone() });
+                record.lineage.push(Stamp {
+                    sequence: 1,
+                    ..record.stamp.clone()
+                });
             }
             record.stamp.incarnation = reign.0.to_vec();
-            record.lineage.push(Stamp { sequence: next, ..record.stamp.clone() });
+            record.lineage.push(Stamp {
+                sequence: next,
+                ..record.stamp.clone()
+            });
             // Whoever has missed so many of its issuer's reigns takes it for a fork.
             let most = record.lineage.len().saturating_sub(REIGNS);
             record.lineage.drain(..most);
@@ -88,18 +122,27 @@ impl Node {
         record.attributes.set(AttributeValue::LastChangeDate(now));
         // "Always" and "never" end with the first exception (KMIP 2.1 §4.3, §4.33).
         let is = |wanted: AttributeValue| record.attributes.get(wanted.tag()) == Some(&wanted);
-        let (open, extractable) = (is(AttributeValue::Sensitive(false)), is(AttributeValue::Extractable(true)));
+        let (open, extractable) = (
+            is(AttributeValue::Sensitive(false)),
+            is(AttributeValue::Extractable(true)),
+        );
         if open {
-            record.attributes.set(AttributeValue::AlwaysSensitive(false));
+            record
+                .attributes
+                .set(AttributeValue::AlwaysSensitive(false));
         }
         if extractable {
-            record.attributes.set(AttributeValue::NeverExtractable(false));
+            record
+                .attributes
+                .set(AttributeValue::NeverExtractable(false));
         }
     }
 
     /// Sets the Digest of an object that has none (KMIP 2.1 §4.21).
     pub fn digest(&self, attributes: &mut Attributes, object: &Object) {
-        let Some(bytes) = object.digestible() else { return };
+        let Some(bytes) = object.digestible() else {
+            return;
+        };
         let format = match object.key_block() {
             Some(block) => Some(block.key_format_type),
             // A certificate's bytes as they are.
@@ -119,8 +162,12 @@ impl Node {
     /// When the object has no stored form.
     pub fn fingerprint(&self, object: &Object) -> Result<Vec<u8>> {
         let digest = match object.digestible() {
-            Some(bytes) => self.crypto.hmac_sha256(self.home.fingerprint_key.expose(), &[bytes]),
-            None => self.crypto.hmac_sha256(self.home.fingerprint_key.expose(), &[&material_of(object)?]),
+            Some(bytes) => self
+                .crypto
+                .hmac_sha256(self.home.fingerprint_key.expose(), &[bytes]),
+            None => self
+                .crypto
+                .hmac_sha256(self.home.fingerprint_key.expose(), &[&material_of(object)?]),
         };
         Ok(digest.iter().take(16).copied().collect())
     }
@@ -130,16 +177,30 @@ impl Node {
     ///
     /// # Errors
     /// Those of the store.
-    pub fn recognise(&self, ask: &Ask<'_>, record: &mut Record, object: &Object) -> Result<(), Error> {
+    pub fn recognise(
+        &self,
+        ask: &Ask<'_>,
+        record: &mut Record,
+        object: &Object,
+    ) -> Result<(), Error> {
         let fingerprint = self.fingerprint(object)?;
-        let same = |other: &Record| other.fingerprint.as_ref() == Some(&fingerprint) && other.is_compromised();
-        let known = ask.snapshot.first(&index::compromised(&fingerprint), &same)?;
+        let same = |other: &Record| {
+            other.fingerprint.as_ref() == Some(&fingerprint) && other.is_compromised()
+        };
+        let known = ask
+            .snapshot
+            .first(&index::compromised(&fingerprint), &same)?;
         if known.is_some() && !record.is_compromised() && !planted(Bug::CompromiseNotRecognised) {
-            let raised = lifecycle::Rank { step: if record.is_destroyed() { 3 } else { 0 }, compromised: true };
+            let raised = lifecycle::Rank {
+                step: if record.is_destroyed() { 3 } else { 0 },
+                compromised: true,
+            };
             let state = raised.join(raised);
             if self.issues(record) {
                 record.attributes.set(AttributeValue::State(state));
-                record.attributes.set_default(AttributeValue::CompromiseDate(ask.now.wall));
+                record
+                    .attributes
+                    .set_default(AttributeValue::CompromiseDate(ask.now.wall));
             } else {
                 record.overlay.get_or_insert_with(Overlay::default).state = Some(state);
             }
@@ -155,7 +216,9 @@ const REIGNS: usize = 64;
 /// All attributes of an object as a client sees them now: identifier and type, the copy's, and what is local.
 pub fn shown(record: &Record, now: DateTime) -> Attributes {
     let mut shown = Attributes::new()
-        .with(AttributeValue::UniqueIdentifier(UniqueIdentifier::Text(record.identifier.clone())))
+        .with(AttributeValue::UniqueIdentifier(UniqueIdentifier::Text(
+            record.identifier.clone(),
+        )))
         .with(AttributeValue::ObjectType(record.object_type));
     // A template has a State for the server alone.
     let is_template = record.object_type == ObjectType::TEMPLATE;
@@ -178,7 +241,11 @@ pub fn shown(record: &Record, now: DateTime) -> Attributes {
 /// Sets what an object must have and a request did not bring: State, Initial Date, Last Change Date.
 pub fn complete(attributes: &mut Attributes, now: DateTime) {
     let reached = |tag| attributes.date(tag).is_some_and(|date| date <= now);
-    let state = if reached(tag::ACTIVATION_DATE) { State::ACTIVE } else { State::PRE_ACTIVE };
+    let state = if reached(tag::ACTIVATION_DATE) {
+        State::ACTIVE
+    } else {
+        State::PRE_ACTIVE
+    };
     attributes.set_default(AttributeValue::State(state));
     attributes.set_default(AttributeValue::InitialDate(now));
     attributes.set_default(AttributeValue::LastChangeDate(now));

@@ -10,8 +10,8 @@ use crate::selection::Chosen;
 use crate::{Cx, Error, ErrorKind, Result, Session, Step};
 use keyferry_kmip::spec::{AttributeValue as V, Operation, PutFunction, ResultReason, tag};
 use keyferry_kmip::{
-    Attributes, DeletedAttributes, Lost, NotifyRequest, Object, PutRequest, RequestItem, RequestMessage, ResponseMessage, Ticket,
-    UniqueIdentifier, context, lifecycle,
+    Attributes, DeletedAttributes, Lost, NotifyRequest, Object, PutRequest, RequestItem,
+    RequestMessage, ResponseMessage, Ticket, UniqueIdentifier, context, lifecycle,
 };
 use keyferry_store::{Record, Snapshot, SnapshotExt, StoreExt};
 use keyferry_ttlv::{Extra, Version};
@@ -30,7 +30,11 @@ pub struct NotifierOptions {
 impl NotifierOptions {
     /// The usual ones.
     pub fn new(relation: impl Into<String>) -> Self {
-        NotifierOptions { relation: relation.into(), version: Version::V1_4, notifies: true }
+        NotifierOptions {
+            relation: relation.into(),
+            version: Version::V1_4,
+            notifies: true,
+        }
     }
 }
 
@@ -70,14 +74,24 @@ enum How {
     Notify,
 }
 
-const UNTOLD: &str = "the receiver takes no Notify: that the object can't be used any more can't be told";
-const UNSEEN: &str = "nobody can see whether the receiver keeps the State of a key that is not usable";
+const UNTOLD: &str =
+    "the receiver takes no Notify: that the object can't be used any more can't be told";
+const UNSEEN: &str =
+    "nobody can see whether the receiver keeps the State of a key that is not usable";
 
 impl Notifier {
     /// A session with these options.
     pub fn new(options: NotifierOptions) -> Self {
         let ledger = Ledger::new(counts_key(&options.relation), false);
-        Notifier { options, ledger, running: None, chosen: None, end: 0, work: None, under_way: None }
+        Notifier {
+            options,
+            ledger,
+            running: None,
+            chosen: None,
+            end: 0,
+            work: None,
+            under_way: None,
+        }
     }
 
     /// Tells `sink` what became of each object.
@@ -91,8 +105,19 @@ impl Notifier {
         let running = Running::begin(cx, &self.options.relation, &[Operation::PUT])?;
         let selection = running.slave.selection();
         let (name, version) = (&self.options.relation, self.options.version);
-        self.ledger.start(cx, &Purpose { name, strategy: "notify", version, selection: selection.digest()? })?;
-        self.chosen = Some(cx.store.view(|snapshot| selection.choose(snapshot, cx.now.wall))?);
+        self.ledger.start(
+            cx,
+            &Purpose {
+                name,
+                strategy: "notify",
+                version,
+                selection: selection.digest()?,
+            },
+        )?;
+        self.chosen = Some(
+            cx.store
+                .view(|snapshot| selection.choose(snapshot, cx.now.wall))?,
+        );
         self.end = running.from;
         self.running = Some(running);
         Ok(())
@@ -100,24 +125,38 @@ impl Notifier {
 
     /// The next object, due to be told again or from the feed; `false` at the end.
     fn next(&mut self, cx: &mut Cx<'_>) -> Result<bool> {
-        let (Some(running), Some(chosen)) = (&mut self.running, &self.chosen) else { return Ok(false) };
+        let (Some(running), Some(chosen)) = (&mut self.running, &self.chosen) else {
+            return Ok(false);
+        };
         let name = &self.options.relation;
         let mut found = None;
         for id in running.due(cx, 1)? {
             found = cx.store.view::<_, Error>(|snapshot| {
-                let Some((number, _)) = snapshot.by_object_id(&id)? else { return Ok(None) };
-                Ok(snapshot.whole(number)?.map(|(record, object)| (number, record, object)))
+                let Some((number, _)) = snapshot.by_object_id(&id)? else {
+                    return Ok(None);
+                };
+                Ok(snapshot
+                    .whole(number)?
+                    .map(|(record, object)| (number, record, object)))
             })?;
         }
         if found.is_none() {
-            let tells = &mut |snapshot: &dyn Snapshot, _, record: &Record| has_left(snapshot, name, record);
-            let Some(stretch) = Stretch::read(cx.store, self.end, 1, usize::MAX, chosen, tells)? else { return Ok(false) };
+            let tells =
+                &mut |snapshot: &dyn Snapshot, _, record: &Record| has_left(snapshot, name, record);
+            let Some(stretch) = Stretch::read(cx.store, self.end, 1, usize::MAX, chosen, tells)?
+            else {
+                return Ok(false);
+            };
             self.end = stretch.end;
             found = stretch.objects.into_iter().next();
         }
-        let Some((number, record, object)) = found else { return Ok(true) };
+        let Some((number, record, object)) = found else {
+            return Ok(true);
+        };
         let left = !chosen.has(number, &record);
-        let mapped = cx.store.view::<_, Error>(|snapshot| mapping::find(snapshot, name, &record.id))?;
+        let mapped = cx
+            .store
+            .view::<_, Error>(|snapshot| mapping::find(snapshot, name, &record.id))?;
         self.consider(cx, record, object.filter(|_| !left), left, mapped)?;
         Ok(true)
     }
@@ -140,21 +179,33 @@ impl Notifier {
         let held = mapped.as_ref().map_or(&nothing, |mapped| &mapped.told);
         let notice = Notice::of(self.options.version, held, &wanted);
         let how = match (&mapped, is_known) {
-            _ if left && mapped.is_none() => return self.settle(cx, &record, told(Ending::Skipped), None),
+            _ if left && mapped.is_none() => {
+                return self.settle(cx, &record, told(Ending::Skipped), None);
+            }
             (Some(_), true) if notice.is_empty() => {
-                let ending = if left { Ending::Skipped } else { Ending::Unchanged };
+                let ending = if left {
+                    Ending::Skipped
+                } else {
+                    Ending::Unchanged
+                };
                 return self.settle(cx, &record, told(ending), mapped);
             }
             (Some(_), true) if self.options.notifies => How::Notify,
             (Some(_), true) if usable && !left => How::Replace,
-            (Some(_), true) => return self.settle(cx, &record, Told::failed(&identifier, None, UNTOLD), mapped),
+            (Some(_), true) => {
+                return self.settle(cx, &record, Told::failed(&identifier, None, UNTOLD), mapped);
+            }
             // It came there, perhaps: what it became meanwhile is told in any case.
             (Some(_), false) if (left || !usable) && self.options.notifies => How::Notify,
             (Some(_), false) if left || !usable => {
                 return self.settle(cx, &record, Told::failed(&identifier, None, UNTOLD), mapped);
             }
-            (None, _) if record.is_destroyed() => return self.settle(cx, &record, told(Ending::Skipped), None),
-            (None, _) if !usable => return self.settle(cx, &record, Told::failed(&identifier, None, UNSEEN), None),
+            (None, _) if record.is_destroyed() => {
+                return self.settle(cx, &record, told(Ending::Skipped), None);
+            }
+            (None, _) if !usable => {
+                return self.settle(cx, &record, Told::failed(&identifier, None, UNSEEN), None);
+            }
             _ => How::Put,
         };
         if let Some(why) = withheld(&record, false).filter(|_| how != How::Notify) {
@@ -163,25 +214,54 @@ impl Notifier {
         if mapped.is_none() {
             let intent = mapping::entries(&self.options.relation, &Mapped::meant(&record.id))?;
             cx.store.transact::<_, Error>(|transaction| {
-                self.running.as_ref().map_or(Ok(()), |running| running.check(transaction))?;
-                Ok(intent.iter().try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
+                self.running
+                    .as_ref()
+                    .map_or(Ok(()), |running| running.check(transaction))?;
+                Ok(intent
+                    .iter()
+                    .try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
             })?;
         }
-        self.work = Some(Work { record, object, left, mapped, how, notice });
+        self.work = Some(Work {
+            record,
+            object,
+            left,
+            mapped,
+            how,
+            notice,
+        });
         Ok(())
     }
 
     /// What the receiver should know of an object. Of one that has left the selection it is told what its State has become.
-    fn wanted(&self, cx: &Cx<'_>, record: &Record, left: bool, mapped: Option<&Mapped>) -> Result<Vec<V>> {
-        let Some(Running { name, slave, .. }) = &self.running else { return Ok(Vec::new()) };
+    fn wanted(
+        &self,
+        cx: &Cx<'_>,
+        record: &Record,
+        left: bool,
+        mapped: Option<&Mapped>,
+    ) -> Result<Vec<V>> {
+        let Some(Running { name, slave, .. }) = &self.running else {
+            return Ok(Vec::new());
+        };
         let version = self.options.version;
-        let mut all = cx.store.view::<_, Error>(|snapshot| wanted(snapshot, name, record, version))?;
+        let mut all = cx
+            .store
+            .view::<_, Error>(|snapshot| wanted(snapshot, name, record, version))?;
         if left && let Some(mapped) = mapped {
             let follows = |value: &V| is_of_state(value) || value.tag() == tag::LAST_CHANGE_DATE;
             all.retain(follows);
-            all.extend(mapped.told.iter().map(|told| told.value.clone()).filter(|value| !follows(value)));
+            all.extend(
+                mapped
+                    .told
+                    .iter()
+                    .map(|told| told.value.clone())
+                    .filter(|value| !follows(value)),
+            );
         }
-        let Some(state) = record.state(cx.now.wall) else { return Ok(all) };
+        let Some(state) = record.state(cx.now.wall) else {
+            return Ok(all);
+        };
         let rank = lifecycle::Rank::of(state);
         let (mut goal, mut destroyed) = (state, None);
         if lifecycle::is_destroyed(state) && !slave.may_destroy {
@@ -206,11 +286,23 @@ impl Notifier {
             How::Notify => {
                 let attributes = work.notice.changed.clone();
                 let deleted = DeletedAttributes(work.notice.deleted.clone());
-                RequestItem::new(&NotifyRequest { unique_identifier, attributes, deleted, extra: Extra::NONE }, context(version))
+                RequestItem::new(
+                    &NotifyRequest {
+                        unique_identifier,
+                        attributes,
+                        deleted,
+                        extra: Extra::NONE,
+                    },
+                    context(version),
+                )
             }
             How::Put | How::Replace => {
                 let replaced = (work.how == How::Replace).then(|| unique_identifier.clone());
-                let put_function = if replaced.is_some() { PutFunction::REPLACE } else { PutFunction::NEW };
+                let put_function = if replaced.is_some() {
+                    PutFunction::REPLACE
+                } else {
+                    PutFunction::NEW
+                };
                 let payload = PutRequest {
                     unique_identifier,
                     put_function,
@@ -222,14 +314,23 @@ impl Notifier {
                 RequestItem::new(&payload, context(version))
             }
         };
-        let mut message = RequestMessage::new(version, vec![item.map_err(|e| Error::new(ErrorKind::Encode, e))?]);
+        let mut message = RequestMessage::new(
+            version,
+            vec![item.map_err(|e| Error::new(ErrorKind::Encode, e))?],
+        );
         // A server's request has one (KMIP 1.0 §6.5), and none of what a header may ask of a server (KMIP 1.4 §5).
         message.header.time_stamp = Some(cx.now.wall);
         Ok(message)
     }
 
     /// What became of an object is stored with the place in the feed.
-    fn settle(&mut self, cx: &mut Cx<'_>, record: &Record, told: Told, mapped: Option<Mapped>) -> Result<()> {
+    fn settle(
+        &mut self,
+        cx: &mut Cx<'_>,
+        record: &Record,
+        told: Told,
+        mapped: Option<Mapped>,
+    ) -> Result<()> {
         let (name, end) = (&self.options.relation, self.end);
         self.ledger.report.counts.cursor = i64::try_from(end).unwrap_or(i64::MAX);
         let mut entries = match &mapped {
@@ -239,28 +340,45 @@ impl Notifier {
         let kept = [(record.id.clone(), told.clone())];
         self.ledger.tell(told);
         entries.extend(self.ledger.kept()?.map(|(key, value)| (key, Some(value))));
-        let Some(running) = &mut self.running else { return Ok(()) };
+        let Some(running) = &mut self.running else {
+            return Ok(());
+        };
         cx.store.transact::<_, Error>(|transaction| {
             running.keep(transaction, cx.now.wall, &mut *cx.random, &kept, end)?;
-            Ok(entries.iter().try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
+            Ok(entries
+                .iter()
+                .try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
         })?;
         running.from = end;
         Ok(())
     }
 
-    fn answered(&mut self, cx: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()> {
+    fn answered(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ticket: Ticket,
+        response: std::result::Result<ResponseMessage, Lost>,
+    ) -> Result<()> {
         let under_way = self.under_way.take();
         let work = self.work.take();
         let Ok(response) = response else {
-            let Some(running) = &mut self.running else { return Ok(()) };
+            let Some(running) = &mut self.running else {
+                return Ok(());
+            };
             running.lost();
             self.end = running.from;
             return Ok(());
         };
         let (Some(mut work), true) = (work, under_way == Some(ticket)) else {
-            return Err(Error::new(ErrorKind::Protocol, "an answer came to nothing that was asked"));
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                "an answer came to nothing that was asked",
+            ));
         };
-        let item = response.batch.first().ok_or_else(|| Error::new(ErrorKind::Protocol, "an answer without an item"))?;
+        let item = response
+            .batch
+            .first()
+            .ok_or_else(|| Error::new(ErrorKind::Protocol, "an answer without an item"))?;
         let identifier = work.record.identifier.clone();
         if !item.is_success() {
             let exists = item.result_reason == Some(ResultReason::OBJECT_ALREADY_EXISTS);
@@ -270,16 +388,27 @@ impl Notifier {
                 self.work = Some(work);
                 return Ok(());
             }
-            let why = item.result_message.as_ref().map(ToString::to_string).unwrap_or_default();
+            let why = item
+                .result_message
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             let told = Told::failed(&identifier, item.result_reason, why);
             // What was refused is not there; what may be there stays meant.
             let mapped = work.mapped.filter(|_| work.how != How::Put || exists);
             return self.settle(cx, &work.record, told, mapped);
         }
-        let gone = work.left && self.running.as_ref().is_some_and(|running| running.slave.destroys_left);
+        let gone = work.left
+            && self
+                .running
+                .as_ref()
+                .is_some_and(|running| running.slave.destroys_left);
         let (ending, message) = match work.how {
             _ if gone => (Ending::Withdrawn, None),
-            _ if work.left => (Ending::Skipped, Some("it has left the selection: it is told what its State becomes".to_owned())),
+            _ if work.left => (
+                Ending::Skipped,
+                Some("it has left the selection: it is told what its State becomes".to_owned()),
+            ),
             How::Put => (Ending::Created, None),
             _ => (Ending::Updated, None),
         };
@@ -291,7 +420,16 @@ impl Notifier {
             ..Mapped::meant(&work.record.id)
         };
         let lost = crate::outgoing::carried(&work.record.attributes, self.options.version).1;
-        self.settle(cx, &work.record, Told { lost, message, ..Told::new(&identifier, ending) }, Some(mapped))
+        self.settle(
+            cx,
+            &work.record,
+            Told {
+                lost,
+                message,
+                ..Told::new(&identifier, ending)
+            },
+            Some(mapped),
+        )
     }
 }
 
@@ -334,7 +472,9 @@ impl Session for Notifier {
                 }
                 // What the version can't say stays here.
                 Err(error) if error.kind() == ErrorKind::Encode => {
-                    let Some(work) = self.work.take() else { continue };
+                    let Some(work) = self.work.take() else {
+                        continue;
+                    };
                     let told = Told::failed(&work.record.identifier, None, error.to_string());
                     let mapped = work.mapped.filter(|mapped| mapped.there.is_some());
                     self.settle(cx, &work.record, told, mapped)?;
@@ -344,7 +484,12 @@ impl Session for Notifier {
         }
     }
 
-    fn answer(&mut self, cx: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()> {
+    fn answer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ticket: Ticket,
+        response: std::result::Result<ResponseMessage, Lost>,
+    ) -> Result<()> {
         let answered = self.answered(cx, ticket, response);
         if let (Err(error), Some(running)) = (&answered, &self.running) {
             running.failed(cx.store, error);

@@ -3,7 +3,8 @@
 use crate::{Ask, Node, Outcome, store_failed};
 use keyferry_kmip::spec::{AttributeValue, tag};
 use keyferry_kmip::{
-    Attribute, AttributeReference, Attributes, Cause, Failure, NotifyRequest, NotifyResponse, RequestItem, lifecycle,
+    Attribute, AttributeReference, Attributes, Cause, Failure, NotifyRequest, NotifyResponse,
+    RequestItem, lifecycle,
 };
 use keyferry_store::{Effects, Material, SnapshotExt};
 use keyferry_ttlv::{Extra, Version};
@@ -13,7 +14,11 @@ use std::collections::HashSet;
 ///
 /// In 1.x an attribute with its index takes the place of the instance of that index; in 2.x the values that are told are all that are left.
 /// State and dates of the lifecycle join: no state goes back (DESIGN: rule 5).
-pub(crate) fn notify(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(crate) fn notify(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     let request: NotifyRequest = item.payload(ask.cx)?;
     if !node.policy.peer(ask.tls).is_some_and(|peer| peer.may_send) {
         return Err(Failure::denied("only a peer that may send may Notify"));
@@ -21,16 +26,36 @@ pub(crate) fn notify(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     let (number, before) = ask.record(Some(&request.unique_identifier))?;
     node.check_issuer(ask.snapshot, &before)?;
     if before.owner.as_deref() != Some(ask.caller.name.as_str()) {
-        return Err(Failure::denied("a peer may Notify of what it has Put alone"));
+        return Err(Failure::denied(
+            "a peer may Notify of what it has Put alone",
+        ));
     }
-    if request.attributes.iter().any(|a| matches!(a.value.tag(), tag::UNIQUE_IDENTIFIER | tag::OBJECT_TYPE)) {
-        return Err(Failure::new(Cause::InvalidField, "an object keeps its identifier and its type"));
+    if request
+        .attributes
+        .iter()
+        .any(|a| matches!(a.value.tag(), tag::UNIQUE_IDENTIFIER | tag::OBJECT_TYPE))
+    {
+        return Err(Failure::new(
+            Cause::InvalidField,
+            "an object keeps its identifier and its type",
+        ));
     }
-    if let Some(settled) = request.deleted.0.iter().find(|deleted| is_settled(&deleted.reference)) {
-        return Err(Failure::new(Cause::ReadOnlyAttribute, format_args!("{} is not deleted", settled.reference)));
+    if let Some(settled) = request
+        .deleted
+        .0
+        .iter()
+        .find(|deleted| is_settled(&deleted.reference))
+    {
+        return Err(Failure::new(
+            Cause::ReadOnlyAttribute,
+            format_args!("{} is not deleted", settled.reference),
+        ));
     }
     if request.deleted.0.len() > Attributes::MOST {
-        return Err(Failure::new(Cause::ServerLimit, "too many attributes are told as deleted"));
+        return Err(Failure::new(
+            Cause::ServerLimit,
+            "too many attributes are told as deleted",
+        ));
     }
     let mut after = before.clone();
     // What a date has led to stays so, whatever becomes of the date.
@@ -40,12 +65,28 @@ pub(crate) fn notify(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         .deleted
         .0
         .iter()
-        .map(|deleted| (&deleted.reference, if named { deleted.index.unwrap_or(0) } else { 0 }))
+        .map(|deleted| {
+            (
+                &deleted.reference,
+                if named { deleted.index.unwrap_or(0) } else { 0 },
+            )
+        })
         .collect();
-    after.attributes.retain(|a| !deleted.contains(&(&a.value.reference(), if named { a.index.unwrap_or(0) } else { 0 })));
+    after.attributes.retain(|a| {
+        !deleted.contains(&(
+            &a.value.reference(),
+            if named { a.index.unwrap_or(0) } else { 0 },
+        ))
+    });
     if !named {
-        let told: HashSet<AttributeReference> = request.attributes.iter().map(|told| told.value.reference()).collect();
-        after.attributes.retain(|a| is_of_lifecycle(&a.value) || !told.contains(&a.value.reference()));
+        let told: HashSet<AttributeReference> = request
+            .attributes
+            .iter()
+            .map(|told| told.value.reference())
+            .collect();
+        after
+            .attributes
+            .retain(|a| is_of_lifecycle(&a.value) || !told.contains(&a.value.reference()));
     }
     for told in &request.attributes {
         if !is_of_lifecycle(&told.value) {
@@ -60,14 +101,20 @@ pub(crate) fn notify(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     crate::collision::check_names(node, ask, &after.attributes, Some(&before))?;
     let reign = ask.snapshot.reign().map_err(store_failed)?;
     node.advance(&mut after, reign, ask.now.wall);
-    let material = if after.is_destroyed() { Material::Remove } else { Material::Keep };
+    let material = if after.is_destroyed() {
+        Material::Remove
+    } else {
+        Material::Keep
+    };
     let effects = Effects::change(Some((number, before)), after, material);
     Ok(Outcome::answer(&NotifyResponse { extra: Extra::NONE }, ask.cx)?.with(effects))
 }
 
 /// What is never deleted: what moves with the State, and what the server has found out.
 fn is_settled(reference: &AttributeReference) -> bool {
-    let AttributeReference::Standard(tag) = reference else { return false };
+    let AttributeReference::Standard(tag) = reference else {
+        return false;
+    };
     matches!(
         *tag,
         tag::STATE
@@ -86,10 +133,15 @@ fn is_settled(reference: &AttributeReference) -> bool {
 fn take(attributes: &mut Attributes, told: &Attribute, named: bool) {
     let single = !told.value.may_repeat();
     let index = told.index.unwrap_or(0);
-    let is = |a: &&mut Attribute| a.value.is_same_attribute(&told.value) && (single || named && a.index.unwrap_or(0) == index);
+    let is = |a: &&mut Attribute| {
+        a.value.is_same_attribute(&told.value) && (single || named && a.index.unwrap_or(0) == index)
+    };
     match attributes.iter_mut().find(is) {
         Some(held) => held.value = told.value.clone(),
-        None => attributes.push(Attribute { index: told.index.filter(|_| named), value: told.value.clone() }),
+        None => attributes.push(Attribute {
+            index: told.index.filter(|_| named),
+            value: told.value.clone(),
+        }),
     }
 }
 
@@ -98,18 +150,27 @@ fn is_of_lifecycle(value: &AttributeValue) -> bool {
     use AttributeValue as V;
     matches!(
         value,
-        V::State(_) | V::DestroyDate(_) | V::CompromiseDate(_) | V::CompromiseOccurrenceDate(_) | V::RevocationReason(_)
+        V::State(_)
+            | V::DestroyDate(_)
+            | V::CompromiseDate(_)
+            | V::CompromiseOccurrenceDate(_)
+            | V::RevocationReason(_)
     )
 }
 
 fn join(held: &mut Attributes, told: &Attributes) {
-    let (Some(here), Some(there)) = (held.state(), told.state()) else { return };
+    let (Some(here), Some(there)) = (held.state(), told.state()) else {
+        return;
+    };
     let joined = lifecycle::Rank::of(here).join(lifecycle::Rank::of(there));
     if joined == here {
         return;
     }
     held.set(AttributeValue::State(joined));
-    for attribute in told.iter().filter(|a| is_of_lifecycle(&a.value) && a.value.tag() != tag::STATE) {
+    for attribute in told
+        .iter()
+        .filter(|a| is_of_lifecycle(&a.value) && a.value.tag() != tag::STATE)
+    {
         held.set(attribute.value.clone());
     }
 }

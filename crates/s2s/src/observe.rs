@@ -24,14 +24,22 @@ pub(crate) struct Sight {
 /// A copy that a keyferry server told of, if its digest is right and the peer may tell of it.
 pub(crate) fn copied(peer: &Peer, sight: Sight, copy: Copy) -> Result<Incoming, Failure> {
     if copy.stamp.issuer != peer.server && !peer.may_relay {
-        return Err(Failure::new(Cause::PermissionDenied, "this peer may not relay what another server issues"));
+        return Err(Failure::new(
+            Cause::PermissionDenied,
+            "this peer may not relay what another server issues",
+        ));
     }
     if copy.projection != PROJECTION {
-        return Err(Failure::new(Cause::FeatureNotSupported, "the copy's digest is of a kind that is not known here"));
+        return Err(Failure::new(
+            Cause::FeatureNotSupported,
+            "the copy's digest is of a kind that is not known here",
+        ));
     }
     let mut attributes = sight.attributes;
     attributes.number();
-    copy.rest.into_iter().for_each(|attribute| attributes.keep(attribute));
+    copy.rest
+        .into_iter()
+        .for_each(|attribute| attributes.keep(attribute));
     attributes.check_count()?;
     if copy_digest(sight.object_type, &attributes).map_err(store_failed)? != copy.digest {
         return Err(Failure::new(
@@ -57,7 +65,13 @@ pub(crate) fn copied(peer: &Peer, sight: Sight, copy: Copy) -> Result<Incoming, 
         lost: Vec::new(),
         extra: Extra::NONE,
     };
-    Ok(Incoming { record, object: sight.object, digest: copy.digest, observed: false, from: peer.server.clone() })
+    Ok(Incoming {
+        record,
+        object: sight.object,
+        digest: copy.digest,
+        observed: false,
+        from: peer.server.clone(),
+    })
 }
 
 /// Whose object it is that was seen.
@@ -75,9 +89,22 @@ pub(crate) fn observed(
     of: &Observed<'_>,
     sight: Sight,
 ) -> Result<(Incoming, Option<Record>), Failure> {
-    let id = ObjectId { server: of.server.clone(), instance: of.instance.to_vec(), identifier: sight.identifier.clone() };
-    let held = ask.snapshot.by_object_id(&id).map_err(store_failed)?.map(|(_, held)| held);
-    let Sight { identifier, object_type, mut attributes, object } = sight;
+    let id = ObjectId {
+        server: of.server.clone(),
+        instance: of.instance.to_vec(),
+        identifier: sight.identifier.clone(),
+    };
+    let held = ask
+        .snapshot
+        .by_object_id(&id)
+        .map_err(store_failed)?
+        .map(|(_, held)| held);
+    let Sight {
+        identifier,
+        object_type,
+        mut attributes,
+        object,
+    } = sight;
     attributes.remove(tag::UNIQUE_IDENTIFIER);
     attributes.remove(tag::OBJECT_TYPE);
     // What another server says of servers is not ours to repeat.
@@ -88,8 +115,10 @@ pub(crate) fn observed(
     check_attributes(&attributes)?;
     check_digest(node, &attributes, object.as_ref())?;
     for held in held.iter().flat_map(|held| &held.attributes) {
-        if matches!(held.value.tag(), tag::STATE | tag::INITIAL_DATE | tag::LAST_CHANGE_DATE | tag::DIGEST)
-            && attributes.get(held.value.tag()).is_none()
+        if matches!(
+            held.value.tag(),
+            tag::STATE | tag::INITIAL_DATE | tag::LAST_CHANGE_DATE | tag::DIGEST
+        ) && attributes.get(held.value.tag()).is_none()
         {
             attributes.keep(held.clone());
         }
@@ -103,11 +132,17 @@ pub(crate) fn observed(
     let (stamp, lineage) = match &held {
         None if of.adopter.is_some() => {
             let first = Stamp::first(&node.home.server, reign);
-            let taken = Stamp { epoch: 2, sequence: 2, ..first.clone() };
+            let taken = Stamp {
+                epoch: 2,
+                sequence: 2,
+                ..first.clone()
+            };
             (taken.clone(), vec![first, taken])
         }
         None => (Stamp::first(&node.home.server, reign), Vec::new()),
-        Some(held) if held.copy_digest().map_err(store_failed)? == digest => (held.stamp.clone(), held.lineage.clone()),
+        Some(held) if held.copy_digest().map_err(store_failed)? == digest => {
+            (held.stamp.clone(), held.lineage.clone())
+        }
         Some(held) => {
             let mut next = held.clone();
             node.advance(&mut next, reign, ask.now.wall);
@@ -127,7 +162,16 @@ pub(crate) fn observed(
         lost: Vec::new(),
         extra: Extra::NONE,
     };
-    Ok((Incoming { record, object, digest, observed: true, from: of.server.clone() }, held))
+    Ok((
+        Incoming {
+            record,
+            object,
+            digest,
+            observed: true,
+            from: of.server.clone(),
+        },
+        held,
+    ))
 }
 
 /// What becomes of what was seen, and what there is to say about it.
@@ -140,17 +184,31 @@ pub(crate) fn decide(
 ) -> Result<(Decision, Option<String>), Failure> {
     if let Some(held) = held.filter(|held| !node.observes(held)) {
         if held.object_type != incoming.record.object_type {
-            return Err(Failure::new(Cause::InvalidField, format_args!("{} is held here with another Object Type", held.id)));
+            return Err(Failure::new(
+                Cause::InvalidField,
+                format_args!("{} is held here with another Object Type", held.id),
+            ));
         }
-        let why = if node.issues(held) { "this server has taken it over" } else { "another server issues it" };
-        let decision =
-            Decision { identifier: held.identifier.clone(), effects: keyferry_store::Effects::none(), fate: Fate::UNCHANGED };
+        let why = if node.issues(held) {
+            "this server has taken it over"
+        } else {
+            "another server issues it"
+        };
+        let decision = Decision {
+            identifier: held.identifier.clone(),
+            effects: keyferry_store::Effects::none(),
+            fate: Fate::UNCHANGED,
+        };
         return Ok((decision, Some(why.to_owned())));
     }
     let adopts = held.is_none() && incoming.record.stamp.epoch > 1;
     let mut decision = replica::take(node, ask, collisions, incoming)?;
     if adopts {
-        decision.effects.changes.iter_mut().for_each(|change| own_names(&mut change.after));
+        decision
+            .effects
+            .changes
+            .iter_mut()
+            .for_each(|change| own_names(&mut change.after));
     }
     Ok((decision, None))
 }
@@ -161,28 +219,51 @@ fn own_names(record: &mut Record) {
         return;
     }
     let is_name = |value: Option<&AttributeValue>| matches!(value, Some(AttributeValue::Name(_)));
-    let Some(overlay) = &mut record.overlay else { return };
-    for hidden in overlay.hidden.extract_if(.., |hidden| is_name(hidden.value())) {
-        record.attributes.retain(|own| Some(&own.value) != hidden.value());
+    let Some(overlay) = &mut record.overlay else {
+        return;
+    };
+    for hidden in overlay
+        .hidden
+        .extract_if(.., |hidden| is_name(hidden.value()))
+    {
+        record
+            .attributes
+            .retain(|own| Some(&own.value) != hidden.value());
         if let Some(instead) = hidden.instead() {
             record.attributes.push(instead.clone());
         }
     }
-    record.overlay.take_if(|overlay| *overlay == keyferry_store::Overlay::default());
+    record
+        .overlay
+        .take_if(|overlay| *overlay == keyferry_store::Overlay::default());
 }
 
 /// Fails when the material is not what the server's own Digest says (DESIGN: rule 15).
-fn check_digest(node: &Node, attributes: &Attributes, object: Option<&Object>) -> Result<(), Failure> {
+fn check_digest(
+    node: &Node,
+    attributes: &Attributes,
+    object: Option<&Object>,
+) -> Result<(), Failure> {
     let Some(object) = object else { return Ok(()) };
-    let Some(bytes) = object.digestible() else { return Ok(()) };
-    let format = object.key_block().map_or(KeyFormatType::RAW, |block| block.key_format_type);
+    let Some(bytes) = object.digestible() else {
+        return Ok(());
+    };
+    let format = object
+        .key_block()
+        .map_or(KeyFormatType::RAW, |block| block.key_format_type);
     for value in attributes.all(tag::DIGEST) {
         if let AttributeValue::Digest(digest) = value
             && digest.hashing_algorithm == HashingAlgorithm::SHA_256
             && digest.key_format_type == Some(format)
-            && digest.value.as_ref().is_some_and(|told| **told != node.crypto.sha256(&[bytes]))
+            && digest
+                .value
+                .as_ref()
+                .is_some_and(|told| **told != node.crypto.sha256(&[bytes]))
         {
-            return Err(Failure::new(Cause::InvalidMessage, "the material is not what the Digest says"));
+            return Err(Failure::new(
+                Cause::InvalidMessage,
+                "the material is not what the Digest says",
+            ));
         }
     }
     Ok(())

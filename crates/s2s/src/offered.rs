@@ -16,16 +16,29 @@ pub struct Offered {
 
 impl Offered {
     pub(crate) fn prefix(server: &str, relation: &str) -> Vec<u8> {
-        [b"offered/", server.as_bytes(), &[0], relation.as_bytes(), &[0]].concat()
+        [
+            b"offered/",
+            server.as_bytes(),
+            &[0],
+            relation.as_bytes(),
+            &[0],
+        ]
+        .concat()
     }
 
     pub(crate) fn to(server: &str, relation: &str) -> Offered {
-        Offered { prefix: Offered::prefix(server, relation), pages: BTreeMap::new() }
+        Offered {
+            prefix: Offered::prefix(server, relation),
+            pages: BTreeMap::new(),
+        }
     }
 
     /// By bundles.
     pub fn in_bundles(recipient: &str) -> Offered {
-        Offered { prefix: [b"bundle/offered/", recipient.as_bytes(), &[0]].concat(), pages: BTreeMap::new() }
+        Offered {
+            prefix: [b"bundle/offered/", recipient.as_bytes(), &[0]].concat(),
+            pages: BTreeMap::new(),
+        }
     }
 
     /// Stores that these records are offered, in a transaction of its own, unless they were before.
@@ -33,17 +46,28 @@ impl Offered {
     /// # Errors
     /// Those of the store.
     pub fn note(&self, store: &dyn Store, numbers: &[RecordNumber]) -> Result<()> {
-        let fresh = || Offered { prefix: self.prefix.clone(), pages: BTreeMap::new() };
+        let fresh = || Offered {
+            prefix: self.prefix.clone(),
+            pages: BTreeMap::new(),
+        };
         let mut held = fresh();
-        let known =
-            store.view(|snapshot| numbers.iter().try_fold(true, |known, number| Ok(known && held.has(snapshot, *number)?)))?;
+        let known = store.view(|snapshot| {
+            numbers.iter().try_fold(true, |known, number| {
+                Ok(known && held.has(snapshot, *number)?)
+            })
+        })?;
         if known {
             return Ok(());
         }
         store.transact(|transaction| {
             let mut offered = fresh();
-            numbers.iter().try_for_each(|number| offered.set(transaction, *number, true))?;
-            offered.changed().iter().try_for_each(|(key, page)| transaction.set_state(key, page.as_deref()))
+            numbers
+                .iter()
+                .try_for_each(|number| offered.set(transaction, *number, true))?;
+            offered
+                .changed()
+                .iter()
+                .try_for_each(|(key, page)| transaction.set_state(key, page.as_deref()))
         })
     }
 
@@ -61,7 +85,11 @@ impl Offered {
 
     fn place(number: RecordNumber) -> (u64, usize, u8) {
         let bit = number.0 % PAGE;
-        (number.0 / PAGE, usize::try_from(bit / 8).unwrap_or_default(), 1 << (bit % 8))
+        (
+            number.0 / PAGE,
+            usize::try_from(bit / 8).unwrap_or_default(),
+            1 << (bit % 8),
+        )
     }
 
     /// Whether the record was offered. What was looked at once is not looked at again.
@@ -70,11 +98,20 @@ impl Offered {
     /// Those of the store.
     pub fn has(&mut self, snapshot: &dyn Snapshot, number: RecordNumber) -> Result<bool> {
         let (page, byte, bit) = Offered::place(number);
-        Ok(self.page(snapshot, page)?.0.get(byte).is_some_and(|held| held & bit != 0))
+        Ok(self
+            .page(snapshot, page)?
+            .0
+            .get(byte)
+            .is_some_and(|held| held & bit != 0))
     }
 
     /// Notes that it is offered, or that what was offered is withdrawn.
-    pub(crate) fn set(&mut self, snapshot: &dyn Snapshot, number: RecordNumber, offered: bool) -> Result<()> {
+    pub(crate) fn set(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        number: RecordNumber,
+        offered: bool,
+    ) -> Result<()> {
         let (page, byte, bit) = Offered::place(number);
         let (bytes, changed) = self.page(snapshot, page)?;
         if bytes.len() <= byte {

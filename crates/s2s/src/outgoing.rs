@@ -5,7 +5,10 @@ use crate::selection::Chosen;
 use crate::{Error, ErrorKind, Result, Strategy};
 use keyferry_kmip::attribute::part;
 use keyferry_kmip::spec::{AttributeValue, KeyWrapType, PutFunction, tag};
-use keyferry_kmip::{Attributes, ImportRequest, Object, PutRequest, RequestItem, UniqueIdentifier, context, downgraded};
+use keyferry_kmip::{
+    Attributes, ImportRequest, Object, PutRequest, RequestItem, UniqueIdentifier, context,
+    downgraded,
+};
 use keyferry_store::{Record, RecordNumber, Snapshot, SnapshotExt, Store, StoreExt};
 use keyferry_ttlv::{Extra, Version};
 use std::ops::ControlFlow;
@@ -113,25 +116,44 @@ impl Stretch {
 const COUNTED: usize = 1000;
 
 fn lacking(number: u64) -> Error {
-    Error::new(ErrorKind::Store, format_args!("the feed names an object at {number} that the store does not hold"))
+    Error::new(
+        ErrorKind::Store,
+        format_args!("the feed names an object at {number} that the store does not hold"),
+    )
 }
 
 /// The next feed entries, so many at the most: their numbers and records.
-pub(crate) fn entries(snapshot: &dyn Snapshot, after: u64, most: usize) -> Result<Vec<(u64, RecordNumber)>> {
+pub(crate) fn entries(
+    snapshot: &dyn Snapshot,
+    after: u64,
+    most: usize,
+) -> Result<Vec<(u64, RecordNumber)>> {
     let mut entries = Vec::new();
     snapshot.feed(after, &mut |row| {
         entries.push((row.number, row.record));
-        Ok(if entries.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        Ok(if entries.len() < most {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        })
     })?;
     Ok(entries)
 }
 
 /// Why an object may not be sent, if it may not: one that is Sensitive leaves wrapped or not at all. `wraps` says whether it will be.
 pub fn withheld(record: &Record, wraps: bool) -> Option<&'static str> {
-    if !wraps && matches!(record.attributes.get(tag::SENSITIVE), Some(AttributeValue::Sensitive(true))) {
+    if !wraps
+        && matches!(
+            record.attributes.get(tag::SENSITIVE),
+            Some(AttributeValue::Sensitive(true))
+        )
+    {
         return Some("the object is Sensitive, and would leave in the clear");
     }
-    if matches!(record.attributes.get(tag::EXTRACTABLE), Some(AttributeValue::Extractable(false))) {
+    if matches!(
+        record.attributes.get(tag::EXTRACTABLE),
+        Some(AttributeValue::Extractable(false))
+    ) {
         return Some("the object is not Extractable");
     }
     None
@@ -189,8 +211,20 @@ pub(crate) fn planned_item(
         // Misreading it is unsafe when the message alone does not say everything.
         let critical = destroyed || !copy.rest.is_empty() || terms.dry_run || expected.is_some();
         let dry_run = terms.dry_run.then_some(true);
-        let addition = Addition { copy: Some(copy), dry_run, expected, ..Addition::default() };
-        (attributes, Some(addition.extension(critical).map_err(|e| Error::new(ErrorKind::Encode, e))?))
+        let addition = Addition {
+            copy: Some(copy),
+            dry_run,
+            expected,
+            ..Addition::default()
+        };
+        (
+            attributes,
+            Some(
+                addition
+                    .extension(critical)
+                    .map_err(|e| Error::new(ErrorKind::Encode, e))?,
+            ),
+        )
     } else {
         (carried(&record.attributes, terms.version).0, None)
     };

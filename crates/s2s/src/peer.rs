@@ -11,11 +11,19 @@ use keyferry_ttlv::{Raw, Version};
 pub fn server_information(ask: &Ask<'_>) -> Result<ServerInformation, Failure> {
     let incarnation = ask.snapshot.incarnation().map_err(store_failed)?;
     let mut information = ServerInformation::default();
-    information.extra.push(Raw::of(x::INCARNATION, &incarnation.0[..], ask.cx)?);
+    information
+        .extra
+        .push(Raw::of(x::INCARNATION, &incarnation.0[..], ask.cx)?);
     Ok(information)
 }
 
 /// The incarnation that a keyferry peer told of, if it did.
 pub(crate) fn incarnation(query: &QueryResponse, version: Version) -> Option<Vec<u8>> {
-    query.server_information.as_ref()?.extra.find(x::INCARNATION)?.read(context(version)).ok()
+    query
+        .server_information
+        .as_ref()?
+        .extra
+        .find(x::INCARNATION)?
+        .read(context(version))
+        .ok()
 }

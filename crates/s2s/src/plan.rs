@@ -69,11 +69,16 @@ pub(crate) type Sourced = std::result::Result<(Record, Option<Object>), (String,
 impl Planned {
     /// The object in our store, if it is what it was when it was planned.
     pub(crate) fn source(&self, cx: &Cx<'_>) -> Result<Sourced> {
-        let held = cx.store.view::<_, Error>(|snapshot| match snapshot.by_object_id(&self.id)? {
-            Some((number, _)) => Ok(snapshot.whole(number)?),
-            None => Ok(None),
-        })?;
-        let digest = held.as_ref().map(|(record, _)| record.copy_digest()).transpose()?;
+        let held =
+            cx.store
+                .view::<_, Error>(|snapshot| match snapshot.by_object_id(&self.id)? {
+                    Some((number, _)) => Ok(snapshot.whole(number)?),
+                    None => Ok(None),
+                })?;
+        let digest = held
+            .as_ref()
+            .map(|(record, _)| record.copy_digest())
+            .transpose()?;
         let words = |digest: Option<&Vec<u8>>| match digest {
             Some(digest) => format!("one here with the digest {}", Short(digest)),
             None => "none here".to_owned(),
@@ -98,13 +103,22 @@ pub(crate) struct Held {
 
 impl Held {
     pub(crate) fn of(record: Option<&Record>) -> keyferry_store::Result<Held> {
-        let Some(record) = record else { return Ok(Held::default()) };
-        Ok(Held { stamp: Some(record.stamp.clone()), digest: Some(record.copy_digest()?), extra: Extra::NONE })
+        let Some(record) = record else {
+            return Ok(Held::default());
+        };
+        Ok(Held {
+            stamp: Some(record.stamp.clone()),
+            digest: Some(record.copy_digest()?),
+            extra: Extra::NONE,
+        })
     }
 
     /// A foreign server's object, by the digest of what it shows.
     pub(crate) fn shown(digest: Vec<u8>) -> Held {
-        Held { digest: Some(digest), ..Held::default() }
+        Held {
+            digest: Some(digest),
+            ..Held::default()
+        }
     }
 
     /// Whether it is this very change of an object.
@@ -115,9 +129,17 @@ impl Held {
 
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(digest) = &self.digest else { return f.write_str("nothing") };
+        let Some(digest) = &self.digest else {
+            return f.write_str("nothing");
+        };
         match &self.stamp {
-            Some(stamp) => write!(f, "change {} of {} (digest {})", stamp.sequence, stamp.issuer, Short(digest)),
+            Some(stamp) => write!(
+                f,
+                "change {} of {} (digest {})",
+                stamp.sequence,
+                stamp.issuer,
+                Short(digest)
+            ),
             None => write!(f, "an object of digest {}", Short(digest)),
         }
     }
@@ -128,7 +150,10 @@ pub(crate) struct Short<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for Short<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().take(6).try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.0
+            .iter()
+            .take(6)
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -154,16 +179,26 @@ struct Chain(Zeroizing<[u8; 32]>);
 
 impl Chain {
     fn new(cx: &Cx<'_>) -> Result<(Chain, Text, Vec<u8>, Vec<u8>)> {
-        let (home, head) = cx.store.view::<_, Error>(|snapshot| Ok((snapshot.home()?, snapshot.head()?)))?;
+        let (home, head) = cx
+            .store
+            .view::<_, Error>(|snapshot| Ok((snapshot.home()?, snapshot.head()?)))?;
         let home = home.ok_or_else(|| plan("the store is no server's yet: it makes no plans"))?;
         let mut chain = Chain(Zeroizing::new([0; 32]));
         chain.add(home.fingerprint_key.expose());
         chain.add(b"keyferry plan");
-        Ok((chain, home.server, home.instance, head.incarnation.0.to_vec()))
+        Ok((
+            chain,
+            home.server,
+            home.instance,
+            head.incarnation.0.to_vec(),
+        ))
     }
 
     fn add(&mut self, bytes: &[u8]) {
-        let hash = Sha256::new().chain_update(&self.0[..]).chain_update(bytes).finalize();
+        let hash = Sha256::new()
+            .chain_update(&self.0[..])
+            .chain_update(bytes)
+            .finalize();
         self.0.copy_from_slice(&hash);
     }
 
@@ -187,7 +222,13 @@ pub(crate) struct Purpose<'a> {
 }
 
 impl Purpose<'_> {
-    fn header(&self, server: Text, instance: Vec<u8>, incarnation: Vec<u8>, peer: Option<Vec<u8>>) -> Header {
+    fn header(
+        &self,
+        server: Text,
+        instance: Vec<u8>,
+        incarnation: Vec<u8>,
+        peer: Option<Vec<u8>>,
+    ) -> Header {
         Header {
             format: FORMAT,
             server,
@@ -212,11 +253,17 @@ pub(crate) struct Planning {
 
 impl Planning {
     pub(crate) fn new(sink: Box<dyn Write + Send>) -> Planning {
-        Planning { sink, chain: None, count: 0 }
+        Planning {
+            sink,
+            chain: None,
+            count: 0,
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.sink.write_all(bytes).map_err(|e| plan(format_args!("the plan can't be written: {e}")))
+        self.sink
+            .write_all(bytes)
+            .map_err(|e| plan(format_args!("the plan can't be written: {e}")))
     }
 
     fn record<T: Encode + keyferry_ttlv::Tagged>(&mut self, record: &T) -> Result<()> {
@@ -228,7 +275,12 @@ impl Planning {
     }
 
     /// Writes the header, once it is known.
-    pub(crate) fn begin(&mut self, cx: &Cx<'_>, purpose: &Purpose<'_>, peer: Option<Vec<u8>>) -> Result<()> {
+    pub(crate) fn begin(
+        &mut self,
+        cx: &Cx<'_>,
+        purpose: &Purpose<'_>,
+        peer: Option<Vec<u8>>,
+    ) -> Result<()> {
         if self.chain.is_some() {
             return Ok(());
         }
@@ -244,10 +296,20 @@ impl Planning {
 
     /// Writes the end, without which it is no plan.
     pub(crate) fn end(&mut self) -> Result<()> {
-        let seal = self.chain.take().map(|chain| chain.seal(self.count)).unwrap_or_default();
-        let end = bytes_of(&End { count: self.count, seal, extra: Extra::NONE })?;
+        let seal = self
+            .chain
+            .take()
+            .map(|chain| chain.seal(self.count))
+            .unwrap_or_default();
+        let end = bytes_of(&End {
+            count: self.count,
+            seal,
+            extra: Extra::NONE,
+        })?;
         self.write(&end)?;
-        self.sink.flush().map_err(|e| plan(format_args!("the plan can't be written: {e}")))
+        self.sink
+            .flush()
+            .map_err(|e| plan(format_args!("the plan can't be written: {e}")))
     }
 }
 
@@ -270,7 +332,14 @@ pub(crate) struct Executing {
 
 impl Executing {
     pub(crate) fn new(source: Box<dyn Source>) -> Executing {
-        Executing { source, ahead: VecDeque::new(), header: None, seal: Vec::new(), count: 0, read: 0 }
+        Executing {
+            source,
+            ahead: VecDeque::new(),
+            header: None,
+            seal: Vec::new(),
+            count: 0,
+            read: 0,
+        }
     }
 
     /// How many objects it has.
@@ -291,15 +360,23 @@ impl Executing {
                 Err(e) => return Err(unreadable(e)),
             }
         }
-        let length = bytes.last_chunk::<4>().map_or(0, |length| u32::from_be_bytes(*length) as usize);
+        let length = bytes
+            .last_chunk::<4>()
+            .map_or(0, |length| u32::from_be_bytes(*length) as usize);
         if length > LARGEST {
             return Err(plan("the plan is damaged: a record is too long"));
         }
         bytes.resize(8 + length, 0);
-        let read = self.source.read_exact(bytes.get_mut(8..).unwrap_or_default());
-        read.map_err(
-            |e| if e.kind() == std::io::ErrorKind::UnexpectedEof { plan("the plan is truncated") } else { unreadable(e) },
-        )?;
+        let read = self
+            .source
+            .read_exact(bytes.get_mut(8..).unwrap_or_default());
+        read.map_err(|e| {
+            if e.kind() == std::io::ErrorKind::UnexpectedEof {
+                plan("the plan is truncated")
+            } else {
+                unreadable(e)
+            }
+        })?;
         Ok(Some(bytes))
     }
 
@@ -310,13 +387,19 @@ impl Executing {
         let damaged = |e: keyferry_store::Error| plan(format_args!("the plan is damaged: {e}"));
         let (mut chain, server, instance, incarnation) = Chain::new(cx)?;
         let first = self.record()?.ok_or_else(|| plan("the plan is empty"))?;
-        let header: Header = read(&first, "header of a plan").map_err(|_| plan("this is no plan"))?;
+        let header: Header =
+            read(&first, "header of a plan").map_err(|_| plan("this is no plan"))?;
         if header.format != FORMAT {
-            return Err(plan(format_args!("the plan is of format {}, which is not known here", header.format)));
+            return Err(plan(format_args!(
+                "the plan is of format {}, which is not known here",
+                header.format
+            )));
         }
         let wanted = purpose.header(server, instance, incarnation, header.peer.clone());
         let other = |what: &str, planned: &dyn fmt::Display, here: &dyn fmt::Display| {
-            Err(plan(format_args!("the plan is for another {what}: {planned}, and this is {here}")))
+            Err(plan(format_args!(
+                "the plan is for another {what}: {planned}, and this is {here}"
+            )))
         };
         if (&header.server, &header.instance) != (&wanted.server, &wanted.instance) {
             return other("server", &header.server, &wanted.server);
@@ -339,7 +422,9 @@ impl Executing {
         chain.add(&first);
         let mut count = 0;
         let end: End = loop {
-            let bytes = self.record()?.ok_or_else(|| plan("the plan is truncated"))?;
+            let bytes = self
+                .record()?
+                .ok_or_else(|| plan("the plan is truncated"))?;
             if let Ok(end) = read(&bytes, "end of a plan") {
                 break end;
             }
@@ -348,12 +433,16 @@ impl Executing {
             count += 1;
         };
         if end.count != count || end.seal != chain.seal(count) {
-            return Err(plan("the plan is damaged, or was not made here: its seal is not right"));
+            return Err(plan(
+                "the plan is damaged, or was not made here: its seal is not right",
+            ));
         }
         if self.record()?.is_some() {
             return Err(plan("the plan is damaged: something stands behind its end"));
         }
-        self.source.seek(SeekFrom::Start(first.len() as u64)).map_err(rewind)?;
+        self.source
+            .seek(SeekFrom::Start(first.len() as u64))
+            .map_err(rewind)?;
         (self.header, self.seal, self.count, self.read) = (Some(header), end.seal, count, 0);
         self.ahead.clear();
         Ok(())
@@ -362,7 +451,9 @@ impl Executing {
     /// Fails when the peer's store is not the one that it was planned for.
     pub(crate) fn check_peer(&self, incarnation: Option<&Vec<u8>>) -> Result<()> {
         match self.header.as_ref().and_then(|header| header.peer.as_ref()) {
-            Some(planned) if Some(planned) != incarnation => Err(plan("the plan is for another store of the peer")),
+            Some(planned) if Some(planned) != incarnation => {
+                Err(plan("the plan is for another store of the peer"))
+            }
             _ => Ok(()),
         }
     }
@@ -378,9 +469,12 @@ impl Executing {
     /// What is to be done next, so many objects at the most. They stay until they are done.
     pub(crate) fn next(&mut self, most: usize) -> Result<Vec<Planned>> {
         while self.ahead.len() < most && self.read < self.count {
-            let bytes = self.record()?.ok_or_else(|| plan("the plan is truncated"))?;
+            let bytes = self
+                .record()?
+                .ok_or_else(|| plan("the plan is truncated"))?;
             self.read += 1;
-            let planned = read(&bytes, "object of a plan").map_err(|e| plan(format_args!("the plan is damaged: {e}")))?;
+            let planned = read(&bytes, "object of a plan")
+                .map_err(|e| plan(format_args!("the plan is damaged: {e}")))?;
             self.ahead.push_back(planned);
         }
         Ok(self.ahead.iter().take(most).cloned().collect())

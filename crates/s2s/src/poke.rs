@@ -9,8 +9,8 @@ use crate::relation::{Master, Place, Slave};
 use crate::{Ask, Cx, Error, ErrorKind, Node, Outcome, Responder, Result, Session, Step};
 use keyferry_kmip::spec::{EndpointRole, Operation, tag};
 use keyferry_kmip::{
-    Failure, Lost, Payload, RequestItem, RequestMessage, ResponseMessage, SetEndpointRoleRequest, Text, Tick, Ticket,
-    accepts_turn, context, extension as x,
+    Failure, Lost, Payload, RequestItem, RequestMessage, ResponseMessage, SetEndpointRoleRequest,
+    Text, Tick, Ticket, accepts_turn, context, extension as x,
 };
 use keyferry_store::StoreExt;
 use keyferry_ttlv::{Decode, Encode, Extra};
@@ -63,11 +63,15 @@ impl Pokes {
     /// reached already is a heartbeat. It is called while a transaction is open: it sets a flag and wakes whoever follows
     /// ([`Follow::poked`](crate::Follow::poked)), and neither blocks nor asks the store.
     pub fn new(node: Arc<Node>, heard: impl Fn(&str, &Place) + Send + Sync + 'static) -> Self {
-        Pokes { node, heard: Box::new(heard) }
+        Pokes {
+            node,
+            heard: Box::new(heard),
+        }
     }
 
     fn poke(&self, ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
-        let denied = || Failure::denied("only a server that is followed may poke, and for itself alone");
+        let denied =
+            || Failure::denied("only a server that is followed may poke, and for itself alone");
         check_version(ask.cx.version)?;
         let peer = self.node.policy.peer(ask.tls).ok_or_else(denied)?;
         let request: PokeRequest = item.payload(ask.cx)?;
@@ -75,11 +79,15 @@ impl Pokes {
             return Err(denied());
         }
         let followed = Master::all(ask.snapshot).map_err(internal)?;
-        let mut relations = followed.iter().filter(|master| master.server == peer.server).peekable();
+        let mut relations = followed
+            .iter()
+            .filter(|master| master.server == peer.server)
+            .peekable();
         if relations.peek().is_none() {
             return Err(denied());
         }
-        let news = relations.any(|master| !(master.is_up_to_date() && master.cursor.is_same(&request.head)));
+        let news = relations
+            .any(|master| !(master.is_up_to_date() && master.cursor.is_same(&request.head)));
         if news && !planted(Bug::PokeUnheard) {
             (self.heard)(&request.server, &request.head);
         }
@@ -89,7 +97,9 @@ impl Pokes {
 
 impl Responder for Pokes {
     fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
-        (item.operation == POKE).then(|| crate::check_extensions(&item.message_extensions).and_then(|()| self.poke(ask, item)))
+        (item.operation == POKE).then(|| {
+            crate::check_extensions(&item.message_extensions).and_then(|()| self.poke(ask, item))
+        })
     }
 }
 
@@ -161,7 +171,9 @@ impl Session for Poke {
             return turn(None);
         }
         let (head, follows) = cx.store.view::<_, Error>(|snapshot| {
-            let follows = Slave::all(snapshot)?.iter().any(|slave| slave.server == self.replica && slave.paused != Some(true));
+            let follows = Slave::all(snapshot)?
+                .iter()
+                .any(|slave| slave.server == self.replica && slave.paused != Some(true));
             Ok((Place::from(snapshot.head()?), follows))
         })?;
         if !follows {
@@ -170,19 +182,33 @@ impl Session for Poke {
         let due = self.next.is_some_and(|next| next <= cx.now.tick);
         let beats = !self.known.is_same(&head) || due;
         if beats || self.next.is_none() {
-            self.next = self.every.map(|every| Tick(cx.now.tick.0.saturating_add(every)));
+            self.next = self
+                .every
+                .map(|every| Tick(cx.now.tick.0.saturating_add(every)));
         }
         if !beats {
             return Ok(Step::Wait(self.next));
         }
-        let request = PokeRequest { server: self.server.clone(), head: head.clone(), extra: Extra::NONE };
+        let request = PokeRequest {
+            server: self.server.clone(),
+            head: head.clone(),
+            extra: Extra::NONE,
+        };
         self.flight = Some((ticket, Flight::Poke(head)));
         message(&request).map(|message| Step::Send(Box::new(message)))
     }
 
-    fn answer(&mut self, _: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()> {
+    fn answer(
+        &mut self,
+        _: &mut Cx<'_>,
+        ticket: Ticket,
+        response: std::result::Result<ResponseMessage, Lost>,
+    ) -> Result<()> {
         let Some((_, flight)) = self.flight.take_if(|(under_way, _)| *under_way == ticket) else {
-            return Err(Error::new(ErrorKind::Protocol, "an answer came to nothing that was asked"));
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                "an answer came to nothing that was asked",
+            ));
         };
         let Ok(response) = response else {
             // What it was told last may not have reached it.
@@ -194,39 +220,68 @@ impl Session for Poke {
             return Ok(());
         };
         let refused = |what: &str| {
-            let why = response.batch.first().and_then(|item| item.result_message.as_deref()).unwrap_or_default();
-            Err(Error::new(ErrorKind::Peer, format_args!("the replica does not {what}: {why}")))
+            let why = response
+                .batch
+                .first()
+                .and_then(|item| item.result_message.as_deref())
+                .unwrap_or_default();
+            Err(Error::new(
+                ErrorKind::Peer,
+                format_args!("the replica does not {what}: {why}"),
+            ))
         };
         match flight {
-            Flight::Poke(_) if !response.batch.first().is_some_and(|item| item.is_success()) => refused("let itself be poked"),
+            Flight::Poke(_) if !response.batch.first().is_some_and(|item| item.is_success()) => {
+                refused("let itself be poked")
+            }
             Flight::Poke(head) => {
-                self.turns = self.turns_back && !self.known.is_same(&head) && !planted(Bug::NotTurnedBack);
+                self.turns =
+                    self.turns_back && !self.known.is_same(&head) && !planted(Bug::NotTurnedBack);
                 self.known = head;
                 Ok(())
             }
-            Flight::Turn if !accepts_turn(&response) => refused("let the connection be turned back"),
+            Flight::Turn if !accepts_turn(&response) => {
+                refused("let the connection be turned back")
+            }
             Flight::Turn => Ok(()),
         }
     }
 }
 
 fn message<P: Payload>(payload: &P) -> Result<RequestMessage> {
-    let item = RequestItem::new(payload, context(SPOKEN)).map_err(|e| Error::new(ErrorKind::Encode, e))?;
+    let item =
+        RequestItem::new(payload, context(SPOKEN)).map_err(|e| Error::new(ErrorKind::Encode, e))?;
     Ok(RequestMessage::new(SPOKEN, vec![item]))
 }
 
 /// The step that turns the connection round, telling what was taken of the other side's feed.
 pub(crate) fn turn(taken: Option<Place>) -> Result<Step> {
-    let mut message = message(&SetEndpointRoleRequest { endpoint_role: EndpointRole::CLIENT, extra: Extra::NONE })?;
+    let mut message = message(&SetEndpointRoleRequest {
+        endpoint_role: EndpointRole::CLIENT,
+        extra: Extra::NONE,
+    })?;
     if let (Some(place), [item]) = (taken, message.batch.as_mut_slice()) {
-        let addition = Addition { place: Some(place), ..Addition::default() };
-        item.message_extensions.push(addition.extension(false).map_err(|e| Error::new(ErrorKind::Encode, e))?);
+        let addition = Addition {
+            place: Some(place),
+            ..Addition::default()
+        };
+        item.message_extensions.push(
+            addition
+                .extension(false)
+                .map_err(|e| Error::new(ErrorKind::Encode, e))?,
+        );
     }
     Ok(Step::Turn(Box::new(message)))
 }
 
 /// What of this server's feed a replica has taken, as it tells when it turns the connection round; nothing known where it does not tell.
 pub fn taken(request: &RequestMessage) -> Place {
-    let extensions = request.batch.iter().flat_map(|item| &item.message_extensions);
-    Addition::find(extensions).ok().and_then(|addition| addition.place).unwrap_or_default()
+    let extensions = request
+        .batch
+        .iter()
+        .flat_map(|item| &item.message_extensions);
+    Addition::find(extensions)
+        .ok()
+        .and_then(|addition| addition.place)
+        .unwrap_or_default()
 }

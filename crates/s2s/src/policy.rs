@@ -148,7 +148,9 @@ impl Peer {
     }
 
     pub(crate) fn has_agreed(&self, record: &Record, now: DateTime) -> Result<bool, Failure> {
-        self.agreed.is_match(record, now).map_err(|e| Failure::new(Cause::Internal, e))
+        self.agreed
+            .is_match(record, now)
+            .map_err(|e| Failure::new(Cause::Internal, e))
     }
 }
 
@@ -167,12 +169,16 @@ impl Policy {
 
     /// Whether the server of this id may give back what this one has lost.
     pub(crate) fn gives_back(&self, server: &str) -> bool {
-        self.peers.values().any(|peer| peer.may_give_back && peer.server == *server)
+        self.peers
+            .values()
+            .any(|peer| peer.may_give_back && peer.server == *server)
     }
 
     /// Whether this server is the backup of the one of this id.
     pub(crate) fn is_backup_of(&self, server: &str) -> bool {
-        self.peers.values().any(|peer| peer.is_backed_up && peer.server == *server)
+        self.peers
+            .values()
+            .any(|peer| peer.is_backed_up && peer.server == *server)
     }
 
     /// What the peer behind a connection may do.

@@ -43,35 +43,65 @@ impl Meter {
     /// Begins to measure; what was done before does not count as fast.
     pub(crate) fn start(&mut self, now: Tick, counts: &Counts) {
         self.moments.clear();
-        self.moments.push_back((now, done(counts.asked), done(counts.bytes)));
+        self.moments
+            .push_back((now, done(counts.asked), done(counts.bytes)));
     }
 
     /// How far it is now, of so many objects in all.
     pub(crate) fn progress(&mut self, now: Tick, counts: &Counts, of: Option<u64>) -> Progress {
         let (objects, bytes) = (done(counts.asked), done(counts.bytes));
-        let of_objects = of.map(|of| if counts.finished { objects } else { of.max(objects) });
-        while self.moments.len() > 1 && self.moments.front().is_some_and(|(then, ..)| since(*then, now) > WINDOW) {
+        let of_objects = of.map(|of| {
+            if counts.finished {
+                objects
+            } else {
+                of.max(objects)
+            }
+        });
+        while self.moments.len() > 1
+            && self
+                .moments
+                .front()
+                .is_some_and(|(then, ..)| since(*then, now) > WINDOW)
+        {
             self.moments.pop_front();
         }
-        let rate = |before: u64, after: u64, passed: u64| after.saturating_sub(before) as f64 * 1000.0 / passed as f64;
-        let rates = self.moments.front().and_then(|(then, objects_then, bytes_then)| {
-            let passed = since(*then, now);
-            (passed > 0).then(|| (rate(*objects_then, objects, passed), rate(*bytes_then, bytes, passed)))
-        });
-        if self.moments.back().is_none_or(|(then, ..)| since(*then, now) >= APART) {
+        let rate = |before: u64, after: u64, passed: u64| {
+            after.saturating_sub(before) as f64 * 1000.0 / passed as f64
+        };
+        let rates = self
+            .moments
+            .front()
+            .and_then(|(then, objects_then, bytes_then)| {
+                let passed = since(*then, now);
+                (passed > 0).then(|| {
+                    (
+                        rate(*objects_then, objects, passed),
+                        rate(*bytes_then, bytes, passed),
+                    )
+                })
+            });
+        if self
+            .moments
+            .back()
+            .is_none_or(|(then, ..)| since(*then, now) >= APART)
+        {
             self.moments.push_back((now, objects, bytes));
         }
-        let remaining = of_objects.zip(rates).and_then(|(of, (rate, _))| match of - objects {
-            0 => Some(Duration::ZERO),
-            left => Duration::try_from_secs_f64(left as f64 / rate).ok(),
-        });
+        let remaining = of_objects
+            .zip(rates)
+            .and_then(|(of, (rate, _))| match of - objects {
+                0 => Some(Duration::ZERO),
+                left => Duration::try_from_secs_f64(left as f64 / rate).ok(),
+            });
         let each = (objects > 0).then(|| bytes as f64 / objects as f64);
         Progress {
             counts: counts.clone(),
             objects,
             of_objects,
             bytes,
-            of_bytes: of_objects.zip(each).map(|(of, each)| (of as f64 * each).round() as u64),
+            of_bytes: of_objects
+                .zip(each)
+                .map(|(of, each)| (of as f64 * each).round() as u64),
             objects_per_second: rates.map(|(objects, _)| objects),
             bytes_per_second: rates.map(|(_, bytes)| bytes),
             remaining,
@@ -92,7 +122,11 @@ mod tests {
     use super::*;
 
     fn counts(asked: i64) -> Counts {
-        Counts { asked, bytes: asked * 500, ..Counts::default() }
+        Counts {
+            asked,
+            bytes: asked * 500,
+            ..Counts::default()
+        }
     }
 
     #[test]
@@ -100,17 +134,32 @@ mod tests {
         let mut meter = Meter::default();
         meter.start(Tick(1000), &counts(100));
         let none = meter.progress(Tick(1000), &counts(100), Some(2100));
-        assert_eq!((none.objects_per_second, none.remaining, none.of_bytes), (None, None, Some(2100 * 500)));
+        assert_eq!(
+            (none.objects_per_second, none.remaining, none.of_bytes),
+            (None, None, Some(2100 * 500))
+        );
         // Fast at first, and slow in the end: what was done before the session began counts for nothing.
         let mut last = none;
         for second in 1..=60u64 {
-            let asked = 100 + if second <= 20 { second * 50 } else { 1000 + (second - 20) * 10 };
-            last = meter.progress(Tick(1000 + second * 1000), &counts(asked as i64), Some(2100));
+            let asked = 100
+                + if second <= 20 {
+                    second * 50
+                } else {
+                    1000 + (second - 20) * 10
+                };
+            last = meter.progress(
+                Tick(1000 + second * 1000),
+                &counts(asked as i64),
+                Some(2100),
+            );
             if second <= 20 {
                 assert_eq!(last.objects_per_second, Some(50.0));
             }
         }
-        assert_eq!((last.objects, last.objects_per_second, last.bytes_per_second), (1500, Some(10.0), Some(5000.0)));
+        assert_eq!(
+            (last.objects, last.objects_per_second, last.bytes_per_second),
+            (1500, Some(10.0), Some(5000.0))
+        );
         assert_eq!(last.remaining, Some(Duration::from_secs(60)));
     }
 
@@ -124,12 +173,28 @@ mod tests {
         }
         assert!(meter.moments.len() <= 42, "{}", meter.moments.len());
         let unknown = meter.progress(Tick(100_001), &counts(100_001), None);
-        assert_eq!((unknown.of_objects, unknown.of_bytes, unknown.remaining), (None, None, None));
+        assert_eq!(
+            (unknown.of_objects, unknown.of_bytes, unknown.remaining),
+            (None, None, None)
+        );
         // Nothing moves: nobody knows when it ends.
         let stuck = meter.progress(Tick(200_000), &counts(100_001), Some(200_000));
         let stuck = meter.progress(Tick(211_000), &counts(100_001), stuck.of_objects);
-        assert_eq!((stuck.objects_per_second, stuck.remaining), (Some(0.0), None));
-        let finished = meter.progress(Tick(212_000), &Counts { finished: true, ..counts(100_001) }, Some(200_000));
-        assert_eq!((finished.of_objects, finished.remaining), (Some(100_001), Some(Duration::ZERO)));
+        assert_eq!(
+            (stuck.objects_per_second, stuck.remaining),
+            (Some(0.0), None)
+        );
+        let finished = meter.progress(
+            Tick(212_000),
+            &Counts {
+                finished: true,
+                ..counts(100_001)
+            },
+            Some(200_000),
+        );
+        assert_eq!(
+            (finished.of_objects, finished.remaining),
+            (Some(100_001), Some(Duration::ZERO))
+        );
     }
 }

@@ -25,7 +25,12 @@ pub struct PublicationOptions {
 impl PublicationOptions {
     /// The usual ones.
     pub fn new(relation: impl Into<String>) -> Self {
-        PublicationOptions { relation: relation.into(), version: Version::V1_4, batch: 4000, batch_bytes: 4 << 20 }
+        PublicationOptions {
+            relation: relation.into(),
+            version: Version::V1_4,
+            batch: 4000,
+            batch_bytes: 4 << 20,
+        }
     }
 }
 
@@ -80,11 +85,19 @@ impl Publish {
         if !self.runs {
             return Ok(());
         }
-        let running = Running::begin(cx, &self.setting.name, &[Operation::IMPORT, Operation::REGISTER])?;
+        let running = Running::begin(
+            cx,
+            &self.setting.name,
+            &[Operation::IMPORT, Operation::REGISTER],
+        )?;
         let slave = &running.slave;
         self.setting.selection = slave.selection();
         self.setting.may_destroy = slave.may_destroy;
-        self.setting.birth = if slave.by == Operation::REGISTER { Birth::Register } else { Birth::Import };
+        self.setting.birth = if slave.by == Operation::REGISTER {
+            Birth::Register
+        } else {
+            Birth::Import
+        };
         self.running = Some(running);
         Ok(())
     }
@@ -95,7 +108,12 @@ impl Session for Publication {
         self.0.poll(cx, ticket)
     }
 
-    fn answer(&mut self, cx: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()> {
+    fn answer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ticket: Ticket,
+        response: std::result::Result<ResponseMessage, Lost>,
+    ) -> Result<()> {
         let answered = self.0.answer(cx, ticket, response);
         if let (Err(error), Some(running)) = (&answered, &self.0.running) {
             running.failed(cx.store, error);

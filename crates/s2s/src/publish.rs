@@ -10,10 +10,12 @@ use crate::report::{Ending, Told};
 use crate::selection::Chosen;
 use crate::transit::{Wrapping, on_its_way};
 use crate::{Cx, Error, ErrorKind, Node, Result, Selection, Step, Strategy};
-use keyferry_kmip::spec::{BatchErrorContinuationOption, ObjectType, Operation, QueryFunction, State};
+use keyferry_kmip::spec::{
+    BatchErrorContinuationOption, ObjectType, Operation, QueryFunction, State,
+};
 use keyferry_kmip::{
-    Attributes, LocateRequest, Lost, Payload, QueryRequest, QueryResponse, RegisterRequest, RequestItem, RequestMessage,
-    ResponseItem, ResponseMessage, Tick, Ticket, context,
+    Attributes, LocateRequest, Lost, Payload, QueryRequest, QueryResponse, RegisterRequest,
+    RequestItem, RequestMessage, ResponseItem, ResponseMessage, Tick, Ticket, context,
 };
 use keyferry_store::StoreExt;
 use keyferry_ttlv::{Extra, Version};
@@ -58,7 +60,12 @@ impl Setting {
             Birth::Register => "register",
             Birth::Import => "import",
         };
-        Ok(Purpose { name: &self.name, strategy, version: self.version, selection: self.selection.digest()? })
+        Ok(Purpose {
+            name: &self.name,
+            strategy,
+            version: self.version,
+            selection: self.selection.digest()?,
+        })
     }
 }
 
@@ -123,7 +130,8 @@ const SLOW: u64 = 10_000;
 /// About what a message may hold.
 const LARGEST: usize = keyferry_ttlv::Limits::DEFAULT.size - 4096;
 
-pub(crate) const NOT_KEPT: &str = "the peer does not keep the State of a key that is not usable, as far as can be seen";
+pub(crate) const NOT_KEPT: &str =
+    "the peer does not keep the State of a key that is not usable, as far as can be seen";
 
 impl Publish {
     pub(crate) fn new(setting: Setting, ledger: Ledger) -> Self {
@@ -161,13 +169,15 @@ impl Publish {
     }
 
     fn item<P: Payload>(&self, payload: &P) -> Result<RequestItem> {
-        RequestItem::new(payload, context(self.setting.version)).map_err(|e| Error::new(ErrorKind::Encode, e))
+        RequestItem::new(payload, context(self.setting.version))
+            .map_err(|e| Error::new(ErrorKind::Encode, e))
     }
 
     fn send(&mut self, ticket: Ticket, of: Vec<usize>, items: Vec<RequestItem>) -> Step {
         let mut message = RequestMessage::new(self.setting.version, items);
         if message.batch.len() > 1 {
-            message.header.batch_error_continuation_option = Some(BatchErrorContinuationOption::CONTINUE);
+            message.header.batch_error_continuation_option =
+                Some(BatchErrorContinuationOption::CONTINUE);
         }
         self.under_way = Some((ticket, of));
         Step::Send(Box::new(message))
@@ -178,23 +188,46 @@ impl Publish {
             return Ok(());
         }
         cx.store.transact::<_, Error>(|transaction| {
-            self.running.as_ref().map_or(Ok(()), |running| running.check(transaction))?;
-            Ok(entries.iter().try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
+            self.running
+                .as_ref()
+                .map_or(Ok(()), |running| running.check(transaction))?;
+            Ok(entries
+                .iter()
+                .try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
         })
     }
 
     /// The message of this phase, for as many objects as are waiting for it; `None` when none is.
     fn message(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Option<Step>> {
-        if self.keeps.is_none() && self.works.first().is_some_and(|work| work.probe && !work.stale && work.at.is_none()) {
+        if self.keeps.is_none()
+            && self
+                .works
+                .first()
+                .is_some_and(|work| work.probe && !work.stale && work.at.is_none())
+        {
             self.keeps = Some(false);
         }
         self.forbid_unusable(cx);
         // A probe goes through all phases before anything depends on it.
-        let probing = self.works.first().is_some_and(|work| work.probe && work.at.is_some());
-        let waiting = self.works.iter().enumerate().filter(|(n, work)| work.at == Some(self.phase) && (!probing || *n == 0));
+        let probing = self
+            .works
+            .first()
+            .is_some_and(|work| work.probe && work.at.is_some());
+        let waiting = self
+            .works
+            .iter()
+            .enumerate()
+            .filter(|(n, work)| work.at == Some(self.phase) && (!probing || *n == 0));
         let is_alone = |work: &Work| work.singly.is_some();
-        let alone = self.single || probing || waiting.clone().next().is_some_and(|(_, work)| is_alone(work));
-        let together = waiting.filter(|(_, work)| alone || !is_alone(work)).map(|(n, _)| n);
+        let alone = self.single
+            || probing
+            || waiting
+                .clone()
+                .next()
+                .is_some_and(|(_, work)| is_alone(work));
+        let together = waiting
+            .filter(|(_, work)| alone || !is_alone(work))
+            .map(|(n, _)| n);
         let of: Vec<usize> = together.take(if alone { 1 } else { usize::MAX }).collect();
         if of.is_empty() {
             return Ok(None);
@@ -210,9 +243,17 @@ impl Publish {
                 }
                 Err(error) => return Err(error),
             };
-            let bytes: usize = own.iter().map(|item| item.request_payload.bytes().len() + 64).sum();
+            let bytes: usize = own
+                .iter()
+                .map(|item| item.request_payload.bytes().len() + 64)
+                .sum();
             if bytes > LARGEST {
-                over.push((n, Some(format!("the object takes about {bytes} bytes, more than a message may have"))));
+                over.push((
+                    n,
+                    Some(format!(
+                        "the object takes about {bytes} bytes, more than a message may have"
+                    )),
+                ));
             } else if own.is_empty() {
                 over.push((n, None));
             } else if size + bytes > LARGEST {
@@ -251,7 +292,9 @@ impl Publish {
             work.changing = true;
             return Ok(vec![next]);
         }
-        let Some(work) = self.works.get(n) else { return Ok(Vec::new()) };
+        let Some(work) = self.works.get(n) else {
+            return Ok(Vec::new());
+        };
         let (there, version) = (work.there.as_ref(), self.setting.version);
         let state = work.shown.as_ref().and_then(Attributes::state);
         Ok(match phase {
@@ -264,19 +307,30 @@ impl Publish {
                 })?]
             }
             Phase::Birth => {
-                let Some(object) = work.object.clone() else { return Ok(Vec::new()) };
+                let Some(object) = work.object.clone() else {
+                    return Ok(Vec::new());
+                };
                 match self.setting.birth {
                     Birth::Register => {
                         let (name, record, level) = (&self.setting.name, &work.record, work.level);
-                        let attributes =
-                            cx.store.view::<_, Error>(|snapshot| registrable(snapshot, name, record, level, version))?;
+                        let attributes = cx.store.view::<_, Error>(|snapshot| {
+                            registrable(snapshot, name, record, level, version)
+                        })?;
                         vec![self.item(&RegisterRequest::of(object, attributes))?]
                     }
                     Birth::Import => {
                         let wrapping = self.wrapping.as_ref().filter(|_| !work.probe);
-                        let (object, wrapped) = on_its_way(cx, wrapping, version, &work.record, Some(object))?;
+                        let (object, wrapped) =
+                            on_its_way(cx, wrapping, version, &work.record, Some(object))?;
                         let strategy = Strategy::Import;
-                        let terms = Terms { strategy, version, keyferry: false, session: None, dry_run: false, wrapped };
+                        let terms = Terms {
+                            strategy,
+                            version,
+                            keyferry: false,
+                            session: None,
+                            dry_run: false,
+                            wrapped,
+                        };
                         vec![planned_item(terms, work.record.clone(), object, None)?]
                     }
                 }
@@ -287,30 +341,56 @@ impl Publish {
                 items.push(self.item(&reading(there))?);
                 items
             }
-            Phase::Remove => leading_to(there, &work.record, state, Some(State::DESTROYED), context(version))?,
+            Phase::Remove => leading_to(
+                there,
+                &work.record,
+                state,
+                Some(State::DESTROYED),
+                context(version),
+            )?,
             Phase::Query | Phase::Next => Vec::new(),
         })
     }
 
     /// What is still to be done to an object that is there.
     fn leading(&self, cx: &Cx<'_>, n: usize) -> Result<Vec<RequestItem>> {
-        let Some(work) = self.works.get(n) else { return Ok(Vec::new()) };
+        let Some(work) = self.works.get(n) else {
+            return Ok(Vec::new());
+        };
         let state = work.shown.as_ref().and_then(Attributes::state);
-        let mut items = if work.singly.is_none() { self.changes(cx, work)? } else { Vec::new() };
+        let mut items = if work.singly.is_none() {
+            self.changes(cx, work)?
+        } else {
+            Vec::new()
+        };
         let cx_of = context(self.setting.version);
-        items.extend(leading_to(work.there.as_ref(), &work.record, state, self.goal(cx, work), cx_of)?);
+        items.extend(leading_to(
+            work.there.as_ref(),
+            &work.record,
+            state,
+            self.goal(cx, work),
+            cx_of,
+        )?);
         Ok(items)
     }
 
     /// How the attributes of an object that was there before are brought up to date.
     fn changes(&self, cx: &Cx<'_>, work: &Work) -> Result<Vec<RequestItem>> {
-        let (Some(identifier), Some(shown)) = (&work.there, &work.shown) else { return Ok(Vec::new()) };
+        let (Some(identifier), Some(shown)) = (&work.there, &work.shown) else {
+            return Ok(Vec::new());
+        };
         if work.born || work.left {
             return Ok(Vec::new());
         }
         let (name, version) = (&self.setting.name, self.setting.version);
-        let wanted = cx.store.view::<_, Error>(|snapshot| steps::wanted(snapshot, name, &work.record, version))?;
-        let target = change::Target { identifier, version, operations: &self.operations };
+        let wanted = cx
+            .store
+            .view::<_, Error>(|snapshot| steps::wanted(snapshot, name, &work.record, version))?;
+        let target = change::Target {
+            identifier,
+            version,
+            operations: &self.operations,
+        };
         change::changes(&target, &wanted, shown, work.said())
     }
 
@@ -330,26 +410,58 @@ impl Publish {
     /// The batch is done: its counts, its map and its end are stored together.
     fn settle(&mut self, cx: &mut Cx<'_>) -> Result<()> {
         let (mut entries, mut done, mut kept) = (Vec::new(), 0, Vec::new());
-        entries.extend(self.works.iter().any(|work| work.gone).then(|| (self.probe_key(), None)));
-        for work in std::mem::take(&mut self.works).into_iter().filter(|work| !work.probe) {
+        entries.extend(
+            self.works
+                .iter()
+                .any(|work| work.gone)
+                .then(|| (self.probe_key(), None)),
+        );
+        for work in std::mem::take(&mut self.works)
+            .into_iter()
+            .filter(|work| !work.probe)
+        {
             let none = || Told::failed(&work.record.identifier, None, "it did not come to an end");
             let mut told = work.told.clone().unwrap_or_else(none);
             let name = &self.setting.name;
             if work.unsure {
                 // Whether it ever came there, the next look tells.
-                entries.extend(work.mapped.as_ref().map_or_else(|| Ok(Vec::new()), |mapped| mapping::entries(name, mapped))?);
+                entries.extend(
+                    work.mapped
+                        .as_ref()
+                        .map_or_else(|| Ok(Vec::new()), |mapped| mapping::entries(name, mapped))?,
+                );
             } else if told.ending == Ending::Withdrawn {
                 entries.push(mapping::forgotten(name, &work.record.id)?);
-            } else if let Some(mapped) = work.mapped.clone().filter(|_| work.left && work.there.is_some()) {
-                let mapped = Mapped { there: work.there.clone(), left: Some(true), ..mapped };
+            } else if let Some(mapped) = work
+                .mapped
+                .clone()
+                .filter(|_| work.left && work.there.is_some())
+            {
+                let mapped = Mapped {
+                    there: work.there.clone(),
+                    left: Some(true),
+                    ..mapped
+                };
                 entries.extend(mapping::entries(name, &mapped)?);
             } else if let Some(there) = work.there.clone() {
                 let whole = told.ending != Ending::Failed;
-                let wanted =
-                    || cx.store.view::<_, Error>(|snapshot| steps::wanted(snapshot, name, &work.record, self.setting.version));
-                let said = if whole { Some(change::marks(wanted()?.iter())) } else { Some(work.said().to_vec()) };
+                let wanted = || {
+                    cx.store.view::<_, Error>(|snapshot| {
+                        steps::wanted(snapshot, name, &work.record, self.setting.version)
+                    })
+                };
+                let said = if whole {
+                    Some(change::marks(wanted()?.iter()))
+                } else {
+                    Some(work.said().to_vec())
+                };
                 let digest = whole.then(|| work.record.copy_digest()).transpose()?;
-                let mapped = Mapped { there: Some(there), digest, said, ..Mapped::meant(&work.record.id) };
+                let mapped = Mapped {
+                    there: Some(there),
+                    digest,
+                    said,
+                    ..Mapped::meant(&work.record.id)
+                };
                 entries.extend(mapping::entries(name, &mapped)?);
             } else if told.ending == Ending::Failed || work.mapped.is_some() {
                 entries.push(mapping::forgotten(name, &work.record.id)?);
@@ -377,7 +489,9 @@ impl Publish {
             let end = self.end;
             cx.store.transact::<_, Error>(|transaction| {
                 running.keep(transaction, cx.now.wall, &mut *cx.random, &kept, end)?;
-                Ok(entries.iter().try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
+                Ok(entries
+                    .iter()
+                    .try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
             })?;
             running.from = end;
         } else {
@@ -398,7 +512,11 @@ impl Publish {
         if self.keeps != Some(false) {
             return;
         }
-        for work in self.works.iter_mut().filter(|work| work.at == Some(Phase::Birth) && !work.probe) {
+        for work in self
+            .works
+            .iter_mut()
+            .filter(|work| work.at == Some(Phase::Birth) && !work.probe)
+        {
             if !is_usable(work.record.state(cx.now.wall)) {
                 let told = Told::failed(&work.record.identifier, None, NOT_KEPT);
                 work.over(told);
@@ -414,8 +532,11 @@ impl Publish {
         if let Some(planning) = &mut self.ledger.planning {
             planning.begin(cx, &purpose, None)?;
         }
-        let chosen = cx.store.view::<_, Error>(|snapshot| self.setting.selection.choose(snapshot, cx.now.wall))?;
-        self.ledger.expect(|| cx.store.view(|snapshot| chosen.count(snapshot)))?;
+        let chosen = cx
+            .store
+            .view::<_, Error>(|snapshot| self.setting.selection.choose(snapshot, cx.now.wall))?;
+        self.ledger
+            .expect(|| cx.store.view(|snapshot| chosen.count(snapshot)))?;
         self.chosen = Some(chosen);
         self.end = self.committed();
         Ok(())
@@ -424,7 +545,9 @@ impl Publish {
     /// Up to where of the feed everything is done.
     fn committed(&self) -> u64 {
         let cursor = || u64::try_from(self.ledger.report.counts.cursor).unwrap_or(0);
-        self.running.as_ref().map_or_else(cursor, |running| running.from)
+        self.running
+            .as_ref()
+            .map_or_else(cursor, |running| running.from)
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
@@ -437,15 +560,25 @@ impl Publish {
         loop {
             if self.ledger.report.stopped.is_some() {
                 // What was not begun leaves no intent.
-                for work in std::mem::take(&mut self.works).into_iter().filter(|work| !work.probe && work.mapped.is_none()) {
-                    self.store(cx, &[mapping::forgotten(&self.setting.name, &work.record.id)?])?;
+                for work in std::mem::take(&mut self.works)
+                    .into_iter()
+                    .filter(|work| !work.probe && work.mapped.is_none())
+                {
+                    self.store(
+                        cx,
+                        &[mapping::forgotten(&self.setting.name, &work.record.id)?],
+                    )?;
                 }
                 return self.finish(cx);
             }
             match self.phase {
                 Phase::Query => {
                     let query_functions = vec![QueryFunction::QUERY_OPERATIONS];
-                    let item = self.item(&QueryRequest { query_functions, object_groups: None, extra: Extra::NONE })?;
+                    let item = self.item(&QueryRequest {
+                        query_functions,
+                        object_groups: None,
+                        extra: Extra::NONE,
+                    })?;
                     return Ok(self.send(ticket, Vec::new(), vec![item]));
                 }
                 Phase::Next => {
@@ -475,11 +608,18 @@ impl Publish {
     /// Takes what the peer says that it offers.
     pub(crate) fn offered(&mut self, operations: Vec<Operation>) -> Result<()> {
         let needed: &[Operation] = match self.setting.birth {
-            Birth::Register => &[Operation::REGISTER, Operation::LOCATE, Operation::GET_ATTRIBUTES],
+            Birth::Register => &[
+                Operation::REGISTER,
+                Operation::LOCATE,
+                Operation::GET_ATTRIBUTES,
+            ],
             Birth::Import => &[Operation::IMPORT],
         };
         if let Some(lacking) = needed.iter().find(|one| !operations.contains(one)) {
-            return Err(Error::new(ErrorKind::Peer, format_args!("the peer does not offer {lacking}")));
+            return Err(Error::new(
+                ErrorKind::Peer,
+                format_args!("the peer does not offer {lacking}"),
+            ));
         }
         (self.operations, self.phase) = (operations, Phase::Next);
         Ok(())
@@ -500,26 +640,40 @@ impl Publish {
             return Ok(());
         };
         let Some((_, of)) = under_way.filter(|(expected, _)| *expected == ticket) else {
-            return Err(Error::new(ErrorKind::Protocol, "an answer came to nothing that was asked"));
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                "an answer came to nothing that was asked",
+            ));
         };
         if self.phase == Phase::Query {
             let item = response.batch.first().filter(|item| item.is_success());
             let cx = context(self.setting.version);
             let query: Option<QueryResponse> = item.and_then(|item| item.payload(cx).ok());
             let version = self.setting.version;
-            let query =
-                query.ok_or_else(|| Error::new(ErrorKind::Peer, format_args!("the peer does not answer Query in {version}")))?;
+            let query = query.ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Peer,
+                    format_args!("the peer does not answer Query in {version}"),
+                )
+            })?;
             return self.offered(query.operations);
         }
         // Each object's items end with the one that tells: the only one, or the reading back.
-        let refused = response.batch.len() == 1 && response.batch.first().is_some_and(|item| !item.is_success());
+        let refused = response.batch.len() == 1
+            && response
+                .batch
+                .first()
+                .is_some_and(|item| !item.is_success());
         if refused && of.len() > 1 {
             // As a whole, for one of them: once more, one by one.
             self.single = true;
             return Ok(());
         }
-        let is_whole =
-            |items: &&[ResponseItem]| items.last().is_some_and(|item| item.operation == Some(Operation::GET_ATTRIBUTES));
+        let is_whole = |items: &&[ResponseItem]| {
+            items
+                .last()
+                .is_some_and(|item| item.operation == Some(Operation::GET_ATTRIBUTES))
+        };
         if let (Phase::Lead, [n]) = (self.phase, &of[..])
             && !is_whole(&&response.batch[..])
             && self.goes_singly(cx, *n)?
@@ -530,7 +684,11 @@ impl Publish {
             _ if of.len() == 1 => vec![&response.batch],
             Phase::Lead => {
                 let reads = |item: &ResponseItem| item.operation == Some(Operation::GET_ATTRIBUTES);
-                response.batch.split_inclusive(reads).filter(is_whole).collect()
+                response
+                    .batch
+                    .split_inclusive(reads)
+                    .filter(is_whole)
+                    .collect()
             }
             Phase::Remove => Vec::new(),
             _ => response.batch.chunks(1).collect(),
@@ -548,10 +706,15 @@ impl Publish {
 
     /// Whether an object's attributes go on being changed one by one: that is how it goes already, or the peer could not take them together.
     fn goes_singly(&mut self, cx: &Cx<'_>, n: usize) -> Result<bool> {
-        let Some(work) = self.works.get(n) else { return Ok(false) };
+        let Some(work) = self.works.get(n) else {
+            return Ok(false);
+        };
         if work.changing {
             // Whether this one was taken, the reading back tells.
-            self.works.get_mut(n).into_iter().for_each(|work| work.changing = false);
+            self.works
+                .get_mut(n)
+                .into_iter()
+                .for_each(|work| work.changing = false);
             return Ok(true);
         }
         if work.singly.is_some() {

@@ -4,10 +4,13 @@ use crate::plan::{Planned, Purpose};
 use crate::progress::Progress;
 use crate::report::{NAMED, Told};
 use crate::{Cx, Error, ErrorKind, Node, Peer, Result, Selection, Session, Step, Wrapping};
-use keyferry_kmip::spec::{AttributeValue, BatchErrorContinuationOption, Operation, QueryFunction, ResultReason as Reason};
+use keyferry_kmip::spec::{
+    AttributeValue, BatchErrorContinuationOption, Operation, QueryFunction, ResultReason as Reason,
+};
 use keyferry_kmip::{
-    DateTime, ExportRequest, GetAttributesRequest, GetRequest, LocateResponse, Lost, Payload, QueryRequest, QueryResponse,
-    RequestItem, RequestMessage, ResponseMessage, Text, Ticket, UniqueIdentifier, attribute::part, context,
+    DateTime, ExportRequest, GetAttributesRequest, GetRequest, LocateResponse, Lost, Payload,
+    QueryRequest, QueryResponse, RequestItem, RequestMessage, ResponseMessage, Text, Ticket,
+    UniqueIdentifier, attribute::part, context,
 };
 use keyferry_store::plan::Query;
 use keyferry_store::record::read;
@@ -81,7 +84,11 @@ impl PullOptions {
             from,
             instance: Vec::new(),
             strategy,
-            version: if strategy == PullStrategy::Get { Version::V1_4 } else { Version::V2_1 },
+            version: if strategy == PullStrategy::Get {
+                Version::V1_4
+            } else {
+                Version::V2_1
+            },
             selection: Selection::everything(),
             adopter: None,
             wrapping: None,
@@ -97,7 +104,12 @@ impl PullOptions {
             PullStrategy::Get => "get",
             PullStrategy::Export => "export",
         };
-        Ok(Purpose { name: &self.name, strategy, version: self.version, selection: self.selection.digest()? })
+        Ok(Purpose {
+            name: &self.name,
+            strategy,
+            version: self.version,
+            selection: self.selection.digest()?,
+        })
     }
 }
 
@@ -173,7 +185,10 @@ struct Taken {
 impl Pull {
     /// A session with these options. `node` says who we are.
     pub fn new(node: Arc<Node>, options: PullOptions) -> Self {
-        let ledger = Ledger::new([b"pull/", options.name.as_bytes()].concat(), options.dry_run);
+        let ledger = Ledger::new(
+            [b"pull/", options.name.as_bytes()].concat(),
+            options.dry_run,
+        );
         let batch = options.batch.max(1);
         Pull {
             options,
@@ -245,7 +260,11 @@ impl Pull {
 
     /// Those of this transfer.
     fn own_lists(&self) -> Vec<u8> {
-        [&self.lists()[..], &self.ledger.report.counts.session.to_be_bytes()].concat()
+        [
+            &self.lists()[..],
+            &self.ledger.report.counts.session.to_be_bytes(),
+        ]
+        .concat()
     }
 
     fn start(&mut self, cx: &Cx<'_>) -> Result<()> {
@@ -263,7 +282,11 @@ impl Pull {
             self.ledger.start_over();
         }
         // Over which dates a pass goes, the server's clock decides.
-        if self.observing.is_some() { Ok(()) } else { self.list(cx, None) }
+        if self.observing.is_some() {
+            Ok(())
+        } else {
+            self.list(cx, None)
+        }
     }
 
     /// Begins the list, behind what was taken already.
@@ -271,9 +294,13 @@ impl Pull {
         let executes = self.ledger.executing.is_some();
         let mut criteria = part(&self.options.selection.criteria, self.options.version).0;
         // Whether a server knows patterns, nobody can tell: those are checked here alone.
-        let is_pattern =
-            |value: &AttributeValue| value.item().is_some_and(|raw| raw.bytes().iter().any(|byte| matches!(byte, b'*' | b'?')));
-        criteria.retain(|attribute| attribute.value.date().is_some() || !is_pattern(&attribute.value));
+        let is_pattern = |value: &AttributeValue| {
+            value
+                .item()
+                .is_some_and(|raw| raw.bytes().iter().any(|byte| matches!(byte, b'*' | b'?')))
+        };
+        criteria
+            .retain(|attribute| attribute.value.date().is_some() || !is_pattern(&attribute.value));
         for date in from.into_iter().flat_map(|from| [from, observing::LAST]) {
             criteria.push(AttributeValue::LastChangeDate(date));
         }
@@ -296,10 +323,20 @@ impl Pull {
             return Ok(());
         }
         if let Some(listed) = &self.options.selection.listed {
-            let left = listed.iter().filter(|identifier| listing.seen.insert(identifier));
+            let left = listed
+                .iter()
+                .filter(|identifier| listing.seen.insert(identifier));
             // What a relation names may be gone some day.
-            let why = if self.observing.is_some() { Why::Again } else { Why::Named };
-            self.wanted.extend(left.map(|identifier| Sought { identifier: identifier.clone(), why, planned: None }));
+            let why = if self.observing.is_some() {
+                Why::Again
+            } else {
+                Why::Named
+            };
+            self.wanted.extend(left.map(|identifier| Sought {
+                identifier: identifier.clone(),
+                why,
+                planned: None,
+            }));
         }
         self.listing = Some(listing);
         Ok(())
@@ -307,59 +344,97 @@ impl Pull {
 
     /// What is asked next of a server's list; nothing when it was named.
     fn locate(&self) -> Option<keyferry_kmip::LocateRequest> {
-        if self.options.selection.listed.is_some() { None } else { self.listing.as_ref()?.next() }
+        if self.options.selection.listed.is_some() {
+            None
+        } else {
+            self.listing.as_ref()?.next()
+        }
     }
 
     fn item<P: Payload>(&self, payload: &P) -> Result<RequestItem> {
-        RequestItem::new(payload, context(self.options.version)).map_err(|e| Error::new(ErrorKind::Encode, e))
+        RequestItem::new(payload, context(self.options.version))
+            .map_err(|e| Error::new(ErrorKind::Encode, e))
     }
 
     fn message(&self, items: Vec<RequestItem>) -> RequestMessage {
         let mut message = RequestMessage::new(self.options.version, items);
         message.header.maximum_response_size = Some(self.options.largest);
         if message.batch.len() > 1 && self.continues {
-            message.header.batch_error_continuation_option = Some(BatchErrorContinuationOption::CONTINUE);
+            message.header.batch_error_continuation_option =
+                Some(BatchErrorContinuationOption::CONTINUE);
         }
         message
     }
 
     fn fetch(&self, sought: &[Sought]) -> Result<RequestMessage> {
-        let wrapping = self.options.wrapping.as_ref().map(|wrapping| wrapping.specification(&wrapping.there, Vec::new()));
+        let wrapping = self
+            .options
+            .wrapping
+            .as_ref()
+            .map(|wrapping| wrapping.specification(&wrapping.there, Vec::new()));
         let mut items = Vec::new();
         for Sought { identifier, .. } in sought {
             let unique_identifier = Some(UniqueIdentifier::Text(identifier.clone()));
             if self.options.strategy == PullStrategy::Export {
-                let request =
-                    ExportRequest { unique_identifier, key_wrapping_specification: wrapping.clone(), ..Default::default() };
+                let request = ExportRequest {
+                    unique_identifier,
+                    key_wrapping_specification: wrapping.clone(),
+                    ..Default::default()
+                };
                 items.push(self.item(&request)?);
                 continue;
             }
             // Attributes last, since a Get may change Fresh; first, where what follows a failure is not answered.
             let attributes = self.item(&GetAttributesRequest::of(identifier.as_str()))?;
-            let get = GetRequest { unique_identifier, key_wrapping_specification: wrapping.clone(), ..Default::default() };
+            let get = GetRequest {
+                unique_identifier,
+                key_wrapping_specification: wrapping.clone(),
+                ..Default::default()
+            };
             let get = self.item(&get)?;
-            items.extend(if self.continues { [get, attributes] } else { [attributes, get] });
+            items.extend(if self.continues {
+                [get, attributes]
+            } else {
+                [attributes, get]
+            });
         }
         Ok(self.message(items))
     }
 
     /// Has the objects asked for again, in smaller messages; one alone is refused for good.
-    fn again(&mut self, cx: &mut Cx<'_>, mut sought: Vec<Sought>, response: &ResponseMessage) -> Result<()> {
+    fn again(
+        &mut self,
+        cx: &mut Cx<'_>,
+        mut sought: Vec<Sought>,
+        response: &ResponseMessage,
+    ) -> Result<()> {
         let item = response.batch.first();
         if sought.len() > 1 {
             self.batch = (sought.len() / 2).max(1);
-            sought.into_iter().rev().for_each(|sought| self.wanted.push_front(sought));
+            sought
+                .into_iter()
+                .rev()
+                .for_each(|sought| self.wanted.push_front(sought));
             return Ok(());
         }
         let reason = item.and_then(|item| item.result_reason);
-        let unknown_option =
-            matches!(reason, Some(Reason::FEATURE_NOT_SUPPORTED | Reason::INVALID_MESSAGE | Reason::OPERATION_NOT_SUPPORTED));
+        let unknown_option = matches!(
+            reason,
+            Some(
+                Reason::FEATURE_NOT_SUPPORTED
+                    | Reason::INVALID_MESSAGE
+                    | Reason::OPERATION_NOT_SUPPORTED
+            )
+        );
         if self.continues && unknown_option && self.options.strategy == PullStrategy::Get {
             (self.continues, self.batch) = (false, 1);
             self.wanted.extend(sought.pop());
             return Ok(());
         }
-        let message = item.and_then(|item| item.result_message.as_ref()).map(ToString::to_string).unwrap_or_default();
+        let message = item
+            .and_then(|item| item.result_message.as_ref())
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let told = sought.into_iter().map(|sought| {
             let told = Told::failed(&sought.identifier, reason, message.clone());
             (sought, Shown::Told(told))
@@ -370,14 +445,21 @@ impl Pull {
     /// How many objects there are: those that are done, and those that are asked for or will be.
     fn expect(&mut self) {
         let Some(listing) = &self.listing else { return };
-        let under_way = self.flights.iter().map(|(_, flight)| if let Flight::Fetch(sought) = flight { sought.len() } else { 0 });
+        let under_way = self.flights.iter().map(|(_, flight)| {
+            if let Flight::Fetch(sought) = flight {
+                sought.len()
+            } else {
+                0
+            }
+        });
         let found = self.wanted.len() + under_way.sum::<usize>();
         let left = match self.locate() {
             None => Some(found),
             Some(_) => listing.unfound().map(|more| found.saturating_add(more)),
         };
         let left = left.and_then(|left| i64::try_from(left).ok());
-        self.ledger.report.counts.total = left.map(|left| self.ledger.report.counts.asked.saturating_add(left));
+        self.ledger.report.counts.total =
+            left.map(|left| self.ledger.report.counts.asked.saturating_add(left));
     }
 
     /// Names what is held here of this server and was not seen there (DESIGN: rule 6).
@@ -385,7 +467,9 @@ impl Pull {
         if self.observing.is_some() {
             return self.name_missing(cx);
         }
-        let Some(listing) = &self.listing else { return Ok(()) };
+        let Some(listing) = &self.listing else {
+            return Ok(());
+        };
         if !self.options.selection.is_everything() || !listing.unseen.is_empty() {
             return Ok(());
         }
@@ -395,14 +479,30 @@ impl Pull {
             cx.store.view::<_, Error>(|snapshot| {
                 (last, missing) = (None, Vec::new());
                 let mut numbers = Vec::new();
-                snapshot.scan(Index::ARRIVAL, &Span::all(), Order::Ascending, after.as_ref(), &mut |key, number| {
-                    numbers.push(number);
-                    last = Some(Cursor { key: key.to_vec(), number });
-                    Ok(if numbers.len() < 250 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-                })?;
+                snapshot.scan(
+                    Index::ARRIVAL,
+                    &Span::all(),
+                    Order::Ascending,
+                    after.as_ref(),
+                    &mut |key, number| {
+                        numbers.push(number);
+                        last = Some(Cursor {
+                            key: key.to_vec(),
+                            number,
+                        });
+                        Ok(if numbers.len() < 250 {
+                            ControlFlow::Continue(())
+                        } else {
+                            ControlFlow::Break(())
+                        })
+                    },
+                )?;
                 for number in numbers {
-                    let Some(record) = snapshot.record(number)? else { continue };
-                    let is_of = record.id.server == self.options.from.server && record.id.instance == self.options.instance;
+                    let Some(record) = snapshot.record(number)? else {
+                        continue;
+                    };
+                    let is_of = record.id.server == self.options.from.server
+                        && record.id.instance == self.options.instance;
                     if is_of && !record.is_destroyed() && !listing.seen.has(&record.id.identifier) {
                         missing.push(record.identifier.to_string());
                     }
@@ -410,7 +510,10 @@ impl Pull {
                 Ok(())
             })?;
             let room = NAMED.saturating_sub(self.ledger.report.missing.len());
-            self.ledger.report.missing.extend(missing.into_iter().take(room));
+            self.ledger
+                .report
+                .missing
+                .extend(missing.into_iter().take(room));
             match last {
                 Some(last) if room > 0 => after = Some(last),
                 _ => return Ok(()),
@@ -435,7 +538,9 @@ impl Pull {
                     keys.push(key.to_vec());
                     Ok(ControlFlow::Continue(()))
                 })?;
-                keys.iter().filter(|_| has_lists).try_for_each(|key| transaction.set_state(key, None))?;
+                keys.iter()
+                    .filter(|_| has_lists)
+                    .try_for_each(|key| transaction.set_state(key, None))?;
                 Ok(transaction.set_state(&key, Some(&value))?)
             })?;
         }
@@ -454,24 +559,40 @@ impl Session for Pull {
                 self.peer = Asked::Now;
                 self.flights.push_back((ticket, Flight::Query));
                 let query_functions = vec![QueryFunction::QUERY_OPERATIONS];
-                let query = QueryRequest { query_functions, object_groups: None, extra: Extra::NONE };
+                let query = QueryRequest {
+                    query_functions,
+                    object_groups: None,
+                    extra: Extra::NONE,
+                };
                 return Ok(Step::Send(Box::new(self.message(vec![self.item(&query)?]))));
             }
             Asked::Now => return Ok(Step::Wait(None)),
             Asked::Yes => {}
         }
         // What is planned comes in its order.
-        let in_flight = if self.ledger.executing.is_some() { 1 } else { self.options.in_flight.max(1) };
+        let in_flight = if self.ledger.executing.is_some() {
+            1
+        } else {
+            self.options.in_flight.max(1)
+        };
         if self.flights.len() >= in_flight {
             return Ok(Step::Wait(None));
         }
         if self.ledger.report.stopped.is_some() {
             return self.finish(cx);
         }
-        if let Some(plan) = self.ledger.executing.as_mut().filter(|_| self.wanted.is_empty()) {
+        if let Some(plan) = self
+            .ledger
+            .executing
+            .as_mut()
+            .filter(|_| self.wanted.is_empty())
+        {
             let planned = plan.next(self.options.batch.max(1))?.into_iter();
-            let sought =
-                |planned: Planned| Sought { identifier: planned.identifier.clone(), why: Why::Located, planned: Some(planned) };
+            let sought = |planned: Planned| Sought {
+                identifier: planned.identifier.clone(),
+                why: Why::Located,
+                planned: Some(planned),
+            };
             self.wanted.extend(planned.map(sought));
         }
         // The list is read on before what it brought is all asked for.
@@ -481,10 +602,15 @@ impl Session for Pull {
         {
             self.locating = true;
             self.flights.push_back((ticket, Flight::Locate));
-            return Ok(Step::Send(Box::new(self.message(vec![self.item(&locate)?]))));
+            return Ok(Step::Send(Box::new(
+                self.message(vec![self.item(&locate)?]),
+            )));
         }
         if !self.wanted.is_empty() {
-            let sought: Vec<Sought> = self.wanted.drain(..self.batch.min(self.wanted.len())).collect();
+            let sought: Vec<Sought> = self
+                .wanted
+                .drain(..self.batch.min(self.wanted.len()))
+                .collect();
             let message = self.fetch(&sought)?;
             self.flights.push_back((ticket, Flight::Fetch(sought)));
             return Ok(Step::Send(Box::new(message)));
@@ -492,10 +618,19 @@ impl Session for Pull {
         if !self.flights.is_empty() {
             return Ok(Step::Wait(None));
         }
-        if self.has_more(cx)? { self.poll(cx, ticket) } else { self.finish(cx) }
+        if self.has_more(cx)? {
+            self.poll(cx, ticket)
+        } else {
+            self.finish(cx)
+        }
     }
 
-    fn answer(&mut self, cx: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()> {
+    fn answer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ticket: Ticket,
+        response: std::result::Result<ResponseMessage, Lost>,
+    ) -> Result<()> {
         let answered = self.answered(cx, ticket, response);
         if let Err(error) = &answered {
             self.failed(cx, error);
@@ -505,35 +640,59 @@ impl Session for Pull {
 }
 
 impl Pull {
-    fn answered(&mut self, cx: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()> {
+    fn answered(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ticket: Ticket,
+        response: std::result::Result<ResponseMessage, Lost>,
+    ) -> Result<()> {
         let Ok(response) = response else {
             // What was under way is asked for again, once there is a connection.
             for (_, flight) in std::mem::take(&mut self.flights).into_iter().rev() {
                 if let Flight::Fetch(sought) = flight {
-                    sought.into_iter().rev().for_each(|sought| self.wanted.push_front(sought));
+                    sought
+                        .into_iter()
+                        .rev()
+                        .for_each(|sought| self.wanted.push_front(sought));
                 }
             }
             (self.peer, self.locating) = (Asked::No, false);
             return Ok(());
         };
-        let flight = self.flights.pop_front_if(|(expected, _)| *expected == ticket);
+        let flight = self
+            .flights
+            .pop_front_if(|(expected, _)| *expected == ticket);
         let Some((_, flight)) = flight else {
-            return Err(Error::new(ErrorKind::Protocol, "an answer came to nothing that was asked"));
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                "an answer came to nothing that was asked",
+            ));
         };
         let cx_of = context(self.options.version);
         match flight {
             Flight::Query => {
-                let query: Option<QueryResponse> =
-                    response.batch.first().filter(|item| item.is_success()).and_then(|item| item.payload(cx_of).ok());
+                let query: Option<QueryResponse> = response
+                    .batch
+                    .first()
+                    .filter(|item| item.is_success())
+                    .and_then(|item| item.payload(cx_of).ok());
                 let Some(query) = query else {
                     return Err(Error::new(
                         ErrorKind::Peer,
                         format_args!("the peer does not answer Query in {}", self.options.version),
                     ));
                 };
-                let lacking = self.options.strategy.operations().iter().find(|one| !query.operations.contains(one));
+                let lacking = self
+                    .options
+                    .strategy
+                    .operations()
+                    .iter()
+                    .find(|one| !query.operations.contains(one));
                 if let Some(lacking) = lacking {
-                    return Err(Error::new(ErrorKind::Peer, format_args!("the peer does not offer {lacking}")));
+                    return Err(Error::new(
+                        ErrorKind::Peer,
+                        format_args!("the peer does not offer {lacking}"),
+                    ));
                 }
                 self.peer = Asked::Yes;
                 self.begin_pass(cx, response.header.time_stamp)
@@ -541,34 +700,60 @@ impl Pull {
             Flight::Locate => {
                 self.locating = false;
                 let is_window = self.is_window();
-                let Some(listing) = &mut self.listing else { return Ok(()) };
+                let Some(listing) = &mut self.listing else {
+                    return Ok(());
+                };
                 let Some(item) = response.batch.first() else {
-                    return Err(Error::new(ErrorKind::Protocol, "a Locate was answered with nothing"));
+                    return Err(Error::new(
+                        ErrorKind::Protocol,
+                        "a Locate was answered with nothing",
+                    ));
                 };
                 if !item.is_success() {
                     if is_window && item.result_reason != Some(Reason::RESPONSE_TOO_LARGE) {
                         return self.widen(cx, observing::is_unknown(item.result_reason));
                     }
-                    listing.refused(item.result_reason, item.result_message.as_deref().unwrap_or("no reason given"));
+                    listing.refused(
+                        item.result_reason,
+                        item.result_message.as_deref().unwrap_or("no reason given"),
+                    );
                     return Ok(());
                 }
-                let found: LocateResponse = item.payload(cx_of).map_err(|e| Error::new(ErrorKind::Protocol, e))?;
+                let found: LocateResponse = item
+                    .payload(cx_of)
+                    .map_err(|e| Error::new(ErrorKind::Protocol, e))?;
                 listing.told(found.located_items);
                 let fresh = listing.found(found.unique_identifiers.iter());
-                self.wanted.extend(fresh.into_iter().map(|identifier| Sought { identifier, why: Why::Located, planned: None }));
+                self.wanted
+                    .extend(fresh.into_iter().map(|identifier| Sought {
+                        identifier,
+                        why: Why::Located,
+                        planned: None,
+                    }));
                 Ok(())
             }
             Flight::Fetch(sought) => {
-                let each = if self.options.strategy == PullStrategy::Get { 2 } else { 1 };
+                let each = if self.options.strategy == PullStrategy::Get {
+                    2
+                } else {
+                    1
+                };
                 let whole = response.batch.len() == each * sought.len();
-                let too_large = response.batch.iter().any(|item| item.result_reason == Some(Reason::RESPONSE_TOO_LARGE));
+                let too_large = response
+                    .batch
+                    .iter()
+                    .any(|item| item.result_reason == Some(Reason::RESPONSE_TOO_LARGE));
                 let stopped = !self.continues && !response.batch.is_empty();
                 if !(whole || stopped) || too_large && sought.len() > 1 {
                     return self.again(cx, sought, &response);
                 }
                 self.batch = (self.batch + 1).min(self.options.batch.max(1));
-                let bytes: usize =
-                    response.batch.iter().filter_map(|item| item.response_payload.as_ref()).map(|raw| raw.bytes().len()).sum();
+                let bytes: usize = response
+                    .batch
+                    .iter()
+                    .filter_map(|item| item.response_payload.as_ref())
+                    .map(|raw| raw.bytes().len())
+                    .sum();
                 self.ledger.report.counts.bytes += i64::try_from(bytes).unwrap_or(i64::MAX);
                 let shown = sought
                     .into_iter()

@@ -54,7 +54,10 @@ pub struct Register(Publish);
 impl Register {
     /// A session with these options.
     pub fn new(options: RegisterOptions) -> Self {
-        let ledger = Ledger::new([b"register/", options.name.as_bytes()].concat(), options.dry_run);
+        let ledger = Ledger::new(
+            [b"register/", options.name.as_bytes()].concat(),
+            options.dry_run,
+        );
         let setting = Setting {
             name: options.name,
             birth: Birth::Register,
@@ -105,7 +108,12 @@ impl Session for Register {
         self.0.poll(cx, ticket)
     }
 
-    fn answer(&mut self, cx: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()> {
+    fn answer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ticket: Ticket,
+        response: std::result::Result<ResponseMessage, Lost>,
+    ) -> Result<()> {
         self.0.answer(cx, ticket, response)
     }
 }

@@ -42,7 +42,9 @@ impl From<Position> for Place {
 impl Place {
     /// The place of an entry of this store.
     pub(crate) fn at(snapshot: &dyn Snapshot, number: u64) -> keyferry_store::Result<Place> {
-        let commit = snapshot.commit_id(number)?.map_or_else(Vec::new, |id| id.0.to_vec());
+        let commit = snapshot
+            .commit_id(number)?
+            .map_or_else(Vec::new, |id| id.0.to_vec());
         Ok(Place {
             incarnation: snapshot.incarnation()?.0.to_vec(),
             number: i64::try_from(number).unwrap_or(i64::MAX),
@@ -67,13 +69,15 @@ impl Place {
         if crate::planted::planted(crate::planted::Bug::IncarnationIsEnough) {
             return Ok(self.number == 0 || self.incarnation == snapshot.incarnation()?.0);
         }
-        Ok(self.number == 0 || snapshot.commit_id(self.number())?.is_some_and(|id| id.0[..] == self.commit[..]))
+        Ok(self.number == 0
+            || snapshot
+                .commit_id(self.number())?
+                .is_some_and(|id| id.0[..] == self.commit[..]))
     }
 }
 
 /// Why nobody follows what Links reach.
-pub(crate) const LINKS: &str =
-    "what Links reach can't be followed: a change of one object would select others that did not change";
+pub(crate) const LINKS: &str = "what Links reach can't be followed: a change of one object would select others that did not change";
 
 /// A replica, as the server that it follows knows it.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -198,7 +202,10 @@ pub(crate) fn master_key(relation: &str) -> Vec<u8> {
     [b"master/", relation.as_bytes()].concat()
 }
 
-fn all<T: Decode + keyferry_ttlv::Tagged>(snapshot: &dyn Snapshot, prefix: &[u8]) -> Result<Vec<T>> {
+fn all<T: Decode + keyferry_ttlv::Tagged>(
+    snapshot: &dyn Snapshot,
+    prefix: &[u8],
+) -> Result<Vec<T>> {
     let mut all = Vec::new();
     snapshot.state(&Span::prefix(prefix), &mut |_, value| {
         all.push(read(value, "relation")?);
@@ -235,7 +242,10 @@ impl Slave {
     /// # Errors
     /// Those of the store.
     pub fn behind(&self, snapshot: &dyn Snapshot) -> Result<u64> {
-        Ok(snapshot.head()?.number.saturating_sub(u64::try_from(self.acknowledged).unwrap_or(0)))
+        Ok(snapshot
+            .head()?
+            .number
+            .saturating_sub(u64::try_from(self.acknowledged).unwrap_or(0)))
     }
 
     /// For how many seconds a change has waited to be committed there: the age of the oldest one. Nothing when there is none.
@@ -248,18 +258,38 @@ impl Slave {
             next = Some(row.record);
             Ok(ControlFlow::Break(()))
         })?;
-        let Some(record) = next.map(|number| snapshot.record(number)).transpose()?.flatten() else { return Ok(None) };
-        let changed = record.attributes.date(keyferry_kmip::spec::tag::LAST_CHANGE_DATE).unwrap_or(now);
-        Ok(Some(u64::try_from(now.0.saturating_sub(changed.0)).unwrap_or(0)))
+        let Some(record) = next
+            .map(|number| snapshot.record(number))
+            .transpose()?
+            .flatten()
+        else {
+            return Ok(None);
+        };
+        let changed = record
+            .attributes
+            .date(keyferry_kmip::spec::tag::LAST_CHANGE_DATE)
+            .unwrap_or(now);
+        Ok(Some(
+            u64::try_from(now.0.saturating_sub(changed.0)).unwrap_or(0),
+        ))
     }
 
     pub(crate) fn entry(&self) -> keyferry_store::Result<(Vec<u8>, Option<Vec<u8>>)> {
-        Ok((slave_key(&self.server, &self.relation), Some(bytes_of(self)?)))
+        Ok((
+            slave_key(&self.server, &self.relation),
+            Some(bytes_of(self)?),
+        ))
     }
 
-    fn change(store: &dyn Store, server: &str, relation: &str, change: impl Fn(&mut Slave)) -> Result<()> {
+    fn change(
+        store: &dyn Store,
+        server: &str,
+        relation: &str,
+        change: impl Fn(&mut Slave),
+    ) -> Result<()> {
         store.transact(|transaction| {
-            let mut slave = Slave::find(transaction, server, relation)?.ok_or_else(|| none(relation))?;
+            let mut slave =
+                Slave::find(transaction, server, relation)?.ok_or_else(|| none(relation))?;
             change(&mut slave);
             let (key, value) = slave.entry()?;
             Ok(transaction.set_state(&key, value.as_deref())?)
@@ -299,17 +329,24 @@ impl Slave {
 }
 
 pub(crate) fn none(relation: &str) -> Error {
-    Error::new(ErrorKind::Relation, format_args!("there is no relation {relation:?}"))
+    Error::new(
+        ErrorKind::Relation,
+        format_args!("there is no relation {relation:?}"),
+    )
 }
 
 /// Removes everything that is kept under a prefix.
-pub(crate) fn forget(transaction: &mut dyn Transaction, prefix: &[u8]) -> keyferry_store::Result<()> {
+pub(crate) fn forget(
+    transaction: &mut dyn Transaction,
+    prefix: &[u8],
+) -> keyferry_store::Result<()> {
     let mut keys = Vec::new();
     transaction.state(&Span::prefix(prefix), &mut |key, _| {
         keys.push(key.to_vec());
         Ok(ControlFlow::Continue(()))
     })?;
-    keys.iter().try_for_each(|key| transaction.set_state(key, None))
+    keys.iter()
+        .try_for_each(|key| transaction.set_state(key, None))
 }
 
 impl Master {
@@ -355,7 +392,13 @@ impl Master {
     /// # Errors
     /// [`ErrorKind::Selection`] for a selection that can't be followed, [`ErrorKind::Relation`] when the relation is with another server,
     /// and those of the store.
-    pub fn follow(store: &dyn Store, relation: &str, server: &str, what: &Following, now: DateTime) -> Result<()> {
+    pub fn follow(
+        store: &dyn Store,
+        relation: &str,
+        server: &str,
+        what: &Following,
+        now: DateTime,
+    ) -> Result<()> {
         if what.selection.with_links {
             return Err(Error::new(ErrorKind::Selection, LINKS));
         }
@@ -364,7 +407,10 @@ impl Master {
         store.transact(|transaction| {
             let master = match Master::find(transaction, relation)? {
                 Some(held) if held.server != *server => {
-                    let why = format_args!("the relation {relation:?} is with the server {:?}", held.server);
+                    let why = format_args!(
+                        "the relation {relation:?} is with the server {:?}",
+                        held.server
+                    );
                     return Err(Error::new(ErrorKind::Relation, why));
                 }
                 Some(mut held) => {

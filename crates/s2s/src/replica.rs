@@ -1,6 +1,8 @@
 //! Copies of what other servers issue, and of what this one observes at a foreign server: kept verbatim, joined with what is known here.
 
-use crate::collision::{Collisions, OnIdentifier, arrived, new_identifier, settle_links, settle_names};
+use crate::collision::{
+    Collisions, OnIdentifier, arrived, new_identifier, settle_links, settle_names,
+};
 use crate::copy::Fate;
 use crate::fork::{self, Fork};
 use crate::planted::{Bug, planted};
@@ -8,7 +10,9 @@ use crate::respond::store_failed;
 use crate::{Ask, Node};
 use keyferry_kmip::spec::{AttributeValue, State, tag};
 use keyferry_kmip::{Attributes, Cause, Digest, Failure, Object, Text, lifecycle};
-use keyferry_store::{Descent, Effects, Material, Overlay, Record, RecordNumber, SnapshotExt, descent};
+use keyferry_store::{
+    Descent, Effects, Material, Overlay, Record, RecordNumber, SnapshotExt, descent,
+};
 
 /// What is to be done about what came in.
 pub(crate) struct Decision {
@@ -31,8 +35,16 @@ pub(crate) struct Incoming {
 }
 
 /// Decides what becomes of a copy.
-pub(crate) fn take(node: &Node, ask: &mut Ask<'_>, collisions: &Collisions, incoming: Incoming) -> Result<Decision, Failure> {
-    let held = ask.snapshot.by_object_id(&incoming.record.id).map_err(store_failed)?;
+pub(crate) fn take(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    collisions: &Collisions,
+    incoming: Incoming,
+) -> Result<Decision, Failure> {
+    let held = ask
+        .snapshot
+        .by_object_id(&incoming.record.id)
+        .map_err(store_failed)?;
     take_beside(node, ask, collisions, held, incoming)
 }
 
@@ -47,12 +59,24 @@ pub(crate) fn take_beside(
     let destroyed = incoming.record.is_destroyed();
     match held {
         Some(held) => update(node, ask, collisions, held, incoming),
-        None if incoming.record.stamp.issuer == node.home.server && !incoming.observed => Err(Failure::new(
-            Cause::PermissionDenied,
-            "a copy of an object of this very server, which does not hold it: the server was restored, or is another of the same name",
+        None if incoming.record.stamp.issuer == node.home.server && !incoming.observed => {
+            Err(Failure::new(
+                Cause::PermissionDenied,
+                "a copy of an object of this very server, which does not hold it: the server was restored, or is another of the same name",
+            ))
+        }
+        None if incoming.object.is_none() && !destroyed => Err(Failure::new(
+            Cause::MissingData,
+            "the object itself is missing",
         )),
-        None if incoming.object.is_none() && !destroyed => Err(Failure::new(Cause::MissingData, "the object itself is missing")),
-        None => create(node, ask, collisions, None, incoming.record, incoming.object.filter(|_| !destroyed)),
+        None => create(
+            node,
+            ask,
+            collisions,
+            None,
+            incoming.record,
+            incoming.object.filter(|_| !destroyed),
+        ),
     }
 }
 
@@ -66,15 +90,25 @@ fn create(
     object: Option<Object>,
 ) -> Result<Decision, Failure> {
     let mut fate = Fate::CREATED;
-    let other = ask.snapshot.by_identifier(&record.identifier).map_err(store_failed)?;
+    let other = ask
+        .snapshot
+        .by_identifier(&record.identifier)
+        .map_err(store_failed)?;
     if let Some((_, other)) = other {
         match collisions.identifier {
             OnIdentifier::Fail => {
-                let why = format_args!("{} has the identifier {:?}, which {} should get", other.id, record.identifier, record.id);
+                let why = format_args!(
+                    "{} has the identifier {:?}, which {} should get",
+                    other.id, record.identifier, record.id
+                );
                 return Err(Failure::new(Cause::ObjectExists, why));
             }
             OnIdentifier::Skip => {
-                return Ok(Decision { identifier: record.identifier, effects: Effects::none(), fate: Fate::SKIPPED });
+                return Ok(Decision {
+                    identifier: record.identifier,
+                    effects: Effects::none(),
+                    fate: Fate::SKIPPED,
+                });
             }
             OnIdentifier::Assign => {
                 record.identifier = new_identifier(&mut *ask.random)?;
@@ -86,14 +120,23 @@ fn create(
         fate = Fate::RENAMED;
     }
     if let Some(object) = &object {
-        node.recognise(ask, &mut record, object).map_err(store_failed)?;
+        node.recognise(ask, &mut record, object)
+            .map_err(store_failed)?;
     }
     let mut effects = Effects::none();
     settle_links(ask, &mut record, &mut effects)?;
     arrived(ask, &record, &mut effects)?;
     let identifier = record.identifier.clone();
-    effects.extend(Effects::change(before, record, object.map_or(Material::Keep, |object| Material::Set(object.into()))));
-    Ok(Decision { identifier, effects, fate })
+    effects.extend(Effects::change(
+        before,
+        record,
+        object.map_or(Material::Keep, |object| Material::Set(object.into())),
+    ));
+    Ok(Decision {
+        identifier,
+        effects,
+        fate,
+    })
 }
 
 /// Takes up again what was withdrawn.
@@ -106,7 +149,10 @@ fn revive(
 ) -> Result<Decision, Failure> {
     let destroyed = incoming.record.is_destroyed();
     if incoming.object.is_none() && !destroyed {
-        return Err(Failure::new(Cause::MissingData, "the object was withdrawn, and comes again without its material"));
+        return Err(Failure::new(
+            Cause::MissingData,
+            "the object was withdrawn, and comes again without its material",
+        ));
     }
     let mut record = incoming.record;
     // What was known of its state stays known.
@@ -114,12 +160,21 @@ fn revive(
     raise(&mut record, known);
     record.fingerprint = held.1.fingerprint.clone();
     let gone = destroyed || record.is_destroyed();
-    create(node, ask, collisions, Some(held), record, incoming.object.filter(|_| !gone))
+    create(
+        node,
+        ask,
+        collisions,
+        Some(held),
+        record,
+        incoming.object.filter(|_| !gone),
+    )
 }
 
 /// Lets a state that is known here count, where the copy's lies behind it.
 fn raise(record: &mut Record, known: Option<State>) {
-    let (Some(here), Some(there)) = (known, record.attributes.state()) else { return };
+    let (Some(here), Some(there)) = (known, record.attributes.state()) else {
+        return;
+    };
     if planted(Bug::StateFollowsTheCopy) {
         return;
     }
@@ -140,39 +195,67 @@ fn update(
     let collision = |what: &str| {
         Err(Failure::new(
             Cause::InvalidField,
-            format_args!("{} is held here with another {what}: a collision, not an update", held.id),
+            format_args!(
+                "{} is held here with another {what}: a collision, not an update",
+                held.id
+            ),
         ))
     };
     if held.object_type != incoming.record.object_type {
         return collision("Object Type");
     }
-    let fingerprint = incoming.object.as_ref().map(|object| node.fingerprint(object)).transpose().map_err(store_failed)?;
+    let fingerprint = incoming
+        .object
+        .as_ref()
+        .map(|object| node.fingerprint(object))
+        .transpose()
+        .map_err(store_failed)?;
     if let (Some(one), Some(other)) = (&held.fingerprint, &fingerprint)
         && one != other
         && !planted(Bug::OtherMaterialTaken)
     {
         return collision("key material");
     }
-    if is_of_other_material(&held.attributes, &incoming.record.attributes) && !planted(Bug::OtherMaterialTaken) {
+    if is_of_other_material(&held.attributes, &incoming.record.attributes)
+        && !planted(Bug::OtherMaterialTaken)
+    {
         return collision("key material, by its Digest");
     }
-    let unchanged = |effects| Decision { identifier: held.identifier.clone(), effects, fate: Fate::UNCHANGED };
-    let relation = descent((&held.stamp, &held.lineage), (&incoming.record.stamp, &incoming.record.lineage));
+    let unchanged = |effects| Decision {
+        identifier: held.identifier.clone(),
+        effects,
+        fate: Fate::UNCHANGED,
+    };
+    let relation = descent(
+        (&held.stamp, &held.lineage),
+        (&incoming.record.stamp, &incoming.record.lineage),
+    );
     let is_newer = match relation {
         Descent::Older if planted(Bug::OlderApplies) => !node.issues(&held),
         Descent::Older => return Ok(unchanged(Effects::none())),
         // What was withdrawn since does not come back by an old bundle: nobody would tell this server what becomes of it.
-        Descent::Equal if held.is_withdrawn() && !comes_by_a_relation(&incoming.record) => return Ok(unchanged(Effects::none())),
+        Descent::Equal if held.is_withdrawn() && !comes_by_a_relation(&incoming.record) => {
+            return Ok(unchanged(Effects::none()));
+        }
         _ if held.is_withdrawn() && relation != Descent::Fork => {
             return revive(node, ask, collisions, (number, held), incoming);
         }
         Descent::Equal if held.copy_digest().map_err(store_failed)? == incoming.digest => {
-            return Ok(unchanged(by_this_relation((number, &held), &incoming.record)));
+            return Ok(unchanged(by_this_relation(
+                (number, &held),
+                &incoming.record,
+            )));
         }
         // The same change, of which relations leave out different attributes: the fuller copy counts.
         Descent::Equal if left_out(&held) != left_out(&incoming.record) => {
-            if left_out(&held).iter().all(|name| left_out(&incoming.record).contains(name)) {
-                return Ok(unchanged(by_this_relation((number, &held), &incoming.record)));
+            if left_out(&held)
+                .iter()
+                .all(|name| left_out(&incoming.record).contains(name))
+            {
+                return Ok(unchanged(by_this_relation(
+                    (number, &held),
+                    &incoming.record,
+                )));
             }
             true
         }
@@ -187,32 +270,57 @@ fn update(
             true => fork::at_issuer(node, ask, (number, &held), kept),
             false => fork::at_replica(ask, (number, held), kept),
         }?;
-        return Ok(Decision { identifier, effects, fate: Fate::FORKED });
+        return Ok(Decision {
+            identifier,
+            effects,
+            fate: Fate::FORKED,
+        });
     }
     if incoming.record.stamp.epoch > held.stamp.epoch {
-        return Err(Failure::new(Cause::PermissionDenied, "a new issuer needs a grant, which can't be checked here yet"));
+        return Err(Failure::new(
+            Cause::PermissionDenied,
+            "a new issuer needs a grant, which can't be checked here yet",
+        ));
     }
-    let Incoming { record: mut after, object, .. } = incoming;
+    let Incoming {
+        record: mut after,
+        object,
+        ..
+    } = incoming;
     let told = after.overlay.take();
     after.identifier = held.identifier.clone();
     after.owner = held.owner.clone();
     after.overlay = held.overlay.clone();
     if let Some(told) = told {
         let overlay = after.overlay.get_or_insert_with(Overlay::default);
-        overlay.via.extend(told.via.into_iter().filter(|via| !overlay.via.contains(via)).collect::<Vec<_>>());
+        overlay.via.extend(
+            told.via
+                .into_iter()
+                .filter(|via| !overlay.via.contains(via))
+                .collect::<Vec<_>>(),
+        );
         overlay.without = told.without;
         overlay.owner = told.owner;
     }
     // The state that counts here stays, where the master's lies behind it; the copy itself is kept verbatim. As stored: what a date has led
     // to counts when its issuer says so, who may have put the date off.
-    let known = held.overlay.as_ref().and_then(|overlay| overlay.state).or_else(|| held.attributes.state());
-    let known = if planted(Bug::DerivedStateCounts) { held.state(ask.now.wall) } else { known };
+    let known = held
+        .overlay
+        .as_ref()
+        .and_then(|overlay| overlay.state)
+        .or_else(|| held.attributes.state());
+    let known = if planted(Bug::DerivedStateCounts) {
+        held.state(ask.now.wall)
+    } else {
+        known
+    };
     raise(&mut after, known);
     let destroyed = after.is_destroyed();
     let material = match (destroyed, object) {
         (true, _) => Material::Remove,
         (false, Some(object)) if held.fingerprint.is_none() => {
-            node.recognise(ask, &mut after, &object).map_err(store_failed)?;
+            node.recognise(ask, &mut after, &object)
+                .map_err(store_failed)?;
             Material::Set(object.into())
         }
         _ => Material::Keep,
@@ -223,7 +331,11 @@ fn update(
     settle_links(ask, &mut after, &mut effects)?;
     let identifier = after.identifier.clone();
     effects.extend(Effects::change(Some((number, held)), after, material));
-    Ok(Decision { identifier, effects, fate: Fate::UPDATED })
+    Ok(Decision {
+        identifier,
+        effects,
+        fate: Fate::UPDATED,
+    })
 }
 
 /// Whether two Digests of the same kind say that these are attributes of different material.
@@ -238,30 +350,45 @@ pub(crate) fn is_of_other_material(held: &Attributes, told: &Attributes) -> bool
     let (held, told) = (digests(held), digests(told));
     held.iter().any(|one| {
         told.iter().any(|other| {
-            (one.hashing_algorithm, one.key_format_type) == (other.hashing_algorithm, other.key_format_type)
+            (one.hashing_algorithm, one.key_format_type)
+                == (other.hashing_algorithm, other.key_format_type)
                 && one.value != other.value
         })
     })
 }
 
 fn comes_by_a_relation(record: &Record) -> bool {
-    record.overlay.as_ref().is_some_and(|overlay| !overlay.via.is_empty())
+    record
+        .overlay
+        .as_ref()
+        .is_some_and(|overlay| !overlay.via.is_empty())
 }
 
 /// What relations leave out of a copy.
 fn left_out(record: &Record) -> &[Text] {
-    record.overlay.as_ref().map_or(&[], |overlay| &overlay.without)
+    record
+        .overlay
+        .as_ref()
+        .map_or(&[], |overlay| &overlay.without)
 }
 
 /// Notes that a copy comes by this relation, too.
 fn by_this_relation((number, held): (RecordNumber, &Record), incoming: &Record) -> Effects {
     let told = incoming.overlay.iter().flat_map(|overlay| &overlay.via);
-    let known = |via: &&Text| held.overlay.as_ref().is_some_and(|overlay| overlay.via.contains(via));
+    let known = |via: &&Text| {
+        held.overlay
+            .as_ref()
+            .is_some_and(|overlay| overlay.via.contains(via))
+    };
     let new: Vec<Text> = told.filter(|via| !known(via)).cloned().collect();
     if new.is_empty() {
         return Effects::none();
     }
     let mut after = held.clone();
-    after.overlay.get_or_insert_with(Overlay::default).via.extend(new);
+    after
+        .overlay
+        .get_or_insert_with(Overlay::default)
+        .via
+        .extend(new);
     Effects::change(Some((number, held.clone())), after, Material::Keep)
 }

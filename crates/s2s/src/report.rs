@@ -111,12 +111,27 @@ pub struct Told {
 impl Told {
     /// An object that ended so, without more to say.
     pub fn new(identifier: &str, ending: Ending) -> Told {
-        Told { identifier: identifier.to_owned(), target: None, ending, reason: None, message: None, lost: Vec::new() }
+        Told {
+            identifier: identifier.to_owned(),
+            target: None,
+            ending,
+            reason: None,
+            message: None,
+            lost: Vec::new(),
+        }
     }
 
     /// An object that was not taken.
-    pub fn failed(identifier: &str, reason: Option<ResultReason>, message: impl Into<String>) -> Told {
-        Told { reason, message: Some(message.into()), ..Told::new(identifier, Ending::Failed) }
+    pub fn failed(
+        identifier: &str,
+        reason: Option<ResultReason>,
+        message: impl Into<String>,
+    ) -> Told {
+        Told {
+            reason,
+            message: Some(message.into()),
+            ..Told::new(identifier, Ending::Failed)
+        }
     }
 
     /// As JSON.
@@ -252,20 +267,30 @@ impl Report {
         if told.ending == Ending::Failed {
             if self.failures.len() < NAMED {
                 let message = told.message.unwrap_or_default();
-                self.failures.push(FailedObject { identifier: told.identifier, reason: told.reason, message });
+                self.failures.push(FailedObject {
+                    identifier: told.identifier,
+                    reason: told.reason,
+                    message,
+                });
             }
         } else if !told.lost.is_empty() {
-            *self.counts.lost.get_or_insert(0) += i64::try_from(told.lost.len()).unwrap_or(i64::MAX);
+            *self.counts.lost.get_or_insert(0) +=
+                i64::try_from(told.lost.len()).unwrap_or(i64::MAX);
             if self.losses.len() < NAMED {
-                self.losses.push(Loss { identifier: told.identifier, attributes: told.lost });
+                self.losses.push(Loss {
+                    identifier: told.identifier,
+                    attributes: told.lost,
+                });
             }
         }
     }
 
     /// As JSON.
     pub fn json(&self) -> Value {
-        let counts: serde_json::Map<String, Value> =
-            ENDINGS.iter().map(|ending| (ending.to_string(), self.counts.of(*ending).into())).collect();
+        let counts: serde_json::Map<String, Value> = ENDINGS
+            .iter()
+            .map(|ending| (ending.to_string(), self.counts.of(*ending).into()))
+            .collect();
         json!({
             "asked": self.counts.asked,
             "counts": counts,
@@ -319,24 +344,74 @@ impl fmt::Display for Table<'_> {
         }
         writeln!(f, "{:<24} {:>12}", "asked", report.counts.asked)?;
         for ending in ENDINGS {
-            writeln!(f, "{:<24} {:>12}", ending.to_string(), report.counts.of(ending))?;
+            writeln!(
+                f,
+                "{:<24} {:>12}",
+                ending.to_string(),
+                report.counts.of(ending)
+            )?;
         }
-        writeln!(f, "{:<24} {:>12}", "attributes not carried", report.counts.lost.unwrap_or(0))?;
+        writeln!(
+            f,
+            "{:<24} {:>12}",
+            "attributes not carried",
+            report.counts.lost.unwrap_or(0)
+        )?;
         for failed in report.failures.iter().take(SHOWN) {
-            let reason = failed.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-            writeln!(f, "failed: {}{reason}: {}", failed.identifier, failed.message)?;
+            let reason = failed
+                .reason
+                .map(|reason| format!(" ({reason})"))
+                .unwrap_or_default();
+            writeln!(
+                f,
+                "failed: {}{reason}: {}",
+                failed.identifier, failed.message
+            )?;
         }
-        more(f, "failures", report.counts.failed, report.failures.len().min(SHOWN))?;
+        more(
+            f,
+            "failures",
+            report.counts.failed,
+            report.failures.len().min(SHOWN),
+        )?;
         for loss in report.losses.iter().take(SHOWN) {
-            writeln!(f, "not carried: {}: {}", loss.identifier, loss.attributes.join(", "))?;
+            writeln!(
+                f,
+                "not carried: {}: {}",
+                loss.identifier,
+                loss.attributes.join(", ")
+            )?;
         }
-        let named: usize = report.losses.iter().take(SHOWN).map(|loss| loss.attributes.len()).sum();
-        more(f, "attributes not carried", report.counts.lost.unwrap_or(0), named)?;
-        report.unseen.iter().try_for_each(|unseen| writeln!(f, "could not be seen: {unseen}"))?;
-        report.missing.iter().try_for_each(|missing| writeln!(f, "missing at the source: {missing}"))?;
+        let named: usize = report
+            .losses
+            .iter()
+            .take(SHOWN)
+            .map(|loss| loss.attributes.len())
+            .sum();
+        more(
+            f,
+            "attributes not carried",
+            report.counts.lost.unwrap_or(0),
+            named,
+        )?;
+        report
+            .unseen
+            .iter()
+            .try_for_each(|unseen| writeln!(f, "could not be seen: {unseen}"))?;
+        report
+            .missing
+            .iter()
+            .try_for_each(|missing| writeln!(f, "missing at the source: {missing}"))?;
         match &report.stopped {
-            Some(Stopped { identifier, planned, found }) => {
-                writeln!(f, "stopped at {identifier}: planned was {planned}, and there is {found}")
+            Some(Stopped {
+                identifier,
+                planned,
+                found,
+            }) => {
+                writeln!(
+                    f,
+                    "stopped at {identifier}: planned was {planned}, and there is {found}"
+                )
             }
             None => Ok(()),
         }
@@ -346,6 +421,8 @@ impl fmt::Display for Table<'_> {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "asked {}", self.counts.asked)?;
-        ENDINGS.iter().try_for_each(|ending| write!(f, ", {ending} {}", self.counts.of(*ending)))
+        ENDINGS
+            .iter()
+            .try_for_each(|ending| write!(f, ", {ending} {}", self.counts.of(*ending)))
     }
 }

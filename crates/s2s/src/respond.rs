@@ -1,8 +1,8 @@
 use crate::{Node, Rights, arrival, copy, format, notify};
 use keyferry_kmip::spec::{KeyCompressionType, KeyFormatType, KeyWrapType, Operation};
 use keyferry_kmip::{
-    Cause, ExportRequest, ExportResponse, Failure, Identity, KeyWrappingSpecification, Now, Object, Payload, Random, RequestItem,
-    ResponseItem, Text, UniqueIdentifier,
+    Cause, ExportRequest, ExportResponse, Failure, Identity, KeyWrappingSpecification, Now, Object,
+    Payload, Random, RequestItem, ResponseItem, Text, UniqueIdentifier,
 };
 use keyferry_store::{Effects, Error, Record, RecordNumber, Snapshot, SnapshotExt};
 use keyferry_ttlv::{Context, Extra};
@@ -54,20 +54,29 @@ impl Ask<'_> {
         use keyferry_kmip::spec::UniqueIdentifierEnumeration as E;
         match given {
             Some(U::Text(text)) => Ok(text.clone()),
-            None | Some(U::Enumeration(E::ID_PLACEHOLDER)) => self.placeholder.clone().ok_or_else(|| {
-                Failure::new(Cause::InvalidField, "no Unique Identifier was given and the ID Placeholder is empty")
-            }),
+            None | Some(U::Enumeration(E::ID_PLACEHOLDER)) => {
+                self.placeholder.clone().ok_or_else(|| {
+                    Failure::new(
+                        Cause::InvalidField,
+                        "no Unique Identifier was given and the ID Placeholder is empty",
+                    )
+                })
+            }
             // The n-th of the response from 0, or counted back from this item (KMIP 2.1 §4.58).
             Some(U::Integer(n)) => {
                 let place = usize::try_from(*n).ok().or_else(|| {
                     let back = usize::try_from(n.unsigned_abs()).ok()?;
                     self.earlier.len().checked_sub(back)
                 });
-                let named = place.and_then(|place| self.earlier.get(place)).map(|earlier| earlier.identifier.clone());
+                let named = place
+                    .and_then(|place| self.earlier.get(place))
+                    .map(|earlier| earlier.identifier.clone());
                 named.ok_or_else(|| {
                     Failure::new(
                         Cause::InvalidField,
-                        format_args!("there is no Unique Identifier at the place {n} of the response"),
+                        format_args!(
+                            "there is no Unique Identifier at the place {n} of the response"
+                        ),
                     )
                 })
             }
@@ -76,7 +85,10 @@ impl Ask<'_> {
     }
 
     /// The identifier in the answer of the last operation of a kind in the batch (KMIP 2.1 §11.58).
-    fn most_recent(&self, of: keyferry_kmip::spec::UniqueIdentifierEnumeration) -> Result<Text, Failure> {
+    fn most_recent(
+        &self,
+        of: keyferry_kmip::spec::UniqueIdentifierEnumeration,
+    ) -> Result<Text, Failure> {
         use keyferry_kmip::spec::UniqueIdentifierEnumeration as E;
         // Of a key pair the private key comes first.
         let (operation, place) = match of {
@@ -96,29 +108,50 @@ impl Ask<'_> {
             E::DERIVE_KEY => (Operation::DERIVE_KEY, None),
             E::JOIN_SPLIT_KEY => (Operation::JOIN_SPLIT_KEY, None),
             E::RE_CERTIFY => (Operation::RE_CERTIFY, None),
-            other => return Err(Failure::new(Cause::InvalidField, format_args!("the Unique Identifier {other} is unknown"))),
+            other => {
+                return Err(Failure::new(
+                    Cause::InvalidField,
+                    format_args!("the Unique Identifier {other} is unknown"),
+                ));
+            }
         };
-        let Some(last) = self.earlier.iter().rev().find(|earlier| earlier.operation == operation) else {
-            return Err(Failure::new(Cause::InvalidField, format_args!("no {operation} before it in the batch named an object")));
+        let Some(last) = self
+            .earlier
+            .iter()
+            .rev()
+            .find(|earlier| earlier.operation == operation)
+        else {
+            return Err(Failure::new(
+                Cause::InvalidField,
+                format_args!("no {operation} before it in the batch named an object"),
+            ));
         };
-        let mut named = self.earlier.iter().filter(|earlier| earlier.item == last.item);
+        let mut named = self
+            .earlier
+            .iter()
+            .filter(|earlier| earlier.item == last.item);
         let found = match place {
             Some(place) => named.nth(place),
             None => named.next().filter(|_| named.next().is_none()),
         };
-        found.map(|earlier| earlier.identifier.clone()).ok_or_else(|| {
-            Failure::new(
-                Cause::FeatureNotSupported,
-                format_args!("the {operation} before it named several objects: say which one"),
-            )
-        })
+        found
+            .map(|earlier| earlier.identifier.clone())
+            .ok_or_else(|| {
+                Failure::new(
+                    Cause::FeatureNotSupported,
+                    format_args!("the {operation} before it named several objects: say which one"),
+                )
+            })
     }
 
     /// The record that a request means.
     ///
     /// # Errors
     /// [`Cause::ObjectNotFound`], [`Cause::PermissionDenied`], or that the store failed.
-    pub fn record(&self, given: Option<&keyferry_kmip::UniqueIdentifier>) -> Result<(RecordNumber, Record), Failure> {
+    pub fn record(
+        &self,
+        given: Option<&keyferry_kmip::UniqueIdentifier>,
+    ) -> Result<(RecordNumber, Record), Failure> {
         let identifier = self.meant(given)?;
         self.object(&identifier)
     }
@@ -128,9 +161,16 @@ impl Ask<'_> {
     /// # Errors
     /// As [`record`](Ask::record).
     pub fn object(&self, identifier: &str) -> Result<(RecordNumber, Record), Failure> {
-        let found = self.snapshot.by_identifier(identifier).map_err(store_failed)?;
-        let found =
-            found.ok_or_else(|| Failure::new(Cause::ObjectNotFound, format_args!("there is no object {identifier:?}")))?;
+        let found = self
+            .snapshot
+            .by_identifier(identifier)
+            .map_err(store_failed)?;
+        let found = found.ok_or_else(|| {
+            Failure::new(
+                Cause::ObjectNotFound,
+                format_args!("there is no object {identifier:?}"),
+            )
+        })?;
         self.rights.check(self.caller, self.operation, &found.1)?;
         Ok(found)
     }
@@ -138,7 +178,10 @@ impl Ask<'_> {
 
 /// The failure that a client is told when the store fails: nothing about the store. The application's log has the rest.
 pub fn store_failed(error: Error) -> Failure {
-    Failure::new(Cause::Internal, format_args!("the server's store failed ({:?})", error.kind()))
+    Failure::new(
+        Cause::Internal,
+        format_args!("the server's store failed ({:?})", error.kind()),
+    )
 }
 
 /// What a batch item is answered with, and what it would do.
@@ -169,7 +212,11 @@ impl Outcome {
     /// # Errors
     /// When the version can't say it.
     pub fn answer<P: Payload>(payload: &P, cx: Context) -> Result<Outcome, Failure> {
-        Ok(Outcome { response: ResponseItem::success(payload, cx)?, effects: Effects::none(), placeholder: Placeholder::Keep })
+        Ok(Outcome {
+            response: ResponseItem::success(payload, cx)?,
+            effects: Effects::none(),
+            placeholder: Placeholder::Keep,
+        })
     }
 
     /// The same with effects.
@@ -208,12 +255,19 @@ impl Responder for Node {
             crate::GIVE_BACK => crate::take_back::give_back,
             _ => return None,
         };
-        Some(copy::check_extensions(&item.message_extensions).and_then(|()| answer(self, ask, item)))
+        Some(
+            copy::check_extensions(&item.message_extensions).and_then(|()| answer(self, ask, item)),
+        )
     }
 }
 
 /// The operations that the s2s responder answers.
-pub const OPERATIONS: &[Operation] = &[Operation::IMPORT, Operation::EXPORT, Operation::PUT, Operation::NOTIFY];
+pub const OPERATIONS: &[Operation] = &[
+    Operation::IMPORT,
+    Operation::EXPORT,
+    Operation::PUT,
+    Operation::NOTIFY,
+];
 
 fn export(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: ExportRequest = item.payload(ask.cx)?;
@@ -229,16 +283,24 @@ fn export(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome,
     if let Some(peer) = puller
         && !peer.has_agreed(&record, ask.now.wall)?
     {
-        return Err(Failure::denied("the agreement with this peer does not cover the object"));
+        return Err(Failure::denied(
+            "the agreement with this peer does not cover the object",
+        ));
     }
     let object = node.served(ask, number, &record, &wanted)?;
     let (attributes, addition) = if puller.is_some() {
         let (attributes, rest) = keyferry_kmip::attribute::part(&record.attributes, ask.cx.version);
         let copy = copy::Copy::of(&record, rest, None).map_err(store_failed)?;
-        let addition = copy::Addition { copy: Some(copy), ..copy::Addition::default() };
+        let addition = copy::Addition {
+            copy: Some(copy),
+            ..copy::Addition::default()
+        };
         (attributes, Some(addition.extension(false)?))
     } else {
-        (keyferry_kmip::attribute::visible(&crate::shown(&record, ask.now.wall), ask.cx.version), None)
+        (
+            keyferry_kmip::attribute::visible(&crate::shown(&record, ask.now.wall), ask.cx.version),
+            None,
+        )
     };
     let response = ExportResponse {
         object_type: record.object_type,
@@ -283,20 +345,44 @@ impl Node {
             return Ok(None);
         }
         if record.attributes.get(tag::ARCHIVE_DATE).is_some() {
-            return Err(Failure::new(Cause::ObjectArchived, "the object is archived"));
+            return Err(Failure::new(
+                Cause::ObjectArchived,
+                "the object is archived",
+            ));
         }
-        if matches!(record.attributes.get(tag::EXTRACTABLE), Some(V::Extractable(false))) {
-            return Err(Failure::new(Cause::NotExtractable, "the object is not Extractable"));
+        if matches!(
+            record.attributes.get(tag::EXTRACTABLE),
+            Some(V::Extractable(false))
+        ) {
+            return Err(Failure::new(
+                Cause::NotExtractable,
+                "the object is not Extractable",
+            ));
         }
-        let Some(object) = ask.snapshot.whole(number).map_err(store_failed)?.and_then(|(_, object)| object) else {
+        let Some(object) = ask
+            .snapshot
+            .whole(number)
+            .map_err(store_failed)?
+            .and_then(|(_, object)| object)
+        else {
             return Ok(None);
         };
         let object = here(ask, record, object)?;
-        let is_wrapped = object.key_block().is_some_and(|block| block.key_wrapping_data.is_some());
+        let is_wrapped = object
+            .key_block()
+            .is_some_and(|block| block.key_wrapping_data.is_some());
         let unwraps = is_wrapped && wanted.key_wrap_type == Some(KeyWrapType::NOT_WRAPPED);
         let leaves_wrapped = wanted.key_wrapping_specification.is_some() || is_wrapped && !unwraps;
-        if !leaves_wrapped && matches!(record.attributes.get(tag::SENSITIVE), Some(V::Sensitive(true))) {
-            return Err(Failure::new(Cause::Sensitive, "the object is Sensitive: it leaves wrapped or not at all"));
+        if !leaves_wrapped
+            && matches!(
+                record.attributes.get(tag::SENSITIVE),
+                Some(V::Sensitive(true))
+            )
+        {
+            return Err(Failure::new(
+                Cause::Sensitive,
+                "the object is Sensitive: it leaves wrapped or not at all",
+            ));
         }
         let object = match unwraps {
             true => match self.unwrapped(ask, object)? {
@@ -312,7 +398,10 @@ impl Node {
             false => object,
         };
         if let (Some(wanted), Some(block)) = (wanted.key_compression_type, object.key_block())
-            && block.key_compression_type.unwrap_or(KeyCompressionType::EC_PUBLIC_KEY_TYPE_UNCOMPRESSED) != wanted
+            && block
+                .key_compression_type
+                .unwrap_or(KeyCompressionType::EC_PUBLIC_KEY_TYPE_UNCOMPRESSED)
+                != wanted
         {
             let why = format_args!("the key is not given as {wanted}");
             return Err(Failure::new(Cause::KeyCompressionNotSupported, why));
@@ -327,10 +416,18 @@ impl Node {
 
 /// A copy as it is served here: the key that it is wrapped under has its identifier here.
 fn here(ask: &Ask<'_>, record: &Record, mut object: Object) -> Result<Object, Failure> {
-    let data = crate::wrap::key_block(&mut object).and_then(|block| block.key_wrapping_data.as_deref_mut());
+    let data = crate::wrap::key_block(&mut object)
+        .and_then(|block| block.key_wrapping_data.as_deref_mut());
     for information in data.into_iter().flat_map(|data| {
-        let mac = data.mac_signature_key_information.as_mut().map(|mac| &mut mac.unique_identifier);
-        data.encryption_key_information.as_mut().map(|key| &mut key.unique_identifier).into_iter().chain(mac)
+        let mac = data
+            .mac_signature_key_information
+            .as_mut()
+            .map(|mac| &mut mac.unique_identifier);
+        data.encryption_key_information
+            .as_mut()
+            .map(|key| &mut key.unique_identifier)
+            .into_iter()
+            .chain(mac)
     }) {
         if let UniqueIdentifier::Text(identifier) = information
             && let Some(here) = crate::collision::wrapping_key_here(ask, record, identifier)?

@@ -11,7 +11,12 @@ pub trait Rights: Send + Sync {
     ///
     /// # Errors
     /// [`PermissionDenied`](keyferry_kmip::Cause::PermissionDenied).
-    fn check(&self, caller: &Identity, operation: Operation, record: &Record) -> Result<(), Failure>;
+    fn check(
+        &self,
+        caller: &Identity,
+        operation: Operation,
+        record: &Record,
+    ) -> Result<(), Failure>;
 }
 
 /// Everybody may do everything: for what is not asked by a client.

@@ -2,7 +2,9 @@ use crate::outgoing::entries;
 use crate::{Error, ErrorKind, Result};
 use keyferry_kmip::attribute::Projection;
 use keyferry_kmip::spec::{AttributeValue, StorageStatusMask};
-use keyferry_kmip::{Attributes, CustomAttribute, DateTime, Text, UniqueIdentifier, extension as x};
+use keyferry_kmip::{
+    Attributes, CustomAttribute, DateTime, Text, UniqueIdentifier, extension as x,
+};
 use keyferry_store::plan::Query;
 use keyferry_store::record::copy_digest;
 use keyferry_store::{Record, RecordNumber, Snapshot, SnapshotExt};
@@ -55,7 +57,9 @@ impl Selection {
 
     /// Whether an identifier is on its list, if it is a list.
     pub(crate) fn is_listed(&self, identifier: &Text) -> bool {
-        self.listed.as_ref().is_none_or(|listed| listed.contains(identifier))
+        self.listed
+            .as_ref()
+            .is_none_or(|listed| listed.contains(identifier))
     }
 
     /// Tells one selection from another.
@@ -65,8 +69,12 @@ impl Selection {
         }
         let mut all = self.criteria.clone();
         let listed = self.listed.iter().flatten();
-        listed.for_each(|identifier| all.keep(AttributeValue::UniqueIdentifier(identifier.as_str().into()).into()));
-        let kind = keyferry_kmip::spec::ObjectType(u32::from(self.with_links) | u32::from(self.listed.is_some()) << 1);
+        listed.for_each(|identifier| {
+            all.keep(AttributeValue::UniqueIdentifier(identifier.as_str().into()).into())
+        });
+        let kind = keyferry_kmip::spec::ObjectType(
+            u32::from(self.with_links) | u32::from(self.listed.is_some()) << 1,
+        );
         Ok(Some(copy_digest(kind, &all)?))
     }
 
@@ -75,14 +83,22 @@ impl Selection {
         if self.is_everything() {
             return Ok(true);
         }
-        Ok(Chosen { selection: self.clone(), query: self.query()?, now, reached: BTreeSet::new() }.is_match(record))
+        Ok(Chosen {
+            selection: self.clone(),
+            query: self.query()?,
+            now,
+            reached: BTreeSet::new(),
+        }
+        .is_match(record))
     }
 
     /// What a Locate would be asked.
     pub(crate) fn query(&self) -> Result<Query> {
-        let mask =
-            StorageStatusMask::ON_LINE_STORAGE | StorageStatusMask::ARCHIVAL_STORAGE | StorageStatusMask::DESTROYED_STORAGE;
-        Query::new(&self.criteria, Some(mask), true).map_err(|e| Error::new(ErrorKind::Selection, e))
+        let mask = StorageStatusMask::ON_LINE_STORAGE
+            | StorageStatusMask::ARCHIVAL_STORAGE
+            | StorageStatusMask::DESTROYED_STORAGE;
+        Query::new(&self.criteria, Some(mask), true)
+            .map_err(|e| Error::new(ErrorKind::Selection, e))
     }
 
     /// The selection over a store as it is now. Memory grows with what only Links reach.
@@ -90,7 +106,12 @@ impl Selection {
     /// # Errors
     /// [`ErrorKind::Selection`] when an attribute can't be looked for, and those of the store.
     pub fn choose(&self, snapshot: &dyn Snapshot, now: DateTime) -> Result<Chosen> {
-        let mut chosen = Chosen { selection: self.clone(), query: self.query()?, now, reached: BTreeSet::new() };
+        let mut chosen = Chosen {
+            selection: self.clone(),
+            query: self.query()?,
+            now,
+            reached: BTreeSet::new(),
+        };
         if !self.with_links || self.is_everything() {
             return Ok(chosen);
         }
@@ -98,10 +119,17 @@ impl Selection {
         let mut after = 0;
         loop {
             let stretch = entries(snapshot, after, STRETCH)?;
-            let Some((end, _)) = stretch.last() else { break };
+            let Some((end, _)) = stretch.last() else {
+                break;
+            };
             after = *end;
             for (_, number) in stretch {
-                let Some(record) = snapshot.record(number)?.filter(|record| chosen.has(number, record)) else { continue };
+                let Some(record) = snapshot
+                    .record(number)?
+                    .filter(|record| chosen.has(number, record))
+                else {
+                    continue;
+                };
                 chosen.follow(snapshot, &record, &mut numbers)?;
             }
         }
@@ -131,9 +159,10 @@ impl fmt::Display for Selection {
                 AttributeValue::Name(name) => write!(f, "Name {:?}", name.value)?,
                 AttributeValue::State(state) => write!(f, "State {state}")?,
                 AttributeValue::ObjectType(object_type) => write!(f, "Object Type {object_type}")?,
-                AttributeValue::Custom(CustomAttribute { value: Some(Value::Text(text)), .. }) => {
-                    write!(f, "{} {text:?}", value.reference())?
-                }
+                AttributeValue::Custom(CustomAttribute {
+                    value: Some(Value::Text(text)),
+                    ..
+                }) => write!(f, "{} {text:?}", value.reference())?,
                 other => {
                     write!(f, "{}", other.reference())?;
                     if let Some(date) = other.date() {
@@ -142,7 +171,11 @@ impl fmt::Display for Selection {
                 }
             }
         }
-        f.write_str(if self.with_links { ", and what their Links reach" } else { "" })
+        f.write_str(if self.with_links {
+            ", and what their Links reach"
+        } else {
+            ""
+        })
     }
 }
 
@@ -233,7 +266,11 @@ impl Chosen {
             None => count += self.query.count(snapshot, self.now)?,
             Some(listed) => {
                 for identifier in listed {
-                    count += u64::from(snapshot.by_identifier(identifier)?.is_some_and(|(_, record)| self.is_match(&record)));
+                    count += u64::from(
+                        snapshot
+                            .by_identifier(identifier)?
+                            .is_some_and(|(_, record)| self.is_match(&record)),
+                    );
                 }
             }
         }
@@ -241,11 +278,19 @@ impl Chosen {
     }
 
     fn is_match(&self, record: &Record) -> bool {
-        self.selection.listed.as_ref().is_none_or(|listed| listed.contains(&record.identifier))
+        self.selection
+            .listed
+            .as_ref()
+            .is_none_or(|listed| listed.contains(&record.identifier))
             && (self.selection.criteria.is_empty() || self.query.matches(record, self.now))
     }
 
-    fn follow(&mut self, snapshot: &dyn Snapshot, record: &Record, found: &mut Vec<RecordNumber>) -> Result<()> {
+    fn follow(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        record: &Record,
+        found: &mut Vec<RecordNumber>,
+    ) -> Result<()> {
         for target in link_targets(record) {
             if let Some((number, target)) = snapshot.by_identifier(target)?
                 && !self.is_match(&target)
@@ -260,11 +305,13 @@ impl Chosen {
 
 /// The identifiers that the Links of an object lead to.
 pub(crate) fn link_targets(record: &Record) -> impl Iterator<Item = &str> {
-    record.shown().filter_map(|attribute| match &attribute.value {
-        AttributeValue::Link(link) => match &link.target {
-            UniqueIdentifier::Text(text) => Some(text.as_str()),
+    record
+        .shown()
+        .filter_map(|attribute| match &attribute.value {
+            AttributeValue::Link(link) => match &link.target {
+                UniqueIdentifier::Text(text) => Some(text.as_str()),
+                _ => None,
+            },
             _ => None,
-        },
-        _ => None,
-    })
+        })
 }

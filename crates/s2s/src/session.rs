@@ -1,5 +1,7 @@
 use crate::{Error, ErrorKind, Report, Result};
-use keyferry_kmip::{Conversation, Lost, Now, Random, RequestMessage, ResponseMessage, Tick, Ticket, Wake};
+use keyferry_kmip::{
+    Conversation, Lost, Now, Random, RequestMessage, ResponseMessage, Tick, Ticket, Wake,
+};
 use keyferry_store::Store;
 use keyferry_ttlv::Frame;
 use std::sync::Arc;
@@ -45,7 +47,12 @@ pub trait Session: Send {
     ///
     /// # Errors
     /// When it can't go on.
-    fn answer(&mut self, cx: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()>;
+    fn answer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ticket: Ticket,
+        response: std::result::Result<ResponseMessage, Lost>,
+    ) -> Result<()>;
 }
 
 /// A way that is chosen at run time.
@@ -54,7 +61,12 @@ impl<S: Session + ?Sized> Session for Box<S> {
         (**self).poll(cx, ticket)
     }
 
-    fn answer(&mut self, cx: &mut Cx<'_>, ticket: Ticket, response: std::result::Result<ResponseMessage, Lost>) -> Result<()> {
+    fn answer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ticket: Ticket,
+        response: std::result::Result<ResponseMessage, Lost>,
+    ) -> Result<()> {
         (**self).answer(cx, ticket, response)
     }
 }
@@ -71,7 +83,13 @@ pub struct Driven<S> {
 impl<S: Session> Driven<S> {
     /// Drives `session` over `store`.
     pub fn new(session: S, store: Arc<dyn Store>, random: Box<dyn Random>) -> Self {
-        Driven { session, store, random, outcome: None, wake: None }
+        Driven {
+            session,
+            store,
+            random,
+            outcome: None,
+            wake: None,
+        }
     }
 
     /// Has the session asked for its next step at once when `wake` is used, although it waits.
@@ -96,15 +114,23 @@ impl<S: Session> Conversation for Driven<S> {
         if self.outcome.is_some() {
             return keyferry_kmip::Step::Done;
         }
-        let mut cx = Cx { now, store: &*self.store, random: &mut *self.random };
+        let mut cx = Cx {
+            now,
+            store: &*self.store,
+            random: &mut *self.random,
+        };
         let step = self.session.poll(&mut cx, ticket).and_then(|step| {
             Ok(match step {
-                Step::Send(message) => {
-                    keyferry_kmip::Step::Send(message.to_frame().map_err(|e| Error::new(ErrorKind::Encode, e))?)
-                }
-                Step::Turn(message) => {
-                    keyferry_kmip::Step::Turn(message.to_frame().map_err(|e| Error::new(ErrorKind::Encode, e))?)
-                }
+                Step::Send(message) => keyferry_kmip::Step::Send(
+                    message
+                        .to_frame()
+                        .map_err(|e| Error::new(ErrorKind::Encode, e))?,
+                ),
+                Step::Turn(message) => keyferry_kmip::Step::Turn(
+                    message
+                        .to_frame()
+                        .map_err(|e| Error::new(ErrorKind::Encode, e))?,
+                ),
                 Step::Wait(tick) => keyferry_kmip::Step::Wait(tick),
                 Step::Done(report) => {
                     self.outcome = Some(Ok(*report));
@@ -126,13 +152,19 @@ impl<S: Session> Conversation for Driven<S> {
             Ok(frame) => match ResponseMessage::from_frame(&frame) {
                 Ok(message) => Ok(message),
                 Err(error) => {
-                    return self
-                        .failed(Error::new(ErrorKind::Protocol, format_args!("the peer's answer can't be read: {error}")));
+                    return self.failed(Error::new(
+                        ErrorKind::Protocol,
+                        format_args!("the peer's answer can't be read: {error}"),
+                    ));
                 }
             },
             Err(lost) => Err(lost),
         };
-        let mut cx = Cx { now, store: &*self.store, random: &mut *self.random };
+        let mut cx = Cx {
+            now,
+            store: &*self.store,
+            random: &mut *self.random,
+        };
         if let Err(error) = self.session.answer(&mut cx, ticket, response) {
             self.failed(error);
         }

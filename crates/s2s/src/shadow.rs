@@ -33,10 +33,19 @@ impl Node {
     ///
     /// # Errors
     /// When the store fails.
-    pub fn shadow(&self, snapshot: &dyn Snapshot, number: RecordNumber, record: &Record) -> Result<Attributes, Failure> {
+    pub fn shadow(
+        &self,
+        snapshot: &dyn Snapshot,
+        number: RecordNumber,
+        record: &Record,
+    ) -> Result<Attributes, Failure> {
         let mut shadow = Attributes::new();
         if !self.issues(record) || self.observes(record) {
-            let master = if self.observes(record) { &record.id.server } else { &record.stamp.issuer };
+            let master = if self.observes(record) {
+                &record.id.server
+            } else {
+                &record.stamp.issuer
+            };
             shadow.push(attribute("master", master));
             shadow.push(attribute("origin", &record.id.server));
             if self.policy.is_backup_of(master) {
@@ -46,13 +55,17 @@ impl Node {
         let mut slaves: Vec<Text> = Vec::new();
         for slave in Slave::all(snapshot).map_err(internal)? {
             let mut offered = Offered::to(&slave.server, &slave.relation);
-            if !slaves.contains(&slave.server) && offered.has(snapshot, number).map_err(store_failed)? {
+            if !slaves.contains(&slave.server)
+                && offered.has(snapshot, number).map_err(store_failed)?
+            {
                 shadow.push(attribute(&format!("slave-{}", slave.server), "1"));
                 slaves.push(slave.server);
             }
         }
         for slave in ForeignSlave::all(snapshot).map_err(internal)? {
-            let there = || mapping::identifier_there(snapshot, &slave.relation, &record.id).map_err(internal);
+            let there = || {
+                mapping::identifier_there(snapshot, &slave.relation, &record.id).map_err(internal)
+            };
             if !slaves.contains(&slave.server) && there()?.is_some() {
                 shadow.push(attribute(&format!("slave-{}", slave.server), "1"));
                 slaves.push(slave.server);

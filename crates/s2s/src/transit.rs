@@ -2,11 +2,13 @@
 
 use crate::{Ask, Cx, Error, ErrorKind, Node, Unrestricted, outgoing::withheld, wrap::key_block};
 use keyferry_kmip::spec::{
-    BlockCipherMode, EncodingOption, HashingAlgorithm, KeyWrapType, MaskGenerator, Operation, PaddingMethod, WrappingMethod,
+    BlockCipherMode, EncodingOption, HashingAlgorithm, KeyWrapType, MaskGenerator, Operation,
+    PaddingMethod, WrappingMethod,
 };
 use keyferry_kmip::{
-    AttributeReference, Attributes, Cause, CryptographicParameters, Failure, Identity, ImportRequest, KeyValue,
-    KeyWrappingSpecification, Now, Object, Random, RandomFailed, Text, UniqueIdentifier, WrappingKeyInformation, context,
+    AttributeReference, Attributes, Cause, CryptographicParameters, Failure, Identity,
+    ImportRequest, KeyValue, KeyWrappingSpecification, Now, Object, Random, RandomFailed, Text,
+    UniqueIdentifier, WrappingKeyInformation, context,
 };
 use keyferry_store::{Record, Store, StoreExt};
 use keyferry_ttlv::{Extra, Version};
@@ -29,9 +31,16 @@ pub struct Wrapping {
 impl Wrapping {
     /// By NIST Key Wrap, with the Cryptographic Usage Mask bound.
     pub fn new(here: impl Into<Text>, there: impl Into<Text>) -> Wrapping {
-        let parameters =
-            CryptographicParameters { block_cipher_mode: Some(BlockCipherMode::NIST_KEY_WRAP), ..Default::default() };
-        Wrapping { here: here.into(), there: there.into(), parameters, bound: vec!["Cryptographic Usage Mask".into()] }
+        let parameters = CryptographicParameters {
+            block_cipher_mode: Some(BlockCipherMode::NIST_KEY_WRAP),
+            ..Default::default()
+        };
+        Wrapping {
+            here: here.into(),
+            there: there.into(),
+            parameters,
+            bound: vec!["Cryptographic Usage Mask".into()],
+        }
     }
 
     /// By RSAES-OAEP with SHA-256, with the Cryptographic Usage Mask bound, in 1.4 and later (the versions before can't say how the mask is
@@ -47,11 +56,18 @@ impl Wrapping {
             mask_generator_hashing_algorithm: Some(HashingAlgorithm::SHA_256),
             ..Default::default()
         };
-        Wrapping { parameters, ..Wrapping::new(here, there) }
+        Wrapping {
+            parameters,
+            ..Wrapping::new(here, there)
+        }
     }
 
     /// What a Get or Export is asked, of the server where the key is called so.
-    pub(crate) fn specification(&self, key: &Text, attribute_names: Vec<Text>) -> KeyWrappingSpecification {
+    pub(crate) fn specification(
+        &self,
+        key: &Text,
+        attribute_names: Vec<Text>,
+    ) -> KeyWrappingSpecification {
         KeyWrappingSpecification {
             wrapping_method: WrappingMethod::ENCRYPT,
             encryption_key_information: Some(WrappingKeyInformation {
@@ -68,7 +84,9 @@ impl Wrapping {
 }
 
 fn is_wrapped(object: &Object) -> bool {
-    object.key_block().is_some_and(|block| block.key_wrapping_data.is_some())
+    object
+        .key_block()
+        .is_some_and(|block| block.key_wrapping_data.is_some())
 }
 
 impl Node {
@@ -81,13 +99,20 @@ impl Node {
         record: &Record,
         wrapping: &Wrapping,
     ) -> Result<(Object, bool), Failure> {
-        let has_value = object.key_block().is_some_and(|block| block.key_value.is_some());
+        let has_value = object
+            .key_block()
+            .is_some_and(|block| block.key_value.is_some());
         if is_wrapped(&object) || !has_value {
             return Ok((object, false));
         }
         let has = |name: &&Text| record.attributes.has(&AttributeReference::named(name));
         let bound = wrapping.bound.iter().filter(has).cloned().collect();
-        let mut object = self.wrapped(ask, object, record, &wrapping.specification(&wrapping.here, bound))?;
+        let mut object = self.wrapped(
+            ask,
+            object,
+            record,
+            &wrapping.specification(&wrapping.here, bound),
+        )?;
         name_key(&mut object, &wrapping.there);
         Ok((object, true))
     }
@@ -97,9 +122,16 @@ impl Node {
     ///
     /// # Errors
     /// Those of [`Node::unwrapped`], and for a copy those of attributes that were wrapped with the key and are not those beside it.
-    pub fn brought(&self, ask: &Ask<'_>, request: &mut ImportRequest, is_copy: bool) -> Result<(Option<Object>, bool), Failure> {
+    pub fn brought(
+        &self,
+        ask: &Ask<'_>,
+        request: &mut ImportRequest,
+        is_copy: bool,
+    ) -> Result<(Option<Object>, bool), Failure> {
         let object = request.object.take();
-        let Some(object) = object else { return Ok((None, false)) };
+        let Some(object) = object else {
+            return Ok((None, false));
+        };
         if request.key_wrap_type != Some(KeyWrapType::NOT_WRAPPED) {
             return Ok((Some(object), false));
         }
@@ -112,12 +144,25 @@ impl Node {
 
     /// The object in the clear, unwrapped by the key that has this identifier here, whatever it is called where the object comes from. One
     /// with a key value in the clear is refused.
-    pub(crate) fn unwrapped_under(&self, ask: &Ask<'_>, mut object: Object, key: &Text) -> Result<Object, Failure> {
-        if object.key_block().is_some_and(|block| block.key_value.is_some()) && !is_wrapped(&object) {
-            return Err(Failure::new(Cause::KeyWrapNotSupported, "the key came in the clear, and was to be wrapped"));
+    pub(crate) fn unwrapped_under(
+        &self,
+        ask: &Ask<'_>,
+        mut object: Object,
+        key: &Text,
+    ) -> Result<Object, Failure> {
+        if object
+            .key_block()
+            .is_some_and(|block| block.key_value.is_some())
+            && !is_wrapped(&object)
+        {
+            return Err(Failure::new(
+                Cause::KeyWrapNotSupported,
+                "the key came in the clear, and was to be wrapped",
+            ));
         }
         name_key(&mut object, key);
-        self.unwrapped_by(ask, object, &Unrestricted).map(|(object, _)| object)
+        self.unwrapped_by(ask, object, &Unrestricted)
+            .map(|(object, _)| object)
     }
 }
 
@@ -129,8 +174,11 @@ pub(crate) fn on_its_way(
     record: &Record,
     object: Option<Object>,
 ) -> Result<(Option<Object>, bool), Error> {
-    let (Some((node, wrapping)), Some(object)) = (wrapping, &object) else { return Ok((object, false)) };
-    node.leaving(cx.store, cx.now, version, wrapping, record, object.clone()).map(|(object, wrapped)| (Some(object), wrapped))
+    let (Some((node, wrapping)), Some(object)) = (wrapping, &object) else {
+        return Ok((object, false));
+    };
+    node.leaving(cx.store, cx.now, version, wrapping, record, object.clone())
+        .map(|(object, wrapped)| (Some(object), wrapped))
 }
 
 /// Wrapping draws nothing from the session: what RSA needs the cryptographic library draws by itself.
@@ -156,7 +204,10 @@ impl Node {
         record: &Record,
         object: Object,
     ) -> Result<(Object, bool), Error> {
-        let caller = Identity { name: self.home.server.to_string(), fingerprint: [0; 32] };
+        let caller = Identity {
+            name: self.home.server.to_string(),
+            fingerprint: [0; 32],
+        };
         let (object, wrapped) = store.view::<_, Error>(|snapshot| {
             let ask = Ask {
                 snapshot,
@@ -171,10 +222,14 @@ impl Node {
                 placeholder: None,
                 earlier: &[],
             };
-            self.wrapped_for(&ask, object.clone(), record, wrapping).map_err(|e| Error::new(ErrorKind::Encode, e))
+            self.wrapped_for(&ask, object.clone(), record, wrapping)
+                .map_err(|e| Error::new(ErrorKind::Encode, e))
         })?;
         if withheld(record, is_wrapped(&object)).is_some() {
-            return Err(Error::new(ErrorKind::Encode, "the object is Sensitive, and has nothing that could be wrapped"));
+            return Err(Error::new(
+                ErrorKind::Encode,
+                "the object is Sensitive, and has nothing that could be wrapped",
+            ));
         }
         Ok((object, wrapped))
     }
@@ -189,10 +244,19 @@ fn name_key(object: &mut Object, key: &Text) {
 
 /// Fails when attributes were wrapped with the key that are not those told beside it; takes them out of the Key Value.
 pub(crate) fn check_bound(object: &mut Object, attributes: &Attributes) -> Result<(), Failure> {
-    let Some(KeyValue::Plain(plain)) = key_block(object).and_then(|block| block.key_value.as_mut()) else { return Ok(()) };
+    let Some(KeyValue::Plain(plain)) = key_block(object).and_then(|block| block.key_value.as_mut())
+    else {
+        return Ok(());
+    };
     let bound = std::mem::take(&mut plain.attributes);
-    if bound.iter().all(|bound| attributes.iter().any(|told| told.value == bound.value)) {
+    if bound
+        .iter()
+        .all(|bound| attributes.iter().any(|told| told.value == bound.value))
+    {
         return Ok(());
     }
-    Err(Failure::new(Cause::InvalidMessage, "the attributes that were wrapped with the key are not those beside it"))
+    Err(Failure::new(
+        Cause::InvalidMessage,
+        "the attributes that were wrapped with the key are not those beside it",
+    ))
 }

@@ -36,7 +36,8 @@ pub trait Authenticator: Send + Sync {
     ///
     /// # Errors
     /// [`Cause::Authentication`](keyferry_kmip::Cause::Authentication).
-    fn authenticate(&self, tls: &Identity, credentials: &[Credential]) -> Result<Identity, Failure>;
+    fn authenticate(&self, tls: &Identity, credentials: &[Credential])
+    -> Result<Identity, Failure>;
 }
 
 /// What clients may do with which objects. By default an object is its owner's, who created, registered or imported it; certificates and
@@ -90,7 +91,11 @@ impl Rights {
 
     /// Every client may do everything with every object.
     pub fn shared() -> Rights {
-        Rights::owners().with(Grant { client: None, objects: Granted::All, level: Level::Manage })
+        Rights::owners().with(Grant {
+            client: None,
+            objects: Granted::All,
+            level: Level::Manage,
+        })
     }
 
     /// Grants more.
@@ -102,7 +107,12 @@ impl Rights {
 }
 
 impl keyferry_s2s::Rights for Rights {
-    fn check(&self, caller: &Identity, operation: Operation, record: &Record) -> Result<(), Failure> {
+    fn check(
+        &self,
+        caller: &Identity,
+        operation: Operation,
+        record: &Record,
+    ) -> Result<(), Failure> {
         let reads = matches!(
             operation,
             Operation::LOCATE
@@ -113,19 +123,25 @@ impl keyferry_s2s::Rights for Rights {
                 | Operation::OBTAIN_LEASE
                 | Operation::EXPORT
         );
-        let public = matches!(record.object_type, ObjectType::CERTIFICATE | ObjectType::PUBLIC_KEY);
+        let public = matches!(
+            record.object_type,
+            ObjectType::CERTIFICATE | ObjectType::PUBLIC_KEY
+        );
         if record.owner.as_deref() == Some(caller.name.as_str()) || reads && public {
             return Ok(());
         }
         let granted = |grant: &Grant| {
-            grant.client.as_ref().is_none_or(|client| *client == *caller.name)
+            grant
+                .client
+                .as_ref()
+                .is_none_or(|client| *client == *caller.name)
                 && (reads || grant.level >= Level::Manage)
                 && match &grant.objects {
                     Granted::All => true,
                     Granted::Copies => record.owner.is_none(),
-                    Granted::ObjectGroup(group) => {
-                        record.attributes.iter().any(|a| matches!(&a.value, AttributeValue::ObjectGroup(own) if own == group))
-                    }
+                    Granted::ObjectGroup(group) => record.attributes.iter().any(
+                        |a| matches!(&a.value, AttributeValue::ObjectGroup(own) if own == group),
+                    ),
                     Granted::OwnedBy(owner) => record.owner.as_ref() == Some(owner),
                 }
         };
@@ -133,6 +149,9 @@ impl keyferry_s2s::Rights for Rights {
             return Ok(());
         }
         let owner = record.owner.as_deref().unwrap_or("nobody here");
-        Err(Failure::denied(format_args!("the object {:?} belongs to {owner}, and nothing is granted", record.identifier)))
+        Err(Failure::denied(format_args!(
+            "the object {:?} belongs to {owner}, and nothing is granted",
+            record.identifier
+        )))
     }
 }

@@ -28,28 +28,51 @@ impl Server {
 
     /// Whether a message could be for a master.
     pub(crate) fn may_forward(&self, asked: &Asked) -> bool {
-        self.forwarder.is_some() && asked.is_client && asked.message.batch.iter().all(|item| goes_on(item.operation))
+        self.forwarder.is_some()
+            && asked.is_client
+            && asked
+                .message
+                .batch
+                .iter()
+                .all(|item| goes_on(item.operation))
     }
 
     /// The master's answer to a message that is for it.
     pub(crate) fn forwarded(&self, asked: &Asked) -> Option<Frame> {
         let forward = self.forwarder.as_ref()?;
-        let master = self.store().view::<_, keyferry_store::Error>(|snapshot| self.master(snapshot, asked)).ok()??;
+        let master = self
+            .store()
+            .view::<_, keyferry_store::Error>(|snapshot| self.master(snapshot, asked))
+            .ok()??;
         forward(&master, &asked.caller, &asked.message)
     }
 
     /// The one server whose copies all items are about.
-    fn master(&self, snapshot: &dyn Snapshot, asked: &Asked) -> keyferry_store::Result<Option<Text>> {
+    fn master(
+        &self,
+        snapshot: &dyn Snapshot,
+        asked: &Asked,
+    ) -> keyferry_store::Result<Option<Text>> {
         let mut master = None;
         for item in &asked.message.batch {
             let found = match identifier(item) {
                 Some(identifier) => snapshot.by_identifier(&identifier)?,
                 None => None,
             };
-            let Some((_, record)) = found else { return Ok(None) };
+            let Some((_, record)) = found else {
+                return Ok(None);
+            };
             let is_copy = !self.node().issues(&record) && record.identifier == record.id.identifier;
-            let same = master.as_ref().is_none_or(|master| *master == record.stamp.issuer);
-            if !is_copy || !same || self.rights().check(&asked.caller, item.operation, &record).is_err() {
+            let same = master
+                .as_ref()
+                .is_none_or(|master| *master == record.stamp.issuer);
+            if !is_copy
+                || !same
+                || self
+                    .rights()
+                    .check(&asked.caller, item.operation, &record)
+                    .is_err()
+            {
                 return Ok(None);
             }
             master = Some(record.stamp.issuer);

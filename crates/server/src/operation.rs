@@ -16,10 +16,13 @@ mod usage;
 
 use keyferry_kmip::spec::{Operation, ProtectionStorageMask, tag};
 use keyferry_kmip::{
-    Attributes, Cause, Failure, Interval, KeyPair, ProtectionStorageMasks, RequestItem, RequestMessage, context,
+    Attributes, Cause, Failure, Interval, KeyPair, ProtectionStorageMasks, RequestItem,
+    RequestMessage, context,
 };
 use keyferry_s2s::{Ask, Node, Outcome, Responder, check_extensions, store_failed};
-use keyferry_store::{Effects, Material, Record, RecordNumber, SnapshotExt, Store, StoreExt, index};
+use keyferry_store::{
+    Effects, Material, Record, RecordNumber, SnapshotExt, Store, StoreExt, index,
+};
 use keyferry_ttlv::Version;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -116,7 +119,14 @@ pub(crate) fn is_read(operation: Operation) -> bool {
 
 impl Operations {
     pub(crate) fn new(node: Arc<Node>) -> Self {
-        Operations { node, settings: Settings { lease_time: Interval(3600), interop: false }, ready: Mutex::default() }
+        Operations {
+            node,
+            settings: Settings {
+                lease_time: Interval(3600),
+                interop: false,
+            },
+            ready: Mutex::default(),
+        }
     }
 }
 
@@ -128,19 +138,34 @@ impl Operations {
     ///
     /// # Errors
     /// When they are too many, or can't be made.
-    pub(crate) fn prepare(&self, store: &dyn Store, message: &RequestMessage, version: Version) -> Result<(), Failure> {
-        let pairs = |item: &&RequestItem| matches!(item.operation, Operation::CREATE_KEY_PAIR | Operation::RE_KEY_KEY_PAIR);
+    pub(crate) fn prepare(
+        &self,
+        store: &dyn Store,
+        message: &RequestMessage,
+        version: Version,
+    ) -> Result<(), Failure> {
+        let pairs = |item: &&RequestItem| {
+            matches!(
+                item.operation,
+                Operation::CREATE_KEY_PAIR | Operation::RE_KEY_KEY_PAIR
+            )
+        };
         if !message.batch.iter().any(|item| pairs(&item)) {
             return Ok(());
         }
         let wanted: Vec<i32> = store
             .view::<_, keyferry_store::Error>(|snapshot| {
                 let items = message.batch.iter().filter(pairs);
-                Ok(items.filter_map(|item| key_pair::rsa_wanted(snapshot, item, context(version))).collect())
+                Ok(items
+                    .filter_map(|item| key_pair::rsa_wanted(snapshot, item, context(version)))
+                    .collect())
             })
             .map_err(store_failed)?;
         if wanted.len() > PAIRS {
-            return Err(Failure::new(Cause::ServerLimit, format_args!("one message makes {PAIRS} RSA key pairs at the most")));
+            return Err(Failure::new(
+                Cause::ServerLimit,
+                format_args!("one message makes {PAIRS} RSA key pairs at the most"),
+            ));
         }
         for bits in wanted {
             let pair = key_pair::rsa(&self.node, bits)?;
@@ -163,37 +188,52 @@ impl Operations {
 
 impl Responder for Operations {
     fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
-        let answer: fn(&Operations, &mut Ask<'_>, &RequestItem) -> Result<Outcome, Failure> = match item.operation {
-            Operation::CREATE => create::create,
-            Operation::CREATE_KEY_PAIR => key_pair::create_key_pair,
-            Operation::REGISTER => create::register,
-            Operation::RE_KEY => rekey::re_key,
-            Operation::RE_KEY_KEY_PAIR => rekey::re_key_key_pair,
-            Operation::LOCATE => |ops, ask, item| locate::locate(&ops.node, ask, item),
-            Operation::CHECK => usage::check,
-            Operation::GET => |ops, ask, item| get::get(&ops.node, ask, item),
-            Operation::GET_ATTRIBUTES => |ops, ask, item| get::get_attributes(&ops.node, ask, item),
-            Operation::GET_ATTRIBUTE_LIST => |ops, ask, item| get::get_attribute_list(&ops.node, ask, item),
-            Operation::ADD_ATTRIBUTE => |ops, ask, item| attribute::add(&ops.node, ask, item),
-            Operation::MODIFY_ATTRIBUTE => |ops, ask, item| attribute::modify(&ops.node, ask, item),
-            Operation::DELETE_ATTRIBUTE => |ops, ask, item| attribute::delete(&ops.node, ask, item),
-            Operation::SET_ATTRIBUTE => |ops, ask, item| adjust::set(&ops.node, ask, item),
-            Operation::ADJUST_ATTRIBUTE => |ops, ask, item| adjust::adjust(&ops.node, ask, item),
-            Operation::OBTAIN_LEASE => usage::obtain_lease,
-            Operation::GET_USAGE_ALLOCATION => usage::allocate,
-            Operation::ACTIVATE => |ops, ask, item| lifecycle::activate(&ops.node, ask, item),
-            Operation::REVOKE => |ops, ask, item| lifecycle::revoke(&ops.node, ask, item),
-            Operation::DESTROY => |ops, ask, item| lifecycle::destroy(&ops.node, ask, item),
-            Operation::ARCHIVE => |ops, ask, item| lifecycle::archive(&ops.node, ask, item),
-            Operation::RECOVER => |ops, ask, item| lifecycle::recover(&ops.node, ask, item),
-            Operation::QUERY => |ops, ask, item| discover::query(ops, ask, item),
-            Operation::DISCOVER_VERSIONS => |_, ask, item| discover::discover_versions(ask, item),
-            Operation::PING => |_, ask, item| service::ping(ask, item),
-            Operation::LOG => |_, ask, item| service::log(ask, item),
-            Operation::INTEROP => |ops, ask, item| service::interop(ops, ask, item),
-            Operation::SET_ENDPOINT_ROLE => |_, ask, item| service::set_endpoint_role(ask, item),
-            _ => return None,
-        };
+        let answer: fn(&Operations, &mut Ask<'_>, &RequestItem) -> Result<Outcome, Failure> =
+            match item.operation {
+                Operation::CREATE => create::create,
+                Operation::CREATE_KEY_PAIR => key_pair::create_key_pair,
+                Operation::REGISTER => create::register,
+                Operation::RE_KEY => rekey::re_key,
+                Operation::RE_KEY_KEY_PAIR => rekey::re_key_key_pair,
+                Operation::LOCATE => |ops, ask, item| locate::locate(&ops.node, ask, item),
+                Operation::CHECK => usage::check,
+                Operation::GET => |ops, ask, item| get::get(&ops.node, ask, item),
+                Operation::GET_ATTRIBUTES => {
+                    |ops, ask, item| get::get_attributes(&ops.node, ask, item)
+                }
+                Operation::GET_ATTRIBUTE_LIST => {
+                    |ops, ask, item| get::get_attribute_list(&ops.node, ask, item)
+                }
+                Operation::ADD_ATTRIBUTE => |ops, ask, item| attribute::add(&ops.node, ask, item),
+                Operation::MODIFY_ATTRIBUTE => {
+                    |ops, ask, item| attribute::modify(&ops.node, ask, item)
+                }
+                Operation::DELETE_ATTRIBUTE => {
+                    |ops, ask, item| attribute::delete(&ops.node, ask, item)
+                }
+                Operation::SET_ATTRIBUTE => |ops, ask, item| adjust::set(&ops.node, ask, item),
+                Operation::ADJUST_ATTRIBUTE => {
+                    |ops, ask, item| adjust::adjust(&ops.node, ask, item)
+                }
+                Operation::OBTAIN_LEASE => usage::obtain_lease,
+                Operation::GET_USAGE_ALLOCATION => usage::allocate,
+                Operation::ACTIVATE => |ops, ask, item| lifecycle::activate(&ops.node, ask, item),
+                Operation::REVOKE => |ops, ask, item| lifecycle::revoke(&ops.node, ask, item),
+                Operation::DESTROY => |ops, ask, item| lifecycle::destroy(&ops.node, ask, item),
+                Operation::ARCHIVE => |ops, ask, item| lifecycle::archive(&ops.node, ask, item),
+                Operation::RECOVER => |ops, ask, item| lifecycle::recover(&ops.node, ask, item),
+                Operation::QUERY => |ops, ask, item| discover::query(ops, ask, item),
+                Operation::DISCOVER_VERSIONS => {
+                    |_, ask, item| discover::discover_versions(ask, item)
+                }
+                Operation::PING => |_, ask, item| service::ping(ask, item),
+                Operation::LOG => |_, ask, item| service::log(ask, item),
+                Operation::INTEROP => |ops, ask, item| service::interop(ops, ask, item),
+                Operation::SET_ENDPOINT_ROLE => {
+                    |_, ask, item| service::set_endpoint_role(ask, item)
+                }
+                _ => return None,
+            };
         Some(check_extensions(&item.message_extensions).and_then(|()| answer(self, ask, item)))
     }
 }
@@ -213,11 +253,18 @@ fn changed(
 }
 
 /// The record that a request wants to change: one that this server issues.
-fn own(node: &Node, ask: &Ask<'_>, given: Option<&keyferry_kmip::UniqueIdentifier>) -> Result<(RecordNumber, Record), Failure> {
+fn own(
+    node: &Node,
+    ask: &Ask<'_>,
+    given: Option<&keyferry_kmip::UniqueIdentifier>,
+) -> Result<(RecordNumber, Record), Failure> {
     let (number, record) = ask.record(given)?;
     node.check_issuer(ask.snapshot, &record)?;
     if record.attributes.get(tag::ARCHIVE_DATE).is_some() {
-        return Err(Failure::new(Cause::ObjectArchived, "the object is archived"));
+        return Err(Failure::new(
+            Cause::ObjectArchived,
+            "the object is archived",
+        ));
     }
     Ok((number, record))
 }
@@ -225,20 +272,41 @@ fn own(node: &Node, ask: &Ask<'_>, given: Option<&keyferry_kmip::UniqueIdentifie
 /// Fails when an object may not be kept in software, which is where this server keeps all.
 fn check_storage(masks: Option<&ProtectionStorageMasks>) -> Result<(), Failure> {
     let fits = |masks: &ProtectionStorageMasks| {
-        masks.protection_storage_masks.iter().any(|mask| mask.contains(ProtectionStorageMask::SOFTWARE))
+        masks
+            .protection_storage_masks
+            .iter()
+            .any(|mask| mask.contains(ProtectionStorageMask::SOFTWARE))
     };
     if masks.is_some_and(|masks| !masks.protection_storage_masks.is_empty() && !fits(masks)) {
-        return Err(Failure::new(Cause::ProtectionStorage, "this server keeps objects in software"));
+        return Err(Failure::new(
+            Cause::ProtectionStorage,
+            "this server keeps objects in software",
+        ));
     }
     Ok(())
 }
 
 /// Fails when another object has one of the Names.
-fn check_names(ask: &Ask<'_>, attributes: &Attributes, own: Option<&Record>, cause: Cause) -> Result<(), Failure> {
+fn check_names(
+    ask: &Ask<'_>,
+    attributes: &Attributes,
+    own: Option<&Record>,
+    cause: Cause,
+) -> Result<(), Failure> {
     for name in attributes.names() {
-        let clashes = |other: &Record| own.is_none_or(|own| own.id != other.id) && other.names().any(|theirs| theirs == name);
-        if ask.snapshot.first(&index::name(&name.value), &clashes).map_err(store_failed)?.is_some() {
-            return Err(Failure::new(cause, format_args!("another object has the Name {:?}", name.value)));
+        let clashes = |other: &Record| {
+            own.is_none_or(|own| own.id != other.id) && other.names().any(|theirs| theirs == name)
+        };
+        if ask
+            .snapshot
+            .first(&index::name(&name.value), &clashes)
+            .map_err(store_failed)?
+            .is_some()
+        {
+            return Err(Failure::new(
+                cause,
+                format_args!("another object has the Name {:?}", name.value),
+            ));
         }
     }
     Ok(())

@@ -3,10 +3,13 @@ use crate::operation::{self, Operations};
 use crate::turning::{Committed, Turning};
 use crate::turns::Turns;
 use crate::{Access, Authenticator, Error, Rights};
-use keyferry_kmip::spec::{AsynchronousIndicator, BatchErrorContinuationOption, Operation, ResultStatus};
+use keyferry_kmip::spec::{
+    AsynchronousIndicator, BatchErrorContinuationOption, Operation, ResultStatus,
+};
 use keyferry_kmip::{
-    Answer, AsynchronousMode, Cause, Crypto, DateTime, Failure, Handler, Identity, Interval, Now, ProtocolVersion, Random,
-    RequestItem, RequestMessage, ResponseItem, ResponseMessage, Secret, Text, VERSIONS, lifecycle,
+    Answer, AsynchronousMode, Cause, Crypto, DateTime, Failure, Handler, Identity, Interval, Now,
+    ProtocolVersion, Random, RequestItem, RequestMessage, ResponseItem, ResponseMessage, Secret,
+    Text, VERSIONS, lifecycle,
 };
 use keyferry_s2s::{Ask, Node, Outcome, Policy, Responder};
 use keyferry_store::{Effects, Home, Material, Order, SnapshotExt, Store, StoreExt, index};
@@ -55,7 +58,10 @@ pub struct Server {
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("node", &self.operations.node).field("access", &self.access).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("node", &self.operations.node)
+            .field("access", &self.access)
+            .finish_non_exhaustive()
     }
 }
 
@@ -73,7 +79,8 @@ pub(crate) struct Asked {
 
 impl Asked {
     fn undoes(&self) -> bool {
-        self.message.header.batch_error_continuation_option == Some(BatchErrorContinuationOption::UNDO)
+        self.message.header.batch_error_continuation_option
+            == Some(BatchErrorContinuationOption::UNDO)
     }
 
     /// Whether it shares no commit with others: an answer that turns out too large, or a failed item, undoes it as a whole.
@@ -107,7 +114,11 @@ impl Server {
         let mut reign = [0; 16];
         options.random.fill(&mut reign)?;
         options.store.begin_reign(reign)?;
-        let node = Arc::new(Node { home, policy: options.policy, crypto: options.crypto });
+        let node = Arc::new(Node {
+            home,
+            policy: options.policy,
+            crypto: options.crypto,
+        });
         Ok(Server {
             store: options.store,
             access: options.access,
@@ -196,16 +207,35 @@ impl Server {
             }
             let reign = transaction.reign()?;
             let mut due = Vec::new();
-            transaction.scan(index::DUE, &index::due_until(now.wall), Order::Ascending, None, &mut |_, number| {
-                // A copy's State is its issuer's to store.
-                due.extend(transaction.record(number)?.filter(|record| node.issues(record)).map(|record| (number, record)));
-                Ok(if due.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-            })?;
+            transaction.scan(
+                index::DUE,
+                &index::due_until(now.wall),
+                Order::Ascending,
+                None,
+                &mut |_, number| {
+                    // A copy's State is its issuer's to store.
+                    due.extend(
+                        transaction
+                            .record(number)?
+                            .filter(|record| node.issues(record))
+                            .map(|record| (number, record)),
+                    );
+                    Ok(if due.len() < most {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    })
+                },
+            )?;
             for (number, record) in due {
                 let mut after = record.clone();
                 lifecycle::settle(&mut after.attributes, now.wall);
                 node.advance(&mut after, reign, now.wall);
-                effects.extend(Effects::change(Some((number, record)), after, Material::Keep));
+                effects.extend(Effects::change(
+                    Some((number, record)),
+                    after,
+                    Material::Keep,
+                ));
             }
             effects.apply(transaction)?;
             Ok::<_, Error>(effects.changes.len())
@@ -216,7 +246,9 @@ impl Server {
 
     /// Answers one request.
     pub fn answer(&self, caller: &Identity, now: Now, request: &Frame) -> Answer {
-        self.handle(caller, now, std::slice::from_ref(request)).pop().unwrap_or(Answer::Close)
+        self.handle(caller, now, std::slice::from_ref(request))
+            .pop()
+            .unwrap_or(Answer::Close)
     }
 
     fn parse(&self, tls: &Identity, now: Now, request: &Frame) -> Parsed {
@@ -225,33 +257,60 @@ impl Server {
             Ok(message) => message,
             // A version that is not spoken may be why it can't be read.
             Err(error) => {
-                let version = RequestMessage::version_hint(request).map_or(Ok(Version::V1_0), spoken);
+                let version =
+                    RequestMessage::version_hint(request).map_or(Ok(Version::V1_0), spoken);
                 return Parsed::Refused(match version {
                     Ok(version) => refusal(version, now.wall, &error.into()),
                     Err(nearest) => not_spoken(nearest, now.wall),
                 });
             }
         };
-        let refuse = |version, cause, why: &str| Parsed::Refused(refusal(version, now.wall, &Failure::new(cause, why)));
+        let refuse = |version, cause, why: &str| {
+            Parsed::Refused(refusal(version, now.wall, &Failure::new(cause, why)))
+        };
         let version = match spoken(message.header.protocol_version) {
             Ok(version) => version,
             Err(nearest) => return Parsed::Refused(not_spoken(nearest, now.wall)),
         };
         let header = &message.header;
         if usize::try_from(header.batch_count).ok() != Some(message.batch.len()) {
-            return refuse(version, Cause::InvalidMessage, "the Batch Count is not the number of batch items");
+            return refuse(
+                version,
+                Cause::InvalidMessage,
+                "the Batch Count is not the number of batch items",
+            );
         }
-        let identifiers: HashSet<&[u8]> = message.batch.iter().filter_map(|item| item.unique_batch_item_id.as_deref()).collect();
+        let identifiers: HashSet<&[u8]> = message
+            .batch
+            .iter()
+            .filter_map(|item| item.unique_batch_item_id.as_deref())
+            .collect();
         if message.batch.len() > 1 && identifiers.len() < message.batch.len() {
-            return refuse(version, Cause::InvalidMessage, "each item of a batch needs a Unique Batch Item ID of its own");
+            return refuse(
+                version,
+                Cause::InvalidMessage,
+                "each item of a batch needs a Unique Batch Item ID of its own",
+            );
         }
-        if header.asynchronous_indicator == Some(AsynchronousMode::Indicator(AsynchronousIndicator::MANDATORY)) {
-            return refuse(version, Cause::FeatureNotSupported, "asynchronous answers are not supported");
+        if header.asynchronous_indicator
+            == Some(AsynchronousMode::Indicator(
+                AsynchronousIndicator::MANDATORY,
+            ))
+        {
+            return refuse(
+                version,
+                Cause::FeatureNotSupported,
+                "asynchronous answers are not supported",
+            );
         }
         let is_peer = self.node().policy.peer(caller).is_some();
         if !is_peer && !self.access.allows(caller) {
             tracing::warn!(caller = %caller.name, rule = "access", "denied: not a client of this server");
-            return refuse(version, Cause::PermissionDenied, "not a client of this server");
+            return refuse(
+                version,
+                Cause::PermissionDenied,
+                "not a client of this server",
+            );
         }
         let caller = match (&self.authenticator, &header.authentication) {
             (Some(authenticator), Some(authentication)) if !is_peer => {
@@ -259,13 +318,21 @@ impl Server {
                     Ok(identity) => identity,
                     Err(failure) => {
                         tracing::warn!(caller = %caller.name, rule = "credentials", "denied: {failure}");
-                        return Parsed::Refused(failed_whole(&message, version, now.wall, &failure));
+                        return Parsed::Refused(failed_whole(
+                            &message, version, now.wall, &failure,
+                        ));
                     }
                 }
             }
             _ => caller.clone(),
         };
-        Parsed::Message(Arc::new(Asked { is_client: self.access.allows(tls), tls: tls.clone(), caller, message, version }))
+        Parsed::Message(Arc::new(Asked {
+            is_client: self.access.allows(tls),
+            tls: tls.clone(),
+            caller,
+            message,
+            version,
+        }))
     }
 
     /// Answers one batch item from what the transaction shows.
@@ -273,21 +340,36 @@ impl Server {
         if !ask.is_client && !operation::is_for_peers(item.operation) {
             return Err(Failure::denied("a peer, and not a client of this server"));
         }
-        let exists =
-            Operation::DOMAIN.values.iter().any(|row| row.value == item.operation.0 && row.versions.contain(ask.cx.version));
+        let exists = Operation::DOMAIN
+            .values
+            .iter()
+            .any(|row| row.value == item.operation.0 && row.versions.contain(ask.cx.version));
         let known = exists || item.operation.0 >= 0x8000_0000;
         let node: &Node = self.node();
         let built_in: [&dyn Responder; 2] = [node, &self.operations];
-        let mut responders = self.applications.iter().map(|application| &**application).chain(built_in);
-        let answered = known.then(|| responders.find_map(|responder| responder.respond(ask, item))).flatten();
+        let mut responders = self
+            .applications
+            .iter()
+            .map(|application| &**application)
+            .chain(built_in);
+        let answered = known
+            .then(|| responders.find_map(|responder| responder.respond(ask, item)))
+            .flatten();
         answered.unwrap_or_else(|| {
-            Err(Failure::new(Cause::OperationNotSupported, format_args!("the operation {} is not supported", item.operation)))
+            Err(Failure::new(
+                Cause::OperationNotSupported,
+                format_args!("the operation {} is not supported", item.operation),
+            ))
         })
     }
 
     /// Fails when a restored server would change its objects before it has taken back what it lost.
     fn check_restored(&self, ask: &Ask<'_>, outcome: Outcome) -> Result<Outcome, Failure> {
-        let changes_own = outcome.effects.changes.iter().any(|change| self.node().issues(&change.after));
+        let changes_own = outcome
+            .effects
+            .changes
+            .iter()
+            .any(|change| self.node().issues(&change.after));
         if changes_own && ask.operation != keyferry_s2s::GIVE_BACK {
             keyferry_s2s::check_nothing_owed(ask.snapshot)?;
         }
@@ -297,15 +379,26 @@ impl Server {
 
 impl Handler for Server {
     fn handle(&self, caller: &Identity, now: Now, requests: &[Frame]) -> Vec<Answer> {
-        let parsed: Vec<Parsed> = requests.iter().map(|request| self.parse(caller, now, request)).collect();
+        let parsed: Vec<Parsed> = requests
+            .iter()
+            .map(|request| self.parse(caller, now, request))
+            .collect();
         let mut answers = Vec::with_capacity(parsed.len());
         let mut group: Vec<Arc<Asked>> = Vec::new();
         let flush = |answers: &mut Vec<Answer>, group: &mut Vec<Arc<Asked>>| {
             let asked = std::mem::take(group);
             let started = self.stopwatch.map(|clock| clock());
-            let frames = if asked.is_empty() { Vec::new() } else { self.group(now, &asked) };
-            let all = frames.len() == asked.len() && frames.iter().map(|frame| frame.len()).sum::<usize>() < LARGEST_ANSWER;
-            let taken = self.stopwatch.zip(started).map(|(clock, started)| clock().saturating_sub(started));
+            let frames = if asked.is_empty() {
+                Vec::new()
+            } else {
+                self.group(now, &asked)
+            };
+            let all = frames.len() == asked.len()
+                && frames.iter().map(|frame| frame.len()).sum::<usize>() < LARGEST_ANSWER;
+            let taken = self
+                .stopwatch
+                .zip(started)
+                .map(|(clock, started)| clock().saturating_sub(started));
             for (asked, frame) in asked.iter().zip(&frames) {
                 log(asked, frame, now, taken);
             }
@@ -366,7 +459,9 @@ fn log(asked: &Asked, answer: &Frame, now: Now, taken: Option<Duration>) {
     if !tracing::enabled!(tracing::Level::INFO) {
         return;
     }
-    let Ok(response) = ResponseMessage::from_frame(answer) else { return };
+    let Ok(response) = ResponseMessage::from_frame(answer) else {
+        return;
+    };
     let mut operations = String::new();
     for item in asked.message.batch.iter().take(LOGGED) {
         if !operations.is_empty() {
@@ -374,10 +469,16 @@ fn log(asked: &Asked, answer: &Frame, now: Now, taken: Option<Duration>) {
         }
         operations.push_str(&named(item.operation));
     }
-    let failed = response.batch.iter().find(|item| item.result_status == ResultStatus::OPERATION_FAILED);
+    let failed = response
+        .batch
+        .iter()
+        .find(|item| item.result_status == ResultStatus::OPERATION_FAILED);
     let result = match failed {
         None => "Success".to_owned(),
-        Some(item) => item.result_reason.map_or_else(|| item.result_status.to_string(), |reason| reason.to_string()),
+        Some(item) => item.result_reason.map_or_else(
+            || item.result_status.to_string(),
+            |reason| reason.to_string(),
+        ),
     };
     tracing::info!(
         peer = %asked.caller.name,
@@ -406,22 +507,42 @@ const LOGGED: usize = 8;
 
 /// The version, when it is spoken; otherwise the one in which to say so.
 fn spoken(protocol: ProtocolVersion) -> Result<Version, Version> {
-    let version = protocol.version().filter(|version| VERSIONS.contains(version));
-    version.ok_or(if protocol.major == 1 { Version::V1_4 } else { Version::V2_1 })
+    let version = protocol
+        .version()
+        .filter(|version| VERSIONS.contains(version));
+    version.ok_or(if protocol.major == 1 {
+        Version::V1_4
+    } else {
+        Version::V2_1
+    })
 }
 
 fn not_spoken(nearest: Version, now: DateTime) -> Frame {
-    refusal(nearest, now, &Failure::new(Cause::UnsupportedVersion, "KMIP 1.0 to 1.4, 2.0 and 2.1 are spoken here"))
+    refusal(
+        nearest,
+        now,
+        &Failure::new(
+            Cause::UnsupportedVersion,
+            "KMIP 1.0 to 1.4, 2.0 and 2.1 are spoken here",
+        ),
+    )
 }
 
 /// A response to a request that could not be read far enough to know its operations.
 fn refusal(version: Version, now: DateTime, failure: &Failure) -> Frame {
     let item = ResponseItem::failure(None, failure, version);
-    ResponseMessage::new(version, now, vec![item]).to_frame().unwrap_or_default()
+    ResponseMessage::new(version, now, vec![item])
+        .to_frame()
+        .unwrap_or_default()
 }
 
 /// A response that fails every item alike.
-fn failed_whole(message: &RequestMessage, version: Version, now: DateTime, failure: &Failure) -> Frame {
+fn failed_whole(
+    message: &RequestMessage,
+    version: Version,
+    now: DateTime,
+    failure: &Failure,
+) -> Frame {
     let items = message
         .batch
         .iter()
@@ -430,5 +551,7 @@ fn failed_whole(message: &RequestMessage, version: Version, now: DateTime, failu
             ..ResponseItem::failure(Some(item.operation), failure, version)
         })
         .collect();
-    ResponseMessage::new(version, now, items).to_frame().unwrap_or_default()
+    ResponseMessage::new(version, now, items)
+        .to_frame()
+        .unwrap_or_default()
 }

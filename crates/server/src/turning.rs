@@ -2,10 +2,13 @@
 
 use crate::Server;
 use crate::server::Asked;
-use keyferry_kmip::{Answer, Asking, Conversation, Identity, Now, RequestMessage, asks_to_turn, turn_answer};
+use keyferry_kmip::{
+    Answer, Asking, Conversation, Identity, Now, RequestMessage, asks_to_turn, turn_answer,
+};
 
 /// Says who asks on a connection that a peer wants turned round.
-pub(crate) type Turning = dyn Fn(&Identity, &RequestMessage) -> Option<Box<dyn Conversation>> + Send + Sync;
+pub(crate) type Turning =
+    dyn Fn(&Identity, &RequestMessage) -> Option<Box<dyn Conversation>> + Send + Sync;
 
 /// Hears of commits.
 pub(crate) type Committed = dyn Fn() + Send + Sync;
@@ -17,7 +20,10 @@ impl Server {
     #[must_use]
     pub fn with_turning(
         mut self,
-        asking: impl Fn(&Identity, &RequestMessage) -> Option<Box<dyn Conversation>> + Send + Sync + 'static,
+        asking: impl Fn(&Identity, &RequestMessage) -> Option<Box<dyn Conversation>>
+        + Send
+        + Sync
+        + 'static,
     ) -> Server {
         self.turning = Some(Box::new(asking));
         self
@@ -42,7 +48,11 @@ impl Server {
     pub(crate) fn may_turn(&self, asked: &Asked) -> bool {
         self.turning.is_some()
             && asks_to_turn(&asked.message)
-            && self.node().policy.peer(&asked.tls).is_some_and(|peer| peer.may_turn)
+            && self
+                .node()
+                .policy
+                .peer(&asked.tls)
+                .is_some_and(|peer| peer.may_turn)
     }
 
     /// Turns the connection round, where the application has somebody who asks on it.

@@ -32,7 +32,13 @@ struct Line<T, R> {
 
 impl<T, R> Default for Turns<T, R> {
     fn default() -> Self {
-        Turns { line: Mutex::new(Line { waiting: VecDeque::new(), busy: false }), committed: Condvar::new() }
+        Turns {
+            line: Mutex::new(Line {
+                waiting: VecDeque::new(),
+                busy: false,
+            }),
+            committed: Condvar::new(),
+        }
     }
 }
 
@@ -54,7 +60,10 @@ impl<T, R> Turns<T, R> {
     /// The outcome of `asked`, which `commit` brings about: for it alone, or together with what others wait for. Whoever finds nobody committing
     /// commits for all that wait; `commit` finishes each that it is given. Nothing when it broke off.
     pub(crate) fn take(&self, asked: T, commit: impl Fn(&[Arc<Waiting<T, R>>])) -> Option<R> {
-        let own = Arc::new(Waiting { asked, outcome: Mutex::new(None) });
+        let own = Arc::new(Waiting {
+            asked,
+            outcome: Mutex::new(None),
+        });
         let mut line = lock(&self.line);
         line.waiting.push_back(own.clone());
         loop {
@@ -62,7 +71,10 @@ impl<T, R> Turns<T, R> {
                 return Some(outcome);
             }
             if line.busy {
-                line = self.committed.wait(line).unwrap_or_else(PoisonError::into_inner);
+                line = self
+                    .committed
+                    .wait(line)
+                    .unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
             if !line.waiting.iter().any(|one| Arc::ptr_eq(one, &own)) {
@@ -110,6 +122,9 @@ mod tests {
                 assert_eq!(asked.join().unwrap(), Some(n * 2));
             }
         });
-        assert_eq!(commits.load(Ordering::SeqCst), 1 + 199_usize.div_ceil(super::SHARED));
+        assert_eq!(
+            commits.load(Ordering::SeqCst),
+            1 + 199_usize.div_ceil(super::SHARED)
+        );
     }
 }

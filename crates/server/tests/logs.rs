@@ -40,7 +40,10 @@ impl std::io::Write for Lines {
 fn failures_and_log_lines_show_no_material() {
     let lines = Lines::default();
     let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
     tracing::subscriber::with_default(subscriber, || {
         let host = Host::new();
         for version in ALL {
@@ -54,12 +57,18 @@ fn failures_and_log_lines_show_no_material() {
                 protection_storage_masks: None,
                 extra: Default::default(),
             };
-            let whole = RequestMessage::new(version, vec![client.item(&register)]).to_frame().unwrap();
+            let whole = RequestMessage::new(version, vec![client.item(&register)])
+                .to_frame()
+                .unwrap();
             for at in 0..whole.len() {
                 let mut bytes = whole.to_vec();
                 bytes[at] ^= 0x41;
-                let response = host.server.answer(&client.identity, host.now(), &Frame::new(bytes));
-                let Answer::Reply(frame) = response else { panic!() };
+                let response = host
+                    .server
+                    .answer(&client.identity, host.now(), &Frame::new(bytes));
+                let Answer::Reply(frame) = response else {
+                    panic!()
+                };
                 for item in ResponseMessage::from_frame(&frame).unwrap().batch {
                     assert!(
                         !shows_it(item.result_message.as_deref().unwrap_or_default()),
@@ -68,21 +77,48 @@ fn failures_and_log_lines_show_no_material() {
                     );
                 }
             }
-            client.revoke(&id, RevocationReasonCode::SUPERSEDED).unwrap_err();
+            client
+                .revoke(&id, RevocationReasonCode::SUPERSEDED)
+                .unwrap_err();
             client.destroy(&id).unwrap();
             client.get(&id).unwrap_err();
-            host.store.fail(1, keyferry_store::Fault::Refuse(keyferry_store::ErrorKind::Io));
-            client.register_with(ObjectType::SYMMETRIC_KEY, Some(key(SECRET)), none()).unwrap_err();
+            host.store.fail(
+                1,
+                keyferry_store::Fault::Refuse(keyferry_store::ErrorKind::Io),
+            );
+            client
+                .register_with(ObjectType::SYMMETRIC_KEY, Some(key(SECRET)), none())
+                .unwrap_err();
         }
-        let stranger = Host::named("x", keyferry_server::Access::Closed, keyferry_s2s::Policy::closed());
-        stranger.client(Version::V2_1).register_with(ObjectType::SYMMETRIC_KEY, Some(key(SECRET)), none()).unwrap_err();
+        let stranger = Host::named(
+            "x",
+            keyferry_server::Access::Closed,
+            keyferry_s2s::Policy::closed(),
+        );
+        stranger
+            .client(Version::V2_1)
+            .register_with(ObjectType::SYMMETRIC_KEY, Some(key(SECRET)), none())
+            .unwrap_err();
     });
     let text = String::from_utf8_lossy(&lines.0.lock().unwrap()).into_owned();
-    assert!(text.contains("failed") && text.contains("denied"), "there are log lines: {text}");
+    assert!(
+        text.contains("failed") && text.contains("denied"),
+        "there are log lines: {text}"
+    );
     assert!(!shows_it(&text));
     // One line a request, with all that a reader of logs looks for.
-    let line = text.lines().find(|line| line.contains(": request ") && line.contains("operation=\"Register\"")).unwrap();
-    for field in ["peer=client", "version=1.0", "identifier=\"", "result=\"Success\"", "items=1", "time=1700000000"] {
+    let line = text
+        .lines()
+        .find(|line| line.contains(": request ") && line.contains("operation=\"Register\""))
+        .unwrap();
+    for field in [
+        "peer=client",
+        "version=1.0",
+        "identifier=\"",
+        "result=\"Success\"",
+        "items=1",
+        "time=1700000000",
+    ] {
         assert!(line.contains(field), "{field} in {line}");
     }
 }

@@ -1,7 +1,8 @@
 use crate::failure::{signed, unsigned};
 use crate::session::{LAST_COMMIT, Session, column, last_commit};
 use keyferry_store::{
-    Chain, Error, ErrorKind, Incarnation, Index, IndexKey, MaterialChange, Put, RecordNumber, Result, Transaction,
+    Chain, Error, ErrorKind, Incarnation, Index, IndexKey, MaterialChange, Put, RecordNumber,
+    Result, Transaction,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +45,10 @@ impl Session<'_> {
         }
         let superseded: Vec<i64> = self.changes.superseded.iter().copied().collect();
         if !superseded.is_empty() {
-            self.execute("DELETE FROM keyferry_feed WHERE record = ANY($1)", &[&superseded])?;
+            self.execute(
+                "DELETE FROM keyferry_feed WHERE record = ANY($1)",
+                &[&superseded],
+            )?;
         }
         let mut turn = self.note(self.pool.begin(BEGIN))?;
         self.note(turn.query("SELECT id FROM keyferry_turn WHERE id = 1 FOR UPDATE", &[]))?;
@@ -70,7 +74,10 @@ impl Session<'_> {
             "INSERT INTO keyferry_feed (number, record, entry) SELECT * FROM unnest($1::INT8[], $2::INT8[], $3::BYTEA[])",
             &[&numbers, &records, &entries],
         )?;
-        let (first, last) = (signed(head + 1), signed(head + self.changes.puts.len() as u64));
+        let (first, last) = (
+            signed(head + 1),
+            signed(head + self.changes.puts.len() as u64),
+        );
         let id = chain.finish();
         let sql = "INSERT INTO keyferry_commits (first, last, id) VALUES ($1, $2, $3)";
         self.execute(sql, &[&first, &last, &id.0.as_slice()])?;
@@ -79,27 +86,47 @@ impl Session<'_> {
     }
 
     fn check(&self, puts: &[Put<'_>]) -> Result<()> {
-        let mut changed: Vec<i64> = puts.iter().filter_map(|put| put.number).map(|number| signed(number.0)).collect();
+        let mut changed: Vec<i64> = puts
+            .iter()
+            .filter_map(|put| put.number)
+            .map(|number| signed(number.0))
+            .collect();
         changed.sort_unstable();
-        if let Some([twice, _]) = changed.windows(2).find_map(|pair| <[i64; 2]>::try_from(pair).ok().filter(|[a, b]| a == b)) {
-            return Err(Error::new(ErrorKind::Misuse, format_args!("record {twice} stands twice in one put")));
+        if let Some([twice, _]) = changed
+            .windows(2)
+            .find_map(|pair| <[i64; 2]>::try_from(pair).ok().filter(|[a, b]| a == b))
+        {
+            return Err(Error::new(
+                ErrorKind::Misuse,
+                format_args!("record {twice} stands twice in one put"),
+            ));
         }
         if puts
             .iter()
             .flat_map(|put| put.remove.iter().chain(put.insert))
             .any(|key| key.index == Index::ARRIVAL || key.key.len() > IndexKey::MAX)
         {
-            return Err(Error::new(ErrorKind::Misuse, "an index key of the arrival index, or longer than 512 bytes"));
+            return Err(Error::new(
+                ErrorKind::Misuse,
+                "an index key of the arrival index, or longer than 512 bytes",
+            ));
         }
         if changed.is_empty() {
             return Ok(());
         }
         // Locked in the order of their numbers, so that writes that change the same records do not wait for each other in a circle.
-        let sql = "SELECT number FROM keyferry_records WHERE number = ANY($1) ORDER BY number FOR UPDATE";
+        let sql =
+            "SELECT number FROM keyferry_records WHERE number = ANY($1) ORDER BY number FOR UPDATE";
         let found = self.query(sql, &[&changed])?;
-        let found = found.iter().map(|row| column(row, 0)).collect::<Result<BTreeSet<i64>>>()?;
+        let found = found
+            .iter()
+            .map(|row| column(row, 0))
+            .collect::<Result<BTreeSet<i64>>>()?;
         match changed.iter().find(|number| !found.contains(number)) {
-            Some(absent) => Err(Error::new(ErrorKind::Misuse, format_args!("record {absent} does not exist"))),
+            Some(absent) => Err(Error::new(
+                ErrorKind::Misuse,
+                format_args!("record {absent} does not exist"),
+            )),
             None => Ok(()),
         }
     }
@@ -116,7 +143,11 @@ impl Session<'_> {
             lease.commit()?;
             Ok(rows)
         }))?;
-        column(rows.first().ok_or_else(|| crate::failure::corrupt("the counter of records is missing"))?, 0)
+        column(
+            rows.first()
+                .ok_or_else(|| crate::failure::corrupt("the counter of records is missing"))?,
+            0,
+        )
     }
 
     fn put_all(&mut self, puts: &[Put<'_>]) -> Result<Vec<RecordNumber>> {
@@ -143,14 +174,26 @@ impl Session<'_> {
                 self.changes.superseded.insert(*record);
             }
             let (id, attributes, entry) = (put.id.into(), put.attributes.into(), put.entry.into());
-            self.changes.puts.push(Pending { record: *record, id, attributes, entry });
+            self.changes.puts.push(Pending {
+                record: *record,
+                id,
+                attributes,
+                entry,
+            });
         }
-        numbered.iter().map(|(_, number)| unsigned(*number).map(RecordNumber)).collect()
+        numbered
+            .iter()
+            .map(|(_, number)| unsigned(*number).map(RecordNumber))
+            .collect()
     }
 
     fn put_records(&self, numbered: &[(&Put<'_>, i64)]) -> Result<()> {
-        let (changed, new): (Vec<_>, Vec<_>) = numbered.iter().copied().partition(|(put, _)| put.number.is_some());
-        let numbers = |puts: &[(&Put<'_>, i64)]| puts.iter().map(|(_, number)| *number).collect::<Vec<_>>();
+        let (changed, new): (Vec<_>, Vec<_>) = numbered
+            .iter()
+            .copied()
+            .partition(|(put, _)| put.number.is_some());
+        let numbers =
+            |puts: &[(&Put<'_>, i64)]| puts.iter().map(|(_, number)| *number).collect::<Vec<_>>();
         if !new.is_empty() {
             let ids: Vec<&[u8]> = new.iter().map(|(put, _)| put.id).collect();
             let attributes: Vec<&[u8]> = new.iter().map(|(put, _)| put.attributes).collect();
@@ -191,7 +234,10 @@ impl Session<'_> {
             )?;
         }
         if !removed.is_empty() {
-            self.execute("DELETE FROM keyferry_material WHERE number = ANY($1)", &[&removed])?;
+            self.execute(
+                "DELETE FROM keyferry_material WHERE number = ANY($1)",
+                &[&removed],
+            )?;
         }
         Ok(())
     }
@@ -200,7 +246,11 @@ impl Session<'_> {
         let columns = |keys: for<'a> fn(&'a Put<'_>) -> &'a [IndexKey]| {
             let mut entries: Vec<(i16, &[u8], i64)> = Vec::new();
             for (put, number) in numbered {
-                entries.extend(keys(put).iter().map(|key| (i16::from(key.index.0), key.key.as_ref(), *number)));
+                entries.extend(
+                    keys(put)
+                        .iter()
+                        .map(|key| (i16::from(key.index.0), key.key.as_ref(), *number)),
+                );
             }
             entries.sort_unstable();
             entries.dedup();
@@ -248,7 +298,10 @@ impl Transaction for Session<'_> {
     fn restored(&mut self, incarnation: Incarnation) -> Result<()> {
         self.changes.any = true;
         let value = incarnation.0.as_slice();
-        self.execute("UPDATE keyferry_meta SET value = $1 WHERE name = 'incarnation'", &[&value])?;
+        self.execute(
+            "UPDATE keyferry_meta SET value = $1 WHERE name = 'incarnation'",
+            &[&value],
+        )?;
         Ok(())
     }
 }

@@ -5,8 +5,14 @@ use std::error::Error as _;
 pub(crate) fn explain(error: &postgres::Error) -> Error {
     let kind = kind(error);
     // The driver's own text leaves out what the database said.
-    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-    let code = error.code().map(|code| format!(" (SQLSTATE {})", code.code())).unwrap_or_default();
+    let cause = error
+        .source()
+        .map(|cause| format!(": {cause}"))
+        .unwrap_or_default();
+    let code = error
+        .code()
+        .map(|code| format!(" (SQLSTATE {})", code.code()))
+        .unwrap_or_default();
     Error::new(kind, format_args!("PostgreSQL: {error}{cause}{code}"))
 }
 

@@ -24,17 +24,28 @@ struct Connection {
 
 impl Pool {
     pub(crate) fn new(connect: Box<Connect>) -> Pool {
-        Pool { connect, idle: Mutex::default() }
+        Pool {
+            connect,
+            idle: Mutex::default(),
+        }
     }
 
     /// A connection, without a transaction.
     pub(crate) fn lease(&self) -> Result<Lease<'_>> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
         let connection = match idle {
             Some(connection) if !connection.client.is_closed() => connection,
             _ => self.connect()?,
         };
-        Ok(Lease { pool: self, connection: Some(connection), open: false })
+        Ok(Lease {
+            pool: self,
+            connection: Some(connection),
+            open: false,
+        })
     }
 
     /// A connection in a transaction.
@@ -55,7 +66,10 @@ impl Pool {
 
     fn connect(&self) -> Result<Connection> {
         let client = (self.connect)().map_err(|e| explain(&e))?;
-        Ok(Connection { client, statements: HashMap::new() })
+        Ok(Connection {
+            client,
+            statements: HashMap::new(),
+        })
     }
 }
 
@@ -81,19 +95,28 @@ impl Lease<'_> {
     }
 
     pub(crate) fn batch(&mut self, sql: &'static str) -> Result<()> {
-        self.connection()?.client.batch_execute(sql).map_err(|e| explain(&e))
+        self.connection()?
+            .client
+            .batch_execute(sql)
+            .map_err(|e| explain(&e))
     }
 
     pub(crate) fn query(&mut self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>> {
         let connection = self.connection()?;
         let statement = connection.prepare(sql)?;
-        connection.client.query(&statement, params).map_err(|e| explain(&e))
+        connection
+            .client
+            .query(&statement, params)
+            .map_err(|e| explain(&e))
     }
 
     pub(crate) fn execute(&mut self, sql: &'static str, params: Params<'_>) -> Result<u64> {
         let connection = self.connection()?;
         let statement = connection.prepare(sql)?;
-        connection.client.execute(&statement, params).map_err(|e| explain(&e))
+        connection
+            .client
+            .execute(&statement, params)
+            .map_err(|e| explain(&e))
     }
 
     fn connection(&mut self) -> Result<&mut Connection> {
@@ -115,12 +138,20 @@ impl Connection {
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        let Some(mut connection) = self.connection.take() else { return };
+        let Some(mut connection) = self.connection.take() else {
+            return;
+        };
         // Without an answer to the rollback the connection is closed, and then the database rolls back.
-        if self.open && connection.client.batch_execute("ROLLBACK").is_err() || connection.client.is_closed() {
+        if self.open && connection.client.batch_execute("ROLLBACK").is_err()
+            || connection.client.is_closed()
+        {
             return;
         }
-        let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self
+            .pool
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if idle.len() < IDLE {
             idle.push(connection);
         }

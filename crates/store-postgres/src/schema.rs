@@ -33,11 +33,16 @@ pub(crate) fn prepare(pool: &Pool, incarnation: Incarnation) -> Result<()> {
         };
         match done {
             // Another server is at it at the same time.
-            Err(error) if error.kind() == ErrorKind::Conflict => std::thread::sleep(std::time::Duration::from_millis(50)),
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                std::thread::sleep(std::time::Duration::from_millis(50))
+            }
             other => other?,
         }
     }
-    Err(Error::new(ErrorKind::Conflict, "PostgreSQL: the tables could not be made, since others were at it all the time"))
+    Err(Error::new(
+        ErrorKind::Conflict,
+        "PostgreSQL: the tables could not be made, since others were at it all the time",
+    ))
 }
 
 const SELECT_VERSION: &str = "SELECT value FROM keyferry_meta WHERE name = 'schema'";
@@ -52,8 +57,11 @@ fn version(pool: &Pool) -> Result<Option<Vec<u8>>> {
 
 /// Whether tables of this version, in decimal digits, have to be brought up to date.
 fn is_earlier(version: &[u8]) -> Result<bool> {
-    let number = std::str::from_utf8(version).ok().and_then(|text| text.parse().ok());
-    schema::is_earlier(number.ok_or_else(|| corrupt("the schema version is not a number"))?).map_err(explain_schema)
+    let number = std::str::from_utf8(version)
+        .ok()
+        .and_then(|text| text.parse().ok());
+    schema::is_earlier(number.ok_or_else(|| corrupt("the schema version is not a number"))?)
+        .map_err(explain_schema)
 }
 
 fn make(pool: &Pool, incarnation: Incarnation) -> Result<()> {
@@ -62,10 +70,16 @@ fn make(pool: &Pool, incarnation: Incarnation) -> Result<()> {
         lease.batch(sql)?;
     }
     let value = incarnation.0.as_slice();
-    lease.execute("INSERT INTO keyferry_meta (name, value) VALUES ('incarnation', $1) ON CONFLICT DO NOTHING", &[&value])?;
+    lease.execute(
+        "INSERT INTO keyferry_meta (name, value) VALUES ('incarnation', $1) ON CONFLICT DO NOTHING",
+        &[&value],
+    )?;
     // Alone at the end: the schema's version, which says that the rest is there.
-    let sql = "INSERT INTO keyferry_meta (name, value) VALUES ('schema', $1) ON CONFLICT DO NOTHING";
-    lease.execute(sql, &[&schema::VERSION.to_string().as_bytes()]).map(|_| ())
+    let sql =
+        "INSERT INTO keyferry_meta (name, value) VALUES ('schema', $1) ON CONFLICT DO NOTHING";
+    lease
+        .execute(sql, &[&schema::VERSION.to_string().as_bytes()])
+        .map(|_| ())
 }
 
 /// So many records are brought up to date at a time.
@@ -84,13 +98,22 @@ fn migrate(pool: &Pool) -> Result<()> {
     loop {
         let sql = "SELECT number, attributes FROM keyferry_records WHERE number > $1 ORDER BY number LIMIT $2";
         let rows = at.query(sql, &[&after, &PAGE])?;
-        let Some(last) = rows.last() else { return at.commit() };
+        let Some(last) = rows.last() else {
+            return at.commit();
+        };
         after = column(last, 0)?;
         let mut page = Vec::with_capacity(rows.len());
         for row in &rows {
             let number: i64 = column(row, 0)?;
             let changed = schema::rekeyed(column(row, 1)?);
-            page.push((number, changed.map_err(|e| corrupt(&format!("record {number} cannot be brought up to date: {e}")))?));
+            page.push((
+                number,
+                changed.map_err(|e| {
+                    corrupt(&format!(
+                        "record {number} cannot be brought up to date: {e}"
+                    ))
+                })?,
+            ));
         }
         rekey(&mut at, &page)?;
     }
@@ -111,5 +134,6 @@ fn rekey(at: &mut Lease<'_>, page: &[(i64, Rekeyed)]) -> Result<()> {
     let (indexes, keys, numbers) = entries(|changed| &changed.remove);
     at.execute(REMOVE_KEYS, &[&indexes, &keys, &numbers])?;
     let (indexes, keys, numbers) = entries(|changed| &changed.insert);
-    at.execute(INSERT_KEYS, &[&indexes, &keys, &numbers]).map(|_| ())
+    at.execute(INSERT_KEYS, &[&indexes, &keys, &numbers])
+        .map(|_| ())
 }

@@ -2,8 +2,8 @@ use crate::changes::Changes;
 use crate::failure::{corrupt, signed, unsigned};
 use crate::pool::{Lease, Params, Pool};
 use keyferry_store::{
-    CommitId, Cursor, Error, ErrorKind, FeedRow, Incarnation, Index, Order, Part, Position, RecordNumber, Result, Row, Snapshot,
-    Span,
+    CommitId, Cursor, Error, ErrorKind, FeedRow, Incarnation, Index, Order, Part, Position,
+    RecordNumber, Result, Row, Snapshot, Span,
 };
 use postgres::types::FromSql;
 use std::cell::{Cell, RefCell};
@@ -25,7 +25,12 @@ pub(crate) struct Session<'p> {
 impl<'p> Session<'p> {
     pub(crate) fn begin(pool: &'p Pool, begin: &'static str) -> Result<Session<'p>> {
         let lease = RefCell::new(pool.begin(begin)?);
-        Ok(Session { pool, lease, failed: Cell::new(None), changes: Changes::default() })
+        Ok(Session {
+            pool,
+            lease,
+            failed: Cell::new(None),
+            changes: Changes::default(),
+        })
     }
 
     /// The first failure of a call to the database, after which the transaction is of no use, whatever the closure made of it.
@@ -37,7 +42,10 @@ impl<'p> Session<'p> {
     pub(crate) fn note<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| match self.failed.get() {
             // What follows a failure only says that the transaction is over.
-            Some(kind) => Error::new(kind, format_args!("an earlier call of this transaction failed; {error}")),
+            Some(kind) => Error::new(
+                kind,
+                format_args!("an earlier call of this transaction failed; {error}"),
+            ),
             None => {
                 self.failed.set(Some(error.kind()));
                 error
@@ -45,7 +53,11 @@ impl<'p> Session<'p> {
         })
     }
 
-    pub(crate) fn query(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<postgres::Row>> {
+    pub(crate) fn query(
+        &self,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<Vec<postgres::Row>> {
         self.note(self.lease.borrow_mut().query(sql, params))
     }
 
@@ -58,10 +70,18 @@ impl<'p> Session<'p> {
     }
 
     fn incarnation(&self) -> Result<Incarnation> {
-        let rows = self.query("SELECT value FROM keyferry_meta WHERE name = 'incarnation'", &[])?;
-        let row = rows.first().ok_or_else(|| corrupt("the incarnation is missing"))?;
+        let rows = self.query(
+            "SELECT value FROM keyferry_meta WHERE name = 'incarnation'",
+            &[],
+        )?;
+        let row = rows
+            .first()
+            .ok_or_else(|| corrupt("the incarnation is missing"))?;
         let bytes: &[u8] = column(row, 0)?;
-        bytes.try_into().map(Incarnation).map_err(|_| corrupt("the incarnation is not 16 bytes long"))
+        bytes
+            .try_into()
+            .map(Incarnation)
+            .map_err(|_| corrupt("the incarnation is not 16 bytes long"))
     }
 
     fn scan_arrival(
@@ -71,9 +91,14 @@ impl<'p> Session<'p> {
         after: Option<&Cursor>,
         visit: &mut dyn FnMut(&[u8], RecordNumber) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        let Some((from, to)) = span.arrivals() else { return Ok(()) };
+        let Some((from, to)) = span.arrivals() else {
+            return Ok(());
+        };
         // Both ends included, from here on.
-        let (mut low, mut high) = (signed(from), to.map_or(i64::MAX, |to| signed(to.saturating_sub(1))));
+        let (mut low, mut high) = (
+            signed(from),
+            to.map_or(i64::MAX, |to| signed(to.saturating_sub(1))),
+        );
         if let Some(cursor) = after {
             match order {
                 Order::Ascending => low = low.max(signed(cursor.number.0.saturating_add(1))),
@@ -111,7 +136,8 @@ impl<'p> Session<'p> {
 }
 
 /// The last commit as the rows of `LAST_COMMIT` have it.
-pub(crate) const LAST_COMMIT: &str = "SELECT last, id FROM keyferry_commits ORDER BY first DESC LIMIT 1";
+pub(crate) const LAST_COMMIT: &str =
+    "SELECT last, id FROM keyferry_commits ORDER BY first DESC LIMIT 1";
 
 pub(crate) fn last_commit(rows: &[postgres::Row]) -> Result<(u64, CommitId)> {
     match rows.first() {
@@ -121,11 +147,18 @@ pub(crate) fn last_commit(rows: &[postgres::Row]) -> Result<(u64, CommitId)> {
 }
 
 fn commit_id(bytes: &[u8]) -> Result<CommitId> {
-    bytes.try_into().map(CommitId).map_err(|_| corrupt("a commit id is not 16 bytes long"))
+    bytes
+        .try_into()
+        .map(CommitId)
+        .map_err(|_| corrupt("a commit id is not 16 bytes long"))
 }
 
 pub(crate) fn column<'r, T: FromSql<'r>>(row: &'r postgres::Row, at: usize) -> Result<T> {
-    row.try_get(at).map_err(|error| corrupt(&format!("a column is not what it should be ({error}): were the tables changed?")))
+    row.try_get(at).map_err(|error| {
+        corrupt(&format!(
+            "a column is not what it should be ({error}): were the tables changed?"
+        ))
+    })
 }
 
 /// The entries of an index above one and, where there is an end, below another.
@@ -170,13 +203,21 @@ impl Snapshot for Session<'_> {
     fn head(&self) -> Result<Position> {
         let incarnation = self.incarnation()?;
         let (number, commit) = last_commit(&self.query(LAST_COMMIT, &[])?)?;
-        Ok(Position { incarnation, number, commit })
+        Ok(Position {
+            incarnation,
+            number,
+            commit,
+        })
     }
 
     fn commit_id(&self, number: u64) -> Result<Option<CommitId>> {
-        let Ok(number @ 1..) = i64::try_from(number) else { return Ok(None) };
-        let rows =
-            self.query("SELECT last, id FROM keyferry_commits WHERE first <= $1 ORDER BY first DESC LIMIT 1", &[&number])?;
+        let Ok(number @ 1..) = i64::try_from(number) else {
+            return Ok(None);
+        };
+        let rows = self.query(
+            "SELECT last, id FROM keyferry_commits WHERE first <= $1 ORDER BY first DESC LIMIT 1",
+            &[&number],
+        )?;
         match rows.first() {
             Some(row) if column::<i64>(row, 0)? >= number => Ok(Some(commit_id(column(row, 1)?)?)),
             _ => Ok(None),
@@ -185,7 +226,11 @@ impl Snapshot for Session<'_> {
 
     fn count(&self) -> Result<u64> {
         let rows = self.query("SELECT count(*) FROM keyferry_records", &[])?;
-        unsigned(column(rows.first().ok_or_else(|| corrupt("a count without a row"))?, 0)?)
+        unsigned(column(
+            rows.first()
+                .ok_or_else(|| corrupt("a count without a row"))?,
+            0,
+        )?)
     }
 
     fn get(&self, number: RecordNumber, part: Part) -> Result<Option<Row>> {
@@ -198,12 +243,20 @@ impl Snapshot for Session<'_> {
                 &[&number],
             )?,
         };
-        let Some(row) = rows.first() else { return Ok(None) };
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
         let material = match part {
             Part::Attributes => None,
-            Part::Whole => column::<Option<&[u8]>>(row, 2)?.map(|bytes| Zeroizing::new(bytes.to_vec())),
+            Part::Whole => {
+                column::<Option<&[u8]>>(row, 2)?.map(|bytes| Zeroizing::new(bytes.to_vec()))
+            }
         };
-        Ok(Some(Row { id: column(row, 0)?, attributes: column(row, 1)?, material }))
+        Ok(Some(Row {
+            id: column(row, 0)?,
+            attributes: column(row, 1)?,
+            material,
+        }))
     }
 
     fn scan(
@@ -236,7 +289,9 @@ impl Snapshot for Session<'_> {
             let sql = index_sql(order, high.is_some());
             let rows = match &high {
                 None => self.query(sql, &[&idx, &low.0, &low.1, &pages.size])?,
-                Some(high) => self.query(sql, &[&idx, &low.0, &low.1, &pages.size, &high.0, &high.1])?,
+                Some(high) => {
+                    self.query(sql, &[&idx, &low.0, &low.1, &pages.size, &high.0, &high.1])?
+                }
             };
             let mut last = None;
             for row in &rows {
@@ -247,14 +302,20 @@ impl Snapshot for Session<'_> {
                 last = Some((key, number));
             }
             match (last, pages.was_last(rows.len())) {
-                (Some((key, number)), false) if order == Order::Ascending => low = (key.to_vec(), number),
+                (Some((key, number)), false) if order == Order::Ascending => {
+                    low = (key.to_vec(), number)
+                }
                 (Some((key, number)), false) => high = Some((key.to_vec(), number)),
                 _ => return Ok(()),
             }
         }
     }
 
-    fn feed(&self, after: u64, visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>) -> Result<()> {
+    fn feed(
+        &self,
+        after: u64,
+        visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
         let mut after = signed(after);
         let mut pages = Pages::new();
         loop {
@@ -263,7 +324,13 @@ impl Snapshot for Session<'_> {
             for row in &rows {
                 after = column(row, 0)?;
                 let record = RecordNumber(unsigned(column(row, 1)?)?);
-                if visit(&FeedRow { number: unsigned(after)?, record, entry: column(row, 2)? })?.is_break() {
+                if visit(&FeedRow {
+                    number: unsigned(after)?,
+                    record,
+                    entry: column(row, 2)?,
+                })?
+                .is_break()
+                {
                     return Ok(());
                 }
             }
@@ -273,7 +340,11 @@ impl Snapshot for Session<'_> {
         }
     }
 
-    fn state(&self, span: &Span, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>) -> Result<()> {
+    fn state(
+        &self,
+        span: &Span,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
         let mut from = span.from.clone();
         let mut pages = Pages::new();
         loop {

@@ -39,7 +39,11 @@ impl PostgresStore {
     /// # Errors
     /// As [`open`](PostgresStore::open); a database without TLS, or with a certificate that is not trusted, is no connection.
     #[cfg(feature = "tls")]
-    pub fn open_tls(mut config: Config, tls: rustls::ClientConfig, incarnation: Incarnation) -> Result<PostgresStore> {
+    pub fn open_tls(
+        mut config: Config,
+        tls: rustls::ClientConfig,
+        incarnation: Incarnation,
+    ) -> Result<PostgresStore> {
         config.ssl_mode(postgres::config::SslMode::Require);
         let tls = tokio_postgres_rustls::MakeRustlsConnect::new(tls);
         PostgresStore::open_with(move || config.connect(tls.clone()), incarnation)
@@ -55,7 +59,10 @@ impl PostgresStore {
     ) -> Result<PostgresStore> {
         let pool = Pool::new(Box::new(connect));
         schema::prepare(&pool, incarnation)?;
-        Ok(PostgresStore { pool, queue: Mutex::new(()) })
+        Ok(PostgresStore {
+            pool,
+            queue: Mutex::new(()),
+        })
     }
 
     /// Runs `attempt` until it meets no conflict; it says whether what went wrong was one.
@@ -65,12 +72,17 @@ impl PostgresStore {
             match attempt() {
                 Settled::Is(result) => return result,
                 Settled::Not => {
-                    queue.get_or_insert_with(|| self.queue.lock().unwrap_or_else(PoisonError::into_inner));
+                    queue.get_or_insert_with(|| {
+                        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+                    });
                     std::thread::sleep(pause(tries));
                 }
             }
         }
-        Err(Error::new(ErrorKind::Conflict, format_args!("PostgreSQL: other transactions got in the way {ATTEMPTS} times")))
+        Err(Error::new(
+            ErrorKind::Conflict,
+            format_args!("PostgreSQL: other transactions got in the way {ATTEMPTS} times"),
+        ))
     }
 }
 
@@ -86,9 +98,10 @@ impl Settled {
     fn from(session: &Session<'_>, result: Result<()>) -> Settled {
         match (session.failed(), result) {
             (Some(ErrorKind::Conflict), _) => Settled::Not,
-            (Some(kind), Ok(())) => {
-                Settled::Is(Err(Error::new(kind, "PostgreSQL: a call of this transaction failed, so it cannot be committed")))
-            }
+            (Some(kind), Ok(())) => Settled::Is(Err(Error::new(
+                kind,
+                "PostgreSQL: a call of this transaction failed, so it cannot be committed",
+            ))),
             (_, result) => Settled::Is(result),
         }
     }

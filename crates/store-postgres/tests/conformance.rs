@@ -8,7 +8,9 @@ mod cluster;
 use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_kmip::Secret;
 use keyferry_store::conformance::Subject;
-use keyferry_store::{ErrorKind, Incarnation, MaterialChange, Put, RecordNumber, Sealed, Snapshot, Store};
+use keyferry_store::{
+    ErrorKind, Incarnation, MaterialChange, Put, RecordNumber, Sealed, Snapshot, Store,
+};
 use keyferry_store_postgres::{Config, PostgresStore};
 use std::sync::Arc;
 
@@ -25,7 +27,11 @@ impl Database {
 
     /// Runs SQL beside the store.
     fn sql(&self, sql: &str) -> u64 {
-        self.0.connect(postgres::NoTls).unwrap().execute(sql, &[]).unwrap()
+        self.0
+            .connect(postgres::NoTls)
+            .unwrap()
+            .execute(sql, &[])
+            .unwrap()
     }
 }
 
@@ -79,7 +85,15 @@ mod under_seal {
 }
 
 fn put(id: &[u8], number: Option<RecordNumber>) -> Put<'_> {
-    Put { number, id, attributes: b"attributes", material: MaterialChange::Set(b"m"), remove: &[], insert: &[], entry: id }
+    Put {
+        number,
+        id,
+        attributes: b"attributes",
+        material: MaterialChange::Set(b"m"),
+        remove: &[],
+        insert: &[],
+        entry: id,
+    }
 }
 
 fn count(store: &PostgresStore) -> u64 {
@@ -96,12 +110,18 @@ const CUT: &str = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
 
 #[test]
 fn a_cut_connection_fails_one_write_and_no_more() {
-    let Some(database) = Database::new() else { return };
+    let Some(database) = Database::new() else {
+        return;
+    };
     let store = database.store();
-    store.write(&mut |tx| tx.put(&[put(b"kept", None)]).map(|_| ())).unwrap();
+    store
+        .write(&mut |tx| tx.put(&[put(b"kept", None)]).map(|_| ()))
+        .unwrap();
     // Idle connections that are gone cost nothing.
     database.sql(CUT);
-    store.write(&mut |tx| tx.put(&[put(b"kept too", None)]).map(|_| ())).unwrap();
+    store
+        .write(&mut |tx| tx.put(&[put(b"kept too", None)]).map(|_| ()))
+        .unwrap();
     // One that goes within a transaction fails it, also when the closure does not mind.
     for mind in [true, false] {
         let cut = store.write(&mut |tx| {
@@ -115,13 +135,17 @@ fn a_cut_connection_fails_one_write_and_no_more() {
         assert_eq!(cut.map_err(|error| error.kind()), Err(ErrorKind::Io));
     }
     assert_eq!(count(&store), 2);
-    store.write(&mut |tx| tx.put(&[put(b"kept again", None)]).map(|_| ())).unwrap();
+    store
+        .write(&mut |tx| tx.put(&[put(b"kept again", None)]).map(|_| ()))
+        .unwrap();
     assert_eq!(count(&store), 3);
 }
 
 #[test]
 fn a_lost_turn_is_noticed() {
-    let Some(database) = Database::new() else { return };
+    let Some(database) = Database::new() else {
+        return;
+    };
     let (store, other) = (database.store(), database.store());
     let number = {
         let mut numbers = Vec::new();
@@ -172,10 +196,17 @@ fn a_lost_turn_is_noticed() {
 
 #[test]
 fn many_servers_make_the_tables_at_once() {
-    let Some(database) = Database::new() else { return };
+    let Some(database) = Database::new() else {
+        return;
+    };
     std::thread::scope(|scope| {
         for _ in 0..6 {
-            scope.spawn(|| database.store().write(&mut |tx| tx.put(&[put(b"first", None)]).map(|_| ())).unwrap());
+            scope.spawn(|| {
+                database
+                    .store()
+                    .write(&mut |tx| tx.put(&[put(b"first", None)]).map(|_| ()))
+                    .unwrap()
+            });
         }
     });
     assert_eq!(count(&database.store()), 6);
@@ -185,7 +216,9 @@ fn many_servers_make_the_tables_at_once() {
 fn no_server_is_an_error() {
     let mut config = Config::new();
     config.host_path("/nonexistent").user("keyferry");
-    let error = PostgresStore::open(config, Incarnation([7; 16])).err().unwrap();
+    let error = PostgresStore::open(config, Incarnation([7; 16]))
+        .err()
+        .unwrap();
     assert_eq!(error.kind(), ErrorKind::Io, "{error}");
 }
 
@@ -193,7 +226,9 @@ fn no_server_is_an_error() {
 fn trusting(certificate: &str) -> rustls::ClientConfig {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()).unwrap();
+    roots
+        .add(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap())
+        .unwrap();
     rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -203,25 +238,52 @@ fn trusting(certificate: &str) -> rustls::ClientConfig {
 
 #[test]
 fn tls_is_used_and_a_certificate_that_is_not_trusted_is_not() {
-    let Some(cluster) = cluster::cluster() else { return };
+    let Some(cluster) = cluster::cluster() else {
+        return;
+    };
     let config = cluster.database_by_address();
-    let store = PostgresStore::open_tls(config.clone(), trusting(&cluster.certificate()), Incarnation([7; 16])).unwrap();
-    store.write(&mut |tx| tx.put(&[put(b"first", None)]).map(|_| ())).unwrap();
+    let store = PostgresStore::open_tls(
+        config.clone(),
+        trusting(&cluster.certificate()),
+        Incarnation([7; 16]),
+    )
+    .unwrap();
+    store
+        .write(&mut |tx| tx.put(&[put(b"first", None)]).map(|_| ()))
+        .unwrap();
     assert_eq!(count(&store), 1);
     let encrypted = "SELECT 1 FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid) WHERE s.ssl AND a.datname = $1";
     let mut beside = config.connect(postgres::NoTls).unwrap();
-    let sessions = beside.query(encrypted, &[&config.get_dbname().unwrap()]).unwrap();
+    let sessions = beside
+        .query(encrypted, &[&config.get_dbname().unwrap()])
+        .unwrap();
     assert!(!sessions.is_empty(), "no session of the store is encrypted");
-    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap().cert.pem();
-    let error = PostgresStore::open_tls(config, trusting(&other), Incarnation([7; 16])).err().unwrap();
+    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])
+        .unwrap()
+        .cert
+        .pem();
+    let error = PostgresStore::open_tls(config, trusting(&other), Incarnation([7; 16]))
+        .err()
+        .unwrap();
     assert_eq!(error.kind(), ErrorKind::Io, "{error}");
 }
 
 #[test]
 fn a_database_without_tls_is_refused() {
     // By its socket the server speaks no TLS.
-    let Some(database) = Database::new() else { return };
-    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
-    let error = PostgresStore::open_tls(database.0.clone(), trusting(&certificate), Incarnation([7; 16])).err().unwrap();
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()])
+        .unwrap()
+        .cert
+        .pem();
+    let error = PostgresStore::open_tls(
+        database.0.clone(),
+        trusting(&certificate),
+        Incarnation([7; 16]),
+    )
+    .err()
+    .unwrap();
     assert_eq!(error.kind(), ErrorKind::Io, "{error}");
 }

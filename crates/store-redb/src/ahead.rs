@@ -26,7 +26,12 @@ struct Run {
 const STEP: u64 = 4;
 
 impl Ahead {
-    pub(crate) fn get(&mut self, view: View<'_>, table: &ReadOnlyTable<u64, Bytes>, number: u64) -> Result<Option<Guard>> {
+    pub(crate) fn get(
+        &mut self,
+        view: View<'_>,
+        table: &ReadOnlyTable<u64, Bytes>,
+        number: u64,
+    ) -> Result<Option<Guard>> {
         let last = self.last.replace(number);
         let rising = match last.map(|last| (number > last, number.abs_diff(last))) {
             Some((rising, 1..=STEP)) => rising,
@@ -43,7 +48,11 @@ impl Ahead {
                     false => (Bound::Unbounded, Bound::Included(number)),
                 };
                 let range = table.range::<u64>(bounds).map_err(|e| view.explain(e))?;
-                Run { range, rising, met: None }
+                Run {
+                    range,
+                    rising,
+                    met: None,
+                }
             }
         };
         let found = run.seek(view, number)?;
@@ -58,7 +67,11 @@ impl Run {
             let (met, value) = match self.met.take() {
                 Some(met) => met,
                 None => {
-                    let next = if self.rising { self.range.next() } else { self.range.next_back() };
+                    let next = if self.rising {
+                        self.range.next()
+                    } else {
+                        self.range.next_back()
+                    };
                     let Some(next) = next else { return Ok(None) };
                     let (key, value) = next.map_err(|e| view.explain(e))?;
                     (key.value(), value)

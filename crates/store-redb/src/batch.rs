@@ -41,7 +41,10 @@ pub(crate) fn records<'a>(
 }
 
 /// Sets and removes key material.
-pub(crate) fn material<'a>(table: &mut Numbered<'_>, all: impl Iterator<Item = Item<'a>> + Clone) -> Result<(), CursorError> {
+pub(crate) fn material<'a>(
+    table: &mut Numbered<'_>,
+    all: impl Iterator<Item = Item<'a>> + Clone,
+) -> Result<(), CursorError> {
     for (put, number, _) in all.clone().filter(|(put, ..)| put.number.is_some()) {
         match put.material {
             MaterialChange::Keep => {}
@@ -86,8 +89,12 @@ pub(crate) fn index<'a>(
     let mut removed = Entries::default();
     let mut inserted = Entries::default();
     for (put, number, _) in all {
-        put.remove.iter().for_each(|key| removed.add(key.index.0, &key.key, number));
-        put.insert.iter().for_each(|key| inserted.add(key.index.0, &key.key, number));
+        put.remove
+            .iter()
+            .for_each(|key| removed.add(key.index.0, &key.key, number));
+        put.insert
+            .iter()
+            .for_each(|key| inserted.add(key.index.0, &key.key, number));
     }
     for entry in removed.sorted() {
         table.remove(entry)?;
@@ -102,7 +109,10 @@ const PATIENCE: usize = 64;
 ///
 /// New records make runs in the indexes by date, by state and the like: nothing that is stored lies between one entry and the next. A
 /// cursor takes a run at a fraction of the price, and costs more than an insertion where there is none.
-fn insert(table: &mut Table<'_, keys::Entry, ()>, mut entries: &[&[u8]]) -> Result<(), CursorError> {
+fn insert(
+    table: &mut Table<'_, keys::Entry, ()>,
+    mut entries: &[&[u8]],
+) -> Result<(), CursorError> {
     while let Some((first, _)) = entries.split_first() {
         let mut cursor = table.lower_bound_mut(Bound::Included(*first))?;
         let mut taken = 0;

@@ -17,7 +17,9 @@ fn split(entry: &[u8]) -> (&[u8], &[u8]) {
 
 /// The index, key and number of an entry; `None` when it is too short to be one.
 pub(crate) fn parts(entry: &[u8]) -> Option<(u8, &[u8], u64)> {
-    let (rest, number) = entry.split_last_chunk::<NUMBER>().map(|(rest, number)| (rest, u64::from_be_bytes(*number)))?;
+    let (rest, number) = entry
+        .split_last_chunk::<NUMBER>()
+        .map(|(rest, number)| (rest, u64::from_be_bytes(*number)))?;
     let (index, key) = rest.split_first()?;
     Some((*index, key, number))
 }
@@ -75,10 +77,16 @@ impl Key for Entry {
 
     fn separator<'a>(left: &'a [u8], right: &'a [u8]) -> Cow<'a, [u8]> {
         let ((left_key, _), (right_key, _)) = (split(left), split(right));
-        let common = left_key.iter().zip(right_key).take_while(|(l, r)| l == r).count();
+        let common = left_key
+            .iter()
+            .zip(right_key)
+            .take_while(|(l, r)| l == r)
+            .count();
         // One more byte than they share, from the right key, sorts above the left key and below the right one.
         match right_key.get(..=common) {
-            Some(shortest) if shortest.len() < right_key.len() && shortest.len() < left_key.len() => {
+            Some(shortest)
+                if shortest.len() < right_key.len() && shortest.len() < left_key.len() =>
+            {
                 let mut separator = Vec::with_capacity(shortest.len() + NUMBER);
                 separator.extend_from_slice(shortest);
                 separator.extend_from_slice(&[0; NUMBER]);
@@ -95,7 +103,17 @@ mod tests {
 
     #[test]
     fn entries_sort_by_index_key_and_number() {
-        let keys: [&[u8]; 9] = [b"", b"\0", b"\0\0", b"a", b"a\0", b"a\0\0\0\0\0\0\0\x01", b"ab", b"abc", b"b"];
+        let keys: [&[u8]; 9] = [
+            b"",
+            b"\0",
+            b"\0\0",
+            b"a",
+            b"a\0",
+            b"a\0\0\0\0\0\0\0\x01",
+            b"ab",
+            b"abc",
+            b"b",
+        ];
         let mut entries = Vec::new();
         for index in [1, 2, 255] {
             for key in keys {
@@ -105,13 +123,24 @@ mod tests {
             }
         }
         for (i, left) in entries.iter().enumerate() {
-            assert_eq!(parts(left).map(|(index, key, number)| entry(index, key, number)).as_ref(), Some(left));
+            assert_eq!(
+                parts(left)
+                    .map(|(index, key, number)| entry(index, key, number))
+                    .as_ref(),
+                Some(left)
+            );
             for (j, right) in entries.iter().enumerate() {
                 assert_eq!(compare(left, right), i.cmp(&j), "{left:?} and {right:?}");
                 if i < j {
                     let separator = Entry::separator(left, right);
-                    assert!(compare(left, &separator).is_le(), "{left:?} {separator:?} {right:?}");
-                    assert!(compare(&separator, right).is_lt(), "{left:?} {separator:?} {right:?}");
+                    assert!(
+                        compare(left, &separator).is_le(),
+                        "{left:?} {separator:?} {right:?}"
+                    );
+                    assert!(
+                        compare(&separator, right).is_lt(),
+                        "{left:?} {separator:?} {right:?}"
+                    );
                     assert!(separator.len() <= left.len());
                 }
             }

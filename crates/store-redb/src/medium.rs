@@ -11,7 +11,11 @@ pub(crate) fn fail(kind: ErrorKind, path: &Path, what: impl Display) -> Error {
 }
 
 fn corrupt(path: &Path, what: impl Display) -> Error {
-    fail(ErrorKind::Corrupt, path, format_args!("the file is damaged: {what}"))
+    fail(
+        ErrorKind::Corrupt,
+        path,
+        format_args!("the file is damaged: {what}"),
+    )
 }
 
 /// One way to look at a file: where it is, and whose code runs.
@@ -40,18 +44,28 @@ impl View<'_> {
 fn explain(path: &Path, error: redb::Error) -> Error {
     match error {
         redb::Error::Io(error) => explain_io(path, &error),
-        redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => {
-            fail(ErrorKind::Io, path, "the store is open already, in this process or another one")
-        }
+        redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => fail(
+            ErrorKind::Io,
+            path,
+            "the store is open already, in this process or another one",
+        ),
         redb::Error::Corrupted(what) => corrupt(path, what),
-        redb::Error::UpgradeRequired(version) => {
-            fail(ErrorKind::Schema, path, format_args!("file format {version} of redb is too old to be read"))
-        }
-        redb::Error::ValueTooLarge(length) => {
-            fail(ErrorKind::Misuse, path, format_args!("{length} bytes are too many for one value"))
-        }
+        redb::Error::UpgradeRequired(version) => fail(
+            ErrorKind::Schema,
+            path,
+            format_args!("file format {version} of redb is too old to be read"),
+        ),
+        redb::Error::ValueTooLarge(length) => fail(
+            ErrorKind::Misuse,
+            path,
+            format_args!("{length} bytes are too many for one value"),
+        ),
         redb::Error::PreviousIo | redb::Error::DatabaseClosed | redb::Error::LockPoisoned(_) => {
-            fail(ErrorKind::Io, path, "an earlier failure closed the file; the next call opens it again")
+            fail(
+                ErrorKind::Io,
+                path,
+                "an earlier failure closed the file; the next call opens it again",
+            )
         }
         error @ (redb::Error::TableTypeMismatch { .. }
         | redb::Error::TableIsMultimap(_)
@@ -67,7 +81,9 @@ pub(crate) fn explain_io(path: &Path, error: &io::Error) -> Error {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             fail(ErrorKind::Full, path, error)
         }
-        io::ErrorKind::InvalidData => corrupt(path, format_args!("it is not a redb database ({error})")),
+        io::ErrorKind::InvalidData => {
+            corrupt(path, format_args!("it is not a redb database ({error})"))
+        }
         io::ErrorKind::UnexpectedEof => corrupt(path, format_args!("it ends too early ({error})")),
         _ => fail(ErrorKind::Io, path, error),
     }
@@ -110,7 +126,11 @@ impl Guard {
     }
 
     /// Runs `f`; a panic from inside becomes an error, any other one goes on.
-    pub(crate) fn catch<T>(&self, path: &Path, f: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    pub(crate) fn catch<T>(
+        &self,
+        path: &Path,
+        f: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
         match catch_unwind(AssertUnwindSafe(f)) {
             Ok(result) => result,
             Err(_) if self.inside.get() => {

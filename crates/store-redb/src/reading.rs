@@ -1,7 +1,10 @@
 use crate::ahead::Ahead;
 use crate::medium::View;
 use crate::tables::{self, COMMITS, FEED, INDEX, MATERIAL, META, RECORDS, STATE};
-use keyferry_store::{CommitId, Cursor, FeedRow, Index, Order, Part, Position, RecordNumber, Result, Row, Snapshot, Span};
+use keyferry_store::{
+    CommitId, Cursor, FeedRow, Index, Order, Part, Position, RecordNumber, Result, Row, Snapshot,
+    Span,
+};
 use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTableMetadata, TableDefinition, Value};
 use std::cell::{OnceCell, RefCell};
 use std::ops::ControlFlow;
@@ -43,7 +46,10 @@ impl<'a> Reading<'a> {
         Ok(cell.get_or_init(|| table))
     }
 
-    fn table<K: Key, V: Value>(&self, table: TableDefinition<'_, K, V>) -> Result<ReadOnlyTable<K, V>> {
+    fn table<K: Key, V: Value>(
+        &self,
+        table: TableDefinition<'_, K, V>,
+    ) -> Result<ReadOnlyTable<K, V>> {
         self.at.open_table(table).map_err(|e| self.view.explain(e))
     }
 }
@@ -53,30 +59,52 @@ impl Snapshot for Reading<'_> {
         self.view.guard.inside(|| {
             let incarnation = tables::incarnation(self.view, &self.table(META)?)?;
             let (number, commit) = tables::last_commit(self.view, &self.table(COMMITS)?)?;
-            Ok(Position { incarnation, number, commit })
+            Ok(Position {
+                incarnation,
+                number,
+                commit,
+            })
         })
     }
 
     fn commit_id(&self, number: u64) -> Result<Option<CommitId>> {
-        self.view.guard.inside(|| self.view.commit_id(&self.table(COMMITS)?, number))
+        self.view
+            .guard
+            .inside(|| self.view.commit_id(&self.table(COMMITS)?, number))
     }
 
     fn count(&self) -> Result<u64> {
-        self.view.guard.inside(|| self.once(&self.records, RECORDS)?.len().map_err(|e| self.view.explain(e)))
+        self.view.guard.inside(|| {
+            self.once(&self.records, RECORDS)?
+                .len()
+                .map_err(|e| self.view.explain(e))
+        })
     }
 
     fn get(&self, number: RecordNumber, part: Part) -> Result<Option<Row>> {
         self.view.guard.inside(|| {
             let records = self.once(&self.records, RECORDS)?;
-            let Some(record) = self.records_ahead.borrow_mut().get(self.view, records, number.0)? else { return Ok(None) };
+            let Some(record) = self
+                .records_ahead
+                .borrow_mut()
+                .get(self.view, records, number.0)?
+            else {
+                return Ok(None);
+            };
             let material = match part {
                 Part::Attributes => None,
                 Part::Whole => {
                     let table = self.once(&self.material, MATERIAL)?;
-                    self.material_ahead.borrow_mut().get(self.view, table, number.0)?
+                    self.material_ahead
+                        .borrow_mut()
+                        .get(self.view, table, number.0)?
                 }
             };
-            self.view.row(number, record.value(), material.as_ref().map(|bytes| bytes.value()))
+            self.view.row(
+                number,
+                record.value(),
+                material.as_ref().map(|bytes| bytes.value()),
+            )
         })
     }
 
@@ -89,16 +117,36 @@ impl Snapshot for Reading<'_> {
         visit: &mut dyn FnMut(&[u8], RecordNumber) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         self.view.guard.inside(|| match index {
-            Index::ARRIVAL => self.view.scan_arrival(self.once(&self.records, RECORDS)?, span, order, after, visit),
-            _ => self.view.scan(&self.table(INDEX)?, index, span, order, after, visit),
+            Index::ARRIVAL => self.view.scan_arrival(
+                self.once(&self.records, RECORDS)?,
+                span,
+                order,
+                after,
+                visit,
+            ),
+            _ => self
+                .view
+                .scan(&self.table(INDEX)?, index, span, order, after, visit),
         })
     }
 
-    fn feed(&self, after: u64, visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>) -> Result<()> {
-        self.view.guard.inside(|| self.view.feed(&self.table(FEED)?, after, visit))
+    fn feed(
+        &self,
+        after: u64,
+        visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        self.view
+            .guard
+            .inside(|| self.view.feed(&self.table(FEED)?, after, visit))
     }
 
-    fn state(&self, span: &Span, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>) -> Result<()> {
-        self.view.guard.inside(|| self.view.state(&self.table(STATE)?, span, visit))
+    fn state(
+        &self,
+        span: &Span,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        self.view
+            .guard
+            .inside(|| self.view.state(&self.table(STATE)?, span, visit))
     }
 }

@@ -1,7 +1,9 @@
 use crate::medium::{Guard, View, explain_io, fail};
 use crate::migration;
 use crate::reading::Reading;
-use crate::tables::{self, COMMITS, FEED, INCARNATION, INDEX, MATERIAL, META, RECORDS, SCHEMA, STATE, WRITES};
+use crate::tables::{
+    self, COMMITS, FEED, INCARNATION, INDEX, MATERIAL, META, RECORDS, SCHEMA, STATE, WRITES,
+};
 use crate::writing::Writing;
 use keyferry_store::{Error, ErrorKind, Incarnation, Result, Snapshot, Store, Transaction, schema};
 use redb::{Builder, Database, ReadableDatabase, TableError};
@@ -31,7 +33,11 @@ impl Options {
 
     /// The defaults.
     pub fn new(incarnation: Incarnation) -> Options {
-        Options { incarnation, cache_bytes: Options::CACHE_BYTES, check: false }
+        Options {
+            incarnation,
+            cache_bytes: Options::CACHE_BYTES,
+            check: false,
+        }
     }
 }
 
@@ -83,20 +89,37 @@ impl RedbStore {
     /// Runs `f` on the open database, after opening it again if an earlier failure closed it.
     fn with<T>(&self, f: impl FnOnce(View<'_>, &Database) -> Result<T>) -> Result<T> {
         if self.broken.load(Ordering::Acquire) && !self.stuck.load(Ordering::Acquire) {
-            let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
+            let mut slot = self
+                .database
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
             if self.broken.load(Ordering::Acquire) {
                 // What this reports is the failure that is known already.
                 let _ = close(&self.path, slot.take());
-                *slot = Some(guarded(&self.path, |view| open_existing(view, self.options))?);
+                *slot = Some(guarded(&self.path, |view| {
+                    open_existing(view, self.options)
+                })?);
                 self.broken.store(false, Ordering::Release);
             }
         }
         let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let Some(database) = &*slot else {
-            return Err(fail(ErrorKind::Io, &self.path, "the file could not be opened again after a failure"));
+            return Err(fail(
+                ErrorKind::Io,
+                &self.path,
+                "the file could not be opened again after a failure",
+            ));
         };
         let guard = Guard::default();
-        let result = guard.catch(&self.path, || f(View { path: &self.path, guard: &guard }, database));
+        let result = guard.catch(&self.path, || {
+            f(
+                View {
+                    path: &self.path,
+                    guard: &guard,
+                },
+                database,
+            )
+        });
         if guard.broken() {
             self.broken.store(true, Ordering::Release);
         }
@@ -155,9 +178,11 @@ impl RedbStore {
         });
         match found {
             Ok(found) if found < writes => error,
-            Ok(_) => {
-                fail(ErrorKind::Io, &self.path, format_args!("the commit failed ({error}), yet the transaction is in the store"))
-            }
+            Ok(_) => fail(
+                ErrorKind::Io,
+                &self.path,
+                format_args!("the commit failed ({error}), yet the transaction is in the store"),
+            ),
             Err(again) => {
                 let what = format_args!(
                     "the commit failed ({error}), and its outcome is unknown, since the file cannot be opened: {again}"
@@ -183,7 +208,10 @@ enum Outcome {
 impl Store for RedbStore {
     fn read(&self, f: &mut dyn FnMut(&dyn Snapshot) -> Result<()>) -> Result<()> {
         self.with(|view, database| {
-            let at = view.guard.inside(|| database.begin_read()).map_err(|e| view.explain(e))?;
+            let at = view
+                .guard
+                .inside(|| database.begin_read())
+                .map_err(|e| view.explain(e))?;
             f(&Reading::new(view, &at))
         })
     }
@@ -208,18 +236,35 @@ impl Store for RedbStore {
 impl Drop for RedbStore {
     fn drop(&mut self) {
         // Everything committed is on the device; closing only saves the next opening some work.
-        let _ = close(&self.path, self.database.get_mut().unwrap_or_else(PoisonError::into_inner).take());
+        let _ = close(
+            &self.path,
+            self.database
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
     }
 }
 
 fn close(path: &Path, database: Option<Database>) -> Result<()> {
-    guarded(path, |view| database.map_or(Ok(()), Database::close).map_err(|e| view.explain(e)))
+    guarded(path, |view| {
+        database
+            .map_or(Ok(()), Database::close)
+            .map_err(|e| view.explain(e))
+    })
 }
 
 /// Runs `f` so that a panic over what the file holds becomes an error.
 fn guarded<T>(path: &Path, f: impl FnOnce(View<'_>) -> Result<T>) -> Result<T> {
     let guard = Guard::default();
-    guard.catch(path, || guard.inside(|| f(View { path, guard: &guard })))
+    guard.catch(path, || {
+        guard.inside(|| {
+            f(View {
+                path,
+                guard: &guard,
+            })
+        })
+    })
 }
 
 fn open_or_make(path: &Path, options: Options) -> Result<Database> {
@@ -228,7 +273,9 @@ fn open_or_make(path: &Path, options: Options) -> Result<Database> {
         move |error| explain_io(&path, &error)
     };
     match fs::metadata(path) {
-        Ok(found) if found.is_dir() => return Err(fail(ErrorKind::Io, path, "it is a folder, not a file")),
+        Ok(found) if found.is_dir() => {
+            return Err(fail(ErrorKind::Io, path, "it is a folder, not a file"));
+        }
         Ok(found) if found.len() > 0 => return guarded(path, |view| open_existing(view, options)),
         Ok(_) => return guarded(path, |view| make(view, options)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -238,17 +285,24 @@ fn open_or_make(path: &Path, options: Options) -> Result<Database> {
     name.push(".new");
     let new = PathBuf::from(name);
     match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(explain_io(&new, &error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(explain_io(&new, &error));
+        }
         _ => {}
     }
     drop(guarded(&new, |view| make(view, options))?);
     // A link does not replace a store that another process made meanwhile; not every file system has links.
     match fs::hard_link(&new, path) {
         Ok(()) => fs::remove_file(&new).map_err(io(&new))?,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => fs::remove_file(&new).map_err(io(&new))?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(&new).map_err(io(&new))?
+        }
         Err(_) => fs::rename(&new, path).map_err(io(path))?,
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     // The name is durable when the folder is; where a folder cannot be opened, there is no such thing to do.
     if let Ok(folder) = fs::File::open(folder) {
         folder.sync_all().map_err(io(path))?;
@@ -264,11 +318,15 @@ fn builder(options: Options) -> Builder {
 }
 
 fn open_existing(view: View<'_>, options: Options) -> Result<Database> {
-    let database = builder(options).open(view.path).map_err(|e| view.explain(e))?;
+    let database = builder(options)
+        .open(view.path)
+        .map_err(|e| view.explain(e))?;
     let at = database.begin_read().map_err(|e| view.explain(e))?;
     let due = match at.open_table(META) {
         Ok(meta) => migration::is_due(view, &meta)?,
-        Err(TableError::TableDoesNotExist(_)) => return Err(view.corrupt("it is a redb database, but not a store of keyferry")),
+        Err(TableError::TableDoesNotExist(_)) => {
+            return Err(view.corrupt("it is a redb database, but not a store of keyferry"));
+        }
         Err(error) => return Err(view.explain(error)),
     };
     at.close().map_err(|e| view.explain(e))?;
@@ -280,7 +338,9 @@ fn open_existing(view: View<'_>, options: Options) -> Result<Database> {
 
 /// Makes the file and the tables of a new store.
 fn make(view: View<'_>, options: Options) -> Result<Database> {
-    let database = builder(options).create(view.path).map_err(|e| view.explain(e))?;
+    let database = builder(options)
+        .create(view.path)
+        .map_err(|e| view.explain(e))?;
     let mut at = database.begin_write().map_err(|e| view.explain(e))?;
     at.set_quick_repair(true);
     let made = (|| {

@@ -1,6 +1,8 @@
 use crate::keys::{self, Entry};
 use crate::medium::View;
-use keyferry_store::{CommitId, Cursor, FeedRow, Incarnation, Index, Order, RecordNumber, Result, Row, Span};
+use keyferry_store::{
+    CommitId, Cursor, FeedRow, Incarnation, Index, Order, RecordNumber, Result, Row, Span,
+};
 use redb::{Range, ReadableTable, TableDefinition};
 use std::ops::{Bound, ControlFlow};
 use zeroize::Zeroizing;
@@ -44,29 +46,54 @@ pub(crate) fn split_record(stored: &[u8]) -> Option<(u64, &[u8], &[u8])> {
     Some((u64::from_be_bytes(*feed), id, attributes))
 }
 
-pub(crate) fn version(view: View<'_>, meta: &impl ReadableTable<&'static str, Bytes>) -> Result<u32> {
+pub(crate) fn version(
+    view: View<'_>,
+    meta: &impl ReadableTable<&'static str, Bytes>,
+) -> Result<u32> {
     let version = fact(view, meta, SCHEMA)?.map(u32::from_be_bytes);
     version.ok_or_else(|| view.corrupt("it does not say which schema it has"))
 }
 
-pub(crate) fn incarnation(view: View<'_>, meta: &impl ReadableTable<&'static str, Bytes>) -> Result<Incarnation> {
-    fact(view, meta, INCARNATION)?.map(Incarnation).ok_or_else(|| view.corrupt("it has no incarnation"))
+pub(crate) fn incarnation(
+    view: View<'_>,
+    meta: &impl ReadableTable<&'static str, Bytes>,
+) -> Result<Incarnation> {
+    fact(view, meta, INCARNATION)?
+        .map(Incarnation)
+        .ok_or_else(|| view.corrupt("it has no incarnation"))
 }
 
-pub(crate) fn writes(view: View<'_>, meta: &impl ReadableTable<&'static str, Bytes>) -> Result<u64> {
+pub(crate) fn writes(
+    view: View<'_>,
+    meta: &impl ReadableTable<&'static str, Bytes>,
+) -> Result<u64> {
     Ok(fact(view, meta, WRITES)?.map_or(0, u64::from_be_bytes))
 }
 
-fn fact<const N: usize>(view: View<'_>, meta: &impl ReadableTable<&'static str, Bytes>, name: &str) -> Result<Option<[u8; N]>> {
-    let Some(stored) = meta.get(name).map_err(|e| view.explain(e))? else { return Ok(None) };
-    let value = stored.value().try_into().map_err(|_| view.corrupt(format_args!("its {name} is not {N} bytes long")))?;
+fn fact<const N: usize>(
+    view: View<'_>,
+    meta: &impl ReadableTable<&'static str, Bytes>,
+    name: &str,
+) -> Result<Option<[u8; N]>> {
+    let Some(stored) = meta.get(name).map_err(|e| view.explain(e))? else {
+        return Ok(None);
+    };
+    let value = stored
+        .value()
+        .try_into()
+        .map_err(|_| view.corrupt(format_args!("its {name} is not {N} bytes long")))?;
     Ok(Some(value))
 }
 
 /// The last commit: its feed number and its id.
-pub(crate) fn last_commit(view: View<'_>, commits: &impl ReadableTable<u64, [u8; 16]>) -> Result<(u64, CommitId)> {
+pub(crate) fn last_commit(
+    view: View<'_>,
+    commits: &impl ReadableTable<u64, [u8; 16]>,
+) -> Result<(u64, CommitId)> {
     let last = commits.last().map_err(|e| view.explain(e))?;
-    Ok(last.map_or((0, CommitId::ZERO), |(number, id)| (number.value(), CommitId(id.value()))))
+    Ok(last.map_or((0, CommitId::ZERO), |(number, id)| {
+        (number.value(), CommitId(id.value()))
+    }))
 }
 
 pub(crate) fn last_record(view: View<'_>, records: &impl ReadableTable<u64, Bytes>) -> Result<u64> {
@@ -75,7 +102,11 @@ pub(crate) fn last_record(view: View<'_>, records: &impl ReadableTable<u64, Byte
 }
 
 impl View<'_> {
-    pub(crate) fn commit_id(&self, commits: &impl ReadableTable<u64, [u8; 16]>, number: u64) -> Result<Option<CommitId>> {
+    pub(crate) fn commit_id(
+        &self,
+        commits: &impl ReadableTable<u64, [u8; 16]>,
+        number: u64,
+    ) -> Result<Option<CommitId>> {
         if number == 0 {
             return Ok(None);
         }
@@ -85,11 +116,20 @@ impl View<'_> {
     }
 
     /// A record as the tables hold it.
-    pub(crate) fn row(&self, number: RecordNumber, record: &[u8], material: Option<&[u8]>) -> Result<Option<Row>> {
+    pub(crate) fn row(
+        &self,
+        number: RecordNumber,
+        record: &[u8],
+        material: Option<&[u8]>,
+    ) -> Result<Option<Row>> {
         let damaged = || self.corrupt(format_args!("record {} is cut short", number.0));
         let (_, id, attributes) = split_record(record).ok_or_else(damaged)?;
         let material = material.map(|bytes| Zeroizing::new(bytes.to_vec()));
-        Ok(Some(Row { id: id.to_vec(), attributes: attributes.to_vec(), material }))
+        Ok(Some(Row {
+            id: id.to_vec(),
+            attributes: attributes.to_vec(),
+            material,
+        }))
     }
 
     pub(crate) fn scan(
@@ -111,8 +151,12 @@ impl View<'_> {
             let seen = keys::entry(index.0, &cursor.key, cursor.number.0);
             let beside = |bound: &Bound<Vec<u8>>| end(bound).map(|end| keys::compare(&seen, end));
             match order {
-                Order::Ascending if beside(&from).is_none_or(|side| side.is_ge()) => from = Bound::Excluded(seen),
-                Order::Descending if beside(&to).is_none_or(|side| side.is_lt()) => to = Bound::Excluded(seen),
+                Order::Ascending if beside(&from).is_none_or(|side| side.is_ge()) => {
+                    from = Bound::Excluded(seen)
+                }
+                Order::Descending if beside(&to).is_none_or(|side| side.is_lt()) => {
+                    to = Bound::Excluded(seen)
+                }
                 _ => {}
             }
         }
@@ -121,10 +165,14 @@ impl View<'_> {
         {
             return Ok(());
         }
-        let range = (from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice));
+        let range = (
+            from.as_ref().map(Vec::as_slice),
+            to.as_ref().map(Vec::as_slice),
+        );
         let range = table.range::<&[u8]>(range).map_err(|e| self.explain(e))?;
         self.walk(range, order, &mut |entry, ()| {
-            let (_, key, number) = keys::parts(entry).ok_or_else(|| self.corrupt("an index entry is cut short"))?;
+            let (_, key, number) =
+                keys::parts(entry).ok_or_else(|| self.corrupt("an index entry is cut short"))?;
             self.guard.outside(|| visit(key, RecordNumber(number)))
         })
     }
@@ -137,7 +185,9 @@ impl View<'_> {
         after: Option<&Cursor>,
         visit: &mut dyn FnMut(&[u8], RecordNumber) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        let Some((mut from, mut to)) = span.arrivals() else { return Ok(()) };
+        let Some((mut from, mut to)) = span.arrivals() else {
+            return Ok(());
+        };
         if let Some(Cursor { number, .. }) = after {
             match order {
                 Order::Ascending => from = from.max(number.0.saturating_add(1)),
@@ -147,9 +197,15 @@ impl View<'_> {
         if to.is_some_and(|to| from >= to) {
             return Ok(());
         }
-        let range = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
+        let range = (
+            Bound::Included(from),
+            to.map_or(Bound::Unbounded, Bound::Excluded),
+        );
         let range = records.range::<u64>(range).map_err(|e| self.explain(e))?;
-        self.walk(range, order, &mut |number, _| self.guard.outside(|| visit(&number.to_be_bytes(), RecordNumber(number))))
+        self.walk(range, order, &mut |number, _| {
+            self.guard
+                .outside(|| visit(&number.to_be_bytes(), RecordNumber(number)))
+        })
     }
 
     pub(crate) fn feed(
@@ -163,7 +219,11 @@ impl View<'_> {
         self.walk(range, Order::Ascending, &mut |number, stored| {
             let damaged = || self.corrupt(format_args!("feed entry {number} is cut short"));
             let (record, entry) = stored.split_first_chunk().ok_or_else(damaged)?;
-            let row = FeedRow { number, record: RecordNumber(u64::from_be_bytes(*record)), entry };
+            let row = FeedRow {
+                number,
+                record: RecordNumber(u64::from_be_bytes(*record)),
+                entry,
+            };
             self.guard.outside(|| visit(&row))
         })
     }
@@ -178,8 +238,12 @@ impl View<'_> {
             return Ok(());
         }
         let to = span.to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let range = state.range::<&[u8]>((Bound::Included(span.from.as_slice()), to)).map_err(|e| self.explain(e))?;
-        self.walk(range, Order::Ascending, &mut |key, value| self.guard.outside(|| visit(key, value)))
+        let range = state
+            .range::<&[u8]>((Bound::Included(span.from.as_slice()), to))
+            .map_err(|e| self.explain(e))?;
+        self.walk(range, Order::Ascending, &mut |key, value| {
+            self.guard.outside(|| visit(key, value))
+        })
     }
 
     fn walk<K: redb::Key + 'static, V: redb::Value + 'static>(

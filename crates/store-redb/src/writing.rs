@@ -1,14 +1,17 @@
 use crate::medium::{View, fail};
 use crate::reading::Reading;
-use crate::tables::{self, COMMITS, FEED, INCARNATION, INDEX, MATERIAL, META, RECORDS, STATE, WRITES};
+use crate::tables::{
+    self, COMMITS, FEED, INCARNATION, INDEX, MATERIAL, META, RECORDS, STATE, WRITES,
+};
 use crate::{batch, keys};
 use keyferry_store::{
-    Chain, CommitId, Cursor, Error, ErrorKind, FeedRow, Incarnation, Index, IndexKey, MaterialChange, Order, Part, Position, Put,
-    RecordNumber, Result, Row, Snapshot, Span, Transaction,
+    Chain, CommitId, Cursor, Error, ErrorKind, FeedRow, Incarnation, Index, IndexKey,
+    MaterialChange, Order, Part, Position, Put, RecordNumber, Result, Row, Snapshot, Span,
+    Transaction,
 };
 use redb::{
-    Database, Key, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition, Value,
-    WriteTransaction,
+    Database, Key, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table,
+    TableDefinition, Value, WriteTransaction,
 };
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -23,20 +26,29 @@ struct Lazy<'t, K: Key + 'static, V: Value + 'static> {
 
 impl<'t, K: Key + 'static, V: Value + 'static> Lazy<'t, K, V> {
     fn new(at: &'t WriteTransaction, definition: TableDefinition<'static, K, V>) -> Self {
-        Lazy { at, definition, table: OnceCell::new() }
+        Lazy {
+            at,
+            definition,
+            table: OnceCell::new(),
+        }
     }
 
     fn get(&self, view: View<'_>) -> Result<&Table<'t, K, V>> {
         if let Some(table) = self.table.get() {
             return Ok(table);
         }
-        let table = self.at.open_table(self.definition).map_err(|e| view.explain(e))?;
+        let table = self
+            .at
+            .open_table(self.definition)
+            .map_err(|e| view.explain(e))?;
         Ok(self.table.get_or_init(|| table))
     }
 
     fn get_mut(&mut self, view: View<'_>) -> Result<&mut Table<'t, K, V>> {
         self.get(view)?;
-        self.table.get_mut().ok_or_else(|| fail(ErrorKind::Io, view.path, "a table could not be opened"))
+        self.table
+            .get_mut()
+            .ok_or_else(|| fail(ErrorKind::Io, view.path, "a table could not be opened"))
     }
 }
 
@@ -66,7 +78,11 @@ struct Puts {
 }
 
 impl<'t> Writing<'t> {
-    pub(crate) fn new(view: View<'t>, database: &'t Database, at: &'t WriteTransaction) -> Writing<'t> {
+    pub(crate) fn new(
+        view: View<'t>,
+        database: &'t Database,
+        at: &'t WriteTransaction,
+    ) -> Writing<'t> {
         Writing {
             view,
             database,
@@ -87,7 +103,11 @@ impl<'t> Writing<'t> {
     /// Writes what belongs to the commit as a whole, and returns the count of writes after it; `None` when there is nothing to commit.
     pub(crate) fn finish(&mut self) -> Result<Option<u64>> {
         if let Some(kind) = self.failed {
-            return Err(fail(kind, self.view.path, "a call of this transaction failed, so it cannot be committed"));
+            return Err(fail(
+                kind,
+                self.view.path,
+                "a call of this transaction failed, so it cannot be committed",
+            ));
         }
         if !self.changed {
             return Ok(None);
@@ -95,18 +115,26 @@ impl<'t> Writing<'t> {
         let view = self.view;
         if let Some(puts) = self.puts.take() {
             let id = puts.chain.finish();
-            self.commits.get_mut(view)?.insert(puts.last_feed, id.0).map_err(|e| view.explain(e))?;
+            self.commits
+                .get_mut(view)?
+                .insert(puts.last_feed, id.0)
+                .map_err(|e| view.explain(e))?;
         }
         let meta = self.meta.get_mut(view)?;
         let writes = tables::writes(view, meta)? + 1;
-        meta.insert(WRITES, writes.to_be_bytes().as_slice()).map_err(|e| view.explain(e))?;
+        meta.insert(WRITES, writes.to_be_bytes().as_slice())
+            .map_err(|e| view.explain(e))?;
         Ok(Some(writes))
     }
 
     /// Runs a change; when it fails half way, the transaction can no longer be committed.
     fn change<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if let Some(kind) = self.failed {
-            return Err(fail(kind, self.view.path, "an earlier call of this transaction failed"));
+            return Err(fail(
+                kind,
+                self.view.path,
+                "an earlier call of this transaction failed",
+            ));
         }
         let guard = self.view.guard;
         let result = guard.inside(|| f(self));
@@ -121,7 +149,10 @@ impl<'t> Writing<'t> {
         if let Some(before) = self.before.get() {
             return Ok(before);
         }
-        let before = self.database.begin_read().map_err(|e| self.view.explain(e))?;
+        let before = self
+            .database
+            .begin_read()
+            .map_err(|e| self.view.explain(e))?;
         Ok(self.before.get_or_init(|| before))
     }
 
@@ -129,7 +160,11 @@ impl<'t> Writing<'t> {
         let view = self.view;
         let (last_feed, commit) = tables::last_commit(view, self.commits.get(view)?)?;
         let last_record = tables::last_record(view, self.records.get(view)?)?;
-        Ok(Puts { last_record, last_feed, chain: Chain::after(commit) })
+        Ok(Puts {
+            last_record,
+            last_feed,
+            chain: Chain::after(commit),
+        })
     }
 
     fn check(&self, puts: &[Put<'_>], last_record: u64) -> Result<()> {
@@ -138,14 +173,28 @@ impl<'t> Writing<'t> {
             if let Some(number) = put.number {
                 // Records are never deleted, so every number up to the last one exists.
                 if number.0 == 0 || number.0 > last_record {
-                    return Err(Error::new(ErrorKind::Misuse, format_args!("record {} does not exist", number.0)));
+                    return Err(Error::new(
+                        ErrorKind::Misuse,
+                        format_args!("record {} does not exist", number.0),
+                    ));
                 }
                 if !seen.insert(number) {
-                    return Err(Error::new(ErrorKind::Misuse, format_args!("record {} stands twice in one put", number.0)));
+                    return Err(Error::new(
+                        ErrorKind::Misuse,
+                        format_args!("record {} stands twice in one put", number.0),
+                    ));
                 }
             }
-            if put.remove.iter().chain(put.insert).any(|key| key.index == Index::ARRIVAL || key.key.len() > IndexKey::MAX) {
-                return Err(Error::new(ErrorKind::Misuse, "an index key of the arrival index, or longer than 512 bytes"));
+            if put
+                .remove
+                .iter()
+                .chain(put.insert)
+                .any(|key| key.index == Index::ARRIVAL || key.key.len() > IndexKey::MAX)
+            {
+                return Err(Error::new(
+                    ErrorKind::Misuse,
+                    "an index key of the arrival index, or longer than 512 bytes",
+                ));
             }
         }
         Ok(())
@@ -168,14 +217,25 @@ impl<'t> Writing<'t> {
         }
         so_far.last_feed += puts.len() as u64;
 
-        let all =
-            || puts.iter().zip(numbers.iter().copied()).zip(first_feed..).map(|((put, number), feed)| (put, number.0, feed));
-        let superseded = batch::records(self.records.get_mut(view)?, all()).map_err(|e| view.explain(e))?;
-        if puts.iter().any(|put| !matches!(put.material, MaterialChange::Keep)) {
+        let all = || {
+            puts.iter()
+                .zip(numbers.iter().copied())
+                .zip(first_feed..)
+                .map(|((put, number), feed)| (put, number.0, feed))
+        };
+        let superseded =
+            batch::records(self.records.get_mut(view)?, all()).map_err(|e| view.explain(e))?;
+        if puts
+            .iter()
+            .any(|put| !matches!(put.material, MaterialChange::Keep))
+        {
             batch::material(self.material.get_mut(view)?, all()).map_err(|e| view.explain(e))?;
         }
         batch::feed(self.feed.get_mut(view)?, &superseded, all()).map_err(|e| view.explain(e))?;
-        if puts.iter().any(|put| !put.remove.is_empty() || !put.insert.is_empty()) {
+        if puts
+            .iter()
+            .any(|put| !put.remove.is_empty() || !put.insert.is_empty())
+        {
             batch::index(self.index.get_mut(view)?, all()).map_err(|e| view.explain(e))?;
         }
         self.puts = Some(so_far);
@@ -189,29 +249,47 @@ impl Snapshot for Writing<'_> {
         self.view.guard.inside(|| {
             let incarnation = tables::incarnation(view, self.meta.get(view)?)?;
             let (number, commit) = tables::last_commit(view, self.commits.get(view)?)?;
-            Ok(Position { incarnation, number, commit })
+            Ok(Position {
+                incarnation,
+                number,
+                commit,
+            })
         })
     }
 
     fn commit_id(&self, number: u64) -> Result<Option<CommitId>> {
-        self.view.guard.inside(|| self.view.commit_id(self.commits.get(self.view)?, number))
+        self.view
+            .guard
+            .inside(|| self.view.commit_id(self.commits.get(self.view)?, number))
     }
 
     fn count(&self) -> Result<u64> {
         let view = self.view;
-        self.view.guard.inside(|| self.records.get(view)?.len().map_err(|e| view.explain(e)))
+        self.view
+            .guard
+            .inside(|| self.records.get(view)?.len().map_err(|e| view.explain(e)))
     }
 
     fn get(&self, number: RecordNumber, part: Part) -> Result<Option<Row>> {
         let view = self.view;
         self.view.guard.inside(|| {
             let records = self.records.get(view)?;
-            let Some(record) = records.get(number.0).map_err(|e| view.explain(e))? else { return Ok(None) };
+            let Some(record) = records.get(number.0).map_err(|e| view.explain(e))? else {
+                return Ok(None);
+            };
             let material = match part {
                 Part::Attributes => None,
-                Part::Whole => self.material.get(view)?.get(number.0).map_err(|e| view.explain(e))?,
+                Part::Whole => self
+                    .material
+                    .get(view)?
+                    .get(number.0)
+                    .map_err(|e| view.explain(e))?,
             };
-            view.row(number, record.value(), material.as_ref().map(|bytes| bytes.value()))
+            view.row(
+                number,
+                record.value(),
+                material.as_ref().map(|bytes| bytes.value()),
+            )
         })
     }
 
@@ -225,17 +303,32 @@ impl Snapshot for Writing<'_> {
     ) -> Result<()> {
         let view = self.view;
         self.view.guard.inside(|| match index {
-            Index::ARRIVAL => self.view.scan_arrival(self.records.get(view)?, span, order, after, visit),
-            _ => self.view.scan(self.index.get(view)?, index, span, order, after, visit),
+            Index::ARRIVAL => {
+                self.view
+                    .scan_arrival(self.records.get(view)?, span, order, after, visit)
+            }
+            _ => self
+                .view
+                .scan(self.index.get(view)?, index, span, order, after, visit),
         })
     }
 
-    fn feed(&self, after: u64, visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>) -> Result<()> {
+    fn feed(
+        &self,
+        after: u64,
+        visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
         Reading::new(self.view, self.view.guard.inside(|| self.before())?).feed(after, visit)
     }
 
-    fn state(&self, span: &Span, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>) -> Result<()> {
-        self.view.guard.inside(|| self.view.state(self.state.get(self.view)?, span, visit))
+    fn state(
+        &self,
+        span: &Span,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        self.view
+            .guard
+            .inside(|| self.view.state(self.state.get(self.view)?, span, visit))
     }
 }
 
@@ -260,7 +353,10 @@ impl Transaction for Writing<'_> {
             let view = this.view;
             let state = this.state.get_mut(view)?;
             match value {
-                Some(value) => state.insert(key, value).map_err(|e| view.explain(e)).map(|_| ()),
+                Some(value) => state
+                    .insert(key, value)
+                    .map_err(|e| view.explain(e))
+                    .map(|_| ()),
                 None => state.remove(key).map_err(|e| view.explain(e)).map(|_| ()),
             }
         })
@@ -270,7 +366,8 @@ impl Transaction for Writing<'_> {
         self.change(|this| {
             let view = this.view;
             let meta = this.meta.get_mut(view)?;
-            meta.insert(INCARNATION, incarnation.0.as_slice()).map_err(|e| view.explain(e))?;
+            meta.insert(INCARNATION, incarnation.0.as_slice())
+                .map_err(|e| view.explain(e))?;
             Ok(())
         })
     }

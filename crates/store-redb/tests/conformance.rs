@@ -13,7 +13,13 @@ struct File(TempDir);
 
 impl File {
     fn store(&self) -> Arc<dyn Store> {
-        Arc::new(RedbStore::open(self.0.path().join("store.redb"), Options::new(Incarnation([7; 16]))).unwrap())
+        Arc::new(
+            RedbStore::open(
+                self.0.path().join("store.redb"),
+                Options::new(Incarnation([7; 16])),
+            )
+            .unwrap(),
+        )
     }
 }
 

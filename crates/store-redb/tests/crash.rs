@@ -16,7 +16,13 @@ use std::time::Duration;
 const INCARNATION: Incarnation = Incarnation([9; 16]);
 
 fn open(path: &Path) -> Result<RedbStore> {
-    RedbStore::open(path, Options { cache_bytes: 4 << 20, ..Options::new(INCARNATION) })
+    RedbStore::open(
+        path,
+        Options {
+            cache_bytes: 4 << 20,
+            ..Options::new(INCARNATION)
+        },
+    )
 }
 
 /// splitmix64.
@@ -30,7 +36,9 @@ fn scatter(n: u64) -> u64 {
 #[test]
 #[ignore = "started by the other tests"]
 fn child() {
-    let Some(path) = std::env::var_os("KEYFERRY_CHILD") else { return };
+    let Some(path) = std::env::var_os("KEYFERRY_CHILD") else {
+        return;
+    };
     let say = |text: String| {
         let mut out = std::io::stdout().lock();
         writeln!(out, "{text}").unwrap();
@@ -41,8 +49,16 @@ fn child() {
     let error = write_on(&store, &mut |n| say(format!("done {n}")));
     say(format!("failed {:?} {error}", error.kind()));
     // The store goes on: it reads, and refuses or takes the next write.
-    say(format!("read {:?}", store.view(|at| written(at)).map_err(|error| error.kind())));
-    say(format!("small {:?}", store.write(&mut |tx| tx.set_state(b"small", Some(b"x"))).map_err(|e| e.kind())));
+    say(format!(
+        "read {:?}",
+        store.view(|at| written(at)).map_err(|error| error.kind())
+    ));
+    say(format!(
+        "small {:?}",
+        store
+            .write(&mut |tx| tx.set_state(b"small", Some(b"x")))
+            .map_err(|e| e.kind())
+    ));
 }
 
 fn start(path: &Path, through: Option<&str>) -> Child {
@@ -50,13 +66,27 @@ fn start(path: &Path, through: Option<&str>) -> Child {
     let mut command = match through {
         Some(script) => {
             let mut shell = Command::new("sh");
-            shell.arg("-c").arg(format!("{script}; exec \"$0\" \"$@\"")).arg(this);
+            shell
+                .arg("-c")
+                .arg(format!("{script}; exec \"$0\" \"$@\""))
+                .arg(this);
             shell
         }
         None => Command::new(this),
     };
-    command.args(["--exact", "child", "--ignored", "--nocapture", "--test-threads=1"]);
-    command.env("KEYFERRY_CHILD", path).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+    command.args([
+        "--exact",
+        "child",
+        "--ignored",
+        "--nocapture",
+        "--test-threads=1",
+    ]);
+    command
+        .env("KEYFERRY_CHILD", path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 /// So many kills a store lives through: comparing takes longer from one to the next.
@@ -64,7 +94,10 @@ const LIVES: u64 = 40;
 
 #[test]
 fn a_killed_process_loses_nothing_that_it_acknowledged() {
-    let kills = std::env::var("KEYFERRY_CRASHES").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
+    let kills = std::env::var("KEYFERRY_CRASHES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(20);
     let folder = tempfile::tempdir().unwrap();
     let (mut path, mut ledger) = (PathBuf::new(), Ledger::new(INCARNATION));
     let (mut count, mut total) = (0, 0);
@@ -89,7 +122,9 @@ fn a_killed_process_loses_nothing_that_it_acknowledged() {
         for _ in 0..writes {
             take(lines.next().unwrap().unwrap());
         }
-        std::thread::sleep(Duration::from_micros(random / 100 % if kill % 4 == 0 { 12_000 } else { 4000 }));
+        std::thread::sleep(Duration::from_micros(
+            random / 100 % if kill % 4 == 0 { 12_000 } else { 4000 },
+        ));
         child.kill().unwrap();
         child.wait().unwrap();
         lines.map_while(|line| line.ok()).for_each(&mut take);
@@ -110,10 +145,15 @@ fn a_full_device_keeps_what_is_there() {
         let child = start(&path, Some(&format!("trap '' XFSZ; ulimit -f {blocks}")));
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
-        let count =
-            text.lines().filter_map(|line| line.strip_prefix("done ")?.parse::<u64>().ok()).next_back().map_or(0, |n| n + 1);
+        let count = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("done ")?.parse::<u64>().ok())
+            .next_back()
+            .map_or(0, |n| n + 1);
         let line = |start: &str| {
-            text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no line {start:?}: {text}"))
+            text.lines()
+                .find(|line| line.starts_with(start))
+                .unwrap_or_else(|| panic!("no line {start:?}: {text}"))
         };
         let (failed, read) = (line("failed"), line("read"));
         assert!(failed.starts_with("failed Full"), "{failed}");
@@ -121,11 +161,18 @@ fn a_full_device_keeps_what_is_there() {
         assert_eq!(read, format!("read Ok({count})"), "after {failed}");
         let small = line("small");
         let small_kept = small == "small Ok(())";
-        assert!(small_kept || small == format!("small Err({:?})", ErrorKind::Full), "after {failed}: {small}");
+        assert!(
+            small_kept || small == format!("small Err({:?})", ErrorKind::Full),
+            "after {failed}: {small}"
+        );
         let store = open(&path).unwrap();
         if small_kept {
             store.write(&mut |tx| tx.set_state(b"small", None)).unwrap();
         }
-        assert_eq!(ledger.check(&store, count), count, "the write that failed for lack of room is there");
+        assert_eq!(
+            ledger.check(&store, count),
+            count,
+            "the write that failed for lack of room is there"
+        );
     }
 }

@@ -1,7 +1,9 @@
 //! A copy of an older file is told to be one: it takes a new incarnation, keeps all else, and its history parts from the first one's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use keyferry_store::{Error, Incarnation, MaterialChange, Position, Put, Snapshot, Store, StoreExt};
+use keyferry_store::{
+    Error, Incarnation, MaterialChange, Position, Put, Snapshot, Store, StoreExt,
+};
 use keyferry_store_redb::{Options, RedbStore};
 use std::path::Path;
 
@@ -10,7 +12,15 @@ fn open(path: &Path) -> RedbStore {
 }
 
 fn put(store: &impl Store, id: &[u8]) {
-    let put = Put { number: None, id, attributes: id, material: MaterialChange::Keep, remove: &[], insert: &[], entry: id };
+    let put = Put {
+        number: None,
+        id,
+        attributes: id,
+        material: MaterialChange::Keep,
+        remove: &[],
+        insert: &[],
+        entry: id,
+    };
     store.write(&mut |tx| tx.put(&[put]).map(|_| ())).unwrap();
 }
 
@@ -21,7 +31,10 @@ fn head(store: &impl Store) -> Position {
 #[test]
 fn a_copy_of_an_older_file_takes_a_new_incarnation() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, copy) = (folder.path().join("store.redb"), folder.path().join("copy.redb"));
+    let (path, copy) = (
+        folder.path().join("store.redb"),
+        folder.path().join("copy.redb"),
+    );
     let store = open(&path);
     put(&store, b"one");
     put(&store, b"two");
@@ -35,7 +48,13 @@ fn a_copy_of_an_older_file_takes_a_new_incarnation() {
     let restored = open(&copy);
     assert_eq!(head(&restored), backup);
     restored.restored(Incarnation([8; 16])).unwrap();
-    assert_eq!(head(&restored), Position { incarnation: Incarnation([8; 16]), ..backup });
+    assert_eq!(
+        head(&restored),
+        Position {
+            incarnation: Incarnation([8; 16]),
+            ..backup
+        }
+    );
     drop(restored);
     let restored = open(&copy);
     put(&restored, b"another three");
@@ -46,5 +65,8 @@ fn a_copy_of_an_older_file_takes_a_new_incarnation() {
     assert_eq!(first.number, second.number);
     assert_ne!(first.commit, second.commit);
     let commit = |at: &dyn Snapshot| at.commit_id(backup.number);
-    assert_eq!(store.view::<_, Error>(commit).unwrap(), restored.view::<_, Error>(commit).unwrap());
+    assert_eq!(
+        store.view::<_, Error>(commit).unwrap(),
+        restored.view::<_, Error>(commit).unwrap()
+    );
 }

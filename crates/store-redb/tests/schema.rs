@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use keyferry_store::{
-    Error, ErrorKind, Incarnation, Index, IndexKey, ObjectId, Order, RecordNumber, SnapshotExt, Span, Store, StoreExt, index,
-    schema,
+    Error, ErrorKind, Incarnation, Index, IndexKey, ObjectId, Order, RecordNumber, SnapshotExt,
+    Span, Store, StoreExt, index, schema,
 };
 use keyferry_store_redb::{Options, RedbStore};
 use redb::{ReadableDatabase, ReadableTable};
@@ -15,7 +15,11 @@ use std::path::Path;
 
 /// The identifiers here and at their origin of the four objects of the file.
 const OBJECTS: [(&str, &str, &str); 4] = [
-    ("0123abcd-4567-89ef-0011-223344556677", "origin", "0123abcd-4567-89ef-0011-223344556677"),
+    (
+        "0123abcd-4567-89ef-0011-223344556677",
+        "origin",
+        "0123abcd-4567-89ef-0011-223344556677",
+    ),
     ("key-1", "origin", "key-1"),
     ("0123abcd-4567-89ef-0011-223344556678", "another", "key-1"),
     ("key-2", "origin", "0123abcd-4567-89ef-0011-223344556679"),
@@ -26,7 +30,8 @@ fn unpack(path: &Path) {
     let mut packed = &include_bytes!("schema-1.runs")[..];
     let mut content = Vec::new();
     while let Some((header, rest)) = packed.split_first_chunk::<9>() {
-        let number = |at: usize| u32::from_be_bytes(header[at..at + 4].try_into().unwrap()) as usize;
+        let number =
+            |at: usize| u32::from_be_bytes(header[at..at + 4].try_into().unwrap()) as usize;
         let (plain, rest) = rest.split_at(number(0));
         content.extend_from_slice(plain);
         content.resize(content.len() + number(4), header[8]);
@@ -42,8 +47,17 @@ fn open(path: &Path) -> Result<RedbStore, Error> {
 fn version(path: &Path) -> u32 {
     let database = redb::Database::open(path).unwrap();
     let at = database.begin_read().unwrap();
-    let meta = at.open_table(redb::TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
-    u32::from_be_bytes(meta.get("schema").unwrap().unwrap().value().try_into().unwrap())
+    let meta = at
+        .open_table(redb::TableDefinition::<&str, &[u8]>::new("meta"))
+        .unwrap();
+    u32::from_be_bytes(
+        meta.get("schema")
+            .unwrap()
+            .unwrap()
+            .value()
+            .try_into()
+            .unwrap(),
+    )
 }
 
 /// All index entries that are stored.
@@ -52,10 +66,22 @@ fn entries(store: &dyn Store) -> Vec<(IndexKey, u64)> {
     for index in (1..=255).map(Index) {
         store
             .read(&mut |at| {
-                at.scan(index, &Span::all(), Order::Ascending, None, &mut |key, number| {
-                    entries.push((IndexKey { index, key: key.into() }, number.0));
-                    Ok(ControlFlow::Continue(()))
-                })
+                at.scan(
+                    index,
+                    &Span::all(),
+                    Order::Ascending,
+                    None,
+                    &mut |key, number| {
+                        entries.push((
+                            IndexKey {
+                                index,
+                                key: key.into(),
+                            },
+                            number.0,
+                        ));
+                        Ok(ControlFlow::Continue(()))
+                    },
+                )
             })
             .unwrap();
     }
@@ -72,18 +98,34 @@ fn the_first_version_is_brought_up_to_date() {
         let store = open(&path).unwrap();
         let expected = store.view::<_, Error>(|at| {
             let head = at.head()?;
-            assert_eq!((head.number, head.incarnation, at.count()?), (4, Incarnation([7; 16]), 4));
+            assert_eq!(
+                (head.number, head.incarnation, at.count()?),
+                (4, Incarnation([7; 16]), 4)
+            );
             assert_eq!(at.state_value(b"cursor")?.as_deref(), Some(&b"17"[..]));
             let mut expected = Vec::new();
             for (number, (here, server, origin)) in (1..).zip(OBJECTS) {
-                let (found, record) = at.by_identifier(here)?.expect("it is found by its identifier");
+                let (found, record) = at
+                    .by_identifier(here)?
+                    .expect("it is found by its identifier");
                 assert_eq!((found, &*record.identifier), (RecordNumber(number), here));
-                let id = ObjectId { server: server.into(), instance: vec![3; 4], identifier: origin.into() };
-                assert_eq!(at.by_object_id(&id)?.expect("it is found by its object id").0, RecordNumber(number));
+                let id = ObjectId {
+                    server: server.into(),
+                    instance: vec![3; 4],
+                    identifier: origin.into(),
+                };
+                assert_eq!(
+                    at.by_object_id(&id)?
+                        .expect("it is found by its object id")
+                        .0,
+                    RecordNumber(number)
+                );
                 assert!(at.whole(RecordNumber(number))?.unwrap().1.is_some());
                 expected.extend(index::keys(&record)?.into_iter().map(|key| (key, number)));
             }
-            expected.sort_by(|(left, l), (right, r)| (left.index, &left.key, l).cmp(&(right.index, &right.key, r)));
+            expected.sort_by(|(left, l), (right, r)| {
+                (left.index, &left.key, l).cmp(&(right.index, &right.key, r))
+            });
             Ok(expected)
         });
         assert_eq!(entries(&store), expected.unwrap());
@@ -100,15 +142,28 @@ fn a_file_that_cannot_be_brought_up_to_date_stays_as_it_was() {
     let database = redb::Database::open(&path).unwrap();
     let at = database.begin_write().unwrap();
     let records = redb::TableDefinition::<u64, &[u8]>::new("records");
-    let mut stored = at.open_table(records).unwrap().get(3).unwrap().unwrap().value().to_vec();
+    let mut stored = at
+        .open_table(records)
+        .unwrap()
+        .get(3)
+        .unwrap()
+        .unwrap()
+        .value()
+        .to_vec();
     stored.truncate(stored.len() - 8);
-    at.open_table(records).unwrap().insert(3, stored.as_slice()).unwrap();
+    at.open_table(records)
+        .unwrap()
+        .insert(3, stored.as_slice())
+        .unwrap();
     at.commit().unwrap();
     drop(database);
     let error = open(&path).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     let text = error.to_string();
-    assert!(text.contains("store.redb") && text.contains("record 3 cannot be brought up to date"), "{text}");
+    assert!(
+        text.contains("store.redb") && text.contains("record 3 cannot be brought up to date"),
+        "{text}"
+    );
     assert_eq!(version(&path), 1);
 }
 
@@ -121,13 +176,19 @@ fn a_later_version_is_refused_and_left_alone() {
         let database = redb::Database::open(&path).unwrap();
         let at = database.begin_write().unwrap();
         let meta = redb::TableDefinition::<&str, &[u8]>::new("meta");
-        at.open_table(meta).unwrap().insert("schema", other.to_be_bytes().as_slice()).unwrap();
+        at.open_table(meta)
+            .unwrap()
+            .insert("schema", other.to_be_bytes().as_slice())
+            .unwrap();
         at.commit().unwrap();
         drop(database);
         let error = open(&path).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
         let text = error.to_string();
-        assert!(text.contains("store.redb") && text.contains(&format!("schema version {other}")), "{text}");
+        assert!(
+            text.contains("store.redb") && text.contains(&format!("schema version {other}")),
+            "{text}"
+        );
         assert_eq!(version(&path), other);
     }
 }

@@ -44,7 +44,11 @@ impl Chain {
     pub fn after(before: CommitId) -> Chain {
         let mut hash = Sha256::new();
         hash.update(before.0);
-        Chain { before, hash, empty: true }
+        Chain {
+            before,
+            hash,
+            empty: true,
+        }
     }
 
     /// Adds one put of the commit under way.

@@ -34,7 +34,10 @@ mod image;
 mod model;
 mod scans;
 
-pub use clauses::{all_or_nothing, durable, numbers_arrive, own_writes, restored_changes_incarnation, state_is_sorted};
+pub use clauses::{
+    all_or_nothing, durable, numbers_arrive, own_writes, restored_changes_incarnation,
+    state_is_sorted,
+};
 pub use concurrent::{one_snapshot, reruns, serialisable};
 pub use feeds::{commit_ids, feed_order, newest_entry_only};
 pub use model::{against_model, against_model_seeded};
@@ -146,7 +149,10 @@ impl Change {
     }
 
     fn of(number: RecordNumber, id: impl AsRef<[u8]>) -> Change {
-        Change { number: Some(number), ..Change::new(id) }
+        Change {
+            number: Some(number),
+            ..Change::new(id)
+        }
     }
 
     fn attributes(mut self, attributes: impl AsRef<[u8]>) -> Change {
@@ -165,12 +171,18 @@ impl Change {
     }
 
     fn insert(mut self, index: u8, key: impl AsRef<[u8]>) -> Change {
-        self.insert.push(IndexKey { index: Index(index), key: key.as_ref().into() });
+        self.insert.push(IndexKey {
+            index: Index(index),
+            key: key.as_ref().into(),
+        });
         self
     }
 
     fn remove(mut self, index: u8, key: impl AsRef<[u8]>) -> Change {
-        self.remove.push(IndexKey { index: Index(index), key: key.as_ref().into() });
+        self.remove.push(IndexKey {
+            index: Index(index),
+            key: key.as_ref().into(),
+        });
         self
     }
 
@@ -218,7 +230,10 @@ fn chain(before: CommitId, changes: &[Change]) -> CommitId {
 fn must<T>(clause: &str, what: &str, result: crate::Result<T>) -> T {
     match result {
         Ok(value) => value,
-        Err(error) => panic!("conformance clause `{clause}` is broken: {what} failed: {error} ({:?})", error.kind()),
+        Err(error) => panic!(
+            "conformance clause `{clause}` is broken: {what} failed: {error} ({:?})",
+            error.kind()
+        ),
     }
 }
 

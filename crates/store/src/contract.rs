@@ -82,10 +82,18 @@ pub trait Snapshot {
     ) -> Result<()>;
 
     /// Visits feed entries with a number above `after`, in ascending order.
-    fn feed(&self, after: u64, visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>) -> Result<()>;
+    fn feed(
+        &self,
+        after: u64,
+        visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()>;
 
     /// Visits s2s state whose key is in `span`, in ascending order of keys.
-    fn state(&self, span: &Span, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>) -> Result<()>;
+    fn state(
+        &self,
+        span: &Span,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
+    ) -> Result<()>;
 }
 
 /// A snapshot that can be changed.
@@ -157,7 +165,10 @@ pub struct Row {
 
 impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Row").field("id", &self.id).field("attributes", &self.attributes.len()).finish_non_exhaustive()
+        f.debug_struct("Row")
+            .field("id", &self.id)
+            .field("attributes", &self.attributes.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -209,14 +220,20 @@ pub struct Span {
 impl Span {
     /// Every key.
     pub fn all() -> Span {
-        Span { from: Vec::new(), to: None }
+        Span {
+            from: Vec::new(),
+            to: None,
+        }
     }
 
     /// This key alone.
     pub fn exact(key: &[u8]) -> Span {
         let mut to = key.to_vec();
         to.push(0);
-        Span { from: key.to_vec(), to: Some(to) }
+        Span {
+            from: key.to_vec(),
+            to: Some(to),
+        }
     }
 
     /// Every key that starts with `prefix`.
@@ -225,10 +242,16 @@ impl Span {
         while let Some(last) = to.pop() {
             if last < u8::MAX {
                 to.push(last + 1);
-                return Span { from: prefix.to_vec(), to: Some(to) };
+                return Span {
+                    from: prefix.to_vec(),
+                    to: Some(to),
+                };
             }
         }
-        Span { from: prefix.to_vec(), to: None }
+        Span {
+            from: prefix.to_vec(),
+            to: None,
+        }
     }
 
     /// The record numbers whose [`Index::ARRIVAL`] keys belong to the span: from the first (included) to the second (excluded, or

@@ -1,6 +1,6 @@
 use crate::{
-    CommitId, Cursor, Effects, Error, ErrorKind, FeedRow, Index, IndexKey, Order, Part, Position, RecordNumber, Result, Row,
-    Snapshot, Span, Transaction,
+    CommitId, Cursor, Effects, Error, ErrorKind, FeedRow, Index, IndexKey, Order, Part, Position,
+    RecordNumber, Result, Row, Snapshot, Span, Transaction,
     effects::{Encoded, write},
 };
 use std::cell::RefCell;
@@ -31,8 +31,16 @@ const GATHERED: usize = 1024;
 impl<'a, 't> Deferred<'a, 't> {
     /// Gathers for `transaction`.
     pub fn new(transaction: &'a mut (dyn Transaction + 't)) -> Self {
-        let inner = Inner { transaction, gathered: Vec::new(), state: Vec::new(), keys: BTreeSet::new(), places: HashMap::new() };
-        Deferred { inner: RefCell::new(inner) }
+        let inner = Inner {
+            transaction,
+            gathered: Vec::new(),
+            state: Vec::new(),
+            keys: BTreeSet::new(),
+            places: HashMap::new(),
+        };
+        Deferred {
+            inner: RefCell::new(inner),
+        }
     }
 
     /// Adds effects.
@@ -43,11 +51,17 @@ impl<'a, 't> Deferred<'a, 't> {
         let inner = self.inner.get_mut();
         let encoded = effects.encoded()?;
         // A record stands once in what a backend is given.
-        if encoded.iter().filter_map(Encoded::number).any(|number| inner.places.contains_key(&number)) {
+        if encoded
+            .iter()
+            .filter_map(Encoded::number)
+            .any(|number| inner.places.contains_key(&number))
+        {
             inner.apply()?;
         }
         for (place, change) in (inner.gathered.len()..).zip(&encoded) {
-            inner.places.extend(change.number().map(|number| (number, place)));
+            inner
+                .places
+                .extend(change.number().map(|number| (number, place)));
             inner.keys.extend(change.moved().cloned());
         }
         inner.gathered.extend(encoded);
@@ -56,7 +70,11 @@ impl<'a, 't> Deferred<'a, 't> {
             inner.apply()?;
             crate::ext::take_incarnation(inner.transaction, incarnation)?;
         }
-        if inner.gathered.len() >= GATHERED { inner.apply() } else { Ok(()) }
+        if inner.gathered.len() >= GATHERED {
+            inner.apply()
+        } else {
+            Ok(())
+        }
     }
 
     /// Applies what is left.
@@ -74,8 +92,10 @@ impl<'a, 't> Deferred<'a, 't> {
     ) -> Result<T> {
         if concerned(&self.inner.borrow()) {
             // Never while a question is being answered: whatever could be asked then was applied when it began.
-            let mut inner =
-                self.inner.try_borrow_mut().map_err(|_| Error::new(ErrorKind::Misuse, "effects gathered during a scan"))?;
+            let mut inner = self
+                .inner
+                .try_borrow_mut()
+                .map_err(|_| Error::new(ErrorKind::Misuse, "effects gathered during a scan"))?;
             inner.apply()?;
         }
         ask(&*self.inner.borrow().transaction)
@@ -84,7 +104,10 @@ impl<'a, 't> Deferred<'a, 't> {
 
 impl Inner<'_, '_> {
     fn apply(&mut self) -> Result<()> {
-        let (gathered, state) = (std::mem::take(&mut self.gathered), std::mem::take(&mut self.state));
+        let (gathered, state) = (
+            std::mem::take(&mut self.gathered),
+            std::mem::take(&mut self.state),
+        );
         self.keys.clear();
         self.places.clear();
         write(self.transaction, &gathered, &state).map(drop)
@@ -101,13 +124,22 @@ impl Snapshot for Deferred<'_, '_> {
     }
 
     fn count(&self) -> Result<u64> {
-        self.asked(|inner| !inner.gathered.is_empty(), |snapshot| snapshot.count())
+        self.asked(
+            |inner| !inner.gathered.is_empty(),
+            |snapshot| snapshot.count(),
+        )
     }
 
     fn get(&self, number: RecordNumber, part: Part) -> Result<Option<Row>> {
         let inner = self.inner.borrow();
-        match inner.places.get(&number).and_then(|place| inner.gathered.get(*place)) {
-            Some(change) => change.row(part, || inner.transaction.get(number, part)).map(Some),
+        match inner
+            .places
+            .get(&number)
+            .and_then(|place| inner.gathered.get(*place))
+        {
+            Some(change) => change
+                .row(part, || inner.transaction.get(number, part))
+                .map(Some),
             None => inner.transaction.get(number, part),
         }
     }
@@ -124,18 +156,34 @@ impl Snapshot for Deferred<'_, '_> {
             if index == Index::ARRIVAL {
                 return !inner.gathered.is_empty();
             }
-            let first = IndexKey { index, key: span.from.as_slice().into() };
+            let first = IndexKey {
+                index,
+                key: span.from.as_slice().into(),
+            };
             let next = inner.keys.range(first..).next();
             next.is_some_and(|key| key.index == index && span.contains(&key.key))
         };
-        self.asked(concerned, |snapshot| snapshot.scan(index, span, order, after, visit))
+        self.asked(concerned, |snapshot| {
+            snapshot.scan(index, span, order, after, visit)
+        })
     }
 
-    fn feed(&self, after: u64, visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>) -> Result<()> {
+    fn feed(
+        &self,
+        after: u64,
+        visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
         self.asked(|_| false, |snapshot| snapshot.feed(after, visit))
     }
 
-    fn state(&self, span: &Span, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>) -> Result<()> {
-        self.asked(|inner| inner.state.iter().any(|(key, _)| span.contains(key)), |snapshot| snapshot.state(span, visit))
+    fn state(
+        &self,
+        span: &Span,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        self.asked(
+            |inner| inner.state.iter().any(|(key, _)| span.contains(key)),
+            |snapshot| snapshot.state(span, visit),
+        )
     }
 }

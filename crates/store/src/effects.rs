@@ -1,5 +1,8 @@
 use crate::record::{Entry, EntryKind, KeyBefore, material_of};
-use crate::{Incarnation, IndexKey, MaterialChange, Part, Put, Record, RecordNumber, Result, Row, Transaction, index};
+use crate::{
+    Incarnation, IndexKey, MaterialChange, Part, Put, Record, RecordNumber, Result, Row,
+    Transaction, index,
+};
 use keyferry_kmip::Object;
 use keyferry_ttlv::Extra;
 use zeroize::Zeroizing;
@@ -60,13 +63,21 @@ impl Encoded {
     }
 
     /// The record as it will be; `held` is what is stored of it.
-    pub(crate) fn row(&self, part: Part, held: impl FnOnce() -> Result<Option<Row>>) -> Result<Row> {
+    pub(crate) fn row(
+        &self,
+        part: Part,
+        held: impl FnOnce() -> Result<Option<Row>>,
+    ) -> Result<Row> {
         let material = match (part, &self.material) {
             (Part::Attributes, _) => None,
             (Part::Whole, Some(changed)) => changed.clone(),
             (Part::Whole, None) => held()?.and_then(|row| row.material),
         };
-        Ok(Row { id: self.id.clone(), attributes: self.attributes.clone(), material })
+        Ok(Row {
+            id: self.id.clone(),
+            attributes: self.attributes.clone(),
+            material,
+        })
     }
 
     fn put(&self) -> Put<'_> {
@@ -93,7 +104,11 @@ pub(crate) fn write(
     state: &[(Vec<u8>, Option<Vec<u8>>)],
 ) -> Result<Vec<RecordNumber>> {
     let puts: Vec<Put<'_>> = changes.iter().map(Encoded::put).collect();
-    let numbers = if puts.is_empty() { Vec::new() } else { transaction.put(&puts)? };
+    let numbers = if puts.is_empty() {
+        Vec::new()
+    } else {
+        transaction.put(&puts)?
+    };
     for (key, value) in state {
         transaction.set_state(key, value.as_deref())?;
     }
@@ -107,8 +122,20 @@ impl Effects {
     }
 
     /// One change.
-    pub fn change(before: Option<(RecordNumber, Record)>, after: Record, material: Material) -> Self {
-        Effects { changes: vec![Change { before, after, material }], state: Vec::new(), restored: None }
+    pub fn change(
+        before: Option<(RecordNumber, Record)>,
+        after: Record,
+        material: Material,
+    ) -> Self {
+        Effects {
+            changes: vec![Change {
+                before,
+                after,
+                material,
+            }],
+            state: Vec::new(),
+            restored: None,
+        }
     }
 
     /// Whether there is nothing to apply.
@@ -129,7 +156,9 @@ impl Effects {
     /// Those of the store; the transaction is to be rolled back then.
     pub fn apply(&self, transaction: &mut dyn Transaction) -> Result<Vec<RecordNumber>> {
         let numbers = write(transaction, &self.encoded()?, &self.state)?;
-        self.restored.map_or(Ok(()), |incarnation| crate::ext::take_incarnation(transaction, incarnation))?;
+        self.restored.map_or(Ok(()), |incarnation| {
+            crate::ext::take_incarnation(transaction, incarnation)
+        })?;
         Ok(numbers)
     }
 
@@ -149,13 +178,28 @@ fn encode(change: &Change) -> Result<Encoded> {
     };
     let after = index::keys(&change.after)?;
     let without = |these: &[IndexKey], those: &[IndexKey]| -> Vec<IndexKey> {
-        these.iter().filter(|key| those.binary_search(key).is_err()).cloned().collect()
+        these
+            .iter()
+            .filter(|key| those.binary_search(key).is_err())
+            .cloned()
+            .collect()
     };
     let (remove, insert) = (without(&before, &after), without(&after, &before));
     // Those that a relation may select by; they add up, since whoever reads the feed may have missed the changes between.
-    let earlier = change.before.iter().flat_map(|(_, record)| &record.lost).cloned();
-    let dropped = remove.iter().filter(|key| key.index != index::DATE).cloned().map(KeyBefore);
-    let mut lost: Vec<KeyBefore> = earlier.chain(dropped).filter(|key| after.binary_search(&key.0).is_err()).collect();
+    let earlier = change
+        .before
+        .iter()
+        .flat_map(|(_, record)| &record.lost)
+        .cloned();
+    let dropped = remove
+        .iter()
+        .filter(|key| key.index != index::DATE)
+        .cloned()
+        .map(KeyBefore);
+    let mut lost: Vec<KeyBefore> = earlier
+        .chain(dropped)
+        .filter(|key| after.binary_search(&key.0).is_err())
+        .collect();
     lost.sort_unstable();
     lost.dedup();
     if lost.len() > LOST || lost.contains(&KeyBefore::any()) {
@@ -164,12 +208,20 @@ fn encode(change: &Change) -> Result<Encoded> {
     let attributes = if lost == change.after.lost {
         change.after.encoded()?
     } else {
-        Record { lost: lost.clone(), ..change.after.clone() }.encoded()?
+        Record {
+            lost: lost.clone(),
+            ..change.after.clone()
+        }
+        .encoded()?
     };
     let entry = Entry {
         id: change.after.id.clone(),
         stamp: change.after.stamp.clone(),
-        kind: if change.after.is_destroyed() { EntryKind::DESTROYED } else { EntryKind::CHANGED },
+        kind: if change.after.is_destroyed() {
+            EntryKind::DESTROYED
+        } else {
+            EntryKind::CHANGED
+        },
         before: lost,
         extra: Extra::NONE,
     };

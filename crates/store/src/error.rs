@@ -35,7 +35,10 @@ pub enum ErrorKind {
 impl Error {
     /// An error of `kind`; `context` says what was being done and to what, never with key material.
     pub fn new(kind: ErrorKind, context: impl fmt::Display) -> Self {
-        Error { kind, context: context.to_string().into() }
+        Error {
+            kind,
+            context: context.to_string().into(),
+        }
     }
 
     /// What a closure returns to roll its transaction back.

@@ -1,7 +1,7 @@
 use crate::record::{object_of, read};
 use crate::{
-    Error, ErrorKind, Incarnation, IndexKey, ObjectId, Order, Part, Record, RecordNumber, Result, Snapshot, Span, Store,
-    Transaction, index,
+    Error, ErrorKind, Incarnation, IndexKey, ObjectId, Order, Part, Record, RecordNumber, Result,
+    Snapshot, Span, Store, Transaction, index,
 };
 use keyferry_kmip::{Object, Secret, Text, extension as x};
 use keyferry_ttlv::{Decode, Encode, Extra};
@@ -34,13 +34,17 @@ pub trait StoreExt: Store {
     ///
     /// # Errors
     /// Those of `f` and of the store.
-    fn view<T, E: From<Error>>(&self, f: impl FnMut(&dyn Snapshot) -> Result<T, E>) -> Result<T, E>;
+    fn view<T, E: From<Error>>(&self, f: impl FnMut(&dyn Snapshot) -> Result<T, E>)
+    -> Result<T, E>;
 
     /// Runs `f` in a transaction, which commits when `f` returns `Ok`. `f` may run several times.
     ///
     /// # Errors
     /// Those of `f`, after a rollback, and those of the store.
-    fn transact<T, E: From<Error>>(&self, f: impl FnMut(&mut dyn Transaction) -> Result<T, E>) -> Result<T, E>;
+    fn transact<T, E: From<Error>>(
+        &self,
+        f: impl FnMut(&mut dyn Transaction) -> Result<T, E>,
+    ) -> Result<T, E>;
 
     /// Who this store's server is; made by `new` when the store is.
     ///
@@ -65,7 +69,10 @@ pub trait StoreExt: Store {
 }
 
 impl<S: Store + ?Sized> StoreExt for S {
-    fn view<T, E: From<Error>>(&self, mut f: impl FnMut(&dyn Snapshot) -> Result<T, E>) -> Result<T, E> {
+    fn view<T, E: From<Error>>(
+        &self,
+        mut f: impl FnMut(&dyn Snapshot) -> Result<T, E>,
+    ) -> Result<T, E> {
         let mut outcome = None;
         let read = self.read(&mut |snapshot| {
             outcome = Some(f(snapshot));
@@ -74,13 +81,20 @@ impl<S: Store + ?Sized> StoreExt for S {
         finish(read, outcome)
     }
 
-    fn transact<T, E: From<Error>>(&self, mut f: impl FnMut(&mut dyn Transaction) -> Result<T, E>) -> Result<T, E> {
+    fn transact<T, E: From<Error>>(
+        &self,
+        mut f: impl FnMut(&mut dyn Transaction) -> Result<T, E>,
+    ) -> Result<T, E> {
         let mut outcome = None;
         let write = self.write(&mut |transaction| {
             let made = f(transaction);
             let failed = made.is_err();
             outcome = Some(made);
-            if failed { Err(Error::aborted()) } else { Ok(()) }
+            if failed {
+                Err(Error::aborted())
+            } else {
+                Ok(())
+            }
         });
         match (write, outcome) {
             (Err(error), Some(Err(own))) if error.kind() == ErrorKind::Aborted => Err(own),
@@ -105,7 +119,10 @@ impl<S: Store + ?Sized> StoreExt for S {
     fn restored(&self, incarnation: Incarnation) -> Result<()> {
         self.transact(|transaction| {
             if transaction.incarnation()? == incarnation {
-                return Err(Error::new(ErrorKind::Misuse, "a restored store takes an incarnation that it did not have"));
+                return Err(Error::new(
+                    ErrorKind::Misuse,
+                    "a restored store takes an incarnation that it did not have",
+                ));
             }
             take_incarnation(transaction, incarnation)
         })
@@ -117,7 +134,10 @@ impl<S: Store + ?Sized> StoreExt for S {
 }
 
 /// The store is a copy of an older moment from now on: its incarnation is a new one, and so is the reign.
-pub(crate) fn take_incarnation(transaction: &mut dyn Transaction, incarnation: Incarnation) -> Result<()> {
+pub(crate) fn take_incarnation(
+    transaction: &mut dyn Transaction,
+    incarnation: Incarnation,
+) -> Result<()> {
     transaction.set_state(REIGN, Some(&incarnation.0))?;
     transaction.restored(incarnation)
 }
@@ -126,12 +146,20 @@ fn check_home(home: Home, server: &str) -> Result<Home> {
     if home.server == *server {
         return Ok(home);
     }
-    Err(Error::new(ErrorKind::Misuse, format_args!("this store belongs to the server {:?}, not to {server:?}", home.server)))
+    Err(Error::new(
+        ErrorKind::Misuse,
+        format_args!(
+            "this store belongs to the server {:?}, not to {server:?}",
+            home.server
+        ),
+    ))
 }
 
 fn finish<T, E: From<Error>>(store: Result<()>, outcome: Option<Result<T, E>>) -> Result<T, E> {
     store?;
-    outcome.unwrap_or_else(|| Err(Error::new(ErrorKind::Misuse, "the store did not run the closure").into()))
+    outcome.unwrap_or_else(|| {
+        Err(Error::new(ErrorKind::Misuse, "the store did not run the closure").into())
+    })
 }
 
 /// Typed conveniences over any snapshot.
@@ -141,32 +169,52 @@ pub trait SnapshotExt: Snapshot {
     /// # Errors
     /// Those of the store; so for all of these.
     fn record(&self, number: RecordNumber) -> Result<Option<Record>> {
-        self.get(number, Part::Attributes)?.map(|row| Record::decode(&row.attributes)).transpose()
+        self.get(number, Part::Attributes)?
+            .map(|row| Record::decode(&row.attributes))
+            .transpose()
     }
 
     /// A record with its material.
     fn whole(&self, number: RecordNumber) -> Result<Option<(Record, Option<Object>)>> {
-        let Some(row) = self.get(number, Part::Whole)? else { return Ok(None) };
-        let object = row.material.as_ref().map(|material| object_of(material)).transpose()?;
+        let Some(row) = self.get(number, Part::Whole)? else {
+            return Ok(None);
+        };
+        let object = row
+            .material
+            .as_ref()
+            .map(|material| object_of(material))
+            .transpose()?;
         Ok(Some((Record::decode(&row.attributes)?, object)))
     }
 
     /// The newest record under an index key that `is` holds for.
-    fn first(&self, key: &IndexKey, is: &dyn Fn(&Record) -> bool) -> Result<Option<(RecordNumber, Record)>> {
+    fn first(
+        &self,
+        key: &IndexKey,
+        is: &dyn Fn(&Record) -> bool,
+    ) -> Result<Option<(RecordNumber, Record)>> {
         let mut found = None;
-        self.scan(key.index, &Span::exact(&key.key), Order::Descending, None, &mut |_, number| {
-            if let Some(record) = self.record(number)?.filter(|record| is(record)) {
-                found = Some((number, record));
-                return Ok(ControlFlow::Break(()));
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
+        self.scan(
+            key.index,
+            &Span::exact(&key.key),
+            Order::Descending,
+            None,
+            &mut |_, number| {
+                if let Some(record) = self.record(number)?.filter(|record| is(record)) {
+                    found = Some((number, record));
+                    return Ok(ControlFlow::Break(()));
+                }
+                Ok(ControlFlow::Continue(()))
+            },
+        )?;
         Ok(found)
     }
 
     /// The record with this Unique Identifier.
     fn by_identifier(&self, identifier: &str) -> Result<Option<(RecordNumber, Record)>> {
-        self.first(&index::identifier(identifier), &|record| record.identifier == *identifier)
+        self.first(&index::identifier(identifier), &|record| {
+            record.identifier == *identifier
+        })
     }
 
     /// The record with this object id.
@@ -191,7 +239,9 @@ pub trait SnapshotExt: Snapshot {
 
     /// Who this store's server is.
     fn home(&self) -> Result<Option<Home>> {
-        self.state_value(HOME)?.map(|bytes| read(&bytes, "server identity")).transpose()
+        self.state_value(HOME)?
+            .map(|bytes| read(&bytes, "server identity"))
+            .transpose()
     }
 
     /// The reign under which this server makes changes: the incarnation, as long as none was begun.

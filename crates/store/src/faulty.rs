@@ -52,7 +52,10 @@ struct Plan {
 impl<S: Store> Faulty<S> {
     /// Wraps `inner`, without a fault so far.
     pub fn new(inner: S) -> Faulty<S> {
-        Faulty { inner, plan: Mutex::default() }
+        Faulty {
+            inner,
+            plan: Mutex::default(),
+        }
     }
 
     /// Plans a fault for the `nth` write from now: 1 is the next.
@@ -87,7 +90,11 @@ impl<S: Store> Faulty<S> {
     }
 
     fn alive(&self) -> Result<()> {
-        if self.plan().crashed { Err(Error::new(ErrorKind::Io, "planned crash")) } else { Ok(()) }
+        if self.plan().crashed {
+            Err(Error::new(ErrorKind::Io, "planned crash"))
+        } else {
+            Ok(())
+        }
     }
 
     fn next(&self) -> Option<Fault> {
@@ -98,7 +105,11 @@ impl<S: Store> Faulty<S> {
     }
 
     /// Runs `f` and rolls back; the error is `kind` unless the closure or the store failed by itself.
-    fn roll_back(&self, kind: ErrorKind, f: &mut dyn FnMut(&mut dyn Transaction) -> Result<()>) -> Result<()> {
+    fn roll_back(
+        &self,
+        kind: ErrorKind,
+        f: &mut dyn FnMut(&mut dyn Transaction) -> Result<()>,
+    ) -> Result<()> {
         self.inner.write(&mut |tx| {
             f(tx)?;
             Err(planned(kind))
@@ -137,7 +148,11 @@ impl<S: Store> Store for Faulty<S> {
                 Ok(())
             }),
             Some(Fault::Crash { committed }) => {
-                let _ = if committed { self.inner.write(f) } else { self.roll_back(ErrorKind::Io, f) };
+                let _ = if committed {
+                    self.inner.write(f)
+                } else {
+                    self.roll_back(ErrorKind::Io, f)
+                };
                 self.plan().crashed = true;
                 self.alive()
             }

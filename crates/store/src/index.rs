@@ -52,7 +52,10 @@ fn push_text(key: &mut Vec<u8>, text: &str) {
 fn text_key(index: Index, text: &str) -> IndexKey {
     let mut key = Vec::with_capacity(text.len().min(WHOLE) + 18);
     push_text(&mut key, text);
-    IndexKey { index, key: key.into() }
+    IndexKey {
+        index,
+        key: key.into(),
+    }
 }
 
 fn signed(value: i64) -> [u8; 8] {
@@ -63,7 +66,10 @@ fn signed(value: i64) -> [u8; 8] {
 pub fn identifier(identifier: &str) -> IndexKey {
     match uuid(identifier) {
         // No text begins with this byte.
-        Some(uuid) => IndexKey { index: IDENTIFIER, key: std::iter::once(0xFF).chain(uuid).collect() },
+        Some(uuid) => IndexKey {
+            index: IDENTIFIER,
+            key: std::iter::once(0xFF).chain(uuid).collect(),
+        },
         None => identifier_as_text(identifier),
     }
 }
@@ -100,7 +106,10 @@ fn uuid(text: &str) -> Option<[u8; 16]> {
 /// None in practice.
 pub fn object_id(id: &ObjectId) -> Result<IndexKey> {
     let digest = Sha256::digest(id.encoded()?);
-    Ok(IndexKey { index: OBJECT_ID, key: digest.iter().take(16).copied().collect() })
+    Ok(IndexKey {
+        index: OBJECT_ID,
+        key: digest.iter().take(16).copied().collect(),
+    })
 }
 
 /// The key of a Name.
@@ -115,12 +124,18 @@ pub fn object_group(value: &str) -> IndexKey {
 
 /// The key of an Object Type.
 pub fn object_type(object_type: ObjectType) -> IndexKey {
-    IndexKey { index: OBJECT_TYPE, key: object_type.0.to_be_bytes().into() }
+    IndexKey {
+        index: OBJECT_TYPE,
+        key: object_type.0.to_be_bytes().into(),
+    }
 }
 
 /// The key of a stored State.
 pub fn state(state: State) -> IndexKey {
-    IndexKey { index: STATE, key: state.0.to_be_bytes().into() }
+    IndexKey {
+        index: STATE,
+        key: state.0.to_be_bytes().into(),
+    }
 }
 
 /// The key of a date.
@@ -128,7 +143,10 @@ pub fn date(tag: Tag, date: DateTime) -> IndexKey {
     let mut key = Vec::with_capacity(12);
     key.extend_from_slice(&tag.number().to_be_bytes());
     key.extend_from_slice(&signed(date.0));
-    IndexKey { index: DATE, key: key.into() }
+    IndexKey {
+        index: DATE,
+        key: key.into(),
+    }
 }
 
 /// The key of a custom attribute, when its value is one that can be looked for: a text, a number, a date, a Boolean or an enumeration.
@@ -152,12 +170,18 @@ pub fn custom(vendor: &Text, name: &Text, value: &Value) -> Option<IndexKey> {
         key.truncate(480);
         key.extend(digest.iter().take(16));
     }
-    Some(IndexKey { index: CUSTOM, key: key.into() })
+    Some(IndexKey {
+        index: CUSTOM,
+        key: key.into(),
+    })
 }
 
 /// The key of compromised material, by its fingerprint.
 pub fn compromised(fingerprint: &[u8]) -> IndexKey {
-    IndexKey { index: COMPROMISED, key: fingerprint.iter().take(64).copied().collect() }
+    IndexKey {
+        index: COMPROMISED,
+        key: fingerprint.iter().take(64).copied().collect(),
+    }
 }
 
 /// The Names that begin with a text, where it is short enough to tell.
@@ -178,12 +202,18 @@ pub(crate) fn due(record: &Record) -> Option<IndexKey> {
         State::ACTIVE => record.attributes.date(tag::DEACTIVATION_DATE),
         _ => None,
     };
-    date.map(|date| IndexKey { index: DUE, key: signed(date.0).into() })
+    date.map(|date| IndexKey {
+        index: DUE,
+        key: signed(date.0).into(),
+    })
 }
 
 /// What is due until then.
 pub fn due_until(now: DateTime) -> Span {
-    Span { from: Vec::new(), to: now.0.checked_add(1).map(|end| signed(end).to_vec()) }
+    Span {
+        from: Vec::new(),
+        to: now.0.checked_add(1).map(|end| signed(end).to_vec()),
+    }
 }
 
 /// All keys of a record, sorted, each once.
@@ -192,16 +222,32 @@ pub fn due_until(now: DateTime) -> Span {
 /// None in practice.
 pub fn keys(record: &Record) -> Result<Vec<IndexKey>> {
     if record.is_withdrawn() {
-        let compromised = record.fingerprint.as_deref().filter(|_| record.is_compromised()).map(compromised);
-        let mut keys: Vec<IndexKey> = [object_id(&record.id)?].into_iter().chain(compromised).collect();
+        let compromised = record
+            .fingerprint
+            .as_deref()
+            .filter(|_| record.is_compromised())
+            .map(compromised);
+        let mut keys: Vec<IndexKey> = [object_id(&record.id)?]
+            .into_iter()
+            .chain(compromised)
+            .collect();
         keys.sort_unstable();
         return Ok(keys);
     }
-    let mut keys = vec![identifier(&record.identifier), object_type(record.object_type)];
+    let mut keys = vec![
+        identifier(&record.identifier),
+        object_type(record.object_type),
+    ];
     if record.identifier != record.id.identifier {
         keys.push(object_id(&record.id)?);
     }
-    keys.extend(record.fingerprint.as_deref().filter(|_| record.is_compromised()).map(compromised));
+    keys.extend(
+        record
+            .fingerprint
+            .as_deref()
+            .filter(|_| record.is_compromised())
+            .map(compromised),
+    );
     keys.extend(record.stored_state().map(state));
     keys.extend(due(record));
     for attribute in record.shown() {
@@ -209,7 +255,12 @@ pub fn keys(record: &Record) -> Result<Vec<IndexKey>> {
             AttributeValue::Name(value) => keys.push(name(&value.value)),
             AttributeValue::ObjectGroup(group) => keys.push(object_group(group)),
             AttributeValue::Custom(attribute) => {
-                keys.extend(attribute.value.as_ref().and_then(|value| custom(&attribute.vendor, &attribute.name, value)));
+                keys.extend(
+                    attribute
+                        .value
+                        .as_ref()
+                        .and_then(|value| custom(&attribute.vendor, &attribute.name, value)),
+                );
             }
             value => keys.extend(value.date().map(|at| date(value.tag(), at))),
         }
@@ -239,7 +290,12 @@ mod tests {
             "1123abcd-4567-89ef-0011-223344556677",
             "",
         ];
-        let mut keys: Vec<_> = near.iter().copied().chain([uuid]).map(|text| identifier(text).key).collect();
+        let mut keys: Vec<_> = near
+            .iter()
+            .copied()
+            .chain([uuid])
+            .map(|text| identifier(text).key)
+            .collect();
         keys.sort();
         keys.dedup();
         assert_eq!(keys.len(), near.len() + 1);

@@ -1,6 +1,7 @@
 use crate::{
-    Chain, CommitId, Cursor, Error, ErrorKind, FeedRow, Incarnation, Index, IndexKey, MaterialChange, Order, Part, Position, Put,
-    RecordNumber, Result, Row, Snapshot, Span, Store, Transaction,
+    Chain, CommitId, Cursor, Error, ErrorKind, FeedRow, Incarnation, Index, IndexKey,
+    MaterialChange, Order, Part, Position, Put, RecordNumber, Result, Row, Snapshot, Span, Store,
+    Transaction,
 };
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::{Bound, ControlFlow};
@@ -49,7 +50,14 @@ impl Memory {
 /// A store of its own that holds what this one does now, as a backup of a file or database would.
 impl Clone for Memory {
     fn clone(&self) -> Memory {
-        Memory { maps: RwLock::new(self.maps.read().unwrap_or_else(PoisonError::into_inner).clone()) }
+        Memory {
+            maps: RwLock::new(
+                self.maps
+                    .read()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone(),
+            ),
+        }
     }
 }
 
@@ -63,7 +71,12 @@ impl Store for Memory {
     fn write(&self, f: &mut dyn FnMut(&mut dyn Transaction) -> Result<()>) -> Result<()> {
         let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
         let chain = Chain::after(maps.commit);
-        let mut change = Change { maps: &mut maps, undo: Vec::new(), entries: Vec::new(), chain };
+        let mut change = Change {
+            maps: &mut maps,
+            undo: Vec::new(),
+            entries: Vec::new(),
+            chain,
+        };
         f(&mut change)?;
         change.commit();
         Ok(())
@@ -103,12 +116,21 @@ impl Maps {
         after: Option<&Cursor>,
         visit: &mut dyn FnMut(&[u8], RecordNumber) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        let Some((from, to)) = span.arrivals() else { return Ok(()) };
-        let (mut from, mut to) = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
+        let Some((from, to)) = span.arrivals() else {
+            return Ok(());
+        };
+        let (mut from, mut to) = (
+            Bound::Included(from),
+            to.map_or(Bound::Unbounded, Bound::Excluded),
+        );
         if let Some(Cursor { number, .. }) = after {
             match order {
-                Order::Ascending if starts(&from).is_none_or(|first| number.0 >= *first) => from = Bound::Excluded(number.0),
-                Order::Descending if starts(&to).is_none_or(|last| number.0 < *last) => to = Bound::Excluded(number.0),
+                Order::Ascending if starts(&from).is_none_or(|first| number.0 >= *first) => {
+                    from = Bound::Excluded(number.0)
+                }
+                Order::Descending if starts(&to).is_none_or(|last| number.0 < *last) => {
+                    to = Bound::Excluded(number.0)
+                }
                 _ => {}
             }
         }
@@ -119,7 +141,8 @@ impl Maps {
             return Ok(());
         }
         let range = self.records.range((from, to));
-        let mut step = |(number, _): (&u64, &Stored)| visit(&number.to_be_bytes(), RecordNumber(*number));
+        let mut step =
+            |(number, _): (&u64, &Stored)| visit(&number.to_be_bytes(), RecordNumber(*number));
         match order {
             Order::Ascending => walk(range, &mut step),
             Order::Descending => walk(range.rev(), &mut step),
@@ -127,7 +150,10 @@ impl Maps {
     }
 }
 
-fn walk<T>(items: impl Iterator<Item = T>, step: &mut dyn FnMut(T) -> Result<ControlFlow<()>>) -> Result<()> {
+fn walk<T>(
+    items: impl Iterator<Item = T>,
+    step: &mut dyn FnMut(T) -> Result<ControlFlow<()>>,
+) -> Result<()> {
     for item in items {
         if step(item)?.is_break() {
             break;
@@ -138,7 +164,11 @@ fn walk<T>(items: impl Iterator<Item = T>, step: &mut dyn FnMut(T) -> Result<Con
 
 impl Snapshot for Maps {
     fn head(&self) -> Result<Position> {
-        Ok(Position { incarnation: self.incarnation, number: self.head, commit: self.commit })
+        Ok(Position {
+            incarnation: self.incarnation,
+            number: self.head,
+            commit: self.commit,
+        })
     }
 
     fn commit_id(&self, number: u64) -> Result<Option<CommitId>> {
@@ -181,10 +211,18 @@ impl Snapshot for Maps {
             (None, None) => Bound::Unbounded,
         };
         if let Some(cursor) = after {
-            let seen = (index, cursor.key.clone().into_boxed_slice(), cursor.number.0);
+            let seen = (
+                index,
+                cursor.key.clone().into_boxed_slice(),
+                cursor.number.0,
+            );
             match order {
-                Order::Ascending if starts(&from).is_none_or(|first| seen >= *first) => from = Bound::Excluded(seen),
-                Order::Descending if starts(&to).is_none_or(|last| seen < *last) => to = Bound::Excluded(seen),
+                Order::Ascending if starts(&from).is_none_or(|first| seen >= *first) => {
+                    from = Bound::Excluded(seen)
+                }
+                Order::Descending if starts(&to).is_none_or(|last| seen < *last) => {
+                    to = Bound::Excluded(seen)
+                }
                 _ => {}
             }
         }
@@ -202,15 +240,33 @@ impl Snapshot for Maps {
         }
     }
 
-    fn feed(&self, after: u64, visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>) -> Result<()> {
-        walk(self.feed.range((Bound::Excluded(after), Bound::Unbounded)), &mut |(number, (record, entry))| {
-            visit(&FeedRow { number: *number, record: *record, entry })
-        })
+    fn feed(
+        &self,
+        after: u64,
+        visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        walk(
+            self.feed.range((Bound::Excluded(after), Bound::Unbounded)),
+            &mut |(number, (record, entry))| {
+                visit(&FeedRow {
+                    number: *number,
+                    record: *record,
+                    entry,
+                })
+            },
+        )
     }
 
-    fn state(&self, span: &Span, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>) -> Result<()> {
+    fn state(
+        &self,
+        span: &Span,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
         let from = self.state.range(span.from.clone()..);
-        walk(from.take_while(|(key, _)| span.contains(key)), &mut |(key, value)| visit(key, value))
+        walk(
+            from.take_while(|(key, _)| span.contains(key)),
+            &mut |(key, value)| visit(key, value),
+        )
     }
 }
 
@@ -265,10 +321,16 @@ impl Change<'_> {
         for put in puts {
             if let Some(number) = put.number {
                 if !self.maps.records.contains_key(&number.0) {
-                    return Err(Error::new(ErrorKind::Misuse, format_args!("record {} does not exist", number.0)));
+                    return Err(Error::new(
+                        ErrorKind::Misuse,
+                        format_args!("record {} does not exist", number.0),
+                    ));
                 }
                 if !seen.insert(number) {
-                    return Err(Error::new(ErrorKind::Misuse, format_args!("record {} stands twice in one put", number.0)));
+                    return Err(Error::new(
+                        ErrorKind::Misuse,
+                        format_args!("record {} stands twice in one put", number.0),
+                    ));
                 }
             }
             for key in put.remove.iter().chain(put.insert) {
@@ -293,7 +355,12 @@ impl Change<'_> {
             None => {
                 self.maps.last_record += 1;
                 let number = self.maps.last_record;
-                let stored = Stored { id: put.id.to_vec(), attributes: put.attributes.to_vec(), material: None, feed: 0 };
+                let stored = Stored {
+                    id: put.id.to_vec(),
+                    attributes: put.attributes.to_vec(),
+                    material: None,
+                    feed: 0,
+                };
                 self.maps.records.insert(number, stored);
                 self.undo.push(Undo::Created(number));
                 RecordNumber(number)
@@ -390,11 +457,19 @@ impl Snapshot for Change<'_> {
         self.maps.scan(index, span, order, after, visit)
     }
 
-    fn feed(&self, after: u64, visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>) -> Result<()> {
+    fn feed(
+        &self,
+        after: u64,
+        visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
         self.maps.feed(after, visit)
     }
 
-    fn state(&self, span: &Span, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>) -> Result<()> {
+    fn state(
+        &self,
+        span: &Span,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
         self.maps.state(span, visit)
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Pure code above any backend: it chooses one scan and looks at each candidate's record. Newest objects come first (KMIP 2.1 §6.1.28).
 
-use crate::{Error, Index, Order, Record, RecordNumber, Result, Snapshot, SnapshotExt, Span, index};
+use crate::{
+    Error, Index, Order, Record, RecordNumber, Result, Snapshot, SnapshotExt, Span, index,
+};
 use criterion::{Criterion, Place, Wild};
 use keyferry_kmip::spec::{State, StorageStatusMask, tag};
 use keyferry_kmip::{Attributes, DateTime, Failure, Text, lifecycle};
@@ -44,9 +46,16 @@ impl Query {
     ///
     /// # Errors
     /// When an attribute is unknown, or asked for in a way that can't match.
-    pub fn new(attributes: &Attributes, mask: Option<StorageStatusMask>, wildcards: bool) -> Result<Query, Failure> {
+    pub fn new(
+        attributes: &Attributes,
+        mask: Option<StorageStatusMask>,
+        wildcards: bool,
+    ) -> Result<Query, Failure> {
         let criteria = criterion::criteria(attributes, Wild(wildcards))?;
-        Ok(Query { criteria, mask: mask.unwrap_or(StorageStatusMask::ON_LINE_STORAGE) })
+        Ok(Query {
+            criteria,
+            mask: mask.unwrap_or(StorageStatusMask::ON_LINE_STORAGE),
+        })
     }
 
     /// The index entries that hold every match, where one index can serve, but for those that a date has made one.
@@ -72,7 +81,11 @@ impl Query {
         } else {
             self.mask.contains(StorageStatusMask::ON_LINE_STORAGE)
         };
-        shown && self.criteria.iter().all(|criterion| criterion.meets(record, state))
+        shown
+            && self
+                .criteria
+                .iter()
+                .all(|criterion| criterion.meets(record, state))
     }
 
     /// Looks for matches that `may_see` lets through, skips `offset` of them and returns up to `maximum`.
@@ -89,11 +102,21 @@ impl Query {
         let is_match = |record: &Record| self.matches(record, now) && may_see(record);
         // Far pages are counted through in the order of arrival: what is kept in the meantime stays small.
         if offset.saturating_add(maximum) > KEPT {
-            return in_order(snapshot, (Index::ARRIVAL, &Span::all()), BTreeMap::new(), (offset, maximum), &is_match);
+            return in_order(
+                snapshot,
+                (Index::ARRIVAL, &Span::all()),
+                BTreeMap::new(),
+                (offset, maximum),
+                &is_match,
+            );
         }
         match self.candidates() {
-            Candidates::InOrder(index, span) => self.ordered(snapshot, now, (index, &span), (offset, maximum), &is_match),
-            Candidates::Scattered(index, span) => scattered(snapshot, (index, &span), (offset, maximum), &is_match),
+            Candidates::InOrder(index, span) => {
+                self.ordered(snapshot, now, (index, &span), (offset, maximum), &is_match)
+            }
+            Candidates::Scattered(index, span) => {
+                scattered(snapshot, (index, &span), (offset, maximum), &is_match)
+            }
         }
     }
 
@@ -105,8 +128,12 @@ impl Query {
         let is_match = |record: &Record| self.matches(record, now);
         let found = match self.candidates() {
             // A page behind all of them.
-            Candidates::InOrder(index, span) => self.ordered(snapshot, now, (index, &span), (usize::MAX, 1), &is_match)?,
-            Candidates::Scattered(index, span) => scattered(snapshot, (index, &span), (0, 0), &is_match)?,
+            Candidates::InOrder(index, span) => {
+                self.ordered(snapshot, now, (index, &span), (usize::MAX, 1), &is_match)?
+            }
+            Candidates::Scattered(index, span) => {
+                scattered(snapshot, (index, &span), (0, 0), &is_match)?
+            }
         };
         Ok(found.total.unwrap_or_default())
     }
@@ -119,10 +146,20 @@ impl Query {
         page: (usize, usize),
         is_match: &dyn Fn(&Record) -> bool,
     ) -> Result<Located, Error> {
-        let dated = if index == index::STATE { self.dated(snapshot, now, is_match)? } else { Some(BTreeMap::new()) };
+        let dated = if index == index::STATE {
+            self.dated(snapshot, now, is_match)?
+        } else {
+            Some(BTreeMap::new())
+        };
         match dated {
             Some(dated) => in_order(snapshot, (index, span), dated, page, is_match),
-            None => in_order(snapshot, (Index::ARRIVAL, &Span::all()), BTreeMap::new(), page, is_match),
+            None => in_order(
+                snapshot,
+                (Index::ARRIVAL, &Span::all()),
+                BTreeMap::new(),
+                page,
+                is_match,
+            ),
         }
     }
 
@@ -135,19 +172,34 @@ impl Query {
         is_match: &dyn Fn(&Record) -> bool,
     ) -> Result<Option<BTreeMap<RecordNumber, Text>>, Error> {
         let mut dated = BTreeMap::new();
-        let moves = |criterion: &Criterion| matches!(criterion, Criterion::State(State::ACTIVE | State::DEACTIVATED));
+        let moves = |criterion: &Criterion| {
+            matches!(
+                criterion,
+                Criterion::State(State::ACTIVE | State::DEACTIVATED)
+            )
+        };
         if !self.criteria.iter().any(moves) {
             return Ok(Some(dated));
         }
-        snapshot.scan(index::DUE, &index::due_until(now), Order::Ascending, None, &mut |_, number| {
-            if let Some(record) = snapshot.record(number)?
-                && record.state(now) != record.stored_state()
-                && is_match(&record)
-            {
-                dated.insert(number, record.identifier);
-            }
-            Ok(if dated.len() > KEPT { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })?;
+        snapshot.scan(
+            index::DUE,
+            &index::due_until(now),
+            Order::Ascending,
+            None,
+            &mut |_, number| {
+                if let Some(record) = snapshot.record(number)?
+                    && record.state(now) != record.stored_state()
+                    && is_match(&record)
+                {
+                    dated.insert(number, record.identifier);
+                }
+                Ok(if dated.len() > KEPT {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                })
+            },
+        )?;
         Ok((dated.len() <= KEPT).then_some(dated))
     }
 }
@@ -174,8 +226,10 @@ fn in_order(
         ControlFlow::Continue(())
     };
     snapshot.scan(index, span, Order::Descending, None, &mut |_, number| {
-        while let Some((_, identifier)) =
-            others.last_entry().filter(|other| *other.key() > number).map(|other| other.remove_entry())
+        while let Some((_, identifier)) = others
+            .last_entry()
+            .filter(|other| *other.key() > number)
+            .map(|other| other.remove_entry())
         {
             if take(identifier).is_break() {
                 complete = false;
@@ -209,7 +263,9 @@ fn scattered(
     snapshot.scan(index, span, Order::Ascending, None, &mut |key, number| {
         if let Some(record) = snapshot.record(number)?.filter(|record| is_match(record)) {
             // One of its keys counts, the first in the span.
-            let first = index::keys(&record)?.into_iter().find(|own| own.index == index && span.contains(&own.key));
+            let first = index::keys(&record)?
+                .into_iter()
+                .find(|own| own.index == index && span.contains(&own.key));
             if first.is_some_and(|first| *first.key == *key) {
                 seen += 1;
                 newest.insert(number, record.identifier);
@@ -220,6 +276,14 @@ fn scattered(
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    let identifiers = newest.into_values().rev().skip(offset).take(maximum).collect();
-    Ok(Located { identifiers, total: Some(seen) })
+    let identifiers = newest
+        .into_values()
+        .rev()
+        .skip(offset)
+        .take(maximum)
+        .collect();
+    Ok(Located {
+        identifiers,
+        total: Some(seen),
+    })
 }

@@ -3,7 +3,9 @@
 use crate::{Error, ErrorKind, Incarnation, Result};
 use keyferry_kmip::attribute::{Projection, stored_parts};
 use keyferry_kmip::spec::{AttributeValue, ObjectType, State, tag};
-use keyferry_kmip::{Attribute, Attributes, DateTime, Name, Object, Text, context, extension as x, lifecycle};
+use keyferry_kmip::{
+    Attribute, Attributes, DateTime, Name, Object, Text, context, extension as x, lifecycle,
+};
 use keyferry_ttlv::{Context, Decode, Encode, Extra, Raw, Tagged, Version};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -95,7 +97,9 @@ impl Stamp {
     }
 
     fn is_reign_of(&self, other: &Stamp) -> bool {
-        self.epoch == other.epoch && self.issuer == other.issuer && self.incarnation == other.incarnation
+        self.epoch == other.epoch
+            && self.issuer == other.issuer
+            && self.incarnation == other.incarnation
     }
 }
 
@@ -112,7 +116,11 @@ pub fn descent(held: (&Stamp, &[Stamp]), incoming: (&Stamp, &[Stamp])) -> Descen
     // An ancestor's reign stands in the descendant's lineage, and ended no earlier than the ancestor's own change.
     let ended = |lineage: &[Stamp], last: &Stamp, of: &Stamp| {
         let at = lineage.iter().position(|reign| reign.is_reign_of(of))?;
-        Some(lineage.get(at + 1).map_or(last.sequence, |next| next.sequence))
+        Some(
+            lineage
+                .get(at + 1)
+                .map_or(last.sequence, |next| next.sequence),
+        )
     };
     if ended(incoming.1, incoming.0, held.0).is_some_and(|end| held.0.sequence < end) {
         return Descent::Newer;
@@ -175,18 +183,29 @@ impl Hidden {
     pub fn new(value: AttributeValue, instead: Option<AttributeValue>) -> Hidden {
         let mut attributes = Attributes::new();
         attributes.keep(value.into());
-        instead.into_iter().for_each(|instead| attributes.keep(instead.into()));
-        Hidden { attributes, extra: Extra::NONE }
+        instead
+            .into_iter()
+            .for_each(|instead| attributes.keep(instead.into()));
+        Hidden {
+            attributes,
+            extra: Extra::NONE,
+        }
     }
 
     /// The value that is not shown.
     pub fn value(&self) -> Option<&AttributeValue> {
-        self.attributes.iter().next().map(|attribute| &attribute.value)
+        self.attributes
+            .iter()
+            .next()
+            .map(|attribute| &attribute.value)
     }
 
     /// What is shown instead.
     pub fn instead(&self) -> Option<&AttributeValue> {
-        self.attributes.iter().nth(1).map(|attribute| &attribute.value)
+        self.attributes
+            .iter()
+            .nth(1)
+            .map(|attribute| &attribute.value)
     }
 }
 
@@ -256,9 +275,19 @@ impl Record {
     pub fn shown(&self) -> impl Iterator<Item = &Attribute> {
         let overlay = self.overlay.as_ref();
         let hidden = overlay.map_or(&[][..], |overlay| &overlay.hidden);
-        let own = self.attributes.iter().filter(|own| !hidden.iter().any(|hidden| hidden.value() == Some(&own.value)));
-        let instead = hidden.iter().flat_map(|hidden| hidden.attributes.iter().skip(1));
-        own.chain(instead).chain(overlay.into_iter().flat_map(|overlay| overlay.attributes.iter()))
+        let own = self.attributes.iter().filter(|own| {
+            !hidden
+                .iter()
+                .any(|hidden| hidden.value() == Some(&own.value))
+        });
+        let instead = hidden
+            .iter()
+            .flat_map(|hidden| hidden.attributes.iter().skip(1));
+        own.chain(instead).chain(
+            overlay
+                .into_iter()
+                .flat_map(|overlay| overlay.attributes.iter()),
+        )
     }
 
     /// The Names that clients here see.
@@ -279,18 +308,26 @@ impl Record {
     /// Whether the material is gone for ever.
     pub fn is_destroyed(&self) -> bool {
         let raised = self.overlay.as_ref().and_then(|overlay| overlay.state);
-        [self.attributes.state(), raised].into_iter().flatten().any(lifecycle::is_destroyed)
+        [self.attributes.state(), raised]
+            .into_iter()
+            .flatten()
+            .any(lifecycle::is_destroyed)
     }
 
     /// Whether it is a copy that was withdrawn: a mark of what was here, for its issuer's next word, and for nobody else.
     pub fn is_withdrawn(&self) -> bool {
-        self.overlay.as_ref().is_some_and(|overlay| overlay.withdrawn == Some(true))
+        self.overlay
+            .as_ref()
+            .is_some_and(|overlay| overlay.withdrawn == Some(true))
     }
 
     /// Whether the object counts as compromised.
     pub fn is_compromised(&self) -> bool {
         let raised = self.overlay.as_ref().and_then(|overlay| overlay.state);
-        [self.attributes.state(), raised].into_iter().flatten().any(lifecycle::is_compromised)
+        [self.attributes.state(), raised]
+            .into_iter()
+            .flatten()
+            .any(lifecycle::is_compromised)
     }
 
     /// Digest of the verbatim copy: type and attributes, in any order. Two servers that agree on it hold the same.
@@ -307,7 +344,8 @@ impl Record {
 /// # Errors
 /// When an attribute has no stored form.
 pub fn copy_digest(object_type: ObjectType, attributes: &Attributes) -> Result<Vec<u8>> {
-    let (bytes, mut places) = stored_parts(attributes, form()).map_err(|e| Error::new(ErrorKind::Corrupt, e))?;
+    let (bytes, mut places) =
+        stored_parts(attributes, form()).map_err(|e| Error::new(ErrorKind::Corrupt, e))?;
     let part = |place: &std::ops::Range<usize>| bytes.get(place.clone()).unwrap_or_default();
     places.sort_by(|a, b| part(a).cmp(part(b)));
     let mut hash = Sha256::new();
@@ -320,7 +358,11 @@ pub fn copy_digest(object_type: ObjectType, attributes: &Attributes) -> Result<V
 
 /// How an object is kept: a Template, which no version since 2.0 has, as the last one that had it.
 fn form_of(is_template: bool) -> Context {
-    if is_template { context(Version::V1_4) } else { form() }
+    if is_template {
+        context(Version::V1_4)
+    } else {
+        form()
+    }
 }
 
 /// The bytes of an object as material is kept.
@@ -329,7 +371,8 @@ fn form_of(is_template: bool) -> Context {
 /// When it has no stored form.
 pub fn material_of(object: &Object) -> Result<Zeroizing<Vec<u8>>> {
     let mut w = keyferry_ttlv::Writer::new(form_of(object.object_type() == ObjectType::TEMPLATE));
-    keyferry_ttlv::Choice::encode_choice(object, &mut w).map_err(|e| Error::new(ErrorKind::Corrupt, e))?;
+    keyferry_ttlv::Choice::encode_choice(object, &mut w)
+        .map_err(|e| Error::new(ErrorKind::Corrupt, e))?;
     Ok(Zeroizing::new(w.finish().to_vec()))
 }
 
@@ -370,21 +413,37 @@ pub struct KeyBefore(pub crate::IndexKey);
 impl KeyBefore {
     /// Stands for more keys than are remembered: the object may once have had any.
     pub fn any() -> KeyBefore {
-        KeyBefore(crate::IndexKey { index: crate::Index::ARRIVAL, key: Box::default() })
+        KeyBefore(crate::IndexKey {
+            index: crate::Index::ARRIVAL,
+            key: Box::default(),
+        })
     }
 }
 
 impl Decode for KeyBefore {
-    fn decode<'a>(item: keyferry_ttlv::Item<'a>, r: &keyferry_ttlv::Reader<'a>) -> keyferry_ttlv::Result<Self> {
+    fn decode<'a>(
+        item: keyferry_ttlv::Item<'a>,
+        r: &keyferry_ttlv::Reader<'a>,
+    ) -> keyferry_ttlv::Result<Self> {
         match item.bytes(r)?.split_first() {
-            Some((index, key)) => Ok(KeyBefore(crate::IndexKey { index: crate::Index(*index), key: key.into() })),
-            None => Err(r.error(item, keyferry_ttlv::ErrorKind::Value("a key needs an index"))),
+            Some((index, key)) => Ok(KeyBefore(crate::IndexKey {
+                index: crate::Index(*index),
+                key: key.into(),
+            })),
+            None => Err(r.error(
+                item,
+                keyferry_ttlv::ErrorKind::Value("a key needs an index"),
+            )),
         }
     }
 }
 
 impl Encode for KeyBefore {
-    fn encode(&self, tag: keyferry_ttlv::Tag, w: &mut keyferry_ttlv::Writer) -> keyferry_ttlv::Result<()> {
+    fn encode(
+        &self,
+        tag: keyferry_ttlv::Tag,
+        w: &mut keyferry_ttlv::Writer,
+    ) -> keyferry_ttlv::Result<()> {
         let mut bytes = Vec::with_capacity(1 + self.0.key.len());
         bytes.push(self.0.index.0);
         bytes.extend_from_slice(&self.0.key);
@@ -404,13 +463,20 @@ impl EntryKind {
 }
 
 impl Decode for EntryKind {
-    fn decode<'a>(item: keyferry_ttlv::Item<'a>, r: &keyferry_ttlv::Reader<'a>) -> keyferry_ttlv::Result<Self> {
+    fn decode<'a>(
+        item: keyferry_ttlv::Item<'a>,
+        r: &keyferry_ttlv::Reader<'a>,
+    ) -> keyferry_ttlv::Result<Self> {
         item.enumeration(r).map(EntryKind)
     }
 }
 
 impl Encode for EntryKind {
-    fn encode(&self, tag: keyferry_ttlv::Tag, w: &mut keyferry_ttlv::Writer) -> keyferry_ttlv::Result<()> {
+    fn encode(
+        &self,
+        tag: keyferry_ttlv::Tag,
+        w: &mut keyferry_ttlv::Writer,
+    ) -> keyferry_ttlv::Result<()> {
         w.enumeration(tag, self.0);
         Ok(())
     }
@@ -439,7 +505,8 @@ impl Entry {
 /// # Errors
 /// [`ErrorKind::Corrupt`], saying `what`.
 pub fn read<T: Decode + Tagged>(bytes: &[u8], what: &str) -> Result<T> {
-    keyferry_ttlv::decode(bytes, form()).map_err(|e| Error::new(ErrorKind::Corrupt, format_args!("stored {what}: {e}")))
+    keyferry_ttlv::decode(bytes, form())
+        .map_err(|e| Error::new(ErrorKind::Corrupt, format_args!("stored {what}: {e}")))
 }
 
 /// The bytes of a value to be kept.
@@ -447,7 +514,7 @@ pub fn read<T: Decode + Tagged>(bytes: &[u8], what: &str) -> Result<T> {
 /// # Errors
 /// When it has no stored form.
 pub fn bytes_of<T: Encode + Tagged>(value: &T) -> Result<Vec<u8>> {
-    let frame =
-        keyferry_ttlv::encode(value, form()).map_err(|e| Error::new(ErrorKind::Misuse, format_args!("can't be stored: {e}")))?;
+    let frame = keyferry_ttlv::encode(value, form())
+        .map_err(|e| Error::new(ErrorKind::Misuse, format_args!("can't be stored: {e}")))?;
     Ok(frame.to_vec())
 }

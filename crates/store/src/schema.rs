@@ -34,7 +34,9 @@ pub fn is_earlier(version: u32) -> Result<bool> {
         EARLIEST..VERSION => Ok(true),
         _ => Err(Error::new(
             ErrorKind::Schema,
-            format_args!("the store has schema version {version}, and this build knows versions {EARLIEST} to {VERSION}"),
+            format_args!(
+                "the store has schema version {version}, and this build knows versions {EARLIEST} to {VERSION}"
+            ),
         )),
     }
 }
@@ -45,7 +47,10 @@ pub fn is_earlier(version: u32) -> Result<bool> {
 /// [`ErrorKind::Corrupt`] when it is not a record.
 pub fn rekeyed(attributes: &[u8]) -> Result<Rekeyed> {
     let record = Record::decode(attributes)?;
-    let identifier = (index::identifier_as_text(&record.identifier), index::identifier(&record.identifier));
+    let identifier = (
+        index::identifier_as_text(&record.identifier),
+        index::identifier(&record.identifier),
+    );
     let mut changed = Rekeyed::default();
     if identifier.0 != identifier.1 {
         changed.remove.push(identifier.0);

@@ -1,6 +1,6 @@
 use crate::{
-    CommitId, Cursor, Error, ErrorKind, FeedRow, Incarnation, Index, MaterialChange, Order, Part, Position, Put, RecordNumber,
-    Result, Row, Snapshot, Span, Store, Transaction,
+    CommitId, Cursor, Error, ErrorKind, FeedRow, Incarnation, Index, MaterialChange, Order, Part,
+    Position, Put, RecordNumber, Result, Row, Snapshot, Span, Store, Transaction,
 };
 use keyferry_kmip::{Crypto, Random, Secret};
 use std::collections::BTreeMap;
@@ -60,8 +60,16 @@ struct Key {
 
 impl Key {
     fn new(crypto: &dyn Crypto, whole: Secret) -> Key {
-        let derived = |name: &[u8]| Secret::new(&*Zeroizing::new(crypto.hmac_sha256(whole.expose(), &[name])));
-        Key { sealing: derived(b"keyferry seal"), nonces: derived(b"keyferry nonce"), whole }
+        let derived = |name: &[u8]| {
+            Secret::new(&*Zeroizing::new(
+                crypto.hmac_sha256(whole.expose(), &[name]),
+            ))
+        };
+        Key {
+            sealing: derived(b"keyferry seal"),
+            nonces: derived(b"keyferry nonce"),
+            whole,
+        }
     }
 }
 
@@ -75,15 +83,31 @@ fn bound(number: [u8; 4], associated: &[u8]) -> Vec<u8> {
 }
 
 /// Seals `plain` under `key`: form, number, nonce, sealed text, tag.
-fn seal(crypto: &dyn Crypto, key: &Key, number: u32, associated: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
+fn seal(
+    crypto: &dyn Crypto,
+    key: &Key,
+    number: u32,
+    associated: &[u8],
+    plain: &[u8],
+) -> Result<Vec<u8>> {
     let failed = |e| Error::new(ErrorKind::Key, format_args!("can't seal: {e}"));
     let number = number.to_be_bytes();
-    let hash = crypto.hmac_sha256(key.nonces.expose(), &[&(associated.len() as u64).to_be_bytes(), associated, plain]);
+    let hash = crypto.hmac_sha256(
+        key.nonces.expose(),
+        &[&(associated.len() as u64).to_be_bytes(), associated, plain],
+    );
     let nonce = hash.first_chunk::<12>().copied().unwrap_or_default();
     // Room for the tag, so that the plain text is not left behind where it grew out of.
     let mut text = Vec::with_capacity(plain.len() + 16);
     text.extend_from_slice(plain);
-    crypto.seal(key.sealing.expose(), &nonce, &bound(number, associated), &mut text).map_err(failed)?;
+    crypto
+        .seal(
+            key.sealing.expose(),
+            &nonce,
+            &bound(number, associated),
+            &mut text,
+        )
+        .map_err(failed)?;
     let mut sealed = Vec::with_capacity(HEADER + text.len());
     sealed.push(FORM);
     sealed.extend_from_slice(&number);
@@ -95,52 +119,87 @@ fn seal(crypto: &dyn Crypto, key: &Key, number: u32, associated: &[u8], plain: &
 /// The number of the key that something is sealed under, where it is something sealed.
 fn number_of(sealed: &[u8]) -> Option<u32> {
     match sealed {
-        [FORM, a, b, c, d, ..] if sealed.len() >= HEADER + 16 => Some(u32::from_be_bytes([*a, *b, *c, *d])),
+        [FORM, a, b, c, d, ..] if sealed.len() >= HEADER + 16 => {
+            Some(u32::from_be_bytes([*a, *b, *c, *d]))
+        }
         _ => None,
     }
 }
 
 /// What [`seal`] has sealed; nothing when the key, the associated data or a bit of it is another.
-fn unseal(crypto: &dyn Crypto, key: &Key, associated: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+fn unseal(
+    crypto: &dyn Crypto,
+    key: &Key,
+    associated: &[u8],
+    sealed: &[u8],
+) -> Option<Zeroizing<Vec<u8>>> {
     let number = number_of(sealed)?.to_be_bytes();
     let (header, text) = sealed.split_at_checked(HEADER)?;
     let nonce = header.last_chunk::<12>()?;
     let mut text = Zeroizing::new(text.to_vec());
-    crypto.open(key.sealing.expose(), nonce, &bound(number, associated), &mut text).ok()?;
+    crypto
+        .open(
+            key.sealing.expose(),
+            nonce,
+            &bound(number, associated),
+            &mut text,
+        )
+        .ok()?;
     Some(text)
 }
 
 impl Keys {
     /// The data keys that lie in the store.
-    fn load(outer: &Key, crypto: &dyn Crypto, at: &(impl Snapshot + ?Sized)) -> Result<BTreeMap<u32, Key>> {
+    fn load(
+        outer: &Key,
+        crypto: &dyn Crypto,
+        at: &(impl Snapshot + ?Sized),
+    ) -> Result<BTreeMap<u32, Key>> {
         let mut data = BTreeMap::new();
         let mut wrong = false;
         at.state(&Span::prefix(PREFIX), &mut |name, sealed| {
             let key = unseal(crypto, outer, name, sealed).filter(|key| key.len() == 32);
             match (name.last_chunk::<4>(), key) {
                 (Some(number), Some(key)) => {
-                    data.insert(u32::from_be_bytes(*number), Key::new(crypto, Secret::new(&key)));
+                    data.insert(
+                        u32::from_be_bytes(*number),
+                        Key::new(crypto, Secret::new(&key)),
+                    );
                 }
                 _ => wrong = true,
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        if wrong { Err(misfit("the key-encryption key is not the one that this store is sealed under")) } else { Ok(data) }
+        if wrong {
+            Err(misfit(
+                "the key-encryption key is not the one that this store is sealed under",
+            ))
+        } else {
+            Ok(data)
+        }
     }
 
     /// Lays a data key into the store.
     fn lay(&self, crypto: &dyn Crypto, number: u32, tx: &mut dyn Transaction) -> Result<()> {
         let name = [PREFIX, &number.to_be_bytes()].concat();
-        let Some(key) = self.data.get(&number) else { return Ok(()) };
+        let Some(key) = self.data.get(&number) else {
+            return Ok(());
+        };
         let sealed = seal(crypto, &self.outer, number, &name, key.whole.expose())?;
         tx.set_state(&name, Some(&sealed))
     }
 
     fn add(&mut self, crypto: &dyn Crypto, random: &mut dyn Random) -> Result<u32> {
         let mut key = Zeroizing::new([0; 32]);
-        random.fill(&mut *key).map_err(|e| Error::new(ErrorKind::Key, e))?;
-        let number = self.data.last_key_value().map_or(1, |(last, _)| last.saturating_add(1));
-        self.data.insert(number, Key::new(crypto, Secret::new(&*key)));
+        random
+            .fill(&mut *key)
+            .map_err(|e| Error::new(ErrorKind::Key, e))?;
+        let number = self
+            .data
+            .last_key_value()
+            .map_or(1, |(last, _)| last.saturating_add(1));
+        self.data
+            .insert(number, Key::new(crypto, Secret::new(&*key)));
         Ok(number)
     }
 }
@@ -151,11 +210,19 @@ impl<S: Store> Sealed<S> {
     /// # Errors
     /// [`ErrorKind::Key`] when the key is another one or has another length, or when the store has records already that are not sealed;
     /// those of the store behind, and of the source of randomness.
-    pub fn open(inner: S, crypto: Arc<dyn Crypto>, key: Secret, random: &mut dyn Random) -> Result<Sealed<S>> {
+    pub fn open(
+        inner: S,
+        crypto: Arc<dyn Crypto>,
+        key: Secret,
+        random: &mut dyn Random,
+    ) -> Result<Sealed<S>> {
         if key.len() != 32 {
             return Err(misfit("a key-encryption key has 32 bytes"));
         }
-        let mut keys = Keys { outer: Key::new(&*crypto, key), data: BTreeMap::new() };
+        let mut keys = Keys {
+            outer: Key::new(&*crypto, key),
+            data: BTreeMap::new(),
+        };
         inner.read(&mut |at| {
             keys.data = Keys::load(&keys.outer, &*crypto, at)?;
             if keys.data.is_empty() && at.count()? > 0 {
@@ -177,7 +244,11 @@ impl<S: Store> Sealed<S> {
             })?;
             keys = first;
         }
-        Ok(Sealed { inner, crypto, keys: RwLock::new(Arc::new(keys)) })
+        Ok(Sealed {
+            inner,
+            crypto,
+            keys: RwLock::new(Arc::new(keys)),
+        })
     }
 
     /// The store behind.
@@ -198,8 +269,13 @@ impl<S: Store> Sealed<S> {
         let outer = Key::new(&*self.crypto, key);
         let mut next = Keys::clone(&keys);
         self.inner.write(&mut |tx| {
-            next = Keys { outer: outer.clone(), data: Keys::load(&keys.outer, &*self.crypto, tx)? };
-            next.data.keys().try_for_each(|number| next.lay(&*self.crypto, *number, tx))
+            next = Keys {
+                outer: outer.clone(),
+                data: Keys::load(&keys.outer, &*self.crypto, tx)?,
+            };
+            next.data
+                .keys()
+                .try_for_each(|number| next.lay(&*self.crypto, *number, tx))
         })?;
         *keys = Arc::new(next);
         Ok(())
@@ -263,10 +339,16 @@ impl<T: Behind> Snapshot for View<'_, T> {
     }
 
     fn get(&self, number: RecordNumber, part: Part) -> Result<Option<Row>> {
-        let Some(mut row) = self.behind.at().get(number, part)? else { return Ok(None) };
+        let Some(mut row) = self.behind.at().get(number, part)? else {
+            return Ok(None);
+        };
         if let Some(sealed) = &row.material {
-            let corrupt =
-                || Error::new(ErrorKind::Corrupt, format_args!("the material of record {} can't be unsealed", number.0));
+            let corrupt = || {
+                Error::new(
+                    ErrorKind::Corrupt,
+                    format_args!("the material of record {} can't be unsealed", number.0),
+                )
+            };
             let key_number = number_of(sealed).ok_or_else(corrupt)?;
             let looked_up;
             let key = match self.keys.data.get(&key_number) {
@@ -277,7 +359,9 @@ impl<T: Behind> Snapshot for View<'_, T> {
                     looked_up.get(&key_number)
                 }
             };
-            let plain = key.and_then(|key| unseal(self.crypto, key, &row.id, sealed)).ok_or_else(corrupt)?;
+            let plain = key
+                .and_then(|key| unseal(self.crypto, key, &row.id, sealed))
+                .ok_or_else(corrupt)?;
             row.material = Some(plain);
         }
         Ok(Some(row))
@@ -294,20 +378,34 @@ impl<T: Behind> Snapshot for View<'_, T> {
         self.behind.at().scan(index, span, order, after, visit)
     }
 
-    fn feed(&self, after: u64, visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>) -> Result<()> {
+    fn feed(
+        &self,
+        after: u64,
+        visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
         self.behind.at().feed(after, visit)
     }
 
-    fn state(&self, span: &Span, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>) -> Result<()> {
+    fn state(
+        &self,
+        span: &Span,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
         self.behind.at().state(span, &mut |key, value| {
-            if key.starts_with(PREFIX) { Ok(ControlFlow::Continue(())) } else { visit(key, value) }
+            if key.starts_with(PREFIX) {
+                Ok(ControlFlow::Continue(()))
+            } else {
+                visit(key, value)
+            }
         })
     }
 }
 
 impl Transaction for View<'_, &mut dyn Transaction> {
     fn put(&mut self, puts: &[Put<'_>]) -> Result<Vec<RecordNumber>> {
-        let Some((number, key)) = self.keys.data.last_key_value() else { return Err(misfit("there is no data key")) };
+        let Some((number, key)) = self.keys.data.last_key_value() else {
+            return Err(misfit("there is no data key"));
+        };
         let sealed = |put: &Put<'_>| match put.material {
             MaterialChange::Set(plain) => seal(self.crypto, key, *number, put.id, plain).map(Some),
             MaterialChange::Keep | MaterialChange::Remove => Ok(None),
@@ -315,14 +413,22 @@ impl Transaction for View<'_, &mut dyn Transaction> {
         let materials = puts.iter().map(sealed).collect::<Result<Vec<_>>>()?;
         let mut behind = Vec::with_capacity(puts.len());
         for (put, material) in puts.iter().zip(&materials) {
-            behind.push(Put { material: material.as_deref().map_or(put.material, MaterialChange::Set), ..*put });
+            behind.push(Put {
+                material: material
+                    .as_deref()
+                    .map_or(put.material, MaterialChange::Set),
+                ..*put
+            });
         }
         self.behind.put(&behind)
     }
 
     fn set_state(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
         if key.starts_with(PREFIX) {
-            return Err(Error::new(ErrorKind::Misuse, "this key of the state belongs to the seal"));
+            return Err(Error::new(
+                ErrorKind::Misuse,
+                "this key of the state belongs to the seal",
+            ));
         }
         self.behind.set_state(key, value)
     }
@@ -335,11 +441,23 @@ impl Transaction for View<'_, &mut dyn Transaction> {
 impl<S: Store> Store for Sealed<S> {
     fn read(&self, f: &mut dyn FnMut(&dyn Snapshot) -> Result<()>) -> Result<()> {
         let keys = self.keys();
-        self.inner.read(&mut |behind| f(&View { behind, keys: &keys, crypto: &*self.crypto }))
+        self.inner.read(&mut |behind| {
+            f(&View {
+                behind,
+                keys: &keys,
+                crypto: &*self.crypto,
+            })
+        })
     }
 
     fn write(&self, f: &mut dyn FnMut(&mut dyn Transaction) -> Result<()>) -> Result<()> {
         let keys = self.keys();
-        self.inner.write(&mut |behind| f(&mut View { behind, keys: &keys, crypto: &*self.crypto }))
+        self.inner.write(&mut |behind| {
+            f(&mut View {
+                behind,
+                keys: &keys,
+                crypto: &*self.crypto,
+            })
+        })
     }
 }

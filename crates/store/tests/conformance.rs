@@ -47,7 +47,8 @@ struct UnderSeal;
 impl UnderSeal {
     fn seal(store: Arc<dyn Store>) -> Arc<dyn Store> {
         let key = Secret::new(&[9; 32]);
-        let sealed = Sealed::open(store, Arc::new(Ring), key, &mut SystemRandom::default()).unwrap();
+        let sealed =
+            Sealed::open(store, Arc::new(Ring), key, &mut SystemRandom::default()).unwrap();
         sealed.new_data_key(&mut SystemRandom::default()).unwrap();
         Arc::new(sealed)
     }
@@ -67,13 +68,33 @@ impl Subject for UnderSeal {
 #[test]
 fn every_clause_of_the_contract_has_its_test() {
     let contract = include_str!("../src/contract.rs");
-    let section = contract.split("/// # Contract").nth(1).and_then(|rest| rest.split("pub trait Store").next()).unwrap();
-    let clauses: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("/// - `")?.split('`').next()).collect();
+    let section = contract
+        .split("/// # Contract")
+        .nth(1)
+        .and_then(|rest| rest.split("pub trait Store").next())
+        .unwrap();
+    let clauses: Vec<&str> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("/// - `")?.split('`').next())
+        .collect();
     let kit = include_str!("../src/conformance.rs");
-    let listed = kit.split("@each $factory;").nth(1).and_then(|rest| rest.split(");").next()).unwrap();
+    let listed = kit
+        .split("@each $factory;")
+        .nth(1)
+        .and_then(|rest| rest.split(");").next())
+        .unwrap();
     let mut tests: Vec<&str> = listed.split_whitespace().collect();
-    assert!(CLAUSES.iter().map(|(clause, _)| *clause).eq(tests.iter().copied()));
-    assert_eq!(tests.pop(), Some("against_model"), "the last one compares with a model");
+    assert!(
+        CLAUSES
+            .iter()
+            .map(|(clause, _)| *clause)
+            .eq(tests.iter().copied())
+    );
+    assert_eq!(
+        tests.pop(),
+        Some("against_model"),
+        "the last one compares with a model"
+    );
     assert_eq!(clauses, tests);
 }
 

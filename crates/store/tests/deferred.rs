@@ -4,8 +4,8 @@
 use keyferry_kmip::spec::{AttributeValue, CryptographicAlgorithm, ObjectType};
 use keyferry_kmip::{Attributes, Name, Object, Secret};
 use keyferry_store::{
-    Deferred, Effects, Error, Incarnation, Material, Memory, ObjectId, Order, Record, RecordNumber, Snapshot, SnapshotExt, Span,
-    Stamp, StoreExt, index,
+    Deferred, Effects, Error, Incarnation, Material, Memory, ObjectId, Order, Record, RecordNumber,
+    Snapshot, SnapshotExt, Span, Stamp, StoreExt, index,
 };
 use keyferry_ttlv::Extra;
 use std::ops::ControlFlow;
@@ -15,7 +15,11 @@ const OBJECTS: u64 = 8;
 fn record(n: u64) -> Record {
     let identifier = format!("object {n}").as_str().into();
     Record {
-        id: ObjectId { server: "alpha".into(), instance: vec![1], identifier },
+        id: ObjectId {
+            server: "alpha".into(),
+            instance: vec![1],
+            identifier,
+        },
         identifier: format!("object {n}").as_str().into(),
         owner: None,
         stamp: Stamp::first(&"alpha".into(), Incarnation([1; 16])),
@@ -46,27 +50,42 @@ fn asked(at: &dyn Snapshot, kind: u64, n: u64) -> String {
     };
     match kind {
         0 => {
-            let Some((number, record)) = at.by_identifier(&format!("object {n}")).unwrap() else { return "none".into() };
+            let Some((number, record)) = at.by_identifier(&format!("object {n}")).unwrap() else {
+                return "none".into();
+            };
             let (_, object) = at.whole(number).unwrap().unwrap();
-            format!("{number:?} {record:?} {:?}", object.map(|object| object.digestible().map(<[u8]>::to_vec)))
+            format!(
+                "{number:?} {record:?} {:?}",
+                object.map(|object| object.digestible().map(<[u8]>::to_vec))
+            )
         }
         1 => numbers(index::NAME, &Span::exact(&index::name(&named(n)).key)),
         2 => numbers(index::NAME, &Span::all()),
-        _ => format!("{:?} {}", at.by_object_id(&record(n).id).unwrap(), at.count().unwrap()),
+        _ => format!(
+            "{:?} {}",
+            at.by_object_id(&record(n).id).unwrap(),
+            at.count().unwrap()
+        ),
     }
 }
 
 /// A change of an object, made from what is shown.
 fn effects(at: &dyn Snapshot, n: u64, value: u64) -> Effects {
     let before: Option<(RecordNumber, Record)> = at.by_identifier(&format!("object {n}")).unwrap();
-    let mut after = before.clone().map_or_else(|| record(n), |(_, record)| record);
+    let mut after = before
+        .clone()
+        .map_or_else(|| record(n), |(_, record)| record);
     after.stamp.sequence += 1;
     match value % 3 {
         0 => {
             after.attributes = Attributes::new();
-            after.attributes.push(AttributeValue::Name(Name::text(named(value))));
+            after
+                .attributes
+                .push(AttributeValue::Name(Name::text(named(value))));
         }
-        1 => after.attributes.push(AttributeValue::Comment(named(value).as_str().into())),
+        1 => after
+            .attributes
+            .push(AttributeValue::Comment(named(value).as_str().into())),
         _ => after.attributes = Attributes::new(),
     }
     let material = match value % 5 {
@@ -78,7 +97,10 @@ fn effects(at: &dyn Snapshot, n: u64, value: u64) -> Effects {
         _ => Material::Keep,
     };
     let mut effects = Effects::change(before, after, material);
-    effects.state.push((format!("state {n}").into_bytes(), Some(value.to_be_bytes().to_vec())));
+    effects.state.push((
+        format!("state {n}").into_bytes(),
+        Some(value.to_be_bytes().to_vec()),
+    ));
     effects
 }
 
@@ -87,10 +109,15 @@ fn what_is_gathered_is_seen_as_if_it_had_been_applied() {
     for seed in 0..300_u64 {
         let mut last = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let mut random = |below: u64| {
-            last = last.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            last = last
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (last >> 33) % below
         };
-        let (one, other) = (Memory::new(Incarnation([1; 16])), Memory::new(Incarnation([1; 16])));
+        let (one, other) = (
+            Memory::new(Incarnation([1; 16])),
+            Memory::new(Incarnation([1; 16])),
+        );
         one.transact::<_, Error>(|gathering| {
             let mut world = Deferred::new(gathering);
             for step in 0..40 {
@@ -105,7 +132,11 @@ fn what_is_gathered_is_seen_as_if_it_had_been_applied() {
                     assert_eq!(asked(&world, kind, n), expected, "seed {seed}, step {step}");
                     let key = format!("state {n}").into_bytes();
                     let expected = other.view::<_, Error>(|at| at.state_value(&key))?;
-                    assert_eq!(world.state_value(&key)?, expected, "seed {seed}, step {step}");
+                    assert_eq!(
+                        world.state_value(&key)?,
+                        expected,
+                        "seed {seed}, step {step}"
+                    );
                 }
             }
             world.finish()
@@ -114,7 +145,11 @@ fn what_is_gathered_is_seen_as_if_it_had_been_applied() {
         for n in 0..OBJECTS {
             for kind in 0..4 {
                 let found = one.view::<_, Error>(|at| Ok(asked(at, kind, n))).unwrap();
-                assert_eq!(found, other.view::<_, Error>(|at| Ok(asked(at, kind, n))).unwrap(), "seed {seed}");
+                assert_eq!(
+                    found,
+                    other.view::<_, Error>(|at| Ok(asked(at, kind, n))).unwrap(),
+                    "seed {seed}"
+                );
             }
         }
     }

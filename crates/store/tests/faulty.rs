@@ -93,10 +93,20 @@ fn after_a_crash_nothing_answers_until_the_store_is_revived() {
         assert_eq!((runs, result.unwrap_err().kind()), (1, ErrorKind::Io));
         let (runs, result) = write(&store, b"c");
         assert_eq!((runs, result.unwrap_err().kind()), (0, ErrorKind::Io));
-        assert_eq!(store.read(&mut |_| Ok(())).unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(
+            store.read(&mut |_| Ok(())).unwrap_err().kind(),
+            ErrorKind::Io
+        );
         assert!(store.has_crashed());
         store.revive();
-        assert_eq!(keys(&store), if committed { vec![b"a", b"b"] } else { vec![b"a"] });
+        assert_eq!(
+            keys(&store),
+            if committed {
+                vec![b"a", b"b"]
+            } else {
+                vec![b"a"]
+            }
+        );
         write(&store, b"d").1.unwrap();
     }
 }

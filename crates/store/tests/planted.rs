@@ -65,7 +65,11 @@ struct Change<'a, 'b> {
 impl Change<'_, '_> {
     fn view(&self) -> View<'_> {
         let stale = (self.store.bug == Bug::StaleState).then_some(self.stale);
-        View { at: &*self.tx, store: self.store, stale }
+        View {
+            at: &*self.tx,
+            store: self.store,
+            stale,
+        }
     }
 }
 
@@ -102,7 +106,11 @@ impl Snapshot for View<'_> {
         self.one(|at| at.count())
     }
     fn get(&self, number: RecordNumber, part: Part) -> Result<Option<Row>> {
-        let part = if self.store.bug == Bug::MaterialUnasked { Part::Whole } else { part };
+        let part = if self.store.bug == Bug::MaterialUnasked {
+            Part::Whole
+        } else {
+            part
+        };
         self.one(|at| at.get(number, part))
     }
     fn scan(
@@ -115,27 +123,45 @@ impl Snapshot for View<'_> {
     ) -> Result<()> {
         let mut after = after.cloned();
         if let (Bug::CoarseCursor, Some(cursor)) = (self.store.bug, &mut after) {
-            cursor.number = RecordNumber(if order == Order::Ascending { u64::MAX } else { 0 });
+            cursor.number = RecordNumber(if order == Order::Ascending {
+                u64::MAX
+            } else {
+                0
+            });
         }
         self.now(&mut |at| at.scan(index, span, order, after.as_ref(), visit))
     }
-    fn feed(&self, after: u64, visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>) -> Result<()> {
+    fn feed(
+        &self,
+        after: u64,
+        visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
         let head = self.at.head()?.number;
         let mut doubled = self.store.bug != Bug::OldEntryStays;
         self.now(&mut |at| {
             at.feed(after, &mut |row| {
-                if self.store.bug == Bug::LateEntry && row.number.is_multiple_of(5) && head < row.number + 3 {
+                if self.store.bug == Bug::LateEntry
+                    && row.number.is_multiple_of(5)
+                    && head < row.number + 3
+                {
                     return Ok(ControlFlow::Continue(()));
                 }
                 if !doubled && row.number > 3 {
                     doubled = true;
-                    let _ = visit(&FeedRow { number: row.number - 1, ..*row })?;
+                    let _ = visit(&FeedRow {
+                        number: row.number - 1,
+                        ..*row
+                    })?;
                 }
                 visit(row)
             })
         })
     }
-    fn state(&self, span: &Span, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>) -> Result<()> {
+    fn state(
+        &self,
+        span: &Span,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
         if let Some(stale) = self.stale {
             for (key, value) in stale.iter().filter(|(key, _)| span.contains(key)) {
                 if visit(key, value)?.is_break() {
@@ -186,18 +212,36 @@ impl Snapshot for Change<'_, '_> {
     ) -> Result<()> {
         self.tx.scan(index, span, order, after, visit)
     }
-    fn feed(&self, after: u64, visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>) -> Result<()> {
+    fn feed(
+        &self,
+        after: u64,
+        visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
         self.tx.feed(after, visit)
     }
-    fn state(&self, span: &Span, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>) -> Result<()> {
+    fn state(
+        &self,
+        span: &Span,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
         self.view().state(span, visit)
     }
 }
 
 impl Transaction for Change<'_, '_> {
     fn put(&mut self, puts: &[Put<'_>]) -> Result<Vec<RecordNumber>> {
-        let keep: Vec<Put<'_>> = puts.iter().map(|put| Put { remove: &[], ..*put }).collect();
-        let mut numbers = self.tx.put(if self.store.bug == Bug::IndexLeftBehind { &keep } else { puts })?;
+        let keep: Vec<Put<'_>> = puts
+            .iter()
+            .map(|put| Put {
+                remove: &[],
+                ..*put
+            })
+            .collect();
+        let mut numbers = self.tx.put(if self.store.bug == Bug::IndexLeftBehind {
+            &keep
+        } else {
+            puts
+        })?;
         if self.store.bug == Bug::NumbersSwapped {
             numbers.reverse();
         }
@@ -218,8 +262,18 @@ impl Store for Buggy {
     fn read(&self, f: &mut dyn FnMut(&dyn Snapshot) -> Result<()>) -> Result<()> {
         match self.bug {
             // Without holding the lock, so that writes come between.
-            Bug::TornRead => f(&View { at: &Nothing, store: self, stale: None }),
-            _ => self.inner.read(&mut |at| f(&View { at, store: self, stale: None })),
+            Bug::TornRead => f(&View {
+                at: &Nothing,
+                store: self,
+                stale: None,
+            }),
+            _ => self.inner.read(&mut |at| {
+                f(&View {
+                    at,
+                    store: self,
+                    stale: None,
+                })
+            }),
         }
     }
 
@@ -246,7 +300,11 @@ impl Store for Buggy {
         }
         let mut failed = None;
         let result = self.inner.write(&mut |tx| {
-            match f(&mut Change { tx, store: self, stale: &stale }) {
+            match f(&mut Change {
+                tx,
+                store: self,
+                stale: &stale,
+            }) {
                 Err(error) if self.bug == Bug::NoRollback => failed = Some(error),
                 other => return other,
             }
@@ -261,7 +319,11 @@ struct Nothing;
 
 impl Snapshot for Nothing {
     fn head(&self) -> Result<Position> {
-        Ok(Position { incarnation: Incarnation([0; 16]), number: 0, commit: CommitId::ZERO })
+        Ok(Position {
+            incarnation: Incarnation([0; 16]),
+            number: 0,
+            commit: CommitId::ZERO,
+        })
     }
     fn commit_id(&self, _: u64) -> Result<Option<CommitId>> {
         Ok(None)
@@ -282,10 +344,18 @@ impl Snapshot for Nothing {
     ) -> Result<()> {
         Ok(())
     }
-    fn feed(&self, _: u64, _: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>) -> Result<()> {
+    fn feed(
+        &self,
+        _: u64,
+        _: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
         Ok(())
     }
-    fn state(&self, _: &Span, _: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>) -> Result<()> {
+    fn state(
+        &self,
+        _: &Span,
+        _: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
         Ok(())
     }
 }
@@ -313,11 +383,16 @@ impl Subject for Planted {
 /// The clause must panic and name itself.
 fn caught(bug: Bug, name: &str, clause: fn(&dyn Subject)) {
     let result = catch_unwind(AssertUnwindSafe(|| clause(&Planted(bug))));
-    let Err(panic) = result else { panic!("the kit did not catch the bug planted for `{name}`") };
+    let Err(panic) = result else {
+        panic!("the kit did not catch the bug planted for `{name}`")
+    };
     // A panic in a thread of the clause arrives as that of the join; the thread has named the clause.
     let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
     let joined = text.is_empty() || text.contains("Any { .. }") || text.contains("scoped thread");
-    assert!(joined || text.contains(&format!("clause `{name}`")), "the kit does not name the clause `{name}`: {text}");
+    assert!(
+        joined || text.contains(&format!("clause `{name}`")),
+        "the kit does not name the clause `{name}`: {text}"
+    );
 }
 
 macro_rules! planted {

@@ -7,13 +7,22 @@ use syn::{DeriveInput, Result};
 
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let name = &input.ident;
-    let Some(fields) = fields(input)? else { return choice(input) };
+    let Some(fields) = fields(input)? else {
+        return choice(input);
+    };
     let generics = bounded(&input.generics, &quote!(::keyferry_ttlv::Decode));
     let (impls, types, wheres) = generics.split_for_impl();
-    let (mut lets, mut arms, mut ends, mut build) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut lets, mut arms, mut ends, mut build) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut rest = quote!(return ::core::result::Result::Err(r.unexpected(child)));
     for field in &fields {
-        let Field { name, inner, tag, span, .. } = field;
+        let Field {
+            name,
+            inner,
+            tag,
+            span,
+            ..
+        } = field;
         let guard = match field.options.range()? {
             Some((since, until)) => quote!(if r.has(#since, #until)),
             None => quote!(),
@@ -38,7 +47,9 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
             continue;
         }
         let take = match (field.shape, field.options.choice) {
-            (Shape::Repeated, false) => quote_spanned!(*span=> #local.push(r.child::<#inner>(child)?)),
+            (Shape::Repeated, false) => {
+                quote_spanned!(*span=> #local.push(r.child::<#inner>(child)?))
+            }
             (Shape::Repeated, true) => {
                 quote_spanned!(*span=> #local.push(<#inner as ::keyferry_ttlv::Choice>::decode_choice(child, r)?))
             }
@@ -68,7 +79,11 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
             }
             _ => {
                 lets.push(quote!(let mut #local: ::core::option::Option<#inner> = ::core::option::Option::None;));
-                let absent = if field.options.choice && field.options.tag.is_none() { quote!(item.tag()) } else { quote!(#tag) };
+                let absent = if field.options.choice && field.options.tag.is_none() {
+                    quote!(item.tag())
+                } else {
+                    quote!(#tag)
+                };
                 let absent = match &field.options.default {
                     Some(default) => default.clone(),
                     None => quote!(return ::core::result::Result::Err(r.missing(item, #absent))),

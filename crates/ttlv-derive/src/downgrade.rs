@@ -1,6 +1,8 @@
 //! `Downgrade`: field by field, what another version lacks.
 
-use crate::field::{Field, Options, Shape, bounded, fields, options as options_of, variants, version};
+use crate::field::{
+    Field, Options, Shape, bounded, fields, options as options_of, variants, version,
+};
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::{DeriveInput, Result};
@@ -36,7 +38,14 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
         steps.push(quote!(if !#first(self, version, loss) { return false; }));
     }
     for field in &fields {
-        let Field { name, tag, span, options, inner, .. } = field;
+        let Field {
+            name,
+            tag,
+            span,
+            options,
+            inner,
+            ..
+        } = field;
         let has = has(options)?;
         let step = match (field.shape, options.choice) {
             (Shape::Extra, _) => {
@@ -54,7 +63,8 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
                 })
             }
             (Shape::Required, false) => {
-                let whole = quote_spanned!(*span=> loss.keeps(&mut self.#name, #tag, #has, version));
+                let whole =
+                    quote_spanned!(*span=> loss.keeps(&mut self.#name, #tag, #has, version));
                 match &options.default {
                     Some(default) => quote!({
                         let default: #inner = #default;
@@ -65,7 +75,9 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
                     None => quote!(if !#whole { return false; }),
                 }
             }
-            (Shape::Required, true) => quote_spanned!(*span=> if !loss.keeps_choice(&mut self.#name, version) { return false; }),
+            (Shape::Required, true) => {
+                quote_spanned!(*span=> if !loss.keeps_choice(&mut self.#name, version) { return false; })
+            }
             (Shape::Optional, choice) => {
                 let step = if choice {
                     quote_spanned!(*span=> loss.optional_choice(&mut self.#name, version);)
@@ -100,7 +112,9 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
                     }
                     None => quote!(false),
                 };
-                let some = options.at_least_one.then(|| quote!(if self.#name.is_empty() { return false; }));
+                let some = options
+                    .at_least_one
+                    .then(|| quote!(if self.#name.is_empty() { return false; }));
                 quote_spanned!(*span=> if !loss.repeated(&mut self.#name, #tag, #has, #once, version) { return false; } #some)
             }
         };
@@ -128,7 +142,15 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
 /// What `version` takes for a field, as the arms of a match on its tag: as the reader has it.
 fn claims(fields: &[Field]) -> Result<Vec<TokenStream>> {
     let mut arms = Vec::new();
-    for Field { tag, span, options, inner, shape, .. } in fields {
+    for Field {
+        tag,
+        span,
+        options,
+        inner,
+        shape,
+        ..
+    } in fields
+    {
         arms.push(match (shape, options.choice) {
             (Shape::Extra, _) => continue,
             (Shape::Group, _) => {

@@ -7,7 +7,9 @@ use syn::{DeriveInput, Result};
 
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let name = &input.ident;
-    let Some(fields) = fields(input)? else { return Ok(quote!()) };
+    let Some(fields) = fields(input)? else {
+        return Ok(quote!());
+    };
     let of_type = options(&input.attrs)?;
     of_type.only(&["tag", "downgrade"], "a type", name.span())?;
     let tagged = match &of_type.tag {
@@ -22,15 +24,23 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let (impls, types, wheres) = generics.split_for_impl();
     let mut body = Vec::new();
     for field in &fields {
-        let Field { name, tag, span, .. } = field;
+        let Field {
+            name, tag, span, ..
+        } = field;
         let check = match field.options.range()? {
             Some((since, until)) => quote!(w.require(#tag, #since, #until)?;),
             None => quote!(),
         };
         let (write, check) = if field.options.choice {
-            (quote_spanned!(*span=> ::keyferry_ttlv::Choice::encode_choice(value, w)?;), quote!())
+            (
+                quote_spanned!(*span=> ::keyferry_ttlv::Choice::encode_choice(value, w)?;),
+                quote!(),
+            )
         } else {
-            (quote_spanned!(*span=> ::keyferry_ttlv::Encode::encode(value, #tag, w)?;), check)
+            (
+                quote_spanned!(*span=> ::keyferry_ttlv::Encode::encode(value, #tag, w)?;),
+                check,
+            )
         };
         body.push(match field.shape {
             Shape::Extra => quote!(self.#name.write(w);),

@@ -3,7 +3,10 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Data, DeriveInput, Error, Expr, ExprLit, Fields, GenericArgument, Lit, LitStr, PathArguments, Result, Type};
+use syn::{
+    Data, DeriveInput, Error, Expr, ExprLit, Fields, GenericArgument, Lit, LitStr, PathArguments,
+    Result, Type,
+};
 
 #[derive(Default)]
 pub(crate) struct Options {
@@ -33,7 +36,11 @@ pub(crate) fn bare_value(value: &Expr) -> &Expr {
 
 /// The tag that an attribute names, in a form that can stand in a pattern.
 pub(crate) fn tag(value: Expr) -> Result<TokenStream> {
-    let Expr::Lit(ExprLit { lit: Lit::Int(literal), .. }) = bare_value(&value) else {
+    let Expr::Lit(ExprLit {
+        lit: Lit::Int(literal),
+        ..
+    }) = bare_value(&value)
+    else {
         return match bare_value(&value) {
             Expr::Path(_) => Ok(quote!(#value)),
             _ => Err(Error::new(value.span(), "a tag is a number or a constant")),
@@ -41,7 +48,10 @@ pub(crate) fn tag(value: Expr) -> Result<TokenStream> {
     };
     let number: u32 = literal.base10_parse()?;
     if !matches!(number >> 16, 0x42 | 0x54) {
-        return Err(Error::new(literal.span(), "a tag is 0x42…, or 0x54… for a vendor's"));
+        return Err(Error::new(
+            literal.span(),
+            "a tag is 0x42…, or 0x54… for a vendor's",
+        ));
     }
     Ok(quote!(<::keyferry_ttlv::__private::Numbered<#number>>::TAG))
 }
@@ -50,7 +60,11 @@ pub(crate) fn options(attributes: &[syn::Attribute]) -> Result<Options> {
     let mut options = Options::default();
     for attribute in attributes.iter().filter(|a| a.path().is_ident("ttlv")) {
         attribute.parse_nested_meta(|meta| {
-            let name = meta.path.get_ident().map(ToString::to_string).unwrap_or_default();
+            let name = meta
+                .path
+                .get_ident()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             match name.as_str() {
                 "tag" => options.tag = Some(tag(meta.value()?.parse()?)?),
                 "since" => options.since = Some(meta.value()?.parse()?),
@@ -100,7 +114,10 @@ impl Options {
             ("choice", self.choice),
             ("extra", self.extra),
         ];
-        match said.iter().find(|(name, said)| *said && !allowed.contains(name)) {
+        match said
+            .iter()
+            .find(|(name, said)| *said && !allowed.contains(name))
+        {
             Some((name, _)) => Err(Error::new(span, format!("{name} has no effect on {what}"))),
             None => Ok(()),
         }
@@ -108,8 +125,14 @@ impl Options {
 
     /// Whether `version` demands a field that may be absent in others; nothing where none does.
     pub(crate) fn required(&self, version_expr: &TokenStream) -> Result<Option<TokenStream>> {
-        let since = self.required_since.as_ref().map(|text| version(text).map(|since| quote!(#version_expr >= #since)));
-        let until = self.required_until.as_ref().map(|text| version(text).map(|until| quote!(#version_expr <= #until)));
+        let since = self
+            .required_since
+            .as_ref()
+            .map(|text| version(text).map(|since| quote!(#version_expr >= #since)));
+        let until = self
+            .required_until
+            .as_ref()
+            .map(|text| version(text).map(|until| quote!(#version_expr <= #until)));
         Ok(match (since.transpose()?, until.transpose()?) {
             (Some(since), Some(until)) => Some(quote!(#since || #until)),
             (one, other) => one.or(other),
@@ -124,7 +147,10 @@ impl Options {
         if let (Some(since), Some(until)) = (&self.since, &self.until)
             && numbers(since) > numbers(until)
         {
-            return Err(Error::new(until.span(), "no version lies between since and until"));
+            return Err(Error::new(
+                until.span(),
+                "no version lies between since and until",
+            ));
         }
         let since = match &self.since {
             Some(text) => version(text)?,
@@ -150,7 +176,12 @@ pub(crate) fn numbers(text: &LitStr) -> Option<(u8, u8)> {
 
 /// `"1.2"` as a `Version`.
 pub(crate) fn version(text: &LitStr) -> Result<TokenStream> {
-    let Some((major, minor)) = numbers(text) else { return Err(Error::new(text.span(), "a version is written \"major.minor\"")) };
+    let Some((major, minor)) = numbers(text) else {
+        return Err(Error::new(
+            text.span(),
+            "a version is written \"major.minor\"",
+        ));
+    };
     Ok(quote!(::keyferry_ttlv::Version::new(#major, #minor)))
 }
 
@@ -175,9 +206,25 @@ pub(crate) struct Field {
 impl Field {
     /// Whether an item could belong to this field and to another one.
     pub(crate) fn shares(&self, other: &Field) -> bool {
-        let plain = |field: &Field| !matches!(field.shape, Shape::Group | Shape::Extra) && !field.options.choice;
-        let first = |field: &Field| field.options.since.as_ref().and_then(numbers).unwrap_or((0, 0));
-        let last = |field: &Field| field.options.until.as_ref().and_then(numbers).unwrap_or((u8::MAX, u8::MAX));
+        let plain = |field: &Field| {
+            !matches!(field.shape, Shape::Group | Shape::Extra) && !field.options.choice
+        };
+        let first = |field: &Field| {
+            field
+                .options
+                .since
+                .as_ref()
+                .and_then(numbers)
+                .unwrap_or((0, 0))
+        };
+        let last = |field: &Field| {
+            field
+                .options
+                .until
+                .as_ref()
+                .and_then(numbers)
+                .unwrap_or((u8::MAX, u8::MAX))
+        };
         plain(self)
             && plain(other)
             && self.tag.to_string() == other.tag.to_string()
@@ -201,7 +248,9 @@ pub(crate) fn argument<'t>(ty: &'t Type, wrapper: &str) -> Option<&'t Type> {
     if last.ident != wrapper {
         return None;
     }
-    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else {
+        return None;
+    };
     match arguments.args.first()? {
         GenericArgument::Type(ty) => Some(ty),
         _ => None,
@@ -210,13 +259,19 @@ pub(crate) fn argument<'t>(ty: &'t Type, wrapper: &str) -> Option<&'t Type> {
 
 /// `Vec<u8>` is a Byte String, not a repeated field.
 pub(crate) fn repeated(ty: &Type) -> Option<&Type> {
-    argument(ty, "Vec").filter(|inner| !matches!(inner, Type::Path(path) if path.path.is_ident("u8")))
+    argument(ty, "Vec")
+        .filter(|inner| !matches!(inner, Type::Path(path) if path.path.is_ident("u8")))
 }
 
 pub(crate) fn fields(input: &DeriveInput) -> Result<Option<Vec<Field>>> {
-    let Data::Struct(data) = &input.data else { return Ok(None) };
+    let Data::Struct(data) = &input.data else {
+        return Ok(None);
+    };
     let Fields::Named(named) = &data.fields else {
-        return Err(Error::new(input.ident.span(), "only structures with named fields and enums can be derived"));
+        return Err(Error::new(
+            input.ident.span(),
+            "only structures with named fields and enums can be derived",
+        ));
     };
     let mut fields = Vec::new();
     for field in &named.named {
@@ -238,13 +293,25 @@ pub(crate) fn fields(input: &DeriveInput) -> Result<Option<Vec<Field>>> {
         if options.extra {
             options.only(&["extra"], "an extra", span)?;
         } else if options.group.is_some() {
-            options.only(&["group", "vital"], "a group, which has versions of its own", span)?;
+            options.only(
+                &["group", "vital"],
+                "a group, which has versions of its own",
+                span,
+            )?;
         } else if options.choice {
-            options.only(&["choice", "tag", "vital"], "a choice, whose forms have versions of their own", span)?;
+            options.only(
+                &["choice", "tag", "vital"],
+                "a choice, whose forms have versions of their own",
+                span,
+            )?;
         } else if options.downgrade.is_some() {
             return Err(Error::new(span, "downgrade is for a type"));
         }
-        if options.extra && fields.iter().any(|other: &Field| other.shape == Shape::Extra) {
+        if options.extra
+            && fields
+                .iter()
+                .any(|other: &Field| other.shape == Shape::Extra)
+        {
             return Err(Error::new(span, "a second extra"));
         }
         if options.required_since.is_some() && shape != Shape::Optional {
@@ -257,22 +324,40 @@ pub(crate) fn fields(input: &DeriveInput) -> Result<Option<Vec<Field>>> {
             return Err(Error::new(span, "at_least_one is for a Vec"));
         }
         if options.implied.is_some() && options.required_since.is_none() {
-            return Err(Error::new(span, "implied is for what is required since some version"));
+            return Err(Error::new(
+                span,
+                "implied is for what is required since some version",
+            ));
         }
         if options.repeated_since.is_some() && shape != Shape::Repeated {
             return Err(Error::new(span, "repeated_since is for a Vec"));
         }
         if options.default.is_some() && shape != Shape::Required {
-            return Err(Error::new(span, "default is for a field that is neither an Option nor a Vec"));
+            return Err(Error::new(
+                span,
+                "default is for a field that is neither an Option nor a Vec",
+            ));
         }
         let tag = match &options.tag {
             Some(tag) => quote!(#tag),
             None => quote_spanned!(span=> <#inner as ::keyferry_ttlv::Tagged>::TAG),
         };
-        let Some(name) = field.ident.clone() else { continue };
-        let field = Field { name, inner: inner.clone(), shape, options, tag, span };
+        let Some(name) = field.ident.clone() else {
+            continue;
+        };
+        let field = Field {
+            name,
+            inner: inner.clone(),
+            shape,
+            options,
+            tag,
+            span,
+        };
         if fields.iter().any(|other| field.shares(other)) {
-            return Err(Error::new(span, "another field has this tag in some version"));
+            return Err(Error::new(
+                span,
+                "another field has this tag in some version",
+            ));
         }
         fields.push(field);
     }
@@ -292,7 +377,10 @@ pub(crate) fn distinct(fields: &[Field], input: &DeriveInput) -> Result<TokenStr
         let tag = &field.tag;
         let (since, until) = match options.range()? {
             Some(range) => range,
-            None => (quote!(::keyferry_ttlv::Version::V1_0), quote!(::core::option::Option::None)),
+            None => (
+                quote!(::keyferry_ttlv::Version::V1_0),
+                quote!(::core::option::Option::None),
+            ),
         };
         tags.push(quote!((#tag, #since, #until)));
     }
@@ -327,17 +415,29 @@ pub(crate) fn variants(input: &DeriveInput) -> Result<Vec<Variant>> {
         return Err(Error::new(parameter.span(), "a choice has no parameters"));
     }
     options(&input.attrs)?.only(&[], "a choice", input.ident.span())?;
-    let Data::Enum(data) = &input.data else { return Err(Error::new(input.ident.span(), "a union has no TTLV form")) };
+    let Data::Enum(data) = &input.data else {
+        return Err(Error::new(input.ident.span(), "a union has no TTLV form"));
+    };
     let mut variants = Vec::new();
     for variant in &data.variants {
         let options = options(&variant.attrs)?;
         let Fields::Unnamed(unnamed) = &variant.fields else {
-            return Err(Error::new(variant.ident.span(), "each variant of a choice holds one value"));
+            return Err(Error::new(
+                variant.ident.span(),
+                "each variant of a choice holds one value",
+            ));
         };
         let (Some(field), 1) = (unnamed.unnamed.first(), unnamed.unnamed.len()) else {
-            return Err(Error::new(variant.ident.span(), "each variant of a choice holds one value"));
+            return Err(Error::new(
+                variant.ident.span(),
+                "each variant of a choice holds one value",
+            ));
         };
-        options.only(&["tag", "since", "until"], "a form of a choice", variant.ident.span())?;
+        options.only(
+            &["tag", "since", "until"],
+            "a form of a choice",
+            variant.ident.span(),
+        )?;
         let ty = field.ty.clone();
         let tag = match &options.tag {
             Some(tag) => quote!(#tag),
@@ -351,7 +451,14 @@ pub(crate) fn variants(input: &DeriveInput) -> Result<Vec<Variant>> {
             ),
             None => (quote!(), quote!(), quote!(true)),
         };
-        variants.push(Variant { name: variant.ident.clone(), ty, tag, has, require, within });
+        variants.push(Variant {
+            name: variant.ident.clone(),
+            ty,
+            tag,
+            has,
+            require,
+            within,
+        });
     }
     Ok(variants)
 }

@@ -130,27 +130,38 @@ use syn::{DeriveInput, Error, parse_macro_input};
 #[proc_macro_derive(Encode, attributes(ttlv))]
 pub fn encode(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    encode::expand(&input).unwrap_or_else(Error::into_compile_error).into()
+    encode::expand(&input)
+        .unwrap_or_else(Error::into_compile_error)
+        .into()
 }
 
 /// Reads the fields in any order.
 #[proc_macro_derive(Decode, attributes(ttlv))]
 pub fn decode(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    decode::expand(&input).unwrap_or_else(Error::into_compile_error).into()
+    decode::expand(&input)
+        .unwrap_or_else(Error::into_compile_error)
+        .into()
 }
 
 /// Leaves behind what another version lacks, field by field (KMIP has fields that came, and some that went).
 #[proc_macro_derive(Downgrade, attributes(ttlv))]
 pub fn downgrade(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    downgrade::expand(&input).unwrap_or_else(Error::into_compile_error).into()
+    downgrade::expand(&input)
+        .unwrap_or_else(Error::into_compile_error)
+        .into()
 }
 
 /// Derives serde's `Serialize` and `Deserialize` by the rules of the house: a field that is absent, empty or a `group` that is as it began is
 /// left out, and need not be there to be read; bytes are hexadecimal; a field that is not known is an error. Stands before the other derives.
 #[proc_macro_attribute]
-pub fn shown(_: proc_macro::TokenStream, input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+pub fn shown(
+    _: proc_macro::TokenStream,
+    input: proc_macro::TokenStream,
+) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    shown::expand(input).unwrap_or_else(Error::into_compile_error).into()
+    shown::expand(input)
+        .unwrap_or_else(Error::into_compile_error)
+        .into()
 }

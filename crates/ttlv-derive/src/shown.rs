@@ -10,7 +10,9 @@ pub(crate) fn expand(mut input: DeriveInput) -> Result<TokenStream> {
     match &mut input.data {
         Data::Struct(structure) => {
             if matches!(structure.fields, Fields::Named(_)) {
-                input.attrs.push(parse_quote!(#[serde(deny_unknown_fields)]));
+                input
+                    .attrs
+                    .push(parse_quote!(#[serde(deny_unknown_fields)]));
             }
             fields(&mut structure.fields, &generics)?;
         }
@@ -31,7 +33,9 @@ fn fields(fields: &mut Fields, generics: &Generics) -> Result<()> {
     let named = matches!(fields, Fields::Named(_));
     for field in fields {
         if is_bytes(&field.ty) {
-            field.attrs.push(parse_quote!(#[serde(with = "::keyferry_ttlv::shown::bytes")]));
+            field
+                .attrs
+                .push(parse_quote!(#[serde(with = "::keyferry_ttlv::shown::bytes")]));
         }
         if named {
             absent(field, generics)?;
@@ -51,7 +55,10 @@ fn absent(field: &mut Field, generics: &Generics) -> Result<()> {
         parse_quote!(#[serde(skip_serializing_if = "::core::option::Option::is_none")])
     } else if argument(ty, "Vec").is_some_and(|item| item.to_token_stream().to_string() != "u8") {
         // A default would ask one of a type parameter.
-        if generics.type_params().any(|parameter| mentions(ty, &parameter.ident.to_string())) {
+        if generics
+            .type_params()
+            .any(|parameter| mentions(ty, &parameter.ident.to_string()))
+        {
             return Ok(());
         }
         parse_quote!(#[serde(default, skip_serializing_if = "::keyferry_ttlv::shown::is_default")])
@@ -69,11 +76,17 @@ fn is(ty: &syn::Type, name: &str) -> bool {
 }
 
 fn mentions(ty: &syn::Type, name: &str) -> bool {
-    ty.to_token_stream().to_string().split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
+    ty.to_token_stream()
+        .to_string()
+        .split(|c: char| !c.is_alphanumeric() && c != '_')
+        .any(|word| word == name)
 }
 
 /// Whether it holds bytes that are no secret.
 fn is_bytes(ty: &syn::Type) -> bool {
     let text = bare(ty).to_token_stream().to_string().replace(' ', "");
-    matches!(text.as_str(), "Vec<u8>" | "Option<Vec<u8>>" | "Vec<Vec<u8>>" | "[u8;32]")
+    matches!(
+        text.as_str(),
+        "Vec<u8>" | "Option<Vec<u8>>" | "Vec<Vec<u8>>" | "[u8;32]"
+    )
 }

@@ -1,4 +1,7 @@
-use crate::{Dictionary, Error, ErrorKind, Frame, Item, Loss, Reader, Result, Tag, Text, Type, Version, Writer};
+use crate::{
+    Dictionary, Error, ErrorKind, Frame, Item, Loss, Reader, Result, Tag, Text, Type, Version,
+    Writer,
+};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -20,7 +23,12 @@ pub struct Context {
 impl Context {
     /// This version, safe limits, no names.
     pub const fn new(version: Version) -> Self {
-        Context { version, limits: Limits::DEFAULT, lenient: Lenient::NEVER, dictionary: None }
+        Context {
+            version,
+            limits: Limits::DEFAULT,
+            lenient: Lenient::NEVER,
+            dictionary: None,
+        }
     }
 }
 
@@ -36,7 +44,11 @@ impl fmt::Debug for Context {
 
 /// How much of something is too much. Checked before anything is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct Limits {
     /// Bytes in a message (16 MiB).
     pub size: usize,
@@ -50,7 +62,12 @@ pub struct Limits {
 
 impl Limits {
     /// The figures above.
-    pub const DEFAULT: Limits = Limits { size: 16 << 20, depth: 32, items: 1_000_000, text: 1 << 20 };
+    pub const DEFAULT: Limits = Limits {
+        size: 16 << 20,
+        depth: 32,
+        items: 1_000_000,
+        text: 1 << 20,
+    };
 }
 
 impl Default for Limits {
@@ -64,7 +81,11 @@ impl Default for Limits {
 ///
 /// What is kept as it came ([`Raw`], [`Extra`]) is written back as it came, slips included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct Lenient {
     /// Padding bytes may have any value. The text names none (KMIP 1.4 §9.1.1.3, 2.1 §10.1.5); its examples and test cases have zeros.
     pub padding: bool,
@@ -76,9 +97,17 @@ pub struct Lenient {
 
 impl Lenient {
     /// Lets nothing pass.
-    pub const NEVER: Lenient = Lenient { padding: false, boolean: false, big_integer: false };
+    pub const NEVER: Lenient = Lenient {
+        padding: false,
+        boolean: false,
+        big_integer: false,
+    };
     /// Lets everything above pass.
-    pub const ALWAYS: Lenient = Lenient { padding: true, boolean: true, big_integer: true };
+    pub const ALWAYS: Lenient = Lenient {
+        padding: true,
+        boolean: true,
+        big_integer: true,
+    };
 }
 
 /// A type that can be read from an item.
@@ -134,12 +163,24 @@ pub trait Group: Default {
     ///
     /// # Errors
     /// What is wrong with it, or that it is one too many.
-    fn absorb<'a>(&mut self, how: Self::How, before: usize, item: Item<'a>, r: &Reader<'a>) -> Result<()>;
+    fn absorb<'a>(
+        &mut self,
+        how: Self::How,
+        before: usize,
+        item: Item<'a>,
+        r: &Reader<'a>,
+    ) -> Result<()>;
     /// Looks whether what has been taken is enough, at the end of the structure.
     ///
     /// # Errors
     /// When an item is missing.
-    fn finish<'a>(&self, _how: Self::How, _taken: usize, _structure: Item<'a>, _r: &Reader<'a>) -> Result<()> {
+    fn finish<'a>(
+        &self,
+        _how: Self::How,
+        _taken: usize,
+        _structure: Item<'a>,
+        _r: &Reader<'a>,
+    ) -> Result<()> {
         Ok(())
     }
     /// Writes the items of the writer's version.
@@ -161,12 +202,25 @@ impl<T: Group> Group for Option<T> {
         T::accepts(how, item, r)
     }
 
-    fn absorb<'a>(&mut self, how: T::How, before: usize, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
+    fn absorb<'a>(
+        &mut self,
+        how: T::How,
+        before: usize,
+        item: Item<'a>,
+        r: &Reader<'a>,
+    ) -> Result<()> {
         self.get_or_insert_default().absorb(how, before, item, r)
     }
 
-    fn finish<'a>(&self, how: T::How, taken: usize, structure: Item<'a>, r: &Reader<'a>) -> Result<()> {
-        self.as_ref().map_or(Ok(()), |group| group.finish(how, taken, structure, r))
+    fn finish<'a>(
+        &self,
+        how: T::How,
+        taken: usize,
+        structure: Item<'a>,
+        r: &Reader<'a>,
+    ) -> Result<()> {
+        self.as_ref()
+            .map_or(Ok(()), |group| group.finish(how, taken, structure, r))
     }
 
     fn write(&self, how: T::How, w: &mut Writer) -> Result<()> {
@@ -174,7 +228,10 @@ impl<T: Group> Group for Option<T> {
     }
 
     fn downgrade(&mut self, how: T::How, version: Version, loss: &mut Loss) -> bool {
-        if self.as_mut().is_some_and(|group| !group.downgrade(how, version, loss)) {
+        if self
+            .as_mut()
+            .is_some_and(|group| !group.downgrade(how, version, loss))
+        {
             *self = None;
         }
         true
@@ -205,13 +262,23 @@ impl<T: Group> Group for Option<T> {
 pub fn decode<T: Decode + Tagged>(message: &[u8], cx: Context) -> Result<T> {
     let limit = cx.limits.size;
     if message.len() > limit {
-        return Err(Error::new(ErrorKind::Size { size: message.len(), limit }).at(0));
+        return Err(Error::new(ErrorKind::Size {
+            size: message.len(),
+            limit,
+        })
+        .at(0));
     }
     let item = Item::whole(message).map_err(|e| e.named(cx.dictionary))?;
     let r = Reader::new(message, cx);
     r.check_count(item)?;
     if item.tag() != T::TAG {
-        return Err(r.error(item, ErrorKind::WrongTag { expected: T::TAG, found: item.tag() }));
+        return Err(r.error(
+            item,
+            ErrorKind::WrongTag {
+                expected: T::TAG,
+                found: item.tag(),
+            },
+        ));
     }
     r.child(item)
 }
@@ -363,7 +430,10 @@ impl Raw {
     pub fn of<T: Encode + ?Sized>(tag: Tag, value: &T, cx: Context) -> Result<Raw> {
         let mut w = Writer::new(cx);
         value.encode(tag, &mut w)?;
-        Ok(Raw { bytes: w.finish(), offset: 0 })
+        Ok(Raw {
+            bytes: w.finish(),
+            offset: 0,
+        })
     }
 
     /// The item.
@@ -414,7 +484,10 @@ impl fmt::Debug for Raw {
 impl Decode for Raw {
     fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
         r.check(item)?;
-        Ok(Raw { bytes: item.raw().to_vec().into(), offset: r.offset(item) })
+        Ok(Raw {
+            bytes: item.raw().to_vec().into(),
+            offset: r.offset(item),
+        })
     }
 }
 
@@ -452,7 +525,10 @@ impl Extra {
 
     /// The items.
     pub fn iter(&self) -> core::slice::Iter<'_, Raw> {
-        self.0.as_ref().map(|items| items.iter()).unwrap_or_default()
+        self.0
+            .as_ref()
+            .map(|items| items.iter())
+            .unwrap_or_default()
     }
 
     /// Whether there is none.
@@ -552,7 +628,9 @@ impl Decode for Value {
             Type::DateTimeExtended if r.version() < Version::V2_0 => {
                 return Err(r.error(item, ErrorKind::UnknownType(Type::DateTimeExtended as u8)));
             }
-            Type::DateTimeExtended => Value::DateTimeExtended(DateTimeExtended(item.date_time_extended(r)?)),
+            Type::DateTimeExtended => {
+                Value::DateTimeExtended(DateTimeExtended(item.date_time_extended(r)?))
+            }
         })
     }
 }

@@ -1,6 +1,6 @@
 use crate::{
-    Choice, Context, DateTime, DateTimeExtended, Encode, Enumeration, Extra, Interval, Item, Raw, Reader, Result, Tag, Text,
-    Value, Version, Writer,
+    Choice, Context, DateTime, DateTimeExtended, Encode, Enumeration, Extra, Interval, Item, Raw,
+    Reader, Result, Tag, Text, Value, Version, Writer,
 };
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -50,11 +50,18 @@ pub struct Lost {
 
 impl Loss {
     /// Nothing.
-    pub const NONE: Loss = Loss { from: None, path: Vec::new(), lost: Vec::new() };
+    pub const NONE: Loss = Loss {
+        from: None,
+        path: Vec::new(),
+        lost: Vec::new(),
+    };
 
     /// Nothing yet, of a value that means what it means in `from`.
     pub fn of_version(from: Version) -> Loss {
-        Loss { from: Some(from), ..Loss::NONE }
+        Loss {
+            from: Some(from),
+            ..Loss::NONE
+        }
     }
 
     /// The version that the value came in, where it is known: the same fields may mean something else in the other.
@@ -96,13 +103,21 @@ impl Loss {
     pub fn record_named<T: Encode + ?Sized>(&mut self, tag: Tag, name: Option<Text>, value: &T) {
         let mut path = self.path.clone();
         path.push(tag);
-        self.lost.push(Lost { path, name, value: written(self.from, tag, value) });
+        self.lost.push(Lost {
+            path,
+            name,
+            value: written(self.from, tag, value),
+        });
     }
 
     /// Records what is left behind of the value that is being looked at: the bits of a mask.
     pub fn record_part<T: Encode + ?Sized>(&mut self, part: &T) {
         let tag = self.path.last().copied().unwrap_or(Tag::new(0x420000));
-        self.lost.push(Lost { path: self.path.clone(), name: None, value: written(self.from, tag, part) });
+        self.lost.push(Lost {
+            path: self.path.clone(),
+            name: None,
+            value: written(self.from, tag, part),
+        });
     }
 
     /// Does something within an item of this tag; what it records when it answers false is forgotten, since the whole is lost then.
@@ -126,7 +141,13 @@ impl Loss {
 
     /// A field under `tag`, when the version has it; false, and recorded, when it has to be left behind.
     #[must_use]
-    pub fn keeps<T: Downgrade + Encode>(&mut self, value: &mut T, tag: Tag, has: bool, version: Version) -> bool {
+    pub fn keeps<T: Downgrade + Encode>(
+        &mut self,
+        value: &mut T,
+        tag: Tag,
+        has: bool,
+        version: Version,
+    ) -> bool {
         let whole = value.clone();
         let kept = has && self.within(tag, |loss| value.downgrade(version, loss));
         if !kept {
@@ -137,8 +158,17 @@ impl Loss {
 
     /// A field that may be absent, and is when it has to be left behind; false when it was vital.
     #[must_use]
-    pub fn optional<T: Downgrade + Encode>(&mut self, field: &mut Option<T>, tag: Tag, has: bool, version: Version) -> bool {
-        if field.as_mut().is_none_or(|value| self.keeps(value, tag, has, version)) {
+    pub fn optional<T: Downgrade + Encode>(
+        &mut self,
+        field: &mut Option<T>,
+        tag: Tag,
+        has: bool,
+        version: Version,
+    ) -> bool {
+        if field
+            .as_mut()
+            .is_none_or(|value| self.keeps(value, tag, has, version))
+        {
             return true;
         }
         *field = None;
@@ -147,7 +177,14 @@ impl Loss {
 
     /// A field that may stand several times, or but once in this version; false when one of them was vital.
     #[must_use]
-    pub fn repeated<T>(&mut self, field: &mut Vec<T>, tag: Tag, has: bool, once: bool, version: Version) -> bool
+    pub fn repeated<T>(
+        &mut self,
+        field: &mut Vec<T>,
+        tag: Tag,
+        has: bool,
+        once: bool,
+        version: Version,
+    ) -> bool
     where
         T: Downgrade + Encode,
     {
@@ -162,7 +199,12 @@ impl Loss {
     }
 
     /// What a structure keeps without knowing it, less what the reader would take for a field in this version.
-    pub fn extra(&mut self, extra: &mut Extra, version: Version, is_field: impl Fn(Item<'_>, &Reader<'_>) -> bool) {
+    pub fn extra(
+        &mut self,
+        extra: &mut Extra,
+        version: Version,
+        is_field: impl Fn(Item<'_>, &Reader<'_>) -> bool,
+    ) {
         extra.retain(|raw| {
             let r = Reader::new(raw.bytes(), Context::new(version));
             let kept = !Item::parse(raw.bytes()).is_ok_and(|item| is_field(item, &r));
@@ -185,8 +227,15 @@ impl Loss {
     }
 
     /// A choice that may be absent, and is when it has to be left behind.
-    pub fn optional_choice<T: Downgrade + Choice>(&mut self, field: &mut Option<T>, version: Version) {
-        if field.as_mut().is_some_and(|value| !self.keeps_choice(value, version)) {
+    pub fn optional_choice<T: Downgrade + Choice>(
+        &mut self,
+        field: &mut Option<T>,
+        version: Version,
+    ) {
+        if field
+            .as_mut()
+            .is_some_and(|value| !self.keeps_choice(value, version))
+        {
             *field = None;
         }
     }
@@ -195,7 +244,9 @@ impl Loss {
 /// A value in a version that has it: the one that it came in, the last one, or the last before fields went.
 fn written<T: Encode + ?Sized>(from: Option<Version>, tag: Tag, value: &T) -> Option<Raw> {
     let written = |version| Raw::of(tag, value, Context::new(version)).ok();
-    from.and_then(written).or_else(|| written(Version::V2_1)).or_else(|| written(Version::V1_4))
+    from.and_then(written)
+        .or_else(|| written(Version::V2_1))
+        .or_else(|| written(Version::V1_4))
 }
 
 /// A choice as what it is written as.
@@ -226,7 +277,19 @@ macro_rules! everywhere {
     )*};
 }
 
-everywhere!(i32, i64, bool, String, Text, Vec<u8>, DateTime, Interval, Enumeration, Raw, Extra);
+everywhere!(
+    i32,
+    i64,
+    bool,
+    String,
+    Text,
+    Vec<u8>,
+    DateTime,
+    Interval,
+    Enumeration,
+    Raw,
+    Extra
+);
 
 /// Since KMIP 2.0.
 impl Downgrade for DateTimeExtended {

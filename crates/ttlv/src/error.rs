@@ -101,7 +101,12 @@ impl Error {
     /// An error without a place; see [`Reader::error`](crate::Reader::error) for one that has it.
     #[cold]
     pub fn new(kind: ErrorKind) -> Self {
-        Error(Box::new(Inner { kind, offset: None, path: Vec::new(), dictionary: None }))
+        Error(Box::new(Inner {
+            kind,
+            offset: None,
+            path: Vec::new(),
+            dictionary: None,
+        }))
     }
 
     /// Adds the byte offset, unless one is known already.
@@ -174,24 +179,39 @@ impl fmt::Display for Error {
         }
         match &inner.kind {
             ErrorKind::Truncated(missing) => write!(f, "the input ends {missing} bytes too early")?,
-            ErrorKind::Overrun(n) => write!(f, "an item reaches {n} bytes beyond the structure around it")?,
+            ErrorKind::Overrun(n) => write!(
+                f,
+                "an item reaches {n} bytes beyond the structure around it"
+            )?,
             ErrorKind::TrailingBytes(n) => write!(f, "{n} bytes too many")?,
             // Not the bytes themselves, here and below: behind a wrong length they may be key material.
             ErrorKind::UnknownTag => f.write_str("there is no tag here")?,
             ErrorKind::UnknownType(_) => f.write_str("there is no item type here")?,
-            ErrorKind::WrongType { expected, found } => write!(f, "expected {expected}, found {found}")?,
-            ErrorKind::WrongTag { expected, found } => write!(f, "expected {}, found {}", named(expected), named(found))?,
-            ErrorKind::WrongLength(length) => write!(f, "a length of {length} does not fit the type")?,
+            ErrorKind::WrongType { expected, found } => {
+                write!(f, "expected {expected}, found {found}")?
+            }
+            ErrorKind::WrongTag { expected, found } => {
+                write!(f, "expected {}, found {}", named(expected), named(found))?
+            }
+            ErrorKind::WrongLength(length) => {
+                write!(f, "a length of {length} does not fit the type")?
+            }
             ErrorKind::Padding => f.write_str("padding is not zero")?,
             ErrorKind::Boolean => f.write_str("Boolean is neither 0 nor 1")?,
             ErrorKind::Utf8 => f.write_str("text is not UTF-8")?,
             ErrorKind::Depth(limit) => write!(f, "nested deeper than {limit} structures")?,
-            ErrorKind::Size { size, limit } => write!(f, "{size} bytes, more than the limit of {limit}")?,
+            ErrorKind::Size { size, limit } => {
+                write!(f, "{size} bytes, more than the limit of {limit}")?
+            }
             ErrorKind::Items(limit) => write!(f, "more than {limit} items")?,
             ErrorKind::Missing(tag) => write!(f, "{} is missing", named(tag))?,
             ErrorKind::Unexpected(tag) => write!(f, "{} does not belong here", named(tag))?,
             ErrorKind::Repeated(tag) => write!(f, "{} stands more than once", named(tag))?,
-            ErrorKind::NotInVersion { version, since, until } => {
+            ErrorKind::NotInVersion {
+                version,
+                since,
+                until,
+            } => {
                 write!(f, "not in KMIP {version}, only since {since}")?;
                 if let Some(until) = until {
                     write!(f, " and until {until}")?;

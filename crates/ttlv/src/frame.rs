@@ -68,7 +68,12 @@ fn grow(buffer: &mut Vec<u8>, additional: usize, most: usize) {
     // Each move copies and wipes what there is, so a small buffer soon becomes a large one.
     let factor = if buffer.capacity() < 64 * 1024 { 4 } else { 2 };
     let least = buffer.len().saturating_add(additional);
-    let wanted = buffer.capacity().saturating_mul(factor).max(512).min(most).max(least);
+    let wanted = buffer
+        .capacity()
+        .saturating_mul(factor)
+        .max(512)
+        .min(most)
+        .max(least);
     let mut larger = Vec::with_capacity(wanted);
     larger.extend_from_slice(buffer);
     wipe(buffer);
@@ -93,7 +98,12 @@ const STEP: usize = 64 * 1024;
 impl Framer {
     /// A framer for messages of at most `limit` bytes, header included.
     pub fn new(limit: usize) -> Self {
-        Framer { limit, buffer: Vec::new(), filled: 0, total: None }
+        Framer {
+            limit,
+            buffer: Vec::new(),
+            filled: 0,
+            total: None,
+        }
     }
 
     /// How many bytes the message under way still needs, as far as is known: first its header, then the rest.
@@ -127,7 +137,10 @@ impl Framer {
     pub fn filled(&mut self, n: usize) -> Result<()> {
         self.filled = (self.filled + n).min(self.buffer.len());
         if self.total.is_none() && self.filled >= HEADER {
-            self.total = Some(header(self.buffer.get(..HEADER).unwrap_or_default(), self.limit)?);
+            self.total = Some(header(
+                self.buffer.get(..HEADER).unwrap_or_default(),
+                self.limit,
+            )?);
         }
         Ok(())
     }
@@ -154,7 +167,9 @@ fn header(bytes: &[u8], limit: usize) -> Result<usize> {
     let parsed: nom::IResult<&[u8], (u32, u8, u32)> = (be_u24, byte, be_u32).parse(bytes);
     let (tag, ty, length) = match parsed {
         Ok((_, header)) => header,
-        Err(nom::Err::Incomplete(nom::Needed::Size(n))) => return Err(Error::new(ErrorKind::Truncated(n.get())).at(0)),
+        Err(nom::Err::Incomplete(nom::Needed::Size(n))) => {
+            return Err(Error::new(ErrorKind::Truncated(n.get())).at(0));
+        }
         Err(_) => return Err(Error::new(ErrorKind::Truncated(HEADER)).at(0)),
     };
     if !matches!(tag >> 16, 0x42 | 0x54) {
@@ -162,7 +177,11 @@ fn header(bytes: &[u8], limit: usize) -> Result<usize> {
     }
     if ty != crate::Type::Structure as u8 {
         return Err(match crate::Type::from_number(ty) {
-            Some(found) => Error::new(ErrorKind::WrongType { expected: crate::Type::Structure, found }).at(3),
+            Some(found) => Error::new(ErrorKind::WrongType {
+                expected: crate::Type::Structure,
+                found,
+            })
+            .at(3),
             None => Error::new(ErrorKind::UnknownType(ty)).at(3),
         });
     }

@@ -39,27 +39,44 @@ pub struct Inspection {
 /// # Errors
 /// When it looks like text and is not hexadecimal.
 pub fn unhex(input: &[u8]) -> Result<Vec<u8>, Error> {
-    if !input.iter().all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) {
+    if !input
+        .iter()
+        .all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace())
+    {
         return Ok(input.to_vec());
     }
     let text = core::str::from_utf8(input).unwrap_or_default();
     let parsed: IResult<&str, String> = all_consuming(preceded(
-        (multispace0, opt((letter('0'), take_while_m_n(1, 1, |c| c == 'x' || c == 'X')))),
-        fold_many0((hex_digit1, opt(multispace1)), String::new, |mut digits: String, (run, _): (&str, _)| {
-            digits.push_str(run);
-            digits
-        }),
+        (
+            multispace0,
+            opt((letter('0'), take_while_m_n(1, 1, |c| c == 'x' || c == 'X'))),
+        ),
+        fold_many0(
+            (hex_digit1, opt(multispace1)),
+            String::new,
+            |mut digits: String, (run, _): (&str, _)| {
+                digits.push_str(run);
+                digits
+            },
+        ),
     ))
     .parse(text);
     let digits = match parsed {
         Ok((_, digits)) => digits,
         Err(nom::Err::Error(e) | nom::Err::Failure(e)) => {
-            return Err(Error::new(ErrorKind::Value("neither binary TTLV nor hexadecimal")).at(text.len() - e.input.len()));
+            return Err(
+                Error::new(ErrorKind::Value("neither binary TTLV nor hexadecimal"))
+                    .at(text.len() - e.input.len()),
+            );
         }
-        Err(nom::Err::Incomplete(_)) => return Err(Error::new(ErrorKind::Value("hexadecimal ends too early")).at(text.len())),
+        Err(nom::Err::Incomplete(_)) => {
+            return Err(Error::new(ErrorKind::Value("hexadecimal ends too early")).at(text.len()));
+        }
     };
     let odd = || Error::new(ErrorKind::Value("an odd number of hexadecimal digits")).at(text.len());
-    bytes_of(&digits).map(|bytes| bytes.to_vec()).ok_or_else(odd)
+    bytes_of(&digits)
+        .map(|bytes| bytes.to_vec())
+        .ok_or_else(odd)
 }
 
 /// Shows `message`.
@@ -80,7 +97,9 @@ pub fn tree(message: &[u8], cx: Context, options: &Options<'_>) -> Inspection {
         if open.len() > cx.limits.depth {
             break;
         }
-        let Ok((value, (tag, ty, length))) = header(rest) else { break };
+        let Ok((value, (tag, ty, length))) = header(rest) else {
+            break;
+        };
         if !options.show_secrets && !matches!(tag >> 16, 0x42 | 0x54) {
             // Behind a wrong length this may be key material, and not a header at all.
             let _ = writeln!(text, "{at:>6}  {:1$}(no item)", "", open.len() * 2);
@@ -88,7 +107,10 @@ pub fn tree(message: &[u8], cx: Context, options: &Options<'_>) -> Inspection {
         }
         let tag = Tag::new(tag);
         let indent = open.len() * 2;
-        let name = options.dictionary.tag_name(tag).map_or_else(|| tag.to_string(), ToString::to_string);
+        let name = options
+            .dictionary
+            .tag_name(tag)
+            .map_or_else(|| tag.to_string(), ToString::to_string);
         let known = Type::from_number(ty);
         let kind = known.map_or_else(|| std::format!("type {ty:02X}"), |ty| ty.to_string());
         let _ = write!(text, "{at:>6}  {:indent$}{name} ({kind}, {length})", "");
@@ -110,7 +132,11 @@ pub fn tree(message: &[u8], cx: Context, options: &Options<'_>) -> Inspection {
             if secret {
                 text.push_str(" = (masked)");
             } else {
-                let _ = write!(text, " = {}", value_text(shown_as, ty, content, options.dictionary));
+                let _ = write!(
+                    text,
+                    " = {}",
+                    value_text(shown_as, ty, content, options.dictionary)
+                );
             }
             if let Ok(text) = core::str::from_utf8(content) {
                 scope.saw(tag, text, names);
@@ -118,12 +144,18 @@ pub fn tree(message: &[u8], cx: Context, options: &Options<'_>) -> Inspection {
         }
         text.push('\n');
         let padded = (length as usize).saturating_add((length as usize).wrapping_neg() & 7);
-        match at.checked_add(8).and_then(|start| start.checked_add(padded)) {
+        match at
+            .checked_add(8)
+            .and_then(|start| start.checked_add(padded))
+        {
             Some(next) if next <= message.len() => at = next,
             _ => break,
         }
     }
-    Inspection { text, error: strict(message, cx).err() }
+    Inspection {
+        text,
+        error: strict(message, cx).err(),
+    }
 }
 
 fn strict(message: &[u8], cx: Context) -> Result<(), Error> {
@@ -147,32 +179,52 @@ fn header(input: &[u8]) -> IResult<&[u8], (u32, u8, u32)> {
 
 fn value_text(tag: Tag, ty: Type, content: &[u8], dictionary: &dyn Dictionary) -> String {
     let odd = || "0x".chars().chain(hex(content)).collect();
-    let four =
-        |content| -> Option<i32> { all_consuming(be_i32::<&[u8], nom::error::Error<&[u8]>>).parse(content).ok().map(|(_, v)| v) };
-    let eight =
-        |content| -> Option<i64> { all_consuming(be_i64::<&[u8], nom::error::Error<&[u8]>>).parse(content).ok().map(|(_, v)| v) };
+    let four = |content| -> Option<i32> {
+        all_consuming(be_i32::<&[u8], nom::error::Error<&[u8]>>)
+            .parse(content)
+            .ok()
+            .map(|(_, v)| v)
+    };
+    let eight = |content| -> Option<i64> {
+        all_consuming(be_i64::<&[u8], nom::error::Error<&[u8]>>)
+            .parse(content)
+            .ok()
+            .map(|(_, v)| v)
+    };
     match ty {
         Type::Integer => four(content).map_or_else(odd, |value| mask(tag, value, dictionary)),
-        Type::Interval => four(content).map_or_else(odd, |value| std::format!("{} s", value.cast_unsigned())),
-        Type::Enumeration => four(content).map_or_else(odd, |value| match dictionary.value_name(tag, value.cast_unsigned()) {
-            Some(name) => name.to_string(),
-            None => std::format!("{value:08X}"),
+        Type::Interval => {
+            four(content).map_or_else(odd, |value| std::format!("{} s", value.cast_unsigned()))
+        }
+        Type::Enumeration => four(content).map_or_else(odd, |value| {
+            match dictionary.value_name(tag, value.cast_unsigned()) {
+                Some(name) => name.to_string(),
+                None => std::format!("{value:08X}"),
+            }
         }),
         Type::LongInteger => eight(content).map_or_else(odd, |value| value.to_string()),
-        Type::DateTime => eight(content).map_or_else(odd, |value| std::format!("{value} s since 1970")),
-        Type::DateTimeExtended => eight(content).map_or_else(odd, |value| std::format!("{value} us since 1970")),
+        Type::DateTime => {
+            eight(content).map_or_else(odd, |value| std::format!("{value} s since 1970"))
+        }
+        Type::DateTimeExtended => {
+            eight(content).map_or_else(odd, |value| std::format!("{value} us since 1970"))
+        }
         Type::Boolean => match eight(content) {
             Some(0) => "False".to_string(),
             Some(1) => "True".to_string(),
             _ => odd(),
         },
-        Type::TextString => core::str::from_utf8(content).map_or_else(|_| odd(), |text| std::format!("{text:?}")),
+        Type::TextString => {
+            core::str::from_utf8(content).map_or_else(|_| odd(), |text| std::format!("{text:?}"))
+        }
         Type::ByteString | Type::BigInteger | Type::Structure => odd(),
     }
 }
 
 fn mask(tag: Tag, value: i32, dictionary: &dyn Dictionary) -> String {
-    let names: Option<Vec<_>> = bits(value).map(|bit| dictionary.bit_name(tag, bit)).collect();
+    let names: Option<Vec<_>> = bits(value)
+        .map(|bit| dictionary.bit_name(tag, bit))
+        .collect();
     match names {
         Some(names) if !names.is_empty() => names.join(" | "),
         _ => value.to_string(),

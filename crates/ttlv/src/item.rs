@@ -13,7 +13,13 @@ pub struct Item<'a> {
 
 impl core::fmt::Debug for Item<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "Item({}, {}, {} bytes)", self.tag(), self.ty(), self.value().len())
+        write!(
+            f,
+            "Item({}, {}, {} bytes)",
+            self.tag(),
+            self.ty(),
+            self.value().len()
+        )
     }
 }
 
@@ -93,8 +99,13 @@ impl<'a> Item<'a> {
         if !head.tag().is_defined() {
             return (ErrorKind::UnknownTag, 0);
         }
-        let Some(ty) = Type::from_number(head.ty()) else { return (ErrorKind::UnknownType(head.ty()), 3) };
-        if ty.fixed_length().is_some_and(|length| length != head.length()) {
+        let Some(ty) = Type::from_number(head.ty()) else {
+            return (ErrorKind::UnknownType(head.ty()), 3);
+        };
+        if ty
+            .fixed_length()
+            .is_some_and(|length| length != head.length())
+        {
             return (ErrorKind::WrongLength(head.length()), 4);
         }
         (ErrorKind::Truncated(head.whole() - input.len()), 4)
@@ -106,8 +117,17 @@ impl<'a> Item<'a> {
     /// When it is no item, or there are bytes behind it.
     pub fn parse(input: &'a [u8]) -> Result<Item<'a>> {
         let item = Item::whole(input)?;
-        let limits = Limits { text: usize::MAX, ..Limits::DEFAULT };
-        item.check(&Reader::new(input, Context { limits, ..Context::new(Version::V1_0) }))?;
+        let limits = Limits {
+            text: usize::MAX,
+            ..Limits::DEFAULT
+        };
+        item.check(&Reader::new(
+            input,
+            Context {
+                limits,
+                ..Context::new(Version::V1_0)
+            },
+        ))?;
         Ok(item)
     }
 
@@ -115,14 +135,18 @@ impl<'a> Item<'a> {
     pub(crate) fn whole(input: &'a [u8]) -> Result<Item<'a>> {
         match Item::first(input)? {
             (item, []) => Ok(item),
-            (item, rest) => Err(Error::new(ErrorKind::TrailingBytes(rest.len())).at(item.raw.len())),
+            (item, rest) => {
+                Err(Error::new(ErrorKind::TrailingBytes(rest.len())).at(item.raw.len()))
+            }
         }
     }
 
     /// The first item of the input, and what stands behind it.
     pub(crate) fn first(input: &'a [u8]) -> Result<(Item<'a>, &'a [u8])> {
         match Item::split(input) {
-            Some((item, _)) if !item.tag().is_defined() => Err(Error::new(ErrorKind::UnknownTag).at(0)),
+            Some((item, _)) if !item.tag().is_defined() => {
+                Err(Error::new(ErrorKind::UnknownTag).at(0))
+            }
             Some(split) => Ok(split),
             None => {
                 let (kind, at) = Item::object(input);
@@ -165,7 +189,26 @@ impl<'a> Item<'a> {
     /// The eight bytes behind the header of an item whose length is always `length`: the value and, behind a short one, its padding.
     #[inline]
     fn fixed(&self, ty: Type, length: u32, r: &Reader<'a>) -> Result<u64> {
-        if let Some(&[h0, h1, h2, h3, h4, h5, h6, h7, v0, v1, v2, v3, v4, v5, v6, v7]) = self.raw.first_chunk()
+        if let Some(
+            &[
+                h0,
+                h1,
+                h2,
+                h3,
+                h4,
+                h5,
+                h6,
+                h7,
+                v0,
+                v1,
+                v2,
+                v3,
+                v4,
+                v5,
+                v6,
+                v7,
+            ],
+        ) = self.raw.first_chunk()
             && Head::read([h0, h1, h2, h3, h4, h5, h6, h7]).is(ty, length)
         {
             return Ok(u64::from_be_bytes([v0, v1, v2, v3, v4, v5, v6, v7]));
@@ -191,7 +234,9 @@ impl<'a> Item<'a> {
     #[inline]
     fn string(&self, ty: Type, r: &Reader<'a>) -> Result<&'a [u8]> {
         let head = self.head();
-        let Some(last) = self.raw.last_chunk().filter(|_| head.ty() == ty as u8) else { return Err(self.another(ty, r)) };
+        let Some(last) = self.raw.last_chunk().filter(|_| head.ty() == ty as u8) else {
+            return Err(self.another(ty, r));
+        };
         // The last eight bytes end with the padding; of an empty string they are its header, and none of them is.
         let padding = head.length().wrapping_neg() & 7;
         if u64::from_be_bytes(*last) & !(u64::MAX << (8 * padding)) != 0 {
@@ -215,7 +260,11 @@ impl<'a> Item<'a> {
     #[cold]
     #[inline(never)]
     fn padded(&self, r: &Reader<'a>) -> Result<()> {
-        if r.cx.lenient.padding { Ok(()) } else { Err(r.error_at(*self, HEADER + self.value().len(), ErrorKind::Padding)) }
+        if r.cx.lenient.padding {
+            Ok(())
+        } else {
+            Err(r.error_at(*self, HEADER + self.value().len(), ErrorKind::Padding))
+        }
     }
 
     /// The value of an Integer.
@@ -266,9 +315,17 @@ impl<'a> Item<'a> {
         let bytes = self.string(Type::TextString, r)?;
         let limit = r.cx.limits.text;
         if bytes.len() > limit {
-            return Err(r.error_at(*self, 4, ErrorKind::Size { size: bytes.len(), limit }));
+            return Err(r.error_at(
+                *self,
+                4,
+                ErrorKind::Size {
+                    size: bytes.len(),
+                    limit,
+                },
+            ));
         }
-        core::str::from_utf8(bytes).map_err(|e| r.error_at(*self, HEADER + e.valid_up_to(), ErrorKind::Utf8))
+        core::str::from_utf8(bytes)
+            .map_err(|e| r.error_at(*self, HEADER + e.valid_up_to(), ErrorKind::Utf8))
     }
 
     /// The value of a Byte String.
@@ -330,12 +387,21 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// A reader of `message`.
     pub fn new(message: &'a [u8], cx: Context) -> Self {
-        Reader { base: message, offset: 0, cx, version: Cell::new(cx.version), depth: Cell::new(0) }
+        Reader {
+            base: message,
+            offset: 0,
+            cx,
+            version: Cell::new(cx.version),
+            depth: Cell::new(0),
+        }
     }
 
     /// A reader of a part that began at byte `offset` of its message.
     pub(crate) fn part(part: &'a [u8], offset: usize, cx: Context) -> Self {
-        Reader { offset, ..Reader::new(part, cx) }
+        Reader {
+            offset,
+            ..Reader::new(part, cx)
+        }
     }
 
     /// The protocol version that fields are judged by.
@@ -351,7 +417,10 @@ impl<'a> Reader<'a> {
 
     /// The context, with the version as it is now.
     pub fn context(&self) -> Context {
-        Context { version: self.version.get(), ..self.cx }
+        Context {
+            version: self.version.get(),
+            ..self.cx
+        }
     }
 
     /// Whether a field of this range of versions exists in the message's version.
@@ -381,7 +450,9 @@ impl<'a> Reader<'a> {
     #[cold]
     #[inline(never)]
     fn error_at(&self, item: Item<'a>, behind: usize, kind: ErrorKind) -> Error {
-        Error::new(kind).at(self.place(item.raw) + behind).named(self.cx.dictionary)
+        Error::new(kind)
+            .at(self.place(item.raw) + behind)
+            .named(self.cx.dictionary)
     }
 
     /// The items of a structure.
@@ -435,7 +506,14 @@ impl<'a> Reader<'a> {
     #[inline(never)]
     pub fn unexpected(&self, item: Item<'a>) -> Error {
         let tag = item.tag();
-        self.error(item, if tag.is_defined() { ErrorKind::Unexpected(tag) } else { ErrorKind::UnknownTag })
+        self.error(
+            item,
+            if tag.is_defined() {
+                ErrorKind::Unexpected(tag)
+            } else {
+                ErrorKind::UnknownTag
+            },
+        )
     }
 
     /// Decodes `item`, putting its tag into the path of an error.
@@ -466,7 +544,8 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// The first thing that is wrong, the path beginning below `item`'s own tag.
     pub fn check(&self, item: Item<'a>) -> Result<()> {
-        self.check_all(item).map_err(|error| self.located(item, error))
+        self.check_all(item)
+            .map_err(|error| self.located(item, error))
     }
 
     fn check_all(&self, item: Item<'a>) -> Result<()> {
@@ -488,7 +567,9 @@ impl<'a> Reader<'a> {
                     open.push(self.children(item)?);
                 }
             }
-            let Some(innermost) = open.last_mut() else { return Ok(()) };
+            let Some(innermost) = open.last_mut() else {
+                return Ok(());
+            };
             next = innermost.step();
             if next.is_none() {
                 innermost.end(self)?;
@@ -518,7 +599,11 @@ impl<'a> Reader<'a> {
 
     /// Fails when the message has more items than the limit. One that is too short for that is not looked at.
     pub(crate) fn check_count(&self, item: Item<'a>) -> Result<()> {
-        if self.base.len() / HEADER > self.cx.limits.items { self.check(item).map_err(|e| e.within(item.tag())) } else { Ok(()) }
+        if self.base.len() / HEADER > self.cx.limits.items {
+            self.check(item).map_err(|e| e.within(item.tag()))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -535,7 +620,10 @@ impl<'a> Children<'a> {
     /// When what follows is no item, or a wrong one. What a structure holds is not looked into.
     pub fn next(&mut self, r: &Reader<'a>) -> Result<Option<Item<'a>>> {
         match self.step() {
-            Some(item) => item.check(r).map(|()| Some(item)).map_err(|e| e.within(item.tag())),
+            Some(item) => item
+                .check(r)
+                .map(|()| Some(item))
+                .map_err(|e| e.within(item.tag())),
             None => self.end(r).map(|()| None),
         }
     }
@@ -576,7 +664,11 @@ impl<'a> Children<'a> {
     /// What is wrong with the item that it stopped at.
     #[inline]
     pub fn end(&self, r: &Reader<'a>) -> Result<()> {
-        if self.is_done() { Ok(()) } else { Err(unsound(self.rest, r)) }
+        if self.is_done() {
+            Ok(())
+        } else {
+            Err(unsound(self.rest, r))
+        }
     }
 }
 
@@ -589,5 +681,7 @@ fn unsound<'a>(rest: &'a [u8], r: &Reader<'a>) -> Error {
         (ErrorKind::Truncated(missing), at) => (ErrorKind::Overrun(missing), at),
         wrong => wrong,
     };
-    Error::new(kind).at(r.place(rest) + at).named(r.cx.dictionary)
+    Error::new(kind)
+        .at(r.place(rest) + at)
+        .named(r.cx.dictionary)
 }

@@ -43,10 +43,18 @@ use zeroize::Zeroizing;
 pub fn to_ttlv(text: &str, cx: Context) -> Result<Frame> {
     // Finds every slip in the syntax, so that what comes then is about the encoding. Takes no stack.
     let root: &RawValue = serde_json::from_str(text).map_err(|e| {
-        let before: usize = text.split_inclusive('\n').take(e.line().saturating_sub(1)).map(str::len).sum();
-        wrong("this is no JSON", text.len().min(before + e.column().saturating_sub(1)))
+        let before: usize = text
+            .split_inclusive('\n')
+            .take(e.line().saturating_sub(1))
+            .map(str::len)
+            .sum();
+        wrong(
+            "this is no JSON",
+            text.len().min(before + e.column().saturating_sub(1)),
+        )
     })?;
-    Draft::new(cx).message(|draft, w| Document { text, draft, w }.item(root, 0, &mut Scope::default()))
+    Draft::new(cx)
+        .message(|draft, w| Document { text, draft, w }.item(root, 0, &mut Scope::default()))
 }
 
 /// `message` as text: an item a line, indented. Wipe it when it holds secrets; this type does when it is dropped.
@@ -93,12 +101,17 @@ impl<'t> Document<'_, 't> {
     fn item(&mut self, raw: &'t RawValue, depth: usize, scope: &mut Scope) -> Result<()> {
         let at = self.at(raw);
         let properties = self.properties(raw)?;
-        let (tag, tag_at) = properties.tag.map(|raw| self.string(raw)).ok_or_else(|| wrong("the tag is missing", at))??;
-        let tag = tag_of(&tag, self.draft.dictionary()).ok_or_else(|| Error::new(ErrorKind::UnknownName("tag")).at(tag_at))?;
+        let (tag, tag_at) = properties
+            .tag
+            .map(|raw| self.string(raw))
+            .ok_or_else(|| wrong("the tag is missing", at))??;
+        let tag = tag_of(&tag, self.draft.dictionary())
+            .ok_or_else(|| Error::new(ErrorKind::UnknownName("tag")).at(tag_at))?;
         let ty = match properties.ty {
             Some(raw) => {
                 let (name, at) = self.string(raw).map_err(|e| e.within(tag))?;
-                type_named(&name).ok_or_else(|| self.w.error(tag, ErrorKind::UnknownName("type")).at(at))?
+                type_named(&name)
+                    .ok_or_else(|| self.w.error(tag, ErrorKind::UnknownName("type")).at(at))?
             }
             None => Type::Structure,
         };
@@ -111,18 +124,29 @@ impl<'t> Document<'_, 't> {
     }
 
     fn structure(&mut self, tag: Tag, value: Option<&'t RawValue>, depth: usize) -> Result<()> {
-        let Document { text, ref mut draft, ref mut w } = *self;
+        let Document {
+            text,
+            ref mut draft,
+            ref mut w,
+        } = *self;
         w.structure(tag, |w| match value {
             Some(raw) if raw.get().starts_with('[') => {
                 let mut error = None;
-                let items = Items { document: Document { text, draft, w }, depth: depth + 1, error: &mut error };
+                let items = Items {
+                    document: Document { text, draft, w },
+                    depth: depth + 1,
+                    error: &mut error,
+                };
                 let done = serde_json::Deserializer::from_str(raw.get()).deserialize_seq(items);
                 match error {
                     Some(error) => Err(error),
                     None => done.map_err(|_| wrong("this is no array", place(text, raw.get()))),
                 }
             }
-            Some(raw) if raw.get() != "null" => Err(wrong("a structure's value is no array", place(text, raw.get()))),
+            Some(raw) if raw.get() != "null" => Err(wrong(
+                "a structure's value is no array",
+                place(text, raw.get()),
+            )),
             _ => Ok(()),
         })
     }
@@ -132,9 +156,31 @@ impl<'t> Document<'_, 't> {
         let text = raw.get();
         if text.starts_with('"') {
             let (text, at) = self.string(raw).map_err(|e| e.within(tag))?;
-            return self.draft.value(tag, ty, Literal { text: &text, at, quoted: true, bare: false }, scope, self.w);
+            return self.draft.value(
+                tag,
+                ty,
+                Literal {
+                    text: &text,
+                    at,
+                    quoted: true,
+                    bare: false,
+                },
+                scope,
+                self.w,
+            );
         }
-        self.draft.value(tag, ty, Literal { text, at, quoted: false, bare: true }, scope, self.w)
+        self.draft.value(
+            tag,
+            ty,
+            Literal {
+                text,
+                at,
+                quoted: false,
+                bare: true,
+            },
+            scope,
+            self.w,
+        )
     }
 
     /// The properties of an object.
@@ -159,7 +205,10 @@ impl<'t> Document<'_, 't> {
     /// A string and its place.
     fn string(&self, raw: &'t RawValue) -> Result<(Plain<'t>, usize)> {
         let at = self.at(raw);
-        let inner = raw.get().strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        let inner = raw
+            .get()
+            .strip_prefix('"')
+            .and_then(|text| text.strip_suffix('"'));
         let inner = inner.ok_or_else(|| wrong("this is no string", at))?;
         let mut rest = inner;
         if !inner.contains('\\') {
@@ -168,7 +217,12 @@ impl<'t> Document<'_, 't> {
         // What an escape stands for is never longer than the escape.
         let mut text = Zeroizing::new(String::with_capacity(inner.len()));
         while !rest.is_empty() {
-            let (behind, c) = letter(rest).map_err(|_| wrong("half of a surrogate pair", at + 1 + inner.len() - rest.len()))?;
+            let (behind, c) = letter(rest).map_err(|_| {
+                wrong(
+                    "half of a surrogate pair",
+                    at + 1 + inner.len() - rest.len(),
+                )
+            })?;
             text.push(c);
             rest = behind;
         }
@@ -178,7 +232,12 @@ impl<'t> Document<'_, 't> {
 
 /// A letter of a string, or what an escape stands for.
 fn letter(input: &str) -> IResult<&str, char> {
-    let unit = || preceded(tag("\\u"), map_res(take(4usize), |digits| u16::from_str_radix(digits, 16)));
+    let unit = || {
+        preceded(
+            tag("\\u"),
+            map_res(take(4usize), |digits| u16::from_str_radix(digits, 16)),
+        )
+    };
     let pair = |(high, low)| char::decode_utf16([high, low]).next().and_then(Result::ok);
     let short = |c| match c {
         'b' => '\u{8}',
@@ -234,7 +293,11 @@ impl<'t> Visitor<'t> for Fields<'_, '_, 't> {
                     return Err(wrong("a property stands twice", at));
                 }
                 // A name says nothing, but must be a text.
-                if *name == *"name" { self.document.string(value).map(drop) } else { Ok(()) }
+                if *name == *"name" {
+                    self.document.string(value).map(drop)
+                } else {
+                    Ok(())
+                }
             });
             if let Err(error) = property {
                 *self.error = Some(error);

@@ -108,7 +108,12 @@ mod name;
 #[cfg(feature = "serde")]
 pub mod shown;
 mod text;
-#[cfg(any(feature = "inspect", feature = "xml", feature = "json", feature = "serde"))]
+#[cfg(any(
+    feature = "inspect",
+    feature = "xml",
+    feature = "json",
+    feature = "serde"
+))]
 mod text_form;
 mod types;
 mod writer;
@@ -116,8 +121,8 @@ mod writer;
 pub mod xml;
 
 pub use codec::{
-    Choice, Context, DateTime, DateTimeExtended, Decode, Encode, Enumeration, Extra, Group, Interval, Lenient, Limits, Raw,
-    Tagged, Value, decode, encode,
+    Choice, Context, DateTime, DateTimeExtended, Decode, Encode, Enumeration, Extra, Group,
+    Interval, Lenient, Limits, Raw, Tagged, Value, decode, encode,
 };
 pub use downgrade::{Downgrade, Loss, Lost};
 pub use error::{Error, ErrorKind, Result};
@@ -170,7 +175,10 @@ pub mod __private {
     pub const fn distinct(fields: &[(Tag, Version, Option<Version>)]) -> bool {
         const fn begins_in(version: Version, until: Option<Version>) -> bool {
             match until {
-                Some(until) => version.major < until.major || version.major == until.major && version.minor <= until.minor,
+                Some(until) => {
+                    version.major < until.major
+                        || version.major == until.major && version.minor <= until.minor
+                }
                 None => true,
             }
         }
@@ -179,7 +187,10 @@ pub mod __private {
             rest = behind;
             let mut others = behind;
             while let [(other, from, to), behind @ ..] = others {
-                if tag.number() == other.number() && begins_in(*since, *to) && begins_in(*from, *until) {
+                if tag.number() == other.number()
+                    && begins_in(*since, *to)
+                    && begins_in(*from, *until)
+                {
                     return false;
                 }
                 others = behind;

@@ -12,17 +12,32 @@ use alloc::vec::Vec;
 /// ```
 pub fn normalized(name: &str) -> String {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    let name: Vec<char> = name.chars().map(|c| if matches!(c, '(' | ')') { ' ' } else { c }).collect();
+    let name: Vec<char> = name
+        .chars()
+        .map(|c| if matches!(c, '(' | ')') { ' ' } else { c })
+        .collect();
     let split: String = (0..name.len())
         .filter_map(|at| match name.get(at..)? {
-            [c, letter, lower, ..] if !is_word(*c) && letter.is_ascii_alphabetic() && lower.is_ascii_lowercase() => Some(' '),
-            [c, ..] => Some(if is_word(*c) || c.is_whitespace() { *c } else { '_' }),
+            [c, letter, lower, ..]
+                if !is_word(*c) && letter.is_ascii_alphabetic() && lower.is_ascii_lowercase() =>
+            {
+                Some(' ')
+            }
+            [c, ..] => Some(if is_word(*c) || c.is_whitespace() {
+                *c
+            } else {
+                '_'
+            }),
             [] => None,
         })
         .collect();
     let mut text = String::with_capacity(split.len());
     for (i, word) in split.split_whitespace().enumerate() {
-        let rest = if i == 0 { word.trim_start_matches(|c: char| c.is_ascii_digit()) } else { word };
+        let rest = if i == 0 {
+            word.trim_start_matches(|c: char| c.is_ascii_digit())
+        } else {
+            word
+        };
         let mut letters = rest.chars();
         text.extend(letters.next().into_iter().flat_map(char::to_uppercase));
         text.extend(letters);

@@ -5,8 +5,8 @@
 //! [`Exposed`]; what was written exposed can be read again, what was written masked is an error.
 
 use crate::{
-    Context, DateTime, DateTimeExtended, Decode, Enumeration, Error, Extra, Frame, Item, Lenient, Loss, Lost, Raw, Reader, Tag,
-    Text, Version, text_form,
+    Context, DateTime, DateTimeExtended, Decode, Enumeration, Error, Extra, Frame, Item, Lenient,
+    Loss, Lost, Raw, Reader, Tag, Text, Version, text_form,
 };
 use alloc::format;
 use alloc::string::String;
@@ -89,7 +89,10 @@ pub mod secret {
     ///
     /// # Errors
     /// The serialiser's.
-    pub fn serialize<B: AsRef<[u8]> + ?Sized, S: Serializer>(secret: &B, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<B: AsRef<[u8]> + ?Sized, S: Serializer>(
+        secret: &B,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         let bytes = secret.as_ref();
         if is_exposed() {
             serializer.serialize_str(&digits(bytes))
@@ -102,7 +105,9 @@ pub mod secret {
     ///
     /// # Errors
     /// When it was masked, or is not hexadecimal; neither shows what was there.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Zeroizing<Vec<u8>>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Zeroizing<Vec<u8>>, D::Error> {
         // As a text that may be handed over, and then wiped.
         deserializer.deserialize_string(Digits)
     }
@@ -168,7 +173,10 @@ pub mod bytes {
         }
         fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
             let bytes = secret::deserialize(deserializer)?;
-            bytes.as_slice().try_into().map_err(|_| D::Error::invalid_length(bytes.len(), &"another number of bytes"))
+            bytes
+                .as_slice()
+                .try_into()
+                .map_err(|_| D::Error::invalid_length(bytes.len(), &"another number of bytes"))
         }
     }
 
@@ -201,7 +209,10 @@ pub mod bytes {
             serializer.collect_seq(self.iter().map(Part))
         }
         fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            Ok(Vec::<Part<Vec<u8>>>::deserialize(deserializer)?.into_iter().map(|part| part.0).collect())
+            Ok(Vec::<Part<Vec<u8>>>::deserialize(deserializer)?
+                .into_iter()
+                .map(|part| part.0)
+                .collect())
         }
     }
 
@@ -217,7 +228,9 @@ pub mod bytes {
     ///
     /// # Errors
     /// When it is something else.
-    pub fn deserialize<'de, T: Bytes, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    pub fn deserialize<'de, T: Bytes, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
         T::read(deserializer)
     }
 }
@@ -233,7 +246,15 @@ pub fn scalar<'de, D: Deserializer<'de>, T>(
     text: impl FnOnce(&str) -> Option<T>,
     number: impl FnOnce(i64) -> Option<T>,
 ) -> Result<T, D::Error> {
-    deserializer.deserialize_newtype_struct(name, Scalar { expecting, text, number, makes: PhantomData })
+    deserializer.deserialize_newtype_struct(
+        name,
+        Scalar {
+            expecting,
+            text,
+            number,
+            makes: PhantomData,
+        },
+    )
 }
 
 struct Scalar<F, G, T> {
@@ -243,7 +264,9 @@ struct Scalar<F, G, T> {
     makes: PhantomData<T>,
 }
 
-impl<'de, T, F: FnOnce(&str) -> Option<T>, G: FnOnce(i64) -> Option<T>> Visitor<'de> for Scalar<F, G, T> {
+impl<'de, T, F: FnOnce(&str) -> Option<T>, G: FnOnce(i64) -> Option<T>> Visitor<'de>
+    for Scalar<F, G, T>
+{
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -259,20 +282,26 @@ impl<'de, T, F: FnOnce(&str) -> Option<T>, G: FnOnce(i64) -> Option<T>> Visitor<
     }
 
     fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<T, E> {
-        (self.number)(number).ok_or_else(|| E::invalid_value(Unexpected::Signed(number), &self.expecting))
+        (self.number)(number)
+            .ok_or_else(|| E::invalid_value(Unexpected::Signed(number), &self.expecting))
     }
 
     fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<T, E> {
         match i64::try_from(number) {
             Ok(number) => self.visit_i64(number),
-            Err(_) => Err(E::invalid_value(Unexpected::Unsigned(number), &self.expecting)),
+            Err(_) => Err(E::invalid_value(
+                Unexpected::Unsigned(number),
+                &self.expecting,
+            )),
         }
     }
 }
 
 /// A number of 32 bits in hexadecimal, as everything without a name is written: `0x80000001`.
 pub fn number(text: &str) -> Option<u32> {
-    let digits = text.strip_prefix("0x").filter(|digits| !digits.starts_with('+'))?;
+    let digits = text
+        .strip_prefix("0x")
+        .filter(|digits| !digits.starts_with('+'))?;
     u32::from_str_radix(digits, 16).ok()
 }
 
@@ -304,7 +333,14 @@ impl Serialize for Enumeration {
 impl<'de> Deserialize<'de> for Enumeration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let whole = |number| u32::try_from(number).ok();
-        scalar(deserializer, "Enumeration", "a number such as 0x80000001", number, whole).map(Enumeration)
+        scalar(
+            deserializer,
+            "Enumeration",
+            "a number such as 0x80000001",
+            number,
+            whole,
+        )
+        .map(Enumeration)
     }
 }
 
@@ -320,7 +356,13 @@ impl<'de> Deserialize<'de> for Version {
             let (major, minor) = text.split_once('.')?;
             Some(Version::new(major.parse().ok()?, minor.parse().ok()?))
         };
-        scalar(deserializer, "Version", "a version such as 2.1", version, |_| None)
+        scalar(
+            deserializer,
+            "Version",
+            "a version such as 2.1",
+            version,
+            |_| None,
+        )
     }
 }
 
@@ -349,7 +391,9 @@ impl<'de> Deserialize<'de> for Text {
 /// Year, month, day and time as ISO 8601 has them, where the year has four digits.
 fn iso(seconds: i64) -> Option<String> {
     let [year, month, day, hour, minute, second] = text_form::parts(seconds)?;
-    Some(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"))
+    Some(format!(
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
+    ))
 }
 
 impl Serialize for DateTime {
@@ -363,10 +407,19 @@ impl Serialize for DateTime {
 
 impl<'de> Deserialize<'de> for DateTime {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let seconds =
-            |text: &str| text_form::seconds(text).filter(|(_, fraction)| fraction.is_empty()).map(|(seconds, _)| seconds);
-        scalar(deserializer, "DateTime", "a date such as 2026-03-01T12:00:00Z, or seconds since 1970", seconds, Some)
-            .map(DateTime)
+        let seconds = |text: &str| {
+            text_form::seconds(text)
+                .filter(|(_, fraction)| fraction.is_empty())
+                .map(|(seconds, _)| seconds)
+        };
+        scalar(
+            deserializer,
+            "DateTime",
+            "a date such as 2026-03-01T12:00:00Z, or seconds since 1970",
+            seconds,
+            Some,
+        )
+        .map(DateTime)
     }
 }
 
@@ -385,7 +438,14 @@ impl Serialize for DateTimeExtended {
 impl<'de> Deserialize<'de> for DateTimeExtended {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expecting = "a date such as 2026-03-01T12:00:00.000001Z, or microseconds since 1970";
-        scalar(deserializer, "DateTimeExtended", expecting, text_form::microseconds, Some).map(DateTimeExtended)
+        scalar(
+            deserializer,
+            "DateTimeExtended",
+            expecting,
+            text_form::microseconds,
+            Some,
+        )
+        .map(DateTimeExtended)
     }
 }
 
@@ -436,11 +496,18 @@ impl<'de> Deserialize<'de> for Raw {
                 }
                 let frame = item.ok_or_else(|| A::Error::missing_field("item"))?;
                 // As it came from a peer, slips included.
-                let cx = Context { lenient: Lenient::ALWAYS, ..Context::new(Version::V2_1) };
+                let cx = Context {
+                    lenient: Lenient::ALWAYS,
+                    ..Context::new(Version::V2_1)
+                };
                 let r = Reader::new(&frame, cx);
-                let raw = Item::whole(&frame).and_then(|item| Raw::decode(item, &r)).map_err(A::Error::custom)?;
+                let raw = Item::whole(&frame)
+                    .and_then(|item| Raw::decode(item, &r))
+                    .map_err(A::Error::custom)?;
                 match tag {
-                    Some(tag) if tag != raw.tag() => Err(A::Error::custom("the item has another tag")),
+                    Some(tag) if tag != raw.tag() => {
+                        Err(A::Error::custom("the item has another tag"))
+                    }
                     _ => Ok(raw),
                 }
             }

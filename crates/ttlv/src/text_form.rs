@@ -34,13 +34,18 @@ impl Scope {
     /// The tag whose names a value under `tag` takes.
     pub(crate) fn domain(self, tag: Tag, dictionary: Option<&dyn Dictionary>) -> Tag {
         let attribute = dictionary.and_then(|dictionary| dictionary.attribute_tags());
-        self.0.filter(|_| attribute.is_some_and(|(_, value)| value == tag)).unwrap_or(tag)
+        self.0
+            .filter(|_| attribute.is_some_and(|(_, value)| value == tag))
+            .unwrap_or(tag)
     }
 
     /// Takes note of a text under `tag`.
     pub(crate) fn saw(&mut self, tag: Tag, text: &str, dictionary: Option<&dyn Dictionary>) {
         let Some(dictionary) = dictionary else { return };
-        if dictionary.attribute_tags().is_some_and(|(name, _)| name == tag) {
+        if dictionary
+            .attribute_tags()
+            .is_some_and(|(name, _)| name == tag)
+        {
             self.0 = dictionary.tag_named(text);
         }
     }
@@ -49,17 +54,24 @@ impl Scope {
 /// The bits that are set in a mask, lowest first.
 #[cfg(any(feature = "inspect", feature = "xml", feature = "json"))]
 pub(crate) fn bits(mask: i32) -> impl Iterator<Item = u32> {
-    (0..32).map(|n| 1u32 << n).filter(move |bit| mask.cast_unsigned() & bit != 0)
+    (0..32)
+        .map(|n| 1u32 << n)
+        .filter(move |bit| mask.cast_unsigned() & bit != 0)
 }
 
 /// Two digits a byte, in lower case.
 pub(crate) fn hex(bytes: &[u8]) -> impl Iterator<Item = char> {
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|digit| char::from_digit(digit.into(), 16))
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
 }
 
 /// The bytes that an even number of digits stands for.
 pub(crate) fn unhex(digits: &str) -> Option<Zeroizing<Vec<u8>>> {
-    let (pairs, []) = digits.as_bytes().as_chunks::<2>() else { return None };
+    let (pairs, []) = digits.as_bytes().as_chunks::<2>() else {
+        return None;
+    };
     let mut bytes = Zeroizing::new(Vec::with_capacity(pairs.len()));
     for [high, low] in pairs {
         let digit = |digit: u8| char::from(digit).to_digit(16);

@@ -12,12 +12,18 @@ pub struct Writer {
 impl Writer {
     /// A writer for the context's version.
     pub fn new(cx: Context) -> Self {
-        Writer { buffer: Vec::new(), cx }
+        Writer {
+            buffer: Vec::new(),
+            cx,
+        }
     }
 
     /// A writer with room for `bytes`.
     pub fn with_capacity(cx: Context, bytes: usize) -> Self {
-        Writer { buffer: Vec::with_capacity(bytes), cx }
+        Writer {
+            buffer: Vec::with_capacity(bytes),
+            cx,
+        }
     }
 
     /// The version to write for.
@@ -51,7 +57,9 @@ impl Writer {
         let [h0, h1, h2, h3, h4, h5, h6, h7] = Head::new(tag, ty, length).to_bytes();
         let [v0, v1, v2, v3, v4, v5, v6, v7] = value;
         reserve(&mut self.buffer, 16);
-        self.buffer.extend_from_slice(&[h0, h1, h2, h3, h4, h5, h6, h7, v0, v1, v2, v3, v4, v5, v6, v7]);
+        self.buffer.extend_from_slice(&[
+            h0, h1, h2, h3, h4, h5, h6, h7, v0, v1, v2, v3, v4, v5, v6, v7,
+        ]);
     }
 
     #[inline]
@@ -62,9 +70,12 @@ impl Writer {
 
     #[inline]
     fn string(&mut self, tag: Tag, ty: Type, value: &[u8]) -> Result<()> {
-        let Ok(length) = u32::try_from(value.len()) else { return Err(self.too_long(tag, value.len())) };
+        let Ok(length) = u32::try_from(value.len()) else {
+            return Err(self.too_long(tag, value.len()));
+        };
         reserve(&mut self.buffer, value.len().saturating_add(16));
-        self.buffer.extend_from_slice(&Head::new(tag, ty, length).to_bytes());
+        self.buffer
+            .extend_from_slice(&Head::new(tag, ty, length).to_bytes());
         self.buffer.extend_from_slice(value);
         // Eight zeros at once and the surplus taken back: cheaper than a copy whose length is not known before.
         let end = self.buffer.len().next_multiple_of(8);
@@ -75,7 +86,13 @@ impl Writer {
 
     #[cold]
     fn too_long(&self, tag: Tag, size: usize) -> Error {
-        self.error(tag, ErrorKind::Size { size, limit: u32::MAX as usize })
+        self.error(
+            tag,
+            ErrorKind::Size {
+                size,
+                limit: u32::MAX as usize,
+            },
+        )
     }
 
     /// Writes an Integer.
@@ -95,7 +112,9 @@ impl Writer {
     /// # Errors
     /// When it has no bytes at all, or more than the format can say; the latter so for all strings.
     pub fn big_integer(&mut self, tag: Tag, value: &[u8]) -> Result<()> {
-        let Some(first) = value.first() else { return Err(self.error(tag, ErrorKind::WrongLength(0))) };
+        let Some(first) = value.first() else {
+            return Err(self.error(tag, ErrorKind::WrongLength(0)));
+        };
         if value.len().is_multiple_of(8) {
             return self.string(tag, Type::BigInteger, value);
         }
@@ -151,13 +170,20 @@ impl Writer {
 
     /// Writes a structure with what `content` writes. An error gets `tag` into its path.
     #[inline]
-    pub fn structure(&mut self, tag: Tag, content: impl FnOnce(&mut Writer) -> Result<()>) -> Result<()> {
+    pub fn structure(
+        &mut self,
+        tag: Tag,
+        content: impl FnOnce(&mut Writer) -> Result<()>,
+    ) -> Result<()> {
         reserve(&mut self.buffer, HEADER);
-        self.buffer.extend_from_slice(&Head::new(tag, Type::Structure, 0).to_bytes());
+        self.buffer
+            .extend_from_slice(&Head::new(tag, Type::Structure, 0).to_bytes());
         let start = self.buffer.len();
         content(self).map_err(|e| e.within(tag))?;
         let size = self.buffer.len() - start;
-        let Ok(length) = u32::try_from(size) else { return Err(self.too_long(tag, size)) };
+        let Ok(length) = u32::try_from(size) else {
+            return Err(self.too_long(tag, size));
+        };
         if let Some(place) = self.buffer.get_mut(start - 4..start) {
             place.copy_from_slice(&length.to_be_bytes());
         }
@@ -184,7 +210,14 @@ impl Writer {
         if since <= version && until.is_none_or(|until| version <= until) {
             return Ok(());
         }
-        Err(self.error(tag, ErrorKind::NotInVersion { version, since, until }))
+        Err(self.error(
+            tag,
+            ErrorKind::NotInVersion {
+                version,
+                since,
+                until,
+            },
+        ))
     }
 
     /// An error about the field `tag`.

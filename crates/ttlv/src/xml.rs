@@ -22,7 +22,9 @@
 //! standard counts lengths; a text deeper than 256 structures is not read whatever they say. It does not look at what a message means, and
 //! does not keep comments.
 
-use crate::text_form::{Draft, Form, Literal, Plain, Scope, is_xml, place, render, tag_of, type_named};
+use crate::text_form::{
+    Draft, Form, Literal, Plain, Scope, is_xml, place, render, tag_of, type_named,
+};
 use crate::{Context, Decode, Encode, Error, ErrorKind, Frame, Result, Tag, Tagged, Type, Writer};
 use nom::branch::alt;
 use nom::bytes::complete::tag;
@@ -52,7 +54,14 @@ pub fn to_ttlv(text: &str, cx: Context) -> Result<Frame> {
     let mut document = Document { text, xml };
     Draft::new(cx).message(|draft, w| {
         match document.next()? {
-            (at, Event::Start(root)) => document.element(&root, at, &Around::default(), &mut Scope::default(), draft, w)?,
+            (at, Event::Start(root)) => document.element(
+                &root,
+                at,
+                &Around::default(),
+                &mut Scope::default(),
+                draft,
+                w,
+            )?,
             (at, _) => return Err(wrong("an element is missing", at)),
         }
         match document.next()? {
@@ -143,22 +152,37 @@ impl<'t> Document<'t> {
         loop {
             let at = self.position();
             match self.xml.read_event() {
-                Ok(event @ (Event::Start(_) | Event::End(_) | Event::Eof)) => return Ok((at, event)),
+                Ok(event @ (Event::Start(_) | Event::End(_) | Event::Eof)) => {
+                    return Ok((at, event));
+                }
                 Ok(Event::Text(text)) if text.bytes().all(|b| b.is_ascii_whitespace()) => {}
                 Ok(Event::Comment(_) | Event::PI(_)) => {}
                 Ok(Event::Decl(declaration)) if at == 0 => {
-                    let version = declaration.version().is_ok_and(|version| version.starts_with("1."));
-                    let encoding =
-                        declaration.encoding().map(|encoding| encoding.is_ok_and(|name| name.eq_ignore_ascii_case("UTF-8")));
+                    let version = declaration
+                        .version()
+                        .is_ok_and(|version| version.starts_with("1."));
+                    let encoding = declaration.encoding().map(|encoding| {
+                        encoding.is_ok_and(|name| name.eq_ignore_ascii_case("UTF-8"))
+                    });
                     if !version || encoding == Some(false) {
-                        return Err(wrong("an XML declaration of another version or encoding", at));
+                        return Err(wrong(
+                            "an XML declaration of another version or encoding",
+                            at,
+                        ));
                     }
                 }
-                Ok(Event::Text(_) | Event::GeneralRef(_) | Event::CData(_)) => return Err(wrong("text between elements", at)),
+                Ok(Event::Text(_) | Event::GeneralRef(_) | Event::CData(_)) => {
+                    return Err(wrong("text between elements", at));
+                }
                 Ok(Event::DocType(_)) => return Err(wrong("a document type", at)),
                 Ok(_) => return Err(wrong("an XML declaration that is not at the beginning", at)),
                 // What the reader says may quote the text.
-                Err(_) => return Err(wrong("this is no XML", usize::try_from(self.xml.error_position()).unwrap_or(at))),
+                Err(_) => {
+                    return Err(wrong(
+                        "this is no XML",
+                        usize::try_from(self.xml.error_position()).unwrap_or(at),
+                    ));
+                }
             }
         }
     }
@@ -174,7 +198,11 @@ impl<'t> Document<'t> {
         w: &mut Writer,
     ) -> Result<()> {
         let attributes = self.attributes(start)?;
-        let inner = Around { depth: around.depth + 1, prefix: attributes.prefix, outer: Some(around) };
+        let inner = Around {
+            depth: around.depth + 1,
+            prefix: attributes.prefix,
+            outer: Some(around),
+        };
         let name = start.name().into_inner();
         let local = match name.split_once(':') {
             Some((prefix, local)) if inner.declares(prefix) => local,
@@ -183,9 +211,8 @@ impl<'t> Document<'t> {
         };
         let tag = tag_of_element(local, &attributes, at, draft)?;
         let ty = match attributes.ty {
-            Some((name, at)) => {
-                type_named(&plain(name, at)?).ok_or_else(|| w.error(tag, ErrorKind::UnknownName("type")).at(at))?
-            }
+            Some((name, at)) => type_named(&plain(name, at)?)
+                .ok_or_else(|| w.error(tag, ErrorKind::UnknownName("type")).at(at))?,
             None => Type::Structure,
         };
         draft.begin(tag, ty, around.depth, at, w)?;
@@ -196,7 +223,9 @@ impl<'t> Document<'t> {
                 let mut scope = Scope::default();
                 loop {
                     match self.next()? {
-                        (at, Event::Start(start)) => self.element(&start, at, &inner, &mut scope, draft, w)?,
+                        (at, Event::Start(start)) => {
+                            self.element(&start, at, &inner, &mut scope, draft, w)?
+                        }
                         (_, Event::End(_)) => return Ok(()),
                         (at, _) => return Err(wrong("an element is not closed", at)),
                     }
@@ -206,8 +235,23 @@ impl<'t> Document<'t> {
             (_, Some((raw, at))) => {
                 let plain = plain(raw, at).map_err(|e| e.within(tag))?;
                 // XML Schema collapses white space around everything but strings.
-                let text = if ty == Type::TextString { &plain } else { plain.trim_matches([' ', '\t', '\n', '\r']) };
-                draft.value(tag, ty, Literal { text, at, quoted: true, bare: true }, scope, w)?;
+                let text = if ty == Type::TextString {
+                    &plain
+                } else {
+                    plain.trim_matches([' ', '\t', '\n', '\r'])
+                };
+                draft.value(
+                    tag,
+                    ty,
+                    Literal {
+                        text,
+                        at,
+                        quoted: true,
+                        bare: true,
+                    },
+                    scope,
+                    w,
+                )?;
                 match self.next() {
                     Ok((_, Event::End(_))) => Ok(()),
                     Ok((at, _)) => lacks("an element within a value", at, w),
@@ -221,11 +265,20 @@ impl<'t> Document<'t> {
         let mut found = Attributes::default();
         // Looks for repeated ones itself, which takes one comparison a pair of attributes.
         for attribute in start.attributes().with_checks(false) {
-            let Ok((key, Cow::Borrowed(value))) = attribute.map(|attribute| (attribute.key.into_inner(), attribute.value)) else {
-                return Err(wrong("an attribute is incomplete", place(self.text, start.attributes_raw())));
+            let Ok((key, Cow::Borrowed(value))) =
+                attribute.map(|attribute| (attribute.key.into_inner(), attribute.value))
+            else {
+                return Err(wrong(
+                    "an attribute is incomplete",
+                    place(self.text, start.attributes_raw()),
+                ));
             };
             let at = place(self.text, key);
-            if !at.checked_sub(1).and_then(|at| self.text.as_bytes().get(at)).is_some_and(u8::is_ascii_whitespace) {
+            if !at
+                .checked_sub(1)
+                .and_then(|at| self.text.as_bytes().get(at))
+                .is_some_and(u8::is_ascii_whitespace)
+            {
                 return Err(wrong("no space before an attribute", at));
             }
             let value = (value, place(self.text, value));
@@ -236,7 +289,9 @@ impl<'t> Document<'t> {
                 ("type", _) => found.ty.replace(value).is_some(),
                 ("value", _) => found.value.replace(value).is_some(),
                 ("xmlns", _) => found.namespace.replace(value).is_some(),
-                (_, Some(_)) if found.prefix.is_some() => return Err(wrong("a second namespace prefix", at)),
+                (_, Some(_)) if found.prefix.is_some() => {
+                    return Err(wrong("a second namespace prefix", at));
+                }
                 (_, Some(prefix)) => found.prefix.replace(prefix).is_some(),
                 _ => return Err(wrong("an attribute that the encoding does not have", at)),
             };
@@ -258,10 +313,17 @@ impl<'t> Document<'t> {
 }
 
 /// The tag of an element with this name.
-fn tag_of_element(name: &str, attributes: &Attributes<'_>, at: usize, draft: &Draft) -> Result<Tag> {
+fn tag_of_element(
+    name: &str,
+    attributes: &Attributes<'_>,
+    at: usize,
+    draft: &Draft,
+) -> Result<Tag> {
     let unknown = |at| Error::new(ErrorKind::UnknownName("tag")).at(at);
     if name == "TTLV" {
-        let (text, at) = attributes.tag.ok_or_else(|| wrong("the tag is missing", at))?;
+        let (text, at) = attributes
+            .tag
+            .ok_or_else(|| wrong("the tag is missing", at))?;
         return tag_of(&plain(text, at)?, draft.dictionary()).ok_or_else(|| unknown(at));
     }
     if let Some((_, at)) = attributes.tag.or(attributes.name) {
@@ -269,7 +331,9 @@ fn tag_of_element(name: &str, attributes: &Attributes<'_>, at: usize, draft: &Dr
     }
     // As in `<x540001 …/>` (§6.1.6.5).
     let number = || tag_of(&std::format!("0{name}"), None);
-    tag_of(name, draft.dictionary()).or_else(number).ok_or_else(|| unknown(at))
+    tag_of(name, draft.dictionary())
+        .or_else(number)
+        .ok_or_else(|| unknown(at))
 }
 
 /// The value of an attribute: white space as spaces, references as what they stand for.
@@ -291,7 +355,8 @@ fn plain(raw: &str, at: usize) -> Result<Plain<'_>> {
             }
             '\t' | '\n' | '\r' => ' ',
             '&' => {
-                let (after, c) = reference(behind).map_err(|_| wrong("a reference that XML itself does not define", here))?;
+                let (after, c) = reference(behind)
+                    .map_err(|_| wrong("a reference that XML itself does not define", here))?;
                 behind = after;
                 c
             }
@@ -304,15 +369,28 @@ fn plain(raw: &str, at: usize) -> Result<Plain<'_>> {
 
 /// What stands behind the sign `&`.
 fn reference(input: &str) -> IResult<&str, char> {
-    let number = |digits, radix| u32::from_str_radix(digits, radix).ok().and_then(char::from_u32).filter(|c| is_xml(*c));
+    let number = |digits, radix| {
+        u32::from_str_radix(digits, radix)
+            .ok()
+            .and_then(char::from_u32)
+            .filter(|c| is_xml(*c))
+    };
     alt((
         value('&', tag("amp;")),
         value('<', tag("lt;")),
         value('>', tag("gt;")),
         value('"', tag("quot;")),
         value('\'', tag("apos;")),
-        delimited(tag("#x"), map_opt(hex_digit1, move |digits| number(digits, 16)), tag(";")),
-        delimited(tag("#"), map_opt(digit1, move |digits| number(digits, 10)), tag(";")),
+        delimited(
+            tag("#x"),
+            map_opt(hex_digit1, move |digits| number(digits, 16)),
+            tag(";"),
+        ),
+        delimited(
+            tag("#"),
+            map_opt(digit1, move |digits| number(digits, 10)),
+            tag(";"),
+        ),
     ))
     .parse(input)
 }

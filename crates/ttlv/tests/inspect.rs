@@ -1,5 +1,10 @@
 //! The forgiving reader: good and broken messages, with secrets masked.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use keyferry_ttlv::inspect::{Inspection, Options, tree, unhex};
 use keyferry_ttlv::{Context, Dictionary, ErrorKind, Result, Tag, Version, Writer};
@@ -46,8 +51,19 @@ impl Dictionary for Names {
 }
 
 fn shown(message: &[u8], show_secrets: bool) -> Inspection {
-    let options = Options { dictionary: &Names, is_secret: |tag| tag == KEY, show_secrets };
-    tree(message, Context { dictionary: Some(&Names), ..Context::new(Version::V2_1) }, &options)
+    let options = Options {
+        dictionary: &Names,
+        is_secret: |tag| tag == KEY,
+        show_secrets,
+    };
+    tree(
+        message,
+        Context {
+            dictionary: Some(&Names),
+            ..Context::new(Version::V2_1)
+        },
+        &options,
+    )
 }
 
 fn message(content: impl FnOnce(&mut Writer) -> Result<()>) -> Vec<u8> {
@@ -92,13 +108,20 @@ fn a_sound_message_is_shown_with_names_and_offsets() {
 fn secrets_are_masked_unless_they_are_asked_for() {
     let bytes = message(|w| w.bytes(KEY, &[0xDE, 0xAD, 0xBE, 0xEF]));
     let masked = shown(&bytes, false).text;
-    assert!(masked.contains("Key Material (Byte String, 4) = (masked)") && !masked.contains("dead"), "{masked}");
+    assert!(
+        masked.contains("Key Material (Byte String, 4) = (masked)") && !masked.contains("dead"),
+        "{masked}"
+    );
     assert!(shown(&bytes, true).text.contains("0xdeadbeef"));
 }
 
 #[test]
 fn secrets_that_are_structures_are_masked_to_the_ground() {
-    let bytes = message(|w| w.structure(KEY, |w| w.bytes(Tag::new(0x42003F), &[0xDE, 0xAD, 0xBE, 0xEF])));
+    let bytes = message(|w| {
+        w.structure(KEY, |w| {
+            w.bytes(Tag::new(0x42003F), &[0xDE, 0xAD, 0xBE, 0xEF])
+        })
+    });
     let masked = shown(&bytes, false).text;
     assert!(!masked.contains("deadbeef"), "{masked}");
     assert!(masked.contains("42003F"), "the tags are shown: {masked}");
@@ -116,7 +139,11 @@ fn a_secret_in_a_broken_message_stays_masked() {
     for cut in 0..bytes.len() {
         let inspection = shown(&bytes[..cut], false);
         assert!(inspection.error.is_some());
-        assert!(!inspection.text.contains("736563726574"), "{}", inspection.text);
+        assert!(
+            !inspection.text.contains("736563726574"),
+            "{}",
+            inspection.text
+        );
     }
 }
 
@@ -131,7 +158,10 @@ fn a_message_cut_anywhere_is_shown_as_far_as_it_goes() {
     for cut in 0..bytes.len() {
         let inspection = shown(&bytes[..cut], false);
         let error = inspection.error.unwrap();
-        assert!(matches!(error.kind(), ErrorKind::Truncated(_)), "cut at {cut}: {error}");
+        assert!(
+            matches!(error.kind(), ErrorKind::Truncated(_)),
+            "cut at {cut}: {error}"
+        );
         let lines = inspection.text.lines().count();
         assert!(lines <= whole.text.lines().count());
         assert!(cut < 8 || lines >= 1, "cut at {cut}");
@@ -149,8 +179,14 @@ fn an_error_has_path_and_byte() {
     *bytes.last_mut().unwrap() = 7;
     let inspection = shown(&bytes, false);
     let error = inspection.error.unwrap();
-    assert_eq!(error.to_string(), "Request Message > Attribute Name > State: Boolean is neither 0 nor 1 (byte 24)");
-    assert!(inspection.text.contains("State (Boolean, 8)"), "it is shown all the same");
+    assert_eq!(
+        error.to_string(),
+        "Request Message > Attribute Name > State: Boolean is neither 0 nor 1 (byte 24)"
+    );
+    assert!(
+        inspection.text.contains("State (Boolean, 8)"),
+        "it is shown all the same"
+    );
 }
 
 #[test]
@@ -160,7 +196,13 @@ fn odd_lengths_and_unknown_types_are_shown_and_judged() {
         Ok(())
     });
     let inspection = shown(&bytes, false);
-    assert!(inspection.text.contains("Mask (Integer, 8) = 0x0000000000000001"), "{}", inspection.text);
+    assert!(
+        inspection
+            .text
+            .contains("Mask (Integer, 8) = 0x0000000000000001"),
+        "{}",
+        inspection.text
+    );
     assert_eq!(inspection.error.unwrap().kind(), &ErrorKind::WrongLength(8));
     let bytes = message(|w| {
         w.raw(&[0x42, 0, 0x2C, 0x77, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1]);
@@ -168,21 +210,34 @@ fn odd_lengths_and_unknown_types_are_shown_and_judged() {
         Ok(())
     });
     let inspection = shown(&bytes, false);
-    assert!(inspection.text.contains("Mask (type 77, 8)") && inspection.text.contains("= Sign"), "{}", inspection.text);
-    assert_eq!(inspection.error.unwrap().kind(), &ErrorKind::UnknownType(0x77));
+    assert!(
+        inspection.text.contains("Mask (type 77, 8)") && inspection.text.contains("= Sign"),
+        "{}",
+        inspection.text
+    );
+    assert_eq!(
+        inspection.error.unwrap().kind(),
+        &ErrorKind::UnknownType(0x77)
+    );
 }
 
 #[test]
 fn nothing_at_all_is_an_error() {
     let inspection = shown(&[], false);
-    assert_eq!((inspection.text.as_str(), inspection.error.unwrap().kind()), ("", &ErrorKind::Truncated(8)));
+    assert_eq!(
+        (inspection.text.as_str(), inspection.error.unwrap().kind()),
+        ("", &ErrorKind::Truncated(8))
+    );
 }
 
 #[test]
 fn several_messages_one_after_another_are_shown() {
     let one = message(|_| Ok(()));
     let inspection = shown(&[one.clone(), one].concat(), false);
-    assert_eq!((inspection.error, inspection.text.lines().count()), (None, 2));
+    assert_eq!(
+        (inspection.error, inspection.text.lines().count()),
+        (None, 2)
+    );
 }
 
 #[test]
@@ -193,15 +248,33 @@ fn depth_costs_no_stack() {
         bomb.extend_from_slice(&(inner * 8).to_be_bytes());
     }
     let inspection = shown(&bomb, false);
-    assert!(matches!(inspection.error.unwrap().kind(), ErrorKind::Depth(_)));
+    assert!(matches!(
+        inspection.error.unwrap().kind(),
+        ErrorKind::Depth(_)
+    ));
 }
 
 #[test]
 fn hexadecimal_in_its_usual_forms() {
-    for text in ["42007801", "0x42007801", "42 00 78 01", " 4200\n7801\r\n", "0X42007801", "4 2 0 0 7 8 0 1"] {
-        assert_eq!(unhex(text.as_bytes()).unwrap(), [0x42, 0, 0x78, 1], "{text:?}");
+    for text in [
+        "42007801",
+        "0x42007801",
+        "42 00 78 01",
+        " 4200\n7801\r\n",
+        "0X42007801",
+        "4 2 0 0 7 8 0 1",
+    ] {
+        assert_eq!(
+            unhex(text.as_bytes()).unwrap(),
+            [0x42, 0, 0x78, 1],
+            "{text:?}"
+        );
     }
-    assert_eq!(unhex(&[0x42, 0, 0x78, 1]).unwrap(), [0x42, 0, 0x78, 1], "binary is left alone");
+    assert_eq!(
+        unhex(&[0x42, 0, 0x78, 1]).unwrap(),
+        [0x42, 0, 0x78, 1],
+        "binary is left alone"
+    );
     assert_eq!(unhex(b"").unwrap(), [0; 0]);
     assert!(unhex(b"420").unwrap_err().to_string().contains("odd"));
     let error = unhex(b"4200 xyz").unwrap_err();

@@ -79,8 +79,14 @@ impl Message {
     pub fn filled(&self, mut value: impl FnMut(&Placeholder) -> Option<String>) -> String {
         let (mut filled, mut copied) = (String::with_capacity(self.text.len()), 0);
         for placeholder in &self.placeholders {
-            let Some(value) = value(placeholder) else { continue };
-            filled.push_str(self.text.get(copied..placeholder.place.start).unwrap_or_default());
+            let Some(value) = value(placeholder) else {
+                continue;
+            };
+            filled.push_str(
+                self.text
+                    .get(copied..placeholder.place.start)
+                    .unwrap_or_default(),
+            );
             filled.push_str(&escape(&value));
             copied = placeholder.place.end;
         }
@@ -90,7 +96,11 @@ impl Message {
 
     /// The line of the document that an item of the message begins on, the message itself being item 0.
     pub fn line_of(&self, item: usize) -> usize {
-        self.lines.get(item).or(self.lines.first()).copied().unwrap_or(1)
+        self.lines
+            .get(item)
+            .or(self.lines.first())
+            .copied()
+            .unwrap_or(1)
     }
 
     /// The line of the document that a byte of a filled text stands on.
@@ -118,7 +128,12 @@ impl Placeholder {
             }
             Some(_) => return None,
         };
-        Some(Placeholder { name: name.to_owned(), offset, ty: ty.to_owned(), place: 0..0 })
+        Some(Placeholder {
+            name: name.to_owned(),
+            offset,
+            ty: ty.to_owned(),
+            place: 0..0,
+        })
     }
 }
 
@@ -132,8 +147,17 @@ pub fn read(document: &str) -> Result<Case, Malformed> {
     let mut xml = NsReader::from_str(text);
     xml.config_mut().expand_empty_elements = true;
     xml.config_mut().check_comments = true;
-    let mut reading =
-        Reading { text, lines: Lines { text, at: 0, line: 1 }, open: Vec::new(), roots: Roots::None, message: None };
+    let mut reading = Reading {
+        text,
+        lines: Lines {
+            text,
+            at: 0,
+            line: 1,
+        },
+        open: Vec::new(),
+        roots: Roots::None,
+        message: None,
+    };
     let mut case = Case::default();
     loop {
         let at = position(xml.buffer_position());
@@ -149,7 +173,9 @@ pub fn read(document: &str) -> Result<Case, Malformed> {
             Event::Start(start) => reading.start(&start, at, &namespace)?,
             Event::End(end) => case.messages.extend(reading.end(&end, at, behind)),
             Event::Eof => break,
-            Event::Decl(_) if at != 0 => return Err(reading.malformed(at, "an XML declaration that is not at the beginning")),
+            Event::Decl(_) if at != 0 => {
+                return Err(reading.malformed(at, "an XML declaration that is not at the beginning"));
+            }
             Event::DocType(_) if !matches!(reading.roots, Roots::None) => {
                 return Err(reading.malformed(at, "a document type that is not at the beginning"));
             }
@@ -164,7 +190,10 @@ pub fn read(document: &str) -> Result<Case, Malformed> {
     }
     if let Some(open) = reading.open.last() {
         let why = format!("the element {} is not closed", open.name);
-        return Err(Malformed { line: open.line, why });
+        return Err(Malformed {
+            line: open.line,
+            why,
+        });
     }
     match reading.roots {
         Roots::None => Err(reading.malformed(text.len(), "there is no element in it")),
@@ -209,7 +238,14 @@ struct Lines<'t> {
 
 impl Lines<'_> {
     fn of(&mut self, at: usize) -> usize {
-        self.line += self.text.as_bytes().get(self.at..at).unwrap_or_default().iter().filter(|b| **b == b'\n').count();
+        self.line += self
+            .text
+            .as_bytes()
+            .get(self.at..at)
+            .unwrap_or_default()
+            .iter()
+            .filter(|b| **b == b'\n')
+            .count();
         self.at = self.at.max(at);
         self.line
     }
@@ -263,19 +299,35 @@ struct Attributes {
 impl<'t> Reading<'t> {
     #[cold]
     fn malformed(&mut self, at: usize, why: &str) -> Malformed {
-        Malformed { line: self.lines.of(at), why: why.to_owned() }
+        Malformed {
+            line: self.lines.of(at),
+            why: why.to_owned(),
+        }
     }
 
-    fn start(&mut self, start: &BytesStart<'t>, at: usize, namespace: &Belongs) -> Result<(), Malformed> {
+    fn start(
+        &mut self,
+        start: &BytesStart<'t>,
+        at: usize,
+        namespace: &Belongs,
+    ) -> Result<(), Malformed> {
         let line = self.lines.of(at);
-        let attributes = self.attributes(start).map_err(|why| Malformed { line, why })?;
+        let attributes = self
+            .attributes(start)
+            .map_err(|why| Malformed { line, why })?;
         let local = start.local_name().into_inner();
         let tag = match (namespace, &attributes.tag) {
             (Belongs::Undeclared(prefix), _) => {
-                return Err(Malformed { line, why: format!("the namespace prefix {prefix} was not declared") });
+                return Err(Malformed {
+                    line,
+                    why: format!("the namespace prefix {prefix} was not declared"),
+                });
             }
             (Belongs::Elsewhere(other), _) if self.message.is_some() => {
-                return Err(Malformed { line, why: format!("the element {local} of another namespace, {other}, in a message") });
+                return Err(Malformed {
+                    line,
+                    why: format!("the element {local} of another namespace, {other}, in a message"),
+                });
             }
             (Belongs::Elsewhere(_), _) => None,
             (Belongs::Kmip, Some(tag)) if local == "TTLV" => number_or_name(tag),
@@ -290,14 +342,32 @@ impl<'t> Reading<'t> {
             self.roots = match (&self.roots, kind) {
                 (Roots::None, None) => Roots::Wrapper,
                 (Roots::None | Roots::Messages, Some(_)) => Roots::Messages,
-                _ => return Err(Malformed { line, why: "a second root element".to_owned() }),
+                _ => {
+                    return Err(Malformed {
+                        line,
+                        why: "a second root element".to_owned(),
+                    });
+                }
             };
         }
         if let (None, Some(kind)) = (&self.message, kind) {
-            let message = Message { kind, version: None, placeholders: Vec::new(), text: String::new(), lines: Vec::new() };
-            self.message = Some(Draft { message, depth: self.open.len(), copied: at, major: None, minor: None });
+            let message = Message {
+                kind,
+                version: None,
+                placeholders: Vec::new(),
+                text: String::new(),
+                lines: Vec::new(),
+            };
+            self.message = Some(Draft {
+                message,
+                depth: self.open.len(),
+                copied: at,
+                major: None,
+                minor: None,
+            });
         }
-        let in_version = matches!(self.open.last(), Some(open) if open.tag == Some(tag::PROTOCOL_VERSION));
+        let in_version =
+            matches!(self.open.last(), Some(open) if open.tag == Some(tag::PROTOCOL_VERSION));
         let written = at + 1..at + 1 + start.name().into_inner().len();
         if let Some(draft) = &mut self.message {
             draft.message.lines.push(line);
@@ -306,13 +376,21 @@ impl<'t> Reading<'t> {
             draft.attributes(self.text, &attributes);
             if in_version && let Some((value, _)) = &attributes.value {
                 match tag {
-                    Some(tag::PROTOCOL_VERSION_MAJOR) => draft.major = draft.major.or(integer(value)),
-                    Some(tag::PROTOCOL_VERSION_MINOR) => draft.minor = draft.minor.or(integer(value)),
+                    Some(tag::PROTOCOL_VERSION_MAJOR) => {
+                        draft.major = draft.major.or(integer(value))
+                    }
+                    Some(tag::PROTOCOL_VERSION_MINOR) => {
+                        draft.minor = draft.minor.or(integer(value))
+                    }
                     _ => {}
                 }
             }
         }
-        self.open.push(Open { name: self.text.get(written).unwrap_or_default(), tag, line });
+        self.open.push(Open {
+            name: self.text.get(written).unwrap_or_default(),
+            tag,
+            line,
+        });
         Ok(())
     }
 
@@ -338,15 +416,18 @@ impl<'t> Reading<'t> {
         for attribute in start.attributes() {
             let attribute = attribute.map_err(|error| format!("this is no XML: {error}"))?;
             let (key, raw) = (attribute.key.into_inner(), &*attribute.value);
-            let value =
-                attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|error| format!("the attribute {key}: {error}"))?;
+            let value = attribute
+                .normalized_value(XmlVersion::Implicit1_0)
+                .map_err(|error| format!("the attribute {key}: {error}"))?;
             match key {
                 "tag" => found.tag = Some(value.into_owned()),
                 "type" => found.ty = Some(value.into_owned()),
                 "value" => found.value = Some((value.into_owned(), place(self.text, raw))),
                 _ if key == "xmlns" || key.starts_with("xmlns:") => {
                     // With the quote behind it.
-                    found.namespaces.push(place(self.text, key).start..place(self.text, raw).end + 1);
+                    found
+                        .namespaces
+                        .push(place(self.text, key).start..place(self.text, raw).end + 1);
                 }
                 _ => {}
             }
@@ -358,7 +439,9 @@ impl<'t> Reading<'t> {
 impl Draft {
     /// Copies the document up to a place, and goes on behind it.
     fn skip(&mut self, text: &str, place: Range<usize>) {
-        self.message.text.push_str(text.get(self.copied..place.start).unwrap_or_default());
+        self.message
+            .text
+            .push_str(text.get(self.copied..place.start).unwrap_or_default());
         self.copied = place.end;
     }
 
@@ -367,19 +450,27 @@ impl Draft {
         let ty = attributes.ty.as_deref().unwrap_or_default();
         let placeholder = attributes.value.as_ref().and_then(|(value, place)| {
             // White space around it belongs to a text, and to nothing else.
-            let value = if ty == "TextString" { value } else { value.trim_ascii() };
+            let value = if ty == "TextString" {
+                value
+            } else {
+                value.trim_ascii()
+            };
             Some((Placeholder::of(value, ty)?, place))
         });
         let mut declared = attributes.namespaces.iter().peekable();
         if let Some((placeholder, place)) = placeholder {
-            while let Some(namespace) = declared.next_if(|namespace| namespace.start < place.start) {
+            while let Some(namespace) = declared.next_if(|namespace| namespace.start < place.start)
+            {
                 self.skip(text, namespace.clone());
             }
             self.skip(text, place.start..place.start);
             let start = self.message.text.len();
             self.skip(text, place.end..place.end);
             let place = start..self.message.text.len();
-            self.message.placeholders.push(Placeholder { place, ..placeholder });
+            self.message.placeholders.push(Placeholder {
+                place,
+                ..placeholder
+            });
         }
         for namespace in declared {
             self.skip(text, namespace.clone());

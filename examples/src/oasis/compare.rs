@@ -53,7 +53,11 @@ type Compared = Result<(), Difference>;
 impl Known {
     /// Nothing but when a case begins.
     pub fn at(now: i64) -> Known {
-        Known { began: now, now, ..Known::default() }
+        Known {
+            began: now,
+            now,
+            ..Known::default()
+        }
     }
 
     /// What a placeholder stands for.
@@ -70,14 +74,24 @@ impl Known {
 
     /// Takes note of what the server made in answer to a request.
     pub fn make(&mut self, answer: &Node) {
-        for payload in answer.all(tag::BATCH_ITEM).filter_map(|item| item.child(tag::RESPONSE_PAYLOAD)) {
-            let identifiers = payload.children.iter().filter(|child| is_identifier(child.tag));
-            self.made.extend(identifiers.map(|child| child.value.clone()));
+        for payload in answer
+            .all(tag::BATCH_ITEM)
+            .filter_map(|item| item.child(tag::RESPONSE_PAYLOAD))
+        {
+            let identifiers = payload
+                .children
+                .iter()
+                .filter(|child| is_identifier(child.tag));
+            self.made
+                .extend(identifiers.map(|child| child.value.clone()));
         }
     }
 
     fn was_given(&self, means: Tag) -> bool {
-        self.given.range((means, Vec::new())..).next().is_some_and(|(tag, _)| *tag == means)
+        self.given
+            .range((means, Vec::new())..)
+            .next()
+            .is_some_and(|(tag, _)| *tag == means)
     }
 
     /// Compares the answer to `request` with that of the case, and binds its placeholders.
@@ -92,28 +106,58 @@ impl Known {
         actual: &Node,
         version: Version,
     ) -> Result<(), Difference> {
-        let names = message.placeholders.iter().map(|placeholder| placeholder.name.clone()).collect();
+        let names = message
+            .placeholders
+            .iter()
+            .map(|placeholder| placeholder.name.clone())
+            .collect();
         for item in actual.all(tag::BATCH_ITEM) {
-            let makes = [Operation::CREATE, Operation::CREATE_KEY_PAIR, Operation::RE_KEY, Operation::RE_KEY_KEY_PAIR];
+            let makes = [
+                Operation::CREATE,
+                Operation::CREATE_KEY_PAIR,
+                Operation::RE_KEY,
+                Operation::RE_KEY_KEY_PAIR,
+            ];
             if operation(item).is_some_and(|operation| makes.contains(&operation)) {
-                let payload = item.child(tag::RESPONSE_PAYLOAD).into_iter().flat_map(|payload| &payload.children);
-                self.made.extend(payload.filter(|child| is_identifier(child.tag)).map(|child| child.value.clone()));
+                let payload = item
+                    .child(tag::RESPONSE_PAYLOAD)
+                    .into_iter()
+                    .flat_map(|payload| &payload.children);
+                self.made.extend(
+                    payload
+                        .filter(|child| is_identifier(child.tag))
+                        .map(|child| child.value.clone()),
+                );
             }
         }
         let asked: Vec<&Node> = request.all(tag::BATCH_ITEM).collect();
-        let scope = Scope { names: &names, version, asked: &asked, item: None, made: false, digest: false };
+        let scope = Scope {
+            names: &names,
+            version,
+            asked: &asked,
+            item: None,
+            made: false,
+            digest: false,
+        };
         scope.item(self, expected, actual)
     }
 }
 
 /// The operation of a batch item.
 pub fn operation(item: &Node) -> Option<Operation> {
-    item.child(tag::OPERATION).and_then(Node::as_number).map(Operation)
+    item.child(tag::OPERATION)
+        .and_then(Node::as_number)
+        .map(Operation)
 }
 
 /// Whether a tag names an object in an answer.
 pub fn is_identifier(tag: Tag) -> bool {
-    matches!(tag, tag::UNIQUE_IDENTIFIER | tag::PRIVATE_KEY_UNIQUE_IDENTIFIER | tag::PUBLIC_KEY_UNIQUE_IDENTIFIER)
+    matches!(
+        tag,
+        tag::UNIQUE_IDENTIFIER
+            | tag::PRIVATE_KEY_UNIQUE_IDENTIFIER
+            | tag::PUBLIC_KEY_UNIQUE_IDENTIFIER
+    )
 }
 
 /// What `$NOW` is filled with in the answers of a case, so that it can be told from dates that are written in full.
@@ -136,8 +180,12 @@ const DATES: &[Tag] = &[
 ];
 
 /// What a server chooses where no request gave it.
-const CHOSEN: &[Tag] =
-    &[tag::LEASE_TIME, tag::RANDOM_NUMBER_GENERATOR, tag::SHORT_UNIQUE_IDENTIFIER, tag::PROTECTION_STORAGE_MASK];
+const CHOSEN: &[Tag] = &[
+    tag::LEASE_TIME,
+    tag::RANDOM_NUMBER_GENERATOR,
+    tag::SHORT_UNIQUE_IDENTIFIER,
+    tag::PROTECTION_STORAGE_MASK,
+];
 
 /// What may be missing on either side, and is not looked into.
 const FREE: &[Tag] = &[
@@ -188,44 +236,70 @@ impl<'a> Scope<'a> {
 
     /// Whether the request names a tag in its payload.
     fn asks(&self, tag: Tag) -> bool {
-        self.item.and_then(|item| item.child(tag::REQUEST_PAYLOAD)).is_some_and(|payload| payload.child(tag).is_some())
+        self.item
+            .and_then(|item| item.child(tag::REQUEST_PAYLOAD))
+            .is_some_and(|payload| payload.child(tag).is_some())
     }
 
     /// The placeholder that an item is.
     fn placeholder(&self, expected: &Node) -> Option<&'a str> {
         let text = std::str::from_utf8(&expected.value).ok()?;
-        let name = text.strip_prefix('$').filter(|_| matches!(expected.ty, Type::TextString | Type::ByteString))?;
+        let name = text
+            .strip_prefix('$')
+            .filter(|_| matches!(expected.ty, Type::TextString | Type::ByteString))?;
         self.names.get(name).map(String::as_str)
     }
 
     fn item(self, known: &mut Known, expected: &Node, actual: &Node) -> Compared {
-        let wrong = |why: String| Err(Difference { path: vec![expected.label()], why, number: expected.number });
+        let wrong = |why: String| {
+            Err(Difference {
+                path: vec![expected.label()],
+                why,
+                number: expected.number,
+            })
+        };
         if expected.tag != actual.tag {
-            return wrong(format!("expected {}, found {}", expected.label(), actual.label()));
+            return wrong(format!(
+                "expected {}, found {}",
+                expected.label(),
+                actual.label()
+            ));
         }
-        if FREE.contains(&expected.tag) || (self.operation() == Some(Operation::QUERY) && ITSELF.contains(&expected.tag)) {
+        if FREE.contains(&expected.tag)
+            || (self.operation() == Some(Operation::QUERY) && ITSELF.contains(&expected.tag))
+        {
             return Ok(());
         }
-        let any_form =
-            self.made && matches!(expected.tag, tag::KEY_MATERIAL | tag::KEY_VALUE) && !self.asks(tag::KEY_FORMAT_TYPE);
+        let any_form = self.made
+            && matches!(expected.tag, tag::KEY_MATERIAL | tag::KEY_VALUE)
+            && !self.asks(tag::KEY_FORMAT_TYPE);
         if expected.ty != actual.ty && !any_form {
             return wrong(format!("expected {:?}, found {:?}", expected.ty, actual.ty));
         }
-        if expected.ty == Type::Structure && CHOSEN.contains(&expected.means) && !known.was_given(expected.means) {
+        if expected.ty == Type::Structure
+            && CHOSEN.contains(&expected.means)
+            && !known.was_given(expected.means)
+        {
             return Ok(());
         }
         if expected.ty == Type::Structure && actual.ty == Type::Structure {
             let inside = self.within(known, expected, actual);
-            return inside.children(known, expected, actual).map_err(|mut difference| {
-                difference.path.insert(0, expected.label());
-                difference
-            });
+            return inside
+                .children(known, expected, actual)
+                .map_err(|mut difference| {
+                    difference.path.insert(0, expected.label());
+                    difference
+                });
         }
         match self.value(known, expected, actual) {
             Ok(()) => Ok(()),
             Err(None) => {
                 let (was, is) = (expected.shown(self.version), actual.shown(self.version));
-                wrong(if was == is { format!("{is}, but not the same") } else { format!("expected {was}, found {is}") })
+                wrong(if was == is {
+                    format!("{is}, but not the same")
+                } else {
+                    format!("expected {was}, found {is}")
+                })
             }
             Err(Some(why)) => wrong(why),
         }
@@ -235,12 +309,15 @@ impl<'a> Scope<'a> {
     fn within(mut self, known: &Known, expected: &Node, actual: &Node) -> Scope<'a> {
         match expected.means {
             tag::RESPONSE_PAYLOAD => {
-                self.made = actual.child(tag::UNIQUE_IDENTIFIER).is_some_and(|id| known.made.contains(&id.value));
+                self.made = actual
+                    .child(tag::UNIQUE_IDENTIFIER)
+                    .is_some_and(|id| known.made.contains(&id.value));
             }
             // Wrapped under a key that the server made, it is as good as made itself.
             tag::KEY_BLOCK => {
                 actual.walk(&mut |item| {
-                    self.made |= item.tag == tag::UNIQUE_IDENTIFIER && known.made.contains(&item.value);
+                    self.made |=
+                        item.tag == tag::UNIQUE_IDENTIFIER && known.made.contains(&item.value);
                 });
             }
             tag::DIGEST => self.digest = true,
@@ -250,7 +327,12 @@ impl<'a> Scope<'a> {
     }
 
     /// A value that is no structure; in an error the reason, if it is another than that they differ.
-    fn value(self, known: &mut Known, expected: &Node, actual: &Node) -> Result<(), Option<String>> {
+    fn value(
+        self,
+        known: &mut Known,
+        expected: &Node,
+        actual: &Node,
+    ) -> Result<(), Option<String>> {
         let alike = |same| if same { Ok(()) } else { Err(None) };
         if let Some(name) = self.placeholder(expected) {
             return known.bind(name, &actual.value);
@@ -260,16 +342,28 @@ impl<'a> Scope<'a> {
             if offset.abs() < i64::from(i32::MAX) {
                 return alike((known.began..=known.now).contains(&(is - offset)));
             }
-            let free = DATES.contains(&expected.means) && !known.given.contains(&(expected.means, expected.value.clone()));
+            let free = DATES.contains(&expected.means)
+                && !known
+                    .given
+                    .contains(&(expected.means, expected.value.clone()));
             return alike(was == is || free);
         }
-        if self.operation() == Some(Operation::QUERY) && expected.ty != Type::Structure && is_capability(expected.tag) {
+        if self.operation() == Some(Operation::QUERY)
+            && expected.ty != Type::Structure
+            && is_capability(expected.tag)
+        {
             return Ok(());
         }
         let equal = expected.value == actual.value;
         // An identifier written in full is the writer's server's, and stands for the object that was asked for.
-        if is_identifier(expected.tag) && !known.given.contains(&(expected.means, expected.value.clone())) {
-            let asked = self.item.and_then(|item| item.child(tag::REQUEST_PAYLOAD)?.child(expected.tag));
+        if is_identifier(expected.tag)
+            && !known
+                .given
+                .contains(&(expected.means, expected.value.clone()))
+        {
+            let asked = self
+                .item
+                .and_then(|item| item.child(tag::REQUEST_PAYLOAD)?.child(expected.tag));
             return alike(equal || asked.is_some_and(|asked| asked.value == actual.value));
         }
         match expected.means {
@@ -278,8 +372,12 @@ impl<'a> Scope<'a> {
             tag::HASHING_ALGORITHM if self.digest => Ok(()),
             tag::KEY_FORMAT_TYPE if self.made && !self.asks(tag::KEY_FORMAT_TYPE) => Ok(()),
             _ if self.made && is_material(expected.means) => {
-                let symmetric = expected.tag == tag::KEY_MATERIAL && !self.asks(tag::KEY_WRAPPING_SPECIFICATION);
-                if symmetric && expected.value.len() <= 64 && expected.value.len() != actual.value.len() {
+                let symmetric = expected.tag == tag::KEY_MATERIAL
+                    && !self.asks(tag::KEY_WRAPPING_SPECIFICATION);
+                if symmetric
+                    && expected.value.len() <= 64
+                    && expected.value.len() != actual.value.len()
+                {
                     return Err(None);
                 }
                 known.choose(&expected.value, &actual.value)
@@ -290,22 +388,39 @@ impl<'a> Scope<'a> {
 
     fn children(self, known: &mut Known, expected: &Node, actual: &Node) -> Compared {
         if expected.tag == tag::ATTRIBUTES {
-            let (wanted, left) = (expected.children.iter().collect(), actual.children.iter().collect());
+            let (wanted, left) = (
+                expected.children.iter().collect(),
+                actual.children.iter().collect(),
+            );
             return self.unordered(known, wanted, left, expected, self.asks_for_all());
         }
         let ours = self.in_any_order(expected);
         let plain = |node: &'_ Node| !ours.contains(&node.tag);
-        let mut left = actual.children.iter().filter(|child| plain(child)).peekable();
+        let mut left = actual
+            .children
+            .iter()
+            .filter(|child| plain(child))
+            .peekable();
         let mut count = 0;
         for child in expected.children.iter().filter(|child| plain(child)) {
-            while left.next_if(|other| other.tag != child.tag && self.may_stand(expected, other)).is_some() {}
-            let missing = || Difference { path: vec![child.label()], why: "is missing".to_owned(), number: child.number };
+            while left
+                .next_if(|other| other.tag != child.tag && self.may_stand(expected, other))
+                .is_some()
+            {}
+            let missing = || Difference {
+                path: vec![child.label()],
+                why: "is missing".to_owned(),
+                number: child.number,
+            };
             let Some(found) = left.next_if(|other| other.tag == child.tag) else {
                 if self.may_stand(expected, child) {
                     continue;
                 }
                 return Err(match left.peek() {
-                    Some(other) => Difference { why: format!("is missing, {} is there", other.label()), ..missing() },
+                    Some(other) => Difference {
+                        why: format!("is missing, {} is there", other.label()),
+                        ..missing()
+                    },
                     None => missing(),
                 });
             };
@@ -336,7 +451,10 @@ impl<'a> Scope<'a> {
             tag::LOCATED_ITEMS => parent.child(tag::LOCATED_ITEMS).is_none(),
             // Some cases of 1.4 have those that came with it, and others do not.
             tag if is_capability(tag) => parent.child(tag).is_none(),
-            tag => FREE.contains(&tag) || (self.operation() == Some(Operation::QUERY) && ITSELF.contains(&tag)),
+            tag => {
+                FREE.contains(&tag)
+                    || (self.operation() == Some(Operation::QUERY) && ITSELF.contains(&tag))
+            }
         }
     }
 
@@ -344,10 +462,16 @@ impl<'a> Scope<'a> {
     fn in_any_order(&self, parent: &Node) -> &'static [Tag] {
         match (parent.tag, self.operation()) {
             (tag::RESPONSE_PAYLOAD, Some(Operation::QUERY)) => &[tag::OPERATION, tag::OBJECT_TYPE],
-            (tag::RESPONSE_PAYLOAD, Some(Operation::DISCOVER_VERSIONS)) if !self.asks(tag::PROTOCOL_VERSION) => {
+            (tag::RESPONSE_PAYLOAD, Some(Operation::DISCOVER_VERSIONS))
+                if !self.asks(tag::PROTOCOL_VERSION) =>
+            {
                 &[tag::PROTOCOL_VERSION]
             }
-            (tag::RESPONSE_PAYLOAD, _) => &[tag::ATTRIBUTE, tag::ATTRIBUTE_NAME, tag::ATTRIBUTE_REFERENCE],
+            (tag::RESPONSE_PAYLOAD, _) => &[
+                tag::ATTRIBUTE,
+                tag::ATTRIBUTE_NAME,
+                tag::ATTRIBUTE_REFERENCE,
+            ],
             (tag::KEY_VALUE, _) => &[tag::ATTRIBUTE],
             _ => &[],
         }
@@ -366,10 +490,23 @@ impl<'a> Scope<'a> {
             tag::OBJECT_TYPE => item.as_number().is_none_or(has),
             _ => true,
         });
-        self.unordered(known, wanted.collect(), actual.all(tag).collect(), expected, additional)
+        self.unordered(
+            known,
+            wanted.collect(),
+            actual.all(tag).collect(),
+            expected,
+            additional,
+        )
     }
 
-    fn unordered(self, known: &mut Known, wanted: Vec<&Node>, mut left: Vec<&Node>, parent: &Node, additional: bool) -> Compared {
+    fn unordered(
+        self,
+        known: &mut Known,
+        wanted: Vec<&Node>,
+        mut left: Vec<&Node>,
+        parent: &Node,
+        additional: bool,
+    ) -> Compared {
         for item in wanted {
             let mut closest = None;
             let mut found = None;
@@ -381,7 +518,9 @@ impl<'a> Scope<'a> {
                         found = Some(at);
                         break;
                     }
-                    Err(difference) if candidate.label() == item.label() && item.ty == Type::Structure => {
+                    Err(difference)
+                        if candidate.label() == item.label() && item.ty == Type::Structure =>
+                    {
                         closest.get_or_insert(difference);
                     }
                     Err(_) => {}
@@ -395,7 +534,11 @@ impl<'a> Scope<'a> {
                         Type::Structure => "is missing".to_owned(),
                         _ => format!("{} is missing", item.shown(self.version)),
                     };
-                    return Err(Difference { path: vec![item.label()], why, number: item.number });
+                    return Err(Difference {
+                        path: vec![item.label()],
+                        why,
+                        number: item.number,
+                    });
                 }
             }
         }
@@ -423,7 +566,8 @@ impl<'a> Scope<'a> {
 
 /// Whether an item names an operation that is tried here.
 fn is_tried(item: &Node) -> bool {
-    item.as_number().is_some_and(|number| super::replay::TRIED.contains(&Operation(number)))
+    item.as_number()
+        .is_some_and(|number| super::replay::TRIED.contains(&Operation(number)))
 }
 
 fn is_material(means: Tag) -> bool {
@@ -464,11 +608,22 @@ fn is_capability(tag: Tag) -> bool {
 impl Known {
     fn bind(&mut self, name: &str, value: &[u8]) -> Result<(), Option<String>> {
         if let Some(bound) = self.bound.get(name) {
-            return if bound == value { Ok(()) } else { Err(Some(format!("not what ${name} stood for before"))) };
+            return if bound == value {
+                Ok(())
+            } else {
+                Err(Some(format!("not what ${name} stood for before")))
+            };
         }
         let is_identifier = name.starts_with("UNIQUE_IDENTIFIER");
-        let twice = |(other, bound): (&String, &Vec<u8>)| other.starts_with("UNIQUE_IDENTIFIER") && bound == value;
-        if is_identifier && let Some((other, _)) = self.bound.iter().find(|(other, bound)| twice((other, bound))) {
+        let twice = |(other, bound): (&String, &Vec<u8>)| {
+            other.starts_with("UNIQUE_IDENTIFIER") && bound == value
+        };
+        if is_identifier
+            && let Some((other, _)) = self
+                .bound
+                .iter()
+                .find(|(other, bound)| twice((other, bound)))
+        {
             return Err(Some(format!("${name} would be what ${other} stands for")));
         }
         if value.is_empty() {

@@ -13,7 +13,10 @@ use super::{Outcome, before};
 use crate::Result;
 use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_kmip::spec::{Operation, ResultStatus, tag};
-use keyferry_kmip::{Answer, Credential, CredentialValue, DateTime, Failure, Identity, Now, Random, Text, Tick, context};
+use keyferry_kmip::{
+    Answer, Credential, CredentialValue, DateTime, Failure, Identity, Now, Random, Text, Tick,
+    context,
+};
 use keyferry_s2s::{Peer, Policy};
 use keyferry_server::{Access, Authenticator, Options, Server};
 use keyferry_store::{Incarnation, Memory};
@@ -69,7 +72,10 @@ pub fn check(case: &Case) -> Result<Outcome> {
     let mut messages = case.messages.iter().peekable();
     while let Some(request) = messages.next() {
         if request.kind == Kind::Response {
-            return Ok(Outcome::Fail(format!("Response Message: nothing was asked (line {})", request.line_of(0))));
+            return Ok(Outcome::Fail(format!(
+                "Response Message: nothing was asked (line {})",
+                request.line_of(0)
+            )));
         }
         let answer = messages.next_if(|next| next.kind == Kind::Response);
         exchanges.push((request, answer));
@@ -80,7 +86,11 @@ pub fn check(case: &Case) -> Result<Outcome> {
             Ok((_, asked, _)) => asked,
             Err(why) => return Ok(Outcome::Fail(why)),
         };
-        if let Some(other) = asked.all(tag::BATCH_ITEM).filter_map(operation).find(|operation| !TRIED.contains(operation)) {
+        if let Some(other) = asked
+            .all(tag::BATCH_ITEM)
+            .filter_map(operation)
+            .find(|operation| !TRIED.contains(operation))
+        {
             return Ok(Outcome::Unsupported(other.to_string()));
         }
         match answer.map(|answer| parse(answer, |placeholder| in_answer(placeholder, BEGIN))) {
@@ -91,7 +101,10 @@ pub fn check(case: &Case) -> Result<Outcome> {
     }
     let version = trees.first().map_or(Version::V1_0, |(version, _)| *version);
     let trees: Vec<(Node, Node)> = trees.into_iter().map(|(_, trees)| trees).collect();
-    let began = trees.iter().find_map(|(_, answer)| time_stamp(answer)).unwrap_or(BEGIN);
+    let began = trees
+        .iter()
+        .find_map(|(_, answer)| time_stamp(answer))
+        .unwrap_or(BEGIN);
     let mut play = Play::new(began)?;
     for registration in before::registrations(&trees, version) {
         let reply = play.ask(&Frame::new(registration.to_bytes()), &registration);
@@ -148,15 +161,29 @@ fn server(name: &str, policy: Policy) -> Result<Server> {
 struct ByName;
 
 impl Authenticator for ByName {
-    fn authenticate(&self, tls: &Identity, credentials: &[Credential]) -> std::result::Result<Identity, Failure> {
-        let name = credentials.iter().find_map(|credential| match &credential.value {
-            CredentialValue::UsernameAndPassword(user) => Some(user.username.to_string()),
-            CredentialValue::Device(device) => {
-                device.device_serial_number.as_ref().or(device.device_identifier.as_ref()).map(Text::to_string)
-            }
-            _ => None,
-        });
-        Ok(name.map_or_else(|| tls.clone(), |name| Identity { name, ..tls.clone() }))
+    fn authenticate(
+        &self,
+        tls: &Identity,
+        credentials: &[Credential],
+    ) -> std::result::Result<Identity, Failure> {
+        let name = credentials
+            .iter()
+            .find_map(|credential| match &credential.value {
+                CredentialValue::UsernameAndPassword(user) => Some(user.username.to_string()),
+                CredentialValue::Device(device) => device
+                    .device_serial_number
+                    .as_ref()
+                    .or(device.device_identifier.as_ref())
+                    .map(Text::to_string),
+                _ => None,
+            });
+        Ok(name.map_or_else(
+            || tls.clone(),
+            |name| Identity {
+                name,
+                ..tls.clone()
+            },
+        ))
     }
 }
 
@@ -167,7 +194,9 @@ fn parse(
 ) -> std::result::Result<(Frame, Node, Version), String> {
     let text = message.filled(value);
     let number = |number: i32| u8::try_from(number).ok();
-    let version = message.version.and_then(|(major, minor)| Some(Version::new(number(major)?, number(minor)?)));
+    let version = message
+        .version
+        .and_then(|(major, minor)| Some(Version::new(number(major)?, number(minor)?)));
     let version = version.unwrap_or(Version::V1_0);
     let frame = xml::to_ttlv(&text, context(version)).map_err(|error| {
         let line = message.line_at(&text, error.offset().unwrap_or_default());
@@ -179,7 +208,10 @@ fn parse(
 
 impl Play {
     fn new(began: i64) -> Result<Play> {
-        let caller = Identity { name: "oasis".into(), fingerprint: [0; 32] };
+        let caller = Identity {
+            name: "oasis".into(),
+            fingerprint: [0; 32],
+        };
         let sender = Peer::new("oasis").may_send().may_relay();
         Ok(Play {
             server: server("oasis", Policy::closed())?,
@@ -191,11 +223,20 @@ impl Play {
     }
 
     /// Sends a request, again and again while its answer is another and there is something to wait for.
-    fn exchange(&mut self, request: &Message, answer: Option<&Message>) -> std::result::Result<(), String> {
+    fn exchange(
+        &mut self,
+        request: &Message,
+        answer: Option<&Message>,
+    ) -> std::result::Result<(), String> {
         let line = request.line_of(0);
         let mut unknown = None;
-        for placeholder in request.placeholders.iter().filter(|placeholder| placeholder.name == "NOW") {
-            self.ahead.insert(self.known.now.saturating_add(placeholder.offset));
+        for placeholder in request
+            .placeholders
+            .iter()
+            .filter(|placeholder| placeholder.name == "NOW")
+        {
+            self.ahead
+                .insert(self.known.now.saturating_add(placeholder.offset));
         }
         let (frame, asked, _) = parse(request, |placeholder| {
             let value = self.in_request(placeholder);
@@ -205,17 +246,29 @@ impl Play {
             value
         })?;
         if let Some(name) = unknown {
-            return Err(format!("Request Message: no answer has told what ${name} stands for (line {line})"));
+            return Err(format!(
+                "Request Message: no answer has told what ${name} stands for (line {line})"
+            ));
         }
         self.known.give(&asked);
-        let written = answer.map(|answer| parse(answer, |placeholder| in_answer(placeholder, MARK))).transpose()?;
-        if let Some(moment) = written.as_ref().and_then(|(_, answer, _)| time_stamp(answer)) {
+        let written = answer
+            .map(|answer| parse(answer, |placeholder| in_answer(placeholder, MARK)))
+            .transpose()?;
+        if let Some(moment) = written
+            .as_ref()
+            .and_then(|(_, answer, _)| time_stamp(answer))
+        {
             self.known.now = self.known.now.max(moment);
         }
         loop {
-            let reply = self.ask(&frame, &asked).ok_or_else(|| format!("Request Message: was not answered (line {line})"))?;
-            let (Some(answer), Some((_, expected, version))) = (answer, &written) else { return Ok(()) };
-            let reply = Node::read(&reply, *version).map_err(|error| format!("Response Message: {error} (line {line})"))?;
+            let reply = self
+                .ask(&frame, &asked)
+                .ok_or_else(|| format!("Request Message: was not answered (line {line})"))?;
+            let (Some(answer), Some((_, expected, version))) = (answer, &written) else {
+                return Ok(());
+            };
+            let reply = Node::read(&reply, *version)
+                .map_err(|error| format!("Response Message: {error} (line {line})"))?;
             let mut known = self.known.clone();
             match known.compare(answer, &asked, expected, &reply, *version) {
                 Ok(()) => {
@@ -230,10 +283,18 @@ impl Play {
 
     fn ask(&self, request: &Frame, tree: &Node) -> Option<Frame> {
         let mut operations = tree.all(tag::BATCH_ITEM).filter_map(operation);
-        let is_to_client = operations.all(|operation| matches!(operation, Operation::PUT | Operation::NOTIFY));
-        let server = if is_to_client { &self.receiver } else { &self.server };
+        let is_to_client =
+            operations.all(|operation| matches!(operation, Operation::PUT | Operation::NOTIFY));
+        let server = if is_to_client {
+            &self.receiver
+        } else {
+            &self.server
+        };
         let seconds = self.known.now - self.known.began;
-        let now = Now { tick: Tick(u64::try_from(seconds).ok()? * 1000), wall: DateTime(self.known.now) };
+        let now = Now {
+            tick: Tick(u64::try_from(seconds).ok()? * 1000),
+            wall: DateTime(self.known.now),
+        };
         match server.answer(&self.caller, now, request) {
             Answer::Reply(reply) | Answer::ReplyAndClose(reply) => Some(reply),
             _ => None,
@@ -269,7 +330,10 @@ impl Play {
 /// The moment that an answer of the case was given, where it is written in full.
 fn time_stamp(answer: &Node) -> Option<i64> {
     let header = answer.child(tag::RESPONSE_HEADER)?;
-    header.child(tag::TIME_STAMP)?.as_date().filter(|moment| *moment < BEGIN)
+    header
+        .child(tag::TIME_STAMP)?
+        .as_date()
+        .filter(|moment| *moment < BEGIN)
 }
 
 /// What stands for a placeholder in the answer of the case: a mark that the comparison knows it by.
@@ -292,16 +356,35 @@ fn hexadecimal(bytes: &[u8]) -> String {
 
 /// Whether a request changes nothing, so that it may be sent again.
 fn only_reads(request: &Node) -> bool {
-    let reads = [Operation::GET, Operation::GET_ATTRIBUTES, Operation::GET_ATTRIBUTE_LIST, Operation::LOCATE, Operation::CHECK];
-    request.all(tag::BATCH_ITEM).all(|item| operation(item).is_some_and(|operation| reads.contains(&operation)))
+    let reads = [
+        Operation::GET,
+        Operation::GET_ATTRIBUTES,
+        Operation::GET_ATTRIBUTE_LIST,
+        Operation::LOCATE,
+        Operation::CHECK,
+    ];
+    request
+        .all(tag::BATCH_ITEM)
+        .all(|item| operation(item).is_some_and(|operation| reads.contains(&operation)))
 }
 
 /// A difference in a line, with what the server said of an item that it failed.
 fn told(answer: &Message, reply: &Node, difference: &Difference) -> String {
     let failed = reply.all(tag::BATCH_ITEM).find(|item| {
-        item.child(tag::RESULT_STATUS).and_then(Node::as_number).is_some_and(|status| status != ResultStatus::SUCCESS.0)
+        item.child(tag::RESULT_STATUS)
+            .and_then(Node::as_number)
+            .is_some_and(|status| status != ResultStatus::SUCCESS.0)
     });
-    let said = failed.and_then(|item| item.text(tag::RESULT_MESSAGE)).map(|said| format!("; the server says: {said}"));
-    let (path, line) = (difference.path.join(" > "), answer.line_of(difference.number));
-    format!("{path}: {}{} (line {line})", difference.why, said.unwrap_or_default())
+    let said = failed
+        .and_then(|item| item.text(tag::RESULT_MESSAGE))
+        .map(|said| format!("; the server says: {said}"));
+    let (path, line) = (
+        difference.path.join(" > "),
+        answer.line_of(difference.number),
+    );
+    format!(
+        "{path}: {}{} (line {line})",
+        difference.why,
+        said.unwrap_or_default()
+    )
 }

@@ -4,7 +4,9 @@ use super::Outcome;
 use super::case::{Case, Kind, Message, Placeholder};
 use keyferry_kmip::spec::{self, tag};
 use keyferry_kmip::{RequestMessage, RequestPayload, ResponseMessage, ResponsePayload, context};
-use keyferry_ttlv::{Dictionary, Encode, Error, ErrorKind, Frame, Item, Reader, Tag, Tagged, Version, json, xml};
+use keyferry_ttlv::{
+    Dictionary, Encode, Error, ErrorKind, Frame, Item, Reader, Tag, Tagged, Version, json, xml,
+};
 use std::fmt::Display;
 
 /// Why a message was given up.
@@ -34,13 +36,17 @@ const NOW: i64 = 1_372_237_757;
 /// as far from now as it says, a number.
 fn stand_in(placeholder: &Placeholder) -> Option<String> {
     let Placeholder { name, offset, .. } = placeholder;
-    let digits = |bytes: &str| -> String { bytes.bytes().map(|byte| format!("{byte:02x}")).collect() };
+    let digits =
+        |bytes: &str| -> String { bytes.bytes().map(|byte| format!("{byte:02x}")).collect() };
     let date = || NOW.saturating_add(*offset);
     Some(match placeholder.ty.as_str() {
         "ByteString" => digits(name),
         "BigInteger" => {
             let digits = digits(name);
-            format!("{digits:0>width$}", width = digits.len().next_multiple_of(16))
+            format!(
+                "{digits:0>width$}",
+                width = digits.len().next_multiple_of(16)
+            )
         }
         "DateTime" => format!("0x{:016x}", date()),
         "DateTimeExtended" => format!("0x{:016x}", date().saturating_mul(1_000_000)),
@@ -81,15 +87,20 @@ impl Typed for ResponseMessage<ResponsePayload> {
 fn carry(message: &Message) -> Result<(), Stop> {
     let text = message.filled(stand_in);
     let number = |number: i32| u8::try_from(number).ok();
-    let version = message.version.and_then(|(major, minor)| Some(Version::new(number(major)?, number(minor)?)));
+    let version = message
+        .version
+        .and_then(|(major, minor)| Some(Version::new(number(major)?, number(minor)?)));
     // The context only names things here; a message without a version is refused when it is read.
     let version = version.unwrap_or(Version::V1_0);
     let first = xml::to_ttlv(&text, context(version)).map_err(|error| {
         let line = message.line_at(&text, error.offset().unwrap_or_default());
         match (error.kind(), error.path().last()) {
-            (ErrorKind::UnknownName("value"), Some(&tag::PKCS_11_FUNCTION | &tag::PKCS_11_RETURN_CODE)) => {
-                Stop::Skip(format!("the PKCS#11 standard, not KMIP, says what number this name has (line {line})"))
-            }
+            (
+                ErrorKind::UnknownName("value"),
+                Some(&tag::PKCS_11_FUNCTION | &tag::PKCS_11_RETURN_CODE),
+            ) => Stop::Skip(format!(
+                "the PKCS#11 standard, not KMIP, says what number this name has (line {line})"
+            )),
             _ => failed(line, told(&error)),
         }
     })?;
@@ -106,7 +117,10 @@ fn failed(line: usize, why: impl Display) -> Stop {
 /// An error without its byte, which is one of no file.
 fn told(error: &Error) -> String {
     let text = error.to_string();
-    let byte = error.offset().map(|byte| format!(" (byte {byte})")).unwrap_or_default();
+    let byte = error
+        .offset()
+        .map(|byte| format!(" (byte {byte})"))
+        .unwrap_or_default();
     text.strip_suffix(&byte).map(str::to_owned).unwrap_or(text)
 }
 
@@ -114,12 +128,15 @@ fn told(error: &Error) -> String {
 fn round<M: Typed>(message: &Message, first: &[u8], version: Version) -> Result<(), Stop> {
     let cx = context(version);
     let top = message.line_of(0);
-    let on = |step: &'static str| move |error: Error| failed(top, format_args!("{}, {step}", told(&error)));
+    let on = |step: &'static str| {
+        move |error: Error| failed(top, format_args!("{}, {step}", told(&error)))
+    };
     let same = |step, again: &[u8]| match difference(first, again, version) {
         None => Ok(()),
-        Some(Difference { byte, path, why }) => {
-            Err(failed(message.line_of(item_at(first, byte)), format_args!("{}: {why}, {step}", names(&path))))
-        }
+        Some(Difference { byte, path, why }) => Err(failed(
+            message.line_of(item_at(first, byte)),
+            format_args!("{}: {why}, {step}", names(&path)),
+        )),
     };
     let read = |bytes: &[u8]| {
         M::read(bytes).map_err(|error| {
@@ -138,7 +155,13 @@ fn round<M: Typed>(message: &Message, first: &[u8], version: Version) -> Result<
     let from_json = json::to_ttlv(&as_json, cx).map_err(on("read from JSON"))?;
     same("by way of JSON", &from_json)?;
     if typed_again != typed || read(&from_xml)? != typed || read(&from_json)? != typed {
-        return Err(failed(top, format_args!("{}: the same bytes were read as another message", names(&[M::TAG]))));
+        return Err(failed(
+            top,
+            format_args!(
+                "{}: the same bytes were read as another message",
+                names(&[M::TAG])
+            ),
+        ));
     }
     Ok(())
 }
@@ -154,19 +177,37 @@ struct Difference {
 
 /// The first item in which the second message is not the first.
 fn difference(first: &[u8], second: &[u8], version: Version) -> Option<Difference> {
-    let (r, s) = (Reader::new(first, context(version)), Reader::new(second, context(version)));
+    let (r, s) = (
+        Reader::new(first, context(version)),
+        Reader::new(second, context(version)),
+    );
     match (Item::parse(first), Item::parse(second)) {
         (Ok(one), Ok(other)) => compare(one, &r, other, &s),
-        _ => Some(Difference { byte: 0, path: Vec::new(), why: "the message is broken".to_owned() }),
+        _ => Some(Difference {
+            byte: 0,
+            path: Vec::new(),
+            why: "the message is broken".to_owned(),
+        }),
     }
 }
 
 // What was read is within the limits, and so is the depth of this.
-fn compare<'a, 'b>(one: Item<'a>, r: &Reader<'a>, other: Item<'b>, s: &Reader<'b>) -> Option<Difference> {
+fn compare<'a, 'b>(
+    one: Item<'a>,
+    r: &Reader<'a>,
+    other: Item<'b>,
+    s: &Reader<'b>,
+) -> Option<Difference> {
     if one.raw() == other.raw() {
         return None;
     }
-    let here = |item: Item<'a>, why| Some(Difference { byte: r.offset(item), path: vec![item.tag()], why });
+    let here = |item: Item<'a>, why| {
+        Some(Difference {
+            byte: r.offset(item),
+            path: vec![item.tag()],
+            why,
+        })
+    };
     let (ours, theirs) = (r.children(one), s.children(other));
     let (Ok(mut ours), Ok(mut theirs), true) = (ours, theirs, one.tag() == other.tag()) else {
         return here(one, format!("was {}, is {}", shown(one), shown(other)));
@@ -191,7 +232,10 @@ fn compare<'a, 'b>(one: Item<'a>, r: &Reader<'a>, other: Item<'b>, s: &Reader<'b
 /// The number of the item that a byte of a message belongs to, the message itself being item 0.
 fn item_at(message: &[u8], byte: usize) -> usize {
     let r = Reader::new(message, context(Version::V2_1));
-    let mut open: Vec<_> = Item::parse(message).and_then(|item| r.children(item)).into_iter().collect();
+    let mut open: Vec<_> = Item::parse(message)
+        .and_then(|item| r.children(item))
+        .into_iter()
+        .collect();
     let mut number = 0;
     while let Some(children) = open.last_mut() {
         match children.step() {
@@ -208,13 +252,19 @@ fn item_at(message: &[u8], byte: usize) -> usize {
 
 /// The names of tags, outermost first: `Request Message > Batch Item`.
 fn names(path: &[Tag]) -> String {
-    let name = |tag: &Tag| spec::Names.tag_name(*tag).map_or_else(|| format!("0x{tag}"), str::to_owned);
+    let name = |tag: &Tag| {
+        spec::Names
+            .tag_name(*tag)
+            .map_or_else(|| format!("0x{tag}"), str::to_owned)
+    };
     path.iter().map(name).collect::<Vec<_>>().join(" > ")
 }
 
 /// An item as XML, on one line and not too long.
 fn shown(item: Item<'_>) -> String {
-    let Ok(text) = xml::from_ttlv(item.raw(), context(Version::V2_1)) else { return names(&[item.tag()]) };
+    let Ok(text) = xml::from_ttlv(item.raw(), context(Version::V2_1)) else {
+        return names(&[item.tag()]);
+    };
     let mut line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some((end, _)) = line.char_indices().nth(160) {
         line.truncate(end);

@@ -34,7 +34,11 @@ impl Node {
     }
 
     // What was checked is within the limits, and so is the depth of this.
-    fn of<'a>(item: Item<'a>, r: &Reader<'a>, count: &mut usize) -> Result<Node, keyferry_ttlv::Error> {
+    fn of<'a>(
+        item: Item<'a>,
+        r: &Reader<'a>,
+        count: &mut usize,
+    ) -> Result<Node, keyferry_ttlv::Error> {
         let (tag, ty, number) = (item.tag(), item.ty(), *count);
         *count += 1;
         let (mut value, mut children) = (Vec::new(), Vec::new());
@@ -46,10 +50,24 @@ impl Node {
         } else {
             value = item.value().to_vec();
         }
-        let mut node = Node { tag, means: tag, ty, value, children, number };
-        if let (tag::ATTRIBUTE, Some(attribute)) = (tag, node.text(tag::ATTRIBUTE_NAME).and_then(spec::tag_named)) {
+        let mut node = Node {
+            tag,
+            means: tag,
+            ty,
+            value,
+            children,
+            number,
+        };
+        if let (tag::ATTRIBUTE, Some(attribute)) = (
+            tag,
+            node.text(tag::ATTRIBUTE_NAME).and_then(spec::tag_named),
+        ) {
             let vendor = node.child(tag::VENDOR_IDENTIFICATION).is_some();
-            for value in node.children.iter_mut().filter(|child| child.tag == tag::ATTRIBUTE_VALUE && !vendor) {
+            for value in node
+                .children
+                .iter_mut()
+                .filter(|child| child.tag == tag::ATTRIBUTE_VALUE && !vendor)
+            {
                 value.means = attribute;
             }
         }
@@ -58,22 +76,44 @@ impl Node {
 
     /// A structure of these items.
     pub fn structure(tag: Tag, children: Vec<Node>) -> Node {
-        Node { tag, means: tag, ty: Type::Structure, value: Vec::new(), children, number: 0 }
+        Node {
+            tag,
+            means: tag,
+            ty: Type::Structure,
+            value: Vec::new(),
+            children,
+            number: 0,
+        }
     }
 
     /// An Integer.
     pub fn integer(tag: Tag, value: i32) -> Node {
-        Node { tag, means: tag, ty: Type::Integer, value: value.to_be_bytes().to_vec(), children: Vec::new(), number: 0 }
+        Node {
+            tag,
+            means: tag,
+            ty: Type::Integer,
+            value: value.to_be_bytes().to_vec(),
+            children: Vec::new(),
+            number: 0,
+        }
     }
 
     /// An Enumeration.
     pub fn enumeration(tag: Tag, value: u32) -> Node {
-        Node { ty: Type::Enumeration, value: value.to_be_bytes().to_vec(), ..Node::integer(tag, 0) }
+        Node {
+            ty: Type::Enumeration,
+            value: value.to_be_bytes().to_vec(),
+            ..Node::integer(tag, 0)
+        }
     }
 
     /// A Text String.
     pub fn text_string(tag: Tag, value: &str) -> Node {
-        Node { ty: Type::TextString, value: value.as_bytes().to_vec(), ..Node::integer(tag, 0) }
+        Node {
+            ty: Type::TextString,
+            value: value.as_bytes().to_vec(),
+            ..Node::integer(tag, 0)
+        }
     }
 
     /// Its bytes as TTLV.
@@ -87,7 +127,9 @@ impl Node {
             Type::Structure => self.children.iter().flat_map(Node::to_bytes).collect(),
             _ => self.value.clone(),
         };
-        let length = u32::try_from(content.len()).unwrap_or(u32::MAX).to_be_bytes();
+        let length = u32::try_from(content.len())
+            .unwrap_or(u32::MAX)
+            .to_be_bytes();
         let mut bytes = vec![high, middle, low, self.ty as u8];
         bytes.extend(length);
         bytes.extend(content);
@@ -112,17 +154,28 @@ impl Node {
 
     /// Its text, where it is one.
     pub fn as_text(&self) -> Option<&str> {
-        std::str::from_utf8(&self.value).ok().filter(|_| self.ty == Type::TextString)
+        std::str::from_utf8(&self.value)
+            .ok()
+            .filter(|_| self.ty == Type::TextString)
     }
 
     /// Its number, where it is an Integer or an Enumeration.
     pub fn as_number(&self) -> Option<u32> {
-        self.value.as_slice().try_into().ok().map(u32::from_be_bytes)
+        self.value
+            .as_slice()
+            .try_into()
+            .ok()
+            .map(u32::from_be_bytes)
     }
 
     /// Its date, where it is one.
     pub fn as_date(&self) -> Option<i64> {
-        let bytes = self.value.as_slice().try_into().ok().filter(|_| self.ty == Type::DateTime);
+        let bytes = self
+            .value
+            .as_slice()
+            .try_into()
+            .ok()
+            .filter(|_| self.ty == Type::DateTime);
         bytes.map(i64::from_be_bytes)
     }
 
@@ -136,7 +189,8 @@ impl Node {
 
     /// What it is called in a path: `Batch Item`, `Attribute State`.
     pub fn label(&self) -> String {
-        let name = spec::tag_row(self.tag).map_or_else(|| format!("0x{}", self.tag), |row| row.name.to_owned());
+        let name = spec::tag_row(self.tag)
+            .map_or_else(|| format!("0x{}", self.tag), |row| row.name.to_owned());
         match self.text(tag::ATTRIBUTE_NAME) {
             Some(attribute) if self.tag == tag::ATTRIBUTE => format!("{name} {attribute}"),
             _ => name,
@@ -148,7 +202,9 @@ impl Node {
         match self.ty {
             Type::Structure => format!("{} of {} items", self.label(), self.children.len()),
             Type::ByteString | Type::BigInteger => format!("{} bytes", self.value.len()),
-            _ => self.in_xml(version).unwrap_or_else(|| format!("{:?}", self.ty)),
+            _ => self
+                .in_xml(version)
+                .unwrap_or_else(|| format!("{:?}", self.ty)),
         }
     }
 

@@ -15,7 +15,15 @@ fn pykmips_client_finds_what_it_expects() {
     pki.credentials("pykmip", &[]).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let files = keyferry_examples::host::Files::beside(folder.path().join("server.redb"));
-    let host = runtime.block_on(host::start("a", &files, "127.0.0.1:0", &credentials, Policy::closed())).unwrap();
+    let host = runtime
+        .block_on(host::start(
+            "a",
+            &files,
+            "127.0.0.1:0",
+            &credentials,
+            Policy::closed(),
+        ))
+        .unwrap();
     let (certificate, key) = pki.files("pykmip");
     let output = Command::new(python)
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pykmip/client.py"))
@@ -24,7 +32,14 @@ fn pykmips_client_finds_what_it_expects() {
         .output()
         .unwrap();
     runtime.block_on(host.handle.shutdown());
-    let (told, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (told, wrong) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     assert!(output.status.success(), "{told}\n{wrong}");
-    assert_eq!(told.lines().filter(|line| line.ends_with("passed")).count(), 6, "{told}");
+    assert_eq!(
+        told.lines().filter(|line| line.ends_with("passed")).count(),
+        6,
+        "{told}"
+    );
 }

@@ -16,11 +16,17 @@ use std::process::Command;
 fn python() -> Option<PathBuf> {
     let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/pykmip-venv/bin/python");
     let candidate = std::env::var_os("KEYFERRY_PYKMIP").map_or(made, PathBuf::from);
-    if Command::new(&candidate).args(["-c", "import kmip"]).output().is_ok_and(|output| output.status.success()) {
+    if Command::new(&candidate)
+        .args(["-c", "import kmip"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+    {
         return Some(candidate);
     }
     let required = std::env::var("KEYFERRY_REQUIRE_PYKMIP").is_ok_and(|value| value == "1");
     assert!(!required, "PyKMIP is required and not there");
-    println!("SKIPPED: no PyKMIP: set KEYFERRY_PYKMIP to a Python that has it, or make target/pykmip-venv");
+    println!(
+        "SKIPPED: no PyKMIP: set KEYFERRY_PYKMIP to a Python that has it, or make target/pykmip-venv"
+    );
     None
 }

@@ -29,7 +29,11 @@ impl PyKmip {
         let credentials = pki.credentials("keyferry", &[]).unwrap();
         let policies = folder.path().join("policies");
         std::fs::create_dir(&policies).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let (certificate, key) = pki.files("pykmip");
         let path = |path: &Path| path.display().to_string();
         let settings = [
@@ -44,18 +48,40 @@ impl PyKmip {
             ("logging_level", "CRITICAL".to_owned()),
             ("database_path", path(&folder.path().join("pykmip.db"))),
         ];
-        let settings: String = settings.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        let settings: String = settings
+            .iter()
+            .map(|(name, value)| format!("{name}={value}\n"))
+            .collect();
         let configuration = folder.path().join("server.conf");
         std::fs::write(&configuration, format!("[server]\n{settings}")).unwrap();
         let mut command = Command::new(python);
-        command.args(["-c", "from kmip.services.server.server import main; main()", "-f"]).arg(&configuration).arg("-l");
-        command.arg(folder.path().join("server.log")).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args([
+                "-c",
+                "from kmip.services.server.server import main; main()",
+                "-f",
+            ])
+            .arg(&configuration)
+            .arg("-l");
+        command
+            .arg(folder.path().join("server.log"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let process = command.spawn().unwrap();
-        let mut started = PyKmip { process, address: format!("127.0.0.1:{port}"), credentials, folder };
+        let mut started = PyKmip {
+            process,
+            address: format!("127.0.0.1:{port}"),
+            credentials,
+            folder,
+        };
         while std::net::TcpStream::connect(&started.address).is_err() {
-            assert!(started.process.try_wait().unwrap().is_none(), "it ended: {}", started.log());
+            assert!(
+                started.process.try_wait().unwrap().is_none(),
+                "it ended: {}",
+                started.log()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
         Some(started)
@@ -67,7 +93,11 @@ impl PyKmip {
 
     fn connect(&self, version: Version) -> Talk {
         let config = ClientConfig::new(&self.credentials, "127.0.0.1").unwrap();
-        Talk { client: Client::connect(&self.address, &config).unwrap(), version, cx: context(version) }
+        Talk {
+            client: Client::connect(&self.address, &config).unwrap(),
+            version,
+            cx: context(version),
+        }
     }
 }
 
@@ -101,14 +131,25 @@ impl Talk {
 
     fn ask<Q: Payload, A: Payload>(&mut self, payload: &Q) -> A {
         let item = self.item(payload);
-        assert!(item.is_success(), "{} in {}: {:?}", Q::OPERATION, self.version, item.result_message);
+        assert!(
+            item.is_success(),
+            "{} in {}: {:?}",
+            Q::OPERATION,
+            self.version,
+            item.result_message
+        );
         item.payload(self.cx).unwrap()
     }
 
     /// The reason of a refusal.
     fn refused<Q: Payload>(&mut self, payload: &Q) -> ResultReason {
         let item = self.item(payload);
-        assert!(!item.is_success(), "{} in {} was not refused", Q::OPERATION, self.version);
+        assert!(
+            !item.is_success(),
+            "{} in {} was not refused",
+            Q::OPERATION,
+            self.version
+        );
         item.result_reason.unwrap()
     }
 
@@ -118,7 +159,8 @@ impl Talk {
     }
 
     fn attributes(&mut self, identifier: &UniqueIdentifier) -> Attributes {
-        self.ask::<_, GetAttributesResponse>(&GetAttributesRequest::of(identifier.clone())).attributes
+        self.ask::<_, GetAttributesResponse>(&GetAttributesRequest::of(identifier.clone()))
+            .attributes
     }
 
     fn state(&mut self, identifier: &UniqueIdentifier) -> Option<State> {
@@ -126,41 +168,79 @@ impl Talk {
     }
 
     fn destroy(&mut self, identifier: &UniqueIdentifier) {
-        let request = DestroyRequest { unique_identifier: Some(identifier.clone()), extra: Extra::NONE };
+        let request = DestroyRequest {
+            unique_identifier: Some(identifier.clone()),
+            extra: Extra::NONE,
+        };
         let _: DestroyResponse = self.ask(&request);
     }
 }
 
-const VERSIONS: [Version; 6] = [Version::V1_0, Version::V1_1, Version::V1_2, Version::V1_3, Version::V1_4, Version::V2_0];
+const VERSIONS: [Version; 6] = [
+    Version::V1_0,
+    Version::V1_1,
+    Version::V1_2,
+    Version::V1_3,
+    Version::V1_4,
+    Version::V2_0,
+];
 
 fn aes(material: &[u8]) -> Object {
     let bits = i32::try_from(material.len() * 8).unwrap();
-    let block = KeyBlock::plain(KeyFormatType::RAW, Some((CryptographicAlgorithm::AES, bits)), Secret::new(material));
-    Object::SymmetricKey(Key { key_block: block.into(), extra: Extra::NONE })
+    let block = KeyBlock::plain(
+        KeyFormatType::RAW,
+        Some((CryptographicAlgorithm::AES, bits)),
+        Secret::new(material),
+    );
+    Object::SymmetricKey(Key {
+        key_block: block.into(),
+        extra: Extra::NONE,
+    })
 }
 
 fn named(name: &str) -> Attributes {
     let usage = CryptographicUsageMask::ENCRYPT | CryptographicUsageMask::DECRYPT;
-    Attributes::new().with(AttributeValue::CryptographicUsageMask(usage)).with(AttributeValue::Name(Name::text(name)))
+    Attributes::new()
+        .with(AttributeValue::CryptographicUsageMask(usage))
+        .with(AttributeValue::Name(Name::text(name)))
 }
 
 /// With what PyKMIP takes only where the key itself has it too.
 fn keyed(attributes: Attributes) -> Attributes {
     attributes
-        .with(AttributeValue::CryptographicAlgorithm(CryptographicAlgorithm::AES))
+        .with(AttributeValue::CryptographicAlgorithm(
+            CryptographicAlgorithm::AES,
+        ))
         .with(AttributeValue::CryptographicLength(128))
 }
 
 fn introductions(talk: &mut Talk) {
-    let functions = vec![QueryFunction::QUERY_OPERATIONS, QueryFunction::QUERY_OBJECTS, QueryFunction::QUERY_SERVER_INFORMATION];
-    let told: QueryResponse = talk.ask(&QueryRequest { query_functions: functions, ..Default::default() });
+    let functions = vec![
+        QueryFunction::QUERY_OPERATIONS,
+        QueryFunction::QUERY_OBJECTS,
+        QueryFunction::QUERY_SERVER_INFORMATION,
+    ];
+    let told: QueryResponse = talk.ask(&QueryRequest {
+        query_functions: functions,
+        ..Default::default()
+    });
     assert!(told.operations.contains(&Operation::REGISTER) && told.object_types.is_empty());
-    for lacking in [Operation::ADD_ATTRIBUTE, Operation::IMPORT, Operation::PUT, Operation::NOTIFY, Operation::EXPORT] {
+    for lacking in [
+        Operation::ADD_ATTRIBUTE,
+        Operation::IMPORT,
+        Operation::PUT,
+        Operation::NOTIFY,
+        Operation::EXPORT,
+    ] {
         assert!(!told.operations.contains(&lacking), "{lacking}");
     }
     if talk.version > Version::V1_0 {
         let told: DiscoverVersionsResponse = talk.ask(&DiscoverVersionsRequest::default());
-        let spoken: Vec<_> = told.protocol_versions.iter().filter_map(|version| version.version()).collect();
+        let spoken: Vec<_> = told
+            .protocol_versions
+            .iter()
+            .filter_map(|version| version.version())
+            .collect();
         assert_eq!(spoken.len(), 6);
         assert!(VERSIONS.iter().all(|version| spoken.contains(version)));
     }
@@ -170,43 +250,85 @@ fn introductions(talk: &mut Talk) {
 fn life(talk: &mut Talk) {
     let name = format!("life {}", talk.version);
     let mut create = CreateRequest::symmetric_key(CryptographicAlgorithm::AES, 256);
-    create.attributes.attributes.push(AttributeValue::Name(Name::text(name.clone())));
+    create
+        .attributes
+        .attributes
+        .push(AttributeValue::Name(Name::text(name.clone())));
     let made: CreateResponse = talk.ask(&create);
     let id = made.unique_identifier;
-    assert_eq!(talk.locate(&LocateRequest::by_name(name.clone())), [id.as_text().unwrap()]);
+    assert_eq!(
+        talk.locate(&LocateRequest::by_name(name.clone())),
+        [id.as_text().unwrap()]
+    );
     let got: GetResponse = talk.ask(&GetRequest::of(id.clone()));
-    let Object::SymmetricKey(key) = &got.object else { panic!("{:?}", got.object_type) };
-    assert_eq!((got.object_type, key.key_block.cryptographic_length), (ObjectType::SYMMETRIC_KEY, Some(256)));
-    let list: GetAttributeListResponse =
-        talk.ask(&GetAttributeListRequest { unique_identifier: Some(id.clone()), extra: Extra::NONE });
+    let Object::SymmetricKey(key) = &got.object else {
+        panic!("{:?}", got.object_type)
+    };
+    assert_eq!(
+        (got.object_type, key.key_block.cryptographic_length),
+        (ObjectType::SYMMETRIC_KEY, Some(256))
+    );
+    let list: GetAttributeListResponse = talk.ask(&GetAttributeListRequest {
+        unique_identifier: Some(id.clone()),
+        extra: Extra::NONE,
+    });
     assert!(list.references.0.len() > 5);
     let attributes = talk.attributes(&id);
-    assert_eq!(attributes.names().map(|name| &*name.value).collect::<Vec<_>>(), [name]);
+    assert_eq!(
+        attributes
+            .names()
+            .map(|name| &*name.value)
+            .collect::<Vec<_>>(),
+        [name]
+    );
     assert_eq!(attributes.state(), Some(State::PRE_ACTIVE));
-    let activate = ActivateRequest { unique_identifier: Some(id.clone()), extra: Extra::NONE };
+    let activate = ActivateRequest {
+        unique_identifier: Some(id.clone()),
+        extra: Extra::NONE,
+    };
     let _: ActivateResponse = talk.ask(&activate);
     assert_eq!(talk.state(&id), Some(State::ACTIVE));
-    talk.refused(&DestroyRequest { unique_identifier: Some(id.clone()), extra: Extra::NONE });
-    let _: RevokeResponse = talk.ask(&RevokeRequest::of(id.clone(), RevocationReasonCode::CESSATION_OF_OPERATION, None));
+    talk.refused(&DestroyRequest {
+        unique_identifier: Some(id.clone()),
+        extra: Extra::NONE,
+    });
+    let _: RevokeResponse = talk.ask(&RevokeRequest::of(
+        id.clone(),
+        RevocationReasonCode::CESSATION_OF_OPERATION,
+        None,
+    ));
     assert_eq!(talk.state(&id), Some(State::DEACTIVATED));
     talk.destroy(&id);
-    assert_eq!(talk.refused(&GetRequest::of(id)), ResultReason::ITEM_NOT_FOUND);
+    assert_eq!(
+        talk.refused(&GetRequest::of(id)),
+        ResultReason::ITEM_NOT_FOUND
+    );
 }
 
 /// Register, and what comes back; attributes that change.
 fn registered(talk: &mut Talk) {
-    let (name, later) = (format!("registered {}", talk.version), format!("renamed {}", talk.version));
+    let (name, later) = (
+        format!("registered {}", talk.version),
+        format!("renamed {}", talk.version),
+    );
     let material = [7; 16];
     let attributes = keyed(named(&name)).with(AttributeValue::ObjectGroup("group".into()));
     let made: RegisterResponse = talk.ask(&RegisterRequest::of(aes(&material), attributes));
     let id = made.unique_identifier;
     let got: GetResponse = talk.ask(&GetRequest::of(id.clone()));
     assert_eq!(got.object, aes(&material));
-    let (old, new) = (AttributeValue::Name(Name::text(name.clone())), AttributeValue::Name(Name::text(later.clone())));
+    let (old, new) = (
+        AttributeValue::Name(Name::text(name.clone())),
+        AttributeValue::Name(Name::text(later.clone())),
+    );
     let is_tagged = talk.version >= Version::V2_0;
     let mut attribute = Attribute::from(new.clone());
     attribute.index = (!is_tagged).then_some(0);
-    let current = if is_tagged { Attributes::new().with(old) } else { Attributes::new() };
+    let current = if is_tagged {
+        Attributes::new().with(old)
+    } else {
+        Attributes::new()
+    };
     let modify = ModifyAttributeRequest {
         unique_identifier: Some(id.clone()),
         current,
@@ -214,13 +336,27 @@ fn registered(talk: &mut Talk) {
         extra: Extra::NONE,
     };
     let _: ModifyAttributeResponse = talk.ask(&modify);
-    assert_eq!(talk.locate(&LocateRequest::by_name(later.clone())), [id.as_text().unwrap()]);
-    assert_eq!(talk.locate(&LocateRequest::by_name(name)), Vec::<String>::new());
+    assert_eq!(
+        talk.locate(&LocateRequest::by_name(later.clone())),
+        [id.as_text().unwrap()]
+    );
+    assert_eq!(
+        talk.locate(&LocateRequest::by_name(name)),
+        Vec::<String>::new()
+    );
     let group = AttributeValue::ObjectGroup("group".into());
     let delete = |value: AttributeValue| DeleteAttributeRequest {
         unique_identifier: Some(id.clone()),
-        current: if is_tagged { Attributes::new().with(value.clone()) } else { Attributes::new() },
-        references: AttributeReferences(if is_tagged { Vec::new() } else { vec![AttributeReference::Standard(value.tag())] }),
+        current: if is_tagged {
+            Attributes::new().with(value.clone())
+        } else {
+            Attributes::new()
+        },
+        references: AttributeReferences(if is_tagged {
+            Vec::new()
+        } else {
+            vec![AttributeReference::Standard(value.tag())]
+        }),
         attribute_index: (!is_tagged).then_some(0),
         extra: Extra::NONE,
     };
@@ -230,9 +366,16 @@ fn registered(talk: &mut Talk) {
         // A Name, it can't delete by its value.
         assert_eq!(talk.refused(&delete(new)), ResultReason::GENERAL_FAILURE);
         let sensitive = Attributes::new().with(AttributeValue::Sensitive(true));
-        let set = SetAttributeRequest { unique_identifier: Some(id.clone()), attribute: sensitive, extra: Extra::NONE };
+        let set = SetAttributeRequest {
+            unique_identifier: Some(id.clone()),
+            attribute: sensitive,
+            extra: Extra::NONE,
+        };
         let _: SetAttributeResponse = talk.ask(&set);
-        assert_eq!(talk.attributes(&id).get(tag::SENSITIVE), Some(&AttributeValue::Sensitive(true)));
+        assert_eq!(
+            talk.attributes(&id).get(tag::SENSITIVE),
+            Some(&AttributeValue::Sensitive(true))
+        );
     } else {
         let _: DeleteAttributeResponse = talk.ask(&delete(new));
         assert_eq!(talk.attributes(&id).names().count(), 0);
@@ -243,7 +386,9 @@ fn registered(talk: &mut Talk) {
 /// A pair, and what its keys do.
 fn pair(talk: &mut Talk) {
     let common = Attributes::new()
-        .with(AttributeValue::CryptographicAlgorithm(CryptographicAlgorithm::RSA))
+        .with(AttributeValue::CryptographicAlgorithm(
+            CryptographicAlgorithm::RSA,
+        ))
         .with(AttributeValue::CryptographicLength(2048));
     let usage = |usage| Attributes::new().with(AttributeValue::CryptographicUsageMask(usage));
     let made: CreateKeyPairResponse = talk.ask(&CreateKeyPairRequest {
@@ -253,10 +398,18 @@ fn pair(talk: &mut Talk) {
         ..Default::default()
     });
     let public: GetResponse = talk.ask(&GetRequest::of(made.public_key_unique_identifier.clone()));
-    assert!(matches!(&public.object, Object::PublicKey(key) if key.key_block.key_format_type == KeyFormatType::PKCS_1));
+    assert!(
+        matches!(&public.object, Object::PublicKey(key) if key.key_block.key_format_type == KeyFormatType::PKCS_1)
+    );
     if talk.version > Version::V1_1 {
-        for id in [&made.private_key_unique_identifier, &made.public_key_unique_identifier] {
-            let _: ActivateResponse = talk.ask(&ActivateRequest { unique_identifier: Some(id.clone()), extra: Extra::NONE });
+        for id in [
+            &made.private_key_unique_identifier,
+            &made.public_key_unique_identifier,
+        ] {
+            let _: ActivateResponse = talk.ask(&ActivateRequest {
+                unique_identifier: Some(id.clone()),
+                extra: Extra::NONE,
+            });
         }
         let parameters = CryptographicParameters {
             padding_method: Some(PaddingMethod::PKCS1_V1_5),
@@ -284,7 +437,8 @@ fn pair(talk: &mut Talk) {
 
 /// Attributes that it does not take, each in its own way.
 fn unwelcome(talk: &mut Talk) {
-    let register = |value: AttributeValue| RegisterRequest::of(aes(&[9; 16]), named("unwelcome").with(value));
+    let register =
+        |value: AttributeValue| RegisterRequest::of(aes(&[9; 16]), named("unwelcome").with(value));
     let refuses = [
         AttributeValue::ActivationDate(DateTime(1_600_000_000)),
         AttributeValue::ContactInformation("somebody".into()),
@@ -295,19 +449,40 @@ fn unwelcome(talk: &mut Talk) {
         let reason = talk.refused(&register(value));
         // In 2.0 it can't even read one of a vendor.
         let unread = talk.version >= Version::V2_0 && what == tag::ATTRIBUTE;
-        assert_eq!(reason, if unread { ResultReason::INVALID_MESSAGE } else { ResultReason::INVALID_FIELD }, "{what}");
+        assert_eq!(
+            reason,
+            if unread {
+                ResultReason::INVALID_MESSAGE
+            } else {
+                ResultReason::INVALID_FIELD
+            },
+            "{what}"
+        );
     }
     // These it can't read, and the rest of the message with them: the items that were right are lost too.
-    let unreadable = [AttributeValue::Comment("a word".into()), AttributeValue::Description("a word".into())];
+    let unreadable = [
+        AttributeValue::Comment("a word".into()),
+        AttributeValue::Description("a word".into()),
+    ];
     if talk.version == Version::V1_4 {
         for value in unreadable {
-            let right = RequestItem::new(&RegisterRequest::of(aes(&[9; 16]), named("never there")), talk.cx).unwrap();
+            let right = RequestItem::new(
+                &RegisterRequest::of(aes(&[9; 16]), named("never there")),
+                talk.cx,
+            )
+            .unwrap();
             let wrong = RequestItem::new(&register(value), talk.cx).unwrap();
             let answer = talk.send(&RequestMessage::new(talk.version, vec![right, wrong]));
             assert_eq!(answer.batch.len(), 1);
-            assert_eq!(answer.batch.first().unwrap().result_reason, Some(ResultReason::INVALID_MESSAGE));
+            assert_eq!(
+                answer.batch.first().unwrap().result_reason,
+                Some(ResultReason::INVALID_MESSAGE)
+            );
         }
-        assert_eq!(talk.locate(&LocateRequest::by_name("never there")), Vec::<String>::new());
+        assert_eq!(
+            talk.locate(&LocateRequest::by_name("never there")),
+            Vec::<String>::new()
+        );
     }
     // The connection goes on.
     introductions(talk);
@@ -316,9 +491,17 @@ fn unwelcome(talk: &mut Talk) {
 /// What a batch needs there.
 fn batches(talk: &mut Talk) {
     let cx = talk.cx;
-    let register = |name: &str| RequestItem::new(&RegisterRequest::of(aes(&[3; 16]), named(name)), cx).unwrap();
-    let names = [format!("batch 1 {}", talk.version), format!("batch 2 {}", talk.version)];
-    let answer = talk.send(&RequestMessage::new(talk.version, names.iter().map(|name| register(name)).collect()));
+    let register = |name: &str| {
+        RequestItem::new(&RegisterRequest::of(aes(&[3; 16]), named(name)), cx).unwrap()
+    };
+    let names = [
+        format!("batch 1 {}", talk.version),
+        format!("batch 2 {}", talk.version),
+    ];
+    let answer = talk.send(&RequestMessage::new(
+        talk.version,
+        names.iter().map(|name| register(name)).collect(),
+    ));
     assert!(answer.batch.len() == 2 && answer.batch.iter().all(ResponseItem::is_success));
     for name in &names {
         let found = talk.locate(&LocateRequest::by_name(name.as_str()));
@@ -329,20 +512,29 @@ fn batches(talk: &mut Talk) {
     for item in &mut bare.batch {
         item.unique_batch_item_id = None;
     }
-    let mut undo = RequestMessage::new(talk.version, vec![register("undone 1"), register("undone 2")]);
+    let mut undo = RequestMessage::new(
+        talk.version,
+        vec![register("undone 1"), register("undone 2")],
+    );
     undo.header.batch_error_continuation_option = Some(BatchErrorContinuationOption::UNDO);
     for message in [bare, undo] {
         let answer = talk.send(&message);
         assert!(answer.batch.len() == 1 && !answer.batch.iter().any(ResponseItem::is_success));
     }
     for name in ["bare 1", "bare 2", "undone 1", "undone 2"] {
-        assert_eq!(talk.locate(&LocateRequest::by_name(name)), Vec::<String>::new());
+        assert_eq!(
+            talk.locate(&LocateRequest::by_name(name)),
+            Vec::<String>::new()
+        );
     }
 }
 
 /// It finds everything by a date of the last change, and much by attributes that an object does not have: hits are looked at.
 fn hits(talk: &mut Talk) {
-    let (mine, other) = (format!("hit {}", talk.version), format!("miss {}", talk.version));
+    let (mine, other) = (
+        format!("hit {}", talk.version),
+        format!("miss {}", talk.version),
+    );
     for name in [&mine, &other] {
         let _: RegisterResponse = talk.ask(&RegisterRequest::of(aes(&[5; 16]), named(name)));
     }
@@ -350,18 +542,27 @@ fn hits(talk: &mut Talk) {
     let found = talk.locate(&LocateRequest::of(never));
     assert!(found.len() >= 2, "it has learnt to tell dates: {found:?}");
     let is_mine = |attributes: &Attributes| attributes.names().any(|name| *name.value == *mine);
-    let kept = found.iter().filter(|id| is_mine(&talk.attributes(&UniqueIdentifier::from(id.as_str())))).count();
+    let kept = found
+        .iter()
+        .filter(|id| is_mine(&talk.attributes(&UniqueIdentifier::from(id.as_str()))))
+        .count();
     assert_eq!(kept, 1);
     // Pages are pages: it knows Offset Items, in every version that has them.
     if talk.version >= Version::V1_3 {
-        let page = |offset| LocateRequest { maximum_items: Some(1), offset_items: Some(offset), ..Default::default() };
+        let page = |offset| LocateRequest {
+            maximum_items: Some(1),
+            offset_items: Some(offset),
+            ..Default::default()
+        };
         assert_ne!(talk.locate(&page(0)), talk.locate(&page(1)));
     }
 }
 
 #[test]
 fn what_it_does_otherwise_is_known() {
-    let Some(pykmip) = PyKmip::start() else { return };
+    let Some(pykmip) = PyKmip::start() else {
+        return;
+    };
     for version in VERSIONS {
         let mut talk = pykmip.connect(version);
         for part in [unwelcome, batches, hits] {
@@ -377,7 +578,9 @@ fn what_it_does_otherwise_is_known() {
 
 #[test]
 fn its_server_does_what_our_client_asks() {
-    let Some(pykmip) = PyKmip::start() else { return };
+    let Some(pykmip) = PyKmip::start() else {
+        return;
+    };
     for version in VERSIONS {
         let mut talk = pykmip.connect(version);
         for part in [introductions, life, registered, pair] {

@@ -1,5 +1,11 @@
 //! Bundles from one server to another, and what becomes of bad ones.
-#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod forged;
 #[path = "../../../server/tests/server/objects.rs"]

@@ -10,14 +10,34 @@ use keyferry_s2s::Report;
 fn give_back(keys: &Keys, beta: &Host, to: &Host, word: bool) -> Report {
     let readers = [keys.identity.recipient()];
     let mut file = Vec::new();
-    let options = SealOptions::new(&beta.server.node().home, "alpha", &keys.sign, &readers, NOW, LATER);
+    let options = SealOptions::new(
+        &beta.server.node().home,
+        "alpha",
+        &keys.sign,
+        &readers,
+        NOW,
+        LATER,
+    );
     seal(&*beta.store, &options, &mut file).unwrap();
     let trusted = [Signer::new("beta", keys.sign.verifying_key())];
     let (from, node) = (caller("beta's"), &**to.server.node());
-    let restoring = word.then(|| Restoring { node, owner: Some("client".into()) });
-    let receiving = Receiving { responder: node, store: &*to.store, caller: &from, now: now(), again: false, restoring };
+    let restoring = word.then(|| Restoring {
+        node,
+        owner: Some("client".into()),
+    });
+    let receiving = Receiving {
+        responder: node,
+        store: &*to.store,
+        caller: &from,
+        now: now(),
+        again: false,
+        restoring,
+    };
     let options = OpenOptions::new("alpha", &trusted, &keys.identity, NOW);
-    receiving.take(&file[..], &options, &mut SystemRandom::new()).unwrap().1
+    receiving
+        .take(&file[..], &options, &mut SystemRandom::new())
+        .unwrap()
+        .1
 }
 
 #[test]
@@ -30,15 +50,34 @@ fn states_are_intact_and_the_server_goes_on() {
     keys.open(&keys.seal(&alpha), &beta);
     let before = alpha.copies();
     let anew = Host::new("alpha");
-    assert_eq!(give_back(&keys, &beta, &anew, false).counts.failed, 12, "not without a person's word");
+    assert_eq!(
+        give_back(&keys, &beta, &anew, false).counts.failed,
+        12,
+        "not without a person's word"
+    );
     let report = give_back(&keys, &beta, &anew, true);
-    assert_eq!((report.counts.created, report.counts.failed), (12, 0), "{report:?}");
+    assert_eq!(
+        (report.counts.created, report.counts.failed),
+        (12, 0),
+        "{report:?}"
+    );
     assert_eq!(anew.copies(), before);
-    assert_eq!((anew.state(&ids[1]), anew.state(&ids[2])), (State::COMPROMISED, State::DESTROYED));
+    assert_eq!(
+        (anew.state(&ids[1]), anew.state(&ids[2])),
+        (State::COMPROMISED, State::DESTROYED)
+    );
     // It is the master again, and the backup server sees that its changes descend from what it holds.
     anew.revoke(&ids[3], RevocationReasonCode::SUPERSEDED);
     let (_, report) = keys.open(&keys.seal(&anew), &beta);
-    assert_eq!((report.counts.updated, report.counts.unchanged, report.counts.failed), (1, 11, 0), "{report:?}");
+    assert_eq!(
+        (
+            report.counts.updated,
+            report.counts.unchanged,
+            report.counts.failed
+        ),
+        (1, 11, 0),
+        "{report:?}"
+    );
     assert_eq!(beta.state(&ids[3]), State::DEACTIVATED);
 }
 
@@ -51,8 +90,15 @@ fn what_is_held_is_not_weakened() {
     alpha.revoke(&ids[1], RevocationReasonCode::CESSATION_OF_OPERATION);
     alpha.destroy(&ids[1]);
     let report = give_back(&keys, &beta, &alpha, true);
-    assert_eq!((report.counts.unchanged, report.counts.failed), (3, 0), "{report:?}");
-    assert_eq!((alpha.state(&ids[0]), alpha.state(&ids[1])), (State::COMPROMISED, State::DESTROYED));
+    assert_eq!(
+        (report.counts.unchanged, report.counts.failed),
+        (3, 0),
+        "{report:?}"
+    );
+    assert_eq!(
+        (alpha.state(&ids[0]), alpha.state(&ids[1])),
+        (State::COMPROMISED, State::DESTROYED)
+    );
 }
 
 #[test]
@@ -66,7 +112,11 @@ fn material_that_is_known_to_be_compromised_comes_back_so() {
     give_back(&keys, &beta, &anew, true);
     assert_eq!(anew.state(&id), State::COMPROMISED);
     let (_, report) = keys.open(&keys.seal(&anew), &beta);
-    assert_eq!((report.counts.updated, report.counts.failed), (1, 0), "the backup server hears of it: {report:?}");
+    assert_eq!(
+        (report.counts.updated, report.counts.failed),
+        (1, 0),
+        "the backup server hears of it: {report:?}"
+    );
     assert_eq!(beta.state(&id), State::COMPROMISED);
 }
 
@@ -83,7 +133,11 @@ fn a_later_change_comes_back_to_an_older_state() {
     assert_eq!(give_back(&keys, &old, &anew, true).counts.created, 1);
     assert_eq!(anew.state(&id), State::ACTIVE);
     let report = give_back(&keys, &beta, &anew, true);
-    assert_eq!((report.counts.updated, report.counts.failed), (1, 0), "{report:?}");
+    assert_eq!(
+        (report.counts.updated, report.counts.failed),
+        (1, 0),
+        "{report:?}"
+    );
     assert_eq!(anew.state(&id), State::COMPROMISED);
 }
 
@@ -95,19 +149,36 @@ fn a_compromise_that_only_the_backup_server_knows_comes_back() {
     beta.revoke(&own, RevocationReasonCode::KEY_COMPROMISE);
     let early = keys.seal(&alpha);
     keys.open(&early, &beta);
-    assert_eq!((alpha.state(&id), beta.state(&id)), (State::ACTIVE, State::COMPROMISED));
+    assert_eq!(
+        (alpha.state(&id), beta.state(&id)),
+        (State::ACTIVE, State::COMPROMISED)
+    );
     // Where it is held still, and where it was lost.
     for to in [&alpha, &Host::new("alpha")] {
         give_back(&keys, &beta, to, true);
-        assert_eq!((to.state(&id), to.state(&other)), (State::COMPROMISED, State::ACTIVE));
+        assert_eq!(
+            (to.state(&id), to.state(&other)),
+            (State::COMPROMISED, State::ACTIVE)
+        );
         let stamp = to.held(&id).unwrap().0.stamp;
-        assert_eq!(stamp.sequence, 2, "a change of its issuer, which goes on to all");
+        assert_eq!(
+            stamp.sequence, 2,
+            "a change of its issuer, which goes on to all"
+        );
         let next = keys.seal(to);
         let gamma = Host::new("beta");
         keys.open(&early, &gamma);
         let (_, report) = keys.open(&next, &gamma);
         // What beta issues, alpha may not relay.
-        assert_eq!((report.counts.updated, report.counts.unchanged, report.counts.failed), (1, 1, 1), "{report:?}");
+        assert_eq!(
+            (
+                report.counts.updated,
+                report.counts.unchanged,
+                report.counts.failed
+            ),
+            (1, 1, 1),
+            "{report:?}"
+        );
         assert_eq!(gamma.state(&id), State::COMPROMISED);
     }
 }

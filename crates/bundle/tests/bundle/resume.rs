@@ -38,13 +38,24 @@ fn sealed() -> (Host, Keys, Vec<u8>) {
 
 fn take(keys: &Keys, file: &[u8], node: &dyn Responder, store: &dyn Store) -> Result<Report> {
     let from = caller("alpha's");
-    let receiving = Receiving { responder: node, store, caller: &from, now: now(), again: false, restoring: None };
+    let receiving = Receiving {
+        responder: node,
+        store,
+        caller: &from,
+        now: now(),
+        again: false,
+        restoring: None,
+    };
     let options = OpenOptions::new("beta", &keys.trusted, &keys.identity, NOW);
-    receiving.take(file, &options, &mut SystemRandom::new()).map(|(_, report)| report)
+    receiving
+        .take(file, &options, &mut SystemRandom::new())
+        .map(|(_, report)| report)
 }
 
 fn count(store: &dyn Store) -> u64 {
-    store.view::<_, keyferry_store::Error>(|snapshot| snapshot.count()).unwrap()
+    store
+        .view::<_, keyferry_store::Error>(|snapshot| snapshot.count())
+        .unwrap()
 }
 
 #[test]
@@ -56,16 +67,30 @@ fn a_crash_at_any_write_repeats_one_segment_at_the_most() {
             let store = Faulty::new(Memory::new(Incarnation([9; 16])));
             store.fail(nth, Fault::Crash { committed });
             let node = Counting(&**beta.server.node(), AtomicU64::new(0));
-            assert_eq!(take(&keys, &file, &node, &store).unwrap_err().kind(), ErrorKind::Store);
+            assert_eq!(
+                take(&keys, &file, &node, &store).unwrap_err().kind(),
+                ErrorKind::Store
+            );
             let whole = (nth - u64::from(!committed)) * SEGMENT;
-            assert_eq!(count(store.inner()), whole.min(OBJECTS), "whole segments alone, crash at write {nth}");
+            assert_eq!(
+                count(store.inner()),
+                whole.min(OBJECTS),
+                "whole segments alone, crash at write {nth}"
+            );
             store.revive();
             let report = take(&keys, &file, &node, &store).unwrap();
             let counts = &report.counts;
-            assert_eq!((counts.asked, counts.created, counts.unchanged), (OBJECTS as i64, OBJECTS as i64, 0), "{report:?}");
+            assert_eq!(
+                (counts.asked, counts.created, counts.unchanged),
+                (OBJECTS as i64, OBJECTS as i64, 0),
+                "{report:?}"
+            );
             assert!(counts.finished && counts.add_up());
             let answered = node.1.load(Ordering::Relaxed);
-            assert!(answered <= OBJECTS + if committed { 0 } else { SEGMENT }, "{answered} answered, crash at write {nth}");
+            assert!(
+                answered <= OBJECTS + if committed { 0 } else { SEGMENT },
+                "{answered} answered, crash at write {nth}"
+            );
             assert_eq!(count(store.inner()), OBJECTS);
         }
     }
@@ -79,12 +104,24 @@ fn a_crash_at_every_write_in_turn_comes_to_the_end() {
     let store = Faulty::new(Memory::new(Incarnation([9; 16])));
     // The store of beta has a key of that name, so one object of the first segment fails, and is told in the end.
     let name = Attributes::new().with(V::Name(Name::text("key 5")));
-    let record = beta.server.node().born(Incarnation([9; 16]), refused.as_str().into(), ObjectType::SYMMETRIC_KEY, name);
+    let record = beta.server.node().born(
+        Incarnation([9; 16]),
+        refused.as_str().into(),
+        ObjectType::SYMMETRIC_KEY,
+        name,
+    );
     let own = keyferry_store::Effects::change(None, record, keyferry_store::Material::Keep);
-    store.transact::<_, keyferry_store::Error>(|tx| own.apply(tx).map(drop)).unwrap();
+    store
+        .transact::<_, keyferry_store::Error>(|tx| own.apply(tx).map(drop))
+        .unwrap();
     let mut crashes = 0;
     let report = loop {
-        store.fail(1, Fault::Crash { committed: crashes % 2 == 0 });
+        store.fail(
+            1,
+            Fault::Crash {
+                committed: crashes % 2 == 0,
+            },
+        );
         store.fail(2, Fault::Crash { committed: true });
         match take(&keys, &file, &**beta.server.node(), &store) {
             Ok(report) => break report,
@@ -94,8 +131,18 @@ fn a_crash_at_every_write_in_turn_comes_to_the_end() {
         assert!(crashes < 20);
     };
     assert!(crashes >= 5, "{crashes}");
-    assert_eq!((report.counts.asked, report.counts.created, report.counts.failed), (OBJECTS as i64, OBJECTS as i64 - 1, 1));
-    assert!(report.failures[0].message.contains("key 5"), "named in the first segment, told at the end: {report:?}");
+    assert_eq!(
+        (
+            report.counts.asked,
+            report.counts.created,
+            report.counts.failed
+        ),
+        (OBJECTS as i64, OBJECTS as i64 - 1, 1)
+    );
+    assert!(
+        report.failures[0].message.contains("key 5"),
+        "named in the first segment, told at the end: {report:?}"
+    );
     assert_eq!(count(store.inner()), OBJECTS);
 }
 
@@ -104,9 +151,20 @@ fn a_cut_file_goes_on_when_it_is_whole() {
     let (alpha, keys, file) = sealed();
     for part in 1..8 {
         let beta = Host::new("beta");
-        assert!(take(&keys, &file[..file.len() * part / 8], &**beta.server.node(), &*beta.store).is_err());
+        assert!(
+            take(
+                &keys,
+                &file[..file.len() * part / 8],
+                &**beta.server.node(),
+                &*beta.store
+            )
+            .is_err()
+        );
         let report = take(&keys, &file, &**beta.server.node(), &*beta.store).unwrap();
-        assert_eq!((report.counts.created, report.counts.asked), (OBJECTS as i64, OBJECTS as i64));
+        assert_eq!(
+            (report.counts.created, report.counts.asked),
+            (OBJECTS as i64, OBJECTS as i64)
+        );
         assert_eq!(alpha.copies(), beta.copies());
     }
 }
@@ -126,16 +184,38 @@ fn what_was_refused_is_taken_again_on_demand() {
     let (alpha, keys, file) = sealed();
     let beta = Host::new("beta");
     let own = beta.key(200, "key 5");
-    assert_eq!(keys.take(&file, &beta, &*beta.store, false).unwrap().1.counts.failed, 1);
+    assert_eq!(
+        keys.take(&file, &beta, &*beta.store, false)
+            .unwrap()
+            .1
+            .counts
+            .failed,
+        1
+    );
     let delete = DeleteAttributeRequest {
         unique_identifier: Some(own.as_str().into()),
         current: [V::Name(Name::text("key 5"))].into_iter().collect(),
         ..DeleteAttributeRequest::default()
     };
     beta.delete(&delete);
-    assert_eq!(keys.take(&file, &beta, &*beta.store, false).unwrap().1.counts.failed, 1, "as it was");
+    assert_eq!(
+        keys.take(&file, &beta, &*beta.store, false)
+            .unwrap()
+            .1
+            .counts
+            .failed,
+        1,
+        "as it was"
+    );
     let (_, report) = keys.take(&file, &beta, &*beta.store, true).unwrap();
-    assert_eq!((report.counts.failed, report.counts.created, report.counts.unchanged), (0, 1, OBJECTS as i64 - 1));
+    assert_eq!(
+        (
+            report.counts.failed,
+            report.counts.created,
+            report.counts.unchanged
+        ),
+        (0, 1, OBJECTS as i64 - 1)
+    );
     assert_eq!(alpha.copies().len() as u64 + 1, beta.count());
 }
 
@@ -164,12 +244,29 @@ fn what_is_kept_of_a_bundle_goes_when_it_has_expired() {
     let readers = [keys.identity.recipient()];
     let late = DateTime(LATER.0 + 10);
     let home = &alpha.server.node().home;
-    seal(&*alpha.store, &SealOptions::new(home, "beta", &keys.sign, &readers, LATER, late), &mut file).unwrap();
+    seal(
+        &*alpha.store,
+        &SealOptions::new(home, "beta", &keys.sign, &readers, LATER, late),
+        &mut file,
+    )
+    .unwrap();
     let from = caller("alpha's");
-    let later = Now { tick: Tick(0), wall: LATER };
+    let later = Now {
+        tick: Tick(0),
+        wall: LATER,
+    };
     let node = &**beta.server.node();
-    let receiving = Receiving { responder: node, store: &*beta.store, caller: &from, now: later, again: false, restoring: None };
+    let receiving = Receiving {
+        responder: node,
+        store: &*beta.store,
+        caller: &from,
+        now: later,
+        again: false,
+        restoring: None,
+    };
     let options = OpenOptions::new("beta", &keys.trusted, &keys.identity, LATER);
-    receiving.take(&file[..], &options, &mut SystemRandom::new()).unwrap();
+    receiving
+        .take(&file[..], &options, &mut SystemRandom::new())
+        .unwrap();
     assert_eq!(held(b"bundle/taken/"), 1, "the new one alone");
 }

@@ -31,8 +31,18 @@ fn a_tombstone_that_came_first_keeps_the_object_out() {
     alpha.destroy(&id);
     keys.open(&keys.seal(&alpha), &beta);
     let (_, report) = keys.open(&old, &beta);
-    assert_eq!((report.counts.created, report.counts.updated, report.counts.unchanged), (0, 0, 1));
-    assert_eq!((beta.state(&id), beta.held(&id).unwrap().1), (State::DESTROYED, None));
+    assert_eq!(
+        (
+            report.counts.created,
+            report.counts.updated,
+            report.counts.unchanged
+        ),
+        (0, 0, 1)
+    );
+    assert_eq!(
+        (beta.state(&id), beta.held(&id).unwrap().1),
+        (State::DESTROYED, None)
+    );
 }
 
 #[test]
@@ -64,7 +74,14 @@ fn a_later_bundle_brings_what_changed() {
     alpha.rename(&one, "red");
     let three = alpha.key(3, "three");
     let (_, report) = keys.open(&keys.seal(&alpha), &beta);
-    assert_eq!((report.counts.created, report.counts.updated, report.counts.unchanged), (1, 1, 1));
+    assert_eq!(
+        (
+            report.counts.created,
+            report.counts.updated,
+            report.counts.unchanged
+        ),
+        (1, 1, 1)
+    );
     assert_eq!(alpha.copies(), beta.copies());
     assert!(beta.held(&three).is_some());
 }

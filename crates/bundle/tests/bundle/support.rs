@@ -21,11 +21,17 @@ pub struct Host {
 }
 
 pub fn now() -> Now {
-    Now { tick: Tick(0), wall: NOW }
+    Now {
+        tick: Tick(0),
+        wall: NOW,
+    }
 }
 
 pub fn caller(name: &str) -> Identity {
-    Identity { name: name.into(), fingerprint: [7; 32] }
+    Identity {
+        name: name.into(),
+        fingerprint: [7; 32],
+    }
 }
 
 impl Host {
@@ -43,11 +49,18 @@ impl Host {
                 .with("alpha's", Peer::new("alpha").may_send())
                 .with("beta's", Peer::new("beta").may_send().may_relay()),
         });
-        Host { server: server.unwrap(), store, name }
+        Host {
+            server: server.unwrap(),
+            store,
+            name,
+        }
     }
 
     pub fn answer(&self, who: &str, message: &RequestMessage) -> ResponseMessage {
-        match self.server.answer(&caller(who), now(), &message.to_frame().unwrap()) {
+        match self
+            .server
+            .answer(&caller(who), now(), &message.to_frame().unwrap())
+        {
             Answer::Reply(frame) => ResponseMessage::from_frame(&frame).unwrap(),
             other => panic!("no answer: {other:?}"),
         }
@@ -55,9 +68,17 @@ impl Host {
 
     fn call<P: Payload, R: Payload>(&self, payload: &P) -> R {
         let cx = context(Version::V2_1);
-        let response = self.answer("client", &RequestMessage::new(Version::V2_1, vec![RequestItem::new(payload, cx).unwrap()]));
+        let response = self.answer(
+            "client",
+            &RequestMessage::new(Version::V2_1, vec![RequestItem::new(payload, cx).unwrap()]),
+        );
         let item = &response.batch[0];
-        assert!(item.is_success(), "{:?} {:?}", item.result_reason, item.result_message);
+        assert!(
+            item.is_success(),
+            "{:?} {:?}",
+            item.result_reason,
+            item.result_message
+        );
         item.payload(cx).unwrap()
     }
 
@@ -70,7 +91,11 @@ impl Host {
             protection_storage_masks: None,
             extra: Extra::NONE,
         };
-        self.call::<_, RegisterResponse>(&request).unique_identifier.as_text().unwrap().to_owned()
+        self.call::<_, RegisterResponse>(&request)
+            .unique_identifier
+            .as_text()
+            .unwrap()
+            .to_owned()
     }
 
     /// An active AES key of these bytes.
@@ -87,7 +112,11 @@ impl Host {
     pub fn revoke(&self, id: &str, code: RevocationReasonCode) {
         let request = RevokeRequest {
             unique_identifier: Some(id.into()),
-            revocation_reason: RevocationReason { code, message: None, extra: Extra::NONE },
+            revocation_reason: RevocationReason {
+                code,
+                message: None,
+                extra: Extra::NONE,
+            },
             compromise_occurrence_date: None,
             extra: Extra::NONE,
         };
@@ -95,7 +124,10 @@ impl Host {
     }
 
     pub fn destroy(&self, id: &str) {
-        self.call::<_, DestroyResponse>(&DestroyRequest { unique_identifier: Some(id.into()), extra: Extra::NONE });
+        self.call::<_, DestroyResponse>(&DestroyRequest {
+            unique_identifier: Some(id.into()),
+            extra: Extra::NONE,
+        });
     }
 
     pub fn rename(&self, id: &str, group: &str) {
@@ -118,7 +150,10 @@ impl Host {
     /// What the store holds under an identifier.
     pub fn held(&self, id: &str) -> Option<(Record, Option<Object>)> {
         self.store
-            .view::<_, keyferry_store::Error>(|s| s.by_identifier(id)?.map_or(Ok(None), |(number, _)| s.whole(number)))
+            .view::<_, keyferry_store::Error>(|s| {
+                s.by_identifier(id)?
+                    .map_or(Ok(None), |(number, _)| s.whole(number))
+            })
             .unwrap()
     }
 
@@ -128,7 +163,9 @@ impl Host {
 
     pub fn count(&self) -> u64 {
         let mut count = 0;
-        self.store.read(&mut |s| s.count().map(|n| count = n)).unwrap();
+        self.store
+            .read(&mut |s| s.count().map(|n| count = n))
+            .unwrap();
         count
     }
 
@@ -140,7 +177,12 @@ impl Host {
                 copies.clear();
                 for n in 1..=s.count()? {
                     let (record, object) = s.whole(keyferry_store::RecordNumber(n))?.unwrap();
-                    copies.push((record.id.to_string(), record.copy_digest()?, record.stamp.sequence, object));
+                    copies.push((
+                        record.id.to_string(),
+                        record.copy_digest()?,
+                        record.stamp.sequence,
+                        object,
+                    ));
                 }
                 Ok(())
             })
@@ -160,7 +202,11 @@ pub struct Keys {
 impl Keys {
     pub fn new() -> Keys {
         let (sign, _) = SigningKey::generate(&mut SystemRandom::new()).unwrap();
-        Keys { trusted: vec![Signer::new("alpha", sign.verifying_key())], sign, identity: AgeIdentity::generate() }
+        Keys {
+            trusted: vec![Signer::new("alpha", sign.verifying_key())],
+            sign,
+            identity: AgeIdentity::generate(),
+        }
     }
 
     /// A bundle of everything that `from` has, for `beta`, in small segments.
@@ -171,7 +217,10 @@ impl Keys {
     pub fn seal_by(&self, from: &Host, batch: usize) -> (Sealed, Vec<u8>) {
         let readers = [self.identity.recipient()];
         let home = &from.server.node().home;
-        let options = SealOptions { batch, ..SealOptions::new(home, "beta", &self.sign, &readers, NOW, LATER) };
+        let options = SealOptions {
+            batch,
+            ..SealOptions::new(home, "beta", &self.sign, &readers, NOW, LATER)
+        };
         let mut file = Vec::new();
         let sealed = seal(&*from.store, &options, &mut file).unwrap();
         (sealed, file)
@@ -183,17 +232,33 @@ impl Keys {
     }
 
     /// Applies a bundle to `store` through the node of `to`.
-    pub fn take(&self, file: &[u8], to: &Host, store: &dyn Store, again: bool) -> Result<(Opened, keyferry_s2s::Report)> {
+    pub fn take(
+        &self,
+        file: &[u8],
+        to: &Host,
+        store: &dyn Store,
+        again: bool,
+    ) -> Result<(Opened, keyferry_s2s::Report)> {
         let from = caller("alpha's");
         let node = &**to.server.node();
-        let receiving = Receiving { responder: node, store, caller: &from, now: now(), again, restoring: None };
+        let receiving = Receiving {
+            responder: node,
+            store,
+            caller: &from,
+            now: now(),
+            again,
+            restoring: None,
+        };
         let options = OpenOptions::new(to.name, &self.trusted, &self.identity, NOW);
         receiving.take(file, &options, &mut SystemRandom::new())
     }
 
     /// What is wrong with a bundle, and how many segments were handed out before.
     pub fn refusal(&self, file: &[u8]) -> (ErrorKind, u64) {
-        self.refusal_by(file, &OpenOptions::new("beta", &self.trusted, &self.identity, NOW))
+        self.refusal_by(
+            file,
+            &OpenOptions::new("beta", &self.trusted, &self.identity, NOW),
+        )
     }
 
     pub fn refusal_by(&self, file: &[u8], options: &OpenOptions<'_>) -> (ErrorKind, u64) {

@@ -26,13 +26,26 @@ fn small() -> (Keys, Vec<u8>) {
 #[test]
 fn cut_anywhere_it_is_refused() {
     let (keys, file) = big();
-    for at in [file.len() - 1, file.len() - 16, file.len() - 500, 150_000, 70_000] {
+    for at in [
+        file.len() - 1,
+        file.len() - 16,
+        file.len() - 500,
+        150_000,
+        70_000,
+    ] {
         let (kind, handed) = keys.refusal(&file[..at]);
         assert_eq!(kind, ErrorKind::Truncated, "cut at {at}");
         assert!(handed < 25, "{handed} segments from {at} bytes");
     }
     // At the end of one of age's chunks: they begin behind the line of the MAC and a nonce.
-    let header = file.windows(5).position(|window| window == b"\n--- ").unwrap() + 5 + 43 + 1 + 16;
+    let header = file
+        .windows(5)
+        .position(|window| window == b"\n--- ")
+        .unwrap()
+        + 5
+        + 43
+        + 1
+        + 16;
     let (kind, handed) = keys.refusal(&file[..header + 2 * (65_536 + 16)]);
     assert_eq!(kind, ErrorKind::Truncated);
     assert!(handed > 0, "what is whole and verified has been handed out");
@@ -56,7 +69,12 @@ fn every_flipped_bit_of_a_small_one_hands_out_nothing() {
         assert_eq!(handed, 0, "byte {at}: {kind:?}");
         file[at] ^= 1 << (at % 8);
     }
-    open::<Error>(&file[..], &OpenOptions::new("beta", &keys.trusted, &keys.identity, NOW), |_| Ok(())).unwrap();
+    open::<Error>(
+        &file[..],
+        &OpenOptions::new("beta", &keys.trusted, &keys.identity, NOW),
+        |_| Ok(()),
+    )
+    .unwrap();
 }
 
 #[test]
@@ -68,13 +86,23 @@ fn a_flipped_bit_is_damage() {
         let (kind, handed) = keys.refusal(&bad);
         assert_eq!(kind, ErrorKind::Damaged, "byte {at}");
         // Nothing of the chunk that holds the bit: 11 KiB a segment, generously counted.
-        assert!((handed as usize) * 9_000 < at, "{handed} segments before byte {at}");
+        assert!(
+            (handed as usize) * 9_000 < at,
+            "{handed} segments before byte {at}"
+        );
     }
     let mut end = file.clone();
     *end.last_mut().unwrap() ^= 1;
-    assert_eq!(keys.refusal(&end).0, ErrorKind::Truncated, "the end altered, or the file cut: one can't tell");
+    assert_eq!(
+        keys.refusal(&end).0,
+        ErrorKind::Truncated,
+        "the end altered, or the file cut: one can't tell"
+    );
     let appended = [&file[..], b"more"].concat();
-    assert!(matches!(keys.refusal(&appended).0, ErrorKind::Truncated | ErrorKind::Damaged));
+    assert!(matches!(
+        keys.refusal(&appended).0,
+        ErrorKind::Truncated | ErrorKind::Damaged
+    ));
 }
 
 #[test]
@@ -82,14 +110,25 @@ fn another_key_does_not_open_it() {
     let (keys, file) = small();
     let other = AgeIdentity::generate();
     let options = OpenOptions::new("beta", &keys.trusted, &other, NOW);
-    assert_eq!(keys.refusal_by(&file, &options), (ErrorKind::NotForThisKey, 0));
+    assert_eq!(
+        keys.refusal_by(&file, &options),
+        (ErrorKind::NotForThisKey, 0)
+    );
 }
 
 #[test]
 fn what_is_no_age_file_is_no_bundle() {
     let keys = Keys::new();
-    for garbage in [&b"PK\x03\x04 something else entirely"[..], b"age-encryption.org/v9\n-> X25519 a\n", &[0; 4096]] {
-        assert_eq!(keys.refusal(garbage), (ErrorKind::NotABundle, 0), "{garbage:?}");
+    for garbage in [
+        &b"PK\x03\x04 something else entirely"[..],
+        b"age-encryption.org/v9\n-> X25519 a\n",
+        &[0; 4096],
+    ] {
+        assert_eq!(
+            keys.refusal(garbage),
+            (ErrorKind::NotABundle, 0),
+            "{garbage:?}"
+        );
     }
     assert_eq!(keys.refusal(b""), (ErrorKind::Truncated, 0));
 }
@@ -103,7 +142,11 @@ fn an_endless_header_is_not_read_to_its_end() {
             let start = b"age-encryption.org/v1\n";
             for byte in buffer.iter_mut() {
                 let at = self.0 as usize;
-                *byte = if at < start.len() { start[at] } else { line[(at - start.len()) % line.len()] };
+                *byte = if at < start.len() {
+                    start[at]
+                } else {
+                    line[(at - start.len()) % line.len()]
+                };
                 self.0 += 1;
             }
             assert!(self.0 < 1 << 20, "it goes on reading");
@@ -112,13 +155,23 @@ fn an_endless_header_is_not_read_to_its_end() {
     }
     let keys = Keys::new();
     let options = OpenOptions::new("beta", &keys.trusted, &keys.identity, NOW);
-    assert_eq!(open::<Error>(Endless(0), &options, |_| Ok(())).unwrap_err().kind(), ErrorKind::TooLarge);
+    assert_eq!(
+        open::<Error>(Endless(0), &options, |_| Ok(()))
+            .unwrap_err()
+            .kind(),
+        ErrorKind::TooLarge
+    );
 }
 
 #[test]
 fn it_expires() {
     let (keys, file) = small();
-    let at = |now| keys.refusal_by(&file, &OpenOptions::new("beta", &keys.trusted, &keys.identity, now));
+    let at = |now| {
+        keys.refusal_by(
+            &file,
+            &OpenOptions::new("beta", &keys.trusted, &keys.identity, now),
+        )
+    };
     assert_eq!(at(LATER), (ErrorKind::Expired, 0));
     assert_eq!(at(DateTime(i64::MAX)), (ErrorKind::Expired, 0));
     let options = OpenOptions::new("beta", &keys.trusted, &keys.identity, DateTime(LATER.0 - 1));
@@ -129,7 +182,10 @@ fn it_expires() {
 fn only_the_server_it_is_meant_for_takes_it() {
     let (keys, file) = small();
     let options = OpenOptions::new("gamma", &keys.trusted, &keys.identity, NOW);
-    assert_eq!(keys.refusal_by(&file, &options), (ErrorKind::Misdirected, 0));
+    assert_eq!(
+        keys.refusal_by(&file, &options),
+        (ErrorKind::Misdirected, 0)
+    );
 }
 
 #[test]

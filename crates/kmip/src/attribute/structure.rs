@@ -22,7 +22,11 @@ pub struct Name {
 impl Name {
     /// An uninterpreted text as a name.
     pub fn text(value: impl Into<Text>) -> Self {
-        Name { value: value.into(), name_type: NameType::UNINTERPRETED_TEXT_STRING, extra: Extra::NONE }
+        Name {
+            value: value.into(),
+            name_type: NameType::UNINTERPRETED_TEXT_STRING,
+            extra: Extra::NONE,
+        }
     }
 }
 

@@ -84,11 +84,14 @@ payloads! {
 impl DeleteAttributeRequest {
     /// Whether it can be said on the other side of 2.0, where an attribute that is named and may repeat is another number of instances.
     fn crosses(&mut self, version: Version, loss: &mut Loss) -> bool {
-        let crosses = loss.from().is_some_and(|from| is_tagged(from) != is_tagged(version));
+        let crosses = loss
+            .from()
+            .is_some_and(|from| is_tagged(from) != is_tagged(version));
         if !crosses || self.references.0.is_empty() {
             return true;
         }
-        let one = !self.references.0.iter().any(AttributeReference::may_repeat) && self.attribute_index.unwrap_or(0) == 0;
+        let one = !self.references.0.iter().any(AttributeReference::may_repeat)
+            && self.attribute_index.unwrap_or(0) == 0;
         if one && is_tagged(version) {
             self.attribute_index = None;
         }

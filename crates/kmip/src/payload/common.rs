@@ -15,8 +15,8 @@
 use super::*;
 use crate::spec::AttributeValue as V;
 use crate::{
-    AttributeReferences, Attributes, DateTime, Name, Object, RequestItem, RequestMessage, RevocationReason, Text,
-    UniqueIdentifier,
+    AttributeReferences, Attributes, DateTime, Name, Object, RequestItem, RequestMessage,
+    RevocationReason, Text, UniqueIdentifier,
 };
 use keyferry_ttlv::{Extra, Version};
 
@@ -67,7 +67,10 @@ impl RegisterRequest {
 impl LocateRequest {
     /// The objects with these attributes.
     pub fn of(attributes: Attributes) -> Self {
-        LocateRequest { attributes, ..LocateRequest::default() }
+        LocateRequest {
+            attributes,
+            ..LocateRequest::default()
+        }
     }
 
     /// The objects with this Name.
@@ -80,7 +83,11 @@ impl GetAttributesRequest {
     /// All attributes of an object.
     pub fn of(unique_identifier: impl Into<UniqueIdentifier>) -> Self {
         let references = AttributeReferences::default();
-        GetAttributesRequest { unique_identifier: Some(unique_identifier.into()), references, extra: Extra::NONE }
+        GetAttributesRequest {
+            unique_identifier: Some(unique_identifier.into()),
+            references,
+            extra: Extra::NONE,
+        }
     }
 }
 
@@ -93,7 +100,11 @@ impl RevokeRequest {
     ) -> Self {
         RevokeRequest {
             unique_identifier: Some(unique_identifier.into()),
-            revocation_reason: RevocationReason { code, message: None, extra: Extra::NONE },
+            revocation_reason: RevocationReason {
+                code,
+                message: None,
+                extra: Extra::NONE,
+            },
             compromise_occurrence_date,
             extra: Extra::NONE,
         }

@@ -3,7 +3,9 @@
 use super::payloads;
 use crate::spec::*;
 use crate::{CryptographicParameters, Secret, UniqueIdentifier};
-use keyferry_ttlv::{Decode, Downgrade, Encode, Extra, Item, Reader, Result, Tag, Tagged, Type, Version, Writer};
+use keyferry_ttlv::{
+    Decode, Downgrade, Encode, Extra, Item, Reader, Result, Tag, Tagged, Type, Version, Writer,
+};
 
 payloads! {
     /// KMIP 2.1 §6.1.17, since 1.2.

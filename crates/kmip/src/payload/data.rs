@@ -1,8 +1,14 @@
 //! The structures that payloads consist of beside objects and attributes (KMIP 2.1 §7).
 
 use crate::spec::*;
-use crate::{Attributes, DateTime, DateTimeExtended, Interval, Projection, Secret, Text, UniqueIdentifier, UsageLimits};
-use keyferry_ttlv::{Decode, Downgrade, Encode, Extra, Group, Item, Reader, Result, Tag, Tagged, Type, Version, Writer};
+use crate::{
+    Attributes, DateTime, DateTimeExtended, Interval, Projection, Secret, Text, UniqueIdentifier,
+    UsageLimits,
+};
+use keyferry_ttlv::{
+    Decode, Downgrade, Encode, Extra, Group, Item, Reader, Result, Tag, Tagged, Type, Version,
+    Writer,
+};
 
 structures! {
     /// What a server says about itself (KMIP 2.1 §7.37): structured since 2.0, a vendor's own before and beside that.
@@ -223,7 +229,9 @@ impl Decode for ExtensionType {
     fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self> {
         match item.ty() {
             Type::Enumeration => item.enumeration(r).map(ExtensionType),
-            _ => item.integer(r).map(|number| ExtensionType(number.cast_unsigned())),
+            _ => item
+                .integer(r)
+                .map(|number| ExtensionType(number.cast_unsigned())),
         }
     }
 }
@@ -278,7 +286,11 @@ pub struct CertificateRequestBytes(pub Option<Vec<u8>>);
 
 impl CertificateRequestBytes {
     fn tag(version: Version) -> Tag {
-        if version >= Version::V2_0 { tag::CERTIFICATE_REQUEST_VALUE } else { tag::CERTIFICATE_REQUEST }
+        if version >= Version::V2_0 {
+            tag::CERTIFICATE_REQUEST_VALUE
+        } else {
+            tag::CERTIFICATE_REQUEST
+        }
     }
 }
 

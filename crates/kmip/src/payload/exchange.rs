@@ -3,8 +3,13 @@
 use super::payloads;
 use crate::projection::{is_tagged, is_valueless};
 use crate::spec::*;
-use crate::{AttributeReference, Attributes, KeyWrappingSpecification, Object, Projection, Text, UniqueIdentifier};
-use keyferry_ttlv::{Decode, Downgrade, Encode, Extra, Group, Item, Loss, Reader, Result, Version, Writer};
+use crate::{
+    AttributeReference, Attributes, KeyWrappingSpecification, Object, Projection, Text,
+    UniqueIdentifier,
+};
+use keyferry_ttlv::{
+    Decode, Downgrade, Encode, Extra, Group, Item, Loss, Reader, Result, Version, Writer,
+};
 
 payloads! {
     /// KMIP 2.1 §6.1.25, since 1.4.
@@ -110,7 +115,10 @@ impl Group for DeletedAttributes {
     fn absorb<'a>(&mut self, (): (), _: usize, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
         let read = || {
             if is_tagged(r.version()) {
-                return Ok(DeletedAttribute { reference: AttributeReference::read(item, r)?, index: None });
+                return Ok(DeletedAttribute {
+                    reference: AttributeReference::read(item, r)?,
+                    index: None,
+                });
             }
             let (mut name, mut index) = (None, None);
             let mut children = r.children(item)?;
@@ -122,7 +130,10 @@ impl Group for DeletedAttributes {
                 }
             }
             let name = name.ok_or_else(|| r.missing(item, tag::ATTRIBUTE_NAME))?;
-            Ok(DeletedAttribute { reference: AttributeReference::named(&name), index })
+            Ok(DeletedAttribute {
+                reference: AttributeReference::named(&name),
+                index,
+            })
         };
         self.0.push(read().map_err(|e| e.within(item.tag()))?);
         Ok(())
@@ -138,7 +149,9 @@ impl Group for DeletedAttributes {
             match deleted.index {
                 index if !is_tagged(w.version()) => w.structure(tag::ATTRIBUTE, |w| {
                     deleted.reference.write(w)?;
-                    index.into_iter().for_each(|index| w.integer(tag::ATTRIBUTE_INDEX, index));
+                    index
+                        .into_iter()
+                        .for_each(|index| w.integer(tag::ATTRIBUTE_INDEX, index));
                     Ok(())
                 })?,
                 None => deleted.reference.write(w)?,

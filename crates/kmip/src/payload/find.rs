@@ -3,7 +3,8 @@
 use super::payloads;
 use crate::spec::*;
 use crate::{
-    AttributeReferences, Attributes, Interval, KeyWrappingSpecification, Object, Projection, UniqueIdentifier, UniqueIdentifiers,
+    AttributeReferences, Attributes, Interval, KeyWrappingSpecification, Object, Projection,
+    UniqueIdentifier, UniqueIdentifiers,
 };
 use keyferry_ttlv::{Decode, Downgrade, Encode, Extra};
 

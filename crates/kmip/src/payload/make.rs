@@ -3,7 +3,10 @@
 use super::data::{CertificateRequestBytes, ProtectionStorageMasks};
 use super::payloads;
 use crate::spec::*;
-use crate::{BigInteger, CryptographicParameters, Interval, Object, Secret, TemplateAttribute, TemplateTags, UniqueIdentifier};
+use crate::{
+    BigInteger, CryptographicParameters, Interval, Object, Secret, TemplateAttribute, TemplateTags,
+    UniqueIdentifier,
+};
 use keyferry_ttlv::{Decode, Downgrade, Encode, Extra};
 
 payloads! {

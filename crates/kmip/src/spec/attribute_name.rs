@@ -13,7 +13,8 @@ pub(super) const fn item_length(name: &str) -> usize {
 pub(super) const fn item<const LENGTH: usize>(name: &str) -> [u8; LENGTH] {
     let mut item = [0; LENGTH];
     let [_, t0, t1, t2] = tag::ATTRIBUTE_NAME.number().to_be_bytes();
-    [item[0], item[1], item[2], item[3], item[7]] = [t0, t1, t2, Type::TextString as u8, name.len() as u8];
+    [item[0], item[1], item[2], item[3], item[7]] =
+        [t0, t1, t2, Type::TextString as u8, name.len() as u8];
     let mut at = 0;
     while at < name.len() {
         item[8 + at] = name.as_bytes()[at];
@@ -57,9 +58,14 @@ const fn places() -> Option<[u8; SLOTS]> {
 /// A hash of the item's header, which holds the name's length, of the eight bytes behind it and of the last eight.
 #[inline]
 const fn slot(name_item: &[u8]) -> usize {
-    let (Some(first), Some(last)) = (name_item.first_chunk::<16>(), name_item.last_chunk::<8>()) else { return 0 };
+    let (Some(first), Some(last)) = (name_item.first_chunk::<16>(), name_item.last_chunk::<8>())
+    else {
+        return 0;
+    };
     let first = u128::from_le_bytes(*first);
-    let mixed = (first >> 64) as u64 ^ u64::from_le_bytes(*last).rotate_left(29) ^ (first >> 56) as u64 & 0xFF;
+    let mixed = (first >> 64) as u64
+        ^ u64::from_le_bytes(*last).rotate_left(29)
+        ^ (first >> 56) as u64 & 0xFF;
     (mixed.wrapping_mul(SEED) >> 55) as usize
 }
 

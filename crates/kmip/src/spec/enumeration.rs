@@ -12,4 +12,9 @@ pub use message::*;
 pub use object::*;
 pub use profile::*;
 
-pub(super) const GROUPS: &[&[Domain]] = &[object::DOMAINS, cryptography::DOMAINS, message::DOMAINS, profile::DOMAINS];
+pub(super) const GROUPS: &[&[Domain]] = &[
+    object::DOMAINS,
+    cryptography::DOMAINS,
+    message::DOMAINS,
+    profile::DOMAINS,
+];

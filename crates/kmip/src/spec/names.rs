@@ -20,7 +20,9 @@ const SHORT: &[(Tag, u32, &str)] = &[(tag::CRYPTOGRAPHIC_USAGE_MASK, 0x400, "Con
 fn enumeration(tag: Tag) -> Tag {
     match tag {
         tag::MASK_GENERATOR_HASHING_ALGORITHM => tag::HASHING_ALGORITHM,
-        tag::LINKED_OBJECT_IDENTIFIER | tag::CERTIFICATE_REQUEST_UNIQUE_IDENTIFIER => tag::UNIQUE_IDENTIFIER,
+        tag::LINKED_OBJECT_IDENTIFIER | tag::CERTIFICATE_REQUEST_UNIQUE_IDENTIFIER => {
+            tag::UNIQUE_IDENTIFIER
+        }
         tag => tag,
     }
 }
@@ -47,35 +49,66 @@ impl Values {
     /// With the tag that they stand under.
     fn of(domain: &'static Domain) -> Option<(Tag, Values)> {
         // The types have no tag of their own.
-        let tag = domain.tag.or((domain.name == "Item Type").then_some(tag::EXTENSION_TYPE))?;
-        let short = SHORT.iter().filter(|(of, ..)| *of == tag).map(|(_, value, name)| (*name, *value));
-        let by_name = by_name(domain.values.iter().map(|row| (row.name, row.value)).chain(short));
+        let tag = domain
+            .tag
+            .or((domain.name == "Item Type").then_some(tag::EXTENSION_TYPE))?;
+        let short = SHORT
+            .iter()
+            .filter(|(of, ..)| *of == tag)
+            .map(|(_, value, name)| (*name, *value));
+        let by_name = by_name(
+            domain
+                .values
+                .iter()
+                .map(|row| (row.name, row.value))
+                .chain(short),
+        );
         Some((tag, Values { domain, by_name }))
     }
 }
 
 static TAGS: LazyLock<ByName<Tag>> = LazyLock::new(|| {
     let standard = tag::ROWS.iter().map(|row| (row.name, row.tag));
-    by_name(standard.chain(crate::extension::ROWS.iter().map(|(tag, name)| (*name, *tag))))
+    by_name(
+        standard.chain(
+            crate::extension::ROWS
+                .iter()
+                .map(|(tag, name)| (*name, *tag)),
+        ),
+    )
 });
-static VALUES: LazyLock<HashMap<Tag, Values>> = LazyLock::new(|| enumeration_domains().filter_map(Values::of).collect());
-static BITS: LazyLock<HashMap<Tag, Values>> = LazyLock::new(|| mask_domains().filter_map(Values::of).collect());
+static VALUES: LazyLock<HashMap<Tag, Values>> =
+    LazyLock::new(|| enumeration_domains().filter_map(Values::of).collect());
+static BITS: LazyLock<HashMap<Tag, Values>> =
+    LazyLock::new(|| mask_domains().filter_map(Values::of).collect());
 
 impl Dictionary for Names {
     fn tag_name(&self, tag: Tag) -> Option<&'static str> {
-        tag_row(tag).map(|row| row.name).or_else(|| crate::extension::tag_name(tag))
+        tag_row(tag)
+            .map(|row| row.name)
+            .or_else(|| crate::extension::tag_name(tag))
     }
 
     fn value_name(&self, tag: Tag, value: u32) -> Option<&'static str> {
         if tag == tag::ATTRIBUTE_REFERENCE {
-            return Some(Tag::new(value)).filter(|tag| tag.number() == value).and_then(|tag| self.tag_name(tag));
+            return Some(Tag::new(value))
+                .filter(|tag| tag.number() == value)
+                .and_then(|tag| self.tag_name(tag));
         }
-        VALUES.get(&enumeration(tag)).and_then(|values| value_name(values.domain, value))
+        VALUES
+            .get(&enumeration(tag))
+            .and_then(|values| value_name(values.domain, value))
     }
 
     fn bit_name(&self, tag: Tag, bit: u32) -> Option<&'static str> {
-        let short = SHORT.iter().find(|(of, value, _)| *of == tag && *value == bit).map(|(.., name)| *name);
-        short.or_else(|| BITS.get(&tag).and_then(|values| value_name(values.domain, bit)))
+        let short = SHORT
+            .iter()
+            .find(|(of, value, _)| *of == tag && *value == bit)
+            .map(|(.., name)| *name);
+        short.or_else(|| {
+            BITS.get(&tag)
+                .and_then(|values| value_name(values.domain, bit))
+        })
     }
 
     fn tag_named(&self, name: &str) -> Option<Tag> {
@@ -86,11 +119,16 @@ impl Dictionary for Names {
         if tag == tag::ATTRIBUTE_REFERENCE {
             return self.tag_named(name).map(Tag::number);
         }
-        VALUES.get(&enumeration(tag)).and_then(|values| values.by_name.get(name)).copied()
+        VALUES
+            .get(&enumeration(tag))
+            .and_then(|values| values.by_name.get(name))
+            .copied()
     }
 
     fn bit_named(&self, tag: Tag, name: &str) -> Option<u32> {
-        BITS.get(&tag).and_then(|values| values.by_name.get(name)).copied()
+        BITS.get(&tag)
+            .and_then(|values| values.by_name.get(name))
+            .copied()
     }
 
     fn attribute_tags(&self) -> Option<(Tag, Tag)> {

@@ -3,7 +3,9 @@
 use keyferry_kmip::spec::{attribute_rows, enumeration_domains, mask_domains, tag};
 use keyferry_ttlv::{Context, Tag, Version, Writer};
 use serde::de::value::{BorrowedStrDeserializer, Error, MapDeserializer};
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess,
+};
 use serde::de::{VariantAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +28,14 @@ pub struct Source {
 
 impl Source {
     pub fn new(seed: u64, budget: u32, indices: bool) -> Self {
-        let mut source = Source { state: seed, budget, density: 0, indices, forced: None, enums: BTreeMap::new() };
+        let mut source = Source {
+            state: seed,
+            budget,
+            density: 0,
+            indices,
+            forced: None,
+            enums: BTreeMap::new(),
+        };
         source.density = 1 + source.below(7);
         source
     }
@@ -34,7 +43,11 @@ impl Source {
     /// A value of a type.
     pub fn make<T: DeserializeOwned>(&mut self) -> T {
         let place = Place::default();
-        T::deserialize(Random { source: self, place }).unwrap_or_else(|e| panic!("{}: {e}", std::any::type_name::<T>()))
+        T::deserialize(Random {
+            source: self,
+            place,
+        })
+        .unwrap_or_else(|e| panic!("{}: {e}", std::any::type_name::<T>()))
     }
 
     /// A value of an enum with the n-th of its variants.
@@ -86,9 +99,13 @@ impl Source {
         let (count, number) = (self.below(3), self.number() as i32);
         let mut w = Writer::new(Context::new(Version::V2_1));
         if structure || number % 2 == 0 {
-            let children: Vec<(Tag, i32)> = (0..count).map(|_| (extension(self), self.number() as i32)).collect();
+            let children: Vec<(Tag, i32)> = (0..count)
+                .map(|_| (extension(self), self.number() as i32))
+                .collect();
             w.structure(tag, |w| {
-                children.iter().for_each(|(tag, value)| w.integer(*tag, *value));
+                children
+                    .iter()
+                    .for_each(|(tag, value)| w.integer(*tag, *value));
                 Ok(())
             })
             .unwrap();
@@ -117,12 +134,22 @@ struct Random<'s> {
 
 impl Random<'_> {
     fn at(&mut self, within: &'static str, at: &'static str) -> Random<'_> {
-        let place = Place { outer: self.place.at, within, at };
-        Random { source: self.source, place }
+        let place = Place {
+            outer: self.place.at,
+            within,
+            at,
+        };
+        Random {
+            source: self.source,
+            place,
+        }
     }
 
     fn same(&mut self) -> Random<'_> {
-        Random { source: self.source, place: self.place }
+        Random {
+            source: self.source,
+            place: self.place,
+        }
     }
 
     /// The item that is kept as it came: a known tag where the type demands one, a vendor's otherwise.
@@ -183,7 +210,13 @@ impl Deserializer<'static> for Random<'_> {
             "Tag" => {
                 let rows = attribute_rows();
                 let attribute = rows[self.source.below(rows.len())].tag;
-                let tag = self.source.one_of(&[attribute, attribute, attribute, Tag::new(0x540001), tag::BATCH_ITEM]);
+                let tag = self.source.one_of(&[
+                    attribute,
+                    attribute,
+                    attribute,
+                    Tag::new(0x540001),
+                    tag::BATCH_ITEM,
+                ]);
                 visitor.visit_u64(tag.number().into())
             }
             "DateTime" | "DateTimeExtended" => visitor.visit_i64(self.source.number()),
@@ -208,7 +241,9 @@ impl Deserializer<'static> for Random<'_> {
     /// A text.
     fn deserialize_str<V: Visitor<'static>>(self, visitor: V) -> Result<V::Value> {
         match (self.place.within, self.place.at) {
-            ("CustomAttribute" | "AttributeReference", "vendor") => visitor.visit_str(self.source.one_of(&["x", "y", "acme"])),
+            ("CustomAttribute" | "AttributeReference", "vendor") => {
+                visitor.visit_str(self.source.one_of(&["x", "y", "acme"]))
+            }
             ("AttributeReference", "Unknown") | ("named", _) => visitor.visit_str("Unknown Thing"),
             _ => visitor.visit_str(&self.source.text()),
         }
@@ -233,13 +268,28 @@ impl Deserializer<'static> for Random<'_> {
             ("Attribute", "index") if !self.source.indices => false,
             _ => self.source.some(),
         };
-        if there { visitor.visit_some(self) } else { visitor.visit_none() }
+        if there {
+            visitor.visit_some(self)
+        } else {
+            visitor.visit_none()
+        }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'static>>(mut self, name: &'static str, visitor: V) -> Result<V::Value> {
+    fn deserialize_newtype_struct<V: Visitor<'static>>(
+        mut self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value> {
         let at = self.place.at;
-        let place = Place { outer: at, within: name, at };
-        visitor.visit_newtype_struct(Random { place, ..self.same() })
+        let place = Place {
+            outer: at,
+            within: name,
+            at,
+        };
+        visitor.visit_newtype_struct(Random {
+            place,
+            ..self.same()
+        })
     }
 
     fn deserialize_seq<V: Visitor<'static>>(self, visitor: V) -> Result<V::Value> {
@@ -260,7 +310,11 @@ impl Deserializer<'static> for Random<'_> {
     ) -> Result<V::Value> {
         match name {
             "Raw" => {
-                let digits: String = self.raw().iter().map(|byte| format!("{byte:02x}")).collect();
+                let digits: String = self
+                    .raw()
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect();
                 visitor.visit_map(MapDeserializer::new([("item", digits)].into_iter()))
             }
             "UnknownAttribute" => {
@@ -270,9 +324,19 @@ impl Deserializer<'static> for Random<'_> {
                     1 => (&["value"], "named"),
                     _ => (&["value"], name),
                 };
-                visitor.visit_map(Fields { random: self, within, fields: fields.iter(), next: "" })
+                visitor.visit_map(Fields {
+                    random: self,
+                    within,
+                    fields: fields.iter(),
+                    next: "",
+                })
             }
-            _ => visitor.visit_map(Fields { random: self, within: name, fields: fields.iter(), next: "" }),
+            _ => visitor.visit_map(Fields {
+                random: self,
+                within: name,
+                fields: fields.iter(),
+                next: "",
+            }),
         }
     }
 
@@ -283,9 +347,21 @@ impl Deserializer<'static> for Random<'_> {
         visitor: V,
     ) -> Result<V::Value> {
         let forced = self.source.forced.take_if(|(forced, _)| *forced == name);
-        let variant = variants[forced.map_or_else(|| self.source.below(variants.len()), |(_, n)| n % variants.len())];
-        self.source.enums.entry(name).or_insert((variants, BTreeSet::new())).1.insert(variant);
-        visitor.visit_enum(Variant { random: self, within: name, variant })
+        let variant = variants[forced.map_or_else(
+            || self.source.below(variants.len()),
+            |(_, n)| n % variants.len(),
+        )];
+        self.source
+            .enums
+            .entry(name)
+            .or_insert((variants, BTreeSet::new()))
+            .1
+            .insert(variant);
+        visitor.visit_enum(Variant {
+            random: self,
+            within: name,
+            variant,
+        })
     }
 
     serde::forward_to_deserialize_any! {
@@ -302,8 +378,13 @@ struct Several<'s> {
 impl SeqAccess<'static> for Several<'_> {
     type Error = Error;
 
-    fn next_element_seed<T: DeserializeSeed<'static>>(&mut self, seed: T) -> Result<Option<T::Value>> {
-        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
+    fn next_element_seed<T: DeserializeSeed<'static>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>> {
+        let Some(left) = self.left.checked_sub(1) else {
+            return Ok(None);
+        };
         self.left = left;
         seed.deserialize(self.random.same()).map(Some)
     }
@@ -320,9 +401,12 @@ impl MapAccess<'static> for Fields<'_> {
     type Error = Error;
 
     fn next_key_seed<K: DeserializeSeed<'static>>(&mut self, seed: K) -> Result<Option<K::Value>> {
-        let Some(name) = self.fields.next() else { return Ok(None) };
+        let Some(name) = self.fields.next() else {
+            return Ok(None);
+        };
         self.next = name;
-        seed.deserialize(BorrowedStrDeserializer::new(name)).map(Some)
+        seed.deserialize(BorrowedStrDeserializer::new(name))
+            .map(Some)
     }
 
     fn next_value_seed<T: DeserializeSeed<'static>>(&mut self, seed: T) -> Result<T::Value> {
@@ -358,11 +442,23 @@ impl VariantAccess<'static> for Variant<'_> {
     }
 
     fn tuple_variant<V: Visitor<'static>>(mut self, left: usize, visitor: V) -> Result<V::Value> {
-        visitor.visit_seq(Several { random: self.random.at(self.within, self.variant), left })
+        visitor.visit_seq(Several {
+            random: self.random.at(self.within, self.variant),
+            left,
+        })
     }
 
-    fn struct_variant<V: Visitor<'static>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value> {
+    fn struct_variant<V: Visitor<'static>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value> {
         let within = self.within;
-        visitor.visit_map(Fields { random: self.random, within, fields: fields.iter(), next: "" })
+        visitor.visit_map(Fields {
+            random: self.random,
+            within,
+            fields: fields.iter(),
+            next: "",
+        })
     }
 }

@@ -1,7 +1,9 @@
 //! Walks the bytes of a message and says what stands there that the version lacks, by the tables alone.
 
 use keyferry_kmip::context;
-use keyferry_kmip::spec::{Domain, attribute_row, attribute_rows, enumeration_domains, mask_domains, tag, tag_row};
+use keyferry_kmip::spec::{
+    Domain, attribute_row, attribute_rows, enumeration_domains, mask_domains, tag, tag_row,
+};
 use keyferry_ttlv::{Item, Reader, Tag, Type, Version};
 
 /// What `version` lacks of the item and all below it.
@@ -13,12 +15,22 @@ pub fn lacking(item: &[u8], version: Version) -> Vec<String> {
 }
 
 fn domain(tag: Tag, mut domains: impl Iterator<Item = &'static Domain>) -> Option<&'static Domain> {
-    let tag = if tag == tag::MASK_GENERATOR_HASHING_ALGORITHM { tag::HASHING_ALGORITHM } else { tag };
+    let tag = if tag == tag::MASK_GENERATOR_HASHING_ALGORITHM {
+        tag::HASHING_ALGORITHM
+    } else {
+        tag
+    };
     domains.find(|domain| domain.tag == Some(tag))
 }
 
 /// `named` is the attribute whose value stands here by name.
-fn look<'a>(item: Item<'a>, named: Option<Tag>, r: &Reader<'a>, version: Version, found: &mut Vec<String>) {
+fn look<'a>(
+    item: Item<'a>,
+    named: Option<Tag>,
+    r: &Reader<'a>,
+    version: Version,
+    found: &mut Vec<String>,
+) {
     if item.tag().is_extension() {
         return;
     }
@@ -27,29 +39,42 @@ fn look<'a>(item: Item<'a>, named: Option<Tag>, r: &Reader<'a>, version: Version
         Some(row) => return found.push(format!("tag {}", row.name)),
         None => return found.push(format!("tag {}", item.tag())),
     };
-    let meaning = named.filter(|_| item.tag() == tag::ATTRIBUTE_VALUE).unwrap_or(item.tag());
+    let meaning = named
+        .filter(|_| item.tag() == tag::ATTRIBUTE_VALUE)
+        .unwrap_or(item.tag());
     match item.ty() {
         Type::Enumeration => {
             let value = item.enumeration(r).unwrap();
             if item.tag() == tag::ATTRIBUTE_REFERENCE {
-                if let Some(row) = attribute_row(Tag::new(value)).filter(|row| !row.versions.contain(version)) {
+                if let Some(row) =
+                    attribute_row(Tag::new(value)).filter(|row| !row.versions.contain(version))
+                {
                     found.push(format!("reference to {}", row.name));
                 }
-            } else if domain(meaning, enumeration_domains()).is_some_and(|domain| !domain.has(value, version)) {
+            } else if domain(meaning, enumeration_domains())
+                .is_some_and(|domain| !domain.has(value, version))
+            {
                 found.push(format!("{name} {value:X}"));
             }
         }
         Type::Integer => {
             let bits = item.integer(r).unwrap().cast_unsigned();
             if let Some(domain) = domain(meaning, mask_domains()) {
-                let lacks = (0..32).map(|n| 1 << n).filter(|bit| bits & bit != 0 && !domain.has(*bit, version));
+                let lacks = (0..32)
+                    .map(|n| 1 << n)
+                    .filter(|bit| bits & bit != 0 && !domain.has(*bit, version));
                 found.extend(lacks.map(|bit| format!("{name} {bit:X}")));
             }
         }
-        Type::DateTimeExtended if version < Version::V2_0 => found.push(format!("the type of {name}")),
+        Type::DateTimeExtended if version < Version::V2_0 => {
+            found.push(format!("the type of {name}"))
+        }
         Type::TextString if item.tag() == tag::ATTRIBUTE_NAME => {
             let text = item.text(r).unwrap();
-            if let Some(row) = attribute_rows().iter().find(|row| row.name == text && !row.versions.contain(version)) {
+            if let Some(row) = attribute_rows()
+                .iter()
+                .find(|row| row.name == text && !row.versions.contain(version))
+            {
                 found.push(format!("attribute {}", row.name));
             }
         }
@@ -67,10 +92,14 @@ fn look<'a>(item: Item<'a>, named: Option<Tag>, r: &Reader<'a>, version: Version
                 if child.tag() == tag::ATTRIBUTE_NAME {
                     let text = child.text(r).unwrap();
                     has_name = true;
-                    named = attribute_rows().iter().find(|row| row.name == text).map(|row| row.tag);
+                    named = attribute_rows()
+                        .iter()
+                        .find(|row| row.name == text)
+                        .map(|row| row.tag);
                 }
                 if of_attributes.contains(&item.tag())
-                    && let Some(row) = attribute_row(child.tag()).filter(|row| !row.versions.contain(version))
+                    && let Some(row) =
+                        attribute_row(child.tag()).filter(|row| !row.versions.contain(version))
                 {
                     found.push(format!("attribute {}", row.name));
                 }

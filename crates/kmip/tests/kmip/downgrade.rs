@@ -9,7 +9,10 @@ fn text(value: &str) -> UniqueIdentifier {
 }
 
 /// Checks that what is left can be written, and gives it back with the descriptions of what is not.
-fn lowered<P: Payload + Downgrade + PartialEq + std::fmt::Debug>(payload: P, version: Version) -> (Option<P>, Vec<String>) {
+fn lowered<P: Payload + Downgrade + PartialEq + std::fmt::Debug>(
+    payload: P,
+    version: Version,
+) -> (Option<P>, Vec<String>) {
     let (kept, loss) = downgraded(payload, Version::V2_1, version);
     if let Some(kept) = &kept {
         let item = RequestItem::new(kept, context(version)).unwrap();
@@ -35,16 +38,24 @@ fn attributes_fields_of_theirs_and_bits_are_left_behind_each_by_its_name() {
             .with(V::Name(Name::text("n")))
             .with(V::QuantumSafe(true))
             .with(V::CryptographicParameters(parameters.into()))
-            .with(V::Custom(CustomAttribute { vendor: "acme".into(), ..CustomAttribute::text("Colour", "red") }))
+            .with(V::Custom(CustomAttribute {
+                vendor: "acme".into(),
+                ..CustomAttribute::text("Colour", "red")
+            }))
             .with(V::Custom(CustomAttribute::text("Colour", "blue")))
             .with(V::CryptographicAlgorithm(CryptographicAlgorithm::CHACHA20))
-            .with(V::CryptographicUsageMask(CryptographicUsageMask::ENCRYPT | CryptographicUsageMask::AUTHENTICATE)),
+            .with(V::CryptographicUsageMask(
+                CryptographicUsageMask::ENCRYPT | CryptographicUsageMask::AUTHENTICATE,
+            )),
         extra: Extra::NONE,
     };
     let (kept, lost) = lowered(answer.clone(), Version::V1_1);
     let kept = kept.unwrap();
     let mask = kept.attributes.get(tag::CRYPTOGRAPHIC_USAGE_MASK);
-    assert_eq!(mask, Some(&V::CryptographicUsageMask(CryptographicUsageMask::ENCRYPT)));
+    assert_eq!(
+        mask,
+        Some(&V::CryptographicUsageMask(CryptographicUsageMask::ENCRYPT))
+    );
     assert_eq!(
         lost,
         [
@@ -57,33 +68,82 @@ fn attributes_fields_of_theirs_and_bits_are_left_behind_each_by_its_name() {
         ]
     );
     // Nothing is lost where all of it exists, and going back up changes nothing.
-    assert_eq!(lowered(answer.clone(), Version::V2_1), (Some(answer), vec![]));
+    assert_eq!(
+        lowered(answer.clone(), Version::V2_1),
+        (Some(answer), vec![])
+    );
     assert_eq!(lowered(kept.clone(), Version::V2_1), (Some(kept), vec![]));
 }
 
 #[test]
 fn what_would_mean_less_than_was_asked_is_not_asked() {
-    let criterion = LocateRequest::of(Attributes::new().with(V::Name(Name::text("n"))).with(V::QuantumSafe(true)));
-    assert_eq!(lowered(criterion, Version::V1_4), (None, vec!["Quantum Safe".to_owned()]));
-    let inner = CryptographicParameters { mask_generator: Some(MaskGenerator::MGF1), ..CryptographicParameters::default() };
+    let criterion = LocateRequest::of(
+        Attributes::new()
+            .with(V::Name(Name::text("n")))
+            .with(V::QuantumSafe(true)),
+    );
+    assert_eq!(
+        lowered(criterion, Version::V1_4),
+        (None, vec!["Quantum Safe".to_owned()])
+    );
+    let inner = CryptographicParameters {
+        mask_generator: Some(MaskGenerator::MGF1),
+        ..CryptographicParameters::default()
+    };
     let inner = LocateRequest::of(Attributes::new().with(V::CryptographicParameters(inner.into())));
-    assert_eq!(lowered(inner, Version::V1_3), (None, vec!["Cryptographic Parameters > Mask Generator".to_owned()]));
-    let page = LocateRequest { offset_items: Some(2), ..LocateRequest::by_name("n") };
-    assert_eq!(lowered(page, Version::V1_2), (None, vec!["Offset Items".to_owned()]));
-    let wrapped = GetRequest { key_wrap_type: Some(KeyWrapType::NOT_WRAPPED), ..GetRequest::of("1") };
-    assert_eq!(lowered(wrapped, Version::V1_3), (None, vec!["Key Wrap Type".to_owned()]));
-    let verify = SignatureVerifyRequest { digested_data: Some(vec![1]), signature_data: Some(vec![2]), ..Default::default() };
-    assert_eq!(lowered(verify, Version::V1_3), (None, vec!["Digested Data".to_owned()]));
+    assert_eq!(
+        lowered(inner, Version::V1_3),
+        (
+            None,
+            vec!["Cryptographic Parameters > Mask Generator".to_owned()]
+        )
+    );
+    let page = LocateRequest {
+        offset_items: Some(2),
+        ..LocateRequest::by_name("n")
+    };
+    assert_eq!(
+        lowered(page, Version::V1_2),
+        (None, vec!["Offset Items".to_owned()])
+    );
+    let wrapped = GetRequest {
+        key_wrap_type: Some(KeyWrapType::NOT_WRAPPED),
+        ..GetRequest::of("1")
+    };
+    assert_eq!(
+        lowered(wrapped, Version::V1_3),
+        (None, vec!["Key Wrap Type".to_owned()])
+    );
+    let verify = SignatureVerifyRequest {
+        digested_data: Some(vec![1]),
+        signature_data: Some(vec![2]),
+        ..Default::default()
+    };
+    assert_eq!(
+        lowered(verify, Version::V1_3),
+        (None, vec!["Digested Data".to_owned()])
+    );
     let right = Right {
-        object_groups: Some(ObjectGroups { object_groups: vec!["shops".into()], extra: Extra::NONE }),
+        object_groups: Some(ObjectGroups {
+            object_groups: vec!["shops".into()],
+            extra: Extra::NONE,
+        }),
         ..Right::default()
     };
     assert_eq!(downgraded(right, Version::V2_1, Version::V2_0).0, None);
     let mut item = RequestItem::of(Operation::DESTROY, DestroyRequest::of("1"));
     item.ephemeral = Some(true);
-    assert_eq!(downgraded(item.clone(), Version::V2_1, Version::V1_4).0, None);
+    assert_eq!(
+        downgraded(item.clone(), Version::V2_1, Version::V1_4).0,
+        None
+    );
     item.ephemeral = None;
-    let content = keyferry_ttlv::Raw::of(tag::VENDOR_EXTENSION, &DestroyRequest::default(), context(Version::V2_1)).unwrap();
+    let content = keyferry_ttlv::Raw::of(
+        tag::VENDOR_EXTENSION,
+        &DestroyRequest::default(),
+        context(Version::V2_1),
+    )
+    .unwrap();
     let extension = |critical| MessageExtension {
         vendor_identification: "acme".into(),
         criticality_indicator: critical,
@@ -92,7 +152,10 @@ fn what_would_mean_less_than_was_asked_is_not_asked() {
     };
     item.message_extensions = vec![extension(true), extension(false)];
     let (kept, loss) = downgraded(item.clone(), Version::V2_1, Version::V1_4);
-    assert_eq!((kept.unwrap().message_extensions.len(), described(&loss)), (1, vec!["Message Extension".to_owned()]));
+    assert_eq!(
+        (kept.unwrap().message_extensions.len(), described(&loss)),
+        (1, vec!["Message Extension".to_owned()])
+    );
     item.message_extensions.swap(0, 1);
     assert_eq!(downgraded(item, Version::V2_1, Version::V1_4).0, None);
 }
@@ -104,21 +167,62 @@ fn an_instance_is_not_taken_for_all_of_them_nor_the_other_way_round() {
         attribute_index,
         ..DeleteAttributeRequest::default()
     };
-    let across = |request: DeleteAttributeRequest, from, to| downgraded(request, from, to).0.map(|r| r.attribute_index);
-    assert_eq!(across(delete(tag::NAME, None), Version::V1_4, Version::V2_0), None);
-    assert_eq!(across(delete(tag::NAME, Some(0)), Version::V1_4, Version::V2_0), None);
-    assert_eq!(across(delete(tag::NAME, None), Version::V2_0, Version::V1_4), None);
-    assert_eq!(across(delete(tag::NAME, None), Version::V1_0, Version::V1_4), Some(None));
-    assert_eq!(across(delete(tag::NAME, None), Version::V2_0, Version::V2_1), Some(None));
-    assert_eq!(across(delete(tag::CONTACT_INFORMATION, Some(0)), Version::V1_4, Version::V2_0), Some(None));
-    assert_eq!(across(delete(tag::CONTACT_INFORMATION, Some(1)), Version::V1_4, Version::V2_0), None);
-    assert_eq!(across(delete(tag::CONTACT_INFORMATION, None), Version::V2_0, Version::V1_4), Some(None));
+    let across = |request: DeleteAttributeRequest, from, to| {
+        downgraded(request, from, to).0.map(|r| r.attribute_index)
+    };
+    assert_eq!(
+        across(delete(tag::NAME, None), Version::V1_4, Version::V2_0),
+        None
+    );
+    assert_eq!(
+        across(delete(tag::NAME, Some(0)), Version::V1_4, Version::V2_0),
+        None
+    );
+    assert_eq!(
+        across(delete(tag::NAME, None), Version::V2_0, Version::V1_4),
+        None
+    );
+    assert_eq!(
+        across(delete(tag::NAME, None), Version::V1_0, Version::V1_4),
+        Some(None)
+    );
+    assert_eq!(
+        across(delete(tag::NAME, None), Version::V2_0, Version::V2_1),
+        Some(None)
+    );
+    assert_eq!(
+        across(
+            delete(tag::CONTACT_INFORMATION, Some(0)),
+            Version::V1_4,
+            Version::V2_0
+        ),
+        Some(None)
+    );
+    assert_eq!(
+        across(
+            delete(tag::CONTACT_INFORMATION, Some(1)),
+            Version::V1_4,
+            Version::V2_0
+        ),
+        None
+    );
+    assert_eq!(
+        across(
+            delete(tag::CONTACT_INFORMATION, None),
+            Version::V2_0,
+            Version::V1_4
+        ),
+        Some(None)
+    );
     // A message knows its version, whatever is said.
     let message = RequestMessage::of(Version::V1_4, [delete(tag::NAME, None).into()]);
     assert_eq!(downgraded(message, Version::V2_1, Version::V2_0).0, None);
 
     let told = |from, to, tag, index| {
-        let deleted = DeletedAttribute { reference: AttributeReference::Standard(tag), index };
+        let deleted = DeletedAttribute {
+            reference: AttributeReference::Standard(tag),
+            index,
+        };
         let notify = NotifyRequest {
             unique_identifier: text("1"),
             attributes: Attributes::new(),
@@ -130,28 +234,60 @@ fn an_instance_is_not_taken_for_all_of_them_nor_the_other_way_round() {
     };
     assert_eq!(told(Version::V1_4, Version::V2_0, tag::NAME, None), (0, 1));
     assert_eq!(told(Version::V2_0, Version::V1_4, tag::NAME, None), (0, 1));
-    assert_eq!(told(Version::V1_4, Version::V2_0, tag::CONTACT_INFORMATION, Some(0)), (1, 0));
-    assert_eq!(told(Version::V1_2, Version::V1_4, tag::NAME, Some(1)), (1, 0));
+    assert_eq!(
+        told(
+            Version::V1_4,
+            Version::V2_0,
+            tag::CONTACT_INFORMATION,
+            Some(0)
+        ),
+        (1, 0)
+    );
+    assert_eq!(
+        told(Version::V1_2, Version::V1_4, tag::NAME, Some(1)),
+        (1, 0)
+    );
 }
 
 #[test]
 fn an_index_that_says_something_is_told_when_it_goes() {
-    let named = |index, name| Attribute { index, value: V::Name(Name::text(name)) };
+    let named = |index, name| Attribute {
+        index,
+        value: V::Name(Name::text(name)),
+    };
     let mut gaps = Attributes::new();
     for (index, name) in [(None, "a"), (Some(1), "b"), (Some(5), "c")] {
         gaps.keep(named(index, name));
     }
     let (kept, loss) = downgraded(gaps, Version::V1_4, Version::V2_0);
     assert_eq!(described(&loss), ["Name > Attribute Index"]);
-    assert!(kept.unwrap().iter().all(|attribute| attribute.index.is_none()));
+    assert!(
+        kept.unwrap()
+            .iter()
+            .all(|attribute| attribute.index.is_none())
+    );
     let modify = |index| {
         let mut attribute = Attributes::new();
         attribute.keep(named(index, "n"));
-        ModifyAttributeRequest { attribute, ..ModifyAttributeRequest::default() }
+        ModifyAttributeRequest {
+            attribute,
+            ..ModifyAttributeRequest::default()
+        }
     };
-    assert!(downgraded(modify(Some(0)), Version::V1_4, Version::V2_0).0.is_some());
-    assert_eq!(downgraded(modify(Some(1)), Version::V1_4, Version::V2_0).0, None);
-    assert!(downgraded(modify(Some(1)), Version::V1_4, Version::V1_0).0.is_some());
+    assert!(
+        downgraded(modify(Some(0)), Version::V1_4, Version::V2_0)
+            .0
+            .is_some()
+    );
+    assert_eq!(
+        downgraded(modify(Some(1)), Version::V1_4, Version::V2_0).0,
+        None
+    );
+    assert!(
+        downgraded(modify(Some(1)), Version::V1_4, Version::V1_0)
+            .0
+            .is_some()
+    );
 }
 
 #[test]
@@ -161,15 +297,27 @@ fn what_was_kept_unread_does_not_become_a_field() {
     let offset = keyferry_ttlv::Raw::of(tag::OFFSET_ITEMS, &3_i32, context(Version::V1_2)).unwrap();
     request.extra.push(offset);
     let (kept, loss) = downgraded(request.clone(), Version::V1_2, Version::V1_4);
-    assert_eq!((kept.unwrap().extra.is_empty(), described(&loss)), (true, vec!["Offset Items".to_owned()]));
-    assert_eq!(downgraded(request.clone(), Version::V1_2, Version::V1_0), (Some(request), keyferry_ttlv::Loss::NONE));
+    assert_eq!(
+        (kept.unwrap().extra.is_empty(), described(&loss)),
+        (true, vec!["Offset Items".to_owned()])
+    );
+    assert_eq!(
+        downgraded(request.clone(), Version::V1_2, Version::V1_0),
+        (Some(request), keyferry_ttlv::Loss::NONE)
+    );
 }
 
 #[test]
 fn what_a_version_demands_is_written_or_refused() {
     let refused = |payload: RequestPayload, version| {
-        assert_eq!(downgraded(payload.clone(), version, version).0, None, "{payload:?}");
-        RequestMessage::of(version, [payload]).to_frame().unwrap_err();
+        assert_eq!(
+            downgraded(payload.clone(), version, version).0,
+            None,
+            "{payload:?}"
+        );
+        RequestMessage::of(version, [payload])
+            .to_frame()
+            .unwrap_err();
     };
     for version in [Version::V1_4, Version::V2_1] {
         refused(AddAttributeRequest::default().into(), version);
@@ -179,8 +327,12 @@ fn what_a_version_demands_is_written_or_refused() {
     refused(SetAttributeRequest::default().into(), Version::V2_1);
     refused(EncryptRequest::default().into(), Version::V1_2);
     refused(CertifyRequest::default().into(), Version::V1_0);
-    RequestMessage::of(Version::V1_3, [EncryptRequest::default().into()]).to_frame().unwrap();
-    RequestMessage::of(Version::V1_1, [CertifyRequest::default().into()]).to_frame().unwrap();
+    RequestMessage::of(Version::V1_3, [EncryptRequest::default().into()])
+        .to_frame()
+        .unwrap();
+    RequestMessage::of(Version::V1_1, [CertifyRequest::default().into()])
+        .to_frame()
+        .unwrap();
 }
 
 #[test]
@@ -189,17 +341,28 @@ fn what_went_is_lost_on_the_way_up() {
         object_type: ObjectType::SYMMETRIC_KEY,
         attributes: TemplateAttribute {
             names,
-            attributes: Attributes::new().with(V::OperationPolicyName("default".into())).with(V::Name(Name::text("n"))),
+            attributes: Attributes::new()
+                .with(V::OperationPolicyName("default".into()))
+                .with(V::Name(Name::text("n"))),
         },
         protection_storage_masks: None,
         extra: Extra::NONE,
     };
     let (kept, lost) = lowered(create(vec![]), Version::V2_0);
-    assert_eq!(kept.unwrap().attributes.attributes, Attributes::new().with(V::Name(Name::text("n"))));
+    assert_eq!(
+        kept.unwrap().attributes.attributes,
+        Attributes::new().with(V::Name(Name::text("n")))
+    );
     assert_eq!(lost, ["Operation Policy Name"]);
     // Without its templates another key would be made.
     let (kept, lost) = lowered(create(vec![Name::text("house rules")]), Version::V2_0);
-    assert_eq!((kept, lost), (None, vec!["Name".to_owned(), "Operation Policy Name".to_owned()]));
+    assert_eq!(
+        (kept, lost),
+        (
+            None,
+            vec!["Name".to_owned(), "Operation Policy Name".to_owned()]
+        )
+    );
 }
 
 #[test]
@@ -210,19 +373,31 @@ fn what_makes_no_sense_without_its_part_goes_as_a_whole() {
         extra: Extra::NONE,
     };
     assert_eq!(lowered(set(V::QuantumSafe(true)), Version::V1_4).0, None);
-    assert!(lowered(set(V::Comment("c".into())), Version::V1_4).0.is_some());
+    assert!(
+        lowered(set(V::Comment("c".into())), Version::V1_4)
+            .0
+            .is_some()
+    );
     let get = |reference| GetAttributesRequest {
         unique_identifier: None,
         references: AttributeReferences(vec![AttributeReference::Standard(reference)]),
         extra: Extra::NONE,
     };
-    assert_eq!(lowered(get(tag::ROTATE_NAME), Version::V1_0), (None, vec!["Rotate Name".to_owned()]));
+    assert_eq!(
+        lowered(get(tag::ROTATE_NAME), Version::V1_0),
+        (None, vec!["Rotate Name".to_owned()])
+    );
     let placeholder = DestroyRequest {
-        unique_identifier: Some(UniqueIdentifier::Enumeration(UniqueIdentifierEnumeration::ID_PLACEHOLDER)),
+        unique_identifier: Some(UniqueIdentifier::Enumeration(
+            UniqueIdentifierEnumeration::ID_PLACEHOLDER,
+        )),
         extra: Extra::NONE,
     };
     // Without it another object would be destroyed.
-    assert_eq!(lowered(placeholder, Version::V1_4), (None, vec!["Unique Identifier".to_owned()]));
+    assert_eq!(
+        lowered(placeholder, Version::V1_4),
+        (None, vec!["Unique Identifier".to_owned()])
+    );
 }
 
 #[test]
@@ -235,7 +410,10 @@ fn an_object_has_a_version_too() {
         extra: Extra::NONE,
     };
     let key = Object::symmetric_key(CryptographicAlgorithm::AES, 128, Secret::new(&[1; 16]));
-    assert_eq!(lowered(request(key.clone()), Version::V1_0), (Some(request(key.clone())), vec![]));
+    assert_eq!(
+        lowered(request(key.clone()), Version::V1_0),
+        (Some(request(key.clone())), vec![])
+    );
     let csr = Object::CertificateRequest(CertificateRequest {
         certificate_request_type: CertificateRequestType::PKCS_10,
         value: vec![1],
@@ -243,8 +421,15 @@ fn an_object_has_a_version_too() {
     });
     let (kept, lost) = downgraded(csr.clone(), Version::V2_1, Version::V1_4);
     assert_eq!((kept, lost.len()), (None, 0));
-    assert_eq!(lowered(request(csr), Version::V1_4).0, None, "its Object Type is not known there either");
-    assert_eq!(downgraded(key.clone(), Version::V2_1, Version::V1_0).0, Some(key));
+    assert_eq!(
+        lowered(request(csr), Version::V1_4).0,
+        None,
+        "its Object Type is not known there either"
+    );
+    assert_eq!(
+        downgraded(key.clone(), Version::V2_1, Version::V1_0).0,
+        Some(key)
+    );
 }
 
 #[test]
@@ -259,9 +444,13 @@ fn a_message_changes_its_version_and_drops_the_operations_that_it_lacks() {
         key_wrapping_specification: None,
         extra: Extra::NONE,
     };
-    let mut message = RequestMessage::new(Version::V2_1, vec![item(ping.clone().into()), item(get.into())]);
+    let mut message = RequestMessage::new(
+        Version::V2_1,
+        vec![item(ping.clone().into()), item(get.into())],
+    );
     message.header.client_correlation_value = Some("c".into());
-    message.header.asynchronous_indicator = Some(AsynchronousMode::Indicator(AsynchronousIndicator::OPTIONAL));
+    message.header.asynchronous_indicator =
+        Some(AsynchronousMode::Indicator(AsynchronousIndicator::OPTIONAL));
     // What stands behind an item may build on it.
     let (kept, loss) = downgraded(message.clone(), Version::V2_1, Version::V1_2);
     assert_eq!(kept, None);
@@ -270,17 +459,49 @@ fn a_message_changes_its_version_and_drops_the_operations_that_it_lacks() {
     message.header.batch_count = 1;
     let (kept, loss) = downgraded(message, Version::V2_1, Version::V1_2);
     let kept = kept.unwrap();
-    assert_eq!(described(&loss), ["Request Header > Client Correlation Value"]);
-    assert_eq!(kept.header.asynchronous_indicator, Some(AsynchronousMode::Boolean(true)));
+    assert_eq!(
+        described(&loss),
+        ["Request Header > Client Correlation Value"]
+    );
+    assert_eq!(
+        kept.header.asynchronous_indicator,
+        Some(AsynchronousMode::Boolean(true))
+    );
     let frame = kept.to_frame().unwrap();
-    let read = RequestMessage::from_frame(&frame).unwrap().read_payloads().unwrap();
-    assert_eq!((read.version().unwrap(), read.batch.len(), read.header.batch_count), (Version::V1_2, 1, 1));
+    let read = RequestMessage::from_frame(&frame)
+        .unwrap()
+        .read_payloads()
+        .unwrap();
+    assert_eq!(
+        (
+            read.version().unwrap(),
+            read.batch.len(),
+            read.header.batch_count
+        ),
+        (Version::V1_2, 1, 1)
+    );
     assert_eq!(read, kept);
     // The order of a batch is assumed otherwise in 2.x, so it is said.
-    let two = RequestMessage::of(Version::V2_1, [LocateRequest::by_name("n").into(), ActivateRequest::default().into()]);
+    let two = RequestMessage::of(
+        Version::V2_1,
+        [
+            LocateRequest::by_name("n").into(),
+            ActivateRequest::default().into(),
+        ],
+    );
     let (kept, loss) = downgraded(two.clone(), Version::V2_1, Version::V1_4);
-    assert_eq!((kept.unwrap().header.batch_order_option, loss.len()), (Some(true), 0));
-    assert_eq!(downgraded(two, Version::V2_1, Version::V2_0).0.unwrap().header.batch_order_option, None);
+    assert_eq!(
+        (kept.unwrap().header.batch_order_option, loss.len()),
+        (Some(true), 0)
+    );
+    assert_eq!(
+        downgraded(two, Version::V2_1, Version::V2_0)
+            .0
+            .unwrap()
+            .header
+            .batch_order_option,
+        None
+    );
     let alone = RequestMessage::new(Version::V2_1, vec![item(ping.into())]);
     assert_eq!(downgraded(alone, Version::V2_1, Version::V1_2).0, None);
 }
@@ -288,7 +509,11 @@ fn a_message_changes_its_version_and_drops_the_operations_that_it_lacks() {
 #[test]
 fn a_loss_prints_no_secret() {
     let login = LoginResponse {
-        ticket: LoginTicket { ticket_type: TicketType::LOGIN, value: Secret::new(b"very secret"), extra: Extra::NONE },
+        ticket: LoginTicket {
+            ticket_type: TicketType::LOGIN,
+            value: Secret::new(b"very secret"),
+            extra: Extra::NONE,
+        },
         extra: Extra::NONE,
     };
     let mut loss = keyferry_ttlv::Loss::NONE;
@@ -296,7 +521,10 @@ fn a_loss_prints_no_secret() {
     assert!(!format!("{loss:?}").contains("very"), "{loss:?}");
     // It is there, and nowhere else than in the value.
     let kept = loss.iter().next().unwrap().value.as_ref().unwrap();
-    assert_eq!(kept.read::<LoginTicket>(context(Version::V2_1)).unwrap(), login.ticket);
+    assert_eq!(
+        kept.read::<LoginTicket>(context(Version::V2_1)).unwrap(),
+        login.ticket
+    );
 }
 
 #[test]
@@ -314,12 +542,18 @@ fn an_import_says_its_type_where_that_is_demanded() {
     let two = import(Some(ObjectType::SYMMETRIC_KEY), Some(object.clone()));
     let one = import(None, Some(object.clone()));
     // The object tells it: nothing is lost, either way.
-    assert_eq!(lowered(two.clone(), Version::V1_4), (Some(one.clone()), vec![]));
+    assert_eq!(
+        lowered(two.clone(), Version::V1_4),
+        (Some(one.clone()), vec![])
+    );
     assert_eq!(lowered(one, Version::V2_1), (Some(two), vec![]));
     let other = import(Some(ObjectType::PRIVATE_KEY), Some(object));
     assert_eq!(lowered(other, Version::V1_4).1, ["Object Type"]);
     assert_eq!(lowered(import(None, None), Version::V2_1).0, None);
-    let template = Object::Template(Template { attributes: Attributes::new(), extra: Extra::NONE });
+    let template = Object::Template(Template {
+        attributes: Attributes::new(),
+        extra: Extra::NONE,
+    });
     assert_eq!(lowered(import(None, Some(template)), Version::V2_1).0, None);
 }
 
@@ -332,9 +566,15 @@ fn an_empty_template_attribute_goes_where_there_is_none() {
         public_key_attributes: None,
         extra: Extra::NONE,
     };
-    assert_eq!(lowered(created.clone(), Version::V1_0), (Some(created.clone()), vec![]));
+    assert_eq!(
+        lowered(created.clone(), Version::V1_0),
+        (Some(created.clone()), vec![])
+    );
     let (kept, lost) = lowered(created, Version::V2_0);
-    assert_eq!((kept.unwrap().private_key_attributes, lost), (None, vec!["Private Key Template-Attribute".to_owned()]));
+    assert_eq!(
+        (kept.unwrap().private_key_attributes, lost),
+        (None, vec!["Private Key Template-Attribute".to_owned()])
+    );
 }
 
 #[test]
@@ -343,25 +583,50 @@ fn an_answer_goes_with_its_operation() {
         let item = ResponseItem::of(payload.operation(), payload);
         ResponseMessage::new(Version::V2_1, DateTime(0), vec![item])
     };
-    let constraints = Constraints { constraints: vec![], extra: Extra::NONE };
-    let asked = response(GetConstraintsResponse { constraints, extra: Extra::NONE }.into());
+    let constraints = Constraints {
+        constraints: vec![],
+        extra: Extra::NONE,
+    };
+    let asked = response(
+        GetConstraintsResponse {
+            constraints,
+            extra: Extra::NONE,
+        }
+        .into(),
+    );
     let (kept, loss) = downgraded(asked.clone(), Version::V2_1, Version::V2_0);
-    assert_eq!((kept, described(&loss)), (None, vec!["Batch Item".to_owned()]));
-    assert_eq!(downgraded(asked.clone(), Version::V2_1, Version::V2_1), (Some(asked), keyferry_ttlv::Loss::NONE));
+    assert_eq!(
+        (kept, described(&loss)),
+        (None, vec!["Batch Item".to_owned()])
+    );
+    assert_eq!(
+        downgraded(asked.clone(), Version::V2_1, Version::V2_1),
+        (Some(asked), keyferry_ttlv::Loss::NONE)
+    );
     let ping: RequestPayload = PingRequest::default().into();
     assert_eq!(downgraded(ping, Version::V2_1, Version::V2_0).0, None);
 }
 
 #[test]
 fn what_has_no_form_in_2_x_is_not_written_there() {
-    let value = keyferry_ttlv::Raw::of(tag::ATTRIBUTE_VALUE, "red", context(Version::V1_4)).unwrap();
+    let value =
+        keyferry_ttlv::Raw::of(tag::ATTRIBUTE_VALUE, "red", context(Version::V1_4)).unwrap();
     for value in [Some(value), None] {
         let attributes = Attributes::new().with(V::Unknown(UnknownAttribute { name: None, value }));
-        assert_eq!(downgraded(attributes.clone(), Version::V2_1, Version::V2_1).0, Some(Attributes::new()));
+        assert_eq!(
+            downgraded(attributes.clone(), Version::V2_1, Version::V2_1).0,
+            Some(Attributes::new())
+        );
         RequestItem::new(&LocateRequest::of(attributes), context(Version::V2_1)).unwrap_err();
     }
-    let two = Attributes::new().with(V::Comment("a".into())).with(V::Description("b".into()));
-    let add = AddAttributeRequest { unique_identifier: None, attribute: two, extra: Extra::NONE };
+    let two = Attributes::new()
+        .with(V::Comment("a".into()))
+        .with(V::Description("b".into()));
+    let add = AddAttributeRequest {
+        unique_identifier: None,
+        attribute: two,
+        extra: Extra::NONE,
+    };
     for version in [Version::V1_4, Version::V2_1] {
         RequestItem::new(&add, context(version)).unwrap_err();
     }

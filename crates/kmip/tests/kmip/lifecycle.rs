@@ -5,12 +5,25 @@ use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
 use keyferry_ttlv::Extra;
 
-const STATES: [State; 6] =
-    [State::PRE_ACTIVE, State::ACTIVE, State::DEACTIVATED, State::COMPROMISED, State::DESTROYED, State::DESTROYED_COMPROMISED];
+const STATES: [State; 6] = [
+    State::PRE_ACTIVE,
+    State::ACTIVE,
+    State::DEACTIVATED,
+    State::COMPROMISED,
+    State::DESTROYED,
+    State::DESTROYED_COMPROMISED,
+];
 const NOW: DateTime = DateTime(1000);
 
 fn revoke(code: RevocationReasonCode) -> Event {
-    Event::Revoke(RevocationReason { code, message: None, extra: Extra::NONE }, None)
+    Event::Revoke(
+        RevocationReason {
+            code,
+            message: None,
+            extra: Extra::NONE,
+        },
+        None,
+    )
 }
 
 fn events() -> Vec<Event> {
@@ -40,27 +53,52 @@ fn expected(state: State, event: &Event) -> Option<State> {
 fn exactly_the_ten_transitions() {
     for state in STATES {
         for event in events() {
-            let mut attributes = Attributes::new().with(V::State(state)).with(V::InitialDate(DateTime(1)));
+            let mut attributes = Attributes::new()
+                .with(V::State(state))
+                .with(V::InitialDate(DateTime(1)));
             let before = attributes.clone();
             let applied = apply(&mut attributes, &event, NOW);
             match expected(state, &event) {
                 Some(next) => {
                     applied.unwrap();
                     assert_eq!(attributes.state(), Some(next), "{state} {event:?}");
-                    assert!(Rank::of(state).may_become(Rank::of(next)), "a transition never goes back");
+                    assert!(
+                        Rank::of(state).may_become(Rank::of(next)),
+                        "a transition never goes back"
+                    );
                     let date = |tag| attributes.date(tag);
                     assert_eq!(date(tag::DESTROY_DATE).is_some(), event == Event::Destroy);
-                    assert_eq!(date(tag::ACTIVATION_DATE).is_some(), event == Event::Activate);
+                    assert_eq!(
+                        date(tag::ACTIVATION_DATE).is_some(),
+                        event == Event::Activate
+                    );
                     let compromise = is_compromised(next) && event != Event::Destroy;
                     assert_eq!(
-                        (date(tag::COMPROMISE_DATE), date(tag::COMPROMISE_OCCURRENCE_DATE)),
-                        if compromise { (Some(NOW), Some(DateTime(1))) } else { (None, None) }
+                        (
+                            date(tag::COMPROMISE_DATE),
+                            date(tag::COMPROMISE_OCCURRENCE_DATE)
+                        ),
+                        if compromise {
+                            (Some(NOW), Some(DateTime(1)))
+                        } else {
+                            (None, None)
+                        }
                     );
-                    assert_eq!(date(tag::DEACTIVATION_DATE).is_some(), next == State::DEACTIVATED);
-                    assert_eq!(attributes.get(tag::REVOCATION_REASON).is_some(), matches!(event, Event::Revoke(..)));
+                    assert_eq!(
+                        date(tag::DEACTIVATION_DATE).is_some(),
+                        next == State::DEACTIVATED
+                    );
+                    assert_eq!(
+                        attributes.get(tag::REVOCATION_REASON).is_some(),
+                        matches!(event, Event::Revoke(..))
+                    );
                 }
                 None => {
-                    let cause = if is_destroyed(state) { Cause::ObjectDestroyed } else { Cause::WrongState };
+                    let cause = if is_destroyed(state) {
+                        Cause::ObjectDestroyed
+                    } else {
+                        Cause::WrongState
+                    };
                     assert_eq!(applied.unwrap_err().cause(), cause, "{state} {event:?}");
                     assert_eq!(attributes, before);
                 }
@@ -76,11 +114,17 @@ fn dates_that_have_passed_move_the_state_on() {
         for activation in dates {
             for deactivation in dates {
                 let mut attributes = Attributes::new().with(V::State(state));
-                attributes = activation.into_iter().fold(attributes, |all, date| all.with(V::ActivationDate(DateTime(date))));
-                attributes = deactivation.into_iter().fold(attributes, |all, date| all.with(V::DeactivationDate(DateTime(date))));
+                attributes = activation.into_iter().fold(attributes, |all, date| {
+                    all.with(V::ActivationDate(DateTime(date)))
+                });
+                attributes = deactivation.into_iter().fold(attributes, |all, date| {
+                    all.with(V::DeactivationDate(DateTime(date)))
+                });
                 let reached = |date: Option<i64>| date.is_some_and(|date| date <= NOW.0);
                 let expected = match state {
-                    State::PRE_ACTIVE if reached(activation) && reached(deactivation) => State::DEACTIVATED,
+                    State::PRE_ACTIVE if reached(activation) && reached(deactivation) => {
+                        State::DEACTIVATED
+                    }
                     State::PRE_ACTIVE if reached(activation) => State::ACTIVE,
                     State::ACTIVE if reached(deactivation) => State::DEACTIVATED,
                     other => other,
@@ -90,7 +134,10 @@ fn dates_that_have_passed_move_the_state_on() {
                 let destroyed = apply(&mut attributes.clone(), &Event::Destroy, NOW);
                 assert_eq!(
                     destroyed.is_ok(),
-                    !matches!(expected, State::ACTIVE | State::DESTROYED | State::DESTROYED_COMPROMISED)
+                    !matches!(
+                        expected,
+                        State::ACTIVE | State::DESTROYED | State::DESTROYED_COMPROMISED
+                    )
                 );
             }
         }
@@ -106,9 +153,15 @@ fn joining_states_is_a_semilattice_that_never_goes_back() {
         for b in STATES {
             let joined = join(a, b);
             assert_eq!(joined, join(b, a));
-            assert!(Rank::of(a).may_become(Rank::of(joined)), "{a} and {b} join to {joined}");
+            assert!(
+                Rank::of(a).may_become(Rank::of(joined)),
+                "{a} and {b} join to {joined}"
+            );
             assert_eq!(is_destroyed(joined), is_destroyed(a) || is_destroyed(b));
-            assert_eq!(is_compromised(joined), is_compromised(a) || is_compromised(b));
+            assert_eq!(
+                is_compromised(joined),
+                is_compromised(a) || is_compromised(b)
+            );
             for c in STATES {
                 assert_eq!(join(join(a, b), c), join(a, join(b, c)));
             }
@@ -127,7 +180,11 @@ fn may_become_is_the_reach_of_the_transitions() {
                 State::ACTIVE => Some(State::DEACTIVATED),
                 _ => None,
             };
-            for next in events().iter().filter_map(|event| expected(to, event)).chain(dated) {
+            for next in events()
+                .iter()
+                .filter_map(|event| expected(to, event))
+                .chain(dated)
+            {
                 if !reach.contains(&(from, next)) {
                     reach.push((from, next));
                 }
@@ -139,7 +196,11 @@ fn may_become_is_the_reach_of_the_transitions() {
     }
     for from in STATES {
         for to in STATES {
-            assert_eq!(Rank::of(from).may_become(Rank::of(to)), reach.contains(&(from, to)), "{from} to {to}");
+            assert_eq!(
+                Rank::of(from).may_become(Rank::of(to)),
+                reach.contains(&(from, to)),
+                "{from} to {to}"
+            );
         }
     }
 }

@@ -59,8 +59,15 @@ fn each_reason_exists_in_its_version() {
     for version in VERSIONS {
         for cause in CAUSES {
             let reason = Failure::new(*cause, "").reason(*version);
-            let row = ResultReason::DOMAIN.values.iter().find(|row| row.value == reason.0).unwrap();
-            assert!(row.versions.contain(*version), "{cause:?} is {reason} in {version}");
+            let row = ResultReason::DOMAIN
+                .values
+                .iter()
+                .find(|row| row.value == reason.0)
+                .unwrap();
+            assert!(
+                row.versions.contain(*version),
+                "{cause:?} is {reason} in {version}"
+            );
         }
     }
 }
@@ -69,6 +76,9 @@ fn each_reason_exists_in_its_version() {
 fn reasons_that_2_x_reserves_are_not_sent_there() {
     for cause in CAUSES {
         let reason = Failure::new(*cause, "").reason(Version::V2_1);
-        assert!(!matches!(reason, ResultReason(0x0B) | ResultReason(0x0E)), "{cause:?}");
+        assert!(
+            !matches!(reason, ResultReason(0x0B) | ResultReason(0x0E)),
+            "{cause:?}"
+        );
     }
 }

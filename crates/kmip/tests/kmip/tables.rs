@@ -9,7 +9,13 @@ pub fn rows(file: &str) -> Option<Vec<BTreeMap<String, String>>> {
     let text = std::fs::read_to_string(shared("tables")?.join(file)).unwrap();
     let mut lines = text.lines();
     let heads: Vec<&str> = lines.next().unwrap().split('\t').collect();
-    let row = |line: &str| heads.iter().map(ToString::to_string).zip(line.split('\t').map(ToString::to_string)).collect();
+    let row = |line: &str| {
+        heads
+            .iter()
+            .map(ToString::to_string)
+            .zip(line.split('\t').map(ToString::to_string))
+            .collect()
+    };
     Some(lines.map(row).collect())
 }
 
@@ -44,7 +50,9 @@ fn tags() {
                 known += 1;
                 for ty in ours.types {
                     assert!(
-                        row["type"].is_empty() || row["type"].starts_with("varies") || row["type"].contains(ty.name()),
+                        row["type"].is_empty()
+                            || row["type"].starts_with("varies")
+                            || row["type"].contains(ty.name()),
                         "{row:?}: {ours:?}"
                     );
                 }
@@ -62,7 +70,9 @@ fn tags() {
                         .split([';', ','])
                         .flat_map(|part| part.split(" or "))
                         .map(|part| part.split(" (").next().unwrap().trim());
-                    if meant.clone().any(|part| part == ty.name()) && !row["type"].starts_with("varies") {
+                    if meant.clone().any(|part| part == ty.name())
+                        && !row["type"].starts_with("varies")
+                    {
                         assert!(ours.types.contains(&ty), "{row:?}: {ours:?}");
                     }
                 }
@@ -82,8 +92,12 @@ fn values<'d>(file: &str, head: &str, domains: impl Iterator<Item = &'d Domain>)
     for row in &rows {
         let number = u32::from_str_radix(&row["hex"], 16).unwrap();
         let domain = domains.get(row[head].as_str());
-        let ours =
-            domain.and_then(|domain| domain.values.iter().find(|value| value.value == number && value.name == row["name"]));
+        let ours = domain.and_then(|domain| {
+            domain
+                .values
+                .iter()
+                .find(|value| value.value == number && value.name == row["name"])
+        });
         match agree(row, ours.map(|ours| ours.versions)) {
             Some(same) => {
                 assert!(same, "{row:?}: {ours:?}");
@@ -109,15 +123,31 @@ fn masks() {
 
 #[test]
 fn operations() {
-    let Some(rows) = rows("operations.tsv") else { return };
+    let Some(rows) = rows("operations.tsv") else {
+        return;
+    };
     // Query and Discover Versions by the server came later than by the client, under the same numbers.
-    let both = |row: &BTreeMap<String, String>| rows.iter().filter(|other| other["hex"] == row["hex"]).count() > 1;
-    for row in rows.iter().filter(|row| row["direction"] == "client->server" || !both(row)) {
+    let both = |row: &BTreeMap<String, String>| {
+        rows.iter()
+            .filter(|other| other["hex"] == row["hex"])
+            .count()
+            > 1
+    };
+    for row in rows
+        .iter()
+        .filter(|row| row["direction"] == "client->server" || !both(row))
+    {
         let number = u32::from_str_radix(&row["hex"], 16).unwrap();
-        let ours = spec::Operation::DOMAIN.values.iter().find(|value| value.value == number);
+        let ours = spec::Operation::DOMAIN
+            .values
+            .iter()
+            .find(|value| value.value == number);
         match ours {
             Some(ours) => {
-                assert!(ours.name == row["operation"] && agree(row, Some(ours.versions)) != Some(false), "{row:?}: {ours:?}")
+                assert!(
+                    ours.name == row["operation"] && agree(row, Some(ours.versions)) != Some(false),
+                    "{row:?}: {ours:?}"
+                )
             }
             None => assert_eq!(row["last"], "reserved", "{row:?}"),
         }
@@ -129,7 +159,10 @@ fn objects(on: On) -> &'static [&'static str] {
     match on {
         On::All => &["All Objects"],
         On::Cryptographic => &["All Cryptographic Objects", "Managed Cryptographic Objects"],
-        On::CryptographicOpaque => &["All Cryptographic Objects, Opaque Object", "All Cryptographic Objects, Opaque Objects"],
+        On::CryptographicOpaque => &[
+            "All Cryptographic Objects, Opaque Object",
+            "All Cryptographic Objects, Opaque Objects",
+        ],
         On::CryptographicTemplates => &["All Cryptographic Objects, Templates"],
         On::KeysTemplates => &["Keys, Templates"],
         On::KeysCertificatesTemplates => &["Keys, Certificates, Templates"],
@@ -145,19 +178,35 @@ fn objects(on: On) -> &'static [&'static str] {
 
 #[test]
 fn attributes_are_on_the_objects_that_the_tables_name() {
-    let Some(rows) = rows("attributes.tsv") else { return };
+    let Some(rows) = rows("attributes.tsv") else {
+        return;
+    };
     for row in &rows {
-        let Some(ours) = u32::from_str_radix(&row["tag"], 16).ok().map(keyferry_ttlv::Tag::new).and_then(spec::attribute_row)
+        let Some(ours) = u32::from_str_radix(&row["tag"], 16)
+            .ok()
+            .map(keyferry_ttlv::Tag::new)
+            .and_then(spec::attribute_row)
         else {
             continue;
         };
-        let on = if row["rules_from"].starts_with('1') { ours.on.0 } else { ours.on.1 };
-        assert!(objects(on).contains(&row["applies_to_object_types"].as_str()), "{row:?}: {ours:?}");
+        let on = if row["rules_from"].starts_with('1') {
+            ours.on.0
+        } else {
+            ours.on.1
+        };
+        assert!(
+            objects(on).contains(&row["applies_to_object_types"].as_str()),
+            "{row:?}: {ours:?}"
+        );
     }
     let limits = spec::attribute_row(spec::tag::USAGE_LIMITS).unwrap();
-    assert!(limits.may_be_on(ObjectType::SYMMETRIC_KEY, Version::V1_0) && limits.may_be_on(ObjectType::TEMPLATE, Version::V1_4));
     assert!(
-        !limits.may_be_on(ObjectType::CERTIFICATE, Version::V1_4) && limits.may_be_on(ObjectType::CERTIFICATE, Version::V2_1)
+        limits.may_be_on(ObjectType::SYMMETRIC_KEY, Version::V1_0)
+            && limits.may_be_on(ObjectType::TEMPLATE, Version::V1_4)
+    );
+    assert!(
+        !limits.may_be_on(ObjectType::CERTIFICATE, Version::V1_4)
+            && limits.may_be_on(ObjectType::CERTIFICATE, Version::V2_1)
     );
     let safe = spec::attribute_row(spec::tag::QUANTUM_SAFE).unwrap();
     assert!(!safe.may_be_on(ObjectType::SYMMETRIC_KEY, Version::V1_4));
@@ -165,11 +214,17 @@ fn attributes_are_on_the_objects_that_the_tables_name() {
 
 #[test]
 fn attributes_and_their_rules() {
-    let Some(rows) = rows("attributes.tsv") else { return };
+    let Some(rows) = rows("attributes.tsv") else {
+        return;
+    };
     let mut latest: BTreeMap<u32, &BTreeMap<String, String>> = BTreeMap::new();
     for row in &rows {
-        let Ok(tag) = u32::from_str_radix(&row["tag"], 16) else { continue };
-        let newer = latest.get(&tag).is_none_or(|held| held["rules_from"] < row["rules_from"]);
+        let Ok(tag) = u32::from_str_radix(&row["tag"], 16) else {
+            continue;
+        };
+        let newer = latest
+            .get(&tag)
+            .is_none_or(|held| held["rules_from"] < row["rules_from"]);
         if newer {
             latest.insert(tag, row);
         }
@@ -177,13 +232,21 @@ fn attributes_and_their_rules() {
     let mut known = 0;
     for (tag, row) in latest {
         // Those of vendors and clients have no rules of their own.
-        if matches!(row["attribute"].as_str(), "Custom Attribute" | "Vendor Attribute" | "Attribute") {
+        if matches!(
+            row["attribute"].as_str(),
+            "Custom Attribute" | "Vendor Attribute" | "Attribute"
+        ) {
             continue;
         }
-        let ours = spec::attribute_row(keyferry_ttlv::Tag::new(tag)).unwrap_or_else(|| panic!("not known: {row:?}"));
+        let ours = spec::attribute_row(keyferry_ttlv::Tag::new(tag))
+            .unwrap_or_else(|| panic!("not known: {row:?}"));
         known += 1;
         assert_eq!(ours.name, row["attribute"]);
-        assert_eq!(agree(row, Some(ours.versions)), Some(true), "{row:?}: {ours:?}");
+        assert_eq!(
+            agree(row, Some(ours.versions)),
+            Some(true),
+            "{row:?}: {ours:?}"
+        );
         let may = |text: &str| match text {
             text if text.starts_with("No") || text.is_empty() => May::Never,
             text if text.contains("Pre-Active or Active state and") => May::UntilReached,
@@ -192,9 +255,21 @@ fn attributes_and_their_rules() {
             text if text.contains("Get Usage Allocation") => May::UntilAllocated,
             _ => May::Always,
         };
-        assert_eq!(ours.client_modifies, may(&row["modifiable_by_client"]), "{row:?}");
-        assert_eq!(ours.client_deletes, may(&row["deletable_by_client"]), "{row:?}");
-        assert_eq!(ours.multiple, row["multiple_instances_permitted"].starts_with("Yes"), "{row:?}");
+        assert_eq!(
+            ours.client_modifies,
+            may(&row["modifiable_by_client"]),
+            "{row:?}"
+        );
+        assert_eq!(
+            ours.client_deletes,
+            may(&row["deletable_by_client"]),
+            "{row:?}"
+        );
+        assert_eq!(
+            ours.multiple,
+            row["multiple_instances_permitted"].starts_with("Yes"),
+            "{row:?}"
+        );
         let by = &row["initially_set_by"];
         let expected = match (by.contains("Client"), by.contains("Server")) {
             (true, true) => SetBy::Both,

@@ -14,18 +14,29 @@ pub fn shared(part: &str) -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    eprintln!("SKIPPED: {part} of the standard are not at {}: set KMIP_VECTORS", folder.display());
+    eprintln!(
+        "SKIPPED: {part} of the standard are not at {}: set KMIP_VECTORS",
+        folder.display()
+    );
     None
 }
 
 pub fn unhex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).unwrap() as u8).collect();
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    let digits: Vec<u8> = text
+        .chars()
+        .map(|c| c.to_digit(16).unwrap() as u8)
+        .collect();
+    digits
+        .chunks(2)
+        .map(|pair| pair[0] << 4 | pair[1])
+        .collect()
 }
 
 #[test]
 fn the_standards_messages_are_read_and_written_byte_for_byte() {
-    let Some(folder) = shared("vectors") else { return };
+    let Some(folder) = shared("vectors") else {
+        return;
+    };
     let text = std::fs::read_to_string(folder.join("encodings/TTLV.tsv")).unwrap();
     let mut seen = 0;
     for line in text.lines().skip(1) {

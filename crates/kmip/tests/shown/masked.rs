@@ -18,11 +18,20 @@ fn no_secret_is_shown_unasked() {
         let error = serde_json::from_str::<RequestMessage<RequestPayload>>(&shown).unwrap_err();
         assert!(error.to_string().contains("masked"), "{error}");
     }
-    for key in objects().iter().filter_map(|object| object.key_block()?.transparent().ok()?) {
+    for key in objects()
+        .iter()
+        .filter_map(|object| object.key_block()?.transparent().ok()?)
+    {
         assert!(!tells(&serde_json::to_string(&key).unwrap()));
     }
-    let pair = KeyPair { private: HUSH.to_vec().into(), public: vec![1].into() };
-    assert_eq!(serde_json::to_string(&pair).unwrap(), r#"{"private":"(8 bytes masked)","public":"(1 bytes masked)"}"#);
+    let pair = KeyPair {
+        private: HUSH.to_vec().into(),
+        public: vec![1].into(),
+    };
+    assert_eq!(
+        serde_json::to_string(&pair).unwrap(),
+        r#"{"private":"(8 bytes masked)","public":"(1 bytes masked)"}"#
+    );
 }
 
 #[test]
@@ -34,7 +43,10 @@ fn what_was_left_behind_is_told_without_its_secrets() {
         let shown = serde_json::to_string(&loss).unwrap();
         assert!(!tells(&shown), "{shown}");
         let exposed = serde_json::to_string(&Exposed(&loss)).unwrap();
-        assert_eq!(serde_json::from_str::<keyferry_ttlv::Loss>(&exposed).unwrap(), loss);
+        assert_eq!(
+            serde_json::from_str::<keyferry_ttlv::Loss>(&exposed).unwrap(),
+            loss
+        );
     }
     assert!(told >= 5, "only {told}");
 }
@@ -44,13 +56,23 @@ fn exposed_it_comes_back_the_same() {
     for request in requests() {
         let shown = serde_json::to_string(&Exposed(&request)).unwrap();
         assert!(tells(&shown), "{shown}");
-        assert_eq!(serde_json::from_str::<RequestMessage<RequestPayload>>(&shown).unwrap(), request, "{shown}");
+        assert_eq!(
+            serde_json::from_str::<RequestMessage<RequestPayload>>(&shown).unwrap(),
+            request,
+            "{shown}"
+        );
         // Also by way of a tree, which hands over texts that it owns.
         let tree = serde_json::to_value(Exposed(&request)).unwrap();
-        assert_eq!(serde_json::from_value::<RequestMessage<RequestPayload>>(tree).unwrap(), request);
+        assert_eq!(
+            serde_json::from_value::<RequestMessage<RequestPayload>>(tree).unwrap(),
+            request
+        );
         let unread = RequestMessage::from_frame(&request.to_frame().unwrap()).unwrap();
         let shown = serde_json::to_string(&Exposed(&unread)).unwrap();
-        assert_eq!(serde_json::from_str::<RequestMessage>(&shown).unwrap(), unread);
+        assert_eq!(
+            serde_json::from_str::<RequestMessage>(&shown).unwrap(),
+            unread
+        );
     }
 }
 
@@ -74,26 +96,46 @@ fn it_is_exposed_no_longer_than_that_however_it_ends() {
     assert!(masked());
     serde_json::to_string(&Exposed(&Fails)).unwrap_err();
     assert!(masked());
-    catch_unwind(AssertUnwindSafe(|| serde_json::to_string(&Exposed(&(Exposed(&secret), Panics))))).unwrap_err();
+    catch_unwind(AssertUnwindSafe(|| {
+        serde_json::to_string(&Exposed(&(Exposed(&secret), Panics)))
+    }))
+    .unwrap_err();
     assert!(masked());
-    assert_eq!(serde_json::to_string(&(Exposed(&(Exposed(&secret), &secret)), &secret)).unwrap().matches("masked").count(), 1);
+    assert_eq!(
+        serde_json::to_string(&(Exposed(&(Exposed(&secret), &secret)), &secret))
+            .unwrap()
+            .matches("masked")
+            .count(),
+        1
+    );
     // What is written on another thread meanwhile is not.
     struct Elsewhere<'a>(&'a Secret);
     impl Serialize for Elsewhere<'_> {
         fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            let there = std::thread::scope(|scope| scope.spawn(|| serde_json::to_string(self.0).unwrap()).join().unwrap());
+            let there = std::thread::scope(|scope| {
+                scope
+                    .spawn(|| serde_json::to_string(self.0).unwrap())
+                    .join()
+                    .unwrap()
+            });
             serializer.serialize_str(&there)
         }
     }
-    assert!(!tells(&serde_json::to_string(&Exposed(&Elsewhere(&secret))).unwrap()));
+    assert!(!tells(
+        &serde_json::to_string(&Exposed(&Elsewhere(&secret))).unwrap()
+    ));
 }
 
 #[test]
 fn a_secret_that_can_not_be_read_is_not_quoted() {
     for wrong in ["\"hush-key\"", "\"687573682d6b657\"", "[104,117,115,104]"] {
-        let error = serde_json::from_str::<Secret>(wrong).unwrap_err().to_string();
+        let error = serde_json::from_str::<Secret>(wrong)
+            .unwrap_err()
+            .to_string();
         assert!(!tells(&error) && !error.contains("6875"), "{error}");
     }
-    let error = serde_json::from_str::<Password>("\"ff\"").unwrap_err().to_string();
+    let error = serde_json::from_str::<Password>("\"ff\"")
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("UTF-8"), "{error}");
 }

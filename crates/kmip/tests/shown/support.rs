@@ -16,7 +16,8 @@ pub fn unknown(tag: Tag) -> Raw {
     write(&mut w).unwrap();
     let frame = w.finish();
     let r = keyferry_ttlv::Reader::new(&frame, context(Version::V2_1));
-    r.child(keyferry_ttlv::Item::parse(&frame).unwrap()).unwrap()
+    r.child(keyferry_ttlv::Item::parse(&frame).unwrap())
+        .unwrap()
 }
 
 pub fn with_unknown() -> Extra {
@@ -26,7 +27,11 @@ pub fn with_unknown() -> Extra {
 }
 
 fn block(material: KeyMaterial) -> Box<KeyBlock> {
-    let mut block = KeyBlock::plain(KeyFormatType::RAW, Some((CryptographicAlgorithm::AES, 64)), hush());
+    let mut block = KeyBlock::plain(
+        KeyFormatType::RAW,
+        Some((CryptographicAlgorithm::AES, 64)),
+        hush(),
+    );
     if let Some(KeyValue::Plain(plain)) = &mut block.key_value {
         plain.key_material = material;
     }
@@ -34,17 +39,29 @@ fn block(material: KeyMaterial) -> Box<KeyBlock> {
 }
 
 pub fn objects() -> Vec<Object> {
-    let transparent = TransparentSymmetricKey { key: hush(), extra: Extra::NONE };
-    let ec = TransparentEcPrivateKey { recommended_curve: RecommendedCurve::P_256, d: SecretInteger(hush()), extra: Extra::NONE };
+    let transparent = TransparentSymmetricKey {
+        key: hush(),
+        extra: Extra::NONE,
+    };
+    let ec = TransparentEcPrivateKey {
+        recommended_curve: RecommendedCurve::P_256,
+        d: SecretInteger(hush()),
+        extra: Extra::NONE,
+    };
     let of = |key| Box::new(KeyBlock::of_transparent(&key, None).unwrap());
     let mut wrapped = *block(KeyMaterial::Bytes(hush()));
     wrapped.key_value = Some(KeyValue::Wrapped(hush()));
-    let key = |key_block| Key { key_block, extra: Extra::NONE };
+    let key = |key_block| Key {
+        key_block,
+        extra: Extra::NONE,
+    };
     vec![
         Object::SymmetricKey(key(block(KeyMaterial::Bytes(hush())))),
         Object::SymmetricKey(key(of(TransparentKey::Symmetric(transparent)))),
         Object::PrivateKey(key(of(TransparentKey::EcPrivate(ec)))),
-        Object::PrivateKey(key(block(KeyMaterial::Structure(unknown(tag::KEY_MATERIAL))))),
+        Object::PrivateKey(key(block(KeyMaterial::Structure(unknown(
+            tag::KEY_MATERIAL,
+        ))))),
         Object::PublicKey(key(Box::new(wrapped))),
         Object::SecretData(SecretData {
             secret_data_type: SecretDataType::PASSWORD,
@@ -60,7 +77,11 @@ pub fn objects() -> Vec<Object> {
             key_block: block(KeyMaterial::Bytes(hush())),
             extra: Extra::NONE,
         }),
-        Object::PgpKey(PgpKey { pgp_key_version: 4, key_block: block(KeyMaterial::Bytes(hush())), extra: with_unknown() }),
+        Object::PgpKey(PgpKey {
+            pgp_key_version: 4,
+            key_block: block(KeyMaterial::Bytes(hush())),
+            extra: with_unknown(),
+        }),
         Object::OpaqueObject(OpaqueObject {
             opaque_data_type: keyferry_ttlv::Enumeration(0x8000_0001),
             value: hush(),
@@ -71,14 +92,21 @@ pub fn objects() -> Vec<Object> {
 
 pub fn credentials() -> Vec<CredentialValue> {
     let word = || Password::from(std::str::from_utf8(HUSH).unwrap());
-    let ticket = LoginTicket { ticket_type: TicketType::LOGIN, value: hush(), extra: Extra::NONE };
+    let ticket = LoginTicket {
+        ticket_type: TicketType::LOGIN,
+        value: hush(),
+        extra: Extra::NONE,
+    };
     vec![
         CredentialValue::UsernameAndPassword(UsernameAndPassword {
             username: "Fred".into(),
             password: Some(word()),
             extra: Extra::NONE,
         }),
-        CredentialValue::Device(Box::new(Device { password: Some(word()), ..Device::default() })),
+        CredentialValue::Device(Box::new(Device {
+            password: Some(word()),
+            ..Device::default()
+        })),
         CredentialValue::OneTimePassword(OneTimePassword {
             username: "Fred".into(),
             password: None,
@@ -92,7 +120,10 @@ pub fn credentials() -> Vec<CredentialValue> {
             hashed_password: hush(),
             extra: Extra::NONE,
         }),
-        CredentialValue::Ticket(TicketCredential { ticket, extra: Extra::NONE }),
+        CredentialValue::Ticket(TicketCredential {
+            ticket,
+            extra: Extra::NONE,
+        }),
         CredentialValue::Other(CredentialType(0x8000_0001), unknown(tag::CREDENTIAL_VALUE)),
     ]
 }
@@ -100,13 +131,26 @@ pub fn credentials() -> Vec<CredentialValue> {
 /// Requests, each with a secret somewhere.
 pub fn requests() -> Vec<RequestMessage<RequestPayload>> {
     let attributes = || Attributes::new().with(V::Name(Name::text("n")));
-    let mut payloads: Vec<RequestPayload> =
-        objects().into_iter().map(|object| RegisterRequest::of(object, attributes()).into()).collect();
+    let mut payloads: Vec<RequestPayload> = objects()
+        .into_iter()
+        .map(|object| RegisterRequest::of(object, attributes()).into())
+        .collect();
     payloads.extend([
-        EncryptRequest { data: Some(Data::Bytes(hush())), ..EncryptRequest::default() }.into(),
-        PingRequest { extra: with_unknown() }.into(),
+        EncryptRequest {
+            data: Some(Data::Bytes(hush())),
+            ..EncryptRequest::default()
+        }
+        .into(),
+        PingRequest {
+            extra: with_unknown(),
+        }
+        .into(),
         LogoutRequest {
-            ticket: Some(LoginTicket { ticket_type: TicketType::LOGIN, value: hush(), extra: Extra::NONE }),
+            ticket: Some(LoginTicket {
+                ticket_type: TicketType::LOGIN,
+                value: hush(),
+                extra: Extra::NONE,
+            }),
             extra: Extra::NONE,
         }
         .into(),
@@ -114,14 +158,19 @@ pub fn requests() -> Vec<RequestMessage<RequestPayload>> {
         LocateRequest::of(Attributes::new().with(V::Custom(CustomAttribute {
             vendor: "x".into(),
             name: "Nested".into(),
-            value: Some(keyferry_ttlv::Value::Structure(unknown(tag::ATTRIBUTE_VALUE))),
+            value: Some(keyferry_ttlv::Value::Structure(unknown(
+                tag::ATTRIBUTE_VALUE,
+            ))),
         })))
         .into(),
         DeriveKeyRequest {
             object_type: ObjectType::SECRET_DATA,
             unique_identifiers: vec!["1".into()],
             derivation_method: DerivationMethod::PBKDF2,
-            derivation_parameters: DerivationParameters { derivation_data: vec![hush()], ..DerivationParameters::default() },
+            derivation_parameters: DerivationParameters {
+                derivation_data: vec![hush()],
+                ..DerivationParameters::default()
+            },
             attributes: attributes().into(),
             extra: Extra::NONE,
         }
@@ -135,10 +184,16 @@ pub fn requests() -> Vec<RequestMessage<RequestPayload>> {
         }
         .into(),
     ]);
-    let mut messages: Vec<_> = payloads.into_iter().map(|payload| RequestMessage::of(Version::V2_1, [payload])).collect();
+    let mut messages: Vec<_> = payloads
+        .into_iter()
+        .map(|payload| RequestMessage::of(Version::V2_1, [payload]))
+        .collect();
     messages.extend(credentials().into_iter().map(|value| {
         let mut message = RequestMessage::of(Version::V2_1, [PingRequest::default().into()]);
-        message.header.authentication = Some(Authentication { credentials: vec![value.into()], extra: Extra::NONE });
+        message.header.authentication = Some(Authentication {
+            credentials: vec![value.into()],
+            extra: Extra::NONE,
+        });
         message
     }));
     let mut extended = RequestMessage::of(Version::V2_1, [PingRequest::default().into()]);
@@ -157,5 +212,7 @@ pub fn tells(text: &str) -> bool {
     let hex: String = HUSH.iter().map(|byte| format!("{byte:02x}")).collect();
     let list = |separator: &str| HUSH.map(|byte| byte.to_string()).join(separator);
     let text = text.to_lowercase();
-    [hex, list(","), list(", "), "hush".to_owned()].iter().any(|form| text.contains(form))
+    [hex, list(","), list(", "), "hush".to_owned()]
+        .iter()
+        .any(|form| text.contains(form))
 }

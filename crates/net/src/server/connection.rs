@@ -76,7 +76,9 @@ impl fmt::Display for End {
             End::Unread => f.write_str("the client does not take its answers"),
             End::Stream(error) => write!(f, "connection failed: {error}"),
             End::Message(error) => write!(f, "not a message: {error}"),
-            End::Asked => f.write_str("nothing more to ask on the connection that was turned round"),
+            End::Asked => {
+                f.write_str("nothing more to ask on the connection that was turned round")
+            }
             End::Turned(error) => write!(f, "turned round: {error}"),
         }
     }
@@ -109,7 +111,10 @@ pub(super) async fn accept(
     }
     let limits = &shared.limits;
     let place = shared.handshakes.enter();
-    let handshake = timeout(limits.handshake_time, shared.tls.acceptor().accept(stream).into_fallible());
+    let handshake = timeout(
+        limits.handshake_time,
+        shared.tls.acceptor().accept(stream).into_fallible(),
+    );
     let result = tokio::select! {
         result = handshake => result,
         () = place.displaced() => {
@@ -133,7 +138,11 @@ pub(super) async fn accept(
             return None;
         }
     };
-    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let certificate = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first());
     let caller = certificate.map(|certificate| identity(certificate));
     let (caller, permit) = match (caller, shared.connections.clone().try_acquire_owned()) {
         (Some(Ok(caller)), Ok(permit)) => (Arc::new(caller), permit),
@@ -199,7 +208,9 @@ impl Connection<'_> {
             End::Message(error) => {
                 warn!(peer = %self.peer, caller = ?self.caller, reason = %end, requests = self.requests, "connection closed");
                 if let Some(answer) = self.shared.handler.refuse(clock(), error)
-                    && let Ok(bytes) = write_frames(&mut self.stream, &[answer], self.shared.limits.message_time).await
+                    && let Ok(bytes) =
+                        write_frames(&mut self.stream, &[answer], self.shared.limits.message_time)
+                            .await
                 {
                     self.shared.counters.wrote(bytes);
                 }
@@ -215,7 +226,11 @@ impl Connection<'_> {
                 warn!(peer = %self.peer, caller = ?self.caller, reason = %end, requests = self.requests, "connection closed");
                 close(&mut self.stream, limit).await;
             }
-            End::Turned(_) | End::Client | End::Stream(_) | End::Idle | End::Shutdown { silent: true } => {
+            End::Turned(_)
+            | End::Client
+            | End::Stream(_)
+            | End::Idle
+            | End::Shutdown { silent: true } => {
                 info!(peer = %self.peer, caller = ?self.caller, reason = %end, requests = self.requests, "connection closed");
                 let _ = timeout(LINGER, self.stream.shutdown()).await; // the peer may be gone
             }
@@ -259,7 +274,9 @@ impl Connection<'_> {
             Some(Err(end)) => return (requests, Some(end)),
             None => {}
         }
-        while requests.len() < limits.group_requests.max(1) && (requests.is_empty() || bytes < limits.group_bytes) {
+        while requests.len() < limits.group_requests.max(1)
+            && (requests.is_empty() || bytes < limits.group_bytes)
+        {
             match self.input.ready(&mut self.stream).await {
                 None => break,
                 Some(Ok(Some(frame))) => {
@@ -276,7 +293,9 @@ impl Connection<'_> {
                 }
             }
         }
-        if let (Some(End::Shutdown { silent }), true) = (&mut end, self.input.is_midway() || !requests.is_empty()) {
+        if let (Some(End::Shutdown { silent }), true) =
+            (&mut end, self.input.is_midway() || !requests.is_empty())
+        {
             *silent = false;
         }
         (requests, end)
@@ -308,8 +327,14 @@ impl Connection<'_> {
         let (outgoing, mut to_write) = mpsc::channel(QUEUE);
         let (arrived, incoming) = mpsc::channel(QUEUE);
         let input = &mut self.input;
-        let mut pump = Pump::new(&mut *conversation, outgoing, incoming, limits.group_requests, limits.answer_time)
-            .stopped_by(self.stop.clone());
+        let mut pump = Pump::new(
+            &mut *conversation,
+            outgoing,
+            incoming,
+            limits.group_requests,
+            limits.answer_time,
+        )
+        .stopped_by(self.stop.clone());
         let asked = tokio::select! {
             asked = pump.run() => asked,
             () = async {
@@ -343,19 +368,33 @@ impl Connection<'_> {
     }
 
     /// One call of the handler; returns the requests that it did not answer yet, and who asks from now on.
-    async fn answer_some(&mut self, requests: Vec<Frame>) -> Result<(Vec<Frame>, Option<Asking>), End> {
+    async fn answer_some(
+        &mut self,
+        requests: Vec<Frame>,
+    ) -> Result<(Vec<Frame>, Option<Asking>), End> {
         let started = Instant::now();
         let count = requests.len();
         let (handler, caller) = (self.shared.handler.clone(), self.caller.clone());
-        let handled = spawn_blocking(move || (handler.handle(&caller, clock(), &requests), requests)).await;
-        let Ok((answers, mut requests)) = handled else { return Err(End::HandlerFailed) };
+        let handled =
+            spawn_blocking(move || (handler.handle(&caller, clock(), &requests), requests)).await;
+        let Ok((answers, mut requests)) = handled else {
+            return Err(End::HandlerFailed);
+        };
         let given = answers.len();
-        let bytes_in = requests.iter().take(given).map(|request| request.len()).sum();
+        let bytes_in = requests
+            .iter()
+            .take(given)
+            .map(|request| request.len())
+            .sum();
         self.requests += given.min(count) as u64;
         self.shared.counters.group(given.min(count), bytes_in);
         let mut replies = Vec::with_capacity(given);
         let left = requests.split_off(given.min(count));
-        let mut result = if (1..=count).contains(&given) { Ok((left, None)) } else { Err(End::HandlerFailed) };
+        let mut result = if (1..=count).contains(&given) {
+            Ok((left, None))
+        } else {
+            Err(End::HandlerFailed)
+        };
         let mut answers = answers.into_iter().take(count);
         while let Some(answer) = answers.next() {
             match answer {
@@ -380,11 +419,12 @@ impl Connection<'_> {
             }
         }
         let handled = started.elapsed();
-        let bytes_out = match write_frames(&mut self.stream, &replies, self.shared.limits.message_time).await {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(End::Unread),
-            Err(error) => return Err(End::Stream(error)),
-        };
+        let bytes_out =
+            match write_frames(&mut self.stream, &replies, self.shared.limits.message_time).await {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(End::Unread),
+                Err(error) => return Err(End::Stream(error)),
+            };
         self.shared.counters.wrote(bytes_out);
         debug!(
             peer = %self.peer, caller = ?self.caller, requests = count, bytes_in, answers = replies.len(), bytes_out,
@@ -395,7 +435,11 @@ impl Connection<'_> {
 }
 
 /// Waits for the first request of a group.
-async fn first(input: &mut Input, stream: &mut TlsStream<TcpStream>, limits: &crate::Limits) -> Result<Frame, End> {
+async fn first(
+    input: &mut Input,
+    stream: &mut TlsStream<TcpStream>,
+    limits: &crate::Limits,
+) -> Result<Frame, End> {
     if !input.is_midway() {
         match timeout(limits.idle_time, input.step(stream)).await {
             Err(_) => return Err(End::Idle),

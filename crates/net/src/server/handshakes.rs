@@ -23,11 +23,16 @@ pub(super) struct Place<'a> {
 
 impl Handshakes {
     pub(super) fn new(limit: usize) -> Self {
-        Handshakes { limit: limit.max(1), under_way: Mutex::default() }
+        Handshakes {
+            limit: limit.max(1),
+            under_way: Mutex::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, UnderWay> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn enter(&self) -> Place<'_> {
@@ -41,7 +46,11 @@ impl Handshakes {
             oldest.notify_one();
         }
         under_way.by_age.insert(number, displaced.clone());
-        Place { handshakes: self, number, displaced }
+        Place {
+            handshakes: self,
+            number,
+            displaced,
+        }
     }
 }
 

@@ -18,12 +18,16 @@ impl Reloader {
     }
 
     pub(super) fn acceptor(&self) -> TlsAcceptor {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// From now on the server shows what is in `config`, and trusts whom that trusts. Connections that are open stay, and so do the
     /// server's limits.
     pub fn reload(&self, config: &ServerConfig) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = TlsAcceptor::from(config.tls.clone());
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) =
+            TlsAcceptor::from(config.tls.clone());
     }
 }

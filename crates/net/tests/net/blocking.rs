@@ -7,7 +7,11 @@ use std::time::Duration;
 
 /// A server on a runtime of its own.
 fn serve() -> (tokio::runtime::Runtime, Rig) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     let rig = runtime.block_on(Rig::new());
     (runtime, rig)
 }

@@ -68,7 +68,14 @@ async fn requests_under_way_are_limited() {
         assert!(!all_sent.load(Ordering::SeqCst));
         rig.toy.gate.open();
         assert_eq!(driving.await.unwrap().answered.len(), 100);
-        assert!(rig.toy.groups.lock().unwrap().iter().all(|group| *group <= 5));
+        assert!(
+            rig.toy
+                .groups
+                .lock()
+                .unwrap()
+                .iter()
+                .all(|group| *group <= 5)
+        );
     })
     .await;
 }
@@ -81,7 +88,8 @@ async fn server_killed_in_the_middle() {
         let connector = rig.connector();
         let mut conversation = Counting::new(3, 0);
         let all_sent = conversation.all_sent.clone();
-        let driving = tokio::spawn(async move { (drive(&mut conversation, &connector).await, conversation) });
+        let driving =
+            tokio::spawn(async move { (drive(&mut conversation, &connector).await, conversation) });
         rig.toy.gate.reached(1).await;
         while !all_sent.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -93,7 +101,14 @@ async fn server_killed_in_the_middle() {
         let error = result.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Lost, "{error}");
         assert!(conversation.answered.is_empty());
-        assert_eq!(conversation.lost.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(
+            conversation
+                .lost
+                .iter()
+                .map(|(n, _)| *n)
+                .collect::<Vec<_>>(),
+            [0, 1, 2]
+        );
     })
     .await;
 }
@@ -102,12 +117,19 @@ async fn server_killed_in_the_middle() {
 async fn a_retry_resumes() {
     within(async {
         let rig = Rig::new().await;
-        let tricks = [(10, Trick::Close), (20, Trick::Panic), (30, Trick::ReplyAndClose), (40, Trick::Close)];
+        let tricks = [
+            (10, Trick::Close),
+            (20, Trick::Panic),
+            (30, Trick::ReplyAndClose),
+            (40, Trick::Close),
+        ];
         rig.toy.tricks.lock().unwrap().extend(tricks);
         let mut conversation = Counting::new(60, 2000);
         let mut retry = quick();
         retry.attempts = 20;
-        drive_with_retry(&mut conversation, &rig.connector(), &retry).await.unwrap();
+        drive_with_retry(&mut conversation, &rig.connector(), &retry)
+            .await
+            .unwrap();
         let mut answered = conversation.answered.clone();
         answered.sort();
         assert_eq!(answered, (0..60).collect::<Vec<_>>());
@@ -124,9 +146,17 @@ async fn a_retry_resumes() {
 #[tokio::test]
 async fn retries_end() {
     within(async {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let connector = Connector::new(port.to_string(), crate::support::Authority::new().client("client"));
-        let error = drive_with_retry(&mut Counting::new(1, 0), &connector, &quick()).await.unwrap_err();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let connector = Connector::new(
+            port.to_string(),
+            crate::support::Authority::new().client("client"),
+        );
+        let error = drive_with_retry(&mut Counting::new(1, 0), &connector, &quick())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
     })
     .await;
@@ -141,7 +171,9 @@ async fn a_refusal_by_tls_is_not_retried() {
         let mut retry = quick();
         retry.first = Duration::from_secs(3600);
         retry.longest = retry.first;
-        let error = drive_with_retry(&mut Counting::new(1, 0), &connector, &retry).await.unwrap_err();
+        let error = drive_with_retry(&mut Counting::new(1, 0), &connector, &retry)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
     })
     .await;
@@ -155,7 +187,9 @@ async fn an_answer_that_does_not_come() {
         let mut config = rig.authority.client("client");
         config.answer_time = Duration::from_millis(100);
         let mut conversation = Counting::new(2, 0);
-        let error = drive(&mut conversation, &Connector::new(rig.address(), config)).await.unwrap_err();
+        let error = drive(&mut conversation, &Connector::new(rig.address(), config))
+            .await
+            .unwrap_err();
         rig.toy.gate.open();
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
         assert_eq!(conversation.lost.len(), 2);
@@ -168,11 +202,19 @@ struct Script(Vec<Step>, Vec<Result<u32, String>>);
 
 impl Conversation for Script {
     fn poll(&mut self, _: Now, _: Ticket) -> Step {
-        if self.0.is_empty() { Step::Done } else { self.0.remove(0) }
+        if self.0.is_empty() {
+            Step::Done
+        } else {
+            self.0.remove(0)
+        }
     }
 
     fn answer(&mut self, _: Now, _: Ticket, response: Result<Frame, Lost>) {
-        self.1.push(response.map(|frame| number(&frame)).map_err(|Lost(reason)| reason));
+        self.1.push(
+            response
+                .map(|frame| number(&frame))
+                .map_err(|Lost(reason)| reason),
+        );
     }
 }
 
@@ -180,7 +222,12 @@ impl Conversation for Script {
 async fn waiting_for_nothing_is_an_error() {
     within(async {
         let rig = Rig::new().await;
-        let error = drive(&mut Script(vec![Step::Wait(None)], vec![]), &rig.connector()).await.unwrap_err();
+        let error = drive(
+            &mut Script(vec![Step::Wait(None)], vec![]),
+            &rig.connector(),
+        )
+        .await
+        .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Stalled, "{error}");
     })
     .await;
@@ -191,7 +238,12 @@ async fn waiting_for_the_clock() {
     within(async {
         let rig = Rig::new().await;
         let soon = Tick(clock().tick.0 + 30);
-        let steps = vec![Step::Wait(Some(soon)), Step::Send(frame(4, 0)), Step::Wait(None), Step::Wait(Some(Tick(0)))];
+        let steps = vec![
+            Step::Wait(Some(soon)),
+            Step::Send(frame(4, 0)),
+            Step::Wait(None),
+            Step::Wait(Some(Tick(0))),
+        ];
         let mut script = Script(steps, vec![]);
         drive(&mut script, &rig.connector()).await.unwrap();
         assert!(clock().tick >= soon);
@@ -205,7 +257,9 @@ async fn a_server_that_goes_while_nothing_is_under_way() {
     within(async {
         let rig = Rig::with(|limits| limits.idle_time = Duration::from_millis(50)).await;
         let steps = vec![Step::Wait(Some(Tick(u64::MAX)))];
-        let error = drive(&mut Script(steps, vec![]), &rig.connector()).await.unwrap_err();
+        let error = drive(&mut Script(steps, vec![]), &rig.connector())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Lost, "{error}");
     })
     .await;

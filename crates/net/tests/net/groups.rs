@@ -14,10 +14,24 @@ async fn burst_of_500_requests_in_order() {
         assert_eq!(numbers(&answers), (0..500).collect::<Vec<_>>());
         let counters = rig.handle.counters();
         let size = frame(0, 16).len() as u64;
-        rig.until(|counters| counters.bytes_out() == 500 * size).await;
-        assert_eq!((counters.requests(), counters.bytes_in()), (500, 500 * size));
-        assert_eq!(counters.groups(), rig.toy.groups.lock().unwrap().len() as u64);
-        assert!(rig.toy.groups.lock().unwrap().iter().all(|group| *group <= 64));
+        rig.until(|counters| counters.bytes_out() == 500 * size)
+            .await;
+        assert_eq!(
+            (counters.requests(), counters.bytes_in()),
+            (500, 500 * size)
+        );
+        assert_eq!(
+            counters.groups(),
+            rig.toy.groups.lock().unwrap().len() as u64
+        );
+        assert!(
+            rig.toy
+                .groups
+                .lock()
+                .unwrap()
+                .iter()
+                .all(|group| *group <= 64)
+        );
     })
     .await;
 }
@@ -92,14 +106,21 @@ async fn the_largest_message_passes() {
 async fn reply_and_close() {
     within(async {
         let rig = Rig::new().await;
-        rig.toy.tricks.lock().unwrap().insert(3, Trick::ReplyAndClose);
+        rig.toy
+            .tricks
+            .lock()
+            .unwrap()
+            .insert(3, Trick::ReplyAndClose);
         let mut stream = rig.connect().await.into_stream();
         for n in 0..10 {
             stream.write_all(&frame(n, 0)).await.unwrap();
         }
         stream.flush().await.unwrap();
         let mut answers = Vec::new();
-        stream.read_to_end(&mut answers).await.expect("closed in order");
+        stream
+            .read_to_end(&mut answers)
+            .await
+            .expect("closed in order");
         let size = frame(0, 0).len();
         assert_eq!(answers.len(), 4 * size);
         assert_eq!(number(&Frame::new(answers[3 * size..].to_vec())), 3);

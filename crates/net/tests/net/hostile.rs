@@ -14,7 +14,10 @@ async fn send(connection: Connection, bytes: &[u8]) -> Vec<u8> {
     stream.write_all(bytes).await.unwrap();
     stream.flush().await.unwrap();
     let mut back = Vec::new();
-    stream.read_to_end(&mut back).await.expect("closed in order");
+    stream
+        .read_to_end(&mut back)
+        .await
+        .expect("closed in order");
     back
 }
 
@@ -23,14 +26,21 @@ fn is_refusal(bytes: &[u8]) -> bool {
 }
 
 async fn goes_on(rig: &Rig) {
-    assert_eq!(number(&rig.connect().await.call(&frame(5, 0)).await.unwrap()), 5);
+    assert_eq!(
+        number(&rig.connect().await.call(&frame(5, 0)).await.unwrap()),
+        5
+    );
 }
 
 #[tokio::test]
 async fn garbage_instead_of_tls() {
     within(async {
         let rig = Rig::new().await;
-        for garbage in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], &[0x42; 100], &[0; 10_000]] {
+        for garbage in [
+            &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..],
+            &[0x42; 100],
+            &[0; 10_000],
+        ] {
             let mut stream = TcpStream::connect(rig.address()).await.unwrap();
             let _ = stream.write_all(garbage).await;
             let mut back = Vec::new();
@@ -48,7 +58,10 @@ async fn garbage_inside_tls() {
         let rig = Rig::new().await;
         let back = send(rig.connect().await, b"GET / HTTP/1.1\r\n\r\n").await;
         assert!(is_refusal(&back));
-        assert!(matches!(rig.toy.refusals.lock().unwrap()[0].kind(), Ttlv::UnknownTag));
+        assert!(matches!(
+            rig.toy.refusals.lock().unwrap()[0].kind(),
+            Ttlv::UnknownTag
+        ));
         goes_on(&rig).await;
     })
     .await;
@@ -77,7 +90,10 @@ async fn half_a_message_then_silence() {
         let silent = send(rig.connect().await, &whole[..50]);
         let (back, ()) = tokio::join!(silent, goes_on(&rig));
         assert!(is_refusal(&back));
-        assert_eq!(*rig.toy.refusals.lock().unwrap()[0].kind(), Ttlv::Truncated(whole.len() - 50));
+        assert_eq!(
+            *rig.toy.refusals.lock().unwrap()[0].kind(),
+            Ttlv::Truncated(whole.len() - 50)
+        );
     })
     .await;
 }
@@ -95,7 +111,8 @@ async fn half_a_message_then_the_end() {
         drop(stream);
         let stream = rig.connect().await.into_stream();
         drop(stream); // without a goodbye
-        rig.until(|counters| counters.accepted() == 2 && counters.open() == 0).await;
+        rig.until(|counters| counters.accepted() == 2 && counters.open() == 0)
+            .await;
         goes_on(&rig).await;
     })
     .await;
@@ -105,10 +122,20 @@ async fn half_a_message_then_the_end() {
 async fn message_over_the_limit() {
     within(async {
         let rig = Rig::new().await;
-        let back = send(rig.connect().await, &[0x42, 0x00, 0x78, 0x01, 0x7f, 0xff, 0xff, 0xf8]).await;
+        let back = send(
+            rig.connect().await,
+            &[0x42, 0x00, 0x78, 0x01, 0x7f, 0xff, 0xff, 0xf8],
+        )
+        .await;
         assert!(is_refusal(&back));
         let kind = rig.toy.refusals.lock().unwrap()[0].kind().clone();
-        assert_eq!(kind, Ttlv::Size { size: 0x8000_0000, limit: 16 << 20 });
+        assert_eq!(
+            kind,
+            Ttlv::Size {
+                size: 0x8000_0000,
+                limit: 16 << 20
+            }
+        );
         goes_on(&rig).await;
     })
     .await;
@@ -180,7 +207,11 @@ async fn silent_handshakes_make_room_for_others() {
         }
         rig.until(|counters| counters.refused() == 7).await;
         goes_on(&rig).await;
-        assert_eq!(rig.handle.counters().refused(), 8, "the oldest made room for the client");
+        assert_eq!(
+            rig.handle.counters().refused(),
+            8,
+            "the oldest made room for the client"
+        );
     })
     .await;
 }
@@ -256,7 +287,14 @@ async fn fifty_clients_with_hostile_ones_among_them() {
                 let mut connection = connector.connect().await.unwrap();
                 for n in 0..20 {
                     let number = client * 100 + n;
-                    assert_eq!(connection.call(&frame(number, 64)).await.map(|answer| self::number(&answer)).unwrap(), number);
+                    assert_eq!(
+                        connection
+                            .call(&frame(number, 64))
+                            .await
+                            .map(|answer| self::number(&answer))
+                            .unwrap(),
+                        number
+                    );
                 }
             });
         }

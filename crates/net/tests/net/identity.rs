@@ -6,7 +6,10 @@ use rcgen::DnType;
 
 #[test]
 fn the_common_name() {
-    let pair = Authority::new().issue(&[(DnType::OrganizationName, "Example"), (DnType::CommonName, "kms-1")]);
+    let pair = Authority::new().issue(&[
+        (DnType::OrganizationName, "Example"),
+        (DnType::CommonName, "kms-1"),
+    ]);
     let identity = identity(&pair.certificate).unwrap();
     assert_eq!(identity.name, "kms-1");
     let digest = ring::digest::digest(&ring::digest::SHA256, &pair.certificate);
@@ -15,7 +18,10 @@ fn the_common_name() {
 
 #[test]
 fn the_whole_subject_without_one() {
-    let pair = Authority::new().issue(&[(DnType::CountryName, "DE"), (DnType::OrganizationName, "Example")]);
+    let pair = Authority::new().issue(&[
+        (DnType::CountryName, "DE"),
+        (DnType::OrganizationName, "Example"),
+    ]);
     assert_eq!(identity(&pair.certificate).unwrap().name, "C=DE, O=Example");
 }
 
@@ -24,11 +30,17 @@ fn the_fingerprint_without_a_subject() {
     let authority = Authority::new();
     let (one, two) = (authority.issue(&[]), authority.issue(&[]));
     let name = identity(&one.certificate).unwrap().name;
-    assert!(name.starts_with("sha256:") && name.len() == 7 + 64, "{name}");
+    assert!(
+        name.starts_with("sha256:") && name.len() == 7 + 64,
+        "{name}"
+    );
     assert_ne!(name, identity(&two.certificate).unwrap().name);
 }
 
 #[test]
 fn no_certificate() {
-    assert_eq!(identity(b"no certificate").unwrap_err().kind(), ErrorKind::Tls);
+    assert_eq!(
+        identity(b"no certificate").unwrap_err().kind(),
+        ErrorKind::Tls
+    );
 }

@@ -32,12 +32,20 @@ async fn what_has_begun_is_finished() {
         assert!(!shutdown.is_finished());
         toy.gate.open();
         let mut answers = Vec::new();
-        busy.read_to_end(&mut answers).await.expect("closed in order");
-        let answers: Vec<Frame> = answers.chunks(frame(0, 8).len()).map(|answer| Frame::new(answer.to_vec())).collect();
+        busy.read_to_end(&mut answers)
+            .await
+            .expect("closed in order");
+        let answers: Vec<Frame> = answers
+            .chunks(frame(0, 8).len())
+            .map(|answer| Frame::new(answer.to_vec()))
+            .collect();
         assert_eq!(numbers(&answers), [0, 1, 2, 3, 4, 5]);
         drop(busy);
         shutdown.await.unwrap();
-        assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens any more");
+        assert!(
+            std::net::TcpStream::connect(address).is_err(),
+            "nobody listens any more"
+        );
     })
     .await;
 }
@@ -71,7 +79,10 @@ async fn half_a_message_is_not_waited_for() {
         assert_eq!(number(&Frame::new(answer)), 1);
         rig.handle.shutdown().await;
         let mut rest = Vec::new();
-        stream.read_to_end(&mut rest).await.expect("closed in order");
+        stream
+            .read_to_end(&mut rest)
+            .await
+            .expect("closed in order");
         assert!(rest.is_empty());
     })
     .await;
@@ -83,11 +94,22 @@ async fn run_ends_when_its_future_is_ready() {
         let authority = crate::support::Authority::new();
         let config = keyferry_net::ServerConfig::new(&authority.credentials("server")).unwrap();
         let toy = std::sync::Arc::new(crate::support::Toy::default());
-        let server = keyferry_net::Server::bind("127.0.0.1:0", config, toy).await.unwrap();
-        let connector = keyferry_net::Connector::new(server.local_addr().to_string(), authority.client("client"));
+        let server = keyferry_net::Server::bind("127.0.0.1:0", config, toy)
+            .await
+            .unwrap();
+        let connector = keyferry_net::Connector::new(
+            server.local_addr().to_string(),
+            authority.client("client"),
+        );
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let client = async {
-            let answer = connector.connect().await.unwrap().call(&frame(9, 0)).await.unwrap();
+            let answer = connector
+                .connect()
+                .await
+                .unwrap()
+                .call(&frame(9, 0))
+                .await
+                .unwrap();
             stop.send(()).unwrap();
             number(&answer)
         };

@@ -1,9 +1,12 @@
 //! Certificates, frames, a toy handler and a toy conversation.
 
 use keyferry_kmip::{
-    Answer, Asking, Conversation, Handler, Identity, Lost, Now, RequestMessage, Step, Ticket, asks_to_turn, turn_answer,
+    Answer, Asking, Conversation, Handler, Identity, Lost, Now, RequestMessage, Step, Ticket,
+    asks_to_turn, turn_answer,
 };
-use keyferry_net::{ClientConfig, Connection, Connector, Credentials, Limits, Server, ServerConfig, ServerHandle};
+use keyferry_net::{
+    ClientConfig, Connection, Connector, Credentials, Limits, Server, ServerConfig, ServerHandle,
+};
 use keyferry_ttlv::{Error, Frame};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -32,10 +35,16 @@ impl Authority {
     pub(crate) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "test root");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "test root");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = params.self_signed(&key).unwrap();
-        Authority { certificate: certificate.der().clone(), pem: certificate.pem(), issuer: Issuer::new(params, key) }
+        Authority {
+            certificate: certificate.der().clone(),
+            pem: certificate.pem(),
+            issuer: Issuer::new(params, key),
+        }
     }
 
     pub(crate) fn issue(&self, subject: &[(DnType, &str)]) -> Pair {
@@ -57,7 +66,11 @@ impl Authority {
     /// A certificate from here, for someone who trusts certificates from here.
     pub(crate) fn credentials(&self, name: &str) -> Credentials {
         let pair = self.issue(&[(DnType::CommonName, name)]);
-        Credentials::new(vec![self.certificate.clone()], vec![pair.certificate], pair.key)
+        Credentials::new(
+            vec![self.certificate.clone()],
+            vec![pair.certificate],
+            pair.key,
+        )
     }
 
     pub(crate) fn client(&self, name: &str) -> ClientConfig {
@@ -165,11 +178,16 @@ impl Handler for Toy {
         self.gate.pass();
         let mut answers = Vec::new();
         for request in requests {
-            let message = RequestMessage::from_frame(request).ok().filter(asks_to_turn);
+            let message = RequestMessage::from_frame(request)
+                .ok()
+                .filter(asks_to_turn);
             if let Some(message) = message
                 && let Some(asking) = self.askings.lock().unwrap().pop_front()
             {
-                answers.push(Answer::Turn(turn_answer(&message, now.wall).unwrap(), Asking(asking)));
+                answers.push(Answer::Turn(
+                    turn_answer(&message, now.wall).unwrap(),
+                    Asking(asking),
+                ));
                 break;
             }
             self.seen.lock().unwrap().push(number(request));
@@ -214,8 +232,14 @@ impl Rig {
         let mut config = ServerConfig::new(&authority.credentials("server")).unwrap();
         change(&mut config.limits);
         let toy = Arc::new(Toy::default());
-        let server = Server::bind("127.0.0.1:0", config, toy.clone()).await.unwrap();
-        Rig { authority, toy, handle: server.serve() }
+        let server = Server::bind("127.0.0.1:0", config, toy.clone())
+            .await
+            .unwrap();
+        Rig {
+            authority,
+            toy,
+            handle: server.serve(),
+        }
     }
 
     pub(crate) fn address(&self) -> String {
@@ -241,7 +265,9 @@ impl Rig {
 
 /// Ends a test that hangs. Not a measurement: a passing test never comes near it.
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(120), future).await.expect("hangs")
+    tokio::time::timeout(Duration::from_secs(120), future)
+        .await
+        .expect("hangs")
 }
 
 /// Sends numbered requests, again after a loss, until each has its answer.
@@ -261,7 +287,11 @@ pub(crate) struct Counting {
 
 impl Counting {
     pub(crate) fn new(count: u32, ballast: usize) -> Self {
-        Counting { count, ballast, ..Counting::default() }
+        Counting {
+            count,
+            ballast,
+            ..Counting::default()
+        }
     }
 }
 
@@ -277,7 +307,11 @@ impl Conversation for Counting {
             return Step::Send(frame(n, self.ballast));
         }
         self.all_sent.store(true, Ordering::SeqCst);
-        if self.under_way.is_empty() { Step::Done } else { Step::Wait(None) }
+        if self.under_way.is_empty() {
+            Step::Done
+        } else {
+            Step::Wait(None)
+        }
     }
 
     fn answer(&mut self, _: Now, ticket: Ticket, response: Result<Frame, Lost>) {

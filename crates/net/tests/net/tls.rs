@@ -8,13 +8,25 @@ use std::sync::Arc;
 async fn speaks(protocols: Protocols, version: ProtocolVersion) {
     let rig = Rig::new().await;
     let credentials = rig.authority.credentials("alice").with_protocols(protocols);
-    let connector = Connector::new(rig.address(), ClientConfig::new(&credentials, "localhost").unwrap());
+    let connector = Connector::new(
+        rig.address(),
+        ClientConfig::new(&credentials, "localhost").unwrap(),
+    );
     let mut connection = connector.connect().await.unwrap();
     assert_eq!(connection.peer().name, "server");
     assert_eq!(number(&connection.call(&frame(7, 100)).await.unwrap()), 7);
     assert_eq!(rig.toy.callers.lock().unwrap()[0].name, "alice");
-    assert_eq!(connection.into_stream().get_ref().1.protocol_version(), Some(version));
-    assert_eq!((rig.handle.counters().accepted(), rig.handle.counters().refused()), (1, 0));
+    assert_eq!(
+        connection.into_stream().get_ref().1.protocol_version(),
+        Some(version)
+    );
+    assert_eq!(
+        (
+            rig.handle.counters().accepted(),
+            rig.handle.counters().refused()
+        ),
+        (1, 0)
+    );
 }
 
 #[tokio::test]
@@ -39,16 +51,25 @@ async fn certificates_are_exchanged_while_the_server_runs() {
         let mut old = rig.connect().await;
         old.call(&frame(1, 0)).await.unwrap();
         let next = Authority::new();
-        rig.handle.reloader().reload(&ServerConfig::new(&next.credentials("renewed")).unwrap());
+        rig.handle
+            .reloader()
+            .reload(&ServerConfig::new(&next.credentials("renewed")).unwrap());
         let connector = Connector::new(rig.address(), next.client("alice"));
         let mut new = connector.connect().await.unwrap();
         new.call(&frame(2, 0)).await.unwrap();
-        assert_eq!((old.peer().name.as_str(), new.peer().name.as_str()), ("server", "renewed"));
+        assert_eq!(
+            (old.peer().name.as_str(), new.peer().name.as_str()),
+            ("server", "renewed")
+        );
         // Who was let in stays; nobody else gets in by the old authority.
         old.call(&frame(3, 0)).await.unwrap();
         let trusting = |by: &Authority, of: &Authority| {
             let pair = by.issue(&[]);
-            let credentials = Credentials::new(vec![of.certificate.clone()], vec![pair.certificate], pair.key);
+            let credentials = Credentials::new(
+                vec![of.certificate.clone()],
+                vec![pair.certificate],
+                pair.key,
+            );
             ClientConfig::new(&credentials, "localhost").unwrap()
         };
         let stranger = Connector::new(rig.address(), trusting(&rig.authority, &next));
@@ -57,7 +78,10 @@ async fn certificates_are_exchanged_while_the_server_runs() {
             Err(error) => Err(error),
         };
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Tls);
-        assert_eq!(rig.connector().connect().await.err().unwrap().kind(), ErrorKind::Tls);
+        assert_eq!(
+            rig.connector().connect().await.err().unwrap().kind(),
+            ErrorKind::Tls
+        );
         rig.until(|counters| counters.refused() == 2).await;
         assert_eq!(rig.handle.counters().accepted(), 2);
     })
@@ -86,9 +110,12 @@ async fn client_of_an_unknown_authority_is_refused() {
             let stranger = Authority::new();
             let pair = stranger.issue(&[(rcgen::DnType::CommonName, "stranger")]);
             // It trusts the server, but the server does not trust it.
-            let credentials =
-                keyferry_net::Credentials::new(vec![rig.authority.certificate.clone()], vec![pair.certificate], pair.key)
-                    .with_protocols(protocols);
+            let credentials = keyferry_net::Credentials::new(
+                vec![rig.authority.certificate.clone()],
+                vec![pair.certificate],
+                pair.key,
+            )
+            .with_protocols(protocols);
             let kind = refused(&rig, ClientConfig::new(&credentials, "localhost").unwrap()).await;
             assert_eq!(kind, ErrorKind::Tls, "{protocols:?}");
         })
@@ -103,12 +130,18 @@ async fn client_without_a_certificate_is_refused() {
             let rig = Rig::new().await;
             let mut roots = RootCertStore::empty();
             roots.add(rig.authority.certificate.clone()).unwrap();
-            let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_protocol_versions(&[version])
-                .unwrap()
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-            let kind = refused(&rig, ClientConfig::from_tls(Arc::new(tls), "localhost").unwrap()).await;
+            let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
+                rustls::crypto::ring::default_provider(),
+            ))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+            let kind = refused(
+                &rig,
+                ClientConfig::from_tls(Arc::new(tls), "localhost").unwrap(),
+            )
+            .await;
             assert_eq!(kind, ErrorKind::Tls, "{version:?}");
         })
         .await;
@@ -120,7 +153,11 @@ async fn server_of_an_unknown_authority_is_refused() {
     within(async {
         let rig = Rig::new().await;
         let config = Authority::new().client("client");
-        let error = Connector::new(rig.address(), config).connect().await.map(drop).unwrap_err();
+        let error = Connector::new(rig.address(), config)
+            .connect()
+            .await
+            .map(drop)
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
     })
     .await;
@@ -130,8 +167,13 @@ async fn server_of_an_unknown_authority_is_refused() {
 async fn server_with_another_name_is_refused() {
     within(async {
         let rig = Rig::new().await;
-        let config = ClientConfig::new(&rig.authority.credentials("client"), "kms.example").unwrap();
-        let error = Connector::new(rig.address(), config).connect().await.map(drop).unwrap_err();
+        let config =
+            ClientConfig::new(&rig.authority.credentials("client"), "kms.example").unwrap();
+        let error = Connector::new(rig.address(), config)
+            .connect()
+            .await
+            .map(drop)
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
     })
     .await;
@@ -139,8 +181,15 @@ async fn server_with_another_name_is_refused() {
 
 #[tokio::test]
 async fn nobody_there() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = Connector::new(port.to_string(), Authority::new().client("client")).connect().await.map(drop).unwrap_err();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let error = Connector::new(port.to_string(), Authority::new().client("client"))
+        .connect()
+        .await
+        .map(drop)
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
     assert!(error.to_string().contains(&port.to_string()), "{error}");
 }

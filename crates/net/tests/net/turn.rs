@@ -22,7 +22,11 @@ pub(crate) struct Talk {
 
 impl Talk {
     pub(crate) fn new(log: &Log, steps: impl IntoIterator<Item = Step>) -> Self {
-        Talk { steps: steps.into_iter().collect(), log: log.clone(), ..Talk::default() }
+        Talk {
+            steps: steps.into_iter().collect(),
+            log: log.clone(),
+            ..Talk::default()
+        }
     }
 
     fn woken_by(mut self, wake: &Wake) -> Self {
@@ -33,7 +37,11 @@ impl Talk {
 
 impl Conversation for Talk {
     fn poll(&mut self, _: Now, _: Ticket) -> Step {
-        let end = if self.under_way == 0 { Step::Done } else { Step::Wait(None) };
+        let end = if self.under_way == 0 {
+            Step::Done
+        } else {
+            Step::Wait(None)
+        };
         let step = self.steps.pop_front().unwrap_or(end);
         self.under_way += usize::from(matches!(step, Step::Send(_) | Step::Turn(_)));
         step
@@ -68,7 +76,11 @@ pub(crate) fn turn() -> Step {
 
 /// Who asks when a client turns its connection round next.
 pub(crate) fn asks(rig: &Rig, log: &Log, steps: impl IntoIterator<Item = Step>) {
-    rig.toy.askings.lock().unwrap().push_back(Box::new(Talk::new(log, steps)));
+    rig.toy
+        .askings
+        .lock()
+        .unwrap()
+        .push_back(Box::new(Talk::new(log, steps)));
 }
 
 /// Waits until something holds.
@@ -88,14 +100,36 @@ async fn there_and_back() {
     for n in 1..=3 {
         asks(&rig, &there, sends([10 * n, 10 * n + 1]).chain([turn()]));
     }
-    let mut talk = Talk::new(&here, sends([1]).chain([turn()]).chain(sends([2, 3])).chain([turn(), turn()]).chain(sends([4])));
+    let mut talk = Talk::new(
+        &here,
+        sends([1])
+            .chain([turn()])
+            .chain(sends([2, 3]))
+            .chain([turn(), turn()])
+            .chain(sends([4])),
+    );
     driver(&rig, &toy).drive(&mut talk).await.unwrap();
-    assert_eq!(said(&here), ["1", "turned", "2", "3", "turned", "turned", "4"]);
+    assert_eq!(
+        said(&here),
+        ["1", "turned", "2", "3", "turned", "turned", "4"]
+    );
     rig.until(|counters| counters.open() == 0).await;
-    assert_eq!(said(&there), ["10", "11", "turned", "20", "21", "turned", "30", "31", "turned"]);
+    assert_eq!(
+        said(&there),
+        [
+            "10", "11", "turned", "20", "21", "turned", "30", "31", "turned"
+        ]
+    );
     assert_eq!(*toy.seen.lock().unwrap(), [10, 11, 20, 21, 30, 31]);
     assert_eq!(*rig.toy.seen.lock().unwrap(), [1, 2, 3, 4]);
-    assert!(toy.callers.lock().unwrap().iter().all(|caller| caller.name == "server"), "whose certificate was shown");
+    assert!(
+        toy.callers
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|caller| caller.name == "server"),
+        "whose certificate was shown"
+    );
     let counters = rig.handle.counters();
     assert_eq!((counters.accepted(), counters.turned()), (1, 3));
 }
@@ -138,8 +172,17 @@ async fn large_messages_on_a_turned_connection() {
         let toy = Arc::new(Toy::default());
         // Where KMIP has no operation for it.
         let turn = || Step::Turn(turn_request(Version::V1_0).unwrap());
-        asks(&rig, &there, (0..20).map(|n| Step::Send(frame(n, 1 << 20))).chain([turn()]));
-        driver(&rig, &toy).drive(&mut Talk::new(&here, [turn()])).await.unwrap();
+        asks(
+            &rig,
+            &there,
+            (0..20)
+                .map(|n| Step::Send(frame(n, 1 << 20)))
+                .chain([turn()]),
+        );
+        driver(&rig, &toy)
+            .drive(&mut Talk::new(&here, [turn()]))
+            .await
+            .unwrap();
         rig.until(|counters| counters.open() == 0).await;
         assert_eq!(said(&there).len(), 21);
     })
@@ -151,7 +194,9 @@ async fn nobody_answers_on_this_side() {
     within(async {
         let (rig, here) = (Rig::new().await, Log::default());
         asks(&rig, &here, []);
-        let error = drive(&mut Talk::new(&here, [turn()]), &rig.connector()).await.unwrap_err();
+        let error = drive(&mut Talk::new(&here, [turn()]), &rig.connector())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Stalled, "{error}");
         assert_eq!(rig.handle.counters().turned(), 0, "nothing was asked");
     })
@@ -164,7 +209,10 @@ async fn a_turn_that_is_refused() {
     within(async {
         let (rig, here) = (Rig::new().await, Log::default());
         let mut talk = Talk::new(&here, [turn(), Step::Send(frame(7, 0))]);
-        driver(&rig, &rig.toy.clone()).drive(&mut talk).await.unwrap();
+        driver(&rig, &rig.toy.clone())
+            .drive(&mut talk)
+            .await
+            .unwrap();
         let refused = number(&answer_to(&turn_request(Version::V2_1).unwrap()));
         assert_eq!(said(&here), [refused.to_string(), "7".to_owned()]);
         assert_eq!(rig.handle.counters().turned(), 0);
@@ -177,7 +225,11 @@ async fn a_server_that_goes_while_it_asks() {
     within(async {
         let (rig, here, there) = (Rig::new().await, Log::default(), Log::default());
         let toy = Arc::new(Toy::default());
-        asks(&rig, &there, sends([1]).chain([Step::Wait(Some(Tick(u64::MAX)))]));
+        asks(
+            &rig,
+            &there,
+            sends([1]).chain([Step::Wait(Some(Tick(u64::MAX)))]),
+        );
         let driver = driver(&rig, &toy);
         let mut talk = Talk::new(&here, [turn()]);
         let driving = tokio::spawn(async move { driver.drive(&mut talk).await });
@@ -199,9 +251,15 @@ async fn a_loss_while_turned_is_retried() {
         asks(&rig, &there, sends([2]).chain([turn()]));
         let mut retry = Retry::new(1);
         retry.first = Duration::from_millis(2);
-        let steps = [turn(), Step::Send(frame(5, 0)), turn()].into_iter().chain(sends([6]));
+        let steps = [turn(), Step::Send(frame(5, 0)), turn()]
+            .into_iter()
+            .chain(sends([6]));
         let mut talk = Talk::new(&here, steps);
-        driver(&rig, &toy).with_retry(retry).drive(&mut talk).await.unwrap();
+        driver(&rig, &toy)
+            .with_retry(retry)
+            .drive(&mut talk)
+            .await
+            .unwrap();
         assert_eq!(said(&here), ["turned", "5", "turned", "6"]);
         assert_eq!(rig.handle.counters().accepted(), 2);
         assert_eq!(*toy.seen.lock().unwrap(), [1, 2]);
@@ -224,7 +282,10 @@ async fn a_client_that_goes_while_it_is_asked() {
         rig.until(|counters| counters.open() == 0).await;
         toy.gate.open();
         let said = said(&there);
-        assert!(said.iter().all(|said| said.starts_with("lost")) && (1..=2).contains(&said.len()), "{said:?}");
+        assert!(
+            said.iter().all(|said| said.starts_with("lost")) && (1..=2).contains(&said.len()),
+            "{said:?}"
+        );
     })
     .await;
 }
@@ -233,10 +294,17 @@ async fn a_client_that_goes_while_it_is_asked() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shutdown_while_nothing_is_under_way() {
     within(async {
-        let (rig, here, there) =
-            (Rig::with(|limits| limits.shutdown_time = Duration::from_secs(3600)).await, Log::default(), Log::default());
+        let (rig, here, there) = (
+            Rig::with(|limits| limits.shutdown_time = Duration::from_secs(3600)).await,
+            Log::default(),
+            Log::default(),
+        );
         let toy = Arc::new(Toy::default());
-        asks(&rig, &there, sends([1]).chain([Step::Wait(Some(Tick(u64::MAX)))]));
+        asks(
+            &rig,
+            &there,
+            sends([1]).chain([Step::Wait(Some(Tick(u64::MAX)))]),
+        );
         let driver = driver(&rig, &toy);
         let mut talk = Talk::new(&here, [turn()]);
         let driving = tokio::spawn(async move { driver.drive(&mut talk).await });
@@ -254,7 +322,11 @@ async fn shutdown_waits_for_what_is_under_way() {
         let (rig, here, there) = (Rig::new().await, Log::default(), Log::default());
         let toy = Arc::new(Toy::default());
         toy.gate.close();
-        asks(&rig, &there, sends([1]).chain([Step::Wait(None)]).chain(sends([2])));
+        asks(
+            &rig,
+            &there,
+            sends([1]).chain([Step::Wait(None)]).chain(sends([2])),
+        );
         let driver = driver(&rig, &toy);
         let mut talk = Talk::new(&here, [turn()]);
         let driving = tokio::spawn(async move { driver.drive(&mut talk).await });
@@ -276,7 +348,10 @@ async fn a_silent_peer_is_taken_for_lost() {
         let (rig, here, there) = (Rig::new().await, Log::default(), Log::default());
         asks(&rig, &there, [Step::Wait(Some(Tick(u64::MAX)))]);
         let driver = driver(&rig, &Arc::default()).silent_for(Duration::from_millis(50));
-        let error = driver.drive(&mut Talk::new(&here, [turn()])).await.unwrap_err();
+        let error = driver
+            .drive(&mut Talk::new(&here, [turn()]))
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     })
     .await;
@@ -289,9 +364,17 @@ async fn both_sides_can_be_woken() {
         let (rig, here, there) = (Rig::new().await, Log::default(), Log::default());
         let toy = Arc::new(Toy::default());
         let (wake_here, wake_there) = (Wake::new(), Wake::new());
-        let steps = [Step::Wait(None)].into_iter().chain(sends([10])).chain([turn()]);
-        rig.toy.askings.lock().unwrap().push_back(Box::new(Talk::new(&there, steps).woken_by(&wake_there)));
-        let mut talk = Talk::new(&here, [Step::Wait(None), Step::Send(frame(1, 0)), turn()]).woken_by(&wake_here);
+        let steps = [Step::Wait(None)]
+            .into_iter()
+            .chain(sends([10]))
+            .chain([turn()]);
+        rig.toy
+            .askings
+            .lock()
+            .unwrap()
+            .push_back(Box::new(Talk::new(&there, steps).woken_by(&wake_there)));
+        let mut talk = Talk::new(&here, [Step::Wait(None), Step::Send(frame(1, 0)), turn()])
+            .woken_by(&wake_here);
         let driver = driver(&rig, &toy);
         let driving = tokio::spawn(async move { driver.drive(&mut talk).await });
         rig.until(|counters| counters.open() == 1).await;
@@ -303,7 +386,13 @@ async fn both_sides_can_be_woken() {
         wake_there.wake();
         driving.await.unwrap().unwrap();
         rig.until(|counters| counters.open() == 0).await;
-        assert_eq!((said(&there), said(&here)), (vec!["10".into(), "turned".into()], vec!["1".into(), "turned".into()]));
+        assert_eq!(
+            (said(&there), said(&here)),
+            (
+                vec!["10".into(), "turned".into()],
+                vec!["1".into(), "turned".into()]
+            )
+        );
     })
     .await;
 }
@@ -316,8 +405,17 @@ async fn waking_is_not_lost() {
         wake.wake();
         wake.wake();
         let later = Tick(clock().tick.0 + 20);
-        let steps = [Step::Wait(None), Step::Wait(Some(later)), Step::Send(frame(1, 0))];
-        drive(&mut Talk::new(&here, steps).woken_by(&wake), &rig.connector()).await.unwrap();
+        let steps = [
+            Step::Wait(None),
+            Step::Wait(Some(later)),
+            Step::Send(frame(1, 0)),
+        ];
+        drive(
+            &mut Talk::new(&here, steps).woken_by(&wake),
+            &rig.connector(),
+        )
+        .await
+        .unwrap();
         assert_eq!(said(&here), ["1"]);
         assert!(clock().tick >= later && !wake.take());
     })

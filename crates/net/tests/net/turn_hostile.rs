@@ -24,9 +24,16 @@ async fn message(stream: &mut TlsStream<TcpStream>) -> Frame {
 /// A server that asks 1 and waits then, and a client's stream that was turned round and has read that.
 async fn asked(log: &Log, change: impl FnOnce(&mut Limits)) -> (Rig, TlsStream<TcpStream>) {
     let rig = Rig::with(change).await;
-    asks(&rig, log, sends([1]).chain([Step::Wait(Some(Tick(u64::MAX)))]));
+    asks(
+        &rig,
+        log,
+        sends([1]).chain([Step::Wait(Some(Tick(u64::MAX)))]),
+    );
     let mut stream = rig.connect().await.into_stream();
-    stream.write_all(&turn_request(Version::V2_1).unwrap()).await.unwrap();
+    stream
+        .write_all(&turn_request(Version::V2_1).unwrap())
+        .await
+        .unwrap();
     stream.flush().await.unwrap();
     assert!(is_turned(&message(&mut stream).await));
     assert_eq!(number(&message(&mut stream).await), 1);
@@ -38,11 +45,21 @@ async fn is_cut(rig: Rig, mut stream: TlsStream<TcpStream>, bytes: &[u8]) {
     stream.write_all(bytes).await.unwrap();
     stream.flush().await.unwrap();
     let mut back = Vec::new();
-    stream.read_to_end(&mut back).await.expect("closed in order");
+    stream
+        .read_to_end(&mut back)
+        .await
+        .expect("closed in order");
     assert!(back.is_empty(), "{} bytes", back.len());
     rig.until(|counters| counters.open() == 0).await;
-    assert_eq!(rig.handle.counters().requests(), 1, "the turn, and nothing behind it");
-    assert_eq!(number(&rig.connect().await.call(&frame(5, 0)).await.unwrap()), 5);
+    assert_eq!(
+        rig.handle.counters().requests(),
+        1,
+        "the turn, and nothing behind it"
+    );
+    assert_eq!(
+        number(&rig.connect().await.call(&frame(5, 0)).await.unwrap()),
+        5
+    );
 }
 
 #[tokio::test]
@@ -51,7 +68,11 @@ async fn a_request_where_an_answer_is_due() {
         let log = Log::default();
         let (rig, stream) = asked(&log, |_| ()).await;
         is_cut(rig, stream, &frame(1, 0)).await;
-        assert!(said(&log)[0].contains("a request where answers are due"), "{:?}", said(&log));
+        assert!(
+            said(&log)[0].contains("a request where answers are due"),
+            "{:?}",
+            said(&log)
+        );
     })
     .await;
 }
@@ -71,7 +92,10 @@ async fn two_answers_to_one_request() {
 #[tokio::test]
 async fn garbage_and_half_answers() {
     within(async {
-        for bytes in [b"GET / HTTP/1.1\r\n\r\n".to_vec(), vec![0x42, 0x00, 0x7b, 0x01, 0x7f, 0xff, 0xff, 0xf8]] {
+        for bytes in [
+            b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+            vec![0x42, 0x00, 0x7b, 0x01, 0x7f, 0xff, 0xff, 0xf8],
+        ] {
             let log = Log::default();
             let (rig, stream) = asked(&log, |_| ()).await;
             is_cut(rig, stream, &bytes).await;
@@ -79,9 +103,16 @@ async fn garbage_and_half_answers() {
         }
         for bytes in [&[][..], &answer_to(&frame(1, 0))[..20]] {
             let log = Log::default();
-            let (rig, stream) = asked(&log, |limits| limits.answer_time = Duration::from_millis(100)).await;
+            let (rig, stream) = asked(&log, |limits| {
+                limits.answer_time = Duration::from_millis(100)
+            })
+            .await;
             is_cut(rig, stream, bytes).await;
-            assert!(said(&log)[0].contains("no answer in time"), "{:?}", said(&log));
+            assert!(
+                said(&log)[0].contains("no answer in time"),
+                "{:?}",
+                said(&log)
+            );
         }
     })
     .await;
@@ -94,11 +125,19 @@ async fn a_request_right_behind_the_turn() {
         let (rig, log) = (Rig::new().await, Log::default());
         asks(&rig, &log, sends([1]));
         let mut stream = rig.connect().await.into_stream();
-        let bytes = [&turn_request(Version::V2_1).unwrap()[..], &frame(2, 0), &frame(3, 0)].concat();
+        let bytes = [
+            &turn_request(Version::V2_1).unwrap()[..],
+            &frame(2, 0),
+            &frame(3, 0),
+        ]
+        .concat();
         stream.write_all(&bytes).await.unwrap();
         stream.flush().await.unwrap();
         let mut back = Vec::new();
-        stream.read_to_end(&mut back).await.expect("closed in order");
+        stream
+            .read_to_end(&mut back)
+            .await
+            .expect("closed in order");
         assert!(is_turned(&Frame::new(back)), "the answer to the turn alone");
         assert!(rig.toy.seen.lock().unwrap().is_empty());
         assert!(said(&log).is_empty());
@@ -118,9 +157,13 @@ async fn a_client_that_reads_no_requests() {
         let log = Log::default();
         asks(&rig, &log, (0..64).map(|n| Step::Send(frame(n, 1 << 20))));
         let mut stream = rig.connect().await.into_stream();
-        stream.write_all(&turn_request(Version::V2_1).unwrap()).await.unwrap();
+        stream
+            .write_all(&turn_request(Version::V2_1).unwrap())
+            .await
+            .unwrap();
         stream.flush().await.unwrap();
-        rig.until(|counters| counters.turned() == 1 && counters.open() == 0).await;
+        rig.until(|counters| counters.turned() == 1 && counters.open() == 0)
+            .await;
         assert!(said(&log).iter().all(|said| said.starts_with("lost")) && !said(&log).is_empty());
     })
     .await;
@@ -132,7 +175,11 @@ async fn asked_of_us(steps: impl IntoIterator<Item = Step>) -> (keyferry_net::Er
     let toy = Arc::new(Toy::default());
     asks(&rig, &log, steps);
     let mut talk = Talk::new(&log, [turn(), Step::Wait(Some(Tick(u64::MAX)))]);
-    let error = Driver::new(rig.connector()).answering(toy.clone()).drive(&mut talk).await.unwrap_err();
+    let error = Driver::new(rig.connector())
+        .answering(toy.clone())
+        .drive(&mut talk)
+        .await
+        .unwrap_err();
     until(|| rig.handle.counters().open() == 0).await;
     let seen = toy.seen.lock().unwrap().clone();
     (error, seen)
@@ -141,7 +188,8 @@ async fn asked_of_us(steps: impl IntoIterator<Item = Step>) -> (keyferry_net::Er
 #[tokio::test]
 async fn a_server_that_answers_while_it_should_ask() {
     within(async {
-        let (error, seen) = asked_of_us(sends([1]).chain([Step::Send(answer_to(&frame(2, 0)))])).await;
+        let (error, seen) =
+            asked_of_us(sends([1]).chain([Step::Send(answer_to(&frame(2, 0)))])).await;
         assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
         assert!(seen.len() <= 1, "{seen:?}");
     })
@@ -164,17 +212,30 @@ async fn a_server_that_asks_on_behind_its_turning_back() {
 async fn a_handler_that_fails_or_closes() {
     within(async {
         use crate::support::Trick;
-        for trick in [Trick::Panic, Trick::Forget, Trick::Close, Trick::ReplyAndClose] {
+        for trick in [
+            Trick::Panic,
+            Trick::Forget,
+            Trick::Close,
+            Trick::ReplyAndClose,
+        ] {
             let (rig, log) = (Rig::new().await, Log::default());
             let toy = Arc::new(Toy::default());
             toy.tricks.lock().unwrap().insert(REFUSED, trick);
             asks(&rig, &log, sends([REFUSED]));
             let driver = Driver::new(rig.connector()).answering(toy);
-            let error = driver.drive(&mut Talk::new(&Log::default(), [turn()])).await.unwrap_err();
+            let error = driver
+                .drive(&mut Talk::new(&Log::default(), [turn()]))
+                .await
+                .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Lost, "{error}");
             rig.until(|counters| counters.open() == 0).await;
             let answered = matches!(trick, Trick::ReplyAndClose);
-            assert_eq!(said(&log)[0].starts_with("lost"), !answered, "{:?}", said(&log));
+            assert_eq!(
+                said(&log)[0].starts_with("lost"),
+                !answered,
+                "{:?}",
+                said(&log)
+            );
         }
     })
     .await;

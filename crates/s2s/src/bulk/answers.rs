@@ -7,8 +7,8 @@ use crate::report::{Ending, Told};
 use crate::{Error, ErrorKind, Result};
 use keyferry_kmip::spec::{Operation, ResultReason, tag};
 use keyferry_kmip::{
-    AttributeReference, AttributeReferences, GetAttributesRequest, ImportResponse, QueryResponse, RequestItem, ResponseItem,
-    ResponseMessage, Text, UniqueIdentifier, context, extension as x,
+    AttributeReference, AttributeReferences, GetAttributesRequest, ImportResponse, QueryResponse,
+    RequestItem, ResponseItem, ResponseMessage, Text, UniqueIdentifier, context, extension as x,
 };
 use keyferry_ttlv::{Extra, Version};
 
@@ -20,16 +20,34 @@ pub(super) fn peer(
 ) -> Result<(Peer, Option<Vec<u8>>, Vec<Operation>)> {
     let answer = response.batch.first().filter(|item| item.is_success());
     let Some(answer) = answer else {
-        let why =
-            response.batch.first().and_then(|item| item.result_message.as_ref()).map_or("no reason given", |text| text.as_str());
-        return Err(Error::new(ErrorKind::Peer, format_args!("the peer does not answer Query in {version}: {why}")));
+        let why = response
+            .batch
+            .first()
+            .and_then(|item| item.result_message.as_ref())
+            .map_or("no reason given", |text| text.as_str());
+        return Err(Error::new(
+            ErrorKind::Peer,
+            format_args!("the peer does not answer Query in {version}: {why}"),
+        ));
     };
-    let query: QueryResponse = answer.payload(context(version)).map_err(|e| Error::new(ErrorKind::Protocol, e))?;
+    let query: QueryResponse = answer
+        .payload(context(version))
+        .map_err(|e| Error::new(ErrorKind::Protocol, e))?;
     if !query.operations.contains(&strategy.operation()) {
-        return Err(Error::new(ErrorKind::Peer, format_args!("the peer does not offer {}", strategy.operation())));
+        return Err(Error::new(
+            ErrorKind::Peer,
+            format_args!("the peer does not offer {}", strategy.operation()),
+        ));
     }
-    let keyferry = query.vendor_identification.as_ref().is_some_and(|vendor| *vendor == x::VENDOR);
-    let incarnation = if keyferry { crate::peer::incarnation(&query, version) } else { None };
+    let keyferry = query
+        .vendor_identification
+        .as_ref()
+        .is_some_and(|vendor| *vendor == x::VENDOR);
+    let incarnation = if keyferry {
+        crate::peer::incarnation(&query, version)
+    } else {
+        None
+    };
     Ok((Peer::Known { keyferry }, incarnation, query.operations))
 }
 
@@ -37,14 +55,23 @@ pub(super) fn peer(
 pub(super) fn existing(identifier: &Text, version: Version) -> Result<RequestItem> {
     let references = AttributeReferences(vec![AttributeReference::Standard(tag::OBJECT_TYPE)]);
     let unique_identifier = Some(UniqueIdentifier::Text(identifier.clone()));
-    RequestItem::new(&GetAttributesRequest { unique_identifier, references, extra: Extra::NONE }, context(version))
-        .map_err(encode)
+    RequestItem::new(
+        &GetAttributesRequest {
+            unique_identifier,
+            references,
+            extra: Extra::NONE,
+        },
+        context(version),
+    )
+    .map_err(encode)
 }
 
 /// What would become of an object, by the answer to [`existing`].
 pub(super) fn told_of_existing(identifier: &Text, item: &ResponseItem) -> Told {
     match item.result_reason {
-        Some(ResultReason::ITEM_NOT_FOUND | ResultReason::OBJECT_NOT_FOUND) => Told::new(identifier.as_str(), Ending::Created),
+        Some(ResultReason::ITEM_NOT_FOUND | ResultReason::OBJECT_NOT_FOUND) => {
+            Told::new(identifier.as_str(), Ending::Created)
+        }
         _ => Told::failed(
             identifier.as_str(),
             Some(ResultReason::OBJECT_ALREADY_EXISTS),
@@ -56,14 +83,31 @@ pub(super) fn told_of_existing(identifier: &Text, item: &ResponseItem) -> Told {
 /// What became of an object, by the answer to it.
 pub(super) fn told(identifier: &Text, item: &ResponseItem, version: Version) -> Result<Told> {
     if !item.is_success() {
-        let message = item.result_message.as_ref().map(ToString::to_string).unwrap_or_default();
-        return Ok(Told::failed(identifier.as_str(), item.result_reason, message));
+        let message = item
+            .result_message
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        return Ok(Told::failed(
+            identifier.as_str(),
+            item.result_reason,
+            message,
+        ));
     }
     let fate = Fate::told(item).map_err(|e| Error::new(ErrorKind::Protocol, e))?;
-    let mut told = Told::new(identifier.as_str(), fate.map_or(Ending::Created, Fate::ending));
+    let mut told = Told::new(
+        identifier.as_str(),
+        fate.map_or(Ending::Created, Fate::ending),
+    );
     if item.operation == Some(Operation::IMPORT) && item.response_payload.is_some() {
-        let answer: ImportResponse = item.payload(context(version)).map_err(|e| Error::new(ErrorKind::Protocol, e))?;
-        told.target = answer.unique_identifier.as_text().filter(|there| **there != **identifier).map(str::to_owned);
+        let answer: ImportResponse = item
+            .payload(context(version))
+            .map_err(|e| Error::new(ErrorKind::Protocol, e))?;
+        told.target = answer
+            .unique_identifier
+            .as_text()
+            .filter(|there| **there != **identifier)
+            .map(str::to_owned);
         if told.target.is_some() && told.ending == Ending::Created {
             told.ending = Ending::Renamed;
         }
@@ -73,6 +117,13 @@ pub(super) fn told(identifier: &Text, item: &ResponseItem, version: Version) -> 
 
 /// What the answer to a dry run says of what is held.
 pub(super) fn held(item: &ResponseItem) -> Result<Held> {
-    let told = Addition::find(&item.message_extension).map_err(|e| Error::new(ErrorKind::Protocol, e))?.held;
-    told.ok_or_else(|| Error::new(ErrorKind::Plan, "the peer does not tell what it holds: nothing can be planned for it"))
+    let told = Addition::find(&item.message_extension)
+        .map_err(|e| Error::new(ErrorKind::Protocol, e))?
+        .held;
+    told.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Plan,
+            "the peer does not tell what it holds: nothing can be planned for it",
+        )
+    })
 }

@@ -40,20 +40,32 @@ impl Back {
                 let mut numbers = Vec::new();
                 snapshot.feed(end, &mut |row| {
                     numbers.push((row.number, row.record));
-                    Ok(if numbers.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+                    Ok(if numbers.len() < most {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    })
                 })?;
                 if numbers.is_empty() {
                     return Ok((found, end, true));
                 }
                 for (place, number) in numbers {
                     end = place;
-                    let Some(record) = snapshot.record(number)? else { continue };
-                    let whole = record.overlay.as_ref().is_none_or(|overlay| overlay.without.is_empty());
+                    let Some(record) = snapshot.record(number)? else {
+                        continue;
+                    };
+                    let whole = record
+                        .overlay
+                        .as_ref()
+                        .is_none_or(|overlay| overlay.without.is_empty());
                     if record.stamp.issuer != master.server || record.is_withdrawn() || !whole {
                         continue;
                     }
                     let object = snapshot.whole(number)?.and_then(|(_, object)| object);
-                    bytes += 600 + object.as_ref().map_or(0, keyferry_kmip::Object::material_len);
+                    bytes += 600
+                        + object
+                            .as_ref()
+                            .map_or(0, keyferry_kmip::Object::material_len);
                     found.push((record, object));
                     if found.len() >= most || bytes >= most_bytes {
                         return Ok((found, end, false));
@@ -62,20 +74,36 @@ impl Back {
             }
         })?;
         self.after = end;
-        let wrapping = options.from.wrapping.clone().map(|wrapping| (node.clone(), wrapping));
+        let wrapping = options
+            .from
+            .wrapping
+            .clone()
+            .map(|wrapping| (node.clone(), wrapping));
         let mut changes = Vec::new();
         for (record, object) in found {
             if withheld(&record, wrapping.is_some()).is_some() && !record.is_destroyed() {
                 continue;
             }
-            let way = crate::transit::on_its_way(cx, wrapping.as_ref(), crate::follow::wire::SPOKEN, &record, object);
+            let way = crate::transit::on_its_way(
+                cx,
+                wrapping.as_ref(),
+                crate::follow::wire::SPOKEN,
+                &record,
+                object,
+            );
             let Ok((object, wrapped)) = way else { continue };
             let material = object.map(|object| material_of(&object)).transpose()?;
             let mut copy = Copy::of(&record, record.attributes.clone(), None)?;
-            copy.owner = record.overlay.as_ref().and_then(|overlay| overlay.owner.clone());
+            copy.owner = record
+                .overlay
+                .as_ref()
+                .and_then(|overlay| overlay.owner.clone());
             // By the name that it has at its issuer, as far as that is known.
-            let identifier =
-                if record.id.server == master.server { record.id.identifier.clone() } else { record.identifier.clone() };
+            let identifier = if record.id.server == master.server {
+                record.id.identifier.clone()
+            } else {
+                record.identifier.clone()
+            };
             changes.push(Change {
                 kind: Kind::COPY,
                 identifier,

@@ -10,7 +10,9 @@ use crate::relation::{Place, Slave};
 use crate::respond::store_failed;
 use crate::{Ask, Node, Outcome, take_back};
 use keyferry_kmip::spec::tag;
-use keyferry_kmip::{AttributeReference, Attributes, Cause, Failure, Object, RequestItem, Secret, Text};
+use keyferry_kmip::{
+    AttributeReference, Attributes, Cause, Failure, Object, RequestItem, Secret, Text,
+};
 use keyferry_store::record::material_of;
 use keyferry_store::{Effects, Incarnation, Record, RecordNumber, SnapshotExt};
 use keyferry_ttlv::Extra;
@@ -44,17 +46,31 @@ enum Goes {
     Not,
 }
 
-pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(crate) fn follow(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     check_version(ask.cx.version)?;
     let Some(peer) = node.policy.peer(ask.tls).filter(|peer| peer.may_follow) else {
-        return Err(Failure::denied("only a peer that may follow is told what changes"));
+        return Err(Failure::denied(
+            "only a peer that may follow is told what changes",
+        ));
     };
     let request: FollowRequest = item.payload(ask.cx)?;
     let held = Slave::find(ask.snapshot, &peer.server, &request.relation).map_err(internal)?;
     if held.is_none() {
         let others = Slave::all(ask.snapshot).map_err(internal)?;
-        if others.iter().filter(|other| other.server == peer.server).count() >= RELATIONS {
-            return Err(Failure::new(Cause::ServerLimit, "this peer has too many relations: one of them has to be ended first"));
+        if others
+            .iter()
+            .filter(|other| other.server == peer.server)
+            .count()
+            >= RELATIONS
+        {
+            return Err(Failure::new(
+                Cause::ServerLimit,
+                "this peer has too many relations: one of them has to be ended first",
+            ));
         }
     }
     let agreed = peer.agreed.digest().map_err(internal)?;
@@ -88,12 +104,17 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         return answer(node, ask, &slave, Answer::PAUSED, effects);
     }
     if request.session > slave.session && request.after.is_none() {
-        return Err(Failure::new(Cause::InvalidField, "a session begins with the place that was committed"));
+        return Err(Failure::new(
+            Cause::InvalidField,
+            "a session begins with the place that was committed",
+        ));
     }
     slave.session = request.session;
     slave.forked = request.forked.or(slave.forked);
     slave.retried = request.retried.or(slave.retried);
-    let another = slave.selected != request.selected || slave.without != request.without || slave.agreed != agreed;
+    let another = slave.selected != request.selected
+        || slave.without != request.without
+        || slave.agreed != agreed;
     let another = another && !planted(Bug::SelectionChangeUnnoticed);
     if another {
         slave.selected = request.selected.clone();
@@ -106,7 +127,8 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
             // The head that it was told counts, too: an entry that had moved up behind its place when it was there has not, in a store that
             // was restored to a moment before.
             let known = after.is_of(ask.snapshot).map_err(store_failed)?
-                && (planted(Bug::HeadForgotten) || request.head.is_of(ask.snapshot).map_err(store_failed)?);
+                && (planted(Bug::HeadForgotten)
+                    || request.head.is_of(ask.snapshot).map_err(store_failed)?);
             let owes = take_back::is_owed(ask.snapshot, &slave.server).map_err(store_failed)?;
             if (owes || !known && !planted(Bug::UntoldUnnoticed)) && peer.may_give_back {
                 if !owes {
@@ -115,10 +137,15 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
                     if request.head.incarnation == ours.0 && !planted(Bug::UntoldUnnoticed) {
                         // Nobody has said that this store is an older copy: the others know things, too.
                         let mut incarnation = [0; 16];
-                        ask.random.fill(&mut incarnation).map_err(|e| Failure::new(Cause::Cryptographic, e))?;
+                        ask.random
+                            .fill(&mut incarnation)
+                            .map_err(|e| Failure::new(Cause::Cryptographic, e))?;
                         effects.restored = Some(Incarnation(incarnation));
                         let others = Slave::all(ask.snapshot).map_err(internal)?;
-                        for other in others.iter().filter(|other| node.policy.gives_back(&other.server)) {
+                        for other in others
+                            .iter()
+                            .filter(|other| node.policy.gives_back(&other.server))
+                        {
                             effects.extend(take_back::owed(ask, &other.server)?);
                         }
                     }
@@ -137,8 +164,17 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     if slave.selection().with_links {
         return Err(Failure::new(Cause::InvalidField, crate::relation::LINKS));
     }
-    let selection = slave.selection().choose(ask.snapshot, ask.now.wall).map_err(refused)?;
-    let terms = Terms { node, peer, slave: &slave, selection, anew: request.anew == Some(true) };
+    let selection = slave
+        .selection()
+        .choose(ask.snapshot, ask.now.wall)
+        .map_err(refused)?;
+    let terms = Terms {
+        node,
+        peer,
+        slave: &slave,
+        selection,
+        anew: request.anew == Some(true),
+    };
     let mut offered = Offered::to(&slave.server, &slave.relation);
     terms.done(ask, &request.done, &mut offered)?;
     let mut changes = Vec::new();
@@ -148,7 +184,9 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     for id in &request.held {
         changes.extend(terms.check(ask, id, &mut offered)?);
     }
-    let most = usize::try_from(request.objects).unwrap_or(0).clamp(1, OBJECTS);
+    let most = usize::try_from(request.objects)
+        .unwrap_or(0)
+        .clamp(1, OBJECTS);
     let bytes = usize::try_from(request.bytes).unwrap_or(0).clamp(1, BYTES);
     let end = terms.stretch(ask, from, (most, bytes), &mut offered, &mut changes)?;
     let head = Place::from(ask.snapshot.head().map_err(store_failed)?);
@@ -156,7 +194,11 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     let heard = ask.now.wall != slave.contact;
     if request.checking == Some(true) || planted(Bug::ChecksNeverAsked) {
         slave.checks = None;
-    } else if request.after.as_ref().is_some_and(|after| after.number < slave.acknowledged || request.offers != slave.offers) {
+    } else if request
+        .after
+        .as_ref()
+        .is_some_and(|after| after.number < slave.acknowledged || request.offers != slave.offers)
+    {
         slave.checks = Some(true);
     }
     slave.offers = slave.offers.max(request.offers) + i64::from(!pages.is_empty());
@@ -165,10 +207,17 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     }
     slave.contact = ask.now.wall;
     slave.sent = i64::try_from(end).unwrap_or(i64::MAX);
-    let is_new = held.as_ref().is_none_or(|held| held.session != slave.session || another);
+    let is_new = held
+        .as_ref()
+        .is_none_or(|held| held.session != slave.session || another);
     // What goes on behind this answer has to know where it ended; the rest is noted once a second.
-    let noted = held.as_ref().is_none_or(|held| held.acknowledged != slave.acknowledged);
-    let is_new = is_new || held.as_ref().is_none_or(|held| (held.checks, held.offers) != (slave.checks, slave.offers));
+    let noted = held
+        .as_ref()
+        .is_none_or(|held| held.acknowledged != slave.acknowledged);
+    let is_new = is_new
+        || held
+            .as_ref()
+            .is_none_or(|held| (held.checks, held.offers) != (slave.checks, slave.offers));
     if is_new
         || request.more == Some(true)
         || end < head.number()
@@ -176,10 +225,18 @@ pub(crate) fn follow(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         || !pages.is_empty()
         || heard && noted
     {
-        effects.state.extend(pages.into_iter().filter(|_| !planted(Bug::OfferedNotStored)));
+        effects.state.extend(
+            pages
+                .into_iter()
+                .filter(|_| !planted(Bug::OfferedNotStored)),
+        );
         effects.state.push(slave.entry().map_err(store_failed)?);
     }
-    let end = if planted(Bug::PlaceIsHead) { head.number() } else { end };
+    let end = if planted(Bug::PlaceIsHead) {
+        head.number()
+    } else {
+        end
+    };
     let place = Place::at(ask.snapshot, end).map_err(store_failed)?;
     let response = FollowResponse {
         answer: Answer::CHANGES,
@@ -203,19 +260,35 @@ pub(crate) fn is_of_this_reign(ask: &Ask<'_>, told: Option<&[u8]>) -> Result<boo
 }
 
 pub(crate) fn internal(error: crate::Error) -> Failure {
-    Failure::new(Cause::Internal, format_args!("the server failed ({:?})", error.kind()))
+    Failure::new(
+        Cause::Internal,
+        format_args!("the server failed ({:?})", error.kind()),
+    )
 }
 
 /// What the peer has selected can't be looked for.
 fn refused(error: crate::Error) -> Failure {
-    if error.kind() == crate::ErrorKind::Selection { Failure::new(Cause::InvalidField, error) } else { internal(error) }
+    if error.kind() == crate::ErrorKind::Selection {
+        Failure::new(Cause::InvalidField, error)
+    } else {
+        internal(error)
+    }
 }
 
 /// An answer without changes.
-fn answer(node: &Node, ask: &Ask<'_>, slave: &Slave, kind: Answer, effects: Effects) -> Result<Outcome, Failure> {
+fn answer(
+    node: &Node,
+    ask: &Ask<'_>,
+    slave: &Slave,
+    kind: Answer,
+    effects: Effects,
+) -> Result<Outcome, Failure> {
     let head = Place::from(ask.snapshot.head().map_err(store_failed)?);
     // With what this changes, another one begins.
-    let reign = effects.restored.map_or_else(|| ask.snapshot.reign(), Ok).map_err(store_failed)?;
+    let reign = effects
+        .restored
+        .map_or_else(|| ask.snapshot.reign(), Ok)
+        .map_err(store_failed)?;
     let response = FollowResponse {
         answer: kind,
         server: node.home.server.clone(),
@@ -235,7 +308,8 @@ fn answer(node: &Node, ask: &Ask<'_>, slave: &Slave, kind: Answer, effects: Effe
 impl Terms<'_> {
     /// Whether the object is one that the relation is about.
     fn has(&self, ask: &Ask<'_>, number: RecordNumber, record: &Record) -> Result<bool, Failure> {
-        let theirs = record.stamp.issuer == self.peer.server || record.id.server == self.peer.server;
+        let theirs =
+            record.stamp.issuer == self.peer.server || record.id.server == self.peer.server;
         let ours = self.node.issues(record) || self.peer.may_follow_copies;
         Ok(!theirs
             && ours
@@ -244,14 +318,24 @@ impl Terms<'_> {
             && self.peer.has_agreed(record, ask.now.wall)?)
     }
 
-    fn goes(&self, ask: &Ask<'_>, number: RecordNumber, record: &Record, offered: &mut Offered) -> Result<Goes, Failure> {
+    fn goes(
+        &self,
+        ask: &Ask<'_>,
+        number: RecordNumber,
+        record: &Record,
+        offered: &mut Offered,
+    ) -> Result<Goes, Failure> {
         let was_offered = offered.has(ask.snapshot, number).map_err(store_failed)?;
         Ok(match (self.has(ask, number, record)?, was_offered) {
             // A tombstone goes where the object was offered.
-            (true, false) if record.is_destroyed() && !planted(Bug::TombstoneEverywhere) => Goes::Not,
+            (true, false) if record.is_destroyed() && !planted(Bug::TombstoneEverywhere) => {
+                Goes::Not
+            }
             (true, true) if record.is_destroyed() && planted(Bug::TombstoneSkipped) => Goes::Not,
             (false, true) if planted(Bug::NotWithdrawn) => Goes::Not,
-            (true, _) => Goes::Copy { with_material: (self.anew || !was_offered) && !record.is_destroyed() },
+            (true, _) => Goes::Copy {
+                with_material: (self.anew || !was_offered) && !record.is_destroyed(),
+            },
             (false, true) if !record.is_withdrawn() => Goes::Withdrawn,
             (false, _) => Goes::Not,
         })
@@ -262,23 +346,32 @@ impl Terms<'_> {
         for Done { id, stamp, .. } in done {
             let held = ask.snapshot.by_object_id(id).map_err(store_failed)?;
             if let Some((number, record)) = held
-                && (planted(Bug::AckTakenBlindly) || record.stamp == *stamp && !self.has(ask, number, &record)?)
+                && (planted(Bug::AckTakenBlindly)
+                    || record.stamp == *stamp && !self.has(ask, number, &record)?)
             {
-                offered.set(ask.snapshot, number, false).map_err(store_failed)?;
+                offered
+                    .set(ask.snapshot, number, false)
+                    .map_err(store_failed)?;
             }
         }
         Ok(())
     }
 
     /// An object that is asked for again, with its material.
-    fn again(&self, ask: &mut Ask<'_>, id: &keyferry_store::ObjectId, offered: &mut Offered) -> Result<Change, Failure> {
+    fn again(
+        &self,
+        ask: &mut Ask<'_>,
+        id: &keyferry_store::ObjectId,
+        offered: &mut Offered,
+    ) -> Result<Change, Failure> {
         let Some((number, record)) = ask.snapshot.by_object_id(id).map_err(store_failed)? else {
             return Ok(gone(id));
         };
         match self.goes(ask, number, &record, offered)? {
             Goes::Copy { .. } => {
                 let with_material = !record.is_destroyed() && !planted(Bug::AgainWithoutMaterial);
-                self.copy(ask, number, record, with_material, offered).map(|(change, _)| change)
+                self.copy(ask, number, record, with_material, offered)
+                    .map(|(change, _)| change)
             }
             Goes::Withdrawn => self.withdrawal(record),
             Goes::Not => Ok(gone(id)),
@@ -287,16 +380,27 @@ impl Terms<'_> {
 
     /// What is to be told of a copy that the replica says it holds: nothing, when it may and the feed tells of it. That it holds it is as good as
     /// its having been offered.
-    fn check(&self, ask: &mut Ask<'_>, id: &keyferry_store::ObjectId, offered: &mut Offered) -> Result<Option<Change>, Failure> {
-        let Some((number, record)) = ask.snapshot.by_object_id(id).map_err(store_failed)? else { return Ok(Some(gone(id))) };
+    fn check(
+        &self,
+        ask: &mut Ask<'_>,
+        id: &keyferry_store::ObjectId,
+        offered: &mut Offered,
+    ) -> Result<Option<Change>, Failure> {
+        let Some((number, record)) = ask.snapshot.by_object_id(id).map_err(store_failed)? else {
+            return Ok(Some(gone(id)));
+        };
         let has = self.has(ask, number, &record)?;
-        offered.set(ask.snapshot, number, true).map_err(store_failed)?;
+        offered
+            .set(ask.snapshot, number, true)
+            .map_err(store_failed)?;
         if record.is_withdrawn() {
             return Ok(None);
         }
         match has {
             // Its entry may lie behind already, and an answer that told it may have been lost.
-            true if record.is_destroyed() => self.copy(ask, number, record, false, offered).map(|(change, _)| Some(change)),
+            true if record.is_destroyed() => self
+                .copy(ask, number, record, false, offered)
+                .map(|(change, _)| Some(change)),
             true => Ok(None),
             false => self.withdrawal(record).map(Some),
         }
@@ -317,7 +421,11 @@ impl Terms<'_> {
             ask.snapshot
                 .feed(end, &mut |row| {
                     numbers.push((row.number, row.record));
-                    Ok(if numbers.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+                    Ok(if numbers.len() < most {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    })
                 })
                 .map_err(store_failed)?;
             if numbers.is_empty() {
@@ -328,12 +436,18 @@ impl Terms<'_> {
                     .snapshot
                     .record(number)
                     .map_err(store_failed)?
-                    .ok_or_else(|| Failure::new(Cause::Internal, "the feed names an object that the store does not hold"))?;
+                    .ok_or_else(|| {
+                        Failure::new(
+                            Cause::Internal,
+                            "the feed names an object that the store does not hold",
+                        )
+                    })?;
                 end = place;
                 looked_at += 1;
                 match self.goes(ask, number, &record, offered)? {
                     Goes::Copy { with_material } => {
-                        let (change, bytes) = self.copy(ask, number, record, with_material, offered)?;
+                        let (change, bytes) =
+                            self.copy(ask, number, record, with_material, offered)?;
                         changes.push(change);
                         size += bytes;
                     }
@@ -360,12 +474,17 @@ impl Terms<'_> {
         offered: &mut Offered,
     ) -> Result<(Change, usize), Failure> {
         let wrapping = self.peer.wrapping.as_ref();
-        if let Some(why) = withheld(&record, wrapping.is_some()).filter(|_| !record.is_destroyed()) {
+        if let Some(why) = withheld(&record, wrapping.is_some()).filter(|_| !record.is_destroyed())
+        {
             return Ok((self.held_back(record, why.into())?, 400));
         }
         let mut object = None;
         if with_material {
-            object = ask.snapshot.whole(number).map_err(store_failed)?.and_then(|(_, object)| object);
+            object = ask
+                .snapshot
+                .whole(number)
+                .map_err(store_failed)?
+                .and_then(|(_, object)| object);
         }
         let (mut wrapped, mut length) = (None, 600);
         if let Some(clear) = object.take() {
@@ -374,7 +493,9 @@ impl Terms<'_> {
                 None => Ok((clear, false)),
             };
             match way {
-                Ok((ready, was_wrapped)) if was_wrapped || withheld(&record, is_wrapped(&ready)).is_none() => {
+                Ok((ready, was_wrapped))
+                    if was_wrapped || withheld(&record, is_wrapped(&ready)).is_none() =>
+                {
                     wrapped = was_wrapped.then_some(true);
                     length += ready.material_len();
                     object = Some(ready);
@@ -383,14 +504,29 @@ impl Terms<'_> {
                     let why = "the object is Sensitive, and has nothing that could be wrapped";
                     return Ok((self.held_back(record, why.into())?, 400));
                 }
-                Err(failure) => return Ok((self.held_back(record, failure.message().into())?, 400)),
+                Err(failure) => {
+                    return Ok((self.held_back(record, failure.message().into())?, 400));
+                }
             }
         }
-        let material = object.map(|object| material_of(&object)).transpose().map_err(store_failed)?;
-        offered.set(ask.snapshot, number, true).map_err(store_failed)?;
+        let material = object
+            .map(|object| material_of(&object))
+            .transpose()
+            .map_err(store_failed)?;
+        offered
+            .set(ask.snapshot, number, true)
+            .map_err(store_failed)?;
         let left_out = leave_out(&mut record.attributes, &self.slave.without);
-        let mut without = record.overlay.as_ref().map_or_else(Vec::new, |overlay| overlay.without.clone());
-        without.extend(left_out.into_iter().filter(|name| !without.contains(name)).collect::<Vec<_>>());
+        let mut without = record
+            .overlay
+            .as_ref()
+            .map_or_else(Vec::new, |overlay| overlay.without.clone());
+        without.extend(
+            left_out
+                .into_iter()
+                .filter(|name| !without.contains(name))
+                .collect::<Vec<_>>(),
+        );
         without.sort();
         let attributes = record.attributes.clone();
         let mut copy = Copy::of(&record, attributes, None).map_err(store_failed)?;
@@ -418,12 +554,19 @@ impl Terms<'_> {
     /// An object that may not leave, and why.
     fn held_back(&self, record: Record, why: Text) -> Result<Change, Failure> {
         let copy = Copy::of(&record, Attributes::new(), None).map_err(store_failed)?;
-        Ok(Change { why: Some(why), ..told(Kind::WITHHELD, record.identifier, copy) })
+        Ok(Change {
+            why: Some(why),
+            ..told(Kind::WITHHELD, record.identifier, copy)
+        })
     }
 
     /// What is told of an object that was offered and does not belong to the selection any more: its State.
     fn withdrawal(&self, record: Record) -> Result<Change, Failure> {
-        let state = record.attributes.iter().filter(|attribute| is_of_state(attribute.value.tag())).cloned();
+        let state = record
+            .attributes
+            .iter()
+            .filter(|attribute| is_of_state(attribute.value.tag()))
+            .cloned();
         let mut attributes = Attributes::new();
         state.for_each(|attribute| attributes.keep(attribute));
         let copy = Copy::of(&record, attributes, None).map_err(store_failed)?;
@@ -432,11 +575,22 @@ impl Terms<'_> {
 }
 
 fn is_wrapped(object: &Object) -> bool {
-    object.key_block().is_some_and(|block| block.key_wrapping_data.is_some())
+    object
+        .key_block()
+        .is_some_and(|block| block.key_wrapping_data.is_some())
 }
 
 fn told(kind: Kind, identifier: Text, copy: Copy) -> Change {
-    Change { kind, identifier, object_type: None, copy, material: None, wrapped: None, why: None, extra: Extra::NONE }
+    Change {
+        kind,
+        identifier,
+        object_type: None,
+        copy,
+        material: None,
+        wrapped: None,
+        why: None,
+        extra: Extra::NONE,
+    }
 }
 
 fn gone(id: &keyferry_store::ObjectId) -> Change {
@@ -477,7 +631,9 @@ fn leave_out(attributes: &mut Attributes, without: &[Text]) -> Vec<Text> {
     for name in without {
         let reference = AttributeReference::named(name);
         let before = attributes.len();
-        attributes.retain(|attribute| attribute.value.reference() != reference || is_of_state(attribute.value.tag()));
+        attributes.retain(|attribute| {
+            attribute.value.reference() != reference || is_of_state(attribute.value.tag())
+        });
         if attributes.len() < before {
             left_out.push(name.clone());
         }

@@ -247,5 +247,8 @@ pub(crate) fn check_version(version: Version) -> Result<(), Failure> {
     if version == SPOKEN {
         return Ok(());
     }
-    Err(Failure::new(keyferry_kmip::Cause::OperationNotSupported, "servers follow each other in KMIP 2.1"))
+    Err(Failure::new(
+        keyferry_kmip::Cause::OperationNotSupported,
+        "servers follow each other in KMIP 2.1",
+    ))
 }

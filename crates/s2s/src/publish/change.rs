@@ -3,8 +3,9 @@
 use crate::{Error, ErrorKind, Result};
 use keyferry_kmip::spec::{AttributeValue as V, May, Operation, attribute_row};
 use keyferry_kmip::{
-    AddAttributeRequest, Attribute, AttributeReference, AttributeReferences, Attributes, DeleteAttributeRequest,
-    ModifyAttributeRequest, Payload, RequestItem, SetAttributeRequest, Text, UniqueIdentifier, context,
+    AddAttributeRequest, Attribute, AttributeReference, AttributeReferences, Attributes,
+    DeleteAttributeRequest, ModifyAttributeRequest, Payload, RequestItem, SetAttributeRequest,
+    Text, UniqueIdentifier, context,
 };
 use keyferry_ttlv::{Extra, Version};
 use sha2::{Digest as _, Sha256};
@@ -17,7 +18,11 @@ fn mark(value: &V) -> [u8; MARK] {
     let name = value.reference().to_string();
     let item = value.item();
     let content = item.as_ref().map(|item| item.bytes()).unwrap_or_default();
-    let hash = Sha256::new().chain_update(name.as_bytes()).chain_update([0]).chain_update(content).finalize();
+    let hash = Sha256::new()
+        .chain_update(name.as_bytes())
+        .chain_update([0])
+        .chain_update(content)
+        .finalize();
     hash.first_chunk().copied().unwrap_or_default()
 }
 
@@ -67,20 +72,31 @@ impl Target<'_> {
     }
 
     fn item<P: Payload>(&self, payload: &P) -> Result<Option<RequestItem>> {
-        RequestItem::new(payload, context(self.version)).map(Some).map_err(|e| Error::new(ErrorKind::Encode, e))
+        RequestItem::new(payload, context(self.version))
+            .map(Some)
+            .map_err(|e| Error::new(ErrorKind::Encode, e))
     }
 
     fn set(&self, value: &V) -> Result<Option<RequestItem>> {
         let attribute = std::iter::once(value.clone()).collect();
-        self.item(&SetAttributeRequest { unique_identifier: self.id(), attribute, extra: Extra::NONE })
+        self.item(&SetAttributeRequest {
+            unique_identifier: self.id(),
+            attribute,
+            extra: Extra::NONE,
+        })
     }
 
     fn add(&self, value: &V) -> Result<Option<RequestItem>> {
         if self.offers(Operation::ADD_ATTRIBUTE) {
             let attribute = std::iter::once(value.clone()).collect();
-            return self.item(&AddAttributeRequest { unique_identifier: self.id(), attribute, extra: Extra::NONE });
+            return self.item(&AddAttributeRequest {
+                unique_identifier: self.id(),
+                attribute,
+                extra: Extra::NONE,
+            });
         }
-        let settable = self.is_tagged() && !value.may_repeat() && self.offers(Operation::SET_ATTRIBUTE);
+        let settable =
+            self.is_tagged() && !value.may_repeat() && self.offers(Operation::SET_ATTRIBUTE);
         if settable { self.set(value) } else { Ok(None) }
     }
 
@@ -95,9 +111,21 @@ impl Target<'_> {
         }
         let mut attribute = Attributes::new();
         let index = (repeats && !self.is_tagged()).then(|| old.index.unwrap_or(0));
-        attribute.keep(Attribute { index, value: value.clone() });
-        let current = if self.is_tagged() && repeats { std::iter::once(old.value.clone()).collect() } else { Attributes::new() };
-        self.item(&ModifyAttributeRequest { unique_identifier: self.id(), current, attribute, extra: Extra::NONE })
+        attribute.keep(Attribute {
+            index,
+            value: value.clone(),
+        });
+        let current = if self.is_tagged() && repeats {
+            std::iter::once(old.value.clone()).collect()
+        } else {
+            Attributes::new()
+        };
+        self.item(&ModifyAttributeRequest {
+            unique_identifier: self.id(),
+            current,
+            attribute,
+            extra: Extra::NONE,
+        })
     }
 
     fn delete(&self, old: &Attribute) -> Result<Option<RequestItem>> {
@@ -108,8 +136,16 @@ impl Target<'_> {
         let by_value = self.is_tagged() && repeats;
         self.item(&DeleteAttributeRequest {
             unique_identifier: self.id(),
-            current: if by_value { std::iter::once(old.value.clone()).collect() } else { Attributes::new() },
-            references: AttributeReferences(if by_value { Vec::new() } else { vec![old.value.reference()] }),
+            current: if by_value {
+                std::iter::once(old.value.clone()).collect()
+            } else {
+                Attributes::new()
+            },
+            references: AttributeReferences(if by_value {
+                Vec::new()
+            } else {
+                vec![old.value.reference()]
+            }),
             attribute_index: (repeats && !self.is_tagged()).then(|| old.index.unwrap_or(0)),
             extra: Extra::NONE,
         })
@@ -118,9 +154,19 @@ impl Target<'_> {
 
 /// The operations that make what the peer shows what is wanted, as far as a client may and the peer offers them. `said` marks what the peer
 /// was told before; no other value is deleted there or taken for an earlier one of ours.
-pub(super) fn changes(target: &Target<'_>, wanted: &[V], shown: &Attributes, said: &[u8]) -> Result<Vec<RequestItem>> {
+pub(super) fn changes(
+    target: &Target<'_>,
+    wanted: &[V],
+    shown: &Attributes,
+    said: &[u8],
+) -> Result<Vec<RequestItem>> {
     let mut references: Vec<AttributeReference> = Vec::new();
-    let named = wanted.iter().chain(shown.iter().map(|attribute| &attribute.value).filter(|value| is_marked(said, value)));
+    let named = wanted.iter().chain(
+        shown
+            .iter()
+            .map(|attribute| &attribute.value)
+            .filter(|value| is_marked(said, value)),
+    );
     for value in named.filter(|value| is_writable(value)) {
         let reference = value.reference();
         if !references.contains(&reference) {
@@ -130,15 +176,24 @@ pub(super) fn changes(target: &Target<'_>, wanted: &[V], shown: &Attributes, sai
     let mut items = Vec::new();
     for reference in &references {
         let mut theirs: Vec<&Attribute> = shown.of(reference).collect();
-        let mut ours: Vec<&V> = wanted.iter().filter(|value| value.reference() == *reference).collect();
-        ours.retain(|value| match theirs.iter().position(|other| other.value == **value) {
-            Some(place) => {
-                theirs.remove(place);
-                false
-            }
-            None => true,
-        });
-        let is_single = ours.iter().copied().chain(theirs.iter().map(|other| &other.value)).any(|value| !value.may_repeat());
+        let mut ours: Vec<&V> = wanted
+            .iter()
+            .filter(|value| value.reference() == *reference)
+            .collect();
+        ours.retain(
+            |value| match theirs.iter().position(|other| other.value == **value) {
+                Some(place) => {
+                    theirs.remove(place);
+                    false
+                }
+                None => true,
+            },
+        );
+        let is_single = ours
+            .iter()
+            .copied()
+            .chain(theirs.iter().map(|other| &other.value))
+            .any(|value| !value.may_repeat());
         theirs.retain(|other| is_single && !ours.is_empty() || is_marked(said, &other.value));
         let (mut ours, mut theirs) = (ours.into_iter(), theirs.into_iter());
         loop {

@@ -24,12 +24,27 @@ impl Publish {
                 return Ok(false);
             }
         } else if !self.next_again(cx)? {
-            let Some(chosen) = &self.chosen else { return Ok(false) };
+            let Some(chosen) = &self.chosen else {
+                return Ok(false);
+            };
             let (runs, name) = (self.runs, &self.setting.name);
-            let tells = &mut |snapshot: &dyn Snapshot, _, record: &Record| Ok(runs && has_left(snapshot, name, record)?);
-            let stretch = Stretch::read(cx.store, self.end, self.batch, self.setting.batch_bytes, chosen, tells)?;
-            let Some(Stretch { objects, end }) = stretch else { return Ok(false) };
-            let objects = objects.into_iter().map(|(of, record, object)| (!chosen.has(of, &record), record, object));
+            let tells = &mut |snapshot: &dyn Snapshot, _, record: &Record| {
+                Ok(runs && has_left(snapshot, name, record)?)
+            };
+            let stretch = Stretch::read(
+                cx.store,
+                self.end,
+                self.batch,
+                self.setting.batch_bytes,
+                chosen,
+                tells,
+            )?;
+            let Some(Stretch { objects, end }) = stretch else {
+                return Ok(false);
+            };
+            let objects = objects
+                .into_iter()
+                .map(|(of, record, object)| (!chosen.has(of, &record), record, object));
             for (left, record, object) in objects.collect::<Vec<_>>() {
                 let work = self.work(cx, record, object, None, left)?;
                 self.works.push(work);
@@ -47,11 +62,20 @@ impl Publish {
         }
         // The intents, before anything is sent.
         let comes = |work: &&Work| {
-            let born = matches!(work.at, Some(Phase::Birth | Phase::Check)) && work.mapped.is_none();
+            let born =
+                matches!(work.at, Some(Phase::Birth | Phase::Check)) && work.mapped.is_none();
             born && !work.probe
         };
-        let intents = self.works.iter().filter(comes).map(|work| self.intent(cx, work));
-        let intents: Vec<_> = intents.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+        let intents = self
+            .works
+            .iter()
+            .filter(comes)
+            .map(|work| self.intent(cx, work));
+        let intents: Vec<_> = intents
+            .collect::<Result<Vec<_>>>()?
+            .into_iter()
+            .flatten()
+            .collect();
         self.store(cx, &intents)?;
         (self.phase, self.began) = (Phase::Check, cx.now.tick);
         Ok(true)
@@ -62,9 +86,20 @@ impl Publish {
         let (name, version) = (self.setting.name.clone(), self.setting.version);
         let mut entries = Vec::new();
         for n in of {
-            let Some(work) = self.works.get_mut(*n).filter(|work| !work.born && !work.left) else { continue };
-            let wanted = cx.store.view::<_, Error>(|snapshot| steps::wanted(snapshot, &name, &work.record, version))?;
-            let new: Vec<_> = wanted.iter().filter(|value| !change::is_marked(work.said(), value)).collect();
+            let Some(work) = self
+                .works
+                .get_mut(*n)
+                .filter(|work| !work.born && !work.left)
+            else {
+                continue;
+            };
+            let wanted = cx.store.view::<_, Error>(|snapshot| {
+                steps::wanted(snapshot, &name, &work.record, version)
+            })?;
+            let new: Vec<_> = wanted
+                .iter()
+                .filter(|value| !change::is_marked(work.said(), value))
+                .collect();
             let said = [work.said(), &change::marks(new.iter().copied())].concat();
             if let Some(mapped) = work.mapped.as_mut().filter(|_| !new.is_empty()) {
                 mapped.said = Some(said);
@@ -77,16 +112,28 @@ impl Publish {
     /// What is stored before an object is sent for the first time.
     pub(super) fn intent(&self, cx: &Cx<'_>, work: &Work) -> Result<Vec<mapping::Entry>> {
         let (name, version) = (&self.setting.name, self.setting.version);
-        let wanted = cx.store.view::<_, Error>(|snapshot| steps::wanted(snapshot, name, &work.record, version))?;
+        let wanted = cx
+            .store
+            .view::<_, Error>(|snapshot| steps::wanted(snapshot, name, &work.record, version))?;
         // An earlier one may have come there as it was then.
         let said = Some([work.said(), &change::marks(wanted.iter())].concat());
-        mapping::entries(name, &Mapped { said, ..Mapped::meant(&work.record.id) })
+        mapping::entries(
+            name,
+            &Mapped {
+                said,
+                ..Mapped::meant(&work.record.id)
+            },
+        )
     }
 
     /// The next object of a plan: one at a time, since nothing behind one that is not as planned may be done.
     fn next_planned(&mut self, cx: &Cx<'_>) -> Result<bool> {
-        let Some(plan) = &mut self.ledger.executing else { return Ok(false) };
-        let Some(planned) = plan.next(1)?.pop() else { return Ok(false) };
+        let Some(plan) = &mut self.ledger.executing else {
+            return Ok(false);
+        };
+        let Some(planned) = plan.next(1)?.pop() else {
+            return Ok(false);
+        };
         let (record, object) = match planned.source(cx)? {
             Ok(source) => source,
             Err((was, found)) => {
@@ -101,14 +148,22 @@ impl Publish {
 
     /// What a relation has to try again; `false` when there is nothing of it left.
     fn next_again(&mut self, cx: &Cx<'_>) -> Result<bool> {
-        let Some(running) = &mut self.running else { return Ok(false) };
+        let Some(running) = &mut self.running else {
+            return Ok(false);
+        };
         let due = running.due(cx, self.batch)?;
-        let Some(chosen) = &self.chosen else { return Ok(false) };
+        let Some(chosen) = &self.chosen else {
+            return Ok(false);
+        };
         let found = cx.store.view::<_, Error>(|snapshot| {
             let mut found = Vec::new();
             for id in &due {
-                let Some((number, _)) = snapshot.by_object_id(id)? else { continue };
-                let Some((record, object)) = snapshot.whole(number)? else { continue };
+                let Some((number, _)) = snapshot.by_object_id(id)? else {
+                    continue;
+                };
+                let Some((record, object)) = snapshot.whole(number)? else {
+                    continue;
+                };
                 let left = !chosen.has(number, &record);
                 found.push((left, record, object.filter(|_| !left)));
             }

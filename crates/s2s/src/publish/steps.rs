@@ -4,11 +4,13 @@ use crate::explore::{is_lost_by_register, is_set_by_servers};
 use crate::outgoing::carried;
 use crate::{Error, ErrorKind, Result, mapping};
 use keyferry_kmip::spec::{
-    AttributeValue as V, CryptographicAlgorithm, CryptographicUsageMask, RevocationReasonCode, State, StorageStatusMask, tag,
+    AttributeValue as V, CryptographicAlgorithm, CryptographicUsageMask, RevocationReasonCode,
+    State, StorageStatusMask, tag,
 };
 use keyferry_kmip::{
-    ActivateRequest, ApplicationSpecificInformation, Attributes, DateTime, DestroyRequest, GetAttributesRequest, Link, Payload,
-    RequestItem, RevokeRequest, Text, UniqueIdentifier, lifecycle,
+    ActivateRequest, ApplicationSpecificInformation, Attributes, DateTime, DestroyRequest,
+    GetAttributesRequest, Link, Payload, RequestItem, RevokeRequest, Text, UniqueIdentifier,
+    lifecycle,
 };
 use keyferry_store::{ObjectId, Record, Snapshot, Store, StoreExt, index};
 use keyferry_ttlv::{Context, Extra, Tag, Version};
@@ -55,16 +57,23 @@ const CORE: &[Tag] = &[
 /// The marker of an object: it says nothing about it, and is the same again.
 pub(super) fn marker(id: &ObjectId) -> Result<Text> {
     let key = index::object_id(id)?;
-    Ok(key.key.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into())
+    Ok(key
+        .key
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<String>()
+        .into())
 }
 
 /// The attribute that bears the marker (KMIP 1.0 §3.30).
 pub(super) fn marking(id: &ObjectId) -> Result<V> {
-    Ok(V::ApplicationSpecificInformation(ApplicationSpecificInformation {
-        namespace: "keyferry".into(),
-        data: Some(marker(id)?),
-        extra: Extra::NONE,
-    }))
+    Ok(V::ApplicationSpecificInformation(
+        ApplicationSpecificInformation {
+            namespace: "keyferry".into(),
+            data: Some(marker(id)?),
+            extra: Extra::NONE,
+        },
+    ))
 }
 
 pub(super) fn has_marker(shown: &Attributes, id: &ObjectId) -> Result<bool> {
@@ -84,7 +93,12 @@ pub(crate) fn is_usable(state: Option<State>) -> bool {
 }
 
 /// What an object should have at the peer, as far as the version says it and the map knows what its Links lead to.
-pub(crate) fn wanted(snapshot: &dyn Snapshot, name: &str, record: &Record, version: Version) -> Result<Vec<V>> {
+pub(crate) fn wanted(
+    snapshot: &dyn Snapshot,
+    name: &str,
+    record: &Record,
+    version: Version,
+) -> Result<Vec<V>> {
     let mut wanted = Vec::new();
     for attribute in &carried(&record.attributes, version).0 {
         wanted.extend(there(snapshot, name, record, &attribute.value)?);
@@ -110,17 +124,35 @@ pub(super) fn may_be(shown: &Attributes, record: &Record) -> bool {
 pub(super) fn shown_digest(record: &Record, shown: &Attributes) -> Result<Vec<u8>> {
     let mut shown = shown.clone();
     // What is of the moment.
-    [tag::FRESH, tag::LEASE_TIME].into_iter().for_each(|tag| shown.remove(tag));
-    Ok(keyferry_store::record::copy_digest(record.object_type, &shown)?)
+    [tag::FRESH, tag::LEASE_TIME]
+        .into_iter()
+        .for_each(|tag| shown.remove(tag));
+    Ok(keyferry_store::record::copy_digest(
+        record.object_type,
+        &shown,
+    )?)
 }
 
 /// An attribute as the peer would call it: a Link leads to the peer's identifier of its target, where that is known.
 fn there(snapshot: &dyn Snapshot, name: &str, record: &Record, value: &V) -> Result<Option<V>> {
-    let V::Link(link) = value else { return Ok(Some(value.clone())) };
-    let UniqueIdentifier::Text(target) = &link.target else { return Ok(None) };
-    let id = ObjectId { server: record.id.server.clone(), instance: record.id.instance.clone(), identifier: target.clone() };
+    let V::Link(link) = value else {
+        return Ok(Some(value.clone()));
+    };
+    let UniqueIdentifier::Text(target) = &link.target else {
+        return Ok(None);
+    };
+    let id = ObjectId {
+        server: record.id.server.clone(),
+        instance: record.id.instance.clone(),
+        identifier: target.clone(),
+    };
     let known = mapping::identifier_there(snapshot, name, &id)?;
-    Ok(known.map(|target| V::Link(Link { target: UniqueIdentifier::Text(target), ..link.clone() })))
+    Ok(known.map(|target| {
+        V::Link(Link {
+            target: UniqueIdentifier::Text(target),
+            ..link.clone()
+        })
+    }))
 }
 
 /// What a Register of an object names.
@@ -134,7 +166,9 @@ pub(super) fn registrable(
     let mut attributes = Attributes::new();
     for attribute in &carried(&record.attributes, version).0 {
         if level.has(attribute.value.tag()) {
-            there(snapshot, name, record, &attribute.value)?.into_iter().for_each(|value| attributes.push(value));
+            there(snapshot, name, record, &attribute.value)?
+                .into_iter()
+                .for_each(|value| attributes.push(value));
         }
     }
     attributes.push(marking(&record.id)?);
@@ -155,7 +189,9 @@ pub(super) fn leading_to(
     cx: Context,
 ) -> Result<Vec<RequestItem>> {
     let mut items = Vec::new();
-    let (Some(there), Some(to)) = (there, to) else { return Ok(items) };
+    let (Some(there), Some(to)) = (there, to) else {
+        return Ok(items);
+    };
     let from = from.unwrap_or(State::PRE_ACTIVE);
     let id = || UniqueIdentifier::Text(there.clone());
     let (now, wanted) = (lifecycle::Rank::of(from), lifecycle::Rank::of(to));
@@ -164,17 +200,29 @@ pub(super) fn leading_to(
     }
     if wanted.compromised && !now.compromised {
         let code = match record.attributes.get(tag::REVOCATION_REASON) {
-            Some(V::RevocationReason(reason)) if reason.code == RevocationReasonCode::CA_COMPROMISE => reason.code,
+            Some(V::RevocationReason(reason))
+                if reason.code == RevocationReasonCode::CA_COMPROMISE =>
+            {
+                reason.code
+            }
             _ => RevocationReasonCode::KEY_COMPROMISE,
         };
         let since = record.attributes.date(tag::COMPROMISE_OCCURRENCE_DATE);
         // Every server wants one, and knows no earlier moment than this.
-        let since = since.or(record.attributes.date(tag::COMPROMISE_DATE)).or(record.attributes.date(tag::INITIAL_DATE));
-        items.push(item(&RevokeRequest::of(id(), code, since.or(Some(DateTime(0)))), cx)?);
+        let since = since
+            .or(record.attributes.date(tag::COMPROMISE_DATE))
+            .or(record.attributes.date(tag::INITIAL_DATE));
+        items.push(item(
+            &RevokeRequest::of(id(), code, since.or(Some(DateTime(0)))),
+            cx,
+        )?);
     } else if now.step < 2 && wanted.step >= 2 && !(wanted.step == 3 && now.step == 0) {
         let code = match record.attributes.get(tag::REVOCATION_REASON) {
             Some(V::RevocationReason(reason))
-                if !matches!(reason.code, RevocationReasonCode::KEY_COMPROMISE | RevocationReasonCode::CA_COMPROMISE) =>
+                if !matches!(
+                    reason.code,
+                    RevocationReasonCode::KEY_COMPROMISE | RevocationReasonCode::CA_COMPROMISE
+                ) =>
             {
                 reason.code
             }
@@ -193,13 +241,20 @@ fn item<P: Payload>(payload: &P, cx: Context) -> Result<RequestItem> {
 }
 
 /// The attributes of an object that the peer does not show as they are, by name; its Unique Identifier is another one in any case.
-pub(super) fn lacking(store: &dyn Store, name: &str, record: &Record, shown: &Attributes, now: DateTime) -> Result<Vec<String>> {
+pub(super) fn lacking(
+    store: &dyn Store,
+    name: &str,
+    record: &Record,
+    shown: &Attributes,
+    now: DateTime,
+) -> Result<Vec<String>> {
     store.view::<_, Error>(|snapshot| {
         let mut lost = Vec::new();
         for attribute in &record.attributes {
             let kept = match &attribute.value {
                 V::State(_) => shown.state() == record.state(now),
-                value => there(snapshot, name, record, value)?.is_some_and(|there| shown.iter().any(|own| own.value == there)),
+                value => there(snapshot, name, record, value)?
+                    .is_some_and(|there| shown.iter().any(|own| own.value == there)),
             };
             if !kept {
                 lost.push(attribute.value.reference().to_string());
@@ -212,7 +267,11 @@ pub(super) fn lacking(store: &dyn Store, name: &str, record: &Record, shown: &At
 
 /// All attributes, by name.
 pub(super) fn all(record: &Record) -> Vec<String> {
-    let mut all: Vec<String> = record.attributes.iter().map(|attribute| attribute.value.reference().to_string()).collect();
+    let mut all: Vec<String> = record
+        .attributes
+        .iter()
+        .map(|attribute| attribute.value.reference().to_string())
+        .collect();
     all.dedup();
     all
 }

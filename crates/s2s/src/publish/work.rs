@@ -86,12 +86,17 @@ impl Work {
 
     /// Whether all of it was there once.
     pub(super) fn is_known(&self) -> bool {
-        self.mapped.as_ref().is_some_and(|mapped| mapped.digest.is_some())
+        self.mapped
+            .as_ref()
+            .is_some_and(|mapped| mapped.digest.is_some())
     }
 
     /// What the peer was told of its attributes.
     pub(super) fn said(&self) -> &[u8] {
-        self.mapped.as_ref().and_then(|mapped| mapped.said.as_deref()).unwrap_or_default()
+        self.mapped
+            .as_ref()
+            .and_then(|mapped| mapped.said.as_deref())
+            .unwrap_or_default()
     }
 
     /// What stands in a plan of it.
@@ -103,7 +108,14 @@ impl Work {
         };
         let digest = Some(self.record.copy_digest()?);
         let (id, identifier) = (self.record.id.clone(), self.record.identifier.clone());
-        Ok(Planned { id, identifier, digest, held, fate: Fate::from(told.ending), extra: Extra::NONE })
+        Ok(Planned {
+            id,
+            identifier,
+            digest,
+            held,
+            fate: Fate::from(told.ending),
+            extra: Extra::NONE,
+        })
     }
 }
 
@@ -117,39 +129,73 @@ impl Publish {
         planned: Option<Planned>,
         left: bool,
     ) -> Result<Work> {
-        let known = cx.store.view::<_, Error>(|snapshot| mapping::find(snapshot, &self.setting.name, &record.id))?;
-        let mut work = Work { planned, left, ..Work::new(record, object) };
-        let level = self.levels.iter().find(|(of, _)| *of == work.record.object_type);
+        let known = cx
+            .store
+            .view::<_, Error>(|snapshot| mapping::find(snapshot, &self.setting.name, &record.id))?;
+        let mut work = Work {
+            planned,
+            left,
+            ..Work::new(record, object)
+        };
+        let level = self
+            .levels
+            .iter()
+            .find(|(of, _)| *of == work.record.object_type);
         work.level = level.map_or(Level::Full, |(_, level)| *level);
         work.there = known.as_ref().and_then(|known| known.there.clone());
         work.meant = known.is_some() && work.there.is_none();
         work.mapped = known;
         let identifier = work.record.identifier.clone();
-        let (digest, unusable) = (work.record.copy_digest()?, !steps::is_usable(work.record.state(cx.now.wall)));
+        let (digest, unusable) = (
+            work.record.copy_digest()?,
+            !steps::is_usable(work.record.state(cx.now.wall)),
+        );
         let imports = self.setting.birth == Birth::Import;
         let looks = self.can_look();
-        let unchanged = |known: &Mapped| !left && known.left.is_none() && known.digest.as_ref() == Some(&digest);
+        let unchanged = |known: &Mapped| {
+            !left && known.left.is_none() && known.digest.as_ref() == Some(&digest)
+        };
         if left && work.mapped.is_none() {
             work.over(Told::new(&identifier, Ending::Skipped));
         } else if work.mapped.as_ref().is_some_and(unchanged) {
-            let target = work.there.as_ref().filter(|there| **there != identifier || !imports).map(ToString::to_string);
-            work.over(Told { target, ..Told::new(&identifier, Ending::Unchanged) });
-        } else if let Some(why) = withheld(&work.record, self.wrapping.is_some()).filter(|_| !left) {
+            let target = work
+                .there
+                .as_ref()
+                .filter(|there| **there != identifier || !imports)
+                .map(ToString::to_string);
+            work.over(Told {
+                target,
+                ..Told::new(&identifier, Ending::Unchanged)
+            });
+        } else if let Some(why) = withheld(&work.record, self.wrapping.is_some()).filter(|_| !left)
+        {
             work.over(Told::failed(&identifier, None, why));
         } else if work.there.is_some() && !looks {
-            let why = "the peer does not offer Get Attributes: what has changed can't be brought there";
+            let why =
+                "the peer does not offer Get Attributes: what has changed can't be brought there";
             work.over(Told::failed(&identifier, None, why));
         } else if work.there.is_some() {
-            let checks = self.ledger.dry_run || work.planned.as_ref().is_some_and(|planned| planned.held.is_some());
-            let begun = self
-                .ledger
-                .executing
-                .as_ref()
-                .is_some_and(|plan| work.mapped.as_ref().is_some_and(|mapped| mapped.begun.as_ref() == Some(&plan.seal)));
-            work.at = Some(if checks && !begun && work.is_known() { Phase::Check } else { Phase::Look });
+            let checks = self.ledger.dry_run
+                || work
+                    .planned
+                    .as_ref()
+                    .is_some_and(|planned| planned.held.is_some());
+            let begun = self.ledger.executing.as_ref().is_some_and(|plan| {
+                work.mapped
+                    .as_ref()
+                    .is_some_and(|mapped| mapped.begun.as_ref() == Some(&plan.seal))
+            });
+            work.at = Some(if checks && !begun && work.is_known() {
+                Phase::Check
+            } else {
+                Phase::Look
+            });
         } else if work.record.is_destroyed() && !work.meant {
             let message = Some("it is destroyed, and was never there".to_owned());
-            work.over(Told { message, ..Told::new(&identifier, Ending::Skipped) });
+            work.over(Told {
+                message,
+                ..Told::new(&identifier, Ending::Skipped)
+            });
         } else if work.meant {
             // Its own identifier is where an Import has brought it, if it has.
             work.at = Some(if imports { Phase::Look } else { Phase::Locate });
@@ -162,9 +208,20 @@ impl Publish {
             work.at = Some(if checks { Phase::Check } else { Phase::Birth });
             work.there = checks.then(|| identifier.clone());
         }
-        if self.ledger.dry_run && work.at.is_some_and(|at| at != Phase::Check || self.ledger.planning.is_none() && !imports) {
-            let ending = if work.is_known() { Ending::Updated } else { Ending::Created };
-            let told = Told { lost: self.expected_losses(&work.record), ..Told::new(&identifier, ending) };
+        if self.ledger.dry_run
+            && work
+                .at
+                .is_some_and(|at| at != Phase::Check || self.ledger.planning.is_none() && !imports)
+        {
+            let ending = if work.is_known() {
+                Ending::Updated
+            } else {
+                Ending::Created
+            };
+            let told = Told {
+                lost: self.expected_losses(&work.record),
+                ..Told::new(&identifier, ending)
+            };
             work.over(told);
         }
         Ok(work)
@@ -181,11 +238,17 @@ impl Publish {
     pub(super) fn goal(&self, cx: &Cx<'_>, work: &Work) -> Option<State> {
         let state = work.record.state(cx.now.wall)?;
         if self.goes(work) {
-            let rank = lifecycle::Rank { step: 3, ..lifecycle::Rank::of(state) };
+            let rank = lifecycle::Rank {
+                step: 3,
+                ..lifecycle::Rank::of(state)
+            };
             return Some(rank.join(rank));
         }
         if lifecycle::is_destroyed(state) && !self.setting.may_destroy && !work.probe {
-            let rank = lifecycle::Rank { step: 2, ..lifecycle::Rank::of(state) };
+            let rank = lifecycle::Rank {
+                step: 2,
+                ..lifecycle::Rank::of(state)
+            };
             return Some(rank.join(rank));
         }
         Some(state)
@@ -193,28 +256,49 @@ impl Publish {
 
     /// Whether an object is destroyed there since it has left the selection.
     pub(super) fn goes(&self, work: &Work) -> bool {
-        work.left && self.running.as_ref().is_some_and(|running| running.slave.destroys_left)
+        work.left
+            && self
+                .running
+                .as_ref()
+                .is_some_and(|running| running.slave.destroys_left)
     }
 
     /// A key for nothing, which shows whether the peer keeps the State of one that is not usable. It is noted before it goes.
     pub(super) fn probe(&self, cx: &mut Cx<'_>) -> Result<Work> {
         let mut bytes = [0; 32];
-        cx.random.fill(&mut bytes).map_err(|e| Error::new(ErrorKind::Random, e))?;
+        cx.random
+            .fill(&mut bytes)
+            .map_err(|e| Error::new(ErrorKind::Random, e))?;
         let (name, material) = bytes.split_at(16);
         let identifier: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.store(cx, &[(self.probe_key(), Some(identifier.as_bytes().to_vec()))])?;
+        self.store(
+            cx,
+            &[(self.probe_key(), Some(identifier.as_bytes().to_vec()))],
+        )?;
         let object = Object::symmetric_key(CryptographicAlgorithm::AES, 128, Secret::new(material));
-        Ok(Work { at: Some(Phase::Birth), ..Publish::probing(identifier.into(), Some(object)) })
+        Ok(Work {
+            at: Some(Phase::Birth),
+            ..Publish::probing(identifier.into(), Some(object))
+        })
     }
 
     /// The probe of a session that was interrupted, as long as nobody knows that it is gone.
     pub(super) fn stale_probe(&self, cx: &Cx<'_>) -> Result<Option<Work>> {
-        let noted = cx.store.view::<_, Error>(|snapshot| Ok(snapshot.state_value(&self.probe_key())?))?;
-        let Some(identifier) = noted.and_then(|noted| String::from_utf8(noted).ok()) else { return Ok(None) };
+        let noted = cx
+            .store
+            .view::<_, Error>(|snapshot| Ok(snapshot.state_value(&self.probe_key())?))?;
+        let Some(identifier) = noted.and_then(|noted| String::from_utf8(noted).ok()) else {
+            return Ok(None);
+        };
         let imports = self.setting.birth == Birth::Import;
         let there = imports.then(|| Text::from(identifier.clone()));
         let at = Some(if imports { Phase::Look } else { Phase::Locate });
-        Ok(Some(Work { stale: true, there, at, ..Publish::probing(identifier.into(), None) }))
+        Ok(Some(Work {
+            stale: true,
+            there,
+            at,
+            ..Publish::probing(identifier.into(), None)
+        }))
     }
 
     pub(super) fn probe_key(&self) -> Vec<u8> {
@@ -223,7 +307,11 @@ impl Publish {
 
     fn probing(identifier: Text, object: Option<Object>) -> Work {
         let record = Record {
-            id: ObjectId { server: "probe".into(), instance: Vec::new(), identifier: identifier.clone() },
+            id: ObjectId {
+                server: "probe".into(),
+                instance: Vec::new(),
+                identifier: identifier.clone(),
+            },
             identifier,
             owner: None,
             stamp: Stamp::first(&"probe".into(), Incarnation([0; 16])),
@@ -235,6 +323,10 @@ impl Publish {
             lost: Vec::new(),
             extra: Extra::NONE,
         };
-        Work { level: Level::Core, probe: true, ..Work::new(record, object) }
+        Work {
+            level: Level::Core,
+            probe: true,
+            ..Work::new(record, object)
+        }
     }
 }

@@ -11,7 +11,9 @@ use crate::{Cx, Error, ErrorKind, Result};
 use keyferry_kmip::spec::{ResultReason as Reason, State, tag};
 use keyferry_kmip::{DateTime, Random};
 use keyferry_store::record::{bytes_of, read};
-use keyferry_store::{Cursor, Effects, Index, Order, Snapshot, SnapshotExt, Span, StoreExt, Transaction};
+use keyferry_store::{
+    Cursor, Effects, Index, Order, Snapshot, SnapshotExt, Span, StoreExt, Transaction,
+};
 use keyferry_ttlv::Extra;
 use std::ops::ControlFlow;
 
@@ -65,12 +67,16 @@ pub(super) fn is_unknown(reason: Option<Reason>) -> bool {
 impl Pull {
     /// Whether the pass under way is one over a window.
     pub(super) fn is_window(&self) -> bool {
-        self.observing.as_ref().is_some_and(|observing| observing.pass.from.is_some())
+        self.observing
+            .as_ref()
+            .is_some_and(|observing| observing.pass.from.is_some())
     }
 
     /// Begins a session of the relation: under a number above all earlier ones.
     pub(super) fn begin(&mut self, cx: &Cx<'_>) -> Result<()> {
-        let Some(observing) = &mut self.observing else { return Ok(()) };
+        let Some(observing) = &mut self.observing else {
+            return Ok(());
+        };
         let refused = |why: &str| Err(Error::new(ErrorKind::Relation, why));
         if self.ledger.dry_run || self.ledger.executing.is_some() {
             return refused("a relation is not run dry, and has no plan");
@@ -94,20 +100,28 @@ impl Pull {
 
     /// Begins a pass, or goes on with one that was interrupted. `head` is what the server takes for now.
     pub(super) fn begin_pass(&mut self, cx: &Cx<'_>, head: DateTime) -> Result<()> {
-        let Some(observing) = &mut self.observing else { return Ok(()) };
+        let Some(observing) = &mut self.observing else {
+            return Ok(());
+        };
         if self.listing.is_some() {
             return Ok(());
         }
         let head = Some(head).filter(|head| head.0 > 0);
         let (now, session) = (cx.now.wall, observing.session);
-        let stored = cx.store.view(|snapshot| ForeignMaster::current(snapshot, &self.options.name, session))?;
+        let stored = cx
+            .store
+            .view(|snapshot| ForeignMaster::current(snapshot, &self.options.name, session))?;
         if stored.pass.is_none() && self.ledger.report.counts.asked > 0 {
             // What an earlier pass has taken that was given up says nothing about this one.
             self.ledger.start_over();
         }
         let relation = ForeignMaster::change(cx.store, &self.options.name, |relation| {
             if relation.pass.is_none() {
-                relation.pass = Some(Pass { from: relation.window(head, now), head, ..Pass::default() });
+                relation.pass = Some(Pass {
+                    from: relation.window(head, now),
+                    head,
+                    ..Pass::default()
+                });
             }
             relation.contact = now;
             Ok(())
@@ -125,18 +139,31 @@ impl Pull {
         if relation.retried == 0 {
             return Ok(());
         }
-        let retries = cx.store.view(|snapshot| ForeignMaster::retries(snapshot, &self.options.name))?;
-        let Some(listing) = &mut self.listing else { return Ok(()) };
-        let due = retries.into_iter().filter(|retry| retry.due <= cx.now.wall).take(AT_ONCE);
+        let retries = cx
+            .store
+            .view(|snapshot| ForeignMaster::retries(snapshot, &self.options.name))?;
+        let Some(listing) = &mut self.listing else {
+            return Ok(());
+        };
+        let due = retries
+            .into_iter()
+            .filter(|retry| retry.due <= cx.now.wall)
+            .take(AT_ONCE);
         for Retry { id, .. } in due.filter(|retry| listing.seen.insert(&retry.id.identifier)) {
-            self.wanted.push_back(Sought { identifier: id.identifier, why: Why::Again, planned: None });
+            self.wanted.push_back(Sought {
+                identifier: id.identifier,
+                why: Why::Again,
+                planned: None,
+            });
         }
         Ok(())
     }
 
     /// Makes the pass one over everything: `unknown` says that the server does not look for dates.
     pub(super) fn widen(&mut self, cx: &Cx<'_>, unknown: bool) -> Result<()> {
-        let Some(observing) = &mut self.observing else { return Ok(()) };
+        let Some(observing) = &mut self.observing else {
+            return Ok(());
+        };
         let relation = ForeignMaster::change(cx.store, &self.options.name, |relation| {
             if relation.session != observing.session {
                 return Err(Error::new(ErrorKind::Relation, "another session has begun"));
@@ -164,29 +191,46 @@ impl Pull {
 
     /// The relation as it is stored now, where this runs one.
     pub(super) fn current(&self, snapshot: &dyn Snapshot) -> Result<Option<ForeignMaster>> {
-        let current = |observing: &Observing| ForeignMaster::current(snapshot, &self.options.name, observing.session);
+        let current = |observing: &Observing| {
+            ForeignMaster::current(snapshot, &self.options.name, observing.session)
+        };
         self.observing.as_ref().map(current).transpose()
     }
 
     /// What the dates in an answer say.
     pub(super) fn dates(&self, shown: &[(Sought, Shown)]) -> Dates {
-        let from = self.observing.as_ref().and_then(|observing| observing.pass.from);
-        let mut dates = Dates { newest: None, stray: false };
+        let from = self
+            .observing
+            .as_ref()
+            .and_then(|observing| observing.pass.from);
+        let mut dates = Dates {
+            newest: None,
+            stray: false,
+        };
         for (sought, shown) in shown {
-            let Shown::Object(seeing) = shown else { continue };
+            let Shown::Object(seeing) = shown else {
+                continue;
+            };
             let date = date(seeing);
             dates.newest = dates.newest.max(date);
-            dates.stray |= sought.why == Why::Located && from.is_some_and(|from| date.is_none_or(|date| date < from));
+            dates.stray |= sought.why == Why::Located
+                && from.is_some_and(|from| date.is_none_or(|date| date < from));
         }
         dates
     }
 
     /// After an answer was taken.
     pub(super) fn took(&mut self, cx: &Cx<'_>, dates: &Dates) -> Result<()> {
-        let Some(observing) = &mut self.observing else { return Ok(()) };
+        let Some(observing) = &mut self.observing else {
+            return Ok(());
+        };
         observing.seen = observing.seen.max(dates.newest);
         // Something that was not asked for: whatever else it does not look for was not listed, perhaps.
-        if dates.stray && observing.pass.from.is_some() { self.widen(cx, true) } else { Ok(()) }
+        if dates.stray && observing.pass.from.is_some() {
+            self.widen(cx, true)
+        } else {
+            Ok(())
+        }
     }
 
     /// What is kept of an object in the relation, in the transaction that takes it: that it could not be taken, or is missing there.
@@ -200,15 +244,27 @@ impl Pull {
         effects: &mut Effects,
     ) -> Result<()> {
         let id = self.foreign(sought);
-        let (retry, missing) = (retry_key(&relation.relation, &id)?, missing_key(&relation.relation, &id)?);
-        let stored = |key: &[u8], any: bool| if any { snapshot.state_value(key) } else { Ok(None) };
-        let tried: Option<Retry> =
-            stored(&retry, relation.retried > 0)?.map(|bytes| read(&bytes, "object to retry")).transpose()?;
+        let (retry, missing) = (
+            retry_key(&relation.relation, &id)?,
+            missing_key(&relation.relation, &id)?,
+        );
+        let stored = |key: &[u8], any: bool| {
+            if any {
+                snapshot.state_value(key)
+            } else {
+                Ok(None)
+            }
+        };
+        let tried: Option<Retry> = stored(&retry, relation.retried > 0)?
+            .map(|bytes| read(&bytes, "object to retry"))
+            .transpose()?;
         if told.ending == Ending::Failed {
             let next = Retry {
                 id: id.clone(),
                 why: told.message.as_deref().unwrap_or_default().into(),
-                attempts: tried.as_ref().map_or(1, |tried| tried.attempts.saturating_add(1)),
+                attempts: tried
+                    .as_ref()
+                    .map_or(1, |tried| tried.attempts.saturating_add(1)),
                 due: later(now, tried.as_ref(), random),
                 pass: self.ledger.report.counts.session,
                 extra: Extra::NONE,
@@ -223,10 +279,16 @@ impl Pull {
         let gone = told.ending == Ending::Skipped && is_absent(told.reason);
         let is = match told.ending {
             Ending::Failed => was,
-            _ => gone && snapshot.by_object_id(&id)?.is_some_and(|(_, held)| !held.is_destroyed()),
+            _ => {
+                gone && snapshot
+                    .by_object_id(&id)?
+                    .is_some_and(|(_, held)| !held.is_destroyed())
+            }
         };
         if is != was {
-            effects.state.push((missing, is.then(|| bytes_of(&id)).transpose()?));
+            effects
+                .state
+                .push((missing, is.then(|| bytes_of(&id)).transpose()?));
             relation.missing = relation.missing.saturating_add(if is { 1 } else { -1 });
         }
         Ok(())
@@ -234,7 +296,9 @@ impl Pull {
 
     /// Whether something is left of a pass whose list has come to its end.
     pub(super) fn has_more(&mut self, cx: &Cx<'_>) -> Result<bool> {
-        let Some(observing) = &self.observing else { return Ok(false) };
+        let Some(observing) = &self.observing else {
+            return Ok(false);
+        };
         if observing.pass.from.is_some() && observing.newest > observing.seen {
             // What was newest is gone, or the clock was set back: nobody knows what else was.
             self.widen(cx, false)?;
@@ -245,24 +309,46 @@ impl Pull {
 
     /// Asks for what is held here and was not listed: destroyed objects that a Locate does not find, and those that are no more there.
     fn absent(&mut self, cx: &Cx<'_>) -> Result<bool> {
-        let Some(query) = &self.query else { return Ok(false) };
-        while let (Some(listing), Some(after)) =
-            (&mut self.listing, self.observing.as_mut().and_then(|observing| observing.absent.take()))
-        {
+        let Some(query) = &self.query else {
+            return Ok(false);
+        };
+        while let (Some(listing), Some(after)) = (
+            &mut self.listing,
+            self.observing
+                .as_mut()
+                .and_then(|observing| observing.absent.take()),
+        ) {
             let (mut last, mut lacking) = (None, Vec::new());
             cx.store.view::<_, Error>(|snapshot| {
                 (last, lacking) = (None, Vec::new());
                 let mut numbers = Vec::new();
-                snapshot.scan(Index::ARRIVAL, &Span::all(), Order::Ascending, after.as_ref(), &mut |key, number| {
-                    numbers.push(number);
-                    last = Some(Cursor { key: key.to_vec(), number });
-                    Ok(if numbers.len() < STRETCH { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-                })?;
+                snapshot.scan(
+                    Index::ARRIVAL,
+                    &Span::all(),
+                    Order::Ascending,
+                    after.as_ref(),
+                    &mut |key, number| {
+                        numbers.push(number);
+                        last = Some(Cursor {
+                            key: key.to_vec(),
+                            number,
+                        });
+                        Ok(if numbers.len() < STRETCH {
+                            ControlFlow::Continue(())
+                        } else {
+                            ControlFlow::Break(())
+                        })
+                    },
+                )?;
                 for number in numbers {
-                    let Some(record) = snapshot.record(number)? else { continue };
-                    let is_of = record.id.server == self.options.from.server && record.id.instance == self.options.instance;
+                    let Some(record) = snapshot.record(number)? else {
+                        continue;
+                    };
+                    let is_of = record.id.server == self.options.from.server
+                        && record.id.instance == self.options.instance;
                     let is_chosen = self.options.selection.is_everything()
-                        || self.options.selection.is_listed(&record.id.identifier) && query.matches(&record, cx.now.wall);
+                        || self.options.selection.is_listed(&record.id.identifier)
+                            && query.matches(&record, cx.now.wall);
                     // That it was compromised, too, may be learnt of what is destroyed.
                     let is_final = record.attributes.state() == Some(State::DESTROYED_COMPROMISED);
                     if is_of && is_chosen && !is_final && !listing.seen.has(&record.id.identifier) {
@@ -276,7 +362,11 @@ impl Pull {
             }
             for identifier in lacking {
                 listing.seen.insert(&identifier);
-                self.wanted.push_back(Sought { identifier, why: Why::Again, planned: None });
+                self.wanted.push_back(Sought {
+                    identifier,
+                    why: Why::Again,
+                    planned: None,
+                });
             }
             if !self.wanted.is_empty() {
                 return Ok(true);
@@ -289,8 +379,15 @@ impl Pull {
     pub(super) fn name_missing(&mut self, cx: &Cx<'_>) -> Result<()> {
         self.ledger.report.missing = cx.store.view::<_, Error>(|snapshot| {
             let mut names = Vec::new();
-            for id in ForeignMaster::missing(snapshot, &self.options.name)?.iter().take(NAMED) {
-                names.extend(snapshot.by_object_id(id)?.map(|(_, record)| record.identifier.to_string()));
+            for id in ForeignMaster::missing(snapshot, &self.options.name)?
+                .iter()
+                .take(NAMED)
+            {
+                names.extend(
+                    snapshot
+                        .by_object_id(id)?
+                        .map(|(_, record)| record.identifier.to_string()),
+                );
             }
             Ok(names)
         })?;
@@ -299,7 +396,9 @@ impl Pull {
 
     /// The end of a pass, in the transaction that ends it.
     pub(super) fn passed(&self, cx: &Cx<'_>, transaction: &mut dyn Transaction) -> Result<()> {
-        let Some(mut relation) = self.current(transaction)? else { return Ok(()) };
+        let Some(mut relation) = self.current(transaction)? else {
+            return Ok(());
+        };
         relation.passed(cx.now.wall);
         let (key, value) = relation.entry()?;
         Ok(transaction.set_state(&key, value.as_deref())?)
@@ -307,7 +406,9 @@ impl Pull {
 
     /// Notes why a session failed, for whoever looks at the relation.
     pub(super) fn failed(&self, cx: &Cx<'_>, error: &Error) {
-        let Some(observing) = &self.observing else { return };
+        let Some(observing) = &self.observing else {
+            return;
+        };
         // That this can't be stored would be no better reason.
         let _ = ForeignMaster::change(cx.store, &self.options.name, |relation| {
             if relation.session == observing.session {

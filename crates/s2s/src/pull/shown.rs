@@ -5,7 +5,8 @@ use crate::copy::{Addition, Copy};
 use crate::report::{Ending, Told};
 use keyferry_kmip::spec::{AttributeValue, ObjectType, Operation, ResultReason as Reason};
 use keyferry_kmip::{
-    Attributes, ExportResponse, GetAttributesResponse, GetResponse, Object, ResponseItem, Text, UniqueIdentifier, lifecycle,
+    Attributes, ExportResponse, GetAttributesResponse, GetResponse, Object, ResponseItem, Text,
+    UniqueIdentifier, lifecycle,
 };
 use keyferry_ttlv::Context;
 
@@ -26,15 +27,28 @@ pub(super) struct Seeing {
 
 /// Reads the answers about one object; the error is what to tell of it.
 pub(super) fn shown(sought: &Sought, items: &[ResponseItem], cx: Context) -> Result<Shown, Told> {
-    let unreadable = |e: &dyn std::fmt::Display| Told::failed(&sought.identifier, None, format!("the answer can't be read: {e}"));
+    let unreadable = |e: &dyn std::fmt::Display| {
+        Told::failed(
+            &sought.identifier,
+            None,
+            format!("the answer can't be read: {e}"),
+        )
+    };
     let is_it = |answered: &UniqueIdentifier| match answered.as_text() {
         Some(text) if text == sought.identifier.as_str() => Ok(()),
-        _ => Err(Told::failed(&sought.identifier, None, "the server answered about another object")),
+        _ => Err(Told::failed(
+            &sought.identifier,
+            None,
+            "the server answered about another object",
+        )),
     };
-    if let Some(refused) = items
-        .iter()
-        .find(|item| !item.is_success() && matches!(item.operation, Some(Operation::GET_ATTRIBUTES | Operation::EXPORT) | None))
-    {
+    if let Some(refused) = items.iter().find(|item| {
+        !item.is_success()
+            && matches!(
+                item.operation,
+                Some(Operation::GET_ATTRIBUTES | Operation::EXPORT) | None
+            )
+    }) {
         return Err(refusal(sought, refused));
     }
     let (mut attributes, mut got, mut refused) = (None, None, None);
@@ -43,7 +57,9 @@ pub(super) fn shown(sought: &Sought, items: &[ResponseItem], cx: Context) -> Res
             Some(Operation::EXPORT) => {
                 let answer: ExportResponse = item.payload(cx).map_err(|e| unreadable(&e))?;
                 is_it(&answer.unique_identifier)?;
-                let copy = Addition::find(&item.message_extension).map_err(|e| unreadable(&e))?.copy;
+                let copy = Addition::find(&item.message_extension)
+                    .map_err(|e| unreadable(&e))?
+                    .copy;
                 return Ok(Shown::Object(Box::new(Seeing {
                     identifier: sought.identifier.clone(),
                     object_type: answer.object_type,
@@ -65,7 +81,9 @@ pub(super) fn shown(sought: &Sought, items: &[ResponseItem], cx: Context) -> Res
             _ => refused = Some(item),
         }
     }
-    let Some(attributes) = attributes else { return Err(unreadable(&"there are no attributes")) };
+    let Some(attributes) = attributes else {
+        return Err(unreadable(&"there are no attributes"));
+    };
     let named = attributes.iter().find_map(|a| match a.value {
         AttributeValue::ObjectType(object_type) => Some(object_type),
         _ => None,
@@ -75,28 +93,55 @@ pub(super) fn shown(sought: &Sought, items: &[ResponseItem], cx: Context) -> Res
         (Some(got), _) => (got.object_type, Some(got.object)),
         // Its tombstone.
         (None, Some(named)) if destroyed => (named, None),
-        _ => return Err(refused.map_or_else(|| unreadable(&"there is no object"), |refused| refusal(sought, refused))),
+        _ => {
+            return Err(refused.map_or_else(
+                || unreadable(&"there is no object"),
+                |refused| refusal(sought, refused),
+            ));
+        }
     };
     let identifier = sought.identifier.clone();
-    Ok(Shown::Object(Box::new(Seeing { identifier, object_type, attributes, object, copy: None })))
+    Ok(Shown::Object(Box::new(Seeing {
+        identifier,
+        object_type,
+        attributes,
+        object,
+        copy: None,
+    })))
 }
 
 fn refusal(sought: &Sought, item: &ResponseItem) -> Told {
-    let message = item.result_message.as_ref().map(ToString::to_string).unwrap_or_default();
+    let message = item
+        .result_message
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default();
     // The server has listed it a moment ago.
     let gone = is_absent(item.result_reason);
     if gone && sought.why == Why::Again {
-        let message = Some("the server does not have it any more: what is held of it is kept".to_owned());
-        return Told { reason: item.result_reason, message, ..Told::new(&sought.identifier, Ending::Skipped) };
+        let message =
+            Some("the server does not have it any more: what is held of it is kept".to_owned());
+        return Told {
+            reason: item.result_reason,
+            message,
+            ..Told::new(&sought.identifier, Ending::Skipped)
+        };
     }
     if gone && sought.why == Why::Located {
         let message = Some(format!("the server does not have it any more: {message}"));
-        return Told { reason: item.result_reason, message, ..Told::new(&sought.identifier, Ending::Skipped) };
+        return Told {
+            reason: item.result_reason,
+            message,
+            ..Told::new(&sought.identifier, Ending::Skipped)
+        };
     }
     Told::failed(&sought.identifier, item.result_reason, message)
 }
 
 /// Whether an answer says that there is no such object.
 pub(super) fn is_absent(reason: Option<Reason>) -> bool {
-    matches!(reason, Some(Reason::ITEM_NOT_FOUND | Reason::OBJECT_NOT_FOUND))
+    matches!(
+        reason,
+        Some(Reason::ITEM_NOT_FOUND | Reason::OBJECT_NOT_FOUND)
+    )
 }

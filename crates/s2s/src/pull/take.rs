@@ -33,11 +33,20 @@ struct Facts {
 impl Pull {
     /// Takes what a message's answer shows: objects and progress in one transaction.
     pub(super) fn take(&mut self, cx: &mut Cx<'_>, shown: Vec<(Sought, Shown)>) -> Result<()> {
-        let identifiers: Vec<Text> = shown.iter().map(|(sought, _)| sought.identifier.clone()).collect();
+        let identifiers: Vec<Text> = shown
+            .iter()
+            .map(|(sought, _)| sought.identifier.clone())
+            .collect();
         let key = [&self.own_lists()[..], &self.stored.to_be_bytes()].concat();
-        let value = bytes_of(&Taken { identifiers, extra: Extra::NONE })?;
+        let value = bytes_of(&Taken {
+            identifiers,
+            extra: Extra::NONE,
+        })?;
         let dates = self.dates(&shown);
-        let caller = Identity { name: self.options.from.server.to_string(), fingerprint: [0; 32] };
+        let caller = Identity {
+            name: self.options.from.server.to_string(),
+            fingerprint: [0; 32],
+        };
         let (mut told, mut plans, mut links, mut stop) = (Vec::new(), Vec::new(), Vec::new(), None);
         let executes = self.ledger.executing.is_some();
         let written = cx.store.transact::<_, Error>(|transaction| {
@@ -59,7 +68,11 @@ impl Pull {
                     earlier: &[],
                 };
                 let judged = match shown {
-                    Shown::Told(known) => Some(Judged { told: known.clone(), effects: Effects::none(), facts: None }),
+                    Shown::Told(known) => Some(Judged {
+                        told: known.clone(),
+                        effects: Effects::none(),
+                        facts: None,
+                    }),
                     Shown::Object(sight) => self.judge(&mut ask, sought, sight, &mut links),
                 };
                 if let Some(planned) = &sought.planned
@@ -68,9 +81,21 @@ impl Pull {
                     stop = Some((planned.clone(), was, found));
                     break;
                 }
-                if let Some(Judged { told: one, mut effects, facts }) = judged {
+                if let Some(Judged {
+                    told: one,
+                    mut effects,
+                    facts,
+                }) = judged
+                {
                     if let Some(relation) = &mut relation {
-                        self.keep(&world, cx.now.wall, &mut *cx.random, relation, (sought, &one), &mut effects)?;
+                        self.keep(
+                            &world,
+                            cx.now.wall,
+                            &mut *cx.random,
+                            relation,
+                            (sought, &one),
+                            &mut effects,
+                        )?;
                     }
                     plans.push(self.planned(sought, one.ending, facts));
                     told.push(one);
@@ -83,7 +108,8 @@ impl Pull {
                 return Err(Error::new(ErrorKind::Store, "a dry run"));
             }
             let mut counts = self.ledger.report.counts.clone();
-            told.iter().for_each(|told: &Told| counts.count(told.ending));
+            told.iter()
+                .for_each(|told: &Told| counts.count(told.ending));
             if executes {
                 counts.cursor += i64::try_from(told.len()).unwrap_or(i64::MAX);
             }
@@ -118,8 +144,14 @@ impl Pull {
             && !executes
             && let Some(listing) = &mut self.listing
         {
-            let fresh = links.into_iter().filter(|target: &Text| listing.seen.insert(target));
-            self.wanted.extend(fresh.map(|identifier| Sought { identifier, why: Why::Reached, planned: None }));
+            let fresh = links
+                .into_iter()
+                .filter(|target: &Text| listing.seen.insert(target));
+            self.wanted.extend(fresh.map(|identifier| Sought {
+                identifier,
+                why: Why::Reached,
+                planned: None,
+            }));
         }
         self.expect();
         self.ledger.observe(cx.now);
@@ -130,7 +162,11 @@ impl Pull {
     pub(super) fn foreign(&self, sought: &Sought) -> ObjectId {
         let from = &self.options;
         let (server, instance) = (from.from.server.clone(), from.instance.clone());
-        ObjectId { server, instance, identifier: sought.identifier.clone() }
+        ObjectId {
+            server,
+            instance,
+            identifier: sought.identifier.clone(),
+        }
     }
 
     /// What stands in a plan of an object.
@@ -139,17 +175,33 @@ impl Pull {
             Some(Facts { id, digest, held }) => (id, Some(digest), Some(held)),
             None => (self.foreign(sought), None, None),
         };
-        Planned { id, identifier: sought.identifier.clone(), digest, held, fate: Fate::from(ending), extra: Extra::NONE }
+        Planned {
+            id,
+            identifier: sought.identifier.clone(),
+            digest,
+            held,
+            fate: Fate::from(ending),
+            extra: Extra::NONE,
+        }
     }
 
     /// What becomes of one object; `None` when it was not asked for.
-    fn judge(&self, ask: &mut Ask<'_>, sought: &Sought, sight: &Seeing, links: &mut Vec<Text>) -> Option<Judged> {
+    fn judge(
+        &self,
+        ask: &mut Ask<'_>,
+        sought: &Sought,
+        sight: &Seeing,
+        links: &mut Vec<Text>,
+    ) -> Option<Judged> {
         let mut facts = None;
         let judged = self.incoming(ask, sight).and_then(|(incoming, held)| {
             let is_chosen = sought.why == Why::Reached
                 || sought.why == Why::Again && held.is_some()
                 || self.options.selection.criteria.is_empty()
-                || self.query.as_ref().is_some_and(|query| query.matches(&incoming.record, ask.now.wall));
+                || self
+                    .query
+                    .as_ref()
+                    .is_some_and(|query| query.matches(&incoming.record, ask.now.wall));
             if !is_chosen {
                 return Ok(None);
             }
@@ -157,21 +209,40 @@ impl Pull {
                 facts = Some(self.facts(ask, sight, &incoming)?);
             }
             links.extend(link_targets(&incoming.record).map(Text::from));
-            observe::decide(&self.node, ask, &self.options.from.collisions, incoming, held.as_ref()).map(Some)
+            observe::decide(
+                &self.node,
+                ask,
+                &self.options.from.collisions,
+                incoming,
+                held.as_ref(),
+            )
+            .map(Some)
         });
         let (told, effects) = match judged {
             Ok(None) => return None,
             Err(failure) => {
                 let reason = failure.reason(self.options.version);
-                (Told::failed(&sought.identifier, Some(reason), failure.message()), Effects::none())
+                (
+                    Told::failed(&sought.identifier, Some(reason), failure.message()),
+                    Effects::none(),
+                )
             }
             Ok(Some((decision, message))) => {
-                let target = Some(decision.identifier.to_string()).filter(|here| **here != *sought.identifier);
-                let told = Told { target, message, ..Told::new(&sought.identifier, decision.fate.ending()) };
+                let target = Some(decision.identifier.to_string())
+                    .filter(|here| **here != *sought.identifier);
+                let told = Told {
+                    target,
+                    message,
+                    ..Told::new(&sought.identifier, decision.fate.ending())
+                };
                 (told, decision.effects)
             }
         };
-        Some(Judged { told, effects, facts })
+        Some(Judged {
+            told,
+            effects,
+            facts,
+        })
     }
 
     /// What the server showed of an object, and what is held of it here.
@@ -183,18 +254,38 @@ impl Pull {
             // As it was shown: what is completed here depends on when.
             let mut shown = sight.attributes.clone();
             shown.remove(tag::FRESH);
-            let fingerprint = incoming.object.as_ref().map(|object| self.node.fingerprint(object));
-            let fingerprint = fingerprint.transpose().map_err(store_failed)?.unwrap_or_default();
+            let fingerprint = incoming
+                .object
+                .as_ref()
+                .map(|object| self.node.fingerprint(object));
+            let fingerprint = fingerprint
+                .transpose()
+                .map_err(store_failed)?
+                .unwrap_or_default();
             let attributes = copy_digest(sight.object_type, &shown).map_err(store_failed)?;
-            let digest = Sha256::new().chain_update(&attributes).chain_update(&fingerprint).finalize().to_vec();
+            let digest = Sha256::new()
+                .chain_update(&attributes)
+                .chain_update(&fingerprint)
+                .finalize()
+                .to_vec();
             return Ok(Facts { id, digest, held });
         }
-        Ok(Facts { id, digest: incoming.digest.clone(), held })
+        Ok(Facts {
+            id,
+            digest: incoming.digest.clone(),
+            held,
+        })
     }
 
-    fn incoming(&self, ask: &Ask<'_>, sight: &Seeing) -> Result<(Incoming, Option<Record>), Failure> {
+    fn incoming(
+        &self,
+        ask: &Ask<'_>,
+        sight: &Seeing,
+    ) -> Result<(Incoming, Option<Record>), Failure> {
         let object = match (&self.options.wrapping, sight.object.clone()) {
-            (Some(wrapping), Some(wrapped)) => Some(self.node.unwrapped_under(ask, wrapped, &wrapping.here)?),
+            (Some(wrapping), Some(wrapped)) => {
+                Some(self.node.unwrapped_under(ask, wrapped, &wrapping.here)?)
+            }
             (_, object) => object,
         };
         let seen = Sight {
@@ -218,23 +309,36 @@ impl Pull {
 /// What was planned and what is found instead, where that is not the same.
 fn unplanned(planned: &Planned, judged: Option<&Judged>) -> Option<(String, String)> {
     let Some(Judged { told, facts, .. }) = judged else {
-        return Some((planned.fate.ending().to_string(), "one that is not selected any more".to_owned()));
+        return Some((
+            planned.fate.ending().to_string(),
+            "one that is not selected any more".to_owned(),
+        ));
     };
-    let (digest, held) = (facts.as_ref().map(|facts| &facts.digest), facts.as_ref().map(|facts| &facts.held));
+    let (digest, held) = (
+        facts.as_ref().map(|facts| &facts.digest),
+        facts.as_ref().map(|facts| &facts.held),
+    );
     if digest != planned.digest.as_ref() {
         let words = |digest: Option<&Vec<u8>>| match digest {
             Some(digest) => format!("one at the source with the digest {}", Short(digest)),
             None => "none that could be read at the source".to_owned(),
         };
         let message = told.message.as_ref().filter(|_| digest.is_none());
-        let message = message.map(|message| format!(" ({message})")).unwrap_or_default();
+        let message = message
+            .map(|message| format!(" ({message})"))
+            .unwrap_or_default();
         return Some((words(planned.digest.as_ref()), words(digest) + &message));
     }
     if held != planned.held.as_ref() {
-        let words = |held: Option<&Held>| format!("{} held here", held.cloned().unwrap_or_default());
+        let words =
+            |held: Option<&Held>| format!("{} held here", held.cloned().unwrap_or_default());
         return Some((words(planned.held.as_ref()), words(held)));
     }
     let ending = planned.fate.ending();
-    let message = told.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+    let message = told
+        .message
+        .as_ref()
+        .map(|message| format!(": {message}"))
+        .unwrap_or_default();
     (told.ending != ending).then(|| (ending.to_string(), format!("{}{message}", told.ending)))
 }

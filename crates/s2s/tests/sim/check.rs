@@ -17,7 +17,12 @@ fn id(of: &ObjectId) -> Id {
 }
 
 fn change(of: &ObjectId, stamp: &Stamp) -> Change {
-    (id(of), stamp.epoch, stamp.incarnation.clone(), stamp.sequence)
+    (
+        id(of),
+        stamp.epoch,
+        stamp.incarnation.clone(),
+        stamp.sequence,
+    )
 }
 
 /// A change that a replica held when its issuer was restored: it may not be lost without a word.
@@ -60,11 +65,16 @@ impl Check {
             self.answered(at, &request, &response);
         }
         // What issuers have made first, since others may hold it by now.
-        let seen: Vec<_> = (0..world.sites.len()).map(|site| (site, self.news(world, site))).collect();
+        let seen: Vec<_> = (0..world.sites.len())
+            .map(|site| (site, self.news(world, site)))
+            .collect();
         for own in [true, false] {
             for (site, records) in &seen {
                 let node = &world.sites[*site].node;
-                records.iter().filter(|record| node.issues(record) == own).for_each(|record| self.see(world, *site, record));
+                records
+                    .iter()
+                    .filter(|record| node.issues(record) == own)
+                    .for_each(|record| self.see(world, *site, record));
             }
         }
     }
@@ -87,8 +97,10 @@ impl Check {
         self.heads.insert(at, head);
         let mut news = Vec::new();
         for number in numbers {
-            let (record, object) =
-                site.disk.view::<_, keyferry_store::Error>(|snapshot| Ok(snapshot.whole(number)?.unwrap())).unwrap();
+            let (record, object) = site
+                .disk
+                .view::<_, keyferry_store::Error>(|snapshot| Ok(snapshot.whole(number)?.unwrap()))
+                .unwrap();
             crate::trace(|| {
                 format!(
                     "{} holds {} at {} of {} in {} {}",
@@ -97,7 +109,11 @@ impl Check {
                     record.stamp.sequence,
                     record.stamp.incarnation[0],
                     state(&record),
-                    if record.is_withdrawn() { "withdrawn" } else { "" }
+                    if record.is_withdrawn() {
+                        "withdrawn"
+                    } else {
+                        ""
+                    }
                 )
             });
             assert!(
@@ -117,13 +133,22 @@ impl Check {
         let held = self.states.insert((at, id(&record.id)), now);
         if let Some(held) = held {
             let (held, now) = (lifecycle::Rank::of(held), lifecycle::Rank::of(now));
-            assert!(held.may_become(now), "{}: {} went from {held:?} to {now:?}", site.name, record.id);
+            assert!(
+                held.may_become(now),
+                "{}: {} went from {held:?} to {now:?}",
+                site.name,
+                record.id
+            );
         }
         let digest = record.copy_digest().unwrap();
         let key = change(&record.id, &record.stamp);
         if site.node.issues(record) {
             let known = self.history.entry(key).or_insert_with(|| digest.clone());
-            assert_eq!(*known, digest, "{}: one change of {} has two contents", site.name, record.id);
+            assert_eq!(
+                *known, digest,
+                "{}: one change of {} has two contents",
+                site.name, record.id
+            );
         } else {
             assert_eq!(
                 self.history.get(&key),
@@ -138,7 +163,11 @@ impl Check {
 
     /// An issuer has answered by way of a link.
     fn answered(&mut self, at: usize, request: &RequestMessage, response: &ResponseMessage) {
-        let Some(item) = response.batch.first().filter(|item| item.is_success() && item.operation == Some(FOLLOW)) else {
+        let Some(item) = response
+            .batch
+            .first()
+            .filter(|item| item.is_success() && item.operation == Some(FOLLOW))
+        else {
             self.given_back += usize::from(request.batch[0].operation == GIVE_BACK);
             return;
         };
@@ -164,14 +193,18 @@ impl Check {
         while let Some(field) = fields.step() {
             if field.tag() == x::HOLDS {
                 let tag = x::OBJECT_ID.number().to_be_bytes();
-                self.offered.insert((at, [&tag[1..], &field.raw()[3..]].concat()));
+                self.offered
+                    .insert((at, [&tag[1..], &field.raw()[3..]].concat()));
             }
         }
         for told in changes(payload.bytes()) {
             match told.kind {
                 1 if told.destroyed => {
                     self.tombstones += 1;
-                    assert!(self.offered.contains(&(at, told.id.clone())), "a tombstone went where the object was never offered");
+                    assert!(
+                        self.offered.contains(&(at, told.id.clone())),
+                        "a tombstone went where the object was never offered"
+                    );
                 }
                 1 => drop(self.offered.insert((at, told.id))),
                 2 => self.withdrawals += 1,
@@ -183,7 +216,8 @@ impl Check {
     /// A site is about to get an older disk: what others hold of its objects must not be lost.
     pub fn restoring(&mut self, world: &World, at: usize) {
         // What was withdrawn since an earlier restore is nobody's any more.
-        self.owed.retain(|owed| owed.holder != at && owed.issuer != at);
+        self.owed
+            .retain(|owed| owed.holder != at && owed.issuer != at);
         self.states.retain(|(site, _), _| *site != at);
         self.heads.remove(&at);
         for link in world.links.iter().filter(|link| link.issuer == at) {
@@ -214,12 +248,22 @@ impl Check {
     fn equal(&mut self, world: &World, replica: usize, issuer: usize, relation: &str) {
         let (here, there) = (&world.sites[replica], &world.sites[issuer]);
         let now = world.now(issuer).wall;
-        let master = here.disk.view::<_, Error>(|snapshot| Master::find(snapshot, relation)).unwrap().unwrap();
+        let master = here
+            .disk
+            .view::<_, Error>(|snapshot| Master::find(snapshot, relation))
+            .unwrap()
+            .unwrap();
         assert!(master.is_up_to_date(), "{relation}: {master:?}");
         assert!(master.counts.add_up(), "{relation}: {:?}", master.counts);
-        let retries = here.disk.view::<_, Error>(|snapshot| Retry::all(snapshot, relation)).unwrap();
+        let retries = here
+            .disk
+            .view::<_, Error>(|snapshot| Retry::all(snapshot, relation))
+            .unwrap();
         assert_eq!(retries.len() as i64, master.retried, "{relation}");
-        let peer = there.policy.peer(&crate::site::identity(&here.name)).unwrap();
+        let peer = there
+            .policy
+            .peer(&crate::site::identity(&here.name))
+            .unwrap();
         let chosen = there
             .disk
             .view::<_, Error>(|snapshot| {
@@ -244,21 +288,42 @@ impl Check {
             served.insert(id(&record.id));
             self.compared += 1;
             let copy = here.record(&record.id).map(|(_, copy)| copy);
-            let named = retries.iter().any(|retry| retry.id == record.id) || here.forks().iter().any(|fork| fork.id == record.id);
+            let named = retries.iter().any(|retry| retry.id == record.id)
+                || here.forks().iter().any(|fork| fork.id == record.id);
             let Some(copy) = copy else {
-                assert!(named || record.is_destroyed(), "{relation}: {} is not at {}", record.id, here.name);
+                assert!(
+                    named || record.is_destroyed(),
+                    "{relation}: {} is not at {}",
+                    record.id,
+                    here.name
+                );
                 continue;
             };
             // A mark hears no more, unless the object enters again with its material; and a tombstone does not go by where it never was.
-            let by_this = copy.overlay.as_ref().is_some_and(|overlay| overlay.via.iter().any(|via| via == relation));
+            let by_this = copy
+                .overlay
+                .as_ref()
+                .is_some_and(|overlay| overlay.via.iter().any(|via| via == relation));
             if named || record.is_destroyed() && (copy.is_withdrawn() || !by_this) {
                 continue;
             }
-            match descent((&record.stamp, &record.lineage), (&copy.stamp, &copy.lineage)) {
+            match descent(
+                (&record.stamp, &record.lineage),
+                (&copy.stamp, &copy.lineage),
+            ) {
                 Descent::Equal => {
-                    assert_eq!(copy.copy_digest().unwrap(), record.copy_digest().unwrap(), "{relation}: {}", record.id);
+                    assert_eq!(
+                        copy.copy_digest().unwrap(),
+                        record.copy_digest().unwrap(),
+                        "{relation}: {}",
+                        record.id
+                    );
                     let mark = record.is_destroyed() || copy.is_destroyed();
-                    assert!(!copy.is_withdrawn() || mark, "{relation}: {} is withdrawn", record.id);
+                    assert!(
+                        !copy.is_withdrawn() || mark,
+                        "{relation}: {} is withdrawn",
+                        record.id
+                    );
                     assert!(
                         mark || here.material(&record.id) == there.material(&record.id),
                         "{relation}: {} has {:?}",
@@ -281,30 +346,56 @@ impl Check {
                 ),
             }
         }
-        let missing = here.disk.view::<_, Error>(|snapshot| missing(snapshot, relation)).unwrap();
+        let missing = here
+            .disk
+            .view::<_, Error>(|snapshot| missing(snapshot, relation))
+            .unwrap();
         for copy in here.records() {
-            let by_this = copy.overlay.as_ref().is_some_and(|overlay| overlay.via.iter().any(|via| via == relation));
-            if by_this && !copy.is_withdrawn() && !copy.is_destroyed() && !served.contains(&id(&copy.id)) {
+            let by_this = copy
+                .overlay
+                .as_ref()
+                .is_some_and(|overlay| overlay.via.iter().any(|via| via == relation));
+            if by_this
+                && !copy.is_withdrawn()
+                && !copy.is_destroyed()
+                && !served.contains(&id(&copy.id))
+            {
                 let is_missing = missing.contains(&copy.id);
-                let withdrawn_there = there.record(&copy.id).is_some_and(|(_, record)| record.is_withdrawn());
-                assert!(is_missing || withdrawn_there, "{relation}: {} should have been withdrawn from {}", copy.id, here.name);
+                let withdrawn_there = there
+                    .record(&copy.id)
+                    .is_some_and(|(_, record)| record.is_withdrawn());
+                assert!(
+                    is_missing || withdrawn_there,
+                    "{relation}: {} should have been withdrawn from {}",
+                    copy.id,
+                    here.name
+                );
             }
         }
     }
 
     fn survived(&self, world: &World, owed: &Owed) {
         let covers = |stamp: &Stamp, lineage: &[Stamp]| {
-            matches!(descent((&owed.stamp, &owed.lineage), (stamp, lineage)), Descent::Equal | Descent::Newer)
+            matches!(
+                descent((&owed.stamp, &owed.lineage), (stamp, lineage)),
+                Descent::Equal | Descent::Newer
+            )
         };
         let there = &world.sites[owed.issuer];
         let here = &world.sites[owed.holder];
-        if there.record(&owed.id).is_some_and(|(_, record)| covers(&record.stamp, &record.lineage)) {
+        if there
+            .record(&owed.id)
+            .is_some_and(|(_, record)| covers(&record.stamp, &record.lineage))
+        {
             return;
         }
         // Whoever has it from a relay alone, keeps it, and can't know that its issuer has lost it.
         let direct = format!("{} of {}", here.name, there.name);
         let relayed = here.record(&owed.id).is_some_and(|(_, record)| {
-            let by_it = record.overlay.as_ref().is_some_and(|overlay| overlay.via.iter().any(|via| *via == *direct));
+            let by_it = record
+                .overlay
+                .as_ref()
+                .is_some_and(|overlay| overlay.via.iter().any(|via| *via == *direct));
             !by_it && covers(&record.stamp, &record.lineage)
         });
         if relayed {
@@ -312,16 +403,28 @@ impl Check {
         }
         for site in [there, here] {
             let forks = site.forks();
-            let decided = site.disk.view::<_, Error>(|snapshot| Decision::all(snapshot)).unwrap();
-            if forks.iter().any(|fork| fork.id == owed.id && covers(&fork.stamp, &fork.lineage))
-                || decided.iter().any(|decision| decision.id == owed.id && covers(&decision.stamp, &decision.lineage))
+            let decided = site
+                .disk
+                .view::<_, Error>(|snapshot| Decision::all(snapshot))
+                .unwrap();
+            if forks
+                .iter()
+                .any(|fork| fork.id == owed.id && covers(&fork.stamp, &fork.lineage))
+                || decided.iter().any(|decision| {
+                    decision.id == owed.id && covers(&decision.stamp, &decision.lineage)
+                })
                 || forks.iter().any(|fork| fork.id == owed.id)
-                    && site.record(&owed.id).is_some_and(|(_, record)| covers(&record.stamp, &record.lineage))
+                    && site
+                        .record(&owed.id)
+                        .is_some_and(|(_, record)| covers(&record.stamp, &record.lineage))
             {
                 return;
             }
         }
-        let untaken = there.disk.view::<_, Error>(|snapshot| Untaken::all(snapshot)).unwrap();
+        let untaken = there
+            .disk
+            .view::<_, Error>(|snapshot| Untaken::all(snapshot))
+            .unwrap();
         let mut named: Vec<ObjectId> = untaken.into_iter().map(|one| one.id).collect();
         // Whoever follows the issuer itself names what it has lost; and an object that was made under the same identifier meanwhile is a
         // collision, and named as one.
@@ -330,14 +433,22 @@ impl Check {
                 let mut all = Vec::new();
                 for master in Master::all(snapshot)? {
                     all.extend(missing(snapshot, &master.relation)?);
-                    all.extend(Retry::all(snapshot, &master.relation)?.into_iter().map(|retry| retry.id));
+                    all.extend(
+                        Retry::all(snapshot, &master.relation)?
+                            .into_iter()
+                            .map(|retry| retry.id),
+                    );
                 }
                 Ok(all)
             });
             named.extend(more.unwrap());
         }
         let is_named = named.contains(&owed.id);
-        assert!(is_named, "{}: the change {} of {} that {} held is lost", there.name, owed.stamp.sequence, owed.id, here.name);
+        assert!(
+            is_named,
+            "{}: the change {} of {} that {} held is lost",
+            there.name, owed.stamp.sequence, owed.id, here.name
+        );
     }
 }
 
@@ -372,7 +483,11 @@ pub fn changes(payload: &[u8]) -> Vec<Told> {
                 }
             }
         }
-        told.push(Told { kind, id: of, destroyed });
+        told.push(Told {
+            kind,
+            id: of,
+            destroyed,
+        });
     }
     told
 }
@@ -380,9 +495,13 @@ pub fn changes(payload: &[u8]) -> Vec<Told> {
 /// Whether a State somewhere in it says so.
 fn is_destroyed<'a>(item: Item<'a>, r: &Reader<'a>) -> bool {
     if item.tag() == keyferry_kmip::spec::tag::STATE {
-        return item.enumeration(r).is_ok_and(|state| lifecycle::is_destroyed(State(state)));
+        return item
+            .enumeration(r)
+            .is_ok_and(|state| lifecycle::is_destroyed(State(state)));
     }
-    let Ok(mut children) = r.children(item) else { return false };
+    let Ok(mut children) = r.children(item) else {
+        return false;
+    };
     let mut found = false;
     while let Some(child) = children.step() {
         found |= is_destroyed(child, r);

@@ -54,21 +54,47 @@ impl Ring {
     fn new(rng: &mut Rng) -> Ring {
         let site = Site::new("a", Policy::closed(), Rng(rng.next()));
         let clock = START + rng.below(4000) as i64 - 2000;
-        let master =
-            Naive { clock, forgets: rng.one_in(2), ignores_dates: rng.one_in(4), cap: 5 + rng.below(40), ..Naive::default() };
-        let replica = Naive { clock: START, cap: 100, ..Naive::default() };
+        let master = Naive {
+            clock,
+            forgets: rng.one_in(2),
+            ignores_dates: rng.one_in(4),
+            cap: 5 + rng.below(40),
+            ..Naive::default()
+        };
+        let replica = Naive {
+            clock: START,
+            cap: 100,
+            ..Naive::default()
+        };
         let (by, version) = match rng.below(3) {
             0 => (Operation::REGISTER, Version::V1_4),
             1 => (Operation::IMPORT, Version::V1_4),
             _ => (Operation::IMPORT, Version::V2_1),
         };
         let full_every = 1 + rng.below(4) as i64;
-        let observing = Observing { full_every, ..Observing::default() };
+        let observing = Observing {
+            full_every,
+            ..Observing::default()
+        };
         ForeignMaster::observe(&site.disk, "m", "m", &observing, DateTime(START)).unwrap();
-        let publishing = Publishing { by, ..Publishing::default() };
+        let publishing = Publishing {
+            by,
+            ..Publishing::default()
+        };
         ForeignSlave::publish(&site.disk, "r", "r", &publishing, DateTime(START)).unwrap();
         let (strays, ranks, taken) = (Vec::new(), BTreeMap::new(), Vec::new());
-        Ring { site, master, replica, version, by, time: 0, strays, ranks, taken, figures: Figures::default() }
+        Ring {
+            site,
+            master,
+            replica,
+            version,
+            by,
+            time: 0,
+            strays,
+            ranks,
+            taken,
+            figures: Figures::default(),
+        }
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -78,11 +104,20 @@ impl Ring {
     }
 
     fn now(&self) -> Now {
-        Now { tick: Tick(self.time), wall: DateTime(START + (self.time / 1000) as i64) }
+        Now {
+            tick: Tick(self.time),
+            wall: DateTime(START + (self.time / 1000) as i64),
+        }
     }
 
     /// A run of one relation, to its end or until the process dies. Meanwhile clients go on.
-    fn run(&mut self, observes: bool, rng: &mut Rng, mut faults: impl FnMut(&mut Rng) -> Fault, busy: bool) {
+    fn run(
+        &mut self,
+        observes: bool,
+        rng: &mut Rng,
+        mut faults: impl FnMut(&mut Rng) -> Fault,
+        busy: bool,
+    ) {
         let mut session: Box<dyn Session> = if observes {
             let options = PullOptions {
                 version: self.version,
@@ -92,12 +127,20 @@ impl Ring {
             };
             Box::new(Pull::new(self.site.node.clone(), options).observing())
         } else {
-            Box::new(Publication::new(PublicationOptions { version: self.version, batch: 3, ..PublicationOptions::new("r") }))
+            Box::new(Publication::new(PublicationOptions {
+                version: self.version,
+                batch: 3,
+                ..PublicationOptions::new("r")
+            }))
         };
         let (mut ticket, mut under_way) = (0, std::collections::VecDeque::new());
         for _ in 0..3000 {
             let now = self.now();
-            let mut cx = Cx { now, store: &self.site.disk, random: &mut self.site.rng };
+            let mut cx = Cx {
+                now,
+                store: &self.site.disk,
+                random: &mut self.site.rng,
+            };
             match session.poll(&mut cx, Ticket(ticket)).unwrap() {
                 Step::Send(message) => {
                     under_way.push_back((Ticket(ticket), *message));
@@ -114,12 +157,19 @@ impl Ring {
             let traced = message.clone();
             let mut fault = faults(rng);
             // What comes twice, and late, only an Import without replacing can stand.
-            let imports = message.batch.iter().all(|item| item.operation == Operation::IMPORT);
+            let imports = message
+                .batch
+                .iter()
+                .all(|item| item.operation == Operation::IMPORT);
             if fault == Fault::Late && (observes || !imports) {
                 fault = Fault::Before;
             }
             self.figures.losses += usize::from(fault != Fault::None);
-            let server = if observes { &mut self.master } else { &mut self.replica };
+            let server = if observes {
+                &mut self.master
+            } else {
+                &mut self.replica
+            };
             let answer = match fault {
                 Fault::Dead => {
                     self.site.restart();
@@ -136,16 +186,33 @@ impl Ring {
             crate::trace(|| {
                 let asked: Vec<String> = message_words(&traced);
                 let told = answer.iter().flat_map(|answer| &answer.batch);
-                let told: Vec<String> =
-                    told.map(|item| item.result_message.as_ref().map_or("good".into(), ToString::to_string)).collect();
+                let told: Vec<String> = told
+                    .map(|item| {
+                        item.result_message
+                            .as_ref()
+                            .map_or("good".into(), ToString::to_string)
+                    })
+                    .collect();
                 format!("{} s, {fault:?}: {asked:?} {told:?}", self.time / 1000)
             });
             let lost = answer.is_none();
-            let mut cx = Cx { now, store: &self.site.disk, random: &mut self.site.rng };
-            session.answer(&mut cx, answered, answer.ok_or_else(|| Lost("planned".into()))).unwrap();
+            let mut cx = Cx {
+                now,
+                store: &self.site.disk,
+                random: &mut self.site.rng,
+            };
+            session
+                .answer(
+                    &mut cx,
+                    answered,
+                    answer.ok_or_else(|| Lost("planned".into())),
+                )
+                .unwrap();
             if lost {
                 for (ticket, _) in under_way.drain(..) {
-                    session.answer(&mut cx, ticket, Err(Lost("planned".into()))).unwrap();
+                    session
+                        .answer(&mut cx, ticket, Err(Lost("planned".into())))
+                        .unwrap();
                 }
             }
             self.watch();
@@ -159,11 +226,22 @@ impl Ring {
     /// No state of a copy goes back here; what own clients do with dates is theirs.
     fn watch(&mut self) {
         let now = self.now().wall;
-        for record in self.site.records().into_iter().filter(|record| &*record.id.server == "m") {
-            let Some(state) = record.state(now) else { continue };
+        for record in self
+            .site
+            .records()
+            .into_iter()
+            .filter(|record| &*record.id.server == "m")
+        {
+            let Some(state) = record.state(now) else {
+                continue;
+            };
             let rank = lifecycle::Rank::of(state);
             let before = self.ranks.insert(record.identifier.to_string(), rank);
-            assert!(before.is_none_or(|before| before.may_become(rank)), "{} went back: {before:?} {rank:?}", record.id);
+            assert!(
+                before.is_none_or(|before| before.may_become(rank)),
+                "{} went back: {before:?} {rank:?}",
+                record.id
+            );
         }
     }
 
@@ -176,7 +254,11 @@ impl Ring {
             }
             4..8 => self.at_master(rng),
             8 => {
-                let alive = self.replica.things.iter().filter(|(_, thing)| thing.object.is_some());
+                let alive = self
+                    .replica
+                    .things
+                    .iter()
+                    .filter(|(_, thing)| thing.object.is_some());
                 let names: Vec<String> = alive.map(|(name, _)| name.clone()).collect();
                 if !names.is_empty() && rng.one_in(3) {
                     let name = &names[rng.below(names.len())];
@@ -204,16 +286,22 @@ impl Ring {
             let attributes = Attributes::new()
                 .with(V::ObjectGroup("theirs".into()))
                 .with(V::CryptographicUsageMask(CryptographicUsageMask::ENCRYPT));
-            let request = RegisterRequest::of(writes::key(1000 + rng.next() % (1 << 40)), attributes);
+            let request =
+                RegisterRequest::of(writes::key(1000 + rng.next() % (1 << 40)), attributes);
             let item = RequestItem::new(&request, context(Version::V1_4)).unwrap();
-            self.master.answer(&RequestMessage::new(Version::V1_4, vec![item]));
+            self.master
+                .answer(&RequestMessage::new(Version::V1_4, vec![item]));
             return;
         }
         let name = &names[rng.below(names.len())];
         let _ = match rng.below(8) {
             0 => self.master.event(name, &lifecycle::Event::Activate),
-            1 => self.master.event(name, &writes::revoke(RevocationReasonCode::SUPERSEDED)),
-            2 => self.master.event(name, &writes::revoke(RevocationReasonCode::KEY_COMPROMISE)),
+            1 => self
+                .master
+                .event(name, &writes::revoke(RevocationReasonCode::SUPERSEDED)),
+            2 => self
+                .master
+                .event(name, &writes::revoke(RevocationReasonCode::KEY_COMPROMISE)),
             3 => self.master.event(name, &lifecycle::Event::Destroy),
             4 => {
                 // Its clock is set.
@@ -246,16 +334,28 @@ impl Ring {
         self.master.settle();
         self.replica.settle();
         let now = self.now().wall;
-        let missing = self.site.disk.view::<_, Error>(|snapshot| ForeignMaster::missing(snapshot, "m")).unwrap();
+        let missing = self
+            .site
+            .disk
+            .view::<_, Error>(|snapshot| ForeignMaster::missing(snapshot, "m"))
+            .unwrap();
         for (name, thing) in &self.master.things {
-            let id = ObjectId { server: "m".into(), instance: Vec::new(), identifier: name.as_str().into() };
+            let id = ObjectId {
+                server: "m".into(),
+                instance: Vec::new(),
+                identifier: name.as_str().into(),
+            };
             let Some((number, record)) = self.site.record(&id) else {
                 // In 1.x nobody finds what was destroyed before it was seen.
                 assert!(thing.object.is_none(), "{name} never came");
                 continue;
             };
             assert_eq!(record.state(now), Some(thing.state()), "{name}");
-            assert_eq!(groups(&record.attributes), groups(&thing.attributes), "{name}");
+            assert_eq!(
+                groups(&record.attributes),
+                groups(&thing.attributes),
+                "{name}"
+            );
             let (_, object) = self.whole(number);
             assert_eq!(object, thing.object, "{name}");
             assert!(!missing.contains(&id), "{name} is there");
@@ -263,7 +363,8 @@ impl Ring {
         }
         for record in self.site.records() {
             let (number, _) = self.site.record(&record.id).unwrap();
-            if &*record.id.server == "m" && !self.master.things.contains_key(&*record.id.identifier) {
+            if &*record.id.server == "m" && !self.master.things.contains_key(&*record.id.identifier)
+            {
                 // It has forgotten it: nobody knows that it was destroyed.
                 if !record.is_destroyed() {
                     assert!(
@@ -278,17 +379,31 @@ impl Ring {
         }
         if self.by == Operation::REGISTER {
             // Only probes are in no group.
-            let left =
-                self.replica.things.values().filter(|thing| thing.object.is_some() && groups(&thing.attributes).is_empty());
+            let left = self
+                .replica
+                .things
+                .values()
+                .filter(|thing| thing.object.is_some() && groups(&thing.attributes).is_empty());
             assert_eq!(left.count(), 0, "a probe was left there");
         }
-        let retries = self.site.disk.view::<_, Error>(|snapshot| ForeignMaster::retries(snapshot, "m")).unwrap();
+        let retries = self
+            .site
+            .disk
+            .view::<_, Error>(|snapshot| ForeignMaster::retries(snapshot, "m"))
+            .unwrap();
         assert!(retries.is_empty(), "{retries:?}");
     }
 
-    fn whole(&self, number: keyferry_store::RecordNumber) -> (keyferry_store::Record, Option<Object>) {
+    fn whole(
+        &self,
+        number: keyferry_store::RecordNumber,
+    ) -> (keyferry_store::Record, Option<Object>) {
         use keyferry_store::SnapshotExt;
-        self.site.disk.view::<_, keyferry_store::Error>(|snapshot| snapshot.whole(number)).unwrap().unwrap()
+        self.site
+            .disk
+            .view::<_, keyferry_store::Error>(|snapshot| snapshot.whole(number))
+            .unwrap()
+            .unwrap()
     }
 
     /// What there should be of an object at the replica.
@@ -297,7 +412,9 @@ impl Ring {
             .site
             .disk
             .view::<_, Error>(|snapshot| {
-                let named = ForeignSlave::retries(snapshot, "r")?.iter().any(|retry| retry.id == record.id);
+                let named = ForeignSlave::retries(snapshot, "r")?
+                    .iter()
+                    .any(|retry| retry.id == record.id);
                 Ok((named, identifier_there(snapshot, "r", &record.id)?))
             })
             .unwrap();
@@ -314,18 +431,27 @@ impl Ring {
             let records = self.site.records();
             let alike = records.iter().filter(|other| {
                 let (number, _) = self.site.record(&other.id).unwrap();
-                self.whole(number).1 == object && groups(&other.attributes) == groups(&record.attributes)
+                self.whole(number).1 == object
+                    && groups(&other.attributes) == groups(&record.attributes)
             });
             assert!(with_marker <= alike.count(), "{} is doubled", record.id);
         }
         let Some(there) = there else {
-            assert!(named || record.is_destroyed(), "{} is neither there nor named", record.id);
+            assert!(
+                named || record.is_destroyed(),
+                "{} is neither there nor named",
+                record.id
+            );
             return;
         };
         let thing = &self.replica.things[&*there];
         let state = record.state(now).unwrap();
         if self.taken.contains(&there.to_string()) {
-            assert!(thing.object.is_none(), "{} was brought to life again", record.id);
+            assert!(
+                thing.object.is_none(),
+                "{} was brought to life again",
+                record.id
+            );
             // What has not changed here since, nobody looks at there.
             self.figures.named += usize::from(named);
             return;
@@ -336,7 +462,12 @@ impl Ring {
         }
         assert_eq!(thing.state(), state, "{}", record.id);
         if object.is_some() {
-            assert_eq!(groups(&thing.attributes), groups(&record.attributes), "{}", record.id);
+            assert_eq!(
+                groups(&thing.attributes),
+                groups(&record.attributes),
+                "{}",
+                record.id
+            );
             assert_eq!(thing.object, object, "{}", record.id);
         }
         self.figures.compared += 1;
@@ -347,26 +478,53 @@ impl Ring {
 fn message_words(message: &RequestMessage) -> Vec<String> {
     let cx = context(message.version().unwrap());
     let about = |item: &RequestItem| match item.operation {
-        Operation::IMPORT => item.payload::<ImportRequest>(cx).ok().map(|request| request.unique_identifier),
-        Operation::ACTIVATE => item.payload::<ActivateRequest>(cx).ok().and_then(|request| request.unique_identifier),
-        Operation::REVOKE => item.payload::<RevokeRequest>(cx).ok().and_then(|request| request.unique_identifier),
-        Operation::DESTROY => item.payload::<DestroyRequest>(cx).ok().and_then(|request| request.unique_identifier),
-        Operation::GET_ATTRIBUTES => item.payload::<GetAttributesRequest>(cx).ok().and_then(|request| request.unique_identifier),
+        Operation::IMPORT => item
+            .payload::<ImportRequest>(cx)
+            .ok()
+            .map(|request| request.unique_identifier),
+        Operation::ACTIVATE => item
+            .payload::<ActivateRequest>(cx)
+            .ok()
+            .and_then(|request| request.unique_identifier),
+        Operation::REVOKE => item
+            .payload::<RevokeRequest>(cx)
+            .ok()
+            .and_then(|request| request.unique_identifier),
+        Operation::DESTROY => item
+            .payload::<DestroyRequest>(cx)
+            .ok()
+            .and_then(|request| request.unique_identifier),
+        Operation::GET_ATTRIBUTES => item
+            .payload::<GetAttributesRequest>(cx)
+            .ok()
+            .and_then(|request| request.unique_identifier),
         _ => None,
     };
     message
         .batch
         .iter()
-        .map(|item| format!("{} {:?}", item.operation, about(item).and_then(|id| id.as_text().map(str::to_owned))))
+        .map(|item| {
+            format!(
+                "{} {:?}",
+                item.operation,
+                about(item).and_then(|id| id.as_text().map(str::to_owned))
+            )
+        })
         .collect()
 }
 
 fn settling() -> Collisions {
-    Collisions { identifier: OnIdentifier::Assign, name: OnName::Park }
+    Collisions {
+        identifier: OnIdentifier::Assign,
+        name: OnName::Park,
+    }
 }
 
 fn groups(attributes: &Attributes) -> Vec<String> {
-    let mut all: Vec<String> = attributes.all(tag::OBJECT_GROUP).map(|group| format!("{group:?}")).collect();
+    let mut all: Vec<String> = attributes
+        .all(tag::OBJECT_GROUP)
+        .map(|group| format!("{group:?}"))
+        .collect();
     all.sort();
     all
 }
@@ -414,8 +572,20 @@ fn random_foreign_runs() {
     }
     println!("{runs} foreign runs: {sum:?}");
     if runs >= 100 {
-        let Figures { losses, strays, destroyed, missing, named, compared, jumps } = sum;
-        assert!([losses, strays, destroyed, missing, named, compared, jumps].iter().all(|n| *n > 0));
+        let Figures {
+            losses,
+            strays,
+            destroyed,
+            missing,
+            named,
+            compared,
+            jumps,
+        } = sum;
+        assert!(
+            [losses, strays, destroyed, missing, named, compared, jumps]
+                .iter()
+                .all(|n| *n > 0)
+        );
     }
 }
 
@@ -428,9 +598,22 @@ fn a_foreign_client_that_destroys_between_our_check_and_our_import() {
         let mut ring = Ring::new(&mut rng);
         (ring.by, ring.version) = (Operation::IMPORT, version);
         ForeignSlave::end(&ring.site.disk, "r").unwrap();
-        ForeignSlave::publish(&ring.site.disk, "r", "r", &Publishing::default(), DateTime(START)).unwrap();
+        ForeignSlave::publish(
+            &ring.site.disk,
+            "r",
+            "r",
+            &Publishing::default(),
+            DateTime(START),
+        )
+        .unwrap();
         let now = ring.now();
-        assert!(writes::make(&mut ring.site, now, "k", 5, Attributes::new().with(V::ObjectGroup("ours".into()))));
+        assert!(writes::make(
+            &mut ring.site,
+            now,
+            "k",
+            5,
+            Attributes::new().with(V::ObjectGroup("ours".into()))
+        ));
         let mut sent = 0;
         ring.run(
             false,
@@ -457,14 +640,27 @@ fn a_foreign_client_that_destroys_between_our_check_and_our_import() {
             let now = ring.now();
             let id = ring.site.records()[0].id.clone();
             writes::change(&mut ring.site, now, &id, |record| {
-                record.attributes.set(V::ContactInformation(format!("{round}").as_str().into()));
+                record
+                    .attributes
+                    .set(V::ContactInformation(format!("{round}").as_str().into()));
                 Ok(())
             });
         }
-        assert!(ring.replica.things["k"].object.is_none(), "{version}: it is alive again");
+        assert!(
+            ring.replica.things["k"].object.is_none(),
+            "{version}: it is alive again"
+        );
         assert_eq!(ring.replica.things.len(), 1);
-        let retries = ring.site.disk.view::<_, Error>(|snapshot| ForeignSlave::retries(snapshot, "r")).unwrap();
+        let retries = ring
+            .site
+            .disk
+            .view::<_, Error>(|snapshot| ForeignSlave::retries(snapshot, "r"))
+            .unwrap();
         assert_eq!(retries.len(), 1, "{version}: and it is named");
-        assert_eq!(ring.site.records()[0].attributes.state(), Some(State::PRE_ACTIVE), "{version}: here nothing happens");
+        assert_eq!(
+            ring.site.records()[0].attributes.state(),
+            Some(State::PRE_ACTIVE),
+            "{version}: here nothing happens"
+        );
     }
 }

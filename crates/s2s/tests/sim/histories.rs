@@ -13,19 +13,41 @@ use keyferry_store::{Incarnation, Memory, ObjectId, StoreExt};
 fn sites(names: &[&str]) -> World {
     let mut policy = Policy::closed();
     for name in names {
-        policy = policy.with(format!("{name}.example"), Peer::new(*name).may_follow().may_give_back());
+        policy = policy.with(
+            format!("{name}.example"),
+            Peer::new(*name).may_follow().may_give_back(),
+        );
     }
-    World::new(names.iter().enumerate().map(|(n, name)| Site::new(name, policy.clone(), Rng(n as u64 + 1))).collect())
+    World::new(
+        names
+            .iter()
+            .enumerate()
+            .map(|(n, name)| Site::new(name, policy.clone(), Rng(n as u64 + 1)))
+            .collect(),
+    )
 }
 
 fn follow(world: &mut World, replica: usize, issuer: usize, selection: Selection) -> usize {
-    let (r, i) = (world.sites[replica].name.clone(), world.sites[issuer].name.clone());
-    world.link(&format!("{r} of {i}"), replica, issuer, Peer::new(i.as_str()), selection)
+    let (r, i) = (
+        world.sites[replica].name.clone(),
+        world.sites[issuer].name.clone(),
+    );
+    world.link(
+        &format!("{r} of {i}"),
+        replica,
+        issuer,
+        Peer::new(i.as_str()),
+        selection,
+    )
 }
 
 fn id(world: &World, site: usize, identifier: &str) -> ObjectId {
     let home = &world.sites[site].node.home;
-    ObjectId { server: home.server.clone(), instance: home.instance.clone(), identifier: identifier.into() }
+    ObjectId {
+        server: home.server.clone(),
+        instance: home.instance.clone(),
+        identifier: identifier.into(),
+    }
 }
 
 fn group(value: &str) -> Attributes {
@@ -43,15 +65,33 @@ fn settle(world: &mut World) {
     }
 }
 
-fn create(world: &mut World, site: usize, identifier: &str, material: u64, attributes: Attributes) -> ObjectId {
+fn create(
+    world: &mut World,
+    site: usize,
+    identifier: &str,
+    material: u64,
+    attributes: Attributes,
+) -> ObjectId {
     let now = now(world, site);
-    assert!(make(&mut world.sites[site], now, identifier, material, attributes));
+    assert!(make(
+        &mut world.sites[site],
+        now,
+        identifier,
+        material,
+        attributes
+    ));
     id(world, site, identifier)
 }
 
 fn equal(world: &World, a: usize, b: usize, id: &ObjectId) {
-    let (one, other) = (world.sites[a].record(id).unwrap().1, world.sites[b].record(id).unwrap().1);
-    assert_eq!((one.stamp.clone(), one.copy_digest().unwrap()), (other.stamp.clone(), other.copy_digest().unwrap()));
+    let (one, other) = (
+        world.sites[a].record(id).unwrap().1,
+        world.sites[b].record(id).unwrap().1,
+    );
+    assert_eq!(
+        (one.stamp.clone(), one.copy_digest().unwrap()),
+        (other.stamp.clone(), other.copy_digest().unwrap())
+    );
     assert_eq!(world.sites[a].material(id), world.sites[b].material(id));
 }
 
@@ -70,7 +110,12 @@ fn a_master_restored_below_its_replica_writes_on() {
         settle(&mut world);
         let older = world.sites[0].disk.clone();
         let at = now(&world, 0);
-        assert!(event(&mut world.sites[0], at, &one, &revoke(RevocationReasonCode::KEY_COMPROMISE)));
+        assert!(event(
+            &mut world.sites[0],
+            at,
+            &one,
+            &revoke(RevocationReasonCode::KEY_COMPROMISE)
+        ));
         assert!(change(&mut world.sites[0], at, &two, |record| {
             record.attributes.push(name("known to the replica"));
             Ok(())
@@ -81,7 +126,10 @@ fn a_master_restored_below_its_replica_writes_on() {
             record.attributes.push(name("written after the restore"));
             Ok(())
         });
-        assert_eq!(written, !told, "a server that was told to be restored waits");
+        assert_eq!(
+            written, !told,
+            "a server that was told to be restored waits"
+        );
         settle(&mut world);
         // The compromise is back, and what can't be joined is named on both sides.
         assert_eq!(state(&world, 0, &one), State::COMPROMISED);
@@ -93,11 +141,27 @@ fn a_master_restored_below_its_replica_writes_on() {
         } else {
             assert_eq!((forks.0.len(), forks.1.len()), (1, 1));
             let fork = &forks.0[0];
-            decide(&world.sites[0].disk, &world.sites[0].node, &two, &fork.stamp, Keep::Other, "somebody", at).unwrap();
+            decide(
+                &world.sites[0].disk,
+                &world.sites[0].node,
+                &two,
+                &fork.stamp,
+                Keep::Other,
+                "somebody",
+                at,
+            )
+            .unwrap();
             settle(&mut world);
             equal(&world, 0, 1, &two);
             assert!(world.sites[0].forks().is_empty() && world.sites[1].forks().is_empty());
-            assert!(world.sites[0].record(&two).unwrap().1.names().any(|name| name.value == "known to the replica"));
+            assert!(
+                world.sites[0]
+                    .record(&two)
+                    .unwrap()
+                    .1
+                    .names()
+                    .any(|name| name.value == "known to the replica")
+            );
         }
     }
 }
@@ -107,7 +171,13 @@ fn a_change_is_not_lost_because_the_next_one_arrived() {
     let mut world = sites(&["a", "b"]);
     let link = follow(&mut world, 1, 0, Selection::everything());
     // The first can't be taken: its Name is another's.
-    create(&mut world, 1, "own", 9, Attributes::new().with(name("taken")));
+    create(
+        &mut world,
+        1,
+        "own",
+        9,
+        Attributes::new().with(name("taken")),
+    );
     let one = create(&mut world, 0, "1", 1, Attributes::new().with(name("taken")));
     let two = create(&mut world, 0, "2", 2, group("red"));
     settle(&mut world);
@@ -116,7 +186,14 @@ fn a_change_is_not_lost_because_the_next_one_arrived() {
     // Many others come and go through, with losses.
     for n in 0..20 {
         create(&mut world, 0, &format!("{}", 10 + n), 10 + n, group("blue"));
-        for fault in [Fault::None, Fault::Behind, Fault::None, Fault::Dead, Fault::Late, Fault::None] {
+        for fault in [
+            Fault::None,
+            Fault::Behind,
+            Fault::None,
+            Fault::Dead,
+            Fault::Late,
+            Fault::None,
+        ] {
             world.time += 300;
             world.step(link, fault);
         }
@@ -141,15 +218,26 @@ fn a_tombstone_hits_its_own_object_alone() {
     follow(&mut world, 2, 0, Selection::everything());
     follow(&mut world, 2, 1, Selection::everything());
     for link in &mut world.links {
-        link.options.from.collisions = Collisions { identifier: OnIdentifier::Assign, name: OnName::Park };
+        link.options.from.collisions = Collisions {
+            identifier: OnIdentifier::Assign,
+            name: OnName::Park,
+        };
     }
     let one = create(&mut world, 0, "1", 1, group("red"));
     let other = create(&mut world, 1, "1", 2, group("red"));
     settle(&mut world);
     let at = now(&world, 0);
-    assert!(event(&mut world.sites[0], at, &one, &lifecycle::Event::Destroy));
+    assert!(event(
+        &mut world.sites[0],
+        at,
+        &one,
+        &lifecycle::Event::Destroy
+    ));
     settle(&mut world);
-    assert_eq!((state(&world, 2, &one), state(&world, 2, &other)), (State::DESTROYED, State::PRE_ACTIVE));
+    assert_eq!(
+        (state(&world, 2, &one), state(&world, 2, &other)),
+        (State::DESTROYED, State::PRE_ACTIVE)
+    );
     equal(&world, 1, 2, &other);
     assert!(world.sites[2].material(&other).is_some());
 }
@@ -172,14 +260,21 @@ fn an_object_leaves_one_shop_and_is_compromised_in_another() {
         Ok(())
     }));
     settle(&mut world);
-    assert!(event(&mut world.sites[0], at, &one, &revoke(RevocationReasonCode::KEY_COMPROMISE)));
+    assert!(event(
+        &mut world.sites[0],
+        at,
+        &one,
+        &revoke(RevocationReasonCode::KEY_COMPROMISE)
+    ));
     settle(&mut world);
     equal(&world, 0, 2, &one);
     world.cut.clear();
     world.links[left].session = None;
     settle(&mut world);
     let mark = world.sites[1].record(&one).unwrap().1;
-    assert!(mark.is_withdrawn() && mark.is_compromised() && world.sites[1].material(&one).is_none());
+    assert!(
+        mark.is_withdrawn() && mark.is_compromised() && world.sites[1].material(&one).is_none()
+    );
 }
 
 #[test]
@@ -197,15 +292,29 @@ fn a_full_pass_against_an_emptied_master_takes_nothing_away() {
     settle(&mut world);
     assert_eq!(world.sites[1].record(&one).unwrap().1, held);
     assert!(world.links[link].session.is_none(), "it is not followed");
-    let master = world.sites[1].disk.view::<_, Error>(|snapshot| Master::find(snapshot, "b of a")).unwrap().unwrap();
-    assert!(master.error.is_some_and(|error| error.contains("another server")));
+    let master = world.sites[1]
+        .disk
+        .view::<_, Error>(|snapshot| Master::find(snapshot, "b of a"))
+        .unwrap()
+        .unwrap();
+    assert!(
+        master
+            .error
+            .is_some_and(|error| error.contains("another server"))
+    );
     // A person accepts it: what it does not have is named as missing, and kept.
     Master::accept(&world.sites[1].disk, "b of a").unwrap();
     world.links[link].options.from.collisions.identifier = OnIdentifier::Assign;
     settle(&mut world);
-    assert_eq!(world.sites[1].record(&one).unwrap().1.attributes, held.attributes);
+    assert_eq!(
+        world.sites[1].record(&one).unwrap().1.attributes,
+        held.attributes
+    );
     assert!(world.sites[1].material(&one).is_some());
-    let missing = world.sites[1].disk.view::<_, Error>(|snapshot| missing(snapshot, "b of a")).unwrap();
+    let missing = world.sites[1]
+        .disk
+        .view::<_, Error>(|snapshot| missing(snapshot, "b of a"))
+        .unwrap();
     assert_eq!(missing, [one]);
     // What it has now came beside it.
     let new = id(&world, 0, "1");
@@ -217,7 +326,13 @@ fn names_move_between_two_keys_and_arrive_in_the_other_order() {
     let mut world = sites(&["a", "b"]);
     let link = follow(&mut world, 1, 0, Selection::everything());
     world.links[link].options.batch = 1;
-    let one = create(&mut world, 0, "1", 1, Attributes::new().with(name("current")));
+    let one = create(
+        &mut world,
+        0,
+        "1",
+        1,
+        Attributes::new().with(name("current")),
+    );
     let two = create(&mut world, 0, "2", 2, Attributes::new().with(name("next")));
     settle(&mut world);
     let at = now(&world, 0);
@@ -233,14 +348,23 @@ fn names_move_between_two_keys_and_arrive_in_the_other_order() {
     rename(&mut world, &one, "previous");
     rename(&mut world, &two, "current");
     let touched = change(&mut world.sites[0], at, &one, |record| {
-        record.attributes.push(V::Custom(CustomAttribute::text("note", "later")));
+        record
+            .attributes
+            .push(V::Custom(CustomAttribute::text("note", "later")));
         Ok(())
     });
     assert!(touched);
     settle(&mut world);
     for id in [&one, &two] {
         equal(&world, 0, 1, id);
-        assert!(world.sites[1].record(id).unwrap().1.overlay.is_none_or(|overlay| overlay.hidden.is_empty()));
+        assert!(
+            world.sites[1]
+                .record(id)
+                .unwrap()
+                .1
+                .overlay
+                .is_none_or(|overlay| overlay.hidden.is_empty())
+        );
     }
 }
 
@@ -250,7 +374,12 @@ fn a_date_passes_at_the_replica_while_its_postponement_is_under_way() {
     follow(&mut world, 1, 0, Selection::everything());
     let one = create(&mut world, 0, "1", 1, group("red"));
     let at = now(&world, 0);
-    assert!(event(&mut world.sites[0], at, &one, &lifecycle::Event::Activate));
+    assert!(event(
+        &mut world.sites[0],
+        at,
+        &one,
+        &lifecycle::Event::Activate
+    ));
     let put_off = |world: &mut World, seconds: i64| {
         let at = now(world, 0);
         let date = DateTime(at.wall.0 + seconds);
@@ -267,12 +396,18 @@ fn a_date_passes_at_the_replica_while_its_postponement_is_under_way() {
     world.cut.insert((1, 0));
     put_off(&mut world, 3600);
     world.time += 100_000;
-    assert_eq!((state(&world, 0, &one), state(&world, 1, &one)), (State::ACTIVE, State::DEACTIVATED));
+    assert_eq!(
+        (state(&world, 0, &one), state(&world, 1, &one)),
+        (State::ACTIVE, State::DEACTIVATED)
+    );
     // What the replica derives is not stored: it did not go back when it hears.
     world.cut.clear();
     world.links[0].session = None;
     settle(&mut world);
-    assert_eq!((state(&world, 0, &one), state(&world, 1, &one)), (State::ACTIVE, State::ACTIVE));
+    assert_eq!(
+        (state(&world, 0, &one), state(&world, 1, &one)),
+        (State::ACTIVE, State::ACTIVE)
+    );
     equal(&world, 0, 1, &one);
 }
 
@@ -289,7 +424,12 @@ fn an_entry_that_had_moved_up_comes_back_with_a_restore() {
     }
     let older = world.sites[0].disk.clone();
     let at = now(&world, 0);
-    assert!(event(&mut world.sites[0], at, &one, &lifecycle::Event::Activate));
+    assert!(event(
+        &mut world.sites[0],
+        at,
+        &one,
+        &lifecycle::Event::Activate
+    ));
     // One answer of three objects, none of them the first, behind the one that tells the reign.
     for _ in 0..4 {
         world.step(link, Fault::None);
@@ -307,7 +447,10 @@ fn a_cycle_of_relays_comes_to_rest() {
     for site in &mut world.sites {
         let mut policy = Policy::closed();
         for name in ["a", "b", "c"] {
-            policy = policy.with(format!("{name}.example"), Peer::new(name).may_follow().may_follow_copies());
+            policy = policy.with(
+                format!("{name}.example"),
+                Peer::new(name).may_follow().may_follow_copies(),
+            );
         }
         site.policy = policy;
         site.restart();
@@ -320,14 +463,27 @@ fn a_cycle_of_relays_comes_to_rest() {
     let two = create(&mut world, 1, "2", 2, group("red"));
     settle(&mut world);
     let at = now(&world, 0);
-    assert!(event(&mut world.sites[0], at, &one, &revoke(RevocationReasonCode::KEY_COMPROMISE)));
+    assert!(event(
+        &mut world.sites[0],
+        at,
+        &one,
+        &revoke(RevocationReasonCode::KEY_COMPROMISE)
+    ));
     settle(&mut world);
     for id in [&one, &two] {
         equal(&world, 0, 1, id);
         equal(&world, 1, 2, id);
     }
     let heads = |world: &World| -> Vec<u64> {
-        world.sites.iter().map(|site| site.disk.view::<_, keyferry_store::Error>(|s| Ok(s.head()?.number)).unwrap()).collect()
+        world
+            .sites
+            .iter()
+            .map(|site| {
+                site.disk
+                    .view::<_, keyferry_store::Error>(|s| Ok(s.head()?.number))
+                    .unwrap()
+            })
+            .collect()
     };
     let before = heads(&world);
     settle(&mut world);
@@ -337,7 +493,12 @@ fn a_cycle_of_relays_comes_to_rest() {
 #[test]
 fn a_withdrawal_is_acknowledged_when_the_object_is_back() {
     let mut world = sites(&["a", "b"]);
-    let link = follow(&mut world, 1, 0, Selection::everything().with(V::ObjectGroup("red".into())));
+    let link = follow(
+        &mut world,
+        1,
+        0,
+        Selection::everything().with(V::ObjectGroup("red".into())),
+    );
     world.links[link].options.batch = 1;
     let one = create(&mut world, 0, "1", 1, group("red"));
     for n in 2..5 {
@@ -352,7 +513,11 @@ fn a_withdrawal_is_acknowledged_when_the_object_is_back() {
         });
         assert!(changed);
     };
-    let withdrawn = |world: &World| world.sites[1].record(&one).is_some_and(|(_, record)| record.is_withdrawn());
+    let withdrawn = |world: &World| {
+        world.sites[1]
+            .record(&one)
+            .is_some_and(|(_, record)| record.is_withdrawn())
+    };
     // The first load is under way when it leaves, and still when it comes back.
     while world.sites[1].record(&one).is_none() {
         world.step(link, Fault::None);
@@ -368,7 +533,12 @@ fn a_withdrawal_is_acknowledged_when_the_object_is_back() {
     settle(&mut world);
     equal(&world, 0, 1, &one);
     let at = now(&world, 0);
-    assert!(event(&mut world.sites[0], at, &one, &lifecycle::Event::Destroy));
+    assert!(event(
+        &mut world.sites[0],
+        at,
+        &one,
+        &lifecycle::Event::Destroy
+    ));
     settle(&mut world);
     equal(&world, 0, 1, &one);
 }
@@ -400,7 +570,12 @@ fn material_that_is_compromised_is_so_under_another_name_elsewhere() {
     follow(&mut world, 1, 0, Selection::everything());
     let one = create(&mut world, 0, "1", 7, group("red"));
     let at = now(&world, 0);
-    assert!(event(&mut world.sites[0], at, &one, &revoke(RevocationReasonCode::KEY_COMPROMISE)));
+    assert!(event(
+        &mut world.sites[0],
+        at,
+        &one,
+        &revoke(RevocationReasonCode::KEY_COMPROMISE)
+    ));
     settle(&mut world);
     let same = create(&mut world, 1, "another", 7, group("blue"));
     assert_eq!(state(&world, 1, &same), State::COMPROMISED);
@@ -421,12 +596,25 @@ fn the_same_identifier_with_other_material_is_no_update() {
     world.sites[0].restore(older, true, at);
     create(&mut world, 0, "1", 2, group("red"));
     settle(&mut world);
-    assert!(event(&mut world.sites[0], at, &one, &lifecycle::Event::Activate));
+    assert!(event(
+        &mut world.sites[0],
+        at,
+        &one,
+        &lifecycle::Event::Activate
+    ));
     settle(&mut world);
     assert_eq!(world.sites[1].record(&one).unwrap().1, held);
     assert_eq!(world.sites[1].material(&one), Some(crate::writes::key(1)));
-    let retries = world.sites[1].disk.view::<_, Error>(|snapshot| Retry::all(snapshot, "b of a")).unwrap();
-    assert!(retries.iter().any(|retry| retry.id == one && retry.why.contains("key material")), "{retries:?}");
+    let retries = world.sites[1]
+        .disk
+        .view::<_, Error>(|snapshot| Retry::all(snapshot, "b of a"))
+        .unwrap();
+    assert!(
+        retries
+            .iter()
+            .any(|retry| retry.id == one && retry.why.contains("key material")),
+        "{retries:?}"
+    );
     assert!(world.sites[1].forks().is_empty());
 }
 
@@ -435,20 +623,44 @@ fn what_can_not_be_taken_back_is_named() {
     let mut world = sites(&["a", "b"]);
     follow(&mut world, 1, 0, Selection::everything());
     let older = world.sites[0].disk.clone();
-    let one = create(&mut world, 0, "1", 1, Attributes::new().with(name("current")));
+    let one = create(
+        &mut world,
+        0,
+        "1",
+        1,
+        Attributes::new().with(name("current")),
+    );
     settle(&mut world);
     let at = now(&world, 0);
     world.sites[0].restore(older, false, at);
     // Nobody has said that it was restored: another key takes the Name.
-    create(&mut world, 0, "2", 2, Attributes::new().with(name("current")));
+    create(
+        &mut world,
+        0,
+        "2",
+        2,
+        Attributes::new().with(name("current")),
+    );
     settle(&mut world);
     assert!(world.sites[0].record(&one).is_none());
-    let untaken = world.sites[0].disk.view::<_, Error>(|snapshot| Untaken::all(snapshot)).unwrap();
-    assert_eq!(untaken.iter().map(|one| &one.id).collect::<Vec<_>>(), [&one]);
+    let untaken = world.sites[0]
+        .disk
+        .view::<_, Error>(|snapshot| Untaken::all(snapshot))
+        .unwrap();
+    assert_eq!(
+        untaken.iter().map(|one| &one.id).collect::<Vec<_>>(),
+        [&one]
+    );
     assert!(untaken[0].why.contains("current"), "{untaken:?}");
     // The replica keeps it, and names it, too.
-    let missing = world.sites[1].disk.view::<_, Error>(|snapshot| missing(snapshot, "b of a")).unwrap();
-    assert_eq!((missing, world.sites[1].material(&one)), (vec![one], Some(crate::writes::key(1))));
+    let missing = world.sites[1]
+        .disk
+        .view::<_, Error>(|snapshot| missing(snapshot, "b of a"))
+        .unwrap();
+    assert_eq!(
+        (missing, world.sites[1].material(&one)),
+        (vec![one], Some(crate::writes::key(1)))
+    );
 }
 
 #[test]
@@ -482,34 +694,92 @@ fn a_state_that_was_raised_here_outlives_the_next_change_there() {
     // The replica knows the material to be compromised, from a key of its own; the issuer does not.
     let own = create(&mut world, 1, "own", 5, group("blue"));
     let at = now(&world, 1);
-    assert!(event(&mut world.sites[1], at, &own, &revoke(RevocationReasonCode::KEY_COMPROMISE)));
+    assert!(event(
+        &mut world.sites[1],
+        at,
+        &own,
+        &revoke(RevocationReasonCode::KEY_COMPROMISE)
+    ));
     let one = create(&mut world, 0, "1", 5, group("red"));
     settle(&mut world);
-    assert_eq!((state(&world, 0, &one), state(&world, 1, &one)), (State::PRE_ACTIVE, State::COMPROMISED));
+    assert_eq!(
+        (state(&world, 0, &one), state(&world, 1, &one)),
+        (State::PRE_ACTIVE, State::COMPROMISED)
+    );
     let at = now(&world, 0);
-    assert!(event(&mut world.sites[0], at, &one, &lifecycle::Event::Activate));
+    assert!(event(
+        &mut world.sites[0],
+        at,
+        &one,
+        &lifecycle::Event::Activate
+    ));
     settle(&mut world);
-    assert_eq!((state(&world, 0, &one), state(&world, 1, &one)), (State::ACTIVE, State::COMPROMISED));
+    assert_eq!(
+        (state(&world, 0, &one), state(&world, 1, &one)),
+        (State::ACTIVE, State::COMPROMISED)
+    );
     // The copy itself stays verbatim.
     equal(&world, 0, 1, &one);
 }
 
 /// All of them, for whoever runs them one by one.
 pub const ALL: &[(&str, fn())] = &[
-    ("a master restored below its replica", a_master_restored_below_its_replica_writes_on),
-    ("a change and the next one", a_change_is_not_lost_because_the_next_one_arrived),
-    ("another server's object 1", a_tombstone_hits_its_own_object_alone),
-    ("one shop and another", an_object_leaves_one_shop_and_is_compromised_in_another),
-    ("an emptied master", a_full_pass_against_an_emptied_master_takes_nothing_away),
-    ("names that move", names_move_between_two_keys_and_arrive_in_the_other_order),
-    ("a date that passes", a_date_passes_at_the_replica_while_its_postponement_is_under_way),
-    ("an entry that comes back", an_entry_that_had_moved_up_comes_back_with_a_restore),
+    (
+        "a master restored below its replica",
+        a_master_restored_below_its_replica_writes_on,
+    ),
+    (
+        "a change and the next one",
+        a_change_is_not_lost_because_the_next_one_arrived,
+    ),
+    (
+        "another server's object 1",
+        a_tombstone_hits_its_own_object_alone,
+    ),
+    (
+        "one shop and another",
+        an_object_leaves_one_shop_and_is_compromised_in_another,
+    ),
+    (
+        "an emptied master",
+        a_full_pass_against_an_emptied_master_takes_nothing_away,
+    ),
+    (
+        "names that move",
+        names_move_between_two_keys_and_arrive_in_the_other_order,
+    ),
+    (
+        "a date that passes",
+        a_date_passes_at_the_replica_while_its_postponement_is_under_way,
+    ),
+    (
+        "an entry that comes back",
+        an_entry_that_had_moved_up_comes_back_with_a_restore,
+    ),
     ("a cycle of relays", a_cycle_of_relays_comes_to_rest),
-    ("a late acknowledgement", a_withdrawal_is_acknowledged_when_the_object_is_back),
-    ("a session back to life", an_earlier_session_that_comes_back_to_life_gets_nothing),
-    ("compromised material", material_that_is_compromised_is_so_under_another_name_elsewhere),
-    ("other material", the_same_identifier_with_other_material_is_no_update),
+    (
+        "a late acknowledgement",
+        a_withdrawal_is_acknowledged_when_the_object_is_back,
+    ),
+    (
+        "a session back to life",
+        an_earlier_session_that_comes_back_to_life_gets_nothing,
+    ),
+    (
+        "compromised material",
+        material_that_is_compromised_is_so_under_another_name_elsewhere,
+    ),
+    (
+        "other material",
+        the_same_identifier_with_other_material_is_no_update,
+    ),
     ("not taken back", what_can_not_be_taken_back_is_named),
-    ("a state raised here", a_state_that_was_raised_here_outlives_the_next_change_there),
-    ("an older copy given back", an_older_copy_that_is_given_back_changes_nothing),
+    (
+        "a state raised here",
+        a_state_that_was_raised_here_outlives_the_next_change_there,
+    ),
+    (
+        "an older copy given back",
+        an_older_copy_that_is_given_back_changes_nothing,
+    ),
 ];

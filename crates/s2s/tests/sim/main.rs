@@ -2,7 +2,14 @@
 //! rules of DESIGN section 6 hold.
 //!
 //! `SIM_RUNS` says how many runs, `SIM_SEED` which one to begin with; a failed run prints its seed.
-#![allow(unreachable_pub, dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    unreachable_pub,
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod check;
 mod foreign;
@@ -19,7 +26,11 @@ mod writes;
 use std::time::Instant;
 
 fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+    std::env::var(name).ok().map(|value| {
+        value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is no number"))
+    })
 }
 
 /// Says what happens, when `SIM_TRACE` is set.
@@ -42,7 +53,10 @@ fn random_runs() {
             Err(_) => panic!("the run with SIM_SEED={seed} SIM_RUNS=1 failed"),
         }
     }
-    println!("{runs} runs in {:.1} s: {sum:?}", started.elapsed().as_secs_f64());
+    println!(
+        "{runs} runs in {:.1} s: {sum:?}",
+        started.elapsed().as_secs_f64()
+    );
     // What never happens proves nothing.
     if runs >= 200 {
         assert!(sum.is_everything(), "{sum:?}");

@@ -54,10 +54,14 @@ const RUNS: u64 = 3000;
 
 fn finds(bug: Bug) -> Option<String> {
     plant(Some(bug));
-    let history = histories::ALL.iter().find(|(_, history)| catch_unwind(history).is_err());
+    let history = histories::ALL
+        .iter()
+        .find(|(_, history)| catch_unwind(history).is_err());
     let found = match history {
         Some((name, _)) => Some(format!("history: {name}")),
-        None => (1..=RUNS).find(|seed| catch_unwind(|| run::run(*seed)).is_err()).map(|seed| format!("random run {seed}")),
+        None => (1..=RUNS)
+            .find(|seed| catch_unwind(|| run::run(*seed)).is_err())
+            .map(|seed| format!("random run {seed}")),
     };
     plant(None);
     found

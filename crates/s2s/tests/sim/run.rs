@@ -67,7 +67,14 @@ impl Figures {
 }
 
 /// Who may follow whom: replica, issuer, and whether with what others issue.
-const LINKS: [(usize, usize, bool); 6] = [(1, 0, false), (2, 0, false), (3, 1, true), (0, 1, false), (2, 3, true), (1, 3, true)];
+const LINKS: [(usize, usize, bool); 6] = [
+    (1, 0, false),
+    (2, 0, false),
+    (3, 1, true),
+    (0, 1, false),
+    (2, 3, true),
+    (1, 3, true),
+];
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 fn selection(rng: &mut Rng) -> Selection {
@@ -78,23 +85,54 @@ fn selection(rng: &mut Rng) -> Selection {
 }
 
 fn build(rng: &mut Rng) -> World {
-    let chosen: Vec<_> = LINKS.iter().enumerate().filter(|(n, _)| *n == 0 || !rng.one_in(3)).map(|(_, link)| *link).collect();
+    let chosen: Vec<_> = LINKS
+        .iter()
+        .enumerate()
+        .filter(|(n, _)| *n == 0 || !rng.one_in(3))
+        .map(|(_, link)| *link)
+        .collect();
     let gives_back: Vec<bool> = chosen.iter().map(|_| !rng.one_in(4)).collect();
-    let mut policies = vec![Policy::closed(), Policy::closed(), Policy::closed(), Policy::closed()];
+    let mut policies = vec![
+        Policy::closed(),
+        Policy::closed(),
+        Policy::closed(),
+        Policy::closed(),
+    ];
     for ((replica, issuer, copies), gives_back) in chosen.iter().zip(&gives_back) {
         // What it follows may also send it copies, such as those of an old bundle; one peer may be both.
         let sender = format!("{}.example", NAMES[*issuer]);
-        let known = policies[*replica].peer(&crate::site::identity(NAMES[*issuer])).cloned();
-        let mut from = known.unwrap_or_else(|| Peer::new(NAMES[*issuer])).may_send();
+        let known = policies[*replica]
+            .peer(&crate::site::identity(NAMES[*issuer]))
+            .cloned();
+        let mut from = known
+            .unwrap_or_else(|| Peer::new(NAMES[*issuer]))
+            .may_send();
         from = if *copies { from.may_relay() } else { from };
         policies[*replica] = policies[*replica].clone().with(sender, from);
-        let known = policies[*issuer].peer(&crate::site::identity(NAMES[*replica])).cloned();
-        let mut peer = known.unwrap_or_else(|| Peer::new(NAMES[*replica])).may_follow();
-        peer = if *copies { peer.may_follow_copies() } else { peer };
-        peer = if *gives_back { peer.may_give_back() } else { peer };
-        policies[*issuer] = policies[*issuer].clone().with(format!("{}.example", NAMES[*replica]), peer);
+        let known = policies[*issuer]
+            .peer(&crate::site::identity(NAMES[*replica]))
+            .cloned();
+        let mut peer = known
+            .unwrap_or_else(|| Peer::new(NAMES[*replica]))
+            .may_follow();
+        peer = if *copies {
+            peer.may_follow_copies()
+        } else {
+            peer
+        };
+        peer = if *gives_back {
+            peer.may_give_back()
+        } else {
+            peer
+        };
+        policies[*issuer] = policies[*issuer]
+            .clone()
+            .with(format!("{}.example", NAMES[*replica]), peer);
     }
-    let sites = NAMES.iter().zip(policies).map(|(name, policy)| Site::new(name, policy, Rng(rng.next())));
+    let sites = NAMES
+        .iter()
+        .zip(policies)
+        .map(|(name, policy)| Site::new(name, policy, Rng(rng.next())));
     let mut world = World::new(sites.collect());
     let settles = rng.one_in(2);
     for (replica, issuer, copies) in chosen {
@@ -103,12 +141,25 @@ fn build(rng: &mut Rng) -> World {
         if settles {
             from = from.colliding(Collisions {
                 identifier: OnIdentifier::Assign,
-                name: if rng.one_in(2) { OnName::Park } else { OnName::Rename("{server}: {name}".into()) },
+                name: if rng.one_in(2) {
+                    OnName::Park
+                } else {
+                    OnName::Rename("{server}: {name}".into())
+                },
             });
         }
         let what = selection(rng);
-        let link = world.link(&format!("{} of {}", NAMES[replica], NAMES[issuer]), replica, issuer, from, what);
-        world.hearing(link, [Hearing::Asks, Hearing::Turns, Hearing::Poked][rng.below(3)]);
+        let link = world.link(
+            &format!("{} of {}", NAMES[replica], NAMES[issuer]),
+            replica,
+            issuer,
+            from,
+            what,
+        );
+        world.hearing(
+            link,
+            [Hearing::Asks, Hearing::Turns, Hearing::Poked][rng.below(3)],
+        );
     }
     world
 }
@@ -133,7 +184,9 @@ pub fn run(seed: u64) -> Figures {
                     let now = world.now(at);
                     let owes = world.sites[at]
                         .disk
-                        .view::<_, Error>(|snapshot| Ok(!keyferry_s2s::Owed::all(snapshot)?.is_empty()))
+                        .view::<_, Error>(|snapshot| {
+                            Ok(!keyferry_s2s::Owed::all(snapshot)?.is_empty())
+                        })
                         .unwrap();
                     let done = writes::random(&mut world.sites[at], &mut rng, now);
                     assert!(!(owes && done), "a change before what was lost is back");
@@ -194,8 +247,14 @@ pub fn run(seed: u64) -> Figures {
                 let link = rng.below(world.links.len());
                 let (replica, issuer) = (world.links[link].replica, world.links[link].issuer);
                 world.stop(replica);
-                let what = Following { selection: selection(&mut rng), ..Following::default() };
-                let (name, server) = (world.links[link].name.clone(), world.sites[issuer].name.clone());
+                let what = Following {
+                    selection: selection(&mut rng),
+                    ..Following::default()
+                };
+                let (name, server) = (
+                    world.links[link].name.clone(),
+                    world.sites[issuer].name.clone(),
+                );
                 let now = world.now(replica).wall;
                 Master::follow(&world.sites[replica].disk, &name, &server, &what, now).unwrap();
                 figures.selections += 1;
@@ -245,24 +304,57 @@ fn heal(world: &mut World, check: &mut Check, rng: &mut Rng) {
     for at in 0..world.sites.len() {
         let now = world.now(at);
         let site = &world.sites[at];
-        for owed in site.disk.view::<_, Error>(|snapshot| Owed::all(snapshot)).unwrap() {
+        for owed in site
+            .disk
+            .view::<_, Error>(|snapshot| Owed::all(snapshot))
+            .unwrap()
+        {
             waive(&site.disk, &owed.server, "somebody", now.wall).unwrap();
         }
         for fork in site.forks() {
             check.forks += 1;
-            let issues = site.record(&fork.id).is_some_and(|(_, record)| site.node.issues(&record));
+            let issues = site
+                .record(&fork.id)
+                .is_some_and(|(_, record)| site.node.issues(&record));
             if issues && rng.one_in(2) {
-                let keep = if rng.one_in(2) { Keep::Held } else { Keep::Other };
-                decide(&site.disk, &site.node, &fork.id, &fork.stamp, keep, "somebody", now).unwrap();
+                let keep = if rng.one_in(2) {
+                    Keep::Held
+                } else {
+                    Keep::Other
+                };
+                decide(
+                    &site.disk,
+                    &site.node,
+                    &fork.id,
+                    &fork.stamp,
+                    keep,
+                    "somebody",
+                    now,
+                )
+                .unwrap();
             }
         }
     }
     settle(world, check);
-    let heads: Vec<_> =
-        world.sites.iter().map(|site| site.disk.view::<_, keyferry_store::Error>(|s| s.head()).unwrap()).collect();
+    let heads: Vec<_> = world
+        .sites
+        .iter()
+        .map(|site| {
+            site.disk
+                .view::<_, keyferry_store::Error>(|s| s.head())
+                .unwrap()
+        })
+        .collect();
     settle(world, check);
-    let after: Vec<_> =
-        world.sites.iter().map(|site| site.disk.view::<_, keyferry_store::Error>(|s| s.head()).unwrap()).collect();
+    let after: Vec<_> = world
+        .sites
+        .iter()
+        .map(|site| {
+            site.disk
+                .view::<_, keyferry_store::Error>(|s| s.head())
+                .unwrap()
+        })
+        .collect();
     assert_eq!(heads, after, "it does not come to rest");
     news_travels(world, rng);
 }
@@ -278,10 +370,25 @@ fn news_travels(world: &mut World, rng: &mut Rng) {
         world.time += 1100;
         world.settle();
     }
-    for (at, link) in world.links.iter().enumerate().filter(|(at, _)| !world.trouble.contains(at)) {
-        let head = world.sites[link.issuer].disk.view::<_, keyferry_store::Error>(|s| s.head()).unwrap();
-        let master = world.sites[link.replica].disk.view::<_, Error>(|s| Master::find(s, &link.name)).unwrap().unwrap();
+    for (at, link) in world
+        .links
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| !world.trouble.contains(at))
+    {
+        let head = world.sites[link.issuer]
+            .disk
+            .view::<_, keyferry_store::Error>(|s| s.head())
+            .unwrap();
+        let master = world.sites[link.replica]
+            .disk
+            .view::<_, Error>(|s| Master::find(s, &link.name))
+            .unwrap()
+            .unwrap();
         let hears = link.session.is_some();
-        assert!(!hears || master.cursor == Place::from(head), "link {at} did not hear of {head:?}: {master:?}");
+        assert!(
+            !hears || master.cursor == Place::from(head),
+            "link {at} did not hear of {head:?}: {master:?}"
+        );
     }
 }

@@ -5,7 +5,8 @@ use keyferry_crypto::Ring;
 use keyferry_kmip::*;
 use keyferry_s2s::*;
 use keyferry_store::{
-    Deferred, Effects, Home, Incarnation, Memory, ObjectId, Record, RecordNumber, SnapshotExt, Store, StoreExt,
+    Deferred, Effects, Home, Incarnation, Memory, ObjectId, Record, RecordNumber, SnapshotExt,
+    Store, StoreExt,
 };
 use keyferry_ttlv::{Extra, Version};
 use std::sync::Arc;
@@ -27,7 +28,10 @@ pub struct Site {
 }
 
 pub fn identity(name: &str) -> Identity {
-    Identity { name: format!("{name}.example"), fingerprint: [0; 32] }
+    Identity {
+        name: format!("{name}.example"),
+        fingerprint: [0; 32],
+    }
 }
 
 fn open(name: &str, policy: &Policy, disk: &Memory, rng: &mut Rng) -> Arc<Node> {
@@ -41,14 +45,27 @@ fn open(name: &str, policy: &Policy, disk: &Memory, rng: &mut Rng) -> Arc<Node> 
         })
         .unwrap();
     disk.begin_reign(rng.id()).unwrap();
-    Arc::new(Node { home, policy: policy.clone(), crypto: Arc::new(Ring::new()) })
+    Arc::new(Node {
+        home,
+        policy: policy.clone(),
+        crypto: Arc::new(Ring::new()),
+    })
 }
 
 impl Site {
     pub fn new(name: &str, policy: Policy, mut rng: Rng) -> Site {
         let disk = Memory::new(Incarnation(rng.id()));
         let node = open(name, &policy, &disk, &mut rng);
-        Site { name: name.into(), policy, disk, node, skew: 0, up: true, backups: Vec::new(), rng }
+        Site {
+            name: name.into(),
+            policy,
+            disk,
+            node,
+            skew: 0,
+            up: true,
+            backups: Vec::new(),
+            rng,
+        }
     }
 
     /// Starts again from what is on the disk.
@@ -90,7 +107,12 @@ impl Site {
     }
 
     /// Answers a message as a server does: one commit, and no changes of its own while something is owed to it.
-    pub fn answer(&mut self, caller: &Identity, now: Now, message: &RequestMessage) -> ResponseMessage {
+    pub fn answer(
+        &mut self,
+        caller: &Identity,
+        now: Now,
+        message: &RequestMessage,
+    ) -> ResponseMessage {
         let mut random = self.rng.clone();
         let items = self.disk.transact::<_, Error>(|transaction| {
             random = self.rng.clone();
@@ -98,19 +120,31 @@ impl Site {
             let mut items = Vec::new();
             for item in &message.batch {
                 let mut ask = self.ask(&world, caller, item.operation, now, &mut random);
-                let outcome = self.node.respond(&mut ask, item).expect("an operation of ours").and_then(|outcome| {
-                    let own = outcome.effects.changes.iter().any(|change| self.node.issues(&change.after));
-                    if own && item.operation != GIVE_BACK {
-                        check_nothing_owed(&world)?;
-                    }
-                    Ok(outcome)
-                });
+                let outcome = self
+                    .node
+                    .respond(&mut ask, item)
+                    .expect("an operation of ours")
+                    .and_then(|outcome| {
+                        let own = outcome
+                            .effects
+                            .changes
+                            .iter()
+                            .any(|change| self.node.issues(&change.after));
+                        if own && item.operation != GIVE_BACK {
+                            check_nothing_owed(&world)?;
+                        }
+                        Ok(outcome)
+                    });
                 match outcome {
                     Ok(outcome) => {
                         world.add(outcome.effects)?;
                         items.push(outcome.response);
                     }
-                    Err(failure) => items.push(ResponseItem::failure(Some(item.operation), &failure, Version::V2_1)),
+                    Err(failure) => items.push(ResponseItem::failure(
+                        Some(item.operation),
+                        &failure,
+                        Version::V2_1,
+                    )),
                 }
             }
             world.finish()?;
@@ -121,7 +155,11 @@ impl Site {
     }
 
     /// A change of one of its own objects, or a new one, by a client. `false` when it was refused.
-    pub fn change(&mut self, now: Now, change: impl Fn(&Site, &mut Ask<'_>) -> Result<Effects, Failure>) -> bool {
+    pub fn change(
+        &mut self,
+        now: Now,
+        change: impl Fn(&Site, &mut Ask<'_>) -> Result<Effects, Failure>,
+    ) -> bool {
         let mut random = self.rng.clone();
         let caller = identity("client");
         let done = self.disk.transact::<_, Error>(|transaction| {
@@ -129,7 +167,13 @@ impl Site {
             if check_nothing_owed(transaction).is_err() {
                 return Ok(false);
             }
-            let mut ask = self.ask(transaction, &caller, spec::Operation::IMPORT, now, &mut random);
+            let mut ask = self.ask(
+                transaction,
+                &caller,
+                spec::Operation::IMPORT,
+                now,
+                &mut random,
+            );
             match change(self, &mut ask) {
                 Ok(effects) => {
                     effects.apply(transaction)?;
@@ -143,7 +187,9 @@ impl Site {
     }
 
     pub fn record(&self, id: &ObjectId) -> Option<(RecordNumber, Record)> {
-        self.disk.view::<_, keyferry_store::Error>(|snapshot| snapshot.by_object_id(id)).unwrap()
+        self.disk
+            .view::<_, keyferry_store::Error>(|snapshot| snapshot.by_object_id(id))
+            .unwrap()
     }
 
     /// Everything that it holds.
@@ -160,7 +206,10 @@ impl Site {
             .unwrap();
         self.disk
             .view::<_, keyferry_store::Error>(|snapshot| {
-                numbers.iter().map(|number| Ok(snapshot.record(*number)?.unwrap())).collect()
+                numbers
+                    .iter()
+                    .map(|number| Ok(snapshot.record(*number)?.unwrap()))
+                    .collect()
             })
             .unwrap()
     }
@@ -168,13 +217,17 @@ impl Site {
     pub fn material(&self, id: &ObjectId) -> Option<Object> {
         self.disk
             .view::<_, keyferry_store::Error>(|snapshot| {
-                let Some((number, _)) = snapshot.by_object_id(id)? else { return Ok(None) };
+                let Some((number, _)) = snapshot.by_object_id(id)? else {
+                    return Ok(None);
+                };
                 Ok(snapshot.whole(number)?.and_then(|(_, object)| object))
             })
             .unwrap()
     }
 
     pub fn forks(&self) -> Vec<Fork> {
-        self.disk.view::<_, Error>(|snapshot| Fork::all(snapshot)).unwrap()
+        self.disk
+            .view::<_, Error>(|snapshot| Fork::all(snapshot))
+            .unwrap()
     }
 }

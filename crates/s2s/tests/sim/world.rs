@@ -102,18 +102,38 @@ impl World {
 
     pub fn now(&self, site: usize) -> Now {
         let seconds = i64::try_from(self.time / 1000).unwrap();
-        Now { tick: Tick(self.time), wall: DateTime(START + seconds + self.sites[site].skew) }
+        Now {
+            tick: Tick(self.time),
+            wall: DateTime(START + seconds + self.sites[site].skew),
+        }
     }
 
-    pub fn link(&mut self, name: &str, replica: usize, issuer: usize, from: Peer, selection: Selection) -> usize {
+    pub fn link(
+        &mut self,
+        name: &str,
+        replica: usize,
+        issuer: usize,
+        from: Peer,
+        selection: Selection,
+    ) -> usize {
         let mut options = FollowOptions::new(name, from).every(1000);
         options.batch = 3;
         options.in_flight = 2;
-        let what = Following { selection, ..Following::default() };
+        let what = Following {
+            selection,
+            ..Following::default()
+        };
         let server = self.sites[issuer].name.clone();
         let now = self.now(replica).wall;
         Master::follow(&self.sites[replica].disk, name, &server, &what, now).unwrap();
-        self.links.push(Link { name: name.into(), replica, issuer, options, session: None, pokes: None });
+        self.links.push(Link {
+            name: name.into(),
+            replica,
+            issuer,
+            options,
+            session: None,
+            pokes: None,
+        });
         self.links.len() - 1
     }
 
@@ -124,7 +144,11 @@ impl World {
             Hearing::Turns => link.options.turns = true,
             Hearing::Poked => {
                 link.options.every = Some(3_600_000);
-                let poke = Poke::new(&self.sites[link.issuer].node, self.sites[link.replica].name.as_str(), Place::default());
+                let poke = Poke::new(
+                    &self.sites[link.issuer].node,
+                    self.sites[link.replica].name.as_str(),
+                    Place::default(),
+                );
                 link.pokes = Some(Poking::new(poke.every(BEAT)));
             }
         }
@@ -140,13 +164,22 @@ impl World {
                 link.session.iter_mut().for_each(|live| live.turned = None);
             }
             if link.pokes.is_some() && [link.replica, link.issuer].contains(&site) {
-                let poke = Poke::new(&self.sites[link.issuer].node, self.sites[link.replica].name.as_str(), Place::default());
+                let poke = Poke::new(
+                    &self.sites[link.issuer].node,
+                    self.sites[link.replica].name.as_str(),
+                    Place::default(),
+                );
                 link.pokes = Some(Poking::new(poke.every(BEAT)));
             }
         }
     }
 
-    pub fn deliver(&mut self, from: usize, to: usize, message: &RequestMessage) -> Option<ResponseMessage> {
+    pub fn deliver(
+        &mut self,
+        from: usize,
+        to: usize,
+        message: &RequestMessage,
+    ) -> Option<ResponseMessage> {
         if !self.sites[to].up {
             return None;
         }
@@ -170,7 +203,10 @@ impl World {
     /// Keeps what the issuer of a link has now.
     pub fn keep_copies(&mut self, at: usize) {
         let issuer = &self.sites[self.links[at].issuer];
-        let own = issuer.records().into_iter().filter(|record| issuer.node.issues(record));
+        let own = issuer
+            .records()
+            .into_iter()
+            .filter(|record| issuer.node.issues(record));
         let copies = own.map(|record| {
             let object = issuer.material(&record.id);
             (record, object)
@@ -180,7 +216,9 @@ impl World {
 
     /// Lets copies that were kept arrive as Imports of their issuer.
     pub fn old_copies(&mut self, at: usize, rng: &mut Rng) -> bool {
-        let of_link: Vec<usize> = (0..self.kept.len()).filter(|n| self.kept[*n].0 == at).collect();
+        let of_link: Vec<usize> = (0..self.kept.len())
+            .filter(|n| self.kept[*n].0 == at)
+            .collect();
         if of_link.is_empty() {
             return false;
         }
@@ -196,7 +234,11 @@ impl World {
         };
         for (record, object) in copies {
             let item = request_item(terms, record, object).unwrap();
-            self.deliver(issuer, replica, &RequestMessage::new(Version::V2_1, vec![item]));
+            self.deliver(
+                issuer,
+                replica,
+                &RequestMessage::new(Version::V2_1, vec![item]),
+            );
         }
         true
     }
@@ -207,7 +249,11 @@ impl World {
         if !self.sites[replica].up {
             return false;
         }
-        if self.links[at].session.as_ref().is_some_and(|live| live.turned.is_some()) {
+        if self.links[at]
+            .session
+            .as_ref()
+            .is_some_and(|live| live.turned.is_some())
+        {
             return self.poke(at, true, fault);
         }
         let now = self.now(replica);
@@ -219,7 +265,11 @@ impl World {
             under_way: VecDeque::new(),
             turned: None,
         });
-        let mut cx = Cx { now, store: &site.disk, random: &mut site.rng };
+        let mut cx = Cx {
+            now,
+            store: &site.disk,
+            random: &mut site.rng,
+        };
         match live.session.poll(&mut cx, Ticket(live.ticket)) {
             Ok(Step::Send(message) | Step::Turn(message)) => {
                 live.under_way.push_back((Ticket(live.ticket), *message));
@@ -238,9 +288,15 @@ impl World {
                 return false;
             }
         }
-        let Some((ticket, message)) = live.under_way.pop_front() else { return true };
+        let Some((ticket, message)) = live.under_way.pop_front() else {
+            return true;
+        };
         let is_cut = self.cut.contains(&(replica, issuer)) || !self.sites[issuer].up;
-        let fault = if fault == Fault::None { self.way(replica, issuer) } else { fault };
+        let fault = if fault == Fault::None {
+            self.way(replica, issuer)
+        } else {
+            fault
+        };
         if fault == Fault::Dead {
             self.stop(replica);
             self.sites[replica].restart();
@@ -254,8 +310,16 @@ impl World {
         let turns = asks_to_turn(&message);
         let answer = match arrives {
             true if turns => {
-                let poke = Poke::new(&self.sites[issuer].node, self.sites[replica].name.as_str(), taken(&message));
-                if let Some(live) = self.links[at].session.as_mut().filter(|_| fault == Fault::None) {
+                let poke = Poke::new(
+                    &self.sites[issuer].node,
+                    self.sites[replica].name.as_str(),
+                    taken(&message),
+                );
+                if let Some(live) = self.links[at]
+                    .session
+                    .as_mut()
+                    .filter(|_| fault == Fault::None)
+                {
                     live.turned = Some(Poking::new(poke.every(BEAT).turning_back()));
                 }
                 Some(accepts(&message))
@@ -266,19 +330,35 @@ impl World {
         if let Some(answer) = answer.as_ref().filter(|_| !turns) {
             let (name, issuer) = (self.links[at].name.clone(), &self.sites[issuer]);
             crate::trace(|| {
-                let master = self.sites[replica].disk.view::<_, Error>(|s| Master::find(s, &name)).unwrap();
-                let slave = issuer.disk.view::<_, Error>(|s| Slave::find(s, &self.sites[replica].name, &name)).unwrap();
+                let master = self.sites[replica]
+                    .disk
+                    .view::<_, Error>(|s| Master::find(s, &name))
+                    .unwrap();
+                let slave = issuer
+                    .disk
+                    .view::<_, Error>(|s| Slave::find(s, &self.sites[replica].name, &name))
+                    .unwrap();
                 format!("link {at} {master:?} {slave:?}")
             });
             self.answers.push((at, message, answer.clone()));
         }
         let link = &mut self.links[at];
         let site = &mut self.sites[replica];
-        let Some(live) = &mut link.session else { return true };
-        let mut cx = Cx { now, store: &site.disk, random: &mut site.rng };
+        let Some(live) = &mut link.session else {
+            return true;
+        };
+        let mut cx = Cx {
+            now,
+            store: &site.disk,
+            random: &mut site.rng,
+        };
         let answer = answer.filter(|_| fault == Fault::None);
         let lost = answer.is_none();
-        let taken = live.session.answer(&mut cx, ticket, answer.ok_or_else(|| Lost("planned".into())));
+        let taken = live.session.answer(
+            &mut cx,
+            ticket,
+            answer.ok_or_else(|| Lost("planned".into())),
+        );
         if lost {
             live.under_way.clear();
         }
@@ -306,16 +386,34 @@ impl World {
     fn poke(&mut self, at: usize, turned: bool, fault: Fault) -> bool {
         let (replica, issuer) = (self.links[at].replica, self.links[at].issuer);
         let way = self.way(issuer, replica);
-        let fault = if fault == Fault::None || way == Fault::Before { way } else { fault };
+        let fault = if fault == Fault::None || way == Fault::Before {
+            way
+        } else {
+            fault
+        };
         let now = self.now(issuer);
         let link = &mut self.links[at];
-        let poking = if turned { link.session.as_mut().and_then(|live| live.turned.take()) } else { link.pokes.take() };
-        let Some(mut poking) = poking else { return false };
+        let poking = if turned {
+            link.session.as_mut().and_then(|live| live.turned.take())
+        } else {
+            link.pokes.take()
+        };
+        let Some(mut poking) = poking else {
+            return false;
+        };
         let site = &mut self.sites[issuer];
-        let mut cx = Cx { now, store: &site.disk, random: &mut site.rng };
+        let mut cx = Cx {
+            now,
+            store: &site.disk,
+            random: &mut site.rng,
+        };
         let ticket = Ticket(poking.ticket);
         poking.ticket += 1;
-        let step = if site.up { poking.session.poll(&mut cx, ticket) } else { Ok(Step::Wait(None)) };
+        let step = if site.up {
+            poking.session.poll(&mut cx, ticket)
+        } else {
+            Ok(Step::Wait(None))
+        };
         let (mut keeps, mut moves) = (true, true);
         match step {
             Ok(Step::Send(message) | Step::Turn(message)) => {
@@ -328,8 +426,16 @@ impl World {
                 let answer = answer.filter(|_| fault == Fault::None);
                 let lost = answer.is_none();
                 let site = &mut self.sites[issuer];
-                let mut cx = Cx { now, store: &site.disk, random: &mut site.rng };
-                let taken = poking.session.answer(&mut cx, ticket, answer.ok_or_else(|| Lost("planned".into())));
+                let mut cx = Cx {
+                    now,
+                    store: &site.disk,
+                    random: &mut site.rng,
+                };
+                let taken = poking.session.answer(
+                    &mut cx,
+                    ticket,
+                    answer.ok_or_else(|| Lost("planned".into())),
+                );
                 // A connection that was turned ends when it is turned back, and when it is lost.
                 keeps = !(turned && (turns || lost || taken.is_err()));
                 if lost || taken.is_err() {
@@ -357,9 +463,19 @@ impl World {
 
     /// How a replica answers a poke: whatever follows the issuer hears it.
     fn hear(&mut self, replica: usize, issuer: usize, message: &RequestMessage) -> ResponseMessage {
-        let of_both = self.links.iter().filter(|link| (link.replica, link.issuer) == (replica, issuer));
-        let flags: Vec<_> = of_both.flat_map(|link| &link.session).map(|live| live.session.poked()).collect();
-        let heard = move |_: &str, _: &Place| flags.iter().for_each(|flag| flag.store(true, Ordering::SeqCst));
+        let of_both = self
+            .links
+            .iter()
+            .filter(|link| (link.replica, link.issuer) == (replica, issuer));
+        let flags: Vec<_> = of_both
+            .flat_map(|link| &link.session)
+            .map(|live| live.session.poked())
+            .collect();
+        let heard = move |_: &str, _: &Place| {
+            flags
+                .iter()
+                .for_each(|flag| flag.store(true, Ordering::SeqCst))
+        };
         let pokes = Pokes::new(self.sites[replica].node.clone(), heard);
         let (caller, now) = (identity(&self.sites[issuer].name), self.now(replica));
         let item = &message.batch[0];
@@ -382,7 +498,8 @@ impl World {
         for _ in 0..2000 {
             let mut any = false;
             for at in 0..self.links.len() {
-                any |= !self.trouble.contains(&at) && (self.step(at, Fault::None) | self.poke(at, false, Fault::None));
+                any |= !self.trouble.contains(&at)
+                    && (self.step(at, Fault::None) | self.poke(at, false, Fault::None));
             }
             if !any {
                 return;

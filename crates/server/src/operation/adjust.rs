@@ -4,8 +4,8 @@ use super::attribute::{single, with_added, with_modified};
 use super::{changed, own};
 use keyferry_kmip::spec::{AdjustmentType, AttributeValue as V, attribute_row};
 use keyferry_kmip::{
-    AdjustAttributeRequest, AdjustAttributeResponse, AttributeReference, Cause, CustomAttribute, Failure, Interval, RequestItem,
-    SetAttributeRequest, SetAttributeResponse,
+    AdjustAttributeRequest, AdjustAttributeResponse, AttributeReference, Cause, CustomAttribute,
+    Failure, Interval, RequestItem, SetAttributeRequest, SetAttributeResponse,
 };
 use keyferry_s2s::{Ask, Node, Outcome};
 use keyferry_store::{Material, Record};
@@ -21,7 +21,10 @@ fn with_set(ask: &Ask<'_>, record: &Record, value: V) -> Result<Record, Failure>
     match instances(record, &reference) {
         0 => with_added(ask, record, value),
         1 => with_modified(ask, record, value, None, None).map(|(after, _)| after),
-        _ => Err(Failure::new(Cause::MultiValuedAttribute, format_args!("the object has several instances of {reference}"))),
+        _ => Err(Failure::new(
+            Cause::MultiValuedAttribute,
+            format_args!("the object has several instances of {reference}"),
+        )),
     }
 }
 
@@ -32,13 +35,20 @@ pub(super) fn set(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
     let after = with_set(ask, &before.1, single(request.attribute)?.value)?;
     let identifier = after.identifier.clone();
     let effects = changed(node, ask, before, after, Material::Keep)?;
-    let response = SetAttributeResponse { unique_identifier: identifier.clone().into(), extra: Extra::NONE };
+    let response = SetAttributeResponse {
+        unique_identifier: identifier.clone().into(),
+        extra: Extra::NONE,
+    };
     Ok(Outcome::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Adjust Attribute (KMIP 2.1 §6.1.3): numbers, intervals and dates are counted up or down, a Boolean turns round. What is not there counts
 /// as 0 or False.
-pub(super) fn adjust(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn adjust(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     let request: AdjustAttributeRequest = item.payload(ask.cx)?;
     let [reference] = request.references.0.as_slice() else {
         return Err(Failure::new(Cause::InvalidField, "one attribute at a time"));
@@ -48,44 +58,80 @@ pub(super) fn adjust(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
         let why = format_args!("the object has several instances of {reference}");
         return Err(Failure::new(Cause::MultiValuedAttribute, why));
     }
-    let held = before.1.attributes.of(reference).next().map(|a| a.value.clone());
-    let value = adjusted(reference, held, request.adjustment_type, request.adjustment_value.as_ref())?;
+    let held = before
+        .1
+        .attributes
+        .of(reference)
+        .next()
+        .map(|a| a.value.clone());
+    let value = adjusted(
+        reference,
+        held,
+        request.adjustment_type,
+        request.adjustment_value.as_ref(),
+    )?;
     let after = with_set(ask, &before.1, value)?;
     let identifier = after.identifier.clone();
     let effects = changed(node, ask, before, after, Material::Keep)?;
-    let response = AdjustAttributeResponse { unique_identifier: identifier.clone().into(), extra: Extra::NONE };
+    let response = AdjustAttributeResponse {
+        unique_identifier: identifier.clone().into(),
+        extra: Extra::NONE,
+    };
     Ok(Outcome::answer(&response, ask.cx)?.with(effects))
 }
 
 /// The attribute's value after the adjustment.
-fn adjusted(reference: &AttributeReference, held: Option<V>, how: AdjustmentType, by: Option<&Value>) -> Result<V, Failure> {
+fn adjusted(
+    reference: &AttributeReference,
+    held: Option<V>,
+    how: AdjustmentType,
+    by: Option<&Value>,
+) -> Result<V, Failure> {
     let known = match reference {
         AttributeReference::Standard(tag) => attribute_row(*tag).is_some(),
         AttributeReference::Custom { .. } => true,
         AttributeReference::Unknown(_) => false,
     };
     if !known {
-        return Err(Failure::new(Cause::UnknownAttribute, format_args!("unknown attribute {reference}")));
+        return Err(Failure::new(
+            Cause::UnknownAttribute,
+            format_args!("unknown attribute {reference}"),
+        ));
     }
     let before = match (&held, reference) {
         (Some(value), _) => value.bare(),
-        (None, AttributeReference::Standard(tag)) => ZEROES.iter().find(|zero| V::of_bare(*tag, zero).is_some()).cloned(),
+        (None, AttributeReference::Standard(tag)) => ZEROES
+            .iter()
+            .find(|zero| V::of_bare(*tag, zero).is_some())
+            .cloned(),
         // A custom attribute that is not there is of the type that it is adjusted by.
         (None, _) => by.and_then(zero_like),
     };
-    let wrong = || Failure::new(Cause::InvalidDataType, format_args!("{reference} is nothing that can be adjusted in this way"));
+    let wrong = || {
+        Failure::new(
+            Cause::InvalidDataType,
+            format_args!("{reference} is nothing that can be adjusted in this way"),
+        )
+    };
     let after = step(&before.ok_or_else(wrong)?, how, by).ok_or_else(wrong)??;
     match reference {
-        AttributeReference::Custom { vendor, name } => {
-            Ok(V::Custom(CustomAttribute { vendor: vendor.clone(), name: name.clone(), value: Some(after) }))
-        }
+        AttributeReference::Custom { vendor, name } => Ok(V::Custom(CustomAttribute {
+            vendor: vendor.clone(),
+            name: name.clone(),
+            value: Some(after),
+        })),
         AttributeReference::Standard(tag) => V::of_bare(*tag, &after).ok_or_else(wrong),
         AttributeReference::Unknown(_) => Err(wrong()),
     }
 }
 
 /// What a value that is not there counts as, by its type.
-const ZEROES: &[Value] = &[Value::Integer(0), Value::LongInteger(0), Value::Interval(Interval(0)), Value::Boolean(false)];
+const ZEROES: &[Value] = &[
+    Value::Integer(0),
+    Value::LongInteger(0),
+    Value::Interval(Interval(0)),
+    Value::Boolean(false),
+];
 
 fn zero_like(value: &Value) -> Option<Value> {
     Some(match value {
@@ -131,5 +177,10 @@ fn step(before: &Value, how: AdjustmentType, by: Option<&Value>) -> Option<Resul
             _ => Value::LongInteger(after),
         })
     });
-    Some(after.ok_or_else(|| Failure::new(Cause::NumericRange, "the adjusted value would be out of its range")))
+    Some(after.ok_or_else(|| {
+        Failure::new(
+            Cause::NumericRange,
+            "the adjusted value would be out of its range",
+        )
+    }))
 }

@@ -2,8 +2,9 @@ use super::{changed, check_names, own};
 use keyferry_kmip::attribute::AttributeReference;
 use keyferry_kmip::spec::{AttributeValue as V, May, SetBy, State, attribute_row};
 use keyferry_kmip::{
-    AddAttributeRequest, AddAttributeResponse, Attribute, Attributes, Cause, DateTime, DeleteAttributeRequest,
-    DeleteAttributeResponse, Failure, ModifyAttributeRequest, ModifyAttributeResponse, RequestItem, lifecycle,
+    AddAttributeRequest, AddAttributeResponse, Attribute, Attributes, Cause, DateTime,
+    DeleteAttributeRequest, DeleteAttributeResponse, Failure, ModifyAttributeRequest,
+    ModifyAttributeResponse, RequestItem, lifecycle,
 };
 use keyferry_s2s::{Ask, Node, Outcome};
 use keyferry_store::{Material, Record};
@@ -12,20 +13,33 @@ use keyferry_ttlv::{Extra, Version};
 /// Fails when a client may not set a custom attribute of this name, or a value is senseless.
 pub(super) fn check_value(value: &V) -> Result<(), Failure> {
     match value {
-        V::Custom(custom) if custom.vendor == "y" => {
-            Err(Failure::new(Cause::ReadOnlyAttribute, "attributes of the vendor y are the server's to set"))
-        }
+        V::Custom(custom) if custom.vendor == "y" => Err(Failure::new(
+            Cause::ReadOnlyAttribute,
+            "attributes of the vendor y are the server's to set",
+        )),
         V::Custom(custom) if custom.vendor == "x" && custom.name.starts_with("s2s-") => {
-            Err(Failure::new(Cause::ReadOnlyAttribute, "attributes x-s2s-... show what the server knows of other servers"))
+            Err(Failure::new(
+                Cause::ReadOnlyAttribute,
+                "attributes x-s2s-... show what the server knows of other servers",
+            ))
         }
-        V::Custom(custom) if custom.value.is_none() => Err(Failure::new(Cause::MissingData, "the Attribute Value is missing")),
+        V::Custom(custom) if custom.value.is_none() => Err(Failure::new(
+            Cause::MissingData,
+            "the Attribute Value is missing",
+        )),
         V::Custom(custom) if custom.name.is_empty() || custom.vendor.is_empty() => {
-            Err(Failure::new(Cause::InvalidAttribute, "a custom attribute needs a name and a vendor"))
+            Err(Failure::new(
+                Cause::InvalidAttribute,
+                "a custom attribute needs a name and a vendor",
+            ))
         }
-        V::Custom(custom) if custom.is_nested() => {
-            Err(Failure::new(Cause::InvalidAttribute, "a custom attribute may be a structure of values, and no deeper one"))
+        V::Custom(custom) if custom.is_nested() => Err(Failure::new(
+            Cause::InvalidAttribute,
+            "a custom attribute may be a structure of values, and no deeper one",
+        )),
+        V::Name(name) if name.value.is_empty() => {
+            Err(Failure::new(Cause::InvalidAttribute, "a Name is empty"))
         }
-        V::Name(name) if name.value.is_empty() => Err(Failure::new(Cause::InvalidAttribute, "a Name is empty")),
         _ => Ok(()),
     }
 }
@@ -49,7 +63,12 @@ fn permits(may: May, record: &Record, value: &V, now: DateTime) -> bool {
         May::Always => true,
         May::PreActive => state == Some(State::PRE_ACTIVE),
         May::PreActiveOrActive => live,
-        May::UntilReached => live && record.attributes.date(value.tag()).is_none_or(|date| date > now),
+        May::UntilReached => {
+            live && record
+                .attributes
+                .date(value.tag())
+                .is_none_or(|date| date > now)
+        }
         May::UntilAllocated => record.attributes.iter().all(|a| match &a.value {
             V::UsageLimits(limits) => limits.count.is_none_or(|count| count == limits.total),
             _ => true,
@@ -58,15 +77,22 @@ fn permits(may: May, record: &Record, value: &V, now: DateTime) -> bool {
 }
 
 fn read_only(value: &V) -> Failure {
-    Failure::new(Cause::ReadOnlyAttribute, format_args!("{} can't be changed by a client, or not any more", value.reference()))
+    Failure::new(
+        Cause::ReadOnlyAttribute,
+        format_args!(
+            "{} can't be changed by a client, or not any more",
+            value.reference()
+        ),
+    )
 }
 
 /// The failure of a change that the rule does not permit: the State's fault, where the rule looks at it (OASIS case SKLC-M-3).
 fn not_now(may: May, value: &V) -> Failure {
     match may {
-        May::PreActive | May::PreActiveOrActive | May::UntilReached => {
-            Failure::new(Cause::AttributeSettled, format_args!("{} can't be changed any more", value.reference()))
-        }
+        May::PreActive | May::PreActiveOrActive | May::UntilReached => Failure::new(
+            Cause::AttributeSettled,
+            format_args!("{} can't be changed any more", value.reference()),
+        ),
         May::Never | May::Always | May::UntilAllocated => read_only(value),
     }
 }
@@ -75,7 +101,10 @@ fn not_now(may: May, value: &V) -> Failure {
 fn rule(value: &V, pick: fn(&keyferry_kmip::spec::AttributeRow) -> May) -> Result<May, Failure> {
     match value {
         V::Custom(_) => Ok(May::Always),
-        V::Unknown(_) => Err(Failure::new(Cause::UnknownAttribute, format_args!("unknown attribute {}", value.reference()))),
+        V::Unknown(_) => Err(Failure::new(
+            Cause::UnknownAttribute,
+            format_args!("unknown attribute {}", value.reference()),
+        )),
         value => Ok(attribute_row(value.tag()).map_or(May::Never, pick)),
     }
 }
@@ -107,20 +136,40 @@ fn named_only(attribute: Attribute, version: Version) -> Attributes {
 pub(super) fn with_added(ask: &Ask<'_>, record: &Record, value: V) -> Result<Record, Failure> {
     let value = normalised(ask, value)?;
     check_value(&value)?;
-    let may = rule(&value, |row| if row.set_by == SetBy::Server { May::Never } else { row.client_modifies })?;
-    let there = record.attributes.iter().any(|a| a.value.is_same_attribute(&value));
+    let may = rule(&value, |row| {
+        if row.set_by == SetBy::Server {
+            May::Never
+        } else {
+            row.client_modifies
+        }
+    })?;
+    let there = record
+        .attributes
+        .iter()
+        .any(|a| a.value.is_same_attribute(&value));
     if there && !value.may_repeat() {
         return Err(match may {
             May::Never => read_only(&value),
-            _ => Failure::new(Cause::AttributeExists, format_args!("the object has the attribute {} already", value.reference())),
+            _ => Failure::new(
+                Cause::AttributeExists,
+                format_args!("the object has the attribute {} already", value.reference()),
+            ),
         });
     }
     // What is not there yet may be added by whoever may set it; a date in the past of the lifecycle may not.
-    let initial = attribute_row(value.tag()).is_some_and(|row| row.set_by != SetBy::Server && row.client_modifies == May::Never);
+    let initial = attribute_row(value.tag())
+        .is_some_and(|row| row.set_by != SetBy::Server && row.client_modifies == May::Never);
     // These two may be told late, once (KMIP 2.1 §4.36, §4.48).
-    let once = matches!(value, V::OriginalCreationDate(_) | V::RandomNumberGenerator(_));
+    let once = matches!(
+        value,
+        V::OriginalCreationDate(_) | V::RandomNumberGenerator(_)
+    );
     if !once && (initial || !permits(may, record, &value, ask.now.wall)) {
-        return Err(if initial { read_only(&value) } else { not_now(may, &value) });
+        return Err(if initial {
+            read_only(&value)
+        } else {
+            not_now(may, &value)
+        });
     }
     let mut one = Attributes::new();
     one.keep(value.clone().into());
@@ -137,7 +186,10 @@ pub(super) fn add(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
     let request: AddAttributeRequest = item.payload(ask.cx)?;
     let attribute = single(request.attribute)?;
     if attribute.index.is_some() {
-        return Err(Failure::new(Cause::InvalidField, "Add Attribute takes no Attribute Index"));
+        return Err(Failure::new(
+            Cause::InvalidField,
+            "Add Attribute takes no Attribute Index",
+        ));
     }
     let before = own(node, ask, request.unique_identifier.as_ref())?;
     let after = with_added(ask, &before.1, attribute.value)?;
@@ -146,16 +198,33 @@ pub(super) fn add(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
     let effects = changed(node, ask, before, after, Material::Keep)?;
     let response = AddAttributeResponse {
         unique_identifier: identifier.clone().into(),
-        attribute: added.map(|a| named_only(a, ask.cx.version)).unwrap_or_default(),
+        attribute: added
+            .map(|a| named_only(a, ask.cx.version))
+            .unwrap_or_default(),
         extra: Extra::NONE,
     };
     Ok(Outcome::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Which instance a request means: by index (1.x, 0 when it names none) or by its current value (2.x, the only one when it names none).
-fn instance(record: &Record, like: &V, index: Option<i32>, current: Option<&V>, version: Version) -> Result<usize, Failure> {
-    let mut places = record.attributes.iter().enumerate().filter(|(_, a)| a.value.is_same_attribute(like));
-    let missing = || Failure::new(Cause::AttributeNotFound, format_args!("the object has no attribute {}", like.reference()));
+fn instance(
+    record: &Record,
+    like: &V,
+    index: Option<i32>,
+    current: Option<&V>,
+    version: Version,
+) -> Result<usize, Failure> {
+    let mut places = record
+        .attributes
+        .iter()
+        .enumerate()
+        .filter(|(_, a)| a.value.is_same_attribute(like));
+    let missing = || {
+        Failure::new(
+            Cause::AttributeNotFound,
+            format_args!("the object has no attribute {}", like.reference()),
+        )
+    };
     if version < Version::V2_0 {
         let wanted = index.unwrap_or(0);
         let mut any = false;
@@ -165,7 +234,10 @@ fn instance(record: &Record, like: &V, index: Option<i32>, current: Option<&V>, 
         });
         return found.map(|(place, _)| place).ok_or_else(|| {
             if any {
-                Failure::new(Cause::InstanceNotFound, format_args!("{} has no instance {wanted}", like.reference()))
+                Failure::new(
+                    Cause::InstanceNotFound,
+                    format_args!("{} has no instance {wanted}", like.reference()),
+                )
             } else {
                 missing()
             }
@@ -173,17 +245,28 @@ fn instance(record: &Record, like: &V, index: Option<i32>, current: Option<&V>, 
     }
     if let Some(current) = current {
         if !current.is_same_attribute(like) {
-            return Err(Failure::new(Cause::InvalidField, "the Current and the New Attribute are different ones"));
+            return Err(Failure::new(
+                Cause::InvalidField,
+                "the Current and the New Attribute are different ones",
+            ));
         }
         let found = places.find(|(_, a)| a.value == *current);
-        let none = || Failure::new(Cause::InstanceNotFound, format_args!("{} has no such value", like.reference()));
+        let none = || {
+            Failure::new(
+                Cause::InstanceNotFound,
+                format_args!("{} has no such value", like.reference()),
+            )
+        };
         return found.map(|(place, _)| place).ok_or_else(none);
     }
     let (first, second) = (places.next(), places.next());
     match (first, second) {
         (Some((place, _)), None) => Ok(place),
         (None, _) => Err(missing()),
-        _ => Err(Failure::new(Cause::InvalidField, format_args!("{} has several values: say which one", like.reference()))),
+        _ => Err(Failure::new(
+            Cause::InvalidField,
+            format_args!("{} has several values: say which one", like.reference()),
+        )),
     }
 }
 
@@ -198,9 +281,11 @@ pub(super) fn with_modified(
     let value = normalised(ask, value)?;
     check_value(&value)?;
     let may = rule(&value, |row| row.client_modifies)?;
-    let place = instance(record, &value, index, current, ask.cx.version).map_err(|failure| match failure.cause() {
-        Cause::AttributeNotFound => Failure::new(Cause::AttributeAbsent, failure.message()),
-        _ => failure,
+    let place = instance(record, &value, index, current, ask.cx.version).map_err(|failure| {
+        match failure.cause() {
+            Cause::AttributeNotFound => Failure::new(Cause::AttributeAbsent, failure.message()),
+            _ => failure,
+        }
     });
     if !permits(may, record, &value, ask.now.wall) {
         return Err(not_now(may, &value));
@@ -211,7 +296,10 @@ pub(super) fn with_modified(
     check_names(ask, &one, Some(record), Cause::NameTaken)?;
     let is_own_other = |(n, a): (usize, &Attribute)| n != place && a.value == value;
     if matches!(value, V::Name(_)) && record.attributes.iter().enumerate().any(is_own_other) {
-        return Err(Failure::new(Cause::NameTaken, "the object has this Name already"));
+        return Err(Failure::new(
+            Cause::NameTaken,
+            "the object has this Name already",
+        ));
     }
     let mut after = record.clone();
     let mut modified = None;
@@ -224,48 +312,90 @@ pub(super) fn with_modified(
 }
 
 /// Modify Attribute (KMIP 2.1 §6.1.34).
-pub(super) fn modify(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn modify(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     let request: ModifyAttributeRequest = item.payload(ask.cx)?;
     let Attribute { index, value } = single(request.attribute)?;
-    let current = if request.current.is_empty() { None } else { Some(single(request.current)?.value) };
+    let current = if request.current.is_empty() {
+        None
+    } else {
+        Some(single(request.current)?.value)
+    };
     let before = own(node, ask, request.unique_identifier.as_ref())?;
     let (after, modified) = with_modified(ask, &before.1, value, index, current.as_ref())?;
     let identifier = after.identifier.clone();
     let effects = changed(node, ask, before, after, Material::Keep)?;
     let response = ModifyAttributeResponse {
         unique_identifier: identifier.clone().into(),
-        attribute: modified.map(|a| named_only(a, ask.cx.version)).unwrap_or_default(),
+        attribute: modified
+            .map(|a| named_only(a, ask.cx.version))
+            .unwrap_or_default(),
         extra: Extra::NONE,
     };
     Ok(Outcome::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Delete Attribute (KMIP 2.1 §6.1.13).
-pub(super) fn delete(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn delete(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     let request: DeleteAttributeRequest = item.payload(ask.cx)?;
     let before = own(node, ask, request.unique_identifier.as_ref())?;
-    let current = if request.current.is_empty() { None } else { Some(single(request.current)?.value) };
+    let current = if request.current.is_empty() {
+        None
+    } else {
+        Some(single(request.current)?.value)
+    };
     let reference = match (&current, request.references.0.as_slice()) {
         (Some(value), []) => value.reference(),
         (None, [reference]) => reference.clone(),
-        (None, []) => return Err(Failure::new(Cause::MissingData, "the attribute is not named")),
+        (None, []) => {
+            return Err(Failure::new(
+                Cause::MissingData,
+                "the attribute is not named",
+            ));
+        }
         _ => return Err(Failure::new(Cause::InvalidField, "one attribute at a time")),
     };
     if let AttributeReference::Unknown(name) = &reference {
-        return Err(Failure::new(Cause::UnknownAttribute, format_args!("unknown attribute {name}")));
+        return Err(Failure::new(
+            Cause::UnknownAttribute,
+            format_args!("unknown attribute {name}"),
+        ));
     }
     let record = &before.1;
-    let missing = || Failure::new(Cause::AttributeNotFound, format_args!("the object has no attribute {reference}"));
+    let missing = || {
+        Failure::new(
+            Cause::AttributeNotFound,
+            format_args!("the object has no attribute {reference}"),
+        )
+    };
     let tag_rule = match &reference {
         AttributeReference::Standard(tag) => attribute_row(*tag).map(|row| row.client_deletes),
         _ => Some(May::Always),
     };
     let Some(may) = tag_rule else {
-        return Err(Failure::new(Cause::UnknownAttribute, format_args!("unknown attribute {reference}")));
+        return Err(Failure::new(
+            Cause::UnknownAttribute,
+            format_args!("unknown attribute {reference}"),
+        ));
     };
-    let Some(like) = record.attributes.of(&reference).next().map(|a| a.value.clone()) else {
+    let Some(like) = record
+        .attributes
+        .of(&reference)
+        .next()
+        .map(|a| a.value.clone())
+    else {
         return Err(if may == May::Never {
-            Failure::new(Cause::ReadOnlyAttribute, format_args!("{reference} can't be deleted"))
+            Failure::new(
+                Cause::ReadOnlyAttribute,
+                format_args!("{reference} can't be deleted"),
+            )
         } else {
             missing()
         });
@@ -278,16 +408,27 @@ pub(super) fn delete(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     let mut deleted = None;
     if ask.cx.version >= Version::V2_0 && current.is_none() {
         // An Attribute Reference means every instance.
-        after.attributes.retain(|a| a.value.reference() != reference);
+        after
+            .attributes
+            .retain(|a| a.value.reference() != reference);
     } else {
         // Since 1.1 no index means 0.
         if ask.cx.version == Version::V1_0
             && request.attribute_index.is_none()
             && record.attributes.of(&reference).nth(1).is_some()
         {
-            return Err(Failure::new(Cause::InvalidField, format_args!("{reference} has several values: say which one")));
+            return Err(Failure::new(
+                Cause::InvalidField,
+                format_args!("{reference} has several values: say which one"),
+            ));
         }
-        let place = instance(record, &like, request.attribute_index, current.as_ref(), ask.cx.version)?;
+        let place = instance(
+            record,
+            &like,
+            request.attribute_index,
+            current.as_ref(),
+            ask.cx.version,
+        )?;
         let mut at = 0;
         after.attributes.retain(|a| {
             let goes = at == place;
@@ -302,7 +443,9 @@ pub(super) fn delete(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Resu
     let effects = changed(node, ask, before, after, Material::Keep)?;
     let response = DeleteAttributeResponse {
         unique_identifier: identifier.clone().into(),
-        attribute: deleted.map(|a| named_only(a, ask.cx.version)).unwrap_or_default(),
+        attribute: deleted
+            .map(|a| named_only(a, ask.cx.version))
+            .unwrap_or_default(),
         extra: Extra::NONE,
     };
     Ok(Outcome::answer(&response, ask.cx)?.with(effects))

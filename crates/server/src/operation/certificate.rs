@@ -1,9 +1,12 @@
 //! What an X.509 certificate says of itself, as attributes (KMIP 2.1 §4.8 to §4.10 and §4.61 to §4.63, 1.4 §3.8 to §3.16).
 
-use keyferry_kmip::spec::{AttributeValue as V, CryptographicAlgorithm, CryptographicUsageMask, DigitalSignatureAlgorithm as D};
+use keyferry_kmip::spec::{
+    AttributeValue as V, CryptographicAlgorithm, CryptographicUsageMask,
+    DigitalSignatureAlgorithm as D,
+};
 use keyferry_kmip::{
-    Attributes, CertificateIdentifier, CertificateIssuer, CertificateSubject, Text, X509CertificateIdentifier,
-    X509CertificateIssuer, X509CertificateSubject, der,
+    Attributes, CertificateIdentifier, CertificateIssuer, CertificateSubject, Text,
+    X509CertificateIdentifier, X509CertificateIssuer, X509CertificateSubject, der,
 };
 use keyferry_ttlv::Extra;
 use x509_parser::prelude::{FromDer, KeyUsage, X509Certificate, X509Name};
@@ -11,19 +14,36 @@ use x509_parser::public_key::PublicKey;
 
 /// Sets what the certificate tells; nothing when it can't be read, since a server keeps what it does not understand.
 pub(super) fn describe(attributes: &mut Attributes, value: &[u8]) {
-    let Ok((_, certificate)) = X509Certificate::from_der(value) else { return };
+    let Ok((_, certificate)) = X509Certificate::from_der(value) else {
+        return;
+    };
     let (issuer, subject) = (certificate.issuer(), certificate.subject());
     let serial = certificate.raw_serial();
     let hex: String = serial.iter().map(|byte| format!("{byte:02x}")).collect();
     let told = [
         V::CertificateIdentifier(
-            CertificateIdentifier { issuer: text(issuer), serial_number: Some(hex.into()), extra: Extra::NONE }.into(),
+            CertificateIdentifier {
+                issuer: text(issuer),
+                serial_number: Some(hex.into()),
+                extra: Extra::NONE,
+            }
+            .into(),
         ),
         V::CertificateIssuer(
-            CertificateIssuer { distinguished_name: text(issuer), alternative_names: Vec::new(), extra: Extra::NONE }.into(),
+            CertificateIssuer {
+                distinguished_name: text(issuer),
+                alternative_names: Vec::new(),
+                extra: Extra::NONE,
+            }
+            .into(),
         ),
         V::CertificateSubject(
-            CertificateSubject { distinguished_name: text(subject), alternative_names: Vec::new(), extra: Extra::NONE }.into(),
+            CertificateSubject {
+                distinguished_name: text(subject),
+                alternative_names: Vec::new(),
+                extra: Extra::NONE,
+            }
+            .into(),
         ),
         V::X509CertificateIdentifier(
             X509CertificateIdentifier {
@@ -87,7 +107,10 @@ fn mask(usage: &KeyUsage) -> CryptographicUsageMask {
         (usage.key_cert_sign(), M::CERTIFICATE_SIGN),
         (usage.crl_sign(), M::CRL_SIGN),
     ];
-    allowed.into_iter().filter(|(is, _)| *is).fold(M(0), |mask, (_, bit)| mask | bit)
+    allowed
+        .into_iter()
+        .filter(|(is, _)| *is)
+        .fold(M(0), |mask, (_, bit)| mask | bit)
 }
 
 /// Parts of a name that are looked at, and bytes of each.
@@ -101,7 +124,10 @@ fn text(name: &X509Name<'_>) -> Text {
         .take(MOST)
         .map(|part| {
             let oid = part.attr_type().to_id_string();
-            let kind = KINDS.iter().find(|(known, ..)| *known == oid).map_or(oid.as_str(), |(_, kind, _)| kind);
+            let kind = KINDS
+                .iter()
+                .find(|(known, ..)| *known == oid)
+                .map_or(oid.as_str(), |(_, kind, _)| kind);
             format!("{kind}={}", escaped(part.as_str().unwrap_or_default()))
         })
         .collect();
@@ -111,11 +137,16 @@ fn text(name: &X509Name<'_>) -> Text {
 
 fn escaped(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
-    let value = value.get(..value.floor_char_boundary(LONGEST)).unwrap_or_default();
+    let value = value
+        .get(..value.floor_char_boundary(LONGEST))
+        .unwrap_or_default();
     let mut chars = value.chars().enumerate().peekable();
     while let Some((n, c)) = chars.next() {
         let at_end = n == 0 || chars.peek().is_none();
-        if matches!(c, '"' | '+' | ',' | ';' | '<' | '>' | '\\') || at_end && c == ' ' || n == 0 && c == '#' {
+        if matches!(c, '"' | '+' | ',' | ';' | '<' | '>' | '\\')
+            || at_end && c == ' '
+            || n == 0 && c == '#'
+        {
             out.push('\\');
         }
         out.push(c);
@@ -128,25 +159,82 @@ type Pair = (fn(Text) -> V, fn(Text) -> V);
 
 /// Parts of names: object identifier, short name, the attributes that hold them.
 const KINDS: &[(&str, &str, Pair)] = &[
-    ("2.5.4.3", "CN", (V::CertificateSubjectCN, V::CertificateIssuerCN)),
-    ("2.5.4.10", "O", (V::CertificateSubjectO, V::CertificateIssuerO)),
-    ("2.5.4.11", "OU", (V::CertificateSubjectOU, V::CertificateIssuerOU)),
-    ("1.2.840.113549.1.9.1", "emailAddress", (V::CertificateSubjectEmail, V::CertificateIssuerEmail)),
-    ("2.5.4.6", "C", (V::CertificateSubjectC, V::CertificateIssuerC)),
-    ("2.5.4.8", "ST", (V::CertificateSubjectST, V::CertificateIssuerST)),
-    ("2.5.4.7", "L", (V::CertificateSubjectL, V::CertificateIssuerL)),
-    ("0.9.2342.19200300.100.1.1", "UID", (V::CertificateSubjectUID, V::CertificateIssuerUID)),
-    ("2.5.4.5", "serialNumber", (V::CertificateSubjectSerialNumber, V::CertificateIssuerSerialNumber)),
-    ("2.5.4.12", "title", (V::CertificateSubjectTitle, V::CertificateIssuerTitle)),
-    ("0.9.2342.19200300.100.1.25", "DC", (V::CertificateSubjectDC, V::CertificateIssuerDC)),
-    ("2.5.4.46", "dnQualifier", (V::CertificateSubjectDNQualifier, V::CertificateIssuerDNQualifier)),
+    (
+        "2.5.4.3",
+        "CN",
+        (V::CertificateSubjectCN, V::CertificateIssuerCN),
+    ),
+    (
+        "2.5.4.10",
+        "O",
+        (V::CertificateSubjectO, V::CertificateIssuerO),
+    ),
+    (
+        "2.5.4.11",
+        "OU",
+        (V::CertificateSubjectOU, V::CertificateIssuerOU),
+    ),
+    (
+        "1.2.840.113549.1.9.1",
+        "emailAddress",
+        (V::CertificateSubjectEmail, V::CertificateIssuerEmail),
+    ),
+    (
+        "2.5.4.6",
+        "C",
+        (V::CertificateSubjectC, V::CertificateIssuerC),
+    ),
+    (
+        "2.5.4.8",
+        "ST",
+        (V::CertificateSubjectST, V::CertificateIssuerST),
+    ),
+    (
+        "2.5.4.7",
+        "L",
+        (V::CertificateSubjectL, V::CertificateIssuerL),
+    ),
+    (
+        "0.9.2342.19200300.100.1.1",
+        "UID",
+        (V::CertificateSubjectUID, V::CertificateIssuerUID),
+    ),
+    (
+        "2.5.4.5",
+        "serialNumber",
+        (
+            V::CertificateSubjectSerialNumber,
+            V::CertificateIssuerSerialNumber,
+        ),
+    ),
+    (
+        "2.5.4.12",
+        "title",
+        (V::CertificateSubjectTitle, V::CertificateIssuerTitle),
+    ),
+    (
+        "0.9.2342.19200300.100.1.25",
+        "DC",
+        (V::CertificateSubjectDC, V::CertificateIssuerDC),
+    ),
+    (
+        "2.5.4.46",
+        "dnQualifier",
+        (
+            V::CertificateSubjectDNQualifier,
+            V::CertificateIssuerDNQualifier,
+        ),
+    ),
 ];
 
 /// The parts of a name, each as an attribute of its own (since 2.0).
 fn parts(attributes: &mut Attributes, name: &X509Name<'_>, is_subject: bool) {
     for part in name.iter_attributes().take(MOST) {
         let oid = part.attr_type().to_id_string();
-        if let (Some((.., (subject, issuer))), Ok(value)) = (KINDS.iter().find(|(known, ..)| *known == oid), part.as_str()) {
+        if let (Some((.., (subject, issuer))), Ok(value)) = (
+            KINDS.iter().find(|(known, ..)| *known == oid),
+            part.as_str(),
+        ) {
             attributes.push(if is_subject { subject } else { issuer }(value.into()));
         }
     }

@@ -1,12 +1,13 @@
 use super::template::expanded;
 use super::{Operations, check_names, check_storage};
 use keyferry_kmip::spec::{
-    AttributeValue as V, CertificateType, CryptographicAlgorithm, KeyFormatType, ObjectType, ProtectionStorageMask, RNGAlgorithm,
-    SecretDataType, SetBy, attribute_row, tag,
+    AttributeValue as V, CertificateType, CryptographicAlgorithm, KeyFormatType, ObjectType,
+    ProtectionStorageMask, RNGAlgorithm, SecretDataType, SetBy, attribute_row, tag,
 };
 use keyferry_kmip::{
-    Attributes, Cause, CreateRequest, CreateResponse, Failure, Object, RegisterRequest, RegisterResponse, RequestItem,
-    RngParameters, Secret, TemplateAttribute, Text, UniqueIdentifier, lifecycle,
+    Attributes, Cause, CreateRequest, CreateResponse, Failure, Object, RegisterRequest,
+    RegisterResponse, RequestItem, RngParameters, Secret, TemplateAttribute, Text,
+    UniqueIdentifier, lifecycle,
 };
 use keyferry_s2s::{Ask, Node, Outcome, complete, store_failed};
 use keyferry_store::{Effects, Material, Record, SnapshotExt};
@@ -15,7 +16,11 @@ use zeroize::Zeroizing;
 
 /// Create (KMIP 2.1 §6.1.8): a symmetric key, or Secret Data since 1.4. The standard also wants a Cryptographic Usage Mask; the OASIS case
 /// TC-CS-CORVAL-1 does not.
-pub(super) fn create(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn create(
+    ops: &Operations,
+    ask: &mut Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     let request: CreateRequest = item.payload(ask.cx)?;
     check_storage(request.protection_storage_masks.as_ref())?;
     let object_type = request.object_type;
@@ -23,31 +28,52 @@ pub(super) fn create(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) ->
     if object_type != ObjectType::SYMMETRIC_KEY && !secret {
         return Err(Failure::new(
             Cause::InvalidObjectType,
-            format_args!("Create makes symmetric keys and, since KMIP 1.4, Secret Data, and not a {object_type}"),
+            format_args!(
+                "Create makes symmetric keys and, since KMIP 1.4, Secret Data, and not a {object_type}"
+            ),
         ));
     }
     let mut attributes = Attributes::new();
     take(&mut attributes, request.attributes, object_type, ask, None)?;
-    let object = if secret { new_secret(&attributes, ask)? } else { new_key(&attributes, ask)? };
+    let object = if secret {
+        new_secret(&attributes, ask)?
+    } else {
+        new_key(&attributes, ask)?
+    };
     let identifier = identifier(ask)?;
-    let effects = enter(ops, ask, (identifier.clone(), attributes, object), Origin::Made)?;
+    let effects = enter(
+        ops,
+        ask,
+        (identifier.clone(), attributes, object),
+        Origin::Made,
+    )?;
     let response = CreateResponse {
         object_type,
         unique_identifier: UniqueIdentifier::Text(identifier.clone()),
         attributes: None,
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
+    Ok(Outcome::answer(&response, ask.cx)?
+        .with(effects)
+        .placing(identifier))
 }
 
 fn length(attributes: &Attributes) -> Result<i32, Failure> {
-    let bits = attributes.iter().find_map(|a| if let V::CryptographicLength(bits) = a.value { Some(bits) } else { None });
+    let bits = attributes.iter().find_map(|a| {
+        if let V::CryptographicLength(bits) = a.value {
+            Some(bits)
+        } else {
+            None
+        }
+    });
     bits.ok_or_else(|| Failure::new(Cause::MissingData, "Create needs the Cryptographic Length"))
 }
 
 fn random(ask: &mut Ask<'_>, bytes: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let mut out = Zeroizing::new(vec![0; bytes]);
-    ask.random.fill(&mut out).map_err(|e| Failure::new(Cause::Cryptographic, e))?;
+    ask.random
+        .fill(&mut out)
+        .map_err(|e| Failure::new(Cause::Cryptographic, e))?;
     Ok(out)
 }
 
@@ -57,7 +83,12 @@ pub(super) fn new_key(attributes: &Attributes, ask: &mut Ask<'_>) -> Result<Obje
         V::CryptographicAlgorithm(algorithm) => Some(algorithm),
         _ => None,
     });
-    let algorithm = algorithm.ok_or_else(|| Failure::new(Cause::MissingData, "Create needs the Cryptographic Algorithm"))?;
+    let algorithm = algorithm.ok_or_else(|| {
+        Failure::new(
+            Cause::MissingData,
+            "Create needs the Cryptographic Algorithm",
+        )
+    })?;
     let bits = length(attributes)?;
     let key = random(ask, key_bytes(algorithm, bits)?)?;
     Ok(Object::symmetric_key(algorithm, bits, Secret::new(&key)))
@@ -67,11 +98,15 @@ pub(super) fn new_key(attributes: &Attributes, ask: &mut Ask<'_>) -> Result<Obje
 fn new_secret(attributes: &Attributes, ask: &mut Ask<'_>) -> Result<Object, Failure> {
     let bits = length(attributes)?;
     if bits % 8 != 0 || !(8..=65_536).contains(&bits) {
-        let why = format_args!("Secret Data has 8 to 65 536 bits, in multiples of 8, and not {bits}");
+        let why =
+            format_args!("Secret Data has 8 to 65 536 bits, in multiples of 8, and not {bits}");
         return Err(Failure::new(Cause::InvalidField, why));
     }
     let value = random(ask, usize::try_from(bits / 8).unwrap_or_default())?;
-    Ok(Object::secret_data(SecretDataType::PASSWORD, Secret::new(&value)))
+    Ok(Object::secret_data(
+        SecretDataType::PASSWORD,
+        Secret::new(&value),
+    ))
 }
 
 /// The length of a key in bytes, where algorithm and length go together.
@@ -82,12 +117,18 @@ fn key_bytes(algorithm: CryptographicAlgorithm, bits: i32) -> Result<usize, Fail
         A::TRIPLE_DES => matches!(bits, 112 | 128 | 168 | 192),
         A::DES => matches!(bits, 56 | 64),
         A::RSA | A::DSA | A::ECDSA | A::DH | A::ECDH | A::EC => {
-            return Err(Failure::new(Cause::InvalidField, format_args!("{algorithm} is no algorithm of symmetric keys")));
+            return Err(Failure::new(
+                Cause::InvalidField,
+                format_args!("{algorithm} is no algorithm of symmetric keys"),
+            ));
         }
         _ => bits % 8 == 0 && (40..=4096).contains(&bits),
     };
     if !fits {
-        return Err(Failure::new(Cause::InvalidField, format_args!("{algorithm} has no keys of {bits} bits")));
+        return Err(Failure::new(
+            Cause::InvalidField,
+            format_args!("{algorithm} has no keys of {bits} bits"),
+        ));
     }
     // Parity bits are part of a DES key's bytes, and may or may not be of its length.
     let bits = match (algorithm, bits) {
@@ -96,27 +137,54 @@ fn key_bytes(algorithm: CryptographicAlgorithm, bits: i32) -> Result<usize, Fail
         (A::DES, 56) => 64,
         (_, bits) => bits,
     };
-    usize::try_from(bits / 8).map_err(|_| Failure::new(Cause::InvalidField, "the length is negative"))
+    usize::try_from(bits / 8)
+        .map_err(|_| Failure::new(Cause::InvalidField, "the length is negative"))
 }
 
 /// Register (KMIP 2.1 §6.1.43): an object that a client brings.
-pub(super) fn register(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn register(
+    ops: &Operations,
+    ask: &mut Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     let request: RegisterRequest = item.payload(ask.cx)?;
     check_storage(request.protection_storage_masks.as_ref())?;
-    let object = request.object.ok_or_else(|| Failure::new(Cause::MissingData, "the object itself is missing"))?;
+    let object = request
+        .object
+        .ok_or_else(|| Failure::new(Cause::MissingData, "the object itself is missing"))?;
     if object.object_type() != request.object_type {
         return Err(Failure::new(
             Cause::InvalidField,
-            format_args!("the Object Type is {}, and the object a {}", request.object_type, object.object_type()),
+            format_args!(
+                "the Object Type is {}, and the object a {}",
+                request.object_type,
+                object.object_type()
+            ),
         ));
     }
     let mut attributes = Attributes::new();
-    take(&mut attributes, request.attributes, request.object_type, ask, None)?;
+    take(
+        &mut attributes,
+        request.attributes,
+        request.object_type,
+        ask,
+        None,
+    )?;
     let identifier = identifier(ask)?;
-    let effects = enter(ops, ask, (identifier.clone(), attributes, object), Origin::Brought)?;
-    let response =
-        RegisterResponse { unique_identifier: UniqueIdentifier::Text(identifier.clone()), attributes: None, extra: Extra::NONE };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
+    let effects = enter(
+        ops,
+        ask,
+        (identifier.clone(), attributes, object),
+        Origin::Brought,
+    )?;
+    let response = RegisterResponse {
+        unique_identifier: UniqueIdentifier::Text(identifier.clone()),
+        attributes: None,
+        extra: Extra::NONE,
+    };
+    Ok(Outcome::answer(&response, ask.cx)?
+        .with(effects)
+        .placing(identifier))
 }
 
 /// Takes over what a client may set, and refuses what it may not. A replacement may have the Names of what it replaces.
@@ -135,21 +203,39 @@ pub(super) fn take(
             (V::Custom(_), _) => {}
             // The version does not have it, though another one may.
             (V::Unknown(_), _) => {
-                return Err(Failure::new(Cause::UnknownAttribute, format_args!("unknown attribute {}", value.reference())));
+                return Err(Failure::new(
+                    Cause::UnknownAttribute,
+                    format_args!("unknown attribute {}", value.reference()),
+                ));
             }
             // Algorithm, length and certificate facts are the server's to set, from what the client says of the object.
-            (V::CryptographicAlgorithm(_) | V::CryptographicLength(_) | V::CertificateType(_) | V::CertificateLength(_), _) => {}
+            (
+                V::CryptographicAlgorithm(_)
+                | V::CryptographicLength(_)
+                | V::CertificateType(_)
+                | V::CertificateLength(_),
+                _,
+            ) => {}
             (V::DigitalSignatureAlgorithm(_), _) => {}
             (_, Some(row)) if row.set_by == SetBy::Server => {
-                return Err(Failure::new(Cause::ReadOnlyAttribute, format_args!("{} is set by the server", row.name)));
+                return Err(Failure::new(
+                    Cause::ReadOnlyAttribute,
+                    format_args!("{} is set by the server", row.name),
+                ));
             }
             (_, Some(_)) => {}
             (_, None) => {
-                return Err(Failure::new(Cause::UnknownAttribute, format_args!("unknown attribute {}", value.reference())));
+                return Err(Failure::new(
+                    Cause::UnknownAttribute,
+                    format_args!("unknown attribute {}", value.reference()),
+                ));
             }
         }
         if !value.may_repeat() && attributes.iter().any(|a| a.value.is_same_attribute(&value)) {
-            return Err(Failure::new(Cause::InvalidAttribute, format_args!("{} is given more than once", value.reference())));
+            return Err(Failure::new(
+                Cause::InvalidAttribute,
+                format_args!("{} is given more than once", value.reference()),
+            ));
         }
         attributes.push(value);
     }
@@ -168,8 +254,14 @@ pub(super) enum Origin {
 /// A new Unique Identifier.
 pub(super) fn identifier(ask: &mut Ask<'_>) -> Result<Text, Failure> {
     let mut bytes = [0; 16];
-    ask.random.fill(&mut bytes).map_err(|e| Failure::new(Cause::Cryptographic, e))?;
-    Ok(Text::from(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()))
+    ask.random
+        .fill(&mut bytes)
+        .map_err(|e| Failure::new(Cause::Cryptographic, e))?;
+    Ok(Text::from(
+        uuid::Builder::from_random_bytes(bytes)
+            .into_uuid()
+            .to_string(),
+    ))
 }
 
 /// Enters a new object into the store, with the attributes that the server sets.
@@ -199,7 +291,9 @@ pub(super) fn enter(
     let reign = ask.snapshot.reign().map_err(store_failed)?;
     let mut record = ops.node.born(reign, identifier, object_type, attributes);
     record.owner = Some(ask.caller.name.as_str().into());
-    ops.node.recognise(ask, &mut record, &object).map_err(store_failed)?;
+    ops.node
+        .recognise(ask, &mut record, &object)
+        .map_err(store_failed)?;
     Ok(Effects::change(None, record, Material::Set(object.into())))
 }
 
@@ -227,7 +321,8 @@ fn serve(
     identifier: &str,
     origin: Origin,
 ) {
-    let fits = |tag| attribute_row(tag).is_some_and(|row| row.may_be_on(object_type, Version::V1_4));
+    let fits =
+        |tag| attribute_row(tag).is_some_and(|row| row.may_be_on(object_type, Version::V1_4));
     let rng = origin == Origin::Made && fits(tag::RANDOM_NUMBER_GENERATOR);
     if fits(tag::LEASE_TIME) {
         attributes.set_default(V::LeaseTime(ops.settings.lease_time));
@@ -241,7 +336,9 @@ fn serve(
     attributes.set_default(V::ProtectionStorageMask(ProtectionStorageMask::SOFTWARE));
     // Sixteen bytes for thirty-six characters: as unique as the identifier, whose digest they are.
     let short = ops.node.crypto.sha256(&[identifier.as_bytes()]);
-    attributes.set_default(V::ShortUniqueIdentifier(short.iter().take(16).copied().collect()));
+    attributes.set_default(V::ShortUniqueIdentifier(
+        short.iter().take(16).copied().collect(),
+    ));
 }
 
 /// Sets what the object itself tells, and checks it against what was said.
@@ -250,7 +347,8 @@ fn describe(node: &Node, attributes: &mut Attributes, object: &Object) -> Result
         let told = [
             block.cryptographic_algorithm.map(V::CryptographicAlgorithm),
             block.cryptographic_length.map(V::CryptographicLength),
-            (block.key_format_type != KeyFormatType(0)).then_some(V::KeyFormatType(block.key_format_type)),
+            (block.key_format_type != KeyFormatType(0))
+                .then_some(V::KeyFormatType(block.key_format_type)),
         ];
         for told in told.into_iter().flatten() {
             if let Some(said) = attributes.get(told.tag())
@@ -270,13 +368,17 @@ fn describe(node: &Node, attributes: &mut Attributes, object: &Object) -> Result
     match object {
         Object::Certificate(certificate) => {
             attributes.set_default(V::CertificateType(certificate.certificate_type));
-            attributes.set_default(V::CertificateLength(i32::try_from(certificate.value.len()).unwrap_or(i32::MAX)));
+            attributes.set_default(V::CertificateLength(
+                i32::try_from(certificate.value.len()).unwrap_or(i32::MAX),
+            ));
             if certificate.certificate_type == CertificateType::X509 {
                 super::certificate::describe(attributes, &certificate.value);
             }
             attributes.set_default(V::KeyFormatType(KeyFormatType::RAW));
         }
-        Object::OpaqueObject(opaque) => attributes.set_default(V::OpaqueDataType(opaque.opaque_data_type)),
+        Object::OpaqueObject(opaque) => {
+            attributes.set_default(V::OpaqueDataType(opaque.opaque_data_type))
+        }
         _ => {}
     }
     node.digest(attributes, object);

@@ -1,12 +1,12 @@
 use super::{OPERATIONS, Operations};
 use keyferry_kmip::spec::{
-    DestroyAction, ObjectType, Operation, ProfileName, ProtectionStorageMask, QueryFunction, RNGMode, ShreddingAlgorithm,
-    UnwrapMode,
+    DestroyAction, ObjectType, Operation, ProfileName, ProtectionStorageMask, QueryFunction,
+    RNGMode, ShreddingAlgorithm, UnwrapMode,
 };
 use keyferry_kmip::{
-    CapabilityInformation, DefaultsInformation, DiscoverVersionsRequest, DiscoverVersionsResponse, ExtensionInformation,
-    ExtensionType, Failure, ProfileInformation, ProtectionStorageMasks, ProtocolVersion, QueryRequest, QueryResponse,
-    RequestItem, VERSIONS, extension,
+    CapabilityInformation, DefaultsInformation, DiscoverVersionsRequest, DiscoverVersionsResponse,
+    ExtensionInformation, ExtensionType, Failure, ProfileInformation, ProtectionStorageMasks,
+    ProtocolVersion, QueryRequest, QueryResponse, RequestItem, VERSIONS, extension,
 };
 use keyferry_s2s::{Ask, Outcome};
 use keyferry_ttlv::{Extra, Type, Version};
@@ -29,9 +29,19 @@ const OBJECT_TYPES: &[ObjectType] = &[
 pub(super) fn discover_versions(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: DiscoverVersionsRequest = item.payload(ask.cx)?;
     let wanted = &request.protocol_versions;
-    let spoken = VERSIONS.iter().map(|version| ProtocolVersion::from(*version));
-    let protocol_versions = spoken.filter(|version| wanted.is_empty() || wanted.contains(version)).collect();
-    Outcome::answer(&DiscoverVersionsResponse { protocol_versions, extra: Extra::NONE }, ask.cx)
+    let spoken = VERSIONS
+        .iter()
+        .map(|version| ProtocolVersion::from(*version));
+    let protocol_versions = spoken
+        .filter(|version| wanted.is_empty() || wanted.contains(version))
+        .collect();
+    Outcome::answer(
+        &DiscoverVersionsResponse {
+            protocol_versions,
+            extra: Extra::NONE,
+        },
+        ask.cx,
+    )
 }
 
 /// The profile that the server's operations make up: the basic server of each version.
@@ -41,16 +51,29 @@ fn profiles(version: Version) -> Vec<ProfileInformation> {
         Version::V1_4 => ProfileName::BASELINE_SERVER_BASIC_KMIP_V1_4,
         _ => ProfileName::BASELINE_SERVER,
     };
-    vec![ProfileInformation { profile_name, profile_version: None, server_uri: None, server_port: None, extra: Extra::NONE }]
+    vec![ProfileInformation {
+        profile_name,
+        profile_version: None,
+        server_uri: None,
+        server_port: None,
+        extra: Extra::NONE,
+    }]
 }
 
 /// Query (KMIP 2.1 §6.1.40).
-pub(super) fn query(ops: &Operations, ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn query(
+    ops: &Operations,
+    ask: &Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     let request: QueryRequest = item.payload(ask.cx)?;
     let asks = |function| request.query_functions.contains(&function);
     let version = ask.cx.version;
     let has = |domain: keyferry_kmip::spec::Domain, value: u32| {
-        domain.values.iter().any(|row| row.value == value && row.versions.contain(version))
+        domain
+            .values
+            .iter()
+            .any(|row| row.value == value && row.versions.contain(version))
     };
     let mut response = QueryResponse {
         operations: Vec::new(),
@@ -71,12 +94,19 @@ pub(super) fn query(ops: &Operations, ask: &Ask<'_>, item: &RequestItem) -> Resu
     };
     if asks(QueryFunction::QUERY_OPERATIONS) {
         let interop = ops.settings.interop.then_some(Operation::INTEROP);
-        response.operations =
-            OPERATIONS.iter().copied().chain(interop).filter(|operation| has(Operation::DOMAIN, operation.0)).collect();
+        response.operations = OPERATIONS
+            .iter()
+            .copied()
+            .chain(interop)
+            .filter(|operation| has(Operation::DOMAIN, operation.0))
+            .collect();
     }
     if asks(QueryFunction::QUERY_OBJECTS) {
-        response.object_types =
-            OBJECT_TYPES.iter().copied().filter(|object_type| has(ObjectType::DOMAIN, object_type.0)).collect();
+        response.object_types = OBJECT_TYPES
+            .iter()
+            .copied()
+            .filter(|object_type| has(ObjectType::DOMAIN, object_type.0))
+            .collect();
     }
     if asks(QueryFunction::QUERY_SERVER_INFORMATION) {
         response.vendor_identification = Some(extension::VENDOR.into());
@@ -115,7 +145,10 @@ pub(super) fn query(ops: &Operations, ask: &Ask<'_>, item: &RequestItem) -> Resu
     }
     if asks(QueryFunction::QUERY_STORAGE_PROTECTION_MASKS) && version >= Version::V2_0 {
         let protection_storage_masks = vec![ProtectionStorageMask::SOFTWARE];
-        response.protection_storage_masks = Some(ProtectionStorageMasks { protection_storage_masks, extra: Extra::NONE });
+        response.protection_storage_masks = Some(ProtectionStorageMasks {
+            protection_storage_masks,
+            extra: Extra::NONE,
+        });
     }
     if asks(QueryFunction::QUERY_DEFAULTS_INFORMATION) && version >= Version::V2_0 {
         response.defaults_information = Some(DefaultsInformation::default());

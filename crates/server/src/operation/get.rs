@@ -2,8 +2,8 @@ use super::changed;
 use keyferry_kmip::attribute::{AttributeReference, AttributeReferences, visible};
 use keyferry_kmip::spec::{AttributeValue, tag};
 use keyferry_kmip::{
-    Attributes, Cause, Failure, GetAttributeListRequest, GetAttributeListResponse, GetAttributesRequest, GetAttributesResponse,
-    GetRequest, GetResponse, RequestItem,
+    Attributes, Cause, Failure, GetAttributeListRequest, GetAttributeListResponse,
+    GetAttributesRequest, GetAttributesResponse, GetRequest, GetResponse, RequestItem,
 };
 use keyferry_s2s::{Ask, Node, Outcome, Wanted, shown};
 use keyferry_store::{Material, Record, RecordNumber};
@@ -23,9 +23,12 @@ pub(super) fn get(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Outc
         key_compression_type: request.key_compression_type,
         key_wrapping_specification: request.key_wrapping_specification.as_ref(),
     };
-    let object = node
-        .served(ask, number, &record, &wanted)?
-        .ok_or_else(|| Failure::new(Cause::KeyValueNotPresent, "the server does not hold the object itself"))?;
+    let object = node.served(ask, number, &record, &wanted)?.ok_or_else(|| {
+        Failure::new(
+            Cause::KeyValueNotPresent,
+            "the server does not hold the object itself",
+        )
+    })?;
     let response = GetResponse {
         object_type: record.object_type,
         unique_identifier: record.identifier.clone().into(),
@@ -34,44 +37,76 @@ pub(super) fn get(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Outc
     };
     let outcome = Outcome::answer(&response, ask.cx)?;
     // Once served an object is no longer fresh (KMIP 2.1 §4.24): its issuer keeps that.
-    if record.attributes.get(tag::FRESH) != Some(&AttributeValue::Fresh(true)) || !node.issues(&record) {
+    if record.attributes.get(tag::FRESH) != Some(&AttributeValue::Fresh(true))
+        || !node.issues(&record)
+    {
         return Ok(outcome);
     }
-    let (last, state) = (record.attributes.date(tag::LAST_CHANGE_DATE), record.attributes.state());
+    let (last, state) = (
+        record.attributes.date(tag::LAST_CHANGE_DATE),
+        record.attributes.state(),
+    );
     let mut after = record.clone();
     after.attributes.set(AttributeValue::Fresh(false));
     let mut effects = changed(node, ask, (number, record), after, Material::Keep)?;
     // Get is none of the operations that count as changes (KMIP 2.1 §4.29), unless a date has led to another State.
-    for change in effects.changes.iter_mut().filter(|change| change.after.attributes.state() == state) {
-        last.into_iter().for_each(|last| change.after.attributes.set(AttributeValue::LastChangeDate(last)));
+    for change in effects
+        .changes
+        .iter_mut()
+        .filter(|change| change.after.attributes.state() == state)
+    {
+        last.into_iter().for_each(|last| {
+            change
+                .after
+                .attributes
+                .set(AttributeValue::LastChangeDate(last))
+        });
     }
     Ok(outcome.with(effects))
 }
 
 /// All attributes of an object, those that show what this server knows of others included.
-fn all(node: &Node, ask: &Ask<'_>, number: RecordNumber, record: &Record) -> Result<Attributes, Failure> {
+fn all(
+    node: &Node,
+    ask: &Ask<'_>,
+    number: RecordNumber,
+    record: &Record,
+) -> Result<Attributes, Failure> {
     let mut all = shown(record, ask.now.wall);
-    node.shadow(ask.snapshot, number, record)?.into_iter().for_each(|attribute| all.push(attribute));
+    node.shadow(ask.snapshot, number, record)?
+        .into_iter()
+        .for_each(|attribute| all.push(attribute));
     Ok(visible(&all, ask.cx.version))
 }
 
 /// Get Attributes (KMIP 2.1 §6.1.20): those that are named, in that order, or all. A name that the object has no value for is passed over.
-pub(super) fn get_attributes(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn get_attributes(
+    node: &Node,
+    ask: &Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     let request: GetAttributesRequest = item.payload(ask.cx)?;
     let (number, record) = ask.record(request.unique_identifier.as_ref())?;
     let mut attributes = all(node, ask, number, &record)?;
     let references = &request.references.0;
     let mut seen = HashSet::new();
     if let Some(twice) = references.iter().find(|reference| !seen.insert(*reference)) {
-        return Err(Failure::new(Cause::InvalidMessage, format_args!("{twice} is named more than once")));
+        return Err(Failure::new(
+            Cause::InvalidMessage,
+            format_args!("{twice} is named more than once"),
+        ));
     }
     if references.len() > Attributes::MOST {
-        return Err(Failure::new(Cause::ServerLimit, "too many attributes are named"));
+        return Err(Failure::new(
+            Cause::ServerLimit,
+            "too many attributes are named",
+        ));
     }
     if !references.is_empty() {
         let all = std::mem::take(&mut attributes);
         for reference in references {
-            all.of(reference).for_each(|attribute| attributes.keep(attribute.clone()));
+            all.of(reference)
+                .for_each(|attribute| attributes.keep(attribute.clone()));
             // The policy that every object is under, where no other was named for it (KMIP 1.4 §3.18.1): told to who asks for it.
             let policy = AttributeReference::Standard(tag::OPERATION_POLICY_NAME);
             if *reference == policy && ask.cx.version < Version::V2_0 && !all.has(&policy) {
@@ -79,12 +114,20 @@ pub(super) fn get_attributes(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> 
             }
         }
     }
-    let response = GetAttributesResponse { unique_identifier: record.identifier.clone().into(), attributes, extra: Extra::NONE };
+    let response = GetAttributesResponse {
+        unique_identifier: record.identifier.clone().into(),
+        attributes,
+        extra: Extra::NONE,
+    };
     Outcome::answer(&response, ask.cx)
 }
 
 /// Get Attribute List (KMIP 2.1 §6.1.21): the names of the attributes that have values, each once.
-pub(super) fn get_attribute_list(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn get_attribute_list(
+    node: &Node,
+    ask: &Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     let request: GetAttributeListRequest = item.payload(ask.cx)?;
     let (number, record) = ask.record(request.unique_identifier.as_ref())?;
     let mut references = AttributeReferences::default();
@@ -94,7 +137,10 @@ pub(super) fn get_attribute_list(node: &Node, ask: &Ask<'_>, item: &RequestItem)
             references.0.push(reference);
         }
     }
-    let response =
-        GetAttributeListResponse { unique_identifier: record.identifier.clone().into(), references, extra: Extra::NONE };
+    let response = GetAttributeListResponse {
+        unique_identifier: record.identifier.clone().into(),
+        references,
+        extra: Extra::NONE,
+    };
     Outcome::answer(&response, ask.cx)
 }

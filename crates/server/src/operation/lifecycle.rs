@@ -2,8 +2,9 @@ use super::{changed, own};
 use keyferry_kmip::lifecycle::{Event, apply};
 use keyferry_kmip::spec::{AttributeValue, RevocationReasonCode, tag};
 use keyferry_kmip::{
-    ActivateRequest, ActivateResponse, ArchiveRequest, ArchiveResponse, Cause, DestroyRequest, DestroyResponse, Failure,
-    RecoverRequest, RecoverResponse, RequestItem, RevokeRequest, RevokeResponse, Text, UniqueIdentifier,
+    ActivateRequest, ActivateResponse, ArchiveRequest, ArchiveResponse, Cause, DestroyRequest,
+    DestroyResponse, Failure, RecoverRequest, RecoverResponse, RequestItem, RevokeRequest,
+    RevokeResponse, Text, UniqueIdentifier,
 };
 use keyferry_s2s::{Ask, Node, Outcome};
 use keyferry_store::{Effects, Material};
@@ -24,58 +25,128 @@ fn transition(
 }
 
 /// Activate (KMIP 2.1 §6.1.1).
-pub(super) fn activate(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn activate(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     let request: ActivateRequest = item.payload(ask.cx)?;
-    let (identifier, effects) = transition(node, ask, request.unique_identifier.as_ref(), &Event::Activate, Material::Keep)?;
-    let response = ActivateResponse { unique_identifier: identifier.clone().into(), extra: Extra::NONE };
+    let (identifier, effects) = transition(
+        node,
+        ask,
+        request.unique_identifier.as_ref(),
+        &Event::Activate,
+        Material::Keep,
+    )?;
+    let response = ActivateResponse {
+        unique_identifier: identifier.clone().into(),
+        extra: Extra::NONE,
+    };
     Ok(Outcome::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Revoke (KMIP 2.1 §6.1.44).
-pub(super) fn revoke(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn revoke(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     let request: RevokeRequest = item.payload(ask.cx)?;
     let code = request.revocation_reason.code;
-    let compromise = matches!(code, RevocationReasonCode::KEY_COMPROMISE | RevocationReasonCode::CA_COMPROMISE);
+    let compromise = matches!(
+        code,
+        RevocationReasonCode::KEY_COMPROMISE | RevocationReasonCode::CA_COMPROMISE
+    );
     // Earlier versions say nothing of such a date (KMIP 1.4 §4.20).
-    if !compromise && request.compromise_occurrence_date.is_some() && ask.cx.version >= Version::V1_4 {
-        return Err(Failure::new(Cause::InvalidField, "Compromise Occurrence Date is for a compromise alone"));
+    if !compromise
+        && request.compromise_occurrence_date.is_some()
+        && ask.cx.version >= Version::V1_4
+    {
+        return Err(Failure::new(
+            Cause::InvalidField,
+            "Compromise Occurrence Date is for a compromise alone",
+        ));
     }
-    let event = Event::Revoke(request.revocation_reason, request.compromise_occurrence_date);
-    let (identifier, effects) = transition(node, ask, request.unique_identifier.as_ref(), &event, Material::Keep)?;
-    let response = RevokeResponse { unique_identifier: identifier.clone().into(), extra: Extra::NONE };
+    let event = Event::Revoke(
+        request.revocation_reason,
+        request.compromise_occurrence_date,
+    );
+    let (identifier, effects) = transition(
+        node,
+        ask,
+        request.unique_identifier.as_ref(),
+        &event,
+        Material::Keep,
+    )?;
+    let response = RevokeResponse {
+        unique_identifier: identifier.clone().into(),
+        extra: Extra::NONE,
+    };
     Ok(Outcome::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Destroy (KMIP 2.1 §6.1.15): the material goes, the attributes stay for ever.
-pub(super) fn destroy(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn destroy(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     let request: DestroyRequest = item.payload(ask.cx)?;
-    let (identifier, effects) = transition(node, ask, request.unique_identifier.as_ref(), &Event::Destroy, Material::Remove)?;
-    let response = DestroyResponse { unique_identifier: identifier.clone().into(), extra: Extra::NONE };
+    let (identifier, effects) = transition(
+        node,
+        ask,
+        request.unique_identifier.as_ref(),
+        &Event::Destroy,
+        Material::Remove,
+    )?;
+    let response = DestroyResponse {
+        unique_identifier: identifier.clone().into(),
+        extra: Extra::NONE,
+    };
     Ok(Outcome::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Archive (KMIP 2.1 §6.1.4): the object stays where it is, and is not served until it is recovered.
-pub(super) fn archive(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn archive(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     let request: ArchiveRequest = item.payload(ask.cx)?;
     let before = own(node, ask, request.unique_identifier.as_ref())?;
     if before.1.is_destroyed() {
-        return Err(Failure::new(Cause::ObjectDestroyed, "the object was destroyed"));
+        return Err(Failure::new(
+            Cause::ObjectDestroyed,
+            "the object was destroyed",
+        ));
     }
     let mut after = before.1.clone();
-    after.attributes.set(AttributeValue::ArchiveDate(ask.now.wall));
+    after
+        .attributes
+        .set(AttributeValue::ArchiveDate(ask.now.wall));
     let identifier = after.identifier.clone();
     let effects = changed(node, ask, before, after, Material::Keep)?;
-    let response = ArchiveResponse { unique_identifier: identifier.clone().into(), extra: Extra::NONE };
+    let response = ArchiveResponse {
+        unique_identifier: identifier.clone().into(),
+        extra: Extra::NONE,
+    };
     Ok(Outcome::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Recover (KMIP 2.1 §6.1.42): the object is on-line again. One that was not archived stays as it is.
-pub(super) fn recover(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn recover(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     let request: RecoverRequest = item.payload(ask.cx)?;
     let before = ask.record(request.unique_identifier.as_ref())?;
     node.check_issuer(ask.snapshot, &before.1)?;
     let identifier = before.1.identifier.clone();
-    let response = RecoverResponse { unique_identifier: identifier.clone().into(), extra: Extra::NONE };
+    let response = RecoverResponse {
+        unique_identifier: identifier.clone().into(),
+        extra: Extra::NONE,
+    };
     let answer = Outcome::answer(&response, ask.cx)?.placing(identifier);
     if before.1.attributes.get(tag::ARCHIVE_DATE).is_none() {
         return Ok(answer);

@@ -13,10 +13,14 @@ const MAXIMUM: usize = 10_000;
 /// not too much: the OASIS cases want it there and nowhere else.
 pub(super) fn locate(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: LocateRequest = item.payload(ask.cx)?;
-    let count = |given: Option<i32>, otherwise: usize, what: &str| match given.map(usize::try_from) {
+    let count = |given: Option<i32>, otherwise: usize, what: &str| match given.map(usize::try_from)
+    {
         None => Ok(otherwise),
         Some(Ok(n)) => Ok(n),
-        Some(Err(_)) => Err(Failure::new(Cause::InvalidField, format_args!("{what} is negative"))),
+        Some(Err(_)) => Err(Failure::new(
+            Cause::InvalidField,
+            format_args!("{what} is negative"),
+        )),
     };
     let maximum = count(request.maximum_items, MAXIMUM, "Maximum Items")?.min(MAXIMUM);
     let offset = count(request.offset_items, 0, "Offset Items")?;
@@ -33,30 +37,52 @@ pub(super) fn locate(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<O
         }
         !is_shadow
     });
-    let query = Query::new(&attributes, request.storage_status_mask, ask.cx.version < Version::V2_0)?;
+    let query = Query::new(
+        &attributes,
+        request.storage_status_mask,
+        ask.cx.version < Version::V2_0,
+    )?;
     let pages = request.offset_items.is_some();
     let has_shadow = |record: &Record| {
-        let Ok(Some((number, _))) = ask.snapshot.by_object_id(&record.id) else { return false };
-        let own = node.shadow(ask.snapshot, number, record).unwrap_or_default();
-        shadow.iter().all(|wanted| own.iter().any(|attribute| attribute.value == wanted.value))
+        let Ok(Some((number, _))) = ask.snapshot.by_object_id(&record.id) else {
+            return false;
+        };
+        let own = node
+            .shadow(ask.snapshot, number, record)
+            .unwrap_or_default();
+        shadow
+            .iter()
+            .all(|wanted| own.iter().any(|attribute| attribute.value == wanted.value))
     };
     let may_see = |record: &Record| {
-        (shadow.is_empty() || has_shadow(record)) && ask.rights.check(ask.caller, Operation::LOCATE, record).is_ok()
+        (shadow.is_empty() || has_shadow(record))
+            && ask
+                .rights
+                .check(ask.caller, Operation::LOCATE, record)
+                .is_ok()
     };
     let mut effects = Effects::none();
     let located = if request.object_group_member == Some(ObjectGroupMember::GROUP_MEMBER_DEFAULT) {
         let member = default_member(ask, &attributes, &query, &may_see, &mut effects)?;
-        Located { identifiers: member.into_iter().collect(), total: None }
+        Located {
+            identifiers: member.into_iter().collect(),
+            total: None,
+        }
     } else {
         let most = if pages { MAXIMUM } else { maximum };
-        query.locate(ask.snapshot, ask.now.wall, (offset, most), &may_see).map_err(store_failed)?
+        query
+            .locate(ask.snapshot, ask.now.wall, (offset, most), &may_see)
+            .map_err(store_failed)?
     };
     let mut identifiers = located.identifiers;
     identifiers.truncate(maximum);
     let total = located.total.filter(|_| pages);
     let response = LocateResponse {
         located_items: total.map(|total| i32::try_from(total).unwrap_or(i32::MAX)),
-        unique_identifiers: identifiers.iter().map(|identifier| identifier.as_str()).collect(),
+        unique_identifiers: identifiers
+            .iter()
+            .map(|identifier| identifier.as_str())
+            .collect(),
         extra: Extra::NONE,
     };
     let mut outcome = Outcome::answer(&response, ask.cx)?.with(effects);
@@ -79,29 +105,50 @@ fn default_member(
         AttributeValue::ObjectGroup(group) => Some(group),
         _ => None,
     });
-    let group = group.ok_or_else(|| Failure::new(Cause::InvalidField, "Object Group Member needs an Object Group"))?;
+    let group = group.ok_or_else(|| {
+        Failure::new(
+            Cause::InvalidField,
+            "Object Group Member needs an Object Group",
+        )
+    })?;
     let key = index::object_group(group);
     let turn = [b"turn/", &*key.key].concat();
     let last = ask.snapshot.state_value(&turn).map_err(store_failed)?;
-    let last = last.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
-    let (mut first, mut next): (Option<(RecordNumber, Text)>, Option<(RecordNumber, Text)>) = (None, None);
-    let scanned = ask.snapshot.scan(key.index, &Span::exact(&key.key), Order::Ascending, None, &mut |_, number| {
-        if first.is_some() && number.0 <= last {
-            return Ok(ControlFlow::Continue(()));
-        }
-        let Some(record) = ask.snapshot.record(number)?.filter(|record| query.matches(record, ask.now.wall) && may_see(record))
-        else {
-            return Ok(ControlFlow::Continue(()));
-        };
-        if number.0 > last {
-            next = Some((number, record.identifier));
-            return Ok(ControlFlow::Break(()));
-        }
-        first = Some((number, record.identifier));
-        Ok(ControlFlow::Continue(()))
-    });
+    let last = last
+        .and_then(|bytes| bytes.try_into().ok())
+        .map_or(0, u64::from_be_bytes);
+    let (mut first, mut next): (Option<(RecordNumber, Text)>, Option<(RecordNumber, Text)>) =
+        (None, None);
+    let scanned = ask.snapshot.scan(
+        key.index,
+        &Span::exact(&key.key),
+        Order::Ascending,
+        None,
+        &mut |_, number| {
+            if first.is_some() && number.0 <= last {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let Some(record) = ask
+                .snapshot
+                .record(number)?
+                .filter(|record| query.matches(record, ask.now.wall) && may_see(record))
+            else {
+                return Ok(ControlFlow::Continue(()));
+            };
+            if number.0 > last {
+                next = Some((number, record.identifier));
+                return Ok(ControlFlow::Break(()));
+            }
+            first = Some((number, record.identifier));
+            Ok(ControlFlow::Continue(()))
+        },
+    );
     scanned.map_err(store_failed)?;
-    let Some((number, identifier)) = next.or(first) else { return Ok(None) };
-    effects.state.push((turn, Some(number.0.to_be_bytes().to_vec())));
+    let Some((number, identifier)) = next.or(first) else {
+        return Ok(None);
+    };
+    effects
+        .state
+        .push((turn, Some(number.0.to_be_bytes().to_vec())));
     Ok(Some(identifier))
 }

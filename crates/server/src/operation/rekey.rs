@@ -5,52 +5,112 @@ use super::key_pair::{link, made, of_one};
 use super::{Operations, changed, check_storage, own};
 use keyferry_kmip::spec::{AttributeValue as V, LinkType, ObjectType, tag};
 use keyferry_kmip::{
-    Attributes, Cause, DateTime, Failure, Interval, Object, ReKeyKeyPairRequest, ReKeyKeyPairResponse, ReKeyRequest,
-    ReKeyResponse, RequestItem, Text, UniqueIdentifier,
+    Attributes, Cause, DateTime, Failure, Interval, Object, ReKeyKeyPairRequest,
+    ReKeyKeyPairResponse, ReKeyRequest, ReKeyResponse, RequestItem, Text, UniqueIdentifier,
 };
 use keyferry_s2s::{Ask, Outcome};
 use keyferry_store::{Effects, Material, Record, RecordNumber};
 use keyferry_ttlv::Extra;
 
 /// Re-key: symmetric keys.
-pub(super) fn re_key(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn re_key(
+    ops: &Operations,
+    ask: &mut Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     let request: ReKeyRequest = item.payload(ask.cx)?;
     check_storage(request.protection_storage_masks.as_ref())?;
-    let old = existing(ops, ask, request.unique_identifier.as_ref(), ObjectType::SYMMETRIC_KEY)?;
+    let old = existing(
+        ops,
+        ask,
+        request.unique_identifier.as_ref(),
+        ObjectType::SYMMETRIC_KEY,
+    )?;
     let mut attributes = replacement(&old.1, request.offset, ask.now.wall);
     let mut asked = Attributes::new();
     if let Some(given) = request.attributes {
-        take(&mut asked, given, ObjectType::SYMMETRIC_KEY, ask, Some(&old.1))?;
+        take(
+            &mut asked,
+            given,
+            ObjectType::SYMMETRIC_KEY,
+            ask,
+            Some(&old.1),
+        )?;
     }
     over(&mut attributes, asked);
     let object = create::new_key(&attributes, ask)?;
     let identifier = create::identifier(ask)?;
     let mut effects = Effects::none();
-    replace(ops, ask, old, (identifier.clone(), attributes, object), &mut effects)?;
-    let response = ReKeyResponse { unique_identifier: identifier.clone().into(), attributes: None, extra: Extra::NONE };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(identifier))
+    replace(
+        ops,
+        ask,
+        old,
+        (identifier.clone(), attributes, object),
+        &mut effects,
+    )?;
+    let response = ReKeyResponse {
+        unique_identifier: identifier.clone().into(),
+        attributes: None,
+        extra: Extra::NONE,
+    };
+    Ok(Outcome::answer(&response, ask.cx)?
+        .with(effects)
+        .placing(identifier))
 }
 
 /// Re-key Key Pair: both keys, found by the private one.
-pub(super) fn re_key_key_pair(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn re_key_key_pair(
+    ops: &Operations,
+    ask: &mut Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     let request: ReKeyKeyPairRequest = item.payload(ask.cx)?;
     check_storage(request.common_protection_storage_masks.as_ref())?;
     check_storage(request.private_protection_storage_masks.as_ref())?;
     check_storage(request.public_protection_storage_masks.as_ref())?;
-    let old_private = existing(ops, ask, request.private_key_unique_identifier.as_ref(), ObjectType::PRIVATE_KEY)?;
-    let public_key = old_private.1.attributes.iter().find_map(|a| match &a.value {
-        V::Link(link) if link.link_type == LinkType::PUBLIC_KEY_LINK => Some(link.target.clone()),
-        _ => None,
-    });
-    let public_key =
-        public_key.ok_or_else(|| Failure::new(Cause::InvalidField, "the private key has no Link to its public key"))?;
+    let old_private = existing(
+        ops,
+        ask,
+        request.private_key_unique_identifier.as_ref(),
+        ObjectType::PRIVATE_KEY,
+    )?;
+    let public_key = old_private
+        .1
+        .attributes
+        .iter()
+        .find_map(|a| match &a.value {
+            V::Link(link) if link.link_type == LinkType::PUBLIC_KEY_LINK => {
+                Some(link.target.clone())
+            }
+            _ => None,
+        });
+    let public_key = public_key.ok_or_else(|| {
+        Failure::new(
+            Cause::InvalidField,
+            "the private key has no Link to its public key",
+        )
+    })?;
     let old_public = existing(ops, ask, Some(&public_key), ObjectType::PUBLIC_KEY)?;
     let common = request.common_attributes.as_ref();
-    let (mut private, mut public) =
-        (replacement(&old_private.1, request.offset, ask.now.wall), replacement(&old_public.1, request.offset, ask.now.wall));
-    let asked = of_one(ask, ObjectType::PRIVATE_KEY, request.private_key_attributes, common, Some(&old_private.1))?;
+    let (mut private, mut public) = (
+        replacement(&old_private.1, request.offset, ask.now.wall),
+        replacement(&old_public.1, request.offset, ask.now.wall),
+    );
+    let asked = of_one(
+        ask,
+        ObjectType::PRIVATE_KEY,
+        request.private_key_attributes,
+        common,
+        Some(&old_private.1),
+    )?;
     over(&mut private, asked);
-    let asked = of_one(ask, ObjectType::PUBLIC_KEY, request.public_key_attributes, common, Some(&old_public.1))?;
+    let asked = of_one(
+        ask,
+        ObjectType::PUBLIC_KEY,
+        request.public_key_attributes,
+        common,
+        Some(&old_public.1),
+    )?;
     over(&mut public, asked);
     let pair = made(ops, ask, private, public)?;
     let (private_id, public_id) = (pair.private.0.clone(), pair.public.0.clone());
@@ -64,7 +124,9 @@ pub(super) fn re_key_key_pair(ops: &Operations, ask: &mut Ask<'_>, item: &Reques
         public_key_attributes: None,
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects).placing(private_id))
+    Ok(Outcome::answer(&response, ask.cx)?
+        .with(effects)
+        .placing(private_id))
 }
 
 fn existing(
@@ -75,11 +137,17 @@ fn existing(
 ) -> Result<(RecordNumber, Record), Failure> {
     let old = own(&ops.node, ask, given)?;
     if old.1.object_type != object_type {
-        let why = format_args!("the object is a {}, and not a {object_type}", old.1.object_type);
+        let why = format_args!(
+            "the object is a {}, and not a {object_type}",
+            old.1.object_type
+        );
         return Err(Failure::new(Cause::InvalidObjectType, why));
     }
     if old.1.is_destroyed() {
-        return Err(Failure::new(Cause::ObjectDestroyed, "the object was destroyed"));
+        return Err(Failure::new(
+            Cause::ObjectDestroyed,
+            "the object was destroyed",
+        ));
     }
     Ok(old)
 }
@@ -90,7 +158,9 @@ fn replacement(old: &Record, offset: Option<Interval>, now: DateTime) -> Attribu
     let activation = old.attributes.date(tag::ACTIVATION_DATE);
     let begins = offset.map(|offset| DateTime(now.0.saturating_add(i64::from(offset.0))));
     let moved = |date: DateTime| match (begins, activation) {
-        (Some(begins), Some(before)) => DateTime(date.0.saturating_add(begins.0.saturating_sub(before.0))),
+        (Some(begins), Some(before)) => {
+            DateTime(date.0.saturating_add(begins.0.saturating_sub(before.0)))
+        }
         _ => date,
     };
     for attribute in &old.attributes {
@@ -136,7 +206,8 @@ fn replacement(old: &Record, offset: Option<Interval>, now: DateTime) -> Attribu
 
 /// Puts what a request asks for over what was taken over.
 fn over(attributes: &mut Attributes, asked: Attributes) {
-    let repeated = |attributes: &Attributes, value: &V| attributes.iter().any(|a| a.value == *value);
+    let repeated =
+        |attributes: &Attributes, value: &V| attributes.iter().any(|a| a.value == *value);
     for attribute in asked {
         if !attribute.value.may_repeat() {
             attributes.set(attribute.value);
@@ -160,10 +231,17 @@ fn replace(
     if after.attributes.get(tag::ROTATE_LATEST).is_some() {
         after.attributes.set(V::RotateLatest(false));
     }
-    after.attributes.push(link(LinkType::REPLACEMENT_OBJECT_LINK, &identifier));
+    after
+        .attributes
+        .push(link(LinkType::REPLACEMENT_OBJECT_LINK, &identifier));
     after.attributes.check_count()?;
     attributes.push(link(LinkType::REPLACED_OBJECT_LINK, &old.1.identifier));
     effects.extend(changed(&ops.node, ask, old, after, Material::Keep)?);
-    effects.extend(create::enter(ops, ask, (identifier, attributes, object), Origin::Made)?);
+    effects.extend(create::enter(
+        ops,
+        ask,
+        (identifier, attributes, object),
+        Origin::Made,
+    )?);
     Ok(())
 }

@@ -3,8 +3,8 @@
 use super::Operations;
 use keyferry_kmip::spec::{EndpointRole, InteropFunction};
 use keyferry_kmip::{
-    Cause, Failure, InteropRequest, InteropResponse, LogRequest, LogResponse, PingRequest, PingResponse, RequestItem,
-    SetEndpointRoleRequest, SetEndpointRoleResponse,
+    Cause, Failure, InteropRequest, InteropResponse, LogRequest, LogResponse, PingRequest,
+    PingResponse, RequestItem, SetEndpointRoleRequest, SetEndpointRoleResponse,
 };
 use keyferry_s2s::{Ask, Outcome};
 use keyferry_ttlv::Extra;
@@ -21,19 +21,37 @@ const LOGGED: usize = 1000;
 /// Log (KMIP 2.1 §6.1.29, since 2.0): the client's message goes to the server's log, with control characters escaped.
 pub(super) fn log(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: LogRequest = item.payload(ask.cx)?;
-    let shown: String = request.log_message.chars().take(LOGGED).flat_map(char::escape_debug).collect();
+    let shown: String = request
+        .log_message
+        .chars()
+        .take(LOGGED)
+        .flat_map(char::escape_debug)
+        .collect();
     tracing::info!(caller = %ask.caller.name, message = shown, "a client's message");
     Outcome::answer(&LogResponse { extra: Extra::NONE }, ask.cx)
 }
 
 /// Interop (KMIP 2.1 §6.1.26, since 2.0), where it is switched on: Begin and End are noted. Nothing is reset.
-pub(super) fn interop(ops: &Operations, ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn interop(
+    ops: &Operations,
+    ask: &Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     if !ops.settings.interop {
-        return Err(Failure::new(Cause::OperationNotSupported, "Interop is not switched on"));
+        return Err(Failure::new(
+            Cause::OperationNotSupported,
+            "Interop is not switched on",
+        ));
     }
     let request: InteropRequest = item.payload(ask.cx)?;
-    if !matches!(request.interop_function, InteropFunction::BEGIN | InteropFunction::END) {
-        let why = format_args!("the Interop Function {} is not supported", request.interop_function);
+    if !matches!(
+        request.interop_function,
+        InteropFunction::BEGIN | InteropFunction::END
+    ) {
+        let why = format_args!(
+            "the Interop Function {} is not supported",
+            request.interop_function
+        );
         return Err(Failure::new(Cause::FeatureNotSupported, why));
     }
     tracing::info!(caller = %ask.caller.name, function = %request.interop_function, "interop");
@@ -44,7 +62,16 @@ pub(super) fn interop(ops: &Operations, ask: &Ask<'_>, item: &RequestItem) -> Re
 pub(super) fn set_endpoint_role(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
     let request: SetEndpointRoleRequest = item.payload(ask.cx)?;
     if request.endpoint_role != EndpointRole::SERVER {
-        return Err(Failure::new(Cause::PermissionDenied, "this server does not become a client on this connection"));
+        return Err(Failure::new(
+            Cause::PermissionDenied,
+            "this server does not become a client on this connection",
+        ));
     }
-    Outcome::answer(&SetEndpointRoleResponse { endpoint_role: EndpointRole::SERVER, extra: Extra::NONE }, ask.cx)
+    Outcome::answer(
+        &SetEndpointRoleResponse {
+            endpoint_role: EndpointRole::SERVER,
+            extra: Extra::NONE,
+        },
+        ask.cx,
+    )
 }

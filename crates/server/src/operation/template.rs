@@ -9,22 +9,34 @@ use keyferry_store::{Record, SnapshotExt, index};
 const MOST: usize = 16;
 
 /// The attributes that are asked for: those of the templates that are named, and over them those that are said.
-pub(super) fn expanded(asked: TemplateAttribute, object_type: ObjectType, ask: &Ask<'_>) -> Result<Attributes, Failure> {
+pub(super) fn expanded(
+    asked: TemplateAttribute,
+    object_type: ObjectType,
+    ask: &Ask<'_>,
+) -> Result<Attributes, Failure> {
     let TemplateAttribute { names, attributes } = asked;
     if names.is_empty() {
         return Ok(attributes);
     }
     if object_type == ObjectType::TEMPLATE {
-        return Err(Failure::new(Cause::InvalidField, "a template is not made from templates"));
+        return Err(Failure::new(
+            Cause::InvalidField,
+            "a template is not made from templates",
+        ));
     }
     let mut all: Vec<Attribute> = Vec::new();
     for (n, name) in names.iter().enumerate() {
         if n >= MOST || names.iter().take(n).any(|earlier| earlier == name) {
-            return Err(Failure::new(Cause::InvalidField, "a template is named twice, or there are too many"));
+            return Err(Failure::new(
+                Cause::InvalidField,
+                "a template is named twice, or there are too many",
+            ));
         }
         for attribute in &named(name, ask)? {
             // Names are of the template, or of the one object that was made from it first.
-            let said = |other: &Attribute| !other.value.may_repeat() && other.value.is_same_attribute(&attribute.value);
+            let said = |other: &Attribute| {
+                !other.value.may_repeat() && other.value.is_same_attribute(&attribute.value)
+            };
             if attribute.value.tag() == tag::NAME || attributes.iter().any(said) {
                 continue;
             }
@@ -33,7 +45,10 @@ pub(super) fn expanded(asked: TemplateAttribute, object_type: ObjectType, ask: &
             all.push(attribute.value.clone().into());
         }
         if all.len() > Attributes::MOST {
-            return Err(Failure::new(Cause::ServerLimit, "the templates have more attributes than an object may"));
+            return Err(Failure::new(
+                Cause::ServerLimit,
+                "the templates have more attributes than an object may",
+            ));
         }
     }
     all.extend(attributes);
@@ -48,8 +63,16 @@ fn named(name: &Name, ask: &Ask<'_>) -> Result<Attributes, Failure> {
             && record.names().any(|own| own == name)
             && ask.rights.check(ask.caller, ask.operation, record).is_ok()
     };
-    let found = ask.snapshot.first(&index::name(&name.value), &is).map_err(store_failed)?;
-    let missing = || Failure::new(Cause::ObjectNotFound, format_args!("there is no template {:?}", name.value));
+    let found = ask
+        .snapshot
+        .first(&index::name(&name.value), &is)
+        .map_err(store_failed)?;
+    let missing = || {
+        Failure::new(
+            Cause::ObjectNotFound,
+            format_args!("there is no template {:?}", name.value),
+        )
+    };
     let (number, _) = found.ok_or_else(missing)?;
     match ask.snapshot.whole(number).map_err(store_failed)? {
         Some((_, Some(Object::Template(template)))) => Ok(template.attributes),

@@ -3,8 +3,8 @@
 use super::{Operations, changed, own};
 use keyferry_kmip::spec::{AttributeValue as V, CryptographicUsageMask, ObjectType, tag};
 use keyferry_kmip::{
-    Cause, CheckRequest, CheckResponse, Failure, GetUsageAllocationRequest, GetUsageAllocationResponse, ObtainLeaseRequest,
-    ObtainLeaseResponse, RequestItem,
+    Cause, CheckRequest, CheckResponse, Failure, GetUsageAllocationRequest,
+    GetUsageAllocationResponse, ObtainLeaseRequest, ObtainLeaseResponse, RequestItem,
 };
 use keyferry_s2s::{Ask, Outcome, Placeholder, Use, may_be_used};
 use keyferry_store::{Material, Record};
@@ -19,14 +19,24 @@ fn left(record: &Record) -> Option<i64> {
 }
 
 /// Check (KMIP 2.1 §6.1.7): what stands against the use that the client intends comes back, and nothing else; the placeholder is empty then.
-pub(super) fn check(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn check(
+    ops: &Operations,
+    ask: &mut Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     let request: CheckRequest = item.payload(ask.cx)?;
     let (_, record) = ask.record(request.unique_identifier.as_ref())?;
     if record.is_destroyed() {
-        return Err(Failure::new(Cause::ObjectDestroyed, "the object was destroyed"));
+        return Err(Failure::new(
+            Cause::ObjectDestroyed,
+            "the object was destroyed",
+        ));
     }
     if record.attributes.get(tag::ARCHIVE_DATE).is_some() {
-        return Err(Failure::new(Cause::ObjectArchived, "the object is archived"));
+        return Err(Failure::new(
+            Cause::ObjectArchived,
+            "the object is archived",
+        ));
     }
     let allowed = record.attributes.iter().find_map(|a| match a.value {
         V::CryptographicUsageMask(mask) => Some(mask),
@@ -34,19 +44,32 @@ pub(super) fn check(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) -> 
     });
     let allowed = allowed.unwrap_or_default();
     let lease = ops.settings.lease_time;
-    let usage_limits_count = request.usage_limits_count.filter(|count| left(&record).is_some_and(|left| *count > left));
-    let cryptographic_usage_mask = request.cryptographic_usage_mask.filter(|mask| mask.0 & !allowed.0 != 0);
-    let lease_time = request.lease_time.filter(|wanted| lease.0 != 0 && (wanted.0 > lease.0 || wanted.0 == 0));
+    let usage_limits_count = request
+        .usage_limits_count
+        .filter(|count| left(&record).is_some_and(|left| *count > left));
+    let cryptographic_usage_mask = request
+        .cryptographic_usage_mask
+        .filter(|mask| mask.0 & !allowed.0 != 0);
+    let lease_time = request
+        .lease_time
+        .filter(|wanted| lease.0 != 0 && (wanted.0 > lease.0 || wanted.0 == 0));
     // 2.x has Result Reasons for it.
     if ask.cx.version >= Version::V2_0 {
         if cryptographic_usage_mask.is_some() {
-            return Err(Failure::new(Cause::UsageMask, "the Cryptographic Usage Mask does not allow it"));
+            return Err(Failure::new(
+                Cause::UsageMask,
+                "the Cryptographic Usage Mask does not allow it",
+            ));
         }
         if usage_limits_count.is_some() {
-            return Err(Failure::new(Cause::UsageLimitExceeded, "the Usage Limits do not allow it"));
+            return Err(Failure::new(
+                Cause::UsageLimitExceeded,
+                "the Usage Limits do not allow it",
+            ));
         }
     }
-    let denied = usage_limits_count.is_some() || cryptographic_usage_mask.is_some() || lease_time.is_some();
+    let denied =
+        usage_limits_count.is_some() || cryptographic_usage_mask.is_some() || lease_time.is_some();
     let response = CheckResponse {
         unique_identifier: (!denied).then(|| record.identifier.clone().into()),
         usage_limits_count,
@@ -62,17 +85,30 @@ pub(super) fn check(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) -> 
 }
 
 /// Obtain Lease (KMIP 2.1 §6.1.35): for objects that are not destroyed or compromised.
-pub(super) fn obtain_lease(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn obtain_lease(
+    ops: &Operations,
+    ask: &mut Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     let request: ObtainLeaseRequest = item.payload(ask.cx)?;
     let (_, record) = ask.record(request.unique_identifier.as_ref())?;
     if record.is_destroyed() {
-        return Err(Failure::new(Cause::ObjectDestroyed, "the object was destroyed"));
+        return Err(Failure::new(
+            Cause::ObjectDestroyed,
+            "the object was destroyed",
+        ));
     }
     if record.is_compromised() {
-        return Err(Failure::new(Cause::WrongState, "no lease is given for a compromised object"));
+        return Err(Failure::new(
+            Cause::WrongState,
+            "no lease is given for a compromised object",
+        ));
     }
     if record.attributes.get(tag::ARCHIVE_DATE).is_some() {
-        return Err(Failure::new(Cause::ObjectArchived, "the object is archived"));
+        return Err(Failure::new(
+            Cause::ObjectArchived,
+            "the object is archived",
+        ));
     }
     let lease_time = record.attributes.iter().find_map(|a| match a.value {
         V::LeaseTime(lease) => Some(lease),
@@ -81,7 +117,10 @@ pub(super) fn obtain_lease(ops: &Operations, ask: &mut Ask<'_>, item: &RequestIt
     let response = ObtainLeaseResponse {
         unique_identifier: record.identifier.clone().into(),
         lease_time: lease_time.unwrap_or(ops.settings.lease_time),
-        last_change_date: record.attributes.date(tag::LAST_CHANGE_DATE).unwrap_or(ask.now.wall),
+        last_change_date: record
+            .attributes
+            .date(tag::LAST_CHANGE_DATE)
+            .unwrap_or(ask.now.wall),
         extra: Extra::NONE,
     };
     Outcome::answer(&response, ask.cx)
@@ -99,13 +138,20 @@ const PROTECTS: CryptographicUsageMask = CryptographicUsageMask(
 );
 
 /// Get Usage Allocation (KMIP 2.1 §6.1.23): takes an amount off what is left, while the object may apply protection.
-pub(super) fn allocate(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn allocate(
+    ops: &Operations,
+    ask: &mut Ask<'_>,
+    item: &RequestItem,
+) -> Result<Outcome, Failure> {
     let request: GetUsageAllocationRequest = item.payload(ask.cx)?;
     let before = own(&ops.node, ask, request.unique_identifier.as_ref())?;
     let record = &before.1;
     let wanted = request.usage_limits_count;
     if wanted <= 0 {
-        return Err(Failure::new(Cause::InvalidField, "the Usage Limits Count is not above 0"));
+        return Err(Failure::new(
+            Cause::InvalidField,
+            "the Usage Limits Count is not above 0",
+        ));
     }
     let key = matches!(
         record.object_type,
@@ -117,21 +163,33 @@ pub(super) fn allocate(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) 
             | ObjectType::SECRET_DATA
     );
     if !key {
-        return Err(Failure::new(Cause::InvalidObjectType, format_args!("a {} applies no protection", record.object_type)));
+        return Err(Failure::new(
+            Cause::InvalidObjectType,
+            format_args!("a {} applies no protection", record.object_type),
+        ));
     }
     let mask = record.attributes.iter().find_map(|a| match a.value {
         V::CryptographicUsageMask(mask) => Some(mask),
         _ => None,
     });
     if mask.is_some_and(|mask| mask.0 & PROTECTS.0 == 0) {
-        return Err(Failure::new(Cause::PermissionDenied, "the object may not be used to apply protection"));
+        return Err(Failure::new(
+            Cause::PermissionDenied,
+            "the object may not be used to apply protection",
+        ));
     }
     let Some(left) = left(record) else {
-        return Err(Failure::new(Cause::AttributeNotFound, "the object has no Usage Limits"));
+        return Err(Failure::new(
+            Cause::AttributeNotFound,
+            "the object has no Usage Limits",
+        ));
     };
     may_be_used(record, ask.now.wall, Use::Protect)?;
     if wanted > left {
-        return Err(Failure::new(Cause::UsageLimitExceeded, format_args!("{wanted} is asked for, and {left} left")));
+        return Err(Failure::new(
+            Cause::UsageLimitExceeded,
+            format_args!("{wanted} is asked for, and {left} left"),
+        ));
     }
     let mut after = before.1.clone();
     for attribute in after.attributes.iter_mut() {
@@ -141,6 +199,9 @@ pub(super) fn allocate(ops: &Operations, ask: &mut Ask<'_>, item: &RequestItem) 
     }
     let identifier = after.identifier.clone();
     let effects = changed(&ops.node, ask, before, after, Material::Keep)?;
-    let response = GetUsageAllocationResponse { unique_identifier: identifier.clone().into(), extra: Extra::NONE };
+    let response = GetUsageAllocationResponse {
+        unique_identifier: identifier.clone().into(),
+        extra: Extra::NONE,
+    };
     Ok(Outcome::answer(&response, ask.cx)?.with(effects))
 }

@@ -33,7 +33,12 @@ fn a_fork_is_kept_and_named_and_changes_nothing_but_the_state() {
     // Again, it is the same one.
     peer.call_item::<ImportResponse>(item).unwrap();
     assert_eq!(forks(&b).len(), 1);
-    assert!(forks(&b)[0].attributes.names().any(|name| name.value == "another"));
+    assert!(
+        forks(&b)[0]
+            .attributes
+            .names()
+            .any(|name| name.value == "another")
+    );
     // The same stamp with other content is one, too.
     let mut altered = held.clone();
     altered.attributes.push(name("altered"));
@@ -48,17 +53,41 @@ fn a_fork_is_kept_and_named_and_changes_nothing_but_the_state() {
         let first = copy.stamp.clone();
         copy.stamp.incarnation = vec![0x99; 16];
         copy.stamp.sequence = 3;
-        copy.lineage = vec![first, keyferry_store::Stamp { sequence: 2, ..copy.stamp.clone() }];
+        copy.lineage = vec![
+            first,
+            keyferry_store::Stamp {
+                sequence: 2,
+                ..copy.stamp.clone()
+            },
+        ];
     });
     peer.call_item::<ImportResponse>(item).unwrap();
-    assert_eq!((forks(&b).len(), b.client(Version::V2_1).state(&id)), (2, State::COMPROMISED));
+    assert_eq!(
+        (forks(&b).len(), b.client(Version::V2_1).state(&id)),
+        (2, State::COMPROMISED)
+    );
     assert_eq!(b.record(&id).attributes, held.attributes);
     // A person decides for it, here; the issuer has not yet.
-    let other = forks(&b).into_iter().find(|fork| fork.stamp.incarnation == [0x99; 16]).unwrap();
-    decide(&*b.store, b.server.node(), &other.id, &other.stamp, Keep::Other, "somebody", b.now()).unwrap();
+    let other = forks(&b)
+        .into_iter()
+        .find(|fork| fork.stamp.incarnation == [0x99; 16])
+        .unwrap();
+    decide(
+        &*b.store,
+        b.server.node(),
+        &other.id,
+        &other.stamp,
+        Keep::Other,
+        "somebody",
+        b.now(),
+    )
+    .unwrap();
     assert_eq!(b.record(&id).stamp, other.stamp);
     assert_eq!(forks(&b).len(), 1);
-    let decisions = b.store.view::<_, keyferry_s2s::Error>(|s| Decision::all(s)).unwrap();
+    let decisions = b
+        .store
+        .view::<_, keyferry_s2s::Error>(|s| Decision::all(s))
+        .unwrap();
     assert_eq!((decisions.len(), decisions[0].by.as_str()), (1, "somebody"));
 }
 
@@ -71,14 +100,22 @@ fn the_same_object_with_other_material_or_type_is_a_collision() {
     let held = b.record(&id);
     let peer = b.client_named("a.example", Version::V2_1);
     for sequence in [0, 1] {
-        let item = copy_item(&peer, &a.record(&id), Some(key(&[2; 16])), |copy| copy.stamp.sequence += sequence);
-        assert_eq!(reason(peer.call_item::<ImportResponse>(item)), ResultReason::INVALID_FIELD);
+        let item = copy_item(&peer, &a.record(&id), Some(key(&[2; 16])), |copy| {
+            copy.stamp.sequence += sequence
+        });
+        assert_eq!(
+            reason(peer.call_item::<ImportResponse>(item)),
+            ResultReason::INVALID_FIELD
+        );
     }
     let mut other = a.record(&id);
     other.object_type = ObjectType::SECRET_DATA;
     let secret = Object::secret_data(SecretDataType::SEED, Secret::new(&[1; 16]));
     let item = copy_item(&peer, &other, Some(secret), |copy| copy.stamp.sequence += 1);
-    assert_eq!(reason(peer.call_item::<ImportResponse>(item)), ResultReason::INVALID_FIELD);
+    assert_eq!(
+        reason(peer.call_item::<ImportResponse>(item)),
+        ResultReason::INVALID_FIELD
+    );
     assert_eq!((b.record(&id), b.object(&id)), (held, Some(key(&[1; 16]))));
 }
 
@@ -87,12 +124,25 @@ fn a_taken_identifier_fails_that_object_alone() {
     for strategy in BOTH {
         let (a, b) = (master(), replica());
         let ids = fill(&a);
-        let local = b.client(Version::V2_1).import(&ids[2], Some(key(&[0x5A; 16])), named("local"), false).unwrap();
+        let local = b
+            .client(Version::V2_1)
+            .import(&ids[2], Some(key(&[0x5A; 16])), named("local"), false)
+            .unwrap();
         let report = transfer(&a, &b, strategy);
-        assert_eq!(counts(&report), (ids.len() as i64 - 1, 0, 0, 1), "{strategy:?}");
+        assert_eq!(
+            counts(&report),
+            (ids.len() as i64 - 1, 0, 0, 1),
+            "{strategy:?}"
+        );
         assert_eq!(report.failures[0].identifier, ids[2]);
-        assert_eq!(report.failures[0].reason, Some(ResultReason::OBJECT_ALREADY_EXISTS));
-        assert_eq!(b.client(Version::V2_1).get(&local).unwrap().object, key(&[0x5A; 16]));
+        assert_eq!(
+            report.failures[0].reason,
+            Some(ResultReason::OBJECT_ALREADY_EXISTS)
+        );
+        assert_eq!(
+            b.client(Version::V2_1).get(&local).unwrap().object,
+            key(&[0x5A; 16])
+        );
         let others: Vec<String> = ids.iter().filter(|id| **id != ids[2]).cloned().collect();
         assert_same(&a, &b, &others);
     }
@@ -106,8 +156,11 @@ fn a_taken_name_fails_that_object_alone() {
         let local = b.client(Version::V2_1).create(named("rich"));
         let report = transfer(&a, &b, strategy);
         assert_eq!(counts(&report), (ids.len() as i64 - 1, 0, 0, 1));
-        let expected =
-            if strategy == Strategy::Import { ResultReason::NON_UNIQUE_NAME_ATTRIBUTE } else { ResultReason::INVALID_FIELD };
+        let expected = if strategy == Strategy::Import {
+            ResultReason::NON_UNIQUE_NAME_ATTRIBUTE
+        } else {
+            ResultReason::INVALID_FIELD
+        };
         assert_eq!(report.failures[0].reason, Some(expected));
         assert_eq!(b.client(Version::V2_1).locate(named("rich")), [local]);
     }
@@ -119,23 +172,38 @@ fn material_known_to_be_compromised_here_counts_as_such_and_the_copy_stays_verba
         let (a, b) = (master(), replica());
         let local = b.client(Version::V2_1);
         let leaked = local.register(key(&[3; 32]), none());
-        local.revoke(&leaked, RevocationReasonCode::KEY_COMPROMISE).unwrap();
+        local
+            .revoke(&leaked, RevocationReasonCode::KEY_COMPROMISE)
+            .unwrap();
         let client = a.client(Version::V2_1);
         let id = client.register(key(&[3; 32]), named("n"));
         client.activate(&id).unwrap();
         assert_eq!(counts(&transfer(&a, &b, strategy)), (1, 0, 0, 0));
         assert_same(&a, &b, std::slice::from_ref(&id));
         assert_eq!(local.state(&id), State::COMPROMISED);
-        assert_eq!(local.locate(none().with(V::State(State::COMPROMISED))), [id.clone(), leaked.clone()]);
-        assert!(local.locate(none().with(V::State(State::ACTIVE))).is_empty());
+        assert_eq!(
+            local.locate(none().with(V::State(State::COMPROMISED))),
+            [id.clone(), leaked.clone()]
+        );
+        assert!(
+            local
+                .locate(none().with(V::State(State::ACTIVE)))
+                .is_empty()
+        );
         // A state raised here never goes back, whatever the master does.
         client.add(&id, name("m")).unwrap();
         assert_eq!(counts(&transfer(&a, &b, strategy)), (0, 1, 0, 0));
         assert_eq!(local.state(&id), State::COMPROMISED);
-        client.revoke(&id, RevocationReasonCode::SUPERSEDED).unwrap();
+        client
+            .revoke(&id, RevocationReasonCode::SUPERSEDED)
+            .unwrap();
         transfer(&a, &b, strategy);
         assert_eq!(local.state(&id), State::COMPROMISED);
-        assert_eq!(b.record(&id).attributes.state(), Some(State::DEACTIVATED), "the copy itself is verbatim");
+        assert_eq!(
+            b.record(&id).attributes.state(),
+            Some(State::DEACTIVATED),
+            "the copy itself is verbatim"
+        );
         client.destroy(&id).unwrap();
         transfer(&a, &b, strategy);
         assert_eq!(local.state(&id), State::DESTROYED_COMPROMISED);
@@ -170,11 +238,17 @@ fn what_is_learnt_to_be_compromised_at_the_master_is_so_at_the_replica() {
     let (a, b) = (master(), replica());
     let client = a.client(Version::V2_1);
     let id = client.register(key(&[5; 16]), none());
-    client.revoke(&id, RevocationReasonCode::KEY_COMPROMISE).unwrap();
+    client
+        .revoke(&id, RevocationReasonCode::KEY_COMPROMISE)
+        .unwrap();
     let again = client.register(key(&[5; 16]), none());
     transfer(&a, &b, Strategy::Put);
     for id in [id, again] {
         assert_eq!(b.client(Version::V2_1).state(&id), State::COMPROMISED);
-        assert_eq!(b.record(&id).attributes.state(), Some(State::COMPROMISED), "the master says so itself");
+        assert_eq!(
+            b.record(&id).attributes.state(),
+            Some(State::COMPROMISED),
+            "the master says so itself"
+        );
     }
 }

@@ -4,7 +4,10 @@ use crate::support::*;
 use keyferry_crypto::SystemRandom;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
-use keyferry_s2s::{Bulk, BulkOptions, Collisions, Copy, Cx, Error, Fork, Peer, Policy, Report, Session, Step, Strategy};
+use keyferry_s2s::{
+    Bulk, BulkOptions, Collisions, Copy, Cx, Error, Fork, Peer, Policy, Report, Session, Step,
+    Strategy,
+};
 use keyferry_server::Access;
 use keyferry_store::StoreExt;
 use keyferry_ttlv::{Encode, Extra, Raw, Tag, Version, Writer};
@@ -26,7 +29,11 @@ pub const BOTH: [Strategy; 2] = [Strategy::Import, Strategy::Put];
 
 /// The server that the objects are of.
 pub fn master() -> Host {
-    Host::named("a", Access::Named(["client".to_owned()].into()), Policy::closed())
+    Host::named(
+        "a",
+        Access::Named(["client".to_owned()].into()),
+        Policy::closed(),
+    )
 }
 
 /// A server that takes copies from `a`, and lets a client look.
@@ -37,12 +44,18 @@ pub fn replica() -> Host {
 
 /// The same, which settles collisions in a way.
 pub fn replica_with(collisions: Collisions) -> Host {
-    let policy = Policy::closed().with("a.example", Peer::new("a").may_send().colliding(collisions));
+    let policy =
+        Policy::closed().with("a.example", Peer::new("a").may_send().colliding(collisions));
     Host::named("b", Access::Named(["client".to_owned()].into()), policy)
 }
 
 pub fn options(strategy: Strategy) -> BulkOptions {
-    BulkOptions { batch: 3, in_flight: 2, group: 2, ..BulkOptions::new("b", strategy) }
+    BulkOptions {
+        batch: 3,
+        in_flight: 2,
+        group: 2,
+        ..BulkOptions::new("b", strategy)
+    }
 }
 
 /// Drives a session to its end; `None` when our side died. `each` is called with the number of messages taken so far.
@@ -59,7 +72,11 @@ pub fn drive(
     let mut random = SystemRandom::new();
     let (store, caller) = (from.store.clone(), identity(caller));
     loop {
-        let mut cx = Cx { now: from.now(), store: &*store, random: &mut random };
+        let mut cx = Cx {
+            now: from.now(),
+            store: &*store,
+            random: &mut random,
+        };
         match session.poll(&mut cx, Ticket(ticket)) {
             Err(error) => return Some(Err(error)),
             Ok(Step::Done(report)) => {
@@ -78,10 +95,16 @@ pub fn drive(
         if cut == Cut::Dead(taken) {
             return None;
         }
-        let lost = |session: &mut dyn Session, cx: &mut Cx<'_>, rest: &mut VecDeque<(Ticket, RequestMessage)>| {
-            session.answer(cx, answered, Err(Lost("planned".into()))).unwrap();
+        let lost = |session: &mut dyn Session,
+                    cx: &mut Cx<'_>,
+                    rest: &mut VecDeque<(Ticket, RequestMessage)>| {
+            session
+                .answer(cx, answered, Err(Lost("planned".into())))
+                .unwrap();
             for (ticket, _) in rest.drain(..) {
-                session.answer(cx, ticket, Err(Lost("planned".into()))).unwrap();
+                session
+                    .answer(cx, ticket, Err(Lost("planned".into())))
+                    .unwrap();
             }
         };
         if cut == Cut::Before(taken) {
@@ -90,14 +113,26 @@ pub fn drive(
             continue;
         }
         each(taken, &message);
-        let answer = to.server.answer(&caller, to.now(), &message.to_frame().unwrap());
-        let Answer::Reply(frame) = answer else { panic!("no reply") };
-        let mut cx = Cx { now: from.now(), store: &*store, random: &mut random };
+        let answer = to
+            .server
+            .answer(&caller, to.now(), &message.to_frame().unwrap());
+        let Answer::Reply(frame) = answer else {
+            panic!("no reply")
+        };
+        let mut cx = Cx {
+            now: from.now(),
+            store: &*store,
+            random: &mut random,
+        };
         let here = taken;
         taken += 1;
         if cut == Cut::Behind(here) {
             lost(session, &mut cx, &mut under_way);
-        } else if let Err(error) = session.answer(&mut cx, answered, Ok(ResponseMessage::from_frame(&frame).unwrap())) {
+        } else if let Err(error) = session.answer(
+            &mut cx,
+            answered,
+            Ok(ResponseMessage::from_frame(&frame).unwrap()),
+        ) {
             return Some(Err(error));
         }
     }
@@ -105,13 +140,24 @@ pub fn drive(
 
 /// What is kept beside what the server holds.
 pub fn forks(host: &Host) -> Vec<Fork> {
-    host.store.view::<_, Error>(|snapshot| Fork::all(snapshot)).unwrap()
+    host.store
+        .view::<_, Error>(|snapshot| Fork::all(snapshot))
+        .unwrap()
 }
 
 /// One undisturbed transfer from `a`.
 pub fn transfer(from: &Host, to: &Host, strategy: Strategy) -> Report {
     let mut session = Bulk::new(options(strategy));
-    let report = drive(from, to, &mut session, "a.example", Cut::Never, &mut |_, _| {}).unwrap().unwrap();
+    let report = drive(
+        from,
+        to,
+        &mut session,
+        "a.example",
+        Cut::Never,
+        &mut |_, _| {},
+    )
+    .unwrap()
+    .unwrap();
     assert!(report.counts.finished && report.counts.add_up(), "{report}");
     report
 }
@@ -130,7 +176,14 @@ pub fn fill(host: &Host) -> Vec<String> {
     for (what, object) in crate::objects::all(Version::V2_1) {
         // Put speaks 1.4, which has no form for this object.
         if what != "certificate request" {
-            ids.push(client.register(object, named(what).with(name(&format!("also {what}"))).with(custom("kind", what))));
+            ids.push(
+                client.register(
+                    object,
+                    named(what)
+                        .with(name(&format!("also {what}")))
+                        .with(custom("kind", what)),
+                ),
+            );
         }
     }
     let rich = client.create(
@@ -144,33 +197,55 @@ pub fn fill(host: &Host) -> Vec<String> {
                 rotate_name_type: RotateNameType::UNINTERPRETED_TEXT_STRING,
                 extra: Extra::NONE,
             }))
-            .with(V::Custom(CustomAttribute { vendor: "acme".into(), ..CustomAttribute::text("v", "w") }))
-            .with(V::UsageLimits(UsageLimits { total: 5, count: None, unit: UsageLimitsUnit::BYTE, extra: Extra::NONE }))
-            .with(V::Link(Link { link_type: LinkType::NEXT_LINK, target: ids[0].as_str().into(), extra: Extra::NONE }))
-            .with(V::ApplicationSpecificInformation(ApplicationSpecificInformation {
-                namespace: "ns".into(),
-                data: Some("d".into()),
+            .with(V::Custom(CustomAttribute {
+                vendor: "acme".into(),
+                ..CustomAttribute::text("v", "w")
+            }))
+            .with(V::UsageLimits(UsageLimits {
+                total: 5,
+                count: None,
+                unit: UsageLimitsUnit::BYTE,
                 extra: Extra::NONE,
-            })),
+            }))
+            .with(V::Link(Link {
+                link_type: LinkType::NEXT_LINK,
+                target: ids[0].as_str().into(),
+                extra: Extra::NONE,
+            }))
+            .with(V::ApplicationSpecificInformation(
+                ApplicationSpecificInformation {
+                    namespace: "ns".into(),
+                    data: Some("d".into()),
+                    extra: Extra::NONE,
+                },
+            )),
     );
     // A gap in the indices.
     let old = host.client(Version::V1_2);
     old.add(&rich, V::ObjectGroup("g3".into())).unwrap();
-    old.delete_at(&rich, reference(tag::OBJECT_GROUP), Some(1)).unwrap();
+    old.delete_at(&rich, reference(tag::OBJECT_GROUP), Some(1))
+        .unwrap();
     ids.push(rich);
     for state in 2..=6 {
-        let id = client.create(named(&format!("state {state}")).with(V::ActivationDate(DateTime(START + 50))));
+        let id = client
+            .create(named(&format!("state {state}")).with(V::ActivationDate(DateTime(START + 50))));
         host.pass(1);
         match State(state) {
             State::ACTIVE => client.activate(&id).unwrap(),
             State::DEACTIVATED => {
                 client.activate(&id).unwrap();
-                client.revoke(&id, RevocationReasonCode::SUPERSEDED).unwrap();
+                client
+                    .revoke(&id, RevocationReasonCode::SUPERSEDED)
+                    .unwrap();
             }
-            State::COMPROMISED => client.revoke(&id, RevocationReasonCode::KEY_COMPROMISE).unwrap(),
+            State::COMPROMISED => client
+                .revoke(&id, RevocationReasonCode::KEY_COMPROMISE)
+                .unwrap(),
             State::DESTROYED => client.destroy(&id).unwrap(),
             _ => {
-                client.revoke(&id, RevocationReasonCode::KEY_COMPROMISE).unwrap();
+                client
+                    .revoke(&id, RevocationReasonCode::KEY_COMPROMISE)
+                    .unwrap();
                 client.destroy(&id).unwrap();
             }
         }
@@ -181,8 +256,12 @@ pub fn fill(host: &Host) -> Vec<String> {
 
 /// The attributes, whatever their order, but for what a server shows of what it knows of others.
 pub fn sorted(attributes: &Attributes) -> Vec<String> {
-    let own = attributes.iter().filter(|a| !keyferry_s2s::is_shadow(&a.value));
-    let mut all: Vec<String> = own.map(|a| format!("{:?} {:?}", a.index.unwrap_or(0), a.value)).collect();
+    let own = attributes
+        .iter()
+        .filter(|a| !keyferry_s2s::is_shadow(&a.value));
+    let mut all: Vec<String> = own
+        .map(|a| format!("{:?} {:?}", a.index.unwrap_or(0), a.value))
+        .collect();
     all.sort();
     all
 }
@@ -192,7 +271,10 @@ pub fn assert_same(from: &Host, to: &Host, ids: &[String]) {
     for id in ids {
         let (here, there) = (from.record(id), to.record(id));
         assert_eq!(sorted(&there.attributes), sorted(&here.attributes), "{id}");
-        assert_eq!((&there.id, &there.stamp, &there.lineage), (&here.id, &here.stamp, &here.lineage));
+        assert_eq!(
+            (&there.id, &there.stamp, &there.lineage),
+            (&here.id, &here.stamp, &here.lineage)
+        );
         assert_eq!(there.copy_digest().unwrap(), here.copy_digest().unwrap());
         assert_eq!(there.object_type, here.object_type);
         assert_eq!(to.object(id), from.object(id), "{id}");

@@ -17,13 +17,23 @@ fn issuer() -> Host {
 
 fn issuer_with(change: impl Fn(Peer) -> Peer) -> Host {
     let policy = Policy::closed()
-        .with("b.example", change(Peer::new("b").may_follow().may_give_back()))
-        .with("c.example", change(Peer::new("c").may_follow().may_give_back()));
+        .with(
+            "b.example",
+            change(Peer::new("b").may_follow().may_give_back()),
+        )
+        .with(
+            "c.example",
+            change(Peer::new("c").may_follow().may_give_back()),
+        );
     Host::named("a", Access::Named(["client".to_owned()].into()), policy)
 }
 
 fn follower(name: &str) -> Host {
-    Host::named(name, Access::Named(["client".to_owned()].into()), Policy::closed())
+    Host::named(
+        name,
+        Access::Named(["client".to_owned()].into()),
+        Policy::closed(),
+    )
 }
 
 fn begin(b: &Host, what: &Following) {
@@ -31,7 +41,11 @@ fn begin(b: &Host, what: &Following) {
 }
 
 fn options() -> FollowOptions {
-    FollowOptions { batch: 3, in_flight: 2, ..FollowOptions::new("r", Peer::new("a")) }
+    FollowOptions {
+        batch: 3,
+        in_flight: 2,
+        ..FollowOptions::new("r", Peer::new("a"))
+    }
 }
 
 fn pass_cut(b: &Host, a: &Host, options: FollowOptions, cut: Cut) -> Option<Result<Report, Error>> {
@@ -52,7 +66,9 @@ fn of(report: &Report, ending: Ending) -> i64 {
 }
 
 fn held(host: &Host, id: &keyferry_store::ObjectId) -> Option<Record> {
-    host.store.view::<_, keyferry_store::Error>(|s| Ok(s.by_object_id(id)?.map(|(_, record)| record))).unwrap()
+    host.store
+        .view::<_, keyferry_store::Error>(|s| Ok(s.by_object_id(id)?.map(|(_, record)| record)))
+        .unwrap()
 }
 
 #[test]
@@ -64,8 +80,17 @@ fn everything_comes_once_and_then_what_changes() {
     // What was destroyed before anybody was offered it goes nowhere.
     let gone = ids.iter().filter(|id| a.record(id).is_destroyed()).count() as i64;
     assert_eq!(gone, 2);
-    assert_eq!(of(&report, Ending::Created), ids.len() as i64 - gone, "{}", report.table());
-    let live: Vec<String> = ids.iter().filter(|id| !a.record(id).is_destroyed()).cloned().collect();
+    assert_eq!(
+        of(&report, Ending::Created),
+        ids.len() as i64 - gone,
+        "{}",
+        report.table()
+    );
+    let live: Vec<String> = ids
+        .iter()
+        .filter(|id| !a.record(id).is_destroyed())
+        .cloned()
+        .collect();
     assert_same(&a, &b, &live);
     assert_eq!(b.count(), live.len() as u64);
     assert_eq!(pass(&b, &a).counts.asked, 0);
@@ -74,7 +99,12 @@ fn everything_comes_once_and_then_what_changes() {
     client.add(&live[0], name("another")).unwrap();
     client.destroy(&live[1]).unwrap();
     let report = pass(&b, &a);
-    assert_eq!((of(&report, Ending::Updated), report.counts.asked), (2, 2), "{}", report.table());
+    assert_eq!(
+        (of(&report, Ending::Updated), report.counts.asked),
+        (2, 2),
+        "{}",
+        report.table()
+    );
     assert_same(&a, &b, &live);
     assert!(b.record(&live[1]).is_destroyed());
     let slaves = a.store.view::<_, Error>(|s| Slave::all(s)).unwrap();
@@ -95,9 +125,18 @@ fn a_loss_at_any_message_repeats_one_answer_at_most() {
             Some(report) => report.unwrap(),
             None => pass(&b, &a),
         };
-        let live: Vec<String> = ids.iter().filter(|id| !a.record(id).is_destroyed()).cloned().collect();
+        let live: Vec<String> = ids
+            .iter()
+            .filter(|id| !a.record(id).is_destroyed())
+            .cloned()
+            .collect();
         assert!(report.counts.add_up());
-        assert_eq!(report.counts.asked, live.len() as i64, "{cut:?} {}", report.table());
+        assert_eq!(
+            report.counts.asked,
+            live.len() as i64,
+            "{cut:?} {}",
+            report.table()
+        );
         assert_eq!(of(&report, Ending::Created), live.len() as i64, "{cut:?}");
         assert_same(&a, &b, &live);
     }
@@ -111,18 +150,32 @@ fn a_selection_is_left_and_entered() {
     let one = client.register(key(&[1; 16]), named("one").with(shop()));
     let other = client.register(key(&[2; 16]), named("other"));
     let selection = Selection::everything().with(shop());
-    begin(&b, &Following { selection, ..Following::default() });
+    begin(
+        &b,
+        &Following {
+            selection,
+            ..Following::default()
+        },
+    );
     assert_eq!(pass(&b, &a).counts.asked, 1);
     assert_eq!(b.count(), 1);
     // It leaves: its material goes, and clients see nothing of it; but its State comes until that was told.
     let id = a.record(&one).id;
     client.delete(&one, shop()).unwrap();
     let report = pass(&b, &a);
-    assert_eq!((of(&report, Ending::Withdrawn), report.counts.asked), (1, 1), "{}", report.table());
+    assert_eq!(
+        (of(&report, Ending::Withdrawn), report.counts.asked),
+        (1, 1),
+        "{}",
+        report.table()
+    );
     let mark = held(&b, &id).unwrap();
     assert!(mark.is_withdrawn());
     let there = b.client(Version::V2_1);
-    assert_eq!(there.get(&one).unwrap_err().0, ResultReason::OBJECT_NOT_FOUND);
+    assert_eq!(
+        there.get(&one).unwrap_err().0,
+        ResultReason::OBJECT_NOT_FOUND
+    );
     assert!(there.locate(Attributes::new()).is_empty());
     // What happens to it from now on is nothing to that server, once it has said that it is gone.
     pass(&b, &a);
@@ -148,13 +201,21 @@ fn a_compromise_reaches_who_was_not_told_of_its_withdrawal() {
     let group = |name: &str| V::ObjectGroup(name.into());
     let key = client.register(key(&[1; 16]), named("one").with(group("b")));
     for (host, name) in [(&b, "b"), (&c, "c")] {
-        begin(host, &Following { selection: Selection::everything().with(group(name)), ..Following::default() });
+        begin(
+            host,
+            &Following {
+                selection: Selection::everything().with(group(name)),
+                ..Following::default()
+            },
+        );
         pass(host, &a);
     }
     // It leaves one shop's selection, enters the other's, and is compromised before the first has heard of either.
     client.delete(&key, group("b")).unwrap();
     client.add(&key, group("c")).unwrap();
-    client.revoke(&key, RevocationReasonCode::KEY_COMPROMISE).unwrap();
+    client
+        .revoke(&key, RevocationReasonCode::KEY_COMPROMISE)
+        .unwrap();
     pass(&b, &a);
     pass(&c, &a);
     let id = a.record(&key).id;
@@ -162,7 +223,15 @@ fn a_compromise_reaches_who_was_not_told_of_its_withdrawal() {
     assert!(mark.is_withdrawn() && mark.is_compromised());
     assert_same(&a, &c, &[key.clone()]);
     // The same material is known to be compromised there for good.
-    let other = b.client(Version::V2_1).import("again", Some(crate::support::key(&[1; 16])), named("again"), false).unwrap();
+    let other = b
+        .client(Version::V2_1)
+        .import(
+            "again",
+            Some(crate::support::key(&[1; 16])),
+            named("again"),
+            false,
+        )
+        .unwrap();
     assert_eq!(b.client(Version::V2_1).state(&other), State::COMPROMISED);
 }
 
@@ -173,12 +242,20 @@ fn another_selection_withdraws_and_brings() {
     let group = |name: &str| V::ObjectGroup(name.into());
     let one = client.register(key(&[1; 16]), named("one").with(group("one")));
     let two = client.register(key(&[2; 16]), named("two").with(group("two")));
-    let what = |name: &str| Following { selection: Selection::everything().with(group(name)), ..Following::default() };
+    let what = |name: &str| Following {
+        selection: Selection::everything().with(group(name)),
+        ..Following::default()
+    };
     begin(&b, &what("one"));
     pass(&b, &a);
     begin(&b, &what("two"));
     let report = pass(&b, &a);
-    assert_eq!((of(&report, Ending::Withdrawn), of(&report, Ending::Created)), (1, 1), "{}", report.table());
+    assert_eq!(
+        (of(&report, Ending::Withdrawn), of(&report, Ending::Created)),
+        (1, 1),
+        "{}",
+        report.table()
+    );
     assert!(held(&b, &a.record(&one).id).unwrap().is_withdrawn());
     assert_same(&a, &b, &[two]);
 }
@@ -187,13 +264,33 @@ fn another_selection_withdraws_and_brings() {
 fn what_the_relation_does_without_does_not_come() {
     let (a, b) = (issuer(), follower("b"));
     let client = a.client(Version::V2_1);
-    let one = client.register(key(&[1; 16]), named("one").with(custom("cost centre", "4711")).with(V::Comment("ours".into())));
-    begin(&b, &Following { without: vec!["x-cost centre".into(), "Comment".into(), "State".into()], ..Following::default() });
+    let one = client.register(
+        key(&[1; 16]),
+        named("one")
+            .with(custom("cost centre", "4711"))
+            .with(V::Comment("ours".into())),
+    );
+    begin(
+        &b,
+        &Following {
+            without: vec!["x-cost centre".into(), "Comment".into(), "State".into()],
+            ..Following::default()
+        },
+    );
     pass(&b, &a);
     let copy = b.record(&one);
-    assert!(copy.attributes.iter().all(|a| !matches!(a.value, V::Custom(_) | V::Comment(_))), "{:?}", copy.attributes);
+    assert!(
+        copy.attributes
+            .iter()
+            .all(|a| !matches!(a.value, V::Custom(_) | V::Comment(_))),
+        "{:?}",
+        copy.attributes
+    );
     assert_eq!(copy.attributes.state(), Some(State::PRE_ACTIVE));
-    assert_eq!(copy.overlay.as_ref().unwrap().without, ["Comment", "x-cost centre"]);
+    assert_eq!(
+        copy.overlay.as_ref().unwrap().without,
+        ["Comment", "x-cost centre"]
+    );
     // With all of them from now on.
     begin(&b, &Following::default());
     let report = pass(&b, &a);
@@ -206,16 +303,27 @@ fn what_cannot_be_taken_is_asked_for_again_until_it_can() {
     let (a, b) = (issuer(), follower("b"));
     let client = a.client(Version::V2_1);
     let one = client.register(key(&[1; 16]), named("taken"));
-    let own = b.client(Version::V2_1).register(key(&[2; 16]), named("taken"));
+    let own = b
+        .client(Version::V2_1)
+        .register(key(&[2; 16]), named("taken"));
     begin(&b, &Following::default());
     let report = pass(&b, &a);
-    assert_eq!((of(&report, Ending::Failed), report.failures[0].identifier.as_str()), (1, one.as_str()));
+    assert_eq!(
+        (
+            of(&report, Ending::Failed),
+            report.failures[0].identifier.as_str()
+        ),
+        (1, one.as_str())
+    );
     let retries = |host: &Host| host.store.view::<_, Error>(|s| Retry::all(s, "r")).unwrap();
     assert_eq!(retries(&b).len(), 1);
     assert!(retries(&b)[0].why.contains("taken"), "{:?}", retries(&b));
     b.pass(10);
     let report = pass(&b, &a);
-    assert_eq!((of(&report, Ending::Failed), retries(&b)[0].attempts), (1, 2));
+    assert_eq!(
+        (of(&report, Ending::Failed), retries(&b)[0].attempts),
+        (1, 2)
+    );
     b.client(Version::V2_1).destroy(&own).unwrap();
     b.client(Version::V2_1).delete(&own, name("taken")).unwrap();
     b.pass(10);
@@ -234,9 +342,13 @@ fn relations_show_as_attributes_that_can_be_looked_for() {
             Policy::closed().with("a.example", Peer::new("a").backed_up()),
         ),
     );
-    let one = a.client(Version::V2_1).register(key(&[1; 16]), named("one"));
+    let one = a
+        .client(Version::V2_1)
+        .register(key(&[1; 16]), named("one"));
     let red = || V::ObjectGroup("red".into());
-    let other = a.client(Version::V2_1).register(key(&[2; 16]), named("other").with(red()));
+    let other = a
+        .client(Version::V2_1)
+        .register(key(&[2; 16]), named("other").with(red()));
     let what = Following {
         selection: Selection::everything().with(red()),
         address: Some("a.example:5696".into()),
@@ -248,7 +360,9 @@ fn relations_show_as_attributes_that_can_be_looked_for() {
         let shown = |host: &Host, id: &str, attribute: &str| {
             let all = host.client(version).attributes(id);
             let own = all.iter().find_map(|a| match &a.value {
-                V::Custom(custom) if custom.vendor == "x" && custom.name == attribute => custom.value.clone(),
+                V::Custom(custom) if custom.vendor == "x" && custom.name == attribute => {
+                    custom.value.clone()
+                }
                 _ => None,
             });
             own.map(|value| format!("{value:?}"))
@@ -257,30 +371,61 @@ fn relations_show_as_attributes_that_can_be_looked_for() {
         assert_eq!(shown(&b, &other, "s2s-master"), says("a"));
         assert_eq!(shown(&b, &other, "s2s-origin"), says("a"));
         assert_eq!(shown(&b, &other, "s2s-backup"), says("1"));
-        assert_eq!((shown(&a, &other, "s2s-slave-b"), shown(&a, &one, "s2s-slave-b")), (says("1"), None));
-        assert_eq!((shown(&a, &other, "s2s-master"), shown(&a, &other, "s2s-backup")), (None, None));
+        assert_eq!(
+            (
+                shown(&a, &other, "s2s-slave-b"),
+                shown(&a, &one, "s2s-slave-b")
+            ),
+            (says("1"), None)
+        );
+        assert_eq!(
+            (
+                shown(&a, &other, "s2s-master"),
+                shown(&a, &other, "s2s-backup")
+            ),
+            (None, None)
+        );
         let located = |host: &Host, name: &str, value: &str| {
-            host.client(version).locate(Attributes::new().with(V::Custom(CustomAttribute::text(name, value))))
+            host.client(version)
+                .locate(Attributes::new().with(V::Custom(CustomAttribute::text(name, value))))
         };
         assert_eq!(located(&a, "s2s-slave-b", "1"), [other.clone()]);
         assert_eq!(located(&b, "s2s-master", "a"), [other.clone()]);
-        assert!(located(&b, "s2s-master", "b").is_empty() && located(&a, "s2s-slave-c", "1").is_empty());
+        assert!(
+            located(&b, "s2s-master", "b").is_empty() && located(&a, "s2s-slave-c", "1").is_empty()
+        );
     }
     // Nothing of it is stored or sent, and nobody may claim it.
-    assert!(a.record(&other).attributes.iter().all(|a| !is_shadow(&a.value)));
+    assert!(
+        a.record(&other)
+            .attributes
+            .iter()
+            .all(|a| !is_shadow(&a.value))
+    );
     let claimed = named("claimed").with(V::Custom(CustomAttribute::text("s2s-master", "c")));
-    let refused = b.client(Version::V2_1).import("claimed", Some(key(&[3; 16])), claimed, false).unwrap_err();
+    let refused = b
+        .client(Version::V2_1)
+        .import("claimed", Some(key(&[3; 16])), claimed, false)
+        .unwrap_err();
     assert_eq!(refused.0, ResultReason::ATTRIBUTE_READ_ONLY);
     // Who may not change it here is told who may, and where.
-    let refused = b.client(Version::V2_1).add(&other, name("more")).unwrap_err();
+    let refused = b
+        .client(Version::V2_1)
+        .add(&other, name("more"))
+        .unwrap_err();
     assert_eq!(refused.0, ResultReason::PERMISSION_DENIED);
-    assert!(refused.1.contains("\"a\", at a.example:5696"), "{refused:?}");
+    assert!(
+        refused.1.contains("\"a\", at a.example:5696"),
+        "{refused:?}"
+    );
 }
 
 #[test]
 fn a_replica_forwards_changes_of_its_copies_to_their_master() {
     let (a, b) = (issuer(), follower("b"));
-    let one = a.client(Version::V2_1).register(key(&[1; 16]), named("one"));
+    let one = a
+        .client(Version::V2_1)
+        .register(key(&[1; 16]), named("one"));
     begin(&b, &Following::default());
     pass(&b, &a);
     let is_up = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
@@ -293,12 +438,25 @@ fn a_replica_forwards_changes_of_its_copies_to_their_master() {
         access: Access::Named(["client".to_owned()].into()),
         policy: Policy::closed(),
     });
-    let server = server.unwrap().with_rights(keyferry_server::Rights::shared()).with_forwarder(move |master, caller, request| {
-        assert_eq!(master, "a");
-        let Answer::Reply(answer) = there.server.answer(caller, there.now(), &request.to_frame().ok()?) else { return None };
-        up.load(std::sync::atomic::Ordering::SeqCst).then_some(answer)
-    });
-    let b = Host { server: std::sync::Arc::new(server), ..b };
+    let server = server
+        .unwrap()
+        .with_rights(keyferry_server::Rights::shared())
+        .with_forwarder(move |master, caller, request| {
+            assert_eq!(master, "a");
+            let Answer::Reply(answer) =
+                there
+                    .server
+                    .answer(caller, there.now(), &request.to_frame().ok()?)
+            else {
+                return None;
+            };
+            up.load(std::sync::atomic::Ordering::SeqCst)
+                .then_some(answer)
+        });
+    let b = Host {
+        server: std::sync::Arc::new(server),
+        ..b
+    };
     let client = b.client(Version::V2_1);
     let own = client.register(key(&[2; 16]), named("own"));
     // Its own it changes itself; a copy's master is asked, and the replica hears of it as ever.
@@ -313,37 +471,84 @@ fn a_replica_forwards_changes_of_its_copies_to_their_master() {
     assert_same(&a, &b, &[one.clone()]);
     // What the master refuses is refused in its words.
     let refused = client.activate(&one).unwrap_err();
-    assert_eq!(refused.0, a.client(Version::V2_1).activate(&one).unwrap_err().0);
+    assert_eq!(
+        refused.0,
+        a.client(Version::V2_1).activate(&one).unwrap_err().0
+    );
     // Nobody who may not change it here changes it there by this way; and a master that can't be reached is named.
-    assert!(b.client_named("stranger", Version::V2_1).revoke(&one, RevocationReasonCode::SUPERSEDED).is_err());
+    assert!(
+        b.client_named("stranger", Version::V2_1)
+            .revoke(&one, RevocationReasonCode::SUPERSEDED)
+            .is_err()
+    );
     assert_eq!(a.client(Version::V2_1).state(&one), State::ACTIVE);
     is_up.store(false, std::sync::atomic::Ordering::SeqCst);
     let refused = client.delete(&one, name("two")).unwrap_err();
     assert_eq!(refused.0, ResultReason::PERMISSION_DENIED);
-    assert!(refused.1.contains("its master is the server \"a\""), "{refused:?}");
+    assert!(
+        refused.1.contains("its master is the server \"a\""),
+        "{refused:?}"
+    );
 }
 
 #[test]
 fn nobody_follows_who_may_not_and_an_earlier_session_is_stopped() {
     let (a, b) = (master(), follower("b"));
     begin(&b, &Following::default());
-    let refused = pass_cut(&b, &a, options(), Cut::Never).unwrap().unwrap_err();
+    let refused = pass_cut(&b, &a, options(), Cut::Never)
+        .unwrap()
+        .unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Peer);
     let (a, b) = (issuer(), follower("b"));
     fill(&a);
     begin(&b, &Following::default());
     let mut random = SystemRandom::new();
     let mut old = Follow::new(b.server.node().clone(), options());
-    let mut cx = Cx { now: b.now(), store: &*b.store, random: &mut random };
-    let Step::Send(question) = old.poll(&mut cx, Ticket(1)).unwrap() else { panic!() };
+    let mut cx = Cx {
+        now: b.now(),
+        store: &*b.store,
+        random: &mut random,
+    };
+    let Step::Send(question) = old.poll(&mut cx, Ticket(1)).unwrap() else {
+        panic!()
+    };
     pass(&b, &a);
-    let Answer::Reply(answer) = a.server.answer(&identity("b.example"), a.now(), &question.to_frame().unwrap()) else { panic!() };
-    let mut cx = Cx { now: b.now(), store: &*b.store, random: &mut random };
+    let Answer::Reply(answer) = a.server.answer(
+        &identity("b.example"),
+        a.now(),
+        &question.to_frame().unwrap(),
+    ) else {
+        panic!()
+    };
+    let mut cx = Cx {
+        now: b.now(),
+        store: &*b.store,
+        random: &mut random,
+    };
     // What that says is the reign alone.
-    old.answer(&mut cx, Ticket(1), Ok(ResponseMessage::from_frame(&answer).unwrap())).unwrap();
-    let Step::Send(question) = old.poll(&mut cx, Ticket(2)).unwrap() else { panic!() };
-    let Answer::Reply(answer) = a.server.answer(&identity("b.example"), a.now(), &question.to_frame().unwrap()) else { panic!() };
-    let stopped = old.answer(&mut cx, Ticket(2), Ok(ResponseMessage::from_frame(&answer).unwrap())).unwrap_err();
+    old.answer(
+        &mut cx,
+        Ticket(1),
+        Ok(ResponseMessage::from_frame(&answer).unwrap()),
+    )
+    .unwrap();
+    let Step::Send(question) = old.poll(&mut cx, Ticket(2)).unwrap() else {
+        panic!()
+    };
+    let Answer::Reply(answer) = a.server.answer(
+        &identity("b.example"),
+        a.now(),
+        &question.to_frame().unwrap(),
+    ) else {
+        panic!()
+    };
+    let stopped = old
+        .answer(
+            &mut cx,
+            Ticket(2),
+            Ok(ResponseMessage::from_frame(&answer).unwrap()),
+        )
+        .unwrap_err();
     assert!(stopped.to_string().contains("another session"), "{stopped}");
 }
 
@@ -358,7 +563,9 @@ fn a_restored_issuer_takes_back_what_its_replica_holds_and_refuses_changes_until
         let earlier = a.store.inner().clone();
         let client = a.client(Version::V2_1);
         client.add(&ids[0], name("lost")).unwrap();
-        client.revoke(&ids[1], RevocationReasonCode::KEY_COMPROMISE).unwrap();
+        client
+            .revoke(&ids[1], RevocationReasonCode::KEY_COMPROMISE)
+            .unwrap();
         let new = client.register(key(&[9; 16]), named("made and lost"));
         pass(&b, &a);
         let policy = a.server.node().policy.clone();
@@ -366,13 +573,21 @@ fn a_restored_issuer_takes_back_what_its_replica_holds_and_refuses_changes_until
         if told {
             restored(&*store, &policy, Incarnation([7; 16]), a.now().wall).unwrap();
         }
-        let a = Host::over("a", store, Access::Named(["client".to_owned()].into()), policy);
+        let a = Host::over(
+            "a",
+            store,
+            Access::Named(["client".to_owned()].into()),
+            policy,
+        );
         let client = a.client(Version::V2_1);
         if told {
             let refused = client.add(&ids[2], name("too early")).unwrap_err();
             assert_eq!(refused.0, ResultReason::PERMISSION_DENIED);
             assert!(refused.1.contains("restored"), "{refused:?}");
-            assert_eq!(a.client(Version::V2_1).state(&ids[2]), a.record(&ids[2]).state(a.now().wall).unwrap());
+            assert_eq!(
+                a.client(Version::V2_1).state(&ids[2]),
+                a.record(&ids[2]).state(a.now().wall).unwrap()
+            );
         } else {
             // Nobody has said so, and it goes on.
             client.add(&ids[2], name("meanwhile")).unwrap();
@@ -387,18 +602,51 @@ fn a_restored_issuer_takes_back_what_its_replica_holds_and_refuses_changes_until
         let forks = |host: &Host| host.store.view::<_, Error>(|s| Fork::all(s)).unwrap();
         if told {
             assert!(forks(&a).is_empty() && forks(&b).is_empty());
-            assert_same(&a, &b, &[ids[0].clone(), ids[1].clone(), ids[2].clone(), ids[3].clone(), new.clone()]);
-            assert!(a.record(&ids[0]).attributes.names().any(|name| name.value == "lost"));
+            assert_same(
+                &a,
+                &b,
+                &[
+                    ids[0].clone(),
+                    ids[1].clone(),
+                    ids[2].clone(),
+                    ids[3].clone(),
+                    new.clone(),
+                ],
+            );
+            assert!(
+                a.record(&ids[0])
+                    .attributes
+                    .names()
+                    .any(|name| name.value == "lost")
+            );
         } else {
             // Both lines of the first object are kept and named, at both servers, until somebody decides.
             assert_eq!((forks(&a).len(), forks(&b).len()), (1, 1));
             let fork = forks(&a).remove(0);
             assert_eq!(fork.id, a.record(&ids[0]).id);
             assert!(fork.attributes.names().any(|name| name.value == "lost"));
-            decide(&*a.store, a.server.node(), &fork.id, &fork.stamp, Keep::Other, "somebody", a.now()).unwrap();
+            decide(
+                &*a.store,
+                a.server.node(),
+                &fork.id,
+                &fork.stamp,
+                Keep::Other,
+                "somebody",
+                a.now(),
+            )
+            .unwrap();
             pass(&b, &a);
-            assert!(forks(&a).is_empty() && forks(&b).is_empty(), "{:?}", forks(&b));
-            assert!(b.record(&ids[0]).attributes.names().any(|name| name.value == "lost"));
+            assert!(
+                forks(&a).is_empty() && forks(&b).is_empty(),
+                "{:?}",
+                forks(&b)
+            );
+            assert!(
+                b.record(&ids[0])
+                    .attributes
+                    .names()
+                    .any(|name| name.value == "lost")
+            );
             assert_same(&a, &b, &[ids[0].clone(), ids[2].clone()]);
         }
     }
@@ -415,20 +663,42 @@ fn a_branch_learns_nothing_from_the_centre() {
     let centre = Host::named(
         "centre",
         Access::Named(["client".to_owned()].into()),
-        Policy::closed().with("branch.example", Peer::new("branch").may_send().learns_nothing()),
+        Policy::closed().with(
+            "branch.example",
+            Peer::new("branch").may_send().learns_nothing(),
+        ),
     );
     let client = branch.client(Version::V2_1);
     let one = client.register(key(&[1; 16]), named("one"));
     let clashing = client.register(key(&[2; 16]), named("the centre has it"));
-    centre.client(Version::V2_1).register(key(&[3; 16]), named("the centre has it"));
-    Master::follow(&*centre.store, "r", "branch", &Following::default(), centre.now().wall).unwrap();
-    let options = FollowOptions { tells: false, ..FollowOptions::new("r", Peer::new("branch")) };
+    centre
+        .client(Version::V2_1)
+        .register(key(&[3; 16]), named("the centre has it"));
+    Master::follow(
+        &*centre.store,
+        "r",
+        "branch",
+        &Following::default(),
+        centre.now().wall,
+    )
+    .unwrap();
+    let options = FollowOptions {
+        tells: false,
+        ..FollowOptions::new("r", Peer::new("branch"))
+    };
     let mut asked = Vec::new();
     let mut session = Follow::new(centre.server.node().clone(), options);
     for _ in 0..3 {
-        let report = drive(&centre, &branch, &mut session, "centre.example", Cut::Never, &mut |_, message| {
-            asked.push(message.clone());
-        });
+        let report = drive(
+            &centre,
+            &branch,
+            &mut session,
+            "centre.example",
+            Cut::Never,
+            &mut |_, message| {
+                asked.push(message.clone());
+            },
+        );
         let report = report.unwrap().unwrap();
         assert!(report.counts.add_up());
         centre.pass(10);
@@ -437,27 +707,79 @@ fn a_branch_learns_nothing_from_the_centre() {
     // What the centre asks tells nothing of why, or how many.
     for message in &asked {
         let payload = message.batch[0].request_payload.bytes();
-        for tag in [extension::COUNT_FORKED, extension::COUNT_RETRIED, extension::WHY] {
-            assert!(!payload.windows(3).any(|window| window == &tag.number().to_be_bytes()[1..]), "{tag:?}");
+        for tag in [
+            extension::COUNT_FORKED,
+            extension::COUNT_RETRIED,
+            extension::WHY,
+        ] {
+            assert!(
+                !payload
+                    .windows(3)
+                    .any(|window| window == &tag.number().to_be_bytes()[1..]),
+                "{tag:?}"
+            );
         }
     }
     // The other way round nothing goes: the branch may neither follow nor pull, and the centre may not send.
-    Master::follow(&*branch.store, "back", "centre", &Following::default(), branch.now().wall).unwrap();
-    let mut session = Follow::new(branch.server.node().clone(), FollowOptions::new("back", Peer::new("centre")));
-    assert!(drive(&branch, &centre, &mut session, "branch.example", Cut::Never, &mut |_, _| {}).unwrap().is_err());
+    Master::follow(
+        &*branch.store,
+        "back",
+        "centre",
+        &Following::default(),
+        branch.now().wall,
+    )
+    .unwrap();
+    let mut session = Follow::new(
+        branch.server.node().clone(),
+        FollowOptions::new("back", Peer::new("centre")),
+    );
+    assert!(
+        drive(
+            &branch,
+            &centre,
+            &mut session,
+            "branch.example",
+            Cut::Never,
+            &mut |_, _| {}
+        )
+        .unwrap()
+        .is_err()
+    );
     let mut session = Bulk::new(BulkOptions::new("branch", Strategy::Import));
-    let report = drive(&centre, &branch, &mut session, "centre.example", Cut::Never, &mut |_, _| {}).unwrap().unwrap();
+    let report = drive(
+        &centre,
+        &branch,
+        &mut session,
+        "centre.example",
+        Cut::Never,
+        &mut |_, _| {},
+    )
+    .unwrap()
+    .unwrap();
     assert_eq!(report.counts.failed, report.counts.asked);
     // What the branch pushes is answered alike, whatever becomes of it: taken, known, renamed or in the way of another.
     let report = transfer_as(&branch, &centre, "branch.example");
-    let fates = (of(&report, Ending::Created), of(&report, Ending::Failed), report.counts.asked);
+    let fates = (
+        of(&report, Ending::Created),
+        of(&report, Ending::Failed),
+        report.counts.asked,
+    );
     assert_eq!(fates, (1, 1, 2), "{}", report.table());
     assert_eq!(report.failures[0].identifier, clashing);
-    assert!(!report.failures[0].message.contains("centre has it"), "{}", report.failures[0].message);
-    assert_eq!(report.failures[0].reason, Some(ResultReason::PERMISSION_DENIED));
+    assert!(
+        !report.failures[0].message.contains("centre has it"),
+        "{}",
+        report.failures[0].message
+    );
+    assert_eq!(
+        report.failures[0].reason,
+        Some(ResultReason::PERMISSION_DENIED)
+    );
 }
 
 fn transfer_as(from: &Host, to: &Host, caller: &str) -> Report {
     let mut session = Bulk::new(BulkOptions::new("centre", Strategy::Import));
-    drive(from, to, &mut session, caller, Cut::Never, &mut |_, _| {}).unwrap().unwrap()
+    drive(from, to, &mut session, caller, Cut::Never, &mut |_, _| {})
+        .unwrap()
+        .unwrap()
 }

@@ -14,7 +14,10 @@ pub struct Foreign(pub Vec<Operation>);
 
 impl Responder for Foreign {
     fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
-        assert!(item.message_extensions.is_empty(), "a foreign peer is sent no extension of ours");
+        assert!(
+            item.message_extensions.is_empty(),
+            "a foreign peer is sent no extension of ours"
+        );
         if item.operation != Operation::QUERY {
             return None;
         }
@@ -40,8 +43,14 @@ impl Responder for Foreign {
 }
 
 pub fn foreign(operations: &[Operation]) -> Host {
-    let mut host = Host::named("f", Access::Authenticated, Policy::closed().with("a.example", Peer::new("a").may_send()));
-    let server = Arc::into_inner(host.server).unwrap().with(Arc::new(Foreign(operations.to_vec())));
+    let mut host = Host::named(
+        "f",
+        Access::Authenticated,
+        Policy::closed().with("a.example", Peer::new("a").may_send()),
+    );
+    let server = Arc::into_inner(host.server)
+        .unwrap()
+        .with(Arc::new(Foreign(operations.to_vec())));
     host.server = Arc::new(server);
     host
 }
@@ -51,19 +60,35 @@ fn a_foreign_peer_gets_standard_messages_alone() {
     for strategy in BOTH {
         let a = master();
         let client = a.client(Version::V1_4);
-        let ids: Vec<String> = (0..5).map(|n| client.register(key(&[n; 16]), named(&format!("n{n}")))).collect();
+        let ids: Vec<String> = (0..5)
+            .map(|n| client.register(key(&[n; 16]), named(&format!("n{n}"))))
+            .collect();
         client.activate(&ids[1]).unwrap();
         let f = foreign(&[Operation::IMPORT, Operation::PUT]);
         let mut session = Bulk::new(options(strategy));
         let mut largest = 0;
-        let report =
-            drive(&a, &f, &mut session, "a.example", Cut::Never, &mut |_, message| largest = largest.max(message.batch.len()))
-                .unwrap()
-                .unwrap();
+        let report = drive(
+            &a,
+            &f,
+            &mut session,
+            "a.example",
+            Cut::Never,
+            &mut |_, message| largest = largest.max(message.batch.len()),
+        )
+        .unwrap()
+        .unwrap();
         assert_eq!(counts(&report), (5, 0, 0, 0));
-        assert_eq!(largest, if strategy == Strategy::Put { 1 } else { 3 }, "a Put message to a client holds one object");
+        assert_eq!(
+            largest,
+            if strategy == Strategy::Put { 1 } else { 3 },
+            "a Put message to a client holds one object"
+        );
         for id in &ids {
-            assert_eq!(sorted(&f.client(Version::V1_4).attributes(id)), sorted(&client.attributes(id)), "{strategy:?}");
+            assert_eq!(
+                sorted(&f.client(Version::V1_4).attributes(id)),
+                sorted(&client.attributes(id)),
+                "{strategy:?}"
+            );
             assert_eq!(f.object(id), a.object(id));
         }
         let report = transfer(&a, &f, strategy);
@@ -74,17 +99,33 @@ fn a_foreign_peer_gets_standard_messages_alone() {
         }
         // A Put has no way to say "unchanged": it exists already.
         assert_eq!(counts(&report), (0, 0, 0, 5));
-        assert!(report.failures.iter().all(|f| f.reason == Some(ResultReason::OBJECT_ALREADY_EXISTS)));
+        assert!(
+            report
+                .failures
+                .iter()
+                .all(|f| f.reason == Some(ResultReason::OBJECT_ALREADY_EXISTS))
+        );
     }
 }
 
 #[test]
 fn a_peer_that_lacks_the_operation_is_told_from_one_that_fails() {
-    for (strategy, offered) in [(Strategy::Import, Operation::PUT), (Strategy::Put, Operation::IMPORT)] {
+    for (strategy, offered) in [
+        (Strategy::Import, Operation::PUT),
+        (Strategy::Put, Operation::IMPORT),
+    ] {
         let a = master();
         a.client(Version::V2_1).create(none());
         let f = foreign(&[offered]);
-        let ended = drive(&a, &f, &mut Bulk::new(options(strategy)), "a.example", Cut::Never, &mut |_, _| {}).unwrap();
+        let ended = drive(
+            &a,
+            &f,
+            &mut Bulk::new(options(strategy)),
+            "a.example",
+            Cut::Never,
+            &mut |_, _| {},
+        )
+        .unwrap();
         assert_eq!(ended.unwrap_err().kind(), ErrorKind::Peer);
         assert_eq!(f.count(), 0);
     }
@@ -97,10 +138,23 @@ fn what_a_foreign_peer_can_not_be_told_is_named() {
     let id = client.register(key(&[1; 16]), named("n"));
     client.add(&id, AttributeValue::QuantumSafe(true)).unwrap();
     let report = transfer(&a, &foreign(&[Operation::IMPORT]), Strategy::Import);
-    assert_eq!((report.counts.lost, report.losses.len()), (None, 0), "2.1 has everything");
+    assert_eq!(
+        (report.counts.lost, report.losses.len()),
+        (None, 0),
+        "2.1 has everything"
+    );
     let report = transfer(&a, &foreign(&[Operation::PUT]), Strategy::Put);
     assert_eq!(report.losses.len(), 1);
     assert_eq!(report.losses[0].identifier, id);
-    assert!(report.losses[0].attributes.contains(&"Quantum Safe".to_owned()), "{:?}", report.losses);
-    assert_eq!(report.counts.lost, Some(report.losses[0].attributes.len() as i64));
+    assert!(
+        report.losses[0]
+            .attributes
+            .contains(&"Quantum Safe".to_owned()),
+        "{:?}",
+        report.losses
+    );
+    assert_eq!(
+        report.counts.lost,
+        Some(report.losses[0].attributes.len() as i64)
+    );
 }

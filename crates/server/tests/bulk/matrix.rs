@@ -18,28 +18,52 @@ const LOCAL: [Tag; 2] = [tag::FRESH, tag::LEASE_TIME];
 fn everything(host: &Host) -> Vec<String> {
     let mut ids = fill(host);
     let client = host.client(Version::V2_1);
-    let (_, request) = crate::objects::all(Version::V2_1).into_iter().find(|(what, _)| *what == "certificate request").unwrap();
+    let (_, request) = crate::objects::all(Version::V2_1)
+        .into_iter()
+        .find(|(what, _)| *what == "certificate request")
+        .unwrap();
     ids.push(client.register(request, named("certificate request")));
     let values = [
         ("integer", Value::Integer(i32::MIN)),
         ("long integer", Value::LongInteger(i64::MIN)),
-        ("big integer", Value::BigInteger(vec![0x80, 0, 0, 0, 0, 0, 0, 1])),
+        (
+            "big integer",
+            Value::BigInteger(vec![0x80, 0, 0, 0, 0, 0, 0, 1]),
+        ),
         ("enumeration", Value::Enumeration(0x8000_0001)),
         ("boolean", Value::Boolean(true)),
         ("text", Value::Text("ünïcödé \u{1F511}".into())),
         ("bytes", Value::Bytes((0..=255).collect())),
         ("date", Value::DateTime(DateTime(i64::MAX))),
         ("interval", Value::Interval(Interval(u32::MAX))),
-        ("extended", Value::DateTimeExtended(DateTimeExtended(i64::MIN))),
+        (
+            "extended",
+            Value::DateTimeExtended(DateTimeExtended(i64::MIN)),
+        ),
     ];
     let mut attributes = named("custom");
     for (name, value) in values {
-        attributes = attributes.with(V::Custom(CustomAttribute { vendor: "x".into(), name: name.into(), value: Some(value) }));
+        attributes = attributes.with(V::Custom(CustomAttribute {
+            vendor: "x".into(),
+            name: name.into(),
+            value: Some(value),
+        }));
     }
     ids.push(client.register(key(&[0x21; 16]), attributes));
-    for (n, unit) in [UsageLimitsUnit::BYTE, UsageLimitsUnit::OBJECT].into_iter().enumerate() {
-        let limits = UsageLimits { total: i64::MAX, count: None, unit, extra: Extra::NONE };
-        ids.push(client.register(key(&[0x22 + n as u8; 16]), named(&format!("limited {n}")).with(V::UsageLimits(limits))));
+    for (n, unit) in [UsageLimitsUnit::BYTE, UsageLimitsUnit::OBJECT]
+        .into_iter()
+        .enumerate()
+    {
+        let limits = UsageLimits {
+            total: i64::MAX,
+            count: None,
+            unit,
+            extra: Extra::NONE,
+        };
+        ids.push(client.register(
+            key(&[0x22 + n as u8; 16]),
+            named(&format!("limited {n}")).with(V::UsageLimits(limits)),
+        ));
     }
     let dates = named("dates")
         .with(V::ActivationDate(DateTime(i64::MAX - 2)))
@@ -48,7 +72,10 @@ fn everything(host: &Host) -> Vec<String> {
         .with(V::DeactivationDate(DateTime(i64::MAX)))
         .with(V::OriginalCreationDate(DateTime(i64::MIN)));
     ids.push(client.register(key(&[0x24; 16]), dates));
-    ids.push(client.register(key(&[0x25; 16]), named("sensitive").with(V::Sensitive(true))));
+    ids.push(client.register(
+        key(&[0x25; 16]),
+        named("sensitive").with(V::Sensitive(true)),
+    ));
     ids.push(client.register(key(&[0x26; 16]), named("kept").with(V::Extractable(false))));
     ids
 }
@@ -61,12 +88,24 @@ fn claimed() -> BTreeSet<Case> {
     let found = Arc::new(Mutex::new(None));
     let into = found.clone();
     let mut session = Explore::new(move |abilities| *into.lock().unwrap() = Some(abilities));
-    drive(&master(), &replica(), &mut session, "client", Cut::Never, &mut |_, _| {}).unwrap().unwrap();
+    drive(
+        &master(),
+        &replica(),
+        &mut session,
+        "client",
+        Cut::Never,
+        &mut |_, _| {},
+    )
+    .unwrap()
+    .unwrap();
     let all: Abilities = found.lock().unwrap().take().unwrap();
     let mut claimed = BTreeSet::new();
     for version in ALL {
         for (name, way) in WAYS {
-            let abilities = Abilities { versions: vec![version], ..all.clone() };
+            let abilities = Abilities {
+                versions: vec![version],
+                ..all.clone()
+            };
             if abilities.version_for(way).is_some() {
                 // A Register, and a Get, are the same to all servers; a feed only keyferry servers have.
                 let alone = matches!(way, Way::Register | Way::Get);
@@ -95,15 +134,25 @@ fn go(way: Way, version: Version, keyferry: bool) -> (Host, Host, Vec<String>, R
     let (from, to) = match way {
         Way::Import | Way::Put if keyferry => (master(), replica()),
         Way::Import | Way::Put => (master(), foreign(&[Operation::IMPORT, Operation::PUT])),
-        Way::Register => (master(), Host::named("t", Access::Authenticated, Policy::closed())),
+        Way::Register => (
+            master(),
+            Host::named("t", Access::Authenticated, Policy::closed()),
+        ),
         Way::Feed => {
             let policy = Policy::closed().with("b.example", Peer::new("b").may_follow());
             let client = || Access::Named(["client".to_owned()].into());
-            (Host::named("a", client(), policy), Host::named("b", client(), Policy::closed()))
+            (
+                Host::named("a", client(), policy),
+                Host::named("b", client(), Policy::closed()),
+            )
         }
         _ => {
             let policy = Policy::closed();
-            let policy = if keyferry { policy.with("client", Peer::new("p").may_pull()) } else { policy };
+            let policy = if keyferry {
+                policy.with("client", Peer::new("p").may_pull())
+            } else {
+                policy
+            };
             let named = |name, policy| Host::named(name, Access::Authenticated, policy);
             (named("a", policy), named("p", Policy::closed()))
         }
@@ -112,25 +161,76 @@ fn go(way: Way, version: Version, keyferry: bool) -> (Host, Host, Vec<String>, R
     to.pass(from.now().wall.0 - to.now().wall.0);
     let report = match way {
         Way::Import | Way::Put => {
-            let strategy = if way == Way::Put { Strategy::Put } else { Strategy::Import };
-            let mut session = Bulk::new(BulkOptions { version, ..options(strategy) }).telling(sink);
-            drive(&from, &to, &mut session, "a.example", Cut::Never, &mut |_, _| {})
+            let strategy = if way == Way::Put {
+                Strategy::Put
+            } else {
+                Strategy::Import
+            };
+            let mut session = Bulk::new(BulkOptions {
+                version,
+                ..options(strategy)
+            })
+            .telling(sink);
+            drive(
+                &from,
+                &to,
+                &mut session,
+                "a.example",
+                Cut::Never,
+                &mut |_, _| {},
+            )
         }
         Way::Register => {
-            let options = RegisterOptions { version, batch: 4, ..RegisterOptions::new("t") };
-            drive(&from, &to, &mut Register::new(options).telling(sink), "anyone", Cut::Never, &mut |_, _| {})
+            let options = RegisterOptions {
+                version,
+                batch: 4,
+                ..RegisterOptions::new("t")
+            };
+            drive(
+                &from,
+                &to,
+                &mut Register::new(options).telling(sink),
+                "anyone",
+                Cut::Never,
+                &mut |_, _| {},
+            )
         }
         Way::Feed => {
             Master::follow(&*to.store, "r", "a", &Following::default(), to.now().wall).unwrap();
-            let options = FollowOptions { batch: 7, ..FollowOptions::new("r", Peer::new("a")) };
+            let options = FollowOptions {
+                batch: 7,
+                ..FollowOptions::new("r", Peer::new("a"))
+            };
             let mut session = Follow::new(to.server.node().clone(), options).telling(sink);
-            drive(&to, &from, &mut session, "b.example", Cut::Never, &mut |_, _| {})
+            drive(
+                &to,
+                &from,
+                &mut session,
+                "b.example",
+                Cut::Never,
+                &mut |_, _| {},
+            )
         }
         _ => {
-            let strategy = if way == Way::Get { PullStrategy::Get } else { PullStrategy::Export };
-            let options = PullOptions { version, batch: 7, ..PullOptions::new("a", Peer::new("a").may_send(), strategy) };
+            let strategy = if way == Way::Get {
+                PullStrategy::Get
+            } else {
+                PullStrategy::Export
+            };
+            let options = PullOptions {
+                version,
+                batch: 7,
+                ..PullOptions::new("a", Peer::new("a").may_send(), strategy)
+            };
             let mut session = Pull::new(to.server.node().clone(), options).telling(sink);
-            drive(&to, &from, &mut session, "client", Cut::Never, &mut |_, _| {})
+            drive(
+                &to,
+                &from,
+                &mut session,
+                "client",
+                Cut::Never,
+                &mut |_, _| {},
+            )
         }
     };
     let report = report.unwrap().unwrap();
@@ -141,7 +241,10 @@ fn go(way: Way, version: Version, keyferry: bool) -> (Host, Host, Vec<String>, R
 /// What a client sees in 2.1, whose attributes are a superset of the others'.
 fn shown(host: &Host, id: &str) -> Attributes {
     let mut shown = host.client(Version::V2_1).attributes(id);
-    LOCAL.into_iter().chain([tag::UNIQUE_IDENTIFIER]).for_each(|tag| shown.remove(tag));
+    LOCAL
+        .into_iter()
+        .chain([tag::UNIQUE_IDENTIFIER])
+        .for_each(|tag| shown.remove(tag));
     shown
 }
 
@@ -165,15 +268,26 @@ fn is_cut(value: &V, version: Version) -> bool {
 fn silent(way: Way, version: Version, keyferry: bool) -> Vec<String> {
     let (from, to, ids, report, told) = go(way, version, keyferry);
     assert!(report.counts.finished && report.counts.add_up(), "{report}");
-    let abilities = Abilities { versions: vec![version], operations: Vec::new(), keyferry };
+    let abilities = Abilities {
+        versions: vec![version],
+        operations: Vec::new(),
+        keyferry,
+    };
     let foretold = abilities.not_kept(way, version);
     let pulls = matches!(way, Way::Get) || way == Way::Export && !keyferry;
     let mut silent = Vec::new();
-    let by_id: BTreeMap<&str, &Told> = told.iter().map(|told| (told.identifier.as_str(), told)).collect();
+    let by_id: BTreeMap<&str, &Told> = told
+        .iter()
+        .map(|told| (told.identifier.as_str(), told))
+        .collect();
     if by_id.len() != told.len() {
         silent.push("an object is told of twice".to_owned());
     }
-    let there = |id: &str| by_id.get(id).map(|told| told.target.clone().unwrap_or_else(|| id.to_owned()));
+    let there = |id: &str| {
+        by_id
+            .get(id)
+            .map(|told| told.target.clone().unwrap_or_else(|| id.to_owned()))
+    };
     let mut arrived = 0;
     for id in &ids {
         let record = from.record(id);
@@ -208,24 +322,36 @@ fn silent(way: Way, version: Version, keyferry: bool) -> Vec<String> {
         }
         let differs = |one: &Attributes, other: &Attributes| -> Vec<V> {
             // What a server shows of what it knows of others is not the object's.
-            let own = one.iter().filter(|attribute| !keyferry_s2s::is_shadow(&attribute.value));
+            let own = one
+                .iter()
+                .filter(|attribute| !keyferry_s2s::is_shadow(&attribute.value));
             let values = own.filter(|value| !other.iter().any(|there| there.value == value.value));
             values.map(|attribute| attribute.value.clone()).collect()
         };
-        for (how, values) in [("is not there", differs(&here, &copy)), ("is there alone", differs(&copy, &here))] {
+        for (how, values) in [
+            ("is not there", differs(&here, &copy)),
+            ("is there alone", differs(&copy, &here)),
+        ] {
             for value in values {
                 let name = value.reference().to_string();
                 let said = told.lost.contains(&name) || foretold.contains(&name.as_str());
                 let marker = way == Way::Register && is_marker(&value);
                 let unshown = pulls
-                    && (is_cut(&value, version) || here.iter().any(|one| cut(&one.value, version).0.as_ref() == Some(&value)));
+                    && (is_cut(&value, version)
+                        || here
+                            .iter()
+                            .any(|one| cut(&one.value, version).0.as_ref() == Some(&value)));
                 if !said && !marker && !unshown {
                     silent.push(format!("{how}: {value:?} of {}", record.object_type));
                 }
             }
         }
     }
-    assert!(arrived >= 15, "{way} {version}: only {arrived} arrived: {}", report.table());
+    assert!(
+        arrived >= 15,
+        "{way} {version}: only {arrived} arrived: {}",
+        report.table()
+    );
     if to.count() < arrived {
         silent.push("fewer objects are there than were told of".to_owned());
     }
@@ -239,9 +365,22 @@ fn no_difference_is_silent_whichever_way_an_object_goes() {
     assert_eq!(claimed.len(), 3 * 2 + 3 * 2 + 7 * 2 + 7 + 7 + 1);
     let mut wrong = Vec::new();
     for (name, version, keyferry) in claimed {
-        let way = WAYS.into_iter().find(|(known, _)| *known == name).unwrap().1;
+        let way = WAYS
+            .into_iter()
+            .find(|(known, _)| *known == name)
+            .unwrap()
+            .1;
         let kind = if keyferry { "keyferry" } else { "foreign" };
-        wrong.extend(silent(way, version, keyferry).into_iter().map(|what| format!("{name} {version} {kind}: {what}")));
+        wrong.extend(
+            silent(way, version, keyferry)
+                .into_iter()
+                .map(|what| format!("{name} {version} {kind}: {what}")),
+        );
     }
-    assert!(wrong.is_empty(), "{} silent differences:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} silent differences:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }

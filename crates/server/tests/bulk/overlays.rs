@@ -8,13 +8,19 @@ use keyferry_s2s::{Collisions, OnIdentifier, OnName, Strategy};
 use keyferry_ttlv::{Extra, Version};
 
 fn link(to: &str) -> V {
-    V::Link(Link { link_type: LinkType::NEXT_LINK, target: to.into(), extra: Extra::NONE })
+    V::Link(Link {
+        link_type: LinkType::NEXT_LINK,
+        target: to.into(),
+        extra: Extra::NONE,
+    })
 }
 
 fn by_object_id(host: &Host, origin: &Host, id: &str) -> keyferry_store::Record {
     use keyferry_store::{SnapshotExt, StoreExt};
     let id = origin.record(id).id;
-    host.store.view::<_, keyferry_store::Error>(|s| Ok(s.by_object_id(&id)?.unwrap().1)).unwrap()
+    host.store
+        .view::<_, keyferry_store::Error>(|s| Ok(s.by_object_id(&id)?.unwrap().1))
+        .unwrap()
 }
 
 fn settling(identifier: OnIdentifier, name: OnName) -> Host {
@@ -27,12 +33,24 @@ fn a_taken_identifier_is_skipped_or_another_one_is_assigned() {
         for on in [OnIdentifier::Skip, OnIdentifier::Assign] {
             let (a, b) = (master(), settling(on, OnName::Fail));
             let (here, there) = (a.client(Version::V2_1), b.client(Version::V2_1));
-            let taken = here.import("1", Some(key(&[1; 16])), named("one"), false).unwrap();
+            let taken = here
+                .import("1", Some(key(&[1; 16])), named("one"), false)
+                .unwrap();
             let free = here.register(key(&[2; 16]), named("two"));
-            there.import("1", Some(key(&[9; 16])), named("local"), false).unwrap();
+            there
+                .import("1", Some(key(&[9; 16])), named("local"), false)
+                .unwrap();
             let report = transfer(&a, &b, strategy);
-            assert_eq!((report.counts.created, report.counts.failed), (1, 0), "{report}");
-            assert_eq!(there.get("1").unwrap().object, key(&[9; 16]), "what was here stays");
+            assert_eq!(
+                (report.counts.created, report.counts.failed),
+                (1, 0),
+                "{report}"
+            );
+            assert_eq!(
+                there.get("1").unwrap().object,
+                key(&[9; 16]),
+                "what was here stays"
+            );
             assert_eq!(b.object(&free), a.object(&free));
             if on == OnIdentifier::Skip {
                 assert_eq!((report.counts.skipped, b.count()), (Some(1), 2));
@@ -43,7 +61,11 @@ fn a_taken_identifier_is_skipped_or_another_one_is_assigned() {
             assert_ne!(copy.identifier, "1");
             assert_eq!(there.get(&copy.identifier).unwrap().object, key(&[1; 16]));
             assert_eq!(there.locate(named("one")), [copy.identifier.to_string()]);
-            assert_eq!(copy.copy_digest().unwrap(), a.record(&taken).copy_digest().unwrap(), "verbatim");
+            assert_eq!(
+                copy.copy_digest().unwrap(),
+                a.record(&taken).copy_digest().unwrap(),
+                "verbatim"
+            );
             // The same object later finds itself again, changed or not.
             assert_eq!(transfer(&a, &b, strategy).counts.unchanged, 2);
             here.add(&taken, name("uno")).unwrap();
@@ -65,16 +87,30 @@ fn a_taken_name_is_shown_by_a_rule_or_as_an_alternative_name() {
             let local = there.create(named("n"));
             let other = there.create(named("n of a"));
             assert_eq!(transfer(&a, &b, strategy).counts.renamed, Some(1));
-            assert_eq!(sorted(&b.record(&id).attributes), sorted(&a.record(&id).attributes), "verbatim");
-            assert_eq!(there.locate(named("n")), std::slice::from_ref(&local), "one Name, one object");
+            assert_eq!(
+                sorted(&b.record(&id).attributes),
+                sorted(&a.record(&id).attributes),
+                "verbatim"
+            );
+            assert_eq!(
+                there.locate(named("n")),
+                std::slice::from_ref(&local),
+                "one Name, one object"
+            );
             assert_eq!(there.locate(named("free")), std::slice::from_ref(&id));
             let shown = there.attributes(&id);
             if renames {
-                assert_eq!(there.locate(named("n of a 2")), std::slice::from_ref(&id), "and no Name is given twice");
+                assert_eq!(
+                    there.locate(named("n of a 2")),
+                    std::slice::from_ref(&id),
+                    "and no Name is given twice"
+                );
                 assert!(shown.names().all(|name| name.value != "n"));
             } else {
                 assert_eq!(shown.names().count(), 1);
-                assert!(matches!(shown.get(tag::ALTERNATIVE_NAME), Some(V::AlternativeName(parked)) if parked.value == "n"));
+                assert!(
+                    matches!(shown.get(tag::ALTERNATIVE_NAME), Some(V::AlternativeName(parked)) if parked.value == "n")
+                );
             }
             // What was settled stays, also when the Name becomes free, and goes with the Name at the master.
             assert_eq!(transfer(&a, &b, strategy).counts.unchanged, 1);
@@ -86,7 +122,10 @@ fn a_taken_name_is_shown_by_a_rule_or_as_an_alternative_name() {
             assert_eq!(there.locate(named("more")), std::slice::from_ref(&id));
             here.delete(&id, name("n")).unwrap();
             transfer(&a, &b, strategy);
-            assert_eq!(sorted(&there.attributes(&id)), sorted(&here.attributes(&id)));
+            assert_eq!(
+                sorted(&there.attributes(&id)),
+                sorted(&here.attributes(&id))
+            );
         }
     }
 }
@@ -96,8 +135,13 @@ fn links_lead_to_their_targets_whichever_comes_first() {
     for target_first in [true, false] {
         let (a, b) = (master(), settling(OnIdentifier::Assign, OnName::Fail));
         let (here, there) = (a.client(Version::V2_1), b.client(Version::V2_1));
-        there.import("t", Some(key(&[9; 16])), none(), false).unwrap();
-        let make = |id: &str, attributes| here.import(id, Some(key(id.repeat(16).as_bytes())), attributes, false).unwrap();
+        there
+            .import("t", Some(key(&[9; 16])), none(), false)
+            .unwrap();
+        let make = |id: &str, attributes| {
+            here.import(id, Some(key(id.repeat(16).as_bytes())), attributes, false)
+                .unwrap()
+        };
         if target_first {
             make("t", none());
             make("l", none().with(link("t")));
@@ -105,7 +149,11 @@ fn links_lead_to_their_targets_whichever_comes_first() {
         } else {
             make("l", none().with(link("t")));
             transfer(&a, &b, Strategy::Import);
-            assert_eq!(there.attributes("l").get(tag::LINK), None, "it does not lead to another object meanwhile");
+            assert_eq!(
+                there.attributes("l").get(tag::LINK),
+                None,
+                "it does not lead to another object meanwhile"
+            );
             make("t", none());
             transfer(&a, &b, Strategy::Import);
         }
@@ -114,7 +162,11 @@ fn links_lead_to_their_targets_whichever_comes_first() {
         assert_eq!(there.attributes("l").get(tag::LINK), Some(&link(&target)));
         assert_eq!(there.locate(none().with(link(&target))), ["l"]);
         assert_eq!(there.locate(none().with(link("t"))), Vec::<String>::new());
-        assert_eq!(b.record("l").attributes.get(tag::LINK), Some(&link("t")), "verbatim");
+        assert_eq!(
+            b.record("l").attributes.get(tag::LINK),
+            Some(&link("t")),
+            "verbatim"
+        );
         let mut state = 0;
         keyferry_store::Store::read(&*b.store, &mut |s| {
             s.state(&keyferry_store::Span::prefix(b"await/"), &mut |_, _| {
@@ -131,11 +183,21 @@ fn links_lead_to_their_targets_whichever_comes_first() {
 fn the_key_that_a_copy_is_wrapped_under_is_named_as_it_is_called_here() {
     let (a, b) = (master(), settling(OnIdentifier::Assign, OnName::Fail));
     let (here, there) = (a.client(Version::V1_4), b.client(Version::V1_4));
-    there.import("kek", Some(key(&[9; 16])), none(), false).unwrap();
+    there
+        .import("kek", Some(key(&[9; 16])), none(), false)
+        .unwrap();
     let usage = CryptographicUsageMask::WRAP_KEY | CryptographicUsageMask::UNWRAP_KEY;
-    here.import("kek", Some(key(&[1; 16])), none().with(V::CryptographicUsageMask(usage)), false).unwrap();
+    here.import(
+        "kek",
+        Some(key(&[1; 16])),
+        none().with(V::CryptographicUsageMask(usage)),
+        false,
+    )
+    .unwrap();
     let mut wrapped = key(&[7; 24]);
-    let Object::SymmetricKey(inner) = &mut wrapped else { panic!() };
+    let Object::SymmetricKey(inner) = &mut wrapped else {
+        panic!()
+    };
     inner.key_block.key_value = Some(KeyValue::Wrapped(Secret::new(&[7; 24])));
     inner.key_block.key_wrapping_data = Some(Box::new(KeyWrappingData {
         wrapping_method: WrappingMethod::ENCRYPT,
@@ -154,7 +216,12 @@ fn the_key_that_a_copy_is_wrapped_under_is_named_as_it_is_called_here() {
     assert_eq!(transfer(&a, &b, Strategy::Import).counts.failed, 0);
     let kek = by_object_id(&b, &a, "kek").identifier;
     assert_eq!(b.object(&id), Some(wrapped), "verbatim");
-    let Object::SymmetricKey(got) = there.get(&id).unwrap().object else { panic!() };
+    let Object::SymmetricKey(got) = there.get(&id).unwrap().object else {
+        panic!()
+    };
     let data = got.key_block.key_wrapping_data.unwrap();
-    assert_eq!(data.encryption_key_information.unwrap().unique_identifier, kek.as_str().into());
+    assert_eq!(
+        data.encryption_key_information.unwrap().unique_identifier,
+        kek.as_str().into()
+    );
 }

@@ -7,8 +7,8 @@ use crate::support::*;
 use keyferry_kmip::spec::*;
 use keyferry_kmip::*;
 use keyferry_s2s::{
-    Bulk, BulkOptions, Collisions, Follow, FollowOptions, Following, Fork, Master, OnIdentifier, OnName, Peer, Policy, Pull,
-    PullOptions, PullStrategy, Report, Retry, Strategy,
+    Bulk, BulkOptions, Collisions, Follow, FollowOptions, Following, Fork, Master, OnIdentifier,
+    OnName, Peer, Policy, Pull, PullOptions, PullStrategy, Report, Retry, Strategy,
 };
 use keyferry_server::Access;
 use keyferry_store::{ErrorKind, Fault, Record, RecordNumber, SnapshotExt, Store, StoreExt};
@@ -71,7 +71,12 @@ enum Way {
     Feed,
 }
 
-const WAYS: [Way; 4] = [Way::Push(Strategy::Import), Way::Push(Strategy::Put), Way::Export, Way::Feed];
+const WAYS: [Way; 4] = [
+    Way::Push(Strategy::Import),
+    Way::Push(Strategy::Put),
+    Way::Export,
+    Way::Feed,
+];
 
 struct World {
     a: Host,
@@ -89,7 +94,12 @@ const NAMES: [&str; 5] = ["n1", "n2", "n3", "n4", "n5"];
 fn all(host: &Host) -> Vec<(Record, Option<Object>)> {
     host.store
         .view::<_, keyferry_store::Error>(|s| {
-            (1..=s.count()?).map(|n| Ok(s.whole(RecordNumber(n))?.expect("records are numbered without gaps"))).collect()
+            (1..=s.count()?)
+                .map(|n| {
+                    Ok(s.whole(RecordNumber(n))?
+                        .expect("records are numbered without gaps"))
+                })
+                .collect()
         })
         .unwrap()
 }
@@ -98,7 +108,13 @@ impl World {
     fn new(rng: &mut Rng) -> World {
         let collisions = Collisions {
             identifier: *rng.one(&[OnIdentifier::Fail, OnIdentifier::Skip, OnIdentifier::Assign]),
-            name: rng.one(&[OnName::Fail, OnName::Rename("{name} of {server}".into()), OnName::Park]).clone(),
+            name: rng
+                .one(&[
+                    OnName::Fail,
+                    OnName::Rename("{name} of {server}".into()),
+                    OnName::Park,
+                ])
+                .clone(),
         };
         let policy = Policy::closed()
             .with("client", Peer::new("b").may_pull())
@@ -106,7 +122,14 @@ impl World {
         let a = Host::named("a", Access::Named(["client".to_owned()].into()), policy);
         let b = replica_with(collisions.clone());
         Master::follow(&*b.store, "r", "a", &Following::default(), b.now().wall).unwrap();
-        World { a, b, way: *rng.one(&WAYS), collisions, known: BTreeMap::new(), stale: Vec::new() }
+        World {
+            a,
+            b,
+            way: *rng.one(&WAYS),
+            collisions,
+            known: BTreeMap::new(),
+            stale: Vec::new(),
+        }
     }
 
     /// Goes the world's way.
@@ -120,16 +143,36 @@ impl World {
         let peer = Peer::new("a").may_send().colliding(self.collisions.clone());
         match self.way {
             Way::Push(strategy) => {
-                let options = BulkOptions { batch, in_flight, group, ..options(strategy) };
-                drive(a, b, &mut Bulk::new(options).telling(told), "a.example", cut, &mut |_, _| {})
+                let options = BulkOptions {
+                    batch,
+                    in_flight,
+                    group,
+                    ..options(strategy)
+                };
+                drive(
+                    a,
+                    b,
+                    &mut Bulk::new(options).telling(told),
+                    "a.example",
+                    cut,
+                    &mut |_, _| {},
+                )
             }
             Way::Export => {
-                let options = PullOptions { batch, in_flight, ..PullOptions::new("a", peer, PullStrategy::Export) };
+                let options = PullOptions {
+                    batch,
+                    in_flight,
+                    ..PullOptions::new("a", peer, PullStrategy::Export)
+                };
                 let mut session = Pull::new(b.server.node().clone(), options).telling(told);
                 drive(b, a, &mut session, "client", cut, &mut |_, _| {})
             }
             Way::Feed => {
-                let options = FollowOptions { batch, in_flight, ..FollowOptions::new("r", peer) };
+                let options = FollowOptions {
+                    batch,
+                    in_flight,
+                    ..FollowOptions::new("r", peer)
+                };
                 let mut session = Follow::new(b.server.node().clone(), options).telling(told);
                 drive(b, a, &mut session, "b.example", cut, &mut |_, _| {})
             }
@@ -139,13 +182,18 @@ impl World {
     fn make(&mut self, rng: &mut Rng, here: bool) {
         let host = if here { &self.a } else { &self.b };
         let mut attributes = none();
-        for name in (0..rng.below(3)).map(|_| rng.name()).collect::<BTreeSet<_>>() {
+        for name in (0..rng.below(3))
+            .map(|_| rng.name())
+            .collect::<BTreeSet<_>>()
+        {
             attributes = attributes.with(crate::support::name(name));
         }
         // Several objects have the same material, which is compromised under each identifier once it is under one.
         let material = key(&[rng.below(5) as u8; 16]);
         // Its identifier or its Name may be taken.
-        let _ = host.client(Version::V2_1).import(rng.identifier(), Some(material), attributes, false);
+        let _ =
+            host.client(Version::V2_1)
+                .import(rng.identifier(), Some(material), attributes, false);
     }
 
     fn change(&mut self, rng: &mut Rng) {
@@ -157,7 +205,11 @@ impl World {
             2 => client.revoke(id, RevocationReasonCode::KEY_COMPROMISE),
             3 => client.destroy(id),
             4 => client.add(id, name(rng.name())).map(drop),
-            _ => self.a.client(Version::V1_4).delete_at(id, reference(tag::NAME), Some(0)).map(drop),
+            _ => self
+                .a
+                .client(Version::V1_4)
+                .delete_at(id, reference(tag::NAME), Some(0))
+                .map(drop),
         };
     }
 
@@ -172,7 +224,11 @@ impl World {
             return self.make(rng, false);
         }
         let (client, id) = (self.b.client(Version::V2_1), rng.one(&own));
-        let _ = if rng.below(3) > 0 { client.revoke(id, RevocationReasonCode::KEY_COMPROMISE) } else { client.destroy(id) };
+        let _ = if rng.below(3) > 0 {
+            client.revoke(id, RevocationReasonCode::KEY_COMPROMISE)
+        } else {
+            client.destroy(id)
+        };
     }
 
     fn transfer(&mut self, rng: &mut Rng, disturbed: bool) {
@@ -189,9 +245,15 @@ impl World {
                 1 => Fault::RollBack(ErrorKind::Io),
                 2 => Fault::LoseAnswer,
                 3 => Fault::Rerun,
-                committed => Fault::Crash { committed: committed == 4 },
+                committed => Fault::Crash {
+                    committed: committed == 4,
+                },
             };
-            let at = if cut == Cut::Never && rng.below(2) == 0 { &self.a } else { &self.b };
+            let at = if cut == Cut::Never && rng.below(2) == 0 {
+                &self.a
+            } else {
+                &self.b
+            };
             at.store.fail(1 + rng.below(4) as u64, fault);
         }
         let sizes = [1 + rng.below(4), 1 + rng.below(3), 1 + rng.below(3)];
@@ -199,7 +261,10 @@ impl World {
             Some(Ok(report)) => {
                 assert!(report.counts.finished && report.counts.add_up(), "{report}");
                 // A feed tells of what is new.
-                assert!(self.way == Way::Feed || report.counts.asked >= self.a.count() as i64, "{report}");
+                assert!(
+                    self.way == Way::Feed || report.counts.asked >= self.a.count() as i64,
+                    "{report}"
+                );
             }
             ended => assert!(disturbed, "nothing disturbed it: {ended:?}"),
         }
@@ -235,39 +300,73 @@ impl World {
     }
 
     fn check(&mut self) {
-        let (mut ids, mut identifiers, mut names) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+        let (mut ids, mut identifiers, mut names) =
+            (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
         let held = all(&self.b);
         for (record, object) in &held {
             let id = record.id.encoded().unwrap();
             assert!(ids.insert(id.clone()), "{} is held twice", record.id);
-            assert!(identifiers.insert(record.identifier.to_string()), "two objects are {}", record.identifier);
+            assert!(
+                identifiers.insert(record.identifier.to_string()),
+                "two objects are {}",
+                record.identifier
+            );
             self.b
                 .store
                 .view::<_, keyferry_store::Error>(|s| {
                     let by_id = s.by_object_id(&record.id)?.map(|(number, _)| number);
-                    let by_identifier = s.by_identifier(&record.identifier)?.map(|(number, _)| number);
-                    assert!(by_id.is_some() && by_id == by_identifier, "the map is not the same both ways: {}", record.id);
+                    let by_identifier = s
+                        .by_identifier(&record.identifier)?
+                        .map(|(number, _)| number);
+                    assert!(
+                        by_id.is_some() && by_id == by_identifier,
+                        "the map is not the same both ways: {}",
+                        record.id
+                    );
                     Ok(())
                 })
                 .unwrap();
             for attribute in record.shown() {
                 if let AttributeValue::Name(name) = &attribute.value {
                     // What one issuer has renamed may arrive in another order.
-                    let of = names.entry(name.value.to_string()).or_insert_with(|| record.stamp.issuer.clone());
-                    assert_eq!(*of, record.stamp.issuer, "{} has the Name {} of another", record.id, name.value);
+                    let of = names
+                        .entry(name.value.to_string())
+                        .or_insert_with(|| record.stamp.issuer.clone());
+                    assert_eq!(
+                        *of, record.stamp.issuer,
+                        "{} has the Name {} of another",
+                        record.id, name.value
+                    );
                 }
             }
             let rank = lifecycle::Rank::of(record.stored_state().unwrap());
-            assert_eq!(record.is_destroyed(), object.is_none(), "destroyed is without material: {}", record.id);
+            assert_eq!(
+                record.is_destroyed(),
+                object.is_none(),
+                "destroyed is without material: {}",
+                record.id
+            );
             if let Some(known) = self.known.get(&id) {
                 let (old, new) = (known.rank, rank);
                 // What is compromised has no step but destroyed.
                 let on = new.compromised || !old.compromised && old.step <= new.step;
-                assert!(on && (old.step < 3 || new.step == 3), "{}: {old:?} became {new:?}", record.id);
-                assert!(known.sequence <= record.stamp.sequence, "a stale copy of {} was taken", record.id);
+                assert!(
+                    on && (old.step < 3 || new.step == 3),
+                    "{}: {old:?} became {new:?}",
+                    record.id
+                );
+                assert!(
+                    known.sequence <= record.stamp.sequence,
+                    "a stale copy of {} was taken",
+                    record.id
+                );
                 assert_eq!(known.object_type, record.object_type);
                 assert_eq!(known.identifier, record.identifier.as_str());
-                assert!(object.is_none() || known.object == *object, "the material of {} is another", record.id);
+                assert!(
+                    object.is_none() || known.object == *object,
+                    "the material of {} is another",
+                    record.id
+                );
             }
             // A copy of the same change is the same.
             if record.stamp.issuer == "a" {
@@ -275,19 +374,41 @@ impl World {
                 assert_eq!(issued.id, record.id, "what a issued");
                 assert!(record.stamp.sequence <= issued.stamp.sequence);
                 if record.stamp == issued.stamp {
-                    assert_eq!(record.copy_digest().unwrap(), issued.copy_digest().unwrap(), "{}", record.id);
+                    assert_eq!(
+                        record.copy_digest().unwrap(),
+                        issued.copy_digest().unwrap(),
+                        "{}",
+                        record.id
+                    );
                     assert!(object.is_none() || *object == self.a.object(&record.id.identifier));
                     let theirs = lifecycle::Rank::of(issued.stored_state().unwrap());
-                    let joined = (rank.compromised || !theirs.compromised) && (rank.step == 3 || theirs.step < 3);
-                    assert!(joined, "{}: {theirs:?} at its issuer, and {rank:?} here", record.id);
+                    let joined = (rank.compromised || !theirs.compromised)
+                        && (rank.step == 3 || theirs.step < 3);
+                    assert!(
+                        joined,
+                        "{}: {theirs:?} at its issuer, and {rank:?} here",
+                        record.id
+                    );
                 }
             }
             let identifier = record.identifier.to_string();
             let sequence = record.stamp.sequence;
             let object_type = record.object_type;
-            self.known.insert(id, Known { rank, object: object.clone(), object_type, identifier, sequence });
+            self.known.insert(
+                id,
+                Known {
+                    rank,
+                    object: object.clone(),
+                    object_type,
+                    identifier,
+                    sequence,
+                },
+            );
         }
-        assert!(self.known.keys().all(|id| ids.contains(id)), "an object is gone");
+        assert!(
+            self.known.keys().all(|id| ids.contains(id)),
+            "an object is gone"
+        );
     }
 
     /// What is not here as its issuer made it is named; tombstones go only where the object was.
@@ -299,15 +420,26 @@ impl World {
         });
         let named = named.unwrap();
         for (record, _) in all(&self.a) {
-            let there = self.b.store.view::<_, keyferry_store::Error>(|s| s.by_object_id(&record.id)).unwrap();
+            let there = self
+                .b
+                .store
+                .view::<_, keyferry_store::Error>(|s| s.by_object_id(&record.id))
+                .unwrap();
             match there {
                 _ if named.contains(&record.id) => {}
                 // What has its identifier already makes it be skipped, where that was agreed.
                 None if self.collisions.identifier == OnIdentifier::Skip
-                    && all(&self.b).iter().any(|(other, _)| other.identifier == record.identifier) => {}
-                None => assert!(record.is_destroyed(), "{} is neither here nor named", record.id),
+                    && all(&self.b)
+                        .iter()
+                        .any(|(other, _)| other.identifier == record.identifier) => {}
+                None => assert!(
+                    record.is_destroyed(),
+                    "{} is neither here nor named",
+                    record.id
+                ),
                 Some((_, there)) => {
-                    let same = (&there.stamp, there.copy_digest().unwrap()) == (&record.stamp, record.copy_digest().unwrap());
+                    let same = (&there.stamp, there.copy_digest().unwrap())
+                        == (&record.stamp, record.copy_digest().unwrap());
                     assert!(same, "{} differs, and is not named", record.id);
                 }
             }
@@ -339,7 +471,8 @@ fn run(seed: u64) {
         world.check();
     }
     let (sender, receiver) = std::sync::mpsc::channel();
-    let tell = move |one: &keyferry_s2s::Told| sender.send((one.identifier.clone(), one.ending)).unwrap();
+    let tell =
+        move |one: &keyferry_s2s::Told| sender.send((one.identifier.clone(), one.ending)).unwrap();
     world.go([3, 2, 2], Cut::Never, tell).unwrap().unwrap();
     if world.way == Way::Feed {
         return world.is_followed();
@@ -348,8 +481,17 @@ fn run(seed: u64) {
     assert_eq!(told.len() as u64, world.a.count(), "each is told of");
     for (record, _) in all(&world.a) {
         if told[record.identifier.as_str()] == keyferry_s2s::Ending::Unchanged {
-            let there = world.b.store.view::<_, keyferry_store::Error>(|s| s.by_object_id(&record.id)).unwrap().unwrap().1;
-            assert_eq!((&there.stamp, there.copy_digest().unwrap()), (&record.stamp, record.copy_digest().unwrap()));
+            let there = world
+                .b
+                .store
+                .view::<_, keyferry_store::Error>(|s| s.by_object_id(&record.id))
+                .unwrap()
+                .unwrap()
+                .1;
+            assert_eq!(
+                (&there.stamp, there.copy_digest().unwrap()),
+                (&record.stamp, record.copy_digest().unwrap())
+            );
         }
     }
 }
@@ -361,7 +503,9 @@ fn whatever_happens_the_rules_hold() {
     }
     let cases = std::env::var("KEYFERRY_CASES").map_or(200, |cases| cases.parse().unwrap());
     let mut base = [0; 8];
-    keyferry_crypto::SystemRandom::new().fill(&mut base).unwrap();
+    keyferry_crypto::SystemRandom::new()
+        .fill(&mut base)
+        .unwrap();
     let base = u64::from_ne_bytes(base);
     println!("seeds from {base}");
     (0..cases).for_each(|case| run(base.wrapping_add(case)));

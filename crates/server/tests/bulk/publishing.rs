@@ -39,12 +39,28 @@ const BIRTHS: [Birth; 2] = [Birth::Register, Birth::Import];
 
 impl Birth {
     fn since(self) -> Version {
-        if self == Birth::Import { Version::V1_4 } else { Version::V1_0 }
+        if self == Birth::Import {
+            Version::V1_4
+        } else {
+            Version::V1_0
+        }
     }
 
-    fn with(self, version: Version, change: impl FnOnce(&mut BulkOptions, &mut RegisterOptions)) -> Box<dyn Session> {
-        let mut bulk = BulkOptions { version, batch: 4, ..BulkOptions::new("t", Strategy::Import) };
-        let mut register = RegisterOptions { version, batch: 4, ..RegisterOptions::new("t") };
+    fn with(
+        self,
+        version: Version,
+        change: impl FnOnce(&mut BulkOptions, &mut RegisterOptions),
+    ) -> Box<dyn Session> {
+        let mut bulk = BulkOptions {
+            version,
+            batch: 4,
+            ..BulkOptions::new("t", Strategy::Import)
+        };
+        let mut register = RegisterOptions {
+            version,
+            batch: 4,
+            ..RegisterOptions::new("t")
+        };
         change(&mut bulk, &mut register);
         match self {
             Birth::Register => Box::new(Register::new(register)),
@@ -57,29 +73,53 @@ impl Birth {
     }
 
     fn planning(self, version: Version, paper: &Paper) -> Box<dyn Session> {
-        let options = BulkOptions { version, batch: 4, ..BulkOptions::new("t", Strategy::Import) };
+        let options = BulkOptions {
+            version,
+            batch: 4,
+            ..BulkOptions::new("t", Strategy::Import)
+        };
         match self {
             Birth::Register => Box::new(
-                Register::new(RegisterOptions { version, batch: 4, ..RegisterOptions::new("t") }).planning(paper.clone()),
+                Register::new(RegisterOptions {
+                    version,
+                    batch: 4,
+                    ..RegisterOptions::new("t")
+                })
+                .planning(paper.clone()),
             ),
             Birth::Import => Box::new(Bulk::new(options).planning(paper.clone())),
         }
     }
 
     fn executing(self, version: Version, plan: &[u8]) -> Box<dyn Session> {
-        let (options, plan) =
-            (BulkOptions { version, batch: 4, ..BulkOptions::new("t", Strategy::Import) }, Cursor::new(plan.to_vec()));
+        let (options, plan) = (
+            BulkOptions {
+                version,
+                batch: 4,
+                ..BulkOptions::new("t", Strategy::Import)
+            },
+            Cursor::new(plan.to_vec()),
+        );
         match self {
-            Birth::Register => {
-                Box::new(Register::new(RegisterOptions { version, batch: 4, ..RegisterOptions::new("t") }).executing(plan))
-            }
+            Birth::Register => Box::new(
+                Register::new(RegisterOptions {
+                    version,
+                    batch: 4,
+                    ..RegisterOptions::new("t")
+                })
+                .executing(plan),
+            ),
             Birth::Import => Box::new(Bulk::new(options).executing(plan)),
         }
     }
 }
 
 fn run(a: &Host, t: &Host, session: &mut dyn Session) -> Report {
-    let report = drive(a, t, session, "anyone", Cut::Never, &mut |_, message| written(message)).unwrap().unwrap();
+    let report = drive(a, t, session, "anyone", Cut::Never, &mut |_, message| {
+        written(message)
+    })
+    .unwrap()
+    .unwrap();
     assert!(report.counts.add_up(), "{report}");
     report
 }
@@ -90,21 +130,34 @@ fn written(message: &RequestMessage) {
     for item in &message.batch {
         let attributes = match item.operation {
             Operation::ADD_ATTRIBUTE => item.payload::<AddAttributeRequest>(cx).unwrap().attribute,
-            Operation::MODIFY_ATTRIBUTE => item.payload::<ModifyAttributeRequest>(cx).unwrap().attribute,
+            Operation::MODIFY_ATTRIBUTE => {
+                item.payload::<ModifyAttributeRequest>(cx)
+                    .unwrap()
+                    .attribute
+            }
             Operation::SET_ATTRIBUTE => item.payload::<SetAttributeRequest>(cx).unwrap().attribute,
-            Operation::DELETE_ATTRIBUTE => item.payload::<DeleteAttributeRequest>(cx).unwrap().current,
+            Operation::DELETE_ATTRIBUTE => {
+                item.payload::<DeleteAttributeRequest>(cx).unwrap().current
+            }
             _ => continue,
         };
         for attribute in &attributes {
             let row = attribute_row(attribute.value.tag());
-            assert!(row.is_none_or(|row| row.set_by != SetBy::Server), "{:?} is the server's", attribute.value);
+            assert!(
+                row.is_none_or(|row| row.set_by != SetBy::Server),
+                "{:?} is the server's",
+                attribute.value
+            );
         }
     }
 }
 
 fn there(a: &Host, id: &str) -> Option<String> {
     let id = a.record(id).id;
-    a.store.view::<_, Error>(|s| identifier_there(s, "t", &id)).unwrap().map(|there| there.to_string())
+    a.store
+        .view::<_, Error>(|s| identifier_there(s, "t", &id))
+        .unwrap()
+        .map(|there| there.to_string())
 }
 
 /// Fails unless each attribute is there, or is named as lost.
@@ -119,7 +172,10 @@ fn compared(a: &Host, t: &Host, id: &str, version: Version, lost: &[String]) {
         }
         let kept = shown.iter().any(|other| other.value == value);
         let said = lost.contains(&value.reference().to_string());
-        assert!(kept || said, "{version}: {value:?} is not there, and not named as lost: {shown:?}");
+        assert!(
+            kept || said,
+            "{version}: {value:?} is not there, and not named as lost: {shown:?}"
+        );
     }
 }
 
@@ -138,7 +194,11 @@ fn all_attributes_are_brought_up_to_date() {
             let (a, t) = (master(), foreign(&EVERYTHING));
             let (client, look) = (a.client(Version::V2_1), t.client(version));
             let link = |target: &str| {
-                V::Link(Link { link_type: LinkType::DERIVATION_BASE_OBJECT_LINK, target: target.into(), extra: Extra::NONE })
+                V::Link(Link {
+                    link_type: LinkType::DERIVATION_BASE_OBJECT_LINK,
+                    target: target.into(),
+                    extra: Extra::NONE,
+                })
             };
             let ids: Vec<String> = (0..6)
                 .map(|n| {
@@ -153,45 +213,102 @@ fn all_attributes_are_brought_up_to_date() {
                 })
                 .collect();
             let report = run(&a, &t, &mut *birth.session(version));
-            assert_eq!(report.counts.created, 6, "{birth:?} {version} {}", report.table());
+            assert_eq!(
+                report.counts.created,
+                6,
+                "{birth:?} {version} {}",
+                report.table()
+            );
             // What others have done there is theirs.
             let to = there(&a, &ids[0]).unwrap();
             look.add(&to, V::ObjectGroup("theirs".into())).unwrap();
 
             client.add(&ids[0], name("another")).unwrap();
             client.delete(&ids[0], V::ObjectGroup("g2".into())).unwrap();
-            client.modify(&ids[0], Some(V::ObjectGroup("g3".into())), V::ObjectGroup("g4".into())).unwrap();
-            client.modify(&ids[1], None, V::ContactInformation("after".into())).unwrap();
-            client.delete_all(&ids[2], reference(tag::CONTACT_INFORMATION)).unwrap();
+            client
+                .modify(
+                    &ids[0],
+                    Some(V::ObjectGroup("g3".into())),
+                    V::ObjectGroup("g4".into()),
+                )
+                .unwrap();
+            client
+                .modify(&ids[1], None, V::ContactInformation("after".into()))
+                .unwrap();
+            client
+                .delete_all(&ids[2], reference(tag::CONTACT_INFORMATION))
+                .unwrap();
             client.add(&ids[2], link(&ids[3])).unwrap();
-            client.modify(&ids[3], Some(application("before")), application("after")).unwrap();
-            client.modify(&ids[3], Some(custom("mark", "before")), custom("mark", "after")).unwrap();
-            client.add(&ids[4], V::ActivationDate(DateTime(START + 5000))).unwrap();
+            client
+                .modify(&ids[3], Some(application("before")), application("after"))
+                .unwrap();
+            client
+                .modify(
+                    &ids[3],
+                    Some(custom("mark", "before")),
+                    custom("mark", "after"),
+                )
+                .unwrap();
+            client
+                .add(&ids[4], V::ActivationDate(DateTime(START + 5000)))
+                .unwrap();
             client.activate(&ids[5]).unwrap();
-            client.add(&ids[5], V::ObjectGroup("active".into())).unwrap();
+            client
+                .add(&ids[5], V::ObjectGroup("active".into()))
+                .unwrap();
             a.pass(1);
             t.pass(1);
             let report = run(&a, &t, &mut *birth.session(version));
-            assert_eq!((report.counts.updated, report.counts.failed), (6, 0), "{birth:?} {version} {}", report.table());
+            assert_eq!(
+                (report.counts.updated, report.counts.failed),
+                (6, 0),
+                "{birth:?} {version} {}",
+                report.table()
+            );
             for id in &ids {
-                let lost = report.losses.iter().find(|loss| loss.identifier == *id).map(|loss| loss.attributes.clone());
+                let lost = report
+                    .losses
+                    .iter()
+                    .find(|loss| loss.identifier == *id)
+                    .map(|loss| loss.attributes.clone());
                 let lost = lost.unwrap_or_default();
                 compared(&a, &t, id, version, &lost);
-                for kept in ["Name", "Object Group", "Contact Information", "Link", "Activation Date", "State"] {
+                for kept in [
+                    "Name",
+                    "Object Group",
+                    "Contact Information",
+                    "Link",
+                    "Activation Date",
+                    "State",
+                ] {
                     let set_there = kept == "Activation Date" && *id == ids[5];
-                    assert!(set_there || !lost.contains(&kept.to_owned()), "{birth:?} {version} {id}: {kept}");
+                    assert!(
+                        set_there || !lost.contains(&kept.to_owned()),
+                        "{birth:?} {version} {id}: {kept}"
+                    );
                 }
             }
             let shown = look.attributes(&to);
             let groups: Vec<&V> = shown.all(tag::OBJECT_GROUP).collect();
             assert_eq!(groups.len(), 3, "{groups:?}");
-            assert!(groups.contains(&&V::ObjectGroup("theirs".into())), "{groups:?}");
-            assert!(look.attributes(&there(&a, &ids[2]).unwrap()).get(tag::CONTACT_INFORMATION).is_none());
+            assert!(
+                groups.contains(&&V::ObjectGroup("theirs".into())),
+                "{groups:?}"
+            );
+            assert!(
+                look.attributes(&there(&a, &ids[2]).unwrap())
+                    .get(tag::CONTACT_INFORMATION)
+                    .is_none()
+            );
             assert_eq!(look.state(&there(&a, &ids[5]).unwrap()), State::ACTIVE);
             // Once more: nothing is sent but the question.
             let mut messages = 0;
             let mut session = birth.session(version);
-            let report = drive(&a, &t, &mut *session, "anyone", Cut::Never, &mut |_, _| messages += 1).unwrap().unwrap();
+            let report = drive(&a, &t, &mut *session, "anyone", Cut::Never, &mut |_, _| {
+                messages += 1
+            })
+            .unwrap()
+            .unwrap();
             assert_eq!((report.counts.unchanged, messages), (6, 1));
         }
     }
@@ -200,22 +317,36 @@ fn all_attributes_are_brought_up_to_date() {
 #[test]
 fn what_the_peer_does_not_offer_or_refuses_is_named() {
     let without = |lacking: &[Operation]| -> Vec<Operation> {
-        EVERYTHING.into_iter().filter(|operation| !lacking.contains(operation)).collect()
+        EVERYTHING
+            .into_iter()
+            .filter(|operation| !lacking.contains(operation))
+            .collect()
     };
-    let few = without(&[Operation::ADD_ATTRIBUTE, Operation::SET_ATTRIBUTE, Operation::DELETE_ATTRIBUTE]);
+    let few = without(&[
+        Operation::ADD_ATTRIBUTE,
+        Operation::SET_ATTRIBUTE,
+        Operation::DELETE_ATTRIBUTE,
+    ]);
     for birth in BIRTHS {
         let (a, t) = (master(), foreign(&few));
         let client = a.client(Version::V2_1);
         let id = client.register(key(&[1; 16]), named("n").with(V::ObjectGroup("g".into())));
         run(&a, &t, &mut *birth.session(Version::V1_4));
-        client.add(&id, V::ContactInformation("somebody".into())).unwrap();
-        client.delete_all(&id, reference(tag::OBJECT_GROUP)).unwrap();
+        client
+            .add(&id, V::ContactInformation("somebody".into()))
+            .unwrap();
+        client
+            .delete_all(&id, reference(tag::OBJECT_GROUP))
+            .unwrap();
         client.modify(&id, None, name("m")).unwrap();
         let report = run(&a, &t, &mut *birth.session(Version::V1_4));
         assert_eq!(report.counts.updated, 1);
         let lost = &report.losses[0].attributes;
         assert!(lost.contains(&"Contact Information".to_owned()), "{lost:?}");
-        assert!(lost.contains(&"Object Group".to_owned()), "what should be gone is named, too: {lost:?}");
+        assert!(
+            lost.contains(&"Object Group".to_owned()),
+            "what should be gone is named, too: {lost:?}"
+        );
         assert!(!lost.contains(&"Name".to_owned()));
         assert_eq!(t.client(Version::V1_4).locate(named("m")).len(), 1);
         // Another has the Name there.
@@ -223,7 +354,11 @@ fn what_the_peer_does_not_offer_or_refuses_is_named() {
         client.modify(&id, None, name("taken")).unwrap();
         let report = run(&a, &t, &mut *birth.session(Version::V1_4));
         assert_eq!(report.counts.updated, 1);
-        assert!(report.losses[0].attributes.contains(&"Name".to_owned()), "{birth:?} {:?}", report.losses);
+        assert!(
+            report.losses[0].attributes.contains(&"Name".to_owned()),
+            "{birth:?} {:?}",
+            report.losses
+        );
     }
 }
 
@@ -232,7 +367,8 @@ struct Picky;
 
 impl Responder for Picky {
     fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
-        let request: AddAttributeRequest = (item.operation == Operation::ADD_ATTRIBUTE).then(|| item.payload(ask.cx).unwrap())?;
+        let request: AddAttributeRequest =
+            (item.operation == Operation::ADD_ATTRIBUTE).then(|| item.payload(ask.cx).unwrap())?;
         let bad = request.attribute.get(tag::CONTACT_INFORMATION).is_some();
         bad.then(|| Err(Failure::new(Cause::InvalidMessage, "it is not known here")))
     }
@@ -245,18 +381,33 @@ fn one_change_that_is_refused_does_not_hold_up_the_others() {
             let (a, mut t) = (master(), foreign(&EVERYTHING));
             t.server = Arc::new(Arc::into_inner(t.server).unwrap().with(Arc::new(Picky)));
             let client = a.client(Version::V2_1);
-            let ids: Vec<String> = (0..3).map(|n| client.register(key(&[n; 16]), named(&format!("n{n}")))).collect();
+            let ids: Vec<String> = (0..3)
+                .map(|n| client.register(key(&[n; 16]), named(&format!("n{n}"))))
+                .collect();
             run(&a, &t, &mut *birth.session(version));
             for id in &ids {
-                client.add(id, V::ContactInformation("somebody".into())).unwrap();
+                client
+                    .add(id, V::ContactInformation("somebody".into()))
+                    .unwrap();
                 client.add(id, V::ObjectGroup("g".into())).unwrap();
             }
-            client.revoke(&ids[1], RevocationReasonCode::KEY_COMPROMISE).unwrap();
+            client
+                .revoke(&ids[1], RevocationReasonCode::KEY_COMPROMISE)
+                .unwrap();
             let report = drive_stopping(&a, &t, &mut *birth.session(version));
-            assert_eq!((report.counts.updated, report.counts.failed), (3, 0), "{birth:?} {version} {}", report.table());
+            assert_eq!(
+                (report.counts.updated, report.counts.failed),
+                (3, 0),
+                "{birth:?} {version} {}",
+                report.table()
+            );
             for id in &ids {
                 let shown = t.client(version).attributes(&there(&a, id).unwrap());
-                assert_eq!(shown.all(tag::OBJECT_GROUP).count(), 1, "{birth:?} {version}");
+                assert_eq!(
+                    shown.all(tag::OBJECT_GROUP).count(),
+                    1,
+                    "{birth:?} {version}"
+                );
                 assert_eq!(shown.state(), a.record(id).attributes.state());
             }
         }
@@ -268,17 +419,32 @@ fn drive_stopping(a: &Host, t: &Host, session: &mut dyn Session) -> Report {
     let mut random = keyferry_crypto::SystemRandom::new();
     let (mut ticket, mut pending) = (0, None);
     loop {
-        let mut cx = Cx { now: a.now(), store: &*a.store, random: &mut random };
+        let mut cx = Cx {
+            now: a.now(),
+            store: &*a.store,
+            random: &mut random,
+        };
         match session.poll(&mut cx, Ticket(ticket)).unwrap() {
             Step::Done(report) => return *report,
             Step::Send(message) => pending = Some(*message),
             _ => {}
         }
-        let Some(mut message) = pending.take() else { panic!("it waits for nothing") };
+        let Some(mut message) = pending.take() else {
+            panic!("it waits for nothing")
+        };
         message.header.batch_error_continuation_option = None;
-        let Answer::Reply(frame) = t.server.answer(&identity("anyone"), t.now(), &message.to_frame().unwrap()) else { panic!() };
+        let Answer::Reply(frame) =
+            t.server
+                .answer(&identity("anyone"), t.now(), &message.to_frame().unwrap())
+        else {
+            panic!()
+        };
         let answer = ResponseMessage::from_frame(&frame).unwrap();
-        let mut cx = Cx { now: a.now(), store: &*a.store, random: &mut random };
+        let mut cx = Cx {
+            now: a.now(),
+            store: &*a.store,
+            random: &mut random,
+        };
         session.answer(&mut cx, Ticket(ticket), Ok(answer)).unwrap();
         ticket += 1;
         assert!(ticket < 200, "it does not come to an end");
@@ -291,27 +457,52 @@ fn what_is_destroyed_here_is_destroyed_there_only_if_it_is_ours_and_may_be() {
         for may_destroy in [true, false] {
             let (a, t) = (master(), foreign(&EVERYTHING));
             let client = a.client(Version::V2_1);
-            let ids: Vec<String> = (0..3).map(|n| client.register(key(&[n; 16]), none())).collect();
+            let ids: Vec<String> = (0..3)
+                .map(|n| client.register(key(&[n; 16]), none()))
+                .collect();
             client.activate(&ids[1]).unwrap();
             // One that was never there, though its identifier is another's.
             let never = client.register(key(&[9; 16]), none());
             client.destroy(&never).unwrap();
-            let theirs = t.client(Version::V2_1).import(&never, Some(key(&[8; 16])), none(), false).unwrap();
+            let theirs = t
+                .client(Version::V2_1)
+                .import(&never, Some(key(&[8; 16])), none(), false)
+                .unwrap();
             run(&a, &t, &mut *birth.session(Version::V1_4));
             client.destroy(&ids[0]).unwrap();
-            client.revoke(&ids[1], RevocationReasonCode::KEY_COMPROMISE).unwrap();
+            client
+                .revoke(&ids[1], RevocationReasonCode::KEY_COMPROMISE)
+                .unwrap();
             client.destroy(&ids[1]).unwrap();
             let mut session = birth.with(Version::V1_4, |bulk, register| {
                 (bulk.may_destroy, register.may_destroy) = (may_destroy, may_destroy);
             });
             let report = run(&a, &t, &mut *session);
-            assert_eq!((report.counts.updated, report.counts.skipped), (2, Some(1)), "{}", report.table());
+            assert_eq!(
+                (report.counts.updated, report.counts.skipped),
+                (2, Some(1)),
+                "{}",
+                report.table()
+            );
             let state = |id: &String| t.client(Version::V1_4).state(&there(&a, id).unwrap());
             if may_destroy {
-                assert_eq!([state(&ids[0]), state(&ids[1])], [State::DESTROYED, State::DESTROYED_COMPROMISED]);
+                assert_eq!(
+                    [state(&ids[0]), state(&ids[1])],
+                    [State::DESTROYED, State::DESTROYED_COMPROMISED]
+                );
             } else {
-                assert_eq!([state(&ids[0]), state(&ids[1])], [State::DEACTIVATED, State::COMPROMISED]);
-                assert!(report.losses.iter().filter(|loss| loss.attributes.contains(&"State".to_owned())).count() == 2);
+                assert_eq!(
+                    [state(&ids[0]), state(&ids[1])],
+                    [State::DEACTIVATED, State::COMPROMISED]
+                );
+                assert!(
+                    report
+                        .losses
+                        .iter()
+                        .filter(|loss| loss.attributes.contains(&"State".to_owned()))
+                        .count()
+                        == 2
+                );
             }
             assert_eq!(state(&ids[2]), State::PRE_ACTIVE);
             assert_eq!(
@@ -329,34 +520,77 @@ fn an_import_probes_before_it_brings_what_can_not_be_used() {
         let (a, mut t) = (master(), foreign(&EVERYTHING));
         if forgets {
             // It forgets what an Import and a Revoke say of the State.
-            t.server = Arc::new(Arc::into_inner(t.server).unwrap().with(Arc::new(Forgetful)).with(Arc::new(Stateless)));
+            t.server = Arc::new(
+                Arc::into_inner(t.server)
+                    .unwrap()
+                    .with(Arc::new(Forgetful))
+                    .with(Arc::new(Stateless)),
+            );
         }
         let client = a.client(Version::V2_1);
         let good = client.register(key(&[1; 16]), none());
         let bad = client.register(key(&[2; 16]), none());
-        client.revoke(&bad, RevocationReasonCode::KEY_COMPROMISE).unwrap();
+        client
+            .revoke(&bad, RevocationReasonCode::KEY_COMPROMISE)
+            .unwrap();
         let mut sent = Vec::new();
         let mut session = Birth::Import.session(Version::V1_4);
-        let report = drive(&a, &t, &mut *session, "anyone", Cut::Never, &mut |_, message| {
-            sent.extend_from_slice(&message.to_frame().unwrap());
-        });
+        let report = drive(
+            &a,
+            &t,
+            &mut *session,
+            "anyone",
+            Cut::Never,
+            &mut |_, message| {
+                sent.extend_from_slice(&message.to_frame().unwrap());
+            },
+        );
         let report = report.unwrap().unwrap();
         let went = sent.windows(16).any(|window| window == [2; 16]);
-        assert_eq!(went, !forgets, "its material goes only where its State is kept");
-        assert_eq!((report.counts.created, report.counts.failed), if forgets { (1, 1) } else { (2, 0) }, "{}", report.table());
-        assert_eq!(there(&a, &good).as_deref(), Some(&*good), "the map is the identity");
+        assert_eq!(
+            went, !forgets,
+            "its material goes only where its State is kept"
+        );
+        assert_eq!(
+            (report.counts.created, report.counts.failed),
+            if forgets { (1, 1) } else { (2, 0) },
+            "{}",
+            report.table()
+        );
+        assert_eq!(
+            there(&a, &good).as_deref(),
+            Some(&*good),
+            "the map is the identity"
+        );
         assert_eq!(there(&a, &bad).is_some(), !forgets);
         let alive = t.client(Version::V1_4).locate(none());
-        assert_eq!(alive.len(), if forgets { 1 } else { 2 }, "the probe is gone: {alive:?}");
+        assert_eq!(
+            alive.len(),
+            if forgets { 1 } else { 2 },
+            "the probe is gone: {alive:?}"
+        );
     }
     // Where nobody can look, nothing unusable goes; nor by a Put, behind which nobody can.
-    for (strategy, offered) in [(Strategy::Import, &[Operation::IMPORT][..]), (Strategy::Put, &EVERYTHING[..])] {
+    for (strategy, offered) in [
+        (Strategy::Import, &[Operation::IMPORT][..]),
+        (Strategy::Put, &EVERYTHING[..]),
+    ] {
         let (a, t) = (master(), foreign(offered));
         let client = a.client(Version::V2_1);
-        let ids = [client.register(key(&[1; 16]), none()), client.register(key(&[2; 16]), none())];
-        client.revoke(&ids[1], RevocationReasonCode::KEY_COMPROMISE).unwrap();
+        let ids = [
+            client.register(key(&[1; 16]), none()),
+            client.register(key(&[2; 16]), none()),
+        ];
+        client
+            .revoke(&ids[1], RevocationReasonCode::KEY_COMPROMISE)
+            .unwrap();
         let report = transfer(&a, &t, strategy);
-        assert_eq!((report.counts.created, report.counts.failed), (1, 1), "{strategy:?} {}", report.table());
+        assert_eq!(
+            (report.counts.created, report.counts.failed),
+            (1, 1),
+            "{strategy:?} {}",
+            report.table()
+        );
         assert_eq!((&report.failures[0].identifier, t.count()), (&ids[1], 1));
     }
 }
@@ -366,11 +600,15 @@ struct Stateless;
 
 impl Responder for Stateless {
     fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
-        let mut request: ImportRequest = (item.operation == Operation::IMPORT).then(|| item.payload(ask.cx).unwrap())?;
+        let mut request: ImportRequest =
+            (item.operation == Operation::IMPORT).then(|| item.payload(ask.cx).unwrap())?;
         request.attributes.retain(|attribute| {
             !matches!(
                 attribute.value,
-                V::State(_) | V::CompromiseDate(_) | V::CompromiseOccurrenceDate(_) | V::RevocationReason(_)
+                V::State(_)
+                    | V::CompromiseDate(_)
+                    | V::CompromiseOccurrenceDate(_)
+                    | V::RevocationReason(_)
             )
         });
         let item = RequestItem::new(&request, ask.cx).unwrap();
@@ -381,7 +619,12 @@ impl Responder for Stateless {
             fingerprint_key: Secret::new(&[1; 32]),
             extra: Extra::NONE,
         };
-        Node { home, policy: Policy::closed(), crypto: ring }.respond(ask, &item)
+        Node {
+            home,
+            policy: Policy::closed(),
+            crypto: ring,
+        }
+        .respond(ask, &item)
     }
 }
 
@@ -390,15 +633,26 @@ fn an_import_that_is_interrupted_anywhere_doubles_and_loses_nothing() {
     let made = || {
         let a = master();
         let client = a.client(Version::V2_1);
-        let ids: Vec<String> = (0..10).map(|n| client.register(key(&[n; 16]), named(&format!("n{n}")))).collect();
-        client.revoke(&ids[5], RevocationReasonCode::KEY_COMPROMISE).unwrap();
+        let ids: Vec<String> = (0..10)
+            .map(|n| client.register(key(&[n; 16]), named(&format!("n{n}"))))
+            .collect();
+        client
+            .revoke(&ids[5], RevocationReasonCode::KEY_COMPROMISE)
+            .unwrap();
         (a, ids)
     };
     let mut messages = 0;
     let mut session = Birth::Import.session(Version::V1_4);
-    drive(&made().0, &foreign(&EVERYTHING), &mut *session, "anyone", Cut::Never, &mut |taken, _| messages = taken + 1)
-        .unwrap()
-        .unwrap();
+    drive(
+        &made().0,
+        &foreign(&EVERYTHING),
+        &mut *session,
+        "anyone",
+        Cut::Never,
+        &mut |taken, _| messages = taken + 1,
+    )
+    .unwrap()
+    .unwrap();
     assert!(messages > 8);
     for at in 0..messages {
         for cut in [Cut::Before(at), Cut::Behind(at), Cut::Dead(at)] {
@@ -408,8 +662,14 @@ fn an_import_that_is_interrupted_anywhere_doubles_and_loses_nothing() {
                 Some(report) => report.unwrap(),
                 None => run(&a, &t, &mut *Birth::Import.session(Version::V1_4)),
             };
-            assert_eq!((report.counts.created, report.counts.asked), (10, 10), "{cut:?} {}", report.table());
-            ids.iter().for_each(|id| assert_eq!(t.object(id), a.object(id)));
+            assert_eq!(
+                (report.counts.created, report.counts.asked),
+                (10, 10),
+                "{cut:?} {}",
+                report.table()
+            );
+            ids.iter()
+                .for_each(|id| assert_eq!(t.object(id), a.object(id)));
         }
     }
 }
@@ -418,15 +678,21 @@ fn an_import_that_is_interrupted_anywhere_doubles_and_loses_nothing() {
 fn changed(birth: Birth, version: Version) -> (Host, Host, Vec<String>) {
     let (a, t) = (master(), foreign(&EVERYTHING));
     let client = a.client(Version::V2_1);
-    let mut ids: Vec<String> = (0..5).map(|n| client.register(key(&[n; 16]), named(&format!("n{n}")))).collect();
+    let mut ids: Vec<String> = (0..5)
+        .map(|n| client.register(key(&[n; 16]), named(&format!("n{n}"))))
+        .collect();
     run(&a, &t, &mut *birth.session(version));
     for id in &ids[1..] {
         client.add(id, V::ObjectGroup("later".into())).unwrap();
         client.activate(id).unwrap();
     }
-    client.revoke(&ids[4], RevocationReasonCode::KEY_COMPROMISE).unwrap();
+    client
+        .revoke(&ids[4], RevocationReasonCode::KEY_COMPROMISE)
+        .unwrap();
     ids.extend((5..8).map(|n| client.register(key(&[n; 16]), named(&format!("n{n}")))));
-    client.revoke(&ids[7], RevocationReasonCode::KEY_COMPROMISE).unwrap();
+    client
+        .revoke(&ids[7], RevocationReasonCode::KEY_COMPROMISE)
+        .unwrap();
     ids.push(client.create(none().with(V::Sensitive(true))));
     (a, t, ids)
 }
@@ -445,12 +711,24 @@ fn a_plan_for_a_server_that_knows_nothing_of_it_is_done_as_planned() {
             let (a, t, ids) = changed(birth, version);
             let (dry, plan) = planned(birth, version, &a, &t);
             let c = &dry.counts;
-            assert_eq!((c.created, c.updated, c.unchanged, c.failed), (3, 4, 1, 1), "{birth:?} {}", dry.table());
+            assert_eq!(
+                (c.created, c.updated, c.unchanged, c.failed),
+                (3, 4, 1, 1),
+                "{birth:?} {}",
+                dry.table()
+            );
             a.client(Version::V2_1).create(named("newcomer"));
             let report = run(&a, &t, &mut *birth.executing(version, &plan));
-            assert_eq!((endings(&report), report.stopped.clone()), (endings(&dry), None), "{birth:?} {version}");
+            assert_eq!(
+                (endings(&report), report.stopped.clone()),
+                (endings(&dry), None),
+                "{birth:?} {version}"
+            );
             for id in &ids[..8] {
-                assert_eq!(t.client(version).state(&there(&a, id).unwrap()), a.record(id).attributes.state().unwrap());
+                assert_eq!(
+                    t.client(version).state(&there(&a, id).unwrap()),
+                    a.record(id).attributes.state().unwrap()
+                );
             }
             assert!(t.client(version).locate(named("newcomer")).is_empty());
         }
@@ -465,30 +743,62 @@ fn a_plan_for_such_a_server_stops_where_something_has_moved() {
             let (_, plan) = planned(birth, Version::V1_4, &a, &t);
             order(&a, &t, &ids);
             let report = run(&a, &t, &mut *birth.executing(Version::V1_4, &plan));
-            let stopped = report.stopped.clone().unwrap_or_else(|| panic!("{birth:?} {at} {}", report.table()));
+            let stopped = report
+                .stopped
+                .clone()
+                .unwrap_or_else(|| panic!("{birth:?} {at} {}", report.table()));
             assert_eq!(stopped.identifier, ids[at], "{birth:?} {stopped:?}");
             assert!(!report.counts.finished);
             for (n, id) in ids.iter().enumerate().skip(at + 1) {
                 // Nothing behind it is done.
                 match there(&a, id) {
-                    Some(to) => assert_eq!(t.client(Version::V1_4).attributes(&to).all(tag::OBJECT_GROUP).count(), 0),
-                    None => assert!(t.client(Version::V1_4).locate(named(&format!("n{n}"))).is_empty()),
+                    Some(to) => assert_eq!(
+                        t.client(Version::V1_4)
+                            .attributes(&to)
+                            .all(tag::OBJECT_GROUP)
+                            .count(),
+                        0
+                    ),
+                    None => assert!(
+                        t.client(Version::V1_4)
+                            .locate(named(&format!("n{n}")))
+                            .is_empty()
+                    ),
                 }
             }
             stopped
         };
         // In the order of the feed: what has not changed, then by the last change.
-        let stopped = stops(2, &|a, _, ids| drop(a.client(Version::V2_1).add(&ids[2], V::ObjectGroup("moved".into())).unwrap()));
-        assert!(stopped.found.contains("one here with the digest"), "{stopped:?}");
+        let stopped = stops(2, &|a, _, ids| {
+            drop(
+                a.client(Version::V2_1)
+                    .add(&ids[2], V::ObjectGroup("moved".into()))
+                    .unwrap(),
+            )
+        });
+        assert!(
+            stopped.found.contains("one here with the digest"),
+            "{stopped:?}"
+        );
         let stopped = stops(3, &|a, t, ids| {
-            t.client(Version::V1_4).add(&there(a, &ids[3]).unwrap(), V::ContactInformation("them".into())).unwrap();
+            t.client(Version::V1_4)
+                .add(
+                    &there(a, &ids[3]).unwrap(),
+                    V::ContactInformation("them".into()),
+                )
+                .unwrap();
         });
         assert!(stopped.found.contains("at the target"), "{stopped:?}");
         if birth == Birth::Import {
             let stopped = stops(5, &|_, t, ids| {
-                t.client(Version::V1_4).import(&ids[5], Some(key(&[9; 16])), none(), false).unwrap();
+                t.client(Version::V1_4)
+                    .import(&ids[5], Some(key(&[9; 16])), none(), false)
+                    .unwrap();
             });
-            assert!(stopped.planned.contains("nothing at the target"), "{stopped:?}");
+            assert!(
+                stopped.planned.contains("nothing at the target"),
+                "{stopped:?}"
+            );
         }
     }
 }
@@ -500,7 +810,16 @@ fn an_execution_at_such_a_server_goes_on_and_knows_its_own_writes() {
         let (_, plan) = planned(birth, Version::V1_4, &a, &t);
         let mut messages = 0;
         let mut session = birth.executing(Version::V1_4, &plan);
-        drive(&a, &t, &mut *session, "anyone", Cut::Never, &mut |taken, _| messages = taken + 1).unwrap().unwrap();
+        drive(
+            &a,
+            &t,
+            &mut *session,
+            "anyone",
+            Cut::Never,
+            &mut |taken, _| messages = taken + 1,
+        )
+        .unwrap()
+        .unwrap();
         for at in 0..messages {
             for cut in [Cut::Before(at), Cut::Behind(at), Cut::Dead(at)] {
                 let (a, t, ids) = changed(birth, Version::V1_4);
@@ -510,11 +829,24 @@ fn an_execution_at_such_a_server_goes_on_and_knows_its_own_writes() {
                     Some(report) => report.unwrap(),
                     None => run(&a, &t, &mut *birth.executing(Version::V1_4, &plan)),
                 };
-                assert_eq!((endings(&report), report.stopped.clone()), (endings(&dry), None), "{birth:?} {cut:?}");
+                assert_eq!(
+                    (endings(&report), report.stopped.clone()),
+                    (endings(&dry), None),
+                    "{birth:?} {cut:?}"
+                );
                 for (n, id) in ids.iter().enumerate().take(8) {
-                    assert_eq!(t.client(Version::V1_4).locate(named(&format!("n{n}"))).len(), 1, "{birth:?} {cut:?}");
+                    assert_eq!(
+                        t.client(Version::V1_4)
+                            .locate(named(&format!("n{n}")))
+                            .len(),
+                        1,
+                        "{birth:?} {cut:?}"
+                    );
                     let to = there(&a, id).unwrap();
-                    assert_eq!(t.client(Version::V1_4).state(&to), a.record(id).attributes.state().unwrap());
+                    assert_eq!(
+                        t.client(Version::V1_4).state(&to),
+                        a.record(id).attributes.state().unwrap()
+                    );
                 }
             }
         }

@@ -15,13 +15,25 @@ fn every_kind_and_state_arrives_verbatim_and_is_unchanged_the_second_time() {
         let ids = fill(&a);
         b.pass(5000);
         let all = ids.len() as i64;
-        assert_eq!(counts(&transfer(&a, &b, strategy)), (all, 0, 0, 0), "{strategy:?}");
+        assert_eq!(
+            counts(&transfer(&a, &b, strategy)),
+            (all, 0, 0, 0),
+            "{strategy:?}"
+        );
         assert_same(&a, &b, &ids);
         let head = b.head();
         assert_eq!(counts(&transfer(&a, &b, strategy)), (0, 0, all, 0));
         assert_eq!(b.head(), head, "what is unchanged is not written again");
-        let other = if strategy == Strategy::Import { Strategy::Put } else { Strategy::Import };
-        assert_eq!(counts(&transfer(&a, &b, other)), (0, 0, all, 0), "whichever way it came");
+        let other = if strategy == Strategy::Import {
+            Strategy::Put
+        } else {
+            Strategy::Import
+        };
+        assert_eq!(
+            counts(&transfer(&a, &b, other)),
+            (0, 0, all, 0),
+            "whichever way it came"
+        );
     }
 }
 
@@ -43,7 +55,10 @@ fn clients_of_the_replica_see_what_clients_of_the_master_see() {
                 };
                 assert_eq!(seen(&there), seen(&here), "{id} in {version}");
                 let (got, was) = (there.get(id), here.get(id));
-                assert_eq!(got.as_ref().map(|g| &g.object).map_err(|r| r.0), was.as_ref().map(|g| &g.object).map_err(|r| r.0));
+                assert_eq!(
+                    got.as_ref().map(|g| &g.object).map_err(|r| r.0),
+                    was.as_ref().map(|g| &g.object).map_err(|r| r.0)
+                );
             }
             assert_eq!(there.locate(named("rich")), here.locate(named("rich")));
             assert_eq!(there.locate(none().with(custom("kind", "split"))).len(), 1);
@@ -62,15 +77,27 @@ fn changes_in_between_are_updates() {
         client.add(&ids[0], name("late")).unwrap();
         client.activate(&ids[1]).unwrap();
         client.activate(&ids[2]).unwrap();
-        client.revoke(&ids[2], RevocationReasonCode::KEY_COMPROMISE).unwrap();
+        client
+            .revoke(&ids[2], RevocationReasonCode::KEY_COMPROMISE)
+            .unwrap();
         client.destroy(&ids[3]).unwrap();
         let new = client.create(named("new"));
         let report = transfer(&a, &b, strategy);
-        assert_eq!(counts(&report), (1, 4, ids.len() as i64 - 4, 0), "{strategy:?}");
+        assert_eq!(
+            counts(&report),
+            (1, 4, ids.len() as i64 - 4, 0),
+            "{strategy:?}"
+        );
         assert_same(&a, &b, &ids);
         assert_same(&a, &b, &[new]);
-        assert!(b.object(&ids[3]).is_none(), "a destroyed object's material goes at the replica, too");
-        assert_eq!(b.client(Version::V2_1).locate(named("late")), [ids[0].clone()]);
+        assert!(
+            b.object(&ids[3]).is_none(),
+            "a destroyed object's material goes at the replica, too"
+        );
+        assert_eq!(
+            b.client(Version::V2_1).locate(named("late")),
+            [ids[0].clone()]
+        );
     }
 }
 
@@ -84,7 +111,13 @@ fn names_that_move_between_objects_arrive_in_any_order() {
     client.modify(&two, None, name("x")).unwrap();
     client.modify(&one, None, name("y")).unwrap();
     assert_eq!(counts(&transfer(&a, &b, Strategy::Import)), (0, 2, 0, 0));
-    assert_eq!((b.client(Version::V2_1).locate(named("x")), b.client(Version::V2_1).locate(named("y"))), (vec![two], vec![one]));
+    assert_eq!(
+        (
+            b.client(Version::V2_1).locate(named("x")),
+            b.client(Version::V2_1).locate(named("y"))
+        ),
+        (vec![two], vec![one])
+    );
 }
 
 #[test]
@@ -96,15 +129,26 @@ fn destroyed_objects_arrive_as_tombstones() {
         client.destroy(&id).unwrap();
         let mut sent = Vec::new();
         let mut session = Bulk::new(options(strategy));
-        drive(&a, &b, &mut session, "a.example", Cut::Never, &mut |_, message| {
-            sent.extend_from_slice(&message.to_frame().unwrap())
-        })
+        drive(
+            &a,
+            &b,
+            &mut session,
+            "a.example",
+            Cut::Never,
+            &mut |_, message| sent.extend_from_slice(&message.to_frame().unwrap()),
+        )
         .unwrap()
         .unwrap();
-        assert!(!sent.windows(16).any(|window| window == [1; 16]), "no material on the wire");
+        assert!(
+            !sent.windows(16).any(|window| window == [1; 16]),
+            "no material on the wire"
+        );
         assert_eq!(b.client(Version::V2_1).state(&id), State::DESTROYED);
         assert!(b.object(&id).is_none());
-        assert_eq!(sorted(&b.record(&id).attributes), sorted(&a.record(&id).attributes));
+        assert_eq!(
+            sorted(&b.record(&id).attributes),
+            sorted(&a.record(&id).attributes)
+        );
     }
 }
 
@@ -118,7 +162,11 @@ fn what_may_not_leave_in_the_clear_is_counted_and_named() {
         let kept = client.create(none().with(V::Extractable(false)));
         let report = transfer(&a, &b, strategy);
         assert_eq!(counts(&report), (1, 0, 0, 2));
-        let failed: Vec<&str> = report.failures.iter().map(|f| f.identifier.as_str()).collect();
+        let failed: Vec<&str> = report
+            .failures
+            .iter()
+            .map(|f| f.identifier.as_str())
+            .collect();
         assert_eq!(failed, [sensitive.as_str(), kept.as_str()]);
         assert!(report.failures.iter().all(|f| !f.message.is_empty()));
         assert_eq!(b.count(), 1);
@@ -132,7 +180,8 @@ fn only_refused_objects_and_an_empty_store_come_to_an_end() {
         let (a, b) = (master(), replica());
         assert_eq!(counts(&transfer(&a, &b, strategy)), (0, 0, 0, 0));
         for _ in 0..10 {
-            a.client(Version::V2_1).create(none().with(V::Sensitive(true)));
+            a.client(Version::V2_1)
+                .create(none().with(V::Sensitive(true)));
         }
         assert_eq!(counts(&transfer(&a, &b, strategy)), (0, 0, 0, 10));
     }
@@ -142,14 +191,21 @@ fn only_refused_objects_and_an_empty_store_come_to_an_end() {
 fn what_the_version_can_not_say_fails_alone() {
     let (a, b) = (master(), replica());
     let client = a.client(Version::V2_1);
-    let (_, request) = crate::objects::all(Version::V2_1).into_iter().find(|(what, _)| *what == "certificate request").unwrap();
+    let (_, request) = crate::objects::all(Version::V2_1)
+        .into_iter()
+        .find(|(what, _)| *what == "certificate request")
+        .unwrap();
     let id = client.register(request, none());
     let plain = client.create(none());
     let report = transfer(&a, &b, Strategy::Put);
     assert_eq!(counts(&report), (1, 0, 0, 1));
     assert_eq!(report.failures[0].identifier, id);
     assert_same(&a, &b, &[plain]);
-    assert_eq!(counts(&transfer(&a, &b, Strategy::Import)), (1, 0, 1, 0), "2.1 can");
+    assert_eq!(
+        counts(&transfer(&a, &b, Strategy::Import)),
+        (1, 0, 1, 0),
+        "2.1 can"
+    );
 }
 
 #[test]
@@ -167,11 +223,17 @@ fn changes_during_a_transfer_arrive() {
                 client.create(named("born during"));
             }
         };
-        let report = drive(&a, &b, &mut session, "a.example", Cut::Never, &mut each).unwrap().unwrap();
+        let report = drive(&a, &b, &mut session, "a.example", Cut::Never, &mut each)
+            .unwrap()
+            .unwrap();
         assert!(report.counts.add_up(), "{report}");
         assert_eq!(report.counts.failed, 0);
         assert_same(&a, &b, &ids);
-        assert_same(&a, &b, &a.client(Version::V2_1).locate(named("born during")));
+        assert_same(
+            &a,
+            &b,
+            &a.client(Version::V2_1).locate(named("born during")),
+        );
     }
 }
 
@@ -180,15 +242,30 @@ fn a_new_incarnation_starts_over() {
     let (a, b) = (master(), replica());
     let ids = fill(&a);
     let mut session = Bulk::new(options(Strategy::Import));
-    assert!(drive(&a, &b, &mut session, "a.example", Cut::Dead(4), &mut |_, _| {}).is_none());
+    assert!(
+        drive(
+            &a,
+            &b,
+            &mut session,
+            "a.example",
+            Cut::Dead(4),
+            &mut |_, _| {}
+        )
+        .is_none()
+    );
     a.store.restored(Incarnation([0x77; 16])).unwrap();
     let report = transfer(&a, &b, Strategy::Import);
     assert_eq!(report.counts.asked, ids.len() as i64, "from the beginning");
     assert_same(&a, &b, &ids);
     // A change in the new incarnation descends from what the replica holds.
-    a.client(Version::V2_1).add(&ids[0], name("after the restore")).unwrap();
+    a.client(Version::V2_1)
+        .add(&ids[0], name("after the restore"))
+        .unwrap();
     assert_eq!(a.record(&ids[0]).lineage.len(), 2);
-    assert_eq!(counts(&transfer(&a, &b, Strategy::Import)), (0, 1, ids.len() as i64 - 1, 0));
+    assert_eq!(
+        counts(&transfer(&a, &b, Strategy::Import)),
+        (0, 1, ids.len() as i64 - 1, 0)
+    );
     assert_same(&a, &b, &ids);
 }
 
@@ -211,13 +288,31 @@ fn a_store_that_fails_at_the_replica_ends_the_session_and_the_next_goes_on() {
     for strategy in BOTH {
         let (a, b) = (master(), replica());
         let ids = fill(&a);
-        b.store.fail(3, keyferry_store::Fault::RollBack(keyferry_store::ErrorKind::Full));
+        b.store.fail(
+            3,
+            keyferry_store::Fault::RollBack(keyferry_store::ErrorKind::Full),
+        );
         let mut session = Bulk::new(options(strategy));
-        let ended = drive(&a, &b, &mut session, "a.example", Cut::Never, &mut |_, _| {}).unwrap();
+        let ended = drive(
+            &a,
+            &b,
+            &mut session,
+            "a.example",
+            Cut::Never,
+            &mut |_, _| {},
+        )
+        .unwrap();
         assert_eq!(ended.unwrap_err().kind(), ErrorKind::Peer);
         assert_eq!(b.count(), 6, "nothing of the failed message");
         let report = transfer(&a, &b, strategy);
-        assert_eq!((report.counts.session, report.counts.asked, report.counts.failed), (1, ids.len() as i64, 0));
+        assert_eq!(
+            (
+                report.counts.session,
+                report.counts.asked,
+                report.counts.failed
+            ),
+            (1, ids.len() as i64, 0)
+        );
         assert_same(&a, &b, &ids);
     }
 }
@@ -226,9 +321,20 @@ fn a_store_that_fails_at_the_replica_ends_the_session_and_the_next_goes_on() {
 fn a_store_that_fails_at_home_ends_the_session_and_it_can_go_on_later() {
     let (a, b) = (master(), replica());
     let ids = fill(&a);
-    a.store.fail(2, keyferry_store::Fault::RollBack(keyferry_store::ErrorKind::Full));
+    a.store.fail(
+        2,
+        keyferry_store::Fault::RollBack(keyferry_store::ErrorKind::Full),
+    );
     let mut session = Bulk::new(options(Strategy::Import));
-    let ended = drive(&a, &b, &mut session, "a.example", Cut::Never, &mut |_, _| {}).unwrap();
+    let ended = drive(
+        &a,
+        &b,
+        &mut session,
+        "a.example",
+        Cut::Never,
+        &mut |_, _| {},
+    )
+    .unwrap();
     assert_eq!(ended.unwrap_err().kind(), ErrorKind::Store);
     let report = transfer(&a, &b, Strategy::Import);
     assert_eq!(report.counts.asked, ids.len() as i64);
@@ -261,9 +367,24 @@ fn an_object_that_fills_a_message_does_not_hold_up_the_others() {
 fn attributes_that_together_overfill_a_message_go_in_smaller_ones() {
     let (a, b) = (master(), replica());
     let client = a.client(Version::V2_1);
-    let ids: Vec<String> = (0..20).map(|_| client.create(none().with(V::Description("long ".repeat(200_000).into())))).collect();
-    let mut session = Bulk::new(keyferry_s2s::BulkOptions { batch: 250, batch_bytes: usize::MAX, ..options(Strategy::Import) });
-    let report = drive(&a, &b, &mut session, "a.example", Cut::Never, &mut |_, _| {}).unwrap().unwrap();
+    let ids: Vec<String> = (0..20)
+        .map(|_| client.create(none().with(V::Description("long ".repeat(200_000).into()))))
+        .collect();
+    let mut session = Bulk::new(keyferry_s2s::BulkOptions {
+        batch: 250,
+        batch_bytes: usize::MAX,
+        ..options(Strategy::Import)
+    });
+    let report = drive(
+        &a,
+        &b,
+        &mut session,
+        "a.example",
+        Cut::Never,
+        &mut |_, _| {},
+    )
+    .unwrap()
+    .unwrap();
     assert_eq!(counts(&report), (20, 0, 0, 0));
     assert_same(&a, &b, &ids);
 }
@@ -274,33 +395,76 @@ fn a_peer_whose_store_is_another_one_gets_everything() {
         let (a, b) = (master(), replica());
         let ids = fill(&a);
         let mut session = Bulk::new(options(strategy));
-        assert!(drive(&a, &b, &mut session, "a.example", Cut::Dead(4), &mut |_, _| {}).is_none());
+        assert!(
+            drive(
+                &a,
+                &b,
+                &mut session,
+                "a.example",
+                Cut::Dead(4),
+                &mut |_, _| {}
+            )
+            .is_none()
+        );
         let other = replica();
-        other.store.write(&mut |tx| tx.restored(Incarnation([0x78; 16]))).unwrap();
+        other
+            .store
+            .write(&mut |tx| tx.restored(Incarnation([0x78; 16])))
+            .unwrap();
         let report = transfer(&a, &other, strategy);
-        assert_eq!((report.counts.session, report.counts.asked), (2, ids.len() as i64), "from the beginning");
+        assert_eq!(
+            (report.counts.session, report.counts.asked),
+            (2, ids.len() as i64),
+            "from the beginning"
+        );
         assert_same(&a, &other, &ids);
     }
 }
 
 #[test]
 fn every_version_that_has_the_operation_carries_everything() {
-    for (strategy, since) in [(Strategy::Import, Version::V1_4), (Strategy::Put, Version::V1_0)] {
+    for (strategy, since) in [
+        (Strategy::Import, Version::V1_4),
+        (Strategy::Put, Version::V1_0),
+    ] {
         for version in ALL.into_iter().filter(|version| *version >= since) {
             let (a, b) = (master(), replica());
             let ids = fill(&a);
-            let options = keyferry_s2s::BulkOptions { version, ..options(strategy) };
-            let report = drive(&a, &b, &mut Bulk::new(options), "a.example", Cut::Never, &mut |_, _| {}).unwrap().unwrap();
-            let failed: Vec<&str> = report.failures.iter().map(|failed| failed.identifier.as_str()).collect();
+            let options = keyferry_s2s::BulkOptions {
+                version,
+                ..options(strategy)
+            };
+            let report = drive(
+                &a,
+                &b,
+                &mut Bulk::new(options),
+                "a.example",
+                Cut::Never,
+                &mut |_, _| {},
+            )
+            .unwrap()
+            .unwrap();
+            let failed: Vec<&str> = report
+                .failures
+                .iter()
+                .map(|failed| failed.identifier.as_str())
+                .collect();
             // PGP keys are not in 1.0 and 1.1, and 1.0 has no Encoding Option.
-            let unsaid = [2, 1].get(ALL.iter().position(|one| *one == version).unwrap()).copied().unwrap_or(0);
+            let unsaid = [2, 1]
+                .get(ALL.iter().position(|one| *one == version).unwrap())
+                .copied()
+                .unwrap_or(0);
             assert_eq!(
                 (report.counts.created, failed.len()),
                 (ids.len() as i64 - unsaid, unsaid as usize),
                 "{strategy:?} {version}: {}",
                 report.table()
             );
-            let others: Vec<String> = ids.iter().filter(|id| !failed.contains(&id.as_str())).cloned().collect();
+            let others: Vec<String> = ids
+                .iter()
+                .filter(|id| !failed.contains(&id.as_str()))
+                .cloned()
+                .collect();
             assert_same(&a, &b, &others);
         }
     }

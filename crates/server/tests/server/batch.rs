@@ -6,14 +6,21 @@ use keyferry_kmip::*;
 use keyferry_ttlv::{Extra, Frame, Version};
 
 fn activate(client: &Client, id: Option<&str>) -> RequestItem {
-    client.item(&ActivateRequest { unique_identifier: id.map(Into::into), extra: Extra::NONE })
+    client.item(&ActivateRequest {
+        unique_identifier: id.map(Into::into),
+        extra: Extra::NONE,
+    })
 }
 
 fn create(client: &Client, label: &str) -> RequestItem {
     client.item(&create_request(aes(named(label))))
 }
 
-fn send(client: &Client, items: Vec<RequestItem>, change: impl FnOnce(&mut RequestHeader)) -> ResponseMessage {
+fn send(
+    client: &Client,
+    items: Vec<RequestItem>,
+    change: impl FnOnce(&mut RequestHeader),
+) -> ResponseMessage {
     let mut message = RequestMessage::new(client.version, items);
     change(&mut message.header);
     client.raw(&message.to_frame().unwrap())
@@ -32,10 +39,28 @@ fn the_id_placeholder_goes_from_item_to_item() {
             key_wrapping_specification: None,
             extra: Extra::NONE,
         };
-        let response = client.batch(vec![create(&client, "k"), activate(&client, None), client.item(&get)]);
+        let response = client.batch(vec![
+            create(&client, "k"),
+            activate(&client, None),
+            client.item(&get),
+        ]);
         assert_eq!(response.batch.len(), 3);
-        let id = text(&client.read::<CreateResponse>(&response.batch[0]).unwrap().unique_identifier);
-        assert_eq!(text(&client.read::<GetResponse>(&response.batch[2]).unwrap().unique_identifier), id, "{version}");
+        let id = text(
+            &client
+                .read::<CreateResponse>(&response.batch[0])
+                .unwrap()
+                .unique_identifier,
+        );
+        assert_eq!(
+            text(
+                &client
+                    .read::<GetResponse>(&response.batch[2])
+                    .unwrap()
+                    .unique_identifier
+            ),
+            id,
+            "{version}"
+        );
         assert_eq!(client.state(&id), State::ACTIVE);
     }
 }
@@ -50,7 +75,11 @@ fn a_locate_with_one_hit_sets_the_placeholder_and_with_several_empties_it() {
     assert!(response.batch.iter().all(ResponseItem::is_success));
     assert_eq!(client.state(&first), State::ACTIVE);
     client.create(named("two"));
-    let response = client.batch(vec![create(&client, "three"), locate(none()), activate(&client, None)]);
+    let response = client.batch(vec![
+        create(&client, "three"),
+        locate(none()),
+        activate(&client, None),
+    ]);
     assert_eq!(refused(&response.batch[2]).0, ResultReason::INVALID_FIELD);
 }
 
@@ -66,12 +95,17 @@ fn without_a_placeholder_an_identifier_is_needed() {
     let mut item = activate(&client, None);
     item.request_payload = client
         .item(&ActivateRequest {
-            unique_identifier: Some(UniqueIdentifier::Enumeration(UniqueIdentifierEnumeration::ID_PLACEHOLDER)),
+            unique_identifier: Some(UniqueIdentifier::Enumeration(
+                UniqueIdentifierEnumeration::ID_PLACEHOLDER,
+            )),
             extra: Extra::NONE,
         })
         .request_payload;
     let response = client.batch(vec![create(&client, "k"), item]);
-    assert!(response.batch[1].is_success(), "2.x may name the placeholder");
+    assert!(
+        response.batch[1].is_success(),
+        "2.x may name the placeholder"
+    );
 }
 
 #[test]
@@ -79,11 +113,21 @@ fn a_failure_stops_the_batch_unless_it_shall_continue() {
     for version in ALL {
         let host = Host::new();
         let client = host.client(version);
-        let items = || vec![create(&client, "before"), activate(&client, Some("nothing")), create(&client, "behind")];
+        let items = || {
+            vec![
+                create(&client, "before"),
+                activate(&client, Some("nothing")),
+                create(&client, "behind"),
+            ]
+        };
         let stopped = send(&client, items(), |_| {});
         assert_eq!(stopped.batch.len(), 2, "{version}");
         assert!(stopped.batch[0].is_success() && !stopped.batch[1].is_success());
-        assert_eq!(client.locate(named("before")).len(), 1, "what succeeded stays");
+        assert_eq!(
+            client.locate(named("before")).len(),
+            1,
+            "what succeeded stays"
+        );
         assert!(client.locate(named("behind")).is_empty());
         let host = Host::new();
         let client = host.client(version);
@@ -101,14 +145,45 @@ fn a_batch_is_undone_when_one_of_its_items_fails() {
     let host = Host::new();
     for version in ALL {
         let client = host.client(version);
-        let undo = |header: &mut RequestHeader| header.batch_error_continuation_option = Some(BatchErrorContinuationOption::UNDO);
+        let undo = |header: &mut RequestHeader| {
+            header.batch_error_continuation_option = Some(BatchErrorContinuationOption::UNDO)
+        };
         let before = host.head();
-        let response = send(&client, vec![create(&client, "a"), activate(&client, Some("none")), create(&client, "b")], undo);
-        let statuses: Vec<ResultStatus> = response.batch.iter().map(|item| item.result_status).collect();
-        assert_eq!(statuses, [ResultStatus::OPERATION_UNDONE, ResultStatus::OPERATION_FAILED], "{version}");
+        let response = send(
+            &client,
+            vec![
+                create(&client, "a"),
+                activate(&client, Some("none")),
+                create(&client, "b"),
+            ],
+            undo,
+        );
+        let statuses: Vec<ResultStatus> = response
+            .batch
+            .iter()
+            .map(|item| item.result_status)
+            .collect();
+        assert_eq!(
+            statuses,
+            [
+                ResultStatus::OPERATION_UNDONE,
+                ResultStatus::OPERATION_FAILED
+            ],
+            "{version}"
+        );
         assert_eq!(host.head(), before, "nothing was done");
-        let response = send(&client, vec![create(&client, &format!("{version}")), activate(&client, None)], undo);
-        assert!(response.batch.iter().all(ResponseItem::is_success), "{version}");
+        let response = send(
+            &client,
+            vec![
+                create(&client, &format!("{version}")),
+                activate(&client, None),
+            ],
+            undo,
+        );
+        assert!(
+            response.batch.iter().all(ResponseItem::is_success),
+            "{version}"
+        );
     }
     assert_eq!(host.count(), 7);
 }
@@ -118,11 +193,17 @@ fn each_item_of_a_batch_needs_an_identifier_of_its_own() {
     let host = Host::new();
     let client = host.client(Version::V1_2);
     for identifiers in [[Some(vec![1]), Some(vec![1])], [Some(vec![1]), None]] {
-        let mut message = RequestMessage::new(Version::V1_2, vec![create(&client, "a"), create(&client, "b")]);
+        let mut message = RequestMessage::new(
+            Version::V1_2,
+            vec![create(&client, "a"), create(&client, "b")],
+        );
         for (item, identifier) in message.batch.iter_mut().zip(identifiers) {
             item.unique_batch_item_id = identifier;
         }
-        assert_eq!(refused(&client.send(&message).batch[0]).0, ResultReason::INVALID_MESSAGE);
+        assert_eq!(
+            refused(&client.send(&message).batch[0]).0,
+            ResultReason::INVALID_MESSAGE
+        );
     }
     assert_eq!(host.count(), 0);
 }
@@ -132,14 +213,19 @@ fn asynchronous_answers_that_must_be_are_refused() {
     let host = Host::new();
     let client = host.client(Version::V2_1);
     let response = send(&client, vec![create(&client, "a")], |header| {
-        header.asynchronous_indicator = Some(AsynchronousMode::Indicator(AsynchronousIndicator::MANDATORY));
+        header.asynchronous_indicator = Some(AsynchronousMode::Indicator(
+            AsynchronousIndicator::MANDATORY,
+        ));
     });
     assert!(!response.batch[0].is_success());
     let old = host.client(Version::V1_2);
     let response = send(&old, vec![create(&old, "a")], |header| {
         header.asynchronous_indicator = Some(AsynchronousMode::Boolean(true));
     });
-    assert!(response.batch[0].is_success(), "a client that could wait need not");
+    assert!(
+        response.batch[0].is_success(),
+        "a client that could wait need not"
+    );
     assert_eq!(host.count(), 1);
 }
 
@@ -148,17 +234,32 @@ fn batch_item_ids_come_back_in_order() {
     let host = Host::new();
     for version in ALL {
         let client = host.client(version);
-        let mut items = vec![activate(&client, Some("x")), create(&client, &format!("{version}")), activate(&client, Some("y"))];
+        let mut items = vec![
+            activate(&client, Some("x")),
+            create(&client, &format!("{version}")),
+            activate(&client, Some("y")),
+        ];
         for (item, id) in items.iter_mut().zip([&b"one"[..], b"", b"\xFF\x00"]) {
             item.unique_batch_item_id = Some(id.to_vec());
         }
         let response = send(&client, items, |header| {
             header.batch_error_continuation_option = Some(BatchErrorContinuationOption::CONTINUE);
         });
-        let ids: Vec<_> = response.batch.iter().map(|item| item.unique_batch_item_id.clone().unwrap()).collect();
+        let ids: Vec<_> = response
+            .batch
+            .iter()
+            .map(|item| item.unique_batch_item_id.clone().unwrap())
+            .collect();
         assert_eq!(ids, [&b"one"[..], b"", b"\xFF\x00"]);
-        let operations: Vec<_> = response.batch.iter().map(|item| item.operation.unwrap()).collect();
-        assert_eq!(operations, [Operation::ACTIVATE, Operation::CREATE, Operation::ACTIVATE]);
+        let operations: Vec<_> = response
+            .batch
+            .iter()
+            .map(|item| item.operation.unwrap())
+            .collect();
+        assert_eq!(
+            operations,
+            [Operation::ACTIVATE, Operation::CREATE, Operation::ACTIVATE]
+        );
     }
 }
 
@@ -168,7 +269,11 @@ fn a_wrong_batch_count_is_an_invalid_message() {
     for version in ALL {
         let client = host.client(version);
         for count in [0, 1, 3, -2, i32::MAX] {
-            let response = send(&client, vec![create(&client, "a"), create(&client, "b")], |header| header.batch_count = count);
+            let response = send(
+                &client,
+                vec![create(&client, "a"), create(&client, "b")],
+                |header| header.batch_count = count,
+            );
             assert_eq!(refused(&response.batch[0]).0, ResultReason::INVALID_MESSAGE);
         }
     }
@@ -180,8 +285,11 @@ fn an_answer_over_the_maximum_response_size_undoes_the_request() {
     let host = Host::new();
     for version in ALL {
         let client = host.client(version);
-        let response =
-            send(&client, vec![create(&client, "a"), create(&client, "b")], |header| header.maximum_response_size = Some(64));
+        let response = send(
+            &client,
+            vec![create(&client, "a"), create(&client, "b")],
+            |header| header.maximum_response_size = Some(64),
+        );
         assert_eq!(response.batch.len(), 2);
         for item in &response.batch {
             assert_eq!(refused(item).0, ResultReason::RESPONSE_TOO_LARGE);
@@ -189,7 +297,9 @@ fn an_answer_over_the_maximum_response_size_undoes_the_request() {
         assert_eq!(host.count(), 0, "nothing was done in {version}");
     }
     let client = host.client(Version::V2_1);
-    let response = send(&client, vec![create(&client, "a")], |header| header.maximum_response_size = Some(4096));
+    let response = send(&client, vec![create(&client, "a")], |header| {
+        header.maximum_response_size = Some(4096)
+    });
     assert!(response.batch[0].is_success());
 }
 
@@ -208,20 +318,33 @@ fn requests_that_arrive_together_are_answered_in_order_and_each_on_its_own() {
         Frame::new(vec![0x42, 0, 0x78, 1, 0, 0, 0, 0]),
         frame(vec![create(&old, "two")], None, Version::V1_0),
         frame(vec![create(&client, "three")], Some(16), Version::V2_1),
-        frame(vec![client.item(&client.locate_request(named("one")))], None, Version::V2_1),
+        frame(
+            vec![client.item(&client.locate_request(named("one")))],
+            None,
+            Version::V2_1,
+        ),
     ];
     let answers = host.server.handle(&client.identity, host.now(), &frames);
     let responses: Vec<ResponseMessage> = answers
         .into_iter()
         .map(|answer| match answer {
-            Answer::Reply(frame) | Answer::ReplyAndClose(frame) => ResponseMessage::from_frame(&frame).unwrap(),
+            Answer::Reply(frame) | Answer::ReplyAndClose(frame) => {
+                ResponseMessage::from_frame(&frame).unwrap()
+            }
             other => panic!("{other:?}"),
         })
         .collect();
-    let succeeded: Vec<bool> = responses.iter().map(|response| response.batch[0].is_success()).collect();
+    let succeeded: Vec<bool> = responses
+        .iter()
+        .map(|response| response.batch[0].is_success())
+        .collect();
     assert_eq!(succeeded, [true, false, true, false, true]);
     let found: LocateResponse = responses[4].batch[0].payload(client.cx()).unwrap();
-    assert_eq!(found.unique_identifiers.len(), 1, "later requests see earlier ones");
+    assert_eq!(
+        found.unique_identifiers.len(),
+        1,
+        "later requests see earlier ones"
+    );
     assert_eq!(host.count(), 2);
 }
 
@@ -231,8 +354,13 @@ fn a_clients_correlation_value_stays_with_the_server() {
     let host = Host::new();
     for version in ALL.into_iter().filter(|v| *v >= Version::V1_4) {
         let client = host.client(version);
-        for items in [vec![create(&client, &format!("{version}"))], vec![activate(&client, Some("none"))]] {
-            let response = send(&client, items, |header| header.client_correlation_value = Some("trace 7".into()));
+        for items in [
+            vec![create(&client, &format!("{version}"))],
+            vec![activate(&client, Some("none"))],
+        ] {
+            let response = send(&client, items, |header| {
+                header.client_correlation_value = Some("trace 7".into())
+            });
             assert_eq!(response.header.client_correlation_value, None);
         }
     }
@@ -243,7 +371,10 @@ fn an_empty_batch_is_answered_without_items_or_refused() {
     let host = Host::new();
     for version in ALL {
         let response = send(&host.client(version), Vec::new(), |_| {});
-        assert!(response.batch.iter().all(|item| !item.is_success()), "{version}");
+        assert!(
+            response.batch.iter().all(|item| !item.is_success()),
+            "{version}"
+        );
     }
 }
 
@@ -268,15 +399,35 @@ fn a_small_request_for_a_huge_answer_is_refused_and_costs_the_others_nothing() {
         })
     };
     let response = client.batch((0..50).map(|_| get(&id)).collect());
-    assert!(response.batch.iter().all(|item| item.result_reason == Some(ResultReason::RESPONSE_TOO_LARGE)));
-    assert!(client.batch((0..3).map(|_| get(&id)).collect()).batch.iter().all(ResponseItem::is_success));
+    assert!(
+        response
+            .batch
+            .iter()
+            .all(|item| item.result_reason == Some(ResultReason::RESPONSE_TOO_LARGE))
+    );
+    assert!(
+        client
+            .batch((0..3).map(|_| get(&id)).collect())
+            .batch
+            .iter()
+            .all(ResponseItem::is_success)
+    );
 
     // Pipelined, they are answered as far as the answers may be held at once, and each of them in the end.
-    let one = RequestMessage::new(Version::V2_1, vec![get(&id)]).to_frame().unwrap();
+    let one = RequestMessage::new(Version::V2_1, vec![get(&id)])
+        .to_frame()
+        .unwrap();
     let many: Vec<Frame> = (0..20).map(|_| one.clone()).collect();
     let (mut left, mut calls) = (many.as_slice(), 0);
     while !left.is_empty() {
-        let answers = host.server.handle(&client.identity, Now { wall: DateTime(1), ..Now::default() }, left);
+        let answers = host.server.handle(
+            &client.identity,
+            Now {
+                wall: DateTime(1),
+                ..Now::default()
+            },
+            left,
+        );
         assert!((1..=4).contains(&answers.len()), "{}", answers.len());
         left = &left[answers.len()..];
         calls += 1;
@@ -292,12 +443,30 @@ fn only_what_makes_or_finds_an_object_sets_the_placeholder() {
         let other = client.create(none());
         let attributes = client.item(&GetAttributesRequest::of(other.as_str()));
         let destroy = client.item(&DestroyRequest::default());
-        let response = client.batch(vec![create(&client, &format!("{version}")), attributes, destroy]);
-        assert!(response.batch.iter().all(ResponseItem::is_success), "{version}");
-        assert_eq!(client.state(&other), State::PRE_ACTIVE, "not the one that was looked at in between");
+        let response = client.batch(vec![
+            create(&client, &format!("{version}")),
+            attributes,
+            destroy,
+        ]);
+        assert!(
+            response.batch.iter().all(ResponseItem::is_success),
+            "{version}"
+        );
+        assert_eq!(
+            client.state(&other),
+            State::PRE_ACTIVE,
+            "not the one that was looked at in between"
+        );
         // A use that is not allowed is not gone on with.
-        let check = CheckRequest { cryptographic_usage_mask: Some(CryptographicUsageMask::SIGN), ..CheckRequest::default() };
-        let items = vec![create(&client, &format!("{version}")), client.item(&check), client.item(&GetRequest::default())];
+        let check = CheckRequest {
+            cryptographic_usage_mask: Some(CryptographicUsageMask::SIGN),
+            ..CheckRequest::default()
+        };
+        let items = vec![
+            create(&client, &format!("{version}")),
+            client.item(&check),
+            client.item(&GetRequest::default()),
+        ];
         let response = send(&client, items, |header| {
             header.batch_error_continuation_option = Some(BatchErrorContinuationOption::CONTINUE);
         });

@@ -8,28 +8,42 @@ use keyferry_ttlv::{Extra, Version};
 
 fn batch(client: &Client) -> ResponseMessage {
     let create = |label: &str| client.item(&create_request(aes(named(label))));
-    let activate = ActivateRequest { unique_identifier: None, extra: Extra::NONE };
+    let activate = ActivateRequest {
+        unique_identifier: None,
+        extra: Extra::NONE,
+    };
     client.batch(vec![create("one"), client.item(&activate), create("two")])
 }
 
 #[test]
 fn a_commit_that_fails_fails_every_item_and_leaves_nothing() {
     for version in ALL {
-        for fault in [Fault::Refuse(ErrorKind::Io), Fault::RollBack(ErrorKind::Full), Fault::RollBack(ErrorKind::Conflict)] {
+        for fault in [
+            Fault::Refuse(ErrorKind::Io),
+            Fault::RollBack(ErrorKind::Full),
+            Fault::RollBack(ErrorKind::Conflict),
+        ] {
             let host = Host::new();
             let client = host.client(version);
             host.store.fail(1, fault);
             let response = batch(&client);
             assert_eq!(response.batch.len(), 3, "{fault:?} {version}");
             let two = version >= Version::V2_0;
-            let failed = if two { ResultReason::INTERNAL_SERVER_ERROR } else { ResultReason::GENERAL_FAILURE };
+            let failed = if two {
+                ResultReason::INTERNAL_SERVER_ERROR
+            } else {
+                ResultReason::GENERAL_FAILURE
+            };
             for item in &response.batch {
                 assert_eq!(refused(item).0, failed);
                 assert!(item.operation.is_some() && item.unique_batch_item_id.is_some());
             }
             assert_eq!((host.count(), host.head()), (0, 0));
             assert!(client.locate(none()).is_empty());
-            assert!(batch(&client).batch.iter().all(ResponseItem::is_success), "the server goes on");
+            assert!(
+                batch(&client).batch.iter().all(ResponseItem::is_success),
+                "the server goes on"
+            );
             assert_eq!(host.count(), 2);
         }
     }
@@ -43,12 +57,24 @@ fn a_failed_change_leaves_the_object_as_it_was() {
     let before = client.attributes(&id);
     host.pass(9);
     host.store.fail(1, Fault::RollBack(ErrorKind::Full));
-    assert_eq!(reason(client.destroy(&id)), ResultReason::INTERNAL_SERVER_ERROR);
+    assert_eq!(
+        reason(client.destroy(&id)),
+        ResultReason::INTERNAL_SERVER_ERROR
+    );
     host.store.fail(1, Fault::RollBack(ErrorKind::Full));
-    assert_eq!(reason(client.modify(&id, None, name("m"))), ResultReason::INTERNAL_SERVER_ERROR);
+    assert_eq!(
+        reason(client.modify(&id, None, name("m"))),
+        ResultReason::INTERNAL_SERVER_ERROR
+    );
     assert_eq!(client.attributes(&id), before);
     assert_eq!(client.get(&id).unwrap().object, key(&[1; 16]));
-    assert_eq!((client.locate(named("n")).len(), client.locate(named("m")).len()), (1, 0));
+    assert_eq!(
+        (
+            client.locate(named("n")).len(),
+            client.locate(named("m")).len()
+        ),
+        (1, 0)
+    );
 }
 
 #[test]
@@ -59,7 +85,12 @@ fn a_transaction_that_runs_twice_is_done_once() {
     let response = batch(&client);
     assert!(response.batch.iter().all(ResponseItem::is_success));
     assert_eq!(host.count(), 2);
-    let id = text(&client.read::<CreateResponse>(&response.batch[0]).unwrap().unique_identifier);
+    let id = text(
+        &client
+            .read::<CreateResponse>(&response.batch[0])
+            .unwrap()
+            .unique_identifier,
+    );
     assert_eq!(client.state(&id), State::ACTIVE);
     assert_eq!(host.record(&id).stamp.sequence, 2);
 }
@@ -87,7 +118,11 @@ fn reads_go_on_while_writes_fail() {
     client.attributes(&id);
     client.locate(none());
     client.export(&id).unwrap();
-    assert_eq!(host.store.writes(), writes, "what only reads begins no transaction");
+    assert_eq!(
+        host.store.writes(),
+        writes,
+        "what only reads begins no transaction"
+    );
 }
 
 #[test]
@@ -102,8 +137,17 @@ fn a_store_belongs_to_one_server_name() {
         policy: keyferry_s2s::Policy::closed(),
     });
     assert!(other.is_err());
-    let again = Host::over("a", host.store.clone(), keyferry_server::Access::Authenticated, keyferry_s2s::Policy::closed());
-    assert_eq!(again.server.node().home, host.server.node().home, "the identity is kept in the store");
+    let again = Host::over(
+        "a",
+        host.store.clone(),
+        keyferry_server::Access::Authenticated,
+        keyferry_s2s::Policy::closed(),
+    );
+    assert_eq!(
+        again.server.node().home,
+        host.server.node().home,
+        "the identity is kept in the store"
+    );
 }
 
 /// Randomness that has run out after so many draws.
@@ -134,8 +178,15 @@ fn without_randomness_no_key_is_made() {
     let served = server(3).unwrap();
     host.server = std::sync::Arc::new(served);
     let client = host.client(Version::V2_1);
-    assert_eq!(reason(client.create_with(aes(none()))), ResultReason::CRYPTOGRAPHIC_FAILURE, "a key, and no identifier for it");
-    assert_eq!(reason(client.create_with(aes(none()))), ResultReason::CRYPTOGRAPHIC_FAILURE);
+    assert_eq!(
+        reason(client.create_with(aes(none()))),
+        ResultReason::CRYPTOGRAPHIC_FAILURE,
+        "a key, and no identifier for it"
+    );
+    assert_eq!(
+        reason(client.create_with(aes(none()))),
+        ResultReason::CRYPTOGRAPHIC_FAILURE
+    );
     assert_eq!(host.count(), 0);
     assert!(client.locate(none()).is_empty(), "reading needs none");
 }

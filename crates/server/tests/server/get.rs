@@ -11,9 +11,16 @@ fn what_is_not_there_has_the_reason_of_the_version() {
     let host = Host::new();
     for version in ALL {
         let client = host.client(version);
-        let expected = by(version, ResultReason::ITEM_NOT_FOUND, ResultReason::OBJECT_NOT_FOUND);
+        let expected = by(
+            version,
+            ResultReason::ITEM_NOT_FOUND,
+            ResultReason::OBJECT_NOT_FOUND,
+        );
         assert_eq!(reason(client.get("nothing")), expected);
-        assert_eq!(reason(client.get_attributes("nothing", AttributeReferences::default())), expected);
+        assert_eq!(
+            reason(client.get_attributes("nothing", AttributeReferences::default())),
+            expected
+        );
         assert_eq!(reason(client.destroy("nothing")), expected);
         assert_eq!(reason(client.activate("")), expected);
     }
@@ -26,9 +33,19 @@ fn a_destroyed_object_is_not_given_and_keeps_its_attributes() {
         let client = host.client(version);
         let id = client.create(named(&format!("{version}")));
         client.destroy(&id).unwrap();
-        assert_eq!(reason(client.get(&id)), by(version, ResultReason::ITEM_NOT_FOUND, ResultReason::OBJECT_DESTROYED));
+        assert_eq!(
+            reason(client.get(&id)),
+            by(
+                version,
+                ResultReason::ITEM_NOT_FOUND,
+                ResultReason::OBJECT_DESTROYED
+            )
+        );
         let attributes = client.attributes(&id);
-        assert_eq!((attributes.state(), attributes.date(tag::DESTROY_DATE)), (Some(State::DESTROYED), Some(host.now().wall)));
+        assert_eq!(
+            (attributes.state(), attributes.date(tag::DESTROY_DATE)),
+            (Some(State::DESTROYED), Some(host.now().wall))
+        );
         assert!(host.object(&id).is_none(), "the material is gone");
     }
 }
@@ -38,19 +55,29 @@ fn attributes_by_name_are_those_that_were_asked_for() {
     let host = Host::new();
     for version in ALL {
         let client = host.client(version);
-        let id = client.create(named(&format!("a{version}")).with(name(&format!("b{version}"))).with(custom("c", "v")));
+        let id = client.create(
+            named(&format!("a{version}"))
+                .with(name(&format!("b{version}")))
+                .with(custom("c", "v")),
+        );
         let wanted = AttributeReferences(vec![
             reference(tag::NAME),
             reference(tag::STATE),
             reference(tag::ARCHIVE_DATE),
-            AttributeReference::Custom { vendor: "x".into(), name: "c".into() },
+            AttributeReference::Custom {
+                vendor: "x".into(),
+                name: "c".into(),
+            },
         ]);
         let attributes = client.get_attributes(&id, wanted).unwrap();
         assert_eq!(attributes.len(), 4, "{version}: {attributes:?}");
         assert_eq!(attributes.names().count(), 2);
         if version < Version::V2_0 {
-            let indices: Vec<_> =
-                attributes.iter().filter(|a| a.value.tag() == tag::NAME).map(|a| a.index.unwrap_or(0)).collect();
+            let indices: Vec<_> = attributes
+                .iter()
+                .filter(|a| a.value.tag() == tag::NAME)
+                .map(|a| a.index.unwrap_or(0))
+                .collect();
             assert_eq!(indices, [0, 1]);
         }
     }
@@ -59,10 +86,15 @@ fn attributes_by_name_are_those_that_were_asked_for() {
 #[test]
 fn the_list_names_each_attribute_once_and_agrees_with_get_attributes() {
     let host = Host::new();
-    let id = host.client(Version::V2_1).create(named("a").with(name("b")).with(custom("c", "v")));
+    let id = host
+        .client(Version::V2_1)
+        .create(named("a").with(name("b")).with(custom("c", "v")));
     for version in ALL {
         let client = host.client(version);
-        let request = GetAttributeListRequest { unique_identifier: Some(id.as_str().into()), extra: Extra::NONE };
+        let request = GetAttributeListRequest {
+            unique_identifier: Some(id.as_str().into()),
+            extra: Extra::NONE,
+        };
         let response: GetAttributeListResponse = client.call(&request).unwrap();
         let mut expected: Vec<AttributeReference> = Vec::new();
         for attribute in &client.attributes(&id) {
@@ -72,7 +104,11 @@ fn the_list_names_each_attribute_once_and_agrees_with_get_attributes() {
             }
         }
         assert_eq!(response.references.0, expected, "{version}");
-        assert_eq!(client.get_attributes(&id, response.references).unwrap(), client.attributes(&id), "{version}");
+        assert_eq!(
+            client.get_attributes(&id, response.references).unwrap(),
+            client.attributes(&id),
+            "{version}"
+        );
     }
 }
 
@@ -98,13 +134,33 @@ fn every_version_can_read_what_another_has_set() {
     );
     for version in ALL {
         let attributes = host.client(version).attributes(&id);
-        let Some(V::CryptographicParameters(seen)) = attributes.get(tag::CRYPTOGRAPHIC_PARAMETERS) else { panic!("{version}") };
+        let Some(V::CryptographicParameters(seen)) = attributes.get(tag::CRYPTOGRAPHIC_PARAMETERS)
+        else {
+            panic!("{version}")
+        };
         assert_eq!(seen.block_cipher_mode, Some(BlockCipherMode::CBC));
-        assert_eq!(seen.iv_length.is_some(), version >= Version::V1_2, "{version}");
-        assert_eq!(seen.salt_length.is_some(), version >= Version::V1_4, "{version}");
-        assert_eq!(attributes.get(tag::DESCRIPTION).is_some(), version >= Version::V1_4);
-        assert_eq!(attributes.get(tag::QUANTUM_SAFE).is_some(), version >= Version::V2_0);
-        assert_eq!(attributes.get(tag::ROTATE_NAME).is_some(), version >= Version::V2_1);
+        assert_eq!(
+            seen.iv_length.is_some(),
+            version >= Version::V1_2,
+            "{version}"
+        );
+        assert_eq!(
+            seen.salt_length.is_some(),
+            version >= Version::V1_4,
+            "{version}"
+        );
+        assert_eq!(
+            attributes.get(tag::DESCRIPTION).is_some(),
+            version >= Version::V1_4
+        );
+        assert_eq!(
+            attributes.get(tag::QUANTUM_SAFE).is_some(),
+            version >= Version::V2_0
+        );
+        assert_eq!(
+            attributes.get(tag::ROTATE_NAME).is_some(),
+            version >= Version::V2_1
+        );
     }
 }
 
@@ -121,7 +177,9 @@ fn another_key_format_than_the_one_kept_is_refused() {
         key_wrapping_specification: None,
         extra: Extra::NONE,
     };
-    client.call::<_, GetResponse>(&request(KeyFormatType::RAW)).unwrap();
+    client
+        .call::<_, GetResponse>(&request(KeyFormatType::RAW))
+        .unwrap();
     assert_eq!(
         reason(client.call::<_, GetResponse>(&request(KeyFormatType::PKCS_8))),
         ResultReason::KEY_FORMAT_TYPE_NOT_SUPPORTED
@@ -154,7 +212,11 @@ fn a_wish_for_wrapping_is_refused_and_never_answered_in_the_clear() {
             key_wrapping_specification: Some(specification),
             extra: Extra::NONE,
         };
-        let expected = by(version, ResultReason::ITEM_NOT_FOUND, ResultReason::WRAPPING_OBJECT_NOT_FOUND);
+        let expected = by(
+            version,
+            ResultReason::ITEM_NOT_FOUND,
+            ResultReason::WRAPPING_OBJECT_NOT_FOUND,
+        );
         assert_eq!(reason(client.call::<_, GetResponse>(&request)), expected);
     }
 }
@@ -171,22 +233,52 @@ fn sensitive_and_not_extractable_objects_are_not_given_in_the_clear() {
         let (s, e) = if new {
             (ResultReason::SENSITIVE, ResultReason::NOT_EXTRACTABLE)
         } else {
-            (ResultReason::PERMISSION_DENIED, ResultReason::PERMISSION_DENIED)
+            (
+                ResultReason::PERMISSION_DENIED,
+                ResultReason::PERMISSION_DENIED,
+            )
         };
-        assert_eq!((reason(client.get(&sensitive)), reason(client.get(&kept))), (s, e), "{version}");
+        assert_eq!(
+            (reason(client.get(&sensitive)), reason(client.get(&kept))),
+            (s, e),
+            "{version}"
+        );
         if new {
-            assert_eq!((reason(client.export(&sensitive)), reason(client.export(&kept))), (s, e), "{version}");
+            assert_eq!(
+                (
+                    reason(client.export(&sensitive)),
+                    reason(client.export(&kept))
+                ),
+                (s, e),
+                "{version}"
+            );
         }
     }
     let attributes = maker.attributes(&sensitive);
-    assert_eq!(attributes.get(tag::ALWAYS_SENSITIVE), Some(&V::AlwaysSensitive(true)));
-    assert_eq!(maker.attributes(&kept).get(tag::NEVER_EXTRACTABLE), Some(&V::NeverExtractable(true)));
+    assert_eq!(
+        attributes.get(tag::ALWAYS_SENSITIVE),
+        Some(&V::AlwaysSensitive(true))
+    );
+    assert_eq!(
+        maker.attributes(&kept).get(tag::NEVER_EXTRACTABLE),
+        Some(&V::NeverExtractable(true))
+    );
     // What has been false or true once was not always or never so.
-    maker.modify_at(&sensitive, None, V::Sensitive(false)).unwrap();
-    maker.modify_at(&sensitive, None, V::Sensitive(true)).unwrap();
-    assert_eq!(maker.attributes(&sensitive).get(tag::ALWAYS_SENSITIVE), Some(&V::AlwaysSensitive(false)));
+    maker
+        .modify_at(&sensitive, None, V::Sensitive(false))
+        .unwrap();
+    maker
+        .modify_at(&sensitive, None, V::Sensitive(true))
+        .unwrap();
+    assert_eq!(
+        maker.attributes(&sensitive).get(tag::ALWAYS_SENSITIVE),
+        Some(&V::AlwaysSensitive(false))
+    );
     maker.modify_at(&kept, None, V::Extractable(true)).unwrap();
-    assert_eq!(maker.attributes(&kept).get(tag::NEVER_EXTRACTABLE), Some(&V::NeverExtractable(false)));
+    assert_eq!(
+        maker.attributes(&kept).get(tag::NEVER_EXTRACTABLE),
+        Some(&V::NeverExtractable(false))
+    );
 }
 
 #[test]
@@ -194,14 +286,20 @@ fn export_gives_all_attributes_and_the_object() {
     let host = Host::new();
     for version in ALL.into_iter().filter(|v| *v >= Version::V1_4) {
         let client = host.client(version);
-        let id = client.register(key(&[2; 16]), named(&format!("{version}")).with(custom("c", "v")));
+        let id = client.register(
+            key(&[2; 16]),
+            named(&format!("{version}")).with(custom("c", "v")),
+        );
         let exported = client.export(&id).unwrap();
         assert_eq!(exported.object, Some(key(&[2; 16])));
         assert_eq!(exported.object_type, ObjectType::SYMMETRIC_KEY);
         assert_eq!(exported.attributes, client.attributes(&id));
         client.destroy(&id).unwrap();
         let exported = client.export(&id).unwrap();
-        assert_eq!(exported.object, None, "a destroyed object has attributes alone");
+        assert_eq!(
+            exported.object, None,
+            "a destroyed object has attributes alone"
+        );
         assert_eq!(exported.attributes.state(), Some(State::DESTROYED));
     }
     let client = host.client(Version::V2_1);
@@ -215,8 +313,14 @@ fn export_and_import_are_no_operations_before_1_4() {
     let host = Host::new();
     for version in ALL.into_iter().filter(|v| *v < Version::V1_4) {
         let client = host.client(version);
-        assert_eq!(reason(client.export("any")), ResultReason::OPERATION_NOT_SUPPORTED);
-        assert_eq!(reason(client.import("any", Some(key(&[1; 16])), none(), false)), ResultReason::OPERATION_NOT_SUPPORTED);
+        assert_eq!(
+            reason(client.export("any")),
+            ResultReason::OPERATION_NOT_SUPPORTED
+        );
+        assert_eq!(
+            reason(client.import("any", Some(key(&[1; 16])), none(), false)),
+            ResultReason::OPERATION_NOT_SUPPORTED
+        );
     }
 }
 
@@ -226,14 +330,24 @@ fn attributes_come_in_the_order_in_which_they_are_named_and_each_is_named_once()
     for version in ALL {
         let client = host.client(version);
         let id = client.create(none());
-        for names in
-            [[tag::STATE, tag::OBJECT_TYPE, tag::UNIQUE_IDENTIFIER], [tag::UNIQUE_IDENTIFIER, tag::STATE, tag::INITIAL_DATE]]
-        {
-            let attributes = client.get_attributes(&id, AttributeReferences(names.map(reference).to_vec())).unwrap();
-            assert_eq!(attributes.iter().map(|a| a.value.tag()).collect::<Vec<_>>(), names, "{version}");
+        for names in [
+            [tag::STATE, tag::OBJECT_TYPE, tag::UNIQUE_IDENTIFIER],
+            [tag::UNIQUE_IDENTIFIER, tag::STATE, tag::INITIAL_DATE],
+        ] {
+            let attributes = client
+                .get_attributes(&id, AttributeReferences(names.map(reference).to_vec()))
+                .unwrap();
+            assert_eq!(
+                attributes.iter().map(|a| a.value.tag()).collect::<Vec<_>>(),
+                names,
+                "{version}"
+            );
         }
         let twice = AttributeReferences(vec![reference(tag::STATE), reference(tag::STATE)]);
-        assert_eq!(reason(client.get_attributes(&id, twice)), ResultReason::INVALID_MESSAGE);
+        assert_eq!(
+            reason(client.get_attributes(&id, twice)),
+            ResultReason::INVALID_MESSAGE
+        );
     }
 }
 
@@ -242,7 +356,10 @@ fn a_key_that_was_registered_wrapped_is_not_given_as_if_it_were_unwrapped() {
     let host = Host::new();
     for version in ALL.into_iter().filter(|v| *v >= Version::V1_4) {
         let client = host.client(version);
-        let (_, object) = crate::objects::all(version).into_iter().find(|(what, _)| *what == "wrapped").unwrap();
+        let (_, object) = crate::objects::all(version)
+            .into_iter()
+            .find(|(what, _)| *what == "wrapped")
+            .unwrap();
         let id = client.register(object.clone(), none());
         let request = |wrap| GetRequest {
             unique_identifier: Some(id.as_str().into()),
@@ -252,8 +369,21 @@ fn a_key_that_was_registered_wrapped_is_not_given_as_if_it_were_unwrapped() {
             key_wrapping_specification: None,
             extra: Extra::NONE,
         };
-        assert_eq!(client.call::<_, GetResponse>(&request(KeyWrapType::AS_REGISTERED)).unwrap().object, object);
-        let expected = by(version, ResultReason::ITEM_NOT_FOUND, ResultReason::WRAPPING_OBJECT_NOT_FOUND);
-        assert_eq!(reason(client.call::<_, GetResponse>(&request(KeyWrapType::NOT_WRAPPED))), expected);
+        assert_eq!(
+            client
+                .call::<_, GetResponse>(&request(KeyWrapType::AS_REGISTERED))
+                .unwrap()
+                .object,
+            object
+        );
+        let expected = by(
+            version,
+            ResultReason::ITEM_NOT_FOUND,
+            ResultReason::WRAPPING_OBJECT_NOT_FOUND,
+        );
+        assert_eq!(
+            reason(client.call::<_, GetResponse>(&request(KeyWrapType::NOT_WRAPPED))),
+            expected
+        );
     }
 }

@@ -28,12 +28,21 @@ fn supplied(version: Version, label: &str) -> Attributes {
         .with(V::LastChangeDate(DateTime(400)))
         .with(V::OriginalCreationDate(DateTime(50)))
         .with(V::Fresh(false))
-        .with(V::RevocationReason(RevocationReason { code: RevocationReasonCode::SUPERSEDED, message: None, extra: Extra::NONE }))
+        .with(V::RevocationReason(RevocationReason {
+            code: RevocationReasonCode::SUPERSEDED,
+            message: None,
+            extra: Extra::NONE,
+        }))
         .with(V::Sensitive(false))
         .with(V::AlwaysSensitive(false))
         .with(V::Extractable(true))
         .with(V::NeverExtractable(false))
-        .with(V::UsageLimits(UsageLimits { total: 10, count: Some(4), unit: UsageLimitsUnit::BYTE, extra: Extra::NONE }))
+        .with(V::UsageLimits(UsageLimits {
+            total: 10,
+            count: Some(4),
+            unit: UsageLimitsUnit::BYTE,
+            extra: Extra::NONE,
+        }))
         .with(custom("c", "v"));
     if version >= Version::V2_0 {
         attributes.push(V::ShortUniqueIdentifier(vec![1, 2, 3, 4]));
@@ -57,7 +66,12 @@ fn all_supplied_attributes_are_kept_unchanged() {
         let client = host.client(version);
         let id = format!("given {version}");
         let attributes = supplied(version, &id);
-        assert_eq!(client.import(&id, Some(key(&[7; 16])), attributes.clone(), false).unwrap(), id);
+        assert_eq!(
+            client
+                .import(&id, Some(key(&[7; 16])), attributes.clone(), false)
+                .unwrap(),
+            id
+        );
         assert_eq!(others(&client.attributes(&id)), attributes, "{version}");
         assert_eq!(client.get(&id).unwrap().object, key(&[7; 16]));
         assert_eq!(client.locate(named(&id)), [id.clone()]);
@@ -66,14 +80,22 @@ fn all_supplied_attributes_are_kept_unchanged() {
 
 #[test]
 fn what_was_exported_can_be_imported_elsewhere() {
-    let (here, there) = (Host::new(), Host::named("b", keyferry_server::Access::Authenticated, keyferry_s2s::Policy::closed()));
+    let (here, there) = (
+        Host::new(),
+        Host::named(
+            "b",
+            keyferry_server::Access::Authenticated,
+            keyferry_s2s::Policy::closed(),
+        ),
+    );
     for version in IMPORTS {
         let (from, to) = (here.client(version), there.client(version));
         let id = from.create(named(&format!("{version}")).with(custom("c", "v")));
         from.activate(&id).unwrap();
         let exported = from.export(&id).unwrap();
         there.pass(1000);
-        to.import(&id, exported.object, exported.attributes, false).unwrap();
+        to.import(&id, exported.object, exported.attributes, false)
+            .unwrap();
         assert_eq!(to.attributes(&id), from.attributes(&id));
         assert_eq!(to.get(&id).unwrap().object, from.get(&id).unwrap().object);
     }
@@ -85,13 +107,24 @@ fn an_identifier_that_exists_is_refused_unless_it_shall_be_replaced() {
     for version in IMPORTS {
         let client = host.client(version);
         let id = client.register(key(&[1; 16]), named(&format!("old {version}")));
-        assert_eq!(reason(client.import(&id, Some(key(&[2; 16])), none(), false)), ResultReason::OBJECT_ALREADY_EXISTS);
+        assert_eq!(
+            reason(client.import(&id, Some(key(&[2; 16])), none(), false)),
+            ResultReason::OBJECT_ALREADY_EXISTS
+        );
         assert_eq!(client.get(&id).unwrap().object, key(&[1; 16]));
         let attributes = supplied(version, &format!("new {version}"));
-        client.import(&id, Some(key(&[1; 16])), attributes.clone(), true).unwrap();
-        assert_eq!(others(&client.attributes(&id)), attributes, "the Last Change Date is the supplied one, too");
+        client
+            .import(&id, Some(key(&[1; 16])), attributes.clone(), true)
+            .unwrap();
+        assert_eq!(
+            others(&client.attributes(&id)),
+            attributes,
+            "the Last Change Date is the supplied one, too"
+        );
         assert!(client.locate(named(&format!("old {version}"))).is_empty());
-        client.import(&format!("new {version}"), Some(key(&[3; 16])), none(), true).unwrap();
+        client
+            .import(&format!("new {version}"), Some(key(&[3; 16])), none(), true)
+            .unwrap();
     }
 }
 
@@ -103,24 +136,57 @@ fn replacing_never_revives_or_moves_a_state_back() {
         let destroyed = client.register(key(&[1; 16]), none());
         let exported = client.export(&destroyed).unwrap();
         client.destroy(&destroyed).unwrap();
-        let gone = by(version, ResultReason::PERMISSION_DENIED, ResultReason::OBJECT_DESTROYED);
-        assert_eq!(reason(client.import(&destroyed, exported.object, exported.attributes, true)), gone);
-        assert_eq!(reason(client.import(&destroyed, Some(key(&[1; 16])), none(), true)), gone);
+        let gone = by(
+            version,
+            ResultReason::PERMISSION_DENIED,
+            ResultReason::OBJECT_DESTROYED,
+        );
+        assert_eq!(
+            reason(client.import(&destroyed, exported.object, exported.attributes, true)),
+            gone
+        );
+        assert_eq!(
+            reason(client.import(&destroyed, Some(key(&[1; 16])), none(), true)),
+            gone
+        );
         assert_eq!(client.state(&destroyed), State::DESTROYED);
         assert!(host.object(&destroyed).is_none());
 
-        let back = by(version, ResultReason::PERMISSION_DENIED, ResultReason::WRONG_KEY_LIFECYCLE_STATE);
+        let back = by(
+            version,
+            ResultReason::PERMISSION_DENIED,
+            ResultReason::WRONG_KEY_LIFECYCLE_STATE,
+        );
         let compromised = client.register(key(&[0x10 + version.minor; 16]), none());
-        client.revoke(&compromised, RevocationReasonCode::KEY_COMPROMISE).unwrap();
-        for state in [State::PRE_ACTIVE, State::ACTIVE, State::DEACTIVATED, State::DESTROYED] {
+        client
+            .revoke(&compromised, RevocationReasonCode::KEY_COMPROMISE)
+            .unwrap();
+        for state in [
+            State::PRE_ACTIVE,
+            State::ACTIVE,
+            State::DEACTIVATED,
+            State::DESTROYED,
+        ] {
             let attributes = none().with(V::State(state));
-            assert_eq!(reason(client.import(&compromised, Some(key(&[5; 16])), attributes, true)), back, "{state}");
+            assert_eq!(
+                reason(client.import(&compromised, Some(key(&[5; 16])), attributes, true)),
+                back,
+                "{state}"
+            );
         }
         assert_eq!(client.state(&compromised), State::COMPROMISED);
 
         let active = client.create(none());
         client.activate(&active).unwrap();
-        assert_eq!(reason(client.import(&active, Some(key(&[5; 16])), none().with(V::State(State::PRE_ACTIVE)), true)), back);
+        assert_eq!(
+            reason(client.import(
+                &active,
+                Some(key(&[5; 16])),
+                none().with(V::State(State::PRE_ACTIVE)),
+                true
+            )),
+            back
+        );
         assert_eq!(client.state(&active), State::ACTIVE);
     }
 }
@@ -129,11 +195,17 @@ fn replacing_never_revives_or_moves_a_state_back() {
 fn a_state_that_its_dates_have_led_to_is_no_step_back() {
     let host = Host::new();
     let client = host.client(Version::V2_1);
-    let dates = none().with(V::ActivationDate(DateTime(START + 10))).with(V::State(State::PRE_ACTIVE));
-    client.import("dated", Some(key(&[5; 16])), dates.clone(), false).unwrap();
+    let dates = none()
+        .with(V::ActivationDate(DateTime(START + 10)))
+        .with(V::State(State::PRE_ACTIVE));
+    client
+        .import("dated", Some(key(&[5; 16])), dates.clone(), false)
+        .unwrap();
     host.pass(20);
     assert_eq!(client.state("dated"), State::ACTIVE);
-    client.import("dated", Some(key(&[5; 16])), dates, true).unwrap();
+    client
+        .import("dated", Some(key(&[5; 16])), dates, true)
+        .unwrap();
     assert_eq!(client.state("dated"), State::ACTIVE);
 }
 
@@ -142,14 +214,37 @@ fn compromised_material_stays_compromised_under_another_identifier() {
     let host = Host::new();
     let client = host.client(Version::V2_1);
     let first = client.register(key(&[6; 32]), none());
-    client.revoke(&first, RevocationReasonCode::KEY_COMPROMISE).unwrap();
-    client.import("clean", Some(key(&[6; 32])), none().with(V::State(State::ACTIVE)), false).unwrap();
+    client
+        .revoke(&first, RevocationReasonCode::KEY_COMPROMISE)
+        .unwrap();
+    client
+        .import(
+            "clean",
+            Some(key(&[6; 32])),
+            none().with(V::State(State::ACTIVE)),
+            false,
+        )
+        .unwrap();
     assert_eq!(client.state("clean"), State::COMPROMISED);
     // Also when the compromised object is long destroyed.
     client.destroy(&first).unwrap();
-    client.import("cleaner", Some(key(&[6; 32])), none().with(V::State(State::ACTIVE)), false).unwrap();
+    client
+        .import(
+            "cleaner",
+            Some(key(&[6; 32])),
+            none().with(V::State(State::ACTIVE)),
+            false,
+        )
+        .unwrap();
     assert_eq!(client.state("cleaner"), State::COMPROMISED);
-    client.import("other", Some(key(&[8; 32])), none().with(V::State(State::ACTIVE)), false).unwrap();
+    client
+        .import(
+            "other",
+            Some(key(&[8; 32])),
+            none().with(V::State(State::ACTIVE)),
+            false,
+        )
+        .unwrap();
     assert_eq!(client.state("other"), State::ACTIVE);
 }
 
@@ -157,14 +252,21 @@ fn compromised_material_stays_compromised_under_another_identifier() {
 fn a_tombstone_can_be_imported_and_holds_no_material() {
     let host = Host::new();
     let client = host.client(Version::V2_1);
-    let attributes = none().with(V::State(State::DESTROYED)).with(V::DestroyDate(DateTime(9)));
-    client.import("with", Some(key(&[1; 16])), attributes.clone(), false).unwrap();
+    let attributes = none()
+        .with(V::State(State::DESTROYED))
+        .with(V::DestroyDate(DateTime(9)));
+    client
+        .import("with", Some(key(&[1; 16])), attributes.clone(), false)
+        .unwrap();
     client.import("without", None, attributes, false).unwrap();
     for id in ["with", "without"] {
         assert_eq!(client.state(id), State::DESTROYED);
         assert!(host.object(id).is_none());
     }
-    assert!(matches!(reason(client.import("live", None, none(), false)), ResultReason::MISSING_DATA));
+    assert!(matches!(
+        reason(client.import("live", None, none(), false)),
+        ResultReason::MISSING_DATA
+    ));
 }
 
 #[test]
@@ -174,8 +276,20 @@ fn names_stay_unique() {
         let client = host.client(version);
         let label = format!("n{version}");
         client.create(named(&label));
-        let expected = by(version, ResultReason::INVALID_FIELD, ResultReason::NON_UNIQUE_NAME_ATTRIBUTE);
-        assert_eq!(reason(client.import(&format!("i{version}"), Some(key(&[1; 16])), named(&label), false)), expected);
+        let expected = by(
+            version,
+            ResultReason::INVALID_FIELD,
+            ResultReason::NON_UNIQUE_NAME_ATTRIBUTE,
+        );
+        assert_eq!(
+            reason(client.import(
+                &format!("i{version}"),
+                Some(key(&[1; 16])),
+                named(&label),
+                false
+            )),
+            expected
+        );
     }
 }
 
@@ -185,15 +299,39 @@ fn what_contradicts_itself_is_refused() {
     let client = host.client(Version::V2_1);
     let mut wrong_type = client.import_request("i", Some(key(&[1; 16])), none());
     wrong_type.object_type = Some(ObjectType::PRIVATE_KEY);
-    assert_eq!(reason(client.import_by(&wrong_type)), ResultReason::INVALID_FIELD);
+    assert_eq!(
+        reason(client.import_by(&wrong_type)),
+        ResultReason::INVALID_FIELD
+    );
     let named_otherwise = none().with(V::ObjectType(ObjectType::SECRET_DATA));
-    assert_eq!(reason(client.import("i", Some(key(&[1; 16])), named_otherwise, false)), ResultReason::INVALID_FIELD);
-    assert_eq!(reason(client.import("", Some(key(&[1; 16])), none(), false)), ResultReason::INVALID_FIELD);
+    assert_eq!(
+        reason(client.import("i", Some(key(&[1; 16])), named_otherwise, false)),
+        ResultReason::INVALID_FIELD
+    );
+    assert_eq!(
+        reason(client.import("", Some(key(&[1; 16])), none(), false)),
+        ResultReason::INVALID_FIELD
+    );
     let mut twice = none();
     twice.keep(V::State(State::ACTIVE).into());
     twice.keep(V::State(State::DESTROYED).into());
-    assert!(client.import("i", Some(key(&[1; 16])), twice, false).is_err(), "which State?");
-    assert!(client.import("i", Some(key(&[1; 16])), none().with(custom("s2s-master", "me")), false).is_err(), "x-s2s is ours");
+    assert!(
+        client
+            .import("i", Some(key(&[1; 16])), twice, false)
+            .is_err(),
+        "which State?"
+    );
+    assert!(
+        client
+            .import(
+                "i",
+                Some(key(&[1; 16])),
+                none().with(custom("s2s-master", "me")),
+                false
+            )
+            .is_err(),
+        "x-s2s is ours"
+    );
     let other = client.register(key(&[2; 16]), none());
     let secret = Object::secret_data(SecretDataType::PASSWORD, Secret::new(b"pw"));
     assert_eq!(
@@ -208,10 +346,16 @@ fn what_contradicts_itself_is_refused() {
 fn a_key_that_is_to_be_unwrapped_is_refused_and_one_as_registered_is_kept() {
     let host = Host::new();
     let client = host.client(Version::V2_1);
-    let (_, object) = crate::objects::all(Version::V2_1).into_iter().find(|(what, _)| *what == "wrapped").unwrap();
+    let (_, object) = crate::objects::all(Version::V2_1)
+        .into_iter()
+        .find(|(what, _)| *what == "wrapped")
+        .unwrap();
     let mut request = client.import_request("w", Some(object.clone()), none());
     request.key_wrap_type = Some(KeyWrapType::NOT_WRAPPED);
-    assert_eq!(reason(client.import_by(&request)), ResultReason::WRAPPING_OBJECT_NOT_FOUND);
+    assert_eq!(
+        reason(client.import_by(&request)),
+        ResultReason::WRAPPING_OBJECT_NOT_FOUND
+    );
     request.key_wrap_type = Some(KeyWrapType::AS_REGISTERED);
     client.import_by(&request).unwrap();
     assert_eq!(client.get("w").unwrap().object, object);
@@ -223,9 +367,18 @@ fn an_import_sets_the_id_placeholder() {
     let client = host.client(Version::V2_1);
     let items = vec![
         client.item(&client.import_request("placed", Some(key(&[1; 16])), none())),
-        client.item(&ActivateRequest { unique_identifier: None, extra: Extra::NONE }),
+        client.item(&ActivateRequest {
+            unique_identifier: None,
+            extra: Extra::NONE,
+        }),
     ];
-    assert!(client.batch(items).batch.iter().all(ResponseItem::is_success));
+    assert!(
+        client
+            .batch(items)
+            .batch
+            .iter()
+            .all(ResponseItem::is_success)
+    );
     assert_eq!(client.state("placed"), State::ACTIVE);
 }
 
@@ -239,10 +392,26 @@ fn an_identifier_keeps_its_material_for_life_and_a_compromised_object_is_never_r
         let other = client.import(&id, Some(key(&[0x70 + version.minor; 16])), none(), true);
         assert_eq!(reason(other), ResultReason::INVALID_FIELD);
         assert_eq!(client.get(&id).unwrap().object, key(&[minor; 16]));
-        client.import(&id, Some(key(&[minor; 16])), none(), true).unwrap();
+        client
+            .import(&id, Some(key(&[minor; 16])), none(), true)
+            .unwrap();
 
-        client.revoke(&id, RevocationReasonCode::KEY_COMPROMISE).unwrap();
-        let same = client.import(&id, Some(key(&[minor; 16])), none().with(V::State(State::COMPROMISED)), true);
-        assert_eq!(reason(same), by(version, ResultReason::PERMISSION_DENIED, ResultReason::WRONG_KEY_LIFECYCLE_STATE));
+        client
+            .revoke(&id, RevocationReasonCode::KEY_COMPROMISE)
+            .unwrap();
+        let same = client.import(
+            &id,
+            Some(key(&[minor; 16])),
+            none().with(V::State(State::COMPROMISED)),
+            true,
+        );
+        assert_eq!(
+            reason(same),
+            by(
+                version,
+                ResultReason::PERMISSION_DENIED,
+                ResultReason::WRONG_KEY_LIFECYCLE_STATE
+            )
+        );
     }
 }

@@ -23,7 +23,9 @@ fn object_in(client: &Client, state: State) -> String {
         State::ACTIVE => client.activate(&id).unwrap(),
         State::DEACTIVATED => {
             client.activate(&id).unwrap();
-            client.revoke(&id, RevocationReasonCode::SUPERSEDED).unwrap();
+            client
+                .revoke(&id, RevocationReasonCode::SUPERSEDED)
+                .unwrap();
         }
         State::COMPROMISED => client.revoke(&id, compromise).unwrap(),
         State::DESTROYED => client.destroy(&id).unwrap(),
@@ -37,8 +39,14 @@ fn object_in(client: &Client, state: State) -> String {
     id
 }
 
-const STATES: [State; 6] =
-    [State::PRE_ACTIVE, State::ACTIVE, State::DEACTIVATED, State::COMPROMISED, State::DESTROYED, State::DESTROYED_COMPROMISED];
+const STATES: [State; 6] = [
+    State::PRE_ACTIVE,
+    State::ACTIVE,
+    State::DEACTIVATED,
+    State::COMPROMISED,
+    State::DESTROYED,
+    State::DESTROYED_COMPROMISED,
+];
 
 #[test]
 fn every_state_takes_the_transitions_of_the_standard_and_no_other() {
@@ -50,11 +58,23 @@ fn every_state_takes_the_transitions_of_the_standard_and_no_other() {
             let wrong = by(
                 version,
                 ResultReason::PERMISSION_DENIED,
-                if destroyed { ResultReason::OBJECT_DESTROYED } else { ResultReason::WRONG_KEY_LIFECYCLE_STATE },
+                if destroyed {
+                    ResultReason::OBJECT_DESTROYED
+                } else {
+                    ResultReason::WRONG_KEY_LIFECYCLE_STATE
+                },
             );
-            type Event = (&'static str, fn(&Client, &str) -> Answered, fn(State) -> Option<State>);
+            type Event = (
+                &'static str,
+                fn(&Client, &str) -> Answered,
+                fn(State) -> Option<State>,
+            );
             let events: [Event; 4] = [
-                ("activate", |c, id| c.activate(id), |s| (s == State::PRE_ACTIVE).then_some(State::ACTIVE)),
+                (
+                    "activate",
+                    |c, id| c.activate(id),
+                    |s| (s == State::PRE_ACTIVE).then_some(State::ACTIVE),
+                ),
                 (
                     "revoke",
                     |c, id| c.revoke(id, RevocationReasonCode::SUPERSEDED),
@@ -64,7 +84,9 @@ fn every_state_takes_the_transitions_of_the_standard_and_no_other() {
                     "compromise",
                     |c, id| c.revoke(id, RevocationReasonCode::KEY_COMPROMISE),
                     |s| match s {
-                        State::PRE_ACTIVE | State::ACTIVE | State::DEACTIVATED => Some(State::COMPROMISED),
+                        State::PRE_ACTIVE | State::ACTIVE | State::DEACTIVATED => {
+                            Some(State::COMPROMISED)
+                        }
                         State::DESTROYED => Some(State::DESTROYED_COMPROMISED),
                         _ => None,
                     },
@@ -87,10 +109,17 @@ fn every_state_takes_the_transitions_of_the_standard_and_no_other() {
                     Some(next) => {
                         event(&client, &id).unwrap();
                         assert_eq!(client.state(&id), next, "{what} {state} in {version}");
-                        assert_eq!(client.attributes(&id).date(tag::LAST_CHANGE_DATE), Some(host.now().wall));
+                        assert_eq!(
+                            client.attributes(&id).date(tag::LAST_CHANGE_DATE),
+                            Some(host.now().wall)
+                        );
                     }
                     None => {
-                        assert_eq!(reason(event(&client, &id)), wrong, "{what} {state} in {version}");
+                        assert_eq!(
+                            reason(event(&client, &id)),
+                            wrong,
+                            "{what} {state} in {version}"
+                        );
                         assert_eq!(client.attributes(&id), before, "a refusal changes nothing");
                     }
                 }
@@ -111,18 +140,33 @@ fn transitions_set_their_dates() {
         client.activate(&id).unwrap();
         assert_eq!(date(tag::ACTIVATION_DATE), Some(host.now().wall));
         host.pass(10);
-        client.revoke(&id, RevocationReasonCode::CESSATION_OF_OPERATION).unwrap();
+        client
+            .revoke(&id, RevocationReasonCode::CESSATION_OF_OPERATION)
+            .unwrap();
         assert_eq!(date(tag::DEACTIVATION_DATE), Some(host.now().wall));
         assert_eq!(date(tag::COMPROMISE_DATE), None);
         host.pass(10);
-        client.revoke(&id, RevocationReasonCode::KEY_COMPROMISE).unwrap();
+        client
+            .revoke(&id, RevocationReasonCode::KEY_COMPROMISE)
+            .unwrap();
         assert_eq!(date(tag::COMPROMISE_DATE), Some(host.now().wall));
-        assert_eq!(date(tag::COMPROMISE_OCCURRENCE_DATE), Some(initial), "unknown: since it was made");
+        assert_eq!(
+            date(tag::COMPROMISE_OCCURRENCE_DATE),
+            Some(initial),
+            "unknown: since it was made"
+        );
         host.pass(10);
         client.destroy(&id).unwrap();
         assert_eq!(date(tag::DESTROY_DATE), Some(host.now().wall));
-        let Some(V::RevocationReason(reason)) = client.attributes(&id).get(tag::REVOCATION_REASON).cloned() else { panic!() };
-        assert_eq!((reason.code, reason.message.unwrap()), (RevocationReasonCode::KEY_COMPROMISE, "why".into()));
+        let Some(V::RevocationReason(reason)) =
+            client.attributes(&id).get(tag::REVOCATION_REASON).cloned()
+        else {
+            panic!()
+        };
+        assert_eq!(
+            (reason.code, reason.message.unwrap()),
+            (RevocationReasonCode::KEY_COMPROMISE, "why".into())
+        );
     }
 }
 
@@ -131,11 +175,19 @@ fn a_compromise_may_have_happened_before_it_was_told() {
     let host = Host::new();
     let client = host.client(Version::V2_1);
     let id = client.create(none());
-    client.revoke_at(&id, RevocationReasonCode::KEY_COMPROMISE, Some(START - 77)).unwrap();
-    assert_eq!(client.attributes(&id).date(tag::COMPROMISE_OCCURRENCE_DATE), Some(DateTime(START - 77)));
+    client
+        .revoke_at(&id, RevocationReasonCode::KEY_COMPROMISE, Some(START - 77))
+        .unwrap();
+    assert_eq!(
+        client.attributes(&id).date(tag::COMPROMISE_OCCURRENCE_DATE),
+        Some(DateTime(START - 77))
+    );
     let other = client.create(none());
     client.activate(&other).unwrap();
-    assert_eq!(reason(client.revoke_at(&other, RevocationReasonCode::SUPERSEDED, Some(START))), ResultReason::INVALID_FIELD);
+    assert_eq!(
+        reason(client.revoke_at(&other, RevocationReasonCode::SUPERSEDED, Some(START))),
+        ResultReason::INVALID_FIELD
+    );
 }
 
 #[test]
@@ -146,10 +198,20 @@ fn every_reason_leads_where_it_should() {
         for code in REASONS {
             let id = object_in(&client, State::ACTIVE);
             client.revoke(&id, code).unwrap();
-            let compromise = matches!(code, RevocationReasonCode::KEY_COMPROMISE | RevocationReasonCode::CA_COMPROMISE);
-            let expected = if compromise { State::COMPROMISED } else { State::DEACTIVATED };
+            let compromise = matches!(
+                code,
+                RevocationReasonCode::KEY_COMPROMISE | RevocationReasonCode::CA_COMPROMISE
+            );
+            let expected = if compromise {
+                State::COMPROMISED
+            } else {
+                State::DEACTIVATED
+            };
             assert_eq!(client.state(&id), expected, "{code} in {version}");
-            assert_eq!(client.attributes(&id).date(tag::COMPROMISE_DATE).is_some(), compromise);
+            assert_eq!(
+                client.attributes(&id).date(tag::COMPROMISE_DATE).is_some(),
+                compromise
+            );
         }
     }
 }
@@ -158,10 +220,21 @@ fn every_reason_leads_where_it_should() {
 fn dates_that_pass_change_what_is_allowed() {
     let host = Host::new();
     let client = host.client(Version::V2_1);
-    let id = client.create(none().with(V::ActivationDate(DateTime(START + 10))).with(V::DeactivationDate(DateTime(START + 20))));
+    let id = client.create(
+        none()
+            .with(V::ActivationDate(DateTime(START + 10)))
+            .with(V::DeactivationDate(DateTime(START + 20))),
+    );
     host.pass(10);
-    assert_eq!(reason(client.activate(&id)), ResultReason::WRONG_KEY_LIFECYCLE_STATE, "active by its date");
-    assert_eq!(reason(client.destroy(&id)), ResultReason::WRONG_KEY_LIFECYCLE_STATE);
+    assert_eq!(
+        reason(client.activate(&id)),
+        ResultReason::WRONG_KEY_LIFECYCLE_STATE,
+        "active by its date"
+    );
+    assert_eq!(
+        reason(client.destroy(&id)),
+        ResultReason::WRONG_KEY_LIFECYCLE_STATE
+    );
     host.pass(10);
     client.destroy(&id).unwrap();
     assert_eq!(client.state(&id), State::DESTROYED);
@@ -174,7 +247,9 @@ fn any_kind_of_object_has_a_lifecycle() {
     for (what, object) in crate::objects::all(Version::V2_1) {
         let id = client.register(object, none());
         client.activate(&id).unwrap();
-        client.revoke(&id, RevocationReasonCode::UNSPECIFIED).unwrap();
+        client
+            .revoke(&id, RevocationReasonCode::UNSPECIFIED)
+            .unwrap();
         client.destroy(&id).unwrap();
         assert_eq!(client.state(&id), State::DESTROYED, "{what}");
         assert!(host.object(&id).is_none());

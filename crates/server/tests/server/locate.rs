@@ -10,7 +10,10 @@ const ON_LINE: StorageStatusMask = StorageStatusMask::ON_LINE_STORAGE;
 const DESTROYED: StorageStatusMask = StorageStatusMask::DESTROYED_STORAGE;
 
 fn shown(client: &Client, attributes: Attributes, mask: StorageStatusMask) -> Vec<String> {
-    let request = LocateRequest { storage_status_mask: Some(mask), ..client.locate_request(attributes) };
+    let request = LocateRequest {
+        storage_status_mask: Some(mask),
+        ..client.locate_request(attributes)
+    };
     client.locate_by(&request).unwrap().0
 }
 
@@ -27,15 +30,28 @@ fn without_attributes_every_object_is_found_newest_first() {
 #[test]
 fn by_name_in_every_version() {
     let host = Host::new();
-    let id = host.client(Version::V1_0).create(named("one").with(name("two")));
+    let id = host
+        .client(Version::V1_0)
+        .create(named("one").with(name("two")));
     host.client(Version::V1_0).create(named("on"));
     for version in ALL {
         let client = host.client(version);
         assert_eq!(client.locate(named("one")), [id.clone()]);
-        assert_eq!(client.locate(named("two").with(name("one"))), [id.clone()], "all criteria must match");
+        assert_eq!(
+            client.locate(named("two").with(name("one"))),
+            [id.clone()],
+            "all criteria must match"
+        );
         assert!(client.locate(named("one").with(name("on"))).is_empty());
         assert!(client.locate(named("ONE")).is_empty());
-        assert!(client.locate(none().with(V::Name(Name { name_type: NameType::URI, ..Name::text("one") }))).is_empty());
+        assert!(
+            client
+                .locate(none().with(V::Name(Name {
+                    name_type: NameType::URI,
+                    ..Name::text("one")
+                })))
+                .is_empty()
+        );
     }
 }
 
@@ -75,20 +91,45 @@ fn by_object_type_and_other_plain_attributes() {
             .with(V::ContactInformation("joe".into()))
             .with(V::ObjectGroup("blue".into()))
             .with(V::CryptographicParameters(Box::default()))
-            .with(V::UsageLimits(UsageLimits { total: 9, count: None, unit: UsageLimitsUnit::BYTE, extra: Extra::NONE })),
+            .with(V::UsageLimits(UsageLimits {
+                total: 9,
+                count: None,
+                unit: UsageLimitsUnit::BYTE,
+                extra: Extra::NONE,
+            })),
     );
     for value in [
         V::ContactInformation("joe".into()),
         V::ObjectGroup("blue".into()),
         V::UniqueIdentifier(id.as_str().into()),
         V::CryptographicParameters(Box::default()),
-        V::UsageLimits(UsageLimits { total: 9, count: None, unit: UsageLimitsUnit::BYTE, extra: Extra::NONE }),
+        V::UsageLimits(UsageLimits {
+            total: 9,
+            count: None,
+            unit: UsageLimitsUnit::BYTE,
+            extra: Extra::NONE,
+        }),
     ] {
-        assert_eq!(client.locate(none().with(value.clone())), [id.clone()], "{value:?}");
+        assert_eq!(
+            client.locate(none().with(value.clone())),
+            [id.clone()],
+            "{value:?}"
+        );
     }
-    assert_eq!(client.locate(none().with(V::CryptographicUsageMask(CryptographicUsageMask::DECRYPT))), [id.clone()]);
-    assert!(client.locate(none().with(V::CryptographicUsageMask(CryptographicUsageMask::SIGN))).is_empty());
-    assert!(client.locate(none().with(V::ObjectGroup("red".into()))).is_empty());
+    assert_eq!(
+        client.locate(none().with(V::CryptographicUsageMask(CryptographicUsageMask::DECRYPT))),
+        [id.clone()]
+    );
+    assert!(
+        client
+            .locate(none().with(V::CryptographicUsageMask(CryptographicUsageMask::SIGN)))
+            .is_empty()
+    );
+    assert!(
+        client
+            .locate(none().with(V::ObjectGroup("red".into())))
+            .is_empty()
+    );
 }
 
 #[test]
@@ -116,9 +157,23 @@ fn by_custom_attributes_of_every_type() {
                 })
             };
             let id = client.create(none().with(attribute(value)));
-            assert_eq!(client.locate(none().with(attribute(value))), [id.clone()], "{value:?} {version}");
-            assert!(client.locate(none().with(attribute(&Value::Text("other".into())))).is_empty());
-            assert!(client.attributes(&id).iter().any(|a| a.value == attribute(value)), "{value:?} {version}");
+            assert_eq!(
+                client.locate(none().with(attribute(value))),
+                [id.clone()],
+                "{value:?} {version}"
+            );
+            assert!(
+                client
+                    .locate(none().with(attribute(&Value::Text("other".into()))))
+                    .is_empty()
+            );
+            assert!(
+                client
+                    .attributes(&id)
+                    .iter()
+                    .any(|a| a.value == attribute(value)),
+                "{value:?} {version}"
+            );
         }
     }
 }
@@ -126,31 +181,80 @@ fn by_custom_attributes_of_every_type() {
 #[test]
 fn the_vendor_x_of_2_x_is_the_prefix_x_of_1_x() {
     let host = Host::new();
-    let id = host.client(Version::V1_2).create(none().with(custom("colour", "red")));
+    let id = host
+        .client(Version::V1_2)
+        .create(none().with(custom("colour", "red")));
     let client = host.client(Version::V2_0);
-    assert_eq!(client.locate(none().with(custom("colour", "red"))), [id.clone()]);
-    client.add(&id, V::Custom(CustomAttribute { vendor: "acme".into(), ..CustomAttribute::text("colour", "blue") })).unwrap();
-    assert!(client.locate(none().with(custom("colour", "blue"))).is_empty(), "another vendor's is another attribute");
+    assert_eq!(
+        client.locate(none().with(custom("colour", "red"))),
+        [id.clone()]
+    );
+    client
+        .add(
+            &id,
+            V::Custom(CustomAttribute {
+                vendor: "acme".into(),
+                ..CustomAttribute::text("colour", "blue")
+            }),
+        )
+        .unwrap();
+    assert!(
+        client
+            .locate(none().with(custom("colour", "blue")))
+            .is_empty(),
+        "another vendor's is another attribute"
+    );
     let seen = host.client(Version::V1_4).attributes(&id);
-    assert_eq!(seen.iter().filter(|a| matches!(a.value, V::Custom(_))).count(), 1, "1.x has no form for a vendor's");
+    assert_eq!(
+        seen.iter()
+            .filter(|a| matches!(a.value, V::Custom(_)))
+            .count(),
+        1,
+        "1.x has no form for a vendor's"
+    );
 }
 
 #[test]
 fn by_state_including_the_states_that_dates_lead_to() {
     let host = Host::new();
     let client = host.client(Version::V2_1);
-    let id = client.create(none().with(V::ActivationDate(DateTime(START + 10))).with(V::DeactivationDate(DateTime(START + 20))));
+    let id = client.create(
+        none()
+            .with(V::ActivationDate(DateTime(START + 10)))
+            .with(V::DeactivationDate(DateTime(START + 20))),
+    );
     let by = |state| client.locate(none().with(V::State(state)));
     assert_eq!(by(State::PRE_ACTIVE), [id.clone()]);
     host.pass(10);
-    assert_eq!((by(State::PRE_ACTIVE).len(), by(State::ACTIVE)), (0, vec![id.clone()]));
+    assert_eq!(
+        (by(State::PRE_ACTIVE).len(), by(State::ACTIVE)),
+        (0, vec![id.clone()])
+    );
     host.pass(10);
-    assert_eq!((by(State::ACTIVE).len(), by(State::DEACTIVATED)), (0, vec![id.clone()]));
-    client.revoke(&id, RevocationReasonCode::KEY_COMPROMISE).unwrap();
-    assert_eq!((by(State::DEACTIVATED).len(), by(State::COMPROMISED)), (0, vec![id.clone()]));
+    assert_eq!(
+        (by(State::ACTIVE).len(), by(State::DEACTIVATED)),
+        (0, vec![id.clone()])
+    );
+    client
+        .revoke(&id, RevocationReasonCode::KEY_COMPROMISE)
+        .unwrap();
+    assert_eq!(
+        (by(State::DEACTIVATED).len(), by(State::COMPROMISED)),
+        (0, vec![id.clone()])
+    );
     client.destroy(&id).unwrap();
-    assert!(by(State::DESTROYED_COMPROMISED).is_empty(), "destroyed objects have to be asked for");
-    assert_eq!(shown(&client, none().with(V::State(State::DESTROYED_COMPROMISED)), DESTROYED), [id]);
+    assert!(
+        by(State::DESTROYED_COMPROMISED).is_empty(),
+        "destroyed objects have to be asked for"
+    );
+    assert_eq!(
+        shown(
+            &client,
+            none().with(V::State(State::DESTROYED_COMPROMISED)),
+            DESTROYED
+        ),
+        [id]
+    );
 }
 
 #[test]
@@ -175,23 +279,45 @@ fn by_one_date_by_a_range_and_by_none() {
         let client = host.client(version);
         let group = V::ObjectGroup(format!("{version}").into());
         let ids: Vec<String> = (0..4)
-            .map(|n| client.create(none().with(group.clone()).with(V::ActivationDate(DateTime(START + 100 + n)))))
+            .map(|n| {
+                client.create(
+                    none()
+                        .with(group.clone())
+                        .with(V::ActivationDate(DateTime(START + 100 + n))),
+                )
+            })
             .collect();
         let dateless = client.create(none().with(group.clone()));
         let find = |dates: &[i64]| {
             let mut attributes = none().with(group.clone());
-            dates.iter().for_each(|date| attributes.keep(V::ActivationDate(DateTime(*date)).into()));
+            dates
+                .iter()
+                .for_each(|date| attributes.keep(V::ActivationDate(DateTime(*date)).into()));
             client.locate(attributes)
         };
         assert_eq!(find(&[START + 101]), [ids[1].clone()]);
-        assert_eq!(find(&[START + 101, START + 102]), [ids[2].clone(), ids[1].clone()]);
-        assert_eq!(find(&[START + 102, START + 101]), [ids[2].clone(), ids[1].clone()], "ends in any order");
+        assert_eq!(
+            find(&[START + 101, START + 102]),
+            [ids[2].clone(), ids[1].clone()]
+        );
+        assert_eq!(
+            find(&[START + 102, START + 101]),
+            [ids[2].clone(), ids[1].clone()],
+            "ends in any order"
+        );
         assert_eq!(find(&[START + 103, START + 103]), [ids[3].clone()]);
         assert!(find(&[START + 50]).is_empty());
-        assert_eq!(find(&[i64::MAX]), [dateless], "the largest value means no such date");
+        assert_eq!(
+            find(&[i64::MAX]),
+            [dateless],
+            "the largest value means no such date"
+        );
         let mut three = none();
         (0..3).for_each(|n| three.keep(V::ActivationDate(DateTime(START + n)).into()));
-        assert_eq!(reason(client.locate_by(&client.locate_request(three))), ResultReason::INVALID_FIELD);
+        assert_eq!(
+            reason(client.locate_by(&client.locate_request(three))),
+            ResultReason::INVALID_FIELD
+        );
     }
 }
 
@@ -204,7 +330,11 @@ fn maximum_and_offset_items_page_through() {
     for version in ALL.into_iter().filter(|v| *v >= Version::V1_3) {
         let client = host.client(version);
         let page = |offset, maximum| {
-            let request = LocateRequest { maximum_items: maximum, offset_items: offset, ..client.locate_request(none()) };
+            let request = LocateRequest {
+                maximum_items: maximum,
+                offset_items: offset,
+                ..client.locate_request(none())
+            };
             client.locate_by(&request).unwrap()
         };
         assert_eq!(page(None, Some(3)).0, ids[..3]);
@@ -212,12 +342,19 @@ fn maximum_and_offset_items_page_through() {
         assert_eq!(page(Some(6), Some(3)), (ids[6..].to_vec(), Some(7)));
         assert_eq!(page(Some(7), Some(3)), (Vec::new(), Some(7)));
         assert_eq!(page(Some(2), None), (ids[2..].to_vec(), Some(7)));
-        assert_eq!(page(Some(0), Some(2)), (ids[..2].to_vec(), Some(7)), "Located Items counts all");
+        assert_eq!(
+            page(Some(0), Some(2)),
+            (ids[..2].to_vec(), Some(7)),
+            "Located Items counts all"
+        );
         assert_eq!(page(None, Some(2)).1, None, "and is told to those who page");
         assert_eq!(page(None, Some(0)).0.len(), 0);
     }
     let old = host.client(Version::V1_0);
-    let request = LocateRequest { maximum_items: Some(2), ..old.locate_request(none()) };
+    let request = LocateRequest {
+        maximum_items: Some(2),
+        ..old.locate_request(none())
+    };
     assert_eq!(old.locate_by(&request).unwrap(), (ids[..2].to_vec(), None));
 }
 
@@ -226,8 +363,15 @@ fn a_negative_count_is_refused() {
     let host = Host::new();
     let client = host.client(Version::V2_1);
     for (maximum_items, offset_items) in [(Some(-1), None), (None, Some(-1))] {
-        let request = LocateRequest { maximum_items, offset_items, ..client.locate_request(none()) };
-        assert_eq!(reason(client.locate_by(&request)), ResultReason::INVALID_FIELD);
+        let request = LocateRequest {
+            maximum_items,
+            offset_items,
+            ..client.locate_request(none())
+        };
+        assert_eq!(
+            reason(client.locate_by(&request)),
+            ResultReason::INVALID_FIELD
+        );
     }
 }
 
@@ -239,17 +383,31 @@ fn unknown_attributes_are_refused_with_the_reason_of_the_version() {
         // An attribute of a later version is unknown in 1.x; in 2.x one that was taken out.
         let unknown = if version < Version::V2_0 {
             let raw = keyferry_ttlv::Raw::of(tag::ATTRIBUTE_VALUE, "v", client.cx()).unwrap();
-            V::Unknown(UnknownAttribute { name: Some("No Such Attribute".into()), value: Some(raw) })
+            V::Unknown(UnknownAttribute {
+                name: Some("No Such Attribute".into()),
+                value: Some(raw),
+            })
         } else {
             V::Unknown(UnknownAttribute {
                 name: None,
-                value: Some(keyferry_ttlv::Raw::of(tag::OPERATION_POLICY_NAME, "default", client.cx()).unwrap()),
+                value: Some(
+                    keyferry_ttlv::Raw::of(tag::OPERATION_POLICY_NAME, "default", client.cx())
+                        .unwrap(),
+                ),
             })
         };
         let mut attributes = none();
         attributes.keep(unknown.into());
-        let expected = by(version, ResultReason::INVALID_FIELD, ResultReason::INVALID_ATTRIBUTE);
-        assert_eq!(reason(client.locate_by(&client.locate_request(attributes))), expected, "{version}");
+        let expected = by(
+            version,
+            ResultReason::INVALID_FIELD,
+            ResultReason::INVALID_ATTRIBUTE,
+        );
+        assert_eq!(
+            reason(client.locate_by(&client.locate_request(attributes))),
+            expected,
+            "{version}"
+        );
     }
 }
 
@@ -260,9 +418,18 @@ fn changed_attributes_are_found_by_their_new_value_alone() {
     let id = client.create(named("old").with(custom("c", "old")));
     client.modify(&id, None, name("new")).unwrap();
     client.modify(&id, None, custom("c", "new")).unwrap();
-    assert_eq!((client.locate(named("old")).len(), client.locate(named("new"))), (0, vec![id.clone()]));
     assert_eq!(
-        (client.locate(none().with(custom("c", "old"))).len(), client.locate(none().with(custom("c", "new")))),
+        (
+            client.locate(named("old")).len(),
+            client.locate(named("new"))
+        ),
+        (0, vec![id.clone()])
+    );
+    assert_eq!(
+        (
+            client.locate(none().with(custom("c", "old"))).len(),
+            client.locate(none().with(custom("c", "new")))
+        ),
         (0, vec![id.clone()])
     );
     client.delete(&id, name("new")).unwrap();

@@ -10,8 +10,15 @@ fn rsa() -> Option<(CryptographicAlgorithm, i32)> {
     Some((CryptographicAlgorithm::RSA, 2048))
 }
 
-fn block(format: KeyFormatType, algorithm: Option<(CryptographicAlgorithm, i32)>, value: KeyValue) -> KeyBlock {
-    KeyBlock { key_value: Some(value), ..KeyBlock::plain(format, algorithm, Secret::new(b"")) }
+fn block(
+    format: KeyFormatType,
+    algorithm: Option<(CryptographicAlgorithm, i32)>,
+    value: KeyValue,
+) -> KeyBlock {
+    KeyBlock {
+        key_value: Some(value),
+        ..KeyBlock::plain(format, algorithm, Secret::new(b""))
+    }
 }
 
 /// A structure as key material.
@@ -30,15 +37,29 @@ fn transparent(content: impl FnOnce(&mut Writer)) -> KeyValue {
             Ok(())
         }
     }
-    let raw = Raw::of(tag::KEY_MATERIAL, &Whole(&frame), Context::new(Version::V2_1)).unwrap();
-    KeyValue::Plain(PlainKeyValue { key_material: KeyMaterial::Structure(raw), attributes: Attributes::new(), extra: PLAIN })
+    let raw = Raw::of(
+        tag::KEY_MATERIAL,
+        &Whole(&frame),
+        Context::new(Version::V2_1),
+    )
+    .unwrap();
+    KeyValue::Plain(PlainKeyValue {
+        key_material: KeyMaterial::Structure(raw),
+        attributes: Attributes::new(),
+        extra: PLAIN,
+    })
 }
 
 fn wrapped(version: Version) -> KeyBlock {
-    let parameters =
-        CryptographicParameters { block_cipher_mode: Some(BlockCipherMode::NIST_KEY_WRAP), ..CryptographicParameters::default() };
-    let mut block =
-        block(KeyFormatType::RAW, Some((CryptographicAlgorithm::AES, 128)), KeyValue::Wrapped(Secret::new(&[0xA5; 24])));
+    let parameters = CryptographicParameters {
+        block_cipher_mode: Some(BlockCipherMode::NIST_KEY_WRAP),
+        ..CryptographicParameters::default()
+    };
+    let mut block = block(
+        KeyFormatType::RAW,
+        Some((CryptographicAlgorithm::AES, 128)),
+        KeyValue::Wrapped(Secret::new(&[0xA5; 24])),
+    );
     block.key_wrapping_data = Some(Box::new(KeyWrappingData {
         wrapping_method: WrappingMethod::ENCRYPT,
         encryption_key_information: Some(WrappingKeyInformation {
@@ -68,14 +89,32 @@ pub fn exists(what: &str, version: Version) -> bool {
 
 /// One of each kind that `version` has.
 pub fn all(version: Version) -> Vec<(&'static str, Object)> {
-    let key = |key_block: KeyBlock| Key { key_block: key_block.into(), extra: PLAIN };
+    let key = |key_block: KeyBlock| Key {
+        key_block: key_block.into(),
+        extra: PLAIN,
+    };
     let der = |byte: u8| Secret::new(&[byte; 64]);
     let mut all = vec![
-        ("symmetric", Object::symmetric_key(CryptographicAlgorithm::AES, 128, Secret::new(&[3; 16]))),
-        ("certificate", Object::certificate(CertificateType::X509, vec![0x30; 300])),
-        ("secret data", Object::secret_data(SecretDataType::PASSWORD, Secret::new(b"open sesame"))),
-        ("public", Object::PublicKey(key(KeyBlock::plain(KeyFormatType::PKCS_1, rsa(), der(4))))),
-        ("private", Object::PrivateKey(key(KeyBlock::plain(KeyFormatType::PKCS_8, rsa(), der(5))))),
+        (
+            "symmetric",
+            Object::symmetric_key(CryptographicAlgorithm::AES, 128, Secret::new(&[3; 16])),
+        ),
+        (
+            "certificate",
+            Object::certificate(CertificateType::X509, vec![0x30; 300]),
+        ),
+        (
+            "secret data",
+            Object::secret_data(SecretDataType::PASSWORD, Secret::new(b"open sesame")),
+        ),
+        (
+            "public",
+            Object::PublicKey(key(KeyBlock::plain(KeyFormatType::PKCS_1, rsa(), der(4)))),
+        ),
+        (
+            "private",
+            Object::PrivateKey(key(KeyBlock::plain(KeyFormatType::PKCS_8, rsa(), der(5)))),
+        ),
         (
             "opaque",
             Object::OpaqueObject(OpaqueObject {
@@ -92,8 +131,12 @@ pub fn all(version: Version) -> Vec<(&'static str, Object)> {
                 split_key_threshold: 2,
                 split_key_method: SplitKeyMethod::XOR,
                 prime_field_size: Some(BigInteger(vec![0, 0, 0, 0, 0, 0, 1, 1])),
-                key_block: KeyBlock::plain(KeyFormatType::RAW, Some((CryptographicAlgorithm::AES, 128)), Secret::new(&[6; 16]))
-                    .into(),
+                key_block: KeyBlock::plain(
+                    KeyFormatType::RAW,
+                    Some((CryptographicAlgorithm::AES, 128)),
+                    Secret::new(&[6; 16]),
+                )
+                .into(),
                 extra: PLAIN,
             }),
         ),
@@ -132,8 +175,11 @@ pub fn all(version: Version) -> Vec<(&'static str, Object)> {
         all.push(("pgp", Object::PgpKey(pgp)));
     }
     if exists("certificate request", version) {
-        let request =
-            CertificateRequest { certificate_request_type: CertificateRequestType::PKCS_10, value: vec![0x31; 99], extra: PLAIN };
+        let request = CertificateRequest {
+            certificate_request_type: CertificateRequestType::PKCS_10,
+            value: vec![0x31; 99],
+            extra: PLAIN,
+        };
         all.push(("certificate request", Object::CertificateRequest(request)));
     }
     if version < Version::V1_1 {

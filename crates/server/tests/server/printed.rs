@@ -8,5 +8,8 @@ pub fn shows_it(text: &str) -> bool {
     let hex: String = SECRET.iter().map(|b| format!("{b:02x}")).collect();
     let list = format!("{:?}", &SECRET[..4]);
     let list = list.trim_matches(['[', ']']);
-    lower.contains(&hex) || lower.contains(&hex[8..20]) || text.contains(list) || text.contains("S3cr3t")
+    lower.contains(&hex)
+        || lower.contains(&hex[8..20])
+        || text.contains(list)
+        || text.contains("S3cr3t")
 }

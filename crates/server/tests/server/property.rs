@@ -54,12 +54,16 @@ struct Model {
 
 impl Model {
     fn taken(&self, label: u8, but: Option<&str>) -> bool {
-        self.things.iter().any(|(id, thing)| Some(id.as_str()) != but && thing.names.contains(&label))
+        self.things
+            .iter()
+            .any(|(id, thing)| Some(id.as_str()) != but && thing.names.contains(&label))
     }
 
     fn tick(&mut self) {
         for thing in self.things.values_mut() {
-            if thing.state == State::ACTIVE && thing.deactivation.is_some_and(|date| date <= self.now) {
+            if thing.state == State::ACTIVE
+                && thing.deactivation.is_some_and(|date| date <= self.now)
+            {
                 thing.state = State::DEACTIVATED;
             }
         }

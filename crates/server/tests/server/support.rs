@@ -15,8 +15,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 pub const START: i64 = 1_700_000_000;
 
 /// Every version that is spoken, oldest first.
-pub const ALL: [Version; 7] =
-    [Version::V1_0, Version::V1_1, Version::V1_2, Version::V1_3, Version::V1_4, Version::V2_0, Version::V2_1];
+pub const ALL: [Version; 7] = [
+    Version::V1_0,
+    Version::V1_1,
+    Version::V1_2,
+    Version::V1_3,
+    Version::V1_4,
+    Version::V2_0,
+    Version::V2_1,
+];
 
 /// The Result Reason and Result Message of a failure.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +47,12 @@ impl Host {
     pub fn named(name: &str, access: Access, policy: Policy) -> Host {
         let mut incarnation = [0; 16];
         SystemRandom::new().fill(&mut incarnation).unwrap();
-        Host::over(name, Arc::new(Faulty::new(Memory::new(Incarnation(incarnation)))), access, policy)
+        Host::over(
+            name,
+            Arc::new(Faulty::new(Memory::new(Incarnation(incarnation)))),
+            access,
+            policy,
+        )
     }
 
     pub fn over(name: &str, store: Arc<Faulty<Memory>>, access: Access, policy: Policy) -> Host {
@@ -62,7 +74,10 @@ impl Host {
 
     pub fn now(&self) -> Now {
         let wall = self.clock.load(Ordering::SeqCst);
-        Now { tick: Tick((wall - START) as u64 * 1000), wall: DateTime(wall) }
+        Now {
+            tick: Tick((wall - START) as u64 * 1000),
+            wall: DateTime(wall),
+        }
     }
 
     /// Lets seconds pass.
@@ -75,12 +90,18 @@ impl Host {
     }
 
     pub fn client_named(&self, name: &str, version: Version) -> Client {
-        Client { host: self.clone(), identity: identity(name), version }
+        Client {
+            host: self.clone(),
+            identity: identity(name),
+            version,
+        }
     }
 
     /// What the store holds under an identifier.
     pub fn record(&self, id: &str) -> Record {
-        self.store.view::<_, keyferry_store::Error>(|s| Ok(s.by_identifier(id)?.unwrap().1)).unwrap()
+        self.store
+            .view::<_, keyferry_store::Error>(|s| Ok(s.by_identifier(id)?.unwrap().1))
+            .unwrap()
     }
 
     /// The object that the store holds under an identifier.
@@ -117,7 +138,10 @@ impl Host {
 }
 
 pub fn identity(name: &str) -> Identity {
-    Identity { name: name.into(), fingerprint: [7; 32] }
+    Identity {
+        name: name.into(),
+        fingerprint: [7; 32],
+    }
 }
 
 /// One client in one version.
@@ -134,7 +158,11 @@ impl Client {
     }
 
     pub fn raw(&self, bytes: &[u8]) -> ResponseMessage {
-        match self.host.server.answer(&self.identity, self.host.now(), &Frame::new(bytes.to_vec())) {
+        match self
+            .host
+            .server
+            .answer(&self.identity, self.host.now(), &Frame::new(bytes.to_vec()))
+        {
             Answer::Reply(frame) | Answer::ReplyAndClose(frame) => {
                 let response = ResponseMessage::from_frame(&frame).unwrap();
                 assert_eq!(response.header.batch_count as usize, response.batch.len());
@@ -147,7 +175,11 @@ impl Client {
 
     pub fn send(&self, message: &RequestMessage) -> ResponseMessage {
         let response = self.raw(&message.to_frame().unwrap());
-        assert_eq!(response.version().unwrap(), message.version().unwrap(), "answered in the version of the request");
+        assert_eq!(
+            response.version().unwrap(),
+            message.version().unwrap(),
+            "answered in the version of the request"
+        );
         response
     }
 
@@ -192,7 +224,12 @@ impl Client {
         self.create_with(aes(more)).unwrap()
     }
 
-    pub fn register_with(&self, object_type: ObjectType, object: Option<Object>, attributes: Attributes) -> Answered<String> {
+    pub fn register_with(
+        &self,
+        object_type: ObjectType,
+        object: Option<Object>,
+        attributes: Attributes,
+    ) -> Answered<String> {
         let request = RegisterRequest {
             object_type,
             attributes: attributes.into(),
@@ -205,7 +242,8 @@ impl Client {
     }
 
     pub fn register(&self, object: Object, attributes: Attributes) -> String {
-        self.register_with(object.object_type(), Some(object), attributes).unwrap()
+        self.register_with(object.object_type(), Some(object), attributes)
+            .unwrap()
     }
 
     pub fn get(&self, id: &str) -> Answered<GetResponse> {
@@ -220,8 +258,16 @@ impl Client {
         self.call(&request)
     }
 
-    pub fn get_attributes(&self, id: &str, references: AttributeReferences) -> Answered<Attributes> {
-        let request = GetAttributesRequest { unique_identifier: Some(id.into()), references, extra: Extra::NONE };
+    pub fn get_attributes(
+        &self,
+        id: &str,
+        references: AttributeReferences,
+    ) -> Answered<Attributes> {
+        let request = GetAttributesRequest {
+            unique_identifier: Some(id.into()),
+            references,
+            extra: Extra::NONE,
+        };
         let response: GetAttributesResponse = self.call(&request)?;
         assert_eq!(text(&response.unique_identifier), id);
         Ok(response.attributes)
@@ -229,7 +275,8 @@ impl Client {
 
     /// All of them.
     pub fn attributes(&self, id: &str) -> Attributes {
-        self.get_attributes(id, AttributeReferences::default()).unwrap()
+        self.get_attributes(id, AttributeReferences::default())
+            .unwrap()
     }
 
     pub fn state(&self, id: &str) -> State {
@@ -249,7 +296,14 @@ impl Client {
 
     pub fn locate_by(&self, request: &LocateRequest) -> Answered<(Vec<String>, Option<i32>)> {
         let response: LocateResponse = self.call(request)?;
-        Ok((response.unique_identifiers.iter().map(String::from).collect(), response.located_items))
+        Ok((
+            response
+                .unique_identifiers
+                .iter()
+                .map(String::from)
+                .collect(),
+            response.located_items,
+        ))
     }
 
     pub fn locate(&self, attributes: Attributes) -> Vec<String> {
@@ -275,16 +329,35 @@ impl Client {
 
     /// Modify in 2.x, by current value.
     pub fn modify(&self, id: &str, current: Option<V>, value: V) -> Answered<Attributes> {
-        self.modify_request(id, current.into_iter().collect(), [value].into_iter().collect())
+        self.modify_request(
+            id,
+            current.into_iter().collect(),
+            [value].into_iter().collect(),
+        )
     }
 
-    fn modify_request(&self, id: &str, current: Attributes, attribute: Attributes) -> Answered<Attributes> {
-        let request = ModifyAttributeRequest { unique_identifier: Some(id.into()), current, attribute, extra: Extra::NONE };
+    fn modify_request(
+        &self,
+        id: &str,
+        current: Attributes,
+        attribute: Attributes,
+    ) -> Answered<Attributes> {
+        let request = ModifyAttributeRequest {
+            unique_identifier: Some(id.into()),
+            current,
+            attribute,
+            extra: Extra::NONE,
+        };
         let response: ModifyAttributeResponse = self.call(&request)?;
         Ok(response.attribute)
     }
 
-    pub fn delete_at(&self, id: &str, reference: AttributeReference, index: Option<i32>) -> Answered<Attributes> {
+    pub fn delete_at(
+        &self,
+        id: &str,
+        reference: AttributeReference,
+        index: Option<i32>,
+    ) -> Answered<Attributes> {
         self.delete_request(id, Attributes::new(), Some(reference), index)
     }
 
@@ -315,14 +388,26 @@ impl Client {
     }
 
     pub fn activate(&self, id: &str) -> Answered {
-        let request = ActivateRequest { unique_identifier: Some(id.into()), extra: Extra::NONE };
+        let request = ActivateRequest {
+            unique_identifier: Some(id.into()),
+            extra: Extra::NONE,
+        };
         self.call::<_, ActivateResponse>(&request).map(drop)
     }
 
-    pub fn revoke_at(&self, id: &str, code: RevocationReasonCode, occurrence: Option<i64>) -> Answered {
+    pub fn revoke_at(
+        &self,
+        id: &str,
+        code: RevocationReasonCode,
+        occurrence: Option<i64>,
+    ) -> Answered {
         let request = RevokeRequest {
             unique_identifier: Some(id.into()),
-            revocation_reason: RevocationReason { code, message: Some("why".into()), extra: Extra::NONE },
+            revocation_reason: RevocationReason {
+                code,
+                message: Some("why".into()),
+                extra: Extra::NONE,
+            },
             compromise_occurrence_date: occurrence.map(DateTime),
             extra: Extra::NONE,
         };
@@ -334,7 +419,10 @@ impl Client {
     }
 
     pub fn destroy(&self, id: &str) -> Answered {
-        let request = DestroyRequest { unique_identifier: Some(id.into()), extra: Extra::NONE };
+        let request = DestroyRequest {
+            unique_identifier: Some(id.into()),
+            extra: Extra::NONE,
+        };
         self.call::<_, DestroyResponse>(&request).map(drop)
     }
 
@@ -350,8 +438,15 @@ impl Client {
         self.call(&request)
     }
 
-    pub fn import_request(&self, id: &str, object: Option<Object>, attributes: Attributes) -> ImportRequest {
-        let object_type = object.as_ref().map_or(ObjectType::SYMMETRIC_KEY, Object::object_type);
+    pub fn import_request(
+        &self,
+        id: &str,
+        object: Option<Object>,
+        attributes: Attributes,
+    ) -> ImportRequest {
+        let object_type = object
+            .as_ref()
+            .map_or(ObjectType::SYMMETRIC_KEY, Object::object_type);
         ImportRequest {
             unique_identifier: id.into(),
             object_type: (self.version >= Version::V2_0).then_some(object_type),
@@ -368,13 +463,24 @@ impl Client {
         Ok(text(&response.unique_identifier))
     }
 
-    pub fn import(&self, id: &str, object: Option<Object>, attributes: Attributes, replace: bool) -> Answered<String> {
+    pub fn import(
+        &self,
+        id: &str,
+        object: Option<Object>,
+        attributes: Attributes,
+        replace: bool,
+    ) -> Answered<String> {
         let mut request = self.import_request(id, object, attributes);
         request.replace_existing = replace.then_some(true);
         self.import_by(&request)
     }
 
-    pub fn put_request(&self, id: &str, object: Option<Object>, attributes: Attributes) -> PutRequest {
+    pub fn put_request(
+        &self,
+        id: &str,
+        object: Option<Object>,
+        attributes: Attributes,
+    ) -> PutRequest {
         PutRequest {
             unique_identifier: id.into(),
             put_function: PutFunction::NEW,
@@ -389,12 +495,22 @@ impl Client {
     pub fn put(&self, request: &PutRequest) -> Answered {
         let response = self.batch(vec![self.item(request)]);
         let item = &response.batch[0];
-        if item.is_success() { Ok(()) } else { Err(refused(item)) }
+        if item.is_success() {
+            Ok(())
+        } else {
+            Err(refused(item))
+        }
     }
 }
 
 pub fn refused(item: &ResponseItem) -> Refused {
-    Refused(item.result_reason.unwrap(), item.result_message.as_ref().map(ToString::to_string).unwrap_or_default())
+    Refused(
+        item.result_reason.unwrap(),
+        item.result_message
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+    )
 }
 
 pub fn create_request(attributes: Attributes) -> CreateRequest {
@@ -415,7 +531,9 @@ pub fn aes(more: Attributes) -> Attributes {
     let mut attributes = Attributes::new()
         .with(V::CryptographicAlgorithm(CryptographicAlgorithm::AES))
         .with(V::CryptographicLength(256))
-        .with(V::CryptographicUsageMask(CryptographicUsageMask::ENCRYPT | CryptographicUsageMask::DECRYPT));
+        .with(V::CryptographicUsageMask(
+            CryptographicUsageMask::ENCRYPT | CryptographicUsageMask::DECRYPT,
+        ));
     for attribute in more {
         attributes.push(attribute.value);
     }
@@ -444,7 +562,11 @@ pub fn reference(tag: keyferry_ttlv::Tag) -> AttributeReference {
 
 /// A symmetric key of these bytes.
 pub fn key(bytes: &[u8]) -> Object {
-    Object::symmetric_key(CryptographicAlgorithm::AES, (bytes.len() * 8) as i32, Secret::new(bytes))
+    Object::symmetric_key(
+        CryptographicAlgorithm::AES,
+        (bytes.len() * 8) as i32,
+        Secret::new(bytes),
+    )
 }
 
 /// The reason of a failure.

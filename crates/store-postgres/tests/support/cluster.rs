@@ -27,7 +27,9 @@ pub(crate) fn cluster() -> Option<&'static Cluster> {
     static CLUSTER: OnceLock<Result<Cluster, String>> = OnceLock::new();
     match CLUSTER.get_or_init(start) {
         Ok(cluster) => Some(cluster),
-        Err(reason) if std::env::var("KEYFERRY_REQUIRE_POSTGRES").is_ok_and(|value| value == "1") => {
+        Err(reason)
+            if std::env::var("KEYFERRY_REQUIRE_POSTGRES").is_ok_and(|value| value == "1") =>
+        {
             panic!("no PostgreSQL: {reason}")
         }
         Err(reason) => {
@@ -42,13 +44,19 @@ impl Cluster {
     pub(crate) fn database(&self) -> Config {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::SeqCst));
         let mut admin = self.config("postgres").connect(postgres::NoTls).unwrap();
-        admin.batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
+        admin
+            .batch_execute(&format!("CREATE DATABASE {name}"))
+            .unwrap();
         self.config(&name)
     }
 
     fn config(&self, database: &str) -> Config {
         let mut config = Config::new();
-        config.host_path(&self.folder).port(self.port).user("keyferry").dbname(database);
+        config
+            .host_path(&self.folder)
+            .port(self.port)
+            .user("keyferry")
+            .dbname(database);
         config
     }
 
@@ -56,16 +64,26 @@ impl Cluster {
     pub(crate) fn database_by_address(&self) -> Config {
         let name = self.database().get_dbname().unwrap().to_owned();
         let mut config = Config::new();
-        config.host("127.0.0.1").port(self.port).user("keyferry").dbname(&name);
+        config
+            .host("127.0.0.1")
+            .port(self.port)
+            .user("keyferry")
+            .dbname(&name);
         config
     }
 
     /// Lets the server crash, with everything that it had in memory, and starts it again.
     pub(crate) fn crash(&self) {
         writeln!(self.lifeline.lock().unwrap(), "crash").unwrap();
-        self.answers.lock().unwrap().read_line(&mut String::new()).unwrap();
+        self.answers
+            .lock()
+            .unwrap()
+            .read_line(&mut String::new())
+            .unwrap();
         let answers = |_: &u32| self.config("postgres").connect(postgres::NoTls).is_ok();
-        let waited = (0..600).inspect(|_| std::thread::sleep(Duration::from_millis(20))).find(answers);
+        let waited = (0..600)
+            .inspect(|_| std::thread::sleep(Duration::from_millis(20)))
+            .find(answers);
         assert!(waited.is_some(), "the server does not come back");
     }
 
@@ -77,9 +95,13 @@ impl Cluster {
 
 /// Where PostgreSQL's programs may be: in PATH, or where Debian keeps them.
 fn folders() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
+    let mut folders: Vec<PathBuf> =
+        std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
     if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
-        let mut versions: Vec<PathBuf> = versions.flatten().map(|version| version.path().join("bin")).collect();
+        let mut versions: Vec<PathBuf> = versions
+            .flatten()
+            .map(|version| version.path().join("bin"))
+            .collect();
         versions.sort();
         folders.extend(versions.into_iter().rev());
     }
@@ -88,29 +110,44 @@ fn folders() -> Vec<PathBuf> {
 
 /// A program beside the server's, such as `pg_dump`.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
-    folders().into_iter().map(|folder| folder.join(name)).find(|program| program.is_file())
+    folders()
+        .into_iter()
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
 }
 
 /// The folder of the server's programs.
 fn programs() -> Result<PathBuf, String> {
-    let has_both = |folder: &PathBuf| ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file());
-    folders().into_iter().find(has_both).ok_or_else(|| "neither PATH nor /usr/lib/postgresql has initdb and postgres".into())
+    let has_both = |folder: &PathBuf| {
+        ["initdb", "postgres"]
+            .iter()
+            .all(|program| folder.join(program).is_file())
+    };
+    folders()
+        .into_iter()
+        .find(has_both)
+        .ok_or_else(|| "neither PATH nor /usr/lib/postgresql has initdb and postgres".into())
 }
 
 /// The server refuses to run as root: then a user that is not.
 fn user(folder: &Path) -> Result<Option<(u32, u32)>, String> {
-    let own = std::fs::metadata(folder).map_err(|error| error.to_string())?.uid();
+    let own = std::fs::metadata(folder)
+        .map_err(|error| error.to_string())?
+        .uid();
     if own != 0 {
         return Ok(None);
     }
     let users = std::fs::read_to_string("/etc/passwd").map_err(|error| error.to_string())?;
     let find = |name: &str| {
-        let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
+        let line = users
+            .lines()
+            .find(|line| line.split(':').next() == Some(name))?;
         let mut fields = line.split(':').skip(2);
         Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
     };
     let user = find("postgres").or_else(|| find("nobody"));
-    user.map(Some).ok_or_else(|| "this is root, and there is neither a user postgres nor nobody".into())
+    user.map(Some)
+        .ok_or_else(|| "this is root, and there is neither a user postgres nor nobody".into())
 }
 
 fn command(program: &Path, user: Option<(u32, u32)>) -> Command {
@@ -123,18 +160,39 @@ fn command(program: &Path, user: Option<(u32, u32)>) -> Command {
 
 fn start() -> Result<Cluster, String> {
     let programs = programs()?;
-    let folder = tempfile::Builder::new().prefix("keyferry-pg").tempdir().map_err(|error| error.to_string())?;
+    let folder = tempfile::Builder::new()
+        .prefix("keyferry-pg")
+        .tempdir()
+        .map_err(|error| error.to_string())?;
     let user = user(folder.path())?;
     if let Some((uid, gid)) = user {
         chown(folder.path(), Some(uid), Some(gid)).map_err(|error| error.to_string())?;
     }
     let mut initdb = command(&programs.join("initdb"), user);
     initdb
-        .args(["-U", "keyferry", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync", "-D"])
+        .args([
+            "-U",
+            "keyferry",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-locale",
+            "--no-sync",
+            "-D",
+        ])
         .arg(folder.path().join("data"));
-    let made = initdb.current_dir(folder.path()).output().map_err(|error| format!("initdb does not start: {error}"))?;
+    let made = initdb
+        .current_dir(folder.path())
+        .output()
+        .map_err(|error| format!("initdb does not start: {error}"))?;
     if !made.status.success() {
-        return Err(format!("initdb failed: {}", String::from_utf8_lossy(&made.stderr).trim().replace('\n', " ")));
+        return Err(format!(
+            "initdb failed: {}",
+            String::from_utf8_lossy(&made.stderr)
+                .trim()
+                .replace('\n', " ")
+        ));
     }
     let port = free_port().map_err(|error| error.to_string())?;
     certificate(folder.path(), user).map_err(|error| format!("no certificate: {error}"))?;
@@ -157,25 +215,51 @@ fn start() -> Result<Cluster, String> {
         cd / && rm -rf "$2"
     "#;
     let mut keeper = command(Path::new("/bin/sh"), user);
-    keeper.arg("-c").arg(script).arg("keeper").arg(programs.join("postgres")).arg(folder.path()).arg(port.to_string());
-    keeper.current_dir(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut keeper = keeper.spawn().map_err(|error| format!("the server does not start: {error}"))?;
+    keeper
+        .arg("-c")
+        .arg(script)
+        .arg("keeper")
+        .arg(programs.join("postgres"))
+        .arg(folder.path())
+        .arg(port.to_string());
+    keeper
+        .current_dir(folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut keeper = keeper
+        .spawn()
+        .map_err(|error| format!("the server does not start: {error}"))?;
     let lifeline = Mutex::new(keeper.stdin.take().ok_or("the keeper has no input")?);
-    let answers = Mutex::new(BufReader::new(keeper.stdout.take().ok_or("the keeper has no output")?));
-    let cluster = Cluster { folder: folder.keep(), port, databases: AtomicU32::new(0), lifeline, answers };
+    let answers = Mutex::new(BufReader::new(
+        keeper.stdout.take().ok_or("the keeper has no output")?,
+    ));
+    let cluster = Cluster {
+        folder: folder.keep(),
+        port,
+        databases: AtomicU32::new(0),
+        lifeline,
+        answers,
+    };
     wait(&cluster, &mut keeper)?;
     Ok(cluster)
 }
 
 /// A port that nobody listens on; somebody else may take it before the server does, which then says so.
 fn free_port() -> std::io::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port())
 }
 
 /// A certificate for this address, signed by itself, and its key, which the server wants to be its own.
 fn certificate(folder: &Path, user: Option<(u32, u32)>) -> Result<(), Box<dyn std::error::Error>> {
-    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
-    for (name, text) in [("server.crt", cert.pem()), ("server.key", signing_key.serialize_pem())] {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
+    for (name, text) in [
+        ("server.crt", cert.pem()),
+        ("server.key", signing_key.serialize_pem()),
+    ] {
         let path = folder.join(name);
         std::fs::write(&path, text)?;
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
@@ -199,5 +283,8 @@ fn wait(cluster: &Cluster, keeper: &mut Child) -> Result<(), String> {
         std::thread::sleep(Duration::from_millis(50));
     }
     let log = std::fs::read_to_string(cluster.folder.join("log")).unwrap_or_default();
-    Err(format!("the server does not answer: {last} {}", log.trim().replace('\n', " ")))
+    Err(format!(
+        "the server does not answer: {last} {}",
+        log.trim().replace('\n', " ")
+    ))
 }

@@ -1,6 +1,9 @@
 use super::image::{Image, feed, look, scan, value};
 use super::{Change, Done, Material, Subject, clause, commit, must};
-use crate::{Error, ErrorKind, Index, Order, Part, RecordNumber, Result, Row, Snapshot, Span, Store, Transaction};
+use crate::{
+    Error, ErrorKind, Index, Order, Part, RecordNumber, Result, Row, Snapshot, Span, Store,
+    Transaction,
+};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
@@ -12,10 +15,22 @@ pub fn one_snapshot(subject: &dyn Subject) {
     const CLAUSE: &str = "one_snapshot";
     let store = subject.open();
     let born = |id: &str| {
-        Change::new(id).attributes("start").entry("start").insert(1, "start").material(Material::Set(b"start".to_vec()))
+        Change::new(id)
+            .attributes("start")
+            .entry("start")
+            .insert(1, "start")
+            .material(Material::Set(b"start".to_vec()))
     };
     let numbers = commit(CLAUSE, &*store, &[born("a"), born("b")]);
-    must(CLAUSE, "a write", store.write(&mut |tx| STATE_KEYS.iter().try_for_each(|key| tx.set_state(key, Some(b"start")))));
+    must(
+        CLAUSE,
+        "a write",
+        store.write(&mut |tx| {
+            STATE_KEYS
+                .iter()
+                .try_for_each(|key| tx.set_state(key, Some(b"start")))
+        }),
+    );
     let (done, start) = (AtomicBool::new(false), Barrier::new(4));
     std::thread::scope(|scope| {
         // All begin together, so that the readers meet the writes of a fast store too.
@@ -24,7 +39,10 @@ pub fn one_snapshot(subject: &dyn Subject) {
             start.wait();
             watch(CLAUSE, &store, numbers, done);
         };
-        let readers: Vec<_> = (0..2).map(|_| subject.beside(&store)).map(|store| scope.spawn(move || reader(store))).collect();
+        let readers: Vec<_> = (0..2)
+            .map(|_| subject.beside(&store))
+            .map(|store| scope.spawn(move || reader(store)))
+            .collect();
         let finished = Done(done);
         let writers: Vec<_> = (0..2)
             .map(|thread| {
@@ -32,25 +50,46 @@ pub fn one_snapshot(subject: &dyn Subject) {
                 scope.spawn(move || {
                     start.wait();
                     for round in 0..40 {
-                        must(CLAUSE, "a write", store.write(&mut |tx| everywhere(tx, numbers, &format!("{thread}/{round}"))));
+                        must(
+                            CLAUSE,
+                            "a write",
+                            store.write(&mut |tx| {
+                                everywhere(tx, numbers, &format!("{thread}/{round}"))
+                            }),
+                        );
                     }
                 })
             })
             .collect();
-        writers.into_iter().for_each(|thread| thread.join().unwrap());
+        writers
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         drop(finished);
-        readers.into_iter().for_each(|thread| thread.join().unwrap());
+        readers
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
     });
 }
 
 /// Writes `text` into two records, their index keys, their feed entries and all state.
 fn everywhere(tx: &mut dyn Transaction, numbers: &[RecordNumber], text: &str) -> Result<()> {
     for (number, id) in numbers.iter().zip(["a", "b"]) {
-        let before = tx.get(*number, Part::Attributes)?.map(|row| row.attributes).unwrap_or_default();
-        let change = Change::of(*number, id).attributes(text).entry(text).remove(1, before).insert(1, text);
-        tx.put(&[change.material(Material::Set(text.as_bytes().to_vec())).put()])?;
+        let before = tx
+            .get(*number, Part::Attributes)?
+            .map(|row| row.attributes)
+            .unwrap_or_default();
+        let change = Change::of(*number, id)
+            .attributes(text)
+            .entry(text)
+            .remove(1, before)
+            .insert(1, text);
+        tx.put(&[change
+            .material(Material::Set(text.as_bytes().to_vec()))
+            .put()])?;
     }
-    STATE_KEYS.iter().try_for_each(|key| tx.set_state(key, Some(text.as_bytes())))
+    STATE_KEYS
+        .iter()
+        .try_for_each(|key| tx.set_state(key, Some(text.as_bytes())))
 }
 
 fn watch(clause: &str, store: &Arc<dyn Store>, numbers: &[RecordNumber], done: &AtomicBool) {
@@ -62,11 +101,23 @@ fn watch(clause: &str, store: &Arc<dyn Store>, numbers: &[RecordNumber], done: &
             store.read(&mut |at| {
                 let head = at.head()?;
                 let texts = texts(at, numbers)?;
-                clause!(clause, texts.len() == 1, "one read saw the texts of different writes: {texts:?}");
+                clause!(
+                    clause,
+                    texts.len() == 1,
+                    "one read saw the texts of different writes: {texts:?}"
+                );
                 std::thread::yield_now();
                 let (later, again) = (at.head()?, self::texts(at, numbers)?);
-                clause!(clause, again == texts, "one read saw {texts:?}, and a moment later {again:?}");
-                clause!(clause, later == head, "one read saw the head {head:?}, and a moment later {later:?}");
+                clause!(
+                    clause,
+                    again == texts,
+                    "one read saw {texts:?}, and a moment later {again:?}"
+                );
+                clause!(
+                    clause,
+                    later == head,
+                    "one read saw the head {head:?}, and a moment later {later:?}"
+                );
                 Ok(())
             }),
         );
@@ -83,14 +134,23 @@ fn texts(at: &dyn Snapshot, numbers: &[RecordNumber]) -> Result<BTreeSet<String>
         texts.insert(String::from_utf8_lossy(text).into_owned());
     };
     for number in numbers {
-        if let Some(Row { attributes, material, .. }) = at.get(*number, Part::Whole)? {
+        if let Some(Row {
+            attributes,
+            material,
+            ..
+        }) = at.get(*number, Part::Whole)?
+        {
             add(&attributes);
             add(material.as_deref().map_or(b"no material", Vec::as_slice));
         }
     }
-    scan(at, Index(1), &Span::all(), Order::Ascending)?.iter().for_each(|(key, _)| add(key));
+    scan(at, Index(1), &Span::all(), Order::Ascending)?
+        .iter()
+        .for_each(|(key, _)| add(key));
     feed(at, 0)?.iter().for_each(|(_, _, entry)| add(entry));
-    super::image::state(at, &Span::all())?.iter().for_each(|(_, value)| add(value));
+    super::image::state(at, &Span::all())?
+        .iter()
+        .for_each(|(_, value)| add(value));
     Ok(texts)
 }
 
@@ -151,8 +211,14 @@ pub fn serialisable(subject: &dyn Subject) {
                     _ => Ok(()),
                 }),
             );
-            let both = look(CLAUSE, &*store, |at| Ok(number(at, mine)? + number(at, other)?));
-            clause!(CLAUSE, both < 2, "both flags are up, though each is set only while the other is down: write skew");
+            let both = look(CLAUSE, &*store, |at| {
+                Ok(number(at, mine)? + number(at, other)?)
+            });
+            clause!(
+                CLAUSE,
+                both < 2,
+                "both flags are up, though each is set only while the other is down: write skew"
+            );
             must(CLAUSE, "a write", store.write(&mut |tx| set(tx, mine, 0)));
         }
     });
@@ -165,26 +231,57 @@ pub fn serialisable(subject: &dyn Subject) {
                 CLAUSE,
                 "a write",
                 store.write(&mut |tx| {
-                    if scan(tx, Index(1), &Span::exact(name.as_bytes()), Order::Ascending)?.is_empty() {
-                        tx.put(&[Change::new(format!("{thread}/{round}")).insert(1, &name).put()])?;
+                    if scan(
+                        tx,
+                        Index(1),
+                        &Span::exact(name.as_bytes()),
+                        Order::Ascending,
+                    )?
+                    .is_empty()
+                    {
+                        tx.put(&[Change::new(format!("{thread}/{round}"))
+                            .insert(1, &name)
+                            .put()])?;
                     }
                     Ok(())
                 }),
             );
         }
     });
-    let names = look(CLAUSE, &*store, |at| scan(at, Index(1), &Span::all(), Order::Ascending));
+    let names = look(CLAUSE, &*store, |at| {
+        scan(at, Index(1), &Span::all(), Order::Ascending)
+    });
     let distinct: BTreeSet<_> = names.iter().map(|(name, _)| name).collect();
     let doubled = names.len() - distinct.len();
-    clause!(CLAUSE, doubled == 0, "{doubled} names were taken twice, though each write had looked for the name: phantoms");
-    clause!(CLAUSE, distinct.len() as u64 == ROUNDS, "{} names were taken, not {ROUNDS}", distinct.len());
+    clause!(
+        CLAUSE,
+        doubled == 0,
+        "{doubled} names were taken twice, though each write had looked for the name: phantoms"
+    );
+    clause!(
+        CLAUSE,
+        distinct.len() as u64 == ROUNDS,
+        "{} names were taken, not {ROUNDS}",
+        distinct.len()
+    );
 
     // Transfers between accounts: the sum stays, in every read.
     let accounts: [&[u8]; 3] = [b"account 0", b"account 1", b"account 2"];
-    must(CLAUSE, "a write", store.write(&mut |tx| accounts.iter().try_for_each(|account| set(tx, account, 100))));
+    must(
+        CLAUSE,
+        "a write",
+        store.write(&mut |tx| {
+            accounts
+                .iter()
+                .try_for_each(|account| set(tx, account, 100))
+        }),
+    );
     together(&|thread, store| {
         for round in 0..ROUNDS {
-            let (from, to) = (accounts[(thread + round) as usize % 3], accounts[(thread + round + 1) as usize % 3]);
+            let (from, to) = (
+                accounts[(thread + round) as usize % 3],
+                accounts[(thread + round + 1) as usize % 3],
+            );
             must(
                 CLAUSE,
                 "a transfer",
@@ -195,8 +292,16 @@ pub fn serialisable(subject: &dyn Subject) {
                     set(tx, to, poor + amount)
                 }),
             );
-            let sum = look(CLAUSE, &*store, |at| accounts.iter().try_fold(0, |sum, account| Ok(sum + number(at, account)?)));
-            clause!(CLAUSE, sum == 300, "transfers among accounts changed their sum from 300 to {sum}");
+            let sum = look(CLAUSE, &*store, |at| {
+                accounts
+                    .iter()
+                    .try_fold(0, |sum, account| Ok(sum + number(at, account)?))
+            });
+            clause!(
+                CLAUSE,
+                sum == 300,
+                "transfers among accounts changed their sum from 300 to {sum}"
+            );
         }
     });
 }
@@ -221,7 +326,9 @@ pub fn reruns(subject: &dyn Subject) {
                             runs.fetch_add(1, Ordering::SeqCst);
                             last = u64::MAX;
                             let now = number(tx, b"counter")?;
-                            tx.put(&[Change::of(record, "shared").attributes(now.to_string()).put()])?;
+                            tx.put(&[Change::of(record, "shared")
+                                .attributes(now.to_string())
+                                .put()])?;
                             set(tx, b"counter", now + 1)?;
                             last = now;
                             Ok(())
@@ -234,28 +341,57 @@ pub fn reruns(subject: &dyn Subject) {
                                 Ok(())
                             }),
                         };
-                        let hidden = result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Aborted);
-                        clause!(CLAUSE, !hidden, "a closure that turned a conflict into an abort was not run again");
+                        let hidden = result
+                            .as_ref()
+                            .is_err_and(|error| error.kind() == ErrorKind::Aborted);
+                        clause!(
+                            CLAUSE,
+                            !hidden,
+                            "a closure that turned a conflict into an abort was not run again"
+                        );
                         must(CLAUSE, "a write under contention", result);
-                        clause!(CLAUSE, last != u64::MAX, "a write returned Ok after a run in which a call had failed");
+                        clause!(
+                            CLAUSE,
+                            last != u64::MAX,
+                            "a write returned Ok after a run in which a call had failed"
+                        );
                         seen.push(last);
                     }
                     seen
                 })
             })
             .collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
     });
     let (writes, runs) = (THREADS * ROUNDS, runs.into_inner());
-    clause!(CLAUSE, runs >= writes, "{writes} writes ran their closures {runs} times");
+    clause!(
+        CLAUSE,
+        runs >= writes,
+        "{writes} writes ran their closures {runs} times"
+    );
     let counted = look(CLAUSE, &*store, |at| number(at, b"counter"));
-    clause!(CLAUSE, counted == writes, "{writes} writes, each adding one, left {counted} ({runs} runs)");
+    clause!(
+        CLAUSE,
+        counted == writes,
+        "{writes} writes, each adding one, left {counted} ({runs} runs)"
+    );
     seen.sort_unstable();
     let expected: Vec<u64> = (0..writes).collect();
-    clause!(CLAUSE, seen == expected, "the last runs of the closures saw {seen:?}, not every value once");
+    clause!(
+        CLAUSE,
+        seen == expected,
+        "the last runs of the closures saw {seen:?}, not every value once"
+    );
     let image = Image::read(CLAUSE, &*store);
     let entries = image.feed.len();
-    clause!(CLAUSE, entries == 1, "one record has {entries} feed entries");
+    clause!(
+        CLAUSE,
+        entries == 1,
+        "one record has {entries} feed entries"
+    );
     let attributes = String::from_utf8_lossy(&image.records[0].attributes);
     clause!(
         CLAUSE,

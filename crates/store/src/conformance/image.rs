@@ -1,5 +1,7 @@
 use super::must;
-use crate::{FeedRow, Index, Order, Part, Position, RecordNumber, Result, Row, Snapshot, Span, Store};
+use crate::{
+    FeedRow, Index, Order, Part, Position, RecordNumber, Result, Row, Snapshot, Span, Store,
+};
 use std::ops::ControlFlow;
 
 /// The indexes that the kit uses.
@@ -28,15 +30,35 @@ impl Image {
     pub(super) fn of(at: &dyn Snapshot) -> Result<Image> {
         let mut records = Vec::new();
         for (_, number) in scan(at, Index::ARRIVAL, &Span::all(), Order::Ascending)? {
-            if let Some(Row { id, attributes, material }) = at.get(RecordNumber(number), Part::Whole)? {
-                records.push(Record { number, id, attributes, material: material.map(|m| m.to_vec()) });
+            if let Some(Row {
+                id,
+                attributes,
+                material,
+            }) = at.get(RecordNumber(number), Part::Whole)?
+            {
+                records.push(Record {
+                    number,
+                    id,
+                    attributes,
+                    material: material.map(|m| m.to_vec()),
+                });
             }
         }
         let mut indexes = Vec::new();
         for index in INDEXES {
-            indexes.push((index, scan(at, Index(index), &Span::all(), Order::Ascending)?));
+            indexes.push((
+                index,
+                scan(at, Index(index), &Span::all(), Order::Ascending)?,
+            ));
         }
-        Ok(Image { head: at.head()?, count: at.count()?, records, indexes, feed: feed(at, 0)?, state: state(at, &Span::all())? })
+        Ok(Image {
+            head: at.head()?,
+            count: at.count()?,
+            records,
+            indexes,
+            feed: feed(at, 0)?,
+            state: state(at, &Span::all())?,
+        })
     }
 
     #[track_caller]
@@ -47,7 +69,11 @@ impl Image {
 
 /// What `f` sees in one read.
 #[track_caller]
-pub(super) fn look<T>(clause: &str, store: &dyn Store, f: impl Fn(&dyn Snapshot) -> Result<T>) -> T {
+pub(super) fn look<T>(
+    clause: &str,
+    store: &dyn Store,
+    f: impl Fn(&dyn Snapshot) -> Result<T>,
+) -> T {
     let mut seen = None;
     must(
         clause,
@@ -60,7 +86,12 @@ pub(super) fn look<T>(clause: &str, store: &dyn Store, f: impl Fn(&dyn Snapshot)
     seen.expect("`read` returned Ok without running its closure")
 }
 
-pub(super) fn scan(at: &dyn Snapshot, index: Index, span: &Span, order: Order) -> Result<Vec<(Vec<u8>, u64)>> {
+pub(super) fn scan(
+    at: &dyn Snapshot,
+    index: Index,
+    span: &Span,
+    order: Order,
+) -> Result<Vec<(Vec<u8>, u64)>> {
     let mut seen = Vec::new();
     at.scan(index, span, order, None, &mut |key, number| {
         seen.push((key.to_vec(), number.0));

@@ -1,7 +1,10 @@
 use super::image::{INDEXES, feed, look, state};
 use super::scans::{expected, scan_some};
 use super::{Change, Material, Subject, clause, must};
-use crate::{CommitId, Cursor, Error, ErrorKind, Incarnation, Order, Part, Put, RecordNumber, Result, Snapshot, Span};
+use crate::{
+    CommitId, Cursor, Error, ErrorKind, Incarnation, Order, Part, Put, RecordNumber, Result,
+    Snapshot, Span,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 const CLAUSE: &str = "against_model";
@@ -11,7 +14,11 @@ const CLAUSE: &str = "against_model";
 /// `KEYFERRY_SEED` and `KEYFERRY_ROUNDS` in the environment change the seed and the number of transactions.
 pub fn against_model(subject: &dyn Subject) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    against_model_seeded(subject, number("KEYFERRY_SEED").unwrap_or(1), number("KEYFERRY_ROUNDS").unwrap_or(200));
+    against_model_seeded(
+        subject,
+        number("KEYFERRY_SEED").unwrap_or(1),
+        number("KEYFERRY_ROUNDS").unwrap_or(200),
+    );
 }
 
 /// [`against_model`] with a seed and a number of transactions.
@@ -19,7 +26,10 @@ pub fn against_model_seeded(subject: &dyn Subject, seed: u64, rounds: u64) {
     println!("against_model: KEYFERRY_SEED={seed} KEYFERRY_ROUNDS={rounds}");
     let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let mut store = subject.open();
-    let mut model = Model { incarnation: look(CLAUSE, &*store, |at| Ok(at.head()?.incarnation)), ..Model::default() };
+    let mut model = Model {
+        incarnation: look(CLAUSE, &*store, |at| Ok(at.head()?.incarnation)),
+        ..Model::default()
+    };
     for round in 0..rounds {
         let abort = random.one_in(5);
         let start = random.clone();
@@ -35,14 +45,21 @@ pub fn against_model_seeded(subject: &dyn Subject, seed: u64, rounds: u64) {
                         let batch = draft.invent(&mut random);
                         let puts: Vec<Put<'_>> = batch.iter().map(Change::put).collect();
                         let numbers = tx.put(&puts)?;
-                        clause!(CLAUSE, numbers.len() == puts.len(), "{} puts returned {} numbers", puts.len(), numbers.len());
+                        clause!(
+                            CLAUSE,
+                            numbers.len() == puts.len(),
+                            "{} puts returned {} numbers",
+                            puts.len(),
+                            numbers.len()
+                        );
                         for (change, number) in batch.iter().zip(numbers) {
                             draft.apply(change, number);
                         }
                         commit.extend(batch);
                     }
                     6..9 => {
-                        let (key, value) = (random.key(), (!random.one_in(3)).then(|| random.bytes(40)));
+                        let (key, value) =
+                            (random.key(), (!random.one_in(3)).then(|| random.bytes(40)));
                         tx.set_state(&key, value.as_deref())?;
                         draft.set_state(key, value);
                     }
@@ -66,7 +83,9 @@ pub fn against_model_seeded(subject: &dyn Subject, seed: u64, rounds: u64) {
                 model = next.unwrap();
             }
             (true, Err(error)) if error.kind() == ErrorKind::Aborted => {}
-            (true, other) => panic!("conformance clause `{CLAUSE}` is broken: an aborted write returned {other:?}"),
+            (true, other) => panic!(
+                "conformance clause `{CLAUSE}` is broken: an aborted write returned {other:?}"
+            ),
         }
         if round % 40 == 39 {
             store = subject.reopen(store);
@@ -77,7 +96,11 @@ pub fn against_model_seeded(subject: &dyn Subject, seed: u64, rounds: u64) {
             store.read(&mut |at| {
                 let head = at.head()?;
                 let expected = (model.incarnation, model.chain);
-                clause!(CLAUSE, (head.incarnation, head.commit) == expected, "the head is {head:?}, not {expected:?}");
+                clause!(
+                    CLAUSE,
+                    (head.incarnation, head.commit) == expected,
+                    "the head is {head:?}, not {expected:?}"
+                );
                 model.compare_content(at, &mut random)?;
                 model.compare_feed(at, &mut random)
             }),
@@ -106,14 +129,20 @@ impl Random {
     }
 
     fn bytes(&mut self, most: u64) -> Vec<u8> {
-        let length = if self.one_in(30) { 9000 } else { self.below(most) };
+        let length = if self.one_in(30) {
+            9000
+        } else {
+            self.below(most)
+        };
         (0..length).map(|_| self.next() as u8).collect()
     }
 
     /// A short key of few different bytes, so that keys meet and are prefixes of one another.
     fn key(&mut self) -> Vec<u8> {
         let alphabet = [0, 1, b'a', 0xFF];
-        (0..self.below(5)).map(|_| alphabet[self.below(4) as usize]).collect()
+        (0..self.below(5))
+            .map(|_| alphabet[self.below(4) as usize])
+            .collect()
     }
 
     fn span(&mut self) -> Span {
@@ -121,7 +150,10 @@ impl Random {
             0 => Span::all(),
             1 => Span::exact(&self.key()),
             2 => Span::prefix(&self.key()),
-            _ => Span { from: self.key(), to: (!self.one_in(3)).then(|| self.key()) },
+            _ => Span {
+                from: self.key(),
+                to: (!self.one_in(3)).then(|| self.key()),
+            },
         }
     }
 }
@@ -165,16 +197,27 @@ impl Model {
     /// A random batch: new records, and changes of different old ones.
     fn invent(&self, random: &mut Random) -> Vec<Change> {
         let mut old = BTreeSet::new();
-        (0..random.below(6)).map(|_| self.invent_one(random, &mut old)).collect()
+        (0..random.below(6))
+            .map(|_| self.invent_one(random, &mut old))
+            .collect()
     }
 
     fn invent_one(&self, random: &mut Random, old: &mut BTreeSet<u64>) -> Change {
         let numbers: Vec<u64> = self.records.keys().copied().collect();
-        let picked = numbers.get(random.below(numbers.len() as u64 * 3 / 2 + 1) as usize).copied();
+        let picked = numbers
+            .get(random.below(numbers.len() as u64 * 3 / 2 + 1) as usize)
+            .copied();
         let picked = picked.filter(|number| old.insert(*number));
         let known = picked.and_then(|number| self.records.get(&number)).cloned();
-        let (id, keys) = known.map_or_else(|| (random.bytes(20), BTreeSet::new()), |known| (known.id, known.keys));
-        let mut change = Change { number: picked.map(RecordNumber), id, ..Change::default() };
+        let (id, keys) = known.map_or_else(
+            || (random.bytes(20), BTreeSet::new()),
+            |known| (known.id, known.keys),
+        );
+        let mut change = Change {
+            number: picked.map(RecordNumber),
+            id,
+            ..Change::default()
+        };
         change = change.attributes(random.bytes(300)).entry(random.bytes(60));
         change = change.material(match random.below(4) {
             0 => Material::Remove,
@@ -205,7 +248,12 @@ impl Model {
         for key in &change.remove {
             known.keys.remove(&(key.index.0, key.key.to_vec()));
         }
-        known.keys.extend(change.insert.iter().map(|key| (key.index.0, key.key.to_vec())));
+        known.keys.extend(
+            change
+                .insert
+                .iter()
+                .map(|key| (key.index.0, key.key.to_vec())),
+        );
         known.entry = (self.puts, change.entry.clone());
         self.touched.insert(number.0);
     }
@@ -228,49 +276,116 @@ impl Model {
 
     fn compare_content(&self, at: &dyn Snapshot, random: &mut Random) -> Result<()> {
         let count = at.count()?;
-        clause!(CLAUSE, count == self.records.len() as u64, "count is {count}, not {}", self.records.len());
+        clause!(
+            CLAUSE,
+            count == self.records.len() as u64,
+            "count is {count}, not {}",
+            self.records.len()
+        );
         for _ in 0..4 {
             let number = random.below(self.records.keys().next_back().copied().unwrap_or(0) + 2);
             let row = at.get(RecordNumber(number), Part::Whole)?;
             let seen = row.map(|row| (row.id, row.attributes, row.material.map(|m| m.to_vec())));
-            let expected = self.records.get(&number).map(|k| (k.id.clone(), k.attributes.clone(), k.material.clone()));
-            clause!(CLAUSE, seen == expected, "record {number} is {seen:?}, not {expected:?}");
+            let expected = self
+                .records
+                .get(&number)
+                .map(|k| (k.id.clone(), k.attributes.clone(), k.material.clone()));
+            clause!(
+                CLAUSE,
+                seen == expected,
+                "record {number} is {seen:?}, not {expected:?}"
+            );
         }
         let mut entries = BTreeSet::new();
         for (number, known) in &self.records {
             entries.insert((0, number.to_be_bytes().to_vec(), *number));
-            entries.extend(known.keys.iter().map(|(index, key)| (*index, key.clone(), *number)));
+            entries.extend(
+                known
+                    .keys
+                    .iter()
+                    .map(|(index, key)| (*index, key.clone(), *number)),
+            );
         }
         for _ in 0..6 {
-            let index = if random.one_in(6) { 0 } else { INDEXES[random.below(4) as usize] };
-            let order = if random.one_in(2) { Order::Ascending } else { Order::Descending };
-            let span = if index == 0 { Span::all() } else { random.span() };
+            let index = if random.one_in(6) {
+                0
+            } else {
+                INDEXES[random.below(4) as usize]
+            };
+            let order = if random.one_in(2) {
+                Order::Ascending
+            } else {
+                Order::Descending
+            };
+            let span = if index == 0 {
+                Span::all()
+            } else {
+                random.span()
+            };
             let number = RecordNumber(random.below(self.records.len() as u64 + 2));
-            let key = if index == 0 { number.0.to_be_bytes().to_vec() } else { random.key() };
+            let key = if index == 0 {
+                number.0.to_be_bytes().to_vec()
+            } else {
+                random.key()
+            };
             let after = random.one_in(2).then_some(Cursor { key, number });
-            let limit = if random.one_in(2) { 1 + random.below(5) as usize } else { usize::MAX };
+            let limit = if random.one_in(2) {
+                1 + random.below(5) as usize
+            } else {
+                usize::MAX
+            };
             let mut expected = expected(&entries, index, &span, order, after.as_ref());
             expected.truncate(limit);
             let seen = scan_some(at, index, &span, order, after.as_ref(), limit)?;
             let place = format_args!("index {index}, {span:?}, {order:?}, behind {after:?}");
-            clause!(CLAUSE, seen == expected, "{place} shows {seen:?}, not {expected:?}");
+            clause!(
+                CLAUSE,
+                seen == expected,
+                "{place} shows {seen:?}, not {expected:?}"
+            );
         }
         let span = random.span();
         let seen = state(at, &span)?;
-        let expected: Vec<_> =
-            self.state.iter().filter(|(key, _)| span.contains(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
-        clause!(CLAUSE, seen == expected, "state in {span:?} is {seen:?}, not {expected:?}");
+        let expected: Vec<_> = self
+            .state
+            .iter()
+            .filter(|(key, _)| span.contains(key))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        clause!(
+            CLAUSE,
+            seen == expected,
+            "state in {span:?} is {seen:?}, not {expected:?}"
+        );
         Ok(())
     }
 
     fn compare_feed(&self, at: &dyn Snapshot, random: &mut Random) -> Result<()> {
-        let mut order: Vec<_> = self.records.iter().map(|(number, known)| (known.entry.0, *number, known)).collect();
+        let mut order: Vec<_> = self
+            .records
+            .iter()
+            .map(|(number, known)| (known.entry.0, *number, known))
+            .collect();
         order.sort_unstable_by_key(|(place, ..)| *place);
         let all = feed(at, 0)?;
-        let seen: Vec<_> = all.iter().map(|(_, record, entry)| (*record, entry.as_slice())).collect();
-        let expected: Vec<_> = order.iter().map(|(_, number, known)| (*number, known.entry.1.as_slice())).collect();
-        clause!(CLAUSE, seen == expected, "the feed is {seen:?}, not {expected:?}");
-        clause!(CLAUSE, all.is_sorted_by(|x, y| x.0 < y.0), "feed numbers do not rise: {all:?}");
+        let seen: Vec<_> = all
+            .iter()
+            .map(|(_, record, entry)| (*record, entry.as_slice()))
+            .collect();
+        let expected: Vec<_> = order
+            .iter()
+            .map(|(_, number, known)| (*number, known.entry.1.as_slice()))
+            .collect();
+        clause!(
+            CLAUSE,
+            seen == expected,
+            "the feed is {seen:?}, not {expected:?}"
+        );
+        clause!(
+            CLAUSE,
+            all.is_sorted_by(|x, y| x.0 < y.0),
+            "feed numbers do not rise: {all:?}"
+        );
         let head = at.head()?;
         clause!(
             CLAUSE,
@@ -280,12 +395,24 @@ impl Model {
         );
         for ((number, ..), (_, _, known)) in all.iter().zip(&order) {
             let id = at.commit_id(*number)?;
-            clause!(CLAUSE, id == known.commit, "entry {number} has {id:?}, not {:?}", known.commit);
+            clause!(
+                CLAUSE,
+                id == known.commit,
+                "entry {number} has {id:?}, not {:?}",
+                known.commit
+            );
         }
         let after = random.below(head.number + 2);
         let tail = feed(at, after)?;
-        let expected: Vec<_> = all.into_iter().filter(|(number, ..)| *number > after).collect();
-        clause!(CLAUSE, tail == expected, "the feed behind {after} is {tail:?}, not {expected:?}");
+        let expected: Vec<_> = all
+            .into_iter()
+            .filter(|(number, ..)| *number > after)
+            .collect();
+        clause!(
+            CLAUSE,
+            tail == expected,
+            "the feed behind {after} is {tail:?}, not {expected:?}"
+        );
         Ok(())
     }
 }

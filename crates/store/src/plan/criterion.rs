@@ -1,7 +1,8 @@
 use crate::{Index, IndexKey, Record, Span, index};
 use keyferry_kmip::spec::{AttributeValue, ObjectType, State, tag};
 use keyferry_kmip::{
-    AttributeReference, Attributes, Cause, DateTime, Failure, Text, UniqueIdentifier, UnknownAttribute, context,
+    AttributeReference, Attributes, Cause, DateTime, Failure, Text, UniqueIdentifier,
+    UnknownAttribute, context,
 };
 use keyferry_ttlv::{Item, Raw, Reader, Tag, Type, Version};
 
@@ -52,7 +53,10 @@ const WHOLE: usize = 128 << 10;
 pub(super) fn criteria(attributes: &Attributes, wild: Wild) -> Result<Vec<Criterion>, Failure> {
     let mut criteria: Vec<Criterion> = Vec::new();
     if attributes.len() > MOST {
-        return Err(Failure::new(Cause::ServerLimit, format_args!("a Locate has {MOST} attributes at the most")));
+        return Err(Failure::new(
+            Cause::ServerLimit,
+            format_args!("a Locate has {MOST} attributes at the most"),
+        ));
     }
     for attribute in attributes {
         let value = &attribute.value;
@@ -68,23 +72,37 @@ pub(super) fn criteria(attributes: &Attributes, wild: Wild) -> Result<Vec<Criter
                     *low = one.min(other);
                     *high = one.max(other);
                 }
-                Some(_) => return Err(Failure::new(Cause::InvalidField, "a date may be given once or, as a range, twice")),
+                Some(_) => {
+                    return Err(Failure::new(
+                        Cause::InvalidField,
+                        "a date may be given once or, as a range, twice",
+                    ));
+                }
                 None => criteria.push(Criterion::Date(value.tag(), date, date)),
             }
             continue;
         }
         criteria.push(match value {
-            AttributeValue::UniqueIdentifier(UniqueIdentifier::Text(pattern)) if wild.0 && has_wildcard(pattern) => {
+            AttributeValue::UniqueIdentifier(UniqueIdentifier::Text(pattern))
+                if wild.0 && has_wildcard(pattern) =>
+            {
                 Criterion::IdentifierLike(pattern.clone())
             }
-            AttributeValue::UniqueIdentifier(UniqueIdentifier::Text(identifier)) => Criterion::Identifier(identifier.clone()),
+            AttributeValue::UniqueIdentifier(UniqueIdentifier::Text(identifier)) => {
+                Criterion::Identifier(identifier.clone())
+            }
             AttributeValue::UniqueIdentifier(_) => {
-                return Err(Failure::new(Cause::InvalidField, "Locate takes a Unique Identifier as text alone"));
+                return Err(Failure::new(
+                    Cause::InvalidField,
+                    "Locate takes a Unique Identifier as text alone",
+                ));
             }
             AttributeValue::ObjectType(object_type) => Criterion::ObjectType(*object_type),
             AttributeValue::State(state) => Criterion::State(*state),
             AttributeValue::CryptographicUsageMask(mask) => Criterion::UsageMask(mask.0),
-            AttributeValue::UsageLimits(limits) => Criterion::UsageLimits(limits.total, limits.count),
+            AttributeValue::UsageLimits(limits) => {
+                Criterion::UsageLimits(limits.total, limits.count)
+            }
             AttributeValue::Unknown(unknown) => match partial(unknown) {
                 Some((reference, raw)) => Criterion::Like(reference, raw.clone(), wild),
                 None => {
@@ -100,7 +118,12 @@ pub(super) fn criteria(attributes: &Attributes, wild: Wild) -> Result<Vec<Criter
     }
     let long = |criterion: &Criterion| match criterion {
         Criterion::Like(_, raw, wild) => {
-            raw.bytes().len() > if wild.0 && raw.bytes().iter().any(|b| matches!(b, b'*' | b'?')) { LONGEST } else { WHOLE }
+            raw.bytes().len()
+                > if wild.0 && raw.bytes().iter().any(|b| matches!(b, b'*' | b'?')) {
+                    LONGEST
+                } else {
+                    WHOLE
+                }
         }
         Criterion::IdentifierLike(pattern) => pattern.len() > LONGEST,
         _ => false,
@@ -108,7 +131,9 @@ pub(super) fn criteria(attributes: &Attributes, wild: Wild) -> Result<Vec<Criter
     if criteria.iter().any(long) {
         return Err(Failure::new(
             Cause::ServerLimit,
-            format_args!("an attribute that is looked for has {WHOLE} bytes at the most, and a pattern {LONGEST}"),
+            format_args!(
+                "an attribute that is looked for has {WHOLE} bytes at the most, and a pattern {LONGEST}"
+            ),
         ));
     }
     Ok(criteria)
@@ -121,7 +146,9 @@ fn partial(unknown: &UnknownAttribute) -> Option<(AttributeReference, &Raw)> {
         Some(name) => AttributeReference::named(name),
         None => AttributeReference::Standard(raw.tag()),
     };
-    let AttributeReference::Standard(tag) = &reference else { return None };
+    let AttributeReference::Standard(tag) = &reference else {
+        return None;
+    };
     let is_structure = raw.item().is_ok_and(|item| item.ty() == Type::Structure);
     (is_structure && keyferry_kmip::spec::attribute_row(*tag).is_some()).then_some((reference, raw))
 }
@@ -140,13 +167,17 @@ fn is_loose(raw: &Raw, wild: Wild) -> bool {
 fn is_like(wanted: Item<'_>, have: Item<'_>, r: (&Reader<'_>, &Reader<'_>), wild: Wild) -> bool {
     match (wanted.ty(), have.ty()) {
         (Type::Structure, Type::Structure) => {
-            let Ok(mut fields) = r.0.children(wanted) else { return false };
+            let Ok(mut fields) = r.0.children(wanted) else {
+                return false;
+            };
             loop {
                 match fields.next(r.0) {
                     Ok(None) => return true,
                     Err(_) => return false,
                     Ok(Some(field)) => {
-                        let Ok(mut there) = r.1.children(have) else { return false };
+                        let Ok(mut there) = r.1.children(have) else {
+                            return false;
+                        };
                         let mut found = false;
                         while let Ok(Some(other)) = there.next(r.1) {
                             found |= other.tag() == field.tag() && is_like(field, other, r, wild);
@@ -158,10 +189,12 @@ fn is_like(wanted: Item<'_>, have: Item<'_>, r: (&Reader<'_>, &Reader<'_>), wild
                 }
             }
         }
-        (Type::TextString, Type::TextString) if wild.0 => match (wanted.text(r.0), have.text(r.1)) {
-            (Ok(pattern), Ok(text)) => fits(pattern, text),
-            _ => false,
-        },
+        (Type::TextString, Type::TextString) if wild.0 => {
+            match (wanted.text(r.0), have.text(r.1)) {
+                (Ok(pattern), Ok(text)) => fits(pattern, text),
+                _ => false,
+            }
+        }
         (one, other) => one == other && wanted.value() == have.value(),
     }
 }
@@ -184,7 +217,9 @@ fn fits(pattern: &str, text: &str) -> bool {
             (Some(wanted), Some(found)) if wanted == found => continue,
             _ => {}
         }
-        let Some((behind, swallowed)) = &mut star else { return false };
+        let Some((behind, swallowed)) = &mut star else {
+            return false;
+        };
         if swallowed.next().is_none() {
             return false;
         }
@@ -199,23 +234,30 @@ impl Criterion {
         let key = |cost, key| Some((cost, Place::Key(key)));
         match self {
             Criterion::Identifier(identifier) => key(0, index::identifier(identifier)),
-            Criterion::Equal(AttributeValue::Custom(custom)) => {
-                key(2, index::custom(&custom.vendor, &custom.name, custom.value.as_ref()?)?)
-            }
+            Criterion::Equal(AttributeValue::Custom(custom)) => key(
+                2,
+                index::custom(&custom.vendor, &custom.name, custom.value.as_ref()?)?,
+            ),
             Criterion::Date(tag, low, high) if low == high => key(3, index::date(*tag, *low)),
-            Criterion::Equal(AttributeValue::ObjectGroup(group)) => key(4, index::object_group(group)),
+            Criterion::Equal(AttributeValue::ObjectGroup(group)) => {
+                key(4, index::object_group(group))
+            }
             Criterion::State(state) => key(5, index::state(*state)),
             Criterion::ObjectType(object_type) => key(7, index::object_type(*object_type)),
             Criterion::Date(tag, low, high) => {
                 let end = index::date(*tag, DateTime(high.0.saturating_add(1)));
-                let span = Span { from: index::date(*tag, *low).key.into(), to: Some(end.key.into()) };
+                let span = Span {
+                    from: index::date(*tag, *low).key.into(),
+                    to: Some(end.key.into()),
+                };
                 Some((6, Place::Span(index::DATE, span)))
             }
             Criterion::Like(AttributeReference::Standard(tag::NAME), raw, wild) => {
                 let name = field_text(raw, tag::NAME_VALUE)?;
                 if wild.0 && has_wildcard(&name) {
                     let start = name.split(['*', '?']).next().unwrap_or_default();
-                    return index::name_prefix(start).map(|span| (3, Place::Span(index::NAME, span)));
+                    return index::name_prefix(start)
+                        .map(|span| (3, Place::Span(index::NAME, span)));
                 }
                 key(1, index::name(&name))
             }
@@ -258,7 +300,10 @@ impl Criterion {
 }
 
 fn has_fields(wanted: &Raw, have: &Raw, wild: Wild) -> bool {
-    let readers = (Reader::new(wanted.bytes(), context(Version::V2_1)), Reader::new(have.bytes(), context(Version::V2_1)));
+    let readers = (
+        Reader::new(wanted.bytes(), context(Version::V2_1)),
+        Reader::new(have.bytes(), context(Version::V2_1)),
+    );
     match (wanted.item(), have.item()) {
         (Ok(wanted), Ok(have)) => is_like(wanted, have, (&readers.0, &readers.1), wild),
         _ => false,

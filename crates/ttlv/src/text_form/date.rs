@@ -23,20 +23,39 @@ pub(crate) fn parts(seconds: i64) -> Option<[i32; 6]> {
     let day = i32::try_from(seconds.div_euclid(DAY)).ok()?;
     let (year, month, day) = Date::from_julian_day(day + EPOCH).ok()?.to_calendar_date();
     let second = i32::try_from(seconds.rem_euclid(DAY)).ok()?;
-    Some([year, u8::from(month).into(), day.into(), second / 3600, second / 60 % 60, second % 60])
+    Some([
+        year,
+        u8::from(month).into(),
+        day.into(),
+        second / 3600,
+        second / 60 % 60,
+        second % 60,
+    ])
 }
 
-fn number<'t>(digits: usize) -> impl Parser<&'t str, Output = i32, Error = nom::error::Error<&'t str>> {
-    map_res(take_while_m_n(digits, digits, |c: char| c.is_ascii_digit()), str::parse)
+fn number<'t>(
+    digits: usize,
+) -> impl Parser<&'t str, Output = i32, Error = nom::error::Error<&'t str>> {
+    map_res(
+        take_while_m_n(digits, digits, |c: char| c.is_ascii_digit()),
+        str::parse,
+    )
 }
 
 /// Hours and minutes east of Greenwich, in minutes.
 fn zone(input: &str) -> IResult<&str, i32> {
     let sign = alt((value(1, letter('+')), value(-1, letter('-'))));
-    map_res((sign, number(2), preceded(letter(':'), number(2))), |(sign, hours, minutes)| {
-        let far = hours * 60 + minutes;
-        if minutes < 60 && far <= 14 * 60 { Ok(sign * far) } else { Err(()) }
-    })
+    map_res(
+        (sign, number(2), preceded(letter(':'), number(2))),
+        |(sign, hours, minutes)| {
+            let far = hours * 60 + minutes;
+            if minutes < 60 && far <= 14 * 60 {
+                Ok(sign * far)
+            } else {
+                Err(())
+            }
+        },
+    )
     .parse(input)
 }
 
@@ -64,13 +83,20 @@ pub(crate) fn seconds(text: &str) -> Option<(i64, &str)> {
     }
     let minutes = hour * 60 + minute - zone.unwrap_or(0);
     let days = i64::from(date.to_julian_day() - EPOCH);
-    Some((days * DAY + i64::from(minutes) * 60 + i64::from(second), fraction.unwrap_or_default()))
+    Some((
+        days * DAY + i64::from(minutes) * 60 + i64::from(second),
+        fraction.unwrap_or_default(),
+    ))
 }
 
 /// Microseconds since 1970; `None` for more than six digits behind the second, too.
 pub(crate) fn microseconds(text: &str) -> Option<i64> {
     let (seconds, fraction) = seconds(text)?;
     let missing = 6usize.checked_sub(fraction.len())?;
-    let number: i64 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
+    let number: i64 = if fraction.is_empty() {
+        0
+    } else {
+        fraction.parse().ok()?
+    };
     Some(seconds * 1_000_000 + number * 10i64.pow(u32::try_from(missing).ok()?))
 }

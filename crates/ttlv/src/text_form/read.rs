@@ -65,7 +65,10 @@ impl Draft {
     }
 
     /// The message that `content` writes.
-    pub(crate) fn message(mut self, content: impl FnOnce(&mut Draft, &mut Writer) -> Result<()>) -> Result<Frame> {
+    pub(crate) fn message(
+        mut self,
+        content: impl FnOnce(&mut Draft, &mut Writer) -> Result<()>,
+    ) -> Result<Frame> {
         let mut w = Writer::new(self.cx);
         content(&mut self, &mut w).map_err(|e| e.named(self.cx.dictionary))?;
         Ok(w.finish())
@@ -73,18 +76,34 @@ impl Draft {
 
     /// Makes sure that an item whose value has so many bytes finds room.
     fn room(&self, size: usize, w: &Writer) -> Result<(), ErrorKind> {
-        let size = w.len().saturating_add(8).saturating_add(size.saturating_add(7) & !7);
+        let size = w
+            .len()
+            .saturating_add(8)
+            .saturating_add(size.saturating_add(7) & !7);
         let limit = self.cx.limits.size;
-        if size > limit { Err(ErrorKind::Size { size, limit }) } else { Ok(()) }
+        if size > limit {
+            Err(ErrorKind::Size { size, limit })
+        } else {
+            Ok(())
+        }
     }
 
     /// Begins an item that stands in `depth` structures: counts it, and looks at its tag.
-    pub(crate) fn begin(&mut self, tag: Tag, ty: Type, depth: usize, at: usize, w: &Writer) -> Result<()> {
+    pub(crate) fn begin(
+        &mut self,
+        tag: Tag,
+        ty: Type,
+        depth: usize,
+        at: usize,
+        w: &Writer,
+    ) -> Result<()> {
         let limits = self.cx.limits;
         self.items += 1;
         let sound = match tag.number() >> 16 {
             0x42 | 0x54 if self.items > limits.items => Err(ErrorKind::Items(limits.items)),
-            0x42 | 0x54 if ty == Type::Structure && depth >= limits.depth => Err(ErrorKind::Depth(limits.depth)),
+            0x42 | 0x54 if ty == Type::Structure && depth >= limits.depth => {
+                Err(ErrorKind::Depth(limits.depth))
+            }
             0x42 | 0x54 => self.room(0, w),
             _ => Err(ErrorKind::UnknownTag),
         };
@@ -92,38 +111,73 @@ impl Draft {
     }
 
     /// Writes a value that is no structure.
-    pub(crate) fn value(&self, tag: Tag, ty: Type, literal: Literal<'_>, scope: &mut Scope, w: &mut Writer) -> Result<()> {
-        self.write(tag, ty, literal, scope, w).map_err(|kind| w.error(tag, kind).at(literal.at))
+    pub(crate) fn value(
+        &self,
+        tag: Tag,
+        ty: Type,
+        literal: Literal<'_>,
+        scope: &mut Scope,
+        w: &mut Writer,
+    ) -> Result<()> {
+        self.write(tag, ty, literal, scope, w)
+            .map_err(|kind| w.error(tag, kind).at(literal.at))
     }
 
-    fn write(&self, tag: Tag, ty: Type, literal: Literal<'_>, scope: &mut Scope, w: &mut Writer) -> Result<(), ErrorKind> {
+    fn write(
+        &self,
+        tag: Tag,
+        ty: Type,
+        literal: Literal<'_>,
+        scope: &mut Scope,
+        w: &mut Writer,
+    ) -> Result<(), ErrorKind> {
         let dictionary = self.cx.dictionary;
         let domain = scope.domain(tag, dictionary);
         let hex = |digits: usize| literal.quoted(|text| prefixed(text, digits, digits));
         // Exactly what JSON has without quotes and XML has not.
-        let number = |read: fn(&str) -> Option<i64>| if literal.quoted { None } else { read(literal.text) };
+        let number = |read: fn(&str) -> Option<i64>| {
+            if literal.quoted {
+                None
+            } else {
+                read(literal.text)
+            }
+        };
         if ty.fixed_length().is_some() {
             self.room(8, w)?;
         }
         match ty {
-            Type::Structure => return Err(ErrorKind::Syntax("a structure has no value of its own")),
+            Type::Structure => {
+                return Err(ErrorKind::Syntax("a structure has no value of its own"));
+            }
             Type::Integer => match literal.bare(|text| text.parse().ok()) {
                 Some(number) => w.integer(tag, number),
                 None => w.integer(tag, self.mask(domain, literal)?.cast_signed()),
             },
             Type::LongInteger => {
-                let number = literal.bare(|text| text.parse().ok()).or(hex(16).map(u64::cast_signed));
-                w.long_integer(tag, number.ok_or(ErrorKind::Value("no Long Integer, or one beyond 64 bits"))?);
+                let number = literal
+                    .bare(|text| text.parse().ok())
+                    .or(hex(16).map(u64::cast_signed));
+                w.long_integer(
+                    tag,
+                    number.ok_or(ErrorKind::Value("no Long Integer, or one beyond 64 bits"))?,
+                );
             }
             Type::BigInteger => {
                 let wrong = ErrorKind::Value("no Big Integer");
                 if let Some(number) = number(|text| text.parse().ok()) {
                     self.room(8, w)?;
-                    return w.big_integer(tag, &number.to_be_bytes()).map_err(|e| e.kind().clone());
+                    return w
+                        .big_integer(tag, &number.to_be_bytes())
+                        .map_err(|e| e.kind().clone());
                 }
                 // XML does without the prefix, JSON does not.
-                let digits = literal.quoted(|text| text.strip_prefix("0x").or(Some(text).filter(|_| literal.bare)));
-                let Some(digits) = digits.filter(|digits| !digits.is_empty()) else { return Err(wrong) };
+                let digits = literal.quoted(|text| {
+                    text.strip_prefix("0x")
+                        .or(Some(text).filter(|_| literal.bare))
+                });
+                let Some(digits) = digits.filter(|digits| !digits.is_empty()) else {
+                    return Err(wrong);
+                };
                 self.room(digits.len() / 2, w)?;
                 // All sign bits stand in the text (KMIP Additional Message Encodings §4.1.1, §6.1.1): nothing is put in front.
                 let bytes = unhex(digits).ok_or(wrong)?;
@@ -133,10 +187,19 @@ impl Draft {
                 w.big_integer(tag, &bytes).map_err(|e| e.kind().clone())?;
             }
             Type::Enumeration => {
-                let number = number(|text| text.parse::<u32>().ok().map(i64::from)).map(|number| number as u32);
-                let named = |text: &str| dictionary.and_then(|dictionary| dictionary.value_named(domain, text));
-                let value = number.or(hex(8).map(|number| number as u32)).or_else(|| literal.quoted(named));
-                let unknown = if literal.quoted { ErrorKind::UnknownName("value") } else { ErrorKind::Value("no Enumeration") };
+                let number = number(|text| text.parse::<u32>().ok().map(i64::from))
+                    .map(|number| number as u32);
+                let named = |text: &str| {
+                    dictionary.and_then(|dictionary| dictionary.value_named(domain, text))
+                };
+                let value = number
+                    .or(hex(8).map(|number| number as u32))
+                    .or_else(|| literal.quoted(named));
+                let unknown = if literal.quoted {
+                    ErrorKind::UnknownName("value")
+                } else {
+                    ErrorKind::Value("no Enumeration")
+                };
                 w.enumeration(tag, value.ok_or(unknown)?);
             }
             Type::Boolean => w.boolean(
@@ -152,9 +215,17 @@ impl Draft {
                 },
             ),
             Type::TextString => {
-                let (text, limit) = (literal.quoted(Some).ok_or(ErrorKind::Value("no Text String"))?, self.cx.limits.text);
+                let (text, limit) = (
+                    literal
+                        .quoted(Some)
+                        .ok_or(ErrorKind::Value("no Text String"))?,
+                    self.cx.limits.text,
+                );
                 if text.len() > limit {
-                    return Err(ErrorKind::Size { size: text.len(), limit });
+                    return Err(ErrorKind::Size {
+                        size: text.len(),
+                        limit,
+                    });
                 }
                 self.room(text.len(), w)?;
                 w.text(tag, text).map_err(|e| e.kind().clone())?;
@@ -162,21 +233,35 @@ impl Draft {
             }
             Type::ByteString => {
                 self.room(literal.text.len() / 2, w)?;
-                let bytes = literal.quoted(unhex).ok_or(ErrorKind::Value("no Byte String"))?;
+                let bytes = literal
+                    .quoted(unhex)
+                    .ok_or(ErrorKind::Value("no Byte String"))?;
                 w.bytes(tag, &bytes).map_err(|e| e.kind().clone())?;
             }
             Type::DateTime => {
                 let iso = |text: &str| date::seconds(text).map(|(seconds, _)| seconds);
-                let seconds = hex(16).map(u64::cast_signed).or_else(|| literal.quoted(iso));
+                let seconds = hex(16)
+                    .map(u64::cast_signed)
+                    .or_else(|| literal.quoted(iso));
                 w.date_time(tag, seconds.ok_or(ErrorKind::Value("no Date-Time"))?);
             }
             Type::Interval => {
-                let number = literal.bare(|text| text.parse().ok()).or(hex(8).map(|number| number as u32));
-                w.interval(tag, number.ok_or(ErrorKind::Value("no Interval, or one beyond 32 bits"))?);
+                let number = literal
+                    .bare(|text| text.parse().ok())
+                    .or(hex(8).map(|number| number as u32));
+                w.interval(
+                    tag,
+                    number.ok_or(ErrorKind::Value("no Interval, or one beyond 32 bits"))?,
+                );
             }
             Type::DateTimeExtended => {
-                let number = hex(16).map(u64::cast_signed).or_else(|| literal.quoted(date::microseconds));
-                w.date_time_extended(tag, number.ok_or(ErrorKind::Value("no Date-Time Extended"))?);
+                let number = hex(16)
+                    .map(u64::cast_signed)
+                    .or_else(|| literal.quoted(date::microseconds));
+                w.date_time_extended(
+                    tag,
+                    number.ok_or(ErrorKind::Value("no Date-Time Extended"))?,
+                );
             }
         }
         Ok(())
@@ -188,17 +273,27 @@ impl Draft {
         if let Some(number) = literal.quoted(|text| prefixed(text, 8, 8)) {
             return Ok(number as u32);
         }
-        let mut parts = text.split([' ', '|', '\t', '\n', '\r']).filter(|part| !part.is_empty());
+        let mut parts = text
+            .split([' ', '|', '\t', '\n', '\r'])
+            .filter(|part| !part.is_empty());
         let several = parts.clone().nth(1).is_some();
-        let numeric = |text: &str| text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+'));
+        let numeric =
+            |text: &str| text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+'));
         if !literal.quoted || parts.clone().next().is_none() || !several && numeric(text) {
             return Err(ErrorKind::Value("no Integer, or one beyond 32 bits"));
         }
         parts.try_fold(0, |mask, part| {
-            let named = || self.cx.dictionary.and_then(|dictionary| dictionary.bit_named(domain, part));
+            let named = || {
+                self.cx
+                    .dictionary
+                    .and_then(|dictionary| dictionary.bit_named(domain, part))
+            };
             // The standard's own example has seven digits (§4.1.6.4).
-            let bit = prefixed(part, 1, 8).map(|number| number as u32).or_else(named);
-            bit.map(|bit| mask | bit).ok_or(ErrorKind::UnknownName("bit"))
+            let bit = prefixed(part, 1, 8)
+                .map(|number| number as u32)
+                .or_else(named);
+            bit.map(|bit| mask | bit)
+                .ok_or(ErrorKind::UnknownName("bit"))
         })
     }
 }

@@ -18,12 +18,21 @@ pub(crate) enum Form {
 
 /// The message as text. Checks all of it, and does not recurse.
 pub(crate) fn render(message: &[u8], cx: Context, form: Form) -> Result<Zeroizing<String>> {
-    let mut page = Page { text: Vec::new(), form, dictionary: cx.dictionary };
+    let mut page = Page {
+        text: Vec::new(),
+        form,
+        dictionary: cx.dictionary,
+    };
     let mut open = Vec::new();
-    walk(message, cx, &mut page, &mut open)
-        .map_err(|e| open.iter().rev().fold(e, |e, structure: &Open<'_>| e.within(structure.tag)).named(cx.dictionary))?;
+    walk(message, cx, &mut page, &mut open).map_err(|e| {
+        open.iter()
+            .rev()
+            .fold(e, |e, structure: &Open<'_>| e.within(structure.tag))
+            .named(cx.dictionary)
+    })?;
     let text = String::from_utf8(core::mem::take(&mut page.text));
-    text.map(Zeroizing::new).map_err(|_| Error::new(ErrorKind::Utf8))
+    text.map(Zeroizing::new)
+        .map_err(|_| Error::new(ErrorKind::Utf8))
 }
 
 /// A structure that is being written.
@@ -35,10 +44,19 @@ struct Open<'a> {
     items: usize,
 }
 
-fn walk<'a>(message: &'a [u8], cx: Context, page: &mut Page, open: &mut Vec<Open<'a>>) -> Result<()> {
+fn walk<'a>(
+    message: &'a [u8],
+    cx: Context,
+    page: &mut Page,
+    open: &mut Vec<Open<'a>>,
+) -> Result<()> {
     let limits = cx.limits;
     if message.len() > limits.size {
-        return Err(Error::new(ErrorKind::Size { size: message.len(), limit: limits.size }).at(0));
+        return Err(Error::new(ErrorKind::Size {
+            size: message.len(),
+            limit: limits.size,
+        })
+        .at(0));
     }
     let r = Reader::new(message, cx);
     let mut next = Some(Item::whole(message)?);
@@ -54,14 +72,22 @@ fn walk<'a>(message: &'a [u8], cx: Context, page: &mut Page, open: &mut Vec<Open
             page.begin(depth, item);
             if item.ty() != Type::Structure {
                 let scope = open.last_mut().map_or(&mut alone, |outer| &mut outer.scope);
-                page.value(item, &r, scope).map_err(|e| e.within(item.tag()))?;
+                page.value(item, &r, scope)
+                    .map_err(|e| e.within(item.tag()))?;
             } else if depth >= limits.depth {
                 return Err(wrong(ErrorKind::Depth(limits.depth)));
             } else {
-                open.push(Open { tag: item.tag(), content: r.children(item)?, scope: Scope::default(), items: 0 });
+                open.push(Open {
+                    tag: item.tag(),
+                    content: r.children(item)?,
+                    scope: Scope::default(),
+                    items: 0,
+                });
             }
         }
-        let Some(innermost) = open.last_mut() else { break };
+        let Some(innermost) = open.last_mut() else {
+            break;
+        };
         next = innermost.content.next(&r)?;
         let before = innermost.items;
         innermost.items += 1;
@@ -116,7 +142,9 @@ impl Page {
         match (self.form, name::of_tag(tag, self.dictionary)) {
             (Form::Xml, Some(name)) => self.show(format_args!("{:indent$}<{name}", "")),
             (Form::Xml, None) => self.show(format_args!("{:indent$}<TTLV tag=\"0x{tag}\"", "")),
-            (Form::Json, Some(name)) => self.show(format_args!("{:indent$}{{\"tag\":\"{name}\"", "")),
+            (Form::Json, Some(name)) => {
+                self.show(format_args!("{:indent$}{{\"tag\":\"{name}\"", ""))
+            }
             (Form::Json, None) => self.show(format_args!("{:indent$}{{\"tag\":\"0x{tag}\"", "")),
         }
         match (self.form, item.ty()) {
@@ -145,7 +173,11 @@ impl Page {
             (Form::Json, _) => self.show(format_args!("\n{:indent$}]}}", "")),
             (Form::Xml, _) => {
                 let name = name::of_tag(tag, self.dictionary);
-                self.show(format_args!("\n{:indent$}</{}>", "", name.as_deref().unwrap_or("TTLV")));
+                self.show(format_args!(
+                    "\n{:indent$}</{}>",
+                    "",
+                    name.as_deref().unwrap_or("TTLV")
+                ));
             }
         }
     }
@@ -178,7 +210,8 @@ impl Page {
                 let text = item.text(r)?;
                 self.put("\"");
                 for (at, c) in text.char_indices() {
-                    self.letter(c).map_err(|kind| Error::new(kind).at(r.offset(item) + 8 + at))?;
+                    self.letter(c)
+                        .map_err(|kind| Error::new(kind).at(r.offset(item) + 8 + at))?;
                 }
                 self.put("\"");
                 scope.saw(item.tag(), text, self.dictionary);
@@ -205,11 +238,18 @@ impl Page {
 
     /// A number or a Boolean, which JSON does not quote.
     fn bare(&mut self, value: impl Display) {
-        if self.form == Form::Json { self.show(format_args!("{value}")) } else { self.quoted(value) }
+        if self.form == Form::Json {
+            self.show(format_args!("{value}"))
+        } else {
+            self.quoted(value)
+        }
     }
 
     fn bytes(&mut self, prefix: &str, bytes: &[u8]) {
-        reserve(&mut self.text, bytes.len().saturating_mul(2).saturating_add(4));
+        reserve(
+            &mut self.text,
+            bytes.len().saturating_mul(2).saturating_add(4),
+        );
         self.put("\"");
         self.put(prefix);
         // Digits are single bytes.
@@ -244,7 +284,9 @@ impl Page {
         match (date::parts(seconds), extended) {
             (None, _) => self.quoted(format_args!("0x{:016x}", extended.unwrap_or(seconds))),
             (Some([year, month, day, hour, minute, second]), _) => {
-                self.show(format_args!("\"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"));
+                self.show(format_args!(
+                    "\"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
+                ));
                 if let Some(number) = extended {
                     self.show(format_args!(".{:06}", number.rem_euclid(1_000_000)));
                 }
@@ -262,7 +304,9 @@ impl Page {
             (Form::Xml, '"') => self.put("&quot;"),
             // As they are, they would be read as spaces.
             (Form::Xml, '\t' | '\n' | '\r') => self.show(format_args!("&#{};", u32::from(c))),
-            (Form::Xml, c) if !super::is_xml(c) => return Err(ErrorKind::Value("a character that XML cannot carry")),
+            (Form::Xml, c) if !super::is_xml(c) => {
+                return Err(ErrorKind::Value("a character that XML cannot carry"));
+            }
             (Form::Json, '"' | '\\') => {
                 self.put("\\");
                 self.put(c.encode_utf8(&mut [0; 4]));

@@ -36,8 +36,16 @@ fn structures_nest_and_may_be_empty() {
 "#;
     assert_eq!(*json::from_ttlv(&bytes, cx()).unwrap(), text);
     assert_eq!(json::to_ttlv(text, cx()).unwrap().to_vec(), bytes);
-    for empty in [r#"{"tag":"State"}"#, r#"{"tag":"State","type":"Structure","value":null}"#, r#"{"tag":"State","value":[ ]}"#] {
-        assert_eq!(json::to_ttlv(empty, cx()).unwrap().to_vec(), written(|w| w.structure(STATE, |_| Ok(()))), "{empty}");
+    for empty in [
+        r#"{"tag":"State"}"#,
+        r#"{"tag":"State","type":"Structure","value":null}"#,
+        r#"{"tag":"State","value":[ ]}"#,
+    ] {
+        assert_eq!(
+            json::to_ttlv(empty, cx()).unwrap().to_vec(),
+            written(|w| w.structure(STATE, |_| Ok(()))),
+            "{empty}"
+        );
     }
 }
 
@@ -46,7 +54,9 @@ fn structures_nest_and_may_be_empty() {
 fn what_is_no_message_is_refused_where_it_goes_wrong() {
     const IN: &[Tag] = &[MESSAGE];
     const AT: &[Tag] = &[MESSAGE, PLAIN];
-    let within = |item: &str| format!("{{\"tag\":\"RequestMessage\",\"value\":[\n{{\"tag\":\"State\"}},\n{item}]}}");
+    let within = |item: &str| {
+        format!("{{\"tag\":\"RequestMessage\",\"value\":[\n{{\"tag\":\"State\"}},\n{item}]}}")
+    };
     #[rustfmt::skip]
     let cases: &[(String, ErrorKind, &str, &[Tag])] = &[
         (String::new(), Syntax("this is no JSON"), "", &[]),
@@ -88,9 +98,18 @@ fn a_message_is_checked_when_it_is_written() {
     let mut bytes = written(|w| w.structure(MESSAGE, |w| Ok(w.boolean(PLAIN, true))));
     bytes[23] = 2;
     let error = json::from_ttlv(&bytes, cx()).unwrap_err();
-    assert_eq!((error.kind(), error.path()), (&ErrorKind::Boolean, &[MESSAGE, PLAIN][..]));
-    assert_eq!(json::from_ttlv(&bytes[..23], cx()).unwrap_err().kind(), &ErrorKind::Truncated(1));
-    let any: String = (0..0x20u8).map(char::from).chain("\u{7F}\u{2028}\u{FFFE}\u{10FFFF}".chars()).collect();
+    assert_eq!(
+        (error.kind(), error.path()),
+        (&ErrorKind::Boolean, &[MESSAGE, PLAIN][..])
+    );
+    assert_eq!(
+        json::from_ttlv(&bytes[..23], cx()).unwrap_err().kind(),
+        &ErrorKind::Truncated(1)
+    );
+    let any: String = (0..0x20u8)
+        .map(char::from)
+        .chain("\u{7F}\u{2028}\u{FFFE}\u{10FFFF}".chars())
+        .collect();
     let bytes = written(|w| w.text(PLAIN, &any));
     let text = json::from_ttlv(&bytes, cx()).unwrap();
     assert_eq!(json::to_ttlv(&text, cx()).unwrap().to_vec(), bytes);

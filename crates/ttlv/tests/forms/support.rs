@@ -1,4 +1,7 @@
-use keyferry_ttlv::{Context, Dictionary, Error, ErrorKind, Frame, Result, Tag, Version, Writer, json, normalized, xml};
+use keyferry_ttlv::{
+    Context, Dictionary, Error, ErrorKind, Frame, Result, Tag, Version, Writer, json, normalized,
+    xml,
+};
 
 pub const MESSAGE: Tag = Tag::new(0x420078);
 pub const NAME: Tag = Tag::new(0x42000A);
@@ -22,13 +25,26 @@ const TAGS: &[(Tag, &str)] = &[
     (Tag::new(0x420003), "State"),
     (Tag::new(0x420004), "123"),
 ];
-const STATES: &[(u32, &str)] = &[(1, "Pre-Active"), (2, "Active"), (7, "Active"), (8, "8"), (9, "")];
-const BITS: &[(u32, &str)] = &[(1, "Sign"), (4, "Encrypt"), (8, "Decrypt"), (0x1000, "Certificate Sign")];
+const STATES: &[(u32, &str)] = &[
+    (1, "Pre-Active"),
+    (2, "Active"),
+    (7, "Active"),
+    (8, "8"),
+    (9, ""),
+];
+const BITS: &[(u32, &str)] = &[
+    (1, "Sign"),
+    (4, "Encrypt"),
+    (8, "Decrypt"),
+    (0x1000, "Certificate Sign"),
+];
 
 pub struct Names;
 
 fn number<T: Copy>(rows: &[(T, &str)], name: &str) -> Option<T> {
-    rows.iter().find(|row| row.1 == name || normalized(row.1) == name).map(|row| row.0)
+    rows.iter()
+        .find(|row| row.1 == name || normalized(row.1) == name)
+        .map(|row| row.0)
 }
 
 fn name<T: PartialEq>(rows: &[(T, &'static str)], number: T) -> Option<&'static str> {
@@ -60,7 +76,10 @@ impl Dictionary for Names {
 }
 
 pub fn cx() -> Context {
-    Context { dictionary: Some(&Names), ..nameless() }
+    Context {
+        dictionary: Some(&Names),
+        ..nameless()
+    }
 }
 
 pub fn nameless() -> Context {
@@ -75,12 +94,18 @@ pub fn written(content: impl FnOnce(&mut Writer) -> Result<()>) -> Vec<u8> {
 
 /// One item of a message as XML.
 pub fn xml_value(ty: &str, value: &str) -> Result<Frame> {
-    xml::to_ttlv(&format!("<BatchCount type=\"{ty}\" value=\"{value}\"/>"), cx())
+    xml::to_ttlv(
+        &format!("<BatchCount type=\"{ty}\" value=\"{value}\"/>"),
+        cx(),
+    )
 }
 
 /// One item of a message as JSON; the value with its quotes.
 pub fn json_value(ty: &str, value: &str) -> Result<Frame> {
-    json::to_ttlv(&format!("{{\"tag\":\"BatchCount\",\"type\":\"{ty}\",\"value\":{value}}}"), cx())
+    json::to_ttlv(
+        &format!("{{\"tag\":\"BatchCount\",\"type\":\"{ty}\",\"value\":{value}}}"),
+        cx(),
+    )
 }
 
 /// Checks an error: its kind, the text at its place, and its path.
@@ -89,6 +114,10 @@ pub fn assert_wrong(result: Result<Frame>, text: &str, kind: &ErrorKind, at: &st
     let error: Error = result.map(|frame| frame.len()).unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");
     let offset = error.offset().unwrap();
-    assert!(text[offset..].starts_with(at), "{error}: {:?}", &text[offset..]);
+    assert!(
+        text[offset..].starts_with(at),
+        "{error}: {:?}",
+        &text[offset..]
+    );
     assert_eq!(error.path(), path, "{error}");
 }

@@ -1,7 +1,9 @@
 //! Arbitrary trees come back from text; arbitrary text does not panic.
 
 use crate::support::*;
-use keyferry_ttlv::{DateTime, DateTimeExtended, Encode, Interval, Result, Tag, Value, Writer, json, xml};
+use keyferry_ttlv::{
+    DateTime, DateTimeExtended, Encode, Interval, Result, Tag, Value, Writer, json, xml,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -15,7 +17,9 @@ impl Tree {
     fn write(&self, w: &mut Writer) -> Result<()> {
         match self {
             Tree::Leaf(tag, value) => value.encode(*tag, w),
-            Tree::Node(tag, children) => w.structure(*tag, |w| children.iter().try_for_each(|child| child.write(w))),
+            Tree::Node(tag, children) => w.structure(*tag, |w| {
+                children.iter().try_for_each(|child| child.write(w))
+            }),
         }
     }
 }
@@ -24,18 +28,32 @@ fn tag() -> impl Strategy<Value = Tag> {
     prop_oneof![
         (0x420000u32..0x430000).prop_map(Tag::new),
         (0x540000u32..0x550000).prop_map(Tag::new),
-        prop::sample::select(vec![MESSAGE, NAME, VALUE, STATE, MASK, PLAIN, Tag::new(0x420001), Tag::new(0x420003)]),
+        prop::sample::select(vec![
+            MESSAGE,
+            NAME,
+            VALUE,
+            STATE,
+            MASK,
+            PLAIN,
+            Tag::new(0x420001),
+            Tag::new(0x420003)
+        ]),
     ]
 }
 
 fn text(letter: impl Strategy<Value = char> + 'static) -> impl Strategy<Value = Value> {
-    let names = prop::sample::select(vec!["State", "Cryptographic Usage Mask", "Batch Count"]).prop_map(str::to_owned);
+    let names = prop::sample::select(vec!["State", "Cryptographic Usage Mask", "Batch Count"])
+        .prop_map(str::to_owned);
     let letters = vec(letter, 0..20).prop_map(|letters| letters.into_iter().collect::<String>());
     prop_oneof![names, letters].prop_map(|text| Value::Text(text.as_str().into()))
 }
 
 fn number() -> impl Strategy<Value = i64> {
-    prop_oneof![any::<i64>(), -100_000_000_000i64..300_000_000_000, -10i64..10]
+    prop_oneof![
+        any::<i64>(),
+        -100_000_000_000i64..300_000_000_000,
+        -10i64..10
+    ]
 }
 
 fn leaf(letter: impl Strategy<Value = char> + 'static) -> impl Strategy<Value = Value> {
@@ -57,7 +75,9 @@ fn leaf(letter: impl Strategy<Value = char> + 'static) -> impl Strategy<Value = 
 
 fn tree(letter: impl Strategy<Value = char> + Clone + 'static) -> impl Strategy<Value = Tree> {
     let leaf = (tag(), leaf(letter)).prop_map(|(tag, value)| Tree::Leaf(tag, value));
-    leaf.prop_recursive(5, 60, 6, |inner| (tag(), vec(inner, 0..6)).prop_map(|(tag, all)| Tree::Node(tag, all)))
+    leaf.prop_recursive(5, 60, 6, |inner| {
+        (tag(), vec(inner, 0..6)).prop_map(|(tag, all)| Tree::Node(tag, all))
+    })
 }
 
 fn legal() -> impl Strategy<Value = char> + Clone {
@@ -72,7 +92,10 @@ fn legal() -> impl Strategy<Value = char> + Clone {
 fn changed(text: &str, at: prop::sample::Index, with: &str) -> String {
     let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
     let at = places[at.index(places.len())];
-    let behind = text[at..].char_indices().nth(1).map_or(text.len(), |(n, _)| at + n);
+    let behind = text[at..]
+        .char_indices()
+        .nth(1)
+        .map_or(text.len(), |(n, _)| at + n);
     format!("{}{with}{}", &text[..at], &text[behind..])
 }
 

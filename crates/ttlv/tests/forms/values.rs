@@ -46,11 +46,20 @@ const GOOD: &[(&str, &str, &str, Write)] = &[
 fn every_type_is_written_and_read() {
     for (ty, in_xml, in_json, write) in GOOD {
         let bytes = written(|w| Ok(write(w)));
-        assert_eq!(xml_value(ty, in_xml).unwrap().to_vec(), bytes, "{ty} {in_xml}");
-        assert_eq!(json_value(ty, in_json).unwrap().to_vec(), bytes, "{ty} {in_json}");
+        assert_eq!(
+            xml_value(ty, in_xml).unwrap().to_vec(),
+            bytes,
+            "{ty} {in_xml}"
+        );
+        assert_eq!(
+            json_value(ty, in_json).unwrap().to_vec(),
+            bytes,
+            "{ty} {in_json}"
+        );
         let expected = format!("<BatchCount type=\"{ty}\" value=\"{in_xml}\"/>\n");
         assert_eq!(*xml::from_ttlv(&bytes, cx()).unwrap(), expected);
-        let expected = format!("{{\"tag\":\"BatchCount\", \"type\":\"{ty}\", \"value\":{in_json}}}\n");
+        let expected =
+            format!("{{\"tag\":\"BatchCount\", \"type\":\"{ty}\", \"value\":{in_json}}}\n");
         assert_eq!(*json::from_ttlv(&bytes, cx()).unwrap(), expected);
     }
 }
@@ -104,10 +113,18 @@ const OTHER_JSON: &[(&str, &str, Write)] = &[
 #[test]
 fn other_forms_are_read() {
     for (ty, value, write) in OTHER_XML {
-        assert_eq!(xml_value(ty, value).unwrap().to_vec(), written(|w| Ok(write(w))), "{ty} {value}");
+        assert_eq!(
+            xml_value(ty, value).unwrap().to_vec(),
+            written(|w| Ok(write(w))),
+            "{ty} {value}"
+        );
     }
     for (ty, value, write) in OTHER_JSON {
-        assert_eq!(json_value(ty, value).unwrap().to_vec(), written(|w| Ok(write(w))), "{ty} {value}");
+        assert_eq!(
+            json_value(ty, value).unwrap().to_vec(),
+            written(|w| Ok(write(w))),
+            "{ty} {value}"
+        );
     }
 }
 
@@ -135,7 +152,10 @@ fn what_is_no_value_is_refused_where_it_stands() {
     for (ty, value) in bad_xml {
         let error = xml_value(ty, value).map(|frame| frame.len()).unwrap_err();
         assert_eq!(error.path(), [PLAIN], "{ty} {value}: {error}");
-        assert!(error.offset().is_some_and(|at| at >= 18), "{ty} {value}: {error}");
+        assert!(
+            error.offset().is_some_and(|at| at >= 18),
+            "{ty} {value}: {error}"
+        );
     }
     #[rustfmt::skip]
     let bad_json = [
@@ -153,7 +173,10 @@ fn what_is_no_value_is_refused_where_it_stands() {
     for (ty, value) in bad_json {
         let error = json_value(ty, value).map(|frame| frame.len()).unwrap_err();
         assert_eq!(error.path(), [PLAIN], "{ty} {value}: {error}");
-        assert!(error.offset().is_some_and(|at| at >= 27), "{ty} {value}: {error}");
+        assert!(
+            error.offset().is_some_and(|at| at >= 27),
+            "{ty} {value}: {error}"
+        );
     }
 }
 
@@ -168,13 +191,20 @@ fn an_error_says_no_content() {
         "<BatchCount></secret>",
         "<BatchCount type=\"TextString\" value=\"&secret;\"/>",
     ] {
-        let error = xml::to_ttlv(text, cx()).map(|frame| frame.len()).unwrap_err();
+        let error = xml::to_ttlv(text, cx())
+            .map(|frame| frame.len())
+            .unwrap_err();
         assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
     }
-    for text in
-        ["{\"secret\":1}", "secret", "{\"tag\":\"secret\"}", "{\"tag\":\"BatchCount\",\"type\":\"Integer\",\"value\":\"secret\"}"]
-    {
-        let error = json::to_ttlv(text, cx()).map(|frame| frame.len()).unwrap_err();
+    for text in [
+        "{\"secret\":1}",
+        "secret",
+        "{\"tag\":\"secret\"}",
+        "{\"tag\":\"BatchCount\",\"type\":\"Integer\",\"value\":\"secret\"}",
+    ] {
+        let error = json::to_ttlv(text, cx())
+            .map(|frame| frame.len())
+            .unwrap_err();
         assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
     }
 }
@@ -202,26 +232,52 @@ fn masks_go_by_the_names_of_their_bits() {
             continue;
         }
         assert_eq!(read(value).unwrap(), is(number), "{value}");
-        let in_json = format!("{{\"tag\":\"CryptographicUsageMask\", \"type\":\"Integer\", \"value\":\"{value}\"}}");
+        let in_json = format!(
+            "{{\"tag\":\"CryptographicUsageMask\", \"type\":\"Integer\", \"value\":\"{value}\"}}"
+        );
         if value != "12" {
-            assert_eq!(json::to_ttlv(&in_json, cx()).unwrap().to_vec(), is(number), "{value}");
+            assert_eq!(
+                json::to_ttlv(&in_json, cx()).unwrap().to_vec(),
+                is(number),
+                "{value}"
+            );
         }
     }
-    for (value, kind) in [("Sign Swear", ErrorKind::UnknownName("bit")), ("Sign 0x123456789", ErrorKind::UnknownName("bit"))] {
+    for (value, kind) in [
+        ("Sign Swear", ErrorKind::UnknownName("bit")),
+        ("Sign 0x123456789", ErrorKind::UnknownName("bit")),
+    ] {
         assert_eq!(read(value).unwrap_err().kind(), &kind);
     }
-    for (number, value) in [(0x100C, "Encrypt Decrypt CertificateSign"), (0x11, "Sign 0x00000010"), (0x10, "16"), (0, "0")] {
+    for (number, value) in [
+        (0x100C, "Encrypt Decrypt CertificateSign"),
+        (0x11, "Sign 0x00000010"),
+        (0x10, "16"),
+        (0, "0"),
+    ] {
         assert_eq!(*xml::from_ttlv(&is(number), cx()).unwrap(), mask(value));
     }
-    assert_eq!(*xml::from_ttlv(&is(i32::MIN | 1), cx()).unwrap(), mask("Sign 0x80000000"));
-    assert!(json::from_ttlv(&is(5), cx()).unwrap().contains("\"Sign|Encrypt\""));
-    assert!(json::from_ttlv(&is(2), cx()).unwrap().contains("\"value\":2}"));
+    assert_eq!(
+        *xml::from_ttlv(&is(i32::MIN | 1), cx()).unwrap(),
+        mask("Sign 0x80000000")
+    );
+    assert!(
+        json::from_ttlv(&is(5), cx())
+            .unwrap()
+            .contains("\"Sign|Encrypt\"")
+    );
+    assert!(
+        json::from_ttlv(&is(2), cx())
+            .unwrap()
+            .contains("\"value\":2}")
+    );
 }
 
 /// The name of an attribute says what its value means, within its structure and behind it.
 #[test]
 fn an_attribute_value_takes_the_names_of_the_attribute() {
-    let attribute = |content: &str| xml::to_ttlv(&format!("<RequestMessage>{content}</RequestMessage>"), cx());
+    let attribute =
+        |content: &str| xml::to_ttlv(&format!("<RequestMessage>{content}</RequestMessage>"), cx());
     let name = "<AttributeName type=\"TextString\" value=\"State\"/>";
     let value = "<AttributeValue type=\"Enumeration\" value=\"PreActive\"/>";
     let message = attribute(&format!("{name}{value}")).unwrap();
@@ -233,7 +289,11 @@ fn an_attribute_value_takes_the_names_of_the_attribute() {
     });
     assert_eq!(message.to_vec(), bytes);
     assert!(xml::from_ttlv(&bytes, cx()).unwrap().contains(value));
-    assert!(json::from_ttlv(&bytes, cx()).unwrap().contains("\"PreActive\""));
+    assert!(
+        json::from_ttlv(&bytes, cx())
+            .unwrap()
+            .contains("\"PreActive\"")
+    );
     let mask = "<AttributeName type=\"TextString\" value=\"Cryptographic Usage Mask\"/><AttributeValue type=\"Integer\" value=\"Sign\"/>";
     assert!(attribute(mask).is_ok());
     for content in [
@@ -244,7 +304,10 @@ fn an_attribute_value_takes_the_names_of_the_attribute() {
         format!("<AttributeName type=\"ByteString\" value=\"00\"/>{value}"),
     ] {
         assert_eq!(
-            attribute(&content).map(|frame| frame.len()).unwrap_err().kind(),
+            attribute(&content)
+                .map(|frame| frame.len())
+                .unwrap_err()
+                .kind(),
             &ErrorKind::UnknownName("value"),
             "{content}"
         );
@@ -296,7 +359,13 @@ fn without_a_dictionary_there_are_numbers() {
         ]
     );
     assert_eq!(xml::to_ttlv(&text, cx).unwrap().to_vec(), bytes);
-    assert_eq!(xml::to_ttlv("<State/>", cx).map(|frame| frame.len()).unwrap_err().kind(), &ErrorKind::UnknownName("tag"));
+    assert_eq!(
+        xml::to_ttlv("<State/>", cx)
+            .map(|frame| frame.len())
+            .unwrap_err()
+            .kind(),
+        &ErrorKind::UnknownName("tag")
+    );
     let text = json::from_ttlv(&bytes, cx).unwrap();
     assert_eq!(json::to_ttlv(&text, cx).unwrap().to_vec(), bytes);
 }

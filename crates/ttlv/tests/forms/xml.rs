@@ -23,7 +23,12 @@ fn an_item_has_several_forms() {
         assert_eq!(xml::to_ttlv(text, cx()).unwrap().to_vec(), one, "{text}");
     }
     let extension = written(|w| w.text(Tag::new(0x540001), "na"));
-    assert_eq!(xml::to_ttlv("<x540001 type=\"TextString\" value=\"na\"/>", cx()).unwrap().to_vec(), extension);
+    assert_eq!(
+        xml::to_ttlv("<x540001 type=\"TextString\" value=\"na\"/>", cx())
+            .unwrap()
+            .to_vec(),
+        extension
+    );
 }
 
 #[test]
@@ -105,9 +110,15 @@ fn what_is_no_message_is_refused_where_it_goes_wrong() {
 
 #[test]
 fn an_error_reads_well() {
-    let text = "<RequestMessage>\n  <State type=\"Enumeration\" value=\"Unheard\"/>\n</RequestMessage>";
-    let error = xml::to_ttlv(text, cx()).map(|frame| frame.len()).unwrap_err();
-    assert_eq!(error.to_string(), "Request Message > State: no value has this name (byte 52)");
+    let text =
+        "<RequestMessage>\n  <State type=\"Enumeration\" value=\"Unheard\"/>\n</RequestMessage>";
+    let error = xml::to_ttlv(text, cx())
+        .map(|frame| frame.len())
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "Request Message > State: no value has this name (byte 52)"
+    );
 }
 
 #[test]
@@ -120,7 +131,10 @@ fn a_message_is_checked_when_it_is_written() {
         (error.kind().clone(), error.offset(), error.path().to_vec())
     };
     assert!(xml::from_ttlv(&good, cx()).is_ok());
-    assert_eq!(changed(11, 99), (ErrorKind::UnknownType(99), Some(11), vec![MESSAGE]));
+    assert_eq!(
+        changed(11, 99),
+        (ErrorKind::UnknownType(99), Some(11), vec![MESSAGE])
+    );
     let (kind, at, path) = changed(20, 1);
     assert_eq!((kind, at, path[0]), (ErrorKind::Padding, Some(19), MESSAGE));
     let padded: [fn(&mut Writer) -> Result<()>; 4] = [
@@ -132,13 +146,32 @@ fn a_message_is_checked_when_it_is_written() {
     for write in padded {
         let mut bytes = written(|w| w.structure(MESSAGE, write));
         bytes[21] = 1;
-        assert_eq!(xml::from_ttlv(&bytes, cx()).unwrap_err().kind(), &ErrorKind::Padding);
+        assert_eq!(
+            xml::from_ttlv(&bytes, cx()).unwrap_err().kind(),
+            &ErrorKind::Padding
+        );
     }
-    assert_eq!(changed(17, 0xFF), (ErrorKind::Utf8, Some(17), vec![MESSAGE, PLAIN]));
-    assert_eq!(changed(17, 0x07), (Value("a character that XML cannot carry"), Some(17), vec![MESSAGE, PLAIN]));
+    assert_eq!(
+        changed(17, 0xFF),
+        (ErrorKind::Utf8, Some(17), vec![MESSAGE, PLAIN])
+    );
+    assert_eq!(
+        changed(17, 0x07),
+        (
+            Value("a character that XML cannot carry"),
+            Some(17),
+            vec![MESSAGE, PLAIN]
+        )
+    );
     assert_eq!(changed(0, 0x43), (UnknownTag, Some(0), vec![]));
-    assert_eq!(xml::from_ttlv(&good[..16], cx()).unwrap_err().kind(), &ErrorKind::Truncated(8));
-    assert_eq!(xml::from_ttlv(&[], cx()).unwrap_err().kind(), &ErrorKind::Truncated(8));
+    assert_eq!(
+        xml::from_ttlv(&good[..16], cx()).unwrap_err().kind(),
+        &ErrorKind::Truncated(8)
+    );
+    assert_eq!(
+        xml::from_ttlv(&[], cx()).unwrap_err().kind(),
+        &ErrorKind::Truncated(8)
+    );
     for text in ["\0", "\u{8}", "\u{1F}", "\u{FFFE}", "\u{FFFF}"] {
         let bytes = written(|w| w.text(PLAIN, text));
         assert_eq!(xml::from_ttlv(&bytes, cx()).unwrap_err().offset(), Some(8));
@@ -156,9 +189,20 @@ fn types_go_straight_to_text_and_back() {
     assert_eq!(Dated::TAG, PLAIN);
     let value = Dated { at: DateTime(0) };
     let text = xml::encode(&value, cx()).unwrap();
-    assert_eq!(*text, "<BatchCount>\n  <State type=\"DateTime\" value=\"1970-01-01T00:00:00+00:00\"/>\n</BatchCount>\n");
+    assert_eq!(
+        *text,
+        "<BatchCount>\n  <State type=\"DateTime\" value=\"1970-01-01T00:00:00+00:00\"/>\n</BatchCount>\n"
+    );
     assert_eq!(xml::decode::<Dated>(&text, cx()).unwrap(), value);
-    assert_eq!(xml::decode::<Dated>("<BatchCount/>", cx()).unwrap_err().kind(), &Missing(STATE));
+    assert_eq!(
+        xml::decode::<Dated>("<BatchCount/>", cx())
+            .unwrap_err()
+            .kind(),
+        &Missing(STATE)
+    );
     let text = keyferry_ttlv::json::encode(&value, cx()).unwrap();
-    assert_eq!(keyferry_ttlv::json::decode::<Dated>(&text, cx()).unwrap(), value);
+    assert_eq!(
+        keyferry_ttlv::json::decode::<Dated>(&text, cx()).unwrap(),
+        value
+    );
 }

@@ -2,8 +2,8 @@
 
 use crate::support::*;
 use keyferry_ttlv::{
-    Context, Decode, Encode, ErrorKind, Extra, Group, Item, Limits, Raw, Reader, Result, Tag, Tagged, Version, Writer, decode,
-    encode,
+    Context, Decode, Encode, ErrorKind, Extra, Group, Item, Limits, Raw, Reader, Result, Tag,
+    Tagged, Version, Writer, decode, encode,
 };
 
 const REQUIRED: Tag = Tag::new(0x420010);
@@ -61,7 +61,11 @@ fn at(version: Version) -> Context {
 }
 
 fn least() -> All {
-    All { required: 1, later_required: Some(2), ..All::default() }
+    All {
+        required: 1,
+        later_required: Some(2),
+        ..All::default()
+    }
 }
 
 fn message(content: impl FnOnce(&mut Writer)) -> Vec<u8> {
@@ -75,15 +79,36 @@ fn message(content: impl FnOnce(&mut Writer)) -> Vec<u8> {
 
 #[test]
 fn fields_come_back_in_the_order_of_the_type() {
-    let all = All { optional: Some("o".into()), repeated: vec![1, 2, 3], bytes: vec![9], since: Some(5), ..least() };
+    let all = All {
+        optional: Some("o".into()),
+        repeated: vec![1, 2, 3],
+        bytes: vec![9],
+        since: Some(5),
+        ..least()
+    };
     let bytes = encode(&all, at(Version::V2_1)).unwrap();
     assert_eq!(decode::<All>(&bytes, at(Version::V2_1)).unwrap(), all);
     let r = Reader::new(&bytes, cx());
-    let (mut children, mut tags) = (r.children(Item::parse(&bytes).unwrap()).unwrap(), Vec::new());
+    let (mut children, mut tags) = (
+        r.children(Item::parse(&bytes).unwrap()).unwrap(),
+        Vec::new(),
+    );
     while let Some(child) = children.next(&r).unwrap() {
         tags.push(child.tag());
     }
-    assert_eq!(tags, [REQUIRED, OPTIONAL, REPEATED, REPEATED, REPEATED, BYTES, SINCE, LATER_REQUIRED]);
+    assert_eq!(
+        tags,
+        [
+            REQUIRED,
+            OPTIONAL,
+            REPEATED,
+            REPEATED,
+            REPEATED,
+            BYTES,
+            SINCE,
+            LATER_REQUIRED
+        ]
+    );
 }
 
 #[test]
@@ -101,21 +126,41 @@ fn fields_are_taken_in_any_order() {
 #[test]
 fn required_fields_have_to_be_there_and_single_ones_once() {
     let error = decode::<All>(&message(|w| w.integer(REQUIRED, 1)), at(Version::V1_0)).unwrap_err();
-    assert_eq!(error.kind(), &ErrorKind::Missing(BYTES), "a Byte String is one field, not a repeated one");
+    assert_eq!(
+        error.kind(),
+        &ErrorKind::Missing(BYTES),
+        "a Byte String is one field, not a repeated one"
+    );
     let twice = message(|w| {
         w.integer(REQUIRED, 1);
         w.integer(REQUIRED, 1);
     });
-    assert_eq!(decode::<All>(&twice, at(Version::V1_0)).unwrap_err().kind(), &ErrorKind::Repeated(REQUIRED));
+    assert_eq!(
+        decode::<All>(&twice, at(Version::V1_0)).unwrap_err().kind(),
+        &ErrorKind::Repeated(REQUIRED)
+    );
 }
 
 #[test]
 fn a_field_outside_its_versions_is_not_written_and_is_kept_raw_when_it_comes() {
-    let since = All { since: Some(5), ..least() };
+    let since = All {
+        since: Some(5),
+        ..least()
+    };
     let error = encode(&since, at(Version::V1_1)).unwrap_err();
-    assert_eq!(error.kind(), &ErrorKind::NotInVersion { version: Version::V1_1, since: Version::V1_2, until: None });
+    assert_eq!(
+        error.kind(),
+        &ErrorKind::NotInVersion {
+            version: Version::V1_1,
+            since: Version::V1_2,
+            until: None
+        }
+    );
     assert_eq!(error.path(), [T, SINCE]);
-    let until = All { until: Some(5), ..least() };
+    let until = All {
+        until: Some(5),
+        ..least()
+    };
     encode(&until, at(Version::V1_4)).unwrap();
     assert!(encode(&until, at(Version::V2_0)).is_err());
     let bytes = message(|w| {
@@ -125,27 +170,53 @@ fn a_field_outside_its_versions_is_not_written_and_is_kept_raw_when_it_comes() {
     });
     let early: All = decode(&bytes, at(Version::V1_1)).unwrap();
     assert_eq!((early.since, early.extra.iter().count()), (None, 1));
-    assert_eq!(encode(&early, at(Version::V1_1)).unwrap().to_vec(), bytes, "and written back byte for byte");
-    assert_eq!(decode::<All>(&bytes, at(Version::V1_2)).unwrap().since, Some(5));
+    assert_eq!(
+        encode(&early, at(Version::V1_1)).unwrap().to_vec(),
+        bytes,
+        "and written back byte for byte"
+    );
+    assert_eq!(
+        decode::<All>(&bytes, at(Version::V1_2)).unwrap().since,
+        Some(5)
+    );
 }
 
 #[test]
 fn required_since_binds_the_writer_and_not_the_reader() {
-    let without = All { later_required: None, ..least() };
+    let without = All {
+        later_required: None,
+        ..least()
+    };
     encode(&without, at(Version::V1_4)).unwrap();
     let error = encode(&without, at(Version::V2_0)).unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::Missing(LATER_REQUIRED));
     let bytes = encode(&without, at(Version::V1_4)).unwrap();
-    assert_eq!(decode::<All>(&bytes, at(Version::V2_1)).unwrap(), without, "others may be lax");
+    assert_eq!(
+        decode::<All>(&bytes, at(Version::V2_1)).unwrap(),
+        without,
+        "others may be lax"
+    );
 }
 
 #[test]
 fn repeated_since_lets_one_through_before() {
-    let one = All { later_repeated: vec![1], ..least() };
+    let one = All {
+        later_repeated: vec![1],
+        ..least()
+    };
     encode(&one, at(Version::V1_0)).unwrap();
-    let two = All { later_repeated: vec![1, 2], ..least() };
-    assert_eq!(encode(&two, at(Version::V1_4)).unwrap_err().kind(), &ErrorKind::Repeated(LATER_REPEATED));
-    assert_eq!(decode::<All>(&encode(&two, at(Version::V2_0)).unwrap(), at(Version::V2_0)).unwrap(), two);
+    let two = All {
+        later_repeated: vec![1, 2],
+        ..least()
+    };
+    assert_eq!(
+        encode(&two, at(Version::V1_4)).unwrap_err().kind(),
+        &ErrorKind::Repeated(LATER_REPEATED)
+    );
+    assert_eq!(
+        decode::<All>(&encode(&two, at(Version::V2_0)).unwrap(), at(Version::V2_0)).unwrap(),
+        two
+    );
 }
 
 #[test]
@@ -159,7 +230,10 @@ fn unknown_fields_are_kept_and_written_back_behind_the_others() {
     let all: All = decode(&bytes, at(Version::V2_1)).unwrap();
     assert_eq!(all.extra.iter().map(Raw::tag).collect::<Vec<_>>(), [V, U]);
     assert!(all.extra.find(U).is_some() && all.extra.find(T).is_none() && !all.extra.is_empty());
-    let again = All { later_required: None, ..all };
+    let again = All {
+        later_required: None,
+        ..all
+    };
     assert_eq!(encode(&again, at(Version::V1_4)).unwrap().to_vec(), bytes);
 }
 
@@ -171,10 +245,26 @@ fn what_is_kept_is_checked_all_the_same() {
         w.boolean(V, true);
     });
     *bytes.last_mut().unwrap() = 3;
-    assert_eq!(decode::<All>(&bytes, cx()).unwrap_err().kind(), &ErrorKind::Boolean);
-    let deep = message(|w| w.raw(&written(|w| w.structure(V, |w| w.structure(V, |w| w.structure(V, |_| Ok(())))))));
-    let cx = Context { limits: Limits { depth: 2, ..Limits::DEFAULT }, ..cx() };
-    assert_eq!(decode::<All>(&deep, cx).unwrap_err().kind(), &ErrorKind::Depth(2));
+    assert_eq!(
+        decode::<All>(&bytes, cx()).unwrap_err().kind(),
+        &ErrorKind::Boolean
+    );
+    let deep = message(|w| {
+        w.raw(&written(|w| {
+            w.structure(V, |w| w.structure(V, |w| w.structure(V, |_| Ok(()))))
+        }))
+    });
+    let cx = Context {
+        limits: Limits {
+            depth: 2,
+            ..Limits::DEFAULT
+        },
+        ..cx()
+    };
+    assert_eq!(
+        decode::<All>(&deep, cx).unwrap_err().kind(),
+        &ErrorKind::Depth(2)
+    );
 }
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -194,7 +284,10 @@ fn without_a_place_for_them_unknown_fields_are_an_error() {
         })
     });
     let error = decode::<Strict>(&bytes, cx()).unwrap_err();
-    assert_eq!((error.kind(), error.offset()), (&ErrorKind::Unexpected(V), Some(24)));
+    assert_eq!(
+        (error.kind(), error.offset()),
+        (&ErrorKind::Unexpected(V), Some(24))
+    );
 }
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -224,8 +317,15 @@ struct Several {
 
 #[test]
 fn a_choice_is_told_by_its_tag() {
-    for first in [Either::Number(5), Either::Text("t".into()), Either::Strict(Strict { required: 1 })] {
-        let chosen = Chosen { first, number: Some(3) };
+    for first in [
+        Either::Number(5),
+        Either::Text("t".into()),
+        Either::Strict(Strict { required: 1 }),
+    ] {
+        let chosen = Chosen {
+            first,
+            number: Some(3),
+        };
         let bytes = encode(&chosen, cx()).unwrap();
         assert_eq!(decode::<Chosen>(&bytes, cx()).unwrap(), chosen);
     }
@@ -233,8 +333,14 @@ fn a_choice_is_told_by_its_tag() {
         w.integer(ONE, 1);
         w.text(TWO, "t").unwrap();
     });
-    assert_eq!(decode::<Chosen>(&both, cx()).unwrap_err().kind(), &ErrorKind::Repeated(TWO));
-    assert!(matches!(decode::<Chosen>(&message(|_| ()), cx()).unwrap_err().kind(), ErrorKind::Missing(_)));
+    assert_eq!(
+        decode::<Chosen>(&both, cx()).unwrap_err().kind(),
+        &ErrorKind::Repeated(TWO)
+    );
+    assert!(matches!(
+        decode::<Chosen>(&message(|_| ()), cx()).unwrap_err().kind(),
+        ErrorKind::Missing(_)
+    ));
     let several: Several = decode(&both, cx()).unwrap();
     assert_eq!(several.all, [Either::Number(1), Either::Text("t".into())]);
     assert_eq!(encode(&several, cx()).unwrap().to_vec(), both);
@@ -251,7 +357,11 @@ impl Group for Numbers {
 
     fn accepts(how: Tag, item: Item<'_>, r: &Reader<'_>) -> bool {
         let tag = item.tag();
-        tag == if r.version() >= Version::V2_0 { how } else { ONE }
+        tag == if r.version() >= Version::V2_0 {
+            how
+        } else {
+            ONE
+        }
     }
 
     fn absorb<'a>(&mut self, _: Tag, _: usize, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
@@ -268,7 +378,11 @@ impl Group for Numbers {
 
     fn write(&self, how: Tag, w: &mut Writer) -> Result<()> {
         let each = |w: &mut Writer| self.0.iter().try_for_each(|n| n.encode(ONE, w));
-        if w.version() >= Version::V2_0 { w.structure(how, each) } else { each(w) }
+        if w.version() >= Version::V2_0 {
+            w.structure(how, each)
+        } else {
+            each(w)
+        }
     }
 }
 
@@ -283,14 +397,25 @@ struct Grouped {
 
 #[test]
 fn a_group_takes_other_items_in_other_versions() {
-    let grouped = Grouped { numbers: Numbers(vec![1, 2]), required: 3 };
+    let grouped = Grouped {
+        numbers: Numbers(vec![1, 2]),
+        required: 3,
+    };
     for version in [Version::V1_4, Version::V2_0] {
         let bytes = encode(&grouped, at(version)).unwrap();
         assert_eq!(decode::<Grouped>(&bytes, at(version)).unwrap(), grouped);
     }
-    assert_ne!(encode(&grouped, at(Version::V1_4)).unwrap(), encode(&grouped, at(Version::V2_0)).unwrap());
+    assert_ne!(
+        encode(&grouped, at(Version::V1_4)).unwrap(),
+        encode(&grouped, at(Version::V2_0)).unwrap()
+    );
     let old = encode(&grouped, at(Version::V1_4)).unwrap();
-    assert_eq!(decode::<Grouped>(&old, at(Version::V2_0)).unwrap_err().kind(), &ErrorKind::Unexpected(ONE));
+    assert_eq!(
+        decode::<Grouped>(&old, at(Version::V2_0))
+            .unwrap_err()
+            .kind(),
+        &ErrorKind::Unexpected(ONE)
+    );
 }
 
 #[test]
@@ -302,7 +427,10 @@ fn tags_of_types_are_used_where_a_field_names_none() {
         boxed: Option<Box<All>>,
     }
     assert_eq!(<Box<All> as Tagged>::TAG, T);
-    let holder = Holder { inner: Strict { required: 1 }, boxed: Some(Box::new(least())) };
+    let holder = Holder {
+        inner: Strict { required: 1 },
+        boxed: Some(Box::new(least())),
+    };
     let bytes = encode(&holder, cx()).unwrap();
     assert_eq!(decode::<Holder>(&bytes, cx()).unwrap(), holder);
 }
@@ -321,14 +449,28 @@ fn a_default_stands_for_an_absent_field_and_is_not_written() {
     let cx = at(Version::V1_0);
     let usual = Defaults { one: false, two: 7 };
     let bytes = encode(&usual, cx).unwrap();
-    assert_eq!(bytes.len(), 8, "a field that the version lacks may have its default");
+    assert_eq!(
+        bytes.len(),
+        8,
+        "a field that the version lacks may have its default"
+    );
     assert_eq!(decode::<Defaults>(&bytes, cx).unwrap(), usual);
     let other = Defaults { one: true, two: 8 };
     let later = at(Version::V1_2);
-    assert_eq!(decode::<Defaults>(&encode(&other, later).unwrap(), later).unwrap(), other);
-    assert!(matches!(encode(&other, cx).unwrap_err().kind(), ErrorKind::NotInVersion { .. }));
+    assert_eq!(
+        decode::<Defaults>(&encode(&other, later).unwrap(), later).unwrap(),
+        other
+    );
+    assert!(matches!(
+        encode(&other, cx).unwrap_err().kind(),
+        ErrorKind::NotInVersion { .. }
+    ));
     let stated = message(|w| w.integer(TWO, 7));
-    assert_eq!(decode::<Defaults>(&stated, later).unwrap(), usual, "a default may be stated");
+    assert_eq!(
+        decode::<Defaults>(&stated, later).unwrap(),
+        usual,
+        "a default may be stated"
+    );
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -343,12 +485,24 @@ struct Around<P> {
 #[test]
 fn type_parameters_are_read_and_written_as_what_they_are() {
     let cx = at(Version::V2_1);
-    let numbers = Around { one: Some(1), many: vec![2, 3] };
-    assert_eq!(decode::<Around<i32>>(&encode(&numbers, cx).unwrap(), cx).unwrap(), numbers);
-    let texts = Around { one: None, many: vec![String::from("x")] };
+    let numbers = Around {
+        one: Some(1),
+        many: vec![2, 3],
+    };
+    assert_eq!(
+        decode::<Around<i32>>(&encode(&numbers, cx).unwrap(), cx).unwrap(),
+        numbers
+    );
+    let texts = Around {
+        one: None,
+        many: vec![String::from("x")],
+    };
     let bytes = encode(&texts, cx).unwrap();
     assert_eq!(decode::<Around<String>>(&bytes, cx).unwrap(), texts);
-    assert!(matches!(decode::<Around<i32>>(&bytes, cx).unwrap_err().kind(), ErrorKind::WrongType { .. }));
+    assert!(matches!(
+        decode::<Around<i32>>(&bytes, cx).unwrap_err().kind(),
+        ErrorKind::WrongType { .. }
+    ));
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -365,7 +519,11 @@ struct Node {
 fn nodes(depth: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(depth * 8);
     for inner in (0..depth).rev() {
-        let tag = if inner % 2 == 0 && inner + 1 != depth { TWO } else { Tag::new(0x420001) };
+        let tag = if inner % 2 == 0 && inner + 1 != depth {
+            TWO
+        } else {
+            Tag::new(0x420001)
+        };
         bytes.extend_from_slice(&(tag.number() << 8 | 1).to_be_bytes());
         bytes.extend_from_slice(&((inner * 8) as u32).to_be_bytes());
     }
@@ -374,30 +532,60 @@ fn nodes(depth: usize) -> Vec<u8> {
 
 #[test]
 fn a_type_that_contains_itself_is_read_as_deep_as_the_limit() {
-    let at_most = |depth| Context { limits: Limits { depth, ..Limits::DEFAULT }, ..cx() };
+    let at_most = |depth| Context {
+        limits: Limits {
+            depth,
+            ..Limits::DEFAULT
+        },
+        ..cx()
+    };
     decode::<Node>(&nodes(9), at_most(9)).unwrap();
-    assert_eq!(kind(decode::<Node>(&nodes(10), at_most(9))), (ErrorKind::Depth(9), 72));
-    assert_eq!(kind(decode::<Node>(&nodes(100_000), cx())), (ErrorKind::Depth(32), 256));
+    assert_eq!(
+        kind(decode::<Node>(&nodes(10), at_most(9))),
+        (ErrorKind::Depth(9), 72)
+    );
+    assert_eq!(
+        kind(decode::<Node>(&nodes(100_000), cx())),
+        (ErrorKind::Depth(32), 256)
+    );
     // What is kept raw counts from where it stands.
     let raw = |depth: usize| {
         written(|w| {
             w.structure(Tag::new(0x420001), |w| {
                 w.structure(TWO, |w| {
-                    w.raw(&[&[0x54, 0, 1, 1, 0, 0, 0, (depth * 8) as u8][..], &nodes(depth)].concat());
+                    w.raw(
+                        &[
+                            &[0x54, 0, 1, 1, 0, 0, 0, (depth * 8) as u8][..],
+                            &nodes(depth),
+                        ]
+                        .concat(),
+                    );
                     Ok(())
                 })
             })
         })
     };
     decode::<Node>(&raw(2), at_most(5)).unwrap();
-    assert_eq!(kind(decode::<Node>(&raw(3), at_most(5))).0, ErrorKind::Depth(5));
+    assert_eq!(
+        kind(decode::<Node>(&raw(3), at_most(5))).0,
+        ErrorKind::Depth(5)
+    );
     // One after another is not one within another.
     let beside = Node {
         inner: None,
-        others: (0..99).map(|_| Node { inner: None, others: vec![], extra: Extra::NONE }).collect(),
+        others: (0..99)
+            .map(|_| Node {
+                inner: None,
+                others: vec![],
+                extra: Extra::NONE,
+            })
+            .collect(),
         extra: Extra::NONE,
     };
-    assert_eq!(decode::<Node>(&encode(&beside, cx()).unwrap(), at_most(2)).unwrap(), beside);
+    assert_eq!(
+        decode::<Node>(&encode(&beside, cx()).unwrap(), at_most(2)).unwrap(),
+        beside
+    );
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -419,11 +607,20 @@ struct Formed {
 
 #[test]
 fn a_form_of_a_choice_has_versions() {
-    let sometimes = Formed { form: Some(Form::Sometimes(1)), extra: Extra::NONE };
+    let sometimes = Formed {
+        form: Some(Form::Sometimes(1)),
+        extra: Extra::NONE,
+    };
     let bytes = encode(&sometimes, at(Version::V1_3)).unwrap();
-    assert_eq!(decode::<Formed>(&bytes, at(Version::V1_3)).unwrap(), sometimes);
+    assert_eq!(
+        decode::<Formed>(&bytes, at(Version::V1_3)).unwrap(),
+        sometimes
+    );
     for version in [Version::V1_1, Version::V2_0] {
-        assert!(matches!(encode(&sometimes, at(version)).unwrap_err().kind(), ErrorKind::NotInVersion { .. }));
+        assert!(matches!(
+            encode(&sometimes, at(version)).unwrap_err().kind(),
+            ErrorKind::NotInVersion { .. }
+        ));
         let unknown = decode::<Formed>(&bytes, at(version)).unwrap();
         assert!(unknown.form.is_none() && unknown.extra.find(TWO).is_some());
         assert_eq!(encode(&unknown, at(version)).unwrap()[..], bytes[..]);
@@ -452,12 +649,20 @@ fn errors_do_not_quote() {
         #[ttlv(tag = ONE)]
         flag: Option<bool>,
     }
-    let flag = message(|w| w.raw(&[0x42, 0, 0x20, 6, 0, 0, 0, 8, 0xDE, 0xAD, 0xBE, 0xEF, 1, 2, 3, 4]));
+    let flag = message(|w| {
+        w.raw(&[
+            0x42, 0, 0x20, 6, 0, 0, 0, 8, 0xDE, 0xAD, 0xBE, 0xEF, 1, 2, 3, 4,
+        ])
+    });
     let tag = message(|w| w.raw(&[0xDE, 0xAD, 0xBE, 2, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0]));
     for bytes in [flag, tag] {
         let r = Reader::new(&bytes, cx());
         let whole = r.check(Item::parse(&bytes).unwrap()).unwrap_err();
-        for error in [decode::<Closed>(&bytes, cx()).unwrap_err(), decode::<Node>(&bytes, cx()).unwrap_err(), whole] {
+        for error in [
+            decode::<Closed>(&bytes, cx()).unwrap_err(),
+            decode::<Node>(&bytes, cx()).unwrap_err(),
+            whole,
+        ] {
             let said = format!("{error} {error:?} {:?} {:?}", error.kind(), error.path());
             assert!(!said.contains("DEAD") && !said.contains("222"), "{said}");
         }
@@ -477,9 +682,15 @@ fn a_check_tells_the_path() {
     });
     let r = Reader::new(&bytes, cx());
     let error = r.check(Item::parse(&bytes).unwrap()).unwrap_err();
-    assert_eq!((error.kind(), error.path(), error.offset()), (&ErrorKind::Boolean, &[ONE, TWO][..], Some(24)));
+    assert_eq!(
+        (error.kind(), error.path(), error.offset()),
+        (&ErrorKind::Boolean, &[ONE, TWO][..], Some(24))
+    );
     let error = decode::<Closing>(&bytes, cx()).unwrap_err();
-    assert_eq!((error.path(), error.offset()), (&[T, ONE, TWO][..], Some(24)));
+    assert_eq!(
+        (error.path(), error.offset()),
+        (&[T, ONE, TWO][..], Some(24))
+    );
 }
 
 #[derive(Debug, Encode, Decode)]

@@ -9,13 +9,24 @@ fn message(content: usize) -> Vec<u8> {
 }
 
 /// Feeds `stream` in pieces of the lengths given (cyclically) and returns the messages.
-fn cut(framer: &mut Framer, stream: &[u8], pieces: &[usize]) -> Result<Vec<Vec<u8>>, keyferry_ttlv::Error> {
+fn cut(
+    framer: &mut Framer,
+    stream: &[u8],
+    pieces: &[usize],
+) -> Result<Vec<Vec<u8>>, keyferry_ttlv::Error> {
     let (mut at, mut frames) = (0, Vec::new());
     let mut pieces = pieces.iter().cycle();
     while at < stream.len() {
         let space = framer.space();
-        assert!(!space.is_empty(), "a framer always has room for what it needs");
-        let n = space.len().min(*pieces.next().unwrap()).min(stream.len() - at).max(1);
+        assert!(
+            !space.is_empty(),
+            "a framer always has room for what it needs"
+        );
+        let n = space
+            .len()
+            .min(*pieces.next().unwrap())
+            .min(stream.len() - at)
+            .max(1);
         space[..n].copy_from_slice(&stream[at..at + n]);
         at += n;
         framer.filled(n)?;
@@ -31,7 +42,11 @@ fn one_message_in_every_split_in_two() {
     let message = message(100);
     for split in 1..message.len() {
         let mut framer = Framer::new(1 << 20);
-        assert_eq!(cut(&mut framer, &message, &[split, message.len()]).unwrap(), [message.clone()], "split at {split}");
+        assert_eq!(
+            cut(&mut framer, &message, &[split, message.len()]).unwrap(),
+            [message.clone()],
+            "split at {split}"
+        );
         assert!(!framer.is_midway());
     }
 }
@@ -42,7 +57,10 @@ fn needed_counts_down_and_never_asks_for_the_next_message() {
     let mut framer = Framer::new(1 << 20);
     assert_eq!(framer.needed(), 8);
     for at in 0..message.len() {
-        assert_eq!(framer.needed(), if at < 8 { 8 - at } else { message.len() - at });
+        assert_eq!(
+            framer.needed(),
+            if at < 8 { 8 - at } else { message.len() - at }
+        );
         assert!(framer.space().len() <= message.len() - at);
         framer.space()[0] = message[at];
         assert!(framer.frame().is_none());
@@ -66,17 +84,45 @@ fn what_is_no_message_is_told_after_eight_bytes() {
     for (bytes, expected) in [
         (*b"GET / HT", ErrorKind::UnknownTag),
         ([0x16, 3, 1, 0, 0, 0, 0, 0], ErrorKind::UnknownTag),
-        ([0x42, 0, 0x78, 2, 0, 0, 0, 4], ErrorKind::WrongType { expected: Type::Structure, found: Type::Integer }),
-        ([0x42, 0, 0x78, 0x33, 0, 0, 0, 8], ErrorKind::UnknownType(0x33)),
+        (
+            [0x42, 0, 0x78, 2, 0, 0, 0, 4],
+            ErrorKind::WrongType {
+                expected: Type::Structure,
+                found: Type::Integer,
+            },
+        ),
+        (
+            [0x42, 0, 0x78, 0x33, 0, 0, 0, 8],
+            ErrorKind::UnknownType(0x33),
+        ),
         ([0x42, 0, 0x78, 1, 0, 0, 0, 7], ErrorKind::WrongLength(7)),
-        ([0x42, 0, 0x78, 1, 0xFF, 0xFF, 0xFF, 0xF8], ErrorKind::Size { size: 0x1_0000_0000, limit: 1000 }),
-        ([0x42, 0, 0x78, 1, 0, 0, 4, 0], ErrorKind::Size { size: 1032, limit: 1000 }),
+        (
+            [0x42, 0, 0x78, 1, 0xFF, 0xFF, 0xFF, 0xF8],
+            ErrorKind::Size {
+                size: 0x1_0000_0000,
+                limit: 1000,
+            },
+        ),
+        (
+            [0x42, 0, 0x78, 1, 0, 0, 4, 0],
+            ErrorKind::Size {
+                size: 1032,
+                limit: 1000,
+            },
+        ),
     ] {
         let mut framer = Framer::new(1000);
-        assert_eq!(*cut(&mut framer, &bytes, &[3]).unwrap_err().kind(), expected);
+        assert_eq!(
+            *cut(&mut framer, &bytes, &[3]).unwrap_err().kind(),
+            expected
+        );
     }
     let mut exact = Framer::new(message(976).len());
-    assert_eq!(cut(&mut exact, &message(976), &[64]).unwrap().len(), 1, "as long as the limit is not too long");
+    assert_eq!(
+        cut(&mut exact, &message(976), &[64]).unwrap().len(),
+        1,
+        "as long as the limit is not too long"
+    );
 }
 
 #[test]

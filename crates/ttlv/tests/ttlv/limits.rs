@@ -20,14 +20,29 @@ fn nested(depth: usize) -> Vec<u8> {
 
 #[test]
 fn depth_is_limited_and_costs_no_stack() {
-    let limits = Limits { depth: 10, ..Limits::DEFAULT };
+    let limits = Limits {
+        depth: 10,
+        ..Limits::DEFAULT
+    };
     check(&nested(10), limits).unwrap();
     assert_eq!(kind(check(&nested(11), limits)), (ErrorKind::Depth(10), 80));
-    assert_eq!(kind(check(&nested(500_000), Limits::DEFAULT)).0, ErrorKind::Depth(32));
+    assert_eq!(
+        kind(check(&nested(500_000), Limits::DEFAULT)).0,
+        ErrorKind::Depth(32)
+    );
     // Even where the limit is lifted, nothing recurses.
     std::thread::Builder::new()
         .stack_size(64 * 1024)
-        .spawn(|| check(&nested(200_000), Limits { depth: usize::MAX, ..Limits::DEFAULT }).unwrap())
+        .spawn(|| {
+            check(
+                &nested(200_000),
+                Limits {
+                    depth: usize::MAX,
+                    ..Limits::DEFAULT
+                },
+            )
+            .unwrap()
+        })
         .unwrap()
         .join()
         .unwrap();
@@ -41,15 +56,43 @@ fn items_are_limited() {
             Ok(())
         })
     });
-    check(&bytes, Limits { items: 101, ..Limits::DEFAULT }).unwrap();
-    assert_eq!(kind(check(&bytes, Limits { items: 100, ..Limits::DEFAULT })), (ErrorKind::Items(100), 8 + 99 * 16));
+    check(
+        &bytes,
+        Limits {
+            items: 101,
+            ..Limits::DEFAULT
+        },
+    )
+    .unwrap();
+    assert_eq!(
+        kind(check(
+            &bytes,
+            Limits {
+                items: 100,
+                ..Limits::DEFAULT
+            }
+        )),
+        (ErrorKind::Items(100), 8 + 99 * 16)
+    );
 }
 
 #[test]
 fn texts_are_limited_and_byte_strings_by_the_message() {
     let text = written(|w| w.text(T, &"x".repeat(65)));
-    let limits = Limits { text: 64, ..Limits::DEFAULT };
-    assert_eq!(kind(check(&text, limits)), (ErrorKind::Size { size: 65, limit: 64 }, 4));
+    let limits = Limits {
+        text: 64,
+        ..Limits::DEFAULT
+    };
+    assert_eq!(
+        kind(check(&text, limits)),
+        (
+            ErrorKind::Size {
+                size: 65,
+                limit: 64
+            },
+            4
+        )
+    );
     check(&written(|w| w.bytes(T, &[0; 65])), limits).unwrap();
 }
 
@@ -64,9 +107,23 @@ fn a_message_over_the_limit_is_not_looked_into() {
             panic!("looked into")
         }
     }
-    let cx = Context { limits: Limits { size: 15, ..Limits::DEFAULT }, ..cx() };
-    let error = keyferry_ttlv::decode::<Never>(&item(0x420001, 2, &[0; 4]), cx).err().unwrap();
-    assert_eq!(error.kind(), &ErrorKind::Size { size: 16, limit: 15 });
+    let cx = Context {
+        limits: Limits {
+            size: 15,
+            ..Limits::DEFAULT
+        },
+        ..cx()
+    };
+    let error = keyferry_ttlv::decode::<Never>(&item(0x420001, 2, &[0; 4]), cx)
+        .err()
+        .unwrap();
+    assert_eq!(
+        error.kind(),
+        &ErrorKind::Size {
+            size: 16,
+            limit: 15
+        }
+    );
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Arbitrary trees come back; arbitrary bytes do not panic.
 
 use crate::support::*;
-use keyferry_ttlv::{DateTime, DateTimeExtended, Decode, Encode, Interval, Item, Raw, Reader, Result, Tag, Type, Value, Writer};
+use keyferry_ttlv::{
+    DateTime, DateTimeExtended, Decode, Encode, Interval, Item, Raw, Reader, Result, Tag, Type,
+    Value, Writer,
+};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -14,7 +17,9 @@ impl Tree {
     fn write(&self, w: &mut Writer) -> Result<()> {
         match self {
             Tree::Leaf(tag, value) => value.encode(*tag, w),
-            Tree::Node(tag, children) => w.structure(*tag, |w| children.iter().try_for_each(|child| child.write(w))),
+            Tree::Node(tag, children) => w.structure(*tag, |w| {
+                children.iter().try_for_each(|child| child.write(w))
+            }),
         }
     }
 
@@ -31,7 +36,10 @@ impl Tree {
 }
 
 fn tag() -> impl Strategy<Value = Tag> {
-    prop_oneof![(0x420000u32..0x420200).prop_map(Tag::new), (0x540000u32..0x550000).prop_map(Tag::new)]
+    prop_oneof![
+        (0x420000u32..0x420200).prop_map(Tag::new),
+        (0x540000u32..0x550000).prop_map(Tag::new)
+    ]
 }
 
 fn leaf() -> impl Strategy<Value = Value> {

@@ -2,8 +2,8 @@
 
 use crate::support::*;
 use keyferry_ttlv::{
-    Context, DateTime, DateTimeExtended, Decode, Encode, Enumeration, ErrorKind, Interval, Item, Raw, Reader, Tag, Type, Value,
-    Version, Writer,
+    Context, DateTime, DateTimeExtended, Decode, Encode, Enumeration, ErrorKind, Interval, Item,
+    Raw, Reader, Tag, Type, Value, Version, Writer,
 };
 
 fn back<D: Decode>(bytes: &[u8]) -> D {
@@ -12,8 +12,15 @@ fn back<D: Decode>(bytes: &[u8]) -> D {
 }
 
 fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.chars().filter_map(|c| c.to_digit(16)).map(|d| d as u8).collect();
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    let digits: Vec<u8> = text
+        .chars()
+        .filter_map(|c| c.to_digit(16))
+        .map(|d| d as u8)
+        .collect();
+    digits
+        .chunks(2)
+        .map(|pair| pair[0] << 4 | pair[1])
+        .collect()
 }
 
 /// The examples of KMIP 2.1 §9.1.2, all under the tag 420020.
@@ -26,19 +33,43 @@ fn the_examples_of_the_standard() {
             Ok(())
         })
     };
-    assert_eq!(w(&|w| w.integer(tag, 8)), hex("42 00 20 02 00 00 00 04 00 00 00 08 00 00 00 00"));
-    assert_eq!(w(&|w| w.long_integer(tag, 123_456_789_000_000_000)), hex("42 00 20 03 00 00 00 08 01 B6 9B 4B A5 74 92 00"));
+    assert_eq!(
+        w(&|w| w.integer(tag, 8)),
+        hex("42 00 20 02 00 00 00 04 00 00 00 08 00 00 00 00")
+    );
+    assert_eq!(
+        w(&|w| w.long_integer(tag, 123_456_789_000_000_000)),
+        hex("42 00 20 03 00 00 00 08 01 B6 9B 4B A5 74 92 00")
+    );
     let big = hex("00 00 00 00 03 FD 35 EB 6B C2 DF 46 18 08 00 00");
-    assert_eq!(w(&|w| w.big_integer(tag, &big).unwrap()), [hex("42 00 20 04 00 00 00 10"), big.clone()].concat());
-    assert_eq!(w(&|w| w.enumeration(tag, 255)), hex("42 00 20 05 00 00 00 04 00 00 00 FF 00 00 00 00"));
-    assert_eq!(w(&|w| w.boolean(tag, true)), hex("42 00 20 06 00 00 00 08 00 00 00 00 00 00 00 01"));
+    assert_eq!(
+        w(&|w| w.big_integer(tag, &big).unwrap()),
+        [hex("42 00 20 04 00 00 00 10"), big.clone()].concat()
+    );
+    assert_eq!(
+        w(&|w| w.enumeration(tag, 255)),
+        hex("42 00 20 05 00 00 00 04 00 00 00 FF 00 00 00 00")
+    );
+    assert_eq!(
+        w(&|w| w.boolean(tag, true)),
+        hex("42 00 20 06 00 00 00 08 00 00 00 00 00 00 00 01")
+    );
     assert_eq!(
         w(&|w| w.text(tag, "Hello World").unwrap()),
         hex("42 00 20 07 00 00 00 0B 48 65 6C 6C 6F 20 57 6F 72 6C 64 00 00 00 00 00")
     );
-    assert_eq!(w(&|w| w.bytes(tag, &[1, 2, 3]).unwrap()), hex("42 00 20 08 00 00 00 03 01 02 03 00 00 00 00 00"));
-    assert_eq!(w(&|w| w.date_time(tag, 0x47DA67F8)), hex("42 00 20 09 00 00 00 08 00 00 00 00 47 DA 67 F8"));
-    assert_eq!(w(&|w| w.interval(tag, 864_000)), hex("42 00 20 0A 00 00 00 04 00 0D 2F 00 00 00 00 00"));
+    assert_eq!(
+        w(&|w| w.bytes(tag, &[1, 2, 3]).unwrap()),
+        hex("42 00 20 08 00 00 00 03 01 02 03 00 00 00 00 00")
+    );
+    assert_eq!(
+        w(&|w| w.date_time(tag, 0x47DA67F8)),
+        hex("42 00 20 09 00 00 00 08 00 00 00 00 47 DA 67 F8")
+    );
+    assert_eq!(
+        w(&|w| w.interval(tag, 864_000)),
+        hex("42 00 20 0A 00 00 00 04 00 0D 2F 00 00 00 00 00")
+    );
     let structure = written(|w| {
         w.structure(tag, |w| {
             w.enumeration(Tag::new(0x420004), 254);
@@ -61,12 +92,24 @@ fn extreme_values_come_back() {
     }
     for value in [0, -1, i64::MIN, i64::MAX] {
         assert_eq!(back::<i64>(&encoded(&value)), value);
-        assert_eq!(back::<DateTime>(&encoded(&DateTime(value))), DateTime(value));
-        assert_eq!(back::<DateTimeExtended>(&encoded(&DateTimeExtended(value))), DateTimeExtended(value));
+        assert_eq!(
+            back::<DateTime>(&encoded(&DateTime(value))),
+            DateTime(value)
+        );
+        assert_eq!(
+            back::<DateTimeExtended>(&encoded(&DateTimeExtended(value))),
+            DateTimeExtended(value)
+        );
     }
     for value in [0, 1, u32::MAX] {
-        assert_eq!(back::<Interval>(&encoded(&Interval(value))), Interval(value));
-        assert_eq!(back::<Enumeration>(&encoded(&Enumeration(value))), Enumeration(value));
+        assert_eq!(
+            back::<Interval>(&encoded(&Interval(value))),
+            Interval(value)
+        );
+        assert_eq!(
+            back::<Enumeration>(&encoded(&Enumeration(value))),
+            Enumeration(value)
+        );
     }
     for value in [true, false] {
         assert_eq!(back::<bool>(&encoded(&value)), value);
@@ -76,21 +119,33 @@ fn extreme_values_come_back() {
         assert_eq!(back::<Vec<u8>>(&encoded(&bytes)), bytes);
         assert_eq!(back::<String>(&encoded(&text)), text);
     }
-    assert_eq!(back::<String>(&encoded(&"\u{1F511}\0é".to_owned())), "\u{1F511}\0é");
+    assert_eq!(
+        back::<String>(&encoded(&"\u{1F511}\0é".to_owned())),
+        "\u{1F511}\0é"
+    );
 }
 
 #[test]
 fn a_big_integer_is_extended_by_its_sign() {
     for (value, expected) in [
         (vec![0x7F], vec![0, 0, 0, 0, 0, 0, 0, 0x7F]),
-        (vec![0x80], vec![0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x80]),
-        (vec![1, 2, 3, 4, 5, 6, 7, 8, 9], vec![0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        (
+            vec![0x80],
+            vec![0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x80],
+        ),
+        (
+            vec![1, 2, 3, 4, 5, 6, 7, 8, 9],
+            vec![0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+        ),
     ] {
         let bytes = written(|w| w.big_integer(T, &value));
         assert_eq!(bytes[8..], expected);
     }
     let mut w = Writer::new(cx());
-    assert_eq!(*w.big_integer(T, &[]).unwrap_err().kind(), ErrorKind::WrongLength(0));
+    assert_eq!(
+        *w.big_integer(T, &[]).unwrap_err().kind(),
+        ErrorKind::WrongLength(0)
+    );
 }
 
 #[test]
@@ -103,7 +158,10 @@ fn values_of_any_type_keep_type_and_content() {
         }
     }
     let values = [
-        (Value::Structure(Raw::of(T, &Around(raw), cx()).unwrap()), Type::Structure),
+        (
+            Value::Structure(Raw::of(T, &Around(raw), cx()).unwrap()),
+            Type::Structure,
+        ),
         (Value::Integer(-5), Type::Integer),
         (Value::LongInteger(1 << 40), Type::LongInteger),
         (Value::BigInteger(vec![1; 16]), Type::BigInteger),
@@ -113,7 +171,10 @@ fn values_of_any_type_keep_type_and_content() {
         (Value::Bytes(vec![]), Type::ByteString),
         (Value::DateTime(DateTime(3)), Type::DateTime),
         (Value::Interval(Interval(4)), Type::Interval),
-        (Value::DateTimeExtended(DateTimeExtended(5)), Type::DateTimeExtended),
+        (
+            Value::DateTimeExtended(DateTimeExtended(5)),
+            Type::DateTimeExtended,
+        ),
     ];
     for (value, ty) in values {
         assert_eq!(value.ty(), ty);
@@ -122,8 +183,16 @@ fn values_of_any_type_keep_type_and_content() {
         assert_eq!(Type::from_number(ty as u8), Some(ty));
     }
     let mut old = Writer::new(Context::new(Version::V1_4));
-    let late = Value::DateTimeExtended(DateTimeExtended(5)).encode(T, &mut old).unwrap_err();
-    assert!(matches!(late.kind(), ErrorKind::NotInVersion { since: Version::V2_0, .. }));
+    let late = Value::DateTimeExtended(DateTimeExtended(5))
+        .encode(T, &mut old)
+        .unwrap_err();
+    assert!(matches!(
+        late.kind(),
+        ErrorKind::NotInVersion {
+            since: Version::V2_0,
+            ..
+        }
+    ));
 }
 
 #[test]
@@ -145,5 +214,9 @@ fn raw_items_are_equal_when_their_bytes_are() {
     assert_eq!(one.tag(), U);
     assert_eq!(format!("{one:?}"), "Raw(420002, 16 bytes)");
     let error = other.read::<String>(cx()).unwrap_err();
-    assert_eq!(error.offset(), Some(8 + 32 + 3), "places are those of the whole message");
+    assert_eq!(
+        error.offset(),
+        Some(8 + 32 + 3),
+        "places are those of the whole message"
+    );
 }
