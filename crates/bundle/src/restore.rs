@@ -1,7 +1,7 @@
 use crate::format::Raised;
 use keyferry_kmip::spec::{AttributeValue, tag};
 use keyferry_kmip::{Cause, Failure, ImportRequest, RequestItem, Text, extension as x, lifecycle};
-use keyferry_s2s::{Ask, Copy, Fate, Node, regain, store_failed};
+use keyferry_s2s::{Ask, Copy, Fate, Node, regain};
 use keyferry_store::record::copy_digest;
 use keyferry_store::{Effects, Material, ObjectId, Record, SnapshotExt};
 use keyferry_ttlv::{Decode, Encode, Extra};
@@ -84,7 +84,7 @@ fn decide(
         .iter()
         .for_each(|attribute| attributes.keep(attribute.clone()));
     attributes.check_count()?;
-    if copy_digest(object_type, &attributes).map_err(store_failed)? != copy.digest
+    if copy_digest(object_type, &attributes)? != copy.digest
         || request
             .object
             .as_ref()
@@ -133,13 +133,13 @@ fn raise(
         return Ok((effects, fate));
     }
     if effects.changes.is_empty() {
-        let held = ask.snapshot.by_object_id(id).map_err(store_failed)?;
+        let held = ask.snapshot.by_object_id(id)?;
         let Some((number, held)) = held else {
             return Ok((effects, fate));
         };
         effects = Effects::change(Some((number, held.clone())), held, Material::Keep);
     }
-    let reign = ask.snapshot.reign().map_err(store_failed)?;
+    let reign = ask.snapshot.reign()?;
     for change in &mut effects.changes {
         let Some(state) = change
             .after

@@ -1,12 +1,25 @@
 //! Following: a replica pulls what has changed at its issuer, in one pass that is first load, catching up and the next change (DESIGN: rules
 //! 10 and 11).
 
-use crate::planted::{Bug, planted};
+pub(crate) mod apply;
+pub(crate) mod give_back;
+pub(crate) mod issuer;
+pub(crate) mod options;
+pub(crate) mod poke;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::follow::give_back::Back;
+use crate::follow::options::FollowOptions;
+use crate::node::Node;
+use crate::planted::planted;
 use crate::progress::{Meter, Progress};
-use crate::relation::{Master, Place};
+use crate::relation::followed::Master;
+use crate::relation::keys::{done_prefix, retry_prefix};
+use crate::relation::retry::{Retry, missing};
 use crate::report::{Counts, Told};
-use crate::{Cx, Error, ErrorKind, Node, Peer, Result, Session, Step};
-use back::Back;
+use crate::session::{Cx, Session, Step};
+use crate::wire::follow::{Answer, FollowRequest, FollowResponse, GiveBackResponse, SPOKEN};
+use crate::wire::place::Place;
 use keyferry_kmip::spec::ResultReason;
 use keyferry_kmip::{
     Lost, RequestItem, RequestMessage, ResponseMessage, Text, Tick, Ticket, context,
@@ -18,71 +31,6 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use wire::*;
-
-mod back;
-pub(crate) mod feed;
-mod retry;
-pub(crate) mod taking;
-pub(crate) mod wire;
-
-pub use retry::{Retry, missing};
-pub(crate) use retry::{about, done_prefix, missing_prefix, retry_prefix};
-pub(crate) use taking::ahead;
-pub use wire::{FOLLOW, GIVE_BACK};
-
-/// How a server follows another.
-#[derive(Clone, Debug)]
-pub struct FollowOptions {
-    /// The relation, as [`Master::follow`] has begun it.
-    pub relation: String,
-    /// Whom it follows: its server id, whether others' copies are taken from it, what becomes of collisions, what was agreed, and how keys are
-    /// wrapped when they are given back.
-    pub from: Peer,
-    /// When to ask again once everything was taken, in milliseconds, unless something is heard earlier; without it, the session is done then.
-    pub every: Option<u64>,
-    /// Whether the connection is turned round once everything was taken, so that the issuer can poke on it ([`Poke`](crate::Poke)); what has
-    /// changed is asked for when it turns it back. An issuer that refuses to is asked again as `every` says.
-    pub turns: bool,
-    /// Objects in an answer at the most (1 500).
-    pub batch: usize,
-    /// Bytes of an answer, about (1 MiB).
-    pub batch_bytes: usize,
-    /// Questions under way at the most while there is more to take (4).
-    pub in_flight: usize,
-    /// Whether the issuer is told how many forks and failures there are here. A server that is to learn nothing is not.
-    pub tells: bool,
-}
-
-impl FollowOptions {
-    /// One pass, to the head of the feed.
-    pub fn new(relation: impl Into<String>, from: Peer) -> Self {
-        FollowOptions {
-            relation: relation.into(),
-            from,
-            every: None,
-            turns: false,
-            batch: 1500,
-            batch_bytes: 1 << 20,
-            in_flight: 4,
-            tells: true,
-        }
-    }
-
-    /// For ever: asks again every so many milliseconds.
-    #[must_use]
-    pub fn every(mut self, milliseconds: u64) -> Self {
-        self.every = Some(milliseconds);
-        self
-    }
-
-    /// For ever: turns the connection round, and asks again when the issuer turns it back.
-    #[must_use]
-    pub fn turning(mut self) -> Self {
-        self.turns = true;
-        self
-    }
-}
 
 /// Takes what has changed at a server that this one follows: the strategy *feed*, and how replicas stay up to date.
 ///
@@ -141,10 +89,10 @@ pub struct Follow {
     turned: bool,
     /// What is being given back.
     back: Option<Back>,
-    sink: Option<crate::ledger::Sink>,
-    observer: Option<crate::ledger::Observer>,
+    sink: Option<crate::progress::Sink>,
+    observer: Option<crate::progress::Observer>,
     meter: Meter,
-    report: crate::Report,
+    report: crate::report::Report,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -184,7 +132,7 @@ impl Follow {
             sink: None,
             observer: None,
             meter: Meter::default(),
-            report: crate::Report::default(),
+            report: crate::report::Report::default(),
         }
     }
 
@@ -260,7 +208,7 @@ impl Follow {
             .sought
             .is_none_or(|last| cx.now.tick.0.saturating_sub(last.0) >= SEEKS);
         let (held, checked) = match master.checking {
-            Some(after) if self.answered && !goes_on && !planted(Bug::NothingChecked) => {
+            Some(after) if self.answered && !goes_on && !planted!(NothingChecked) => {
                 own_copies(cx, master, after)?
             }
             None if !goes_on && seeks => {
@@ -302,7 +250,12 @@ impl Follow {
                     ControlFlow::Break(())
                 })
             })?;
-            Ok((again, done, keys, crate::Fork::count(snapshot)?))
+            Ok((
+                again,
+                done,
+                keys,
+                crate::receive::fork::Fork::count(snapshot)?,
+            ))
         })?;
         let request = FollowRequest {
             relation: master.relation.clone(),
@@ -364,7 +317,7 @@ impl Follow {
             .instance
             .as_ref()
             .is_some_and(|instance| *instance != answer.instance);
-        if is_other && !planted(Bug::InstanceIgnored) {
+        if is_other && !planted!(InstanceIgnored) {
             let why = format_args!(
                 "another server has the name {:?} now: what this one holds is not taken for its, unless a person accepts it",
                 master.server
@@ -419,7 +372,7 @@ impl Follow {
                 ));
             }
         }
-        if planted(Bug::CommitAfterAnswer) && answer.place.number % 3 == 1 {
+        if planted!(CommitAfterAnswer) && answer.place.number % 3 == 1 {
             // It counts as taken, and is not.
             let (relation, place) = (&self.options.relation, answer.place.clone());
             let session = master.session;
@@ -545,7 +498,7 @@ const SEEKS: u64 = 3_600_000;
 const CHECKED: usize = 1000;
 
 /// The relation, if this session is the last one of it.
-fn current(
+pub(crate) fn current(
     snapshot: &dyn keyferry_store::Snapshot,
     relation: &str,
     session: i64,
@@ -560,8 +513,7 @@ fn current(
 }
 
 fn send<P: keyferry_kmip::Payload>(payload: &P) -> Result<Step> {
-    let item =
-        RequestItem::new(payload, context(SPOKEN)).map_err(|e| Error::new(ErrorKind::Encode, e))?;
+    let item = RequestItem::new(payload, context(SPOKEN)).map_err(Error::encode)?;
     Ok(Step::Send(Box::new(RequestMessage::new(
         SPOKEN,
         vec![item],
@@ -596,7 +548,7 @@ impl Session for Follow {
                         .is_some_and(|master| master.retried > 0);
                 if self.options.turns && !retries {
                     self.flights.push_back((ticket, Flight::Turn));
-                    return crate::poke::turn(
+                    return crate::wire::turn::turn(
                         self.master.as_ref().map(|master| master.cursor.clone()),
                     );
                 }

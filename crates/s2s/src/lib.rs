@@ -58,84 +58,69 @@
 //! - An object that leaves a foreign relation's selection by a date alone is not seen to leave it until it changes.
 //! - A pull by Get, or by Export from another product, sees of an attribute what its version can say: before 2.0 no custom attribute of
 //!   another vendor than `x` and `y`, before 1.2 no Link of a later type, in 1.0 no Key Format Type of a Digest. Nobody can tell of which object.
-//!
-//! # Features
-//! `planted`: faults that the simulation puts in to see that it finds them. For tests alone.
 
-mod arrival;
-mod bulk;
-mod collision;
-mod copy;
+mod ask;
 mod error;
-mod explore;
+#[cfg(keyferry_planted)]
+#[path = "../planted/faults.rs"]
+pub mod faults;
+mod feed;
 mod follow;
-mod foreign_master;
-mod foreign_slave;
-mod fork;
-mod format;
-mod ledger;
-mod listing;
-mod mapping;
+mod material;
 mod node;
-mod notice;
-mod notifier;
-mod notify;
-mod observe;
-mod offered;
 mod outgoing;
-mod peer;
-mod plan;
-#[doc(hidden)]
-pub mod planted;
-mod poke;
+mod planted;
 mod policy;
 mod progress;
-mod publication;
-mod publish;
 mod pull;
-mod register;
+mod push;
+mod receive;
 mod relation;
-mod replica;
 mod report;
 mod respond;
 mod rights;
 mod selection;
 mod session;
 mod shadow;
-mod take_back;
-mod transit;
-mod wrap;
+mod transfer;
+mod wire;
 
-pub use bulk::{Bulk, BulkOptions, Strategy};
-pub use collision::{Collisions, OnIdentifier, OnName};
-pub use copy::{Copy, Fate, check_extensions};
+pub use ask::{Ask, Earlier, Outcome, Placeholder, Responder};
 pub use error::{Error, ErrorKind, Result};
-pub use explore::{Abilities, Explore, Way};
-pub use follow::{FOLLOW, Follow, FollowOptions, GIVE_BACK, Retry, missing};
-pub use foreign_master::{ForeignMaster, Observing};
-pub use foreign_slave::{ForeignSlave, Publishing};
-pub use fork::{Decision, Fork, Keep, decide};
-pub use mapping::{identifier_there, object_of};
+pub use follow::Follow;
+pub use follow::options::FollowOptions;
+pub use follow::poke::{Poke, Pokes};
+pub use material::serve::Wanted;
+pub use material::transit::withheld;
+pub use material::wrap::{Use, may_be_used};
 pub use node::{Node, complete, shown};
-pub use notifier::{Notifier, NotifierOptions};
-pub use offered::Offered;
-pub use outgoing::{Stretch, Tells, Terms, request_item, withheld};
-pub use peer::server_information;
-pub use poke::{POKE, Poke, Pokes, taken};
-pub use policy::{Peer, Policy};
+pub use outgoing::feed::{Stretch, Tells};
+pub use outgoing::item::{Strategy, Terms, request_item};
+pub use policy::{Collisions, OnIdentifier, OnName, Peer, Policy, Wrapping};
 pub use progress::Progress;
-pub use publication::{Publication, PublicationOptions};
 pub use pull::{Pull, PullOptions, PullStrategy};
-pub use register::{Register, RegisterOptions};
-pub use relation::{Following, Master, Place, Slave};
+pub use push::bulk::{Bulk, BulkOptions};
+pub use push::explore::{Abilities, Explore, Way};
+pub use push::notifier::{Notifier, NotifierOptions};
+pub use push::publication::{Publication, PublicationOptions};
+pub use push::register::{Register, RegisterOptions};
+pub use receive::fork::{Decision, Fork, Keep, decide};
+pub use receive::give_back::{Untaken, regain, restored, waive};
+pub use relation::followed::{Following, Master, Slave};
+pub use relation::foreign_master::{ForeignMaster, Observing};
+pub use relation::foreign_replica::{ForeignSlave, Publishing};
+pub use relation::identifier_map::{identifier_there, object_of};
+pub use relation::offered::Offered;
+pub use relation::owed::{Owed, check_nothing_owed};
+pub use relation::retry::{Retry, missing};
 pub use report::{Counts, Ending, FailedObject, Loss, Report, Stopped, Told};
-pub use respond::{
-    Ask, Earlier, OPERATIONS, Outcome, Placeholder, Responder, Wanted, store_failed,
-};
+pub use respond::OPERATIONS;
 pub use rights::{Rights, Unrestricted};
 pub use selection::{Chosen, Selection};
 pub use session::{Cx, Driven, Session, Step};
 pub use shadow::is_shadow;
-pub use take_back::{Owed, Untaken, check_nothing_owed, regain, restored, waive};
-pub use transit::Wrapping;
-pub use wrap::{Use, may_be_used};
+pub use wire::copy::{Copy, Fate, check_extensions};
+pub use wire::follow::{FOLLOW, GIVE_BACK};
+pub use wire::place::Place;
+pub use wire::server_information::server_information;
+pub use wire::turn::{POKE, taken};

@@ -1,5 +1,7 @@
-use crate::planted::{Bug, planted};
-use crate::{Ask, Master, Policy};
+use crate::ask::Ask;
+use crate::planted::planted;
+use crate::policy::Policy;
+use crate::relation::followed::Master;
 use keyferry_kmip::spec::{
     AttributeValue, HashingAlgorithm, KeyFormatType, ObjectType, State, tag,
 };
@@ -79,7 +81,7 @@ impl Node {
         if *master == self.home.server {
             return Ok(());
         }
-        let relations = Master::all(snapshot).map_err(|e| Failure::new(Cause::Internal, e))?;
+        let relations = Master::all(snapshot)?;
         let address = relations
             .into_iter()
             .filter(|relation| relation.server == *master)
@@ -101,7 +103,7 @@ impl Node {
     /// Marks one more change of an object that this server issues: stamp, lineage, Last Change Date.
     pub fn advance(&self, record: &mut Record, reign: Incarnation, now: DateTime) {
         let next = record.stamp.sequence.saturating_add(1);
-        if record.stamp.incarnation != reign.0 && !planted(Bug::ReignForgotten) {
+        if record.stamp.incarnation != reign.0 && !planted!(ReignForgotten) {
             // A new reign: whoever holds an earlier change can see that this one descends from it.
             if record.lineage.is_empty() {
                 record.lineage.push(Stamp {
@@ -190,7 +192,7 @@ impl Node {
         let known = ask
             .snapshot
             .first(&index::compromised(&fingerprint), &same)?;
-        if known.is_some() && !record.is_compromised() && !planted(Bug::CompromiseNotRecognised) {
+        if known.is_some() && !record.is_compromised() && !planted!(CompromiseNotRecognised) {
             let raised = lifecycle::Rank {
                 step: if record.is_destroyed() { 3 } else { 0 },
                 compromised: true,

@@ -1,31 +1,38 @@
-use crate::ledger::Ledger;
-use crate::listing::Listing;
-use crate::plan::{Planned, Purpose};
+pub(crate) mod answers;
+pub(crate) mod apply;
+pub(crate) mod listing;
+pub(crate) mod observed;
+pub(crate) mod observing;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::node::Node;
+use crate::policy::{Peer, Wrapping};
 use crate::progress::Progress;
+use crate::pull::answers::{Shown, shown};
+use crate::pull::listing::Listing;
+use crate::pull::observing::Observing;
 use crate::report::{NAMED, Told};
-use crate::{Cx, Error, ErrorKind, Node, Peer, Result, Selection, Session, Step, Wrapping};
+use crate::selection::Selection;
+use crate::session::{Cx, Session, Step};
+use crate::transfer::ledger::Ledger;
+use crate::transfer::plan::{Planned, Purpose};
+use keyferry_kmip::attribute::part;
 use keyferry_kmip::spec::{
     AttributeValue, BatchErrorContinuationOption, Operation, QueryFunction, ResultReason as Reason,
 };
 use keyferry_kmip::{
     DateTime, ExportRequest, GetAttributesRequest, GetRequest, LocateResponse, Lost, Payload,
     QueryRequest, QueryResponse, RequestItem, RequestMessage, ResponseMessage, Text, Ticket,
-    UniqueIdentifier, attribute::part, context,
+    UniqueIdentifier, context,
 };
 use keyferry_store::plan::Query;
 use keyferry_store::record::read;
 use keyferry_store::{Cursor, Index, Order, SnapshotExt, Span, StoreExt};
 use keyferry_ttlv::{Decode, Encode, Extra, Version};
-use observing::Observing;
-use shown::{Seeing, Shown, shown};
 use std::collections::VecDeque;
 use std::io::{Read, Seek, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-
-mod observing;
-mod shown;
-mod take;
 
 /// By which operation a session pulls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +154,7 @@ enum Asked {
 
 /// An object to be asked for.
 #[derive(Clone, Debug)]
-struct Sought {
+pub(crate) struct Sought {
     identifier: Text,
     why: Why,
     planned: Option<Planned>,
@@ -155,7 +162,7 @@ struct Sought {
 
 /// Why an object is asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Why {
+pub(crate) enum Why {
     /// The server has listed it.
     Located,
     /// The selection names it.
@@ -175,7 +182,7 @@ enum Flight {
 /// Objects that an interrupted pull has taken.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = keyferry_kmip::extension::SEEN)]
-struct Taken {
+pub(crate) struct Taken {
     #[ttlv(tag = keyferry_kmip::extension::LOCAL_IDENTIFIER)]
     identifiers: Vec<Text>,
     #[ttlv(extra)]
@@ -213,7 +220,7 @@ impl Pull {
     /// plan.
     #[must_use]
     pub fn observing(mut self) -> Self {
-        self.ledger.key = crate::foreign_master::counts_key(&self.options.name);
+        self.ledger.key = crate::relation::foreign_master::counts_key(&self.options.name);
         self.observing = Some(Observing::default());
         self
     }
@@ -253,7 +260,7 @@ impl Pull {
     /// Where the lists of taken objects are kept, of all transfers under this name.
     fn lists(&self) -> Vec<u8> {
         match self.observing {
-            Some(_) => crate::foreign_master::lists(&self.options.name),
+            Some(_) => crate::relation::foreign_master::lists(&self.options.name),
             None => [b"pulled/", self.options.name.as_bytes(), &[0]].concat(),
         }
     }
@@ -352,8 +359,7 @@ impl Pull {
     }
 
     fn item<P: Payload>(&self, payload: &P) -> Result<RequestItem> {
-        RequestItem::new(payload, context(self.options.version))
-            .map_err(|e| Error::new(ErrorKind::Encode, e))
+        RequestItem::new(payload, context(self.options.version)).map_err(Error::encode)
     }
 
     fn message(&self, items: Vec<RequestItem>) -> RequestMessage {
@@ -719,9 +725,7 @@ impl Pull {
                     );
                     return Ok(());
                 }
-                let found: LocateResponse = item
-                    .payload(cx_of)
-                    .map_err(|e| Error::new(ErrorKind::Protocol, e))?;
+                let found: LocateResponse = item.payload(cx_of).map_err(Error::protocol)?;
                 listing.told(found.located_items);
                 let fresh = listing.found(found.unique_identifiers.iter());
                 self.wanted

@@ -1,5 +1,5 @@
-use crate::outgoing::entries;
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::feed::entries;
 use keyferry_kmip::attribute::Projection;
 use keyferry_kmip::spec::{AttributeValue, StorageStatusMask};
 use keyferry_kmip::{
@@ -98,7 +98,7 @@ impl Selection {
             | StorageStatusMask::ARCHIVAL_STORAGE
             | StorageStatusMask::DESTROYED_STORAGE;
         Query::new(&self.criteria, Some(mask), true)
-            .map_err(|e| Error::new(ErrorKind::Selection, e))
+            .map_err(|e| Error::caused_by(ErrorKind::Selection, e))
     }
 
     /// The selection over a store as it is now. Memory grows with what only Links reach.

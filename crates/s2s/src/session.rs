@@ -1,4 +1,5 @@
-use crate::{Error, ErrorKind, Report, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::report::Report;
 use keyferry_kmip::{
     Conversation, Lost, Now, Random, RequestMessage, ResponseMessage, Tick, Ticket, Wake,
 };
@@ -121,16 +122,12 @@ impl<S: Session> Conversation for Driven<S> {
         };
         let step = self.session.poll(&mut cx, ticket).and_then(|step| {
             Ok(match step {
-                Step::Send(message) => keyferry_kmip::Step::Send(
-                    message
-                        .to_frame()
-                        .map_err(|e| Error::new(ErrorKind::Encode, e))?,
-                ),
-                Step::Turn(message) => keyferry_kmip::Step::Turn(
-                    message
-                        .to_frame()
-                        .map_err(|e| Error::new(ErrorKind::Encode, e))?,
-                ),
+                Step::Send(message) => {
+                    keyferry_kmip::Step::Send(message.to_frame().map_err(Error::encode)?)
+                }
+                Step::Turn(message) => {
+                    keyferry_kmip::Step::Turn(message.to_frame().map_err(Error::encode)?)
+                }
                 Step::Wait(tick) => keyferry_kmip::Step::Wait(tick),
                 Step::Done(report) => {
                     self.outcome = Some(Ok(*report));

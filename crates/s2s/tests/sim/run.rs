@@ -25,6 +25,8 @@ pub struct Figures {
     withdrawals: usize,
     given_back: usize,
     compared: usize,
+    /// A digest over all that the stores hold in the end: it stays the same while the engine does the same.
+    end_states: u64,
 }
 
 impl Figures {
@@ -42,6 +44,7 @@ impl Figures {
         self.withdrawals += other.withdrawals;
         self.given_back += other.given_back;
         self.compared += other.compared;
+        self.end_states = chain(self.end_states, &other.end_states.to_be_bytes());
     }
 
     /// Whether everything has happened that can.
@@ -272,6 +275,7 @@ pub fn run(seed: u64) -> Figures {
     }
     heal(&mut world, &mut check, &mut rng);
     check.end(&world);
+    figures.end_states = digest(&world);
     figures.forks += check.forks;
     figures.tombstones += check.tombstones;
     figures.withdrawals += check.withdrawals;
@@ -391,4 +395,33 @@ fn news_travels(world: &mut World, rng: &mut Rng) {
             "link {at} did not hear of {head:?}: {master:?}"
         );
     }
+}
+
+/// FNV-1a, which needs to tell runs apart and no more.
+fn chain(state: u64, bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(state ^ 0xcbf2_9ce4_8422_2325, |state, byte| {
+            (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+}
+
+/// What all stores hold in the end: the head, whose commit id covers all that was ever put, and the state.
+fn digest(world: &World) -> u64 {
+    let mut digest = 0;
+    for site in &world.sites {
+        site.disk
+            .view::<_, keyferry_store::Error>(|snapshot| {
+                let head = snapshot.head()?;
+                digest = chain(digest, &head.incarnation.0);
+                digest = chain(digest, &head.number.to_be_bytes());
+                digest = chain(digest, &head.commit.0);
+                snapshot.state(&keyferry_store::Span::prefix(b""), &mut |key, value| {
+                    digest = chain(chain(digest, key), value);
+                    Ok(std::ops::ControlFlow::Continue(()))
+                })
+            })
+            .unwrap();
+    }
+    digest
 }

@@ -9,7 +9,7 @@ use keyferry_kmip::{
     RegisterResponse, RequestItem, RngParameters, Secret, TemplateAttribute, Text,
     UniqueIdentifier, lifecycle,
 };
-use keyferry_s2s::{Ask, Node, Outcome, complete, store_failed};
+use keyferry_s2s::{Ask, Node, Outcome, complete};
 use keyferry_store::{Effects, Material, Record, SnapshotExt};
 use keyferry_ttlv::{Extra, Version};
 use zeroize::Zeroizing;
@@ -288,12 +288,11 @@ pub(super) fn enter(
     complete(&mut attributes, ask.now.wall);
     lifecycle::check_dates(&attributes)?;
     attributes.check_count()?;
-    let reign = ask.snapshot.reign().map_err(store_failed)?;
+    let reign = ask.snapshot.reign()?;
     let mut record = ops.node.born(reign, identifier, object_type, attributes);
     record.owner = Some(ask.caller.name.as_str().into());
     ops.node
-        .recognise(ask, &mut record, &object)
-        .map_err(store_failed)?;
+        .recognise(ask, &mut record, &object)?;
     Ok(Effects::change(None, record, Material::Set(object.into())))
 }
 

@@ -1,6 +1,6 @@
 use keyferry_kmip::spec::{AttributeValue, ObjectGroupMember, Operation};
 use keyferry_kmip::{Attributes, Cause, Failure, LocateRequest, LocateResponse, RequestItem, Text};
-use keyferry_s2s::{Ask, Node, Outcome, Placeholder, store_failed};
+use keyferry_s2s::{Ask, Node, Outcome, Placeholder};
 use keyferry_store::plan::{Located, Query};
 use keyferry_store::{Effects, Order, Record, RecordNumber, SnapshotExt, Span, index};
 use keyferry_ttlv::{Extra, Version};
@@ -71,8 +71,7 @@ pub(super) fn locate(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<O
     } else {
         let most = if pages { MAXIMUM } else { maximum };
         query
-            .locate(ask.snapshot, ask.now.wall, (offset, most), &may_see)
-            .map_err(store_failed)?
+            .locate(ask.snapshot, ask.now.wall, (offset, most), &may_see)?
     };
     let mut identifiers = located.identifiers;
     identifiers.truncate(maximum);
@@ -113,7 +112,7 @@ fn default_member(
     })?;
     let key = index::object_group(group);
     let turn = [b"turn/", &*key.key].concat();
-    let last = ask.snapshot.state_value(&turn).map_err(store_failed)?;
+    let last = ask.snapshot.state_value(&turn)?;
     let last = last
         .and_then(|bytes| bytes.try_into().ok())
         .map_or(0, u64::from_be_bytes);
@@ -143,7 +142,7 @@ fn default_member(
             Ok(ControlFlow::Continue(()))
         },
     );
-    scanned.map_err(store_failed)?;
+    scanned?;
     let Some((number, identifier)) = next.or(first) else {
         return Ok(None);
     };
