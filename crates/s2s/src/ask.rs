@@ -29,12 +29,12 @@ pub struct Ask<'a> {
     /// The ID Placeholder.
     pub placeholder: Option<Text>,
     /// The identifiers in the answers to the items before it, first to last.
-    pub earlier: &'a [Earlier],
+    pub earlier: &'a [EarlierIdentifier],
 }
 
 /// A Unique Identifier in the answer to an earlier item of the batch, which a later one may refer to since 2.0 (KMIP 2.1 §4.58).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Earlier {
+pub struct EarlierIdentifier {
     /// Which item.
     pub item: usize,
     /// Its operation.
@@ -174,7 +174,7 @@ impl Ask<'_> {
 
 /// What a batch item is answered with, and what it would do.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct Answered {
     /// The answer, if the effects are applied.
     pub response: ResponseItem,
     /// The effects.
@@ -194,13 +194,13 @@ pub enum Placeholder {
     Clear,
 }
 
-impl Outcome {
+impl Answered {
     /// An answer without effects.
     ///
     /// # Errors
     /// When the version can't say it.
-    pub fn answer<P: Payload>(payload: &P, cx: Context) -> Result<Outcome, Failure> {
-        Ok(Outcome {
+    pub fn answer<P: Payload>(payload: &P, cx: Context) -> Result<Answered, Failure> {
+        Ok(Answered {
             response: ResponseItem::success(payload, cx)?,
             effects: Effects::none(),
             placeholder: Placeholder::Keep,
@@ -209,14 +209,14 @@ impl Outcome {
 
     /// The same with effects.
     #[must_use]
-    pub fn with(mut self, effects: Effects) -> Outcome {
+    pub fn with(mut self, effects: Effects) -> Answered {
         self.effects.extend(effects);
         self
     }
 
     /// The same, setting the ID Placeholder.
     #[must_use]
-    pub fn placing(mut self, identifier: Text) -> Outcome {
+    pub fn placing(mut self, identifier: Text) -> Answered {
         self.placeholder = Placeholder::Set(identifier);
         self
     }
@@ -228,7 +228,7 @@ impl Outcome {
 /// An answer depends on `ask` and `item` alone. A failed item has no effects.
 pub trait Responder: Send + Sync {
     /// The answer; `None` when the item is not this responder's.
-    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>>;
+    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Answered, Failure>>;
 }
 
 /// Whether a peer knows of this start of the server.

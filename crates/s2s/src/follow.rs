@@ -13,11 +13,11 @@ use crate::follow::options::FollowOptions;
 use crate::node::Node;
 use crate::planted::planted;
 use crate::progress::{Meter, Progress};
-use crate::relation::followed::Master;
+use crate::relation::followed::Upstream;
 use crate::relation::keys::{done_prefix, retry_prefix};
-use crate::relation::retry::{Retry, missing};
-use crate::report::{Counts, Told};
-use crate::session::{Cx, Session, Step};
+use crate::relation::retry::{Retry, objects_missing_at_issuer};
+use crate::report::{Counts, ObjectResult};
+use crate::session::{Session, SessionContext, Step};
 use crate::wire::follow::{Answer, FollowRequest, FollowResponse, GiveBackResponse, SPOKEN};
 use crate::wire::place::Place;
 use keyferry_kmip::spec::ResultReason;
@@ -36,7 +36,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 ///
 /// ```
 /// use keyferry_kmip::{DateTime, Now, Secret, Ticket};
-/// use keyferry_s2s::{Cx, FOLLOW, Follow, FollowOptions, Following, Master, Node, Peer, Policy, Session, Step};
+/// use keyferry_s2s::{SessionContext, FOLLOW, Follow, FollowOptions, UpstreamOptions, Upstream, Node, Peer, Policy, Session, Step};
 /// use keyferry_store::{Home, Incarnation, Memory, StoreExt};
 ///
 /// let store = Memory::new(Incarnation([1; 16]));
@@ -50,13 +50,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// let node = Node { home, policy: Policy::closed(), crypto: std::sync::Arc::new(keyferry_crypto::Ring::new()) };
 ///
 /// // The relation is data in the store; the session goes on from there, now and after each restart.
-/// Master::follow(&store, "keys", "centre", &Following::default(), DateTime(1_700_000_000))?;
+/// Upstream::follow(&store, "keys", "centre", &UpstreamOptions::default(), DateTime(1_700_000_000))?;
 /// let mut session = Follow::new(node.into(), FollowOptions::new("keys", Peer::new("centre")));
-/// let mut cx = Cx { now: Now::default(), store: &store, random: &mut random };
+/// let mut cx = SessionContext { now: Now::default(), store: &store, random: &mut random };
 /// let Step::Send(question) = session.poll(&mut cx, Ticket(1))? else { panic!("nothing to send") };
 /// assert_eq!(question.batch[0].operation, FOLLOW);
 /// // The answer, by whatever connection, goes to `session.answer`; how far it is, the store tells.
-/// let masters = store.view::<_, keyferry_s2s::Error>(|snapshot| Master::all(snapshot))?;
+/// let masters = store.view::<_, keyferry_s2s::Error>(|snapshot| Upstream::all(snapshot))?;
 /// assert!(!masters[0].is_up_to_date());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -67,7 +67,7 @@ pub struct Follow {
     options: FollowOptions,
     node: Arc<Node>,
     /// What was last stored of the relation; `None` before the first step and behind a loss.
-    master: Option<Master>,
+    master: Option<Upstream>,
     flights: VecDeque<(Ticket, Flight)>,
     /// Whether the last answer brought changes, or said that there are none.
     answered: bool,
@@ -143,23 +143,23 @@ impl Follow {
 
     /// Calls `observer` after each answer, with what has been done so far in this pass.
     #[must_use]
-    pub fn observed(mut self, observer: impl FnMut(&Progress) + Send + 'static) -> Self {
+    pub fn on_progress(mut self, observer: impl FnMut(&Progress) + Send + 'static) -> Self {
         self.observer = Some(Box::new(observer));
         self
     }
 
     /// Tells `sink` what became of each object, as soon as that is stored.
     #[must_use]
-    pub fn telling(mut self, sink: impl FnMut(&Told) + Send + 'static) -> Self {
+    pub fn on_object(mut self, sink: impl FnMut(&ObjectResult) + Send + 'static) -> Self {
         self.sink = Some(Box::new(sink));
         self
     }
 
     /// Begins a session: under a number above all earlier ones, so that none of them goes on.
-    fn start(&mut self, cx: &Cx<'_>, above: i64) -> Result<()> {
+    fn start(&mut self, cx: &SessionContext<'_>, above: i64) -> Result<()> {
         let (relation, server) = (&self.options.relation, &self.options.from.server);
         let master = cx.store.transact(|transaction| {
-            let Some(mut master) = Master::find(transaction, relation)? else {
+            let Some(mut master) = Upstream::find(transaction, relation)? else {
                 return Err(Error::new(
                     ErrorKind::Relation,
                     format_args!("there is no relation {relation:?}"),
@@ -200,7 +200,7 @@ impl Follow {
     }
 
     /// The next question.
-    fn ask(&mut self, cx: &Cx<'_>, ticket: Ticket, goes_on: bool) -> Result<Step> {
+    fn ask(&mut self, cx: &SessionContext<'_>, ticket: Ticket, goes_on: bool) -> Result<Step> {
         let Some(master) = &self.master else {
             return Ok(Step::Wait(None));
         };
@@ -215,7 +215,7 @@ impl Follow {
                 self.sought = Some(cx.now.tick);
                 let mut held = cx
                     .store
-                    .view(|snapshot| missing(snapshot, &self.options.relation))?;
+                    .view(|snapshot| objects_missing_at_issuer(snapshot, &self.options.relation))?;
                 held.truncate(CHECKED);
                 (held, None)
             }
@@ -289,14 +289,14 @@ impl Follow {
     }
 
     /// The reign under which the issuer is asked.
-    fn reign<'a>(&'a self, master: &'a Master) -> Option<&'a Vec<u8>> {
+    fn reign<'a>(&'a self, master: &'a Upstream) -> Option<&'a Vec<u8>> {
         self.reign.as_ref().or(master.reign.as_ref())
     }
 
     /// Takes an answer.
     fn taken(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         answer: FollowResponse,
         done: &[Vec<u8>],
         checked: Option<Option<i64>>,
@@ -348,9 +348,9 @@ impl Follow {
             }
             Answer::SUPERSEDED => {
                 // A session of this store that is further on has stopped this one; one of a later store, which was lost since, has not.
-                let stored = cx
-                    .store
-                    .view::<_, Error>(|snapshot| Master::find(snapshot, &self.options.relation))?;
+                let stored = cx.store.view::<_, Error>(|snapshot| {
+                    Upstream::find(snapshot, &self.options.relation)
+                })?;
                 if stored.is_some_and(|stored| stored.session == master.session) {
                     return self.start(cx, answer.session);
                 }
@@ -405,14 +405,14 @@ impl Follow {
             // What the feed has left may concern others: it is no more than this.
             let left = u64::try_from(master.counts.asked)
                 .unwrap_or(0)
-                .saturating_add(master.behind());
+                .saturating_add(master.lag());
             observer(&self.meter.progress(cx.now.tick, &master.counts, Some(left)));
         }
         Ok(())
     }
 
     /// From the beginning of the feed.
-    fn start_over(&mut self, cx: &Cx<'_>, answer: &FollowResponse) -> Result<()> {
+    fn start_over(&mut self, cx: &SessionContext<'_>, answer: &FollowResponse) -> Result<()> {
         let relation = &self.options.relation;
         let session = self.master.as_ref().map_or(0, |master| master.session);
         let master = cx.store.transact(|transaction| {
@@ -431,7 +431,7 @@ impl Follow {
         Ok(())
     }
 
-    fn finish(&mut self, cx: &Cx<'_>) -> Result<Step> {
+    fn finish(&mut self, cx: &SessionContext<'_>) -> Result<Step> {
         let relation = &self.options.relation;
         let session = self.master.as_ref().map_or(0, |master| master.session);
         let master = cx.store.transact(|transaction| {
@@ -450,8 +450,8 @@ impl Follow {
 
 /// The copies behind a place of the own feed that come by way of a relation, and the place where they end; none when there are no more.
 fn own_copies(
-    cx: &Cx<'_>,
-    master: &Master,
+    cx: &SessionContext<'_>,
+    master: &Upstream,
     after: i64,
 ) -> Result<(Vec<ObjectId>, Option<Option<i64>>)> {
     cx.store.view(|snapshot| {
@@ -502,8 +502,8 @@ pub(crate) fn current(
     snapshot: &dyn keyferry_store::Snapshot,
     relation: &str,
     session: i64,
-) -> Result<Master> {
-    match Master::find(snapshot, relation)? {
+) -> Result<Upstream> {
+    match Upstream::find(snapshot, relation)? {
         Some(master) if master.session == session && master.paused != Some(true) => Ok(master),
         _ => Err(Error::new(
             ErrorKind::Relation,
@@ -521,7 +521,7 @@ fn send<P: keyferry_kmip::Payload>(payload: &P) -> Result<Step> {
 }
 
 impl Session for Follow {
-    fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
+    fn poll(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Step> {
         if self.master.is_none() {
             self.start(cx, 0)?;
         }
@@ -573,7 +573,7 @@ impl Session for Follow {
 
     fn answer(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()> {
@@ -595,7 +595,7 @@ impl Session for Follow {
 impl Follow {
     fn answered(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()> {

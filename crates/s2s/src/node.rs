@@ -1,7 +1,7 @@
 use crate::ask::Ask;
 use crate::planted::planted;
 use crate::policy::Policy;
-use crate::relation::followed::Master;
+use crate::relation::followed::Upstream;
 use keyferry_kmip::spec::{
     AttributeValue, HashingAlgorithm, KeyFormatType, ObjectType, State, tag,
 };
@@ -81,7 +81,7 @@ impl Node {
         if *master == self.home.server {
             return Ok(());
         }
-        let relations = Master::all(snapshot)?;
+        let relations = Upstream::all(snapshot)?;
         let address = relations
             .into_iter()
             .filter(|relation| relation.server == *master)
@@ -216,7 +216,7 @@ impl Node {
 const REIGNS: usize = 64;
 
 /// All attributes of an object as a client sees them now: identifier and type, the copy's, and what is local.
-pub fn shown(record: &Record, now: DateTime) -> Attributes {
+pub fn client_attributes(record: &Record, now: DateTime) -> Attributes {
     let mut shown = Attributes::new()
         .with(AttributeValue::UniqueIdentifier(UniqueIdentifier::Text(
             record.identifier.clone(),
@@ -241,7 +241,7 @@ pub fn shown(record: &Record, now: DateTime) -> Attributes {
 }
 
 /// Sets what an object must have and a request did not bring: State, Initial Date, Last Change Date.
-pub fn complete(attributes: &mut Attributes, now: DateTime) {
+pub fn set_default_attributes(attributes: &mut Attributes, now: DateTime) {
     let reached = |tag| attributes.date(tag).is_some_and(|date| date <= now);
     let state = if reached(tag::ACTIVATION_DATE) {
         State::ACTIVE

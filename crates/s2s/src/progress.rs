@@ -1,12 +1,12 @@
 //! How far a transfer has come, how fast it goes, and when it should be over.
 
-use crate::report::{Counts, Told};
+use crate::report::{Counts, ObjectResult};
 use keyferry_kmip::Tick;
 use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Listens to what becomes of each object.
-pub(crate) type Sink = Box<dyn FnMut(&Told) + Send>;
+pub(crate) type Sink = Box<dyn FnMut(&ObjectResult) + Send>;
 
 /// Listens to how far it has come.
 pub(crate) type Observer = Box<dyn FnMut(&Progress) + Send>;

@@ -8,12 +8,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::node::Node;
 use crate::policy::{Peer, Wrapping};
 use crate::progress::Progress;
-use crate::pull::answers::{Shown, shown};
+use crate::pull::answers::{FetchedObject, fetched_object};
 use crate::pull::listing::Listing;
 use crate::pull::observing::Observing;
-use crate::report::{NAMED, Told};
+use crate::report::{NAMED, ObjectResult};
 use crate::selection::Selection;
-use crate::session::{Cx, Session, Step};
+use crate::session::{Session, SessionContext, Step};
 use crate::transfer::ledger::Ledger;
 use crate::transfer::plan::{Planned, Purpose};
 use keyferry_kmip::attribute::part;
@@ -228,14 +228,14 @@ impl Pull {
     /// Calls `observer` after each message, and at the end, with how far it has come. Of how many objects, is known when the server tells
     /// (Located Items, since 1.3), and in any case when its list has come to the end.
     #[must_use]
-    pub fn observed(mut self, observer: impl FnMut(&Progress) + Send + 'static) -> Self {
+    pub fn on_progress(mut self, observer: impl FnMut(&Progress) + Send + 'static) -> Self {
         self.ledger.observer = Some(Box::new(observer));
         self
     }
 
     /// Tells `sink` what became of each object.
     #[must_use]
-    pub fn telling(mut self, sink: impl FnMut(&Told) + Send + 'static) -> Self {
+    pub fn on_object(mut self, sink: impl FnMut(&ObjectResult) + Send + 'static) -> Self {
         self.ledger.sink = Some(Box::new(sink));
         self
     }
@@ -274,7 +274,7 @@ impl Pull {
         .concat()
     }
 
-    fn start(&mut self, cx: &Cx<'_>) -> Result<()> {
+    fn start(&mut self, cx: &SessionContext<'_>) -> Result<()> {
         self.begin(cx)?;
         let selection = &self.options.selection;
         self.query = Some(selection.query()?);
@@ -297,7 +297,7 @@ impl Pull {
     }
 
     /// Begins the list, behind what was taken already.
-    fn list(&mut self, cx: &Cx<'_>, from: Option<DateTime>) -> Result<()> {
+    fn list(&mut self, cx: &SessionContext<'_>, from: Option<DateTime>) -> Result<()> {
         let executes = self.ledger.executing.is_some();
         let mut criteria = part(&self.options.selection.criteria, self.options.version).0;
         // Whether a server knows patterns, nobody can tell: those are checked here alone.
@@ -410,7 +410,7 @@ impl Pull {
     /// Has the objects asked for again, in smaller messages; one alone is refused for good.
     fn again(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         mut sought: Vec<Sought>,
         response: &ResponseMessage,
     ) -> Result<()> {
@@ -442,8 +442,8 @@ impl Pull {
             .map(ToString::to_string)
             .unwrap_or_default();
         let told = sought.into_iter().map(|sought| {
-            let told = Told::failed(&sought.identifier, reason, message.clone());
-            (sought, Shown::Told(told))
+            let told = ObjectResult::failed(&sought.identifier, reason, message.clone());
+            (sought, FetchedObject::ObjectResult(told))
         });
         self.take(cx, told.collect())
     }
@@ -469,7 +469,7 @@ impl Pull {
     }
 
     /// Names what is held here of this server and was not seen there (DESIGN: rule 6).
-    fn missing(&mut self, cx: &Cx<'_>) -> Result<()> {
+    fn missing(&mut self, cx: &SessionContext<'_>) -> Result<()> {
         if self.observing.is_some() {
             return self.name_missing(cx);
         }
@@ -527,7 +527,7 @@ impl Pull {
         }
     }
 
-    fn finish(&mut self, cx: &Cx<'_>) -> Result<Step> {
+    fn finish(&mut self, cx: &SessionContext<'_>) -> Result<Step> {
         self.missing(cx)?;
         if let Some(listing) = &mut self.listing {
             self.ledger.report.unseen = std::mem::take(&mut listing.unseen);
@@ -556,7 +556,7 @@ impl Pull {
 }
 
 impl Session for Pull {
-    fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
+    fn poll(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Step> {
         if !self.ledger.is_started() {
             self.start(cx)?;
         }
@@ -633,7 +633,7 @@ impl Session for Pull {
 
     fn answer(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()> {
@@ -648,7 +648,7 @@ impl Session for Pull {
 impl Pull {
     fn answered(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()> {
@@ -763,7 +763,8 @@ impl Pull {
                     .into_iter()
                     .zip(response.batch.chunks(each))
                     .map(|(sought, items)| {
-                        let shown = shown(&sought, items, cx_of).unwrap_or_else(Shown::Told);
+                        let shown = fetched_object(&sought, items, cx_of)
+                            .unwrap_or_else(FetchedObject::ObjectResult);
                         (sought, shown)
                     })
                     .collect();

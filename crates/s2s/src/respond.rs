@@ -1,4 +1,4 @@
-use crate::ask::{Ask, Outcome, Responder};
+use crate::ask::{Answered, Ask, Responder};
 use crate::node::Node;
 use crate::receive::export::export;
 use crate::receive::{import, notify};
@@ -8,7 +8,7 @@ use keyferry_kmip::{Failure, RequestItem};
 
 /// The s2s responder: Import, Export, Put and Notify, and the operations by which keyferry servers follow each other.
 impl Responder for Node {
-    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
+    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Answered, Failure>> {
         let answer = match item.operation {
             Operation::IMPORT => import::import,
             Operation::PUT => import::put,
@@ -25,7 +25,7 @@ impl Responder for Node {
 }
 
 /// The operations that the s2s responder answers.
-pub const OPERATIONS: &[Operation] = &[
+pub const RESPONDER_OPERATIONS: &[Operation] = &[
     Operation::IMPORT,
     Operation::EXPORT,
     Operation::PUT,

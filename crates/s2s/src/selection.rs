@@ -83,7 +83,7 @@ impl Selection {
         if self.is_everything() {
             return Ok(true);
         }
-        Ok(Chosen {
+        Ok(ChosenObjects {
             selection: self.clone(),
             query: self.query()?,
             now,
@@ -105,8 +105,8 @@ impl Selection {
     ///
     /// # Errors
     /// [`ErrorKind::Selection`] when an attribute can't be looked for, and those of the store.
-    pub fn choose(&self, snapshot: &dyn Snapshot, now: DateTime) -> Result<Chosen> {
-        let mut chosen = Chosen {
+    pub fn choose(&self, snapshot: &dyn Snapshot, now: DateTime) -> Result<ChosenObjects> {
+        let mut chosen = ChosenObjects {
             selection: self.clone(),
             query: self.query()?,
             now,
@@ -234,7 +234,7 @@ impl Decode for Selection {
 
 /// A [`Selection`] over one store.
 #[derive(Clone, Debug)]
-pub struct Chosen {
+pub struct ChosenObjects {
     selection: Selection,
     query: Query,
     now: DateTime,
@@ -242,7 +242,7 @@ pub struct Chosen {
     reached: BTreeSet<RecordNumber>,
 }
 
-impl Chosen {
+impl ChosenObjects {
     /// Whether a record belongs to it.
     pub fn has(&self, number: RecordNumber, record: &Record) -> bool {
         !record.is_withdrawn() && (self.reached.contains(&number) || self.is_match(record))

@@ -8,7 +8,7 @@ use keyferry_ttlv::Frame;
 use std::sync::Arc;
 
 /// What a session may use while it takes a step.
-pub struct Cx<'a> {
+pub struct SessionContext<'a> {
     /// The time.
     pub now: Now,
     /// Our own store.
@@ -42,7 +42,7 @@ pub trait Session: Send {
     ///
     /// # Errors
     /// When it can't go on. What was confirmed so far is stored.
-    fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step>;
+    fn poll(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Step>;
 
     /// Takes the answer to the request with this ticket.
     ///
@@ -50,7 +50,7 @@ pub trait Session: Send {
     /// When it can't go on.
     fn answer(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()>;
@@ -58,13 +58,13 @@ pub trait Session: Send {
 
 /// A way that is chosen at run time.
 impl<S: Session + ?Sized> Session for Box<S> {
-    fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
+    fn poll(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Step> {
         (**self).poll(cx, ticket)
     }
 
     fn answer(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()> {
@@ -115,7 +115,7 @@ impl<S: Session> Conversation for Driven<S> {
         if self.outcome.is_some() {
             return keyferry_kmip::Step::Done;
         }
-        let mut cx = Cx {
+        let mut cx = SessionContext {
             now,
             store: &*self.store,
             random: &mut *self.random,
@@ -157,7 +157,7 @@ impl<S: Session> Conversation for Driven<S> {
             },
             Err(lost) => Err(lost),
         };
-        let mut cx = Cx {
+        let mut cx = SessionContext {
             now,
             store: &*self.store,
             random: &mut *self.random,

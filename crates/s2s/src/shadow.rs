@@ -2,10 +2,10 @@
 //! when they are read, and kept or sent nowhere.
 
 use crate::node::Node;
-use crate::relation::followed::Slave;
-use crate::relation::foreign_replica::ForeignSlave;
+use crate::relation::followed::Downstream;
+use crate::relation::foreign_replica::ForeignReplica;
 use crate::relation::identifier_map;
-use crate::relation::offered::Offered;
+use crate::relation::offered::OfferedSet;
 use keyferry_kmip::spec::AttributeValue;
 use keyferry_kmip::{Attributes, CustomAttribute, Failure, Text};
 use keyferry_store::{Record, RecordNumber, Snapshot};
@@ -54,16 +54,16 @@ impl Node {
             }
         }
         let mut slaves: Vec<Text> = Vec::new();
-        for slave in Slave::all(snapshot)? {
-            let mut offered = Offered::to(&slave.server, &slave.relation);
+        for slave in Downstream::all(snapshot)? {
+            let mut offered = OfferedSet::to(&slave.server, &slave.relation);
             if !slaves.contains(&slave.server) && offered.has(snapshot, number)? {
                 shadow.push(attribute(&format!("slave-{}", slave.server), "1"));
                 slaves.push(slave.server);
             }
         }
-        for slave in ForeignSlave::all(snapshot)? {
+        for slave in ForeignReplica::all(snapshot)? {
             let there = || {
-                identifier_map::identifier_there(snapshot, &slave.relation, &record.id)
+                identifier_map::identifier_at_peer(snapshot, &slave.relation, &record.id)
                     .map_err(Failure::from)
             };
             if !slaves.contains(&slave.server) && there()?.is_some() {

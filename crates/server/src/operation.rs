@@ -19,7 +19,7 @@ use keyferry_kmip::{
     Attributes, Cause, Failure, Interval, KeyPair, ProtectionStorageMasks, RequestItem,
     RequestMessage, context,
 };
-use keyferry_s2s::{Ask, Node, Outcome, Responder, check_extensions};
+use keyferry_s2s::{Answered, Ask, Node, Responder, check_extensions};
 use keyferry_store::{
     Effects, Material, Record, RecordNumber, SnapshotExt, Store, StoreExt, index,
 };
@@ -153,13 +153,12 @@ impl Operations {
         if !message.batch.iter().any(|item| pairs(&item)) {
             return Ok(());
         }
-        let wanted: Vec<i32> = store
-            .view::<_, keyferry_store::Error>(|snapshot| {
-                let items = message.batch.iter().filter(pairs);
-                Ok(items
-                    .filter_map(|item| key_pair::rsa_wanted(snapshot, item, context(version)))
-                    .collect())
-            })?;
+        let wanted: Vec<i32> = store.view::<_, keyferry_store::Error>(|snapshot| {
+            let items = message.batch.iter().filter(pairs);
+            Ok(items
+                .filter_map(|item| key_pair::rsa_wanted(snapshot, item, context(version)))
+                .collect())
+        })?;
         if wanted.len() > PAIRS {
             return Err(Failure::new(
                 Cause::ServerLimit,
@@ -186,8 +185,8 @@ impl Operations {
 }
 
 impl Responder for Operations {
-    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
-        let answer: fn(&Operations, &mut Ask<'_>, &RequestItem) -> Result<Outcome, Failure> =
+    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Answered, Failure>> {
+        let answer: fn(&Operations, &mut Ask<'_>, &RequestItem) -> Result<Answered, Failure> =
             match item.operation {
                 Operation::CREATE => create::create,
                 Operation::CREATE_KEY_PAIR => key_pair::create_key_pair,

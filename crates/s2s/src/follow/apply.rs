@@ -4,15 +4,14 @@ use crate::ask::Ask;
 use crate::error::{Error, Result};
 use crate::follow::{Follow, current};
 use crate::planted::planted;
-use crate::receive::copy::{Sight, copied};
+use crate::receive::copy::{SeenObject, copied};
 use crate::receive::merge;
-use crate::relation::followed::Master;
+use crate::relation::followed::Upstream;
 use crate::relation::keys::{about, done_prefix, missing_prefix, retry_prefix};
 use crate::relation::retry::{Retry, ahead, later};
-use crate::report::{Ending, Told};
+use crate::report::{ObjectResult, Outcome};
 use crate::rights::Unrestricted;
-use crate::session::Cx;
-use crate::wire::copy::Fate;
+use crate::session::SessionContext;
 use crate::wire::follow::{Change, Done, FollowResponse, Kind, SPOKEN};
 use keyferry_kmip::spec::Operation;
 use keyferry_kmip::{Cause, DateTime, Failure, Identity, context, lifecycle};
@@ -27,18 +26,18 @@ impl Follow {
     /// Takes all that an answer brings, and the place where it ends, in one transaction. What can't be taken is kept to be asked for again.
     pub(super) fn store(
         &self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         answer: &FollowResponse,
         done: &[Vec<u8>],
         checked: Option<Option<i64>>,
-    ) -> Result<(Master, Vec<Told>, bool)> {
+    ) -> Result<(Upstream, Vec<ObjectResult>, bool)> {
         let (relation, from) = (&self.options.relation, &self.options.from);
         let session = self.master.as_ref().map_or(0, |master| master.session);
         let caller = Identity {
             name: from.server.to_string(),
             fingerprint: [0; 32],
         };
-        let Cx { now, store, random } = cx;
+        let SessionContext { now, store, random } = cx;
         store.transact(|transaction| {
             let mut master = current(transaction, relation, session)?;
             let mut told = Vec::new();
@@ -104,13 +103,17 @@ impl Follow {
                         }
                         let reason = failure.reason(SPOKEN);
                         (
-                            Told::failed(&change.identifier, Some(reason), failure.message()),
+                            ObjectResult::failed(
+                                &change.identifier,
+                                Some(reason),
+                                failure.message(),
+                            ),
                             effects,
                         )
                     }
                 };
                 if let Some(tried) = &tried {
-                    if one.ending != Ending::Failed {
+                    if !one.outcome.is_failure() {
                         effects
                             .state
                             .push((about(retry_prefix(relation), &tried.id)?, None));
@@ -122,7 +125,7 @@ impl Follow {
                         master.counts.failed -= 1;
                     }
                 }
-                master.counts.count(one.ending);
+                master.counts.count(one.outcome);
                 let material = change
                     .material
                     .as_ref()
@@ -172,11 +175,15 @@ impl Follow {
         })
     }
 
-    fn judge(&self, ask: &mut Ask<'_>, change: &Change) -> Result<(Told, Effects), Failure> {
-        let told = |ending| Told::new(&change.identifier, ending);
+    fn judge(
+        &self,
+        ask: &mut Ask<'_>,
+        change: &Change,
+    ) -> Result<(ObjectResult, Effects), Failure> {
+        let told = |outcome| ObjectResult::new(&change.identifier, outcome);
         match change.kind {
             Kind::COPY => self.copied(ask, change),
-            Kind::WITHDRAWN => Ok((told(Ending::Withdrawn), self.withdrawn(ask, change)?)),
+            Kind::WITHDRAWN => Ok((told(Outcome::Withdrawn), self.withdrawn(ask, change)?)),
             Kind::WITHHELD => {
                 let why = change
                     .why
@@ -184,15 +191,15 @@ impl Follow {
                     .unwrap_or("it may not leave")
                     .to_owned();
                 Ok((
-                    Told {
+                    ObjectResult {
                         message: Some(why),
-                        ..told(Ending::Skipped)
+                        ..told(Outcome::Skipped)
                     },
                     Effects::none(),
                 ))
             }
             Kind::GONE if planted!(GoneIsWithdrawn) => {
-                Ok((told(Ending::Withdrawn), self.withdrawn(ask, change)?))
+                Ok((told(Outcome::Withdrawn), self.withdrawn(ask, change)?))
             }
             Kind::GONE => {
                 let message =
@@ -204,9 +211,9 @@ impl Follow {
                     effects.state.push((key, Some(bytes_of(id)?)));
                 }
                 Ok((
-                    Told {
+                    ObjectResult {
                         message,
-                        ..told(Ending::Skipped)
+                        ..told(Outcome::Skipped)
                     },
                     effects,
                 ))
@@ -218,7 +225,11 @@ impl Follow {
         }
     }
 
-    fn copied(&self, ask: &mut Ask<'_>, change: &Change) -> Result<(Told, Effects), Failure> {
+    fn copied(
+        &self,
+        ask: &mut Ask<'_>,
+        change: &Change,
+    ) -> Result<(ObjectResult, Effects), Failure> {
         let from = &self.options.from;
         let object_type = change.object_type.ok_or_else(|| {
             Failure::new(Cause::InvalidMessage, "the copy's Object Type is missing")
@@ -248,7 +259,7 @@ impl Follow {
             crate::material::transit::check_bound(&mut clear, &attributes)?;
             object = Some(clear);
         }
-        let sight = Sight {
+        let sight = SeenObject {
             identifier: change.identifier.clone(),
             object_type,
             attributes,
@@ -278,7 +289,10 @@ impl Follow {
             .as_ref()
             .map(|(_, held)| (held.stamp.clone(), held.lineage.clone()));
         let mut decision = merge::take_beside(&self.node, ask, &from.collisions, held, incoming)?;
-        if matches!(decision.fate, Fate::CREATED | Fate::UPDATED | Fate::RENAMED) {
+        if matches!(
+            decision.outcome,
+            Outcome::Created | Outcome::Updated | Outcome::Renamed
+        ) {
             decision.effects.state.extend(ahead);
         }
         if let Some((held, line)) = was {
@@ -294,13 +308,13 @@ impl Follow {
         }
         let target =
             (decision.identifier != change.identifier).then(|| decision.identifier.to_string());
-        let message = (decision.fate == Fate::FORKED)
+        let message = (decision.outcome == Outcome::Forked)
             .then(|| "it was changed on both sides: both are kept".to_owned());
         Ok((
-            Told {
+            ObjectResult {
                 target,
                 message,
-                ..Told::new(&change.identifier, decision.fate.ending())
+                ..ObjectResult::new(&change.identifier, decision.outcome)
             },
             decision.effects,
         ))
@@ -366,8 +380,8 @@ impl Follow {
 }
 
 /// Whether nothing is told but the time.
-fn is_same(held: &Master, now: &Master) -> bool {
-    Master {
+fn is_same(held: &Upstream, now: &Upstream) -> bool {
+    Upstream {
         contact: held.contact,
         ..now.clone()
     } == *held

@@ -2,10 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::follow::options::FollowOptions;
-use crate::material::transit::withheld;
+use crate::material::transit::reason_withheld;
 use crate::node::Node;
-use crate::relation::followed::Master;
-use crate::session::Cx;
+use crate::relation::followed::Upstream;
+use crate::session::SessionContext;
 use crate::wire::copy::Copy;
 use crate::wire::follow::{Change, GiveBackRequest, Kind};
 use keyferry_kmip::Secret;
@@ -30,9 +30,9 @@ impl Back {
     /// The next part.
     pub(crate) fn next(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         node: &Arc<Node>,
-        master: &Master,
+        master: &Upstream,
         options: &FollowOptions,
     ) -> Result<GiveBackRequest> {
         let (most, most_bytes) = (options.batch.max(1), options.batch_bytes.max(1));
@@ -83,7 +83,7 @@ impl Back {
             .map(|wrapping| (node.clone(), wrapping));
         let mut changes = Vec::new();
         for (record, object) in found {
-            if withheld(&record, wrapping.is_some()).is_some() && !record.is_destroyed() {
+            if reason_withheld(&record, wrapping.is_some()).is_some() && !record.is_destroyed() {
                 continue;
             }
             let way = crate::material::transit::on_its_way(

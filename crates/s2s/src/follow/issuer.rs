@@ -1,12 +1,12 @@
 //! The issuer's side: what a replica is answered.
 
-use crate::ask::{Ask, Outcome, is_of_this_reign};
-use crate::material::transit::withheld;
+use crate::ask::{Answered, Ask, is_of_this_reign};
+use crate::material::transit::reason_withheld;
 use crate::node::Node;
 use crate::planted::planted;
 use crate::policy::Peer;
-use crate::relation::followed::Slave;
-use crate::relation::offered::Offered;
+use crate::relation::followed::Downstream;
+use crate::relation::offered::OfferedSet;
 use crate::relation::owed::{is_owed, owed};
 use crate::wire::copy::Copy;
 use crate::wire::follow::{
@@ -37,8 +37,8 @@ const RELATIONS: usize = 32;
 struct Terms<'a> {
     node: &'a Node,
     peer: &'a Peer,
-    slave: &'a Slave,
-    selection: crate::selection::Chosen,
+    slave: &'a Downstream,
+    selection: crate::selection::ChosenObjects,
     anew: bool,
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn follow(
     node: &Node,
     ask: &mut Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     check_version(ask.cx.version)?;
     let Some(peer) = node.policy.peer(ask.tls).filter(|peer| peer.may_follow) else {
         return Err(Failure::denied(
@@ -64,9 +64,9 @@ pub(crate) fn follow(
         ));
     };
     let request: FollowRequest = item.payload(ask.cx)?;
-    let held = Slave::find(ask.snapshot, &peer.server, &request.relation)?;
+    let held = Downstream::find(ask.snapshot, &peer.server, &request.relation)?;
     if held.is_none() {
-        let others = Slave::all(ask.snapshot)?;
+        let others = Downstream::all(ask.snapshot)?;
         if others
             .iter()
             .filter(|other| other.server == peer.server)
@@ -80,7 +80,7 @@ pub(crate) fn follow(
         }
     }
     let agreed = peer.agreed.digest()?;
-    let mut slave = held.clone().unwrap_or_else(|| Slave {
+    let mut slave = held.clone().unwrap_or_else(|| Downstream {
         server: peer.server.clone(),
         relation: request.relation.clone(),
         selected: request.selected.clone(),
@@ -146,7 +146,7 @@ pub(crate) fn follow(
                             .fill(&mut incarnation)
                             .map_err(|e| Failure::new(Cause::Cryptographic, e))?;
                         effects.restored = Some(Incarnation(incarnation));
-                        let others = Slave::all(ask.snapshot)?;
+                        let others = Downstream::all(ask.snapshot)?;
                         for other in others
                             .iter()
                             .filter(|other| node.policy.gives_back(&other.server))
@@ -183,7 +183,7 @@ pub(crate) fn follow(
         selection,
         anew: request.anew == Some(true),
     };
-    let mut offered = Offered::to(&slave.server, &slave.relation);
+    let mut offered = OfferedSet::to(&slave.server, &slave.relation);
     terms.done(ask, &request.done, &mut offered)?;
     let mut changes = Vec::new();
     for id in &request.again {
@@ -257,7 +257,7 @@ pub(crate) fn follow(
         check: slave.checks,
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
+    Ok(Answered::answer(&response, ask.cx)?.with(effects))
 }
 
 /// What the peer has selected can't be looked for.
@@ -273,10 +273,10 @@ fn refused(error: crate::error::Error) -> Failure {
 fn answer(
     node: &Node,
     ask: &Ask<'_>,
-    slave: &Slave,
+    slave: &Downstream,
     kind: Answer,
     effects: Effects,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let head = Place::from(ask.snapshot.head()?);
     // With what this changes, another one begins.
     let reign = effects.restored.map_or_else(|| ask.snapshot.reign(), Ok)?;
@@ -293,7 +293,7 @@ fn answer(
         check: None,
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
+    Ok(Answered::answer(&response, ask.cx)?.with(effects))
 }
 
 impl Terms<'_> {
@@ -314,7 +314,7 @@ impl Terms<'_> {
         ask: &Ask<'_>,
         number: RecordNumber,
         record: &Record,
-        offered: &mut Offered,
+        offered: &mut OfferedSet,
     ) -> Result<Goes, Failure> {
         let was_offered = offered.has(ask.snapshot, number)?;
         Ok(match (self.has(ask, number, record)?, was_offered) {
@@ -331,7 +331,7 @@ impl Terms<'_> {
     }
 
     /// Takes the bits from what was withdrawn, unless it has changed since.
-    fn done(&self, ask: &Ask<'_>, done: &[Done], offered: &mut Offered) -> Result<(), Failure> {
+    fn done(&self, ask: &Ask<'_>, done: &[Done], offered: &mut OfferedSet) -> Result<(), Failure> {
         for Done { id, stamp, .. } in done {
             let held = ask.snapshot.by_object_id(id)?;
             if let Some((number, record)) = held
@@ -349,7 +349,7 @@ impl Terms<'_> {
         &self,
         ask: &mut Ask<'_>,
         id: &keyferry_store::ObjectId,
-        offered: &mut Offered,
+        offered: &mut OfferedSet,
     ) -> Result<Change, Failure> {
         let Some((number, record)) = ask.snapshot.by_object_id(id)? else {
             return Ok(gone(id));
@@ -371,7 +371,7 @@ impl Terms<'_> {
         &self,
         ask: &mut Ask<'_>,
         id: &keyferry_store::ObjectId,
-        offered: &mut Offered,
+        offered: &mut OfferedSet,
     ) -> Result<Option<Change>, Failure> {
         let Some((number, record)) = ask.snapshot.by_object_id(id)? else {
             return Ok(Some(gone(id)));
@@ -397,7 +397,7 @@ impl Terms<'_> {
         ask: &mut Ask<'_>,
         from: u64,
         (most, bytes): (usize, usize),
-        offered: &mut Offered,
+        offered: &mut OfferedSet,
         changes: &mut Vec<Change>,
     ) -> Result<u64, Failure> {
         let (mut end, mut size, mut looked_at) = (from, 0, 0);
@@ -450,10 +450,11 @@ impl Terms<'_> {
         number: RecordNumber,
         mut record: Record,
         with_material: bool,
-        offered: &mut Offered,
+        offered: &mut OfferedSet,
     ) -> Result<(Change, usize), Failure> {
         let wrapping = self.peer.wrapping.as_ref();
-        if let Some(why) = withheld(&record, wrapping.is_some()).filter(|_| !record.is_destroyed())
+        if let Some(why) =
+            reason_withheld(&record, wrapping.is_some()).filter(|_| !record.is_destroyed())
         {
             return Ok((self.held_back(record, why.into())?, 400));
         }
@@ -469,7 +470,7 @@ impl Terms<'_> {
             };
             match way {
                 Ok((ready, was_wrapped))
-                    if was_wrapped || withheld(&record, is_wrapped(&ready)).is_none() =>
+                    if was_wrapped || reason_withheld(&record, is_wrapped(&ready)).is_none() =>
                 {
                     wrapped = was_wrapped.then_some(true);
                     length += ready.material_len();

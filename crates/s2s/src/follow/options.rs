@@ -3,7 +3,7 @@ use crate::policy::Peer;
 /// How a server follows another.
 #[derive(Clone, Debug)]
 pub struct FollowOptions {
-    /// The relation, as [`Master::follow`] has begun it.
+    /// The relation, as [`Upstream::follow`] has begun it.
     pub relation: String,
     /// Whom it follows: its server id, whether others' copies are taken from it, what becomes of collisions, what was agreed, and how keys are
     /// wrapped when they are given back.

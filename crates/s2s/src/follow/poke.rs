@@ -1,12 +1,12 @@
 //! Poking: an issuer tells a replica that its feed has a new head, over a connection that either side has opened; what has changed the replica
 //! asks for itself (DESIGN: rule 11).
 
-use crate::ask::{Ask, Outcome, Responder};
+use crate::ask::{Answered, Ask, Responder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::Node;
 use crate::planted::planted;
-use crate::relation::followed::{Master, Slave};
-use crate::session::{Cx, Session, Step};
+use crate::relation::followed::{Downstream, Upstream};
+use crate::session::{Session, SessionContext, Step};
 use crate::wire::follow::check_version;
 use crate::wire::place::Place;
 use crate::wire::turn::{POKE, PokeRequest, PokeResponse, message, turn};
@@ -21,23 +21,23 @@ use std::sync::Arc;
 type Heard = dyn Fn(&str, &Place) + Send + Sync;
 
 /// Hears the pokes of the servers that this one follows. It changes nothing in the store, and its answer says nothing.
-pub struct Pokes {
+pub struct PokeResponder {
     node: Arc<Node>,
     heard: Box<Heard>,
 }
 
-impl Pokes {
+impl PokeResponder {
     /// Calls `heard` with the issuer's server id and the head of its feed when there is something that was not taken yet; a head that was
     /// reached already is a heartbeat. It is called while a transaction is open: it sets a flag and wakes whoever follows
     /// ([`Follow::poked`](crate::Follow::poked)), and neither blocks nor asks the store.
     pub fn new(node: Arc<Node>, heard: impl Fn(&str, &Place) + Send + Sync + 'static) -> Self {
-        Pokes {
+        PokeResponder {
             node,
             heard: Box::new(heard),
         }
     }
 
-    fn poke(&self, ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    fn poke(&self, ask: &Ask<'_>, item: &RequestItem) -> Result<Answered, Failure> {
         let denied =
             || Failure::denied("only a server that is followed may poke, and for itself alone");
         check_version(ask.cx.version)?;
@@ -46,7 +46,7 @@ impl Pokes {
         if request.server != peer.server {
             return Err(denied());
         }
-        let followed = Master::all(ask.snapshot)?;
+        let followed = Upstream::all(ask.snapshot)?;
         let mut relations = followed
             .iter()
             .filter(|master| master.server == peer.server)
@@ -59,12 +59,12 @@ impl Pokes {
         if news && !planted!(PokeUnheard) {
             (self.heard)(&request.server, &request.head);
         }
-        Outcome::answer(&PokeResponse { extra: Extra::NONE }, ask.cx)
+        Answered::answer(&PokeResponse { extra: Extra::NONE }, ask.cx)
     }
 }
 
-impl Responder for Pokes {
-    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
+impl Responder for PokeResponder {
+    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Answered, Failure>> {
         (item.operation == POKE).then(|| {
             crate::wire::copy::check_extensions(&item.message_extensions)
                 .and_then(|()| self.poke(ask, item))
@@ -131,7 +131,7 @@ impl Poke {
 }
 
 impl Session for Poke {
-    fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
+    fn poll(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Step> {
         if self.flight.is_some() {
             return Ok(Step::Wait(None));
         }
@@ -140,7 +140,7 @@ impl Session for Poke {
             return turn(None);
         }
         let (head, follows) = cx.store.view::<_, Error>(|snapshot| {
-            let follows = Slave::all(snapshot)?
+            let follows = Downstream::all(snapshot)?
                 .iter()
                 .any(|slave| slave.server == self.replica && slave.paused != Some(true));
             Ok((Place::from(snapshot.head()?), follows))
@@ -169,7 +169,7 @@ impl Session for Poke {
 
     fn answer(
         &mut self,
-        _: &mut Cx<'_>,
+        _: &mut SessionContext<'_>,
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()> {

@@ -7,7 +7,7 @@ use keyferry_store::{ObjectId, Record, RecordNumber, SnapshotExt};
 
 /// How a Get or Export wants the object (KMIP 2.1 §6.1.18 and §6.1.19).
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wanted<'a> {
+pub struct RequestedForm<'a> {
     /// In which format.
     pub key_format_type: Option<KeyFormatType>,
     /// Whether as it was registered, or in the clear.
@@ -29,7 +29,7 @@ impl Node {
         ask: &Ask<'_>,
         number: RecordNumber,
         record: &Record,
-        wanted: &Wanted<'_>,
+        wanted: &RequestedForm<'_>,
     ) -> Result<Option<Object>, Failure> {
         use keyferry_kmip::spec::{AttributeValue as V, tag};
         if record.is_destroyed() {

@@ -6,7 +6,7 @@ use crate::material::wrap::key_block;
 use crate::node::Node;
 use crate::policy::Wrapping;
 use crate::rights::Unrestricted;
-use crate::session::Cx;
+use crate::session::SessionContext;
 use keyferry_kmip::spec::{AttributeValue, KeyWrapType, Operation, tag};
 use keyferry_kmip::{
     AttributeReference, Attributes, Cause, Failure, Identity, ImportRequest, KeyValue, Now, Object,
@@ -101,7 +101,7 @@ impl Node {
 
 /// An object as it leaves, and whether it was wrapped for the way. What can't be wrapped and is Sensitive does not leave.
 pub(crate) fn on_its_way(
-    cx: &mut Cx<'_>,
+    cx: &mut SessionContext<'_>,
     wrapping: Option<&(Arc<Node>, Wrapping)>,
     version: Version,
     record: &Record,
@@ -158,7 +158,7 @@ impl Node {
             self.wrapped_for(&ask, object.clone(), record, wrapping)
                 .map_err(Error::encode)
         })?;
-        if withheld(record, is_wrapped(&object)).is_some() {
+        if reason_withheld(record, is_wrapped(&object)).is_some() {
             return Err(Error::new(
                 ErrorKind::Encode,
                 "the object is Sensitive, and has nothing that could be wrapped",
@@ -195,7 +195,7 @@ pub(crate) fn check_bound(object: &mut Object, attributes: &Attributes) -> Resul
 }
 
 /// Why an object may not be sent, if it may not: one that is Sensitive leaves wrapped or not at all. `wraps` says whether it will be.
-pub fn withheld(record: &Record, wraps: bool) -> Option<&'static str> {
+pub fn reason_withheld(record: &Record, wraps: bool) -> Option<&'static str> {
     if !wraps
         && matches!(
             record.attributes.get(tag::SENSITIVE),

@@ -46,7 +46,7 @@ impl Node {
                 ));
             }
         };
-        let key = self.wrapping_key(ask, information, Use::Protect, ask.rights)?;
+        let key = self.wrapping_key(ask, information, KeyUse::Protect, ask.rights)?;
         let Some(block) = key_block(&mut object) else {
             return Err(Failure::new(
                 Cause::InvalidObjectType,
@@ -164,7 +164,7 @@ impl Node {
                 "what a wrapping key is named by stands in one batch alone",
             ));
         }
-        let key = self.wrapping_key(ask, information, Use::Process, rights)?;
+        let key = self.wrapping_key(ask, information, KeyUse::Process, rights)?;
         let unwrap = |wrapped: &Secret| {
             let plain = match key.method {
                 Method::Aes(method) => {
@@ -213,13 +213,13 @@ impl Node {
         &self,
         ask: &Ask<'_>,
         information: &WrappingKeyInformation,
-        used: Use,
+        used: KeyUse,
         rights: &dyn Rights,
     ) -> Result<WrappingKey, Failure> {
         let identifier = ask.meant(Some(&information.unique_identifier))?;
         let (mut identifier, (mut number, mut record)) =
             (identifier.clone(), find(ask, &identifier)?);
-        if used == Use::Process && record.object_type == ObjectType::PUBLIC_KEY {
+        if used == KeyUse::Process && record.object_type == ObjectType::PUBLIC_KEY {
             // It was wrapped under this one; the other half unwraps it.
             identifier = private_half(&record).ok_or_else(|| {
                 Failure::new(
@@ -230,8 +230,8 @@ impl Node {
             (number, record) = find(ask, &identifier)?;
         }
         let (operation, bit) = match used {
-            Use::Protect => (Operation::ENCRYPT, CryptographicUsageMask::WRAP_KEY),
-            Use::Process => (Operation::DECRYPT, CryptographicUsageMask::UNWRAP_KEY),
+            KeyUse::Protect => (Operation::ENCRYPT, CryptographicUsageMask::WRAP_KEY),
+            KeyUse::Process => (Operation::DECRYPT, CryptographicUsageMask::UNWRAP_KEY),
         };
         rights.check(ask.caller, operation, &record)?;
         if record.is_destroyed() {
@@ -246,7 +246,7 @@ impl Node {
                 "the wrapping key is archived",
             ));
         }
-        may_be_used(&record, ask.now.wall, used)?;
+        check_usable(&record, ask.now.wall, used)?;
         let mask = record.attributes.iter().find_map(|a| match a.value {
             V::CryptographicUsageMask(mask) => Some(mask),
             _ => None,
@@ -263,7 +263,8 @@ impl Node {
             .or_else(|| own_parameters(&record.attributes));
         let method = match (record.object_type, used) {
             (ObjectType::SYMMETRIC_KEY, _) => block_cipher(parameters).map(Method::Aes),
-            (ObjectType::PUBLIC_KEY, Use::Protect) | (ObjectType::PRIVATE_KEY, Use::Process) => {
+            (ObjectType::PUBLIC_KEY, KeyUse::Protect)
+            | (ObjectType::PRIVATE_KEY, KeyUse::Process) => {
                 oaep(parameters, ask.cx.version).map(Method::Rsa)
             }
             (other, _) => Err(Failure::new(
@@ -424,7 +425,7 @@ enum Method {
 
 /// What an object is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
+pub enum KeyUse {
     /// To apply protection: encrypt, sign, wrap.
     Protect,
     /// To process what is protected: decrypt, verify, unwrap.
@@ -435,13 +436,13 @@ pub enum Use {
 ///
 /// # Errors
 /// [`Cause::WrongState`].
-pub fn may_be_used(record: &Record, now: DateTime, used: Use) -> Result<(), Failure> {
+pub fn check_usable(record: &Record, now: DateTime, used: KeyUse) -> Result<(), Failure> {
     let reached = |tag| record.attributes.date(tag).is_some_and(|date| date <= now);
     let ahead = |tag| record.attributes.date(tag).is_some_and(|date| date > now);
     let state = record.state(now);
     let allowed = match used {
-        Use::Protect => state == Some(State::ACTIVE) && !reached(tag::PROTECT_STOP_DATE),
-        Use::Process => {
+        KeyUse::Protect => state == Some(State::ACTIVE) && !reached(tag::PROTECT_STOP_DATE),
+        KeyUse::Process => {
             matches!(
                 state,
                 Some(State::ACTIVE | State::DEACTIVATED | State::COMPROMISED)

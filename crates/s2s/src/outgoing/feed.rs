@@ -1,13 +1,13 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::entries;
-use crate::selection::Chosen;
+use crate::selection::ChosenObjects;
 use keyferry_kmip::Object;
 use keyferry_store::{Record, RecordNumber, Snapshot, SnapshotExt, Store, StoreExt};
 
 /// Objects of the feed that go into one message or segment.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Stretch {
+pub struct FeedPage {
     /// The objects, in the order of the feed. One that is destroyed has no material, nor has one that is only told of.
     pub objects: Vec<(RecordNumber, Record, Option<Object>)>,
     /// The feed number behind which it ends.
@@ -15,12 +15,13 @@ pub struct Stretch {
 }
 
 /// Whether an object that was not chosen is told of all the same, without its material. Asked of each such object.
-pub type Tells<'a> = dyn FnMut(&dyn Snapshot, RecordNumber, &Record) -> Result<bool> + 'a;
+pub type IncludeUnselected<'a> =
+    dyn FnMut(&dyn Snapshot, RecordNumber, &Record) -> Result<bool> + 'a;
 
 /// Stretches of the feed without a selected object that are passed over at a time.
 const PASSED: usize = 20;
 
-impl Stretch {
+impl FeedPage {
     /// Reads what stands behind the feed number `after` and was chosen, or is told of: so many objects at the most, and about so many bytes
     /// of them. `None` at the end of the feed; a stretch may have no objects.
     ///
@@ -31,9 +32,9 @@ impl Stretch {
         after: u64,
         most: usize,
         bytes: usize,
-        chosen: &Chosen,
-        tells: &mut Tells<'_>,
-    ) -> Result<Option<Stretch>> {
+        chosen: &ChosenObjects,
+        tells: &mut IncludeUnselected<'_>,
+    ) -> Result<Option<FeedPage>> {
         let mut objects = Vec::new();
         let end = store.view::<_, Error>(|snapshot| {
             objects.clear();
@@ -72,14 +73,18 @@ impl Stretch {
             }
             Ok(end)
         })?;
-        Ok((end != after).then_some(Stretch { objects, end }))
+        Ok((end != after).then_some(FeedPage { objects, end }))
     }
 
     /// How many objects all stretches would have now, from the beginning of the feed.
     ///
     /// # Errors
-    /// As [`Stretch::read`].
-    pub fn count(store: &dyn Store, chosen: &Chosen, tells: &mut Tells<'_>) -> Result<u64> {
+    /// As [`FeedPage::read`].
+    pub fn count(
+        store: &dyn Store,
+        chosen: &ChosenObjects,
+        tells: &mut IncludeUnselected<'_>,
+    ) -> Result<u64> {
         if chosen.has_all() {
             return store.view(|snapshot| Ok(snapshot.count()?));
         }

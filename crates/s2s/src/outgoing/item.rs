@@ -1,7 +1,7 @@
 //! What goes out: a stretch of the feed at a time, and the batch item that carries one object.
 
 use crate::error::{Error, Result};
-use crate::wire::copy::{Addition, Copy, Expected};
+use crate::wire::copy::{Copy, Expected, KeyferryExtension};
 use keyferry_kmip::attribute::part;
 use keyferry_kmip::spec::{AttributeValue, KeyWrapType, Operation, PutFunction};
 use keyferry_kmip::{
@@ -25,7 +25,7 @@ pub(crate) fn carried(attributes: &Attributes, version: Version) -> (Attributes,
 
 /// How an object is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct SendOptions {
     /// By which operation.
     pub strategy: Strategy,
     /// In which version.
@@ -44,13 +44,17 @@ pub struct Terms {
 ///
 /// # Errors
 /// [`ErrorKind::Encode`].
-pub fn request_item(terms: Terms, record: Record, object: Option<Object>) -> Result<RequestItem> {
+pub fn request_item(
+    terms: SendOptions,
+    record: Record,
+    object: Option<Object>,
+) -> Result<RequestItem> {
     planned_item(terms, record, object, None)
 }
 
 /// The same; a keyferry server does nothing unless things are as expected.
 pub(crate) fn planned_item(
-    terms: Terms,
+    terms: SendOptions,
     record: Record,
     object: Option<Object>,
     expected: Option<Expected>,
@@ -63,11 +67,11 @@ pub(crate) fn planned_item(
         // Misreading it is unsafe when the message alone does not say everything.
         let critical = destroyed || !copy.rest.is_empty() || terms.dry_run || expected.is_some();
         let dry_run = terms.dry_run.then_some(true);
-        let addition = Addition {
+        let addition = KeyferryExtension {
             copy: Some(copy),
             dry_run,
             expected,
-            ..Addition::default()
+            ..KeyferryExtension::default()
         };
         (
             attributes,

@@ -1,8 +1,8 @@
 //! What a server's answers show of one object.
 
 use crate::pull::{Sought, Why};
-use crate::report::{Ending, Told};
-use crate::wire::copy::{Addition, Copy};
+use crate::report::{ObjectResult, Outcome};
+use crate::wire::copy::{Copy, KeyferryExtension};
 use keyferry_kmip::spec::{AttributeValue, ObjectType, Operation, ResultReason as Reason};
 use keyferry_kmip::{
     Attributes, ExportResponse, GetAttributesResponse, GetResponse, Object, ResponseItem, Text,
@@ -11,13 +11,13 @@ use keyferry_kmip::{
 use keyferry_ttlv::Context;
 
 /// What a server showed of an object that was asked for.
-pub(crate) enum Shown {
-    Object(Box<Seeing>),
-    Told(Told),
+pub(crate) enum FetchedObject {
+    Object(Box<FetchedContent>),
+    ObjectResult(ObjectResult),
 }
 
 /// An object as the server showed it.
-pub(crate) struct Seeing {
+pub(crate) struct FetchedContent {
     pub(super) identifier: Text,
     pub(super) object_type: ObjectType,
     pub(super) attributes: Attributes,
@@ -26,9 +26,13 @@ pub(crate) struct Seeing {
 }
 
 /// Reads the answers about one object; the error is what to tell of it.
-pub(crate) fn shown(sought: &Sought, items: &[ResponseItem], cx: Context) -> Result<Shown, Told> {
+pub(crate) fn fetched_object(
+    sought: &Sought,
+    items: &[ResponseItem],
+    cx: Context,
+) -> Result<FetchedObject, ObjectResult> {
     let unreadable = |e: &dyn std::fmt::Display| {
-        Told::failed(
+        ObjectResult::failed(
             &sought.identifier,
             None,
             format!("the answer can't be read: {e}"),
@@ -36,7 +40,7 @@ pub(crate) fn shown(sought: &Sought, items: &[ResponseItem], cx: Context) -> Res
     };
     let is_it = |answered: &UniqueIdentifier| match answered.as_text() {
         Some(text) if text == sought.identifier.as_str() => Ok(()),
-        _ => Err(Told::failed(
+        _ => Err(ObjectResult::failed(
             &sought.identifier,
             None,
             "the server answered about another object",
@@ -57,10 +61,10 @@ pub(crate) fn shown(sought: &Sought, items: &[ResponseItem], cx: Context) -> Res
             Some(Operation::EXPORT) => {
                 let answer: ExportResponse = item.payload(cx).map_err(|e| unreadable(&e))?;
                 is_it(&answer.unique_identifier)?;
-                let copy = Addition::find(&item.message_extension)
+                let copy = KeyferryExtension::find(&item.message_extension)
                     .map_err(|e| unreadable(&e))?
                     .copy;
-                return Ok(Shown::Object(Box::new(Seeing {
+                return Ok(FetchedObject::Object(Box::new(FetchedContent {
                     identifier: sought.identifier.clone(),
                     object_type: answer.object_type,
                     attributes: answer.attributes,
@@ -101,7 +105,7 @@ pub(crate) fn shown(sought: &Sought, items: &[ResponseItem], cx: Context) -> Res
         }
     };
     let identifier = sought.identifier.clone();
-    Ok(Shown::Object(Box::new(Seeing {
+    Ok(FetchedObject::Object(Box::new(FetchedContent {
         identifier,
         object_type,
         attributes,
@@ -110,7 +114,7 @@ pub(crate) fn shown(sought: &Sought, items: &[ResponseItem], cx: Context) -> Res
     })))
 }
 
-fn refusal(sought: &Sought, item: &ResponseItem) -> Told {
+fn refusal(sought: &Sought, item: &ResponseItem) -> ObjectResult {
     let message = item
         .result_message
         .as_ref()
@@ -121,21 +125,21 @@ fn refusal(sought: &Sought, item: &ResponseItem) -> Told {
     if gone && sought.why == Why::Again {
         let message =
             Some("the server does not have it any more: what is held of it is kept".to_owned());
-        return Told {
+        return ObjectResult {
             reason: item.result_reason,
             message,
-            ..Told::new(&sought.identifier, Ending::Skipped)
+            ..ObjectResult::new(&sought.identifier, Outcome::Skipped)
         };
     }
     if gone && sought.why == Why::Located {
         let message = Some(format!("the server does not have it any more: {message}"));
-        return Told {
+        return ObjectResult {
             reason: item.result_reason,
             message,
-            ..Told::new(&sought.identifier, Ending::Skipped)
+            ..ObjectResult::new(&sought.identifier, Outcome::Skipped)
         };
     }
-    Told::failed(&sought.identifier, item.result_reason, message)
+    ObjectResult::failed(&sought.identifier, item.result_reason, message)
 }
 
 /// Whether an answer says that there is no such object.

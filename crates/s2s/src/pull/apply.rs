@@ -2,17 +2,17 @@
 
 use crate::ask::Ask;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pull::answers::{Seeing, Shown};
+use crate::pull::answers::{FetchedContent, FetchedObject};
 use crate::pull::observed::Observed;
 use crate::pull::{Pull, Sought, Taken, Why, observed};
-use crate::receive::copy::{Sight, copied};
+use crate::receive::copy::{SeenObject, copied};
 use crate::receive::merge::Incoming;
-use crate::report::{Ending, Told};
+use crate::report::{ObjectResult, Outcome};
 use crate::rights::Unrestricted;
 use crate::selection::link_targets;
-use crate::session::Cx;
+use crate::session::SessionContext;
 use crate::transfer::plan::Planned;
-use crate::wire::copy::{Fate, Held, Short};
+use crate::wire::copy::{Held, Short};
 use keyferry_kmip::spec::{Operation, tag};
 use keyferry_kmip::{Failure, Identity, Text, context};
 use keyferry_store::record::{bytes_of, copy_digest};
@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 
 /// What became of an object that was shown.
 struct Judged {
-    told: Told,
+    told: ObjectResult,
     effects: Effects,
     facts: Option<Facts>,
 }
@@ -36,7 +36,11 @@ struct Facts {
 
 impl Pull {
     /// Takes what a message's answer shows: objects and progress in one transaction.
-    pub(super) fn take(&mut self, cx: &mut Cx<'_>, shown: Vec<(Sought, Shown)>) -> Result<()> {
+    pub(super) fn take(
+        &mut self,
+        cx: &mut SessionContext<'_>,
+        shown: Vec<(Sought, FetchedObject)>,
+    ) -> Result<()> {
         let identifiers: Vec<Text> = shown
             .iter()
             .map(|(sought, _)| sought.identifier.clone())
@@ -72,12 +76,12 @@ impl Pull {
                     earlier: &[],
                 };
                 let judged = match shown {
-                    Shown::Told(known) => Some(Judged {
+                    FetchedObject::ObjectResult(known) => Some(Judged {
                         told: known.clone(),
                         effects: Effects::none(),
                         facts: None,
                     }),
-                    Shown::Object(sight) => self.judge(&mut ask, sought, sight, &mut links),
+                    FetchedObject::Object(sight) => self.judge(&mut ask, sought, sight, &mut links),
                 };
                 if let Some(planned) = &sought.planned
                     && let Some((was, found)) = unplanned(planned, judged.as_ref())
@@ -101,7 +105,7 @@ impl Pull {
                             &mut effects,
                         )?;
                     }
-                    plans.push(self.planned(sought, one.ending, facts));
+                    plans.push(self.planned(sought, one.outcome, facts));
                     told.push(one);
                     world.add(effects)?;
                 }
@@ -113,7 +117,7 @@ impl Pull {
             }
             let mut counts = self.ledger.report.counts.clone();
             told.iter()
-                .for_each(|told: &Told| counts.count(told.ending));
+                .for_each(|told: &ObjectResult| counts.count(told.outcome));
             if executes {
                 counts.cursor += i64::try_from(told.len()).unwrap_or(i64::MAX);
             }
@@ -174,7 +178,7 @@ impl Pull {
     }
 
     /// What stands in a plan of an object.
-    fn planned(&self, sought: &Sought, ending: Ending, facts: Option<Facts>) -> Planned {
+    fn planned(&self, sought: &Sought, outcome: Outcome, facts: Option<Facts>) -> Planned {
         let (id, digest, held) = match facts {
             Some(Facts { id, digest, held }) => (id, Some(digest), Some(held)),
             None => (self.foreign(sought), None, None),
@@ -184,7 +188,7 @@ impl Pull {
             identifier: sought.identifier.clone(),
             digest,
             held,
-            fate: Fate::from(ending),
+            outcome,
             extra: Extra::NONE,
         }
     }
@@ -194,7 +198,7 @@ impl Pull {
         &self,
         ask: &mut Ask<'_>,
         sought: &Sought,
-        sight: &Seeing,
+        sight: &FetchedContent,
         links: &mut Vec<Text>,
     ) -> Option<Judged> {
         let mut facts = None;
@@ -227,17 +231,17 @@ impl Pull {
             Err(failure) => {
                 let reason = failure.reason(self.options.version);
                 (
-                    Told::failed(&sought.identifier, Some(reason), failure.message()),
+                    ObjectResult::failed(&sought.identifier, Some(reason), failure.message()),
                     Effects::none(),
                 )
             }
             Ok(Some((decision, message))) => {
                 let target = Some(decision.identifier.to_string())
                     .filter(|here| **here != *sought.identifier);
-                let told = Told {
+                let told = ObjectResult {
                     target,
                     message,
-                    ..Told::new(&sought.identifier, decision.fate.ending())
+                    ..ObjectResult::new(&sought.identifier, decision.outcome)
                 };
                 (told, decision.effects)
             }
@@ -250,7 +254,12 @@ impl Pull {
     }
 
     /// What the server showed of an object, and what is held of it here.
-    fn facts(&self, ask: &Ask<'_>, sight: &Seeing, incoming: &Incoming) -> Result<Facts, Failure> {
+    fn facts(
+        &self,
+        ask: &Ask<'_>,
+        sight: &FetchedContent,
+        incoming: &Incoming,
+    ) -> Result<Facts, Failure> {
         let id = incoming.record.id.clone();
         let held = ask.snapshot.by_object_id(&id)?;
         let held = Held::of(held.as_ref().map(|(_, held)| held))?;
@@ -281,7 +290,7 @@ impl Pull {
     fn incoming(
         &self,
         ask: &Ask<'_>,
-        sight: &Seeing,
+        sight: &FetchedContent,
     ) -> Result<(Incoming, Option<Record>), Failure> {
         let object = match (&self.options.wrapping, sight.object.clone()) {
             (Some(wrapping), Some(wrapped)) => {
@@ -289,7 +298,7 @@ impl Pull {
             }
             (_, object) => object,
         };
-        let seen = Sight {
+        let seen = SeenObject {
             identifier: sight.identifier.clone(),
             object_type: sight.object_type,
             attributes: sight.attributes.clone(),
@@ -311,7 +320,7 @@ impl Pull {
 fn unplanned(planned: &Planned, judged: Option<&Judged>) -> Option<(String, String)> {
     let Some(Judged { told, facts, .. }) = judged else {
         return Some((
-            planned.fate.ending().to_string(),
+            planned.outcome.to_string(),
             "one that is not selected any more".to_owned(),
         ));
     };
@@ -335,11 +344,11 @@ fn unplanned(planned: &Planned, judged: Option<&Judged>) -> Option<(String, Stri
             |held: Option<&Held>| format!("{} held here", held.cloned().unwrap_or_default());
         return Some((words(planned.held.as_ref()), words(held)));
     }
-    let ending = planned.fate.ending();
+    let outcome = planned.outcome;
     let message = told
         .message
         .as_ref()
         .map(|message| format!(": {message}"))
         .unwrap_or_default();
-    (told.ending != ending).then(|| (ending.to_string(), format!("{}{message}", told.ending)))
+    (told.outcome != outcome).then(|| (outcome.to_string(), format!("{}{message}", told.outcome)))
 }

@@ -1,13 +1,13 @@
 //! What a foreign server shows of an object, as a copy of which this server is the one observer (DESIGN: rules 1 and 2).
 
 use crate::ask::Ask;
-use crate::node::{Node, complete};
+use crate::node::{Node, set_default_attributes};
 use crate::policy::Collisions;
 use crate::receive::check::check_attributes;
-use crate::receive::copy::Sight;
+use crate::receive::copy::SeenObject;
 use crate::receive::merge;
 use crate::receive::merge::{Decision, Incoming};
-use crate::wire::copy::Fate;
+use crate::report::Outcome;
 use keyferry_kmip::spec::{AttributeValue, HashingAlgorithm, KeyFormatType, tag};
 use keyferry_kmip::{Attributes, Cause, Failure, Object, Text};
 use keyferry_store::record::copy_digest;
@@ -27,7 +27,7 @@ pub(crate) fn observed(
     node: &Node,
     ask: &Ask<'_>,
     of: &Observed<'_>,
-    sight: Sight,
+    sight: SeenObject,
 ) -> Result<(Incoming, Option<Record>), Failure> {
     let id = ObjectId {
         server: of.server.clone(),
@@ -35,7 +35,7 @@ pub(crate) fn observed(
         identifier: sight.identifier.clone(),
     };
     let held = ask.snapshot.by_object_id(&id)?.map(|(_, held)| held);
-    let Sight {
+    let SeenObject {
         identifier,
         object_type,
         mut attributes,
@@ -59,7 +59,7 @@ pub(crate) fn observed(
             attributes.keep(held.clone());
         }
     }
-    complete(&mut attributes, ask.now.wall);
+    set_default_attributes(&mut attributes, ask.now.wall);
     if let Some(object) = &object {
         node.digest(&mut attributes, object);
     }
@@ -131,7 +131,7 @@ pub(crate) fn decide(
         let decision = Decision {
             identifier: held.identifier.clone(),
             effects: keyferry_store::Effects::none(),
-            fate: Fate::UNCHANGED,
+            outcome: Outcome::Unchanged,
         };
         return Ok((decision, Some(why.to_owned())));
     }

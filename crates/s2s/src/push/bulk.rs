@@ -1,21 +1,21 @@
 pub(crate) mod answers;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::material::transit::{on_its_way, withheld};
+use crate::material::transit::{on_its_way, reason_withheld};
 use crate::node::Node;
-use crate::outgoing::feed::Stretch;
-use crate::outgoing::item::{Strategy, Terms, carried, planned_item};
+use crate::outgoing::feed::FeedPage;
+use crate::outgoing::item::{SendOptions, Strategy, carried, planned_item};
 use crate::policy::Wrapping;
 use crate::progress::Progress;
 use crate::push::bulk::answers::{existing, held, peer, told, told_of_existing};
 use crate::push::publish::steps::is_usable;
 use crate::push::publish::{Birth, NOT_KEPT, Publish, Setting};
-use crate::report::{Ending, Told};
-use crate::selection::{Chosen, Selection};
-use crate::session::{Cx, Session, Step};
+use crate::report::ObjectResult;
+use crate::selection::{ChosenObjects, Selection};
+use crate::session::{Session, SessionContext, Step};
 use crate::transfer::ledger::Ledger;
 use crate::transfer::plan::{Planned, Purpose};
-use crate::wire::copy::{Expected, Fate};
+use crate::wire::copy::Expected;
 use keyferry_kmip::spec::{BatchErrorContinuationOption, Operation, QueryFunction, ResultReason};
 use keyferry_kmip::{
     Lost, Object, QueryRequest, RequestItem, RequestMessage, ResponseItem, ResponseMessage, Text,
@@ -101,7 +101,7 @@ type Gathered = (Vec<(Record, Option<Object>, Option<Planned>)>, u64);
 pub struct Bulk {
     options: BulkOptions,
     ledger: Ledger,
-    chosen: Option<Chosen>,
+    chosen: Option<ChosenObjects>,
     /// How far the feed was read; ahead of the cursor by what is under way.
     ahead: u64,
     peer: Peer,
@@ -147,7 +147,7 @@ struct Outgoing {
     /// What it loses on the way.
     lost: Vec<String>,
     /// Why it stays here.
-    refused: Option<Told>,
+    refused: Option<ObjectResult>,
 }
 
 /// About what a message may hold: what receivers take by default, less its header.
@@ -185,14 +185,14 @@ impl Bulk {
 
     /// Calls `observer` after each answer, and at the end, with how far it has come.
     #[must_use]
-    pub fn observed(mut self, observer: impl FnMut(&Progress) + Send + 'static) -> Self {
+    pub fn on_progress(mut self, observer: impl FnMut(&Progress) + Send + 'static) -> Self {
         self.ledger.observer = Some(Box::new(observer));
         self
     }
 
     /// Tells `sink` what became of each object, as soon as that is known.
     #[must_use]
-    pub fn telling(mut self, sink: impl FnMut(&Told) + Send + 'static) -> Self {
+    pub fn on_object(mut self, sink: impl FnMut(&ObjectResult) + Send + 'static) -> Self {
         self.ledger.sink = Some(Box::new(sink));
         self
     }
@@ -226,7 +226,7 @@ impl Bulk {
     }
 
     /// Where the transfer stands, and which objects it is about.
-    fn start(&mut self, cx: &Cx<'_>) -> Result<Chosen> {
+    fn start(&mut self, cx: &SessionContext<'_>) -> Result<ChosenObjects> {
         let chosen = cx
             .store
             .view::<_, Error>(|snapshot| self.options.selection.choose(snapshot, cx.now.wall))?;
@@ -239,7 +239,7 @@ impl Bulk {
     }
 
     /// Starts over when the peer's store is another one than the cursor belongs to.
-    fn know(&mut self, cx: &Cx<'_>, incarnation: Option<Vec<u8>>) -> Result<()> {
+    fn know(&mut self, cx: &SessionContext<'_>, incarnation: Option<Vec<u8>>) -> Result<()> {
         if let Some(plan) = &self.ledger.executing {
             plan.check_peer(incarnation.as_ref())?;
         }
@@ -273,7 +273,7 @@ impl Bulk {
         Ok(())
     }
 
-    fn save(&mut self, cx: &Cx<'_>) -> Result<()> {
+    fn save(&mut self, cx: &SessionContext<'_>) -> Result<()> {
         self.ledger.save(cx)?;
         self.unsaved = 0;
         Ok(())
@@ -304,7 +304,12 @@ impl Bulk {
     }
 
     /// The next message's worth of the feed.
-    fn next(&mut self, cx: &mut Cx<'_>, ticket: Ticket, keyferry: bool) -> Result<Option<Step>> {
+    fn next(
+        &mut self,
+        cx: &mut SessionContext<'_>,
+        ticket: Ticket,
+        keyferry: bool,
+    ) -> Result<Option<Step>> {
         // A Put's header may not ask a foreign client to go on behind a failure (KMIP 1.4 §5.2): one object a message then.
         let batch = if self.options.strategy == Strategy::Put && !keyferry {
             1
@@ -315,7 +320,7 @@ impl Bulk {
     }
 
     /// The objects of the next message; nothing at the end.
-    fn gather(&mut self, cx: &Cx<'_>, batch: usize) -> Result<Option<Gathered>> {
+    fn gather(&mut self, cx: &SessionContext<'_>, batch: usize) -> Result<Option<Gathered>> {
         let most = self.options.batch_bytes;
         if let Some(plan) = &mut self.ledger.executing {
             let mut objects = Vec::new();
@@ -344,7 +349,7 @@ impl Bulk {
             Some(chosen) => chosen,
             None => self.start(cx)?,
         };
-        let stretch = Stretch::read(
+        let stretch = FeedPage::read(
             cx.store,
             self.ahead,
             batch,
@@ -365,7 +370,7 @@ impl Bulk {
     /// The same, of so many objects at the most; fewer when they would not fit a message.
     fn next_of(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         ticket: Ticket,
         keyferry: bool,
         batch: usize,
@@ -373,7 +378,7 @@ impl Bulk {
         let Some((gathered, end)) = self.gather(cx, batch)? else {
             return Ok(None);
         };
-        let terms = Terms {
+        let terms = SendOptions {
             strategy: self.options.strategy,
             version: self.options.version,
             keyferry,
@@ -405,7 +410,7 @@ impl Bulk {
                 },
                 refused: None,
             };
-            let refused = |why: String| Some(Told::failed(&record.identifier, None, why));
+            let refused = |why: String| Some(ObjectResult::failed(&record.identifier, None, why));
             match self.item(cx, terms, &record, object, planned) {
                 Ok(Ok(item)) => items.push(item),
                 Ok(Err(why)) => outgoing.refused = refused(why.to_owned()),
@@ -426,9 +431,9 @@ impl Bulk {
             let message =
                 format!("the object takes about {bytes} bytes, more than a message may have");
             for object in &mut objects {
-                object
-                    .refused
-                    .get_or_insert_with(|| Told::failed(&object.identifier, None, message.clone()));
+                object.refused.get_or_insert_with(|| {
+                    ObjectResult::failed(&object.identifier, None, message.clone())
+                });
             }
             items.clear();
             bytes = 0;
@@ -461,15 +466,15 @@ impl Bulk {
     /// What is sent of an object, or why nothing is.
     fn item(
         &self,
-        cx: &mut Cx<'_>,
-        mut terms: Terms,
+        cx: &mut SessionContext<'_>,
+        mut terms: SendOptions,
         record: &Record,
         object: Option<Object>,
         planned: Option<Planned>,
     ) -> Result<std::result::Result<RequestItem, &'static str>> {
         // Of what is destroyed there is no material that could leave.
         if let Some(why) =
-            withheld(record, self.wrapping.is_some()).filter(|_| !record.is_destroyed())
+            reason_withheld(record, self.wrapping.is_some()).filter(|_| !record.is_destroyed())
         {
             return Ok(Err(why));
         }
@@ -480,19 +485,25 @@ impl Bulk {
         // What was refused is asked about again, and must not be taken now.
         terms.dry_run |= planned
             .as_ref()
-            .is_some_and(|planned| planned.fate == Fate::FAILED);
+            .is_some_and(|planned| planned.outcome.is_failure());
         if terms.dry_run && !terms.keyferry {
             return existing(&record.identifier, terms.version).map(Ok);
         }
         let expected = planned.filter(|_| !terms.dry_run);
         let expected = expected.map(|planned| Expected {
             held: planned.held,
-            fate: planned.fate,
+            outcome: planned.outcome,
             extra: Extra::NONE,
         });
         let (object, wrapped) =
             on_its_way(cx, self.wrapping.as_ref(), terms.version, record, object)?;
-        planned_item(Terms { wrapped, ..terms }, record.clone(), object, expected).map(Ok)
+        planned_item(
+            SendOptions { wrapped, ..terms },
+            record.clone(),
+            object,
+            expected,
+        )
+        .map(Ok)
     }
 
     /// Counts what a message's answer says of each object, and moves the cursor behind it.
@@ -515,8 +526,8 @@ impl Bulk {
                     None => break,
                 },
             };
-            let mut told = Told {
-                lost: if told.ending == Ending::Failed {
+            let mut told = ObjectResult {
+                lost: if told.outcome.is_failure() {
                     Vec::new()
                 } else {
                     outgoing.lost
@@ -530,16 +541,16 @@ impl Bulk {
             }
             if self.ledger.planning.is_some() {
                 let held = match item {
-                    Some(item) if told.ending != Ending::Failed => Some(held(item)?),
+                    Some(item) if !told.outcome.is_failure() => Some(held(item)?),
                     _ => None,
                 };
-                let (id, digest, fate) = (outgoing.id, outgoing.digest, Fate::from(told.ending));
+                let (id, digest, outcome) = (outgoing.id, outgoing.digest, told.outcome);
                 self.ledger.plan(|| Planned {
                     id,
                     identifier: outgoing.identifier,
                     digest,
                     held,
-                    fate,
+                    outcome,
                     extra: Extra::NONE,
                 })?;
             }
@@ -569,7 +580,7 @@ impl Bulk {
 }
 
 impl Session for Bulk {
-    fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
+    fn poll(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Step> {
         if let Some(publish) = &mut self.publish {
             return publish.poll(cx, ticket);
         }
@@ -612,7 +623,7 @@ impl Session for Bulk {
 
     fn answer(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()> {

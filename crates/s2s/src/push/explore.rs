@@ -1,5 +1,5 @@
 use crate::error::{Error, ErrorKind, Result};
-use crate::session::{Cx, Session, Step};
+use crate::session::{Session, SessionContext, Step};
 use keyferry_kmip::spec::{
     AttributeRow, Operation, QueryFunction, SetBy, attribute_row, attribute_rows, tag,
 };
@@ -14,7 +14,7 @@ use std::str::FromStr;
 /// The ways in which objects go to a peer or come from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Way {
+pub enum TransferMethod {
     /// Push by Import: [`Bulk`](crate::Bulk).
     Import,
     /// Push by Put: [`Bulk`](crate::Bulk).
@@ -30,59 +30,67 @@ pub enum Way {
 }
 
 /// Pushing, the best way first.
-const PUSHING: [Way; 3] = [Way::Import, Way::Put, Way::Register];
+const PUSHING: [TransferMethod; 3] = [
+    TransferMethod::Import,
+    TransferMethod::Put,
+    TransferMethod::Register,
+];
 
 /// Pulling, the best way first.
-const PULLING: [Way; 3] = [Way::Feed, Way::Export, Way::Get];
+const PULLING: [TransferMethod; 3] = [
+    TransferMethod::Feed,
+    TransferMethod::Export,
+    TransferMethod::Get,
+];
 
-impl Way {
+impl TransferMethod {
     fn name(self) -> &'static str {
         match self {
-            Way::Import => "import",
-            Way::Put => "put",
-            Way::Register => "register",
-            Way::Feed => "feed",
-            Way::Export => "export",
-            Way::Get => "get",
+            TransferMethod::Import => "import",
+            TransferMethod::Put => "put",
+            TransferMethod::Register => "register",
+            TransferMethod::Feed => "feed",
+            TransferMethod::Export => "export",
+            TransferMethod::Get => "get",
         }
     }
 
     /// What a peer must offer for it.
     fn needs(self) -> &'static [Operation] {
         match self {
-            Way::Import => &[Operation::IMPORT],
-            Way::Put => &[Operation::PUT],
-            Way::Register => &[
+            TransferMethod::Import => &[Operation::IMPORT],
+            TransferMethod::Put => &[Operation::PUT],
+            TransferMethod::Register => &[
                 Operation::REGISTER,
                 Operation::LOCATE,
                 Operation::GET_ATTRIBUTES,
             ],
             // What it takes is no operation of the standard.
-            Way::Feed => &[],
-            Way::Export => &[Operation::LOCATE, Operation::EXPORT],
-            Way::Get => &[Operation::LOCATE, Operation::GET, Operation::GET_ATTRIBUTES],
+            TransferMethod::Feed => &[],
+            TransferMethod::Export => &[Operation::LOCATE, Operation::EXPORT],
+            TransferMethod::Get => &[Operation::LOCATE, Operation::GET, Operation::GET_ATTRIBUTES],
         }
     }
 
     fn since(self) -> Version {
         match self {
-            Way::Feed => Version::V2_1,
-            Way::Import | Way::Export => Version::V1_4,
-            Way::Put | Way::Register | Way::Get => Version::V1_0,
+            TransferMethod::Feed => Version::V2_1,
+            TransferMethod::Import | TransferMethod::Export => Version::V1_4,
+            TransferMethod::Put | TransferMethod::Register | TransferMethod::Get => Version::V1_0,
         }
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for TransferMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl FromStr for Way {
+impl FromStr for TransferMethod {
     type Err = Error;
 
-    fn from_str(name: &str) -> Result<Way> {
+    fn from_str(name: &str) -> Result<TransferMethod> {
         let known = PUSHING
             .into_iter()
             .chain(PULLING)
@@ -98,7 +106,7 @@ impl FromStr for Way {
 
 /// What a peer can do, by its own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Abilities {
+pub struct PeerAbilities {
     /// The versions that it speaks, of those that we do, newest first.
     pub versions: Vec<Version>,
     /// The operations that it offers in the newest of them.
@@ -107,14 +115,14 @@ pub struct Abilities {
     pub keyferry: bool,
 }
 
-impl Abilities {
+impl PeerAbilities {
     /// The newest version in which it can go this way. Whether it lets itself be followed, only trying tells.
-    pub fn version_for(&self, way: Way) -> Option<Version> {
+    pub fn version_for(&self, way: TransferMethod) -> Option<Version> {
         let newest = self
             .versions
             .first()
             .copied()
-            .filter(|_| self.keyferry || way != Way::Feed)?;
+            .filter(|_| self.keyferry || way != TransferMethod::Feed)?;
         (newest >= way.since()
             && way
                 .needs()
@@ -124,18 +132,20 @@ impl Abilities {
     }
 
     /// The best way to push to it.
-    pub fn push(&self) -> Option<(Way, Version)> {
+    pub fn push(&self) -> Option<(TransferMethod, Version)> {
         self.best(&PUSHING)
     }
 
     /// The best way to pull from it.
-    pub fn pull(&self) -> Option<(Way, Version)> {
+    pub fn pull(&self) -> Option<(TransferMethod, Version)> {
         self.best(&PULLING)
     }
 
-    fn best(&self, ways: &[Way]) -> Option<(Way, Version)> {
+    fn best(&self, ways: &[TransferMethod]) -> Option<(TransferMethod, Version)> {
         // To one that is no keyferry server, a Put goes only where it knows us as its server: nobody can see that from outside.
-        let open = |way: &&Way| self.keyferry || !matches!(way, Way::Put | Way::Feed);
+        let open = |way: &&TransferMethod| {
+            self.keyferry || !matches!(way, TransferMethod::Put | TransferMethod::Feed)
+        };
         ways.iter()
             .filter(open)
             .find_map(|way| Some((*way, self.version_for(*way)?)))
@@ -144,12 +154,21 @@ impl Abilities {
     /// The attributes, by name, that can't be kept as a whole this way in a version, whatever the peer does with the others. Fields that a
     /// version lacks of an attribute that it has are told of each object. Between keyferry servers
     /// nothing is lost but by *get*, which shows what any client sees.
-    pub fn not_kept(&self, way: Way, version: Version) -> Vec<&'static str> {
-        if self.keyferry && matches!(way, Way::Import | Way::Put | Way::Feed | Way::Export) {
+    pub fn not_kept(&self, way: TransferMethod, version: Version) -> Vec<&'static str> {
+        if self.keyferry
+            && matches!(
+                way,
+                TransferMethod::Import
+                    | TransferMethod::Put
+                    | TransferMethod::Feed
+                    | TransferMethod::Export
+            )
+        {
             return Vec::new();
         }
         let is_lost = |row: &&AttributeRow| {
-            !row.versions.contain(version) || way == Way::Register && is_lost_by_register(row.tag)
+            !row.versions.contain(version)
+                || way == TransferMethod::Register && is_lost_by_register(row.tag)
         };
         attribute_rows()
             .iter()
@@ -205,7 +224,7 @@ pub struct Explore<F> {
 /// In which version Discover Versions is asked; 1.0 does not have it.
 const ATTEMPTS: [Version; 3] = [Version::V1_2, Version::V2_1, Version::V1_0];
 
-impl<F: FnMut(Abilities) + Send> Explore<F> {
+impl<F: FnMut(PeerAbilities) + Send> Explore<F> {
     /// A session that ends by calling `told`.
     pub fn new(told: F) -> Self {
         Explore {
@@ -241,8 +260,8 @@ fn message<P: Payload>(version: Version, payload: &P) -> Result<Step> {
     ))))
 }
 
-impl<F: FnMut(Abilities) + Send> Session for Explore<F> {
-    fn poll(&mut self, _: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
+impl<F: FnMut(PeerAbilities) + Send> Session for Explore<F> {
+    fn poll(&mut self, _: &mut SessionContext<'_>, ticket: Ticket) -> Result<Step> {
         if self.done {
             return Ok(Step::Done(Box::default()));
         }
@@ -270,7 +289,7 @@ impl<F: FnMut(Abilities) + Send> Session for Explore<F> {
 
     fn answer(
         &mut self,
-        _: &mut Cx<'_>,
+        _: &mut SessionContext<'_>,
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()> {
@@ -321,7 +340,7 @@ impl<F: FnMut(Abilities) + Send> Session for Explore<F> {
             .as_ref()
             .is_some_and(|vendor| *vendor == x::VENDOR);
         let versions = self.versions.take().unwrap_or_else(|| vec![version]);
-        (self.told)(Abilities {
+        (self.told)(PeerAbilities {
             versions,
             operations: query.operations,
             keyferry,

@@ -1,15 +1,15 @@
 use crate::error::{Error, ErrorKind, Result};
-use crate::material::transit::withheld;
-use crate::outgoing::feed::Stretch;
+use crate::material::transit::reason_withheld;
+use crate::outgoing::feed::FeedPage;
 use crate::push::notice::Notice;
 use crate::push::publish::steps::{is_usable, wanted};
 use crate::push::running::{Running, has_left};
 use crate::relation::foreign_replica::counts_key;
 use crate::relation::identifier_map;
 use crate::relation::identifier_map::Mapped;
-use crate::report::{Ending, Told};
-use crate::selection::Chosen;
-use crate::session::{Cx, Session, Step};
+use crate::report::{ObjectResult, Outcome};
+use crate::selection::ChosenObjects;
+use crate::session::{Session, SessionContext, Step};
 use crate::transfer::ledger::Ledger;
 use crate::transfer::plan::Purpose;
 use keyferry_kmip::spec::{AttributeValue as V, Operation, PutFunction, ResultReason, tag};
@@ -23,7 +23,7 @@ use keyferry_ttlv::{Extra, Version};
 /// How a receiver is notified.
 #[derive(Clone, Debug)]
 pub struct NotifierOptions {
-    /// The relation, as [`ForeignSlave::publish`](crate::ForeignSlave::publish) has begun it, by Put.
+    /// The relation, as [`ForeignReplica::publish`](crate::ForeignReplica::publish) has begun it, by Put.
     pub relation: String,
     /// In which version (1.4).
     pub version: Version,
@@ -53,7 +53,7 @@ pub struct Notifier {
     options: NotifierOptions,
     ledger: Ledger,
     running: Option<Running>,
-    chosen: Option<Chosen>,
+    chosen: Option<ChosenObjects>,
     /// How far the feed was read.
     end: u64,
     work: Option<Work>,
@@ -101,12 +101,12 @@ impl Notifier {
 
     /// Tells `sink` what became of each object.
     #[must_use]
-    pub fn telling(mut self, sink: impl FnMut(&Told) + Send + 'static) -> Self {
+    pub fn on_object(mut self, sink: impl FnMut(&ObjectResult) + Send + 'static) -> Self {
         self.ledger.sink = Some(Box::new(sink));
         self
     }
 
-    fn start(&mut self, cx: &Cx<'_>) -> Result<()> {
+    fn start(&mut self, cx: &SessionContext<'_>) -> Result<()> {
         let running = Running::begin(cx, &self.options.relation, &[Operation::PUT])?;
         let selection = running.slave.selection();
         let (name, version) = (&self.options.relation, self.options.version);
@@ -129,7 +129,7 @@ impl Notifier {
     }
 
     /// The next object, due to be told again or from the feed; `false` at the end.
-    fn next(&mut self, cx: &mut Cx<'_>) -> Result<bool> {
+    fn next(&mut self, cx: &mut SessionContext<'_>) -> Result<bool> {
         let (Some(running), Some(chosen)) = (&mut self.running, &self.chosen) else {
             return Ok(false);
         };
@@ -148,7 +148,7 @@ impl Notifier {
         if found.is_none() {
             let tells =
                 &mut |snapshot: &dyn Snapshot, _, record: &Record| has_left(snapshot, name, record);
-            let Some(stretch) = Stretch::read(cx.store, self.end, 1, usize::MAX, chosen, tells)?
+            let Some(stretch) = FeedPage::read(cx.store, self.end, 1, usize::MAX, chosen, tells)?
             else {
                 return Ok(false);
             };
@@ -169,14 +169,14 @@ impl Notifier {
     /// What is to be told of an object, if anything.
     fn consider(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         record: Record,
         object: Option<Object>,
         left: bool,
         mapped: Option<Mapped>,
     ) -> Result<()> {
         let identifier = record.identifier.clone();
-        let told = |ending| Told::new(&identifier, ending);
+        let told = |outcome| ObjectResult::new(&identifier, outcome);
         let is_known = mapped.as_ref().is_some_and(|mapped| mapped.there.is_some());
         let usable = is_usable(record.state(cx.now.wall));
         let wanted = self.wanted(cx, &record, left, mapped.as_ref())?;
@@ -185,36 +185,56 @@ impl Notifier {
         let notice = Notice::of(self.options.version, held, &wanted);
         let how = match (&mapped, is_known) {
             _ if left && mapped.is_none() => {
-                return self.settle(cx, &record, told(Ending::Skipped), None);
+                return self.settle(cx, &record, told(Outcome::Skipped), None);
             }
             (Some(_), true) if notice.is_empty() => {
-                let ending = if left {
-                    Ending::Skipped
+                let outcome = if left {
+                    Outcome::Skipped
                 } else {
-                    Ending::Unchanged
+                    Outcome::Unchanged
                 };
-                return self.settle(cx, &record, told(ending), mapped);
+                return self.settle(cx, &record, told(outcome), mapped);
             }
             (Some(_), true) if self.options.notifies => How::Notify,
             (Some(_), true) if usable && !left => How::Replace,
             (Some(_), true) => {
-                return self.settle(cx, &record, Told::failed(&identifier, None, UNTOLD), mapped);
+                return self.settle(
+                    cx,
+                    &record,
+                    ObjectResult::failed(&identifier, None, UNTOLD),
+                    mapped,
+                );
             }
             // It came there, perhaps: what it became meanwhile is told in any case.
             (Some(_), false) if (left || !usable) && self.options.notifies => How::Notify,
             (Some(_), false) if left || !usable => {
-                return self.settle(cx, &record, Told::failed(&identifier, None, UNTOLD), mapped);
+                return self.settle(
+                    cx,
+                    &record,
+                    ObjectResult::failed(&identifier, None, UNTOLD),
+                    mapped,
+                );
             }
             (None, _) if record.is_destroyed() => {
-                return self.settle(cx, &record, told(Ending::Skipped), None);
+                return self.settle(cx, &record, told(Outcome::Skipped), None);
             }
             (None, _) if !usable => {
-                return self.settle(cx, &record, Told::failed(&identifier, None, UNSEEN), None);
+                return self.settle(
+                    cx,
+                    &record,
+                    ObjectResult::failed(&identifier, None, UNSEEN),
+                    None,
+                );
             }
             _ => How::Put,
         };
-        if let Some(why) = withheld(&record, false).filter(|_| how != How::Notify) {
-            return self.settle(cx, &record, Told::failed(&identifier, None, why), mapped);
+        if let Some(why) = reason_withheld(&record, false).filter(|_| how != How::Notify) {
+            return self.settle(
+                cx,
+                &record,
+                ObjectResult::failed(&identifier, None, why),
+                mapped,
+            );
         }
         if mapped.is_none() {
             let intent =
@@ -242,7 +262,7 @@ impl Notifier {
     /// What the receiver should know of an object. Of one that has left the selection it is told what its State has become.
     fn wanted(
         &self,
-        cx: &Cx<'_>,
+        cx: &SessionContext<'_>,
         record: &Record,
         left: bool,
         mapped: Option<&Mapped>,
@@ -285,7 +305,7 @@ impl Notifier {
         Ok(all)
     }
 
-    fn message(&self, cx: &Cx<'_>, work: &Work) -> Result<RequestMessage> {
+    fn message(&self, cx: &SessionContext<'_>, work: &Work) -> Result<RequestMessage> {
         let version = self.options.version;
         let unique_identifier = UniqueIdentifier::Text(work.record.identifier.clone());
         let item = match work.how {
@@ -329,9 +349,9 @@ impl Notifier {
     /// What became of an object is stored with the place in the feed.
     fn settle(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         record: &Record,
-        told: Told,
+        told: ObjectResult,
         mapped: Option<Mapped>,
     ) -> Result<()> {
         let (name, end) = (&self.options.relation, self.end);
@@ -358,7 +378,7 @@ impl Notifier {
 
     fn answered(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()> {
@@ -396,7 +416,7 @@ impl Notifier {
                 .as_ref()
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            let told = Told::failed(&identifier, item.result_reason, why);
+            let told = ObjectResult::failed(&identifier, item.result_reason, why);
             // What was refused is not there; what may be there stays meant.
             let mapped = work.mapped.filter(|_| work.how != How::Put || exists);
             return self.settle(cx, &work.record, told, mapped);
@@ -406,14 +426,14 @@ impl Notifier {
                 .running
                 .as_ref()
                 .is_some_and(|running| running.slave.destroys_left);
-        let (ending, message) = match work.how {
-            _ if gone => (Ending::Withdrawn, None),
+        let (outcome, message) = match work.how {
+            _ if gone => (Outcome::Withdrawn, None),
             _ if work.left => (
-                Ending::Skipped,
+                Outcome::Skipped,
                 Some("it has left the selection: it is told what its State becomes".to_owned()),
             ),
-            How::Put => (Ending::Created, None),
-            _ => (Ending::Updated, None),
+            How::Put => (Outcome::Created, None),
+            _ => (Outcome::Updated, None),
         };
         let mapped = Mapped {
             there: Some(identifier.clone()),
@@ -426,10 +446,10 @@ impl Notifier {
         self.settle(
             cx,
             &work.record,
-            Told {
+            ObjectResult {
                 lost,
                 message,
-                ..Told::new(&identifier, ending)
+                ..ObjectResult::new(&identifier, outcome)
             },
             Some(mapped),
         )
@@ -451,7 +471,7 @@ fn is_of_state(value: &V) -> bool {
 }
 
 impl Session for Notifier {
-    fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
+    fn poll(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Step> {
         if self.running.is_none() {
             self.start(cx)?;
         }
@@ -478,7 +498,8 @@ impl Session for Notifier {
                     let Some(work) = self.work.take() else {
                         continue;
                     };
-                    let told = Told::failed(&work.record.identifier, None, error.to_string());
+                    let told =
+                        ObjectResult::failed(&work.record.identifier, None, error.to_string());
                     let mapped = work.mapped.filter(|mapped| mapped.there.is_some());
                     self.settle(cx, &work.record, told, mapped)?;
                 }
@@ -489,7 +510,7 @@ impl Session for Notifier {
 
     fn answer(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()> {

@@ -5,9 +5,9 @@ use crate::progress::Progress;
 use crate::push::publish::{Birth, Publish, Setting};
 use crate::push::running::Running;
 use crate::relation::foreign_replica::counts_key;
-use crate::report::Told;
+use crate::report::ObjectResult;
 use crate::selection::Selection;
-use crate::session::{Cx, Session, Step};
+use crate::session::{Session, SessionContext, Step};
 use crate::transfer::ledger::Ledger;
 use keyferry_kmip::spec::Operation;
 use keyferry_kmip::{Lost, ResponseMessage, Ticket};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// How a publication goes about it.
 #[derive(Clone, Debug)]
 pub struct PublicationOptions {
-    /// The relation, as [`ForeignSlave::publish`](crate::ForeignSlave::publish) has begun it.
+    /// The relation, as [`ForeignReplica::publish`](crate::ForeignReplica::publish) has begun it.
     pub relation: String,
     /// In which version (1.4).
     pub version: Version,
@@ -64,14 +64,14 @@ impl Publication {
 
     /// Calls `observer` after each batch, and at the end, with how far it has come.
     #[must_use]
-    pub fn observed(mut self, observer: impl FnMut(&Progress) + Send + 'static) -> Self {
+    pub fn on_progress(mut self, observer: impl FnMut(&Progress) + Send + 'static) -> Self {
         self.0.ledger.observer = Some(Box::new(observer));
         self
     }
 
     /// Tells `sink` what became of each object.
     #[must_use]
-    pub fn telling(mut self, sink: impl FnMut(&Told) + Send + 'static) -> Self {
+    pub fn on_object(mut self, sink: impl FnMut(&ObjectResult) + Send + 'static) -> Self {
         self.0.ledger.sink = Some(Box::new(sink));
         self
     }
@@ -86,7 +86,7 @@ impl Publication {
 
 impl Publish {
     /// Takes what is published, and how, from the relation.
-    pub(crate) fn begin(&mut self, cx: &Cx<'_>) -> Result<()> {
+    pub(crate) fn begin(&mut self, cx: &SessionContext<'_>) -> Result<()> {
         if !self.runs {
             return Ok(());
         }
@@ -109,13 +109,13 @@ impl Publish {
 }
 
 impl Session for Publication {
-    fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
+    fn poll(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Step> {
         self.0.poll(cx, ticket)
     }
 
     fn answer(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()> {

@@ -10,16 +10,16 @@ pub(crate) mod steps;
 use crate::error::{Error, ErrorKind, Result};
 use crate::material::transit::on_its_way;
 use crate::node::Node;
-use crate::outgoing::item::{Strategy, Terms, planned_item};
+use crate::outgoing::item::{SendOptions, Strategy, planned_item};
 use crate::policy::Wrapping;
 use crate::push::publish::object::Work;
 use crate::push::publish::steps::{Level, is_usable, leading_to, marking, reading, registrable};
 use crate::push::running::Running;
 use crate::relation::identifier_map;
 use crate::relation::identifier_map::Mapped;
-use crate::report::{Ending, Told};
-use crate::selection::{Chosen, Selection};
-use crate::session::{Cx, Step};
+use crate::report::{ObjectResult, Outcome};
+use crate::selection::{ChosenObjects, Selection};
+use crate::session::{SessionContext, Step};
 use crate::transfer::ledger::Ledger;
 use crate::transfer::plan::Purpose;
 use keyferry_kmip::spec::{
@@ -77,7 +77,7 @@ pub(crate) struct Publish {
     pub(crate) wrapping: Option<(Arc<Node>, Wrapping)>,
     /// What the peer offers.
     operations: Vec<Operation>,
-    chosen: Option<Chosen>,
+    chosen: Option<ChosenObjects>,
     phase: Phase,
     works: Vec<Work>,
     /// The batch's end in the feed.
@@ -185,7 +185,7 @@ impl Publish {
         Step::Send(Box::new(message))
     }
 
-    fn store(&self, cx: &Cx<'_>, entries: &[identifier_map::Entry]) -> Result<()> {
+    fn store(&self, cx: &SessionContext<'_>, entries: &[identifier_map::Entry]) -> Result<()> {
         if self.ledger.dry_run || entries.is_empty() {
             return Ok(());
         }
@@ -200,7 +200,7 @@ impl Publish {
     }
 
     /// The message of this phase, for as many objects as are waiting for it; `None` when none is.
-    fn message(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Option<Step>> {
+    fn message(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Option<Step>> {
         if self.keeps.is_none()
             && self
                 .works
@@ -271,7 +271,7 @@ impl Publish {
                 work.at = None;
                 if let Some(why) = why {
                     work.there = None;
-                    work.told = Some(Told::failed(&work.record.identifier, None, why));
+                    work.told = Some(ObjectResult::failed(&work.record.identifier, None, why));
                 }
             }
         }
@@ -286,7 +286,7 @@ impl Publish {
     }
 
     /// What is asked of one object in this phase.
-    fn items(&mut self, cx: &mut Cx<'_>, n: usize) -> Result<Vec<RequestItem>> {
+    fn items(&mut self, cx: &mut SessionContext<'_>, n: usize) -> Result<Vec<RequestItem>> {
         let phase = self.phase;
         if let (Phase::Lead, Some(work)) = (phase, self.works.get_mut(n))
             && let Some(next) = work.singly.as_mut().and_then(VecDeque::pop_front)
@@ -325,7 +325,7 @@ impl Publish {
                         let (object, wrapped) =
                             on_its_way(cx, wrapping, version, &work.record, Some(object))?;
                         let strategy = Strategy::Import;
-                        let terms = Terms {
+                        let terms = SendOptions {
                             strategy,
                             version,
                             keyferry: false,
@@ -355,7 +355,7 @@ impl Publish {
     }
 
     /// What is still to be done to an object that is there.
-    fn leading(&self, cx: &Cx<'_>, n: usize) -> Result<Vec<RequestItem>> {
+    fn leading(&self, cx: &SessionContext<'_>, n: usize) -> Result<Vec<RequestItem>> {
         let Some(work) = self.works.get(n) else {
             return Ok(Vec::new());
         };
@@ -377,7 +377,7 @@ impl Publish {
     }
 
     /// How the attributes of an object that was there before are brought up to date.
-    fn changes(&self, cx: &Cx<'_>, work: &Work) -> Result<Vec<RequestItem>> {
+    fn changes(&self, cx: &SessionContext<'_>, work: &Work) -> Result<Vec<RequestItem>> {
         let (Some(identifier), Some(shown)) = (&work.there, &work.shown) else {
             return Ok(Vec::new());
         };
@@ -410,7 +410,7 @@ impl Publish {
     }
 
     /// The batch is done: its counts, its map and its end are stored together.
-    fn settle(&mut self, cx: &mut Cx<'_>) -> Result<()> {
+    fn settle(&mut self, cx: &mut SessionContext<'_>) -> Result<()> {
         let (mut entries, mut done, mut kept) = (Vec::new(), 0, Vec::new());
         entries.extend(
             self.works
@@ -422,7 +422,8 @@ impl Publish {
             .into_iter()
             .filter(|work| !work.probe)
         {
-            let none = || Told::failed(&work.record.identifier, None, "it did not come to an end");
+            let none =
+                || ObjectResult::failed(&work.record.identifier, None, "it did not come to an end");
             let mut told = work.told.clone().unwrap_or_else(none);
             let name = &self.setting.name;
             if work.unsure {
@@ -431,7 +432,7 @@ impl Publish {
                     || Ok(Vec::new()),
                     |mapped| identifier_map::entries(name, mapped),
                 )?);
-            } else if told.ending == Ending::Withdrawn {
+            } else if told.outcome == Outcome::Withdrawn {
                 entries.push(identifier_map::forgotten(name, &work.record.id)?);
             } else if let Some(mapped) = work
                 .mapped
@@ -445,7 +446,7 @@ impl Publish {
                 };
                 entries.extend(identifier_map::entries(name, &mapped)?);
             } else if let Some(there) = work.there.clone() {
-                let whole = told.ending != Ending::Failed;
+                let whole = !told.outcome.is_failure();
                 let wanted = || {
                     cx.store.view::<_, Error>(|snapshot| {
                         steps::wanted(snapshot, name, &work.record, self.setting.version)
@@ -464,7 +465,7 @@ impl Publish {
                     ..Mapped::meant(&work.record.id)
                 };
                 entries.extend(identifier_map::entries(name, &mapped)?);
-            } else if told.ending == Ending::Failed || work.mapped.is_some() {
+            } else if told.outcome.is_failure() || work.mapped.is_some() {
                 entries.push(identifier_map::forgotten(name, &work.record.id)?);
             }
             if let Some(planned) = &work.planned
@@ -509,7 +510,7 @@ impl Publish {
     }
 
     /// After a probe that failed, what is not usable stays here.
-    fn forbid_unusable(&mut self, cx: &Cx<'_>) {
+    fn forbid_unusable(&mut self, cx: &SessionContext<'_>) {
         if self.keeps != Some(false) {
             return;
         }
@@ -519,14 +520,14 @@ impl Publish {
             .filter(|work| work.at == Some(Phase::Birth) && !work.probe)
         {
             if !is_usable(work.record.state(cx.now.wall)) {
-                let told = Told::failed(&work.record.identifier, None, NOT_KEPT);
+                let told = ObjectResult::failed(&work.record.identifier, None, NOT_KEPT);
                 work.over(told);
             }
         }
     }
 
     /// Where it stands, and which objects it is about.
-    fn start(&mut self, cx: &Cx<'_>) -> Result<()> {
+    fn start(&mut self, cx: &SessionContext<'_>) -> Result<()> {
         self.begin(cx)?;
         let purpose = self.setting.purpose()?;
         self.ledger.start(cx, &purpose)?;
@@ -551,7 +552,7 @@ impl Publish {
             .map_or_else(cursor, |running| running.from)
     }
 
-    pub(crate) fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
+    pub(crate) fn poll(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Step> {
         if self.chosen.is_none() {
             self.start(cx)?;
         }
@@ -602,7 +603,7 @@ impl Publish {
         }
     }
 
-    fn finish(&mut self, cx: &Cx<'_>) -> Result<Step> {
+    fn finish(&mut self, cx: &SessionContext<'_>) -> Result<Step> {
         self.ledger.end()?;
         self.ledger.save(cx)?;
         self.ledger.observe(cx.now);
@@ -631,7 +632,7 @@ impl Publish {
 
     pub(crate) fn answer(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()> {
@@ -709,7 +710,7 @@ impl Publish {
     }
 
     /// Whether an object's attributes go on being changed one by one: that is how it goes already, or the peer could not take them together.
-    fn goes_singly(&mut self, cx: &Cx<'_>, n: usize) -> Result<bool> {
+    fn goes_singly(&mut self, cx: &SessionContext<'_>, n: usize) -> Result<bool> {
         let Some(work) = self.works.get(n) else {
             return Ok(false);
         };

@@ -1,9 +1,9 @@
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::push::publish::{Birth, Publish, Setting};
-use crate::report::Told;
+use crate::report::ObjectResult;
 use crate::selection::Selection;
-use crate::session::{Cx, Session, Step};
+use crate::session::{Session, SessionContext, Step};
 use crate::transfer::ledger::Ledger;
 use keyferry_kmip::{Lost, ResponseMessage, Ticket};
 use keyferry_ttlv::Version;
@@ -74,14 +74,14 @@ impl Register {
 
     /// Calls `observer` after each batch, and at the end, with how far it has come.
     #[must_use]
-    pub fn observed(mut self, observer: impl FnMut(&Progress) + Send + 'static) -> Self {
+    pub fn on_progress(mut self, observer: impl FnMut(&Progress) + Send + 'static) -> Self {
         self.0.ledger.observer = Some(Box::new(observer));
         self
     }
 
     /// Tells `sink` what became of each object.
     #[must_use]
-    pub fn telling(mut self, sink: impl FnMut(&Told) + Send + 'static) -> Self {
+    pub fn on_object(mut self, sink: impl FnMut(&ObjectResult) + Send + 'static) -> Self {
         self.0.ledger.sink = Some(Box::new(sink));
         self
     }
@@ -106,13 +106,13 @@ impl Register {
 }
 
 impl Session for Register {
-    fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
+    fn poll(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Step> {
         self.0.poll(cx, ticket)
     }
 
     fn answer(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()> {

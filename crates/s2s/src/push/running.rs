@@ -1,10 +1,10 @@
 use crate::error::{Error, ErrorKind, Result};
-use crate::relation::foreign_replica::{ForeignSlave, retry_prefix};
+use crate::relation::foreign_replica::{ForeignReplica, retry_prefix};
 use crate::relation::identifier_map;
 use crate::relation::keys::about;
 use crate::relation::retry::{Retry, later};
-use crate::report::{Ending, Told};
-use crate::session::Cx;
+use crate::report::ObjectResult;
+use crate::session::SessionContext;
 use crate::wire::place::Place;
 use keyferry_kmip::spec::Operation;
 use keyferry_kmip::{DateTime, Random};
@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 pub(crate) struct Running {
     pub(crate) name: String,
     /// The relation, as this session began it.
-    pub(crate) slave: ForeignSlave,
+    pub(crate) slave: ForeignReplica,
     /// Up to where it was committed.
     pub(crate) from: u64,
     /// What is due to be tried again; none while that was not looked for.
@@ -27,9 +27,9 @@ pub(crate) struct Running {
 
 impl Running {
     /// Begins a session, under a number above all earlier ones. `by` are the operations that it knows.
-    pub(crate) fn begin(cx: &Cx<'_>, name: &str, by: &[Operation]) -> Result<Running> {
+    pub(crate) fn begin(cx: &SessionContext<'_>, name: &str, by: &[Operation]) -> Result<Running> {
         let refused = |why: &str| Err(Error::new(ErrorKind::Relation, why));
-        let mut slave = ForeignSlave::change(cx.store, name, |slave| {
+        let mut slave = ForeignReplica::change(cx.store, name, |slave| {
             if !by.contains(&slave.by) {
                 return refused("the relation is by another operation");
             }
@@ -60,13 +60,13 @@ impl Running {
     }
 
     /// The next objects that are due to be tried again.
-    pub(crate) fn due(&mut self, cx: &Cx<'_>, most: usize) -> Result<Vec<ObjectId>> {
+    pub(crate) fn due(&mut self, cx: &SessionContext<'_>, most: usize) -> Result<Vec<ObjectId>> {
         let again = match &mut self.again {
             Some(again) => again,
             None => {
                 let retries = cx
                     .store
-                    .view(|snapshot| ForeignSlave::retries(snapshot, &self.name))?;
+                    .view(|snapshot| ForeignReplica::retries(snapshot, &self.name))?;
                 let due = retries
                     .into_iter()
                     .filter(|retry| retry.due <= cx.now.wall)
@@ -78,8 +78,8 @@ impl Running {
     }
 
     /// The relation as it is stored now, if this session may still write.
-    fn current(&self, snapshot: &dyn Snapshot) -> Result<ForeignSlave> {
-        match ForeignSlave::find(snapshot, &self.name)? {
+    fn current(&self, snapshot: &dyn Snapshot) -> Result<ForeignReplica> {
+        match ForeignReplica::find(snapshot, &self.name)? {
             Some(slave) if slave.session == self.slave.session && slave.paused != Some(true) => {
                 Ok(slave)
             }
@@ -101,7 +101,7 @@ impl Running {
         transaction: &mut dyn Transaction,
         now: DateTime,
         random: &mut dyn Random,
-        told: &[(ObjectId, Told)],
+        told: &[(ObjectId, ObjectResult)],
         end: u64,
     ) -> Result<()> {
         let mut slave = self.current(transaction)?;
@@ -115,7 +115,7 @@ impl Running {
             let tried: Option<Retry> = stored
                 .map(|bytes| read(&bytes, "object to retry"))
                 .transpose()?;
-            if told.ending == Ending::Failed {
+            if told.outcome.is_failure() {
                 let next = Retry {
                     id: id.clone(),
                     why: told.message.as_deref().unwrap_or_default().into(),
@@ -141,7 +141,7 @@ impl Running {
     /// Notes why a session failed, for whoever looks at the relation.
     pub(crate) fn failed(&self, store: &dyn Store, error: &Error) {
         // That this can't be stored would be no better reason.
-        let _ = ForeignSlave::change(store, &self.name, |slave| {
+        let _ = ForeignReplica::change(store, &self.name, |slave| {
             if slave.session == self.slave.session {
                 slave.error = Some(error.to_string().as_str().into());
             }

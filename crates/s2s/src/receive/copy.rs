@@ -9,7 +9,7 @@ use keyferry_store::{Overlay, Record};
 use keyferry_ttlv::Extra;
 
 /// An object as a server showed it.
-pub(crate) struct Sight {
+pub(crate) struct SeenObject {
     pub(crate) identifier: Text,
     pub(crate) object_type: ObjectType,
     pub(crate) attributes: Attributes,
@@ -18,7 +18,7 @@ pub(crate) struct Sight {
 }
 
 /// A copy that a keyferry server told of, if its digest is right and the peer may tell of it.
-pub(crate) fn copied(peer: &Peer, sight: Sight, copy: Copy) -> Result<Incoming, Failure> {
+pub(crate) fn copied(peer: &Peer, sight: SeenObject, copy: Copy) -> Result<Incoming, Failure> {
     if copy.stamp.issuer != peer.server && !peer.may_relay {
         return Err(Failure::new(
             Cause::PermissionDenied,

@@ -1,5 +1,5 @@
-use crate::ask::{Ask, Outcome};
-use crate::material::serve::Wanted;
+use crate::ask::{Answered, Ask};
+use crate::material::serve::RequestedForm;
 use crate::node::Node;
 use crate::wire::copy;
 use keyferry_kmip::{ExportRequest, ExportResponse, Failure, RequestItem};
@@ -9,10 +9,10 @@ pub(crate) fn export(
     node: &Node,
     ask: &mut Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let request: ExportRequest = item.payload(ask.cx)?;
     let (number, record) = ask.record(request.unique_identifier.as_ref())?;
-    let wanted = Wanted {
+    let wanted = RequestedForm {
         key_format_type: request.key_format_type,
         key_wrap_type: request.key_wrap_type,
         key_compression_type: request.key_compression_type,
@@ -31,15 +31,15 @@ pub(crate) fn export(
     let (attributes, addition) = if puller.is_some() {
         let (attributes, rest) = keyferry_kmip::attribute::part(&record.attributes, ask.cx.version);
         let copy = copy::Copy::of(&record, rest, None)?;
-        let addition = copy::Addition {
+        let addition = copy::KeyferryExtension {
             copy: Some(copy),
-            ..copy::Addition::default()
+            ..copy::KeyferryExtension::default()
         };
         (attributes, Some(addition.extension(false)?))
     } else {
         (
             keyferry_kmip::attribute::visible(
-                &crate::node::shown(&record, ask.now.wall),
+                &crate::node::client_attributes(&record, ask.now.wall),
                 ask.cx.version,
             ),
             None,
@@ -52,7 +52,7 @@ pub(crate) fn export(
         object,
         extra: Extra::NONE,
     };
-    let mut outcome = Outcome::answer(&response, ask.cx)?.placing(record.identifier);
+    let mut outcome = Answered::answer(&response, ask.cx)?.placing(record.identifier);
     outcome.response.message_extension = addition;
     Ok(outcome)
 }

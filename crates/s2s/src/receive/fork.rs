@@ -45,7 +45,7 @@ pub struct Fork {
 
 /// Which side of a fork is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
+pub enum ForkVersion {
     /// What is held here.
     Held,
     /// What the other server said.
@@ -55,7 +55,7 @@ pub enum Keep {
 /// What a person has decided.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::DECISION)]
-pub struct Decision {
+pub struct ForkDecision {
     /// The object.
     pub id: ObjectId,
     /// Who.
@@ -148,12 +148,12 @@ fn of(snapshot: &dyn Snapshot, id: &ObjectId) -> keyferry_store::Result<Vec<Fork
     Ok(forks)
 }
 
-impl Decision {
+impl ForkDecision {
     /// All that were made.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<Decision>> {
+    pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<ForkDecision>> {
         Ok(under(snapshot, b"decided/")?)
     }
 }
@@ -173,7 +173,7 @@ fn is_known(snapshot: &dyn Snapshot, fork: &Fork) -> keyferry_store::Result<bool
             Descent::Equal | Descent::Older
         )
     };
-    let decided: Vec<Decision> = under(snapshot, &of_object(b"decided/", &fork.id)?)?;
+    let decided: Vec<ForkDecision> = under(snapshot, &of_object(b"decided/", &fork.id)?)?;
     Ok(of(snapshot, &fork.id)?
         .iter()
         .any(|kept| covers(&kept.stamp, &kept.lineage) && kept.attributes == fork.attributes)
@@ -263,12 +263,12 @@ pub(crate) fn ended_by(
 ///
 /// # Errors
 /// [`ErrorKind::Relation`] when there is no fork with this stamp, and those of the store.
-pub fn decide(
+pub fn resolve_fork(
     store: &dyn Store,
     node: &Node,
     id: &ObjectId,
     other: &Stamp,
-    keep: Keep,
+    keep: ForkVersion,
     by: &str,
     now: Now,
 ) -> Result<()> {
@@ -284,7 +284,7 @@ pub fn decide(
         };
         let mut effects = Effects::none();
         let mut after = held.clone();
-        if keep == Keep::Other {
+        if keep == ForkVersion::Other {
             after.attributes = fork.attributes.clone();
             after.stamp = fork.stamp.clone();
             after.lineage = fork.lineage.clone();
@@ -295,7 +295,7 @@ pub fn decide(
             descend(&mut after, &[(&held.stamp, &held.lineage), fork.place()]);
             node.advance(&mut after, transaction.reign()?, now.wall);
             span_both(&mut after);
-        } else if keep == Keep::Other {
+        } else if keep == ForkVersion::Other {
             // A copy is kept verbatim: what joins lies beside it.
             after.attributes = fork.attributes.clone();
             let state = joined(&held, fork).or_else(|| held.stored_state());
@@ -313,12 +313,12 @@ pub fn decide(
                 material,
             ));
         }
-        let dropped = if keep == Keep::Held {
+        let dropped = if keep == ForkVersion::Held {
             fork.place()
         } else {
             (&held.stamp, &held.lineage[..])
         };
-        let decision = Decision {
+        let decision = ForkDecision {
             id: id.clone(),
             by: by.into(),
             at: now.wall,

@@ -1,6 +1,6 @@
 //! A restored server is given back what its replicas hold of its objects, before it lets clients change anything (DESIGN: rule 10).
 
-use crate::ask::{Ask, Outcome};
+use crate::ask::{Answered, Ask};
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::Node;
 use crate::planted::planted;
@@ -8,8 +8,8 @@ use crate::policy::Policy;
 use crate::receive::fork::{self, Fork};
 use crate::receive::merge::is_of_other_material;
 use crate::receive::state::join;
-use crate::relation::owed::{Owed, is_owed, key};
-use crate::wire::copy::Fate;
+use crate::relation::owed::{PendingGiveBack, is_owed, key};
+use crate::report::Outcome;
 use crate::wire::follow::{Change, GiveBackRequest, GiveBackResponse, Kind, check_version};
 use keyferry_kmip::{Cause, DateTime, Failure, Object, RequestItem, Text, extension as x};
 use keyferry_store::record::{bytes_of, copy_digest, object_of, read};
@@ -21,25 +21,25 @@ use keyferry_ttlv::{Decode, Encode, Extra};
 use std::ops::ControlFlow;
 
 /// Says that the store is a copy of an older moment, as [`StoreExt::restored`] does, of a server that others followed: it changes nothing until
-/// each of them that [may give back](crate::Peer::may_give_back) has done so, or was [waived](waive). To be called before the store is served.
+/// each of them that [may give back](crate::Peer::may_give_back) has done so, or was [waived](waive_give_back). To be called before the store is served.
 ///
 /// # Errors
 /// Those of the store.
-pub fn restored(
+pub fn begin_restored(
     store: &dyn Store,
     policy: &Policy,
     incarnation: Incarnation,
     now: DateTime,
 ) -> Result<()> {
     let followers =
-        store.view::<_, Error>(|snapshot| crate::relation::followed::Slave::all(snapshot))?;
+        store.view::<_, Error>(|snapshot| crate::relation::followed::Downstream::all(snapshot))?;
     store.restored(incarnation)?;
     store.transact(|transaction| {
-        let gives_back = |slave: &&crate::relation::followed::Slave| {
+        let gives_back = |slave: &&crate::relation::followed::Downstream| {
             policy.gives_back(&slave.server) && !planted!(RestoredForgetsPeers)
         };
         for slave in followers.iter().filter(gives_back) {
-            let owed = Owed {
+            let owed = PendingGiveBack {
                 server: slave.server.clone(),
                 since: now,
                 extra: Extra::NONE,
@@ -54,7 +54,7 @@ pub fn restored(
 ///
 /// # Errors
 /// [`ErrorKind::Relation`] when it is not waited for, and those of the store.
-pub fn waive(store: &dyn Store, server: &str, by: &str, now: DateTime) -> Result<()> {
+pub fn waive_give_back(store: &dyn Store, server: &str, by: &str, now: DateTime) -> Result<()> {
     store.transact(|transaction| {
         let Some(held) = transaction.state_value(&key(server))? else {
             return Err(Error::new(
@@ -80,7 +80,7 @@ pub(crate) fn give_back(
     node: &Node,
     ask: &mut Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     check_version(ask.cx.version)?;
     let Some(peer) = node.policy.peer(ask.tls).filter(|peer| peer.may_give_back) else {
         return Err(Failure::denied("only a peer that may give back does so"));
@@ -108,8 +108,8 @@ pub(crate) fn give_back(
     for change in request.changes {
         let id = change.copy.id.clone();
         match take(node, ask, &peer.server, change) {
-            Ok((taken, fate)) => {
-                *(if fate == Fate::FORKED {
+            Ok((taken, outcome)) => {
+                *(if outcome == Outcome::Forked {
                     &mut response.forked
                 } else {
                     &mut response.taken
@@ -119,7 +119,7 @@ pub(crate) fn give_back(
             Err(failure) if failure.cause() == Cause::Internal => return Err(failure),
             Err(failure) => {
                 response.failed += 1;
-                let untaken = Untaken {
+                let untaken = FailedGiveBack {
                     id: id.clone(),
                     server: peer.server.clone(),
                     why: failure.message().into(),
@@ -142,13 +142,13 @@ pub(crate) fn give_back(
     if request.last {
         effects.state.push((key(&peer.server), None));
     }
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
+    Ok(Answered::answer(&response, ask.cx)?.with(effects))
 }
 
 /// An object that this server has lost, and could not take back: another has its identifier or Name now, for example. The peer holds it still.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::RETRY)]
-pub struct Untaken {
+pub struct FailedGiveBack {
     /// The object.
     pub id: ObjectId,
     /// The server id of the peer that holds it.
@@ -165,12 +165,12 @@ pub struct Untaken {
     pub extra: Extra,
 }
 
-impl Untaken {
+impl FailedGiveBack {
     /// All of them.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<Untaken>> {
+    pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<FailedGiveBack>> {
         let mut all = Vec::new();
         snapshot.state(&Span::prefix(b"untaken/"), &mut |_, value| {
             all.push(read(value, "object that was not taken back")?);
@@ -186,7 +186,7 @@ fn take(
     ask: &Ask<'_>,
     from: &Text,
     change: Change,
-) -> Result<(Effects, Fate), Failure> {
+) -> Result<(Effects, Outcome), Failure> {
     let Change {
         kind: Kind::COPY,
         identifier,
@@ -236,7 +236,7 @@ fn take(
         lost: Vec::new(),
         extra: Extra::NONE,
     };
-    regain(node, ask, from, (after, object), &copy.digest)
+    accept_give_back(node, ask, from, (after, object), &copy.digest)
 }
 
 /// Takes an object of this server's own back from whoever holds a copy of it, with the digest of that copy's attributes: a change that the one
@@ -244,13 +244,13 @@ fn take(
 ///
 /// # Errors
 /// What stands against it: another object has its identifier or Name, or it is held with other material or another type.
-pub fn regain(
+pub fn accept_give_back(
     node: &Node,
     ask: &Ask<'_>,
     from: &Text,
     (mut after, object): (Record, Option<Object>),
     digest: &[u8],
-) -> Result<(Effects, Fate), Failure> {
+) -> Result<(Effects, Outcome), Failure> {
     let before = ask.snapshot.by_object_id(&after.id)?;
     if let Some((number, held)) = &before {
         if held.object_type != after.object_type {
@@ -273,10 +273,10 @@ pub fn regain(
         }
         match descent((&held.stamp, &held.lineage), (&after.stamp, &after.lineage)) {
             Descent::Equal if held.copy_digest()? == *digest => {
-                return Ok((Effects::none(), Fate::UNCHANGED));
+                return Ok((Effects::none(), Outcome::Unchanged));
             }
             Descent::Older if !planted!(GivenBackOverwrites) => {
-                return Ok((Effects::none(), Fate::UNCHANGED));
+                return Ok((Effects::none(), Outcome::Unchanged));
             }
             Descent::Older => {}
             Descent::Newer => {}
@@ -284,7 +284,7 @@ pub fn regain(
                 let fork = Fork::of(&after, from, ask.now.wall);
                 return Ok((
                     fork::at_issuer(node, ask, (*number, held), fork)?,
-                    Fate::FORKED,
+                    Outcome::Forked,
                 ));
             }
         }
@@ -335,10 +335,10 @@ pub fn regain(
     if after.copy_digest()? != *digest {
         node.advance(&mut after, ask.snapshot.reign()?, ask.now.wall);
     }
-    let fate = if before.is_some() {
-        Fate::UPDATED
+    let outcome = if before.is_some() {
+        Outcome::Updated
     } else {
-        Fate::CREATED
+        Outcome::Created
     };
-    Ok((Effects::change(before, after, material), fate))
+    Ok((Effects::change(before, after, material), outcome))
 }

@@ -1,13 +1,14 @@
 //! What comes in: Import and Put, with and without our Message Extension.
 
-use crate::ask::{Ask, Outcome, Placeholder};
-use crate::node::{Node, complete};
+use crate::ask::{Answered, Ask, Placeholder};
+use crate::node::{Node, set_default_attributes};
 use crate::receive::check::check_attributes;
 use crate::receive::collision::check_names;
-use crate::receive::copy::{Sight, copied};
+use crate::receive::copy::{SeenObject, copied};
 use crate::receive::merge;
 use crate::receive::merge::Decision;
-use crate::wire::copy::{Addition, Copy, Fate, Held};
+use crate::report::Outcome;
+use crate::wire::copy::{Copy, Held, KeyferryExtension};
 use keyferry_kmip::spec::{AttributeValue, ObjectType, PutFunction, tag};
 use keyferry_kmip::{
     Attributes, Cause, Failure, ImportRequest, ImportResponse, Object, PutRequest, PutResponse,
@@ -30,9 +31,9 @@ pub(crate) fn import(
     node: &Node,
     ask: &mut Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let mut request: ImportRequest = item.payload(ask.cx)?;
-    let mut addition = Addition::find(&item.message_extensions)?;
+    let mut addition = KeyferryExtension::find(&item.message_extensions)?;
     let copy = addition.copy.take();
     let is_copy = copy.is_some();
     let (object, sensitive) = node.brought(ask, &mut request, is_copy)?;
@@ -58,7 +59,7 @@ pub(crate) fn import(
         unique_identifier: decision.identifier.clone().into(),
         extra: Extra::NONE,
     };
-    let mut outcome = Outcome::answer(&response, ask.cx)?
+    let mut outcome = Answered::answer(&response, ask.cx)?
         .with(decision.effects)
         .placing(decision.identifier);
     if is_copy {
@@ -69,7 +70,7 @@ pub(crate) fn import(
 
 /// Put: a server's push (KMIP 2.1 §6.2.3). Only a peer that may send may do it. An object that is to be replaced stays what it is: the
 /// standard does not say what becomes of it, and one that is not known makes the Put a New.
-pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Answered, Failure> {
     let request: PutRequest = item.payload(ask.cx)?;
     if !node.policy.peer(ask.tls).is_some_and(|peer| peer.may_send) {
         return Err(Failure::denied("only a peer that may send may Put"));
@@ -81,7 +82,7 @@ pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
             "Put Replace needs a Replaced Unique Identifier",
         ));
     }
-    let mut addition = Addition::find(&item.message_extensions)?;
+    let mut addition = KeyferryExtension::find(&item.message_extensions)?;
     let copy = addition.copy.take();
     let is_copy = copy.is_some();
     let arrival = Arrival {
@@ -97,7 +98,7 @@ pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
     if is_copy {
         response.message_extension = Some(told.extension(false)?);
     }
-    Ok(Outcome {
+    Ok(Answered {
         response,
         effects: decision.effects,
         placeholder: Placeholder::Set(decision.identifier),
@@ -110,8 +111,8 @@ fn weigh(
     node: &Node,
     ask: &mut Ask<'_>,
     arrival: Arrival,
-    addition: &Addition,
-) -> Result<(Decision, Addition), Failure> {
+    addition: &KeyferryExtension,
+) -> Result<(Decision, KeyferryExtension), Failure> {
     let dry_run = addition.dry_run == Some(true);
     let copy = arrival
         .copy
@@ -137,8 +138,10 @@ fn weigh(
                 format_args!("{planned} was to be held here, and {held} is"),
             ));
         }
-        if decision.fate != expected.fate && !(*is_here && decision.fate == Fate::UNCHANGED) {
-            let (planned, now) = (expected.fate.ending(), decision.fate.ending());
+        if decision.outcome != expected.outcome
+            && !(*is_here && decision.outcome == Outcome::Unchanged)
+        {
+            let (planned, now) = (expected.outcome, decision.outcome);
             return Err(Failure::new(
                 Cause::WrongState,
                 format_args!("it was to be {planned}, and would be {now}"),
@@ -149,10 +152,10 @@ fn weigh(
         decision.effects = Effects::none();
     }
     let held = known.filter(|_| dry_run).map(|(held, _)| held);
-    let told = Addition {
-        fate: Some(decision.fate),
+    let told = KeyferryExtension {
+        outcome: Some(decision.outcome),
         held,
-        ..Addition::default()
+        ..KeyferryExtension::default()
     };
     Ok((decision, told))
 }
@@ -218,7 +221,7 @@ fn decide_import(
         ..
     } = arrival;
     check_attributes(&attributes)?;
-    complete(&mut attributes, ask.now.wall);
+    set_default_attributes(&mut attributes, ask.now.wall);
     let destroyed = attributes.state().is_some_and(lifecycle::is_destroyed);
     if object.is_none() && !destroyed {
         return Err(Failure::new(
@@ -247,7 +250,7 @@ fn decide_import(
         return Ok(Decision {
             identifier,
             effects,
-            fate: Fate::CREATED,
+            outcome: Outcome::Created,
         });
     };
     if !replace {
@@ -323,7 +326,7 @@ fn decide_import(
     Ok(Decision {
         identifier,
         effects,
-        fate: Fate::UPDATED,
+        outcome: Outcome::Updated,
     })
 }
 
@@ -346,7 +349,7 @@ fn decide_copy(
     } = arrival;
     let incoming = copied(
         peer,
-        Sight {
+        SeenObject {
             identifier,
             object_type,
             attributes,
@@ -362,7 +365,10 @@ fn decide_copy(
     }
     let ahead = crate::relation::retry::ahead(ask, &incoming.record)?;
     let mut decision = merge::take(node, ask, &peer.collisions, incoming)?;
-    if matches!(decision.fate, Fate::CREATED | Fate::UPDATED | Fate::RENAMED) {
+    if matches!(
+        decision.outcome,
+        Outcome::Created | Outcome::Updated | Outcome::Renamed
+    ) {
         decision.effects.state.extend(ahead);
     }
     Ok(decision)
@@ -385,7 +391,7 @@ fn unlearned(
     match decided {
         Ok(decision) => Ok(Decision {
             identifier: sent.clone(),
-            fate: Fate::CREATED,
+            outcome: Outcome::Created,
             ..decision
         }),
         Err(failure) => Err(Failure::denied(failure)),

@@ -6,7 +6,7 @@ use crate::planted::planted;
 use crate::policy::{Collisions, OnIdentifier};
 use crate::receive::collision::{arrived, new_identifier, settle_links, settle_names};
 use crate::receive::fork::{self, Fork};
-use crate::wire::copy::Fate;
+use crate::report::Outcome;
 use keyferry_kmip::spec::{AttributeValue, State, tag};
 use keyferry_kmip::{Attributes, Cause, Digest, Failure, Object, Text, lifecycle};
 use keyferry_store::{
@@ -18,7 +18,7 @@ pub(crate) struct Decision {
     /// The identifier here.
     pub(crate) identifier: Text,
     pub(crate) effects: Effects,
-    pub(crate) fate: Fate,
+    pub(crate) outcome: Outcome,
 }
 
 /// A copy that came in. Its record's identifier is the one that it should get here, and its overlay what is kept beside it.
@@ -85,7 +85,7 @@ fn create(
     mut record: Record,
     object: Option<Object>,
 ) -> Result<Decision, Failure> {
-    let mut fate = Fate::CREATED;
+    let mut outcome = Outcome::Created;
     let other = ask.snapshot.by_identifier(&record.identifier)?;
     if let Some((_, other)) = other {
         match collisions.identifier {
@@ -100,17 +100,17 @@ fn create(
                 return Ok(Decision {
                     identifier: record.identifier,
                     effects: Effects::none(),
-                    fate: Fate::SKIPPED,
+                    outcome: Outcome::Skipped,
                 });
             }
             OnIdentifier::Assign => {
                 record.identifier = new_identifier(&mut *ask.random)?;
-                fate = Fate::RENAMED;
+                outcome = Outcome::Renamed;
             }
         }
     }
     if settle_names(node, ask, &mut record, None, &collisions.name)? {
-        fate = Fate::RENAMED;
+        outcome = Outcome::Renamed;
     }
     if let Some(object) = &object {
         node.recognise(ask, &mut record, object)?;
@@ -127,7 +127,7 @@ fn create(
     Ok(Decision {
         identifier,
         effects,
-        fate,
+        outcome,
     })
 }
 
@@ -215,7 +215,7 @@ fn update(
     let unchanged = |effects| Decision {
         identifier: held.identifier.clone(),
         effects,
-        fate: Fate::UNCHANGED,
+        outcome: Outcome::Unchanged,
     };
     let relation = descent(
         (&held.stamp, &held.lineage),
@@ -264,7 +264,7 @@ fn update(
         return Ok(Decision {
             identifier,
             effects,
-            fate: Fate::FORKED,
+            outcome: Outcome::Forked,
         });
     }
     if incoming.record.stamp.epoch > held.stamp.epoch {
@@ -324,7 +324,7 @@ fn update(
     Ok(Decision {
         identifier,
         effects,
-        fate: Fate::UPDATED,
+        outcome: Outcome::Updated,
     })
 }
 

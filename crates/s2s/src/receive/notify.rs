@@ -1,6 +1,6 @@
 //! Notify: another server tells which attributes of an object have changed or are no more (KMIP 2.1 §6.2.2).
 
-use crate::ask::{Ask, Outcome};
+use crate::ask::{Answered, Ask};
 use crate::node::Node;
 use keyferry_kmip::spec::{AttributeValue, tag};
 use keyferry_kmip::{
@@ -19,7 +19,7 @@ pub(crate) fn notify(
     node: &Node,
     ask: &mut Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let request: NotifyRequest = item.payload(ask.cx)?;
     if !node.policy.peer(ask.tls).is_some_and(|peer| peer.may_send) {
         return Err(Failure::denied("only a peer that may send may Notify"));
@@ -108,7 +108,7 @@ pub(crate) fn notify(
         Material::Keep
     };
     let effects = Effects::change(Some((number, before)), after, material);
-    Ok(Outcome::answer(&NotifyResponse { extra: Extra::NONE }, ask.cx)?.with(effects))
+    Ok(Answered::answer(&NotifyResponse { extra: Extra::NONE }, ask.cx)?.with(effects))
 }
 
 /// What is never deleted: what moves with the State, and what the server has found out.

@@ -1,8 +1,8 @@
-//! Who follows whom in what, as data in the store: a [`Slave`] at the issuer, a [`Master`] at the replica.
+//! Who follows whom in what, as data in the store: a [`Downstream`] at the issuer, a [`Upstream`] at the replica.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::relation::keys::{all, forget, master_key, none, slave_key};
-use crate::relation::offered::Offered;
+use crate::relation::offered::OfferedSet;
 use crate::report::Counts;
 use crate::selection::{Selected, Selection};
 use crate::wire::place::Place;
@@ -18,7 +18,7 @@ pub(crate) const LINKS: &str = "what Links reach can't be followed: a change of 
 /// A replica, as the server that it follows knows it.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::SLAVE)]
-pub struct Slave {
+pub struct Downstream {
     /// Its server id.
     #[ttlv(tag = x::SERVER_ID)]
     pub server: Text,
@@ -70,7 +70,7 @@ pub struct Slave {
 /// What this server follows.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::MASTER)]
-pub struct Master {
+pub struct Upstream {
     /// What the relation is called, at both servers.
     #[ttlv(tag = x::RELATION)]
     pub relation: Text,
@@ -130,12 +130,12 @@ pub struct Master {
     pub extra: Extra,
 }
 
-impl Slave {
+impl Downstream {
     /// Those that follow this server.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<Slave>> {
+    pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<Downstream>> {
         all(snapshot, b"slave/")
     }
 
@@ -143,7 +143,11 @@ impl Slave {
     ///
     /// # Errors
     /// Those of the store.
-    pub fn find(snapshot: &dyn Snapshot, server: &str, relation: &str) -> Result<Option<Slave>> {
+    pub fn find(
+        snapshot: &dyn Snapshot,
+        server: &str,
+        relation: &str,
+    ) -> Result<Option<Downstream>> {
         let stored = snapshot.state_value(&slave_key(server, relation))?;
         Ok(stored.map(|bytes| read(&bytes, "relation")).transpose()?)
     }
@@ -157,7 +161,7 @@ impl Slave {
     ///
     /// # Errors
     /// Those of the store.
-    pub fn behind(&self, snapshot: &dyn Snapshot) -> Result<u64> {
+    pub fn lag(&self, snapshot: &dyn Snapshot) -> Result<u64> {
         Ok(snapshot
             .head()?
             .number
@@ -168,7 +172,7 @@ impl Slave {
     ///
     /// # Errors
     /// Those of the store.
-    pub fn late(&self, snapshot: &dyn Snapshot, now: DateTime) -> Result<Option<u64>> {
+    pub fn lag_seconds(&self, snapshot: &dyn Snapshot, now: DateTime) -> Result<Option<u64>> {
         let mut next = None;
         snapshot.feed(u64::try_from(self.acknowledged).unwrap_or(0), &mut |row| {
             next = Some(row.record);
@@ -201,55 +205,55 @@ impl Slave {
         store: &dyn Store,
         server: &str,
         relation: &str,
-        change: impl Fn(&mut Slave),
+        change: impl Fn(&mut Downstream),
     ) -> Result<()> {
         store.transact(|transaction| {
             let mut slave =
-                Slave::find(transaction, server, relation)?.ok_or_else(|| none(relation))?;
+                Downstream::find(transaction, server, relation)?.ok_or_else(|| none(relation))?;
             change(&mut slave);
             let (key, value) = slave.entry()?;
             Ok(transaction.set_state(&key, value.as_deref())?)
         })
     }
 
-    /// Sends it nothing until it is [resumed](Slave::resume).
+    /// Sends it nothing until it is [resumed](Downstream::resume).
     ///
     /// # Errors
     /// When it does not follow, and those of the store; so for the next two.
     pub fn pause(store: &dyn Store, server: &str, relation: &str) -> Result<()> {
-        Slave::change(store, server, relation, |slave| slave.paused = Some(true))
+        Downstream::change(store, server, relation, |slave| slave.paused = Some(true))
     }
 
     /// Goes on sending to it.
     ///
     /// # Errors
-    /// As for [`pause`](Slave::pause).
+    /// As for [`pause`](Downstream::pause).
     pub fn resume(store: &dyn Store, server: &str, relation: &str) -> Result<()> {
-        Slave::change(store, server, relation, |slave| slave.paused = None)
+        Downstream::change(store, server, relation, |slave| slave.paused = None)
     }
 
     /// Forgets it, and what it was offered. It keeps what it has; should it come again, that is a new relation.
     ///
     /// # Errors
-    /// As for [`pause`](Slave::pause).
+    /// As for [`pause`](Downstream::pause).
     pub fn end(store: &dyn Store, server: &str, relation: &str) -> Result<()> {
         store.transact(|transaction| {
-            if Slave::find(transaction, server, relation)?.is_none() {
+            if Downstream::find(transaction, server, relation)?.is_none() {
                 return Err(none(relation));
             }
             transaction.set_state(&slave_key(server, relation), None)?;
             transaction.set_state(&crate::relation::owed::key(server), None)?;
-            Ok(forget(transaction, &Offered::prefix(server, relation))?)
+            Ok(forget(transaction, &OfferedSet::prefix(server, relation))?)
         })
     }
 }
 
-impl Master {
+impl Upstream {
     /// What this server follows.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<Master>> {
+    pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<Upstream>> {
         all(snapshot, b"master/")
     }
 
@@ -257,7 +261,7 @@ impl Master {
     ///
     /// # Errors
     /// Those of the store.
-    pub fn find(snapshot: &dyn Snapshot, relation: &str) -> Result<Option<Master>> {
+    pub fn find(snapshot: &dyn Snapshot, relation: &str) -> Result<Option<Upstream>> {
         let stored = snapshot.state_value(&master_key(relation))?;
         Ok(stored.map(|bytes| read(&bytes, "relation")).transpose()?)
     }
@@ -268,13 +272,13 @@ impl Master {
     }
 
     /// How many changes were not taken yet, as far as was told.
-    pub fn behind(&self) -> u64 {
+    pub fn lag(&self) -> u64 {
         u64::try_from(self.head.number.saturating_sub(self.cursor.number)).unwrap_or(0)
     }
 
     /// Whether everything was taken up to the head that was last told.
     pub fn is_up_to_date(&self) -> bool {
-        self.anew != Some(true) && self.checking.is_none() && self.behind() == 0
+        self.anew != Some(true) && self.checking.is_none() && self.lag() == 0
     }
 
     pub(crate) fn entry(&self) -> keyferry_store::Result<(Vec<u8>, Option<Vec<u8>>)> {
@@ -291,7 +295,7 @@ impl Master {
         store: &dyn Store,
         relation: &str,
         server: &str,
-        what: &Following,
+        what: &UpstreamOptions,
         now: DateTime,
     ) -> Result<()> {
         if what.selection.with_links {
@@ -300,7 +304,7 @@ impl Master {
         let selected = Selected::of(&what.selection);
         what.selection.query()?;
         store.transact(|transaction| {
-            let master = match Master::find(transaction, relation)? {
+            let master = match Upstream::find(transaction, relation)? {
                 Some(held) if held.server != *server => {
                     let why = format_args!(
                         "the relation {relation:?} is with the server {:?}",
@@ -318,7 +322,7 @@ impl Master {
                     held.address = what.address.clone();
                     held
                 }
-                None => Master {
+                None => Upstream {
                     relation: relation.into(),
                     server: server.into(),
                     instance: None,
@@ -346,37 +350,38 @@ impl Master {
         })
     }
 
-    fn change(store: &dyn Store, relation: &str, change: impl Fn(&mut Master)) -> Result<()> {
+    fn change(store: &dyn Store, relation: &str, change: impl Fn(&mut Upstream)) -> Result<()> {
         store.transact(|transaction| {
-            let mut master = Master::find(transaction, relation)?.ok_or_else(|| none(relation))?;
+            let mut master =
+                Upstream::find(transaction, relation)?.ok_or_else(|| none(relation))?;
             change(&mut master);
             let (key, value) = master.entry()?;
             Ok(transaction.set_state(&key, value.as_deref())?)
         })
     }
 
-    /// Follows no further until it is [resumed](Master::resume).
+    /// Follows no further until it is [resumed](Upstream::resume).
     ///
     /// # Errors
     /// When there is no such relation, and those of the store; so for the next ones.
     pub fn pause(store: &dyn Store, relation: &str) -> Result<()> {
-        Master::change(store, relation, |master| master.paused = Some(true))
+        Upstream::change(store, relation, |master| master.paused = Some(true))
     }
 
     /// Goes on following.
     ///
     /// # Errors
-    /// As for [`pause`](Master::pause).
+    /// As for [`pause`](Upstream::pause).
     pub fn resume(store: &dyn Store, relation: &str) -> Result<()> {
-        Master::change(store, relation, |master| master.paused = None)
+        Upstream::change(store, relation, |master| master.paused = None)
     }
 
     /// Follows whatever server has the name from now on, as a person has decided: one that was set up anew, for example.
     ///
     /// # Errors
-    /// As for [`pause`](Master::pause).
+    /// As for [`pause`](Upstream::pause).
     pub fn accept(store: &dyn Store, relation: &str) -> Result<()> {
-        Master::change(store, relation, |master| {
+        Upstream::change(store, relation, |master| {
             master.instance = None;
             master.cursor = Place::default();
             master.head = Place::default();
@@ -388,10 +393,10 @@ impl Master {
     /// Follows it no more. The copies stay as they are.
     ///
     /// # Errors
-    /// As for [`pause`](Master::pause).
+    /// As for [`pause`](Upstream::pause).
     pub fn end(store: &dyn Store, relation: &str) -> Result<()> {
         store.transact(|transaction| {
-            if Master::find(transaction, relation)?.is_none() {
+            if Upstream::find(transaction, relation)?.is_none() {
                 return Err(none(relation));
             }
             transaction.set_state(&master_key(relation), None)?;
@@ -410,7 +415,7 @@ impl Master {
 
 /// What is followed.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Following {
+pub struct UpstreamOptions {
     /// Which objects.
     pub selection: Selection,
     /// Attributes, by name, that are left out of the copies. What belongs to the life cycle is never left out.

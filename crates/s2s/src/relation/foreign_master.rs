@@ -97,7 +97,7 @@ pub(crate) struct Pass {
 
 /// What is observed, and how often as a whole.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Observing {
+pub struct ForeignMasterOptions {
     /// Which objects.
     pub selection: Selection,
     /// The instance of the server, so that one that was set up anew is another one.
@@ -110,9 +110,9 @@ pub struct Observing {
     pub full_after: i64,
 }
 
-impl Default for Observing {
+impl Default for ForeignMasterOptions {
     fn default() -> Self {
-        Observing {
+        ForeignMasterOptions {
             selection: Selection::everything(),
             instance: Vec::new(),
             overlap: 60,
@@ -209,7 +209,7 @@ impl ForeignMaster {
     }
 
     /// For how many seconds what changed there may not have been seen: since the last pass came to its end. Nothing before the first.
-    pub fn late(&self, now: DateTime) -> Option<u64> {
+    pub fn lag_seconds(&self, now: DateTime) -> Option<u64> {
         (self.passed.0 > 0).then(|| u64::try_from(now.0.saturating_sub(self.passed.0)).unwrap_or(0))
     }
 
@@ -226,7 +226,7 @@ impl ForeignMaster {
         store: &dyn Store,
         relation: &str,
         server: &str,
-        what: &Observing,
+        what: &ForeignMasterOptions,
         now: DateTime,
     ) -> Result<()> {
         if what.selection.with_links {

@@ -20,7 +20,7 @@ use std::ops::ControlFlow;
 /// takes Put and Notify.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::FOREIGN_SLAVE)]
-pub struct ForeignSlave {
+pub struct ForeignReplica {
     /// What the relation is called here; the map of identifiers is kept under the same name.
     #[ttlv(tag = x::RELATION)]
     pub relation: Text,
@@ -65,7 +65,7 @@ pub struct ForeignSlave {
 
 /// What is published, and how.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Publishing {
+pub struct ForeignReplicaOptions {
     /// Which objects.
     pub selection: Selection,
     /// By which operation objects come there: Import (the usual one, since 1.4), Register, or Put.
@@ -77,9 +77,9 @@ pub struct Publishing {
     pub destroys_left: bool,
 }
 
-impl Default for Publishing {
+impl Default for ForeignReplicaOptions {
     fn default() -> Self {
-        Publishing {
+        ForeignReplicaOptions {
             selection: Selection::everything(),
             by: Operation::IMPORT,
             may_destroy: true,
@@ -101,12 +101,12 @@ pub(crate) fn counts_key(relation: &str) -> Vec<u8> {
     [b"foreign/published/", relation.as_bytes()].concat()
 }
 
-impl ForeignSlave {
+impl ForeignReplica {
     /// The foreign servers that are published to.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<ForeignSlave>> {
+    pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<ForeignReplica>> {
         all(snapshot, b"foreign/slave/")
     }
 
@@ -114,7 +114,7 @@ impl ForeignSlave {
     ///
     /// # Errors
     /// Those of the store.
-    pub fn find(snapshot: &dyn Snapshot, relation: &str) -> Result<Option<ForeignSlave>> {
+    pub fn find(snapshot: &dyn Snapshot, relation: &str) -> Result<Option<ForeignReplica>> {
         let stored = snapshot.state_value(&key(relation))?;
         Ok(stored
             .map(|bytes| read(&bytes, "foreign relation"))
@@ -158,7 +158,7 @@ impl ForeignSlave {
     ///
     /// # Errors
     /// Those of the store.
-    pub fn behind(&self, snapshot: &dyn Snapshot) -> Result<u64> {
+    pub fn lag(&self, snapshot: &dyn Snapshot) -> Result<u64> {
         Ok(snapshot.head()?.number.saturating_sub(self.cursor.number()))
     }
 
@@ -166,7 +166,7 @@ impl ForeignSlave {
     ///
     /// # Errors
     /// Those of the store.
-    pub fn late(&self, snapshot: &dyn Snapshot, now: DateTime) -> Result<Option<u64>> {
+    pub fn lag_seconds(&self, snapshot: &dyn Snapshot, now: DateTime) -> Result<Option<u64>> {
         let mut next = None;
         snapshot.feed(self.cursor.number(), &mut |row| {
             next = Some(row.record);
@@ -198,7 +198,7 @@ impl ForeignSlave {
         store: &dyn Store,
         relation: &str,
         server: &str,
-        what: &Publishing,
+        what: &ForeignReplicaOptions,
         now: DateTime,
     ) -> Result<()> {
         if what.selection.with_links {
@@ -215,7 +215,7 @@ impl ForeignSlave {
         }
         what.selection.query()?;
         store.transact(|transaction| {
-            let held = ForeignSlave::find(transaction, relation)?;
+            let held = ForeignReplica::find(transaction, relation)?;
             if let Some(held) = held
                 .as_ref()
                 .filter(|held| held.server != *server || held.by != what.by)
@@ -226,7 +226,7 @@ impl ForeignSlave {
                 );
                 return Err(Error::new(ErrorKind::Relation, why));
             }
-            let fresh = ForeignSlave {
+            let fresh = ForeignReplica {
                 relation: relation.into(),
                 server: server.into(),
                 selected: Selected::of(&what.selection),
@@ -244,7 +244,7 @@ impl ForeignSlave {
             };
             let slave = match held {
                 None => fresh,
-                Some(held) => ForeignSlave {
+                Some(held) => ForeignReplica {
                     session: held.session,
                     since: held.since,
                     contact: held.contact,
@@ -261,48 +261,48 @@ impl ForeignSlave {
     pub(crate) fn change(
         store: &dyn Store,
         relation: &str,
-        change: impl Fn(&mut ForeignSlave) -> Result<()>,
-    ) -> Result<ForeignSlave> {
+        change: impl Fn(&mut ForeignReplica) -> Result<()>,
+    ) -> Result<ForeignReplica> {
         store.transact(|transaction| {
             let mut slave =
-                ForeignSlave::find(transaction, relation)?.ok_or_else(|| none(relation))?;
+                ForeignReplica::find(transaction, relation)?.ok_or_else(|| none(relation))?;
             change(&mut slave)?;
             slave.put(transaction)?;
             Ok(slave)
         })
     }
 
-    /// Tells it nothing until it is [resumed](ForeignSlave::resume).
+    /// Tells it nothing until it is [resumed](ForeignReplica::resume).
     ///
     /// # Errors
     /// When there is no such relation, and those of the store; so for the next two.
     pub fn pause(store: &dyn Store, relation: &str) -> Result<()> {
-        let pause = |slave: &mut ForeignSlave| {
+        let pause = |slave: &mut ForeignReplica| {
             slave.paused = Some(true);
             Ok(())
         };
-        ForeignSlave::change(store, relation, pause).map(drop)
+        ForeignReplica::change(store, relation, pause).map(drop)
     }
 
     /// Goes on telling it.
     ///
     /// # Errors
-    /// As for [`pause`](ForeignSlave::pause).
+    /// As for [`pause`](ForeignReplica::pause).
     pub fn resume(store: &dyn Store, relation: &str) -> Result<()> {
-        let resume = |slave: &mut ForeignSlave| {
+        let resume = |slave: &mut ForeignReplica| {
             slave.paused = None;
             Ok(())
         };
-        ForeignSlave::change(store, relation, resume).map(drop)
+        ForeignReplica::change(store, relation, resume).map(drop)
     }
 
     /// Publishes to it no more. It keeps what it has, and the map of identifiers stays.
     ///
     /// # Errors
-    /// As for [`pause`](ForeignSlave::pause).
+    /// As for [`pause`](ForeignReplica::pause).
     pub fn end(store: &dyn Store, relation: &str) -> Result<()> {
         store.transact(|transaction| {
-            if ForeignSlave::find(transaction, relation)?.is_none() {
+            if ForeignReplica::find(transaction, relation)?.is_none() {
                 return Err(none(relation));
             }
             transaction.set_state(&key(relation), None)?;

@@ -102,7 +102,7 @@ pub(crate) fn left(snapshot: &dyn Snapshot, name: &str) -> Result<Vec<ObjectId>>
 ///
 /// # Errors
 /// Those of the store.
-pub fn identifier_there(
+pub fn identifier_at_peer(
     snapshot: &dyn Snapshot,
     name: &str,
     id: &ObjectId,
@@ -114,7 +114,11 @@ pub fn identifier_there(
 ///
 /// # Errors
 /// Those of the store.
-pub fn object_of(snapshot: &dyn Snapshot, name: &str, there: &str) -> Result<Option<ObjectId>> {
+pub fn object_at_peer(
+    snapshot: &dyn Snapshot,
+    name: &str,
+    there: &str,
+) -> Result<Option<ObjectId>> {
     let stored = snapshot.state_value(&here_key(name, there))?;
     stored
         .map(|bytes| read(&bytes, "object at a peer").map_err(Error::from))

@@ -8,13 +8,13 @@ const PAGE: u64 = 4096;
 
 /// Which records another server was offered.
 #[derive(Debug)]
-pub struct Offered {
+pub struct OfferedSet {
     prefix: Vec<u8>,
     /// The pages that were looked at, and whether they were changed.
     pages: BTreeMap<u64, (Vec<u8>, bool)>,
 }
 
-impl Offered {
+impl OfferedSet {
     pub(crate) fn prefix(server: &str, relation: &str) -> Vec<u8> {
         [
             b"offered/",
@@ -26,16 +26,16 @@ impl Offered {
         .concat()
     }
 
-    pub(crate) fn to(server: &str, relation: &str) -> Offered {
-        Offered {
-            prefix: Offered::prefix(server, relation),
+    pub(crate) fn to(server: &str, relation: &str) -> OfferedSet {
+        OfferedSet {
+            prefix: OfferedSet::prefix(server, relation),
             pages: BTreeMap::new(),
         }
     }
 
     /// By bundles.
-    pub fn in_bundles(recipient: &str) -> Offered {
-        Offered {
+    pub fn in_bundles(recipient: &str) -> OfferedSet {
+        OfferedSet {
             prefix: [b"bundle/offered/", recipient.as_bytes(), &[0]].concat(),
             pages: BTreeMap::new(),
         }
@@ -46,7 +46,7 @@ impl Offered {
     /// # Errors
     /// Those of the store.
     pub fn note(&self, store: &dyn Store, numbers: &[RecordNumber]) -> Result<()> {
-        let fresh = || Offered {
+        let fresh = || OfferedSet {
             prefix: self.prefix.clone(),
             pages: BTreeMap::new(),
         };
@@ -97,7 +97,7 @@ impl Offered {
     /// # Errors
     /// Those of the store.
     pub fn has(&mut self, snapshot: &dyn Snapshot, number: RecordNumber) -> Result<bool> {
-        let (page, byte, bit) = Offered::place(number);
+        let (page, byte, bit) = OfferedSet::place(number);
         Ok(self
             .page(snapshot, page)?
             .0
@@ -112,7 +112,7 @@ impl Offered {
         number: RecordNumber,
         offered: bool,
     ) -> Result<()> {
-        let (page, byte, bit) = Offered::place(number);
+        let (page, byte, bit) = OfferedSet::place(number);
         let (bytes, changed) = self.page(snapshot, page)?;
         if bytes.len() <= byte {
             if !offered {

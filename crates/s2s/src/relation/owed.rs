@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 /// clients change nothing here.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::TAKING_BACK)]
-pub struct Owed {
+pub struct PendingGiveBack {
     /// Its server id.
     #[ttlv(tag = x::SERVER_ID)]
     pub server: Text,
@@ -29,12 +29,12 @@ pub(crate) fn key(server: &str) -> Vec<u8> {
     [PREFIX, server.as_bytes()].concat()
 }
 
-impl Owed {
+impl PendingGiveBack {
     /// The peers that this server waits for.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<Owed>> {
+    pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<PendingGiveBack>> {
         let mut all = Vec::new();
         snapshot.state(&Span::prefix(PREFIX), &mut |_, value| {
             all.push(read(value, "restored server's peer")?);
@@ -70,7 +70,7 @@ pub(crate) fn is_owed(snapshot: &dyn Snapshot, server: &str) -> keyferry_store::
 }
 
 pub(crate) fn owed(ask: &Ask<'_>, server: &Text) -> Result<Effects, Failure> {
-    let owed = Owed {
+    let owed = PendingGiveBack {
         server: server.clone(),
         since: ask.now.wall,
         extra: Extra::NONE,

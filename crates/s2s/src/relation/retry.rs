@@ -2,7 +2,7 @@
 
 use crate::ask::Ask;
 use crate::error::Result;
-use crate::relation::followed::Master;
+use crate::relation::followed::Upstream;
 use crate::relation::keys::{about, missing_prefix, retry_prefix};
 use keyferry_kmip::{DateTime, Failure, Random, Text, extension as x};
 use keyferry_store::record::{bytes_of, read};
@@ -19,7 +19,7 @@ pub(crate) fn ahead(
     record: &Record,
 ) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>, Failure> {
     let mut ahead = Vec::new();
-    for master in Master::all(ask.snapshot)? {
+    for master in Upstream::all(ask.snapshot)? {
         let follows = master.server == record.stamp.issuer;
         if follows && master.selection().is_match(record, ask.now.wall)? {
             let key = about(missing_prefix(&master.relation), &record.id)?;
@@ -72,7 +72,7 @@ pub struct Retry {
 ///
 /// # Errors
 /// Those of the store.
-pub fn missing(snapshot: &dyn Snapshot, relation: &str) -> Result<Vec<ObjectId>> {
+pub fn objects_missing_at_issuer(snapshot: &dyn Snapshot, relation: &str) -> Result<Vec<ObjectId>> {
     let mut all = Vec::new();
     snapshot.state(&Span::prefix(&missing_prefix(relation)), &mut |_, value| {
         all.push(read(value, "missing object")?);

@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 use crate::progress::{Meter, Observer, Sink};
-use crate::report::{Counts, Ending, Report, Stopped, Told};
-use crate::session::Cx;
+use crate::report::{Counts, ObjectResult, Outcome, PlanDeviation, Report};
+use crate::session::SessionContext;
 use crate::transfer::plan::{Executing, Planned, Planning, Purpose, Source};
 use keyferry_kmip::Now;
 use keyferry_store::record::{bytes_of, read};
@@ -53,7 +53,7 @@ impl Ledger {
     /// Where the transfer stands: stored progress, or a new one. A cursor of another incarnation or selection says nothing about this one.
     ///
     /// Fails when a plan is to be executed that is not whole, or not for this.
-    pub(crate) fn start(&mut self, cx: &Cx<'_>, purpose: &Purpose<'_>) -> Result<()> {
+    pub(crate) fn start(&mut self, cx: &SessionContext<'_>, purpose: &Purpose<'_>) -> Result<()> {
         let mut selection = purpose.selection.clone();
         if let Some(plan) = &mut self.executing {
             plan.open(cx, purpose)?;
@@ -122,7 +122,7 @@ impl Ledger {
     }
 
     /// Stores the counts.
-    pub(crate) fn save(&self, cx: &Cx<'_>) -> Result<()> {
+    pub(crate) fn save(&self, cx: &SessionContext<'_>) -> Result<()> {
         match self.kept()? {
             Some((key, value)) => cx.store.transact::<_, crate::error::Error>(|transaction| {
                 Ok(transaction.set_state(&key, Some(&value))?)
@@ -148,14 +148,17 @@ impl Ledger {
 
     /// Whether an object did not end as planned: then the execution stops at it. What is there already as planned an earlier run has
     /// brought: it counts as that.
-    pub(crate) fn is_unplanned(&mut self, planned: &Planned, told: &mut Told) -> bool {
-        let ending = planned.fate.ending();
-        if told.ending == Ending::Unchanged
-            && matches!(ending, Ending::Created | Ending::Updated | Ending::Renamed)
+    pub(crate) fn is_unplanned(&mut self, planned: &Planned, told: &mut ObjectResult) -> bool {
+        let outcome = planned.outcome;
+        if told.outcome == Outcome::Unchanged
+            && matches!(
+                outcome,
+                Outcome::Created | Outcome::Updated | Outcome::Renamed
+            )
         {
-            told.ending = ending;
+            told.outcome = outcome;
         }
-        if told.ending == ending {
+        if told.outcome == outcome {
             return false;
         }
         let message = told
@@ -163,7 +166,7 @@ impl Ledger {
             .as_ref()
             .map(|message| format!(": {message}"))
             .unwrap_or_default();
-        self.stop(planned, ending, format_args!("{}{message}", told.ending));
+        self.stop(planned, outcome, format_args!("{}{message}", told.outcome));
         true
     }
 
@@ -175,7 +178,7 @@ impl Ledger {
         found: impl std::fmt::Display,
     ) {
         let identifier = planned.identifier.to_string();
-        self.report.stopped = Some(Stopped {
+        self.report.stopped = Some(PlanDeviation {
             identifier,
             planned: was.to_string(),
             found: found.to_string(),
@@ -189,7 +192,7 @@ impl Ledger {
     }
 
     /// Counts what became of an object.
-    pub(crate) fn tell(&mut self, told: Told) {
+    pub(crate) fn tell(&mut self, told: ObjectResult) {
         if let Some(sink) = &mut self.sink {
             sink(&told);
         }

@@ -4,8 +4,9 @@
 //! the store that made it. Memory does not grow with it on either side.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::session::Cx;
-use crate::wire::copy::{Fate, Held, Short};
+use crate::report::Outcome;
+use crate::session::SessionContext;
+use crate::wire::copy::{Held, Short};
 use keyferry_kmip::{Object, Text, extension as x};
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{ObjectId, Record, SnapshotExt, StoreExt};
@@ -59,7 +60,7 @@ pub(crate) struct Planned {
     /// What the target had; `None` where nobody looked.
     pub(crate) held: Option<Held>,
     #[ttlv(tag = x::OUTCOME)]
-    pub(crate) fate: Fate,
+    pub(crate) outcome: Outcome,
     #[ttlv(extra)]
     pub(crate) extra: Extra,
 }
@@ -69,7 +70,7 @@ pub(crate) type Sourced = std::result::Result<(Record, Option<Object>), (String,
 
 impl Planned {
     /// The object in our store, if it is what it was when it was planned.
-    pub(crate) fn source(&self, cx: &Cx<'_>) -> Result<Sourced> {
+    pub(crate) fn source(&self, cx: &SessionContext<'_>) -> Result<Sourced> {
         let held =
             cx.store
                 .view::<_, Error>(|snapshot| match snapshot.by_object_id(&self.id)? {
@@ -111,7 +112,7 @@ const LARGEST: usize = 1 << 20;
 struct Chain(Zeroizing<[u8; 32]>);
 
 impl Chain {
-    fn new(cx: &Cx<'_>) -> Result<(Chain, Text, Vec<u8>, Vec<u8>)> {
+    fn new(cx: &SessionContext<'_>) -> Result<(Chain, Text, Vec<u8>, Vec<u8>)> {
         let (home, head) = cx
             .store
             .view::<_, Error>(|snapshot| Ok((snapshot.home()?, snapshot.head()?)))?;
@@ -210,7 +211,7 @@ impl Planning {
     /// Writes the header, once it is known.
     pub(crate) fn begin(
         &mut self,
-        cx: &Cx<'_>,
+        cx: &SessionContext<'_>,
         purpose: &Purpose<'_>,
         peer: Option<Vec<u8>>,
     ) -> Result<()> {
@@ -315,7 +316,7 @@ impl Executing {
     }
 
     /// Reads all of it, and fails unless it is a whole plan of this store for this purpose. Then it stands at the first object.
-    pub(crate) fn open(&mut self, cx: &Cx<'_>, purpose: &Purpose<'_>) -> Result<()> {
+    pub(crate) fn open(&mut self, cx: &SessionContext<'_>, purpose: &Purpose<'_>) -> Result<()> {
         let rewind = |e| plan(format_args!("the plan can't be read: {e}"));
         self.source.seek(SeekFrom::Start(0)).map_err(rewind)?;
         let damaged = |e: keyferry_store::Error| plan(format_args!("the plan is damaged: {e}"));

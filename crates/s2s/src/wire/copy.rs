@@ -1,4 +1,4 @@
-use crate::report::Ending;
+use crate::report::Outcome;
 use keyferry_kmip::attribute::Projection;
 use keyferry_kmip::spec::tag;
 use keyferry_kmip::{
@@ -137,81 +137,6 @@ impl Copy {
 /// The digest that this build makes.
 pub(crate) const PROJECTION: i32 = 1;
 
-/// What became of a copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fate(pub u32);
-
-impl Fate {
-    /// The object is new here.
-    pub const CREATED: Fate = Fate(1);
-    /// The object was an earlier one.
-    pub const UPDATED: Fate = Fate(2);
-    /// The object was the same already, or a later one.
-    pub const UNCHANGED: Fate = Fate(3);
-    /// Another object has its identifier, and it was left out.
-    pub const SKIPPED: Fate = Fate(4);
-    /// The object is new here, under another identifier or other Names.
-    pub const RENAMED: Fate = Fate(5);
-    /// The object was changed on both sides: both are kept.
-    pub const FORKED: Fate = Fate(6);
-    /// The object is gone, since it does not belong to the selection any more.
-    pub const WITHDRAWN: Fate = Fate(8);
-    /// The object was not taken.
-    pub const FAILED: Fate = Fate(7);
-}
-
-impl From<Ending> for Fate {
-    fn from(ending: Ending) -> Fate {
-        match ending {
-            Ending::Created => Fate::CREATED,
-            Ending::Updated => Fate::UPDATED,
-            Ending::Unchanged => Fate::UNCHANGED,
-            Ending::Skipped => Fate::SKIPPED,
-            Ending::Renamed => Fate::RENAMED,
-            Ending::Forked => Fate::FORKED,
-            Ending::Withdrawn => Fate::WITHDRAWN,
-            Ending::Failed => Fate::FAILED,
-        }
-    }
-}
-
-impl Fate {
-    /// How a report names it.
-    pub fn ending(self) -> Ending {
-        match self {
-            Fate::UPDATED => Ending::Updated,
-            Fate::UNCHANGED => Ending::Unchanged,
-            Fate::SKIPPED => Ending::Skipped,
-            Fate::RENAMED => Ending::Renamed,
-            Fate::FORKED => Ending::Forked,
-            Fate::FAILED => Ending::Failed,
-            Fate::WITHDRAWN => Ending::Withdrawn,
-            _ => Ending::Created,
-        }
-    }
-
-    /// What the answer to a copy tells; `None` when it does not come from a keyferry server.
-    ///
-    /// # Errors
-    /// When our extension in it can't be read.
-    pub fn told(item: &ResponseItem) -> Result<Option<Fate>, Failure> {
-        Ok(Addition::find(&item.message_extension)?.fate)
-    }
-}
-
-impl Decode for Fate {
-    fn decode<'a>(item: keyferry_ttlv::Item<'a>, r: &keyferry_ttlv::Reader<'a>) -> Result<Self> {
-        item.enumeration(r).map(Fate)
-    }
-}
-
-impl Encode for Fate {
-    fn encode(&self, tag: keyferry_ttlv::Tag, w: &mut keyferry_ttlv::Writer) -> Result<()> {
-        w.enumeration(tag, self.0);
-        Ok(())
-    }
-}
-
 /// What is ours in a message has one form, whatever version the message is of: it has to say what that version lacks.
 fn form() -> Context {
     context(Version::V2_1)
@@ -220,10 +145,10 @@ fn form() -> Context {
 /// The content of our Message Extension, in both directions.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
 #[ttlv(tag = tag::VENDOR_EXTENSION)]
-pub(crate) struct Addition {
+pub(crate) struct KeyferryExtension {
     pub(crate) copy: Option<Copy>,
     #[ttlv(tag = x::OUTCOME)]
-    pub(crate) fate: Option<Fate>,
+    pub(crate) outcome: Option<Outcome>,
     /// What would become of it is asked for, and nothing is to be done.
     #[ttlv(tag = x::DRY_RUN)]
     pub(crate) dry_run: Option<bool>,
@@ -245,12 +170,12 @@ pub(crate) struct Expected {
     pub(crate) held: Option<Held>,
     /// What was to become of it.
     #[ttlv(tag = x::OUTCOME)]
-    pub(crate) fate: Fate,
+    pub(crate) outcome: Outcome,
     #[ttlv(extra)]
     pub(crate) extra: Extra,
 }
 
-impl Addition {
+impl KeyferryExtension {
     pub(crate) fn extension(&self, critical: bool) -> Result<MessageExtension> {
         Ok(MessageExtension {
             vendor_identification: Text::from(x::VENDOR),
@@ -263,15 +188,23 @@ impl Addition {
     /// Ours among the extensions of an item.
     pub(crate) fn find<'e>(
         extensions: impl IntoIterator<Item = &'e MessageExtension>,
-    ) -> Result<Addition, Failure> {
+    ) -> Result<KeyferryExtension, Failure> {
         let ours = extensions
             .into_iter()
             .find(|extension| extension.vendor_identification == x::VENDOR);
         match ours {
             Some(extension) => Ok(extension.vendor_extension.read(form())?),
-            None => Ok(Addition::default()),
+            None => Ok(KeyferryExtension::default()),
         }
     }
+}
+
+/// What the answer to a copy says became of it; `None` when the answer does not come from a keyferry server.
+///
+/// # Errors
+/// When our extension in it can't be read.
+pub fn answered_outcome(item: &ResponseItem) -> Result<Option<Outcome>, Failure> {
+    Ok(KeyferryExtension::find(&item.message_extension)?.outcome)
 }
 
 /// Refuses an item with a critical extension that is not ours (KMIP 2.1 §9.13).

@@ -1,6 +1,6 @@
 use crate::error::{Error, Result};
 use crate::session::Step;
-use crate::wire::copy::Addition;
+use crate::wire::copy::KeyferryExtension;
 use crate::wire::follow::SPOKEN;
 use crate::wire::place::Place;
 use keyferry_kmip::spec::{EndpointRole, Operation, tag};
@@ -54,9 +54,9 @@ pub(crate) fn turn(taken: Option<Place>) -> Result<Step> {
         extra: Extra::NONE,
     })?;
     if let (Some(place), [item]) = (taken, message.batch.as_mut_slice()) {
-        let addition = Addition {
+        let addition = KeyferryExtension {
             place: Some(place),
-            ..Addition::default()
+            ..KeyferryExtension::default()
         };
         item.message_extensions
             .push(addition.extension(false).map_err(Error::encode)?);
@@ -65,12 +65,12 @@ pub(crate) fn turn(taken: Option<Place>) -> Result<Step> {
 }
 
 /// What of this server's feed a replica has taken, as it tells when it turns the connection round; nothing known where it does not tell.
-pub fn taken(request: &RequestMessage) -> Place {
+pub fn replica_position(request: &RequestMessage) -> Place {
     let extensions = request
         .batch
         .iter()
         .flat_map(|item| &item.message_extensions);
-    Addition::find(extensions)
+    KeyferryExtension::find(extensions)
         .ok()
         .and_then(|addition| addition.place)
         .unwrap_or_default()

@@ -141,12 +141,12 @@ fn a_master_restored_below_its_replica_writes_on() {
         } else {
             assert_eq!((forks.0.len(), forks.1.len()), (1, 1));
             let fork = &forks.0[0];
-            decide(
+            resolve_fork(
                 &world.sites[0].disk,
                 &world.sites[0].node,
                 &two,
                 &fork.stamp,
-                Keep::Other,
+                ForkVersion::Other,
                 "somebody",
                 at,
             )
@@ -294,7 +294,7 @@ fn a_full_pass_against_an_emptied_master_takes_nothing_away() {
     assert!(world.links[link].session.is_none(), "it is not followed");
     let master = world.sites[1]
         .disk
-        .view::<_, Error>(|snapshot| Master::find(snapshot, "b of a"))
+        .view::<_, Error>(|snapshot| Upstream::find(snapshot, "b of a"))
         .unwrap()
         .unwrap();
     assert!(
@@ -303,7 +303,7 @@ fn a_full_pass_against_an_emptied_master_takes_nothing_away() {
             .is_some_and(|error| error.contains("another server"))
     );
     // A person accepts it: what it does not have is named as missing, and kept.
-    Master::accept(&world.sites[1].disk, "b of a").unwrap();
+    Upstream::accept(&world.sites[1].disk, "b of a").unwrap();
     world.links[link].options.from.collisions.identifier = OnIdentifier::Assign;
     settle(&mut world);
     assert_eq!(
@@ -313,7 +313,7 @@ fn a_full_pass_against_an_emptied_master_takes_nothing_away() {
     assert!(world.sites[1].material(&one).is_some());
     let missing = world.sites[1]
         .disk
-        .view::<_, Error>(|snapshot| missing(snapshot, "b of a"))
+        .view::<_, Error>(|snapshot| objects_missing_at_issuer(snapshot, "b of a"))
         .unwrap();
     assert_eq!(missing, [one]);
     // What it has now came beside it.
@@ -645,7 +645,7 @@ fn what_can_not_be_taken_back_is_named() {
     assert!(world.sites[0].record(&one).is_none());
     let untaken = world.sites[0]
         .disk
-        .view::<_, Error>(|snapshot| Untaken::all(snapshot))
+        .view::<_, Error>(|snapshot| FailedGiveBack::all(snapshot))
         .unwrap();
     assert_eq!(
         untaken.iter().map(|one| &one.id).collect::<Vec<_>>(),
@@ -655,7 +655,7 @@ fn what_can_not_be_taken_back_is_named() {
     // The replica keeps it, and names it, too.
     let missing = world.sites[1]
         .disk
-        .view::<_, Error>(|snapshot| missing(snapshot, "b of a"))
+        .view::<_, Error>(|snapshot| objects_missing_at_issuer(snapshot, "b of a"))
         .unwrap();
     assert_eq!(
         (missing, world.sites[1].material(&one)),

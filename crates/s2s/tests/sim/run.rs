@@ -188,7 +188,7 @@ pub fn run(seed: u64) -> Figures {
                     let owes = world.sites[at]
                         .disk
                         .view::<_, Error>(|snapshot| {
-                            Ok(!keyferry_s2s::Owed::all(snapshot)?.is_empty())
+                            Ok(!keyferry_s2s::PendingGiveBack::all(snapshot)?.is_empty())
                         })
                         .unwrap();
                     let done = writes::random(&mut world.sites[at], &mut rng, now);
@@ -250,16 +250,16 @@ pub fn run(seed: u64) -> Figures {
                 let link = rng.below(world.links.len());
                 let (replica, issuer) = (world.links[link].replica, world.links[link].issuer);
                 world.stop(replica);
-                let what = Following {
+                let what = UpstreamOptions {
                     selection: selection(&mut rng),
-                    ..Following::default()
+                    ..UpstreamOptions::default()
                 };
                 let (name, server) = (
                     world.links[link].name.clone(),
                     world.sites[issuer].name.clone(),
                 );
                 let now = world.now(replica).wall;
-                Master::follow(&world.sites[replica].disk, &name, &server, &what, now).unwrap();
+                Upstream::follow(&world.sites[replica].disk, &name, &server, &what, now).unwrap();
                 figures.selections += 1;
             }
             94..96 => {
@@ -310,10 +310,10 @@ fn heal(world: &mut World, check: &mut Check, rng: &mut Rng) {
         let site = &world.sites[at];
         for owed in site
             .disk
-            .view::<_, Error>(|snapshot| Owed::all(snapshot))
+            .view::<_, Error>(|snapshot| PendingGiveBack::all(snapshot))
             .unwrap()
         {
-            waive(&site.disk, &owed.server, "somebody", now.wall).unwrap();
+            waive_give_back(&site.disk, &owed.server, "somebody", now.wall).unwrap();
         }
         for fork in site.forks() {
             check.forks += 1;
@@ -322,11 +322,11 @@ fn heal(world: &mut World, check: &mut Check, rng: &mut Rng) {
                 .is_some_and(|(_, record)| site.node.issues(&record));
             if issues && rng.one_in(2) {
                 let keep = if rng.one_in(2) {
-                    Keep::Held
+                    ForkVersion::Held
                 } else {
-                    Keep::Other
+                    ForkVersion::Other
                 };
-                decide(
+                resolve_fork(
                     &site.disk,
                     &site.node,
                     &fork.id,
@@ -386,7 +386,7 @@ fn news_travels(world: &mut World, rng: &mut Rng) {
             .unwrap();
         let master = world.sites[link.replica]
             .disk
-            .view::<_, Error>(|s| Master::find(s, &link.name))
+            .view::<_, Error>(|s| Upstream::find(s, &link.name))
             .unwrap()
             .unwrap();
         let hears = link.session.is_some();

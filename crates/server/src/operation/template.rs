@@ -63,9 +63,7 @@ fn named(name: &Name, ask: &Ask<'_>) -> Result<Attributes, Failure> {
             && record.names().any(|own| own == name)
             && ask.rights.check(ask.caller, ask.operation, record).is_ok()
     };
-    let found = ask
-        .snapshot
-        .first(&index::name(&name.value), &is)?;
+    let found = ask.snapshot.first(&index::name(&name.value), &is)?;
     let missing = || {
         Failure::new(
             Cause::ObjectNotFound,

@@ -3,8 +3,8 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::outgoing::item::Strategy;
 use crate::push::bulk::{Peer, encode};
-use crate::report::{Ending, Told};
-use crate::wire::copy::{Addition, Fate, Held};
+use crate::report::{ObjectResult, Outcome};
+use crate::wire::copy::{Held, KeyferryExtension, answered_outcome};
 use keyferry_kmip::spec::{Operation, ResultReason, tag};
 use keyferry_kmip::{
     AttributeReference, AttributeReferences, GetAttributesRequest, ImportResponse, QueryResponse,
@@ -65,12 +65,12 @@ pub(crate) fn existing(identifier: &Text, version: Version) -> Result<RequestIte
 }
 
 /// What would become of an object, by the answer to [`existing`].
-pub(crate) fn told_of_existing(identifier: &Text, item: &ResponseItem) -> Told {
+pub(crate) fn told_of_existing(identifier: &Text, item: &ResponseItem) -> ObjectResult {
     match item.result_reason {
         Some(ResultReason::ITEM_NOT_FOUND | ResultReason::OBJECT_NOT_FOUND) => {
-            Told::new(identifier.as_str(), Ending::Created)
+            ObjectResult::new(identifier.as_str(), Outcome::Created)
         }
-        _ => Told::failed(
+        _ => ObjectResult::failed(
             identifier.as_str(),
             Some(ResultReason::OBJECT_ALREADY_EXISTS),
             "the peer has an object of this identifier",
@@ -79,24 +79,32 @@ pub(crate) fn told_of_existing(identifier: &Text, item: &ResponseItem) -> Told {
 }
 
 /// What became of an object, by the answer to it.
-pub(crate) fn told(identifier: &Text, item: &ResponseItem, version: Version) -> Result<Told> {
+pub(crate) fn told(
+    identifier: &Text,
+    item: &ResponseItem,
+    version: Version,
+) -> Result<ObjectResult> {
     if !item.is_success() {
         let message = item
             .result_message
             .as_ref()
             .map(ToString::to_string)
             .unwrap_or_default();
-        return Ok(Told::failed(
+        return Ok(ObjectResult::failed(
             identifier.as_str(),
             item.result_reason,
             message,
         ));
     }
-    let fate = Fate::told(item).map_err(Error::protocol)?;
-    let mut told = Told::new(
-        identifier.as_str(),
-        fate.map_or(Ending::Created, Fate::ending),
-    );
+    let outcome = answered_outcome(item).map_err(Error::protocol)?;
+    if let Some(unknown @ Outcome::Unknown(_)) = outcome {
+        let message = format!("the peer's build is a later one: the outcome it tells is {unknown}");
+        return Ok(ObjectResult {
+            outcome: unknown,
+            ..ObjectResult::failed(identifier.as_str(), None, message)
+        });
+    }
+    let mut told = ObjectResult::new(identifier.as_str(), outcome.unwrap_or(Outcome::Created));
     if item.operation == Some(Operation::IMPORT) && item.response_payload.is_some() {
         let answer: ImportResponse = item.payload(context(version)).map_err(Error::protocol)?;
         told.target = answer
@@ -104,8 +112,8 @@ pub(crate) fn told(identifier: &Text, item: &ResponseItem, version: Version) -> 
             .as_text()
             .filter(|there| **there != **identifier)
             .map(str::to_owned);
-        if told.target.is_some() && told.ending == Ending::Created {
-            told.ending = Ending::Renamed;
+        if told.target.is_some() && told.outcome == Outcome::Created {
+            told.outcome = Outcome::Renamed;
         }
     }
     Ok(told)
@@ -113,7 +121,7 @@ pub(crate) fn told(identifier: &Text, item: &ResponseItem, version: Version) -> 
 
 /// What the answer to a dry run says of what is held.
 pub(crate) fn held(item: &ResponseItem) -> Result<Held> {
-    let told = Addition::find(&item.message_extension)
+    let told = KeyferryExtension::find(&item.message_extension)
         .map_err(Error::protocol)?
         .held;
     told.ok_or_else(|| {

@@ -5,8 +5,8 @@ use crate::push::publish::steps::{self, lacking};
 use crate::push::publish::{Birth, NOT_KEPT, Phase, Publish, change};
 use crate::relation::identifier_map;
 use crate::relation::identifier_map::Mapped;
-use crate::report::{Ending, Told};
-use crate::session::Cx;
+use crate::report::{ObjectResult, Outcome};
+use crate::session::SessionContext;
 use crate::wire::copy::Held;
 use keyferry_kmip::spec::ResultReason;
 use keyferry_kmip::{
@@ -37,7 +37,12 @@ impl Publish {
     }
 
     /// Takes what the answer about one object says: its last item tells.
-    pub(super) fn take(&mut self, cx: &Cx<'_>, n: usize, items: &[ResponseItem]) -> Result<()> {
+    pub(super) fn take(
+        &mut self,
+        cx: &SessionContext<'_>,
+        n: usize,
+        items: &[ResponseItem],
+    ) -> Result<()> {
         let last = items.last();
         let good = last.filter(|item| item.is_success());
         let refused = last.filter(|item| !item.is_success());
@@ -101,7 +106,7 @@ impl Publish {
         work.candidates = found;
         work.there = work.candidates.pop();
         if work.there.is_none() && work.object.is_none() {
-            let told = Told::new(&work.record.identifier, Ending::Skipped);
+            let told = ObjectResult::new(&work.record.identifier, Outcome::Skipped);
             work.gone = work.stale;
             return work.over(told);
         }
@@ -114,7 +119,7 @@ impl Publish {
 
     fn born(
         &mut self,
-        cx: &Cx<'_>,
+        cx: &SessionContext<'_>,
         n: usize,
         there: Option<Text>,
         refused: Option<&ResponseItem>,
@@ -140,7 +145,7 @@ impl Publish {
                 None => {
                     work.there = None;
                     let reason = refused.and_then(|item| item.result_reason);
-                    work.over(Told::failed(
+                    work.over(ObjectResult::failed(
                         &work.record.identifier,
                         reason,
                         refused.map(message).unwrap_or_default(),
@@ -162,16 +167,16 @@ impl Publish {
             let is_other = there != work.record.identifier;
             let lost =
                 crate::outgoing::item::carried(&work.record.attributes, self.setting.version).1;
-            let ending = if is_other {
-                Ending::Renamed
+            let outcome = if is_other {
+                Outcome::Renamed
             } else {
-                Ending::Created
+                Outcome::Created
             };
             let target = is_other.then(|| there.to_string());
-            work.over(Told {
+            work.over(ObjectResult {
                 lost,
                 target,
-                ..Told::new(&work.record.identifier, ending)
+                ..ObjectResult::new(&work.record.identifier, outcome)
             });
         }
         // A probe has little, which says nothing of how much the peer takes.
@@ -216,7 +221,7 @@ impl Publish {
         let is_absent = refused.is_some_and(is_absent);
         if shown.is_none() && !is_absent {
             let reason = refused.and_then(|item| item.result_reason);
-            work.over(Told::failed(
+            work.over(ObjectResult::failed(
                 &identifier,
                 reason,
                 refused.map(message).unwrap_or_default(),
@@ -245,9 +250,9 @@ impl Publish {
             (Some(shown), true) => {
                 work.shown = Some(shown);
                 if self.ledger.dry_run {
-                    work.over(Told {
+                    work.over(ObjectResult {
                         lost: losses,
-                        ..Told::new(&identifier, Ending::Updated)
+                        ..ObjectResult::new(&identifier, Outcome::Updated)
                     });
                     return Ok(());
                 }
@@ -260,11 +265,11 @@ impl Publish {
                         .extend(identifier_map::entries(&self.setting.name, mapped)?);
                 }
             }
-            (None, true) => work.over(Told::failed(&identifier, None, GONE)),
+            (None, true) => work.over(ObjectResult::failed(&identifier, None, GONE)),
             (Some(_), false) => {
                 work.there = None;
                 let why = "the peer has an object of this identifier";
-                work.over(Told::failed(
+                work.over(ObjectResult::failed(
                     &identifier,
                     Some(ResultReason::OBJECT_ALREADY_EXISTS),
                     why,
@@ -274,9 +279,9 @@ impl Publish {
                 work.there = None;
                 work.at = Some(Phase::Birth);
                 if self.ledger.dry_run {
-                    work.over(Told {
+                    work.over(ObjectResult {
                         lost: losses,
-                        ..Told::new(&identifier, Ending::Created)
+                        ..ObjectResult::new(&identifier, Outcome::Created)
                     });
                 }
             }
@@ -285,7 +290,7 @@ impl Publish {
     }
 
     /// Stores that an object is to be brought there after all, as it is now.
-    fn intend(&mut self, cx: &Cx<'_>, n: usize) -> Result<()> {
+    fn intend(&mut self, cx: &SessionContext<'_>, n: usize) -> Result<()> {
         if let Some(work) = self
             .works
             .get(n)
@@ -299,7 +304,7 @@ impl Publish {
 
     fn looked(
         &mut self,
-        cx: &Cx<'_>,
+        cx: &SessionContext<'_>,
         n: usize,
         shown: Option<Attributes>,
         refused: Option<&ResponseItem>,
@@ -322,7 +327,7 @@ impl Publish {
             (Some(shown), _) if work.meant && imports && !steps::may_be(&shown, &work.record) => {
                 work.there = None;
                 let why = "the peer has another object of this identifier";
-                work.over(Told::failed(
+                work.over(ObjectResult::failed(
                     &identifier,
                     Some(ResultReason::OBJECT_ALREADY_EXISTS),
                     why,
@@ -346,7 +351,7 @@ impl Publish {
                     && steps::is_usable(goal)
                     && !work.probe =>
             {
-                work.over(Told::failed(&identifier, None, DESTROYED_THERE));
+                work.over(ObjectResult::failed(&identifier, None, DESTROYED_THERE));
             }
             (Some(shown), _) => {
                 work.shown = Some(shown.clone());
@@ -361,14 +366,14 @@ impl Publish {
                 (work.there, work.meant) = (None, false);
                 work.at = Some(Phase::Birth);
                 if work.object.is_none() {
-                    work.over(Told::new(&identifier, Ending::Skipped));
+                    work.over(ObjectResult::new(&identifier, Outcome::Skipped));
                 }
                 self.intend(cx, n)?;
             }
             (None, refused) => {
                 let reason = refused.and_then(|item| item.result_reason);
                 work.unsure = work.meant;
-                work.over(Told::failed(
+                work.over(ObjectResult::failed(
                     &identifier,
                     reason,
                     refused.map(message).unwrap_or_default(),
@@ -380,7 +385,7 @@ impl Publish {
 
     fn led(
         &mut self,
-        cx: &Cx<'_>,
+        cx: &SessionContext<'_>,
         n: usize,
         shown: Option<Attributes>,
         refused: Option<&ResponseItem>,
@@ -396,14 +401,14 @@ impl Publish {
             let reason = refused.and_then(|item| item.result_reason);
             // What was destroyed there may have no attributes any more.
             let told = if goes {
-                Told::new(&identifier, Ending::Withdrawn)
+                ObjectResult::new(&identifier, Outcome::Withdrawn)
             } else if work.record.is_destroyed() && self.setting.may_destroy {
-                Told {
+                ObjectResult {
                     lost: steps::all(&work.record),
-                    ..Told::new(&identifier, Ending::Updated)
+                    ..ObjectResult::new(&identifier, Outcome::Updated)
                 }
             } else {
-                Told::failed(
+                ObjectResult::failed(
                     &identifier,
                     reason,
                     refused.map(message).unwrap_or_default(),
@@ -418,23 +423,23 @@ impl Publish {
             work.shown = Some(shown);
             work.at = Some(Phase::Remove);
         } else if !kept && shown.state().is_some_and(lifecycle::is_destroyed) {
-            work.over(Told::failed(&identifier, None, DESTROYED_THERE));
+            work.over(ObjectResult::failed(&identifier, None, DESTROYED_THERE));
         } else if goes && !shown.state().is_some_and(lifecycle::is_destroyed) {
-            work.over(Told::failed(
+            work.over(ObjectResult::failed(
                 &identifier,
                 None,
                 "it has left the selection, and the peer does not destroy it",
             ));
         } else if goes {
-            work.over(Told::new(&identifier, Ending::Withdrawn));
+            work.over(ObjectResult::new(&identifier, Outcome::Withdrawn));
         } else if work.left && kept {
             let message = Some(LEFT_THERE.to_owned());
-            work.over(Told {
+            work.over(ObjectResult {
                 message,
-                ..Told::new(&identifier, Ending::Skipped)
+                ..ObjectResult::new(&identifier, Outcome::Skipped)
             });
         } else if !kept {
-            work.told = Some(Told::failed(&identifier, None, NOT_KEPT));
+            work.told = Some(ObjectResult::failed(&identifier, None, NOT_KEPT));
             // It must not stay there as one that can be used.
             let goes = self.setting.may_destroy && !steps::is_usable(goal);
             work.shown = Some(shown);
@@ -461,16 +466,16 @@ impl Publish {
             );
             lost.dedup();
             let other = work.there.as_ref().filter(|there| **there != identifier);
-            let ending = match (work.is_known(), other) {
-                (true, _) => Ending::Updated,
-                (false, Some(_)) if imports => Ending::Renamed,
-                (false, _) => Ending::Created,
+            let outcome = match (work.is_known(), other) {
+                (true, _) => Outcome::Updated,
+                (false, Some(_)) if imports => Outcome::Renamed,
+                (false, _) => Outcome::Created,
             };
             let target = if imports { other } else { work.there.as_ref() };
-            work.over(Told {
+            work.over(ObjectResult {
                 lost,
                 target: target.map(ToString::to_string),
-                ..Told::new(&identifier, ending)
+                ..ObjectResult::new(&identifier, outcome)
             });
         }
         Ok(())

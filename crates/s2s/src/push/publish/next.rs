@@ -1,19 +1,19 @@
 //! What comes next: out of the feed, out of a plan, or once more; and the intents that are stored before anything is sent.
 
 use crate::error::{Error, Result};
-use crate::outgoing::feed::Stretch;
+use crate::outgoing::feed::FeedPage;
 use crate::push::publish::object::Work;
 use crate::push::publish::steps::{self, is_usable};
 use crate::push::publish::{Phase, Publish, change};
 use crate::push::running::has_left;
 use crate::relation::identifier_map;
 use crate::relation::identifier_map::Mapped;
-use crate::session::Cx;
+use crate::session::SessionContext;
 use keyferry_store::{Record, Snapshot, SnapshotExt, StoreExt};
 
 impl Publish {
     /// Reads the next batch; `false` at the end.
-    pub(super) fn next(&mut self, cx: &mut Cx<'_>) -> Result<bool> {
+    pub(super) fn next(&mut self, cx: &mut SessionContext<'_>) -> Result<bool> {
         if !std::mem::replace(&mut self.swept, true)
             && !self.ledger.dry_run
             && let Some(stale) = self.stale_probe(cx)?
@@ -34,7 +34,7 @@ impl Publish {
             let tells = &mut |snapshot: &dyn Snapshot, _, record: &Record| {
                 Ok(runs && has_left(snapshot, name, record)?)
             };
-            let stretch = Stretch::read(
+            let stretch = FeedPage::read(
                 cx.store,
                 self.end,
                 self.batch,
@@ -42,7 +42,7 @@ impl Publish {
                 chosen,
                 tells,
             )?;
-            let Some(Stretch { objects, end }) = stretch else {
+            let Some(FeedPage { objects, end }) = stretch else {
                 return Ok(false);
             };
             let objects = objects
@@ -85,7 +85,7 @@ impl Publish {
     }
 
     /// What objects are about to be told of attributes is stored before it goes: should the answer be lost, the peer has what is ours.
-    pub(super) fn saying(&mut self, cx: &Cx<'_>, of: &[usize]) -> Result<()> {
+    pub(super) fn saying(&mut self, cx: &SessionContext<'_>, of: &[usize]) -> Result<()> {
         let (name, version) = (self.setting.name.clone(), self.setting.version);
         let mut entries = Vec::new();
         for n in of {
@@ -113,7 +113,11 @@ impl Publish {
     }
 
     /// What is stored before an object is sent for the first time.
-    pub(super) fn intent(&self, cx: &Cx<'_>, work: &Work) -> Result<Vec<identifier_map::Entry>> {
+    pub(super) fn intent(
+        &self,
+        cx: &SessionContext<'_>,
+        work: &Work,
+    ) -> Result<Vec<identifier_map::Entry>> {
         let (name, version) = (&self.setting.name, self.setting.version);
         let wanted = cx
             .store
@@ -130,7 +134,7 @@ impl Publish {
     }
 
     /// The next object of a plan: one at a time, since nothing behind one that is not as planned may be done.
-    fn next_planned(&mut self, cx: &Cx<'_>) -> Result<bool> {
+    fn next_planned(&mut self, cx: &SessionContext<'_>) -> Result<bool> {
         let Some(plan) = &mut self.ledger.executing else {
             return Ok(false);
         };
@@ -150,7 +154,7 @@ impl Publish {
     }
 
     /// What a relation has to try again; `false` when there is nothing of it left.
-    fn next_again(&mut self, cx: &Cx<'_>) -> Result<bool> {
+    fn next_again(&mut self, cx: &SessionContext<'_>) -> Result<bool> {
         let Some(running) = &mut self.running else {
             return Ok(false);
         };

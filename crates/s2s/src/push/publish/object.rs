@@ -1,15 +1,15 @@
 //! An object on its way, and where it begins.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::material::transit::withheld;
+use crate::material::transit::reason_withheld;
 use crate::push::publish::steps::{self, Level};
 use crate::push::publish::{Birth, NOT_KEPT, Phase, Publish};
 use crate::relation::identifier_map;
 use crate::relation::identifier_map::Mapped;
-use crate::report::{Ending, Told};
-use crate::session::Cx;
+use crate::report::{ObjectResult, Outcome};
+use crate::session::SessionContext;
 use crate::transfer::plan::Planned;
-use crate::wire::copy::{Fate, Held};
+use crate::wire::copy::Held;
 use keyferry_kmip::spec::{CryptographicAlgorithm, ObjectType, State};
 use keyferry_kmip::{Attributes, Object, RequestItem, Secret, Text, lifecycle};
 use keyferry_store::{Incarnation, ObjectId, Record, SnapshotExt, Stamp, StoreExt};
@@ -51,7 +51,7 @@ pub(crate) struct Work {
     pub(super) held: Option<Held>,
     /// The phase that it waits for; it is over without one.
     pub(super) at: Option<Phase>,
-    pub(super) told: Option<Told>,
+    pub(super) told: Option<ObjectResult>,
 }
 
 impl Work {
@@ -81,7 +81,7 @@ impl Work {
         }
     }
 
-    pub(super) fn over(&mut self, told: Told) {
+    pub(super) fn over(&mut self, told: ObjectResult) {
         self.at = None;
         self.told = Some(told);
     }
@@ -102,10 +102,10 @@ impl Work {
     }
 
     /// What stands in a plan of it.
-    pub(super) fn plan(&self, told: &Told) -> Result<Planned> {
-        let held = match told.ending {
-            Ending::Created => Some(Held::default()),
-            Ending::Updated => self.held.clone(),
+    pub(super) fn plan(&self, told: &ObjectResult) -> Result<Planned> {
+        let held = match told.outcome {
+            Outcome::Created => Some(Held::default()),
+            Outcome::Updated => self.held.clone(),
             _ => None,
         };
         let digest = Some(self.record.copy_digest()?);
@@ -115,7 +115,7 @@ impl Work {
             identifier,
             digest,
             held,
-            fate: Fate::from(told.ending),
+            outcome: told.outcome,
             extra: Extra::NONE,
         })
     }
@@ -125,7 +125,7 @@ impl Publish {
     /// What is to be done for an object.
     pub(super) fn work(
         &self,
-        cx: &Cx<'_>,
+        cx: &SessionContext<'_>,
         record: Record,
         object: Option<Object>,
         planned: Option<Planned>,
@@ -158,24 +158,25 @@ impl Publish {
             !left && known.left.is_none() && known.digest.as_ref() == Some(&digest)
         };
         if left && work.mapped.is_none() {
-            work.over(Told::new(&identifier, Ending::Skipped));
+            work.over(ObjectResult::new(&identifier, Outcome::Skipped));
         } else if work.mapped.as_ref().is_some_and(unchanged) {
             let target = work
                 .there
                 .as_ref()
                 .filter(|there| **there != identifier || !imports)
                 .map(ToString::to_string);
-            work.over(Told {
+            work.over(ObjectResult {
                 target,
-                ..Told::new(&identifier, Ending::Unchanged)
+                ..ObjectResult::new(&identifier, Outcome::Unchanged)
             });
-        } else if let Some(why) = withheld(&work.record, self.wrapping.is_some()).filter(|_| !left)
+        } else if let Some(why) =
+            reason_withheld(&work.record, self.wrapping.is_some()).filter(|_| !left)
         {
-            work.over(Told::failed(&identifier, None, why));
+            work.over(ObjectResult::failed(&identifier, None, why));
         } else if work.there.is_some() && !looks {
             let why =
                 "the peer does not offer Get Attributes: what has changed can't be brought there";
-            work.over(Told::failed(&identifier, None, why));
+            work.over(ObjectResult::failed(&identifier, None, why));
         } else if work.there.is_some() {
             let checks = self.ledger.dry_run
                 || work
@@ -194,16 +195,16 @@ impl Publish {
             });
         } else if work.record.is_destroyed() && !work.meant {
             let message = Some("it is destroyed, and was never there".to_owned());
-            work.over(Told {
+            work.over(ObjectResult {
                 message,
-                ..Told::new(&identifier, Ending::Skipped)
+                ..ObjectResult::new(&identifier, Outcome::Skipped)
             });
         } else if work.meant {
             // Its own identifier is where an Import has brought it, if it has.
             work.at = Some(if imports { Phase::Look } else { Phase::Locate });
             work.there = imports.then(|| identifier.clone());
         } else if unusable && (self.keeps == Some(false) || !looks) {
-            work.over(Told::failed(&identifier, None, NOT_KEPT));
+            work.over(ObjectResult::failed(&identifier, None, NOT_KEPT));
         } else {
             // Whether something is in its way, an Import finds out by itself, unless it must not go on.
             let checks = imports && looks && (self.ledger.dry_run || work.planned.is_some());
@@ -215,14 +216,14 @@ impl Publish {
                 .at
                 .is_some_and(|at| at != Phase::Check || self.ledger.planning.is_none() && !imports)
         {
-            let ending = if work.is_known() {
-                Ending::Updated
+            let outcome = if work.is_known() {
+                Outcome::Updated
             } else {
-                Ending::Created
+                Outcome::Created
             };
-            let told = Told {
+            let told = ObjectResult {
                 lost: self.expected_losses(&work.record),
-                ..Told::new(&identifier, ending)
+                ..ObjectResult::new(&identifier, outcome)
             };
             work.over(told);
         }
@@ -239,7 +240,7 @@ impl Publish {
     }
 
     /// Where an object is led at the peer: where it is here, but for a Destroy that is not allowed there.
-    pub(super) fn goal(&self, cx: &Cx<'_>, work: &Work) -> Option<State> {
+    pub(super) fn goal(&self, cx: &SessionContext<'_>, work: &Work) -> Option<State> {
         let state = work.record.state(cx.now.wall)?;
         if self.goes(work) {
             let rank = lifecycle::Rank {
@@ -268,7 +269,7 @@ impl Publish {
     }
 
     /// A key for nothing, which shows whether the peer keeps the State of one that is not usable. It is noted before it goes.
-    pub(super) fn probe(&self, cx: &mut Cx<'_>) -> Result<Work> {
+    pub(super) fn probe(&self, cx: &mut SessionContext<'_>) -> Result<Work> {
         let mut bytes = [0; 32];
         cx.random
             .fill(&mut bytes)
@@ -287,7 +288,7 @@ impl Publish {
     }
 
     /// The probe of a session that was interrupted, as long as nobody knows that it is gone.
-    pub(super) fn stale_probe(&self, cx: &Cx<'_>) -> Result<Option<Work>> {
+    pub(super) fn stale_probe(&self, cx: &SessionContext<'_>) -> Result<Option<Work>> {
         let noted = cx
             .store
             .view::<_, Error>(|snapshot| Ok(snapshot.state_value(&self.probe_key())?))?;

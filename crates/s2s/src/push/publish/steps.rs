@@ -147,7 +147,7 @@ fn there(snapshot: &dyn Snapshot, name: &str, record: &Record, value: &V) -> Res
         instance: record.id.instance.clone(),
         identifier: target.clone(),
     };
-    let known = identifier_map::identifier_there(snapshot, name, &id)?;
+    let known = identifier_map::identifier_at_peer(snapshot, name, &id)?;
     Ok(known.map(|target| {
         V::Link(Link {
             target: UniqueIdentifier::Text(target),
