@@ -60,7 +60,7 @@ tags! {
     COUNT_RENAMED = 0x544B71, "Count Renamed";
     SELECTION = 0x544B74, "Selection Digest";
     DRY_RUN = 0x544B75, "Dry Run";
-    SEEN = 0x544B76, "Seen Identifiers";
+    IS_LISTED = 0x544B76, "Seen Identifiers";
     MAPPED = 0x544B77, "Mapped Identifier";
     IDENTITY = 0x544B50, "Server Identity";
     SERVER_ID = 0x544B51, "Server ID";

@@ -188,7 +188,7 @@ pub(crate) struct Selected {
     #[ttlv(tag = x::LISTED)]
     listed: Vec<Text>,
     /// Whether it is a list; an empty one selects nothing.
-    #[ttlv(tag = x::SEEN)]
+    #[ttlv(tag = x::IS_LISTED)]
     is_listed: Option<bool>,
     #[ttlv(tag = x::WITH_LINKS)]
     with_links: Option<bool>,
