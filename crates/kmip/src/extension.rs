@@ -60,7 +60,7 @@ tags! {
     COUNT_RENAMED = 0x544B71, "Count Renamed";
     SELECTION = 0x544B74, "Selection Digest";
     DRY_RUN = 0x544B75, "Dry Run";
-    IS_LISTED = 0x544B76, "Seen Identifiers";
+    SEEN = 0x544B76, "Seen Identifiers";
     MAPPED = 0x544B77, "Mapped Identifier";
     IDENTITY = 0x544B50, "Server Identity";
     SERVER_ID = 0x544B51, "Server ID";
@@ -159,6 +159,9 @@ tags! {
     DESTROYS_LEFT = 0x544BF0, "Destroys What Left";
     LEFT = 0x544BF1, "Left";
 }
+
+/// The number of [`SEEN`] inside a Selection, where it says that the selection is a list: both are on disk and on the wire already.
+pub const IS_LISTED: Tag = SEEN;
 
 /// The name of one of our tags.
 pub(crate) fn tag_name(tag: Tag) -> Option<&'static str> {
