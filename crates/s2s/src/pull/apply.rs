@@ -293,7 +293,7 @@ impl Pull {
             instance: &self.options.instance,
             adopter: self.options.adopter.as_ref(),
         };
-        observed::observed(&self.node, ask, &of, seen)
+        observed::observed_copy(&self.node, ask, &of, seen)
     }
 }
 
@@ -348,7 +348,7 @@ impl ApplyPage for FetchedPage<'_> {
         self.applied.links.extend(links);
         let collisions = &pull.options.from.collisions;
         let (merged, message) =
-            observed::decide(&pull.node, &mut ask, collisions, incoming, held.as_ref())?;
+            observed::take_observed(&pull.node, &mut ask, collisions, incoming, held.as_ref())?;
         let target =
             Some(merged.identifier.to_string()).filter(|here| **here != *sought.identifier);
         Ok(Some(Decided {

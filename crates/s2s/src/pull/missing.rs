@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::pull::Pull;
 use crate::report::NAMED;
 use crate::session::SessionContext;
-use keyferry_store::{Cursor, Index, Order, SnapshotExt, Span, StoreExt};
+use keyferry_store::{Cursor, Index, Order, Record, Snapshot, SnapshotExt, Span, StoreExt};
 use std::ops::ControlFlow;
 
 /// Records that are looked at in one view of the store.
@@ -24,39 +24,18 @@ impl Pull {
         }
         let mut after: Option<Cursor> = None;
         loop {
-            let (mut last, mut missing) = (None, Vec::new());
-            cx.store.view::<_, Error>(|snapshot| {
-                (last, missing) = (None, Vec::new());
-                let mut numbers = Vec::new();
-                snapshot.scan(
-                    Index::ARRIVAL,
-                    &Span::all(),
-                    Order::Ascending,
-                    after.as_ref(),
-                    &mut |key, number| {
-                        numbers.push(number);
-                        last = Some(Cursor {
-                            key: key.to_vec(),
-                            number,
-                        });
-                        Ok(if numbers.len() < RECORDS {
-                            ControlFlow::Continue(())
-                        } else {
-                            ControlFlow::Break(())
-                        })
-                    },
-                )?;
-                for number in numbers {
-                    let Some(record) = snapshot.record(number)? else {
-                        continue;
-                    };
-                    let is_of = record.id.server == self.options.from.server
-                        && record.id.instance == self.options.instance;
-                    if is_of && !record.is_destroyed() && !listing.seen.has(&record.id.identifier) {
-                        missing.push(record.identifier.to_string());
-                    }
-                }
-                Ok(())
+            let (missing, last) = cx.store.view::<_, Error>(|snapshot| {
+                let (records, last) = next_records(snapshot, after.as_ref())?;
+                let missing: Vec<String> = records
+                    .into_iter()
+                    .filter(|record| {
+                        self.options.is_of_source(record)
+                            && !record.is_destroyed()
+                            && !listing.seen.has(&record.id.identifier)
+                    })
+                    .map(|record| record.identifier.to_string())
+                    .collect();
+                Ok((missing, last))
             })?;
             let room = NAMED.saturating_sub(self.ledger.report.missing.len());
             self.ledger
@@ -69,4 +48,35 @@ impl Pull {
             }
         }
     }
+}
+
+/// The next records by arrival, and the place where they end; `None` at the end of all.
+pub(super) fn next_records(
+    snapshot: &dyn Snapshot,
+    after: Option<&Cursor>,
+) -> Result<(Vec<Record>, Option<Cursor>)> {
+    let (mut numbers, mut last) = (Vec::new(), None);
+    snapshot.scan(
+        Index::ARRIVAL,
+        &Span::all(),
+        Order::Ascending,
+        after,
+        &mut |key, number| {
+            numbers.push(number);
+            last = Some(Cursor {
+                key: key.to_vec(),
+                number,
+            });
+            Ok(if numbers.len() < RECORDS {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            })
+        },
+    )?;
+    let mut records = Vec::with_capacity(numbers.len());
+    for number in numbers {
+        records.extend(snapshot.record(number)?);
+    }
+    Ok((records, last))
 }

@@ -6,6 +6,7 @@ use crate::selection::Selection;
 use crate::transfer::plan::Purpose;
 use keyferry_kmip::Text;
 use keyferry_kmip::spec::Operation;
+use keyferry_store::Record;
 use keyferry_ttlv::Version;
 
 /// By which operation a session pulls.
@@ -78,6 +79,11 @@ impl PullOptions {
             largest: 1 << 20,
             in_flight: 16,
         }
+    }
+
+    /// Whether the server that is pulled from has made the object.
+    pub(super) fn is_of_source(&self, record: &Record) -> bool {
+        record.id.server == self.from.server && record.id.instance == self.instance
     }
 
     pub(super) fn purpose(&self) -> Result<Purpose<'_>> {
