@@ -1,113 +1,24 @@
 //! The attributes of an object, in both projections: named (1.x) and tagged (2.x).
 
+use crate::failure::{Cause, Failure};
+use crate::spec::names::context;
 use crate::spec::*;
-use crate::{Cause, DateTime, Failure, Text};
+use keyferry_ttlv::DateTime;
 use keyferry_ttlv::{Item, Raw, Reader, Tag, Value, Version};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-mod structure;
+pub(crate) mod custom;
+pub(crate) mod reference;
+pub(crate) mod structure;
 
-pub use crate::projection::{
-    AttributeReference, AttributeReferences, Projection, part, stored_parts, visible,
-};
+pub use crate::spec::attribute::Attribute;
+pub use custom::{CustomAttribute, UnknownAttribute};
+pub use reference::{AttributeReference, AttributeReferences};
 pub use structure::*;
 
-/// A Custom Attribute (1.x: `x-name`, `y-name`) or one of a vendor (2.x).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CustomAttribute {
-    /// The vendor: `x` for a client's, `y` for a server's (KMIP 2.1 §4.60).
-    pub vendor: Text,
-    /// The name behind it.
-    pub name: Text,
-    /// The value; absent only in a Notify that tells of a deletion.
-    pub value: Option<keyferry_ttlv::Value>,
-}
-
-impl CustomAttribute {
-    /// A client's attribute with a text.
-    pub fn text(name: impl Into<Text>, value: impl Into<Text>) -> Self {
-        CustomAttribute {
-            vendor: "x".into(),
-            name: name.into(),
-            value: Some(keyferry_ttlv::Value::Text(value.into())),
-        }
-    }
-
-    /// Whether its value is a structure with structures within, which the standard does not allow (KMIP 1.4 §3.39).
-    pub fn is_nested(&self) -> bool {
-        let Some(keyferry_ttlv::Value::Structure(raw)) = &self.value else {
-            return false;
-        };
-        let r = keyferry_ttlv::Reader::new(
-            raw.bytes(),
-            keyferry_ttlv::Context::new(keyferry_ttlv::Version::V2_1),
-        );
-        let Ok(mut fields) = raw.item().and_then(|item| r.children(item)) else {
-            return true;
-        };
-        loop {
-            match fields.next(&r) {
-                Ok(Some(field)) if field.ty() == keyferry_ttlv::Type::Structure => return true,
-                Ok(Some(_)) => {}
-                Ok(None) => return false,
-                Err(_) => return true,
-            }
-        }
-    }
-
-    /// Its name in 1.x, which knows the vendors x and y alone.
-    pub fn named(&self) -> Option<Text> {
-        matches!(self.vendor.as_str(), "x" | "y")
-            .then(|| Text::joined(&[&self.vendor, "-", &self.name]))
-    }
-}
-
-/// An attribute that this build does not know, as it came.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
-#[derive(Clone, Debug, PartialEq)]
-pub struct UnknownAttribute {
-    /// Its name, where it came by name.
-    pub name: Option<Text>,
-    /// Its value: under Attribute Value where it came by name.
-    pub value: Option<keyferry_ttlv::Raw>,
-}
-
-impl UnknownAttribute {
-    pub(crate) fn tag(&self) -> Tag {
-        match (&self.name, &self.value) {
-            (None, Some(raw)) => raw.tag(),
-            _ => tag::ATTRIBUTE,
-        }
-    }
-
-    pub(crate) fn encode_value(&self, w: &mut keyferry_ttlv::Writer) -> keyferry_ttlv::Result<()> {
-        if let Some(raw) = &self.value {
-            w.raw(raw.bytes());
-        }
-        Ok(())
-    }
-}
-
-/// One instance of an attribute.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
-#[derive(Clone, Debug, PartialEq)]
-pub struct Attribute {
-    /// The Attribute Index of 1.x; instances that are 0 need none.
-    pub index: Option<i32>,
-    /// Which attribute, and its value.
-    pub value: AttributeValue,
-}
-
-impl From<AttributeValue> for Attribute {
-    fn from(value: AttributeValue) -> Self {
-        Attribute { index: None, value }
-    }
-}
-
 /// The attributes of an object, in the order in which they were added.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Attributes(Vec<Attribute>);
 
@@ -153,18 +64,18 @@ impl AttributeValue {
         } else {
             tag::ATTRIBUTE_VALUE
         };
-        Raw::of(tag, &Bare(self), crate::context(Version::V2_1)).ok()
+        Raw::of(tag, &Bare(self), context(Version::V2_1)).ok()
     }
 
     /// The bare value, whatever its attribute.
     pub fn bare(&self) -> Option<Value> {
-        self.item()?.read(crate::context(Version::V2_1)).ok()
+        self.item()?.read(context(Version::V2_1)).ok()
     }
 
     /// The standard's attribute under `tag` with this bare value, where it is of its type.
     pub fn of_bare(tag: Tag, value: &Value) -> Option<AttributeValue> {
-        let raw = Raw::of(tag, value, crate::context(Version::V2_1)).ok()?;
-        let r = Reader::new(raw.bytes(), crate::context(Version::V2_1));
+        let raw = Raw::of(tag, value, context(Version::V2_1)).ok()?;
+        let r = Reader::new(raw.bytes(), context(Version::V2_1));
         let mut read = Vec::new();
         AttributeValue::read_standard(attribute_row(tag)?, None, raw.item().ok()?, &r, &mut read)
             .ok()?;

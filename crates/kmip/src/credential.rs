@@ -1,10 +1,11 @@
 //! Who asks: the credentials in a request's header (KMIP 2.1 §9.4 and §9.11, 1.4 §2.1.2 and §6.6).
 
+use crate::payload::data::LoginTicket;
+use crate::secret::Secret;
 use crate::spec::*;
-use crate::{LoginTicket, Secret, Text};
 use keyferry_ttlv::{
     DateTimeExtended, Decode, Downgrade, Encode, Extra, Item, Loss, Raw, Reader, Result, Tag,
-    Tagged, Version, Writer,
+    Tagged, Text, Version, Writer,
 };
 
 /// A text that is a secret: wiped, masked, compared in constant time.
@@ -38,7 +39,7 @@ impl Encode for Password {
 }
 
 /// The credentials of a request (KMIP 2.1 §9.4, since 1.0); several since 1.2.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::AUTHENTICATION)]
 pub struct Authentication {
@@ -51,7 +52,7 @@ pub struct Authentication {
 }
 
 /// A Credential (KMIP 2.1 §9.11, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Credential {
     /// Its value, whose fields depend on its type.
@@ -70,7 +71,7 @@ impl From<CredentialValue> for Credential {
 }
 
 /// What a [`Credential`] consists of.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum CredentialValue {
@@ -148,7 +149,7 @@ structures! {
 }
 
 /// A server's challenge (KMIP 2.1 §9.14, since 1.2).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::NONCE)]
 pub struct Nonce {

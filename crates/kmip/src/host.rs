@@ -1,11 +1,12 @@
-//! What the world around brings in: nothing here opens a socket, reads a clock or draws randomness by itself.
+//! The interfaces through which identity, time, randomness and connections come in. Nothing here opens a socket, reads a clock or draws
+//! randomness by itself.
 
-use crate::{DateTime, Wake};
-use keyferry_ttlv::Frame;
+use crate::wake::Wake;
+use keyferry_ttlv::{DateTime, Frame};
 use std::fmt;
 
 /// Who is at the other end of a connection, as its TLS certificate says.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// The subject's Common Name, or the whole subject where there is none.
@@ -29,12 +30,12 @@ impl fmt::Debug for Identity {
 }
 
 /// A monotonic clock's reading, in milliseconds from an arbitrary start.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tick(pub u64);
 
 /// The time, as the caller knows it.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
     /// For measuring and waiting.
@@ -53,7 +54,7 @@ pub trait Random: Send {
 }
 
 /// The source of randomness has failed.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the random number generator failed")]
 pub struct RandomFailed;
@@ -98,12 +99,12 @@ impl fmt::Debug for Asking {
 }
 
 /// Names one request of a conversation, so that its answer can be told from others under way.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
 /// What the asking side of a connection wants next.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Step {
@@ -120,7 +121,7 @@ pub enum Step {
 }
 
 /// The connection or its peer failed before an answer came.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("connection lost: {0}")]
 pub struct Lost(pub String);

@@ -1,7 +1,10 @@
-use crate::Text;
-use crate::spec::{UniqueIdentifierEnumeration, tag};
+//! [`UniqueIdentifier`], which names an object in a request, and [`UniqueIdentifiers`], a list of them in one buffer.
+
+use crate::spec::enumeration::message::UniqueIdentifierEnumeration;
+use crate::spec::tag;
 use keyferry_ttlv::{
-    Decode, Encode, ErrorKind, Group, Item, Reader, Result, Tag, Tagged, Type, Version, Writer,
+    Decode, Encode, ErrorKind, Group, Item, Reader, Result, Tag, Tagged, Text, Type, Version,
+    Writer,
 };
 use std::fmt;
 

@@ -31,7 +31,7 @@
 //! It does not know KMIP 3.0 but for its tags and enumeration values, and no PKCS#11 function by name. It opens no connection, reads no clock and draws no randomness: see [`Now`], [`Random`], [`Crypto`].
 //!
 //! Features: `xml` and `json` switch on the text forms of messages, `keyferry_ttlv::xml` and `keyferry_ttlv::json`; [`context`] has the names.
-//! `serde` makes every type that is data one of serde's, readable and with secrets masked, for logs and tools: see `keyferry_ttlv::shown`, and
+//! `serde` makes every type that is data one of serde's, readable and with secrets masked, for logs and tools: see `keyferry_ttlv::serde_form`, and
 //! its `Exposed` for who was asked to show them.
 
 /// Structures with nothing to say about each field but its name in the standard.
@@ -40,7 +40,7 @@ macro_rules! structures {
         $(#[$meta:meta])*
         $name:ident = $tag:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty,)* }
     )*) => {$(
-        #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+        #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
         #[ttlv(tag = tag::$tag)]
@@ -66,10 +66,11 @@ pub mod lifecycle;
 pub mod message;
 pub mod object;
 pub mod payload;
-mod projection;
+pub mod projection;
+mod protocol_version;
 mod secret;
 #[cfg(feature = "serde")]
-mod shown;
+mod serde_form;
 pub mod spec;
 mod template;
 mod transparent;
@@ -86,12 +87,15 @@ pub use identifier::{UniqueIdentifier, UniqueIdentifiers};
 pub use message::*;
 pub use object::*;
 pub use payload::*;
+pub use projection::Projection;
+pub use protocol_version::{ProtocolVersion, VERSIONS};
 pub use secret::Secret;
+pub use spec::names::context;
 pub use template::{TemplateAttribute, TemplateTags};
 pub use transparent::*;
 pub use turn::{TURN, accepts_turn, asks_to_turn, is_turned, turn_answer, turn_request};
 pub use wake::Wake;
 
 #[cfg(feature = "serde")]
-pub use keyferry_ttlv::shown::Exposed;
+pub use keyferry_ttlv::serde_form::Exposed;
 pub use keyferry_ttlv::{DateTime, DateTimeExtended, Enumeration, Interval, Text};

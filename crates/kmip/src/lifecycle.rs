@@ -2,11 +2,16 @@
 //!
 //! Pure functions of state, event and time; nothing here reads a clock.
 
-use crate::spec::{AttributeValue, RevocationReasonCode, State, tag};
-use crate::{Attributes, Cause, DateTime, Failure, RevocationReason};
+use crate::attribute::Attributes;
+use crate::attribute::structure::RevocationReason;
+use crate::failure::{Cause, Failure};
+use crate::spec::attribute::AttributeValue;
+use crate::spec::enumeration::object::{RevocationReasonCode, State};
+use crate::spec::tag;
+use keyferry_ttlv::{DateTime, Tag};
 
 /// What a caller asks for.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// Activate.
@@ -18,7 +23,7 @@ pub enum Event {
 }
 
 /// How far along a state is: it never goes back (DESIGN: Pre-Active < Active < Deactivated < Destroyed, and a bit for compromise).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rank {
     /// 0 Pre-Active, 1 Active, 2 Deactivated, 3 Destroyed. Compromised counts as Pre-Active, since what it was before is not known.
@@ -91,6 +96,28 @@ pub fn is_compromised(state: State) -> bool {
     Rank::of(state).compromised
 }
 
+/// Whether an attribute tells how far an object's life cycle has come: State, the dates that belong to a transition, and Revocation Reason.
+///
+/// Initial Date and Last Change Date are none of them: they say when an object or any of its attributes came to be, and no transition needs
+/// them. Nor are Process Start Date and Protect Stop Date, which bound the use of an Active object.
+pub fn is_lifecycle_attribute(tag: Tag) -> bool {
+    is_server_lifecycle_attribute(tag)
+        || matches!(tag, tag::ACTIVATION_DATE | tag::DEACTIVATION_DATE)
+}
+
+/// Whether an attribute is one of those of the life cycle that the server alone sets: all but Activation Date and Deactivation Date, which a
+/// client may set as well.
+pub fn is_server_lifecycle_attribute(tag: Tag) -> bool {
+    matches!(
+        tag,
+        tag::STATE
+            | tag::DESTROY_DATE
+            | tag::COMPROMISE_DATE
+            | tag::COMPROMISE_OCCURRENCE_DATE
+            | tag::REVOCATION_REASON
+    )
+}
+
 /// The state as it is at `now`: what is stored, moved on by an Activation Date or Deactivation Date that has passed (transitions 4 and 6).
 pub fn derived(attributes: &Attributes, now: DateTime) -> Option<State> {
     let stored = attributes.state()?;
@@ -145,70 +172,78 @@ pub fn apply(attributes: &mut Attributes, event: &Event, now: DateTime) -> Resul
     let Some(state) = derived(attributes, now) else {
         return Err(Failure::new(Cause::WrongState, "the object has no State"));
     };
-    let refuse = |what: &str| {
-        let cause = if is_destroyed(state) {
-            Cause::ObjectDestroyed
-        } else {
-            Cause::WrongState
-        };
-        Err(Failure::new(
-            cause,
-            format_args!("can't {what} an object that is {state}"),
-        ))
-    };
     match event {
-        Event::Activate => match state {
-            State::PRE_ACTIVE => {
-                attributes.set(AttributeValue::ActivationDate(now));
-                attributes.set(AttributeValue::State(State::ACTIVE));
-                Ok(())
-            }
-            _ => refuse("activate"),
-        },
-        Event::Revoke(reason, occurrence) => {
-            let compromise = matches!(
-                reason.code,
-                RevocationReasonCode::KEY_COMPROMISE | RevocationReasonCode::CA_COMPROMISE
-            );
-            if !RevocationReasonCode::DOMAIN
-                .values
-                .iter()
-                .any(|row| row.value == reason.code.0)
-            {
-                return Err(Failure::new(
-                    Cause::InvalidField,
-                    "the Revocation Reason Code is unknown",
-                ));
-            }
-            let next = match (state, compromise) {
-                (State::PRE_ACTIVE | State::ACTIVE | State::DEACTIVATED, true) => {
-                    State::COMPROMISED
-                }
-                (State::DESTROYED, true) => State::DESTROYED_COMPROMISED,
-                (State::ACTIVE, false) => State::DEACTIVATED,
-                _ => return refuse("revoke"),
-            };
-            if compromise {
-                attributes.set(AttributeValue::CompromiseDate(now));
-                if let Some(date) = occurrence.or_else(|| attributes.date(tag::INITIAL_DATE)) {
-                    attributes.set(AttributeValue::CompromiseOccurrenceDate(date));
-                }
-            } else {
-                attributes.set(AttributeValue::DeactivationDate(now));
-            }
-            attributes.set(AttributeValue::RevocationReason(reason.clone()));
-            attributes.set(AttributeValue::State(next));
-            Ok(())
-        }
-        Event::Destroy => {
-            let next = match state {
-                State::PRE_ACTIVE | State::DEACTIVATED => State::DESTROYED,
-                State::COMPROMISED => State::DESTROYED_COMPROMISED,
-                _ => return refuse("destroy"),
-            };
-            attributes.set(AttributeValue::DestroyDate(now));
-            attributes.set(AttributeValue::State(next));
-            Ok(())
-        }
+        Event::Activate => activate(attributes, state, now),
+        Event::Revoke(reason, occurrence) => revoke(attributes, state, reason, *occurrence, now),
+        Event::Destroy => destroy(attributes, state, now),
     }
+}
+
+/// The failure of an event that an object in this state does not allow.
+fn refuse(what: &str, state: State) -> Result<(), Failure> {
+    let cause = if is_destroyed(state) {
+        Cause::ObjectDestroyed
+    } else {
+        Cause::WrongState
+    };
+    Err(Failure::new(
+        cause,
+        format_args!("can't {what} an object that is {state}"),
+    ))
+}
+
+fn activate(attributes: &mut Attributes, state: State, now: DateTime) -> Result<(), Failure> {
+    if state != State::PRE_ACTIVE {
+        return refuse("activate", state);
+    }
+    attributes.set(AttributeValue::ActivationDate(now));
+    attributes.set(AttributeValue::State(State::ACTIVE));
+    Ok(())
+}
+
+fn revoke(
+    attributes: &mut Attributes,
+    state: State,
+    reason: &RevocationReason,
+    occurrence: Option<DateTime>,
+    now: DateTime,
+) -> Result<(), Failure> {
+    let compromise = matches!(
+        reason.code,
+        RevocationReasonCode::KEY_COMPROMISE | RevocationReasonCode::CA_COMPROMISE
+    );
+    if reason.code.name().is_none() {
+        return Err(Failure::new(
+            Cause::InvalidField,
+            "the Revocation Reason Code is unknown",
+        ));
+    }
+    let next = match (state, compromise) {
+        (State::PRE_ACTIVE | State::ACTIVE | State::DEACTIVATED, true) => State::COMPROMISED,
+        (State::DESTROYED, true) => State::DESTROYED_COMPROMISED,
+        (State::ACTIVE, false) => State::DEACTIVATED,
+        _ => return refuse("revoke", state),
+    };
+    if compromise {
+        attributes.set(AttributeValue::CompromiseDate(now));
+        if let Some(date) = occurrence.or_else(|| attributes.date(tag::INITIAL_DATE)) {
+            attributes.set(AttributeValue::CompromiseOccurrenceDate(date));
+        }
+    } else {
+        attributes.set(AttributeValue::DeactivationDate(now));
+    }
+    attributes.set(AttributeValue::RevocationReason(reason.clone()));
+    attributes.set(AttributeValue::State(next));
+    Ok(())
+}
+
+fn destroy(attributes: &mut Attributes, state: State, now: DateTime) -> Result<(), Failure> {
+    let next = match state {
+        State::PRE_ACTIVE | State::DEACTIVATED => State::DESTROYED,
+        State::COMPROMISED => State::DESTROYED_COMPROMISED,
+        _ => return refuse("destroy", state),
+    };
+    attributes.set(AttributeValue::DestroyDate(now));
+    attributes.set(AttributeValue::State(next));
+    Ok(())
 }

@@ -1,3 +1,5 @@
+//! [`Secret`], bytes that are wiped, masked, and compared in constant time.
+
 use keyferry_ttlv::{Decode, Encode, Item, Reader, Result, Tag, Writer};
 use std::fmt;
 use zeroize::Zeroizing;

@@ -1,12 +1,18 @@
-use crate::projection::{is_tagged, within, write_all};
+//! [`TemplateAttribute`], the attributes that a new object shall have.
+
+use crate::attribute::Attributes;
+use crate::attribute::structure::Name;
+use crate::projection::{within, write_all};
 use crate::spec::tag;
-use crate::{Attributes, Name};
-use keyferry_ttlv::{ErrorKind, Group, Item, Loss, Reader, Result, Tag, Version, Writer};
+use crate::spec::versions::is_tagged;
+use keyferry_ttlv::{
+    Downgrade, Encode, ErrorKind, Group, Item, Loss, Reader, Result, Tag, Version, Writer,
+};
 use std::ops::{Deref, DerefMut};
 
 /// The attributes that a new object shall have: a Template-Attribute (KMIP 1.4 §2.1.8, 1.0 to 1.4), which may also name templates, or
 /// Attributes (2.x).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TemplateAttribute {
     /// The Names of templates whose attributes are wanted as well, until 1.4.
@@ -14,7 +20,7 @@ pub struct TemplateAttribute {
     /// The attributes.
     #[cfg_attr(
         feature = "serde",
-        serde(default, skip_serializing_if = "keyferry_ttlv::shown::is_default")
+        serde(default, skip_serializing_if = "keyferry_ttlv::serde_form::is_default")
     )]
     pub attributes: Attributes,
 }
@@ -42,7 +48,7 @@ impl DerefMut for TemplateAttribute {
 }
 
 /// Under which tags a Template-Attribute stands.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TemplateTags {
     /// In 1.x.
@@ -135,9 +141,42 @@ impl Group for TemplateAttribute {
         w.structure(tag, |w| {
             for name in &self.names {
                 w.require(tags.named, Version::V1_0, Some(Version::V1_4))?;
-                keyferry_ttlv::Encode::encode(name, tag::NAME, w)?;
+                Encode::encode(name, tag::NAME, w)?;
             }
             write_all(&self.attributes, w)
         })
+    }
+}
+
+/// A structure without anything in it.
+struct Empty;
+
+impl Encode for Empty {
+    fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
+        w.structure(tag, |_| Ok(()))
+    }
+}
+
+impl TemplateAttribute {
+    fn downgrade_as(&mut self, tags: TemplateTags, version: Version, loss: &mut Loss) -> bool {
+        let there = tags.of(version).is_some();
+        if !there && self.names.is_empty() && self.attributes.is_empty() {
+            loss.record(tags.named, &Empty);
+        }
+        let names = self.names.len();
+        let _ = loss.repeated(
+            &mut self.names,
+            tag::NAME,
+            !is_tagged(version),
+            false,
+            version,
+        ); // what they are to whom, is judged here
+        self.attributes
+            .leave_behind(loss, |value, loss| there && value.downgrade(version, loss));
+        if is_tagged(version) {
+            self.attributes.leave_indices(loss);
+        }
+        // Without its templates an object would be made with other attributes than were asked for.
+        there && self.names.len() == names
     }
 }

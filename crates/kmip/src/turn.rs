@@ -6,12 +6,15 @@
 //!
 //! KMIP 1.x has no such operation. There [`TURN`] stands for it, which nobody but servers of ours knows: others answer that they don't.
 
-use crate::spec::{EndpointRole, Operation, tag};
-use crate::{
-    DateTime, Payload, RequestItem, RequestMessage, ResponseItem, ResponseMessage,
-    SetEndpointRoleRequest, SetEndpointRoleResponse, context,
-};
-use keyferry_ttlv::{Decode, Encode, Extra, Frame, Result, Version};
+use crate::message::request::{RequestItem, RequestMessage};
+use crate::message::response::{ResponseItem, ResponseMessage};
+use crate::payload::Payload;
+use crate::payload::server::SetEndpointRoleRequest;
+use crate::payload::server::SetEndpointRoleResponse;
+use crate::spec::enumeration::message::{EndpointRole, Operation};
+use crate::spec::names::context;
+use crate::spec::tag;
+use keyferry_ttlv::{DateTime, Decode, Encode, Extra, Frame, Result, Version};
 
 /// The operation of ours that turns a connection round in KMIP 1.0 to 1.4.
 pub const TURN: Operation = Operation(0x8000_4B04);
@@ -128,7 +131,7 @@ pub fn accepts_turn(message: &ResponseMessage) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::{Cause, Failure};
+    use crate::failure::{Cause, Failure};
 
     #[test]
     fn a_request_and_its_answers() {

@@ -1,3 +1,5 @@
+//! [`Wake`], by which a conversation that waits is woken from another thread.
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};

@@ -1,6 +1,6 @@
 use crate::Ending;
 use crate::plan::Held;
-use keyferry_kmip::attribute::Projection;
+use keyferry_kmip::projection::Projection;
 use keyferry_kmip::spec::tag;
 use keyferry_kmip::{
     Attributes, Cause, Failure, MessageExtension, ResponseItem, Text, context, extension as x,

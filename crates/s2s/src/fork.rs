@@ -4,7 +4,7 @@ use crate::planted::{Bug, planted};
 use crate::respond::store_failed;
 use crate::take_back::join;
 use crate::{Ask, Error, ErrorKind, Node, Result};
-use keyferry_kmip::attribute::Projection;
+use keyferry_kmip::projection::Projection;
 use keyferry_kmip::spec::{AttributeValue, ObjectType, State};
 use keyferry_kmip::{Attributes, DateTime, Failure, Now, Text, extension as x, lifecycle};
 use keyferry_store::record::{bytes_of, read};

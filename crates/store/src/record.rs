@@ -1,7 +1,7 @@
 //! Records, stamps and feed entries: what the bytes of a store mean.
 
 use crate::{Error, ErrorKind, Incarnation, Result};
-use keyferry_kmip::attribute::{Projection, stored_parts};
+use keyferry_kmip::projection::{Projection, stored_form};
 use keyferry_kmip::spec::{AttributeValue, ObjectType, State, tag};
 use keyferry_kmip::{
     Attribute, Attributes, DateTime, Name, Object, Text, context, extension as x, lifecycle,
@@ -345,7 +345,7 @@ impl Record {
 /// When an attribute has no stored form.
 pub fn copy_digest(object_type: ObjectType, attributes: &Attributes) -> Result<Vec<u8>> {
     let (bytes, mut places) =
-        stored_parts(attributes, form()).map_err(|e| Error::new(ErrorKind::Corrupt, e))?;
+        stored_form(attributes, form()).map_err(|e| Error::new(ErrorKind::Corrupt, e))?;
     let part = |place: &std::ops::Range<usize>| bytes.get(place.clone()).unwrap_or_default();
     places.sort_by(|a, b| part(a).cmp(part(b)));
     let mut hash = Sha256::new();

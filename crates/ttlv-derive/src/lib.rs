@@ -114,7 +114,7 @@
 //! struct WithoutEffect { #[ttlv(extra, since = "2.0")] extra: Extra }
 //! ```
 //!
-//! [`macro@shown`] derives serde's traits by the rules of `keyferry_ttlv::shown`, whose feature `serde` it needs.
+//! [`macro@serde_form`] derives serde's traits by the rules of `keyferry_ttlv::serde_form`, whose feature `serde` it needs.
 //!
 //! It does not derive for tuples and unions, and has no features.
 
@@ -122,7 +122,7 @@ mod decode;
 mod downgrade;
 mod encode;
 mod field;
-mod shown;
+mod serde_form;
 
 use syn::{DeriveInput, Error, parse_macro_input};
 
@@ -156,12 +156,12 @@ pub fn downgrade(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
 /// Derives serde's `Serialize` and `Deserialize` by the rules of the house: a field that is absent, empty or a `group` that is as it began is
 /// left out, and need not be there to be read; bytes are hexadecimal; a field that is not known is an error. Stands before the other derives.
 #[proc_macro_attribute]
-pub fn shown(
+pub fn serde_form(
     _: proc_macro::TokenStream,
     input: proc_macro::TokenStream,
 ) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    shown::expand(input)
+    serde_form::expand(input)
         .unwrap_or_else(Error::into_compile_error)
         .into()
 }

@@ -1,7 +1,17 @@
-use crate::{
-    Choice, Context, DateTime, DateTimeExtended, Encode, Enumeration, Extra, Interval, Item, Raw,
-    Reader, Result, Tag, Text, Value, Version, Writer,
-};
+//! [`Downgrade`], the trait of values that can be made fit for another protocol version, and [`Loss`], the record of what they left behind.
+
+use crate::context::Context;
+use crate::encoding::Encode;
+use crate::error::Result;
+use crate::item::Item;
+use crate::item::reader::Reader;
+use crate::primitive::{DateTime, DateTimeExtended, Enumeration, Interval};
+use crate::raw::{Extra, Raw};
+use crate::tagged::Choice;
+use crate::text::Text;
+use crate::types::{Tag, Version};
+use crate::value::Value;
+use crate::writer::Writer;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -106,7 +116,7 @@ impl Loss {
         self.lost.push(Lost {
             path,
             name,
-            value: written(self.from, tag, value),
+            value: encoded(self.from, tag, value),
         });
     }
 
@@ -116,7 +126,7 @@ impl Loss {
         self.lost.push(Lost {
             path: self.path.clone(),
             name: None,
-            value: written(self.from, tag, part),
+            value: encoded(self.from, tag, part),
         });
     }
 
@@ -221,7 +231,7 @@ impl Loss {
         let (tag, whole) = (value.tag(), value.clone());
         let kept = self.within(tag, |loss| value.downgrade(version, loss));
         if !kept {
-            self.record(tag, &Form(&whole));
+            self.record(tag, &AsChoice(&whole));
         }
         kept
     }
@@ -242,7 +252,7 @@ impl Loss {
 }
 
 /// A value in a version that has it: the one that it came in, the last one, or the last before fields went.
-fn written<T: Encode + ?Sized>(from: Option<Version>, tag: Tag, value: &T) -> Option<Raw> {
+fn encoded<T: Encode + ?Sized>(from: Option<Version>, tag: Tag, value: &T) -> Option<Raw> {
     let written = |version| Raw::of(tag, value, Context::new(version)).ok();
     from.and_then(written)
         .or_else(|| written(Version::V2_1))
@@ -250,9 +260,9 @@ fn written<T: Encode + ?Sized>(from: Option<Version>, tag: Tag, value: &T) -> Op
 }
 
 /// A choice as what it is written as.
-struct Form<'a, T>(&'a T);
+struct AsChoice<'a, T>(&'a T);
 
-impl<T: Choice> Encode for Form<'_, T> {
+impl<T: Choice> Encode for AsChoice<'_, T> {
     fn encode(&self, _: Tag, w: &mut Writer) -> Result<()> {
         self.0.encode_choice(w)
     }

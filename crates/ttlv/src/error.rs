@@ -1,4 +1,7 @@
-use crate::{Dictionary, Tag, Type, Version};
+//! The error of encoding and decoding: what is wrong, at which byte, on which path of tags.
+
+use crate::dictionary::Dictionary;
+use crate::types::{Tag, Type, Version};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
@@ -115,9 +118,9 @@ impl Error {
         self
     }
 
-    /// Counts the byte offset from a place that lies `bytes` before the one it was counted from.
+    /// The same error in a larger input, in which `bytes` come before the part that it was found in.
     #[cfg(feature = "inspect")]
-    pub(crate) fn behind(mut self, bytes: usize) -> Self {
+    pub(crate) fn shifted(mut self, bytes: usize) -> Self {
         self.0.offset = self.0.offset.map(|offset| offset + bytes);
         self
     }
@@ -234,4 +237,5 @@ impl fmt::Debug for Error {
     }
 }
 
+/// It has no source: what the libraries beneath say (of XML, JSON) may quote the message, and so a key.
 impl core::error::Error for Error {}

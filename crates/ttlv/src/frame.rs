@@ -1,4 +1,8 @@
-use crate::{Error, ErrorKind, Result};
+//! [`Frame`], the bytes of a message, and [`Framer`], which cuts a stream of bytes into messages.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::head::HEADER;
+use crate::types::Type;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
@@ -92,7 +96,6 @@ pub struct Framer {
     total: Option<usize>,
 }
 
-const HEADER: usize = 8;
 const STEP: usize = 64 * 1024;
 
 impl Framer {
@@ -175,10 +178,10 @@ fn header(bytes: &[u8], limit: usize) -> Result<usize> {
     if !matches!(tag >> 16, 0x42 | 0x54) {
         return Err(Error::new(ErrorKind::UnknownTag).at(0));
     }
-    if ty != crate::Type::Structure as u8 {
-        return Err(match crate::Type::from_number(ty) {
+    if ty != Type::Structure as u8 {
+        return Err(match Type::from_number(ty) {
             Some(found) => Error::new(ErrorKind::WrongType {
-                expected: crate::Type::Structure,
+                expected: Type::Structure,
                 found,
             })
             .at(3),

@@ -1,4 +1,12 @@
-use crate::{Decode, Encode, Item, Reader, Result, Tag, Writer};
+//! [`Text`], an owned Text String.
+
+use crate::decoding::Decode;
+use crate::encoding::Encode;
+use crate::error::Result;
+use crate::item::Item;
+use crate::item::reader::Reader;
+use crate::types::Tag;
+use crate::writer::Writer;
 use alloc::string::String;
 use compact_str::CompactString;
 use core::fmt;

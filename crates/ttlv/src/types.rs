@@ -1,3 +1,5 @@
+//! The tags, item types and protocol versions.
+
 use core::cmp::Ordering;
 use core::fmt;
 

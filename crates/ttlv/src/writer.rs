@@ -1,6 +1,11 @@
+//! [`Writer`], which writes items one after another into one buffer.
+
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::frame::Frame;
 use crate::frame::{reserve, wipe};
-use crate::item::{HEADER, Head};
-use crate::{Context, Encode, Error, ErrorKind, Frame, Result, Tag, Type, Version};
+use crate::head::{HEADER, Head};
+use crate::types::{Tag, Type, Version};
 use alloc::vec::Vec;
 
 /// Writes items one after another into one buffer, in a single pass: a structure's length is filled in when it ends.
@@ -195,12 +200,6 @@ impl Writer {
     pub fn raw(&mut self, item: &[u8]) {
         reserve(&mut self.buffer, item.len());
         self.buffer.extend_from_slice(item);
-    }
-
-    /// Writes `value` under `tag`.
-    #[inline]
-    pub fn item<T: Encode + ?Sized>(&mut self, tag: Tag, value: &T) -> Result<()> {
-        value.encode(tag, self)
     }
 
     /// Fails when the version to write for has no field `tag`.

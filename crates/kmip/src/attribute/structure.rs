@@ -1,11 +1,13 @@
 //! The structures that attributes hold (KMIP 2.1 §4, 1.4 §3).
 
-use crate::spec::*;
-use crate::{Text, UniqueIdentifier};
-use keyferry_ttlv::{Decode, Downgrade, Encode, Extra};
+use crate::identifier::UniqueIdentifier;
+use crate::spec::enumeration::cryptography::*;
+use crate::spec::enumeration::object::*;
+use crate::spec::tag;
+use keyferry_ttlv::{Decode, Downgrade, Encode, Extra, Text};
 
 /// A name (KMIP 2.1 §4.32, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::NAME)]
 pub struct Name {
@@ -31,7 +33,7 @@ impl Name {
 }
 
 /// Another name, which need not be unique (KMIP 2.1 §4.2, since 1.2).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::ALTERNATIVE_NAME)]
 pub struct AlternativeName {
@@ -46,7 +48,7 @@ pub struct AlternativeName {
 }
 
 /// A pointer to another object of the same server (KMIP 2.1 §4.31, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::LINK)]
 pub struct Link {
@@ -61,7 +63,7 @@ pub struct Link {
 }
 
 /// A digest of the key material (KMIP 2.1 §4.21, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::DIGEST)]
 pub struct Digest {
@@ -79,7 +81,7 @@ pub struct Digest {
 }
 
 /// How much an object may protect (KMIP 2.1 §4.59, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::USAGE_LIMITS)]
 pub struct UsageLimits {
@@ -98,7 +100,7 @@ pub struct UsageLimits {
 }
 
 /// Why an object was revoked (KMIP 2.1 §4.47, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::REVOCATION_REASON)]
 pub struct RevocationReason {
@@ -114,7 +116,7 @@ pub struct RevocationReason {
 }
 
 /// What an application keeps with an object (KMIP 2.1 §4.4, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::APPLICATION_SPECIFIC_INFORMATION)]
 pub struct ApplicationSpecificInformation {
@@ -130,7 +132,7 @@ pub struct ApplicationSpecificInformation {
 }
 
 /// How an object is to be used (KMIP 2.1 §4.16, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::CRYPTOGRAPHIC_PARAMETERS)]
 #[allow(missing_docs)]
@@ -172,7 +174,7 @@ pub struct CryptographicParameters {
 }
 
 /// Domain parameters of an asymmetric key pair (KMIP 2.1 §4.14, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::CRYPTOGRAPHIC_DOMAIN_PARAMETERS)]
 #[allow(missing_docs)]
@@ -185,7 +187,7 @@ pub struct CryptographicDomainParameters {
 }
 
 /// Issuer and serial number as text (KMIP 1.4 §3.13, 1.0 to 1.4, deprecated).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::CERTIFICATE_IDENTIFIER)]
 #[allow(missing_docs)]
@@ -199,7 +201,7 @@ pub struct CertificateIdentifier {
 }
 
 /// Subject as text (KMIP 1.4 §3.14, 1.0 to 1.4, deprecated).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::CERTIFICATE_SUBJECT)]
 #[allow(missing_docs)]
@@ -213,7 +215,7 @@ pub struct CertificateSubject {
 }
 
 /// Issuer as text (KMIP 1.4 §3.15, 1.0 to 1.4, deprecated).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::CERTIFICATE_ISSUER)]
 #[allow(missing_docs)]
@@ -227,7 +229,7 @@ pub struct CertificateIssuer {
 }
 
 /// Issuer and serial number in DER (KMIP 2.1 §4.61, since 1.1).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::X509_CERTIFICATE_IDENTIFIER)]
 #[allow(missing_docs)]
@@ -241,7 +243,7 @@ pub struct X509CertificateIdentifier {
 }
 
 /// Subject in DER (KMIP 2.1 §4.63, since 1.1).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::X509_CERTIFICATE_SUBJECT)]
 #[allow(missing_docs)]
@@ -255,7 +257,7 @@ pub struct X509CertificateSubject {
 }
 
 /// Issuer in DER (KMIP 2.1 §4.62, since 1.1).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::X509_CERTIFICATE_ISSUER)]
 #[allow(missing_docs)]
@@ -269,7 +271,7 @@ pub struct X509CertificateIssuer {
 }
 
 /// Where a key value is kept when the server does not hold it (KMIP 2.1 §4.27, since 1.2).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::KEY_VALUE_LOCATION)]
 #[allow(missing_docs)]
@@ -282,7 +284,7 @@ pub struct KeyValueLocation {
 }
 
 /// A name for rotated keys (KMIP 2.1 §4.53, since 2.1).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::ROTATE_NAME)]
 #[allow(missing_docs)]
@@ -295,7 +297,7 @@ pub struct RotateName {
 }
 
 /// How random numbers were made (KMIP 2.1 §7.36, since 1.3).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::RNG_PARAMETERS)]
 #[allow(missing_docs)]

@@ -13,12 +13,14 @@
 //! ```
 
 use super::*;
-use crate::spec::AttributeValue as V;
-use crate::{
-    AttributeReferences, Attributes, DateTime, Name, Object, RequestItem, RequestMessage,
-    RevocationReason, Text, UniqueIdentifier,
-};
-use keyferry_ttlv::{Extra, Version};
+use crate::attribute::Attributes;
+use crate::attribute::reference::AttributeReferences;
+use crate::attribute::structure::{Name, RevocationReason};
+use crate::identifier::UniqueIdentifier;
+use crate::message::request::{RequestItem, RequestMessage};
+use crate::object::Object;
+use crate::spec::attribute::AttributeValue as V;
+use keyferry_ttlv::{DateTime, Extra, Text, Version};
 
 impl CreateRequest {
     /// A symmetric key of so many bits, to encrypt and decrypt with.

@@ -1,8 +1,10 @@
 //! Cryptographic services: Encrypt, Decrypt, Sign, Signature Verify, MAC, Hash, RNG (since 1.2).
 
 use super::payloads;
+use crate::attribute::structure::CryptographicParameters;
+use crate::identifier::UniqueIdentifier;
+use crate::secret::Secret;
 use crate::spec::*;
-use crate::{CryptographicParameters, Secret, UniqueIdentifier};
 use keyferry_ttlv::{
     Decode, Downgrade, Encode, Extra, Item, Reader, Result, Tag, Tagged, Type, Version, Writer,
 };
@@ -204,7 +206,7 @@ payloads! {
 }
 
 /// What a cryptographic operation works on (KMIP 2.1 §7.9, since 1.2): bytes, or since 2.0 those of an earlier item of the batch.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Data {
     /// The bytes.

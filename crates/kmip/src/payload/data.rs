@@ -1,13 +1,14 @@
 //! The structures that payloads consist of beside objects and attributes (KMIP 2.1 §7).
 
+use crate::attribute::Attributes;
+use crate::attribute::structure::UsageLimits;
+use crate::identifier::UniqueIdentifier;
+use crate::projection::Projection;
+use crate::secret::Secret;
 use crate::spec::*;
-use crate::{
-    Attributes, DateTime, DateTimeExtended, Interval, Projection, Secret, Text, UniqueIdentifier,
-    UsageLimits,
-};
 use keyferry_ttlv::{
-    Decode, Downgrade, Encode, Extra, Group, Item, Reader, Result, Tag, Tagged, Type, Version,
-    Writer,
+    DateTime, DateTimeExtended, Decode, Downgrade, Encode, Extra, Group, Interval, Item, Reader,
+    Result, Tag, Tagged, Text, Type, Version, Writer,
 };
 
 structures! {
@@ -248,7 +249,7 @@ impl Encode for ExtensionType {
 }
 
 /// How long a ticket is good for (KMIP 2.1 §6.1.30, since 2.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TicketLifetime {
     /// So long.
@@ -280,7 +281,7 @@ impl Encode for TicketLifetime {
 }
 
 /// The bytes of a certificate request: under Certificate Request (1.x) or Certificate Request Value (2.x; KMIP 2.1 §6.1.6, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertificateRequestBytes(pub Option<Vec<u8>>);
 

@@ -2,12 +2,13 @@
 
 use super::data::{CertificateRequestBytes, ProtectionStorageMasks};
 use super::payloads;
+use crate::attribute::structure::CryptographicParameters;
+use crate::identifier::UniqueIdentifier;
+use crate::object::{BigInteger, Object};
+use crate::secret::Secret;
 use crate::spec::*;
-use crate::{
-    BigInteger, CryptographicParameters, Interval, Object, Secret, TemplateAttribute, TemplateTags,
-    UniqueIdentifier,
-};
-use keyferry_ttlv::{Decode, Downgrade, Encode, Extra};
+use crate::template::{TemplateAttribute, TemplateTags};
+use keyferry_ttlv::{Decode, Downgrade, Encode, Extra, Interval};
 
 payloads! {
     /// KMIP 2.1 §6.1.8, since 1.0.
@@ -252,7 +253,7 @@ payloads! {
 }
 
 /// What Derive Key works with (KMIP 2.1 §7.12, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::DERIVATION_PARAMETERS)]
 pub struct DerivationParameters {

@@ -1,7 +1,8 @@
 //! The names of the tables and of our own tags, both ways.
 
-use super::{Domain, enumeration_domains, mask_domains, tag, tag_row, value_name};
-use keyferry_ttlv::{Dictionary, Tag, normalized};
+use super::domain::{Domain, value_name};
+use super::{enumeration_domains, mask_domains, tag, tag_row};
+use keyferry_ttlv::{Context, Dictionary, Tag, Version, normalized};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -133,5 +134,13 @@ impl Dictionary for Names {
 
     fn attribute_tags(&self) -> Option<(Tag, Tag)> {
         Some((tag::ATTRIBUTE_NAME, tag::ATTRIBUTE_VALUE))
+    }
+}
+
+/// The context in which messages are read and written: the standard's names in errors.
+pub fn context(version: Version) -> Context {
+    Context {
+        dictionary: Some(&Names),
+        ..Context::new(version)
     }
 }

@@ -1,6 +1,9 @@
 //! States, transitions, dates: every combination.
 
-use keyferry_kmip::lifecycle::{Event, Rank, apply, derived, is_compromised, is_destroyed};
+use keyferry_kmip::lifecycle::{
+    Event, Rank, apply, derived, is_compromised, is_destroyed, is_lifecycle_attribute,
+    is_server_lifecycle_attribute,
+};
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
 use keyferry_ttlv::Extra;
@@ -202,5 +205,55 @@ fn may_become_is_the_reach_of_the_transitions() {
                 "{from} to {to}"
             );
         }
+    }
+}
+
+#[test]
+fn the_attributes_of_the_life_cycle_are_those_that_a_transition_sets() {
+    let before = |state| {
+        Attributes::new()
+            .with(V::State(state))
+            .with(V::InitialDate(DateTime(1)))
+    };
+    let revoke = |code| {
+        let reason = RevocationReason {
+            code,
+            message: None,
+            extra: Extra::NONE,
+        };
+        Event::Revoke(reason, Some(DateTime(1)))
+    };
+    let mut set = std::collections::BTreeSet::new();
+    for (state, event) in [
+        (State::PRE_ACTIVE, Event::Activate),
+        (
+            State::ACTIVE,
+            revoke(RevocationReasonCode::CESSATION_OF_OPERATION),
+        ),
+        (State::ACTIVE, revoke(RevocationReasonCode::KEY_COMPROMISE)),
+        (State::DEACTIVATED, Event::Destroy),
+    ] {
+        let mut after = before(state);
+        apply(&mut after, &event, DateTime(2)).unwrap();
+        set.extend(
+            after
+                .iter()
+                .filter(|attribute| !before(state).iter().any(|old| old == *attribute))
+                .map(|attribute| attribute.value.tag()),
+        );
+    }
+    for row in attribute_rows() {
+        assert_eq!(
+            is_lifecycle_attribute(row.tag),
+            set.contains(&row.tag),
+            "{}",
+            row.name
+        );
+        assert_eq!(
+            is_server_lifecycle_attribute(row.tag),
+            set.contains(&row.tag) && row.set_by == SetBy::Server,
+            "{}",
+            row.name
+        );
     }
 }
