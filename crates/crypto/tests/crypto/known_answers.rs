@@ -1,5 +1,4 @@
 //! Known answers from the RFCs, and round trips.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_kmip::{Crypto, CryptoErrorKind, Curve, KeyWrap, Random};

@@ -1,9 +1,8 @@
 //! RSA-OAEP against OpenSSL: what it encrypted, and what it decrypts of ours.
-#![cfg(feature = "rsa")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use keyferry_crypto::Ring;
 use keyferry_kmip::{Crypto, CryptoErrorKind, Oaep, OaepHash};
+use std::io::Write;
 use std::process::Command;
 
 /// A key pair that OpenSSL 3.0 made, of no other use: `RSAPrivateKey` and `RSAPublicKey`.
@@ -209,7 +208,8 @@ fn what_is_no_rsa_key_is_refused() {
 #[test]
 fn openssl_decrypts_what_was_encrypted_here() {
     if Command::new("openssl").arg("version").output().is_err() {
-        println!("SKIPPED: no openssl command here");
+        // On the real standard error: the test harness keeps to itself what `println!` and `eprintln!` write when a test passes.
+        let _ = std::io::stderr().write_all(b"SKIPPED: there is no openssl command here\n");
         return;
     }
     let folder = std::env::temp_dir().join(format!("keyferry-oaep-{}", std::process::id()));
