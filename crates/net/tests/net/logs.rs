@@ -1,19 +1,12 @@
-//! One line per event, and never a message. In a process of its own: what tracing remembers of a place in the code is the process's, so
-//! other tests could silence it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    dead_code
-)]
-
-#[path = "net/support.rs"]
-mod support;
+//! What the server logs: one line per event, and never a message.
+//!
+//! tracing remembers for the whole process whether anybody wants the events of a place in the code. A test on another thread could so silence
+//! the subscriber of this one; therefore the test starts the test binary again, for itself alone.
 
 use crate::support::{Authority, Rig, frame, within};
 use keyferry_net::Connector;
 use std::fmt::{Debug, Write};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -73,8 +66,33 @@ impl Lines {
     }
 }
 
-#[tokio::test]
-async fn one_line_per_event() {
+/// Set for the process that has this one test to run.
+const ALONE: &str = "KEYFERRY_TEST_ALONE";
+
+#[test]
+fn one_line_per_event() {
+    if std::env::var_os(ALONE).is_some() {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(log_events());
+        return;
+    }
+    let alone = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "logs::one_line_per_event", "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&alone.stdout);
+    assert!(
+        alone.status.success() && output.contains("1 passed"),
+        "{output}{}",
+        String::from_utf8_lossy(&alone.stderr)
+    );
+}
+
+async fn log_events() {
     let lines = Lines::default();
     let _guard = tracing::subscriber::set_default(lines.clone());
     within(async {
