@@ -38,7 +38,7 @@ impl AttributeValue {
         }
     }
 
-    /// What refers to this attribute.
+    /// The reference that names this attribute.
     pub fn reference(&self) -> AttributeReference {
         match self {
             AttributeValue::Custom(custom) => AttributeReference::Custom {
@@ -57,7 +57,7 @@ impl AttributeValue {
         self.row().is_none_or(|row| row.multiple)
     }
 
-    /// Its value under its own tag, of a custom attribute under Attribute Value, as the last version has it; nothing where it has none.
+    /// The item of the value in the form of 2.1: under its own tag, or under Attribute Value for a custom attribute. `None` where it has no form.
     pub fn item(&self) -> Option<Raw> {
         let tag = if self.row().is_some() {
             self.tag()
@@ -113,7 +113,7 @@ impl keyferry_ttlv::Encode for Bare<'_> {
 }
 
 impl Attributes {
-    /// None.
+    /// No attributes.
     pub fn new() -> Self {
         Attributes(Vec::new())
     }
@@ -123,7 +123,7 @@ impl Attributes {
         self.0.iter()
     }
 
-    /// How many instances.
+    /// The number of instances.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -184,7 +184,7 @@ impl Attributes {
         self.0.reserve(more);
     }
 
-    /// Room for one more that comes by itself, and for those that mostly come with it: eight, thirty-two.
+    /// Makes room for one more instance and for those that mostly come with it: eight first, then thirty-two.
     pub(crate) fn make_room(&mut self) {
         if self.0.len() == self.0.capacity() {
             self.0.reserve_exact((3 * self.0.len()).max(8));
@@ -202,8 +202,8 @@ impl Attributes {
         AttributeValue::read_standard(row, index, item, r, &mut self.0)
     }
 
-    /// Gives each instance of an attribute that may repeat an index, where it brought none: the next after those before it. That is how a
-    /// server counts what a client sends without (KMIP 1.4 §2.1.1).
+    /// Gives an index to each instance that has none, of attributes that may repeat: the next after those before it. A server numbers so what
+    /// a client sends without indices (KMIP 1.4 §2.1.1).
     pub fn number(&mut self) {
         let mut last: HashMap<AttributeReference, i32> = HashMap::new();
         for attribute in self
@@ -221,7 +221,7 @@ impl Attributes {
         }
     }
 
-    /// How many an object may have at a server of ours: what looks at each for each stays quick.
+    /// The number of instances that an object may have at a keyferry server. It keeps checks of each instance against each other quick.
     pub const MOST: usize = 4096;
 
     /// Refuses more than [`MOST`](Attributes::MOST).
@@ -279,12 +279,12 @@ impl Attributes {
         }
     }
 
-    /// Adds an instance as it is, with the index it has.
+    /// Adds an instance unchanged, with the index that it has.
     pub fn keep(&mut self, attribute: Attribute) {
         self.0.push(attribute);
     }
 
-    /// The same, to write several in one expression.
+    /// Adds a value and returns the attributes, so that several can be written in one expression.
     #[must_use]
     pub fn with(mut self, value: AttributeValue) -> Self {
         self.push(value);
@@ -319,7 +319,7 @@ impl Attributes {
         self.0.retain(keep);
     }
 
-    /// The same, changing them on the way.
+    /// Keeps the instances that `keep` wants, which may change them.
     pub(crate) fn retain_mut(&mut self, keep: impl FnMut(&mut Attribute) -> bool) {
         self.0.retain_mut(keep);
     }

@@ -70,7 +70,7 @@ impl From<CredentialValue> for Credential {
     }
 }
 
-/// What a [`Credential`] consists of.
+/// The value of a [`Credential`].
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
@@ -86,7 +86,7 @@ pub enum CredentialValue {
     HashedPassword(HashedPassword),
     /// Since 2.0.
     Ticket(TicketCredential),
-    /// One of a type that is not known here, with its value as it came.
+    /// A credential of a type that is not known here, with its value as it came.
     Other(CredentialType, Raw),
 }
 
@@ -98,7 +98,7 @@ structures! {
         #[ttlv(tag = tag::PASSWORD)]
         password: Option<Password>,
     }
-    /// What identifies a device (KMIP 2.1 §9.11, since 1.1).
+    /// The numbers and names that identify a device (KMIP 2.1 §9.11, since 1.1).
     #[derive(Default)]
     Device = CREDENTIAL_VALUE {
         #[ttlv(tag = tag::DEVICE_SERIAL_NUMBER)]
@@ -114,7 +114,7 @@ structures! {
         #[ttlv(tag = tag::MEDIA_IDENTIFIER)]
         media_identifier: Option<Text>,
     }
-    /// What a third party attests (KMIP 2.1 §9.11, since 1.2).
+    /// An attestation by a third party (KMIP 2.1 §9.11, since 1.2).
     Attestation = CREDENTIAL_VALUE {
         nonce: Nonce,
         attestation_type: AttestationType,
@@ -183,7 +183,7 @@ impl Tagged for Credential {
     const TAG: Tag = tag::CREDENTIAL;
 }
 
-/// What a credential looks like in a message.
+/// The form of a credential in a message.
 #[derive(Decode)]
 struct Form {
     credential_type: CredentialType,

@@ -114,7 +114,7 @@ pub trait Crypto: Send + Sync {
     }
 }
 
-/// How a key is encrypted under an RSA key: RSAES-OAEP with MGF1 and an empty label (RFC 8017 §7.1).
+/// The parameters by which a key is encrypted under an RSA key: RSAES-OAEP with MGF1 and an empty label (RFC 8017 §7.1).
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Oaep {
@@ -151,7 +151,7 @@ impl OaepHash {
     }
 }
 
-/// How a key is wrapped under an AES key.
+/// The method by which a key is wrapped under an AES key.
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -190,7 +190,7 @@ impl fmt::Debug for KeyPair {
     }
 }
 
-/// A cryptographic operation did not succeed. One opaque type; ask [`CryptoError::kind`].
+/// The error of a cryptographic operation. One opaque type; ask [`CryptoError::kind`].
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CryptoError(CryptoErrorKind);

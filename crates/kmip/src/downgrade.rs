@@ -5,10 +5,10 @@ use keyferry_ttlv::{Downgrade, Loss, Lost, Tag, Version};
 
 mod model;
 
-/// The value of version `from` as the version `to` can say it, nothing if it can't say it at all, and what was left behind. Works towards
-/// later versions as well, which lack some of what the earlier ones had.
+/// A value of version `from` made fit for version `to`, and the record of what was left behind; `None` when `to` has no form for the value at
+/// all. This works towards later versions as well, which lack some fields of the earlier ones.
 ///
-/// A message says itself which version it is of. Of anything else the caller says it, since the same fields may mean something else: an
+/// A message states its own version, whatever `from` is. For anything else `from` counts, since the same fields may mean something else: an
 /// Attribute Reference to delete is one instance in 1.x and all of them in 2.x.
 ///
 /// ```
@@ -26,7 +26,7 @@ pub fn downgraded<T: Downgrade>(mut value: T, from: Version, to: Version) -> (Op
     (kept.then_some(value), loss)
 }
 
-/// What was left behind, each by its names: `Request Payload > x-Colour`.
+/// A description of each thing that was left behind, by the names on its path: `Request Payload > x-Colour`.
 pub fn described(loss: &Loss) -> Vec<String> {
     let name = |tag: &Tag| tag_row(*tag).map_or_else(|| tag.to_string(), |row| row.name.to_owned());
     let describe = |lost: &Lost| {

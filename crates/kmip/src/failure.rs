@@ -10,7 +10,7 @@ use std::fmt;
 pub struct Failure {
     cause: Cause,
     message: String,
-    /// The rule that stood against it, for the log alone.
+    /// The rule that denied it, for the log alone.
     rule: Option<String>,
 }
 
@@ -22,7 +22,7 @@ const LONGEST: usize = 400;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// There is no such object, or the caller may not know of it.
+    /// The object does not exist, or the caller may not know of it.
     ObjectNotFound,
     /// An object has this identifier already.
     ObjectExists,
@@ -80,7 +80,7 @@ pub enum Cause {
     KeyCompressionNotSupported,
     /// The object can't be returned wrapped in this way.
     KeyWrapNotSupported,
-    /// There is no wrapping key of this identifier.
+    /// No wrapping key has this identifier.
     WrappingKeyNotFound,
     /// The wrapping key was destroyed.
     WrappingKeyDestroyed,
@@ -112,14 +112,14 @@ pub enum Cause {
     NotExtractable,
     /// The cryptographic library failed.
     Cryptographic,
-    /// It would be more than the server keeps.
+    /// The request goes beyond a limit of the server.
     ServerLimit,
     /// The server failed.
     Internal,
 }
 
 impl Failure {
-    /// A failure; `message` goes to the peer and never holds key material. A long one, that quotes what the peer has sent, is cut.
+    /// A failure. `message` goes to the peer and must not hold key material; a long one is cut.
     pub fn new(cause: Cause, message: impl fmt::Display) -> Self {
         let mut message = message.to_string();
         if message.len() > LONGEST {
@@ -133,7 +133,7 @@ impl Failure {
         }
     }
 
-    /// A denial: the caller is told that, and the log which rule it was.
+    /// A denial. The caller learns only that access was denied; the log gets the rule.
     pub fn denied(rule: impl fmt::Display) -> Self {
         Failure {
             rule: Some(rule.to_string()),
@@ -141,7 +141,7 @@ impl Failure {
         }
     }
 
-    /// The rule of a denial, which the caller is not told.
+    /// The rule of a denial, which is not sent to the caller.
     pub fn rule(&self) -> Option<&str> {
         self.rule.as_deref()
     }
@@ -233,7 +233,7 @@ impl fmt::Display for Failure {
 /// It has no source: what it was made from stands in its message, as far as the peer may read it.
 impl std::error::Error for Failure {}
 
-/// What a message that can't be read is answered with. The place in it is told; the bytes are not.
+/// The failure with which a message that can't be read is answered. It names the place in the message, and none of its bytes.
 impl From<keyferry_ttlv::Error> for Failure {
     fn from(error: keyferry_ttlv::Error) -> Self {
         let cause = match error.kind() {

@@ -10,7 +10,7 @@ use crate::spec::enumeration::object::{RevocationReasonCode, State};
 use crate::spec::tag;
 use keyferry_ttlv::{DateTime, Tag};
 
-/// What a caller asks for.
+/// An event in the life of an object: a request that may change its State.
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -22,11 +22,11 @@ pub enum Event {
     Destroy,
 }
 
-/// How far along a state is: it never goes back (DESIGN: Pre-Active < Active < Deactivated < Destroyed, and a bit for compromise).
+/// The rank of a State, which never goes back: Pre-Active < Active < Deactivated < Destroyed, and a bit for compromise.
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rank {
-    /// 0 Pre-Active, 1 Active, 2 Deactivated, 3 Destroyed. Compromised counts as Pre-Active, since what it was before is not known.
+    /// 0 Pre-Active, 1 Active, 2 Deactivated, 3 Destroyed. Compromised counts as Pre-Active, since the State before it is not known.
     pub step: u8,
     /// Compromised or Destroyed Compromised.
     pub compromised: bool,
@@ -76,7 +76,7 @@ impl Rank {
         }
     }
 
-    /// Whether going from here to `other` loses nothing: no step back, no compromise forgotten.
+    /// Whether an object of this rank may come to the rank `other`: no step goes back, and no compromise is forgotten.
     pub fn may_become(self, other: Rank) -> bool {
         if self.compromised {
             other.compromised && (self.step < 3 || other.step == 3)
@@ -91,7 +91,7 @@ pub fn is_destroyed(state: State) -> bool {
     Rank::of(state).step == 3
 }
 
-/// Whether material of an object in this state is known to others.
+/// Whether the material of an object in this state counts as known to others.
 pub fn is_compromised(state: State) -> bool {
     Rank::of(state).compromised
 }

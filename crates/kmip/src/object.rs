@@ -38,7 +38,7 @@ pub enum Object {
 }
 
 impl Object {
-    /// Its Object Type.
+    /// The object's Object Type.
     pub fn object_type(&self) -> ObjectType {
         match self {
             Object::Certificate(_) => ObjectType::CERTIFICATE,
@@ -87,7 +87,7 @@ impl Object {
         }
     }
 
-    /// How many bytes of material it holds, for progress and statistics.
+    /// The number of bytes of material in the object, for progress and statistics.
     pub fn material_len(&self) -> usize {
         match self.key_block().and_then(|block| block.key_value.as_ref()) {
             Some(KeyValue::Wrapped(secret)) => secret.len(),
@@ -150,7 +150,7 @@ pub struct CertificateRequest {
     pub extra: Extra,
 }
 
-/// What the server keeps without understanding it (KMIP 2.1 §2.3, since 1.0).
+/// Bytes that the server keeps without understanding them (KMIP 2.1 §2.3, since 1.0).
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
@@ -257,10 +257,10 @@ pub struct KeyBlock {
     pub key_value: Option<KeyValue>,
     /// The algorithm that it is for.
     pub cryptographic_algorithm: Option<CryptographicAlgorithm>,
-    /// Its length in bits.
+    /// The key's length in bits.
     #[ttlv(tag = tag::CRYPTOGRAPHIC_LENGTH)]
     pub cryptographic_length: Option<i32>,
-    /// How it is wrapped, when it is.
+    /// How the key is wrapped, when it is.
     pub key_wrapping_data: Option<Box<KeyWrappingData>>,
     /// Other fields.
     #[ttlv(extra)]
@@ -294,7 +294,7 @@ impl KeyBlock {
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum KeyValue {
-    /// In the clear, or with wrapped material within.
+    /// A key value in the clear, or one with wrapped material in it.
     Plain(PlainKeyValue),
     /// Wrapped as a whole.
     Wrapped(Secret),
@@ -361,7 +361,7 @@ impl Encode for KeyMaterial {
     }
 }
 
-/// How a key value is wrapped (KMIP 2.1 §3.3, since 1.0).
+/// The description of how a key value is wrapped (KMIP 2.1 §3.3, since 1.0).
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::KEY_WRAPPING_DATA)]
@@ -393,7 +393,7 @@ pub struct WrappingKeyInformation {
     pub extra: Extra,
 }
 
-/// How a Get or Export shall wrap what it returns (KMIP 2.1 §7.18, since 1.0).
+/// The request of a Get or Export to wrap what it returns (KMIP 2.1 §7.18, since 1.0).
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::KEY_WRAPPING_SPECIFICATION)]

@@ -51,7 +51,7 @@ macro_rules! payloads {
 }
 use payloads;
 
-/// One of many payloads, by operation.
+/// Declares a choice of payloads, by operation.
 macro_rules! by_operation {
     ($(#[$meta:meta])* $name:ident { $($variant:ident($ty:ident),)* }) => {
         #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]

@@ -23,24 +23,24 @@ use tagged::{read_tagged, write_tagged};
 
 const ONE: &str = "it holds one attribute";
 
-/// How a field that holds attributes stands in a message.
+/// The way in which a field that holds attributes is written in a message.
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Projection {
     /// 1.x: Attribute, repeated. 2.x: Attributes, also when empty.
     Required,
-    /// As [`Required`](Projection::Required), of what is looked for: a structure may lack fields, and is kept as it came then, as an
-    /// [`Unknown`](AttributeValue::Unknown) attribute of a known name or tag (KMIP 2.1 §6.1.28).
+    /// As [`Required`](Projection::Required), for the criteria of a search. A structure among them may lack fields; it is then kept as it came,
+    /// as an [`Unknown`](AttributeValue::Unknown) attribute of a known name or tag (KMIP 2.1 §6.1.28).
     Criteria,
     /// 1.x: Attribute, repeated. 2.x: Attributes, unless empty.
     Optional,
-    /// As [`Optional`](Projection::Optional), but for 1.x Attributes without a value: those were deleted (KMIP 1.4 §5.1).
+    /// As [`Optional`](Projection::Optional), but without the 1.x Attributes that have no value: these name deleted ones (KMIP 1.4 §5.1).
     Changed,
     /// 1.x: Attribute, once. 2.x: a structure of this tag that holds one value.
     One(#[cfg_attr(feature = "serde", serde(with = "crate::spec::tag_form"))] Tag),
     /// 1.x: Attribute, once. 2.x: nothing.
     NamedOnly,
-    /// In every version a structure Attributes with all of them, indices included: how a store and our own extension keep them.
+    /// In every version a structure Attributes with all of them, indices included. The store and the vendor extension keep them so.
     Stored,
     /// 1.x: nothing. 2.x: a structure of this tag that holds one value.
     TaggedOnly(#[cfg_attr(feature = "serde", serde(with = "crate::spec::tag_form"))] Tag),
@@ -252,7 +252,7 @@ fn read_partial<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Option<UnknownAttr
     })
 }
 
-/// One attribute within a structure of attributes: by name or by tag.
+/// Reads one attribute within a structure of attributes, by name or by tag.
 pub(crate) fn within<'a>(into: &mut Attributes, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
     if is_tagged(r.version()) {
         return read_tagged(into, item, r);
@@ -263,7 +263,7 @@ pub(crate) fn within<'a>(into: &mut Attributes, item: Item<'a>, r: &Reader<'a>) 
     read_named(into, item, r).map_err(|e| e.within(item.tag()))
 }
 
-/// All of them, one after the other, in the form of the writer's version.
+/// Writes all attributes, one after the other, in the form of the writer's version.
 pub(crate) fn write_all(attributes: &Attributes, w: &mut Writer) -> Result<()> {
     if is_tagged(w.version()) {
         attributes

@@ -19,7 +19,7 @@ impl Secret {
         &self.0
     }
 
-    /// How many bytes.
+    /// The number of bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }

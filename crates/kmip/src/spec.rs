@@ -1,5 +1,5 @@
 //! The facts of the standard, one row each: tags, enumeration values, mask bits, attributes and their rules, with the versions that have
-//! them. Nothing else in the workspace knows a number, a name or a version.
+//! them. No other module of the workspace knows such a number, name or version.
 
 use keyferry_ttlv::Tag;
 

@@ -47,28 +47,28 @@ impl DerefMut for TemplateAttribute {
     }
 }
 
-/// Under which tags a Template-Attribute stands.
+/// The tags under which a Template-Attribute stands.
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TemplateTags {
-    /// In 1.x.
+    /// The tag in 1.x.
     pub(crate) named: Tag,
-    /// In 2.x, where it has one.
+    /// The tag in 2.x, where it has one.
     tagged: Option<Tag>,
 }
 
 impl TemplateTags {
-    /// Of an object: Template-Attribute, Attributes.
+    /// The tags of an object's attributes: Template-Attribute, Attributes.
     pub const OBJECT: TemplateTags = TemplateTags::new(tag::TEMPLATE_ATTRIBUTE, tag::ATTRIBUTES);
-    /// Of both keys of a pair.
+    /// The tags of attributes that both keys of a pair have.
     pub const COMMON: TemplateTags =
         TemplateTags::new(tag::COMMON_TEMPLATE_ATTRIBUTE, tag::COMMON_ATTRIBUTES);
-    /// Of a pair's private key.
+    /// The tags of the attributes of a pair's private key.
     pub const PRIVATE_KEY: TemplateTags = TemplateTags::new(
         tag::PRIVATE_KEY_TEMPLATE_ATTRIBUTE,
         tag::PRIVATE_KEY_ATTRIBUTES,
     );
-    /// Of a pair's public key.
+    /// The tags of the attributes of a pair's public key.
     pub const PUBLIC_KEY: TemplateTags = TemplateTags::new(
         tag::PUBLIC_KEY_TEMPLATE_ATTRIBUTE,
         tag::PUBLIC_KEY_ATTRIBUTES,
@@ -81,7 +81,7 @@ impl TemplateTags {
         }
     }
 
-    /// The same in 1.x alone: what a server set by implication.
+    /// The same tags, in 1.x alone: for attributes that a server set by implication.
     pub const fn until_1_4(self) -> Self {
         TemplateTags {
             tagged: None,

@@ -59,7 +59,7 @@ fn has(options: &Options) -> Result<TokenStream> {
     })
 }
 
-/// What is done for one field.
+/// The statements that make one field fit for the version.
 fn step(field: &Field, fields: &[Field]) -> Result<TokenStream> {
     let Field {
         name,

@@ -44,7 +44,7 @@ fn fields(fields: &mut Fields, generics: &Generics) -> Result<()> {
     Ok(())
 }
 
-/// What is not there is not shown, and need not be there to be read.
+/// Lets an absent field be left out when it is written, and be missing when it is read.
 fn absent(field: &mut Field, generics: &Generics) -> Result<()> {
     let options = options(&field.attrs)?;
     let ty = bare(&field.ty);
@@ -82,7 +82,7 @@ fn mentions(ty: &syn::Type, name: &str) -> bool {
         .any(|word| word == name)
 }
 
-/// Whether it holds bytes that are no secret.
+/// Whether a type holds bytes that are no secret.
 fn is_bytes(ty: &syn::Type) -> bool {
     let text = bare(ty).to_token_stream().to_string().replace(' ', "");
     matches!(

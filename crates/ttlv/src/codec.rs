@@ -58,7 +58,7 @@ pub fn decode<T: Decode + Tagged>(message: &[u8], cx: Context) -> Result<T> {
 /// Encodes a whole message, or anything that has a tag of its own.
 ///
 /// # Errors
-/// When the context's version can't say it.
+/// When the context's version has no form for it.
 pub fn encode<T: Encode + Tagged + ?Sized>(value: &T, cx: Context) -> Result<Frame> {
     let mut w = Writer::new(cx);
     value.encode(T::TAG, &mut w)?;

@@ -6,21 +6,21 @@ use crate::dictionary::Dictionary;
 use crate::types::Version;
 use core::fmt;
 
-/// What encoding and decoding depend on beside the bytes.
+/// The parameters of encoding and decoding.
 #[derive(Clone, Copy)]
 pub struct Context {
     /// The protocol version; a message's header replaces it when decoding.
     pub version: Version,
     /// Limits for what comes in.
     pub limits: Limits,
-    /// Slips of peers that are let pass.
+    /// The violations of the standard that are accepted from peers.
     pub lenient: Lenient,
-    /// Names for errors; hexadecimal without.
+    /// The names for errors; without them tags are hexadecimal.
     pub dictionary: Option<&'static dyn Dictionary>,
 }
 
 impl Context {
-    /// This version, safe limits, no names.
+    /// A context of this version, with safe limits and no names.
     pub const fn new(version: Version) -> Self {
         Context {
             version,
@@ -41,7 +41,7 @@ impl fmt::Debug for Context {
     }
 }
 
-/// How much of something is too much. Checked before anything is allocated.
+/// The limits for what comes in, checked before anything is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -51,7 +51,7 @@ impl fmt::Debug for Context {
 pub struct Limits {
     /// Bytes in a message (16 MiB).
     pub size: usize,
-    /// Structures within structures (32); of a part that was kept as it came and is read by itself, counted from there.
+    /// Structures within structures (32). For a part that was kept as it came and is read later, they are counted from that part.
     pub depth: usize,
     /// Items in a message (1 000 000).
     pub items: usize,
@@ -60,7 +60,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The figures above.
+    /// The limits that stand in brackets above.
     pub const DEFAULT: Limits = Limits {
         size: 16 << 20,
         depth: 32,
@@ -75,10 +75,10 @@ impl Default for Limits {
     }
 }
 
-/// What the standard forbids and some peers send all the same. Nothing of it passes unless it is asked for; everything else that is wrong
-/// with an item's form is an error always, since it could only be guessed at.
+/// Violations of the standard that some peers send, and that may be accepted. None is accepted by default. Any other fault in the form of an
+/// item is always an error, since its meaning could only be guessed.
 ///
-/// What is kept as it came ([`Raw`], [`Extra`]) is written back as it came, slips included.
+/// Items that are kept as they came ([`Raw`](crate::Raw), [`Extra`](crate::Extra)) are written back as they came, violations included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -95,13 +95,13 @@ pub struct Lenient {
 }
 
 impl Lenient {
-    /// Lets nothing pass.
+    /// Accepts none of them.
     pub const NEVER: Lenient = Lenient {
         padding: false,
         boolean: false,
         big_integer: false,
     };
-    /// Lets everything above pass.
+    /// Accepts all of them.
     pub const ALWAYS: Lenient = Lenient {
         padding: true,
         boolean: true,

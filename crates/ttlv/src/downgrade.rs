@@ -16,21 +16,20 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// A type whose values can be made fit for another version by leaving behind what that version lacks, and saying so.
+/// A type whose values can be made fit for another version: what that version lacks is left behind, and recorded.
 ///
 /// # Contract
-/// What is left can be written for `version`, and what was left behind is recorded. Nothing else changes: what a value keeps, it keeps as it
-/// was. When the value can't be said at all the answer is false, and whoever holds it leaves the whole behind; what it looks like then
-/// does not matter.
+/// The rest can be written for `version`, and is unchanged. When the version has no form for the value at all, the answer is false: the value
+/// may then look like anything, and its owner leaves the whole of it behind.
 pub trait Downgrade: Clone {
-    /// Whether what has such a field means something else without it, and so is left behind with it: an identifier.
+    /// Whether a structure means something else without such a field, and is left behind together with it: an identifier is of this kind.
     const VITAL: bool = false;
     /// Leaves behind what `version` lacks; false when nothing of use would remain.
     #[must_use]
     fn downgrade(&mut self, version: Version, loss: &mut Loss) -> bool;
 }
 
-/// What a value left behind when it was made fit for another version.
+/// The record of what a value left behind when it was made fit for another version.
 #[derive(Clone, Debug, Default)]
 pub struct Loss {
     from: Option<Version>,
@@ -50,23 +49,23 @@ impl PartialEq for Loss {
 pub struct Lost {
     /// Where it stood: the tags around it, outermost first, and its own.
     pub path: Vec<Tag>,
-    /// Its name, of what has one beside its tag: a custom attribute.
+    /// The name of a custom attribute, which its tag does not tell.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub name: Option<Text>,
-    /// What it was, as it is written in a version that has it; of a mask the bits.
+    /// The value, as it is written in a version that has it; of a mask, the bits that were lost.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub value: Option<Raw>,
 }
 
 impl Loss {
-    /// Nothing.
+    /// An empty record.
     pub const NONE: Loss = Loss {
         from: None,
         path: Vec::new(),
         lost: Vec::new(),
     };
 
-    /// Nothing yet, of a value that means what it means in `from`.
+    /// An empty record, for a value that came in version `from`.
     pub fn of_version(from: Version) -> Loss {
         Loss {
             from: Some(from),
@@ -74,7 +73,7 @@ impl Loss {
         }
     }
 
-    /// The version that the value came in, where it is known: the same fields may mean something else in the other.
+    /// The version that the value came in, where it is known. The same fields may mean something else in another version.
     pub fn from(&self) -> Option<Version> {
         self.from
     }
@@ -89,17 +88,17 @@ impl Loss {
         Loss { lost, ..Loss::NONE }
     }
 
-    /// What was left behind.
+    /// The things that were left behind.
     pub fn iter(&self) -> core::slice::Iter<'_, Lost> {
         self.lost.iter()
     }
 
-    /// How many things were.
+    /// The number of things that were left behind.
     pub fn len(&self) -> usize {
         self.lost.len()
     }
 
-    /// Whether nothing was.
+    /// Whether nothing was left behind.
     pub fn is_empty(&self) -> bool {
         self.lost.is_empty()
     }
@@ -109,7 +108,7 @@ impl Loss {
         self.record_named(tag, None, value);
     }
 
-    /// The same of something that has a name.
+    /// Records that `value`, which stood under `tag` and has a name of its own, is left behind.
     pub fn record_named<T: Encode + ?Sized>(&mut self, tag: Tag, name: Option<Text>, value: &T) {
         let mut path = self.path.clone();
         path.push(tag);
@@ -120,7 +119,7 @@ impl Loss {
         });
     }
 
-    /// Records what is left behind of the value that is being looked at: the bits of a mask.
+    /// Records a part of the value under the current tag that is left behind: the bits of a mask.
     pub fn record_part<T: Encode + ?Sized>(&mut self, part: &T) {
         let tag = self.path.last().copied().unwrap_or(Tag::new(0x420000));
         self.lost.push(Lost {
@@ -130,7 +129,7 @@ impl Loss {
         });
     }
 
-    /// Does something within an item of this tag; what it records when it answers false is forgotten, since the whole is lost then.
+    /// Runs `inner` for the content of an item of this tag. When `inner` answers false, its records are dropped: the whole item is lost then.
     #[must_use]
     pub fn within(&mut self, tag: Tag, inner: impl FnOnce(&mut Loss) -> bool) -> bool {
         let before = self.lost.len();
@@ -143,13 +142,13 @@ impl Loss {
         kept
     }
 
-    /// A part that must be there.
+    /// Makes a part fit that must be there; false when nothing of it remains.
     #[must_use]
     pub fn required<T: Downgrade>(&mut self, value: &mut T, tag: Tag, version: Version) -> bool {
         self.within(tag, |loss| value.downgrade(version, loss))
     }
 
-    /// A field under `tag`, when the version has it; false, and recorded, when it has to be left behind.
+    /// Makes a field under `tag` fit, which the version has when `has` is true. Records the field and answers false when it is left behind.
     #[must_use]
     pub fn keeps<T: Downgrade + Encode>(
         &mut self,
@@ -166,7 +165,7 @@ impl Loss {
         kept
     }
 
-    /// A field that may be absent, and is when it has to be left behind; false when it was vital.
+    /// Makes a field fit that may be absent, and sets it to `None` when it is left behind; false when it was vital.
     #[must_use]
     pub fn optional<T: Downgrade + Encode>(
         &mut self,
@@ -185,7 +184,7 @@ impl Loss {
         !T::VITAL
     }
 
-    /// A field that may stand several times, or but once in this version; false when one of them was vital.
+    /// Makes a repeated field fit; in this version it may stand only once when `once` is true. Answers false when a vital value was lost.
     #[must_use]
     pub fn repeated<T>(
         &mut self,
@@ -208,7 +207,7 @@ impl Loss {
         !T::VITAL || field.len() == before
     }
 
-    /// What a structure keeps without knowing it, less what the reader would take for a field in this version.
+    /// Leaves behind those unknown items of a structure that a reader of this version would take for one of its fields.
     pub fn extra(
         &mut self,
         extra: &mut Extra,
@@ -225,7 +224,7 @@ impl Loss {
         });
     }
 
-    /// A form of a choice.
+    /// Makes a choice fit; records it and answers false when it is left behind.
     #[must_use]
     pub fn keeps_choice<T: Downgrade + Choice>(&mut self, value: &mut T, version: Version) -> bool {
         let (tag, whole) = (value.tag(), value.clone());
@@ -236,7 +235,7 @@ impl Loss {
         kept
     }
 
-    /// A choice that may be absent, and is when it has to be left behind.
+    /// Makes a choice fit that may be absent, and sets it to `None` when it is left behind.
     pub fn optional_choice<T: Downgrade + Choice>(
         &mut self,
         field: &mut Option<T>,
@@ -251,7 +250,7 @@ impl Loss {
     }
 }
 
-/// A value in a version that has it: the one that it came in, the last one, or the last before fields went.
+/// The value in a version that has it: the one that it came in, else 2.1, else 1.4, after which some fields were dropped.
 fn encoded<T: Encode + ?Sized>(from: Option<Version>, tag: Tag, value: &T) -> Option<Raw> {
     let written = |version| Raw::of(tag, value, Context::new(version)).ok();
     from.and_then(written)
@@ -259,7 +258,7 @@ fn encoded<T: Encode + ?Sized>(from: Option<Version>, tag: Tag, value: &T) -> Op
         .or_else(|| written(Version::V1_4))
 }
 
-/// A choice as what it is written as.
+/// A choice, written under the tag of its form.
 struct AsChoice<'a, T>(&'a T);
 
 impl<T: Choice> Encode for AsChoice<'_, T> {

@@ -9,7 +9,7 @@ pub trait Encode {
     /// Writes the value under `tag`.
     ///
     /// # Errors
-    /// When the version to write for can't say it, or it is too long.
+    /// When the version to write for has no form for it, or it is too long.
     fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()>;
 }
 

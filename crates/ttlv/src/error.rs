@@ -6,7 +6,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
-/// What is wrong with a message, where, and on which path of tags.
+/// The error of encoding or decoding: what is wrong with a message, where, and on which path of tags.
 ///
 /// `Request Payload > Attributes > State: expected Enumeration, found Integer (byte 112)`
 #[derive(Clone, PartialEq)]
@@ -46,16 +46,16 @@ pub enum ErrorKind {
     UnknownType(u8),
     /// An item of another type than its tag asks for.
     WrongType {
-        /// What was asked for.
+        /// The type that was asked for.
         expected: Type,
-        /// What is there.
+        /// The type that is there.
         found: Type,
     },
     /// Another tag than the one asked for.
     WrongTag {
-        /// What was asked for.
+        /// The tag that was asked for.
         expected: Tag,
-        /// What is there.
+        /// The tag that is there.
         found: Tag,
     },
     /// A length that the type does not allow.
@@ -81,7 +81,7 @@ pub enum ErrorKind {
     Missing(Tag),
     /// A field that does not belong there.
     Unexpected(Tag),
-    /// A field that may stand once stands again.
+    /// A field that may occur once occurs again.
     Repeated(Tag),
     /// A field that the protocol version to encode for does not have.
     NotInVersion {
@@ -125,7 +125,7 @@ impl Error {
         self
     }
 
-    /// Puts `tag` in front of the path; not one that is none, which may be anything.
+    /// Puts `tag` in front of the path, unless it lies in neither range of tags: it may then be any bytes.
     #[cold]
     #[inline(never)]
     pub fn within(mut self, tag: Tag) -> Self {
@@ -148,7 +148,7 @@ impl Error {
         &self.0.kind
     }
 
-    /// The byte that it was found at, from the start of the message.
+    /// The byte at which it was found, counted from the start of the message.
     pub fn offset(&self) -> Option<usize> {
         self.0.offset
     }

@@ -7,13 +7,13 @@ use crate::item::reader::Reader;
 use crate::types::Version;
 use crate::writer::Writer;
 
-/// A field that takes other items in other versions: several of one tag here, one structure there.
+/// A field that consists of different items in different versions: several of one tag in one version, one structure in another.
 pub trait Group: Default {
-    /// What the field says about itself, for a type that stands in several places.
+    /// The parameter by which one type serves several fields.
     type How: Copy;
     /// Whether an item belongs to it, in the reader's version. Fields that stand before it in the type are asked first.
     fn accepts(how: Self::How, item: Item<'_>, r: &Reader<'_>) -> bool;
-    /// Takes an item that was accepted, when `before` have been taken already.
+    /// Reads an item that was accepted, after `before` others.
     ///
     /// # Errors
     /// What is wrong with it, or that it is one too many.
@@ -24,7 +24,7 @@ pub trait Group: Default {
         item: Item<'a>,
         r: &Reader<'a>,
     ) -> Result<()>;
-    /// Looks whether what has been taken is enough, at the end of the structure.
+    /// Checks at the end of the structure whether enough items came.
     ///
     /// # Errors
     /// When an item is missing.
@@ -40,15 +40,15 @@ pub trait Group: Default {
     /// Writes the items of the writer's version.
     ///
     /// # Errors
-    /// When that version can't say it.
+    /// When that version has no form for it.
     fn write(&self, how: Self::How, w: &mut Writer) -> Result<()>;
-    /// Leaves behind what `version` lacks; false when the structure around it makes no sense without.
+    /// Leaves behind what `version` lacks; false when the structure around it makes no sense without it.
     fn downgrade(&mut self, _how: Self::How, _version: Version, _loss: &mut Loss) -> bool {
         true
     }
 }
 
-/// One that may be absent: what has no item is `None`, and so is what has to be left behind.
+/// A group that may be absent. It is `None` when no item came, or when it had to be left behind.
 impl<T: Group> Group for Option<T> {
     type How = T::How;
 

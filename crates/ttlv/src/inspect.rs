@@ -20,26 +20,26 @@ use nom::{IResult, Parser};
 use std::string::{String, ToString};
 use std::vec::Vec;
 
-/// How a message is shown.
+/// The options of [`tree`].
 pub struct Options<'d> {
     /// Names of tags and values.
     pub dictionary: &'d dyn Dictionary,
-    /// Says under which tags values are key material or other secrets.
+    /// Whether values under a tag are key material or another secret.
     pub is_secret: fn(Tag) -> bool,
-    /// Shows those, too.
+    /// Whether to show secrets; they are masked otherwise.
     pub show_secrets: bool,
 }
 
-/// A message as shown, and what is wrong with it.
+/// A message as a tree, and what is wrong with it.
 #[derive(Debug)]
 pub struct Inspection {
-    /// One line an item: offset, tag, type, value.
+    /// The tree: a line for each item, with offset, tag, type and value.
     pub text: String,
     /// The first thing that the strict reader objects to.
     pub error: Option<Error>,
 }
 
-/// Binary as it is, hexadecimal text (with or without `0x`, spaces and line ends) as what it stands for.
+/// The bytes of a message that is given as they are, or as hexadecimal text (with or without `0x`, spaces and line ends).
 ///
 /// # Errors
 /// When it looks like text and is not hexadecimal.
@@ -84,7 +84,7 @@ pub fn unhex(input: &[u8]) -> Result<Vec<u8>, Error> {
         .ok_or_else(odd)
 }
 
-/// Shows `message`.
+/// Renders `message` as an indented tree.
 pub fn tree(message: &[u8], cx: Context, options: &Options<'_>) -> Inspection {
     let mut tree = Tree {
         options,

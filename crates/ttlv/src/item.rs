@@ -58,10 +58,10 @@ impl<'a> Item<'a> {
         (ErrorKind::Truncated(head.whole() - input.len()), 4)
     }
 
-    /// The whole input as one item. What a structure holds is not looked into: [`Reader::check`] does that.
+    /// The whole input as one item. The content of a structure is not looked into: [`Reader::check`] does that.
     ///
     /// # Errors
-    /// When it is no item, or there are bytes behind it.
+    /// When it is no item, or bytes follow behind the item.
     pub fn parse(input: &'a [u8]) -> Result<Item<'a>> {
         let item = Item::whole(input)?;
         let limits = Limits {
@@ -107,20 +107,20 @@ impl<'a> Item<'a> {
         Head::read(self.raw.first_chunk().copied().unwrap_or_default())
     }
 
-    /// Its tag.
+    /// The item's tag.
     #[inline]
     pub fn tag(&self) -> Tag {
         self.head().tag()
     }
 
-    /// Its type.
+    /// The item's type.
     #[inline]
     pub fn ty(&self) -> Type {
         // Looked at when the item was split off.
         Type::from_number(self.head().ty()).unwrap_or(Type::Structure)
     }
 
-    /// Its value without header and padding, whatever it is.
+    /// The bytes of the value, without header and padding, whatever the type.
     #[inline]
     pub fn value(&self) -> &'a [u8] {
         let end = HEADER.saturating_add(self.head().length() as usize);
@@ -192,7 +192,7 @@ impl<'a> Item<'a> {
         Ok(self.value())
     }
 
-    /// What is wrong with an item that is not of this type and its length.
+    /// The error for an item that is not of this type or not of its length.
     #[cold]
     #[inline(never)]
     fn wrong_type(&self, expected: Type, r: &Reader<'a>) -> Error {
@@ -203,7 +203,7 @@ impl<'a> Item<'a> {
         r.error_at(*self, 3, ErrorKind::WrongType { expected, found })
     }
 
-    /// Fails because of padding that is not zero, unless that may pass.
+    /// Fails because of padding that is not zero, unless the context accepts it.
     #[cold]
     #[inline(never)]
     fn allow_padding(&self, r: &Reader<'a>) -> Result<()> {
@@ -217,7 +217,7 @@ impl<'a> Item<'a> {
     /// The value of an Integer.
     ///
     /// # Errors
-    /// When it is of another type, its length is not the type's, or its padding not zero; so for all of these.
+    /// When the item is of another type, its length is not the type's, or its padding is not zero. The same holds for the functions below.
     #[inline]
     pub fn integer(&self, r: &Reader<'a>) -> Result<i32> {
         Ok(self.four(Type::Integer, r)?.cast_signed())

@@ -59,7 +59,7 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! The example `codec_only` of the workspace does the same over TLS. Who only looks, or writes a few items, needs no types:
+//! The example `codec_only` of the workspace does the same over TLS. A caller that only reads or writes a few items needs no types:
 //!
 //! ```
 //! use keyferry_ttlv::{Context, Item, Reader, Tag, Version, Writer};
@@ -78,15 +78,15 @@
 //! # Ok::<(), keyferry_ttlv::Error>(())
 //! ```
 //!
-//! [`Item`] borrows from the message, for people who only look. [`Decode`] and [`Encode`] make owned types of it; the derive of the
-//! same names writes them for structures and choices. [`Framer`] cuts a stream into messages and does no input or output.
+//! [`Item`] borrows from the message and only looks at it. [`Decode`] and [`Encode`] turn items into owned types and back; the derives of
+//! the same names implement them for structures and choices. [`Framer`] cuts a stream into messages and does no input or output.
 //!
-//! Strict both ways: wrong lengths, non-zero padding, other Booleans than 0 and 1 and texts that are not UTF-8 are errors which say the
-//! byte and the path of tags; a field that the version to encode for lacks is one too. Unknown fields are kept and written back.
+//! The codec is strict both ways. Wrong lengths, non-zero padding, Booleans other than 0 and 1, and texts that are not UTF-8 are errors,
+//! which name the byte and the path of tags. So is a field that the version to encode for lacks. Unknown fields are kept and written back.
 //!
 //! XML and JSON are renderings of the same items, both ways: the modules `xml` and `json`, behind the features of these names.
 //!
-//! It opens no connection, and knows no tag by name: a [`Dictionary`] brings names for errors and for the text forms.
+//! The crate opens no connection and knows no tag by name: a [`Dictionary`] brings names for errors and for the text forms.
 //!
 //! Features: `std` (default; without it the crate needs `alloc` alone), `derive` (default), `inspect` (the forgiving reader), `xml`, `json`,
 //! and `serde` (values in serde's formats, readable, with secrets masked; see the module `serde_form`).

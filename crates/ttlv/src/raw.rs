@@ -13,7 +13,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
-/// One item kept as it came, wiped on drop. Checked for well-formedness when it is read, not for meaning.
+/// One item kept as it came, and wiped on drop. It is checked for its form when it is read, not for its meaning.
 ///
 /// Two are equal when their bytes are, wherever they came from.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// What `encode` makes of `value`, kept as bytes.
+    /// The item that `value` is written as.
     ///
     /// # Errors
     /// Those of encoding.
@@ -44,7 +44,7 @@ impl Raw {
         Item::whole(&self.bytes)
     }
 
-    /// Its tag.
+    /// The item's tag.
     pub fn tag(&self) -> Tag {
         match self.bytes.first_chunk::<3>() {
             Some([a, b, c]) => Tag::new(u32::from_be_bytes([0, *a, *b, *c])),
@@ -57,7 +57,7 @@ impl Raw {
         &self.bytes
     }
 
-    /// Decodes it; errors name places in the message that it came from.
+    /// Decodes the item. Errors name places in the message that it came from.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -99,13 +99,13 @@ impl Encode for Raw {
     }
 }
 
-/// The fields of a structure that its type does not know, or that its version does not have: kept, and written back behind the others.
+/// The fields of a structure that its type does not know, or that its version does not have. They are kept and written back behind the others.
 #[derive(Clone, Default, PartialEq, Eq)]
 #[allow(clippy::box_collection)] // one word in every structure instead of three: there is rarely an item
 pub struct Extra(Option<Box<Vec<Raw>>>);
 
 impl Extra {
-    /// None.
+    /// No fields.
     pub const NONE: Extra = Extra(None);
 
     /// Keeps `item`.

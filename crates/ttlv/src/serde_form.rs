@@ -1,8 +1,8 @@
 //! Values in serde's formats, for logs and tools: readable, and with secrets masked (feature `serde`).
 //!
-//! This is not the JSON encoding of KMIP, which the feature `json` brings. It is for formats that describe themselves, such as JSON: what
-//! is absent is left out, dates are ISO 8601, bytes and tags hexadecimal. A secret is `"(32 bytes masked)"`, unless it stands in
-//! [`Exposed`]; what was written exposed can be read again, what was written masked is an error.
+//! This is not the JSON encoding of KMIP, which the feature `json` brings. It is for formats that describe themselves, such as JSON: absent
+//! fields are left out, dates are ISO 8601, bytes and tags hexadecimal. A secret is written as `"(32 bytes masked)"`, unless it stands in
+//! [`Exposed`]. A secret that was written exposed can be read again; reading a masked one is an error.
 
 use crate::text_form;
 use alloc::format;
@@ -23,8 +23,8 @@ std::thread_local! {
 
 /// A value whose secrets are shown, in hexadecimal, when it is serialised: for tools that were asked to.
 ///
-/// It holds for everything that is serialised on this thread until the value is: a serialiser that puts work off to later, or to other
-/// threads, writes masks.
+/// While the value is being serialised, this applies to everything that this thread serialises. A serialiser that puts work off to later, or
+/// to other threads, writes masks.
 ///
 /// ```
 /// use keyferry_ttlv::Frame;
@@ -67,7 +67,7 @@ pub fn is_exposed() -> bool {
     EXPOSED.get() > 0
 }
 
-/// Whether a field is as it began, and left out.
+/// Whether a field has its default value, and is left out.
 pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -141,7 +141,7 @@ pub mod secret {
 pub mod bytes {
     use super::*;
 
-    /// What may hold bytes: themselves, perhaps, or several.
+    /// A type that holds bytes: byte strings, optional ones, several of them.
     pub trait Bytes: Sized {
         /// Writes them in hexadecimal.
         ///
@@ -177,7 +177,7 @@ pub mod bytes {
         }
     }
 
-    /// One of several.
+    /// One byte string of several.
     struct Part<T>(T);
 
     impl<T: Bytes> Serialize for Part<&T> {
@@ -232,7 +232,7 @@ pub mod bytes {
     }
 }
 
-/// Reads what stands as a text, or as a number.
+/// Reads a value that is written as a text or as a number.
 ///
 /// # Errors
 /// When neither `text` nor `number` makes something of it.

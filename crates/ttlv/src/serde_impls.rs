@@ -177,7 +177,7 @@ impl<'de> Deserialize<'de> for Frame {
     }
 }
 
-/// The tag, and the whole item, which is masked.
+/// Written as the tag, and the whole item, which is masked.
 impl Serialize for Raw {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         struct Item<'a>(&'a Raw);
@@ -258,7 +258,7 @@ impl<'de> Deserialize<'de> for Extra {
     }
 }
 
-/// What was left behind, one after another.
+/// Written as a list.
 impl Serialize for Loss {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.iter())
@@ -271,7 +271,7 @@ impl<'de> Deserialize<'de> for Loss {
     }
 }
 
-/// As it is printed.
+/// Written as its message.
 impl Serialize for Error {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

@@ -12,19 +12,19 @@ use alloc::boxed::Box;
     note = "a type gets its tag by `#[derive(Encode)]` with `#[ttlv(tag = …)]` on it; a field of another type needs the tag on the field"
 )]
 pub trait Tagged {
-    /// That tag.
+    /// The tag.
     const TAG: Tag;
 }
 
 /// A type whose tag says which of several things it is.
 pub trait Choice: Sized {
-    /// The tag of the form that it has.
+    /// The tag of this value's form.
     fn tag(&self) -> Tag;
-    /// Whether one of its forms has this tag, in the reader's version.
+    /// Whether one of the forms has this tag, in the reader's version.
     fn accepts(tag: Tag, r: &Reader<'_>) -> bool;
     /// Reads the form that `item`'s tag names.
     fn decode_choice<'a>(item: Item<'a>, r: &Reader<'a>) -> Result<Self>;
-    /// Writes it under its form's own tag.
+    /// Writes the value under its form's own tag.
     fn encode_choice(&self, w: &mut Writer) -> Result<()>;
 }
 

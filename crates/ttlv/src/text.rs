@@ -17,7 +17,7 @@ use core::ops::Deref;
 pub struct Text(CompactString);
 
 impl Text {
-    /// The parts one behind the other.
+    /// The text of these parts, one behind the other.
     pub fn joined(parts: &[&str]) -> Text {
         let mut text = CompactString::with_capacity(parts.iter().map(|part| part.len()).sum());
         for part in parts {
@@ -26,7 +26,7 @@ impl Text {
         Text(text)
     }
 
-    /// The text.
+    /// The text as a `str`.
     #[inline]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -41,7 +41,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// Its item type.
+    /// The item type.
     pub fn ty(&self) -> Type {
         match self {
             Value::Structure(_) => Type::Structure,

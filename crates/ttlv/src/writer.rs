@@ -42,7 +42,7 @@ impl Writer {
         self.cx
     }
 
-    /// How many bytes there are so far.
+    /// The number of bytes written so far.
     pub fn len(&self) -> usize {
         self.buffer.len()
     }
@@ -52,7 +52,7 @@ impl Writer {
         self.buffer.is_empty()
     }
 
-    /// What was written.
+    /// Ends the writing and returns what was written.
     pub fn finish(mut self) -> Frame {
         Frame::new(core::mem::take(&mut self.buffer))
     }
@@ -115,7 +115,7 @@ impl Writer {
     /// Writes a Big Integer, extending its sign to a multiple of eight bytes.
     ///
     /// # Errors
-    /// When it has no bytes at all, or more than the format can say; the latter so for all strings.
+    /// When it has no bytes at all, or, as with every string, more than the format can count.
     pub fn big_integer(&mut self, tag: Tag, value: &[u8]) -> Result<()> {
         let Some(first) = value.first() else {
             return Err(self.error(tag, ErrorKind::WrongLength(0)));

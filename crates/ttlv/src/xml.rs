@@ -113,7 +113,7 @@ fn lacks(tag: Tag, why: &'static str, at: usize, w: &Writer) -> Result<()> {
     Err(w.error(tag, ErrorKind::Syntax(why)).at(at))
 }
 
-/// What an element stands in.
+/// The elements around an element: how many, and which namespace prefixes they declare.
 #[derive(Clone, Copy, Default)]
 struct Around<'p> {
     depth: usize,
@@ -387,7 +387,7 @@ fn plain(raw: &str, at: usize) -> Result<Plain<'_>> {
     Ok(Plain::Owned(text))
 }
 
-/// What stands behind the sign `&`.
+/// Reads a character reference, behind its sign `&`.
 fn reference(input: &str) -> IResult<&str, char> {
     let number = |digits, radix| {
         u32::from_str_radix(digits, radix)

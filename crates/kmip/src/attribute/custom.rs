@@ -46,7 +46,7 @@ impl CustomAttribute {
         }
     }
 
-    /// Its name in 1.x, which knows the vendors x and y alone.
+    /// The attribute's name in 1.x, which knows the vendors x and y alone.
     pub fn named(&self) -> Option<Text> {
         matches!(self.vendor.as_str(), "x" | "y")
             .then(|| Text::joined(&[&self.vendor, "-", &self.name]))
@@ -57,9 +57,9 @@ impl CustomAttribute {
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq)]
 pub struct UnknownAttribute {
-    /// Its name, where it came by name.
+    /// The attribute's name, where it came by name.
     pub name: Option<Text>,
-    /// Its value: under Attribute Value where it came by name.
+    /// The value: under Attribute Value where it came by name.
     pub value: Option<Raw>,
 }
 

@@ -16,9 +16,9 @@ pub(crate) const BY_NAME_ALONE: &str = "an attribute known by name alone has no 
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AttributeReference {
-    /// One of the standard's.
+    /// An attribute of the standard.
     Standard(#[cfg_attr(feature = "serde", serde(with = "crate::spec::tag_form"))] Tag),
-    /// A custom one.
+    /// A custom attribute.
     Custom {
         /// The vendor: `x` or `y` in 1.x.
         vendor: Text,

@@ -14,7 +14,7 @@ pub struct Name {
     /// The name itself.
     #[ttlv(tag = tag::NAME_VALUE)]
     pub value: Text,
-    /// How to read it.
+    /// The type of the name, which tells how to read it.
     pub name_type: NameType,
     /// Other fields.
     #[ttlv(extra)]
@@ -40,7 +40,7 @@ pub struct AlternativeName {
     /// The name itself.
     #[ttlv(tag = tag::ALTERNATIVE_NAME_VALUE)]
     pub value: Text,
-    /// How to read it.
+    /// The type of the name, which tells how to read it.
     pub alternative_name_type: AlternativeNameType,
     /// Other fields.
     #[ttlv(extra)]
@@ -52,9 +52,9 @@ pub struct AlternativeName {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::LINK)]
 pub struct Link {
-    /// What the other object is to this one.
+    /// The relation of the other object to this one.
     pub link_type: LinkType,
-    /// Its identifier, a local one.
+    /// The identifier of the other object, at this server.
     #[ttlv(tag = tag::LINKED_OBJECT_IDENTIFIER)]
     pub target: UniqueIdentifier,
     /// Other fields.
@@ -80,18 +80,18 @@ pub struct Digest {
     pub extra: Extra,
 }
 
-/// How much an object may protect (KMIP 2.1 §4.59, since 1.0).
+/// The amount of data that an object may protect (KMIP 2.1 §4.59, since 1.0).
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::USAGE_LIMITS)]
 pub struct UsageLimits {
-    /// For its whole life.
+    /// The amount for the object's whole life.
     #[ttlv(tag = tag::USAGE_LIMITS_TOTAL)]
     pub total: i64,
-    /// What remains.
+    /// The amount that remains.
     #[ttlv(tag = tag::USAGE_LIMITS_COUNT)]
     pub count: Option<i64>,
-    /// Of what.
+    /// The unit of both.
     #[ttlv(tag = tag::USAGE_LIMITS_UNIT)]
     pub unit: UsageLimitsUnit,
     /// Other fields.
@@ -107,7 +107,7 @@ pub struct RevocationReason {
     /// The reason.
     #[ttlv(tag = tag::REVOCATION_REASON_CODE)]
     pub code: RevocationReasonCode,
-    /// In words.
+    /// The reason in words.
     #[ttlv(tag = tag::REVOCATION_MESSAGE)]
     pub message: Option<Text>,
     /// Other fields.
@@ -115,7 +115,7 @@ pub struct RevocationReason {
     pub extra: Extra,
 }
 
-/// What an application keeps with an object (KMIP 2.1 §4.4, since 1.0).
+/// Data that an application keeps with an object (KMIP 2.1 §4.4, since 1.0).
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::APPLICATION_SPECIFIC_INFORMATION)]
@@ -131,7 +131,7 @@ pub struct ApplicationSpecificInformation {
     pub extra: Extra,
 }
 
-/// How an object is to be used (KMIP 2.1 §4.16, since 1.0).
+/// The parameters with which an object is to be used (KMIP 2.1 §4.16, since 1.0).
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::CRYPTOGRAPHIC_PARAMETERS)]
@@ -270,7 +270,7 @@ pub struct X509CertificateIssuer {
     pub extra: Extra,
 }
 
-/// Where a key value is kept when the server does not hold it (KMIP 2.1 §4.27, since 1.2).
+/// The place of a key value that the server does not hold (KMIP 2.1 §4.27, since 1.2).
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::KEY_VALUE_LOCATION)]
@@ -296,7 +296,7 @@ pub struct RotateName {
     pub extra: Extra,
 }
 
-/// How random numbers were made (KMIP 2.1 §7.36, since 1.3).
+/// The method by which random numbers were made (KMIP 2.1 §7.36, since 1.3).
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::RNG_PARAMETERS)]

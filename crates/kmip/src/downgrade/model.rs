@@ -58,7 +58,7 @@ impl Downgrade for AsynchronousMode {
     }
 }
 
-/// Without its identifier an operation is on the object of the one before.
+/// It is vital: without its identifier an operation would be on the object of the operation before.
 impl Downgrade for UniqueIdentifier {
     const VITAL: bool = true;
 

@@ -62,7 +62,7 @@ impl RequestHeader {
     }
 }
 
-/// One operation asked for (KMIP 2.1 §8.3, since 1.0). Its payload is read when the operation is known: [`Raw`] until then.
+/// A request for one operation (KMIP 2.1 §8.3, since 1.0). The payload is [`Raw`] until it is read, which takes knowing the operation.
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::BATCH_ITEM, downgrade = Self::keeps_critical)]
@@ -87,7 +87,7 @@ pub struct RequestItem<P = Raw> {
 }
 
 impl<P> RequestItem<P> {
-    /// Whether no extension is left behind that must not be passed over.
+    /// Whether no critical extension would be left behind.
     fn keeps_critical(&mut self, version: Version, _: &mut Loss) -> bool {
         version >= Version::V2_0
             || !self
@@ -111,10 +111,10 @@ impl<P> RequestItem<P> {
 }
 
 impl RequestItem {
-    /// An item with this payload, written already.
+    /// An item with this payload.
     ///
     /// # Errors
-    /// When the context's version can't say it.
+    /// When the context's version has no form for it.
     pub fn new<P: Payload>(payload: &P, cx: Context) -> Result<Self> {
         Ok(RequestItem::of(
             P::OPERATION,
@@ -122,7 +122,7 @@ impl RequestItem {
         ))
     }
 
-    /// Its payload as the type of its operation.
+    /// The payload, read as the type of the operation.
     ///
     /// # Errors
     /// What is wrong with it, with places in the whole message.
@@ -155,7 +155,7 @@ impl<P> RequestMessage<P> {
         RequestMessage { header, batch }
     }
 
-    /// The version it is written in.
+    /// The version that the message is written in.
     ///
     /// # Errors
     /// When the header's numbers are those of no version.
@@ -166,7 +166,7 @@ impl<P> RequestMessage<P> {
     /// The message's bytes, in its own version.
     ///
     /// # Errors
-    /// When that version can't say it.
+    /// When that version has no form for it.
     pub fn to_frame(&self) -> Result<Frame>
     where
         P: Encode,

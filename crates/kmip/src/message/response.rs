@@ -38,7 +38,7 @@ pub struct ResponseHeader {
     pub extra: Extra,
 }
 
-/// What became of one operation (KMIP 2.1 §8.6, since 1.0). Its payload is read when the operation is known: [`Raw`] until then.
+/// The result of one operation (KMIP 2.1 §8.6, since 1.0). The payload is [`Raw`] until it is read, which takes knowing the operation.
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::BATCH_ITEM)]
@@ -95,10 +95,10 @@ impl<P> ResponseItem<P> {
 }
 
 impl ResponseItem {
-    /// Success with this payload, written already.
+    /// A success with this payload.
     ///
     /// # Errors
-    /// When the context's version can't say it.
+    /// When the context's version has no form for it.
     pub fn success<P: Payload>(payload: &P, cx: Context) -> Result<Self> {
         Ok(ResponseItem::of(
             P::OPERATION,
@@ -106,7 +106,7 @@ impl ResponseItem {
         ))
     }
 
-    /// Failure, with the reason that `version` has for it.
+    /// A failure, with the reason that `version` has for it.
     pub fn failure(operation: Option<Operation>, failure: &Failure, version: Version) -> Self {
         ResponseItem {
             result_reason: Some(failure.reason(version)),
@@ -128,7 +128,7 @@ impl ResponseItem {
         }
     }
 
-    /// Whether it is one.
+    /// Whether the operation succeeded.
     pub fn is_success(&self) -> bool {
         self.result_status == ResultStatus::SUCCESS
     }
@@ -140,7 +140,7 @@ impl ResponseItem {
 pub struct ResponseMessage<P = Raw> {
     /// The header.
     pub header: ResponseHeader,
-    /// What became of each operation.
+    /// The results of the operations.
     pub batch: Vec<ResponseItem<P>>,
 }
 
@@ -161,7 +161,7 @@ impl<P> ResponseMessage<P> {
         ResponseMessage { header, batch }
     }
 
-    /// The version it is written in.
+    /// The version that the message is written in.
     ///
     /// # Errors
     /// When the header's numbers are those of no version.
@@ -172,7 +172,7 @@ impl<P> ResponseMessage<P> {
     /// The message's bytes, in its own version.
     ///
     /// # Errors
-    /// When that version can't say it.
+    /// When that version has no form for it.
     pub fn to_frame(&self) -> Result<Frame>
     where
         P: Encode,

@@ -93,13 +93,14 @@ impl ImportRequest {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeletedAttributes(pub Vec<DeletedAttribute>);
 
-/// One of [`DeletedAttributes`].
+/// One attribute, or one instance of it, that was deleted.
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeletedAttribute {
-    /// Which attribute.
+    /// The attribute.
     pub reference: AttributeReference,
-    /// Which instance, in 1.x: without it the one of index 0. In 2.x every one that is not told as changed beside it.
+    /// The index of the instance in 1.x; the instance of index 0 without it. In 2.x there is none: every instance was deleted that the same
+    /// message does not name as changed.
     pub index: Option<i32>,
 }
 

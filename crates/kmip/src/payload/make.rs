@@ -129,7 +129,7 @@ payloads! {
     /// KMIP 2.1 §6.1.14, since 1.0.
     DeriveKeyRequest: DERIVE_KEY {
         object_type: ObjectType,
-        /// What to derive from; one at least.
+        /// The objects to derive from; one at least.
         #[ttlv(at_least_one)]
         unique_identifiers: Vec<UniqueIdentifier>,
         derivation_method: DerivationMethod,
@@ -252,7 +252,7 @@ payloads! {
     }
 }
 
-/// What Derive Key works with (KMIP 2.1 §7.12, since 1.0).
+/// The parameters of Derive Key (KMIP 2.1 §7.12, since 1.0).
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::DERIVATION_PARAMETERS)]

@@ -12,13 +12,13 @@ use crate::attribute::structure::*;
 use crate::identifier::UniqueIdentifier;
 use keyferry_ttlv::{DateTime, Enumeration, Interval, Tag, Text, Version};
 
-/// What the standard says of an attribute (KMIP 2.1 §4, 1.4 §3).
+/// The row of an attribute: what the standard says of it (KMIP 2.1 §4, 1.4 §3).
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct AttributeRow {
-    /// Its tag.
+    /// The attribute's tag.
     pub tag: Tag,
-    /// Its name.
+    /// The attribute's name.
     pub name: &'static str,
     /// The versions in which it is an attribute.
     pub versions: Versions,
@@ -32,9 +32,9 @@ pub struct AttributeRow {
     pub client_deletes: May,
     /// Whether an object may have several.
     pub multiple: bool,
-    /// On which objects it may be, in 1.x and in 2.x.
+    /// The objects that may have it, in 1.x and in 2.x.
     pub on: (On, On),
-    /// Its name as the whole item that stands in a 1.x message: compared and written in one go.
+    /// The whole Attribute Name item of a 1.x message, which is compared and written in one go.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) name_item: &'static [u8],
     #[cfg_attr(feature = "serde", serde(skip))]
@@ -59,7 +59,7 @@ impl AttributeRow {
 pub struct Attribute {
     /// The Attribute Index of 1.x; instances that are 0 need none.
     pub index: Option<i32>,
-    /// Which attribute, and its value.
+    /// The attribute and its value.
     pub value: AttributeValue,
 }
 
@@ -112,12 +112,12 @@ macro_rules! attributes {
             $($variant($ty),)*
             /// A Custom Attribute (1.x) or one with a Vendor Identification (2.x).
             Custom(CustomAttribute),
-            /// One that this build does not know.
+            /// An attribute that this build does not know.
             Unknown(UnknownAttribute),
         }
 
         impl AttributeValue {
-            /// Its tag; for a custom one that of Attribute.
+            /// The attribute's tag; for a custom one the tag Attribute.
             pub fn tag(&self) -> Tag {
                 match self {
                     $(AttributeValue::$variant(_) => tag::$tag,)*
@@ -126,7 +126,7 @@ macro_rules! attributes {
                 }
             }
 
-            /// Its row; a custom or unknown one has none.
+            /// The attribute's row; a custom or unknown one has none.
             pub fn row(&self) -> Option<&'static AttributeRow> {
                 let kind = match self {
                     $(AttributeValue::$variant(_) => Kind::$variant,)*

@@ -18,7 +18,7 @@ static BY_NAME: [u8; SLOTS] = match places() {
     None => panic!("two names share a place: another seed is needed"),
 };
 
-/// With it no two names share a place. Found by trying; a table with more names may need another one.
+/// The seed of the hash, with which no two names share a place. It was found by trying; a table with more names may need another one.
 const SEED: u64 = 0xBC93_1A8C_6C83_019B;
 
 const fn places() -> Option<[u8; SLOTS]> {

@@ -2,7 +2,7 @@
 
 use super::enumeration::object::ObjectType;
 
-/// Who sets an attribute first.
+/// The side that sets an attribute first.
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetBy {
@@ -14,7 +14,7 @@ pub enum SetBy {
     Both,
 }
 
-/// When somebody may change an attribute.
+/// The time at which an attribute may be changed or deleted.
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum May {

@@ -6,7 +6,7 @@ use keyferry_ttlv::{Tag, Version};
 #[cfg(feature = "serde")]
 pub(crate) mod serde_form;
 
-/// What the standard says of one value of an enumeration, or one bit of a mask.
+/// The row of one value of an enumeration, or of one bit of a mask: what the standard says of it.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ValueRow {
@@ -22,16 +22,16 @@ pub struct ValueRow {
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Domain {
-    /// Its name.
+    /// The name of the enumeration or mask.
     pub name: &'static str,
     /// The tag that its values usually stand under.
     pub tag: Option<Tag>,
-    /// Its values.
+    /// The rows of its values.
     pub values: &'static [ValueRow],
 }
 
 impl Domain {
-    /// Whether `version` has this value. One that no version has is somebody's own, and goes everywhere.
+    /// Whether `version` has this value. A value that the standard does not name is a vendor's own, and every version has it.
     pub fn has(&self, value: u32, version: Version) -> bool {
         let mut rows = self
             .values
@@ -52,7 +52,7 @@ macro_rules! enumerations {
 
             impl $id {
                 $(#[doc = $name] pub const $constant: $id = $id($number);)*
-                /// Its rows.
+                /// The rows of its values.
                 pub const DOMAIN: $crate::spec::domain::Domain = $crate::spec::domain::Domain {
                     name: $title,
                     tag: $crate::spec::domain::tag_or_none!($tag),
@@ -80,7 +80,7 @@ macro_rules! masks {
 
             impl $id {
                 $(#[doc = $name] pub const $constant: $id = $id($number);)*
-                /// Its rows.
+                /// The rows of its values.
                 pub const DOMAIN: $crate::spec::domain::Domain = $crate::spec::domain::Domain {
                     name: $title,
                     tag: $crate::spec::domain::tag_or_none!($tag),

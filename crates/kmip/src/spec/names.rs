@@ -28,7 +28,7 @@ fn enumeration(tag: Tag) -> Tag {
     }
 }
 
-/// What has a name. Found by the form of the tables, and by that of XML and JSON; of two that share one, the first has it.
+/// Tags or values by name, in the form of the tables and in that of XML and JSON. Of two that share a name, the first has it.
 type ByName<T> = HashMap<Cow<'static, str>, T>;
 
 fn by_name<T: Copy>(names: impl Iterator<Item = (&'static str, T)>) -> ByName<T> {
@@ -47,7 +47,7 @@ struct Values {
 }
 
 impl Values {
-    /// With the tag that they stand under.
+    /// The values, with the tag under which they stand.
     fn of(domain: &'static Domain) -> Option<(Tag, Values)> {
         // The types have no tag of their own.
         let tag = domain

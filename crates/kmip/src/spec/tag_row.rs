@@ -3,13 +3,13 @@
 use super::versions::Versions;
 use keyferry_ttlv::{Tag, Type};
 
-/// What the standard says of a tag.
+/// The row of a tag: what the standard says of it.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct TagRow {
-    /// Its number.
+    /// The tag itself.
     pub tag: Tag,
-    /// Its name.
+    /// The tag's name.
     pub name: &'static str,
     /// The versions that have it.
     pub versions: Versions,

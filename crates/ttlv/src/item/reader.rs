@@ -8,13 +8,13 @@ use crate::types::{Tag, Type, Version};
 use alloc::vec::Vec;
 use core::cell::Cell;
 
-/// What decoding needs to know of its surroundings: the message's start (for offsets), version, limits, names.
+/// The surroundings in which items are decoded: the message's start (for offsets), version, limits, names.
 pub struct Reader<'a> {
     base: &'a [u8],
     offset: usize,
     pub(super) cx: Context,
     version: Cell<Version>,
-    /// How many structures are entered.
+    /// The number of structures entered and not left.
     depth: Cell<usize>,
 }
 
@@ -30,7 +30,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A reader of a part that began at byte `offset` of its message.
+    /// A reader of a part that begins at byte `offset` of its message.
     pub(crate) fn part(part: &'a [u8], offset: usize, cx: Context) -> Self {
         Reader {
             offset,
@@ -38,7 +38,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The protocol version that fields are judged by.
+    /// The protocol version, which decides what fields there are.
     #[inline]
     pub fn version(&self) -> Version {
         self.version.get()
@@ -63,7 +63,7 @@ impl<'a> Reader<'a> {
         self.version.get().is_within(since, until)
     }
 
-    /// The place of `item` in the message.
+    /// The byte of the message at which `item` begins.
     #[inline]
     pub fn offset(&self, item: Item<'a>) -> usize {
         self.place(item.raw)
@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
     /// The items of a structure.
     ///
     /// # Errors
-    /// When `item` is none.
+    /// When `item` is no structure.
     #[inline]
     pub fn children(&self, item: Item<'a>) -> Result<Children<'a>> {
         match item.raw.split_first_chunk::<HEADER>() {
@@ -101,10 +101,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The items of a structure that a type is being read from: [`leave`](Reader::leave) ends it. Between the two it counts for the depth.
+    /// The items of a structure from which a type is read. The structure counts for the depth until [`leave`](Reader::leave) is called.
     ///
     /// # Errors
-    /// When `item` is none, or stands too deep.
+    /// When `item` is no structure, or stands too deep.
     #[inline]
     pub fn enter(&self, item: Item<'a>) -> Result<Children<'a>> {
         let children = self.children(item)?;
@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
         children.end(self)
     }
 
-    /// Reads in a way that may fail without harm: what it entered is left again.
+    /// Runs `read`, and when it fails leaves the structures that it entered, so that reading can go on.
     ///
     /// # Errors
     /// Those of `read`.
@@ -232,10 +232,10 @@ pub struct Children<'a> {
 }
 
 impl<'a> Children<'a> {
-    /// The next one. Not an `Iterator`, since it needs the reader to say where something is wrong.
+    /// The next item, checked. This is no `Iterator`, since it needs the reader to say where something is wrong.
     ///
     /// # Errors
-    /// When what follows is no item, or a wrong one. What a structure holds is not looked into.
+    /// When no item follows, or a wrong one. The content of a structure is not looked into.
     pub fn next(&mut self, r: &Reader<'a>) -> Result<Option<Item<'a>>> {
         match self.step() {
             Some(item) => item
@@ -246,8 +246,8 @@ impl<'a> Children<'a> {
         }
     }
 
-    /// The next one, for a caller who is about to read its value, which is when it is checked. None at the end, and where what follows is
-    /// no item, which [`end`](Children::end) tells: what fits two registers need not go through memory.
+    /// The next item, for a caller who is about to read its value, which checks the item. `None` at the end, and also where no item follows:
+    /// [`end`](Children::end) tells the two apart. (A result that fits two registers need not go through memory.)
     ///
     /// ```
     /// # use keyferry_ttlv::{Context, Item, Reader, Result, Tag, Version};
@@ -290,7 +290,7 @@ impl<'a> Children<'a> {
     }
 }
 
-/// What is wrong with the item at the beginning of `rest`.
+/// The error for `rest`, which does not begin with an item.
 #[cold]
 #[inline(never)]
 fn unsound<'a>(rest: &'a [u8], r: &Reader<'a>) -> Error {

@@ -32,7 +32,7 @@ impl Deref for Plain<'_> {
 #[derive(Clone, Copy)]
 pub(crate) struct Literal<'t> {
     pub(crate) text: &'t str,
-    /// Its place.
+    /// The byte at which it begins.
     pub(crate) at: usize,
     /// Whether it may be what JSON puts into quotes; so everything may in XML.
     pub(crate) quoted: bool,
@@ -54,7 +54,7 @@ impl<'t> Literal<'t> {
         if self.quoted { None } else { read(self.text) }
     }
 
-    /// So many hexadecimal digits behind a `0x`.
+    /// The number of exactly `digits` hexadecimal digits behind a `0x`.
     fn hex(self, digits: usize) -> Option<u64> {
         self.quoted(|text| prefixed(text, digits, digits))
     }
@@ -319,7 +319,7 @@ impl Draft {
     }
 }
 
-/// Where a piece of the text stands in it.
+/// The byte of `text` at which a piece of it begins.
 pub(crate) fn place(text: &str, piece: &str) -> usize {
     (piece.as_ptr() as usize).saturating_sub(text.as_ptr() as usize)
 }

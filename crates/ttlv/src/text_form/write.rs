@@ -13,7 +13,7 @@ use std::string::String;
 use std::vec::Vec;
 use zeroize::Zeroizing;
 
-/// Which text.
+/// The text form to write.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[allow(dead_code)] // which of them is asked for depends on the features
 pub(crate) enum Form {
@@ -45,7 +45,7 @@ struct Open<'a> {
     tag: Tag,
     content: Children<'a>,
     scope: Scope,
-    /// How many items of it were written.
+    /// The number of items in it that were written.
     items: usize,
 }
 
