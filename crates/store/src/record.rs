@@ -1,7 +1,7 @@
 //! Records, stamps and feed entries: what the bytes of a store mean.
 
 use crate::{Error, ErrorKind, Incarnation, Result};
-use keyferry_kmip::attribute::{Projection, stored_parts};
+use keyferry_kmip::projection::{Projection, stored_form};
 use keyferry_kmip::spec::{AttributeValue, ObjectType, State, tag};
 use keyferry_kmip::{
     Attribute, Attributes, DateTime, Name, Object, Text, context, extension as x, lifecycle,
@@ -263,7 +263,7 @@ impl Record {
 
     /// The State that counts here and now: the copy's, raised locally where it was, moved on by dates that have passed.
     pub fn state(&self, now: DateTime) -> Option<State> {
-        Some(self.raised(lifecycle::derived(&self.attributes, now)?))
+        Some(self.raised(lifecycle::state_at(&self.attributes, now)?))
     }
 
     /// The State without the passing of time: what an index can hold.
@@ -300,7 +300,7 @@ impl Record {
 
     fn raised(&self, state: State) -> State {
         match self.overlay.as_ref().and_then(|overlay| overlay.state) {
-            Some(raised) => lifecycle::Rank::of(raised).join(lifecycle::Rank::of(state)),
+            Some(raised) => lifecycle::Rank::of(raised).joined_state(lifecycle::Rank::of(state)),
             None => state,
         }
     }
@@ -345,7 +345,7 @@ impl Record {
 /// When an attribute has no stored form.
 pub fn copy_digest(object_type: ObjectType, attributes: &Attributes) -> Result<Vec<u8>> {
     let (bytes, mut places) =
-        stored_parts(attributes, form()).map_err(|e| Error::new(ErrorKind::Corrupt, e))?;
+        stored_form(attributes, form()).map_err(|e| Error::new(ErrorKind::Corrupt, e))?;
     let part = |place: &std::ops::Range<usize>| bytes.get(place.clone()).unwrap_or_default();
     places.sort_by(|a, b| part(a).cmp(part(b)));
     let mut hash = Sha256::new();
