@@ -9,6 +9,7 @@ For the sources of each crate under crates/ (test modules, comments and strings 
 - no circle among modules. An arrow leads from a module to the module that defines what it uses; re-exports, of the crate root or of any
   module, are followed to where they come from. Between a module and its own submodules there is no arrow: they are one thing.
 - what a module uses of its own crate it takes from the module that defines it, and not from a re-export of the crate root.
+- links to rules lead to a heading of docs/design.md.
 - no function above 60 lines, no file above 600, no file without a module doc (`//!`), no mod.rs.
 """
 import collections, pathlib, re, sys, tempfile
@@ -324,9 +325,27 @@ def check(root):
                 longest_function = max(longest_function, (length, f"{short(file)}:{first} {function}"))
                 if length > FUNCTION and f"{short(file)}: {function}" not in LONG_FUNCTIONS:
                     say(f"{short(file)}:{first}: {function} has {length} lines, {FUNCTION} at the most")
+    links(root, say)
     print(f"{sums['crates']} crates, {sums['modules']} modules, {sums['arrows']} arrows, {sums['circles']} circles")
     print(f"longest function: {longest_function[0]} lines, {longest_function[1]}; longest file: {longest_file[0]} lines, {longest_file[1]}")
     return wrong
+
+
+def links(root, say):
+    """Links to the rules lead to a heading of docs/design.md, which the crate s2s carries a copy of for its documentation."""
+    rules, carried = root / "docs/design.md", root / "crates/s2s/docs/design.md"
+    if not rules.exists():
+        return
+    if not carried.exists() or carried.read_text() != rules.read_text():
+        say(f"{carried.relative_to(root)} is not the copy of {rules.relative_to(root)} that it should be: cp {rules.relative_to(root)} {carried.relative_to(root)}")
+    slug = lambda heading: re.sub(r"[^\w-]", "", heading.strip().lower().replace(" ", "-"))
+    anchors = {slug(heading) for heading in re.findall(r"^#+ (.*)$", rules.read_text(), re.M)}
+    texts = [rules, *root.glob("*.md"), *root.glob("crates/**/*.rs"), *root.glob("examples/**/*.rs")]
+    for file in texts:
+        for number, line in enumerate(file.read_text().splitlines(), 1):
+            for anchor in re.findall(r"\b(?:design|design\.md)#([\w-]+)", line) + (re.findall(r"\]\(#([\w-]+)\)", line) if file == rules else []):
+                if anchor not in anchors:
+                    say(f"{file.relative_to(root)}:{number}: docs/design.md has no heading for #{anchor}")
 
 
 CLEAN = {
@@ -353,6 +372,8 @@ def self_test():
         ("a use by way of a glob of the root", {"a.rs": "//! Doc.\nmod inner;\nuse super::C;\nfn f(_: C) {}\n"}, r"^one/a.rs:3: super::C goes .*: crate::c$"),
         ("a long function", {"b.rs": "//! Doc.\npub struct B;\nfn f() {\n" + "();\n" * FUNCTION + "}\n"}, r"^one/b.rs:3: f has 62 lines"),
         ("a long file", {"b.rs": "//! Doc.\npub struct B;\n" + "\n" * FILE}, r"^one/b.rs: 602 lines"),
+        ("a rule that is none", {"b.rs": "//! Doc ([rule 1](crate::design#rule-1), [rule 2](crate::design#rule-2)).\n", "../../../docs/design.md": "### Rule 1\n", "../../s2s/docs/design.md": "### Rule 1\n"}, r"^crates/one/src/b.rs:1: .*#rule-2$"),
+        ("a copy of the rules that is old", {"../../../docs/design.md": "### Rule 1\n", "../../s2s/docs/design.md": "### Rule\n"}, r"^crates/s2s/docs/design.md is not the copy"),
         ("a file without doc", {"b.rs": "#![allow(x)]\n/// Doc.\npub struct B;\n"}, r"^one/b.rs: no module doc"),
     ]
     failed = 0

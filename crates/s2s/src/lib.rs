@@ -66,6 +66,8 @@ mod arrival;
 mod bulk;
 mod collision;
 mod copy;
+#[doc = include_str!("../docs/design.md")]
+pub mod design {}
 mod error;
 mod explore;
 mod follow;
