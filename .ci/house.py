@@ -80,7 +80,7 @@ def without_tests(found):
         if found[at][0] == "#" and found[at + 1 + inner][0] == "[":
             end = closing(found, at + 1 + inner)
             words = [word for word, _ in found[at + 2 + inner:end]]
-            if words[:1] == ["cfg"] and "test" in words and "not" not in words:
+            if words[:1] == ["cfg"] and "test" in words and not {"not", "any"} & set(words):
                 if inner:
                     return out
                 at = end + 1
