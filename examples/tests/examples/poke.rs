@@ -1,5 +1,4 @@
 //! A replica hears of a change at once, over a connection that either side has opened, and nobody asks in between: requests are counted.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_examples::pki::Pki;

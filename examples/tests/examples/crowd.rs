@@ -1,6 +1,5 @@
 //! A thousand TLS connections at once, a hundred of them hostile: the others see no error, and the server's memory does not grow.
 //! `KEYFERRY_CROWD_SECONDS` says for how long; a minute proves more than the few seconds that it takes by default.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use keyferry_examples::host::{self, Files};
 use keyferry_examples::{Result, pki::Pki, runtime};
@@ -76,7 +75,7 @@ struct Serving {
 impl Serving {
     fn start(folder: &Path) -> Serving {
         let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "a_server_for_the_crowd", "--nocapture"])
+            .args(["--exact", "crowd::a_server_for_the_crowd", "--nocapture"])
             .env(FOLDER, folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -336,9 +335,9 @@ fn open_files() -> Option<usize> {
 #[test]
 fn a_thousand_connections_with_hostile_ones_among_them() {
     if let Some(limit) = open_files().filter(|limit| *limit < 2 * (HONEST + HOSTILE)) {
-        println!(
-            "SKIPPED: a thousand connections need more than {limit} open files: ulimit -n 4096"
-        );
+        crate::skipped(format_args!(
+            "a thousand connections need more than {limit} open files: ulimit -n 4096"
+        ));
         return;
     }
     let seconds = std::env::var("KEYFERRY_CROWD_SECONDS")

@@ -1,6 +1,6 @@
 //! Objects move to PyKMIP by *register* and from it by *get*, and from one PyKMIP to another.
 
-use crate::server::PyKmip;
+use super::server::PyKmip;
 use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_examples::migration::{How, migrate};
 use keyferry_kmip::spec::{AttributeValue as V, *};

@@ -1,6 +1,6 @@
 //! Its client against a server of ours, by every call that it has, in KMIP 1.0 to 1.4 and 2.0.
 
-use crate::python;
+use super::python;
 use keyferry_examples::{host, pki::Pki};
 use keyferry_s2s::Policy;
 use std::path::Path;

@@ -1,9 +1,9 @@
 //! What goes to PyKMIP and comes back, in every version that it speaks: each attribute arrives, or it is named as lost on the way there or on
 //! the way back.
 
-use crate::bulk::{ask, ours, pulled, run};
-use crate::objects;
-use crate::server::PyKmip;
+use super::bulk::{ask, ours, pulled, run};
+use super::objects;
+use super::server::PyKmip;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
 use keyferry_s2s::*;

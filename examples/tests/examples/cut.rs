@@ -1,6 +1,5 @@
 //! The connection is cut at random bytes, again and again, whichever way objects go; half of the time whoever drives the session is gone
 //! with it. In the end everything is there once, as it was. `KEYFERRY_CUTS` says how many cuts each way has to stand (6).
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use keyferry_crypto::SystemRandom;
 use keyferry_examples::host::Host;

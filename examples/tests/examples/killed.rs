@@ -1,6 +1,5 @@
 //! A replica is killed at random moments while its master's objects change, and is the same in the end. `KEYFERRY_KILLED` = "objects changes
 //! kills" makes it larger than the few thousand that it takes by default: "100000 10000 20", for example.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use keyferry_examples::host::{self, Files, Host};
 use keyferry_examples::site::{self, OPERATOR};
@@ -67,7 +66,7 @@ impl Replica {
         let place = format!("{address} {}", folder.display());
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
-            .args(["--exact", "a_replica_to_be_killed", "--nocapture"])
+            .args(["--exact", "killed::a_replica_to_be_killed", "--nocapture"])
             .env(PLACE, place);
         Replica(
             command

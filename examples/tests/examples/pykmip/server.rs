@@ -1,7 +1,7 @@
 //! Our client against its server, in KMIP 1.0 to 1.4 and 2.0; and what it does otherwise than the standard says, so that whoever moves keys
 //! to it or from it knows.
 
-use crate::python;
+use super::python;
 use keyferry_examples::pki::Pki;
 use keyferry_kmip::spec::*;
 use keyferry_kmip::*;

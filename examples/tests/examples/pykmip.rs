@@ -1,5 +1,4 @@
 //! PyKMIP, which nobody here wrote: its client against our server, and our client against its server, over mutual TLS.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bulk;
 mod client;
@@ -25,8 +24,8 @@ fn python() -> Option<PathBuf> {
     }
     let required = std::env::var("KEYFERRY_REQUIRE_PYKMIP").is_ok_and(|value| value == "1");
     assert!(!required, "PyKMIP is required and not there");
-    println!(
-        "SKIPPED: no PyKMIP: set KEYFERRY_PYKMIP to a Python that has it, or make target/pykmip-venv"
+    crate::skipped(
+        "no PyKMIP: set KEYFERRY_PYKMIP to a Python that has it, or make target/pykmip-venv",
     );
     None
 }
