@@ -14,7 +14,7 @@ use keyferry_kmip::{
 use keyferry_store::record::{bytes_of, copy_digest, object_of, read};
 use keyferry_store::{
     Descent, Effects, Incarnation, Material, ObjectId, Record, Snapshot, SnapshotExt, Span, Store,
-    StoreExt, descent, index,
+    StoreExt, TransactionExt, descent, index,
 };
 use keyferry_ttlv::{Decode, Encode, Extra};
 use std::ops::ControlFlow;
@@ -96,8 +96,9 @@ pub(crate) fn owed(ask: &Ask<'_>, server: &Text) -> Result<Effects, Failure> {
     Ok(effects)
 }
 
-/// Says that the store is a copy of an older moment, as [`StoreExt::restored`] does, of a server that others followed: it changes nothing until
-/// each of them that [may give back](crate::Peer::may_give_back) has done so, or was [waived](waive). To be called before the store is served.
+/// Marks the store as a copy of an older moment, as [`TransactionExt::mark_restored`] does, and notes in the same transaction which replicas may
+/// hold what it lost: clients change nothing until each of them that [may give back](crate::Peer::may_give_back) has done so, or was
+/// [waived](waive). Call it before the store is served.
 ///
 /// # Errors
 /// Those of the store.
@@ -107,9 +108,9 @@ pub fn restored(
     incarnation: Incarnation,
     now: DateTime,
 ) -> Result<()> {
-    let followers = store.view::<_, Error>(|snapshot| crate::Slave::all(snapshot))?;
-    store.restored(incarnation)?;
     store.transact(|transaction| {
+        let followers = crate::Slave::all(&*transaction)?;
+        transaction.mark_restored(incarnation)?;
         let gives_back = |slave: &&crate::Slave| {
             policy.gives_back(&slave.server) && !planted(Bug::RestoredForgetsPeers)
         };

@@ -9,7 +9,8 @@ use keyferry_kmip::spec::{AttributeValue, ObjectType};
 use keyferry_kmip::{Attributes, Name};
 use keyferry_store::{
     Entry, EntryKind, Error, ErrorKind, Incarnation, Index, IndexKey, MaterialChange, ObjectId,
-    Order, Put, Record, RecordNumber, SnapshotExt, Span, Stamp, Store, StoreExt, index, schema,
+    Order, Put, Record, RecordNumber, SnapshotExt, Span, Stamp, Store, StoreExt, TransactionExt,
+    index, schema,
 };
 use keyferry_store_postgres::{Config, PostgresStore};
 use keyferry_ttlv::Extra;
@@ -278,7 +279,9 @@ fn a_restored_dump_takes_a_new_incarnation() {
     dump_and_restore((&dump, &psql), &config, &copy);
     put(&store, b"three").unwrap();
     let restored = open(&copy).unwrap();
-    restored.restored(Incarnation([8; 16])).unwrap();
+    restored
+        .transact::<_, Error>(|tx| tx.mark_restored(Incarnation([8; 16])))
+        .unwrap();
     drop(restored);
     let restored = open(&copy).unwrap();
     put(&restored, b"another three").unwrap();

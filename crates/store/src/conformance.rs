@@ -43,7 +43,8 @@ pub use feeds::{commit_ids, feed_order, newest_entry_only};
 pub use model::{against_model, against_model_seeded};
 pub use scans::index_is_exact;
 
-use crate::{CommitId, Incarnation, Index, IndexKey, MaterialChange, Put, RecordNumber, Store};
+use crate::contract::{Index, IndexKey, MaterialChange, Put, RecordNumber, Store};
+use crate::position::{CommitId, Incarnation};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -227,7 +228,7 @@ fn chain(before: CommitId, changes: &[Change]) -> CommitId {
 
 /// The value, or a panic that names the clause and what failed.
 #[track_caller]
-fn must<T>(clause: &str, what: &str, result: crate::Result<T>) -> T {
+fn must<T>(clause: &str, what: &str, result: crate::error::Result<T>) -> T {
     match result {
         Ok(value) => value,
         Err(error) => panic!(

@@ -29,17 +29,22 @@ mod faulty;
 pub mod index;
 mod memory;
 pub mod plan;
+mod position;
 pub mod record;
 pub mod schema;
 mod sealed;
 
-pub use commit::{Chain, CommitId};
-pub use contract::*;
+pub use commit::Chain;
+pub use contract::{
+    Cursor, FeedRow, Index, IndexKey, MaterialChange, Order, Part, Put, RecordNumber, Row,
+    Snapshot, Span, Store, Transaction,
+};
 pub use deferred::Deferred;
 pub use effects::{Change, Effects, Material};
 pub use error::{Error, ErrorKind, Result};
-pub use ext::{Home, SnapshotExt, StoreExt};
+pub use ext::{Home, SnapshotExt, StoreExt, TransactionExt};
 pub use faulty::{Fault, Faulty};
 pub use memory::Memory;
+pub use position::{CommitId, Incarnation, Position};
 pub use record::{Descent, Entry, EntryKind, Hidden, ObjectId, Overlay, Record, Stamp, descent};
 pub use sealed::Sealed;

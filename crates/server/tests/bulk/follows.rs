@@ -11,7 +11,7 @@ use keyferry_store::{Incarnation, Record, SnapshotExt, StoreExt};
 use keyferry_ttlv::Version;
 
 /// The server that is followed.
-fn issuer() -> Host {
+pub fn issuer() -> Host {
     issuer_with(|peer| peer)
 }
 
@@ -28,7 +28,7 @@ fn issuer_with(change: impl Fn(Peer) -> Peer) -> Host {
     Host::named("a", Access::Named(["client".to_owned()].into()), policy)
 }
 
-fn follower(name: &str) -> Host {
+pub fn follower(name: &str) -> Host {
     Host::named(
         name,
         Access::Named(["client".to_owned()].into()),
@@ -36,7 +36,7 @@ fn follower(name: &str) -> Host {
     )
 }
 
-fn begin(b: &Host, what: &Following) {
+pub fn begin(b: &Host, what: &Following) {
     Master::follow(&*b.store, "r", "a", what, b.now().wall).unwrap();
 }
 
@@ -55,7 +55,7 @@ fn pass_cut(b: &Host, a: &Host, options: FollowOptions, cut: Cut) -> Option<Resu
 }
 
 /// One pass to the head.
-fn pass(b: &Host, a: &Host) -> Report {
+pub fn pass(b: &Host, a: &Host) -> Report {
     let report = pass_cut(b, a, options(), Cut::Never).unwrap().unwrap();
     assert!(report.counts.add_up(), "{}", report.table());
     report

@@ -32,6 +32,7 @@ mod publications;
 mod publishing;
 mod pulls;
 mod registers;
+mod restored;
 mod rsa;
 mod selections;
 #[path = "../server/support.rs"]

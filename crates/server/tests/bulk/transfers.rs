@@ -5,7 +5,7 @@ use crate::support::*;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
 use keyferry_s2s::{Bulk, ErrorKind, Strategy};
-use keyferry_store::{Incarnation, Store, StoreExt};
+use keyferry_store::{Incarnation, Store, StoreExt, TransactionExt};
 use keyferry_ttlv::Version;
 
 #[test]
@@ -253,7 +253,9 @@ fn a_new_incarnation_starts_over() {
         )
         .is_none()
     );
-    a.store.restored(Incarnation([0x77; 16])).unwrap();
+    a.store
+        .transact::<_, keyferry_store::Error>(|tx| tx.mark_restored(Incarnation([0x77; 16])))
+        .unwrap();
     let report = transfer(&a, &b, Strategy::Import);
     assert_eq!(report.counts.asked, ids.len() as i64, "from the beginning");
     assert_same(&a, &b, &ids);

@@ -1,6 +1,7 @@
 use super::image::{Image, feed, look, scan, state, value};
 use super::{Change, Material, RESTORED, Subject, clause, commit, must};
-use crate::{Error, ErrorKind, Index, Order, Part, RecordNumber, Span, Store, Transaction};
+use crate::contract::{Index, Order, Part, RecordNumber, Span, Store, Transaction};
+use crate::error::{Error, ErrorKind};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,7 +32,11 @@ fn furnish(clause: &str, store: &dyn Store) -> (RecordNumber, RecordNumber) {
 }
 
 /// Changes everything that `furnish` made, and adds to it.
-fn upset(tx: &mut dyn Transaction, first: RecordNumber, second: RecordNumber) -> crate::Result<()> {
+fn upset(
+    tx: &mut dyn Transaction,
+    first: RecordNumber,
+    second: RecordNumber,
+) -> crate::error::Result<()> {
     let changes = [
         Change::of(first, "first")
             .attributes("changed")

@@ -1,9 +1,7 @@
 use super::image::{Image, feed, look, scan, value};
 use super::{Change, Done, Material, Subject, clause, commit, must};
-use crate::{
-    Error, ErrorKind, Index, Order, Part, RecordNumber, Result, Row, Snapshot, Span, Store,
-    Transaction,
-};
+use crate::contract::{Index, Order, Part, RecordNumber, Row, Snapshot, Span, Store, Transaction};
+use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};

@@ -4,10 +4,13 @@
 //! to [`Ledger::check`], which compares everything in it with the same writes in memory.
 
 use super::image::{look, scan, state, value};
-use crate::{
-    Error, FeedRow, Incarnation, Index, IndexKey, MaterialChange, Memory, Order, Part, Put,
-    RecordNumber, Result, Snapshot, Span, Store, Transaction,
+use crate::contract::{
+    FeedRow, Index, IndexKey, MaterialChange, Order, Part, Put, RecordNumber, Snapshot, Span,
+    Store, Transaction,
 };
+use crate::error::{Error, Result};
+use crate::memory::Memory;
+use crate::position::Incarnation;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 

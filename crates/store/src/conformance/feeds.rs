@@ -1,6 +1,8 @@
 use super::image::{Image, feed, look};
 use super::{Change, Done, Subject, chain, clause, commit, must};
-use crate::{CommitId, Error, ErrorKind, RecordNumber, Store};
+use crate::contract::{RecordNumber, Store};
+use crate::error::{Error, ErrorKind};
+use crate::position::CommitId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -507,7 +509,7 @@ pub fn commit_ids(subject: &dyn Subject) {
         for (number, record, entry) in feed(at, top)? {
             let id = at.commit_id(number)?.unwrap_or(CommitId::ZERO);
             let row = at
-                .get(RecordNumber(record), crate::Part::Attributes)?
+                .get(RecordNumber(record), crate::contract::Part::Attributes)?
                 .unwrap();
             let change = Change::new(&row.id)
                 .attributes(&row.attributes)

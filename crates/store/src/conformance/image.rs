@@ -1,7 +1,7 @@
 use super::must;
-use crate::{
-    FeedRow, Index, Order, Part, Position, RecordNumber, Result, Row, Snapshot, Span, Store,
-};
+use crate::contract::{FeedRow, Index, Order, Part, RecordNumber, Row, Snapshot, Span, Store};
+use crate::error::Result;
+use crate::position::Position;
 use std::ops::ControlFlow;
 
 /// The indexes that the kit uses.

@@ -1,10 +1,9 @@
 use super::image::{INDEXES, feed, look, state};
 use super::scans::{expected, scan_some};
 use super::{Change, Material, Subject, clause, must};
-use crate::{
-    CommitId, Cursor, Error, ErrorKind, Incarnation, Order, Part, Put, RecordNumber, Result,
-    Snapshot, Span,
-};
+use crate::contract::{Cursor, Order, Part, Put, RecordNumber, Snapshot, Span};
+use crate::error::{Error, ErrorKind, Result};
+use crate::position::{CommitId, Incarnation};
 use std::collections::{BTreeMap, BTreeSet};
 
 const CLAUSE: &str = "against_model";

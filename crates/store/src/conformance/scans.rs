@@ -1,8 +1,7 @@
 use super::image::{look, scan};
 use super::{Change, Subject, clause, commit, must};
-use crate::{
-    Cursor, Error, ErrorKind, Index, IndexKey, Order, RecordNumber, Snapshot, Span, Store,
-};
+use crate::contract::{Cursor, Index, IndexKey, Order, RecordNumber, Snapshot, Span, Store};
+use crate::error::{Error, ErrorKind};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
@@ -41,7 +40,7 @@ pub(super) fn scan_some(
     order: Order,
     after: Option<&Cursor>,
     limit: usize,
-) -> crate::Result<Vec<(Vec<u8>, u64)>> {
+) -> crate::error::Result<Vec<(Vec<u8>, u64)>> {
     let mut seen = Vec::new();
     at.scan(Index(index), span, order, after, &mut |key, number| {
         seen.push((key.to_vec(), number.0));

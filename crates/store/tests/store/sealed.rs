@@ -1,5 +1,4 @@
 //! What lies in the store behind a seal is sealed, and comes out for the right key alone.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_kmip::Secret;

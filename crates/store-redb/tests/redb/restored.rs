@@ -1,8 +1,7 @@
 //! A copy of an older file is told to be one: it takes a new incarnation, keeps all else, and its history parts from the first one's.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use keyferry_store::{
-    Error, Incarnation, MaterialChange, Position, Put, Snapshot, Store, StoreExt,
+    Error, Incarnation, MaterialChange, Position, Put, Snapshot, Store, StoreExt, TransactionExt,
 };
 use keyferry_store_redb::{Options, RedbStore};
 use std::path::Path;
@@ -47,7 +46,9 @@ fn a_copy_of_an_older_file_takes_a_new_incarnation() {
     // Nobody but the caller can know that the copy is one.
     let restored = open(&copy);
     assert_eq!(head(&restored), backup);
-    restored.restored(Incarnation([8; 16])).unwrap();
+    restored
+        .transact::<_, Error>(|tx| tx.mark_restored(Incarnation([8; 16])))
+        .unwrap();
     assert_eq!(
         head(&restored),
         Position {

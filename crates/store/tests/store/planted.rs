@@ -1,6 +1,4 @@
 //! Planted bugs that the conformance kit must catch: each wraps the memory store and breaks one promise.
-#![cfg(feature = "conformance")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use keyferry_store::conformance::{self, Subject};
 use keyferry_store::*;

@@ -1,7 +1,6 @@
 //! A file of an earlier schema version is brought up to date when it is opened, as a whole or not at all.
 //!
 //! `schema-1.runs` is a file that the first version made, with its runs of equal bytes counted.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use keyferry_store::{
     Error, ErrorKind, Incarnation, Index, IndexKey, ObjectId, Order, RecordNumber, SnapshotExt,

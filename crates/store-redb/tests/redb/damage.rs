@@ -1,5 +1,4 @@
 //! Whatever a file holds, opening and using it ends in an error that names the file, never in a panic.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use keyferry_store::{
     ErrorKind, Incarnation, Index, IndexKey, MaterialChange, Order, Part, Put, RecordNumber,
@@ -155,6 +154,11 @@ fn garbage_is_refused() {
             error.kind(),
             ErrorKind::Corrupt,
             "{length} bytes of garbage: {error}"
+        );
+        let source = std::error::Error::source(&error).expect("the engine's own error");
+        assert!(
+            source.is::<redb::Error>() || source.is::<std::io::Error>(),
+            "{source:?}"
         );
         assert_eq!(fs::read(&path).unwrap(), content, "the garbage was changed");
         let error = survives(&path, &vec![0; length], "zeroes").unwrap_err();

@@ -1,5 +1,4 @@
 //! The fault-injecting store does what was planned, on the write that was planned.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use keyferry_store::{ErrorKind, Fault, Faulty, Incarnation, Memory, Result, Span, Store};
 use std::ops::ControlFlow;

@@ -2,8 +2,6 @@
 //! there, and nothing half.
 //!
 //! The writer is this test binary again, started with `KEYFERRY_CHILD` set. `KEYFERRY_CRASHES` raises the number of kills.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use keyferry_store::conformance::crash::{Ledger, write_on, written};
 use keyferry_store::{ErrorKind, Incarnation, Result, Store, StoreExt};
@@ -76,7 +74,7 @@ fn start(path: &Path, through: Option<&str>) -> Child {
     };
     command.args([
         "--exact",
-        "child",
+        "crash::child",
         "--ignored",
         "--nocapture",
         "--test-threads=1",

@@ -1,5 +1,4 @@
 //! The conformance kit over a file.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_kmip::Secret;

@@ -1,5 +1,4 @@
 //! Gathered effects are seen as if they had been applied one by one.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use keyferry_kmip::spec::{AttributeValue, CryptographicAlgorithm, ObjectType};
 use keyferry_kmip::{Attributes, Name, Object, Secret};
