@@ -1,16 +1,75 @@
-use keyferry_store::{Error, ErrorKind};
-use std::cell::Cell;
+//! This module says what errors of redb, of the file system and of the stored bytes mean for a caller of the store.
+
+use keyferry_store::{Error, ErrorKind, Result};
 use std::fmt::Display;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
+
+/// What stopped a call inside this crate. It becomes an [`Error`] when the name of the file is added.
+pub(crate) enum Failure {
+    /// An error of the database engine or of the file system.
+    Engine(redb::Error),
+    /// The stored bytes make no sense; the text says which.
+    Damage(Box<str>),
+    /// An error that is complete already, such as one of the caller's closure.
+    Store(Error),
+}
+
+impl Failure {
+    pub(crate) fn damage(what: impl Display) -> Failure {
+        Failure::Damage(what.to_string().into())
+    }
+
+    /// The error of this failure for the file at `path`.
+    pub(crate) fn at(self, path: &Path) -> Error {
+        match self {
+            Failure::Engine(error) => engine_error(path, error),
+            Failure::Damage(what) => damaged(path, what),
+            Failure::Store(error) => error,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Store(error)
+    }
+}
+
+macro_rules! from_engine {
+    ($($error:ty)*) => {
+        $(
+            impl From<$error> for Failure {
+                fn from(error: $error) -> Failure {
+                    Failure::Engine(error.into())
+                }
+            }
+        )*
+    };
+}
+from_engine! {
+    io::Error redb::Error redb::DatabaseError redb::TransactionError redb::TableError
+    redb::StorageError redb::CommitError redb::CursorError
+}
+
+/// Names the file in a failure.
+pub(crate) trait At<T> {
+    fn at(self, path: &Path) -> Result<T>;
+}
+
+impl<T, E: Into<Failure>> At<T> for std::result::Result<T, E> {
+    fn at(self, path: &Path) -> Result<T> {
+        self.map_err(|error| error.into().at(path))
+    }
+}
 
 /// An error that names the file.
 pub(crate) fn fail(kind: ErrorKind, path: &Path, what: impl Display) -> Error {
     Error::new(kind, format_args!("{}: {what}", path.display()))
 }
 
-fn corrupt(path: &Path, what: impl Display) -> Error {
+/// The error of a damaged file.
+pub(crate) fn damaged(path: &Path, what: impl Display) -> Error {
     fail(
         ErrorKind::Corrupt,
         path,
@@ -18,38 +77,15 @@ fn corrupt(path: &Path, what: impl Display) -> Error {
     )
 }
 
-/// One way to look at a file: where it is, and whose code runs.
-#[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
-    pub(crate) path: &'a Path,
-    pub(crate) guard: &'a Guard,
-}
-
-impl View<'_> {
-    /// What an error of redb means for a store; the file is then opened again before it is next used.
-    pub(crate) fn explain(&self, error: impl Into<redb::Error>) -> Error {
-        let error = explain(self.path, error.into());
-        if error.kind() != ErrorKind::Misuse {
-            self.guard.broken.set(true);
-        }
-        error
-    }
-
-    /// What is stored makes no sense.
-    pub(crate) fn corrupt(&self, what: impl Display) -> Error {
-        corrupt(self.path, what)
-    }
-}
-
-fn explain(path: &Path, error: redb::Error) -> Error {
-    match error {
-        redb::Error::Io(error) => explain_io(path, &error),
+fn engine_error(path: &Path, error: redb::Error) -> Error {
+    let explained = match &error {
+        redb::Error::Io(error) => io_error(path, error),
         redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => fail(
             ErrorKind::Io,
             path,
             "the store is open already, in this process or another one",
         ),
-        redb::Error::Corrupted(what) => corrupt(path, what),
+        redb::Error::Corrupted(what) => damaged(path, what),
         redb::Error::UpgradeRequired(version) => fail(
             ErrorKind::Schema,
             path,
@@ -67,77 +103,28 @@ fn explain(path: &Path, error: redb::Error) -> Error {
                 "an earlier failure closed the file; the next call opens it again",
             )
         }
-        error @ (redb::Error::TableTypeMismatch { .. }
+        redb::Error::TableTypeMismatch { .. }
         | redb::Error::TableIsMultimap(_)
         | redb::Error::TableIsNotMultimap(_)
         | redb::Error::TypeDefinitionChanged { .. }
-        | redb::Error::TableDoesNotExist(_)) => corrupt(path, error),
-        error => fail(ErrorKind::Io, path, error),
+        | redb::Error::TableDoesNotExist(_) => damaged(path, &error),
+        _ => fail(ErrorKind::Io, path, &error),
+    };
+    match error {
+        redb::Error::Io(error) => explained.caused_by(error),
+        error => explained.caused_by(error),
     }
 }
 
-pub(crate) fn explain_io(path: &Path, error: &io::Error) -> Error {
+fn io_error(path: &Path, error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             fail(ErrorKind::Full, path, error)
         }
         io::ErrorKind::InvalidData => {
-            corrupt(path, format_args!("it is not a redb database ({error})"))
+            damaged(path, format_args!("it is not a redb database ({error})"))
         }
-        io::ErrorKind::UnexpectedEof => corrupt(path, format_args!("it ends too early ({error})")),
+        io::ErrorKind::UnexpectedEof => damaged(path, format_args!("it ends too early ({error})")),
         _ => fail(ErrorKind::Io, path, error),
-    }
-}
-
-/// Tells a panic of redb, which a damaged file can cause, from one of the caller's closures.
-///
-/// redb checks every page when it repairs a file, but trusts one that was closed properly.
-#[derive(Default)]
-pub(crate) struct Guard {
-    inside: Cell<bool>,
-    broken: Cell<bool>,
-}
-
-impl Guard {
-    /// Whether the file failed.
-    pub(crate) fn broken(&self) -> bool {
-        self.broken.get()
-    }
-
-    /// Whether code of ours or of redb runs, or did when a panic came.
-    pub(crate) fn is_inside(&self) -> bool {
-        self.inside.get()
-    }
-
-    /// Runs code of ours and of redb.
-    pub(crate) fn inside<T>(&self, f: impl FnOnce() -> T) -> T {
-        let before = self.inside.replace(true);
-        let value = f();
-        self.inside.set(before);
-        value
-    }
-
-    /// Runs code of the caller.
-    pub(crate) fn outside<T>(&self, f: impl FnOnce() -> T) -> T {
-        let before = self.inside.replace(false);
-        let value = f();
-        self.inside.set(before);
-        value
-    }
-
-    /// Runs `f`; a panic from inside becomes an error, any other one goes on.
-    pub(crate) fn catch<T>(
-        &self,
-        path: &Path,
-        f: impl FnOnce() -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        match catch_unwind(AssertUnwindSafe(f)) {
-            Ok(result) => result,
-            Err(_) if self.inside.get() => {
-                self.broken.set(true);
-                Err(corrupt(path, "reading it made the database engine stop"))
-            }
-            Err(panic) => resume_unwind(panic),
-        }
     }
 }
