@@ -1,41 +1,23 @@
-use crate::failure::{signed, unsigned};
-use crate::session::{LAST_COMMIT, Session, column, last_commit};
+//! This module is the transaction of a write: puts and state go to the tables at once, the feed follows at the end, in the write's turn.
+
+use crate::changes::Pending;
+use crate::failure::corrupt;
+use crate::rows::{INSERT_KEYS, LAST_COMMIT, REMOVE_KEYS, column, last_commit, signed, unsigned};
+use crate::session::Session;
 use keyferry_store::{
     Chain, Error, ErrorKind, Incarnation, Index, IndexKey, MaterialChange, Put, RecordNumber,
     Result, Transaction,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a write has done so far and what is left for its end.
-#[derive(Default)]
-pub(crate) struct Changes {
-    /// The puts in order: what the commit chain and the feed need of them.
-    puts: Vec<Pending>,
-    /// Records that existed before, whose feed entries go.
-    superseded: BTreeSet<i64>,
-    any: bool,
-}
-
-struct Pending {
-    record: i64,
-    id: Box<[u8]>,
-    attributes: Box<[u8]>,
-    entry: Box<[u8]>,
-}
-
-/// Entries of the index, by columns.
-pub(crate) const REMOVE_KEYS: &str = "DELETE FROM keyferry_index USING unnest($1::INT2[], $2::BYTEA[], $3::INT8[]) AS gone (idx, key, number) \
-     WHERE keyferry_index.idx = gone.idx AND keyferry_index.key = gone.key AND keyferry_index.number = gone.number";
-pub(crate) const INSERT_KEYS: &str = "INSERT INTO keyferry_index (idx, key, number) SELECT * FROM unnest($1::INT2[], $2::BYTEA[], $3::INT8[]) \
-     ON CONFLICT DO NOTHING";
-
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 impl Session<'_> {
     /// Gives the feed entries their numbers and commits.
     ///
-    /// The turn is a row that another connection locks, since this one's snapshot is older than the last commit. Under it nothing is
-    /// waited for: the rows inserted have new numbers, and those taken away belong to records that this transaction has changed already.
+    /// The turn is the lock of a row. Another connection takes it, because the snapshot of this one is older than the last commit. In its
+    /// turn a write waits for nobody: the rows that it inserts have new numbers, and those that it removes belong to records that it
+    /// has changed already.
     pub(crate) fn finish(&mut self) -> Result<()> {
         if !self.changes.any {
             return Ok(());
@@ -82,9 +64,10 @@ impl Session<'_> {
         let sql = "INSERT INTO keyferry_commits (first, last, id) VALUES ($1, $2, $3)";
         self.execute(sql, &[&first, &last, &id.0.as_slice()])?;
         self.commit()
-        // The turn ends when its connection is given back, which rolls back.
+        // The turn ends when its connection is dropped, which rolls back.
     }
 
+    /// Checks that the contract allows these puts, and locks the records that they change.
     fn check(&self, puts: &[Put<'_>]) -> Result<()> {
         let mut changed: Vec<i64> = puts
             .iter()
@@ -114,7 +97,7 @@ impl Session<'_> {
         if changed.is_empty() {
             return Ok(());
         }
-        // Locked in the order of their numbers, so that writes that change the same records do not wait for each other in a circle.
+        // They are locked in the order of their numbers, so that two writes never wait for each other.
         let sql =
             "SELECT number FROM keyferry_records WHERE number = ANY($1) ORDER BY number FOR UPDATE";
         let found = self.query(sql, &[&changed])?;
@@ -131,11 +114,11 @@ impl Session<'_> {
         }
     }
 
-    /// Takes numbers for `count` new records; returns the last one.
+    /// Reserves numbers for `count` new records and returns the last one.
     ///
-    /// They are taken outside this transaction, which would otherwise hold up every other one that creates records until its end.
-    /// Numbers of a transaction that fails stay unused.
-    fn take_numbers(&self, count: usize) -> Result<i64> {
+    /// Another transaction reserves them: this one would block all others that create records until its end. The numbers of a
+    /// transaction that fails stay unused.
+    fn reserve_numbers(&self, count: usize) -> Result<i64> {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         let sql = "UPDATE keyferry_counter SET last = last + $1 WHERE id = 1 RETURNING last";
         let rows = self.note(self.pool.begin(BEGIN).and_then(|mut lease| {
@@ -145,7 +128,7 @@ impl Session<'_> {
         }))?;
         column(
             rows.first()
-                .ok_or_else(|| crate::failure::corrupt("the counter of records is missing"))?,
+                .ok_or_else(|| corrupt("the counter of records is missing"))?,
             0,
         )
     }
@@ -154,7 +137,7 @@ impl Session<'_> {
         let new = puts.iter().filter(|put| put.number.is_none()).count();
         let mut next = match new {
             0 => 0,
-            _ => self.take_numbers(new)? - new as i64,
+            _ => self.reserve_numbers(new)? - new as i64,
         };
         let numbered: Vec<(&Put<'_>, i64)> = puts
             .iter()
