@@ -1,10 +1,6 @@
 //! Schema versions, restored dumps, a full device and damage, as PostgreSQL has them.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "support/cluster.rs"]
-mod cluster;
-
+use crate::cluster::{cluster, program, skip};
 use keyferry_kmip::spec::{AttributeValue, ObjectType};
 use keyferry_kmip::{Attributes, Name};
 use keyferry_store::{
@@ -113,7 +109,7 @@ fn as_version_1(config: &Config) {
 
 #[test]
 fn the_first_version_is_brought_up_to_date_once_however_many_servers_start() {
-    let Some(cluster) = cluster::cluster() else {
+    let Some(cluster) = cluster() else {
         return;
     };
     let config = cluster.database();
@@ -171,7 +167,7 @@ fn the_first_version_is_brought_up_to_date_once_however_many_servers_start() {
 
 #[test]
 fn tables_that_cannot_be_brought_up_to_date_stay_as_they_were() {
-    let Some(cluster) = cluster::cluster() else {
+    let Some(cluster) = cluster() else {
         return;
     };
     let config = cluster.database();
@@ -193,7 +189,7 @@ fn tables_that_cannot_be_brought_up_to_date_stay_as_they_were() {
 
 #[test]
 fn a_later_version_is_refused() {
-    let Some(cluster) = cluster::cluster() else {
+    let Some(cluster) = cluster() else {
         return;
     };
     let config = cluster.database();
@@ -266,11 +262,11 @@ fn dump_and_restore((dump, psql): (&Path, &Path), from: &Config, to: &Config) {
 
 #[test]
 fn a_restored_dump_takes_a_new_incarnation() {
-    let Some(cluster) = cluster::cluster() else {
+    let Some(cluster) = cluster() else {
         return;
     };
-    let (Some(dump), Some(psql)) = (cluster::program("pg_dump"), cluster::program("psql")) else {
-        return eprintln!("SKIPPED: no pg_dump or psql");
+    let (Some(dump), Some(psql)) = (program("pg_dump"), program("psql")) else {
+        return skip("no pg_dump or psql");
     };
     let (config, copy) = (cluster.database(), cluster.database());
     let store = open(&config).unwrap();
@@ -299,7 +295,7 @@ fn a_restored_dump_takes_a_new_incarnation() {
 
 #[test]
 fn what_the_database_says_of_its_device_is_told_and_the_rest_is_unharmed() {
-    let Some(cluster) = cluster::cluster() else {
+    let Some(cluster) = cluster() else {
         return;
     };
     let config = cluster.database();
@@ -338,6 +334,8 @@ fn what_the_database_says_of_its_device_is_told_and_the_rest_is_unharmed() {
             .write(&mut |tx| tx.put(&[lost]).map(|_| ()))
             .unwrap_err();
         assert_eq!(error.kind(), kind, "{table}: {error}");
+        let source = std::error::Error::source(&error).expect("the driver's own error");
+        assert!(source.is::<postgres::Error>(), "{source:?}");
         assert!(
             error.to_string().contains("told") && error.to_string().contains(code),
             "{error}"
@@ -355,7 +353,7 @@ fn what_the_database_says_of_its_device_is_told_and_the_rest_is_unharmed() {
 #[test]
 #[ignore = "needs a small file system of its own"]
 fn a_full_device_keeps_what_is_there() {
-    let Some(cluster) = cluster::cluster() else {
+    let Some(cluster) = cluster() else {
         return;
     };
     let folder = std::env::var("KEYFERRY_SMALL_DEVICE").expect("a folder on a small file system");

@@ -1,5 +1,4 @@
-//! A PostgreSQL server of our own in a temporary folder, reached by a socket there, gone with the test process.
-#![allow(dead_code)] // each test uses some of it
+//! This module starts a PostgreSQL server in a temporary folder, which ends with the test process.
 
 use keyferry_store_postgres::Config;
 use std::io::{BufRead, BufReader, Write};
@@ -15,28 +14,45 @@ pub(crate) struct Cluster {
     folder: PathBuf,
     port: u16,
     databases: AtomicU32,
-    /// The server's keeper waits for the end of this, which comes with the process however it ends; a line makes the server crash.
+    /// The input of the server's keeper. It ends with this process, however that ends, and the keeper then stops the server; a line makes
+    /// the server crash.
     lifeline: Mutex<ChildStdin>,
     answers: Mutex<BufReader<ChildStdout>>,
 }
 
-/// The server; `None`, after a line that says why, when there cannot be one.
+/// The server that the tests of this process share; `None`, after a line that says why, when there cannot be one.
 ///
 /// With `KEYFERRY_REQUIRE_POSTGRES=1` in the environment that is a failure.
 pub(crate) fn cluster() -> Option<&'static Cluster> {
-    static CLUSTER: OnceLock<Result<Cluster, String>> = OnceLock::new();
-    match CLUSTER.get_or_init(start) {
+    static SHARED: OnceLock<Result<Cluster, String>> = OnceLock::new();
+    cluster_in(&SHARED)
+}
+
+/// A server of its own for tests that let it crash.
+pub(crate) fn cluster_to_crash() -> Option<&'static Cluster> {
+    static CRASHED: OnceLock<Result<Cluster, String>> = OnceLock::new();
+    cluster_in(&CRASHED)
+}
+
+fn cluster_in(slot: &'static OnceLock<Result<Cluster, String>>) -> Option<&'static Cluster> {
+    match slot.get_or_init(start) {
         Ok(cluster) => Some(cluster),
-        Err(reason)
-            if std::env::var("KEYFERRY_REQUIRE_POSTGRES").is_ok_and(|value| value == "1") =>
-        {
-            panic!("no PostgreSQL: {reason}")
-        }
         Err(reason) => {
-            eprintln!("SKIPPED: no PostgreSQL: {reason}");
+            skip(&format!("no PostgreSQL: {reason}"));
             None
         }
     }
+}
+
+/// Says that a test is skipped, and why; fails when the environment requires PostgreSQL.
+///
+/// The line goes to the real standard error: the harness captures `eprintln!` and drops what a passing test printed.
+pub(crate) fn skip(reason: &str) {
+    let is_required = std::env::var("KEYFERRY_REQUIRE_POSTGRES").is_ok_and(|value| value == "1");
+    assert!(!is_required, "{reason}");
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let line = format!("SKIPPED {test}: {reason}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 impl Cluster {
@@ -60,7 +76,7 @@ impl Cluster {
         config
     }
 
-    /// A new, empty database by its address, over which TLS goes.
+    /// A new, empty database, to be reached by its address, which offers TLS.
     pub(crate) fn database_by_address(&self) -> Config {
         let name = self.database().get_dbname().unwrap().to_owned();
         let mut config = Config::new();
@@ -72,7 +88,7 @@ impl Cluster {
         config
     }
 
-    /// Lets the server crash, with everything that it had in memory, and starts it again.
+    /// Makes the server crash, losing what it had in memory, and starts it again.
     pub(crate) fn crash(&self) {
         writeln!(self.lifeline.lock().unwrap(), "crash").unwrap();
         self.answers
@@ -93,7 +109,7 @@ impl Cluster {
     }
 }
 
-/// Where PostgreSQL's programs may be: in PATH, or where Debian keeps them.
+/// The folders in which PostgreSQL's programs may be: those of PATH, and Debian's.
 fn folders() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> =
         std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
@@ -108,7 +124,7 @@ fn folders() -> Vec<PathBuf> {
     folders
 }
 
-/// A program beside the server's, such as `pg_dump`.
+/// The path of a program of PostgreSQL, such as `pg_dump`.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
     folders()
         .into_iter()
@@ -129,7 +145,7 @@ fn programs() -> Result<PathBuf, String> {
         .ok_or_else(|| "neither PATH nor /usr/lib/postgresql has initdb and postgres".into())
 }
 
-/// The server refuses to run as root: then a user that is not.
+/// The user to run the server as when this process is root, which the server refuses to run as.
 fn user(folder: &Path) -> Result<Option<(u32, u32)>, String> {
     let own = std::fs::metadata(folder)
         .map_err(|error| error.to_string())?
@@ -196,7 +212,7 @@ fn start() -> Result<Cluster, String> {
     }
     let port = free_port().map_err(|error| error.to_string())?;
     certificate(folder.path(), user).map_err(|error| format!("no certificate: {error}"))?;
-    // The keeper stops the server and clears up when its input ends; for every line before, the server crashes and is started again.
+    // At the end of its input the keeper stops the server and removes the folder; each line before makes it kill and restart the server.
     let script = r#"
         start() {
             "$1" -D "$2/data" -k "$2" -c listen_addresses=127.0.0.1 -c port="$3" -c fsync=off \
@@ -245,14 +261,14 @@ fn start() -> Result<Cluster, String> {
     Ok(cluster)
 }
 
-/// A port that nobody listens on; somebody else may take it before the server does, which then says so.
+/// A port that is free at this moment. When another process takes it before the server does, the server reports that.
 fn free_port() -> std::io::Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?
         .local_addr()?
         .port())
 }
 
-/// A certificate for this address, signed by itself, and its key, which the server wants to be its own.
+/// Makes a self-signed certificate for this address, and its key; the server requires that it owns the key file.
 fn certificate(folder: &Path, user: Option<(u32, u32)>) -> Result<(), Box<dyn std::error::Error>> {
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;

@@ -1,10 +1,6 @@
-//! The conformance kit over PostgreSQL, with two servers on one database, and what only a database can do.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! These tests run the conformance kit over PostgreSQL, with two servers on one database, and cut connections.
 
-#[path = "support/cluster.rs"]
-mod cluster;
-
+use crate::cluster::cluster;
 use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_kmip::Secret;
 use keyferry_store::conformance::Subject;
@@ -18,7 +14,7 @@ struct Database(Config);
 
 impl Database {
     fn new() -> Option<Database> {
-        Some(Database(cluster::cluster()?.database()))
+        Some(Database(cluster()?.database()))
     }
 
     fn store(&self) -> PostgresStore {
@@ -238,7 +234,7 @@ fn trusting(certificate: &str) -> rustls::ClientConfig {
 
 #[test]
 fn tls_is_used_and_a_certificate_that_is_not_trusted_is_not() {
-    let Some(cluster) = cluster::cluster() else {
+    let Some(cluster) = cluster() else {
         return;
     };
     let config = cluster.database_by_address();

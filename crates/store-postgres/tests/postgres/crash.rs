@@ -2,12 +2,8 @@
 //! and nothing half; and several server processes write to one database at once.
 //!
 //! The servers are this test binary again, started with `KEYFERRY_CHILD` set. `KEYFERRY_CRASHES` raises the number of kills.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "support/cluster.rs"]
-mod cluster;
-
+use crate::cluster::cluster_to_crash;
 use keyferry_store::conformance::crash::{Ledger, write_on};
 use keyferry_store::{
     CommitId, Error, FeedRow, Incarnation, MaterialChange, Part, Put, Store, StoreExt,
@@ -29,7 +25,7 @@ fn scatter(n: u64) -> u64 {
     z ^ (z >> 27)
 }
 
-/// A crash of the database is no good to a test beside it.
+/// Held by each test here, since the server that they share crashes.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -108,7 +104,7 @@ fn start(config: &Config, writes: Option<u64>) -> Child {
     command
         .args([
             "--exact",
-            "child",
+            "crash::child",
             "--ignored",
             "--nocapture",
             "--test-threads=1",
@@ -140,7 +136,7 @@ const LIVES: u64 = 25;
 
 #[test]
 fn a_killed_process_or_database_loses_nothing_that_was_acknowledged() {
-    let Some(cluster) = cluster::cluster() else {
+    let Some(cluster) = cluster_to_crash() else {
         return;
     };
     let _alone = alone();
@@ -198,7 +194,7 @@ fn a_killed_process_or_database_loses_nothing_that_was_acknowledged() {
 fn several_server_processes_write_to_one_database() {
     const PROCESSES: usize = 4;
     const WRITES: u64 = 40;
-    let Some(cluster) = cluster::cluster() else {
+    let Some(cluster) = cluster_to_crash() else {
         return;
     };
     let _alone = alone();
