@@ -139,11 +139,11 @@ async fn session(here: &Host, connector: &Connector, session: impl Session) -> R
 
 /// Begins to follow.
 fn feed(here: &Host) -> Follow {
-    Master::follow(
+    Upstream::follow(
         &*here.store,
         "r",
         "source",
-        &Following::default(),
+        &UpstreamOptions::default(),
         clock().wall,
     )
     .unwrap();

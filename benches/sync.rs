@@ -105,11 +105,11 @@ fn options() -> FollowOptions {
 }
 
 fn follow(replica: &Host) {
-    Master::follow(
+    Upstream::follow(
         &*replica.store,
         "r",
         "master",
-        &Following::default(),
+        &UpstreamOptions::default(),
         clock().wall,
     )
     .unwrap();
@@ -215,7 +215,7 @@ async fn latency(objects: u64, rate: u64, seconds: u64, every: u64) {
     let waiting: Arc<Mutex<VecDeque<(u64, Instant)>>> = Arc::default();
     let times: Arc<Mutex<Vec<Duration>>> = Arc::default();
     let (queue, seen) = (waiting.clone(), times.clone());
-    let session = Follow::new(replica.server.node().clone(), options().every(every)).observed(
+    let session = Follow::new(replica.server.node().clone(), options().every(every)).on_progress(
         move |progress| {
             let now = Instant::now();
             let mut queue = queue.lock().unwrap();

@@ -4,8 +4,8 @@
 use keyferry_examples::{Result, follower, site};
 use keyferry_kmip::*;
 use keyferry_s2s::{
-    Collisions, Driven, Follow, FollowOptions, Following, Master, OnIdentifier, OnName, Peer,
-    Policy,
+    Collisions, Driven, Follow, FollowOptions, OnIdentifier, OnName, Peer, Policy, Upstream,
+    UpstreamOptions,
 };
 use site::{OPERATOR, Site, check};
 
@@ -46,7 +46,7 @@ async fn example() -> Result {
         ..FollowOptions::new("tills", from).every(50)
     };
     let connector = site.connector("centre", &branch)?;
-    let following = follower::follow(&centre, &Following::default(), options, connector)?;
+    let following = follower::follow(&centre, &UpstreamOptions::default(), options, connector)?;
     let relation = follower::up_to_date(&centre, "tills", follower::head(&branch)?, 20).await?;
     println!(
         "the centre has taken {} keys of the branch",
@@ -83,7 +83,13 @@ async fn example() -> Result {
 
     // The other way round nothing goes.
     let now = keyferry_net::clock().wall;
-    Master::follow(&*branch.store, "back", "centre", &Following::default(), now)?;
+    Upstream::follow(
+        &*branch.store,
+        "back",
+        "centre",
+        &UpstreamOptions::default(),
+        now,
+    )?;
     let session = Follow::new(
         branch.server.node().clone(),
         FollowOptions::new("back", Peer::new("centre")),

@@ -65,7 +65,7 @@ async fn merge() -> Result {
                 ..options.clone()
             };
             let session =
-                Pull::new(one.server.node().clone(), options).observed(bar::observer(name));
+                Pull::new(one.server.node().clone(), options).on_progress(bar::observer(name));
             let report = site.run(&one, OPERATOR, host, session).await?;
             println!("from {name}\n{}", report.table());
             check(

@@ -45,7 +45,7 @@ async fn partner() -> Result {
             &ours,
             "ours",
             &theirs,
-            Bulk::new(options.clone()).observed(bar::observer("in the clear")),
+            Bulk::new(options.clone()).on_progress(bar::observer("in the clear")),
         )
         .await?;
     println!("in the clear: {report}");
@@ -57,7 +57,7 @@ async fn partner() -> Result {
     let wrapping = Wrapping::new("partner key", "shared with ours");
     let session = Bulk::new(options)
         .wrapping(ours.server.node().clone(), wrapping.clone())
-        .observed(bar::observer("wrapped"));
+        .on_progress(bar::observer("wrapped"));
     let report = site.run(&ours, "ours", &theirs, session).await?;
     println!("wrapped: {report}");
     check(report.counts.created == 20, "what was agreed is there")?;

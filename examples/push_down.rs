@@ -58,7 +58,7 @@ async fn push_down() -> Result {
                     &centre,
                     "centre",
                     web,
-                    Bulk::new(options).observed(bar::observer(*name)),
+                    Bulk::new(options).on_progress(bar::observer(*name)),
                 )
                 .await?;
             println!("{name}: {report}");

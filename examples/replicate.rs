@@ -327,7 +327,7 @@ async fn transfer(
     let (mut bar, second) = (Bar::new("replicating"), beta.clone());
     let mut kill_after = arguments.kill_after.map(i64::try_from).transpose()?;
     let session =
-        Bulk::new(BulkOptions::new("beta", arguments.strategy)).observed(move |progress| {
+        Bulk::new(BulkOptions::new("beta", arguments.strategy)).on_progress(move |progress| {
             bar.show(progress);
             let counts = &progress.counts;
             if kill_after.is_some_and(|n| counts.asked >= n) {

@@ -9,7 +9,7 @@ use keyferry_examples::{Result, finish, follower, log, runtime, site};
 use keyferry_kmip::spec::AttributeValue as V;
 use keyferry_kmip::*;
 use keyferry_net::{ClientConfig, Connector};
-use keyferry_s2s::{FollowOptions, Following, Peer, Policy};
+use keyferry_s2s::{FollowOptions, Peer, Policy, UpstreamOptions};
 use keyferry_ttlv::Extra;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -48,7 +48,7 @@ async fn replica(folder: &Path, name: &str, address: &str) -> Result {
     let here = host::start(name, &files, "127.0.0.1:0", &credentials, Policy::closed()).await?;
     let connector = Connector::new(address, ClientConfig::new(&credentials, "127.0.0.1")?);
     let options = FollowOptions::new("copies", Peer::new("master")).every(100);
-    follower::follow(&here, &Following::default(), options, connector)?.await?;
+    follower::follow(&here, &UpstreamOptions::default(), options, connector)?.await?;
     Ok(())
 }
 
@@ -163,7 +163,7 @@ async fn example(seconds: u64, objects: usize) -> Result {
     // Everything arrives.
     let patience = Instant::now() + Duration::from_secs(60);
     loop {
-        let behind = follower::behind(&*master.store)?;
+        let behind = follower::lag(&*master.store)?;
         println!("{}", follower::table(&*master.store)?);
         if behind == [0, 0] {
             break;

@@ -5,7 +5,7 @@
 use keyferry_examples::{Result, follower, site};
 use keyferry_kmip::spec::{AttributeValue as V, State};
 use keyferry_kmip::*;
-use keyferry_s2s::{FollowOptions, Following, Peer, Policy, Selection};
+use keyferry_s2s::{FollowOptions, Peer, Policy, Selection, UpstreamOptions};
 use keyferry_ttlv::Extra;
 use site::{OPERATOR, Site, check};
 
@@ -32,10 +32,10 @@ async fn example() -> Result {
         }
         site::import(&centre, OPERATOR, &format!("key {n}"), [3; 16], attributes)?;
     }
-    let what = Following {
+    let what = UpstreamOptions {
         selection: Selection::everything().with(group()),
         address: Some(centre.handle.local_addr().to_string().as_str().into()),
-        ..Following::default()
+        ..UpstreamOptions::default()
     };
     // Once it has everything it turns the connection round: the centre pokes it when there is more, and nobody asks in between.
     let options = FollowOptions::new("keys", Peer::new("centre")).turning();

@@ -6,7 +6,8 @@ use keyferry_crypto::SystemRandom;
 use keyferry_kmip::Wake;
 use keyferry_net::{Connector, Driver, Retry};
 use keyferry_s2s::{
-    Driven, Error, Follow, FollowOptions, Following, Master, Poke, Pokes, Slave, taken,
+    Downstream, Driven, Error, Follow, FollowOptions, Poke, PokeResponder, Upstream,
+    UpstreamOptions, replica_position,
 };
 use keyferry_server::Server;
 use keyferry_store::{SnapshotExt, Store, StoreExt};
@@ -30,7 +31,7 @@ pub fn poking(server: Server) -> Server {
             .collect()
     };
     // Who follows by a connection that turns it back, and then asks: there is nothing to do about a poke itself.
-    let pokes = Pokes::new(node.clone(), |_, _| {});
+    let pokes = PokeResponder::new(node.clone(), |_, _| {});
     server
         .on_commit(move || locked(&all).iter().for_each(Wake::wake))
         .with_turning(move |peer, request| {
@@ -40,7 +41,7 @@ pub fn poking(server: Server) -> Server {
                 .unwrap_or_else(PoisonError::into_inner)
                 .insert(peer.name.clone(), wake.clone());
             let replica = node.policy.peer(peer)?.server.clone();
-            let poke = Poke::new(&node, replica, taken(request))
+            let poke = Poke::new(&node, replica, replica_position(request))
                 .turning_back()
                 .every(HEARTBEAT);
             Some(Box::new(
@@ -60,12 +61,12 @@ const HEARTBEAT: u64 = 1000;
 /// When the relation can't be stored.
 pub fn follow(
     here: &Host,
-    what: &Following,
+    what: &UpstreamOptions,
     options: FollowOptions,
     connector: Connector,
 ) -> Result<JoinHandle<()>> {
     let now = keyferry_net::clock().wall;
-    Master::follow(
+    Upstream::follow(
         &*here.store,
         &options.relation,
         &options.from.server,
@@ -101,8 +102,8 @@ pub fn table(store: &dyn Store) -> Result<String> {
     let now = keyferry_net::clock().wall;
     let lines = store.view::<_, Error>(|snapshot| {
         let mut lines = format!("head {:>7} |", snapshot.head()?.number);
-        for slave in Slave::all(snapshot)? {
-            let (behind, late) = (slave.behind(snapshot)?, slave.late(snapshot, now)?);
+        for slave in Downstream::all(snapshot)? {
+            let (behind, late) = (slave.lag(snapshot)?, slave.lag_seconds(snapshot, now)?);
             let _ = write!(
                 lines,
                 " {}: at {:>7}, {:>6} behind, {:>3} s late, {} forks, {} to retry |",
@@ -123,11 +124,11 @@ pub fn table(store: &dyn Store) -> Result<String> {
 ///
 /// # Errors
 /// Those of the store.
-pub fn behind(store: &dyn Store) -> Result<Vec<u64>> {
+pub fn lag(store: &dyn Store) -> Result<Vec<u64>> {
     Ok(store.view::<_, Error>(|snapshot| {
-        Slave::all(snapshot)?
+        Downstream::all(snapshot)?
             .iter()
-            .map(|slave| slave.behind(snapshot))
+            .map(|slave| slave.lag(snapshot))
             .collect()
     })?)
 }
@@ -141,12 +142,12 @@ pub async fn up_to_date(
     relation: &str,
     at_least: u64,
     seconds: u64,
-) -> Result<Master> {
+) -> Result<Upstream> {
     let patience = tokio::time::Instant::now() + std::time::Duration::from_secs(seconds);
     loop {
         let master = here
             .store
-            .view::<_, Error>(|snapshot| Master::find(snapshot, relation))?;
+            .view::<_, Error>(|snapshot| Upstream::find(snapshot, relation))?;
         if let Some(master) =
             master.filter(|master| master.is_up_to_date() && master.cursor.number() >= at_least)
         {

@@ -46,7 +46,7 @@ pub async fn migrate(
         version,
         ..PullOptions::new("old", Peer::new("old"), PullStrategy::Get)
     };
-    let session = Pull::new(way.server.node().clone(), options).observed(bar::observer("from"));
+    let session = Pull::new(way.server.node().clone(), options).on_progress(bar::observer("from"));
     let pulled = run(session, way, from).await?;
     let dry_run = matches!(how, How::DryRun);
     let session = Register::new(RegisterOptions {
@@ -59,6 +59,6 @@ pub async fn migrate(
         How::Plan(file) => session.planning(BufWriter::new(file)),
         How::Execute(file) => session.executing(BufReader::new(file)),
     };
-    let registered = run(session.observed(bar::observer("to")), way, to).await?;
+    let registered = run(session.on_progress(bar::observer("to")), way, to).await?;
     Ok(Migrated { pulled, registered })
 }

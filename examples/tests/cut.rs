@@ -23,7 +23,7 @@ const OBJECTS: usize = 300;
 const BATCH: usize = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Way {
+enum TransferMethod {
     Import,
     Put,
     Export,
@@ -32,13 +32,13 @@ enum Way {
     Register,
 }
 
-const WAYS: [Way; 6] = [
-    Way::Import,
-    Way::Put,
-    Way::Export,
-    Way::Get,
-    Way::Feed,
-    Way::Register,
+const WAYS: [TransferMethod; 6] = [
+    TransferMethod::Import,
+    TransferMethod::Put,
+    TransferMethod::Export,
+    TransferMethod::Get,
+    TransferMethod::Feed,
+    TransferMethod::Register,
 ];
 
 fn random(below: u64) -> u64 {
@@ -162,7 +162,7 @@ fn by_name(host: &Host) -> Held {
     held
 }
 
-fn session(way: Way, here: &Host) -> Box<dyn Session> {
+fn session(way: TransferMethod, here: &Host) -> Box<dyn Session> {
     let bulk = |strategy| BulkOptions {
         batch: BATCH,
         in_flight: 2,
@@ -176,11 +176,11 @@ fn session(way: Way, here: &Host) -> Box<dyn Session> {
     };
     let node = here.server.node().clone();
     match way {
-        Way::Import => Box::new(Bulk::new(bulk(Strategy::Import))),
-        Way::Put => Box::new(Bulk::new(bulk(Strategy::Put))),
-        Way::Export => Box::new(Pull::new(node, pull(PullStrategy::Export))),
-        Way::Get => Box::new(Pull::new(node, pull(PullStrategy::Get))),
-        Way::Feed => {
+        TransferMethod::Import => Box::new(Bulk::new(bulk(Strategy::Import))),
+        TransferMethod::Put => Box::new(Bulk::new(bulk(Strategy::Put))),
+        TransferMethod::Export => Box::new(Pull::new(node, pull(PullStrategy::Export))),
+        TransferMethod::Get => Box::new(Pull::new(node, pull(PullStrategy::Get))),
+        TransferMethod::Feed => {
             let options = FollowOptions {
                 batch: BATCH,
                 in_flight: 2,
@@ -188,7 +188,7 @@ fn session(way: Way, here: &Host) -> Box<dyn Session> {
             };
             Box::new(Follow::new(node, options))
         }
-        Way::Register => Box::new(Register::new(RegisterOptions {
+        TransferMethod::Register => Box::new(Register::new(RegisterOptions {
             batch: BATCH,
             ..RegisterOptions::new("t")
         })),
@@ -197,7 +197,7 @@ fn session(way: Way, here: &Host) -> Box<dyn Session> {
 
 /// Over as many connections, and by as many sessions, as it takes.
 async fn run(
-    way: Way,
+    way: TransferMethod,
     here: &Host,
     connector: &Connector,
     left: &AtomicI64,
@@ -254,7 +254,7 @@ fn cut_at_any_byte_nothing_is_lost_or_doubled() {
             let target = site
                 .start(
                     "target",
-                    if way == Way::Register {
+                    if way == TransferMethod::Register {
                         Policy::closed()
                     } else {
                         policy()
@@ -263,26 +263,29 @@ fn cut_at_any_byte_nothing_is_lost_or_doubled() {
                 .await
                 .unwrap();
             fill(&source);
-            let pulls = matches!(way, Way::Export | Way::Get | Way::Feed);
+            let pulls = matches!(
+                way,
+                TransferMethod::Export | TransferMethod::Get | TransferMethod::Feed
+            );
             let (here, there) = if pulls {
                 (&target, &source)
             } else {
                 (&source, &target)
             };
-            if way == Way::Feed {
-                Master::follow(
+            if way == TransferMethod::Feed {
+                Upstream::follow(
                     &*here.store,
                     "r",
                     "source",
-                    &Following::default(),
+                    &UpstreamOptions::default(),
                     clock().wall,
                 )
                 .unwrap();
             }
             let caller = match way {
-                Way::Feed => "target",
-                Way::Export | Way::Get | Way::Register => OPERATOR,
-                Way::Import | Way::Put => "source",
+                TransferMethod::Feed => "target",
+                TransferMethod::Export | TransferMethod::Get | TransferMethod::Register => OPERATOR,
+                TransferMethod::Import | TransferMethod::Put => "source",
             };
             let left = Arc::new(AtomicI64::new(0));
             let address = proxy(there.handle.local_addr(), left.clone()).await;
@@ -294,7 +297,7 @@ fn cut_at_any_byte_nothing_is_lost_or_doubled() {
                 "{way:?} {report}"
             );
             assert_eq!(by_name(&target), by_name(&source), "{way:?}");
-            if way != Way::Feed {
+            if way != TransferMethod::Feed {
                 assert_eq!(
                     counts.created + counts.unchanged + counts.updated,
                     OBJECTS as i64,
@@ -312,9 +315,9 @@ fn cut_at_any_byte_nothing_is_lost_or_doubled() {
             println!("{way:?}: {survived} cuts, {} unchanged", counts.unchanged);
             let known = here
                 .store
-                .view::<_, Error>(|snapshot| Ok(Master::all(snapshot)?.len()))
+                .view::<_, Error>(|snapshot| Ok(Upstream::all(snapshot)?.len()))
                 .unwrap();
-            assert_eq!(known, usize::from(way == Way::Feed));
+            assert_eq!(known, usize::from(way == TransferMethod::Feed));
             source.handle.shutdown().await;
             target.handle.shutdown().await;
         }

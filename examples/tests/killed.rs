@@ -8,7 +8,7 @@ use keyferry_examples::{follower, pki::Pki, runtime};
 use keyferry_kmip::spec::{AttributeValue as V, CryptographicAlgorithm};
 use keyferry_kmip::*;
 use keyferry_net::{ClientConfig, Connector};
-use keyferry_s2s::{FollowOptions, Following, Peer, Policy};
+use keyferry_s2s::{FollowOptions, Peer, Policy, UpstreamOptions};
 use keyferry_store::StoreExt;
 use keyferry_ttlv::{Extra, Version};
 use std::path::{Path, PathBuf};
@@ -52,7 +52,7 @@ fn a_replica_to_be_killed() {
             batch: 200,
             ..FollowOptions::new("copies", Peer::new("master")).every(20)
         };
-        follower::follow(&here, &Following::default(), options, connector)
+        follower::follow(&here, &UpstreamOptions::default(), options, connector)
             .unwrap()
             .await
             .unwrap();
@@ -257,7 +257,7 @@ fn a_replica_that_is_killed_again_and_again_is_the_same_in_the_end() {
             }
         }
         drop(replica);
-        let behind = follower::behind(&*master.store).unwrap();
+        let behind = follower::lag(&*master.store).unwrap();
         midway += u64::from(behind.iter().any(|behind| *behind > 0));
         progress.push(behind);
     }
@@ -272,7 +272,7 @@ fn a_replica_that_is_killed_again_and_again_is_the_same_in_the_end() {
     // One more change, so that the last of all is new to it.
     clients.change(&master, &mut rng, 1);
     let patience = Instant::now() + Duration::from_secs(60 + objects / 500);
-    while follower::behind(&*master.store).unwrap() != [0] {
+    while follower::lag(&*master.store).unwrap() != [0] {
         assert!(Instant::now() < patience, "it does not catch up");
         std::thread::sleep(Duration::from_millis(50));
     }

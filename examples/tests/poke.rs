@@ -8,7 +8,8 @@ use keyferry_kmip::spec::{AttributeValue, CryptographicAlgorithm, CryptographicU
 use keyferry_kmip::*;
 use keyferry_net::{ClientConfig, Connector, Driver, Retry, ServerConfig, ServerHandle, clock};
 use keyferry_s2s::{
-    Driven, Follow, FollowOptions, Following, Master, Peer, Place, Poke, Pokes, Policy, taken,
+    Driven, Follow, FollowOptions, Peer, Place, Poke, PokeResponder, Policy, Upstream,
+    UpstreamOptions, replica_position,
 };
 use keyferry_server::{Access, Options, Server};
 use keyferry_store::{Incarnation, Memory, Store, StoreExt};
@@ -116,7 +117,7 @@ fn issuer(wakes: &Wakes) -> Arc<Server> {
         all.clear(); // there is one replica, and it turns one connection
         all.push(wake.clone());
         let replica = node.policy.peer(peer)?.server.clone();
-        let poke = Poke::new(&node, replica, taken(request)).turning_back();
+        let poke = Poke::new(&node, replica, replica_position(request)).turning_back();
         Some(Box::new(
             Driven::new(poke, store.clone(), Box::new(SystemRandom::new())).woken_by(wake),
         ))
@@ -144,12 +145,19 @@ fn over_a_connection_that_the_replica_has_opened() {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let shop = server("shop", Policy::closed().with("centre", Peer::new("centre")));
         let hears = heard.clone();
-        let pokes = Pokes::new(shop.node().clone(), move |_, head: &Place| {
+        let pokes = PokeResponder::new(shop.node().clone(), move |_, head: &Place| {
             hears.lock().unwrap().push(head.number())
         });
         let shop = Arc::new(shop.with(Arc::new(pokes)));
         let store: &dyn Store = &**shop.store();
-        Master::follow(store, "all", "centre", &Following::default(), clock().wall).unwrap();
+        Upstream::follow(
+            store,
+            "all",
+            "centre",
+            &UpstreamOptions::default(),
+            clock().wall,
+        )
+        .unwrap();
         let session = Follow::new(
             shop.node().clone(),
             FollowOptions::new("all", Peer::new("centre")).turning(),
@@ -211,14 +219,21 @@ fn over_a_connection_that_the_issuer_has_opened() {
         // The shop asks once an hour, and when it is poked.
         let shop = server("shop", Policy::closed().with("centre", Peer::new("centre")));
         let store: &dyn Store = &**shop.store();
-        Master::follow(store, "all", "centre", &Following::default(), clock().wall).unwrap();
+        Upstream::follow(
+            store,
+            "all",
+            "centre",
+            &UpstreamOptions::default(),
+            clock().wall,
+        )
+        .unwrap();
         let session = Follow::new(
             shop.node().clone(),
             FollowOptions::new("all", Peer::new("centre")).every(3_600_000),
         );
         let (poked, wake) = (session.poked(), Wake::new());
         let wakes_it = wake.clone();
-        let pokes = Pokes::new(shop.node().clone(), move |_, _: &Place| {
+        let pokes = PokeResponder::new(shop.node().clone(), move |_, _: &Place| {
             poked.store(true, Ordering::SeqCst);
             wakes_it.wake();
         });

@@ -6,7 +6,9 @@ use keyferry_kmip::{
     Cause, DateTime, Failure, Identity, ImportRequest, Now, Random, RequestItem, Text, context,
     extension as x,
 };
-use keyferry_s2s::{Ask, Counts, Ending, FailedObject, Fate, Report, Responder, Unrestricted};
+use keyferry_s2s::{
+    Ask, Counts, FailedObject, Outcome, Report, Responder, Unrestricted, answered_outcome,
+};
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{Deferred, Effects, SnapshotExt, Span, Store, StoreExt};
 use keyferry_ttlv::{Decode, Encode, Extra};
@@ -173,14 +175,14 @@ impl Receiving<'_> {
                     placeholder: None,
                     earlier: &[],
                 };
-                let fate = match self.answer(&mut ask, item, &part.raised) {
-                    Ok((effects, fate)) => {
+                let outcome = match self.answer(&mut ask, item, &part.raised) {
+                    Ok((effects, outcome)) => {
                         world.add(effects)?;
-                        Ok(fate)
+                        Ok(outcome)
                     }
                     Err(failure) => Err(failure),
                 };
-                taken.count(item, fate, cx);
+                taken.count(item, outcome, cx);
             }
             world.finish()?;
             transaction.set_state(&key, Some(&bytes_of(&taken)?))?;
@@ -193,7 +195,7 @@ impl Receiving<'_> {
         ask: &mut Ask<'_>,
         item: &RequestItem,
         raised: &[Raised],
-    ) -> Result<(Effects, Fate), Failure> {
+    ) -> Result<(Effects, Outcome), Failure> {
         if let Some(taken) = self
             .restoring
             .as_ref()
@@ -201,14 +203,14 @@ impl Receiving<'_> {
         {
             return taken;
         }
-        let outcome = self.responder.respond(ask, item).unwrap_or_else(|| {
+        let answered = self.responder.respond(ask, item).unwrap_or_else(|| {
             Err(Failure::new(
                 Cause::OperationNotSupported,
                 format_args!("the operation {} is not supported", item.operation),
             ))
         })?;
-        let fate = Fate::told(&outcome.response)?;
-        Ok((outcome.effects, fate.unwrap_or(Fate::CREATED)))
+        let outcome = answered_outcome(&answered.response)?;
+        Ok((answered.effects, outcome.unwrap_or(Outcome::Created)))
     }
 }
 
@@ -216,15 +218,15 @@ impl Taken {
     fn count(
         &mut self,
         item: &RequestItem,
-        fate: Result<Fate, Failure>,
+        outcome: Result<Outcome, Failure>,
         cx: keyferry_ttlv::Context,
     ) {
         let counts = &mut self.counts;
         counts.bytes += crate::format::long(item.request_payload.bytes().len() as u64);
-        match fate {
-            Ok(fate) => counts.count(fate.ending()),
+        match outcome {
+            Ok(outcome) => counts.count(outcome),
             Err(failure) => {
-                counts.count(Ending::Failed);
+                counts.count(Outcome::Failed);
                 if self.failures.len() < NAMED {
                     self.failures.push(Failed {
                         identifier: identifier(item, cx).into(),

@@ -2,18 +2,18 @@
 
 use crate::{Error, Result, SealOptions};
 use keyferry_kmip::lifecycle;
-use keyferry_s2s::{Chosen, Offered, Stretch};
+use keyferry_s2s::{ChosenObjects, FeedPage, OfferedSet};
 use keyferry_store::{Record, RecordNumber, Snapshot, SnapshotExt, Store, StoreExt};
 
 /// What one recipient is offered.
 pub(crate) struct Offer {
-    chosen: Chosen,
-    offered: Offered,
+    chosen: ChosenObjects,
+    offered: OfferedSet,
 }
 
 /// Whether it was offered and is chosen no more, and what counts is that it may not be used any more.
 fn is_over(
-    offered: &mut Offered,
+    offered: &mut OfferedSet,
     snapshot: &dyn Snapshot,
     number: RecordNumber,
     record: &Record,
@@ -33,14 +33,14 @@ impl Offer {
             .view::<_, Error>(|snapshot| Ok(options.selection.choose(snapshot, options.now)?))?;
         Ok(Offer {
             chosen,
-            offered: Offered::in_bundles(&options.recipient),
+            offered: OfferedSet::in_bundles(&options.recipient),
         })
     }
 
     /// How many objects there are to offer now.
     pub(crate) fn count(&mut self, store: &dyn Store) -> Result<u64> {
         let Offer { chosen, offered } = self;
-        Ok(Stretch::count(
+        Ok(FeedPage::count(
             store,
             chosen,
             &mut |snapshot, number, record| is_over(offered, snapshot, number, record),
@@ -54,12 +54,12 @@ impl Offer {
         after: u64,
         most: usize,
         bytes: usize,
-    ) -> Result<Option<Stretch>> {
+    ) -> Result<Option<FeedPage>> {
         let Offer { chosen, offered } = self;
         let mut tells = |snapshot: &dyn Snapshot, number, record: &Record| {
             is_over(offered, snapshot, number, record)
         };
-        Ok(Stretch::read(
+        Ok(FeedPage::read(
             store, after, most, bytes, chosen, &mut tells,
         )?)
     }

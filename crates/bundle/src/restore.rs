@@ -1,7 +1,7 @@
 use crate::format::Raised;
 use keyferry_kmip::spec::{AttributeValue, tag};
 use keyferry_kmip::{Cause, Failure, ImportRequest, RequestItem, Text, extension as x, lifecycle};
-use keyferry_s2s::{Ask, Copy, Fate, Node, regain, store_failed};
+use keyferry_s2s::{Ask, Copy, Node, Outcome, accept_give_back};
 use keyferry_store::record::copy_digest;
 use keyferry_store::{Effects, Material, ObjectId, Record, SnapshotExt};
 use keyferry_ttlv::{Decode, Encode, Extra};
@@ -21,7 +21,7 @@ pub struct Restoring<'a> {
 /// Our Message Extension, as far as it matters here.
 #[derive(Encode, Decode)]
 #[ttlv(tag = tag::VENDOR_EXTENSION)]
-struct Addition {
+struct KeyferryExtension {
     copy: Option<Copy>,
     #[ttlv(extra)]
     extra: Extra,
@@ -33,12 +33,12 @@ pub(crate) fn take_back(
     ask: &Ask<'_>,
     item: &RequestItem,
     raised: &[Raised],
-) -> Option<Result<(Effects, Fate), Failure>> {
+) -> Option<Result<(Effects, Outcome), Failure>> {
     let extension = item
         .message_extensions
         .iter()
         .find(|extension| extension.vendor_identification == x::VENDOR)?;
-    match extension.vendor_extension.read::<Addition>(ask.cx) {
+    match extension.vendor_extension.read::<KeyferryExtension>(ask.cx) {
         Ok(addition) => {
             let copy = addition
                 .copy
@@ -58,7 +58,7 @@ fn decide(
     ask: &Ask<'_>,
     item: &RequestItem,
     copy: Copy,
-) -> Result<(Effects, Fate), Failure> {
+) -> Result<(Effects, Outcome), Failure> {
     let Restoring { node, owner } = restoring;
     if !node
         .policy
@@ -84,7 +84,7 @@ fn decide(
         .iter()
         .for_each(|attribute| attributes.keep(attribute.clone()));
     attributes.check_count()?;
-    if copy_digest(object_type, &attributes).map_err(store_failed)? != copy.digest
+    if copy_digest(object_type, &attributes)? != copy.digest
         || request
             .object
             .as_ref()
@@ -109,7 +109,7 @@ fn decide(
         extra: Extra::NONE,
     };
     let from = Text::from(ask.tls.name.as_str());
-    regain(node, ask, &from, (after, request.object), &copy.digest)
+    accept_give_back(node, ask, &from, (after, request.object), &copy.digest)
 }
 
 /// What the sender knows to be compromised, which its issuer had not heard of, is so from now on: a change that the issuer makes.
@@ -119,10 +119,10 @@ fn raise(
     item: &RequestItem,
     id: &ObjectId,
     raised: &[Raised],
-    (mut effects, fate): (Effects, Fate),
-) -> Result<(Effects, Fate), Failure> {
+    (mut effects, outcome): (Effects, Outcome),
+) -> Result<(Effects, Outcome), Failure> {
     if raised.is_empty() {
-        return Ok((effects, fate));
+        return Ok((effects, outcome));
     }
     let request: ImportRequest = item.payload(ask.cx)?;
     let identifier = request.unique_identifier.as_text().unwrap_or_default();
@@ -130,16 +130,16 @@ fn raise(
         .iter()
         .any(|raised| raised.identifier == *identifier && lifecycle::is_compromised(raised.state))
     {
-        return Ok((effects, fate));
+        return Ok((effects, outcome));
     }
     if effects.changes.is_empty() {
-        let held = ask.snapshot.by_object_id(id).map_err(store_failed)?;
+        let held = ask.snapshot.by_object_id(id)?;
         let Some((number, held)) = held else {
-            return Ok((effects, fate));
+            return Ok((effects, outcome));
         };
         effects = Effects::change(Some((number, held.clone())), held, Material::Keep);
     }
-    let reign = ask.snapshot.reign().map_err(store_failed)?;
+    let reign = ask.snapshot.reign()?;
     for change in &mut effects.changes {
         let Some(state) = change
             .after
@@ -163,10 +163,10 @@ fn raise(
     }
     Ok((
         effects,
-        if fate == Fate::UNCHANGED {
-            Fate::UPDATED
+        if outcome == Outcome::Unchanged {
+            Outcome::Updated
         } else {
-            fate
+            outcome
         },
     ))
 }

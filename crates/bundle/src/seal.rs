@@ -7,7 +7,8 @@ use age::stream::StreamWriter;
 use keyferry_kmip::spec::BatchErrorContinuationOption;
 use keyferry_kmip::{DateTime, Now, Object, RequestItem, RequestMessage, Text, extension as x};
 use keyferry_s2s::{
-    FailedObject, Node, Selection, Strategy, Stretch, Terms, Wrapping, request_item, withheld,
+    FailedObject, FeedPage, Node, Selection, SendOptions, Strategy, Wrapping, reason_withheld,
+    request_item,
 };
 use keyferry_store::{Home, Record, Store, StoreExt};
 use keyferry_ttlv::{Encode, Extra, Raw, Tagged, Version};
@@ -93,7 +94,7 @@ pub struct Sealed {
     pub cursor: u64,
 }
 
-const TERMS: Terms = Terms {
+const TERMS: SendOptions = SendOptions {
     strategy: Strategy::Import,
     version: Version::V2_1,
     keyferry: true,
@@ -181,7 +182,7 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
             "the selection lists more objects than a manifest has room for",
         ));
     }
-    while let Some(Stretch { objects, end, .. }) = offer.stretch(
+    while let Some(FeedPage { objects, end, .. }) = offer.stretch(
         store,
         bundle.report.cursor,
         options.batch,
@@ -192,7 +193,7 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
             Vec::with_capacity(objects.len()),
         );
         for (number, record, object) in objects {
-            let withheld = withheld(&record, options.wrapping.is_some());
+            let withheld = reason_withheld(&record, options.wrapping.is_some());
             // What the recipient was offered before it hears of, without the material: State above all.
             let told = withheld.is_some() && offer.has(store, number)?;
             let identifier = record.identifier.clone();
@@ -262,7 +263,7 @@ fn item(
         }
         (object, _) => (object, false),
     };
-    request_item(Terms { wrapped, ..TERMS }, record, object)
+    request_item(SendOptions { wrapped, ..TERMS }, record, object)
 }
 
 /// A bundle that is being written.

@@ -160,6 +160,9 @@ tags! {
     LEFT = 0x544BF1, "Left";
 }
 
+/// The number of [`SEEN`] inside a Selection, where it says that the selection is a list: both are on disk and on the wire already.
+pub const IS_LISTED: Tag = SEEN;
+
 /// The name of one of our tags.
 pub(crate) fn tag_name(tag: Tag) -> Option<&'static str> {
     ROWS.iter()

@@ -1,6 +1,7 @@
 use crate::spec::ResultReason as R;
 use keyferry_ttlv::{ErrorKind, Version};
 use std::fmt;
+use std::sync::Arc;
 
 /// Why an operation failed. One value per cause; which Result Reason a version has for it is decided in one place, [`Failure::reason`].
 #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
@@ -10,7 +11,21 @@ pub struct Failure {
     message: String,
     /// The rule that stood against it, for the log alone.
     rule: Option<String>,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    source: Source,
 }
+
+/// The error that caused a failure. It is for the server's own code and log: it takes no part in comparisons and is never sent.
+#[derive(Clone, Debug, Default)]
+struct Source(Option<Arc<dyn std::error::Error + Send + Sync>>);
+
+impl PartialEq for Source {
+    fn eq(&self, _: &Source) -> bool {
+        true
+    }
+}
+
+impl Eq for Source {}
 
 /// Bytes of a Result Message.
 const LONGEST: usize = 400;
@@ -128,6 +143,16 @@ impl Failure {
             cause,
             message,
             rule: None,
+            source: Source::default(),
+        }
+    }
+
+    /// The same failure with the error that caused it, for [`source`](std::error::Error::source): the peer is not told of it.
+    #[must_use]
+    pub fn caused_by(self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Failure {
+            source: Source(Some(Arc::new(source))),
+            ..self
         }
     }
 
@@ -228,7 +253,12 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let source = self.source.0.as_deref()?;
+        Some(source)
+    }
+}
 
 /// What a message that can't be read is answered with. The place in it is told; the bytes are not.
 impl From<keyferry_ttlv::Error> for Failure {

@@ -1,10 +1,14 @@
+//! The error of sessions and relations.
+
+use keyferry_kmip::{Cause, Failure};
 use std::fmt;
 
-/// Why a session stopped. One opaque type; ask [`Error::kind`].
+/// Why a session or a change of a relation failed. [`Error::kind`] says in which way; [`source`](std::error::Error::source) has the cause.
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
     context: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 /// The result of a session's step.
@@ -14,7 +18,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Our own store failed.
+    /// This server's own store failed; [`Error::store_kind`] says in which way.
     Store,
     /// What should be sent has no form in the version spoken.
     Encode,
@@ -26,24 +30,59 @@ pub enum ErrorKind {
     Random,
     /// What was selected can't be looked for.
     Selection,
-    /// There is no such relation, or it does not allow this now.
+    /// The relation does not exist, or its state does not allow this now.
     Relation,
-    /// The plan can't be written, or is not whole, or for something else.
+    /// The plan can't be written or read, is not whole, or is for another transfer.
     Plan,
 }
 
 impl Error {
-    /// An error; `context` never holds key material.
+    /// An error without a cause of its own. `context` never holds key material.
     pub fn new(kind: ErrorKind, context: impl fmt::Display) -> Self {
         Error {
             kind,
             context: context.to_string(),
+            source: None,
         }
+    }
+
+    /// An error that another one caused: it reads like its cause, which [`source`](std::error::Error::source) gives.
+    pub fn caused_by(
+        kind: ErrorKind,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        Error {
+            kind,
+            context: source.to_string(),
+            source: Some(Box::new(source)),
+        }
+    }
+
+    /// [`ErrorKind::Encode`] with its cause.
+    pub(crate) fn encode(source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Error::caused_by(ErrorKind::Encode, source)
+    }
+
+    /// [`ErrorKind::Protocol`] with its cause.
+    pub(crate) fn protocol(source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Error::caused_by(ErrorKind::Protocol, source)
     }
 
     /// The kind of failure.
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// The kind of the store's failure that caused this one, however far down: full, conflict and corrupt are different things to a caller.
+    pub fn store_kind(&self) -> Option<keyferry_store::ErrorKind> {
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<keyferry_store::Error>() {
+                return Some(error.kind());
+            }
+            cause = error.source();
+        }
+        None
     }
 }
 
@@ -53,10 +92,23 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let source = self.source.as_deref()?;
+        Some(source)
+    }
+}
 
 impl From<keyferry_store::Error> for Error {
     fn from(error: keyferry_store::Error) -> Self {
-        Error::new(ErrorKind::Store, error)
+        Error::caused_by(ErrorKind::Store, error)
+    }
+}
+
+/// A peer is told that this server failed and in which way, and no more. The failure's source has the rest.
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let message = format_args!("the server failed ({:?})", error.kind());
+        Failure::new(Cause::Internal, message).caused_by(error)
     }
 }

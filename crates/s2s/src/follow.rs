@@ -1,12 +1,25 @@
 //! Following: a replica pulls what has changed at its issuer, in one pass that is first load, catching up and the next change (DESIGN: rules
 //! 10 and 11).
 
-use crate::planted::{Bug, planted};
+pub(crate) mod apply;
+pub(crate) mod give_back;
+pub(crate) mod issuer;
+pub(crate) mod options;
+pub(crate) mod poke;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::follow::give_back::Back;
+use crate::follow::options::FollowOptions;
+use crate::node::Node;
+use crate::planted::planted;
 use crate::progress::{Meter, Progress};
-use crate::relation::{Master, Place};
-use crate::report::{Counts, Told};
-use crate::{Cx, Error, ErrorKind, Node, Peer, Result, Session, Step};
-use back::Back;
+use crate::relation::followed::Upstream;
+use crate::relation::keys::{done_prefix, retry_prefix};
+use crate::relation::retry::{Retry, objects_missing_at_issuer};
+use crate::report::{Counts, ObjectResult};
+use crate::session::{Session, SessionContext, Step};
+use crate::wire::follow::{Answer, FollowRequest, FollowResponse, GiveBackResponse, SPOKEN};
+use crate::wire::place::Place;
 use keyferry_kmip::spec::ResultReason;
 use keyferry_kmip::{
     Lost, RequestItem, RequestMessage, ResponseMessage, Text, Tick, Ticket, context,
@@ -18,77 +31,12 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use wire::*;
-
-mod back;
-pub(crate) mod feed;
-mod retry;
-pub(crate) mod taking;
-pub(crate) mod wire;
-
-pub use retry::{Retry, missing};
-pub(crate) use retry::{about, done_prefix, missing_prefix, retry_prefix};
-pub(crate) use taking::ahead;
-pub use wire::{FOLLOW, GIVE_BACK};
-
-/// How a server follows another.
-#[derive(Clone, Debug)]
-pub struct FollowOptions {
-    /// The relation, as [`Master::follow`] has begun it.
-    pub relation: String,
-    /// Whom it follows: its server id, whether others' copies are taken from it, what becomes of collisions, what was agreed, and how keys are
-    /// wrapped when they are given back.
-    pub from: Peer,
-    /// When to ask again once everything was taken, in milliseconds, unless something is heard earlier; without it, the session is done then.
-    pub every: Option<u64>,
-    /// Whether the connection is turned round once everything was taken, so that the issuer can poke on it ([`Poke`](crate::Poke)); what has
-    /// changed is asked for when it turns it back. An issuer that refuses to is asked again as `every` says.
-    pub turns: bool,
-    /// Objects in an answer at the most (1 500).
-    pub batch: usize,
-    /// Bytes of an answer, about (1 MiB).
-    pub batch_bytes: usize,
-    /// Questions under way at the most while there is more to take (4).
-    pub in_flight: usize,
-    /// Whether the issuer is told how many forks and failures there are here. A server that is to learn nothing is not.
-    pub tells: bool,
-}
-
-impl FollowOptions {
-    /// One pass, to the head of the feed.
-    pub fn new(relation: impl Into<String>, from: Peer) -> Self {
-        FollowOptions {
-            relation: relation.into(),
-            from,
-            every: None,
-            turns: false,
-            batch: 1500,
-            batch_bytes: 1 << 20,
-            in_flight: 4,
-            tells: true,
-        }
-    }
-
-    /// For ever: asks again every so many milliseconds.
-    #[must_use]
-    pub fn every(mut self, milliseconds: u64) -> Self {
-        self.every = Some(milliseconds);
-        self
-    }
-
-    /// For ever: turns the connection round, and asks again when the issuer turns it back.
-    #[must_use]
-    pub fn turning(mut self) -> Self {
-        self.turns = true;
-        self
-    }
-}
 
 /// Takes what has changed at a server that this one follows: the strategy *feed*, and how replicas stay up to date.
 ///
 /// ```
 /// use keyferry_kmip::{DateTime, Now, Secret, Ticket};
-/// use keyferry_s2s::{Cx, FOLLOW, Follow, FollowOptions, Following, Master, Node, Peer, Policy, Session, Step};
+/// use keyferry_s2s::{SessionContext, FOLLOW, Follow, FollowOptions, UpstreamOptions, Upstream, Node, Peer, Policy, Session, Step};
 /// use keyferry_store::{Home, Incarnation, Memory, StoreExt};
 ///
 /// let store = Memory::new(Incarnation([1; 16]));
@@ -102,13 +50,13 @@ impl FollowOptions {
 /// let node = Node { home, policy: Policy::closed(), crypto: std::sync::Arc::new(keyferry_crypto::Ring::new()) };
 ///
 /// // The relation is data in the store; the session goes on from there, now and after each restart.
-/// Master::follow(&store, "keys", "centre", &Following::default(), DateTime(1_700_000_000))?;
+/// Upstream::follow(&store, "keys", "centre", &UpstreamOptions::default(), DateTime(1_700_000_000))?;
 /// let mut session = Follow::new(node.into(), FollowOptions::new("keys", Peer::new("centre")));
-/// let mut cx = Cx { now: Now::default(), store: &store, random: &mut random };
+/// let mut cx = SessionContext { now: Now::default(), store: &store, random: &mut random };
 /// let Step::Send(question) = session.poll(&mut cx, Ticket(1))? else { panic!("nothing to send") };
 /// assert_eq!(question.batch[0].operation, FOLLOW);
 /// // The answer, by whatever connection, goes to `session.answer`; how far it is, the store tells.
-/// let masters = store.view::<_, keyferry_s2s::Error>(|snapshot| Master::all(snapshot))?;
+/// let masters = store.view::<_, keyferry_s2s::Error>(|snapshot| Upstream::all(snapshot))?;
 /// assert!(!masters[0].is_up_to_date());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -119,7 +67,7 @@ pub struct Follow {
     options: FollowOptions,
     node: Arc<Node>,
     /// What was last stored of the relation; `None` before the first step and behind a loss.
-    master: Option<Master>,
+    master: Option<Upstream>,
     flights: VecDeque<(Ticket, Flight)>,
     /// Whether the last answer brought changes, or said that there are none.
     answered: bool,
@@ -141,10 +89,10 @@ pub struct Follow {
     turned: bool,
     /// What is being given back.
     back: Option<Back>,
-    sink: Option<crate::ledger::Sink>,
-    observer: Option<crate::ledger::Observer>,
+    sink: Option<crate::progress::Sink>,
+    observer: Option<crate::progress::Observer>,
     meter: Meter,
-    report: crate::Report,
+    report: crate::report::Report,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -184,7 +132,7 @@ impl Follow {
             sink: None,
             observer: None,
             meter: Meter::default(),
-            report: crate::Report::default(),
+            report: crate::report::Report::default(),
         }
     }
 
@@ -195,23 +143,23 @@ impl Follow {
 
     /// Calls `observer` after each answer, with what has been done so far in this pass.
     #[must_use]
-    pub fn observed(mut self, observer: impl FnMut(&Progress) + Send + 'static) -> Self {
+    pub fn on_progress(mut self, observer: impl FnMut(&Progress) + Send + 'static) -> Self {
         self.observer = Some(Box::new(observer));
         self
     }
 
     /// Tells `sink` what became of each object, as soon as that is stored.
     #[must_use]
-    pub fn telling(mut self, sink: impl FnMut(&Told) + Send + 'static) -> Self {
+    pub fn on_object(mut self, sink: impl FnMut(&ObjectResult) + Send + 'static) -> Self {
         self.sink = Some(Box::new(sink));
         self
     }
 
     /// Begins a session: under a number above all earlier ones, so that none of them goes on.
-    fn start(&mut self, cx: &Cx<'_>, above: i64) -> Result<()> {
+    fn start(&mut self, cx: &SessionContext<'_>, above: i64) -> Result<()> {
         let (relation, server) = (&self.options.relation, &self.options.from.server);
         let master = cx.store.transact(|transaction| {
-            let Some(mut master) = Master::find(transaction, relation)? else {
+            let Some(mut master) = Upstream::find(transaction, relation)? else {
                 return Err(Error::new(
                     ErrorKind::Relation,
                     format_args!("there is no relation {relation:?}"),
@@ -252,7 +200,7 @@ impl Follow {
     }
 
     /// The next question.
-    fn ask(&mut self, cx: &Cx<'_>, ticket: Ticket, goes_on: bool) -> Result<Step> {
+    fn ask(&mut self, cx: &SessionContext<'_>, ticket: Ticket, goes_on: bool) -> Result<Step> {
         let Some(master) = &self.master else {
             return Ok(Step::Wait(None));
         };
@@ -260,14 +208,14 @@ impl Follow {
             .sought
             .is_none_or(|last| cx.now.tick.0.saturating_sub(last.0) >= SEEKS);
         let (held, checked) = match master.checking {
-            Some(after) if self.answered && !goes_on && !planted(Bug::NothingChecked) => {
+            Some(after) if self.answered && !goes_on && !planted!(NothingChecked) => {
                 own_copies(cx, master, after)?
             }
             None if !goes_on && seeks => {
                 self.sought = Some(cx.now.tick);
                 let mut held = cx
                     .store
-                    .view(|snapshot| missing(snapshot, &self.options.relation))?;
+                    .view(|snapshot| objects_missing_at_issuer(snapshot, &self.options.relation))?;
                 held.truncate(CHECKED);
                 (held, None)
             }
@@ -302,7 +250,12 @@ impl Follow {
                     ControlFlow::Break(())
                 })
             })?;
-            Ok((again, done, keys, crate::Fork::count(snapshot)?))
+            Ok((
+                again,
+                done,
+                keys,
+                crate::receive::fork::Fork::count(snapshot)?,
+            ))
         })?;
         let request = FollowRequest {
             relation: master.relation.clone(),
@@ -336,14 +289,14 @@ impl Follow {
     }
 
     /// The reign under which the issuer is asked.
-    fn reign<'a>(&'a self, master: &'a Master) -> Option<&'a Vec<u8>> {
+    fn reign<'a>(&'a self, master: &'a Upstream) -> Option<&'a Vec<u8>> {
         self.reign.as_ref().or(master.reign.as_ref())
     }
 
     /// Takes an answer.
     fn taken(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         answer: FollowResponse,
         done: &[Vec<u8>],
         checked: Option<Option<i64>>,
@@ -364,7 +317,7 @@ impl Follow {
             .instance
             .as_ref()
             .is_some_and(|instance| *instance != answer.instance);
-        if is_other && !planted(Bug::InstanceIgnored) {
+        if is_other && !planted!(InstanceIgnored) {
             let why = format_args!(
                 "another server has the name {:?} now: what this one holds is not taken for its, unless a person accepts it",
                 master.server
@@ -395,9 +348,9 @@ impl Follow {
             }
             Answer::SUPERSEDED => {
                 // A session of this store that is further on has stopped this one; one of a later store, which was lost since, has not.
-                let stored = cx
-                    .store
-                    .view::<_, Error>(|snapshot| Master::find(snapshot, &self.options.relation))?;
+                let stored = cx.store.view::<_, Error>(|snapshot| {
+                    Upstream::find(snapshot, &self.options.relation)
+                })?;
                 if stored.is_some_and(|stored| stored.session == master.session) {
                     return self.start(cx, answer.session);
                 }
@@ -419,7 +372,7 @@ impl Follow {
                 ));
             }
         }
-        if planted(Bug::CommitAfterAnswer) && answer.place.number % 3 == 1 {
+        if planted!(CommitAfterAnswer) && answer.place.number % 3 == 1 {
             // It counts as taken, and is not.
             let (relation, place) = (&self.options.relation, answer.place.clone());
             let session = master.session;
@@ -452,14 +405,14 @@ impl Follow {
             // What the feed has left may concern others: it is no more than this.
             let left = u64::try_from(master.counts.asked)
                 .unwrap_or(0)
-                .saturating_add(master.behind());
+                .saturating_add(master.lag());
             observer(&self.meter.progress(cx.now.tick, &master.counts, Some(left)));
         }
         Ok(())
     }
 
     /// From the beginning of the feed.
-    fn start_over(&mut self, cx: &Cx<'_>, answer: &FollowResponse) -> Result<()> {
+    fn start_over(&mut self, cx: &SessionContext<'_>, answer: &FollowResponse) -> Result<()> {
         let relation = &self.options.relation;
         let session = self.master.as_ref().map_or(0, |master| master.session);
         let master = cx.store.transact(|transaction| {
@@ -478,7 +431,7 @@ impl Follow {
         Ok(())
     }
 
-    fn finish(&mut self, cx: &Cx<'_>) -> Result<Step> {
+    fn finish(&mut self, cx: &SessionContext<'_>) -> Result<Step> {
         let relation = &self.options.relation;
         let session = self.master.as_ref().map_or(0, |master| master.session);
         let master = cx.store.transact(|transaction| {
@@ -497,8 +450,8 @@ impl Follow {
 
 /// The copies behind a place of the own feed that come by way of a relation, and the place where they end; none when there are no more.
 fn own_copies(
-    cx: &Cx<'_>,
-    master: &Master,
+    cx: &SessionContext<'_>,
+    master: &Upstream,
     after: i64,
 ) -> Result<(Vec<ObjectId>, Option<Option<i64>>)> {
     cx.store.view(|snapshot| {
@@ -545,12 +498,12 @@ const SEEKS: u64 = 3_600_000;
 const CHECKED: usize = 1000;
 
 /// The relation, if this session is the last one of it.
-fn current(
+pub(crate) fn current(
     snapshot: &dyn keyferry_store::Snapshot,
     relation: &str,
     session: i64,
-) -> Result<Master> {
-    match Master::find(snapshot, relation)? {
+) -> Result<Upstream> {
+    match Upstream::find(snapshot, relation)? {
         Some(master) if master.session == session && master.paused != Some(true) => Ok(master),
         _ => Err(Error::new(
             ErrorKind::Relation,
@@ -560,8 +513,7 @@ fn current(
 }
 
 fn send<P: keyferry_kmip::Payload>(payload: &P) -> Result<Step> {
-    let item =
-        RequestItem::new(payload, context(SPOKEN)).map_err(|e| Error::new(ErrorKind::Encode, e))?;
+    let item = RequestItem::new(payload, context(SPOKEN)).map_err(Error::encode)?;
     Ok(Step::Send(Box::new(RequestMessage::new(
         SPOKEN,
         vec![item],
@@ -569,7 +521,7 @@ fn send<P: keyferry_kmip::Payload>(payload: &P) -> Result<Step> {
 }
 
 impl Session for Follow {
-    fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
+    fn poll(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Step> {
         if self.master.is_none() {
             self.start(cx, 0)?;
         }
@@ -596,7 +548,7 @@ impl Session for Follow {
                         .is_some_and(|master| master.retried > 0);
                 if self.options.turns && !retries {
                     self.flights.push_back((ticket, Flight::Turn));
-                    return crate::poke::turn(
+                    return crate::wire::turn::turn(
                         self.master.as_ref().map(|master| master.cursor.clone()),
                     );
                 }
@@ -621,7 +573,7 @@ impl Session for Follow {
 
     fn answer(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()> {
@@ -643,7 +595,7 @@ impl Session for Follow {
 impl Follow {
     fn answered(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()> {

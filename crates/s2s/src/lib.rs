@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use keyferry_kmip::{Now, Random, RandomFailed, Ticket, spec::Operation};
-//! use keyferry_s2s::{Bulk, BulkOptions, Cx, Session, Step, Strategy};
+//! use keyferry_s2s::{Bulk, BulkOptions, SessionContext, Session, Step, Strategy};
 //! use keyferry_store::{Incarnation, Memory};
 //!
 //! struct NotRandom;
@@ -12,7 +12,7 @@
 //!
 //! let store = Memory::new(Incarnation([1; 16]));
 //! let mut session = Bulk::new(BulkOptions::new("branch office", Strategy::Import));
-//! let mut cx = Cx { now: Now::default(), store: &store, random: &mut NotRandom };
+//! let mut cx = SessionContext { now: Now::default(), store: &store, random: &mut NotRandom };
 //! // It asks first what the peer can do; the answer, by whatever connection, goes to `session.answer`.
 //! let Step::Send(question) = session.poll(&mut cx, Ticket(1))? else { panic!("nothing to send") };
 //! assert_eq!(question.batch[0].operation, Operation::QUERY);
@@ -31,16 +31,16 @@
 //! clients see.
 //!
 //! [`Follow`] keeps a replica up to date: it pulls the feed of its issuer, where the first load, catching up and the next change are one pass.
-//! Who follows whom is data in the store ([`Master`], [`Slave`]); what can't be taken is asked for again ([`Retry`]), what leaves the selection is
-//! withdrawn, changes that do not descend from each other are kept beside each other until a person [`decide`]s ([`Fork`]), and a server that was
-//! [`restored`] takes back what its replicas hold before it changes anything. Clients see it as the attributes Master, Slaves, Backup and
+//! Who follows whom is data in the store ([`Upstream`], [`Downstream`]); what can't be taken is asked for again ([`Retry`]), what leaves the selection is
+//! withdrawn, changes that do not descend from each other are kept beside each other until a person [`resolve_fork`]s ([`Fork`]), and a server that was
+//! [`begin_restored`] takes back what its replicas hold before it changes anything. Clients see it as the attributes Master, Slaves, Backup and
 //! Working Server ([`Node::shadow`]).
 //!
 //! [`Poke`] tells a replica that there is something to pull, over a connection of the issuer's, or over one that [`Follow`] has opened and turned
-//! round (Set Endpoint Role); [`Pokes`] hears it.
+//! round (Set Endpoint Role); [`PokeResponder`] hears it.
 //!
 //! A foreign server is observed for good by a [`ForeignMaster`], the relation that a [`Pull::observing`] runs, and published to by a
-//! [`ForeignSlave`], the one of a [`Publication`], or of a [`Notifier`] where it takes Put and Notify.
+//! [`ForeignReplica`], the one of a [`Publication`], or of a [`Notifier`] where it takes Put and Notify.
 //!
 //! # What it does not do yet
 //! - A plan is a promise for single objects: whether two of them collide with each other, a dry run does not see, and the execution stops there.
@@ -58,84 +58,69 @@
 //! - An object that leaves a foreign relation's selection by a date alone is not seen to leave it until it changes.
 //! - A pull by Get, or by Export from another product, sees of an attribute what its version can say: before 2.0 no custom attribute of
 //!   another vendor than `x` and `y`, before 1.2 no Link of a later type, in 1.0 no Key Format Type of a Digest. Nobody can tell of which object.
-//!
-//! # Features
-//! `planted`: faults that the simulation puts in to see that it finds them. For tests alone.
 
-mod arrival;
-mod bulk;
-mod collision;
-mod copy;
+mod ask;
 mod error;
-mod explore;
+#[cfg(keyferry_planted)]
+#[path = "../planted/faults.rs"]
+pub mod faults;
+mod feed;
 mod follow;
-mod foreign_master;
-mod foreign_slave;
-mod fork;
-mod format;
-mod ledger;
-mod listing;
-mod mapping;
+mod material;
 mod node;
-mod notice;
-mod notifier;
-mod notify;
-mod observe;
-mod offered;
 mod outgoing;
-mod peer;
-mod plan;
-#[doc(hidden)]
-pub mod planted;
-mod poke;
+mod planted;
 mod policy;
 mod progress;
-mod publication;
-mod publish;
 mod pull;
-mod register;
+mod push;
+mod receive;
 mod relation;
-mod replica;
 mod report;
 mod respond;
 mod rights;
 mod selection;
 mod session;
 mod shadow;
-mod take_back;
-mod transit;
-mod wrap;
+mod transfer;
+mod wire;
 
-pub use bulk::{Bulk, BulkOptions, Strategy};
-pub use collision::{Collisions, OnIdentifier, OnName};
-pub use copy::{Copy, Fate, check_extensions};
+pub use ask::{Answered, Ask, EarlierIdentifier, Placeholder, Responder};
 pub use error::{Error, ErrorKind, Result};
-pub use explore::{Abilities, Explore, Way};
-pub use follow::{FOLLOW, Follow, FollowOptions, GIVE_BACK, Retry, missing};
-pub use foreign_master::{ForeignMaster, Observing};
-pub use foreign_slave::{ForeignSlave, Publishing};
-pub use fork::{Decision, Fork, Keep, decide};
-pub use mapping::{identifier_there, object_of};
-pub use node::{Node, complete, shown};
-pub use notifier::{Notifier, NotifierOptions};
-pub use offered::Offered;
-pub use outgoing::{Stretch, Tells, Terms, request_item, withheld};
-pub use peer::server_information;
-pub use poke::{POKE, Poke, Pokes, taken};
-pub use policy::{Peer, Policy};
+pub use follow::Follow;
+pub use follow::options::FollowOptions;
+pub use follow::poke::{Poke, PokeResponder};
+pub use material::serve::RequestedForm;
+pub use material::transit::reason_withheld;
+pub use material::wrap::{KeyUse, check_usable};
+pub use node::{Node, client_attributes, set_default_attributes};
+pub use outgoing::feed::{FeedPage, IncludeUnselected};
+pub use outgoing::item::{SendOptions, Strategy, request_item};
+pub use policy::{Collisions, OnIdentifier, OnName, Peer, Policy, Wrapping};
 pub use progress::Progress;
-pub use publication::{Publication, PublicationOptions};
 pub use pull::{Pull, PullOptions, PullStrategy};
-pub use register::{Register, RegisterOptions};
-pub use relation::{Following, Master, Place, Slave};
-pub use report::{Counts, Ending, FailedObject, Loss, Report, Stopped, Told};
-pub use respond::{
-    Ask, Earlier, OPERATIONS, Outcome, Placeholder, Responder, Wanted, store_failed,
-};
+pub use push::bulk::{Bulk, BulkOptions};
+pub use push::explore::{Explore, PeerAbilities, TransferMethod};
+pub use push::notifier::{Notifier, NotifierOptions};
+pub use push::publication::{Publication, PublicationOptions};
+pub use push::register::{Register, RegisterOptions};
+pub use receive::fork::{Fork, ForkDecision, ForkVersion, resolve_fork};
+pub use receive::give_back::{FailedGiveBack, accept_give_back, begin_restored, waive_give_back};
+pub use relation::followed::{Downstream, Upstream, UpstreamOptions};
+pub use relation::foreign_master::{ForeignMaster, ForeignMasterOptions};
+pub use relation::foreign_replica::{ForeignReplica, ForeignReplicaOptions};
+pub use relation::identifier_map::{identifier_at_peer, object_at_peer};
+pub use relation::offered::OfferedSet;
+pub use relation::owed::{PendingGiveBack, check_nothing_owed};
+pub use relation::retry::{Retry, objects_missing_at_issuer};
+pub use report::{Counts, FailedObject, Loss, ObjectResult, Outcome, PlanDeviation, Report};
+pub use respond::RESPONDER_OPERATIONS;
 pub use rights::{Rights, Unrestricted};
-pub use selection::{Chosen, Selection};
-pub use session::{Cx, Driven, Session, Step};
+pub use selection::{ChosenObjects, Selection};
+pub use session::{Driven, Session, SessionContext, Step};
 pub use shadow::is_shadow;
-pub use take_back::{Owed, Untaken, check_nothing_owed, regain, restored, waive};
-pub use transit::Wrapping;
-pub use wrap::{Use, may_be_used};
+pub use wire::copy::{Copy, answered_outcome, check_extensions};
+pub use wire::follow::{FOLLOW, GIVE_BACK};
+pub use wire::place::Place;
+pub use wire::server_information::server_information;
+pub use wire::turn::{POKE, replica_position};

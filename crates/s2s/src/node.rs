@@ -1,5 +1,7 @@
-use crate::planted::{Bug, planted};
-use crate::{Ask, Master, Policy};
+use crate::ask::Ask;
+use crate::planted::planted;
+use crate::policy::Policy;
+use crate::relation::followed::Upstream;
 use keyferry_kmip::spec::{
     AttributeValue, HashingAlgorithm, KeyFormatType, ObjectType, State, tag,
 };
@@ -79,7 +81,7 @@ impl Node {
         if *master == self.home.server {
             return Ok(());
         }
-        let relations = Master::all(snapshot).map_err(|e| Failure::new(Cause::Internal, e))?;
+        let relations = Upstream::all(snapshot)?;
         let address = relations
             .into_iter()
             .filter(|relation| relation.server == *master)
@@ -101,7 +103,7 @@ impl Node {
     /// Marks one more change of an object that this server issues: stamp, lineage, Last Change Date.
     pub fn advance(&self, record: &mut Record, reign: Incarnation, now: DateTime) {
         let next = record.stamp.sequence.saturating_add(1);
-        if record.stamp.incarnation != reign.0 && !planted(Bug::ReignForgotten) {
+        if record.stamp.incarnation != reign.0 && !planted!(ReignForgotten) {
             // A new reign: whoever holds an earlier change can see that this one descends from it.
             if record.lineage.is_empty() {
                 record.lineage.push(Stamp {
@@ -190,7 +192,7 @@ impl Node {
         let known = ask
             .snapshot
             .first(&index::compromised(&fingerprint), &same)?;
-        if known.is_some() && !record.is_compromised() && !planted(Bug::CompromiseNotRecognised) {
+        if known.is_some() && !record.is_compromised() && !planted!(CompromiseNotRecognised) {
             let raised = lifecycle::Rank {
                 step: if record.is_destroyed() { 3 } else { 0 },
                 compromised: true,
@@ -214,7 +216,7 @@ impl Node {
 const REIGNS: usize = 64;
 
 /// All attributes of an object as a client sees them now: identifier and type, the copy's, and what is local.
-pub fn shown(record: &Record, now: DateTime) -> Attributes {
+pub fn client_attributes(record: &Record, now: DateTime) -> Attributes {
     let mut shown = Attributes::new()
         .with(AttributeValue::UniqueIdentifier(UniqueIdentifier::Text(
             record.identifier.clone(),
@@ -239,7 +241,7 @@ pub fn shown(record: &Record, now: DateTime) -> Attributes {
 }
 
 /// Sets what an object must have and a request did not bring: State, Initial Date, Last Change Date.
-pub fn complete(attributes: &mut Attributes, now: DateTime) {
+pub fn set_default_attributes(attributes: &mut Attributes, now: DateTime) {
     let reached = |tag| attributes.date(tag).is_some_and(|date| date <= now);
     let state = if reached(tag::ACTIVATION_DATE) {
         State::ACTIVE

@@ -1,115 +1,20 @@
-//! Faults that a test puts in, to see that the suite finds them. Without the feature `planted` there are none, and the compiler leaves the
-//! questions out.
+//! The macro that marks where the simulation can plant a fault, to see that its tests find it.
+//!
+//! Outside of the package `planted`, which is built for that test alone and never published, `planted!` is the constant `false`.
 
-/// A deliberate fault.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bug {
-    TombstoneSkipped,
-    TombstoneEverywhere,
-    NotWithdrawn,
-    WithdrawnKeepsMaterial,
-    WithdrawnForgetsState,
-    WithdrawnFromAllRelations,
-    AckTakenBlindly,
-    RetryForgotten,
-    RetryNeverDue,
-    PlaceIsHead,
-    HeadForgotten,
-    IncarnationIsEnough,
-    RevivedSessionAnswered,
-    ForkOverwrites,
-    ForkUnnamed,
-    OlderApplies,
-    StateFollowsTheCopy,
-    CompromiseNotRecognised,
-    OtherMaterialTaken,
-    LineageForgotten,
-    ReignForgotten,
-    RestoredForgetsPeers,
-    UntoldUnnoticed,
-    WritesWhileOwed,
-    GivenBackOverwrites,
-    UntakenUnnamed,
-    NothingChecked,
-    ChecksNeverAsked,
-    OfferedNotStored,
-    AgainWithoutMaterial,
-    SelectionChangeUnnoticed,
-    DerivedStateCounts,
-    DecisionKeepsOneLine,
-    GoneIsWithdrawn,
-    InstanceIgnored,
-    CommitAfterAnswer,
-    PokeUnheard,
-    LostPokeCounts,
-    NotTurnedBack,
-    ReignUnasked,
+/// Whether the fault of this name is planted.
+#[cfg(not(keyferry_planted))]
+macro_rules! planted {
+    ($fault:ident) => {
+        false
+    };
 }
 
-#[doc(hidden)]
-pub const ALL: &[Bug] = &[
-    Bug::TombstoneSkipped,
-    Bug::TombstoneEverywhere,
-    Bug::NotWithdrawn,
-    Bug::WithdrawnKeepsMaterial,
-    Bug::WithdrawnForgetsState,
-    Bug::WithdrawnFromAllRelations,
-    Bug::AckTakenBlindly,
-    Bug::RetryForgotten,
-    Bug::RetryNeverDue,
-    Bug::PlaceIsHead,
-    Bug::HeadForgotten,
-    Bug::IncarnationIsEnough,
-    Bug::RevivedSessionAnswered,
-    Bug::ForkOverwrites,
-    Bug::ForkUnnamed,
-    Bug::OlderApplies,
-    Bug::StateFollowsTheCopy,
-    Bug::CompromiseNotRecognised,
-    Bug::OtherMaterialTaken,
-    Bug::LineageForgotten,
-    Bug::ReignForgotten,
-    Bug::RestoredForgetsPeers,
-    Bug::UntoldUnnoticed,
-    Bug::WritesWhileOwed,
-    Bug::GivenBackOverwrites,
-    Bug::UntakenUnnamed,
-    Bug::NothingChecked,
-    Bug::ChecksNeverAsked,
-    Bug::OfferedNotStored,
-    Bug::AgainWithoutMaterial,
-    Bug::SelectionChangeUnnoticed,
-    Bug::DerivedStateCounts,
-    Bug::DecisionKeepsOneLine,
-    Bug::GoneIsWithdrawn,
-    Bug::InstanceIgnored,
-    Bug::CommitAfterAnswer,
-    Bug::PokeUnheard,
-    Bug::LostPokeCounts,
-    Bug::NotTurnedBack,
-    Bug::ReignUnasked,
-];
-
-#[cfg(feature = "planted")]
-thread_local! {
-    static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+#[cfg(keyferry_planted)]
+macro_rules! planted {
+    ($fault:ident) => {
+        crate::faults::is_planted(crate::faults::Bug::$fault)
+    };
 }
 
-/// Puts a fault in for this thread, or takes it out.
-#[cfg(feature = "planted")]
-#[doc(hidden)]
-pub fn plant(bug: Option<Bug>) {
-    PLANTED.with(|planted| planted.set(bug));
-}
-
-/// Whether this fault is in.
-#[cfg(feature = "planted")]
-pub(crate) fn planted(bug: Bug) -> bool {
-    PLANTED.with(|planted| planted.get() == Some(bug))
-}
-
-#[cfg(not(feature = "planted"))]
-pub(crate) const fn planted(_: Bug) -> bool {
-    false
-}
+pub(crate) use planted;

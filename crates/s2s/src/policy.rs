@@ -1,7 +1,117 @@
-use crate::{Collisions, Selection, Wrapping};
-use keyferry_kmip::{Cause, DateTime, Failure, Identity, Text};
+use crate::selection::Selection;
+use keyferry_kmip::spec::{
+    BlockCipherMode, EncodingOption, HashingAlgorithm, MaskGenerator, PaddingMethod, WrappingMethod,
+};
+use keyferry_kmip::{
+    CryptographicParameters, DateTime, Failure, Identity, KeyWrappingSpecification, Text,
+    UniqueIdentifier, WrappingKeyInformation,
+};
 use keyferry_store::Record;
+use keyferry_ttlv::Extra;
 use std::collections::BTreeMap;
+
+/// How key material is wrapped between two servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrapping {
+    /// The Unique Identifier of the wrapping key here.
+    pub here: Text,
+    /// That of the same key at the peer; of an RSA pair, that of the other half, or of the same half where a Private Key Link leads on.
+    pub there: Text,
+    /// How. Under an AES key the Block Cipher Mode NIST Key Wrap (RFC 3394) or AES Key Wrap Padding (RFC 5649); under an RSA key the Padding
+    /// Method OAEP with its hashes.
+    pub parameters: CryptographicParameters,
+    /// The attributes that are wrapped with the key, by name, of those that the object has: a receiver refuses the key with others.
+    pub bound: Vec<Text>,
+}
+
+impl Wrapping {
+    /// By NIST Key Wrap, with the Cryptographic Usage Mask bound.
+    pub fn new(here: impl Into<Text>, there: impl Into<Text>) -> Wrapping {
+        let parameters = CryptographicParameters {
+            block_cipher_mode: Some(BlockCipherMode::NIST_KEY_WRAP),
+            ..Default::default()
+        };
+        Wrapping {
+            here: here.into(),
+            there: there.into(),
+            parameters,
+            bound: vec!["Cryptographic Usage Mask".into()],
+        }
+    }
+
+    /// By RSAES-OAEP with SHA-256, with the Cryptographic Usage Mask bound, in 1.4 and later (the versions before can't say how the mask is
+    /// made). Whoever wraps has the receiver's Public Key object, Active and with Wrap Key in its mask; the receiver has the Private Key
+    /// object, with Unwrap Key. So `here` is the public half for a push, and the private one for a pull.
+    ///
+    /// RSA holds little: symmetric keys, and secrets of about 100 bytes under 2048 bits. What is longer fails and is named.
+    pub fn oaep(here: impl Into<Text>, there: impl Into<Text>) -> Wrapping {
+        let parameters = CryptographicParameters {
+            padding_method: Some(PaddingMethod::OAEP),
+            hashing_algorithm: Some(HashingAlgorithm::SHA_256),
+            mask_generator: Some(MaskGenerator::MGF1),
+            mask_generator_hashing_algorithm: Some(HashingAlgorithm::SHA_256),
+            ..Default::default()
+        };
+        Wrapping {
+            parameters,
+            ..Wrapping::new(here, there)
+        }
+    }
+
+    /// What a Get or Export is asked, of the server where the key is called so.
+    pub(crate) fn specification(
+        &self,
+        key: &Text,
+        attribute_names: Vec<Text>,
+    ) -> KeyWrappingSpecification {
+        KeyWrappingSpecification {
+            wrapping_method: WrappingMethod::ENCRYPT,
+            encryption_key_information: Some(WrappingKeyInformation {
+                unique_identifier: UniqueIdentifier::Text(key.clone()),
+                cryptographic_parameters: Some(Box::new(self.parameters.clone())),
+                extra: Extra::NONE,
+            }),
+            mac_signature_key_information: None,
+            attribute_names,
+            encoding_option: Some(EncodingOption::TTLV_ENCODING),
+            extra: Extra::NONE,
+        }
+    }
+}
+
+/// What to do about collisions. The same object id is none: it is the same object, and stamps decide (DESIGN: rules 1 and 3).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Collisions {
+    /// Another object has the Unique Identifier here.
+    pub identifier: OnIdentifier,
+    /// Another object has one of the Names here.
+    pub name: OnName,
+}
+
+/// What to do when another object has the Unique Identifier that a copy should get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnIdentifier {
+    /// The copy is refused.
+    #[default]
+    Fail,
+    /// The copy is left out, and that is no failure.
+    Skip,
+    /// The copy gets a new identifier here.
+    Assign,
+}
+
+/// What to do when another object has a Name of a copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OnName {
+    /// The copy is refused.
+    #[default]
+    Fail,
+    /// The Name is shown by this rule, in which `{name}` stands for the Name and `{server}` for the server id of the object's origin; a
+    /// number follows where that is taken too.
+    Rename(Text),
+    /// The Name is shown as an Alternative Name, which may repeat (KMIP 2.1 §4.2, since 1.2).
+    Park,
+}
 
 /// What each peer may do here. Closed by default: who is not named may nothing.
 #[derive(Clone, Debug, Default)]
@@ -148,9 +258,7 @@ impl Peer {
     }
 
     pub(crate) fn has_agreed(&self, record: &Record, now: DateTime) -> Result<bool, Failure> {
-        self.agreed
-            .is_match(record, now)
-            .map_err(|e| Failure::new(Cause::Internal, e))
+        self.agreed.is_match(record, now).map_err(Failure::from)
     }
 }
 

@@ -1,9 +1,15 @@
 //! How far a transfer has come, how fast it goes, and when it should be over.
 
-use crate::Counts;
+use crate::report::{Counts, ObjectResult};
 use keyferry_kmip::Tick;
 use std::collections::VecDeque;
 use std::time::Duration;
+
+/// Listens to what becomes of each object.
+pub(crate) type Sink = Box<dyn FnMut(&ObjectResult) + Send>;
+
+/// Listens to how far it has come.
+pub(crate) type Observer = Box<dyn FnMut(&Progress) + Send>;
 
 /// How far a transfer has come: what an observer is given after each answer that brought it on.
 ///
@@ -30,6 +36,7 @@ pub struct Progress {
 
 /// What rates are taken over, in milliseconds.
 const WINDOW: u64 = 10_000;
+
 /// How far apart what is kept for it stands.
 const APART: u64 = 250;
 

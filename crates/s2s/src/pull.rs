@@ -1,31 +1,38 @@
-use crate::ledger::Ledger;
-use crate::listing::Listing;
-use crate::plan::{Planned, Purpose};
+pub(crate) mod answers;
+pub(crate) mod apply;
+pub(crate) mod listing;
+pub(crate) mod observed;
+pub(crate) mod observing;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::node::Node;
+use crate::policy::{Peer, Wrapping};
 use crate::progress::Progress;
-use crate::report::{NAMED, Told};
-use crate::{Cx, Error, ErrorKind, Node, Peer, Result, Selection, Session, Step, Wrapping};
+use crate::pull::answers::{FetchedObject, fetched_object};
+use crate::pull::listing::Listing;
+use crate::pull::observing::Observing;
+use crate::report::{NAMED, ObjectResult};
+use crate::selection::Selection;
+use crate::session::{Session, SessionContext, Step};
+use crate::transfer::ledger::Ledger;
+use crate::transfer::plan::{Planned, Purpose};
+use keyferry_kmip::attribute::part;
 use keyferry_kmip::spec::{
     AttributeValue, BatchErrorContinuationOption, Operation, QueryFunction, ResultReason as Reason,
 };
 use keyferry_kmip::{
     DateTime, ExportRequest, GetAttributesRequest, GetRequest, LocateResponse, Lost, Payload,
     QueryRequest, QueryResponse, RequestItem, RequestMessage, ResponseMessage, Text, Ticket,
-    UniqueIdentifier, attribute::part, context,
+    UniqueIdentifier, context,
 };
 use keyferry_store::plan::Query;
 use keyferry_store::record::read;
 use keyferry_store::{Cursor, Index, Order, SnapshotExt, Span, StoreExt};
 use keyferry_ttlv::{Decode, Encode, Extra, Version};
-use observing::Observing;
-use shown::{Seeing, Shown, shown};
 use std::collections::VecDeque;
 use std::io::{Read, Seek, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-
-mod observing;
-mod shown;
-mod take;
 
 /// By which operation a session pulls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +154,7 @@ enum Asked {
 
 /// An object to be asked for.
 #[derive(Clone, Debug)]
-struct Sought {
+pub(crate) struct Sought {
     identifier: Text,
     why: Why,
     planned: Option<Planned>,
@@ -155,7 +162,7 @@ struct Sought {
 
 /// Why an object is asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Why {
+pub(crate) enum Why {
     /// The server has listed it.
     Located,
     /// The selection names it.
@@ -175,7 +182,7 @@ enum Flight {
 /// Objects that an interrupted pull has taken.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = keyferry_kmip::extension::SEEN)]
-struct Taken {
+pub(crate) struct Taken {
     #[ttlv(tag = keyferry_kmip::extension::LOCAL_IDENTIFIER)]
     identifiers: Vec<Text>,
     #[ttlv(extra)]
@@ -213,7 +220,7 @@ impl Pull {
     /// plan.
     #[must_use]
     pub fn observing(mut self) -> Self {
-        self.ledger.key = crate::foreign_master::counts_key(&self.options.name);
+        self.ledger.key = crate::relation::foreign_master::counts_key(&self.options.name);
         self.observing = Some(Observing::default());
         self
     }
@@ -221,14 +228,14 @@ impl Pull {
     /// Calls `observer` after each message, and at the end, with how far it has come. Of how many objects, is known when the server tells
     /// (Located Items, since 1.3), and in any case when its list has come to the end.
     #[must_use]
-    pub fn observed(mut self, observer: impl FnMut(&Progress) + Send + 'static) -> Self {
+    pub fn on_progress(mut self, observer: impl FnMut(&Progress) + Send + 'static) -> Self {
         self.ledger.observer = Some(Box::new(observer));
         self
     }
 
     /// Tells `sink` what became of each object.
     #[must_use]
-    pub fn telling(mut self, sink: impl FnMut(&Told) + Send + 'static) -> Self {
+    pub fn on_object(mut self, sink: impl FnMut(&ObjectResult) + Send + 'static) -> Self {
         self.ledger.sink = Some(Box::new(sink));
         self
     }
@@ -253,7 +260,7 @@ impl Pull {
     /// Where the lists of taken objects are kept, of all transfers under this name.
     fn lists(&self) -> Vec<u8> {
         match self.observing {
-            Some(_) => crate::foreign_master::lists(&self.options.name),
+            Some(_) => crate::relation::foreign_master::lists(&self.options.name),
             None => [b"pulled/", self.options.name.as_bytes(), &[0]].concat(),
         }
     }
@@ -267,7 +274,7 @@ impl Pull {
         .concat()
     }
 
-    fn start(&mut self, cx: &Cx<'_>) -> Result<()> {
+    fn start(&mut self, cx: &SessionContext<'_>) -> Result<()> {
         self.begin(cx)?;
         let selection = &self.options.selection;
         self.query = Some(selection.query()?);
@@ -290,7 +297,7 @@ impl Pull {
     }
 
     /// Begins the list, behind what was taken already.
-    fn list(&mut self, cx: &Cx<'_>, from: Option<DateTime>) -> Result<()> {
+    fn list(&mut self, cx: &SessionContext<'_>, from: Option<DateTime>) -> Result<()> {
         let executes = self.ledger.executing.is_some();
         let mut criteria = part(&self.options.selection.criteria, self.options.version).0;
         // Whether a server knows patterns, nobody can tell: those are checked here alone.
@@ -352,8 +359,7 @@ impl Pull {
     }
 
     fn item<P: Payload>(&self, payload: &P) -> Result<RequestItem> {
-        RequestItem::new(payload, context(self.options.version))
-            .map_err(|e| Error::new(ErrorKind::Encode, e))
+        RequestItem::new(payload, context(self.options.version)).map_err(Error::encode)
     }
 
     fn message(&self, items: Vec<RequestItem>) -> RequestMessage {
@@ -404,7 +410,7 @@ impl Pull {
     /// Has the objects asked for again, in smaller messages; one alone is refused for good.
     fn again(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         mut sought: Vec<Sought>,
         response: &ResponseMessage,
     ) -> Result<()> {
@@ -436,8 +442,8 @@ impl Pull {
             .map(ToString::to_string)
             .unwrap_or_default();
         let told = sought.into_iter().map(|sought| {
-            let told = Told::failed(&sought.identifier, reason, message.clone());
-            (sought, Shown::Told(told))
+            let told = ObjectResult::failed(&sought.identifier, reason, message.clone());
+            (sought, FetchedObject::ObjectResult(told))
         });
         self.take(cx, told.collect())
     }
@@ -463,7 +469,7 @@ impl Pull {
     }
 
     /// Names what is held here of this server and was not seen there (DESIGN: rule 6).
-    fn missing(&mut self, cx: &Cx<'_>) -> Result<()> {
+    fn missing(&mut self, cx: &SessionContext<'_>) -> Result<()> {
         if self.observing.is_some() {
             return self.name_missing(cx);
         }
@@ -521,7 +527,7 @@ impl Pull {
         }
     }
 
-    fn finish(&mut self, cx: &Cx<'_>) -> Result<Step> {
+    fn finish(&mut self, cx: &SessionContext<'_>) -> Result<Step> {
         self.missing(cx)?;
         if let Some(listing) = &mut self.listing {
             self.ledger.report.unseen = std::mem::take(&mut listing.unseen);
@@ -550,7 +556,7 @@ impl Pull {
 }
 
 impl Session for Pull {
-    fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
+    fn poll(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Step> {
         if !self.ledger.is_started() {
             self.start(cx)?;
         }
@@ -627,7 +633,7 @@ impl Session for Pull {
 
     fn answer(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()> {
@@ -642,7 +648,7 @@ impl Session for Pull {
 impl Pull {
     fn answered(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()> {
@@ -719,9 +725,7 @@ impl Pull {
                     );
                     return Ok(());
                 }
-                let found: LocateResponse = item
-                    .payload(cx_of)
-                    .map_err(|e| Error::new(ErrorKind::Protocol, e))?;
+                let found: LocateResponse = item.payload(cx_of).map_err(Error::protocol)?;
                 listing.told(found.located_items);
                 let fresh = listing.found(found.unique_identifiers.iter());
                 self.wanted
@@ -759,7 +763,8 @@ impl Pull {
                     .into_iter()
                     .zip(response.batch.chunks(each))
                     .map(|(sought, items)| {
-                        let shown = shown(&sought, items, cx_of).unwrap_or_else(Shown::Told);
+                        let shown = fetched_object(&sought, items, cx_of)
+                            .unwrap_or_else(FetchedObject::ObjectResult);
                         (sought, shown)
                     })
                     .collect();

@@ -1,6 +1,6 @@
 use keyferry_kmip::extension as x;
 use keyferry_kmip::spec::ResultReason;
-use keyferry_ttlv::{Decode, Encode, Extra};
+use keyferry_ttlv::{Decode, Encode, Extra, Item, Reader, Tag, Writer};
 use serde_json::{Value, json};
 use std::fmt;
 
@@ -20,12 +20,12 @@ pub struct Report {
     /// Whether nothing was written.
     pub dry_run: bool,
     /// Where the execution of a plan stopped. This object and those behind it are not done, and are not counted.
-    pub stopped: Option<Stopped>,
+    pub stopped: Option<PlanDeviation>,
 }
 
 /// An object that was not as planned any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stopped {
+pub struct PlanDeviation {
     /// Its Unique Identifier at the source.
     pub identifier: String,
     /// What was planned, in words.
@@ -54,52 +54,104 @@ pub struct FailedObject {
     pub message: String,
 }
 
-/// How an object of a transfer ended (rule 12).
+/// How an object of a transfer ended (rule 12). Between keyferry servers it is told as a number, in the answer to a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Ending {
-    /// New at the target.
+pub enum Outcome {
+    /// The object is new at the target.
     Created,
-    /// Brought up to date at the target.
+    /// The object was brought up to date at the target.
     Updated,
-    /// The same at the target already, or a later one.
+    /// The target had this change of the object already, or a later one.
     Unchanged,
-    /// Left out on purpose.
+    /// The object was left out on purpose.
     Skipped,
-    /// New at the target, under another identifier or other Names.
+    /// The object is new at the target, under another identifier or other Names.
     Renamed,
-    /// Changed on both sides: both are kept, until a person decides.
+    /// The object was changed on both sides: both are kept, until a person decides.
     Forked,
-    /// Gone from the target, since it does not belong to the selection any more.
+    /// The object is gone from the target, since it does not belong to the selection any more.
     Withdrawn,
-    /// Not taken.
+    /// The object was not taken.
     Failed,
+    /// The peer told a number that this build does not know. What became of the object is not known either: it counts as failed.
+    Unknown(u32),
 }
 
-impl fmt::Display for Ending {
+/// The outcomes that a report counts, in the order in which it shows them.
+const OUTCOMES: [Outcome; 8] = [
+    Outcome::Created,
+    Outcome::Updated,
+    Outcome::Unchanged,
+    Outcome::Skipped,
+    Outcome::Renamed,
+    Outcome::Forked,
+    Outcome::Withdrawn,
+    Outcome::Failed,
+];
+
+impl Outcome {
+    /// Whether the object did not arrive, or may not have.
+    pub fn is_failure(self) -> bool {
+        matches!(self, Outcome::Failed | Outcome::Unknown(_))
+    }
+
+    /// The number that stands for it in messages and plans.
+    fn number(self) -> u32 {
+        match self {
+            Outcome::Created => 1,
+            Outcome::Updated => 2,
+            Outcome::Unchanged => 3,
+            Outcome::Skipped => 4,
+            Outcome::Renamed => 5,
+            Outcome::Forked => 6,
+            Outcome::Failed => 7,
+            Outcome::Withdrawn => 8,
+            Outcome::Unknown(number) => number,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Ending::Created => "created",
-            Ending::Updated => "updated",
-            Ending::Unchanged => "unchanged",
-            Ending::Skipped => "skipped",
-            Ending::Renamed => "renamed",
-            Ending::Forked => "forked",
-            Ending::Withdrawn => "withdrawn",
-            Ending::Failed => "failed",
+            Outcome::Created => "created",
+            Outcome::Updated => "updated",
+            Outcome::Unchanged => "unchanged",
+            Outcome::Skipped => "skipped",
+            Outcome::Renamed => "renamed",
+            Outcome::Forked => "forked",
+            Outcome::Withdrawn => "withdrawn",
+            Outcome::Failed => "failed",
+            Outcome::Unknown(number) => return write!(f, "unknown ({number})"),
         })
+    }
+}
+
+impl Decode for Outcome {
+    fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> keyferry_ttlv::Result<Self> {
+        let number = item.enumeration(r)?;
+        let known = OUTCOMES.iter().find(|known| known.number() == number);
+        Ok(known.copied().unwrap_or(Outcome::Unknown(number)))
+    }
+}
+
+impl Encode for Outcome {
+    fn encode(&self, tag: Tag, w: &mut Writer) -> keyferry_ttlv::Result<()> {
+        w.enumeration(tag, self.number());
+        Ok(())
     }
 }
 
 /// What became of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct ObjectResult {
     /// Its Unique Identifier at the source.
     pub identifier: String,
     /// Its Unique Identifier at the target, where that is known to be another one.
     pub target: Option<String>,
     /// How it ended.
-    pub ending: Ending,
+    pub outcome: Outcome,
     /// The Result Reason of a failure, where there is one.
     pub reason: Option<ResultReason>,
     /// Why, in words, where there is something to say.
@@ -108,13 +160,13 @@ pub struct Told {
     pub lost: Vec<String>,
 }
 
-impl Told {
+impl ObjectResult {
     /// An object that ended so, without more to say.
-    pub fn new(identifier: &str, ending: Ending) -> Told {
-        Told {
+    pub fn new(identifier: &str, outcome: Outcome) -> ObjectResult {
+        ObjectResult {
             identifier: identifier.to_owned(),
             target: None,
-            ending,
+            outcome,
             reason: None,
             message: None,
             lost: Vec::new(),
@@ -126,11 +178,11 @@ impl Told {
         identifier: &str,
         reason: Option<ResultReason>,
         message: impl Into<String>,
-    ) -> Told {
-        Told {
+    ) -> ObjectResult {
+        ObjectResult {
             reason,
             message: Some(message.into()),
-            ..Told::new(identifier, Ending::Failed)
+            ..ObjectResult::new(identifier, Outcome::Failed)
         }
     }
 
@@ -139,7 +191,7 @@ impl Told {
         json!({
             "identifier": self.identifier,
             "target": self.target,
-            "ending": self.ending.to_string(),
+            "ending": self.outcome.to_string(),
             "reason": self.reason.map(|reason| reason.to_string()),
             "message": self.message,
             "lost": self.lost,
@@ -212,59 +264,52 @@ pub struct Counts {
 
 impl Counts {
     /// How many ended in one way.
-    pub fn of(&self, ending: Ending) -> i64 {
-        match ending {
-            Ending::Created => self.created,
-            Ending::Updated => self.updated,
-            Ending::Unchanged => self.unchanged,
-            Ending::Skipped => self.skipped.unwrap_or(0),
-            Ending::Renamed => self.renamed.unwrap_or(0),
-            Ending::Forked => self.forked.unwrap_or(0),
-            Ending::Withdrawn => self.withdrawn.unwrap_or(0),
-            Ending::Failed => self.failed,
+    pub fn of(&self, outcome: Outcome) -> i64 {
+        match outcome {
+            Outcome::Created => self.created,
+            Outcome::Updated => self.updated,
+            Outcome::Unchanged => self.unchanged,
+            Outcome::Skipped => self.skipped.unwrap_or(0),
+            Outcome::Renamed => self.renamed.unwrap_or(0),
+            Outcome::Forked => self.forked.unwrap_or(0),
+            Outcome::Withdrawn => self.withdrawn.unwrap_or(0),
+            Outcome::Failed | Outcome::Unknown(_) => self.failed,
         }
     }
 
     /// Counts an object that ended so.
-    pub fn count(&mut self, ending: Ending) {
+    pub fn count(&mut self, outcome: Outcome) {
         self.asked += 1;
-        *match ending {
-            Ending::Created => &mut self.created,
-            Ending::Updated => &mut self.updated,
-            Ending::Unchanged => &mut self.unchanged,
-            Ending::Skipped => self.skipped.get_or_insert(0),
-            Ending::Renamed => self.renamed.get_or_insert(0),
-            Ending::Forked => self.forked.get_or_insert(0),
-            Ending::Withdrawn => self.withdrawn.get_or_insert(0),
-            Ending::Failed => &mut self.failed,
+        *match outcome {
+            Outcome::Created => &mut self.created,
+            Outcome::Updated => &mut self.updated,
+            Outcome::Unchanged => &mut self.unchanged,
+            Outcome::Skipped => self.skipped.get_or_insert(0),
+            Outcome::Renamed => self.renamed.get_or_insert(0),
+            Outcome::Forked => self.forked.get_or_insert(0),
+            Outcome::Withdrawn => self.withdrawn.get_or_insert(0),
+            Outcome::Failed | Outcome::Unknown(_) => &mut self.failed,
         } += 1;
     }
 
     /// Whether everything that was asked for has an ending.
     pub fn add_up(&self) -> bool {
-        ENDINGS.iter().map(|ending| self.of(*ending)).sum::<i64>() == self.asked
+        OUTCOMES
+            .iter()
+            .map(|outcome| self.of(*outcome))
+            .sum::<i64>()
+            == self.asked
     }
 }
-
-const ENDINGS: [Ending; 8] = [
-    Ending::Created,
-    Ending::Updated,
-    Ending::Unchanged,
-    Ending::Skipped,
-    Ending::Renamed,
-    Ending::Forked,
-    Ending::Withdrawn,
-    Ending::Failed,
-];
 
 /// How many failures, losses and missing objects a report names.
 pub(crate) const NAMED: usize = 100;
 
 impl Report {
     /// Counts what became of an object.
-    pub fn tell(&mut self, told: Told) {
-        self.counts.count(told.ending);
-        if told.ending == Ending::Failed {
+    pub fn tell(&mut self, told: ObjectResult) {
+        self.counts.count(told.outcome);
+        if told.outcome.is_failure() {
             if self.failures.len() < NAMED {
                 let message = told.message.unwrap_or_default();
                 self.failures.push(FailedObject {
@@ -287,9 +332,9 @@ impl Report {
 
     /// As JSON.
     pub fn json(&self) -> Value {
-        let counts: serde_json::Map<String, Value> = ENDINGS
+        let counts: serde_json::Map<String, Value> = OUTCOMES
             .iter()
-            .map(|ending| (ending.to_string(), self.counts.of(*ending).into()))
+            .map(|outcome| (outcome.to_string(), self.counts.of(*outcome).into()))
             .collect();
         json!({
             "asked": self.counts.asked,
@@ -343,12 +388,12 @@ impl fmt::Display for Table<'_> {
             writeln!(f, "{:<24} {:>12}", "a dry run", "not written")?;
         }
         writeln!(f, "{:<24} {:>12}", "asked", report.counts.asked)?;
-        for ending in ENDINGS {
+        for outcome in OUTCOMES {
             writeln!(
                 f,
                 "{:<24} {:>12}",
-                ending.to_string(),
-                report.counts.of(ending)
+                outcome.to_string(),
+                report.counts.of(outcome)
             )?;
         }
         writeln!(
@@ -403,7 +448,7 @@ impl fmt::Display for Table<'_> {
             .iter()
             .try_for_each(|missing| writeln!(f, "missing at the source: {missing}"))?;
         match &report.stopped {
-            Some(Stopped {
+            Some(PlanDeviation {
                 identifier,
                 planned,
                 found,
@@ -421,8 +466,8 @@ impl fmt::Display for Table<'_> {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "asked {}", self.counts.asked)?;
-        ENDINGS
+        OUTCOMES
             .iter()
-            .try_for_each(|ending| write!(f, ", {ending} {}", self.counts.of(*ending)))
+            .try_for_each(|outcome| write!(f, ", {outcome} {}", self.counts.of(*outcome)))
     }
 }

@@ -1,5 +1,5 @@
-use crate::outgoing::entries;
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::feed::entries;
 use keyferry_kmip::attribute::Projection;
 use keyferry_kmip::spec::{AttributeValue, StorageStatusMask};
 use keyferry_kmip::{
@@ -83,7 +83,7 @@ impl Selection {
         if self.is_everything() {
             return Ok(true);
         }
-        Ok(Chosen {
+        Ok(ChosenObjects {
             selection: self.clone(),
             query: self.query()?,
             now,
@@ -98,15 +98,15 @@ impl Selection {
             | StorageStatusMask::ARCHIVAL_STORAGE
             | StorageStatusMask::DESTROYED_STORAGE;
         Query::new(&self.criteria, Some(mask), true)
-            .map_err(|e| Error::new(ErrorKind::Selection, e))
+            .map_err(|e| Error::caused_by(ErrorKind::Selection, e))
     }
 
     /// The selection over a store as it is now. Memory grows with what only Links reach.
     ///
     /// # Errors
     /// [`ErrorKind::Selection`] when an attribute can't be looked for, and those of the store.
-    pub fn choose(&self, snapshot: &dyn Snapshot, now: DateTime) -> Result<Chosen> {
-        let mut chosen = Chosen {
+    pub fn choose(&self, snapshot: &dyn Snapshot, now: DateTime) -> Result<ChosenObjects> {
+        let mut chosen = ChosenObjects {
             selection: self.clone(),
             query: self.query()?,
             now,
@@ -188,7 +188,7 @@ pub(crate) struct Selected {
     #[ttlv(tag = x::LISTED)]
     listed: Vec<Text>,
     /// Whether it is a list; an empty one selects nothing.
-    #[ttlv(tag = x::SEEN)]
+    #[ttlv(tag = x::IS_LISTED)]
     is_listed: Option<bool>,
     #[ttlv(tag = x::WITH_LINKS)]
     with_links: Option<bool>,
@@ -234,7 +234,7 @@ impl Decode for Selection {
 
 /// A [`Selection`] over one store.
 #[derive(Clone, Debug)]
-pub struct Chosen {
+pub struct ChosenObjects {
     selection: Selection,
     query: Query,
     now: DateTime,
@@ -242,7 +242,7 @@ pub struct Chosen {
     reached: BTreeSet<RecordNumber>,
 }
 
-impl Chosen {
+impl ChosenObjects {
     /// Whether a record belongs to it.
     pub fn has(&self, number: RecordNumber, record: &Record) -> bool {
         !record.is_withdrawn() && (self.reached.contains(&number) || self.is_match(record))

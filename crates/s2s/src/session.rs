@@ -1,4 +1,5 @@
-use crate::{Error, ErrorKind, Report, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::report::Report;
 use keyferry_kmip::{
     Conversation, Lost, Now, Random, RequestMessage, ResponseMessage, Tick, Ticket, Wake,
 };
@@ -7,7 +8,7 @@ use keyferry_ttlv::Frame;
 use std::sync::Arc;
 
 /// What a session may use while it takes a step.
-pub struct Cx<'a> {
+pub struct SessionContext<'a> {
     /// The time.
     pub now: Now,
     /// Our own store.
@@ -41,7 +42,7 @@ pub trait Session: Send {
     ///
     /// # Errors
     /// When it can't go on. What was confirmed so far is stored.
-    fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step>;
+    fn poll(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Step>;
 
     /// Takes the answer to the request with this ticket.
     ///
@@ -49,7 +50,7 @@ pub trait Session: Send {
     /// When it can't go on.
     fn answer(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()>;
@@ -57,13 +58,13 @@ pub trait Session: Send {
 
 /// A way that is chosen at run time.
 impl<S: Session + ?Sized> Session for Box<S> {
-    fn poll(&mut self, cx: &mut Cx<'_>, ticket: Ticket) -> Result<Step> {
+    fn poll(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Step> {
         (**self).poll(cx, ticket)
     }
 
     fn answer(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut SessionContext<'_>,
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()> {
@@ -114,23 +115,19 @@ impl<S: Session> Conversation for Driven<S> {
         if self.outcome.is_some() {
             return keyferry_kmip::Step::Done;
         }
-        let mut cx = Cx {
+        let mut cx = SessionContext {
             now,
             store: &*self.store,
             random: &mut *self.random,
         };
         let step = self.session.poll(&mut cx, ticket).and_then(|step| {
             Ok(match step {
-                Step::Send(message) => keyferry_kmip::Step::Send(
-                    message
-                        .to_frame()
-                        .map_err(|e| Error::new(ErrorKind::Encode, e))?,
-                ),
-                Step::Turn(message) => keyferry_kmip::Step::Turn(
-                    message
-                        .to_frame()
-                        .map_err(|e| Error::new(ErrorKind::Encode, e))?,
-                ),
+                Step::Send(message) => {
+                    keyferry_kmip::Step::Send(message.to_frame().map_err(Error::encode)?)
+                }
+                Step::Turn(message) => {
+                    keyferry_kmip::Step::Turn(message.to_frame().map_err(Error::encode)?)
+                }
                 Step::Wait(tick) => keyferry_kmip::Step::Wait(tick),
                 Step::Done(report) => {
                     self.outcome = Some(Ok(*report));
@@ -160,7 +157,7 @@ impl<S: Session> Conversation for Driven<S> {
             },
             Err(lost) => Err(lost),
         };
-        let mut cx = Cx {
+        let mut cx = SessionContext {
             now,
             store: &*self.store,
             random: &mut *self.random,

@@ -1,12 +1,13 @@
 //! Master, Slaves, Backup and Working Server, as clients see them: custom attributes `x-s2s-…` (2.x: vendor `x`), made of what the store knows
 //! when they are read, and kept or sent nowhere.
 
-use crate::offered::Offered;
-use crate::relation::Slave;
-use crate::respond::store_failed;
-use crate::{Error, ForeignSlave, Node, mapping};
+use crate::node::Node;
+use crate::relation::followed::Downstream;
+use crate::relation::foreign_replica::ForeignReplica;
+use crate::relation::identifier_map;
+use crate::relation::offered::OfferedSet;
 use keyferry_kmip::spec::AttributeValue;
-use keyferry_kmip::{Attributes, Cause, CustomAttribute, Failure, Text};
+use keyferry_kmip::{Attributes, CustomAttribute, Failure, Text};
 use keyferry_store::{Record, RecordNumber, Snapshot};
 
 /// The names of these attributes begin so.
@@ -53,18 +54,17 @@ impl Node {
             }
         }
         let mut slaves: Vec<Text> = Vec::new();
-        for slave in Slave::all(snapshot).map_err(internal)? {
-            let mut offered = Offered::to(&slave.server, &slave.relation);
-            if !slaves.contains(&slave.server)
-                && offered.has(snapshot, number).map_err(store_failed)?
-            {
+        for slave in Downstream::all(snapshot)? {
+            let mut offered = OfferedSet::to(&slave.server, &slave.relation);
+            if !slaves.contains(&slave.server) && offered.has(snapshot, number)? {
                 shadow.push(attribute(&format!("slave-{}", slave.server), "1"));
                 slaves.push(slave.server);
             }
         }
-        for slave in ForeignSlave::all(snapshot).map_err(internal)? {
+        for slave in ForeignReplica::all(snapshot)? {
             let there = || {
-                mapping::identifier_there(snapshot, &slave.relation, &record.id).map_err(internal)
+                identifier_map::identifier_at_peer(snapshot, &slave.relation, &record.id)
+                    .map_err(Failure::from)
             };
             if !slaves.contains(&slave.server) && there()?.is_some() {
                 shadow.push(attribute(&format!("slave-{}", slave.server), "1"));
@@ -73,8 +73,4 @@ impl Node {
         }
         Ok(shadow)
     }
-}
-
-fn internal(error: Error) -> Failure {
-    Failure::new(Cause::Internal, error)
 }

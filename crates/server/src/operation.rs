@@ -19,7 +19,7 @@ use keyferry_kmip::{
     Attributes, Cause, Failure, Interval, KeyPair, ProtectionStorageMasks, RequestItem,
     RequestMessage, context,
 };
-use keyferry_s2s::{Ask, Node, Outcome, Responder, check_extensions, store_failed};
+use keyferry_s2s::{Answered, Ask, Node, Responder, check_extensions};
 use keyferry_store::{
     Effects, Material, Record, RecordNumber, SnapshotExt, Store, StoreExt, index,
 };
@@ -153,14 +153,12 @@ impl Operations {
         if !message.batch.iter().any(|item| pairs(&item)) {
             return Ok(());
         }
-        let wanted: Vec<i32> = store
-            .view::<_, keyferry_store::Error>(|snapshot| {
-                let items = message.batch.iter().filter(pairs);
-                Ok(items
-                    .filter_map(|item| key_pair::rsa_wanted(snapshot, item, context(version)))
-                    .collect())
-            })
-            .map_err(store_failed)?;
+        let wanted: Vec<i32> = store.view::<_, keyferry_store::Error>(|snapshot| {
+            let items = message.batch.iter().filter(pairs);
+            Ok(items
+                .filter_map(|item| key_pair::rsa_wanted(snapshot, item, context(version)))
+                .collect())
+        })?;
         if wanted.len() > PAIRS {
             return Err(Failure::new(
                 Cause::ServerLimit,
@@ -187,8 +185,8 @@ impl Operations {
 }
 
 impl Responder for Operations {
-    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
-        let answer: fn(&Operations, &mut Ask<'_>, &RequestItem) -> Result<Outcome, Failure> =
+    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Answered, Failure>> {
+        let answer: fn(&Operations, &mut Ask<'_>, &RequestItem) -> Result<Answered, Failure> =
             match item.operation {
                 Operation::CREATE => create::create,
                 Operation::CREATE_KEY_PAIR => key_pair::create_key_pair,
@@ -246,7 +244,7 @@ fn changed(
     mut after: Record,
     material: Material,
 ) -> Result<Effects, Failure> {
-    let reign = ask.snapshot.reign().map_err(store_failed)?;
+    let reign = ask.snapshot.reign()?;
     keyferry_kmip::lifecycle::settle(&mut after.attributes, ask.now.wall);
     node.advance(&mut after, reign, ask.now.wall);
     Ok(Effects::change(Some(before), after, material))
@@ -299,8 +297,7 @@ fn check_names(
         };
         if ask
             .snapshot
-            .first(&index::name(&name.value), &clashes)
-            .map_err(store_failed)?
+            .first(&index::name(&name.value), &clashes)?
             .is_some()
         {
             return Err(Failure::new(

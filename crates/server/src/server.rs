@@ -11,7 +11,7 @@ use keyferry_kmip::{
     ProtocolVersion, Random, RequestItem, RequestMessage, ResponseItem, ResponseMessage, Secret,
     Text, VERSIONS, lifecycle,
 };
-use keyferry_s2s::{Ask, Node, Outcome, Policy, Responder};
+use keyferry_s2s::{Answered, Ask, Node, Policy, Responder};
 use keyferry_store::{Effects, Home, Material, Order, SnapshotExt, Store, StoreExt, index};
 use keyferry_ttlv::{Extra, Frame, Version};
 use std::collections::HashSet;
@@ -336,7 +336,7 @@ impl Server {
     }
 
     /// Answers one batch item from what the transaction shows.
-    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Answered, Failure> {
         if !ask.is_client && !operation::is_for_peers(item.operation) {
             return Err(Failure::denied("a peer, and not a client of this server"));
         }
@@ -364,7 +364,7 @@ impl Server {
     }
 
     /// Fails when a restored server would change its objects before it has taken back what it lost.
-    fn check_restored(&self, ask: &Ask<'_>, outcome: Outcome) -> Result<Outcome, Failure> {
+    fn check_restored(&self, ask: &Ask<'_>, outcome: Answered) -> Result<Answered, Failure> {
         let changes_own = outcome
             .effects
             .changes

@@ -103,3 +103,11 @@ impl StdError for Error {
             .map(|source| source as &(dyn StdError + 'static))
     }
 }
+
+/// The failure that a client gets when the store fails: it names the kind, and nothing of the store itself. The source has the rest.
+impl From<Error> for keyferry_kmip::Failure {
+    fn from(error: Error) -> Self {
+        let message = format_args!("the server's store failed ({:?})", error.kind());
+        keyferry_kmip::Failure::new(keyferry_kmip::Cause::Internal, message).caused_by(error)
+    }
+}

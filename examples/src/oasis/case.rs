@@ -174,7 +174,9 @@ pub fn read(document: &str) -> Result<Case, Malformed> {
             Event::End(end) => case.messages.extend(reading.end(&end, at, behind)),
             Event::Eof => break,
             Event::Decl(_) if at != 0 => {
-                return Err(reading.malformed(at, "an XML declaration that is not at the beginning"));
+                return Err(
+                    reading.malformed(at, "an XML declaration that is not at the beginning")
+                );
             }
             Event::DocType(_) if !matches!(reading.roots, Roots::None) => {
                 return Err(reading.malformed(at, "a document type that is not at the beginning"));

@@ -345,7 +345,7 @@ pub(crate) fn pulled(store: &Arc<dyn Store>, name: &str) -> Vec<Text> {
                 Ok(std::ops::ControlFlow::Continue(()))
             })?;
             ids.iter()
-                .filter_map(|id| identifier_there(snapshot, name, id).transpose())
+                .filter_map(|id| identifier_at_peer(snapshot, name, id).transpose())
                 .collect()
         })
         .unwrap()
@@ -459,17 +459,17 @@ fn what_it_can_do_is_found_out() {
         &store,
         Explore::new(move |abilities| told.send(abilities).unwrap()),
     );
-    let abilities: Abilities = abilities.recv().unwrap();
+    let abilities: PeerAbilities = abilities.recv().unwrap();
     assert_eq!(
         (abilities.push(), abilities.pull()),
         (
-            Some((Way::Register, Version::V2_0)),
-            Some((Way::Get, Version::V2_0))
+            Some((TransferMethod::Register, Version::V2_0)),
+            Some((TransferMethod::Get, Version::V2_0))
         )
     );
     assert!(
         abilities
-            .not_kept(Way::Register, Version::V2_0)
+            .not_kept(TransferMethod::Register, Version::V2_0)
             .contains(&"Initial Date")
     );
 }
@@ -485,11 +485,11 @@ fn it_is_observed_and_only_what_changed_is_taken_again() {
         let count = fill(&server) as i64;
         let name = format!("pykmip {version}");
         let now = keyferry_net::clock().wall;
-        let what = Publishing {
+        let what = ForeignReplicaOptions {
             by: Operation::REGISTER,
-            ..Publishing::default()
+            ..ForeignReplicaOptions::default()
         };
-        ForeignSlave::publish(&*store, &name, "pykmip", &what, now).unwrap();
+        ForeignReplica::publish(&*store, &name, "pykmip", &what, now).unwrap();
         let publish = || {
             Publication::new(PublicationOptions {
                 version,
@@ -505,9 +505,9 @@ fn it_is_observed_and_only_what_changed_is_taken_again() {
 
         let (back, other) = ours("back", 2);
         let selection = Selection::everything().listed(pulled(&store, &name));
-        let what = Observing {
+        let what = ForeignMasterOptions {
             selection,
-            ..Observing::default()
+            ..ForeignMasterOptions::default()
         };
         ForeignMaster::observe(&*other, "pykmip", "pykmip", &what, now).unwrap();
         let observe = || {

@@ -162,9 +162,9 @@ fn records(store: &dyn Store) -> Records {
     store.view::<_, keyferry_store::Error>(read).unwrap()
 }
 
-type Sink = Arc<Mutex<Vec<Told>>>;
+type Sink = Arc<Mutex<Vec<ObjectResult>>>;
 
-fn by_identifier(sink: &Sink) -> BTreeMap<String, Told> {
+fn by_identifier(sink: &Sink) -> BTreeMap<String, ObjectResult> {
     std::mem::take(&mut *sink.lock().unwrap())
         .into_iter()
         .map(|told| (told.identifier.clone(), told))
@@ -204,7 +204,7 @@ fn silent(pykmip: &PyKmip, version: Version) -> (usize, Vec<String>) {
     let there = run(
         pykmip,
         &store,
-        session.telling(move |told| into.lock().unwrap().push(told.clone())),
+        session.on_object(move |told| into.lock().unwrap().push(told.clone())),
     );
     let gone = by_identifier(&gone);
     let selection = Selection::everything().listed(pulled(&store, &name));
@@ -216,19 +216,19 @@ fn silent(pykmip: &PyKmip, version: Version) -> (usize, Vec<String>) {
     };
     let (came, into) = sink();
     let session = Pull::new(back.node().clone(), options)
-        .telling(move |told| into.lock().unwrap().push(told.clone()));
+        .on_object(move |told| into.lock().unwrap().push(told.clone()));
     let here = run(pykmip, &other, session);
     let came = by_identifier(&came);
     let (sources, copies) = (records(&*store), records(&*other));
     assert_eq!(sources.len(), count);
-    let abilities = Abilities {
+    let abilities = PeerAbilities {
         versions: vec![version],
         operations: Vec::new(),
         keyferry: false,
     };
     let (over, home) = (
-        abilities.not_kept(Way::Register, version),
-        abilities.not_kept(Way::Get, version),
+        abilities.not_kept(TransferMethod::Register, version),
+        abilities.not_kept(TransferMethod::Get, version),
     );
     let (mut silent, mut arrived) = (Vec::new(), 0);
     let target = |id: &str| gone.get(id).and_then(|told| told.target.clone());
@@ -237,9 +237,9 @@ fn silent(pykmip: &PyKmip, version: Version) -> (usize, Vec<String>) {
             silent.push(format!("{id} is not told of"));
             continue;
         };
-        if !matches!(told.ending, Ending::Created | Ending::Renamed) {
+        if !matches!(told.outcome, Outcome::Created | Outcome::Renamed) {
             if told.message.is_none() {
-                silent.push(format!("{id} is {} without a reason", told.ending));
+                silent.push(format!("{id} is {} without a reason", told.outcome));
             }
             continue;
         }
@@ -253,11 +253,11 @@ fn silent(pykmip: &PyKmip, version: Version) -> (usize, Vec<String>) {
             }
             continue;
         };
-        if !matches!(back.ending, Ending::Created | Ending::Renamed) {
+        if !matches!(back.outcome, Outcome::Created | Outcome::Renamed) {
             if back.message.is_none() {
                 silent.push(format!(
                     "{there} is {} without a reason on the way back",
-                    back.ending
+                    back.outcome
                 ));
             }
             continue;

@@ -5,7 +5,7 @@ use keyferry_bundle::*;
 use keyferry_crypto::SystemRandom;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
-use keyferry_s2s::{Ask, Outcome, Report, Responder};
+use keyferry_s2s::{Answered, Ask, Report, Responder};
 use keyferry_store::{Fault, Faulty, Incarnation, Memory, Store, StoreExt};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 struct Counting<'a>(&'a dyn Responder, AtomicU64);
 
 impl Responder for Counting<'_> {
-    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
+    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Answered, Failure>> {
         self.1.fetch_add(1, Ordering::Relaxed);
         self.0.respond(ask, item)
     }

@@ -1,13 +1,13 @@
 //! A pull that runs a relation: passes over windows of Last Change Date, now and then one over everything, and what could not be taken asked for
 //! again (DESIGN: rule 14).
 
-use super::shown::is_absent;
-use super::{Pull, Seeing, Shown, Sought, Why};
-use crate::follow::Retry;
-use crate::follow::taking::later;
-use crate::foreign_master::{ForeignMaster, Pass, missing_key, retry_key};
-use crate::report::{Ending, NAMED, Told};
-use crate::{Cx, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pull::answers::{FetchedContent, FetchedObject, is_absent};
+use crate::pull::{Pull, Sought, Why};
+use crate::relation::foreign_master::{ForeignMaster, Pass, missing_key, retry_key};
+use crate::relation::retry::{Retry, later};
+use crate::report::{NAMED, ObjectResult, Outcome};
+use crate::session::SessionContext;
 use keyferry_kmip::spec::{ResultReason as Reason, State, tag};
 use keyferry_kmip::{DateTime, Random};
 use keyferry_store::record::{bytes_of, read};
@@ -22,7 +22,7 @@ pub(super) const LAST: DateTime = DateTime(253_402_300_799);
 
 /// What a session knows of the relation that it runs.
 #[derive(Default)]
-pub(super) struct Observing {
+pub(crate) struct Observing {
     /// The number of the session.
     session: i64,
     /// The pass under way, as it was begun.
@@ -73,7 +73,7 @@ impl Pull {
     }
 
     /// Begins a session of the relation: under a number above all earlier ones.
-    pub(super) fn begin(&mut self, cx: &Cx<'_>) -> Result<()> {
+    pub(super) fn begin(&mut self, cx: &SessionContext<'_>) -> Result<()> {
         let Some(observing) = &mut self.observing else {
             return Ok(());
         };
@@ -99,7 +99,7 @@ impl Pull {
     }
 
     /// Begins a pass, or goes on with one that was interrupted. `head` is what the server takes for now.
-    pub(super) fn begin_pass(&mut self, cx: &Cx<'_>, head: DateTime) -> Result<()> {
+    pub(super) fn begin_pass(&mut self, cx: &SessionContext<'_>, head: DateTime) -> Result<()> {
         let Some(observing) = &mut self.observing else {
             return Ok(());
         };
@@ -135,7 +135,7 @@ impl Pull {
     }
 
     /// What could not be taken, and is due, comes first.
-    fn due(&mut self, cx: &Cx<'_>, relation: &ForeignMaster) -> Result<()> {
+    fn due(&mut self, cx: &SessionContext<'_>, relation: &ForeignMaster) -> Result<()> {
         if relation.retried == 0 {
             return Ok(());
         }
@@ -160,7 +160,7 @@ impl Pull {
     }
 
     /// Makes the pass one over everything: `unknown` says that the server does not look for dates.
-    pub(super) fn widen(&mut self, cx: &Cx<'_>, unknown: bool) -> Result<()> {
+    pub(super) fn widen(&mut self, cx: &SessionContext<'_>, unknown: bool) -> Result<()> {
         let Some(observing) = &mut self.observing else {
             return Ok(());
         };
@@ -198,7 +198,7 @@ impl Pull {
     }
 
     /// What the dates in an answer say.
-    pub(super) fn dates(&self, shown: &[(Sought, Shown)]) -> Dates {
+    pub(super) fn dates(&self, shown: &[(Sought, FetchedObject)]) -> Dates {
         let from = self
             .observing
             .as_ref()
@@ -208,7 +208,7 @@ impl Pull {
             stray: false,
         };
         for (sought, shown) in shown {
-            let Shown::Object(seeing) = shown else {
+            let FetchedObject::Object(seeing) = shown else {
                 continue;
             };
             let date = date(seeing);
@@ -220,7 +220,7 @@ impl Pull {
     }
 
     /// After an answer was taken.
-    pub(super) fn took(&mut self, cx: &Cx<'_>, dates: &Dates) -> Result<()> {
+    pub(super) fn took(&mut self, cx: &SessionContext<'_>, dates: &Dates) -> Result<()> {
         let Some(observing) = &mut self.observing else {
             return Ok(());
         };
@@ -240,7 +240,7 @@ impl Pull {
         now: DateTime,
         random: &mut dyn Random,
         relation: &mut ForeignMaster,
-        (sought, told): (&Sought, &Told),
+        (sought, told): (&Sought, &ObjectResult),
         effects: &mut Effects,
     ) -> Result<()> {
         let id = self.foreign(sought);
@@ -258,7 +258,7 @@ impl Pull {
         let tried: Option<Retry> = stored(&retry, relation.retried > 0)?
             .map(|bytes| read(&bytes, "object to retry"))
             .transpose()?;
-        if told.ending == Ending::Failed {
+        if told.outcome.is_failure() {
             let next = Retry {
                 id: id.clone(),
                 why: told.message.as_deref().unwrap_or_default().into(),
@@ -276,9 +276,9 @@ impl Pull {
             relation.retried = relation.retried.saturating_sub(1);
         }
         let was = stored(&missing, relation.missing > 0)?.is_some();
-        let gone = told.ending == Ending::Skipped && is_absent(told.reason);
-        let is = match told.ending {
-            Ending::Failed => was,
+        let gone = told.outcome == Outcome::Skipped && is_absent(told.reason);
+        let is = match told.outcome {
+            Outcome::Failed => was,
             _ => {
                 gone && snapshot
                     .by_object_id(&id)?
@@ -295,7 +295,7 @@ impl Pull {
     }
 
     /// Whether something is left of a pass whose list has come to its end.
-    pub(super) fn has_more(&mut self, cx: &Cx<'_>) -> Result<bool> {
+    pub(super) fn has_more(&mut self, cx: &SessionContext<'_>) -> Result<bool> {
         let Some(observing) = &self.observing else {
             return Ok(false);
         };
@@ -308,7 +308,7 @@ impl Pull {
     }
 
     /// Asks for what is held here and was not listed: destroyed objects that a Locate does not find, and those that are no more there.
-    fn absent(&mut self, cx: &Cx<'_>) -> Result<bool> {
+    fn absent(&mut self, cx: &SessionContext<'_>) -> Result<bool> {
         let Some(query) = &self.query else {
             return Ok(false);
         };
@@ -376,7 +376,7 @@ impl Pull {
     }
 
     /// Names what is missing there by its identifiers here.
-    pub(super) fn name_missing(&mut self, cx: &Cx<'_>) -> Result<()> {
+    pub(super) fn name_missing(&mut self, cx: &SessionContext<'_>) -> Result<()> {
         self.ledger.report.missing = cx.store.view::<_, Error>(|snapshot| {
             let mut names = Vec::new();
             for id in ForeignMaster::missing(snapshot, &self.options.name)?
@@ -395,7 +395,11 @@ impl Pull {
     }
 
     /// The end of a pass, in the transaction that ends it.
-    pub(super) fn passed(&self, cx: &Cx<'_>, transaction: &mut dyn Transaction) -> Result<()> {
+    pub(super) fn passed(
+        &self,
+        cx: &SessionContext<'_>,
+        transaction: &mut dyn Transaction,
+    ) -> Result<()> {
         let Some(mut relation) = self.current(transaction)? else {
             return Ok(());
         };
@@ -405,7 +409,7 @@ impl Pull {
     }
 
     /// Notes why a session failed, for whoever looks at the relation.
-    pub(super) fn failed(&self, cx: &Cx<'_>, error: &Error) {
+    pub(super) fn failed(&self, cx: &SessionContext<'_>, error: &Error) {
         let Some(observing) = &self.observing else {
             return;
         };
@@ -419,6 +423,6 @@ impl Pull {
     }
 }
 
-fn date(seeing: &Seeing) -> Option<DateTime> {
+fn date(seeing: &FetchedContent) -> Option<DateTime> {
     seeing.attributes.date(tag::LAST_CHANGE_DATE)
 }

@@ -27,7 +27,7 @@ fn change(of: &ObjectId, stamp: &Stamp) -> Change {
 
 /// A change that a replica held when its issuer was restored: it may not be lost without a word.
 #[derive(Clone)]
-struct Owed {
+struct PendingGiveBack {
     holder: usize,
     issuer: usize,
     id: ObjectId,
@@ -45,7 +45,7 @@ pub struct Check {
     heads: HashMap<usize, u64>,
     /// What was offered by way of which link.
     offered: HashSet<(usize, Id)>,
-    owed: Vec<Owed>,
+    owed: Vec<PendingGiveBack>,
     pub forks: usize,
     pub tombstones: usize,
     pub withdrawals: usize,
@@ -223,7 +223,7 @@ impl Check {
         for link in world.links.iter().filter(|link| link.issuer == at) {
             for record in world.sites[link.replica].records() {
                 if record.stamp.issuer == *world.sites[at].name && !record.is_withdrawn() {
-                    self.owed.push(Owed {
+                    self.owed.push(PendingGiveBack {
                         holder: link.replica,
                         issuer: at,
                         id: record.id,
@@ -250,7 +250,7 @@ impl Check {
         let now = world.now(issuer).wall;
         let master = here
             .disk
-            .view::<_, Error>(|snapshot| Master::find(snapshot, relation))
+            .view::<_, Error>(|snapshot| Upstream::find(snapshot, relation))
             .unwrap()
             .unwrap();
         assert!(master.is_up_to_date(), "{relation}: {master:?}");
@@ -348,7 +348,7 @@ impl Check {
         }
         let missing = here
             .disk
-            .view::<_, Error>(|snapshot| missing(snapshot, relation))
+            .view::<_, Error>(|snapshot| objects_missing_at_issuer(snapshot, relation))
             .unwrap();
         for copy in here.records() {
             let by_this = copy
@@ -374,7 +374,7 @@ impl Check {
         }
     }
 
-    fn survived(&self, world: &World, owed: &Owed) {
+    fn survived(&self, world: &World, owed: &PendingGiveBack) {
         let covers = |stamp: &Stamp, lineage: &[Stamp]| {
             matches!(
                 descent((&owed.stamp, &owed.lineage), (stamp, lineage)),
@@ -405,7 +405,7 @@ impl Check {
             let forks = site.forks();
             let decided = site
                 .disk
-                .view::<_, Error>(|snapshot| Decision::all(snapshot))
+                .view::<_, Error>(|snapshot| ForkDecision::all(snapshot))
                 .unwrap();
             if forks
                 .iter()
@@ -423,7 +423,7 @@ impl Check {
         }
         let untaken = there
             .disk
-            .view::<_, Error>(|snapshot| Untaken::all(snapshot))
+            .view::<_, Error>(|snapshot| FailedGiveBack::all(snapshot))
             .unwrap();
         let mut named: Vec<ObjectId> = untaken.into_iter().map(|one| one.id).collect();
         // Whoever follows the issuer itself names what it has lost; and an object that was made under the same identifier meanwhile is a
@@ -431,8 +431,8 @@ impl Check {
         for site in &world.sites {
             let more = site.disk.view::<_, Error>(|snapshot| {
                 let mut all = Vec::new();
-                for master in Master::all(snapshot)? {
-                    all.extend(missing(snapshot, &master.relation)?);
+                for master in Upstream::all(snapshot)? {
+                    all.extend(objects_missing_at_issuer(snapshot, &master.relation)?);
                     all.extend(
                         Retry::all(snapshot, &master.relation)?
                             .into_iter()
@@ -453,13 +453,13 @@ impl Check {
 }
 
 /// What an answer tells of an object.
-pub struct Told {
+pub struct ObjectResult {
     kind: u32,
     id: Id,
     destroyed: bool,
 }
 
-pub fn changes(payload: &[u8]) -> Vec<Told> {
+pub fn changes(payload: &[u8]) -> Vec<ObjectResult> {
     let r = Reader::new(payload, keyferry_kmip::context(Version::V2_1));
     let mut told = Vec::new();
     let mut children = r.children(Item::parse(payload).unwrap()).unwrap();
@@ -483,7 +483,7 @@ pub fn changes(payload: &[u8]) -> Vec<Told> {
                 }
             }
         }
-        told.push(Told {
+        told.push(ObjectResult {
             kind,
             id: of,
             destroyed,

@@ -72,16 +72,16 @@ impl Ring {
             _ => (Operation::IMPORT, Version::V2_1),
         };
         let full_every = 1 + rng.below(4) as i64;
-        let observing = Observing {
+        let observing = ForeignMasterOptions {
             full_every,
-            ..Observing::default()
+            ..ForeignMasterOptions::default()
         };
         ForeignMaster::observe(&site.disk, "m", "m", &observing, DateTime(START)).unwrap();
-        let publishing = Publishing {
+        let publishing = ForeignReplicaOptions {
             by,
-            ..Publishing::default()
+            ..ForeignReplicaOptions::default()
         };
-        ForeignSlave::publish(&site.disk, "r", "r", &publishing, DateTime(START)).unwrap();
+        ForeignReplica::publish(&site.disk, "r", "r", &publishing, DateTime(START)).unwrap();
         let (strays, ranks, taken) = (Vec::new(), BTreeMap::new(), Vec::new());
         Ring {
             site,
@@ -136,7 +136,7 @@ impl Ring {
         let (mut ticket, mut under_way) = (0, std::collections::VecDeque::new());
         for _ in 0..3000 {
             let now = self.now();
-            let mut cx = Cx {
+            let mut cx = SessionContext {
                 now,
                 store: &self.site.disk,
                 random: &mut self.site.rng,
@@ -196,7 +196,7 @@ impl Ring {
                 format!("{} s, {fault:?}: {asked:?} {told:?}", self.time / 1000)
             });
             let lost = answer.is_none();
-            let mut cx = Cx {
+            let mut cx = SessionContext {
                 now,
                 store: &self.site.disk,
                 random: &mut self.site.rng,
@@ -412,10 +412,10 @@ impl Ring {
             .site
             .disk
             .view::<_, Error>(|snapshot| {
-                let named = ForeignSlave::retries(snapshot, "r")?
+                let named = ForeignReplica::retries(snapshot, "r")?
                     .iter()
                     .any(|retry| retry.id == record.id);
-                Ok((named, identifier_there(snapshot, "r", &record.id)?))
+                Ok((named, identifier_at_peer(snapshot, "r", &record.id)?))
             })
             .unwrap();
         let (number, _) = self.site.record(&record.id).unwrap();
@@ -552,7 +552,7 @@ fn random(seed: u64) -> Figures {
     ring.figures
 }
 
-#[test]
+#[cfg_attr(not(keyferry_planted), test)]
 fn random_foreign_runs() {
     let runs = crate::number("SIM_RUNS").unwrap_or(100);
     let first = crate::number("SIM_SEED").unwrap_or(1);
@@ -591,18 +591,18 @@ fn random_foreign_runs() {
 
 /// Our check shows nothing there; an Import of ours that was late arrives, and a client of the foreign server destroys what it brought; then our
 /// next Import arrives.
-#[test]
+#[cfg_attr(not(keyferry_planted), test)]
 fn a_foreign_client_that_destroys_between_our_check_and_our_import() {
     for version in [Version::V1_4, Version::V2_1] {
         let mut rng = Rng(7);
         let mut ring = Ring::new(&mut rng);
         (ring.by, ring.version) = (Operation::IMPORT, version);
-        ForeignSlave::end(&ring.site.disk, "r").unwrap();
-        ForeignSlave::publish(
+        ForeignReplica::end(&ring.site.disk, "r").unwrap();
+        ForeignReplica::publish(
             &ring.site.disk,
             "r",
             "r",
-            &Publishing::default(),
+            &ForeignReplicaOptions::default(),
             DateTime(START),
         )
         .unwrap();
@@ -654,7 +654,7 @@ fn a_foreign_client_that_destroys_between_our_check_and_our_import() {
         let retries = ring
             .site
             .disk
-            .view::<_, Error>(|snapshot| ForeignSlave::retries(snapshot, "r"))
+            .view::<_, Error>(|snapshot| ForeignReplica::retries(snapshot, "r"))
             .unwrap();
         assert_eq!(retries.len(), 1, "{version}: and it is named");
         assert_eq!(

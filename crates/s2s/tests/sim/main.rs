@@ -11,11 +11,14 @@
     clippy::indexing_slicing
 )]
 
+#[cfg(keyferry_planted)]
+extern crate keyferry_s2s_planted as keyferry_s2s;
+
 mod check;
 mod foreign;
 mod foreign_histories;
 mod histories;
-#[cfg(feature = "planted")]
+#[cfg(keyferry_planted)]
 mod planted;
 mod rng;
 mod run;
@@ -40,7 +43,7 @@ pub fn trace(what: impl FnOnce() -> String) {
     }
 }
 
-#[test]
+#[cfg_attr(not(keyferry_planted), test)]
 fn random_runs() {
     let runs = number("SIM_RUNS").unwrap_or(300);
     let first = number("SIM_SEED").unwrap_or(1);

@@ -46,7 +46,7 @@
 //! Random runs change with the simulation; the test prints the table of the day.
 
 use crate::{histories, run};
-use keyferry_s2s::planted::{ALL, Bug, plant};
+use keyferry_s2s::faults::{ALL, Bug, plant};
 use std::panic::catch_unwind;
 
 /// Random runs that a fault may take to show.

@@ -25,6 +25,8 @@ pub struct Figures {
     withdrawals: usize,
     given_back: usize,
     compared: usize,
+    /// A digest over all that the stores hold in the end: it stays the same while the engine does the same.
+    end_states: u64,
 }
 
 impl Figures {
@@ -42,6 +44,7 @@ impl Figures {
         self.withdrawals += other.withdrawals;
         self.given_back += other.given_back;
         self.compared += other.compared;
+        self.end_states = chain(self.end_states, &other.end_states.to_be_bytes());
     }
 
     /// Whether everything has happened that can.
@@ -185,7 +188,7 @@ pub fn run(seed: u64) -> Figures {
                     let owes = world.sites[at]
                         .disk
                         .view::<_, Error>(|snapshot| {
-                            Ok(!keyferry_s2s::Owed::all(snapshot)?.is_empty())
+                            Ok(!keyferry_s2s::PendingGiveBack::all(snapshot)?.is_empty())
                         })
                         .unwrap();
                     let done = writes::random(&mut world.sites[at], &mut rng, now);
@@ -247,16 +250,16 @@ pub fn run(seed: u64) -> Figures {
                 let link = rng.below(world.links.len());
                 let (replica, issuer) = (world.links[link].replica, world.links[link].issuer);
                 world.stop(replica);
-                let what = Following {
+                let what = UpstreamOptions {
                     selection: selection(&mut rng),
-                    ..Following::default()
+                    ..UpstreamOptions::default()
                 };
                 let (name, server) = (
                     world.links[link].name.clone(),
                     world.sites[issuer].name.clone(),
                 );
                 let now = world.now(replica).wall;
-                Master::follow(&world.sites[replica].disk, &name, &server, &what, now).unwrap();
+                Upstream::follow(&world.sites[replica].disk, &name, &server, &what, now).unwrap();
                 figures.selections += 1;
             }
             94..96 => {
@@ -272,6 +275,7 @@ pub fn run(seed: u64) -> Figures {
     }
     heal(&mut world, &mut check, &mut rng);
     check.end(&world);
+    figures.end_states = digest(&world);
     figures.forks += check.forks;
     figures.tombstones += check.tombstones;
     figures.withdrawals += check.withdrawals;
@@ -306,10 +310,10 @@ fn heal(world: &mut World, check: &mut Check, rng: &mut Rng) {
         let site = &world.sites[at];
         for owed in site
             .disk
-            .view::<_, Error>(|snapshot| Owed::all(snapshot))
+            .view::<_, Error>(|snapshot| PendingGiveBack::all(snapshot))
             .unwrap()
         {
-            waive(&site.disk, &owed.server, "somebody", now.wall).unwrap();
+            waive_give_back(&site.disk, &owed.server, "somebody", now.wall).unwrap();
         }
         for fork in site.forks() {
             check.forks += 1;
@@ -318,11 +322,11 @@ fn heal(world: &mut World, check: &mut Check, rng: &mut Rng) {
                 .is_some_and(|(_, record)| site.node.issues(&record));
             if issues && rng.one_in(2) {
                 let keep = if rng.one_in(2) {
-                    Keep::Held
+                    ForkVersion::Held
                 } else {
-                    Keep::Other
+                    ForkVersion::Other
                 };
-                decide(
+                resolve_fork(
                     &site.disk,
                     &site.node,
                     &fork.id,
@@ -382,7 +386,7 @@ fn news_travels(world: &mut World, rng: &mut Rng) {
             .unwrap();
         let master = world.sites[link.replica]
             .disk
-            .view::<_, Error>(|s| Master::find(s, &link.name))
+            .view::<_, Error>(|s| Upstream::find(s, &link.name))
             .unwrap()
             .unwrap();
         let hears = link.session.is_some();
@@ -391,4 +395,33 @@ fn news_travels(world: &mut World, rng: &mut Rng) {
             "link {at} did not hear of {head:?}: {master:?}"
         );
     }
+}
+
+/// FNV-1a, which needs to tell runs apart and no more.
+fn chain(state: u64, bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(state ^ 0xcbf2_9ce4_8422_2325, |state, byte| {
+            (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+}
+
+/// What all stores hold in the end: the head, whose commit id covers all that was ever put, and the state.
+fn digest(world: &World) -> u64 {
+    let mut digest = 0;
+    for site in &world.sites {
+        site.disk
+            .view::<_, keyferry_store::Error>(|snapshot| {
+                let head = snapshot.head()?;
+                digest = chain(digest, &head.incarnation.0);
+                digest = chain(digest, &head.number.to_be_bytes());
+                digest = chain(digest, &head.commit.0);
+                snapshot.state(&keyferry_store::Span::prefix(b""), &mut |key, value| {
+                    digest = chain(chain(digest, key), value);
+                    Ok(std::ops::ControlFlow::Continue(()))
+                })
+            })
+            .unwrap();
+    }
+    digest
 }

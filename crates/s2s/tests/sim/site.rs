@@ -78,7 +78,7 @@ impl Site {
         self.disk = older;
         if told {
             let incarnation = Incarnation(self.rng.id());
-            restored(&self.disk, &self.policy, incarnation, now.wall).unwrap();
+            begin_restored(&self.disk, &self.policy, incarnation, now.wall).unwrap();
         }
         self.restart();
     }

@@ -119,13 +119,13 @@ impl World {
         let mut options = FollowOptions::new(name, from).every(1000);
         options.batch = 3;
         options.in_flight = 2;
-        let what = Following {
+        let what = UpstreamOptions {
             selection,
-            ..Following::default()
+            ..UpstreamOptions::default()
         };
         let server = self.sites[issuer].name.clone();
         let now = self.now(replica).wall;
-        Master::follow(&self.sites[replica].disk, name, &server, &what, now).unwrap();
+        Upstream::follow(&self.sites[replica].disk, name, &server, &what, now).unwrap();
         self.links.push(Link {
             name: name.into(),
             replica,
@@ -224,7 +224,7 @@ impl World {
         }
         let copies = self.kept[of_link[rng.below(of_link.len())]].1.clone();
         let (replica, issuer) = (self.links[at].replica, self.links[at].issuer);
-        let terms = Terms {
+        let terms = SendOptions {
             strategy: Strategy::Import,
             version: Version::V2_1,
             keyferry: true,
@@ -265,7 +265,7 @@ impl World {
             under_way: VecDeque::new(),
             turned: None,
         });
-        let mut cx = Cx {
+        let mut cx = SessionContext {
             now,
             store: &site.disk,
             random: &mut site.rng,
@@ -313,7 +313,7 @@ impl World {
                 let poke = Poke::new(
                     &self.sites[issuer].node,
                     self.sites[replica].name.as_str(),
-                    taken(&message),
+                    replica_position(&message),
                 );
                 if let Some(live) = self.links[at]
                     .session
@@ -332,11 +332,11 @@ impl World {
             crate::trace(|| {
                 let master = self.sites[replica]
                     .disk
-                    .view::<_, Error>(|s| Master::find(s, &name))
+                    .view::<_, Error>(|s| Upstream::find(s, &name))
                     .unwrap();
                 let slave = issuer
                     .disk
-                    .view::<_, Error>(|s| Slave::find(s, &self.sites[replica].name, &name))
+                    .view::<_, Error>(|s| Downstream::find(s, &self.sites[replica].name, &name))
                     .unwrap();
                 format!("link {at} {master:?} {slave:?}")
             });
@@ -347,7 +347,7 @@ impl World {
         let Some(live) = &mut link.session else {
             return true;
         };
-        let mut cx = Cx {
+        let mut cx = SessionContext {
             now,
             store: &site.disk,
             random: &mut site.rng,
@@ -402,7 +402,7 @@ impl World {
             return false;
         };
         let site = &mut self.sites[issuer];
-        let mut cx = Cx {
+        let mut cx = SessionContext {
             now,
             store: &site.disk,
             random: &mut site.rng,
@@ -426,7 +426,7 @@ impl World {
                 let answer = answer.filter(|_| fault == Fault::None);
                 let lost = answer.is_none();
                 let site = &mut self.sites[issuer];
-                let mut cx = Cx {
+                let mut cx = SessionContext {
                     now,
                     store: &site.disk,
                     random: &mut site.rng,
@@ -476,7 +476,7 @@ impl World {
                 .iter()
                 .for_each(|flag| flag.store(true, Ordering::SeqCst))
         };
-        let pokes = Pokes::new(self.sites[replica].node.clone(), heard);
+        let pokes = PokeResponder::new(self.sites[replica].node.clone(), heard);
         let (caller, now) = (identity(&self.sites[issuer].name), self.now(replica));
         let item = &message.batch[0];
         let site = &self.sites[replica];

@@ -48,7 +48,7 @@ pub fn make(
                 return Ok(Effects::none());
             }
         }
-        complete(&mut attributes, now.wall);
+        set_default_attributes(&mut attributes, now.wall);
         let object = key(material);
         site.node.digest(&mut attributes, &object);
         let reign = ask.snapshot.reign().unwrap();

@@ -7,7 +7,7 @@ use keyferry_kmip::{
     AdjustAttributeRequest, AdjustAttributeResponse, AttributeReference, Cause, CustomAttribute,
     Failure, Interval, RequestItem, SetAttributeRequest, SetAttributeResponse,
 };
-use keyferry_s2s::{Ask, Node, Outcome};
+use keyferry_s2s::{Answered, Ask, Node};
 use keyferry_store::{Material, Record};
 use keyferry_ttlv::{Extra, Value};
 
@@ -29,7 +29,7 @@ fn with_set(ask: &Ask<'_>, record: &Record, value: V) -> Result<Record, Failure>
 }
 
 /// Set Attribute (KMIP 2.1 §6.1.51).
-pub(super) fn set(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn set(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Answered, Failure> {
     let request: SetAttributeRequest = item.payload(ask.cx)?;
     let before = own(node, ask, request.unique_identifier.as_ref())?;
     let after = with_set(ask, &before.1, single(request.attribute)?.value)?;
@@ -39,7 +39,7 @@ pub(super) fn set(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
         unique_identifier: identifier.clone().into(),
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
+    Ok(Answered::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Adjust Attribute (KMIP 2.1 §6.1.3): numbers, intervals and dates are counted up or down, a Boolean turns round. What is not there counts
@@ -48,7 +48,7 @@ pub(super) fn adjust(
     node: &Node,
     ask: &mut Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let request: AdjustAttributeRequest = item.payload(ask.cx)?;
     let [reference] = request.references.0.as_slice() else {
         return Err(Failure::new(Cause::InvalidField, "one attribute at a time"));
@@ -77,7 +77,7 @@ pub(super) fn adjust(
         unique_identifier: identifier.clone().into(),
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
+    Ok(Answered::answer(&response, ask.cx)?.with(effects))
 }
 
 /// The attribute's value after the adjustment.

@@ -6,7 +6,7 @@ use keyferry_kmip::{
     DeleteAttributeRequest, DeleteAttributeResponse, Failure, ModifyAttributeRequest,
     ModifyAttributeResponse, RequestItem, lifecycle,
 };
-use keyferry_s2s::{Ask, Node, Outcome};
+use keyferry_s2s::{Answered, Ask, Node};
 use keyferry_store::{Material, Record};
 use keyferry_ttlv::{Extra, Version};
 
@@ -182,7 +182,7 @@ pub(super) fn with_added(ask: &Ask<'_>, record: &Record, value: V) -> Result<Rec
 }
 
 /// Add Attribute (KMIP 2.1 §6.1.2).
-pub(super) fn add(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn add(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Answered, Failure> {
     let request: AddAttributeRequest = item.payload(ask.cx)?;
     let attribute = single(request.attribute)?;
     if attribute.index.is_some() {
@@ -203,7 +203,7 @@ pub(super) fn add(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
             .unwrap_or_default(),
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
+    Ok(Answered::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Which instance a request means: by index (1.x, 0 when it names none) or by its current value (2.x, the only one when it names none).
@@ -316,7 +316,7 @@ pub(super) fn modify(
     node: &Node,
     ask: &mut Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let request: ModifyAttributeRequest = item.payload(ask.cx)?;
     let Attribute { index, value } = single(request.attribute)?;
     let current = if request.current.is_empty() {
@@ -335,7 +335,7 @@ pub(super) fn modify(
             .unwrap_or_default(),
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
+    Ok(Answered::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Delete Attribute (KMIP 2.1 §6.1.13).
@@ -343,7 +343,7 @@ pub(super) fn delete(
     node: &Node,
     ask: &mut Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let request: DeleteAttributeRequest = item.payload(ask.cx)?;
     let before = own(node, ask, request.unique_identifier.as_ref())?;
     let current = if request.current.is_empty() {
@@ -448,5 +448,5 @@ pub(super) fn delete(
             .unwrap_or_default(),
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
+    Ok(Answered::answer(&response, ask.cx)?.with(effects))
 }

@@ -9,7 +9,7 @@ use keyferry_kmip::{
     RegisterResponse, RequestItem, RngParameters, Secret, TemplateAttribute, Text,
     UniqueIdentifier, lifecycle,
 };
-use keyferry_s2s::{Ask, Node, Outcome, complete, store_failed};
+use keyferry_s2s::{Answered, Ask, Node, set_default_attributes};
 use keyferry_store::{Effects, Material, Record, SnapshotExt};
 use keyferry_ttlv::{Extra, Version};
 use zeroize::Zeroizing;
@@ -20,7 +20,7 @@ pub(super) fn create(
     ops: &Operations,
     ask: &mut Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let request: CreateRequest = item.payload(ask.cx)?;
     check_storage(request.protection_storage_masks.as_ref())?;
     let object_type = request.object_type;
@@ -53,7 +53,7 @@ pub(super) fn create(
         attributes: None,
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?
+    Ok(Answered::answer(&response, ask.cx)?
         .with(effects)
         .placing(identifier))
 }
@@ -146,7 +146,7 @@ pub(super) fn register(
     ops: &Operations,
     ask: &mut Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let request: RegisterRequest = item.payload(ask.cx)?;
     check_storage(request.protection_storage_masks.as_ref())?;
     let object = request
@@ -182,7 +182,7 @@ pub(super) fn register(
         attributes: None,
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?
+    Ok(Answered::answer(&response, ask.cx)?
         .with(effects)
         .placing(identifier))
 }
@@ -285,15 +285,13 @@ pub(super) fn enter(
         describe(&ops.node, &mut attributes, &object)?;
         serve(ops, ask, &mut attributes, object_type, &identifier, origin);
     }
-    complete(&mut attributes, ask.now.wall);
+    set_default_attributes(&mut attributes, ask.now.wall);
     lifecycle::check_dates(&attributes)?;
     attributes.check_count()?;
-    let reign = ask.snapshot.reign().map_err(store_failed)?;
+    let reign = ask.snapshot.reign()?;
     let mut record = ops.node.born(reign, identifier, object_type, attributes);
     record.owner = Some(ask.caller.name.as_str().into());
-    ops.node
-        .recognise(ask, &mut record, &object)
-        .map_err(store_failed)?;
+    ops.node.recognise(ask, &mut record, &object)?;
     Ok(Effects::change(None, record, Material::Set(object.into())))
 }
 

@@ -8,7 +8,7 @@ use keyferry_kmip::{
     ExtensionInformation, ExtensionType, Failure, ProfileInformation, ProtectionStorageMasks,
     ProtocolVersion, QueryRequest, QueryResponse, RequestItem, VERSIONS, extension,
 };
-use keyferry_s2s::{Ask, Outcome};
+use keyferry_s2s::{Answered, Ask};
 use keyferry_ttlv::{Extra, Type, Version};
 
 /// The object types that are kept.
@@ -26,7 +26,7 @@ const OBJECT_TYPES: &[ObjectType] = &[
 ];
 
 /// Discover Versions (KMIP 2.1 §6.1.16): all that are spoken, or those of the client's that are, the server's preference first.
-pub(super) fn discover_versions(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn discover_versions(ask: &Ask<'_>, item: &RequestItem) -> Result<Answered, Failure> {
     let request: DiscoverVersionsRequest = item.payload(ask.cx)?;
     let wanted = &request.protocol_versions;
     let spoken = VERSIONS
@@ -35,7 +35,7 @@ pub(super) fn discover_versions(ask: &Ask<'_>, item: &RequestItem) -> Result<Out
     let protocol_versions = spoken
         .filter(|version| wanted.is_empty() || wanted.contains(version))
         .collect();
-    Outcome::answer(
+    Answered::answer(
         &DiscoverVersionsResponse {
             protocol_versions,
             extra: Extra::NONE,
@@ -65,7 +65,7 @@ pub(super) fn query(
     ops: &Operations,
     ask: &Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let request: QueryRequest = item.payload(ask.cx)?;
     let asks = |function| request.query_functions.contains(&function);
     let version = ask.cx.version;
@@ -153,5 +153,5 @@ pub(super) fn query(
     if asks(QueryFunction::QUERY_DEFAULTS_INFORMATION) && version >= Version::V2_0 {
         response.defaults_information = Some(DefaultsInformation::default());
     }
-    Outcome::answer(&response, ask.cx)
+    Answered::answer(&response, ask.cx)
 }

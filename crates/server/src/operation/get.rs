@@ -5,19 +5,19 @@ use keyferry_kmip::{
     Attributes, Cause, Failure, GetAttributeListRequest, GetAttributeListResponse,
     GetAttributesRequest, GetAttributesResponse, GetRequest, GetResponse, RequestItem,
 };
-use keyferry_s2s::{Ask, Node, Outcome, Wanted, shown};
+use keyferry_s2s::{Answered, Ask, Node, RequestedForm, client_attributes};
 use keyferry_store::{Material, Record, RecordNumber};
 use keyferry_ttlv::{Extra, Version};
 use std::collections::HashSet;
 
 /// Get (KMIP 2.1 §6.1.19).
-pub(super) fn get(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn get(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Answered, Failure> {
     let request: GetRequest = item.payload(ask.cx)?;
     let (number, record) = ask.record(request.unique_identifier.as_ref())?;
     if record.is_destroyed() {
         return Err(Failure::new(Cause::ObjectGone, "the object was destroyed"));
     }
-    let wanted = Wanted {
+    let wanted = RequestedForm {
         key_format_type: request.key_format_type,
         key_wrap_type: request.key_wrap_type,
         key_compression_type: request.key_compression_type,
@@ -35,7 +35,7 @@ pub(super) fn get(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Outc
         object,
         extra: Extra::NONE,
     };
-    let outcome = Outcome::answer(&response, ask.cx)?;
+    let outcome = Answered::answer(&response, ask.cx)?;
     // Once served an object is no longer fresh (KMIP 2.1 §4.24): its issuer keeps that.
     if record.attributes.get(tag::FRESH) != Some(&AttributeValue::Fresh(true))
         || !node.issues(&record)
@@ -72,7 +72,7 @@ fn all(
     number: RecordNumber,
     record: &Record,
 ) -> Result<Attributes, Failure> {
-    let mut all = shown(record, ask.now.wall);
+    let mut all = client_attributes(record, ask.now.wall);
     node.shadow(ask.snapshot, number, record)?
         .into_iter()
         .for_each(|attribute| all.push(attribute));
@@ -84,7 +84,7 @@ pub(super) fn get_attributes(
     node: &Node,
     ask: &Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let request: GetAttributesRequest = item.payload(ask.cx)?;
     let (number, record) = ask.record(request.unique_identifier.as_ref())?;
     let mut attributes = all(node, ask, number, &record)?;
@@ -119,7 +119,7 @@ pub(super) fn get_attributes(
         attributes,
         extra: Extra::NONE,
     };
-    Outcome::answer(&response, ask.cx)
+    Answered::answer(&response, ask.cx)
 }
 
 /// Get Attribute List (KMIP 2.1 §6.1.21): the names of the attributes that have values, each once.
@@ -127,7 +127,7 @@ pub(super) fn get_attribute_list(
     node: &Node,
     ask: &Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let request: GetAttributeListRequest = item.payload(ask.cx)?;
     let (number, record) = ask.record(request.unique_identifier.as_ref())?;
     let mut references = AttributeReferences::default();
@@ -142,5 +142,5 @@ pub(super) fn get_attribute_list(
         references,
         extra: Extra::NONE,
     };
-    Outcome::answer(&response, ask.cx)
+    Answered::answer(&response, ask.cx)
 }

@@ -10,7 +10,7 @@ use keyferry_kmip::{
     Attributes, Cause, CreateKeyPairRequest, CreateKeyPairResponse, Curve, Failure, Key, KeyBlock,
     KeyPair, Link, Object, ReKeyKeyPairRequest, RequestItem, Secret, TemplateAttribute, Text,
 };
-use keyferry_s2s::{Ask, Node, Outcome};
+use keyferry_s2s::{Answered, Ask, Node};
 use keyferry_store::{Record, Snapshot, SnapshotExt};
 use keyferry_ttlv::{Context, Extra};
 use zeroize::Zeroizing;
@@ -233,7 +233,7 @@ pub(super) fn create_key_pair(
     ops: &Operations,
     ask: &mut Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let request: CreateKeyPairRequest = item.payload(ask.cx)?;
     check_storage(request.common_protection_storage_masks.as_ref())?;
     check_storage(request.private_protection_storage_masks.as_ref())?;
@@ -264,7 +264,7 @@ pub(super) fn create_key_pair(
         public_key_attributes: None,
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?
+    Ok(Answered::answer(&response, ask.cx)?
         .with(effects)
         .placing(private_id))
 }

@@ -6,7 +6,7 @@ use keyferry_kmip::{
     DestroyResponse, Failure, RecoverRequest, RecoverResponse, RequestItem, RevokeRequest,
     RevokeResponse, Text, UniqueIdentifier,
 };
-use keyferry_s2s::{Ask, Node, Outcome};
+use keyferry_s2s::{Answered, Ask, Node};
 use keyferry_store::{Effects, Material};
 use keyferry_ttlv::{Extra, Version};
 
@@ -29,7 +29,7 @@ pub(super) fn activate(
     node: &Node,
     ask: &mut Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let request: ActivateRequest = item.payload(ask.cx)?;
     let (identifier, effects) = transition(
         node,
@@ -42,7 +42,7 @@ pub(super) fn activate(
         unique_identifier: identifier.clone().into(),
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
+    Ok(Answered::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Revoke (KMIP 2.1 §6.1.44).
@@ -50,7 +50,7 @@ pub(super) fn revoke(
     node: &Node,
     ask: &mut Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let request: RevokeRequest = item.payload(ask.cx)?;
     let code = request.revocation_reason.code;
     let compromise = matches!(
@@ -82,7 +82,7 @@ pub(super) fn revoke(
         unique_identifier: identifier.clone().into(),
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
+    Ok(Answered::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Destroy (KMIP 2.1 §6.1.15): the material goes, the attributes stay for ever.
@@ -90,7 +90,7 @@ pub(super) fn destroy(
     node: &Node,
     ask: &mut Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let request: DestroyRequest = item.payload(ask.cx)?;
     let (identifier, effects) = transition(
         node,
@@ -103,7 +103,7 @@ pub(super) fn destroy(
         unique_identifier: identifier.clone().into(),
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
+    Ok(Answered::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Archive (KMIP 2.1 §6.1.4): the object stays where it is, and is not served until it is recovered.
@@ -111,7 +111,7 @@ pub(super) fn archive(
     node: &Node,
     ask: &mut Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let request: ArchiveRequest = item.payload(ask.cx)?;
     let before = own(node, ask, request.unique_identifier.as_ref())?;
     if before.1.is_destroyed() {
@@ -130,7 +130,7 @@ pub(super) fn archive(
         unique_identifier: identifier.clone().into(),
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
+    Ok(Answered::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Recover (KMIP 2.1 §6.1.42): the object is on-line again. One that was not archived stays as it is.
@@ -138,7 +138,7 @@ pub(super) fn recover(
     node: &Node,
     ask: &mut Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let request: RecoverRequest = item.payload(ask.cx)?;
     let before = ask.record(request.unique_identifier.as_ref())?;
     node.check_issuer(ask.snapshot, &before.1)?;
@@ -147,7 +147,7 @@ pub(super) fn recover(
         unique_identifier: identifier.clone().into(),
         extra: Extra::NONE,
     };
-    let answer = Outcome::answer(&response, ask.cx)?.placing(identifier);
+    let answer = Answered::answer(&response, ask.cx)?.placing(identifier);
     if before.1.attributes.get(tag::ARCHIVE_DATE).is_none() {
         return Ok(answer);
     }

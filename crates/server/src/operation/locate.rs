@@ -1,6 +1,6 @@
 use keyferry_kmip::spec::{AttributeValue, ObjectGroupMember, Operation};
 use keyferry_kmip::{Attributes, Cause, Failure, LocateRequest, LocateResponse, RequestItem, Text};
-use keyferry_s2s::{Ask, Node, Outcome, Placeholder, store_failed};
+use keyferry_s2s::{Answered, Ask, Node, Placeholder};
 use keyferry_store::plan::{Located, Query};
 use keyferry_store::{Effects, Order, Record, RecordNumber, SnapshotExt, Span, index};
 use keyferry_ttlv::{Extra, Version};
@@ -11,7 +11,7 @@ const MAXIMUM: usize = 10_000;
 
 /// Locate (KMIP 2.1 §6.1.28), newest first, of what the caller may see. Located Items is told to a client that pages, as far as counting is
 /// not too much: the OASIS cases want it there and nowhere else.
-pub(super) fn locate(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn locate(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Answered, Failure> {
     let request: LocateRequest = item.payload(ask.cx)?;
     let count = |given: Option<i32>, otherwise: usize, what: &str| match given.map(usize::try_from)
     {
@@ -70,9 +70,7 @@ pub(super) fn locate(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<O
         }
     } else {
         let most = if pages { MAXIMUM } else { maximum };
-        query
-            .locate(ask.snapshot, ask.now.wall, (offset, most), &may_see)
-            .map_err(store_failed)?
+        query.locate(ask.snapshot, ask.now.wall, (offset, most), &may_see)?
     };
     let mut identifiers = located.identifiers;
     identifiers.truncate(maximum);
@@ -85,7 +83,7 @@ pub(super) fn locate(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<O
             .collect(),
         extra: Extra::NONE,
     };
-    let mut outcome = Outcome::answer(&response, ask.cx)?.with(effects);
+    let mut outcome = Answered::answer(&response, ask.cx)?.with(effects);
     outcome.placeholder = match identifiers.as_slice() {
         [only] => Placeholder::Set(only.clone()),
         _ => Placeholder::Clear,
@@ -113,7 +111,7 @@ fn default_member(
     })?;
     let key = index::object_group(group);
     let turn = [b"turn/", &*key.key].concat();
-    let last = ask.snapshot.state_value(&turn).map_err(store_failed)?;
+    let last = ask.snapshot.state_value(&turn)?;
     let last = last
         .and_then(|bytes| bytes.try_into().ok())
         .map_or(0, u64::from_be_bytes);
@@ -143,7 +141,7 @@ fn default_member(
             Ok(ControlFlow::Continue(()))
         },
     );
-    scanned.map_err(store_failed)?;
+    scanned?;
     let Some((number, identifier)) = next.or(first) else {
         return Ok(None);
     };

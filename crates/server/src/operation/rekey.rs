@@ -8,7 +8,7 @@ use keyferry_kmip::{
     Attributes, Cause, DateTime, Failure, Interval, Object, ReKeyKeyPairRequest,
     ReKeyKeyPairResponse, ReKeyRequest, ReKeyResponse, RequestItem, Text, UniqueIdentifier,
 };
-use keyferry_s2s::{Ask, Outcome};
+use keyferry_s2s::{Answered, Ask};
 use keyferry_store::{Effects, Material, Record, RecordNumber};
 use keyferry_ttlv::Extra;
 
@@ -17,7 +17,7 @@ pub(super) fn re_key(
     ops: &Operations,
     ask: &mut Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let request: ReKeyRequest = item.payload(ask.cx)?;
     check_storage(request.protection_storage_masks.as_ref())?;
     let old = existing(
@@ -53,7 +53,7 @@ pub(super) fn re_key(
         attributes: None,
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?
+    Ok(Answered::answer(&response, ask.cx)?
         .with(effects)
         .placing(identifier))
 }
@@ -63,7 +63,7 @@ pub(super) fn re_key_key_pair(
     ops: &Operations,
     ask: &mut Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let request: ReKeyKeyPairRequest = item.payload(ask.cx)?;
     check_storage(request.common_protection_storage_masks.as_ref())?;
     check_storage(request.private_protection_storage_masks.as_ref())?;
@@ -124,7 +124,7 @@ pub(super) fn re_key_key_pair(
         public_key_attributes: None,
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?
+    Ok(Answered::answer(&response, ask.cx)?
         .with(effects)
         .placing(private_id))
 }

@@ -6,20 +6,20 @@ use keyferry_kmip::{
     Cause, Failure, InteropRequest, InteropResponse, LogRequest, LogResponse, PingRequest,
     PingResponse, RequestItem, SetEndpointRoleRequest, SetEndpointRoleResponse,
 };
-use keyferry_s2s::{Ask, Outcome};
+use keyferry_s2s::{Answered, Ask};
 use keyferry_ttlv::Extra;
 
 /// Ping (KMIP 2.1 §6.1.36, since 2.0).
-pub(super) fn ping(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn ping(ask: &Ask<'_>, item: &RequestItem) -> Result<Answered, Failure> {
     item.payload::<PingRequest>(ask.cx)?;
-    Outcome::answer(&PingResponse { extra: Extra::NONE }, ask.cx)
+    Answered::answer(&PingResponse { extra: Extra::NONE }, ask.cx)
 }
 
 /// So many characters of a client's message are logged.
 const LOGGED: usize = 1000;
 
 /// Log (KMIP 2.1 §6.1.29, since 2.0): the client's message goes to the server's log, with control characters escaped.
-pub(super) fn log(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn log(ask: &Ask<'_>, item: &RequestItem) -> Result<Answered, Failure> {
     let request: LogRequest = item.payload(ask.cx)?;
     let shown: String = request
         .log_message
@@ -28,7 +28,7 @@ pub(super) fn log(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure>
         .flat_map(char::escape_debug)
         .collect();
     tracing::info!(caller = %ask.caller.name, message = shown, "a client's message");
-    Outcome::answer(&LogResponse { extra: Extra::NONE }, ask.cx)
+    Answered::answer(&LogResponse { extra: Extra::NONE }, ask.cx)
 }
 
 /// Interop (KMIP 2.1 §6.1.26, since 2.0), where it is switched on: Begin and End are noted. Nothing is reset.
@@ -36,7 +36,7 @@ pub(super) fn interop(
     ops: &Operations,
     ask: &Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     if !ops.settings.interop {
         return Err(Failure::new(
             Cause::OperationNotSupported,
@@ -55,11 +55,11 @@ pub(super) fn interop(
         return Err(Failure::new(Cause::FeatureNotSupported, why));
     }
     tracing::info!(caller = %ask.caller.name, function = %request.interop_function, "interop");
-    Outcome::answer(&InteropResponse { extra: Extra::NONE }, ask.cx)
+    Answered::answer(&InteropResponse { extra: Extra::NONE }, ask.cx)
 }
 
 /// Set Endpoint Role (KMIP 2.1 §6.1.54, since 2.0) where the connection is not turned round (`Server::turn`): this server stays one.
-pub(super) fn set_endpoint_role(ask: &Ask<'_>, item: &RequestItem) -> Result<Outcome, Failure> {
+pub(super) fn set_endpoint_role(ask: &Ask<'_>, item: &RequestItem) -> Result<Answered, Failure> {
     let request: SetEndpointRoleRequest = item.payload(ask.cx)?;
     if request.endpoint_role != EndpointRole::SERVER {
         return Err(Failure::new(
@@ -67,7 +67,7 @@ pub(super) fn set_endpoint_role(ask: &Ask<'_>, item: &RequestItem) -> Result<Out
             "this server does not become a client on this connection",
         ));
     }
-    Outcome::answer(
+    Answered::answer(
         &SetEndpointRoleResponse {
             endpoint_role: EndpointRole::SERVER,
             extra: Extra::NONE,

@@ -2,7 +2,7 @@
 
 use keyferry_kmip::spec::{ObjectType, tag};
 use keyferry_kmip::{Attribute, Attributes, Cause, Failure, Name, Object, TemplateAttribute};
-use keyferry_s2s::{Ask, store_failed};
+use keyferry_s2s::Ask;
 use keyferry_store::{Record, SnapshotExt, index};
 
 /// Templates that a request names at the most.
@@ -63,10 +63,7 @@ fn named(name: &Name, ask: &Ask<'_>) -> Result<Attributes, Failure> {
             && record.names().any(|own| own == name)
             && ask.rights.check(ask.caller, ask.operation, record).is_ok()
     };
-    let found = ask
-        .snapshot
-        .first(&index::name(&name.value), &is)
-        .map_err(store_failed)?;
+    let found = ask.snapshot.first(&index::name(&name.value), &is)?;
     let missing = || {
         Failure::new(
             Cause::ObjectNotFound,
@@ -74,7 +71,7 @@ fn named(name: &Name, ask: &Ask<'_>) -> Result<Attributes, Failure> {
         )
     };
     let (number, _) = found.ok_or_else(missing)?;
-    match ask.snapshot.whole(number).map_err(store_failed)? {
+    match ask.snapshot.whole(number)? {
         Some((_, Some(Object::Template(template)))) => Ok(template.attributes),
         _ => Err(missing()),
     }

@@ -6,7 +6,7 @@ use keyferry_kmip::{
     Cause, CheckRequest, CheckResponse, Failure, GetUsageAllocationRequest,
     GetUsageAllocationResponse, ObtainLeaseRequest, ObtainLeaseResponse, RequestItem,
 };
-use keyferry_s2s::{Ask, Outcome, Placeholder, Use, may_be_used};
+use keyferry_s2s::{Answered, Ask, KeyUse, Placeholder, check_usable};
 use keyferry_store::{Material, Record};
 use keyferry_ttlv::{Extra, Version};
 
@@ -23,7 +23,7 @@ pub(super) fn check(
     ops: &Operations,
     ask: &mut Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let request: CheckRequest = item.payload(ask.cx)?;
     let (_, record) = ask.record(request.unique_identifier.as_ref())?;
     if record.is_destroyed() {
@@ -77,7 +77,7 @@ pub(super) fn check(
         lease_time,
         extra: Extra::NONE,
     };
-    let mut outcome = Outcome::answer(&response, ask.cx)?;
+    let mut outcome = Answered::answer(&response, ask.cx)?;
     if denied {
         outcome.placeholder = Placeholder::Clear;
     }
@@ -89,7 +89,7 @@ pub(super) fn obtain_lease(
     ops: &Operations,
     ask: &mut Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let request: ObtainLeaseRequest = item.payload(ask.cx)?;
     let (_, record) = ask.record(request.unique_identifier.as_ref())?;
     if record.is_destroyed() {
@@ -123,7 +123,7 @@ pub(super) fn obtain_lease(
             .unwrap_or(ask.now.wall),
         extra: Extra::NONE,
     };
-    Outcome::answer(&response, ask.cx)
+    Answered::answer(&response, ask.cx)
 }
 
 /// What applies protection.
@@ -142,7 +142,7 @@ pub(super) fn allocate(
     ops: &Operations,
     ask: &mut Ask<'_>,
     item: &RequestItem,
-) -> Result<Outcome, Failure> {
+) -> Result<Answered, Failure> {
     let request: GetUsageAllocationRequest = item.payload(ask.cx)?;
     let before = own(&ops.node, ask, request.unique_identifier.as_ref())?;
     let record = &before.1;
@@ -184,7 +184,7 @@ pub(super) fn allocate(
             "the object has no Usage Limits",
         ));
     };
-    may_be_used(record, ask.now.wall, Use::Protect)?;
+    check_usable(record, ask.now.wall, KeyUse::Protect)?;
     if wanted > left {
         return Err(Failure::new(
             Cause::UsageLimitExceeded,
@@ -203,5 +203,5 @@ pub(super) fn allocate(
         unique_identifier: identifier.clone().into(),
         extra: Extra::NONE,
     };
-    Ok(Outcome::answer(&response, ask.cx)?.with(effects))
+    Ok(Answered::answer(&response, ask.cx)?.with(effects))
 }

@@ -7,7 +7,7 @@ use keyferry_kmip::spec::{BatchErrorContinuationOption, Operation, ResultStatus,
 use keyferry_kmip::{
     Cause, Failure, Now, Random, RandomFailed, ResponseItem, ResponseMessage, Text, context,
 };
-use keyferry_s2s::{Ask, Earlier, Placeholder};
+use keyferry_s2s::{Ask, EarlierIdentifier, Placeholder};
 use keyferry_store::{Deferred, Effects, ErrorKind, Snapshot, StoreExt};
 use keyferry_ttlv::{Frame, Reader, Version};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -90,7 +90,7 @@ impl Server {
             }
             response.unique_batch_item_id = item.unique_batch_item_id.clone();
             if *version >= Version::V2_0 && message.batch.len() > 1 {
-                earlier.extend(identifiers(&response).map(|identifier| Earlier {
+                earlier.extend(identifiers(&response).map(|identifier| EarlierIdentifier {
                     item: items.len(),
                     operation: item.operation,
                     identifier,

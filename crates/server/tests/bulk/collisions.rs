@@ -4,7 +4,7 @@ use crate::drive::*;
 use crate::support::*;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
-use keyferry_s2s::{Decision, Keep, Strategy, decide};
+use keyferry_s2s::{ForkDecision, ForkVersion, Strategy, resolve_fork};
 use keyferry_store::StoreExt;
 use keyferry_ttlv::Version;
 
@@ -72,12 +72,12 @@ fn a_fork_is_kept_and_named_and_changes_nothing_but_the_state() {
         .into_iter()
         .find(|fork| fork.stamp.incarnation == [0x99; 16])
         .unwrap();
-    decide(
+    resolve_fork(
         &*b.store,
         b.server.node(),
         &other.id,
         &other.stamp,
-        Keep::Other,
+        ForkVersion::Other,
         "somebody",
         b.now(),
     )
@@ -86,7 +86,7 @@ fn a_fork_is_kept_and_named_and_changes_nothing_but_the_state() {
     assert_eq!(forks(&b).len(), 1);
     let decisions = b
         .store
-        .view::<_, keyferry_s2s::Error>(|s| Decision::all(s))
+        .view::<_, keyferry_s2s::Error>(|s| ForkDecision::all(s))
         .unwrap();
     assert_eq!((decisions.len(), decisions[0].by.as_str()), (1, "somebody"));
 }

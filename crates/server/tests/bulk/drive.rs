@@ -5,8 +5,8 @@ use keyferry_crypto::SystemRandom;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
 use keyferry_s2s::{
-    Bulk, BulkOptions, Collisions, Copy, Cx, Error, Fork, Peer, Policy, Report, Session, Step,
-    Strategy,
+    Bulk, BulkOptions, Collisions, Copy, Error, Fork, Peer, Policy, Report, Session,
+    SessionContext, Step, Strategy,
 };
 use keyferry_server::Access;
 use keyferry_store::StoreExt;
@@ -72,7 +72,7 @@ pub fn drive(
     let mut random = SystemRandom::new();
     let (store, caller) = (from.store.clone(), identity(caller));
     loop {
-        let mut cx = Cx {
+        let mut cx = SessionContext {
             now: from.now(),
             store: &*store,
             random: &mut random,
@@ -96,7 +96,7 @@ pub fn drive(
             return None;
         }
         let lost = |session: &mut dyn Session,
-                    cx: &mut Cx<'_>,
+                    cx: &mut SessionContext<'_>,
                     rest: &mut VecDeque<(Ticket, RequestMessage)>| {
             session
                 .answer(cx, answered, Err(Lost("planned".into())))
@@ -119,7 +119,7 @@ pub fn drive(
         let Answer::Reply(frame) = answer else {
             panic!("no reply")
         };
-        let mut cx = Cx {
+        let mut cx = SessionContext {
             now: from.now(),
             store: &*store,
             random: &mut random,

@@ -8,7 +8,7 @@ use keyferry_s2s::*;
 use keyferry_ttlv::Version;
 use std::sync::{Arc, Mutex};
 
-fn explore(of: &Host, cut: Cut) -> Abilities {
+fn explore(of: &Host, cut: Cut) -> PeerAbilities {
     let found = Arc::new(Mutex::new(None));
     let into = found.clone();
     let here = master();
@@ -26,11 +26,14 @@ fn the_best_way_is_chosen_by_what_the_peer_says() {
         let ours = explore(&replica(), cut);
         assert!(ours.keyferry);
         assert_eq!(ours.versions.len(), 7);
-        assert_eq!(ours.push(), Some((Way::Import, Version::V2_1)));
-        assert_eq!(ours.pull(), Some((Way::Feed, Version::V2_1)));
-        assert_eq!(ours.version_for(Way::Export), Some(Version::V2_1));
+        assert_eq!(ours.push(), Some((TransferMethod::Import, Version::V2_1)));
+        assert_eq!(ours.pull(), Some((TransferMethod::Feed, Version::V2_1)));
         assert_eq!(
-            ours.not_kept(Way::Import, Version::V1_4),
+            ours.version_for(TransferMethod::Export),
+            Some(Version::V2_1)
+        );
+        assert_eq!(
+            ours.not_kept(TransferMethod::Import, Version::V1_4),
             Vec::<&str>::new()
         );
     }
@@ -42,21 +45,21 @@ fn the_best_way_is_chosen_by_what_the_peer_says() {
         Operation::PUT,
     ];
     let old = explore(&foreign(&old), Cut::Never);
-    assert_eq!(old.push(), Some((Way::Register, Version::V2_1)));
-    assert_eq!(old.pull(), Some((Way::Get, Version::V2_1)));
+    assert_eq!(old.push(), Some((TransferMethod::Register, Version::V2_1)));
+    assert_eq!(old.pull(), Some((TransferMethod::Get, Version::V2_1)));
     let deaf = explore(&foreign(&[Operation::CREATE]), Cut::Never);
     assert_eq!((deaf.push(), deaf.pull()), (None, None));
     for way in [
-        Way::Import,
-        Way::Put,
-        Way::Register,
-        Way::Feed,
-        Way::Export,
-        Way::Get,
+        TransferMethod::Import,
+        TransferMethod::Put,
+        TransferMethod::Register,
+        TransferMethod::Feed,
+        TransferMethod::Export,
+        TransferMethod::Get,
     ] {
-        assert_eq!(way.to_string().parse::<Way>().unwrap(), way);
+        assert_eq!(way.to_string().parse::<TransferMethod>().unwrap(), way);
     }
-    assert!("magic".parse::<Way>().is_err());
+    assert!("magic".parse::<TransferMethod>().is_err());
 }
 
 #[test]
@@ -64,12 +67,12 @@ fn what_is_told_to_be_lost_covers_what_is_lost() {
     for version in ALL {
         let (a, t) = (master(), foreign(&[]));
         fill(&a);
-        let abilities = Abilities {
+        let abilities = PeerAbilities {
             versions: vec![version],
             operations: Vec::new(),
             keyferry: false,
         };
-        let told = abilities.not_kept(Way::Register, version);
+        let told = abilities.not_kept(TransferMethod::Register, version);
         for known in ["Initial Date", "Last Change Date", "Lease Time"] {
             assert!(told.contains(&known), "{version}: {told:?}");
         }

@@ -36,8 +36,8 @@ pub fn follower(name: &str) -> Host {
     )
 }
 
-pub fn begin(b: &Host, what: &Following) {
-    Master::follow(&*b.store, "r", "a", what, b.now().wall).unwrap();
+pub fn begin(b: &Host, what: &UpstreamOptions) {
+    Upstream::follow(&*b.store, "r", "a", what, b.now().wall).unwrap();
 }
 
 fn options() -> FollowOptions {
@@ -61,8 +61,8 @@ pub fn pass(b: &Host, a: &Host) -> Report {
     report
 }
 
-fn of(report: &Report, ending: Ending) -> i64 {
-    report.counts.of(ending)
+fn of(report: &Report, outcome: Outcome) -> i64 {
+    report.counts.of(outcome)
 }
 
 fn held(host: &Host, id: &keyferry_store::ObjectId) -> Option<Record> {
@@ -75,13 +75,13 @@ fn held(host: &Host, id: &keyferry_store::ObjectId) -> Option<Record> {
 fn everything_comes_once_and_then_what_changes() {
     let (a, b) = (issuer(), follower("b"));
     let ids = fill(&a);
-    begin(&b, &Following::default());
+    begin(&b, &UpstreamOptions::default());
     let report = pass(&b, &a);
     // What was destroyed before anybody was offered it goes nowhere.
     let gone = ids.iter().filter(|id| a.record(id).is_destroyed()).count() as i64;
     assert_eq!(gone, 2);
     assert_eq!(
-        of(&report, Ending::Created),
+        of(&report, Outcome::Created),
         ids.len() as i64 - gone,
         "{}",
         report.table()
@@ -100,17 +100,17 @@ fn everything_comes_once_and_then_what_changes() {
     client.destroy(&live[1]).unwrap();
     let report = pass(&b, &a);
     assert_eq!(
-        (of(&report, Ending::Updated), report.counts.asked),
+        (of(&report, Outcome::Updated), report.counts.asked),
         (2, 2),
         "{}",
         report.table()
     );
     assert_same(&a, &b, &live);
     assert!(b.record(&live[1]).is_destroyed());
-    let slaves = a.store.view::<_, Error>(|s| Slave::all(s)).unwrap();
+    let slaves = a.store.view::<_, Error>(|s| Downstream::all(s)).unwrap();
     assert_eq!(slaves.len(), 1);
     assert_eq!(slaves[0].server, "b");
-    let masters = b.store.view::<_, Error>(|s| Master::all(s)).unwrap();
+    let masters = b.store.view::<_, Error>(|s| Upstream::all(s)).unwrap();
     assert!(masters[0].is_up_to_date());
 }
 
@@ -119,7 +119,7 @@ fn a_loss_at_any_message_repeats_one_answer_at_most() {
     for cut in (0..8).flat_map(|n| [Cut::Before(n), Cut::Behind(n), Cut::Dead(n)]) {
         let (a, b) = (issuer(), follower("b"));
         let ids = fill(&a);
-        begin(&b, &Following::default());
+        begin(&b, &UpstreamOptions::default());
         let first = pass_cut(&b, &a, options(), cut);
         let report = match first {
             Some(report) => report.unwrap(),
@@ -137,7 +137,7 @@ fn a_loss_at_any_message_repeats_one_answer_at_most() {
             "{cut:?} {}",
             report.table()
         );
-        assert_eq!(of(&report, Ending::Created), live.len() as i64, "{cut:?}");
+        assert_eq!(of(&report, Outcome::Created), live.len() as i64, "{cut:?}");
         assert_same(&a, &b, &live);
     }
 }
@@ -152,9 +152,9 @@ fn a_selection_is_left_and_entered() {
     let selection = Selection::everything().with(shop());
     begin(
         &b,
-        &Following {
+        &UpstreamOptions {
             selection,
-            ..Following::default()
+            ..UpstreamOptions::default()
         },
     );
     assert_eq!(pass(&b, &a).counts.asked, 1);
@@ -164,7 +164,7 @@ fn a_selection_is_left_and_entered() {
     client.delete(&one, shop()).unwrap();
     let report = pass(&b, &a);
     assert_eq!(
-        (of(&report, Ending::Withdrawn), report.counts.asked),
+        (of(&report, Outcome::Withdrawn), report.counts.asked),
         (1, 1),
         "{}",
         report.table()
@@ -184,7 +184,7 @@ fn a_selection_is_left_and_entered() {
     assert!(!held(&b, &id).unwrap().is_destroyed());
     // Another one enters.
     client.add(&other, shop()).unwrap();
-    assert_eq!(of(&pass(&b, &a), Ending::Created), 1);
+    assert_eq!(of(&pass(&b, &a), Outcome::Created), 1);
     assert_same(&a, &b, &[other.clone()]);
     // It leaves and comes again.
     client.delete(&other, shop()).unwrap();
@@ -203,9 +203,9 @@ fn a_compromise_reaches_who_was_not_told_of_its_withdrawal() {
     for (host, name) in [(&b, "b"), (&c, "c")] {
         begin(
             host,
-            &Following {
+            &UpstreamOptions {
                 selection: Selection::everything().with(group(name)),
-                ..Following::default()
+                ..UpstreamOptions::default()
             },
         );
         pass(host, &a);
@@ -242,16 +242,19 @@ fn another_selection_withdraws_and_brings() {
     let group = |name: &str| V::ObjectGroup(name.into());
     let one = client.register(key(&[1; 16]), named("one").with(group("one")));
     let two = client.register(key(&[2; 16]), named("two").with(group("two")));
-    let what = |name: &str| Following {
+    let what = |name: &str| UpstreamOptions {
         selection: Selection::everything().with(group(name)),
-        ..Following::default()
+        ..UpstreamOptions::default()
     };
     begin(&b, &what("one"));
     pass(&b, &a);
     begin(&b, &what("two"));
     let report = pass(&b, &a);
     assert_eq!(
-        (of(&report, Ending::Withdrawn), of(&report, Ending::Created)),
+        (
+            of(&report, Outcome::Withdrawn),
+            of(&report, Outcome::Created)
+        ),
         (1, 1),
         "{}",
         report.table()
@@ -272,9 +275,9 @@ fn what_the_relation_does_without_does_not_come() {
     );
     begin(
         &b,
-        &Following {
+        &UpstreamOptions {
             without: vec!["x-cost centre".into(), "Comment".into(), "State".into()],
-            ..Following::default()
+            ..UpstreamOptions::default()
         },
     );
     pass(&b, &a);
@@ -292,9 +295,9 @@ fn what_the_relation_does_without_does_not_come() {
         ["Comment", "x-cost centre"]
     );
     // With all of them from now on.
-    begin(&b, &Following::default());
+    begin(&b, &UpstreamOptions::default());
     let report = pass(&b, &a);
-    assert_eq!(of(&report, Ending::Updated), 1, "{}", report.table());
+    assert_eq!(of(&report, Outcome::Updated), 1, "{}", report.table());
     assert_same(&a, &b, &[one]);
 }
 
@@ -306,11 +309,11 @@ fn what_cannot_be_taken_is_asked_for_again_until_it_can() {
     let own = b
         .client(Version::V2_1)
         .register(key(&[2; 16]), named("taken"));
-    begin(&b, &Following::default());
+    begin(&b, &UpstreamOptions::default());
     let report = pass(&b, &a);
     assert_eq!(
         (
-            of(&report, Ending::Failed),
+            of(&report, Outcome::Failed),
             report.failures[0].identifier.as_str()
         ),
         (1, one.as_str())
@@ -321,13 +324,13 @@ fn what_cannot_be_taken_is_asked_for_again_until_it_can() {
     b.pass(10);
     let report = pass(&b, &a);
     assert_eq!(
-        (of(&report, Ending::Failed), retries(&b)[0].attempts),
+        (of(&report, Outcome::Failed), retries(&b)[0].attempts),
         (1, 2)
     );
     b.client(Version::V2_1).destroy(&own).unwrap();
     b.client(Version::V2_1).delete(&own, name("taken")).unwrap();
     b.pass(10);
-    assert_eq!(of(&pass(&b, &a), Ending::Created), 1);
+    assert_eq!(of(&pass(&b, &a), Outcome::Created), 1);
     assert!(retries(&b).is_empty());
     assert_same(&a, &b, &[one]);
 }
@@ -349,10 +352,10 @@ fn relations_show_as_attributes_that_can_be_looked_for() {
     let other = a
         .client(Version::V2_1)
         .register(key(&[2; 16]), named("other").with(red()));
-    let what = Following {
+    let what = UpstreamOptions {
         selection: Selection::everything().with(red()),
         address: Some("a.example:5696".into()),
-        ..Following::default()
+        ..UpstreamOptions::default()
     };
     begin(&b, &what);
     pass(&b, &a);
@@ -426,7 +429,7 @@ fn a_replica_forwards_changes_of_its_copies_to_their_master() {
     let one = a
         .client(Version::V2_1)
         .register(key(&[1; 16]), named("one"));
-    begin(&b, &Following::default());
+    begin(&b, &UpstreamOptions::default());
     pass(&b, &a);
     let is_up = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
     let (there, up) = (a.clone(), is_up.clone());
@@ -494,17 +497,17 @@ fn a_replica_forwards_changes_of_its_copies_to_their_master() {
 #[test]
 fn nobody_follows_who_may_not_and_an_earlier_session_is_stopped() {
     let (a, b) = (master(), follower("b"));
-    begin(&b, &Following::default());
+    begin(&b, &UpstreamOptions::default());
     let refused = pass_cut(&b, &a, options(), Cut::Never)
         .unwrap()
         .unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Peer);
     let (a, b) = (issuer(), follower("b"));
     fill(&a);
-    begin(&b, &Following::default());
+    begin(&b, &UpstreamOptions::default());
     let mut random = SystemRandom::new();
     let mut old = Follow::new(b.server.node().clone(), options());
-    let mut cx = Cx {
+    let mut cx = SessionContext {
         now: b.now(),
         store: &*b.store,
         random: &mut random,
@@ -520,7 +523,7 @@ fn nobody_follows_who_may_not_and_an_earlier_session_is_stopped() {
     ) else {
         panic!()
     };
-    let mut cx = Cx {
+    let mut cx = SessionContext {
         now: b.now(),
         store: &*b.store,
         random: &mut random,
@@ -557,7 +560,7 @@ fn a_restored_issuer_takes_back_what_its_replica_holds_and_refuses_changes_until
     for told in [true, false] {
         let (a, b) = (issuer(), follower("b"));
         let ids = fill(&a);
-        begin(&b, &Following::default());
+        begin(&b, &UpstreamOptions::default());
         pass(&b, &a);
         // A copy of this moment.
         let earlier = a.store.inner().clone();
@@ -571,7 +574,7 @@ fn a_restored_issuer_takes_back_what_its_replica_holds_and_refuses_changes_until
         let policy = a.server.node().policy.clone();
         let store = std::sync::Arc::new(keyferry_store::Faulty::new(earlier));
         if told {
-            restored(&*store, &policy, Incarnation([7; 16]), a.now().wall).unwrap();
+            begin_restored(&*store, &policy, Incarnation([7; 16]), a.now().wall).unwrap();
         }
         let a = Host::over(
             "a",
@@ -625,12 +628,12 @@ fn a_restored_issuer_takes_back_what_its_replica_holds_and_refuses_changes_until
             let fork = forks(&a).remove(0);
             assert_eq!(fork.id, a.record(&ids[0]).id);
             assert!(fork.attributes.names().any(|name| name.value == "lost"));
-            decide(
+            resolve_fork(
                 &*a.store,
                 a.server.node(),
                 &fork.id,
                 &fork.stamp,
-                Keep::Other,
+                ForkVersion::Other,
                 "somebody",
                 a.now(),
             )
@@ -674,11 +677,11 @@ fn a_branch_learns_nothing_from_the_centre() {
     centre
         .client(Version::V2_1)
         .register(key(&[3; 16]), named("the centre has it"));
-    Master::follow(
+    Upstream::follow(
         &*centre.store,
         "r",
         "branch",
-        &Following::default(),
+        &UpstreamOptions::default(),
         centre.now().wall,
     )
     .unwrap();
@@ -721,11 +724,11 @@ fn a_branch_learns_nothing_from_the_centre() {
         }
     }
     // The other way round nothing goes: the branch may neither follow nor pull, and the centre may not send.
-    Master::follow(
+    Upstream::follow(
         &*branch.store,
         "back",
         "centre",
-        &Following::default(),
+        &UpstreamOptions::default(),
         branch.now().wall,
     )
     .unwrap();
@@ -760,8 +763,8 @@ fn a_branch_learns_nothing_from_the_centre() {
     // What the branch pushes is answered alike, whatever becomes of it: taken, known, renamed or in the way of another.
     let report = transfer_as(&branch, &centre, "branch.example");
     let fates = (
-        of(&report, Ending::Created),
-        of(&report, Ending::Failed),
+        of(&report, Outcome::Created),
+        of(&report, Outcome::Failed),
         report.counts.asked,
     );
     assert_eq!(fates, (1, 1, 2), "{}", report.table());

@@ -4,7 +4,7 @@ use crate::drive::*;
 use crate::support::*;
 use keyferry_kmip::spec::*;
 use keyferry_kmip::*;
-use keyferry_s2s::{Ask, Bulk, ErrorKind, Outcome, Peer, Policy, Responder, Strategy};
+use keyferry_s2s::{Answered, Ask, Bulk, ErrorKind, Peer, Policy, Responder, Strategy};
 use keyferry_server::Access;
 use keyferry_ttlv::{Extra, Version};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub struct Foreign(pub Vec<Operation>);
 
 impl Responder for Foreign {
-    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
+    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Answered, Failure>> {
         assert!(
             item.message_extensions.is_empty(),
             "a foreign peer is sent no extension of ours"
@@ -38,7 +38,7 @@ impl Responder for Foreign {
             protection_storage_masks: None,
             extra: Extra::NONE,
         };
-        Some(Outcome::answer(&response, ask.cx))
+        Some(Answered::answer(&response, ask.cx))
     }
 }
 

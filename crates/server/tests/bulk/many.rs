@@ -53,11 +53,11 @@ impl Crowd {
                 Access::Named(["client".to_owned()].into()),
                 Policy::closed(),
             );
-            Master::follow(
+            Upstream::follow(
                 &*host.store,
                 "r",
                 "a",
-                &Following::default(),
+                &UpstreamOptions::default(),
                 host.now().wall,
             )
             .unwrap();
@@ -103,7 +103,7 @@ impl Crowd {
         let replica = &self.replicas[n];
         let mut session = Follow::new(replica.server.node().clone(), options());
         let (store, mut random) = (replica.store.clone(), SystemRandom::new());
-        let mut cx = Cx {
+        let mut cx = SessionContext {
             now: replica.now(),
             store: &*store,
             random: &mut random,
@@ -125,7 +125,7 @@ impl Crowd {
         // First it gets to know the master.
         let known = ask(&mut session);
         let mut random = SystemRandom::new();
-        let mut cx = Cx {
+        let mut cx = SessionContext {
             now: replica.now(),
             store: &*store,
             random: &mut random,
@@ -169,7 +169,7 @@ impl Crowd {
         let behind = |n: usize| {
             self.a
                 .store
-                .view::<_, Error>(|s| Slave::find(s, &format!("b{n}"), "r")?.unwrap().behind(s))
+                .view::<_, Error>(|s| Downstream::find(s, &format!("b{n}"), "r")?.unwrap().lag(s))
                 .unwrap()
         };
         assert!((0..well).all(|n| behind(n) == 0));
@@ -178,7 +178,7 @@ impl Crowd {
         for (n, (mut session, frame)) in slow.zip(waiting) {
             let replica = &self.replicas[n];
             let (store, mut random) = (replica.store.clone(), SystemRandom::new());
-            let mut cx = Cx {
+            let mut cx = SessionContext {
                 now: replica.now(),
                 store: &*store,
                 random: &mut random,

@@ -98,18 +98,18 @@ fn claimed() -> BTreeSet<Case> {
     )
     .unwrap()
     .unwrap();
-    let all: Abilities = found.lock().unwrap().take().unwrap();
+    let all: PeerAbilities = found.lock().unwrap().take().unwrap();
     let mut claimed = BTreeSet::new();
     for version in ALL {
         for (name, way) in WAYS {
-            let abilities = Abilities {
+            let abilities = PeerAbilities {
                 versions: vec![version],
                 ..all.clone()
             };
             if abilities.version_for(way).is_some() {
                 // A Register, and a Get, are the same to all servers; a feed only keyferry servers have.
-                let alone = matches!(way, Way::Register | Way::Get);
-                claimed.extend((way != Way::Feed).then_some((name, version, false)));
+                let alone = matches!(way, TransferMethod::Register | TransferMethod::Get);
+                claimed.extend((way != TransferMethod::Feed).then_some((name, version, false)));
                 claimed.extend((!alone).then_some((name, version, true)));
             }
         }
@@ -117,28 +117,34 @@ fn claimed() -> BTreeSet<Case> {
     claimed
 }
 
-const WAYS: [(&str, Way); 6] = [
-    ("import", Way::Import),
-    ("put", Way::Put),
-    ("register", Way::Register),
-    ("feed", Way::Feed),
-    ("export", Way::Export),
-    ("get", Way::Get),
+const WAYS: [(&str, TransferMethod); 6] = [
+    ("import", TransferMethod::Import),
+    ("put", TransferMethod::Put),
+    ("register", TransferMethod::Register),
+    ("feed", TransferMethod::Feed),
+    ("export", TransferMethod::Export),
+    ("get", TransferMethod::Get),
 ];
 
 /// Goes one way; returns source, target, identifiers, and what was told.
-fn go(way: Way, version: Version, keyferry: bool) -> (Host, Host, Vec<String>, Report, Vec<Told>) {
+fn go(
+    way: TransferMethod,
+    version: Version,
+    keyferry: bool,
+) -> (Host, Host, Vec<String>, Report, Vec<ObjectResult>) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let into = told.clone();
-    let sink = move |one: &Told| into.lock().unwrap().push(one.clone());
+    let sink = move |one: &ObjectResult| into.lock().unwrap().push(one.clone());
     let (from, to) = match way {
-        Way::Import | Way::Put if keyferry => (master(), replica()),
-        Way::Import | Way::Put => (master(), foreign(&[Operation::IMPORT, Operation::PUT])),
-        Way::Register => (
+        TransferMethod::Import | TransferMethod::Put if keyferry => (master(), replica()),
+        TransferMethod::Import | TransferMethod::Put => {
+            (master(), foreign(&[Operation::IMPORT, Operation::PUT]))
+        }
+        TransferMethod::Register => (
             master(),
             Host::named("t", Access::Authenticated, Policy::closed()),
         ),
-        Way::Feed => {
+        TransferMethod::Feed => {
             let policy = Policy::closed().with("b.example", Peer::new("b").may_follow());
             let client = || Access::Named(["client".to_owned()].into());
             (
@@ -160,8 +166,8 @@ fn go(way: Way, version: Version, keyferry: bool) -> (Host, Host, Vec<String>, R
     let ids = everything(&from);
     to.pass(from.now().wall.0 - to.now().wall.0);
     let report = match way {
-        Way::Import | Way::Put => {
-            let strategy = if way == Way::Put {
+        TransferMethod::Import | TransferMethod::Put => {
+            let strategy = if way == TransferMethod::Put {
                 Strategy::Put
             } else {
                 Strategy::Import
@@ -170,7 +176,7 @@ fn go(way: Way, version: Version, keyferry: bool) -> (Host, Host, Vec<String>, R
                 version,
                 ..options(strategy)
             })
-            .telling(sink);
+            .on_object(sink);
             drive(
                 &from,
                 &to,
@@ -180,7 +186,7 @@ fn go(way: Way, version: Version, keyferry: bool) -> (Host, Host, Vec<String>, R
                 &mut |_, _| {},
             )
         }
-        Way::Register => {
+        TransferMethod::Register => {
             let options = RegisterOptions {
                 version,
                 batch: 4,
@@ -189,19 +195,26 @@ fn go(way: Way, version: Version, keyferry: bool) -> (Host, Host, Vec<String>, R
             drive(
                 &from,
                 &to,
-                &mut Register::new(options).telling(sink),
+                &mut Register::new(options).on_object(sink),
                 "anyone",
                 Cut::Never,
                 &mut |_, _| {},
             )
         }
-        Way::Feed => {
-            Master::follow(&*to.store, "r", "a", &Following::default(), to.now().wall).unwrap();
+        TransferMethod::Feed => {
+            Upstream::follow(
+                &*to.store,
+                "r",
+                "a",
+                &UpstreamOptions::default(),
+                to.now().wall,
+            )
+            .unwrap();
             let options = FollowOptions {
                 batch: 7,
                 ..FollowOptions::new("r", Peer::new("a"))
             };
-            let mut session = Follow::new(to.server.node().clone(), options).telling(sink);
+            let mut session = Follow::new(to.server.node().clone(), options).on_object(sink);
             drive(
                 &to,
                 &from,
@@ -212,7 +225,7 @@ fn go(way: Way, version: Version, keyferry: bool) -> (Host, Host, Vec<String>, R
             )
         }
         _ => {
-            let strategy = if way == Way::Get {
+            let strategy = if way == TransferMethod::Get {
                 PullStrategy::Get
             } else {
                 PullStrategy::Export
@@ -222,7 +235,7 @@ fn go(way: Way, version: Version, keyferry: bool) -> (Host, Host, Vec<String>, R
                 batch: 7,
                 ..PullOptions::new("a", Peer::new("a").may_send(), strategy)
             };
-            let mut session = Pull::new(to.server.node().clone(), options).telling(sink);
+            let mut session = Pull::new(to.server.node().clone(), options).on_object(sink);
             drive(
                 &to,
                 &from,
@@ -265,18 +278,18 @@ fn is_cut(value: &V, version: Version) -> bool {
 }
 
 /// The differences that nobody told of.
-fn silent(way: Way, version: Version, keyferry: bool) -> Vec<String> {
+fn silent(way: TransferMethod, version: Version, keyferry: bool) -> Vec<String> {
     let (from, to, ids, report, told) = go(way, version, keyferry);
     assert!(report.counts.finished && report.counts.add_up(), "{report}");
-    let abilities = Abilities {
+    let abilities = PeerAbilities {
         versions: vec![version],
         operations: Vec::new(),
         keyferry,
     };
     let foretold = abilities.not_kept(way, version);
-    let pulls = matches!(way, Way::Get) || way == Way::Export && !keyferry;
+    let pulls = matches!(way, TransferMethod::Get) || way == TransferMethod::Export && !keyferry;
     let mut silent = Vec::new();
-    let by_id: BTreeMap<&str, &Told> = told
+    let by_id: BTreeMap<&str, &ObjectResult> = told
         .iter()
         .map(|told| (told.identifier.as_str(), told))
         .collect();
@@ -294,16 +307,17 @@ fn silent(way: Way, version: Version, keyferry: bool) -> Vec<String> {
         let Some(told) = by_id.get(id.as_str()) else {
             // In 1.x nobody can ask for destroyed objects (KMIP 2.1 §12.3, since 2.0).
             // By a feed a tombstone goes where the object was offered (DESIGN: rule 6).
-            let old = matches!(way, Way::Get | Way::Export) && version < Version::V2_0;
-            let unseen = (old || way == Way::Feed) && record.is_destroyed();
+            let old = matches!(way, TransferMethod::Get | TransferMethod::Export)
+                && version < Version::V2_0;
+            let unseen = (old || way == TransferMethod::Feed) && record.is_destroyed();
             silent.extend((!unseen).then(|| format!("{id} is not told of")));
             continue;
         };
-        match told.ending {
-            Ending::Created | Ending::Renamed => {}
-            _ if told.message.is_some() || told.ending == Ending::Skipped => continue,
+        match told.outcome {
+            Outcome::Created | Outcome::Renamed => {}
+            _ if told.message.is_some() || told.outcome == Outcome::Skipped => continue,
             _ => {
-                silent.push(format!("{id} is {} without a reason", told.ending));
+                silent.push(format!("{id} is {} without a reason", told.outcome));
                 continue;
             }
         }
@@ -335,7 +349,7 @@ fn silent(way: Way, version: Version, keyferry: bool) -> Vec<String> {
             for value in values {
                 let name = value.reference().to_string();
                 let said = told.lost.contains(&name) || foretold.contains(&name.as_str());
-                let marker = way == Way::Register && is_marker(&value);
+                let marker = way == TransferMethod::Register && is_marker(&value);
                 let unshown = pulls
                     && (is_cut(&value, version)
                         || here

@@ -9,13 +9,13 @@ use keyferry_store::StoreExt;
 use keyferry_ttlv::Version;
 use std::collections::BTreeSet;
 
-fn publisher(what: Publishing) -> Host {
+fn publisher(what: ForeignReplicaOptions) -> Host {
     let a = master();
-    let what = Publishing {
+    let what = ForeignReplicaOptions {
         by: Operation::PUT,
         ..what
     };
-    ForeignSlave::publish(&*a.store, "r", "r", &what, a.now().wall).unwrap();
+    ForeignReplica::publish(&*a.store, "r", "r", &what, a.now().wall).unwrap();
     a
 }
 
@@ -151,7 +151,7 @@ fn what_is_new_is_put_and_what_changed_or_is_no_more_is_notified() {
         Version::V2_0,
         Version::V2_1,
     ] {
-        let (a, r) = (publisher(Publishing::default()), replica());
+        let (a, r) = (publisher(ForeignReplicaOptions::default()), replica());
         let client = a.client(Version::V2_1);
         let ids = fill_groups(&client);
         assert_eq!(run(&a, &r, version).1, [Operation::PUT; 5]);
@@ -193,7 +193,7 @@ fn losses_at_every_message_leave_the_receiver_as_it_should_be() {
     for version in [Version::V1_4, Version::V2_1] {
         for at in 0..6 {
             for cut in [Cut::Before(at), Cut::Behind(at), Cut::Dead(at)] {
-                let (a, r) = (publisher(Publishing::default()), replica());
+                let (a, r) = (publisher(ForeignReplicaOptions::default()), replica());
                 let client = a.client(Version::V2_1);
                 let ids = fill_groups(&client);
                 for round in 0..3 {
@@ -210,7 +210,7 @@ fn losses_at_every_message_leave_the_receiver_as_it_should_be() {
                 });
                 let retries = a
                     .store
-                    .view::<_, Error>(|snapshot| ForeignSlave::retries(snapshot, "r"))
+                    .view::<_, Error>(|snapshot| ForeignReplica::retries(snapshot, "r"))
                     .unwrap();
                 let unput = |id: &String| retries.iter().any(|retry| retry.id == a.record(id).id);
                 for id in &ids {
@@ -252,10 +252,10 @@ fn what_can_not_be_told_is_named() {
     // Not usable before it came there; destroyed only by explicit leave; what left the selection.
     let selection = Selection::everything().with(V::ObjectGroup("g2".into()));
     let (a, r) = (
-        publisher(Publishing {
+        publisher(ForeignReplicaOptions {
             selection,
             may_destroy: false,
-            ..Publishing::default()
+            ..ForeignReplicaOptions::default()
         }),
         replica(),
     );
@@ -300,7 +300,7 @@ fn what_can_not_be_told_is_named() {
         Some(State::COMPROMISED)
     );
     // Where Notify is not taken, a changed object is Put in the place of itself, and a revoked one is named.
-    let (a, mut r) = (publisher(Publishing::default()), replica());
+    let (a, mut r) = (publisher(ForeignReplicaOptions::default()), replica());
     r.server = std::sync::Arc::new(
         std::sync::Arc::into_inner(r.server)
             .unwrap()
@@ -340,7 +340,7 @@ fn what_can_not_be_told_is_named() {
 struct PutAlone;
 
 impl Responder for PutAlone {
-    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
+    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Answered, Failure>> {
         match item.operation {
             Operation::NOTIFY => Some(Err(Failure::new(Cause::OperationNotSupported, "not here"))),
             Operation::PUT => {
@@ -352,7 +352,7 @@ impl Responder for PutAlone {
                         request.attributes.all(tag::OBJECT_GROUP).count() == 4
                             && request.object.is_some()
                     );
-                    Outcome::answer(&PutResponse::default(), ask.cx)
+                    Answered::answer(&PutResponse::default(), ask.cx)
                 })
             }
             _ => None,

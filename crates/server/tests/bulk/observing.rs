@@ -29,7 +29,7 @@ struct How {
 }
 
 impl Responder for How {
-    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
+    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Answered, Failure>> {
         let refused = |id: &Option<UniqueIdentifier>| {
             let id = id.as_ref().and_then(UniqueIdentifier::as_text)?;
             if self.gone.lock().unwrap().contains(id) {
@@ -90,7 +90,7 @@ impl Responder for How {
             .skip(offset)
             .take(most)
             .for_each(|id| response.unique_identifiers.push(id));
-        Some(Outcome::answer(&response, ask.cx))
+        Some(Answered::answer(&response, ask.cx))
     }
 }
 
@@ -114,7 +114,7 @@ fn foreign() -> (Host, Arc<How>) {
     (host, how)
 }
 
-fn observer(what: &Observing) -> Host {
+fn observer(what: &ForeignMasterOptions) -> Host {
     let host = Host::named(
         "p",
         Access::Named(["client".to_owned()].into()),
@@ -184,7 +184,7 @@ const VERSIONS: [Version; 3] = [Version::V1_0, Version::V1_4, Version::V2_1];
 #[test]
 fn the_first_pass_sees_everything_and_the_next_ones_what_changed() {
     for version in VERSIONS {
-        let ((f, how), p) = (foreign(), observer(&Observing::default()));
+        let ((f, how), p) = (foreign(), observer(&ForeignMasterOptions::default()));
         let ids = many(&f, 30);
         assert_eq!(pass(&p, &f, version).counts.created, 30);
         assert!(!how.was_window());
@@ -228,7 +228,7 @@ fn the_first_pass_sees_everything_and_the_next_ones_what_changed() {
             (
                 relation.runs,
                 relation.locates_dates,
-                relation.late(p.now().wall)
+                relation.lag_seconds(p.now().wall)
             ),
             (3, None, Some(0))
         );
@@ -248,9 +248,9 @@ fn destruction_is_found_and_absence_is_named_and_never_applied() {
     for version in VERSIONS {
         let ((f, how), p) = (
             foreign(),
-            observer(&Observing {
+            observer(&ForeignMasterOptions {
                 full_every: 2,
-                ..Observing::default()
+                ..ForeignMasterOptions::default()
             }),
         );
         let ids = many(&f, 12);
@@ -296,7 +296,7 @@ fn destruction_is_found_and_absence_is_named_and_never_applied() {
 #[test]
 fn a_server_that_does_not_look_for_dates_is_looked_at_as_a_whole() {
     for refuses in [false, true] {
-        let ((f, how), p) = (foreign(), observer(&Observing::default()));
+        let ((f, how), p) = (foreign(), observer(&ForeignMasterOptions::default()));
         how.ignores_dates.store(!refuses, Ordering::SeqCst);
         how.refuses_dates.store(refuses, Ordering::SeqCst);
         let ids = many(&f, 20);
@@ -328,7 +328,14 @@ fn a_server_that_does_not_look_for_dates_is_looked_at_as_a_whole() {
         // A person knows better.
         how.ignores_dates.store(false, Ordering::SeqCst);
         how.refuses_dates.store(false, Ordering::SeqCst);
-        ForeignMaster::observe(&*p.store, "f", "f", &Observing::default(), p.now().wall).unwrap();
+        ForeignMaster::observe(
+            &*p.store,
+            "f",
+            "f",
+            &ForeignMasterOptions::default(),
+            p.now().wall,
+        )
+        .unwrap();
         pass(&p, &f, Version::V1_4);
         how.was_window();
         pass(&p, &f, Version::V1_4);
@@ -341,10 +348,10 @@ fn a_clock_that_jumps_loses_nothing() {
     for jump in [-5000, -30, 5000] {
         let ((f, _), p) = (
             foreign(),
-            observer(&Observing {
+            observer(&ForeignMasterOptions {
                 full_after: 0,
                 full_every: 0,
-                ..Observing::default()
+                ..ForeignMasterOptions::default()
             }),
         );
         let ids = many(&f, 9);
@@ -385,9 +392,9 @@ fn what_changes_during_a_pass_that_is_interrupted_anywhere_is_not_lost() {
     let made = || {
         let ((f, how), p) = (
             foreign(),
-            observer(&Observing {
+            observer(&ForeignMasterOptions {
                 full_every: 0,
-                ..Observing::default()
+                ..ForeignMasterOptions::default()
             }),
         );
         let ids = many(&f, 24);
@@ -459,10 +466,10 @@ fn what_changes_during_a_pass_that_is_interrupted_anywhere_is_not_lost() {
 fn what_can_not_be_taken_is_asked_for_again_and_a_relation_is_paused_and_ended() {
     let ((f, how), p) = (
         foreign(),
-        observer(&Observing {
+        observer(&ForeignMasterOptions {
             full_every: 0,
             full_after: 0,
-            ..Observing::default()
+            ..ForeignMasterOptions::default()
         }),
     );
     let ids = many(&f, 6);
@@ -510,7 +517,13 @@ fn what_can_not_be_taken_is_asked_for_again_and_a_relation_is_paused_and_ended()
     refused(&p);
     ForeignMaster::resume(&*p.store, "f").unwrap();
     pass(&p, &f, Version::V1_4);
-    let other = ForeignMaster::observe(&*p.store, "f", "g", &Observing::default(), p.now().wall);
+    let other = ForeignMaster::observe(
+        &*p.store,
+        "f",
+        "g",
+        &ForeignMasterOptions::default(),
+        p.now().wall,
+    );
     assert_eq!(other.unwrap_err().kind(), ErrorKind::Relation);
     ForeignMaster::end(&*p.store, "f").unwrap();
     refused(&p);
@@ -523,7 +536,7 @@ fn what_can_not_be_taken_is_asked_for_again_and_a_relation_is_paused_and_ended()
 
 #[test]
 fn an_older_session_writes_no_more() {
-    let ((f, _), p) = (foreign(), observer(&Observing::default()));
+    let ((f, _), p) = (foreign(), observer(&ForeignMasterOptions::default()));
     many(&f, 12);
     let mut old = session(&p, Version::V1_4);
     let ended = drive(&p, &f, &mut old, "client", Cut::Never, &mut |taken, _| {

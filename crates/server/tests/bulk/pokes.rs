@@ -41,7 +41,7 @@ fn replica(heard: &Heard) -> Host {
         .with("a.example", Peer::new("a"))
         .with("c.example", Peer::new("c"));
     host("b", policy, move |server| {
-        let pokes = Pokes::new(server.node().clone(), move |server, head| {
+        let pokes = PokeResponder::new(server.node().clone(), move |server, head| {
             heard
                 .lock()
                 .unwrap()
@@ -60,7 +60,14 @@ fn issuer(change: impl Fn(Peer) -> Peer, make: impl FnOnce(Server) -> Server) ->
 }
 
 fn follow(b: &Host, a: &Host) {
-    Master::follow(&*b.store, "r", "a", &Following::default(), b.now().wall).unwrap();
+    Upstream::follow(
+        &*b.store,
+        "r",
+        "a",
+        &UpstreamOptions::default(),
+        b.now().wall,
+    )
+    .unwrap();
     pass(b, a);
 }
 
@@ -77,7 +84,7 @@ fn pass(b: &Host, a: &Host) {
 fn poll(host: &Host, session: &mut dyn Session, ticket: u64) -> Step {
     session
         .poll(
-            &mut Cx {
+            &mut SessionContext {
                 now: host.now(),
                 store: &*host.store,
                 random: &mut SystemRandom::new(),
@@ -95,7 +102,7 @@ fn answered(
 ) -> Result<(), Error> {
     let mut random = SystemRandom::new();
     session.answer(
-        &mut Cx {
+        &mut SessionContext {
             now: host.now(),
             store: &*host.store,
             random: &mut random,
@@ -219,7 +226,7 @@ fn heartbeats_tell_the_same_head_and_a_lost_poke_is_repeated() {
             wall: a.now().wall,
         };
         poke.poll(
-            &mut Cx {
+            &mut SessionContext {
                 now,
                 store: &*a.store,
                 random: &mut random,
@@ -241,7 +248,7 @@ fn heartbeats_tell_the_same_head_and_a_lost_poke_is_repeated() {
         message.batch[0].request_payload
     );
     let lost = poke.answer(
-        &mut Cx {
+        &mut SessionContext {
             now: a.now(),
             store: &*a.store,
             random: &mut SystemRandom::new(),
@@ -253,9 +260,9 @@ fn heartbeats_tell_the_same_head_and_a_lost_poke_is_repeated() {
     let again = sent(at(&mut poke, 1001, 3));
     answered(&a, &mut poke, 3, ask(&b, "a.example", &again)).unwrap();
     // It is done with who follows no more.
-    Slave::pause(&*a.store, "b", "r").unwrap();
+    Downstream::pause(&*a.store, "b", "r").unwrap();
     assert!(matches!(at(&mut poke, 1002, 4), Step::Done(_)));
-    Slave::resume(&*a.store, "b", "r").unwrap();
+    Downstream::resume(&*a.store, "b", "r").unwrap();
     let refused = ask(&b, "c.example", &sent(at(&mut poke, 2001, 4)));
     assert_eq!(
         answered(&a, &mut poke, 4, refused).unwrap_err().kind(),
@@ -268,7 +275,7 @@ fn poking(server: Server) -> Server {
     let (node, store) = (server.node().clone(), server.store().clone());
     server.with_turning(move |peer, request| {
         let replica = node.policy.peer(peer)?.server.clone();
-        let poke = Poke::new(&node, replica, taken(request)).turning_back();
+        let poke = Poke::new(&node, replica, replica_position(request)).turning_back();
         Some(Box::new(Driven::new(
             poke,
             store.clone(),
@@ -283,7 +290,14 @@ fn a_follower_turns_round_is_poked_and_asks() {
     let (a, b) = (issuer(Peer::may_turn, poking), replica(&heard));
     let client = a.client(Version::V2_1);
     let mut ids = vec![client.register(key(&[1; 16]), named("1"))];
-    Master::follow(&*b.store, "r", "a", &Following::default(), b.now().wall).unwrap();
+    Upstream::follow(
+        &*b.store,
+        "r",
+        "a",
+        &UpstreamOptions::default(),
+        b.now().wall,
+    )
+    .unwrap();
     let mut follow = Follow::new(
         b.server.node().clone(),
         FollowOptions::new("r", Peer::new("a")).turning(),
@@ -361,7 +375,14 @@ fn a_follower_turns_round_is_poked_and_asks() {
 fn a_follower_that_may_not_turn_asks_by_itself() {
     let heard = Heard::default();
     let (a, b) = (issuer(|peer| peer, poking), replica(&heard));
-    Master::follow(&*b.store, "r", "a", &Following::default(), b.now().wall).unwrap();
+    Upstream::follow(
+        &*b.store,
+        "r",
+        "a",
+        &UpstreamOptions::default(),
+        b.now().wall,
+    )
+    .unwrap();
     let options = FollowOptions::new("r", Peer::new("a"))
         .turning()
         .every(60_000);

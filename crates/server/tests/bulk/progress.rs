@@ -61,7 +61,7 @@ fn a_push_is_told_of_how_much_how_fast_and_until_when() {
         let (a, b) = (master(), replica());
         let ids = many(&a, 60);
         let (seen, listener) = listener();
-        let mut session = Bulk::new(options(strategy)).observed(listener);
+        let mut session = Bulk::new(options(strategy)).on_progress(listener);
         let (report, seen) = watched(&a, &b, &mut session, "a.example", &seen);
         assert_eq!(report.counts.asked, ids.len() as i64);
         assert!(seen.iter().all(|one| one.of_objects == Some(60)));
@@ -106,7 +106,7 @@ fn the_total_is_that_of_the_selection_and_outlives_an_interruption() {
             batch: 1,
             ..options(Strategy::Import)
         })
-        .observed(listener);
+        .on_progress(listener);
         drive(
             &a,
             &b,
@@ -132,7 +132,7 @@ fn the_total_is_that_of_the_selection_and_outlives_an_interruption() {
         batch: 1,
         ..options(Strategy::Import)
     };
-    let mut session = Bulk::new(options()).observed(|_| {});
+    let mut session = Bulk::new(options()).on_progress(|_| {});
     assert!(
         drive(
             &a,
@@ -148,7 +148,7 @@ fn the_total_is_that_of_the_selection_and_outlives_an_interruption() {
     watched(
         &a,
         &b,
-        &mut Bulk::new(options()).observed(listener),
+        &mut Bulk::new(options()).on_progress(listener),
         "a.example",
         &seen,
     );
@@ -169,7 +169,7 @@ fn a_register_is_told_the_same() {
     let (_, seen) = watched(
         &a,
         &t,
-        &mut Register::new(options).observed(listener),
+        &mut Register::new(options).on_progress(listener),
         "anyone",
         &seen,
     );
@@ -199,7 +199,7 @@ fn a_pull_knows_the_total_when_the_server_tells_or_has_listed_everything() {
             version,
             ..options_for(PullStrategy::Get)
         };
-        let mut session = Pull::new(p.server.node().clone(), options).observed(listener);
+        let mut session = Pull::new(p.server.node().clone(), options).on_progress(listener);
         let (report, seen) = watched(&p, &f, &mut session, "client", &seen);
         assert_eq!(report.counts.created, ids.len() as i64);
         // This one does not tell, and since 1.3 it is asked page by page.
@@ -226,7 +226,7 @@ fn a_pull_knows_the_total_when_the_server_tells_or_has_listed_everything() {
         in_flight: 4,
         ..options_for(PullStrategy::Get)
     };
-    let mut session = Pull::new(p.server.node().clone(), options).observed(listener);
+    let mut session = Pull::new(p.server.node().clone(), options).on_progress(listener);
     let (_, seen) = watched(&p, &f, &mut session, "client", &seen);
     assert!(
         seen.iter().all(|one| one.of_objects == Some(1100)),

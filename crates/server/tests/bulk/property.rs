@@ -7,8 +7,8 @@ use crate::support::*;
 use keyferry_kmip::spec::*;
 use keyferry_kmip::*;
 use keyferry_s2s::{
-    Bulk, BulkOptions, Collisions, Follow, FollowOptions, Following, Fork, Master, OnIdentifier,
-    OnName, Peer, Policy, Pull, PullOptions, PullStrategy, Report, Retry, Strategy,
+    Bulk, BulkOptions, Collisions, Follow, FollowOptions, Fork, OnIdentifier, OnName, Peer, Policy,
+    Pull, PullOptions, PullStrategy, Report, Retry, Strategy, Upstream, UpstreamOptions,
 };
 use keyferry_server::Access;
 use keyferry_store::{ErrorKind, Fault, Record, RecordNumber, SnapshotExt, Store, StoreExt};
@@ -45,9 +45,9 @@ impl Rng {
 }
 
 /// Tells which case failed.
-struct Told(u64);
+struct ObjectResult(u64);
 
-impl Drop for Told {
+impl Drop for ObjectResult {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("KEYFERRY_SEED={} fails", self.0);
@@ -65,23 +65,23 @@ struct Known {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Way {
+enum TransferMethod {
     Push(Strategy),
     Export,
     Feed,
 }
 
-const WAYS: [Way; 4] = [
-    Way::Push(Strategy::Import),
-    Way::Push(Strategy::Put),
-    Way::Export,
-    Way::Feed,
+const WAYS: [TransferMethod; 4] = [
+    TransferMethod::Push(Strategy::Import),
+    TransferMethod::Push(Strategy::Put),
+    TransferMethod::Export,
+    TransferMethod::Feed,
 ];
 
 struct World {
     a: Host,
     b: Host,
-    way: Way,
+    way: TransferMethod,
     collisions: Collisions,
     known: BTreeMap<Vec<u8>, Known>,
     /// Copies that were made earlier.
@@ -121,7 +121,14 @@ impl World {
             .with("b.example", Peer::new("b").may_follow().may_give_back());
         let a = Host::named("a", Access::Named(["client".to_owned()].into()), policy);
         let b = replica_with(collisions.clone());
-        Master::follow(&*b.store, "r", "a", &Following::default(), b.now().wall).unwrap();
+        Upstream::follow(
+            &*b.store,
+            "r",
+            "a",
+            &UpstreamOptions::default(),
+            b.now().wall,
+        )
+        .unwrap();
         World {
             a,
             b,
@@ -137,12 +144,12 @@ impl World {
         &self,
         sizes: [usize; 3],
         cut: Cut,
-        told: impl FnMut(&keyferry_s2s::Told) + Send + 'static,
+        told: impl FnMut(&keyferry_s2s::ObjectResult) + Send + 'static,
     ) -> Option<Result<Report, keyferry_s2s::Error>> {
         let (a, b, [batch, in_flight, group]) = (&self.a, &self.b, sizes);
         let peer = Peer::new("a").may_send().colliding(self.collisions.clone());
         match self.way {
-            Way::Push(strategy) => {
+            TransferMethod::Push(strategy) => {
                 let options = BulkOptions {
                     batch,
                     in_flight,
@@ -152,28 +159,28 @@ impl World {
                 drive(
                     a,
                     b,
-                    &mut Bulk::new(options).telling(told),
+                    &mut Bulk::new(options).on_object(told),
                     "a.example",
                     cut,
                     &mut |_, _| {},
                 )
             }
-            Way::Export => {
+            TransferMethod::Export => {
                 let options = PullOptions {
                     batch,
                     in_flight,
                     ..PullOptions::new("a", peer, PullStrategy::Export)
                 };
-                let mut session = Pull::new(b.server.node().clone(), options).telling(told);
+                let mut session = Pull::new(b.server.node().clone(), options).on_object(told);
                 drive(b, a, &mut session, "client", cut, &mut |_, _| {})
             }
-            Way::Feed => {
+            TransferMethod::Feed => {
                 let options = FollowOptions {
                     batch,
                     in_flight,
                     ..FollowOptions::new("r", peer)
                 };
-                let mut session = Follow::new(b.server.node().clone(), options).telling(told);
+                let mut session = Follow::new(b.server.node().clone(), options).on_object(told);
                 drive(b, a, &mut session, "b.example", cut, &mut |_, _| {})
             }
         }
@@ -262,7 +269,8 @@ impl World {
                 assert!(report.counts.finished && report.counts.add_up(), "{report}");
                 // A feed tells of what is new.
                 assert!(
-                    self.way == Way::Feed || report.counts.asked >= self.a.count() as i64,
+                    self.way == TransferMethod::Feed
+                        || report.counts.asked >= self.a.count() as i64,
                     "{report}"
                 );
             }
@@ -448,7 +456,7 @@ impl World {
 }
 
 fn run(seed: u64) {
-    let _told = Told(seed);
+    let _told = ObjectResult(seed);
     let mut rng = Rng(seed);
     let mut world = World::new(&mut rng);
     for _ in 0..8 + rng.below(24) {
@@ -471,16 +479,17 @@ fn run(seed: u64) {
         world.check();
     }
     let (sender, receiver) = std::sync::mpsc::channel();
-    let tell =
-        move |one: &keyferry_s2s::Told| sender.send((one.identifier.clone(), one.ending)).unwrap();
+    let tell = move |one: &keyferry_s2s::ObjectResult| {
+        sender.send((one.identifier.clone(), one.outcome)).unwrap()
+    };
     world.go([3, 2, 2], Cut::Never, tell).unwrap().unwrap();
-    if world.way == Way::Feed {
+    if world.way == TransferMethod::Feed {
         return world.is_followed();
     }
-    let told: BTreeMap<String, keyferry_s2s::Ending> = receiver.iter().collect();
+    let told: BTreeMap<String, keyferry_s2s::Outcome> = receiver.iter().collect();
     assert_eq!(told.len() as u64, world.a.count(), "each is told of");
     for (record, _) in all(&world.a) {
-        if told[record.identifier.as_str()] == keyferry_s2s::Ending::Unchanged {
+        if told[record.identifier.as_str()] == keyferry_s2s::Outcome::Unchanged {
             let there = world
                 .b
                 .store

@@ -14,16 +14,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 const WAYS: [Operation; 2] = [Operation::IMPORT, Operation::REGISTER];
 
-fn publisher(what: &Publishing) -> Host {
+fn publisher(what: &ForeignReplicaOptions) -> Host {
     let a = master();
-    ForeignSlave::publish(&*a.store, "t", "t", what, a.now().wall).unwrap();
+    ForeignReplica::publish(&*a.store, "t", "t", what, a.now().wall).unwrap();
     a
 }
 
-fn by(by: Operation) -> Publishing {
-    Publishing {
+fn by(by: Operation) -> ForeignReplicaOptions {
+    ForeignReplicaOptions {
         by,
-        ..Publishing::default()
+        ..ForeignReplicaOptions::default()
     }
 }
 
@@ -48,23 +48,23 @@ fn publish(a: &Host, t: &Host) -> (Report, usize) {
     (report, messages)
 }
 
-fn relation(a: &Host) -> ForeignSlave {
+fn relation(a: &Host) -> ForeignReplica {
     a.store
-        .view::<_, Error>(|snapshot| ForeignSlave::find(snapshot, "t"))
+        .view::<_, Error>(|snapshot| ForeignReplica::find(snapshot, "t"))
         .unwrap()
         .unwrap()
 }
 
 fn retries(a: &Host) -> Vec<Retry> {
     a.store
-        .view::<_, Error>(|snapshot| ForeignSlave::retries(snapshot, "t"))
+        .view::<_, Error>(|snapshot| ForeignReplica::retries(snapshot, "t"))
         .unwrap()
 }
 
 fn there(a: &Host, id: &str) -> Option<String> {
     let id = a.record(id).id;
     a.store
-        .view::<_, Error>(|s| identifier_there(s, "t", &id))
+        .view::<_, Error>(|s| identifier_at_peer(s, "t", &id))
         .unwrap()
         .map(|there| there.to_string())
 }
@@ -86,7 +86,7 @@ fn one_pass_is_first_load_and_the_next_change() {
             .collect();
         let behind = |a: &Host| {
             a.store
-                .view::<_, Error>(|snapshot| relation(a).behind(snapshot))
+                .view::<_, Error>(|snapshot| relation(a).lag(snapshot))
                 .unwrap()
         };
         assert!(behind(&a) >= 10);
@@ -107,7 +107,7 @@ fn one_pass_is_first_load_and_the_next_change() {
         a.pass(7);
         let late = a
             .store
-            .view::<_, Error>(|snapshot| relation(&a).late(snapshot, a.now().wall))
+            .view::<_, Error>(|snapshot| relation(&a).lag_seconds(snapshot, a.now().wall))
             .unwrap();
         assert!(late >= Some(7), "{late:?}");
         let (report, _) = publish(&a, &t);
@@ -160,7 +160,7 @@ fn what_has_left_the_selection_is_named_or_destroyed_there_where_that_is_said() 
         for destroys_left in [false, true] {
             let selection = Selection::everything().with(V::ObjectGroup("g".into()));
             let (a, t) = (
-                publisher(&Publishing {
+                publisher(&ForeignReplicaOptions {
                     selection,
                     destroys_left,
                     ..by(way)
@@ -187,7 +187,7 @@ fn what_has_left_the_selection_is_named_or_destroyed_there_where_that_is_said() 
             let state = |t: &Host| t.client(Version::V1_4).state(&remote);
             let left = || {
                 a.store
-                    .view::<_, Error>(|snapshot| ForeignSlave::left(snapshot, "t"))
+                    .view::<_, Error>(|snapshot| ForeignReplica::left(snapshot, "t"))
                     .unwrap()
             };
             if destroys_left {
@@ -232,7 +232,7 @@ fn what_has_left_the_selection_is_named_or_destroyed_there_where_that_is_said() 
 struct Closed(AtomicBool);
 
 impl Responder for Closed {
-    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
+    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Answered, Failure>> {
         let object = match item.operation {
             Operation::IMPORT => item.payload::<ImportRequest>(ask.cx).unwrap().object,
             Operation::REGISTER => item.payload::<RegisterRequest>(ask.cx).unwrap().object,
@@ -272,7 +272,7 @@ fn what_fails_is_tried_again_later_and_holds_up_nothing() {
         assert_eq!((relation(&a).retried, retries(&a).len()), (0, 0));
         assert_eq!(t.object(&there(&a, &ids[2]).unwrap()), Some(key(&[2; 16])));
 
-        ForeignSlave::pause(&*a.store, "t").unwrap();
+        ForeignReplica::pause(&*a.store, "t").unwrap();
         let ended = drive(
             &a,
             &t,
@@ -283,8 +283,8 @@ fn what_fails_is_tried_again_later_and_holds_up_nothing() {
         )
         .unwrap();
         assert_eq!(ended.unwrap_err().kind(), ErrorKind::Relation);
-        ForeignSlave::resume(&*a.store, "t").unwrap();
-        ForeignSlave::end(&*a.store, "t").unwrap();
+        ForeignReplica::resume(&*a.store, "t").unwrap();
+        ForeignReplica::end(&*a.store, "t").unwrap();
         let ended = drive(
             &a,
             &t,

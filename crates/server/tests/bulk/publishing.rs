@@ -155,7 +155,7 @@ fn written(message: &RequestMessage) {
 fn there(a: &Host, id: &str) -> Option<String> {
     let id = a.record(id).id;
     a.store
-        .view::<_, Error>(|s| identifier_there(s, "t", &id))
+        .view::<_, Error>(|s| identifier_at_peer(s, "t", &id))
         .unwrap()
         .map(|there| there.to_string())
 }
@@ -366,7 +366,7 @@ fn what_the_peer_does_not_offer_or_refuses_is_named() {
 struct Picky;
 
 impl Responder for Picky {
-    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
+    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Answered, Failure>> {
         let request: AddAttributeRequest =
             (item.operation == Operation::ADD_ATTRIBUTE).then(|| item.payload(ask.cx).unwrap())?;
         let bad = request.attribute.get(tag::CONTACT_INFORMATION).is_some();
@@ -419,7 +419,7 @@ fn drive_stopping(a: &Host, t: &Host, session: &mut dyn Session) -> Report {
     let mut random = keyferry_crypto::SystemRandom::new();
     let (mut ticket, mut pending) = (0, None);
     loop {
-        let mut cx = Cx {
+        let mut cx = SessionContext {
             now: a.now(),
             store: &*a.store,
             random: &mut random,
@@ -440,7 +440,7 @@ fn drive_stopping(a: &Host, t: &Host, session: &mut dyn Session) -> Report {
             panic!()
         };
         let answer = ResponseMessage::from_frame(&frame).unwrap();
-        let mut cx = Cx {
+        let mut cx = SessionContext {
             now: a.now(),
             store: &*a.store,
             random: &mut random,
@@ -599,7 +599,7 @@ fn an_import_probes_before_it_brings_what_can_not_be_used() {
 struct Stateless;
 
 impl Responder for Stateless {
-    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
+    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Answered, Failure>> {
         let mut request: ImportRequest =
             (item.operation == Operation::IMPORT).then(|| item.payload(ask.cx).unwrap())?;
         request.attributes.retain(|attribute| {

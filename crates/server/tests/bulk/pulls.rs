@@ -28,7 +28,7 @@ pub struct Awkward {
 }
 
 impl Responder for Awkward {
-    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
+    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Answered, Failure>> {
         let forbidden = |id: &Option<UniqueIdentifier>| {
             let id = id.as_ref().and_then(UniqueIdentifier::as_text)?;
             self.forbidden
@@ -87,7 +87,7 @@ impl Responder for Awkward {
             .skip(offset)
             .take(most)
             .for_each(|id| response.unique_identifiers.push(id));
-        Some(Outcome::answer(&response, ask.cx))
+        Some(Answered::answer(&response, ask.cx))
     }
 }
 

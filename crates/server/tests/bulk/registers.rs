@@ -22,11 +22,11 @@ fn options_in(version: Version) -> RegisterOptions {
     }
 }
 
-fn register(a: &Host, t: &Host, options: RegisterOptions) -> (Report, Vec<Told>) {
+fn register(a: &Host, t: &Host, options: RegisterOptions) -> (Report, Vec<ObjectResult>) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let into = told.clone();
     let mut session =
-        Register::new(options).telling(move |one| into.lock().unwrap().push(one.clone()));
+        Register::new(options).on_object(move |one| into.lock().unwrap().push(one.clone()));
     let report = drive(a, t, &mut session, "anyone", Cut::Never, &mut |_, _| {})
         .unwrap()
         .unwrap();
@@ -38,7 +38,7 @@ fn register(a: &Host, t: &Host, options: RegisterOptions) -> (Report, Vec<Told>)
 fn there(a: &Host, id: &str) -> Option<String> {
     let id = a.record(id).id;
     a.store
-        .view::<_, keyferry_s2s::Error>(|s| identifier_there(s, "t", &id))
+        .view::<_, keyferry_s2s::Error>(|s| identifier_at_peer(s, "t", &id))
         .unwrap()
         .map(|there| there.to_string())
 }
@@ -54,13 +54,13 @@ fn every_kind_and_state_arrives_or_is_reported_and_no_difference_is_silent() {
         let mut seen = 0;
         for one in &told {
             let record = a.record(&one.identifier);
-            match one.ending {
-                Ending::Created => {
+            match one.outcome {
+                Outcome::Created => {
                     let to = there(&a, &one.identifier).unwrap();
                     assert_eq!(one.target.as_deref(), Some(&*to));
                     let back = a
                         .store
-                        .view::<_, keyferry_s2s::Error>(|s| object_of(s, "t", &to))
+                        .view::<_, keyferry_s2s::Error>(|s| object_at_peer(s, "t", &to))
                         .unwrap();
                     assert_eq!(
                         back,
@@ -96,9 +96,9 @@ fn every_kind_and_state_arrives_or_is_reported_and_no_difference_is_silent() {
                     }
                     seen += 1;
                 }
-                Ending::Skipped => assert!(record.is_destroyed()),
+                Outcome::Skipped => assert!(record.is_destroyed()),
                 // PGP keys are not in 1.0 and 1.1; a certificate request, not in 1.x, is not among them.
-                Ending::Failed => assert!(version < Version::V1_2, "{version} {one:?}"),
+                Outcome::Failed => assert!(version < Version::V1_2, "{version} {one:?}"),
                 other => panic!("{other}"),
             }
         }
@@ -205,14 +205,14 @@ fn a_register_that_is_interrupted_anywhere_doubles_nothing() {
 pub struct Forgetful;
 
 impl Responder for Forgetful {
-    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Outcome, Failure>> {
+    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Answered, Failure>> {
         let request: RevokeRequest =
             (item.operation == Operation::REVOKE).then(|| item.payload(ask.cx).unwrap())?;
         let response = RevokeResponse {
             unique_identifier: request.unique_identifier.unwrap(),
             extra: keyferry_ttlv::Extra::NONE,
         };
-        Some(Outcome::answer(&response, ask.cx))
+        Some(Answered::answer(&response, ask.cx))
     }
 }
 

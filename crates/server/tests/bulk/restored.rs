@@ -2,7 +2,7 @@
 
 use crate::drive::*;
 use crate::follows::{begin, follower, issuer, pass};
-use keyferry_s2s::{Following, Owed, restored};
+use keyferry_s2s::{PendingGiveBack, UpstreamOptions, begin_restored};
 use keyferry_store::{ErrorKind, Fault, Faulty, Incarnation, Memory, SnapshotExt, Store, StoreExt};
 
 const NEW: Incarnation = Incarnation([7; 16]);
@@ -11,7 +11,10 @@ const NEW: Incarnation = Incarnation([7; 16]);
 fn effects(store: &impl Store) -> (bool, bool) {
     store
         .view::<_, keyferry_store::Error>(|at| {
-            Ok((at.incarnation()? == NEW, !Owed::all(at).unwrap().is_empty()))
+            Ok((
+                at.incarnation()? == NEW,
+                !PendingGiveBack::all(at).unwrap().is_empty(),
+            ))
         })
         .unwrap()
 }
@@ -20,7 +23,7 @@ fn effects(store: &impl Store) -> (bool, bool) {
 fn a_crash_while_a_store_is_marked_as_restored_leaves_nothing_half_done() {
     let (a, b) = (issuer(), follower("b"));
     fill(&a);
-    begin(&b, &Following::default());
+    begin(&b, &UpstreamOptions::default());
     pass(&b, &a);
     let earlier: Memory = a.store.inner().clone();
     let (policy, now) = (a.server.node().policy.clone(), a.now().wall);
@@ -35,7 +38,7 @@ fn a_crash_while_a_store_is_marked_as_restored_leaves_nothing_half_done() {
         ] {
             let store = Faulty::new(earlier.clone());
             store.fail(nth, fault);
-            let _ = restored(&store, &policy, NEW, now);
+            let _ = begin_restored(&store, &policy, NEW, now);
             assert_eq!(store.writes(), 1, "one transaction does all of it");
             let (is_new, waits) = effects(store.inner());
             assert_eq!(is_new, waits, "{fault:?} in write {nth}");

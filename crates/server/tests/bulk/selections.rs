@@ -4,7 +4,7 @@ use crate::drive::*;
 use crate::support::*;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
-use keyferry_s2s::{Bulk, BulkOptions, Ending, Report, Selection, Strategy, Told};
+use keyferry_s2s::{Bulk, BulkOptions, ObjectResult, Outcome, Report, Selection, Strategy};
 use keyferry_ttlv::{Extra, Version};
 use std::sync::{Arc, Mutex};
 
@@ -234,13 +234,13 @@ fn a_dry_run_tells_what_the_transfer_then_does_and_writes_nothing() {
         let heads = (a.head(), b.head());
         let mut runs = Vec::new();
         for dry_run in [true, false] {
-            let told = Arc::new(Mutex::new(Vec::<Told>::new()));
+            let told = Arc::new(Mutex::new(Vec::<ObjectResult>::new()));
             let into = told.clone();
             let mut session = Bulk::new(BulkOptions {
                 dry_run,
                 ..options(strategy)
             })
-            .telling(move |told| into.lock().unwrap().push(told.clone()));
+            .on_object(move |told| into.lock().unwrap().push(told.clone()));
             let report = drive(
                 &a,
                 &b,
@@ -257,15 +257,15 @@ fn a_dry_run_tells_what_the_transfer_then_does_and_writes_nothing() {
             }
             let told = told.lock().unwrap().clone();
             assert_eq!(told.len() as i64, report.counts.asked);
-            for ending in [
-                Ending::Created,
-                Ending::Updated,
-                Ending::Unchanged,
-                Ending::Failed,
+            for outcome in [
+                Outcome::Created,
+                Outcome::Updated,
+                Outcome::Unchanged,
+                Outcome::Failed,
             ] {
-                let count = told.iter().filter(|told| told.ending == ending).count() as i64;
-                assert_eq!(count, report.counts.of(ending));
-                assert!(count > 0, "{ending} {report}");
+                let count = told.iter().filter(|told| told.outcome == outcome).count() as i64;
+                assert_eq!(count, report.counts.of(outcome));
+                assert!(count > 0, "{outcome} {report}");
             }
             runs.push((told, report.failures));
         }

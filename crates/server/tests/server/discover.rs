@@ -5,7 +5,7 @@ use keyferry_kmip::spec::*;
 use keyferry_kmip::*;
 use keyferry_ttlv::{Extra, Version};
 
-fn discover(client: &Client, wanted: &[Version]) -> Answered<Vec<ProtocolVersion>> {
+fn discover(client: &Client, wanted: &[Version]) -> ItemResult<Vec<ProtocolVersion>> {
     let request = DiscoverVersionsRequest {
         protocol_versions: wanted.iter().map(|v| ProtocolVersion::from(*v)).collect(),
         extra: Extra::NONE,

@@ -53,7 +53,7 @@ fn names(client: &Client, id: &str) -> Vec<String> {
         .collect()
 }
 
-fn in_format(client: &Client, id: &str, format: KeyFormatType) -> Answered<Object> {
+fn in_format(client: &Client, id: &str, format: KeyFormatType) -> ItemResult<Object> {
     let request = GetRequest {
         key_format_type: Some(format),
         ..GetRequest::of(id)
@@ -338,7 +338,11 @@ fn wrapping(
     }
 }
 
-fn wrapped(client: &Client, id: &str, specification: KeyWrappingSpecification) -> Answered<Object> {
+fn wrapped(
+    client: &Client,
+    id: &str,
+    specification: KeyWrappingSpecification,
+) -> ItemResult<Object> {
     let request = GetRequest {
         key_wrapping_specification: Some(specification),
         ..GetRequest::of(id)

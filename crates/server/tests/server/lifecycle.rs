@@ -66,7 +66,7 @@ fn every_state_takes_the_transitions_of_the_standard_and_no_other() {
             );
             type Event = (
                 &'static str,
-                fn(&Client, &str) -> Answered,
+                fn(&Client, &str) -> ItemResult,
                 fn(State) -> Option<State>,
             );
             let events: [Event; 4] = [

@@ -162,7 +162,7 @@ fn notify(
     id: &str,
     attributes: Attributes,
     deleted: Vec<DeletedAttribute>,
-) -> Answered {
+) -> ItemResult {
     let request = NotifyRequest {
         unique_identifier: id.into(),
         attributes,

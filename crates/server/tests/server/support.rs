@@ -29,7 +29,7 @@ pub const ALL: [Version; 7] = [
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refused(pub ResultReason, pub String);
 
-pub type Answered<T = ()> = Result<T, Refused>;
+pub type ItemResult<T = ()> = Result<T, Refused>;
 
 /// A server and its clock.
 #[derive(Clone)]
@@ -191,17 +191,17 @@ impl Client {
         self.send(&RequestMessage::new(self.version, items))
     }
 
-    pub fn call<P: Payload, R: Payload>(&self, payload: &P) -> Answered<R> {
+    pub fn call<P: Payload, R: Payload>(&self, payload: &P) -> ItemResult<R> {
         self.call_item(self.item(payload))
     }
 
-    pub fn call_item<R: Payload>(&self, item: RequestItem) -> Answered<R> {
+    pub fn call_item<R: Payload>(&self, item: RequestItem) -> ItemResult<R> {
         let response = self.batch(vec![item]);
         assert_eq!(response.batch.len(), 1);
         self.read(&response.batch[0])
     }
 
-    pub fn read<R: Payload>(&self, item: &ResponseItem) -> Answered<R> {
+    pub fn read<R: Payload>(&self, item: &ResponseItem) -> ItemResult<R> {
         if item.is_success() {
             assert_eq!(item.operation, Some(R::OPERATION));
             assert_eq!(item.result_reason, None);
@@ -212,7 +212,7 @@ impl Client {
         Err(refused(item))
     }
 
-    pub fn create_with(&self, attributes: Attributes) -> Answered<String> {
+    pub fn create_with(&self, attributes: Attributes) -> ItemResult<String> {
         let request = create_request(attributes);
         let response: CreateResponse = self.call(&request)?;
         assert_eq!(response.object_type, ObjectType::SYMMETRIC_KEY);
@@ -229,7 +229,7 @@ impl Client {
         object_type: ObjectType,
         object: Option<Object>,
         attributes: Attributes,
-    ) -> Answered<String> {
+    ) -> ItemResult<String> {
         let request = RegisterRequest {
             object_type,
             attributes: attributes.into(),
@@ -246,7 +246,7 @@ impl Client {
             .unwrap()
     }
 
-    pub fn get(&self, id: &str) -> Answered<GetResponse> {
+    pub fn get(&self, id: &str) -> ItemResult<GetResponse> {
         let request = GetRequest {
             unique_identifier: Some(id.into()),
             key_format_type: None,
@@ -262,7 +262,7 @@ impl Client {
         &self,
         id: &str,
         references: AttributeReferences,
-    ) -> Answered<Attributes> {
+    ) -> ItemResult<Attributes> {
         let request = GetAttributesRequest {
             unique_identifier: Some(id.into()),
             references,
@@ -294,7 +294,7 @@ impl Client {
         }
     }
 
-    pub fn locate_by(&self, request: &LocateRequest) -> Answered<(Vec<String>, Option<i32>)> {
+    pub fn locate_by(&self, request: &LocateRequest) -> ItemResult<(Vec<String>, Option<i32>)> {
         let response: LocateResponse = self.call(request)?;
         Ok((
             response
@@ -310,7 +310,7 @@ impl Client {
         self.locate_by(&self.locate_request(attributes)).unwrap().0
     }
 
-    pub fn add(&self, id: &str, value: V) -> Answered<Attributes> {
+    pub fn add(&self, id: &str, value: V) -> ItemResult<Attributes> {
         let request = AddAttributeRequest {
             unique_identifier: Some(id.into()),
             attribute: [value].into_iter().collect(),
@@ -321,14 +321,14 @@ impl Client {
     }
 
     /// Modify in 1.x, by index.
-    pub fn modify_at(&self, id: &str, index: Option<i32>, value: V) -> Answered<Attributes> {
+    pub fn modify_at(&self, id: &str, index: Option<i32>, value: V) -> ItemResult<Attributes> {
         let mut attribute = Attributes::new();
         attribute.keep(Attribute { index, value });
         self.modify_request(id, Attributes::new(), attribute)
     }
 
     /// Modify in 2.x, by current value.
-    pub fn modify(&self, id: &str, current: Option<V>, value: V) -> Answered<Attributes> {
+    pub fn modify(&self, id: &str, current: Option<V>, value: V) -> ItemResult<Attributes> {
         self.modify_request(
             id,
             current.into_iter().collect(),
@@ -341,7 +341,7 @@ impl Client {
         id: &str,
         current: Attributes,
         attribute: Attributes,
-    ) -> Answered<Attributes> {
+    ) -> ItemResult<Attributes> {
         let request = ModifyAttributeRequest {
             unique_identifier: Some(id.into()),
             current,
@@ -357,15 +357,15 @@ impl Client {
         id: &str,
         reference: AttributeReference,
         index: Option<i32>,
-    ) -> Answered<Attributes> {
+    ) -> ItemResult<Attributes> {
         self.delete_request(id, Attributes::new(), Some(reference), index)
     }
 
-    pub fn delete(&self, id: &str, current: V) -> Answered<Attributes> {
+    pub fn delete(&self, id: &str, current: V) -> ItemResult<Attributes> {
         self.delete_request(id, [current].into_iter().collect(), None, None)
     }
 
-    pub fn delete_all(&self, id: &str, reference: AttributeReference) -> Answered<Attributes> {
+    pub fn delete_all(&self, id: &str, reference: AttributeReference) -> ItemResult<Attributes> {
         self.delete_request(id, Attributes::new(), Some(reference), None)
     }
 
@@ -375,7 +375,7 @@ impl Client {
         current: Attributes,
         reference: Option<AttributeReference>,
         attribute_index: Option<i32>,
-    ) -> Answered<Attributes> {
+    ) -> ItemResult<Attributes> {
         let request = DeleteAttributeRequest {
             unique_identifier: Some(id.into()),
             current,
@@ -387,7 +387,7 @@ impl Client {
         Ok(response.attribute)
     }
 
-    pub fn activate(&self, id: &str) -> Answered {
+    pub fn activate(&self, id: &str) -> ItemResult {
         let request = ActivateRequest {
             unique_identifier: Some(id.into()),
             extra: Extra::NONE,
@@ -400,7 +400,7 @@ impl Client {
         id: &str,
         code: RevocationReasonCode,
         occurrence: Option<i64>,
-    ) -> Answered {
+    ) -> ItemResult {
         let request = RevokeRequest {
             unique_identifier: Some(id.into()),
             revocation_reason: RevocationReason {
@@ -414,11 +414,11 @@ impl Client {
         self.call::<_, RevokeResponse>(&request).map(drop)
     }
 
-    pub fn revoke(&self, id: &str, code: RevocationReasonCode) -> Answered {
+    pub fn revoke(&self, id: &str, code: RevocationReasonCode) -> ItemResult {
         self.revoke_at(id, code, None)
     }
 
-    pub fn destroy(&self, id: &str) -> Answered {
+    pub fn destroy(&self, id: &str) -> ItemResult {
         let request = DestroyRequest {
             unique_identifier: Some(id.into()),
             extra: Extra::NONE,
@@ -426,7 +426,7 @@ impl Client {
         self.call::<_, DestroyResponse>(&request).map(drop)
     }
 
-    pub fn export(&self, id: &str) -> Answered<ExportResponse> {
+    pub fn export(&self, id: &str) -> ItemResult<ExportResponse> {
         let request = ExportRequest {
             unique_identifier: Some(id.into()),
             key_format_type: None,
@@ -458,7 +458,7 @@ impl Client {
         }
     }
 
-    pub fn import_by(&self, request: &ImportRequest) -> Answered<String> {
+    pub fn import_by(&self, request: &ImportRequest) -> ItemResult<String> {
         let response: ImportResponse = self.call(request)?;
         Ok(text(&response.unique_identifier))
     }
@@ -469,7 +469,7 @@ impl Client {
         object: Option<Object>,
         attributes: Attributes,
         replace: bool,
-    ) -> Answered<String> {
+    ) -> ItemResult<String> {
         let mut request = self.import_request(id, object, attributes);
         request.replace_existing = replace.then_some(true);
         self.import_by(&request)
@@ -492,7 +492,7 @@ impl Client {
     }
 
     /// Put is answered without a payload.
-    pub fn put(&self, request: &PutRequest) -> Answered {
+    pub fn put(&self, request: &PutRequest) -> ItemResult {
         let response = self.batch(vec![self.item(request)]);
         let item = &response.batch[0];
         if item.is_success() {
@@ -570,7 +570,7 @@ pub fn key(bytes: &[u8]) -> Object {
 }
 
 /// The reason of a failure.
-pub fn reason<T: std::fmt::Debug>(answered: Answered<T>) -> ResultReason {
+pub fn reason<T: std::fmt::Debug>(answered: ItemResult<T>) -> ResultReason {
     answered.unwrap_err().0
 }
 

@@ -17,7 +17,7 @@ fn limited(total: i64) -> Attributes {
         .with(V::ActivationDate(DateTime(1)))
 }
 
-fn allocate(client: &Client, id: &str, count: i64) -> Answered {
+fn allocate(client: &Client, id: &str, count: i64) -> ItemResult {
     let request = GetUsageAllocationRequest {
         unique_identifier: Some(id.into()),
         usage_limits_count: count,
@@ -171,7 +171,7 @@ fn what_is_archived_is_not_served_until_it_is_recovered() {
     }
 }
 
-fn set(client: &Client, id: &str, value: V) -> Answered {
+fn set(client: &Client, id: &str, value: V) -> ItemResult {
     let request = SetAttributeRequest {
         unique_identifier: Some(id.into()),
         attribute: none().with(value),
@@ -186,7 +186,7 @@ fn adjust(
     value: &V,
     how: AdjustmentType,
     by: Option<Value>,
-) -> Answered {
+) -> ItemResult {
     let request = AdjustAttributeRequest {
         unique_identifier: Some(id.into()),
         references: AttributeReferences(vec![value.reference()]),

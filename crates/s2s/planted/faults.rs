@@ -1,0 +1,105 @@
+//! The faults that the simulation can put into the engine, to see that it finds them. Only this package's own build compiles them.
+
+#![allow(missing_docs)]
+
+/// A deliberate fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    TombstoneSkipped,
+    TombstoneEverywhere,
+    NotWithdrawn,
+    WithdrawnKeepsMaterial,
+    WithdrawnForgetsState,
+    WithdrawnFromAllRelations,
+    AckTakenBlindly,
+    RetryForgotten,
+    RetryNeverDue,
+    PlaceIsHead,
+    HeadForgotten,
+    IncarnationIsEnough,
+    RevivedSessionAnswered,
+    ForkOverwrites,
+    ForkUnnamed,
+    OlderApplies,
+    StateFollowsTheCopy,
+    CompromiseNotRecognised,
+    OtherMaterialTaken,
+    LineageForgotten,
+    ReignForgotten,
+    RestoredForgetsPeers,
+    UntoldUnnoticed,
+    WritesWhileOwed,
+    GivenBackOverwrites,
+    UntakenUnnamed,
+    NothingChecked,
+    ChecksNeverAsked,
+    OfferedNotStored,
+    AgainWithoutMaterial,
+    SelectionChangeUnnoticed,
+    DerivedStateCounts,
+    DecisionKeepsOneLine,
+    GoneIsWithdrawn,
+    InstanceIgnored,
+    CommitAfterAnswer,
+    PokeUnheard,
+    LostPokeCounts,
+    NotTurnedBack,
+    ReignUnasked,
+}
+
+pub const ALL: &[Bug] = &[
+    Bug::TombstoneSkipped,
+    Bug::TombstoneEverywhere,
+    Bug::NotWithdrawn,
+    Bug::WithdrawnKeepsMaterial,
+    Bug::WithdrawnForgetsState,
+    Bug::WithdrawnFromAllRelations,
+    Bug::AckTakenBlindly,
+    Bug::RetryForgotten,
+    Bug::RetryNeverDue,
+    Bug::PlaceIsHead,
+    Bug::HeadForgotten,
+    Bug::IncarnationIsEnough,
+    Bug::RevivedSessionAnswered,
+    Bug::ForkOverwrites,
+    Bug::ForkUnnamed,
+    Bug::OlderApplies,
+    Bug::StateFollowsTheCopy,
+    Bug::CompromiseNotRecognised,
+    Bug::OtherMaterialTaken,
+    Bug::LineageForgotten,
+    Bug::ReignForgotten,
+    Bug::RestoredForgetsPeers,
+    Bug::UntoldUnnoticed,
+    Bug::WritesWhileOwed,
+    Bug::GivenBackOverwrites,
+    Bug::UntakenUnnamed,
+    Bug::NothingChecked,
+    Bug::ChecksNeverAsked,
+    Bug::OfferedNotStored,
+    Bug::AgainWithoutMaterial,
+    Bug::SelectionChangeUnnoticed,
+    Bug::DerivedStateCounts,
+    Bug::DecisionKeepsOneLine,
+    Bug::GoneIsWithdrawn,
+    Bug::InstanceIgnored,
+    Bug::CommitAfterAnswer,
+    Bug::PokeUnheard,
+    Bug::LostPokeCounts,
+    Bug::NotTurnedBack,
+    Bug::ReignUnasked,
+];
+
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}
+
+/// Puts a fault in for this thread, or takes it out.
+pub fn plant(bug: Option<Bug>) {
+    PLANTED.with(|planted| planted.set(bug));
+}
+
+/// Whether this fault is in.
+pub(crate) fn is_planted(bug: Bug) -> bool {
+    PLANTED.with(|planted| planted.get() == Some(bug))
+}

@@ -1,0 +1,237 @@
+use crate::rights::Rights;
+use keyferry_kmip::spec::Operation;
+use keyferry_kmip::{
+    Cause, Failure, Identity, Now, Payload, Random, RequestItem, ResponseItem, Text,
+};
+use keyferry_store::{Effects, Record, RecordNumber, Snapshot, SnapshotExt};
+use keyferry_ttlv::Context;
+
+/// What a batch item is answered from. Nothing in it can change anything: that is what [`Effects`] are for.
+pub struct Ask<'a> {
+    /// The store as it is, earlier items of the same message included.
+    pub snapshot: &'a dyn Snapshot,
+    /// Who asks.
+    pub caller: &'a Identity,
+    /// The operation that is asked for.
+    pub operation: Operation,
+    /// What the caller may do with which object.
+    pub rights: &'a dyn Rights,
+    /// Whether it is a client of this server.
+    pub is_client: bool,
+    /// Who its TLS certificate says it is, whoever its credentials stand for: a peer is found by that ([`Node::policy`]).
+    pub tls: &'a Identity,
+    /// When.
+    pub now: Now,
+    /// Randomness.
+    pub random: &'a mut dyn Random,
+    /// The message's version, and limits.
+    pub cx: Context,
+    /// The ID Placeholder.
+    pub placeholder: Option<Text>,
+    /// The identifiers in the answers to the items before it, first to last.
+    pub earlier: &'a [EarlierIdentifier],
+}
+
+/// A Unique Identifier in the answer to an earlier item of the batch, which a later one may refer to since 2.0 (KMIP 2.1 §4.58).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EarlierIdentifier {
+    /// Which item.
+    pub item: usize,
+    /// Its operation.
+    pub operation: Operation,
+    /// The identifier.
+    pub identifier: Text,
+}
+
+impl Ask<'_> {
+    /// The identifier that a request means: its own, or the ID Placeholder.
+    ///
+    /// # Errors
+    /// When there is neither.
+    pub fn meant(&self, given: Option<&keyferry_kmip::UniqueIdentifier>) -> Result<Text, Failure> {
+        use keyferry_kmip::UniqueIdentifier as U;
+        use keyferry_kmip::spec::UniqueIdentifierEnumeration as E;
+        match given {
+            Some(U::Text(text)) => Ok(text.clone()),
+            None | Some(U::Enumeration(E::ID_PLACEHOLDER)) => {
+                self.placeholder.clone().ok_or_else(|| {
+                    Failure::new(
+                        Cause::InvalidField,
+                        "no Unique Identifier was given and the ID Placeholder is empty",
+                    )
+                })
+            }
+            // The n-th of the response from 0, or counted back from this item (KMIP 2.1 §4.58).
+            Some(U::Integer(n)) => {
+                let place = usize::try_from(*n).ok().or_else(|| {
+                    let back = usize::try_from(n.unsigned_abs()).ok()?;
+                    self.earlier.len().checked_sub(back)
+                });
+                let named = place
+                    .and_then(|place| self.earlier.get(place))
+                    .map(|earlier| earlier.identifier.clone());
+                named.ok_or_else(|| {
+                    Failure::new(
+                        Cause::InvalidField,
+                        format_args!(
+                            "there is no Unique Identifier at the place {n} of the response"
+                        ),
+                    )
+                })
+            }
+            Some(U::Enumeration(of)) => self.most_recent(*of),
+        }
+    }
+
+    /// The identifier in the answer of the last operation of a kind in the batch (KMIP 2.1 §11.58).
+    fn most_recent(
+        &self,
+        of: keyferry_kmip::spec::UniqueIdentifierEnumeration,
+    ) -> Result<Text, Failure> {
+        use keyferry_kmip::spec::UniqueIdentifierEnumeration as E;
+        // Of a key pair the private key comes first.
+        let (operation, place) = match of {
+            E::CREATE => (Operation::CREATE, None),
+            E::CREATE_KEY_PAIR_PRIVATE_KEY => (Operation::CREATE_KEY_PAIR, Some(0)),
+            E::CREATE_KEY_PAIR_PUBLIC_KEY => (Operation::CREATE_KEY_PAIR, Some(1)),
+            E::CREATE_KEY_PAIR => (Operation::CREATE_KEY_PAIR, None),
+            E::IMPORT => (Operation::IMPORT, None),
+            E::LOCATE => (Operation::LOCATE, None),
+            E::REGISTER => (Operation::REGISTER, None),
+            E::RE_KEY => (Operation::RE_KEY, None),
+            E::RE_KEY_KEY_PAIR_PRIVATE_KEY => (Operation::RE_KEY_KEY_PAIR, Some(0)),
+            E::RE_KEY_KEY_PAIR_PUBLIC_KEY => (Operation::RE_KEY_KEY_PAIR, Some(1)),
+            E::RE_KEY_KEY_PAIR => (Operation::RE_KEY_KEY_PAIR, None),
+            E::CERTIFY => (Operation::CERTIFY, None),
+            E::CREATE_SPLIT_KEY => (Operation::CREATE_SPLIT_KEY, None),
+            E::DERIVE_KEY => (Operation::DERIVE_KEY, None),
+            E::JOIN_SPLIT_KEY => (Operation::JOIN_SPLIT_KEY, None),
+            E::RE_CERTIFY => (Operation::RE_CERTIFY, None),
+            other => {
+                return Err(Failure::new(
+                    Cause::InvalidField,
+                    format_args!("the Unique Identifier {other} is unknown"),
+                ));
+            }
+        };
+        let Some(last) = self
+            .earlier
+            .iter()
+            .rev()
+            .find(|earlier| earlier.operation == operation)
+        else {
+            return Err(Failure::new(
+                Cause::InvalidField,
+                format_args!("no {operation} before it in the batch named an object"),
+            ));
+        };
+        let mut named = self
+            .earlier
+            .iter()
+            .filter(|earlier| earlier.item == last.item);
+        let found = match place {
+            Some(place) => named.nth(place),
+            None => named.next().filter(|_| named.next().is_none()),
+        };
+        found
+            .map(|earlier| earlier.identifier.clone())
+            .ok_or_else(|| {
+                Failure::new(
+                    Cause::FeatureNotSupported,
+                    format_args!("the {operation} before it named several objects: say which one"),
+                )
+            })
+    }
+
+    /// The record that a request means.
+    ///
+    /// # Errors
+    /// [`Cause::ObjectNotFound`], [`Cause::PermissionDenied`], or that the store failed.
+    pub fn record(
+        &self,
+        given: Option<&keyferry_kmip::UniqueIdentifier>,
+    ) -> Result<(RecordNumber, Record), Failure> {
+        let identifier = self.meant(given)?;
+        self.object(&identifier)
+    }
+
+    /// The record of this Unique Identifier.
+    ///
+    /// # Errors
+    /// As [`record`](Ask::record).
+    pub fn object(&self, identifier: &str) -> Result<(RecordNumber, Record), Failure> {
+        let found = self.snapshot.by_identifier(identifier)?;
+        let found = found.ok_or_else(|| {
+            Failure::new(
+                Cause::ObjectNotFound,
+                format_args!("there is no object {identifier:?}"),
+            )
+        })?;
+        self.rights.check(self.caller, self.operation, &found.1)?;
+        Ok(found)
+    }
+}
+
+/// What a batch item is answered with, and what it would do.
+#[derive(Debug)]
+pub struct Answered {
+    /// The answer, if the effects are applied.
+    pub response: ResponseItem,
+    /// The effects.
+    pub effects: Effects,
+    /// What becomes of the ID Placeholder.
+    pub placeholder: Placeholder,
+}
+
+/// What an operation does to the ID Placeholder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placeholder {
+    /// Nothing.
+    Keep,
+    /// It holds this from now on.
+    Set(Text),
+    /// It is empty from now on.
+    Clear,
+}
+
+impl Answered {
+    /// An answer without effects.
+    ///
+    /// # Errors
+    /// When the version can't say it.
+    pub fn answer<P: Payload>(payload: &P, cx: Context) -> Result<Answered, Failure> {
+        Ok(Answered {
+            response: ResponseItem::success(payload, cx)?,
+            effects: Effects::none(),
+            placeholder: Placeholder::Keep,
+        })
+    }
+
+    /// The same with effects.
+    #[must_use]
+    pub fn with(mut self, effects: Effects) -> Answered {
+        self.effects.extend(effects);
+        self
+    }
+
+    /// The same, setting the ID Placeholder.
+    #[must_use]
+    pub fn placing(mut self, identifier: Text) -> Answered {
+        self.placeholder = Placeholder::Set(identifier);
+        self
+    }
+}
+
+/// Answers single batch items. A vendor asks the s2s responder first and keeps the items that are not its own.
+///
+/// # Contract
+/// An answer depends on `ask` and `item` alone. A failed item has no effects.
+pub trait Responder: Send + Sync {
+    /// The answer; `None` when the item is not this responder's.
+    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Answered, Failure>>;
+}
+
+/// Whether a peer knows of this start of the server.
+pub(crate) fn is_of_this_reign(ask: &Ask<'_>, told: Option<&[u8]>) -> Result<bool, Failure> {
+    Ok(told == Some(&ask.snapshot.reign()?.0[..]))
+}

@@ -1,0 +1,204 @@
+//! What a foreign server shows of an object, as a copy of which this server is the one observer (DESIGN: rules 1 and 2).
+
+use crate::ask::Ask;
+use crate::node::{Node, set_default_attributes};
+use crate::policy::Collisions;
+use crate::receive::check::check_attributes;
+use crate::receive::copy::SeenObject;
+use crate::receive::merge;
+use crate::receive::merge::{Decision, Incoming};
+use crate::report::Outcome;
+use keyferry_kmip::spec::{AttributeValue, HashingAlgorithm, KeyFormatType, tag};
+use keyferry_kmip::{Attributes, Cause, Failure, Object, Text};
+use keyferry_store::record::copy_digest;
+use keyferry_store::{ObjectId, Record, SnapshotExt, Stamp};
+use keyferry_ttlv::Extra;
+
+/// Whose object it is that was seen.
+pub(crate) struct Observed<'a> {
+    pub(crate) server: &'a Text,
+    pub(crate) instance: &'a [u8],
+    /// The client that gets it for good, if this server takes it over.
+    pub(crate) adopter: Option<&'a Text>,
+}
+
+/// The record of what was seen, as it would be held here. What the server does not tell stays as it was told, or is completed.
+pub(crate) fn observed(
+    node: &Node,
+    ask: &Ask<'_>,
+    of: &Observed<'_>,
+    sight: SeenObject,
+) -> Result<(Incoming, Option<Record>), Failure> {
+    let id = ObjectId {
+        server: of.server.clone(),
+        instance: of.instance.to_vec(),
+        identifier: sight.identifier.clone(),
+    };
+    let held = ask.snapshot.by_object_id(&id)?.map(|(_, held)| held);
+    let SeenObject {
+        identifier,
+        object_type,
+        mut attributes,
+        object,
+    } = sight;
+    attributes.remove(tag::UNIQUE_IDENTIFIER);
+    attributes.remove(tag::OBJECT_TYPE);
+    // What another server says of servers is not ours to repeat.
+    attributes.retain(|a| !matches!(&a.value, AttributeValue::Custom(c) if c.vendor == "x" && c.name.starts_with("s2s-")));
+    attributes.check_count()?;
+    attributes.number();
+    attributes.check_indices()?;
+    check_attributes(&attributes)?;
+    check_digest(node, &attributes, object.as_ref())?;
+    for held in held.iter().flat_map(|held| &held.attributes) {
+        if matches!(
+            held.value.tag(),
+            tag::STATE | tag::INITIAL_DATE | tag::LAST_CHANGE_DATE | tag::DIGEST
+        ) && attributes.get(held.value.tag()).is_none()
+        {
+            attributes.keep(held.clone());
+        }
+    }
+    set_default_attributes(&mut attributes, ask.now.wall);
+    if let Some(object) = &object {
+        node.digest(&mut attributes, object);
+    }
+    let digest = copy_digest(object_type, &attributes)?;
+    let reign = ask.snapshot.reign()?;
+    let (stamp, lineage) = match &held {
+        None if of.adopter.is_some() => {
+            let first = Stamp::first(&node.home.server, reign);
+            let taken = Stamp {
+                epoch: 2,
+                sequence: 2,
+                ..first.clone()
+            };
+            (taken.clone(), vec![first, taken])
+        }
+        None => (Stamp::first(&node.home.server, reign), Vec::new()),
+        Some(held) if held.copy_digest()? == digest => (held.stamp.clone(), held.lineage.clone()),
+        Some(held) => {
+            let mut next = held.clone();
+            node.advance(&mut next, reign, ask.now.wall);
+            (next.stamp, next.lineage)
+        }
+    };
+    let record = Record {
+        id,
+        identifier,
+        owner: of.adopter.cloned(),
+        stamp,
+        lineage,
+        object_type,
+        attributes,
+        overlay: None,
+        fingerprint: None,
+        lost: Vec::new(),
+        extra: Extra::NONE,
+    };
+    Ok((
+        Incoming {
+            record,
+            object,
+            digest,
+            observed: true,
+            from: of.server.clone(),
+        },
+        held,
+    ))
+}
+
+/// What becomes of what was seen, and what there is to say about it.
+pub(crate) fn decide(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    collisions: &Collisions,
+    incoming: Incoming,
+    held: Option<&Record>,
+) -> Result<(Decision, Option<String>), Failure> {
+    if let Some(held) = held.filter(|held| !node.observes(held)) {
+        if held.object_type != incoming.record.object_type {
+            return Err(Failure::new(
+                Cause::InvalidField,
+                format_args!("{} is held here with another Object Type", held.id),
+            ));
+        }
+        let why = if node.issues(held) {
+            "this server has taken it over"
+        } else {
+            "another server issues it"
+        };
+        let decision = Decision {
+            identifier: held.identifier.clone(),
+            effects: keyferry_store::Effects::none(),
+            outcome: Outcome::Unchanged,
+        };
+        return Ok((decision, Some(why.to_owned())));
+    }
+    let adopts = held.is_none() && incoming.record.stamp.epoch > 1;
+    let mut decision = merge::take(node, ask, collisions, incoming)?;
+    if adopts {
+        decision
+            .effects
+            .changes
+            .iter_mut()
+            .for_each(|change| own_names(&mut change.after));
+    }
+    Ok((decision, None))
+}
+
+/// The Names that are shown become the object's own: it is no copy any more.
+fn own_names(record: &mut Record) {
+    if record.stamp.epoch == 1 {
+        return;
+    }
+    let is_name = |value: Option<&AttributeValue>| matches!(value, Some(AttributeValue::Name(_)));
+    let Some(overlay) = &mut record.overlay else {
+        return;
+    };
+    for hidden in overlay
+        .hidden
+        .extract_if(.., |hidden| is_name(hidden.value()))
+    {
+        record
+            .attributes
+            .retain(|own| Some(&own.value) != hidden.value());
+        if let Some(instead) = hidden.instead() {
+            record.attributes.push(instead.clone());
+        }
+    }
+    record
+        .overlay
+        .take_if(|overlay| *overlay == keyferry_store::Overlay::default());
+}
+
+/// Fails when the material is not what the server's own Digest says (DESIGN: rule 15).
+fn check_digest(
+    node: &Node,
+    attributes: &Attributes,
+    object: Option<&Object>,
+) -> Result<(), Failure> {
+    let Some(object) = object else { return Ok(()) };
+    let Some(bytes) = object.digestible() else {
+        return Ok(());
+    };
+    let format = object
+        .key_block()
+        .map_or(KeyFormatType::RAW, |block| block.key_format_type);
+    for value in attributes.all(tag::DIGEST) {
+        if let AttributeValue::Digest(digest) = value
+            && digest.hashing_algorithm == HashingAlgorithm::SHA_256
+            && digest.key_format_type == Some(format)
+            && digest
+                .value
+                .as_ref()
+                .is_some_and(|told| **told != node.crypto.sha256(&[bytes]))
+        {
+            return Err(Failure::new(
+                Cause::InvalidMessage,
+                "the material is not what the Digest says",
+            ));
+        }
+    }
+    Ok(())
+}

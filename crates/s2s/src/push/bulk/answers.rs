@@ -1,0 +1,133 @@
+//! What a peer's answers say: of itself, and of each object.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::outgoing::item::Strategy;
+use crate::push::bulk::{Peer, encode};
+use crate::report::{ObjectResult, Outcome};
+use crate::wire::copy::{Held, KeyferryExtension, answered_outcome};
+use keyferry_kmip::spec::{Operation, ResultReason, tag};
+use keyferry_kmip::{
+    AttributeReference, AttributeReferences, GetAttributesRequest, ImportResponse, QueryResponse,
+    RequestItem, ResponseItem, ResponseMessage, Text, UniqueIdentifier, context, extension as x,
+};
+use keyferry_ttlv::{Extra, Version};
+
+/// What the peer says of itself, and whether it can do what the strategy needs.
+pub(crate) fn peer(
+    strategy: Strategy,
+    version: Version,
+    response: &ResponseMessage,
+) -> Result<(Peer, Option<Vec<u8>>, Vec<Operation>)> {
+    let answer = response.batch.first().filter(|item| item.is_success());
+    let Some(answer) = answer else {
+        let why = response
+            .batch
+            .first()
+            .and_then(|item| item.result_message.as_ref())
+            .map_or("no reason given", |text| text.as_str());
+        return Err(Error::new(
+            ErrorKind::Peer,
+            format_args!("the peer does not answer Query in {version}: {why}"),
+        ));
+    };
+    let query: QueryResponse = answer.payload(context(version)).map_err(Error::protocol)?;
+    if !query.operations.contains(&strategy.operation()) {
+        return Err(Error::new(
+            ErrorKind::Peer,
+            format_args!("the peer does not offer {}", strategy.operation()),
+        ));
+    }
+    let keyferry = query
+        .vendor_identification
+        .as_ref()
+        .is_some_and(|vendor| *vendor == x::VENDOR);
+    let incarnation = if keyferry {
+        crate::wire::server_information::incarnation(&query, version)
+    } else {
+        None
+    };
+    Ok((Peer::Known { keyferry }, incarnation, query.operations))
+}
+
+/// Asks whether the peer has an object of this identifier.
+pub(crate) fn existing(identifier: &Text, version: Version) -> Result<RequestItem> {
+    let references = AttributeReferences(vec![AttributeReference::Standard(tag::OBJECT_TYPE)]);
+    let unique_identifier = Some(UniqueIdentifier::Text(identifier.clone()));
+    RequestItem::new(
+        &GetAttributesRequest {
+            unique_identifier,
+            references,
+            extra: Extra::NONE,
+        },
+        context(version),
+    )
+    .map_err(encode)
+}
+
+/// What would become of an object, by the answer to [`existing`].
+pub(crate) fn told_of_existing(identifier: &Text, item: &ResponseItem) -> ObjectResult {
+    match item.result_reason {
+        Some(ResultReason::ITEM_NOT_FOUND | ResultReason::OBJECT_NOT_FOUND) => {
+            ObjectResult::new(identifier.as_str(), Outcome::Created)
+        }
+        _ => ObjectResult::failed(
+            identifier.as_str(),
+            Some(ResultReason::OBJECT_ALREADY_EXISTS),
+            "the peer has an object of this identifier",
+        ),
+    }
+}
+
+/// What became of an object, by the answer to it.
+pub(crate) fn told(
+    identifier: &Text,
+    item: &ResponseItem,
+    version: Version,
+) -> Result<ObjectResult> {
+    if !item.is_success() {
+        let message = item
+            .result_message
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        return Ok(ObjectResult::failed(
+            identifier.as_str(),
+            item.result_reason,
+            message,
+        ));
+    }
+    let outcome = answered_outcome(item).map_err(Error::protocol)?;
+    if let Some(unknown @ Outcome::Unknown(_)) = outcome {
+        let message = format!("the peer's build is a later one: the outcome it tells is {unknown}");
+        return Ok(ObjectResult {
+            outcome: unknown,
+            ..ObjectResult::failed(identifier.as_str(), None, message)
+        });
+    }
+    let mut told = ObjectResult::new(identifier.as_str(), outcome.unwrap_or(Outcome::Created));
+    if item.operation == Some(Operation::IMPORT) && item.response_payload.is_some() {
+        let answer: ImportResponse = item.payload(context(version)).map_err(Error::protocol)?;
+        told.target = answer
+            .unique_identifier
+            .as_text()
+            .filter(|there| **there != **identifier)
+            .map(str::to_owned);
+        if told.target.is_some() && told.outcome == Outcome::Created {
+            told.outcome = Outcome::Renamed;
+        }
+    }
+    Ok(told)
+}
+
+/// What the answer to a dry run says of what is held.
+pub(crate) fn held(item: &ResponseItem) -> Result<Held> {
+    let told = KeyferryExtension::find(&item.message_extension)
+        .map_err(Error::protocol)?
+        .held;
+    told.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Plan,
+            "the peer does not tell what it holds: nothing can be planned for it",
+        )
+    })
+}

@@ -1,0 +1,10 @@
+pub(crate) mod check;
+pub(crate) mod collision;
+pub(crate) mod copy;
+pub(crate) mod export;
+pub(crate) mod fork;
+pub(crate) mod give_back;
+pub(crate) mod import;
+pub(crate) mod merge;
+pub(crate) mod notify;
+pub(crate) mod state;

@@ -1,0 +1,34 @@
+use keyferry_kmip::spec::AttributeValue;
+use keyferry_kmip::{Attributes, Cause, Failure};
+
+/// Fails when what comes in would leave open which value counts, or claims what only the server's own map of other servers can say.
+pub(crate) fn check_attributes(attributes: &Attributes) -> Result<(), Failure> {
+    for (n, attribute) in attributes.iter().enumerate() {
+        let value = &attribute.value;
+        if matches!(value, AttributeValue::Custom(custom) if custom.vendor == "x" && custom.name.starts_with("s2s-"))
+        {
+            return Err(Failure::new(
+                Cause::ReadOnlyAttribute,
+                "attributes x-s2s-... show what the server knows of other servers",
+            ));
+        }
+        if matches!(value, AttributeValue::Custom(custom) if custom.is_nested()) {
+            return Err(Failure::new(
+                Cause::InvalidAttribute,
+                "a custom attribute may be a structure of values, and no deeper one",
+            ));
+        }
+        if !value.may_repeat()
+            && attributes
+                .iter()
+                .take(n)
+                .any(|earlier| earlier.value.is_same_attribute(value))
+        {
+            return Err(Failure::new(
+                Cause::InvalidAttribute,
+                format_args!("{} is given more than once", value.reference()),
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+use crate::ask::Ask;
+use crate::error::Result;
+use crate::planted::planted;
+use keyferry_kmip::{Cause, DateTime, Failure, Text, extension as x};
+use keyferry_store::record::{bytes_of, read};
+use keyferry_store::{Effects, Snapshot, SnapshotExt, Span};
+use keyferry_ttlv::{Decode, Encode, Extra};
+use std::ops::ControlFlow;
+
+/// A peer that may know of changes which this server has lost. Until it has given them back, or a person has [waived](waive) it,
+/// clients change nothing here.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = x::TAKING_BACK)]
+pub struct PendingGiveBack {
+    /// Its server id.
+    #[ttlv(tag = x::SERVER_ID)]
+    pub server: Text,
+    /// Since when this server waits for it.
+    #[ttlv(tag = x::SINCE)]
+    pub since: DateTime,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+const PREFIX: &[u8] = b"taking back/";
+
+pub(crate) fn key(server: &str) -> Vec<u8> {
+    [PREFIX, server.as_bytes()].concat()
+}
+
+impl PendingGiveBack {
+    /// The peers that this server waits for.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<PendingGiveBack>> {
+        let mut all = Vec::new();
+        snapshot.state(&Span::prefix(PREFIX), &mut |_, value| {
+            all.push(read(value, "restored server's peer")?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(all)
+    }
+}
+
+/// Fails while this server waits for peers to give back what it has lost.
+///
+/// # Errors
+/// [`Cause::PermissionDenied`], naming them.
+pub fn check_nothing_owed(snapshot: &dyn Snapshot) -> Result<(), Failure> {
+    let mut waits_for = Vec::new();
+    snapshot.state(&Span::prefix(PREFIX), &mut |key, _| {
+        waits_for.push(
+            String::from_utf8_lossy(key.get(PREFIX.len()..).unwrap_or_default()).into_owned(),
+        );
+        Ok(ControlFlow::Continue(()))
+    })?;
+    if waits_for.is_empty() || planted!(WritesWhileOwed) {
+        return Ok(());
+    }
+    let why = format_args!(
+        "this server was restored, and changes nothing until it has taken back what {waits_for:?} hold"
+    );
+    Err(Failure::new(Cause::PermissionDenied, why))
+}
+
+pub(crate) fn is_owed(snapshot: &dyn Snapshot, server: &str) -> keyferry_store::Result<bool> {
+    Ok(snapshot.state_value(&key(server))?.is_some())
+}
+
+pub(crate) fn owed(ask: &Ask<'_>, server: &Text) -> Result<Effects, Failure> {
+    let owed = PendingGiveBack {
+        server: server.clone(),
+        since: ask.now.wall,
+        extra: Extra::NONE,
+    };
+    let mut effects = Effects::none();
+    effects.state.push((key(server), Some(bytes_of(&owed)?)));
+    Ok(effects)
+}

@@ -1,0 +1,70 @@
+use crate::planted::planted;
+use keyferry_kmip::extension as x;
+use keyferry_store::{Position, Snapshot, SnapshotExt};
+use keyferry_ttlv::{Decode, Encode, Extra};
+
+/// A place in a feed, as two servers tell it each other (DESIGN: rule 10).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[ttlv(tag = x::PLACE)]
+pub struct Place {
+    /// The incarnation of the store.
+    #[ttlv(tag = x::INCARNATION)]
+    pub incarnation: Vec<u8>,
+    /// The number of the last entry; 0 for none.
+    #[ttlv(tag = x::POSITION_NUMBER)]
+    pub number: i64,
+    /// The commit that it belonged to.
+    #[ttlv(tag = x::POSITION_COMMIT)]
+    pub commit: Vec<u8>,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+impl From<Position> for Place {
+    fn from(position: Position) -> Place {
+        Place {
+            incarnation: position.incarnation.0.to_vec(),
+            number: i64::try_from(position.number).unwrap_or(i64::MAX),
+            commit: position.commit.0.to_vec(),
+            extra: Extra::NONE,
+        }
+    }
+}
+
+impl Place {
+    /// The place of an entry of this store.
+    pub(crate) fn at(snapshot: &dyn Snapshot, number: u64) -> keyferry_store::Result<Place> {
+        let commit = snapshot
+            .commit_id(number)?
+            .map_or_else(Vec::new, |id| id.0.to_vec());
+        Ok(Place {
+            incarnation: snapshot.incarnation()?.0.to_vec(),
+            number: i64::try_from(number).unwrap_or(i64::MAX),
+            commit,
+            extra: Extra::NONE,
+        })
+    }
+
+    /// The entry's number.
+    pub fn number(&self) -> u64 {
+        u64::try_from(self.number).unwrap_or(0)
+    }
+
+    /// Whether both are the same, as far as can be told.
+    pub(crate) fn is_same(&self, other: &Place) -> bool {
+        (self.number, &self.incarnation) == (other.number, &other.incarnation)
+            && (self.number == 0 || self.commit == other.commit)
+    }
+
+    /// Whether this store's history has it.
+    pub(crate) fn is_of(&self, snapshot: &dyn Snapshot) -> keyferry_store::Result<bool> {
+        if planted!(IncarnationIsEnough) {
+            return Ok(self.number == 0 || self.incarnation == snapshot.incarnation()?.0);
+        }
+        Ok(self.number == 0
+            || snapshot
+                .commit_id(self.number())?
+                .is_some_and(|id| id.0[..] == self.commit[..]))
+    }
+}
