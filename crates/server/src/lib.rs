@@ -59,12 +59,14 @@
 //! None.
 
 mod access;
+mod commit_queue;
 mod error;
 mod forward;
+mod hooks;
 mod operation;
+mod request;
 mod server;
 mod turning;
-mod turns;
 
 pub use access::{Access, Authenticator, Grant, Granted, Level, Rights};
 pub use error::Error;

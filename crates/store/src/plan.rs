@@ -19,6 +19,9 @@ mod criterion;
 /// The most matches that are kept in memory during a search.
 const KEPT: usize = 50_000;
 
+/// Decides whether a record is a match.
+type IsMatch<'a> = &'a dyn Fn(&Record) -> Result<bool>;
+
 /// The query of a Locate request.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
@@ -94,15 +97,15 @@ impl Query {
     /// Finds the matches for which `may_see` returns true, skips `offset` of them and returns up to `maximum`.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Those of the store and of `may_see`.
     pub fn locate(
         &self,
         snapshot: &dyn Snapshot,
         now: DateTime,
         (offset, maximum): (usize, usize),
-        may_see: &dyn Fn(&Record) -> bool,
+        may_see: &dyn Fn(&Record) -> Result<bool>,
     ) -> Result<Located, Error> {
-        let is_match = |record: &Record| self.matches(record, now) && may_see(record);
+        let is_match = |record: &Record| Ok(self.matches(record, now) && may_see(record)?);
         // For a page far down the list, all records are visited in the order of arrival, so that no match has to be kept.
         if offset.saturating_add(maximum) > KEPT {
             return in_order(
@@ -128,7 +131,7 @@ impl Query {
     /// # Errors
     /// Those of the store.
     pub fn count(&self, snapshot: &dyn Snapshot, now: DateTime) -> Result<u64, Error> {
-        let is_match = |record: &Record| self.matches(record, now);
+        let is_match = |record: &Record| Ok(self.matches(record, now));
         let found = match self.candidates() {
             // A page after the last match: all are counted, none is kept.
             Candidates::InOrder(index, span) => {
@@ -148,7 +151,7 @@ impl Query {
         now: DateTime,
         (index, span): (Index, &Span),
         page: (usize, usize),
-        is_match: &dyn Fn(&Record) -> bool,
+        is_match: IsMatch<'_>,
     ) -> Result<Located, Error> {
         let dated = if index == index::STATE {
             self.dated(snapshot, now, is_match)?
@@ -173,7 +176,7 @@ impl Query {
         &self,
         snapshot: &dyn Snapshot,
         now: DateTime,
-        is_match: &dyn Fn(&Record) -> bool,
+        is_match: IsMatch<'_>,
     ) -> Result<Option<BTreeMap<RecordNumber, Text>>, Error> {
         let mut dated = BTreeMap::new();
         let moves = |criterion: &Criterion| {
@@ -193,7 +196,7 @@ impl Query {
             &mut |_, number| {
                 if let Some(record) = snapshot.record(number)?
                     && record.state(now) != record.stored_state()
-                    && is_match(&record)
+                    && is_match(&record)?
                 {
                     dated.insert(number, record.identifier);
                 }
@@ -208,13 +211,25 @@ impl Query {
     }
 }
 
+/// The record, if it is a match.
+fn matching(
+    snapshot: &dyn Snapshot,
+    number: RecordNumber,
+    is_match: IsMatch<'_>,
+) -> Result<Option<Record>> {
+    match snapshot.record(number)? {
+        Some(record) if is_match(&record)? => Ok(Some(record)),
+        _ => Ok(None),
+    }
+}
+
 /// Visits candidates in the order of arrival, merged with `others`, which were found in another way; stops when the page is full.
 fn in_order(
     snapshot: &dyn Snapshot,
     (index, span): (Index, &Span),
     mut others: BTreeMap<RecordNumber, Text>,
     (offset, maximum): (usize, usize),
-    is_match: &dyn Fn(&Record) -> bool,
+    is_match: IsMatch<'_>,
 ) -> Result<Located, Error> {
     let mut located = Located::default();
     let mut seen = 0u64;
@@ -240,7 +255,7 @@ fn in_order(
                 return Ok(ControlFlow::Break(()));
             }
         }
-        let Some(record) = snapshot.record(number)?.filter(|record| is_match(record)) else {
+        let Some(record) = matching(snapshot, number, is_match)? else {
             return Ok(ControlFlow::Continue(()));
         };
         let next = add_match(record.identifier);
@@ -259,13 +274,13 @@ fn scattered(
     snapshot: &dyn Snapshot,
     (index, span): (Index, &Span),
     (offset, maximum): (usize, usize),
-    is_match: &dyn Fn(&Record) -> bool,
+    is_match: IsMatch<'_>,
 ) -> Result<Located, Error> {
     let most = offset.saturating_add(maximum);
     let mut newest: BTreeMap<RecordNumber, Text> = BTreeMap::new();
     let mut seen = 0u64;
     snapshot.scan(index, span, Order::Ascending, None, &mut |key, number| {
-        if let Some(record) = snapshot.record(number)?.filter(|record| is_match(record)) {
+        if let Some(record) = matching(snapshot, number, is_match)? {
             // A record may have several keys in the span; only its first counts.
             let first = index::keys(&record)?
                 .into_iter()

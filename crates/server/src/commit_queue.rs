@@ -1,38 +1,39 @@
-//! One commit for the requests of several connections: those that wait while another commit is under way go together into the next.
+//! This module lets the requests of several connections share a commit: those that arrive during one commit go into the next together.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Groups that one commit takes at the most.
+/// The most groups of requests in one commit.
 const SHARED: usize = 64;
 
-/// What waits for a commit, and the outcome when it has been through one.
+/// A group of requests that waits for a commit, and its outcome after the commit.
 pub(crate) struct Waiting<T, R> {
     pub(crate) asked: T,
     outcome: Mutex<Option<R>>,
 }
 
 impl<T, R> Waiting<T, R> {
+    /// Sets the outcome.
     pub(crate) fn finish(&self, outcome: R) {
         *lock(&self.outcome) = Some(outcome);
     }
 }
 
-/// Whose turn it is.
-pub(crate) struct Turns<T, R> {
+/// The groups that wait for a commit; one thread at a time commits.
+pub(crate) struct CommitQueue<T, R> {
     line: Mutex<Line<T, R>>,
     committed: Condvar,
 }
 
 struct Line<T, R> {
     waiting: VecDeque<Arc<Waiting<T, R>>>,
-    /// Whether somebody commits.
+    /// Whether a thread commits at this moment.
     busy: bool,
 }
 
-impl<T, R> Default for Turns<T, R> {
+impl<T, R> Default for CommitQueue<T, R> {
     fn default() -> Self {
-        Turns {
+        CommitQueue {
             line: Mutex::new(Line {
                 waiting: VecDeque::new(),
                 busy: false,
@@ -47,7 +48,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Ends a turn, also when the commit panics.
-struct Turn<'a, T, R>(&'a Turns<T, R>);
+struct Turn<'a, T, R>(&'a CommitQueue<T, R>);
 
 impl<T, R> Drop for Turn<'_, T, R> {
     fn drop(&mut self) {
@@ -56,10 +57,12 @@ impl<T, R> Drop for Turn<'_, T, R> {
     }
 }
 
-impl<T, R> Turns<T, R> {
-    /// The outcome of `asked`, which `commit` brings about: for it alone, or together with what others wait for. Whoever finds nobody committing
-    /// commits for all that wait; `commit` finishes each that it is given. Nothing when it broke off.
-    pub(crate) fn take(&self, asked: T, commit: impl Fn(&[Arc<Waiting<T, R>>])) -> Option<R> {
+impl<T, R> CommitQueue<T, R> {
+    /// Adds a group, waits until it was committed, and returns its outcome; `None` when the commit broke off.
+    ///
+    /// A thread that finds nobody committing calls `commit` for all groups that wait, its own among them; `commit` sets the outcome of
+    /// each.
+    pub(crate) fn commit(&self, asked: T, commit_all: impl Fn(&[Arc<Waiting<T, R>>])) -> Option<R> {
         let own = Arc::new(Waiting {
             asked,
             outcome: Mutex::new(None),
@@ -85,7 +88,7 @@ impl<T, R> Turns<T, R> {
             line.busy = true;
             drop(line);
             let turn = Turn(self);
-            commit(&all);
+            commit_all(&all);
             drop(turn);
             line = lock(&self.line);
         }
@@ -95,18 +98,18 @@ impl<T, R> Turns<T, R> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::Turns;
+    use super::CommitQueue;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn everybody_gets_their_own_outcome_and_commits_are_shared() {
-        let (turns, commits) = (Turns::<usize, usize>::default(), AtomicUsize::new(0));
+        let (queue, commits) = (CommitQueue::<usize, usize>::default(), AtomicUsize::new(0));
         let gate = Mutex::new(());
         let held = gate.lock().unwrap();
         std::thread::scope(|scope| {
             let ask = |n: usize| {
-                turns.take(n, |all| {
+                queue.commit(n, |all| {
                     drop(gate.lock());
                     commits.fetch_add(1, Ordering::SeqCst);
                     all.iter().for_each(|one| one.finish(one.asked * 2));
@@ -114,7 +117,7 @@ mod tests {
             };
             let asking: Vec<_> = (0..200).map(|n| scope.spawn(move || ask(n))).collect();
             // The first one commits alone; the others queue up behind it.
-            while turns.line.lock().unwrap().waiting.len() < 199 {
+            while queue.line.lock().unwrap().waiting.len() < 199 {
                 std::thread::yield_now();
             }
             drop(held);
