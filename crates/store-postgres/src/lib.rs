@@ -1,4 +1,4 @@
-//! A store that many servers share: one PostgreSQL database, or an engine that speaks its protocol.
+//! This crate is a store that several servers share: one PostgreSQL database, or an engine that speaks its protocol.
 //!
 //! ```no_run
 //! use keyferry_store::{Incarnation, Store};

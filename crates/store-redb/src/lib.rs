@@ -1,4 +1,4 @@
-//! The embedded store: one file, pure Rust, crash-safe, over [redb].
+//! This crate is the embedded store: one file, pure Rust, crash-safe, over [redb].
 //!
 //! ```
 //! use keyferry_store::{Incarnation, Store};

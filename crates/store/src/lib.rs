@@ -1,4 +1,4 @@
-//! The store contract that any vendor can implement, its pure parts, and a store in memory.
+//! This crate has the store contract, which any vendor can implement, the code that needs no backend, and a store in memory.
 //!
 //! ```
 //! use keyferry_store::{Error, Incarnation, Memory, SnapshotExt, StoreExt};
@@ -10,9 +10,9 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! [`Store`] has the contract, clause by clause. A backend sees bytes; [`record`] says what they mean, [`index`] which keys an object has,
-//! [`plan`] how objects are found, [`Effects`] what an operation would do. [`Memory`] forgets everything when it is dropped;
-//! [`Sealed`] encrypts key material at rest in any of them; [`Faulty`] fails on purpose, for tests.
+//! [`Store`] states the contract, clause by clause. A backend sees bytes: [`record`] says what they mean, [`index`] which index keys an object
+//! has, [`plan`] finds objects, and [`Effects`] are the changes that an operation asks for. [`Memory`] is a store in memory, [`Sealed`]
+//! encrypts key material at rest in any store, and [`Faulty`] fails as planned, for tests.
 //!
 //! # Features
 //! - `conformance`: the kit that checks every clause of the contract on any implementation.

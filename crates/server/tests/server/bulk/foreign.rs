@@ -1,6 +1,6 @@
 //! Peers that are no keyferry server.
 
-use crate::drive::*;
+use crate::bulk::drive::*;
 use crate::support::*;
 use keyferry_kmip::spec::*;
 use keyferry_kmip::*;

@@ -1,6 +1,6 @@
 //! A thousand servers follow one: those that are slow or dead cost the others nothing.
 
-use crate::drive::*;
+use crate::bulk::drive::*;
 use crate::support::*;
 use keyferry_crypto::SystemRandom;
 use keyferry_kmip::*;

@@ -1,6 +1,6 @@
 //! The emulation by Register, towards servers that know nothing of a transfer.
 
-use crate::drive::*;
+use crate::bulk::drive::*;
 use crate::support::*;
 use keyferry_kmip::spec::*;
 use keyferry_kmip::*;

@@ -1,6 +1,6 @@
 //! Collisions settled in the overlay: the copy stays verbatim, and clients see what was settled.
 
-use crate::drive::*;
+use crate::bulk::drive::*;
 use crate::support::*;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;

@@ -1,6 +1,6 @@
 //! What a copy is to the clients of a replica, and what only its master may do.
 
-use crate::drive::*;
+use crate::bulk::drive::*;
 use crate::support::*;
 use keyferry_kmip::spec::*;
 use keyferry_kmip::*;

@@ -1,6 +1,6 @@
 //! Receivers that take Put and Notify are kept up to date.
 
-use crate::drive::*;
+use crate::bulk::drive::*;
 use crate::support::*;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;

@@ -1,6 +1,6 @@
 //! What two servers have agreed on, and what lies beyond it.
 
-use crate::drive::*;
+use crate::bulk::drive::*;
 use crate::support::*;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_s2s::*;

@@ -1,8 +1,8 @@
 //! A foreign server is kept up to date: later runs go on behind what it was told.
 
-use crate::drive::*;
-use crate::foreign::foreign;
-use crate::publishing::EVERYTHING;
+use crate::bulk::drive::*;
+use crate::bulk::foreign::foreign;
+use crate::bulk::publishing::EVERYTHING;
 use crate::support::*;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;

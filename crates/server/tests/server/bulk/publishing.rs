@@ -1,9 +1,8 @@
 //! Servers that know nothing of it are brought up to date: by Register and by Import, attribute by attribute, also by a plan.
 
-use crate::drive::*;
-use crate::foreign::foreign;
-use crate::plans::{Paper, endings};
-use crate::registers::Forgetful;
+use crate::bulk::drive::*;
+use crate::bulk::foreign::foreign;
+use crate::bulk::plans::Paper;
 use crate::support::*;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
@@ -30,15 +29,15 @@ pub const EVERYTHING: [Operation; 12] = [
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Birth {
+pub enum Birth {
     Register,
     Import,
 }
 
-const BIRTHS: [Birth; 2] = [Birth::Register, Birth::Import];
+pub const BIRTHS: [Birth; 2] = [Birth::Register, Birth::Import];
 
 impl Birth {
-    fn since(self) -> Version {
+    pub fn since(self) -> Version {
         if self == Birth::Import {
             Version::V1_4
         } else {
@@ -46,7 +45,7 @@ impl Birth {
         }
     }
 
-    fn with(
+    pub fn with(
         self,
         version: Version,
         change: impl FnOnce(&mut BulkOptions, &mut RegisterOptions),
@@ -68,11 +67,11 @@ impl Birth {
         }
     }
 
-    fn session(self, version: Version) -> Box<dyn Session> {
+    pub fn session(self, version: Version) -> Box<dyn Session> {
         self.with(version, |_, _| {})
     }
 
-    fn planning(self, version: Version, paper: &Paper) -> Box<dyn Session> {
+    pub fn planning(self, version: Version, paper: &Paper) -> Box<dyn Session> {
         let options = BulkOptions {
             version,
             batch: 4,
@@ -91,7 +90,7 @@ impl Birth {
         }
     }
 
-    fn executing(self, version: Version, plan: &[u8]) -> Box<dyn Session> {
+    pub fn executing(self, version: Version, plan: &[u8]) -> Box<dyn Session> {
         let (options, plan) = (
             BulkOptions {
                 version,
@@ -114,7 +113,7 @@ impl Birth {
     }
 }
 
-fn run(a: &Host, t: &Host, session: &mut dyn Session) -> Report {
+pub fn run(a: &Host, t: &Host, session: &mut dyn Session) -> Report {
     let report = drive(a, t, session, "anyone", Cut::Never, &mut |_, message| {
         written(message)
     })
@@ -125,7 +124,7 @@ fn run(a: &Host, t: &Host, session: &mut dyn Session) -> Report {
 }
 
 /// Nothing that only a server sets is ever written into an object that is there.
-fn written(message: &RequestMessage) {
+pub fn written(message: &RequestMessage) {
     let cx = context(message.version().unwrap());
     for item in &message.batch {
         let attributes = match item.operation {
@@ -152,7 +151,7 @@ fn written(message: &RequestMessage) {
     }
 }
 
-fn there(a: &Host, id: &str) -> Option<String> {
+pub fn there(a: &Host, id: &str) -> Option<String> {
     let id = a.record(id).id;
     a.store
         .view::<_, Error>(|s| identifier_at_peer(s, "t", &id))
@@ -161,7 +160,7 @@ fn there(a: &Host, id: &str) -> Option<String> {
 }
 
 /// Fails unless each attribute is there, or is named as lost.
-fn compared(a: &Host, t: &Host, id: &str, version: Version, lost: &[String]) {
+pub fn compared(a: &Host, t: &Host, id: &str, version: Version, lost: &[String]) {
     let shown = t.client(version).attributes(&there(a, id).unwrap());
     let record: Record = a.record(id);
     for attribute in &record.attributes {
@@ -179,7 +178,7 @@ fn compared(a: &Host, t: &Host, id: &str, version: Version, lost: &[String]) {
     }
 }
 
-fn application(data: &str) -> V {
+pub fn application(data: &str) -> V {
     V::ApplicationSpecificInformation(ApplicationSpecificInformation {
         namespace: "ours".into(),
         data: Some(data.into()),
@@ -415,7 +414,7 @@ fn one_change_that_is_refused_does_not_hold_up_the_others() {
 }
 
 /// Drives a session at a peer that stops at the first failed item of a message, whatever it was asked for.
-fn drive_stopping(a: &Host, t: &Host, session: &mut dyn Session) -> Report {
+pub fn drive_stopping(a: &Host, t: &Host, session: &mut dyn Session) -> Report {
     let mut random = keyferry_crypto::SystemRandom::new();
     let (mut ticket, mut pending) = (0, None);
     loop {
@@ -510,345 +509,6 @@ fn what_is_destroyed_here_is_destroyed_there_only_if_it_is_ours_and_may_be() {
                 State::PRE_ACTIVE,
                 "what we did not put there is not ours to destroy"
             );
-        }
-    }
-}
-
-#[test]
-fn an_import_probes_before_it_brings_what_can_not_be_used() {
-    for forgets in [false, true] {
-        let (a, mut t) = (master(), foreign(&EVERYTHING));
-        if forgets {
-            // It forgets what an Import and a Revoke say of the State.
-            t.server = Arc::new(
-                Arc::into_inner(t.server)
-                    .unwrap()
-                    .with(Arc::new(Forgetful))
-                    .with(Arc::new(Stateless)),
-            );
-        }
-        let client = a.client(Version::V2_1);
-        let good = client.register(key(&[1; 16]), none());
-        let bad = client.register(key(&[2; 16]), none());
-        client
-            .revoke(&bad, RevocationReasonCode::KEY_COMPROMISE)
-            .unwrap();
-        let mut sent = Vec::new();
-        let mut session = Birth::Import.session(Version::V1_4);
-        let report = drive(
-            &a,
-            &t,
-            &mut *session,
-            "anyone",
-            Cut::Never,
-            &mut |_, message| {
-                sent.extend_from_slice(&message.to_frame().unwrap());
-            },
-        );
-        let report = report.unwrap().unwrap();
-        let went = sent.windows(16).any(|window| window == [2; 16]);
-        assert_eq!(
-            went, !forgets,
-            "its material goes only where its State is kept"
-        );
-        assert_eq!(
-            (report.counts.created, report.counts.failed),
-            if forgets { (1, 1) } else { (2, 0) },
-            "{}",
-            report.table()
-        );
-        assert_eq!(
-            there(&a, &good).as_deref(),
-            Some(&*good),
-            "the map is the identity"
-        );
-        assert_eq!(there(&a, &bad).is_some(), !forgets);
-        let alive = t.client(Version::V1_4).locate(none());
-        assert_eq!(
-            alive.len(),
-            if forgets { 1 } else { 2 },
-            "the probe is gone: {alive:?}"
-        );
-    }
-    // Where nobody can look, nothing unusable goes; nor by a Put, behind which nobody can.
-    for (strategy, offered) in [
-        (Strategy::Import, &[Operation::IMPORT][..]),
-        (Strategy::Put, &EVERYTHING[..]),
-    ] {
-        let (a, t) = (master(), foreign(offered));
-        let client = a.client(Version::V2_1);
-        let ids = [
-            client.register(key(&[1; 16]), none()),
-            client.register(key(&[2; 16]), none()),
-        ];
-        client
-            .revoke(&ids[1], RevocationReasonCode::KEY_COMPROMISE)
-            .unwrap();
-        let report = transfer(&a, &t, strategy);
-        assert_eq!(
-            (report.counts.created, report.counts.failed),
-            (1, 1),
-            "{strategy:?} {}",
-            report.table()
-        );
-        assert_eq!((&report.failures[0].identifier, t.count()), (&ids[1], 1));
-    }
-}
-
-/// Imports everything as Pre-Active.
-struct Stateless;
-
-impl Responder for Stateless {
-    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Answered, Failure>> {
-        let mut request: ImportRequest =
-            (item.operation == Operation::IMPORT).then(|| item.payload(ask.cx).unwrap())?;
-        request.attributes.retain(|attribute| {
-            !matches!(
-                attribute.value,
-                V::State(_)
-                    | V::CompromiseDate(_)
-                    | V::CompromiseOccurrenceDate(_)
-                    | V::RevocationReason(_)
-            )
-        });
-        let item = RequestItem::new(&request, ask.cx).unwrap();
-        let ring = Arc::new(keyferry_crypto::Ring::new());
-        let home = keyferry_store::Home {
-            server: "f".into(),
-            instance: vec![1],
-            fingerprint_key: Secret::new(&[1; 32]),
-            extra: Extra::NONE,
-        };
-        Node {
-            home,
-            policy: Policy::closed(),
-            crypto: ring,
-        }
-        .respond(ask, &item)
-    }
-}
-
-#[test]
-fn an_import_that_is_interrupted_anywhere_doubles_and_loses_nothing() {
-    let made = || {
-        let a = master();
-        let client = a.client(Version::V2_1);
-        let ids: Vec<String> = (0..10)
-            .map(|n| client.register(key(&[n; 16]), named(&format!("n{n}"))))
-            .collect();
-        client
-            .revoke(&ids[5], RevocationReasonCode::KEY_COMPROMISE)
-            .unwrap();
-        (a, ids)
-    };
-    let mut messages = 0;
-    let mut session = Birth::Import.session(Version::V1_4);
-    drive(
-        &made().0,
-        &foreign(&EVERYTHING),
-        &mut *session,
-        "anyone",
-        Cut::Never,
-        &mut |taken, _| messages = taken + 1,
-    )
-    .unwrap()
-    .unwrap();
-    assert!(messages > 8);
-    for at in 0..messages {
-        for cut in [Cut::Before(at), Cut::Behind(at), Cut::Dead(at)] {
-            let ((a, ids), t) = (made(), foreign(&EVERYTHING));
-            let mut session = Birth::Import.session(Version::V1_4);
-            let report = match drive(&a, &t, &mut *session, "anyone", cut, &mut |_, _| {}) {
-                Some(report) => report.unwrap(),
-                None => run(&a, &t, &mut *Birth::Import.session(Version::V1_4)),
-            };
-            assert_eq!(
-                (report.counts.created, report.counts.asked),
-                (10, 10),
-                "{cut:?} {}",
-                report.table()
-            );
-            ids.iter()
-                .for_each(|id| assert_eq!(t.object(id), a.object(id)));
-        }
-    }
-}
-
-/// A master of which a first part is at the target, and has changed since.
-fn changed(birth: Birth, version: Version) -> (Host, Host, Vec<String>) {
-    let (a, t) = (master(), foreign(&EVERYTHING));
-    let client = a.client(Version::V2_1);
-    let mut ids: Vec<String> = (0..5)
-        .map(|n| client.register(key(&[n; 16]), named(&format!("n{n}"))))
-        .collect();
-    run(&a, &t, &mut *birth.session(version));
-    for id in &ids[1..] {
-        client.add(id, V::ObjectGroup("later".into())).unwrap();
-        client.activate(id).unwrap();
-    }
-    client
-        .revoke(&ids[4], RevocationReasonCode::KEY_COMPROMISE)
-        .unwrap();
-    ids.extend((5..8).map(|n| client.register(key(&[n; 16]), named(&format!("n{n}")))));
-    client
-        .revoke(&ids[7], RevocationReasonCode::KEY_COMPROMISE)
-        .unwrap();
-    ids.push(client.create(none().with(V::Sensitive(true))));
-    (a, t, ids)
-}
-
-fn planned(birth: Birth, version: Version, a: &Host, t: &Host) -> (Report, Vec<u8>) {
-    let (paper, heads) = (Paper::default(), (a.head(), t.head()));
-    let report = run(a, t, &mut *birth.planning(version, &paper));
-    assert_eq!((a.head(), t.head()), heads, "nothing is written");
-    (report, paper.bytes())
-}
-
-#[test]
-fn a_plan_for_a_server_that_knows_nothing_of_it_is_done_as_planned() {
-    for birth in BIRTHS {
-        for version in [Version::V1_4, Version::V2_1] {
-            let (a, t, ids) = changed(birth, version);
-            let (dry, plan) = planned(birth, version, &a, &t);
-            let c = &dry.counts;
-            assert_eq!(
-                (c.created, c.updated, c.unchanged, c.failed),
-                (3, 4, 1, 1),
-                "{birth:?} {}",
-                dry.table()
-            );
-            a.client(Version::V2_1).create(named("newcomer"));
-            let report = run(&a, &t, &mut *birth.executing(version, &plan));
-            assert_eq!(
-                (endings(&report), report.stopped.clone()),
-                (endings(&dry), None),
-                "{birth:?} {version}"
-            );
-            for id in &ids[..8] {
-                assert_eq!(
-                    t.client(version).state(&there(&a, id).unwrap()),
-                    a.record(id).attributes.state().unwrap()
-                );
-            }
-            assert!(t.client(version).locate(named("newcomer")).is_empty());
-        }
-    }
-}
-
-#[test]
-fn a_plan_for_such_a_server_stops_where_something_has_moved() {
-    for birth in BIRTHS {
-        let stops = |at: usize, order: &dyn Fn(&Host, &Host, &[String])| {
-            let (a, t, ids) = changed(birth, Version::V1_4);
-            let (_, plan) = planned(birth, Version::V1_4, &a, &t);
-            order(&a, &t, &ids);
-            let report = run(&a, &t, &mut *birth.executing(Version::V1_4, &plan));
-            let stopped = report
-                .stopped
-                .clone()
-                .unwrap_or_else(|| panic!("{birth:?} {at} {}", report.table()));
-            assert_eq!(stopped.identifier, ids[at], "{birth:?} {stopped:?}");
-            assert!(!report.counts.finished);
-            for (n, id) in ids.iter().enumerate().skip(at + 1) {
-                // Nothing behind it is done.
-                match there(&a, id) {
-                    Some(to) => assert_eq!(
-                        t.client(Version::V1_4)
-                            .attributes(&to)
-                            .all(tag::OBJECT_GROUP)
-                            .count(),
-                        0
-                    ),
-                    None => assert!(
-                        t.client(Version::V1_4)
-                            .locate(named(&format!("n{n}")))
-                            .is_empty()
-                    ),
-                }
-            }
-            stopped
-        };
-        // In the order of the feed: what has not changed, then by the last change.
-        let stopped = stops(2, &|a, _, ids| {
-            drop(
-                a.client(Version::V2_1)
-                    .add(&ids[2], V::ObjectGroup("moved".into()))
-                    .unwrap(),
-            )
-        });
-        assert!(
-            stopped.found.contains("one here with the digest"),
-            "{stopped:?}"
-        );
-        let stopped = stops(3, &|a, t, ids| {
-            t.client(Version::V1_4)
-                .add(
-                    &there(a, &ids[3]).unwrap(),
-                    V::ContactInformation("them".into()),
-                )
-                .unwrap();
-        });
-        assert!(stopped.found.contains("at the target"), "{stopped:?}");
-        if birth == Birth::Import {
-            let stopped = stops(5, &|_, t, ids| {
-                t.client(Version::V1_4)
-                    .import(&ids[5], Some(key(&[9; 16])), none(), false)
-                    .unwrap();
-            });
-            assert!(
-                stopped.planned.contains("nothing at the target"),
-                "{stopped:?}"
-            );
-        }
-    }
-}
-
-#[test]
-fn an_execution_at_such_a_server_goes_on_and_knows_its_own_writes() {
-    for birth in BIRTHS {
-        let (a, t, _) = changed(birth, Version::V1_4);
-        let (_, plan) = planned(birth, Version::V1_4, &a, &t);
-        let mut messages = 0;
-        let mut session = birth.executing(Version::V1_4, &plan);
-        drive(
-            &a,
-            &t,
-            &mut *session,
-            "anyone",
-            Cut::Never,
-            &mut |taken, _| messages = taken + 1,
-        )
-        .unwrap()
-        .unwrap();
-        for at in 0..messages {
-            for cut in [Cut::Before(at), Cut::Behind(at), Cut::Dead(at)] {
-                let (a, t, ids) = changed(birth, Version::V1_4);
-                let (dry, plan) = planned(birth, Version::V1_4, &a, &t);
-                let mut session = birth.executing(Version::V1_4, &plan);
-                let report = match drive(&a, &t, &mut *session, "anyone", cut, &mut |_, _| {}) {
-                    Some(report) => report.unwrap(),
-                    None => run(&a, &t, &mut *birth.executing(Version::V1_4, &plan)),
-                };
-                assert_eq!(
-                    (endings(&report), report.stopped.clone()),
-                    (endings(&dry), None),
-                    "{birth:?} {cut:?}"
-                );
-                for (n, id) in ids.iter().enumerate().take(8) {
-                    assert_eq!(
-                        t.client(Version::V1_4)
-                            .locate(named(&format!("n{n}")))
-                            .len(),
-                        1,
-                        "{birth:?} {cut:?}"
-                    );
-                    let to = there(&a, id).unwrap();
-                    assert_eq!(
-                        t.client(Version::V1_4).state(&to),
-                        a.record(id).attributes.state().unwrap()
-                    );
-                }
-            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is selected goes over, and nothing else; what a dry run tells comes true.
 
-use crate::drive::*;
+use crate::bulk::drive::*;
 use crate::support::*;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;

@@ -1,19 +1,7 @@
-//! No key material in failures and log lines. In a process of its own: what tracing remembers of a place in the code is the process's, so
-//! other tests could silence it.
-#![allow(
-    unreachable_pub,
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::cloned_ref_to_slice_refs
-)]
-
-#[path = "server/printed.rs"]
-mod printed;
-#[path = "server/support.rs"]
-mod support;
+//! Failures and log lines show no key material.
+//!
+//! `tracing` caches for the whole process whether anybody listens to a place in the code, so tests on other threads could silence the log
+//! lines that this one looks for. It therefore runs in a process of its own: this test binary again, with `--exact` and `KEYFERRY_CHILD`.
 
 use crate::printed::{SECRET, shows_it};
 use crate::support::*;
@@ -36,8 +24,28 @@ impl std::io::Write for Lines {
     }
 }
 
+const CHILD: &str = "KEYFERRY_CHILD";
+
 #[test]
 fn failures_and_log_lines_show_no_material() {
+    if std::env::var_os(CHILD).is_some() {
+        return check_failures_and_log_lines();
+    }
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "logs::failures_and_log_lines_show_no_material"])
+        .args(["--nocapture", "--test-threads=1"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&child.stdout);
+    assert!(
+        child.status.success() && output.contains("1 passed"),
+        "{output}{}",
+        String::from_utf8_lossy(&child.stderr)
+    );
+}
+
+fn check_failures_and_log_lines() {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()

@@ -2,7 +2,7 @@
 //!
 //! `KEYFERRY_CASES` says how many, and `KEYFERRY_SEED` runs one of them again.
 
-use crate::drive::*;
+use crate::bulk::drive::*;
 use crate::support::*;
 use keyferry_kmip::spec::*;
 use keyferry_kmip::*;

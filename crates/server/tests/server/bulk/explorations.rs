@@ -1,7 +1,7 @@
 //! What a peer can do is found out beforehand, and so is what is lost.
 
-use crate::drive::*;
-use crate::foreign::foreign;
+use crate::bulk::drive::*;
+use crate::bulk::foreign::foreign;
 use crate::support::*;
 use keyferry_kmip::spec::*;
 use keyferry_s2s::*;

@@ -1,7 +1,7 @@
 //! What an observer is told on the way: of how much, how fast, until when.
 
-use crate::drive::*;
-use crate::pulls::{Awkward, awkward, many, options_for, puller};
+use crate::bulk::awkward::{Awkward, awkward, many, options_for, puller};
+use crate::bulk::drive::*;
 use crate::support::*;
 use keyferry_kmip::spec::AttributeValue as V;
 use keyferry_s2s::{

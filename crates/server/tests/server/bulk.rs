@@ -1,27 +1,19 @@
-//! Bulk sessions from one server's store into another server, in memory.
-#![allow(
-    unreachable_pub,
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::cloned_ref_to_slice_refs
-)]
+//! These tests run bulk sessions from one server's store into another server, in memory.
 
 mod agreements;
+mod awkward;
 mod collisions;
 mod copies;
 mod drive;
 mod explorations;
+mod follow_policy;
 mod follows;
 mod foreign;
+mod give_back;
 mod losses;
 mod many;
 mod matrix;
 mod notifying;
-#[path = "../server/objects.rs"]
-mod objects;
 mod observing;
 mod overlays;
 mod plans;
@@ -29,13 +21,13 @@ mod pokes;
 mod progress;
 mod property;
 mod publications;
+mod publish_imports;
+mod publish_plans;
 mod publishing;
 mod pulls;
 mod registers;
 mod restored;
 mod rsa;
 mod selections;
-#[path = "../server/support.rs"]
-mod support;
 mod transfers;
 mod wrappings;

@@ -1,7 +1,7 @@
 //! What a dry run planned is done as planned, or it stops where something has moved.
 
-use crate::drive::*;
-use crate::pulls::{Awkward, awkward, many, options_for, puller};
+use crate::bulk::awkward::{Awkward, awkward, many, options_for, puller};
+use crate::bulk::drive::*;
 use crate::support::*;
 use keyferry_kmip::spec::AttributeValue as V;
 use keyferry_s2s::{

@@ -1,6 +1,6 @@
 //! Whole transfers: what is created, updated, unchanged and failed.
 
-use crate::drive::*;
+use crate::bulk::drive::*;
 use crate::support::*;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;

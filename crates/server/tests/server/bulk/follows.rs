@@ -1,13 +1,13 @@
 //! A server follows another: the first load, catching up and the next change in one pass.
 
-use crate::drive::*;
+use crate::bulk::drive::*;
 use crate::support::*;
 use keyferry_crypto::SystemRandom;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
-use keyferry_s2s::{Step, *};
+use keyferry_s2s::*;
 use keyferry_server::Access;
-use keyferry_store::{Incarnation, Record, SnapshotExt, StoreExt};
+use keyferry_store::{Record, SnapshotExt, StoreExt};
 use keyferry_ttlv::Version;
 
 /// The server that is followed.
@@ -15,7 +15,7 @@ pub fn issuer() -> Host {
     issuer_with(|peer| peer)
 }
 
-fn issuer_with(change: impl Fn(Peer) -> Peer) -> Host {
+pub fn issuer_with(change: impl Fn(Peer) -> Peer) -> Host {
     let policy = Policy::closed()
         .with(
             "b.example",
@@ -40,7 +40,7 @@ pub fn begin(b: &Host, what: &UpstreamOptions) {
     Upstream::follow(&*b.store, "r", "a", what, b.now().wall).unwrap();
 }
 
-fn options() -> FollowOptions {
+pub fn follow_options() -> FollowOptions {
     FollowOptions {
         batch: 3,
         in_flight: 2,
@@ -48,7 +48,12 @@ fn options() -> FollowOptions {
     }
 }
 
-fn pass_cut(b: &Host, a: &Host, options: FollowOptions, cut: Cut) -> Option<Result<Report, Error>> {
+pub fn pass_cut(
+    b: &Host,
+    a: &Host,
+    options: FollowOptions,
+    cut: Cut,
+) -> Option<Result<Report, Error>> {
     let name = format!("{}.example", b.server.node().home.server);
     let mut session = Follow::new(b.server.node().clone(), options);
     drive(b, a, &mut session, &name, cut, &mut |_, _| {})
@@ -56,16 +61,18 @@ fn pass_cut(b: &Host, a: &Host, options: FollowOptions, cut: Cut) -> Option<Resu
 
 /// One pass to the head.
 pub fn pass(b: &Host, a: &Host) -> Report {
-    let report = pass_cut(b, a, options(), Cut::Never).unwrap().unwrap();
+    let report = pass_cut(b, a, follow_options(), Cut::Never)
+        .unwrap()
+        .unwrap();
     assert!(report.counts.add_up(), "{}", report.table());
     report
 }
 
-fn of(report: &Report, outcome: Outcome) -> i64 {
+pub fn of(report: &Report, outcome: Outcome) -> i64 {
     report.counts.of(outcome)
 }
 
-fn held(host: &Host, id: &keyferry_store::ObjectId) -> Option<Record> {
+pub fn held(host: &Host, id: &keyferry_store::ObjectId) -> Option<Record> {
     host.store
         .view::<_, keyferry_store::Error>(|s| Ok(s.by_object_id(id)?.map(|(_, record)| record)))
         .unwrap()
@@ -120,7 +127,7 @@ fn a_loss_at_any_message_repeats_one_answer_at_most() {
         let (a, b) = (issuer(), follower("b"));
         let ids = fill(&a);
         begin(&b, &UpstreamOptions::default());
-        let first = pass_cut(&b, &a, options(), cut);
+        let first = pass_cut(&b, &a, follow_options(), cut);
         let report = match first {
             Some(report) => report.unwrap(),
             None => pass(&b, &a),
@@ -492,297 +499,4 @@ fn a_replica_forwards_changes_of_its_copies_to_their_master() {
         refused.1.contains("its master is the server \"a\""),
         "{refused:?}"
     );
-}
-
-#[test]
-fn nobody_follows_who_may_not_and_an_earlier_session_is_stopped() {
-    let (a, b) = (master(), follower("b"));
-    begin(&b, &UpstreamOptions::default());
-    let refused = pass_cut(&b, &a, options(), Cut::Never)
-        .unwrap()
-        .unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::Peer);
-    let (a, b) = (issuer(), follower("b"));
-    fill(&a);
-    begin(&b, &UpstreamOptions::default());
-    let mut random = SystemRandom::new();
-    let mut old = Follow::new(b.server.node().clone(), options());
-    let mut cx = SessionContext {
-        now: b.now(),
-        store: &*b.store,
-        random: &mut random,
-    };
-    let Step::Send(question) = old.poll(&mut cx, Ticket(1)).unwrap() else {
-        panic!()
-    };
-    pass(&b, &a);
-    let Answer::Reply(answer) = a.server.answer(
-        &identity("b.example"),
-        a.now(),
-        &question.to_frame().unwrap(),
-    ) else {
-        panic!()
-    };
-    let mut cx = SessionContext {
-        now: b.now(),
-        store: &*b.store,
-        random: &mut random,
-    };
-    // What that says is the reign alone.
-    old.answer(
-        &mut cx,
-        Ticket(1),
-        Ok(ResponseMessage::from_frame(&answer).unwrap()),
-    )
-    .unwrap();
-    let Step::Send(question) = old.poll(&mut cx, Ticket(2)).unwrap() else {
-        panic!()
-    };
-    let Answer::Reply(answer) = a.server.answer(
-        &identity("b.example"),
-        a.now(),
-        &question.to_frame().unwrap(),
-    ) else {
-        panic!()
-    };
-    let stopped = old
-        .answer(
-            &mut cx,
-            Ticket(2),
-            Ok(ResponseMessage::from_frame(&answer).unwrap()),
-        )
-        .unwrap_err();
-    assert!(stopped.to_string().contains("another session"), "{stopped}");
-}
-
-#[test]
-fn a_restored_issuer_takes_back_what_its_replica_holds_and_refuses_changes_until_then() {
-    for told in [true, false] {
-        let (a, b) = (issuer(), follower("b"));
-        let ids = fill(&a);
-        begin(&b, &UpstreamOptions::default());
-        pass(&b, &a);
-        // A copy of this moment.
-        let earlier = a.store.inner().clone();
-        let client = a.client(Version::V2_1);
-        client.add(&ids[0], name("lost")).unwrap();
-        client
-            .revoke(&ids[1], RevocationReasonCode::KEY_COMPROMISE)
-            .unwrap();
-        let new = client.register(key(&[9; 16]), named("made and lost"));
-        pass(&b, &a);
-        let policy = a.server.node().policy.clone();
-        let store = std::sync::Arc::new(keyferry_store::Faulty::new(earlier));
-        if told {
-            begin_restored(&*store, &policy, Incarnation([7; 16]), a.now().wall).unwrap();
-        }
-        let a = Host::over(
-            "a",
-            store,
-            Access::Named(["client".to_owned()].into()),
-            policy,
-        );
-        let client = a.client(Version::V2_1);
-        if told {
-            let refused = client.add(&ids[2], name("too early")).unwrap_err();
-            assert_eq!(refused.0, ResultReason::PERMISSION_DENIED);
-            assert!(refused.1.contains("restored"), "{refused:?}");
-            assert_eq!(
-                a.client(Version::V2_1).state(&ids[2]),
-                a.record(&ids[2]).state(a.now().wall).unwrap()
-            );
-        } else {
-            // Nobody has said so, and it goes on.
-            client.add(&ids[2], name("meanwhile")).unwrap();
-            client.add(&ids[0], name("another line")).unwrap();
-        }
-        pass(&b, &a);
-        client.add(&ids[3], name("after all")).unwrap();
-        assert_eq!(client.state(&ids[1]), State::COMPROMISED, "taken back");
-        assert_eq!(a.object(&new), b.object(&new));
-        assert_eq!(a.record(&new).owner.as_deref(), Some("client"));
-        pass(&b, &a);
-        let forks = |host: &Host| host.store.view::<_, Error>(|s| Fork::all(s)).unwrap();
-        if told {
-            assert!(forks(&a).is_empty() && forks(&b).is_empty());
-            assert_same(
-                &a,
-                &b,
-                &[
-                    ids[0].clone(),
-                    ids[1].clone(),
-                    ids[2].clone(),
-                    ids[3].clone(),
-                    new.clone(),
-                ],
-            );
-            assert!(
-                a.record(&ids[0])
-                    .attributes
-                    .names()
-                    .any(|name| name.value == "lost")
-            );
-        } else {
-            // Both lines of the first object are kept and named, at both servers, until somebody decides.
-            assert_eq!((forks(&a).len(), forks(&b).len()), (1, 1));
-            let fork = forks(&a).remove(0);
-            assert_eq!(fork.id, a.record(&ids[0]).id);
-            assert!(fork.attributes.names().any(|name| name.value == "lost"));
-            resolve_fork(
-                &*a.store,
-                a.server.node(),
-                &fork.id,
-                &fork.stamp,
-                ForkVersion::Other,
-                "somebody",
-                a.now(),
-            )
-            .unwrap();
-            pass(&b, &a);
-            assert!(
-                forks(&a).is_empty() && forks(&b).is_empty(),
-                "{:?}",
-                forks(&b)
-            );
-            assert!(
-                b.record(&ids[0])
-                    .attributes
-                    .names()
-                    .any(|name| name.value == "lost")
-            );
-            assert_same(&a, &b, &[ids[0].clone(), ids[2].clone()]);
-        }
-    }
-}
-
-#[test]
-fn a_branch_learns_nothing_from_the_centre() {
-    // The branch's policy lets the centre follow, and no more; the centre's lets the branch send, and tells it nothing.
-    let branch = Host::named(
-        "branch",
-        Access::Named(["client".to_owned()].into()),
-        Policy::closed().with("centre.example", Peer::new("centre").may_follow()),
-    );
-    let centre = Host::named(
-        "centre",
-        Access::Named(["client".to_owned()].into()),
-        Policy::closed().with(
-            "branch.example",
-            Peer::new("branch").may_send().learns_nothing(),
-        ),
-    );
-    let client = branch.client(Version::V2_1);
-    let one = client.register(key(&[1; 16]), named("one"));
-    let clashing = client.register(key(&[2; 16]), named("the centre has it"));
-    centre
-        .client(Version::V2_1)
-        .register(key(&[3; 16]), named("the centre has it"));
-    Upstream::follow(
-        &*centre.store,
-        "r",
-        "branch",
-        &UpstreamOptions::default(),
-        centre.now().wall,
-    )
-    .unwrap();
-    let options = FollowOptions {
-        tells: false,
-        ..FollowOptions::new("r", Peer::new("branch"))
-    };
-    let mut asked = Vec::new();
-    let mut session = Follow::new(centre.server.node().clone(), options);
-    for _ in 0..3 {
-        let report = drive(
-            &centre,
-            &branch,
-            &mut session,
-            "centre.example",
-            Cut::Never,
-            &mut |_, message| {
-                asked.push(message.clone());
-            },
-        );
-        let report = report.unwrap().unwrap();
-        assert!(report.counts.add_up());
-        centre.pass(10);
-    }
-    assert_same(&branch, &centre, &[one.clone()]);
-    // What the centre asks tells nothing of why, or how many.
-    for message in &asked {
-        let payload = message.batch[0].request_payload.bytes();
-        for tag in [
-            extension::COUNT_FORKED,
-            extension::COUNT_RETRIED,
-            extension::WHY,
-        ] {
-            assert!(
-                !payload
-                    .windows(3)
-                    .any(|window| window == &tag.number().to_be_bytes()[1..]),
-                "{tag:?}"
-            );
-        }
-    }
-    // The other way round nothing goes: the branch may neither follow nor pull, and the centre may not send.
-    Upstream::follow(
-        &*branch.store,
-        "back",
-        "centre",
-        &UpstreamOptions::default(),
-        branch.now().wall,
-    )
-    .unwrap();
-    let mut session = Follow::new(
-        branch.server.node().clone(),
-        FollowOptions::new("back", Peer::new("centre")),
-    );
-    assert!(
-        drive(
-            &branch,
-            &centre,
-            &mut session,
-            "branch.example",
-            Cut::Never,
-            &mut |_, _| {}
-        )
-        .unwrap()
-        .is_err()
-    );
-    let mut session = Bulk::new(BulkOptions::new("branch", Strategy::Import));
-    let report = drive(
-        &centre,
-        &branch,
-        &mut session,
-        "centre.example",
-        Cut::Never,
-        &mut |_, _| {},
-    )
-    .unwrap()
-    .unwrap();
-    assert_eq!(report.counts.failed, report.counts.asked);
-    // What the branch pushes is answered alike, whatever becomes of it: taken, known, renamed or in the way of another.
-    let report = transfer_as(&branch, &centre, "branch.example");
-    let fates = (
-        of(&report, Outcome::Created),
-        of(&report, Outcome::Failed),
-        report.counts.asked,
-    );
-    assert_eq!(fates, (1, 1, 2), "{}", report.table());
-    assert_eq!(report.failures[0].identifier, clashing);
-    assert!(
-        !report.failures[0].message.contains("centre has it"),
-        "{}",
-        report.failures[0].message
-    );
-    assert_eq!(
-        report.failures[0].reason,
-        Some(ResultReason::PERMISSION_DENIED)
-    );
-}
-
-fn transfer_as(from: &Host, to: &Host, caller: &str) -> Report {
-    let mut session = Bulk::new(BulkOptions::new("centre", Strategy::Import));
-    drive(from, to, &mut session, caller, Cut::Never, &mut |_, _| {})
-        .unwrap()
-        .unwrap()
 }

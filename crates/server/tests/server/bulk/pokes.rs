@@ -1,6 +1,6 @@
 //! Pokes, connections that peers turn round, and who hears of commits.
 
-use crate::drive::*;
+use crate::bulk::drive::*;
 use crate::support::*;
 use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_kmip::spec::*;

@@ -1,6 +1,6 @@
 //! Key material that is wrapped on its way under the receiver's RSA key.
 
-use crate::drive::*;
+use crate::bulk::drive::*;
 use crate::support::*;
 use keyferry_crypto::Ring;
 use keyferry_kmip::spec::{AttributeValue as V, *};

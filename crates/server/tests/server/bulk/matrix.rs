@@ -1,7 +1,7 @@
 //! Every way in every version that it claims, to and from keyferry servers and others: an attribute arrives, or it is named as lost.
 
-use crate::drive::*;
-use crate::foreign::foreign;
+use crate::bulk::drive::*;
+use crate::bulk::foreign::foreign;
 use crate::support::*;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;

@@ -1,6 +1,6 @@
 //! A foreign server is observed: what changed since the last pass, now and then everything.
 
-use crate::drive::*;
+use crate::bulk::drive::*;
 use crate::support::*;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
@@ -78,7 +78,7 @@ impl Responder for How {
         // Like most, it does not find what is destroyed unless it is asked for it.
         let query = Query::new(&request.attributes, request.storage_status_mask, true).unwrap();
         let all = query
-            .locate(ask.snapshot, ask.now.wall, (0, usize::MAX), &|_| true)
+            .locate(ask.snapshot, ask.now.wall, (0, usize::MAX), &|_| Ok(true))
             .unwrap()
             .identifiers;
         let gone = self.gone.lock().unwrap();

@@ -1,6 +1,6 @@
 //! The connection is lost, or one side dies, at every message boundary.
 
-use crate::drive::*;
+use crate::bulk::drive::*;
 use keyferry_s2s::Bulk;
 
 /// How many messages an undisturbed transfer takes.

@@ -1,7 +1,7 @@
 //! A server that is told that it was restored: one transaction gives its store a new incarnation and notes who may give back what it lost.
 
-use crate::drive::*;
-use crate::follows::{begin, follower, issuer, pass};
+use crate::bulk::drive::*;
+use crate::bulk::follows::{begin, follower, issuer, pass};
 use keyferry_s2s::{PendingGiveBack, UpstreamOptions, begin_restored};
 use keyferry_store::{ErrorKind, Fault, Faulty, Incarnation, Memory, SnapshotExt, Store, StoreExt};
 
