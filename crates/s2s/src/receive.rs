@@ -1,3 +1,4 @@
+pub(crate) mod apply;
 pub(crate) mod check;
 pub(crate) mod collision;
 pub(crate) mod copy;

@@ -8,6 +8,7 @@ use crate::receive::copy::SeenObject;
 use crate::receive::merge;
 use crate::receive::merge::{Decision, Incoming};
 use crate::report::Outcome;
+use crate::shadow::is_shadow;
 use keyferry_kmip::spec::{AttributeValue, HashingAlgorithm, KeyFormatType, tag};
 use keyferry_kmip::{Attributes, Cause, Failure, Object, Text};
 use keyferry_store::record::copy_digest;
@@ -23,7 +24,7 @@ pub(crate) struct Observed<'a> {
 }
 
 /// The record of what was seen, as it would be held here. What the server does not tell stays as it was told, or is completed.
-pub(crate) fn observed(
+pub(crate) fn observed_copy(
     node: &Node,
     ask: &Ask<'_>,
     of: &Observed<'_>,
@@ -41,15 +42,7 @@ pub(crate) fn observed(
         mut attributes,
         object,
     } = sight;
-    attributes.remove(tag::UNIQUE_IDENTIFIER);
-    attributes.remove(tag::OBJECT_TYPE);
-    // What another server says of servers is not ours to repeat.
-    attributes.retain(|a| !matches!(&a.value, AttributeValue::Custom(c) if c.vendor == "x" && c.name.starts_with("s2s-")));
-    attributes.check_count()?;
-    attributes.number();
-    attributes.check_indices()?;
-    check_attributes(&attributes)?;
-    check_digest(node, &attributes, object.as_ref())?;
+    clean(node, &mut attributes, object.as_ref())?;
     for held in held.iter().flat_map(|held| &held.attributes) {
         if matches!(
             held.value.tag(),
@@ -64,25 +57,7 @@ pub(crate) fn observed(
         node.digest(&mut attributes, object);
     }
     let digest = copy_digest(object_type, &attributes)?;
-    let reign = ask.snapshot.reign()?;
-    let (stamp, lineage) = match &held {
-        None if of.adopter.is_some() => {
-            let first = Stamp::first(&node.home.server, reign);
-            let taken = Stamp {
-                epoch: 2,
-                sequence: 2,
-                ..first.clone()
-            };
-            (taken.clone(), vec![first, taken])
-        }
-        None => (Stamp::first(&node.home.server, reign), Vec::new()),
-        Some(held) if held.copy_digest()? == digest => (held.stamp.clone(), held.lineage.clone()),
-        Some(held) => {
-            let mut next = held.clone();
-            node.advance(&mut next, reign, ask.now.wall);
-            (next.stamp, next.lineage)
-        }
-    };
+    let (stamp, lineage) = stamp(node, ask, of, held.as_ref(), &digest)?;
     let record = Record {
         id,
         identifier,
@@ -108,8 +83,49 @@ pub(crate) fn observed(
     ))
 }
 
-/// What becomes of what was seen, and what there is to say about it.
-pub(crate) fn decide(
+/// Leaves what the server says of other servers out, and fails where its attributes contradict each other or the material.
+fn clean(node: &Node, attributes: &mut Attributes, object: Option<&Object>) -> Result<(), Failure> {
+    attributes.remove(tag::UNIQUE_IDENTIFIER);
+    attributes.remove(tag::OBJECT_TYPE);
+    attributes.retain(|attribute| !is_shadow(&attribute.value));
+    attributes.check_count()?;
+    attributes.number();
+    attributes.check_indices()?;
+    check_attributes(attributes)?;
+    check_digest(node, attributes, object)
+}
+
+/// The stamp of what was seen, and its lineage: a first one, that of what is held where nothing has changed, or the next one.
+fn stamp(
+    node: &Node,
+    ask: &Ask<'_>,
+    of: &Observed<'_>,
+    held: Option<&Record>,
+    digest: &[u8],
+) -> Result<(Stamp, Vec<Stamp>), Failure> {
+    let reign = ask.snapshot.reign()?;
+    Ok(match held {
+        None if of.adopter.is_some() => {
+            let first = Stamp::first(&node.home.server, reign);
+            let adopted = Stamp {
+                epoch: 2,
+                sequence: 2,
+                ..first.clone()
+            };
+            (adopted.clone(), vec![first, adopted])
+        }
+        None => (Stamp::first(&node.home.server, reign), Vec::new()),
+        Some(held) if held.copy_digest()? == digest => (held.stamp.clone(), held.lineage.clone()),
+        Some(held) => {
+            let mut next = held.clone();
+            node.advance(&mut next, reign, ask.now.wall);
+            (next.stamp, next.lineage)
+        }
+    })
+}
+
+/// Decides what becomes of what was seen, and what there is to say about it.
+pub(crate) fn take_observed(
     node: &Node,
     ask: &mut Ask<'_>,
     collisions: &Collisions,

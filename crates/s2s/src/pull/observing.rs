@@ -3,19 +3,17 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::pull::answers::{FetchedContent, FetchedObject, is_absent};
+use crate::pull::missing::next_records;
 use crate::pull::{Pull, Sought, Why};
 use crate::relation::foreign_master::{ForeignMaster, Pass, missing_key, retry_key};
 use crate::relation::retry::{Retry, later};
 use crate::report::{NAMED, ObjectResult, Outcome};
 use crate::session::SessionContext;
 use keyferry_kmip::spec::{ResultReason as Reason, State, tag};
-use keyferry_kmip::{DateTime, Random};
+use keyferry_kmip::{DateTime, Random, Text};
 use keyferry_store::record::{bytes_of, read};
-use keyferry_store::{
-    Cursor, Effects, Index, Order, Snapshot, SnapshotExt, Span, StoreExt, Transaction,
-};
+use keyferry_store::{Cursor, Effects, Record, Snapshot, SnapshotExt, StoreExt, Transaction};
 use keyferry_ttlv::Extra;
-use std::ops::ControlFlow;
 
 /// The last second of the year 9999: the largest value of all means that there is no such attribute (KMIP 1.4 §4.9).
 pub(super) const LAST: DateTime = DateTime(253_402_300_799);
@@ -41,9 +39,6 @@ pub(super) struct Dates {
     /// A hit was none: the server does not look for dates, or shows none.
     stray: bool,
 }
-
-/// Records that are looked at in one view of the store.
-const STRETCH: usize = 250;
 
 /// Objects of the retry set that a pass begins with, at the most.
 const AT_ONCE: usize = 1000;
@@ -318,44 +313,26 @@ impl Pull {
                 .as_mut()
                 .and_then(|observing| observing.absent.take()),
         ) {
-            let (mut last, mut lacking) = (None, Vec::new());
-            cx.store.view::<_, Error>(|snapshot| {
-                (last, lacking) = (None, Vec::new());
-                let mut numbers = Vec::new();
-                snapshot.scan(
-                    Index::ARRIVAL,
-                    &Span::all(),
-                    Order::Ascending,
-                    after.as_ref(),
-                    &mut |key, number| {
-                        numbers.push(number);
-                        last = Some(Cursor {
-                            key: key.to_vec(),
-                            number,
-                        });
-                        Ok(if numbers.len() < STRETCH {
-                            ControlFlow::Continue(())
-                        } else {
-                            ControlFlow::Break(())
-                        })
-                    },
-                )?;
-                for number in numbers {
-                    let Some(record) = snapshot.record(number)? else {
-                        continue;
-                    };
-                    let is_of = record.id.server == self.options.from.server
-                        && record.id.instance == self.options.instance;
-                    let is_chosen = self.options.selection.is_everything()
-                        || self.options.selection.is_listed(&record.id.identifier)
-                            && query.matches(&record, cx.now.wall);
+            let (lacking, last) = cx.store.view::<_, Error>(|snapshot| {
+                let (records, last) = next_records(snapshot, after.as_ref())?;
+                let is_lacking = |record: &Record| {
+                    let selection = &self.options.selection;
+                    let is_selected = selection.is_everything()
+                        || selection.is_listed(&record.id.identifier)
+                            && query.matches(record, cx.now.wall);
                     // That it was compromised, too, may be learnt of what is destroyed.
                     let is_final = record.attributes.state() == Some(State::DESTROYED_COMPROMISED);
-                    if is_of && is_chosen && !is_final && !listing.seen.has(&record.id.identifier) {
-                        lacking.push(record.id.identifier);
-                    }
-                }
-                Ok(())
+                    self.options.is_of_source(record)
+                        && is_selected
+                        && !is_final
+                        && !listing.seen.has(&record.id.identifier)
+                };
+                let lacking: Vec<Text> = records
+                    .into_iter()
+                    .filter(is_lacking)
+                    .map(|record| record.id.identifier)
+                    .collect();
+                Ok((lacking, last))
             })?;
             if let Some(observing) = self.observing.as_mut().filter(|_| last.is_some()) {
                 observing.absent = Some(last);

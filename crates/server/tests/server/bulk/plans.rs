@@ -9,7 +9,7 @@ use keyferry_s2s::{
     PullOptions, PullStrategy, Report, Selection, Strategy,
 };
 use keyferry_server::Access;
-use keyferry_store::{Incarnation, Store};
+use keyferry_store::{Fault, Incarnation, Store};
 use keyferry_ttlv::Version;
 use std::io::{Cursor, Write};
 use std::sync::{Arc, Mutex};
@@ -429,6 +429,41 @@ fn planned_pull(p: &Host, f: &Host, strategy: PullStrategy) -> (Report, Vec<u8>)
     assert_eq!(p.head(), head);
     assert!(report.dry_run && report.counts.finished);
     (report, paper.bytes())
+}
+
+#[test]
+fn a_dry_run_ends_when_the_store_fails_and_seals_no_plan() {
+    let (f, p) = (awkward(Awkward::default()), puller());
+    many(&f, 30);
+    let (_, whole) = planned_pull(&p, &f, PullStrategy::Get);
+    // Which write of the dry run fails makes no difference.
+    for nth in 1.. {
+        let paper = Paper::default();
+        let options = options_for(PullStrategy::Get);
+        let mut session = Pull::new(p.server.node().clone(), options).planning(paper.clone());
+        let before = p.store.writes();
+        p.store
+            .fail(nth, Fault::Refuse(keyferry_store::ErrorKind::Full));
+        let ended = drive(&p, &f, &mut session, "client", Cut::Never, &mut |_, _| {}).unwrap();
+        if p.store.writes() < before + nth {
+            assert!(nth > 3 && ended.is_ok());
+            break;
+        }
+        let error = ended.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.store_kind()),
+            (ErrorKind::Store, Some(keyferry_store::ErrorKind::Full))
+        );
+        assert!(paper.bytes().len() < whole.len());
+        let executed = execute_pull(
+            &p,
+            &f,
+            options_for(PullStrategy::Get),
+            &paper.bytes(),
+            Cut::Never,
+        );
+        assert_eq!(executed.unwrap().unwrap_err().kind(), ErrorKind::Plan);
+    }
 }
 
 fn execute_pull(
