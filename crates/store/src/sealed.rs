@@ -198,7 +198,7 @@ impl Keys {
         let mut key = Zeroizing::new([0; 32]);
         random
             .fill(&mut *key)
-            .map_err(|e| Error::new(ErrorKind::Key, &e).caused_by(e))?;
+            .map_err(|e| Error::new(ErrorKind::Key, e).caused_by(e))?;
         let number = self
             .data
             .last_key_value()
