@@ -106,7 +106,7 @@ async fn settle(server: Arc<keyferry_server::Server>) {
         ticks.tick().await;
         let server = server.clone();
         let settled =
-            tokio::task::spawn_blocking(move || server.settle(keyferry_net::clock(), 1000)).await;
+            tokio::task::spawn_blocking(move || server.store_due_states(keyferry_net::clock(), 1000)).await;
         match settled {
             Ok(Ok(0)) => {}
             Ok(Ok(objects)) => tracing::info!(objects, "dates have moved objects on"),

@@ -171,7 +171,7 @@ impl Server {
     ///
     /// # Errors
     /// When the store fails; nothing was changed then.
-    pub fn settle(&self, now: Now, most: usize) -> Result<usize, Error> {
+    pub fn store_due_states(&self, now: Now, most: usize) -> Result<usize, Error> {
         let node = self.node();
         let settled = self.store.transact(|transaction| {
             let mut effects = Effects::none();

@@ -24,7 +24,7 @@ impl Server {
         self
     }
 
-    /// Calls `heard` after each commit of requests or of [`settle`](Server::settle) that moved the head of the feed, before the answers leave.
+    /// Calls `heard` after each commit of requests or of [`store_due_states`](Server::store_due_states) that moved the head of the feed, before the answers leave.
     ///
     /// `heard` must not block; it wakes the code that sends changes to replicas. It is not called for what a session stores, since that
     /// does not pass this server; the observer of the session is.

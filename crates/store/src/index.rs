@@ -253,7 +253,7 @@ pub fn keys(record: &Record) -> Result<Vec<IndexKey>> {
     );
     keys.extend(record.stored_state().map(state));
     keys.extend(due(record));
-    for attribute in record.shown() {
+    for attribute in record.client_attributes() {
         match &attribute.value {
             AttributeValue::Name(value) => keys.push(name(&value.value)),
             AttributeValue::ObjectGroup(group) => keys.push(object_group(group)),

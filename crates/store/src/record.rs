@@ -277,7 +277,7 @@ impl Record {
 
     /// The attributes that local clients see, except State: those of the copy that are not hidden, the values shown instead of
     /// hidden ones, and the local ones.
-    pub fn shown(&self) -> impl Iterator<Item = &Attribute> {
+    pub fn client_attributes(&self) -> impl Iterator<Item = &Attribute> {
         let overlay = self.overlay.as_ref();
         let hidden = overlay.map_or(&[][..], |overlay| &overlay.hidden);
         let own = self.attributes.iter().filter(|own| {
@@ -297,10 +297,11 @@ impl Record {
 
     /// The Names that local clients see.
     pub fn names(&self) -> impl Iterator<Item = &Name> {
-        self.shown().filter_map(|attribute| match &attribute.value {
-            AttributeValue::Name(name) => Some(name),
-            _ => None,
-        })
+        self.client_attributes()
+            .filter_map(|attribute| match &attribute.value {
+                AttributeValue::Name(name) => Some(name),
+                _ => None,
+            })
     }
 
     fn raised(&self, state: State) -> State {

@@ -285,7 +285,7 @@ impl Criterion {
 
     /// Whether a record meets the criterion; `state` is the record's State at the time of the request.
     pub(super) fn meets(&self, record: &Record, state: Option<State>) -> bool {
-        let mut values = record.shown().map(|attribute| &attribute.value);
+        let mut values = record.client_attributes().map(|attribute| &attribute.value);
         match self {
             Criterion::Identifier(identifier) => record.identifier == *identifier,
             Criterion::IdentifierLike(pattern) => fits(pattern, &record.identifier),

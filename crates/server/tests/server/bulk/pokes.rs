@@ -505,9 +505,9 @@ fn commits_that_move_the_head_are_heard_of() {
     follow(&replica(&Heard::default()), &a);
     assert_eq!(commits(), 1, "what it keeps of a replica moves no head");
     a.pass(20);
-    assert_eq!(a.server.settle(a.now(), 10).unwrap(), 1);
+    assert_eq!(a.server.store_due_states(a.now(), 10).unwrap(), 1);
     assert_eq!(commits(), 2);
-    assert_eq!(a.server.settle(a.now(), 10).unwrap(), 0);
+    assert_eq!(a.server.store_due_states(a.now(), 10).unwrap(), 0);
     assert_eq!(commits(), 2);
     let unmoved = a
         .store

@@ -334,7 +334,7 @@ impl World {
                     Ok(())
                 })
                 .unwrap();
-            for attribute in record.shown() {
+            for attribute in record.client_attributes() {
                 if let AttributeValue::Name(name) = &attribute.value {
                     // What one issuer has renamed may arrive in another order.
                     let of = names
