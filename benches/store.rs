@@ -148,7 +148,7 @@ fn read(path: &Path, count: u64) {
         let attributes = Attributes::new().with(AttributeValue::Name(Name::text(name(some(n)))));
         let query = Query::new(&attributes, None, false).unwrap();
         let found = view(&store, |at| {
-            query.locate(at, DateTime(1_800_000_000), (0, 10), &|_| true)
+            query.locate(at, DateTime(1_800_000_000), (0, 10), &|_| Ok(true))
         });
         assert_eq!(found.total, Some(1));
     };

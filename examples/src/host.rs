@@ -7,7 +7,7 @@ use keyferry_kmip::{Random, Secret};
 use keyferry_net::{Credentials, ServerConfig, ServerHandle};
 use keyferry_s2s::Policy;
 use keyferry_server::{Access, Grant, Granted, Level, Options, Rights, Server};
-use keyferry_store::{ErrorKind, Incarnation, Sealed, Store, StoreExt};
+use keyferry_store::{ErrorKind, Incarnation, Sealed, Store, StoreExt, TransactionExt};
 use keyferry_store_redb::RedbStore;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
@@ -121,7 +121,9 @@ pub fn open(files: &Files) -> Result<Arc<dyn Store>> {
                     &mut SystemRandom::new(),
                 )?;
                 if files.restored {
-                    store.restored(incarnation)?;
+                    store.transact::<_, keyferry_store::Error>(|transaction| {
+                        transaction.mark_restored(incarnation)
+                    })?;
                 }
                 return Ok(Arc::new(store));
             }

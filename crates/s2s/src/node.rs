@@ -224,7 +224,7 @@ pub fn client_attributes(record: &Record, now: DateTime) -> Attributes {
         .with(AttributeValue::ObjectType(record.object_type));
     // A template has a State for the server alone.
     let is_template = record.object_type == ObjectType::TEMPLATE;
-    for attribute in record.shown() {
+    for attribute in record.client_attributes() {
         if is_template && matches!(attribute.value.tag(), tag::STATE | tag::DESTROY_DATE) {
             continue;
         }

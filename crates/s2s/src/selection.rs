@@ -306,7 +306,7 @@ impl ChosenObjects {
 /// The identifiers that the Links of an object lead to.
 pub(crate) fn link_targets(record: &Record) -> impl Iterator<Item = &str> {
     record
-        .shown()
+        .client_attributes()
         .filter_map(|attribute| match &attribute.value {
             AttributeValue::Link(link) => match &link.target {
                 UniqueIdentifier::Text(text) => Some(text.as_str()),

@@ -1,22 +1,25 @@
+//! This module says which clients may use the server, and what they may do with which objects.
+
+use crate::operation::table;
 use keyferry_kmip::spec::{AttributeValue, ObjectType, Operation};
 use keyferry_kmip::{Credential, Failure, Identity, Text};
 use keyferry_store::Record;
 use std::collections::BTreeSet;
 
-/// Which clients may use this server. Closed by default.
+/// The clients that may use this server; none by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Access {
-    /// No client at all; peers are another matter, see [`keyferry_s2s::Policy`].
+    /// No client at all. Peers are admitted by [`keyferry_s2s::Policy`] instead.
     #[default]
     Closed,
-    /// Those with these names in their TLS certificates.
+    /// The clients with these names in their TLS certificates.
     Named(BTreeSet<String>),
     /// Every client whose certificate the server's certification authority has signed.
     Authenticated,
 }
 
 impl Access {
-    /// Whether this one may.
+    /// Whether this client may use the server.
     pub fn allows(&self, identity: &Identity) -> bool {
         match self {
             Access::Closed => false,
@@ -26,13 +29,13 @@ impl Access {
     }
 }
 
-/// Says who a request with credentials comes from (KMIP 2.1 §9.4, since 1.0): a name and a password, a device, a ticket.
+/// Finds out who sent a request with credentials (KMIP 2.1 §9.4, since 1.0): a name and a password, a device, a ticket.
 ///
 /// # Contract
-/// The answer depends on the arguments and on what the implementor knows of its users. It is asked for every request that has credentials,
-/// behind the TLS identity, which has been allowed. Neither answer nor log shows a password.
+/// The result depends on the arguments and on what the implementor knows of its users. It is called for every request with credentials,
+/// after the TLS identity was admitted. Neither the result nor a log shows a password.
 pub trait Authenticator: Send + Sync {
-    /// Who it is: the owner of what the request creates, and who the rights are looked up for.
+    /// Returns the identity that owns what the request creates, and whose rights apply.
     ///
     /// # Errors
     /// [`Cause::Authentication`](keyferry_kmip::Cause::Authentication).
@@ -40,56 +43,56 @@ pub trait Authenticator: Send + Sync {
     -> Result<Identity, Failure>;
 }
 
-/// What clients may do with which objects. By default an object is its owner's, who created, registered or imported it; certificates and
-/// public keys may be read by every client: the default operation policy of KMIP 1.x (1.4 §3.18.2), held to in all versions. A copy of
-/// another server's object has no owner here. What else clients may do is granted.
+/// The rights of clients to objects. By default only the owner may use an object, which is the client that created, registered or imported
+/// it, and every client may read certificates and public keys: this is the default operation policy of KMIP 1.x (1.4 §3.18.2), applied in
+/// all versions. A copy of another server's object has no owner here. All other rights are granted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
     grants: Vec<Grant>,
 }
 
-/// What is granted to whom.
+/// A grant of rights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// To which client, by its name; to all without.
+    /// The name of the client that gets the rights; every client without one.
     pub client: Option<Text>,
-    /// For which objects.
+    /// The objects to which the rights apply.
     pub objects: Granted,
-    /// What.
+    /// The rights.
     pub level: Level,
 }
 
-/// Objects that something is granted for.
+/// The objects of a grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Granted {
-    /// All.
+    /// All objects.
     All,
     /// Copies of other servers' objects, which have no owner here.
     Copies,
-    /// Those of this Object Group.
+    /// Objects of this Object Group.
     ObjectGroup(Text),
-    /// Those of this owner.
+    /// Objects of this owner.
     OwnedBy(Text),
 }
 
-/// How much is granted.
+/// The extent of a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Level {
-    /// To find and to read: Locate, Check, Get, Get Attributes, Get Attribute List, Obtain Lease, Export.
+    /// To find and read objects: Locate, Check, Get, Get Attributes, Get Attribute List, Obtain Lease, Export.
     Read,
     /// Everything that the owner may.
     Manage,
 }
 
 impl Rights {
-    /// Owners' rights alone.
+    /// The default rights: those of owners.
     pub fn owners() -> Rights {
         Rights::default()
     }
 
-    /// Every client may do everything with every object.
+    /// The rights by which every client may do everything with every object.
     pub fn shared() -> Rights {
         Rights::owners().with(Grant {
             client: None,
@@ -98,7 +101,7 @@ impl Rights {
         })
     }
 
-    /// Grants more.
+    /// Adds a grant.
     #[must_use]
     pub fn with(mut self, grant: Grant) -> Rights {
         self.grants.push(grant);
@@ -113,16 +116,7 @@ impl keyferry_s2s::Rights for Rights {
         operation: Operation,
         record: &Record,
     ) -> Result<(), Failure> {
-        let reads = matches!(
-            operation,
-            Operation::LOCATE
-                | Operation::CHECK
-                | Operation::GET
-                | Operation::GET_ATTRIBUTES
-                | Operation::GET_ATTRIBUTE_LIST
-                | Operation::OBTAIN_LEASE
-                | Operation::EXPORT
-        );
+        let reads = table::find(operation).is_some_and(|row| row.is_for_readers);
         let public = matches!(
             record.object_type,
             ObjectType::CERTIFICATE | ObjectType::PUBLIC_KEY

@@ -1,20 +1,22 @@
+//! This module defines the error of a server.
+
 use std::fmt;
 
-/// Why a server can't be made, or a request failed inside it.
+/// The reason why a server cannot be made, or why a request failed inside it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The store.
+    /// The store failed; [`keyferry_store::Error::kind`] tells how.
     Store(keyferry_store::Error),
-    /// The source of randomness.
+    /// The source of randomness failed.
     Random(keyferry_kmip::RandomFailed),
-    /// An answer has no form in its version.
+    /// An answer cannot be encoded in its version.
     Encode(keyferry_ttlv::Error),
-    /// An answer exceeds the size that the client takes.
+    /// An answer exceeds the size that the client accepts.
     TooLarge,
     /// An operation that counts as reading had effects.
     Misplaced,
-    /// A commit was shared with others, and broke off.
+    /// A commit that was shared with other requests broke off.
     Lost,
     /// A batch was undone; this is the answer to it.
     Undone(keyferry_ttlv::Frame),
@@ -34,7 +36,16 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Store(error) => Some(error),
+            Error::Random(error) => Some(error),
+            Error::Encode(error) => Some(error),
+            Error::TooLarge | Error::Misplaced | Error::Lost | Error::Undone(_) => None,
+        }
+    }
+}
 
 impl From<keyferry_store::Error> for Error {
     fn from(error: keyferry_store::Error) -> Self {
@@ -45,5 +56,11 @@ impl From<keyferry_store::Error> for Error {
 impl From<keyferry_kmip::RandomFailed> for Error {
     fn from(error: keyferry_kmip::RandomFailed) -> Self {
         Error::Random(error)
+    }
+}
+
+impl From<keyferry_ttlv::Error> for Error {
+    fn from(error: keyferry_ttlv::Error) -> Self {
+        Error::Encode(error)
     }
 }

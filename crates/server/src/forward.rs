@@ -1,22 +1,23 @@
-//! A replica as a gateway: what it may not change itself goes on to the master, with the client's credentials.
+//! A replica can act as a gateway: it sends requests that it may not execute on to the master, with the client's credentials.
 
-use crate::Server;
-use crate::server::Asked;
-use keyferry_kmip::spec::{Operation, tag};
+use crate::operation::table;
+use crate::request::Request;
+use crate::server::Server;
+use keyferry_kmip::spec::tag;
 use keyferry_kmip::{Identity, RequestItem, RequestMessage, Text, context};
 use keyferry_s2s::Rights as _;
 use keyferry_store::{Snapshot, SnapshotExt, StoreExt};
 use keyferry_ttlv::{Frame, Reader, Version};
 
-/// Sends a request on to the server of this id, as this client, and gives its answer.
-pub(crate) type Forwarder = dyn Fn(&str, &Identity, &RequestMessage) -> Option<Frame> + Send + Sync;
-
 impl Server {
-    /// Lets `forward` send requests that change copies on to the master of these, whose server id it is given: the whole message as it came,
-    /// the client's credentials in its header included (KMIP 2.1 §9.4), and who its TLS certificate, or they, say that it is. What it
-    /// returns goes back to the client as it is; `None` when the master can't be reached, and the client is refused as without it. The rights
-    /// that the client has here must allow the change, too. A message goes on as a whole or not at all: when all its items change copies of one
-    /// master, under the identifiers that these have there. `forward` may block.
+    /// Sends requests that change copies on to the master of these copies, by calling `forward`.
+    ///
+    /// `forward` gets the server id of the master, the identity of the client (that of its TLS certificate or of its credentials), and the
+    /// message as it came, with the client's credentials in its header (KMIP 2.1 §9.4). The client gets the frame that it returns. It
+    /// returns `None` when it cannot reach the master; the client then gets the same refusal as without a forwarder. It may block.
+    ///
+    /// A message is sent on as a whole or not at all: only when all its items change copies of one master that have the same identifiers
+    /// there, and when the client has the right to change them here as well.
     #[must_use]
     pub fn with_forwarder(
         mut self,
@@ -26,35 +27,35 @@ impl Server {
         self
     }
 
-    /// Whether a message could be for a master.
-    pub(crate) fn may_forward(&self, asked: &Asked) -> bool {
+    /// Whether a request may have to be sent on to a master.
+    pub(crate) fn may_forward(&self, request: &Request) -> bool {
         self.forwarder.is_some()
-            && asked.is_client
-            && asked
+            && request.is_client
+            && request
                 .message
                 .batch
                 .iter()
-                .all(|item| goes_on(item.operation))
+                .all(|item| table::find(item.operation).is_some_and(|row| row.is_forwardable))
     }
 
-    /// The master's answer to a message that is for it.
-    pub(crate) fn forwarded(&self, asked: &Asked) -> Option<Frame> {
+    /// Sends a request on to the master, if there is one for it, and returns the answer.
+    pub(crate) fn forwarded(&self, request: &Request) -> Option<Frame> {
         let forward = self.forwarder.as_ref()?;
         let master = self
             .store()
-            .view::<_, keyferry_store::Error>(|snapshot| self.master(snapshot, asked))
+            .view::<_, keyferry_store::Error>(|snapshot| self.master(snapshot, request))
             .ok()??;
-        forward(&master, &asked.caller, &asked.message)
+        forward(&master, &request.caller, &request.message)
     }
 
-    /// The one server whose copies all items are about.
+    /// The server id of the one master whose copies all items are about.
     fn master(
         &self,
         snapshot: &dyn Snapshot,
-        asked: &Asked,
+        request: &Request,
     ) -> keyferry_store::Result<Option<Text>> {
         let mut master = None;
-        for item in &asked.message.batch {
+        for item in &request.message.batch {
             let found = match identifier(item) {
                 Some(identifier) => snapshot.by_identifier(&identifier)?,
                 None => None,
@@ -70,7 +71,7 @@ impl Server {
                 || !same
                 || self
                     .rights()
-                    .check(&asked.caller, item.operation, &record)
+                    .check(&request.caller, item.operation, &record)
                     .is_err()
             {
                 return Ok(None);
@@ -79,22 +80,6 @@ impl Server {
         }
         Ok(master)
     }
-}
-
-/// Operations that change the object that they name, and no other.
-fn goes_on(operation: Operation) -> bool {
-    matches!(
-        operation,
-        Operation::ADD_ATTRIBUTE
-            | Operation::MODIFY_ATTRIBUTE
-            | Operation::SET_ATTRIBUTE
-            | Operation::ADJUST_ATTRIBUTE
-            | Operation::DELETE_ATTRIBUTE
-            | Operation::ACTIVATE
-            | Operation::REVOKE
-            | Operation::DESTROY
-            | Operation::GET_USAGE_ALLOCATION
-    )
 }
 
 /// The Unique Identifier that an item names.

@@ -1,4 +1,4 @@
-//! The semantics of the KMIP operations: request bytes in, response bytes out, over any store.
+//! This crate implements the KMIP operations: request bytes in, response bytes out, over any store.
 //!
 //! ```
 //! use keyferry_crypto::{Ring, SystemRandom};
@@ -24,26 +24,26 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! KMIP 1.0 to 1.4, 2.0 and 2.1, each request answered in its own version: Discover Versions, Query, Create, Create Key Pair, Register,
+//! It speaks KMIP 1.0 to 1.4, 2.0 and 2.1, and answers each request in its own version. The operations are Discover Versions, Query, Create, Create Key Pair, Register,
 //! Re-key, Re-key Key Pair, Locate, Check, Get, Get Attributes, Get Attribute List, Add, Modify, Set, Adjust and Delete Attribute, Obtain
 //! Lease, Get Usage Allocation, Activate, Revoke, Destroy, Archive, Recover, Ping, Log, Set Endpoint Role, Interop where it is switched on,
-//! and from the s2s responder Import, Export, Put and Notify. Requests that arrive together share one commit, of several
-//! connections too; answers leave after it; a
-//! batch with the option Undo is done as a whole or not at all. An application adds operations, or replaces them ([`Server::with`]).
+//! and, from the s2s responder, Import, Export, Put and Notify. Requests that arrive together share one commit, also those of several
+//! connections; the answers leave after it. A batch with the option Undo is done as a whole or not at all. An application can add
+//! operations or replace them ([`Server::with`]).
 //!
-//! An object is its owner's, and may be another client's by a grant ([`Rights`]); credentials are looked at by the application
-//! ([`Authenticator`]). Denials and requests are told to `tracing`, with the rule, and never with material.
+//! An object belongs to its owner; other clients may use it when that is granted ([`Rights`]). The application checks credentials
+//! ([`Authenticator`]). Denials, with their rule, and requests are logged with `tracing`, never with key material.
 //!
 //! Keys leave in the formats Raw, PKCS#1, PKCS#8, X.509, ECPrivateKey and transparent, wrapped by NIST key wrap or AES key wrap with padding.
 //!
-//! # What it does not do
-//! - Cryptographic services, certification, split keys, derivation, PKCS#11, log-in and asynchronous answers.
-//! - Private keys that are encrypted by a password (PKCS#8, PKCS#12) are kept as they came, and not opened.
-//! - By itself it asks nobody: on a connection that a peer has turned round (Set Endpoint Role) a conversation of the application's asks
-//!   ([`Server::with_turning`]); without one, it stays a server.
+//! # Limits
+//! - There are no cryptographic services, no certification, split keys, derivation, PKCS#11, log-in or asynchronous answers.
+//! - Private keys that are encrypted with a password (PKCS#8, PKCS#12) are stored as they came, and not decrypted.
+//! - It sends no requests itself: on a connection that a peer has turned round (Set Endpoint Role), a conversation of the application sends
+//!   them ([`Server::with_turning`]); without one, this server stays the server.
 //!
 //! # OASIS test cases
-//! Of the cases of 1.0 to 2.1 whose operations are all above these do not pass:
+//! These cases of 1.0 to 2.1 do not pass, although all their operations are above:
 //!
 //! | cases | why |
 //! |---|---|
@@ -59,12 +59,14 @@
 //! None.
 
 mod access;
+mod commit_queue;
 mod error;
 mod forward;
+mod hooks;
 mod operation;
+mod request;
 mod server;
 mod turning;
-mod turns;
 
 pub use access::{Access, Authenticator, Grant, Granted, Level, Rights};
 pub use error::Error;

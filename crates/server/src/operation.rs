@@ -1,4 +1,4 @@
-//! The operations beside those of the s2s responder, one file for each kind.
+//! This module answers the operations that the s2s responder does not; there is one file for each kind.
 
 mod adjust;
 mod attribute;
@@ -11,6 +11,7 @@ mod lifecycle;
 mod locate;
 mod rekey;
 mod service;
+pub(crate) mod table;
 mod template;
 mod usage;
 
@@ -25,96 +26,34 @@ use keyferry_store::{
 };
 use keyferry_ttlv::Version;
 use std::sync::{Arc, Mutex, PoisonError};
+use table::Listed;
 
-/// The operations of clients.
+/// The operations that this server answers itself, and what they share.
 #[derive(Debug)]
 pub(crate) struct Operations {
     pub(crate) node: Arc<Node>,
     pub(crate) settings: Settings,
-    /// RSA key pairs that were made before the transaction that gives them out: each takes long.
+    /// RSA key pairs, which take long to make, and so are made before the transaction that uses them.
     ready: Mutex<Vec<(i32, KeyPair)>>,
 }
 
-/// What an application may choose.
+/// The settings of an application.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
-    /// How long a client may use an object without asking again.
+    /// The time for which a client may use an object without asking again.
     pub(crate) lease_time: Interval,
     /// Whether Interop is answered.
     pub(crate) interop: bool,
 }
 
-/// Every operation that the server answers, those of the s2s responder included.
-pub(crate) const OPERATIONS: &[Operation] = &[
-    Operation::CREATE,
-    Operation::CREATE_KEY_PAIR,
-    Operation::REGISTER,
-    Operation::RE_KEY,
-    Operation::RE_KEY_KEY_PAIR,
-    Operation::LOCATE,
-    Operation::CHECK,
-    Operation::GET,
-    Operation::GET_ATTRIBUTES,
-    Operation::GET_ATTRIBUTE_LIST,
-    Operation::ADD_ATTRIBUTE,
-    Operation::MODIFY_ATTRIBUTE,
-    Operation::DELETE_ATTRIBUTE,
-    Operation::SET_ATTRIBUTE,
-    Operation::ADJUST_ATTRIBUTE,
-    Operation::OBTAIN_LEASE,
-    Operation::GET_USAGE_ALLOCATION,
-    Operation::ACTIVATE,
-    Operation::REVOKE,
-    Operation::DESTROY,
-    Operation::ARCHIVE,
-    Operation::RECOVER,
-    Operation::QUERY,
-    Operation::DISCOVER_VERSIONS,
-    Operation::IMPORT,
-    Operation::EXPORT,
-    Operation::PUT,
-    Operation::NOTIFY,
-    Operation::PING,
-    Operation::LOG,
-    Operation::SET_ENDPOINT_ROLE,
-];
-
-/// Whether a peer that is no client may ask for an operation; what it may do by it, the policy says.
+/// Whether a peer that is no client may ask for an operation. What it may do by it, the policy says.
 pub(crate) fn is_for_peers(operation: Operation) -> bool {
-    matches!(
-        operation,
-        Operation::IMPORT
-            | Operation::PUT
-            | Operation::NOTIFY
-            | Operation::QUERY
-            | Operation::DISCOVER_VERSIONS
-            | Operation::PING
-            | keyferry_s2s::FOLLOW
-            | keyferry_s2s::GIVE_BACK
-            | keyferry_s2s::POKE
-    )
+    table::find(operation).is_some_and(|row| row.is_for_peers)
 }
 
-/// Whether an operation mostly has no effects.
+/// Whether an operation has no effects, except rarely.
 pub(crate) fn is_read(operation: Operation) -> bool {
-    matches!(
-        operation,
-        Operation::LOCATE
-            | Operation::GET
-            | Operation::GET_ATTRIBUTES
-            | Operation::GET_ATTRIBUTE_LIST
-            | Operation::QUERY
-            | Operation::DISCOVER_VERSIONS
-            | Operation::EXPORT
-            | Operation::CHECK
-            | Operation::OBTAIN_LEASE
-            | Operation::PING
-            | Operation::LOG
-            | Operation::INTEROP
-            | Operation::SET_ENDPOINT_ROLE
-            | keyferry_s2s::FOLLOW
-            | keyferry_s2s::POKE
-    )
+    table::find(operation).is_some_and(|row| row.is_read)
 }
 
 impl Operations {
@@ -130,11 +69,26 @@ impl Operations {
     }
 }
 
-/// RSA key pairs that one message may ask for.
+impl Operations {
+    /// The operations that Query names, of all versions.
+    fn listed(&self) -> impl Iterator<Item = Operation> {
+        let is_listed = |listed| match listed {
+            Listed::Always => true,
+            Listed::WithInterop => self.settings.interop,
+            Listed::Never => false,
+        };
+        table::TABLE
+            .iter()
+            .filter(move |row| is_listed(row.listed))
+            .map(|row| row.operation)
+    }
+}
+
+/// The most RSA key pairs that one message may ask for.
 const PAIRS: usize = 16;
 
 impl Operations {
-    /// Makes the RSA key pairs that a message asks for, before it holds up others by a transaction.
+    /// Makes the RSA key pairs that a message asks for, before its transaction, which would make others wait.
     ///
     /// # Errors
     /// When they are too many, or can't be made.
@@ -168,7 +122,7 @@ impl Operations {
         for bits in wanted {
             let pair = key_pair::rsa(&self.node, bits)?;
             let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-            // What earlier failures have left over is not hoarded.
+            // Pairs that earlier failures left over do not pile up.
             if ready.len() < 4 * PAIRS {
                 ready.push((bits, pair));
             }
@@ -176,7 +130,7 @@ impl Operations {
         Ok(())
     }
 
-    /// A key pair that was made before, which nobody has got yet.
+    /// A key pair that was made before and is unused.
     fn ready(&self, bits: i32) -> Option<KeyPair> {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         let place = ready.iter().position(|(length, _)| *length == bits)?;
@@ -186,57 +140,12 @@ impl Operations {
 
 impl Responder for Operations {
     fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Answered, Failure>> {
-        let answer: fn(&Operations, &mut Ask<'_>, &RequestItem) -> Result<Answered, Failure> =
-            match item.operation {
-                Operation::CREATE => create::create,
-                Operation::CREATE_KEY_PAIR => key_pair::create_key_pair,
-                Operation::REGISTER => create::register,
-                Operation::RE_KEY => rekey::re_key,
-                Operation::RE_KEY_KEY_PAIR => rekey::re_key_key_pair,
-                Operation::LOCATE => |ops, ask, item| locate::locate(&ops.node, ask, item),
-                Operation::CHECK => usage::check,
-                Operation::GET => |ops, ask, item| get::get(&ops.node, ask, item),
-                Operation::GET_ATTRIBUTES => {
-                    |ops, ask, item| get::get_attributes(&ops.node, ask, item)
-                }
-                Operation::GET_ATTRIBUTE_LIST => {
-                    |ops, ask, item| get::get_attribute_list(&ops.node, ask, item)
-                }
-                Operation::ADD_ATTRIBUTE => |ops, ask, item| attribute::add(&ops.node, ask, item),
-                Operation::MODIFY_ATTRIBUTE => {
-                    |ops, ask, item| attribute::modify(&ops.node, ask, item)
-                }
-                Operation::DELETE_ATTRIBUTE => {
-                    |ops, ask, item| attribute::delete(&ops.node, ask, item)
-                }
-                Operation::SET_ATTRIBUTE => |ops, ask, item| adjust::set(&ops.node, ask, item),
-                Operation::ADJUST_ATTRIBUTE => {
-                    |ops, ask, item| adjust::adjust(&ops.node, ask, item)
-                }
-                Operation::OBTAIN_LEASE => usage::obtain_lease,
-                Operation::GET_USAGE_ALLOCATION => usage::allocate,
-                Operation::ACTIVATE => |ops, ask, item| lifecycle::activate(&ops.node, ask, item),
-                Operation::REVOKE => |ops, ask, item| lifecycle::revoke(&ops.node, ask, item),
-                Operation::DESTROY => |ops, ask, item| lifecycle::destroy(&ops.node, ask, item),
-                Operation::ARCHIVE => |ops, ask, item| lifecycle::archive(&ops.node, ask, item),
-                Operation::RECOVER => |ops, ask, item| lifecycle::recover(&ops.node, ask, item),
-                Operation::QUERY => |ops, ask, item| discover::query(ops, ask, item),
-                Operation::DISCOVER_VERSIONS => {
-                    |_, ask, item| discover::discover_versions(ask, item)
-                }
-                Operation::PING => |_, ask, item| service::ping(ask, item),
-                Operation::LOG => |_, ask, item| service::log(ask, item),
-                Operation::INTEROP => |ops, ask, item| service::interop(ops, ask, item),
-                Operation::SET_ENDPOINT_ROLE => {
-                    |_, ask, item| service::set_endpoint_role(ask, item)
-                }
-                _ => return None,
-            };
+        let answer = table::find(item.operation)?.handler?;
         Some(check_extensions(&item.message_extensions).and_then(|()| answer(self, ask, item)))
     }
 }
 
-/// The change of an object that this server issues: stamped, dated, with date-driven transitions stored.
+/// The effects of changing an object that this server issues: the change gets a stamp and a date, and State transitions that are due are stored.
 fn changed(
     node: &Node,
     ask: &Ask<'_>,
@@ -250,7 +159,7 @@ fn changed(
     Ok(Effects::change(Some(before), after, material))
 }
 
-/// The record that a request wants to change: one that this server issues.
+/// The record that a request wants to change; fails when another server issues it, or when it is archived.
 fn own(
     node: &Node,
     ask: &Ask<'_>,
@@ -267,7 +176,7 @@ fn own(
     Ok((number, record))
 }
 
-/// Fails when an object may not be kept in software, which is where this server keeps all.
+/// Fails when an object may not be kept in software, as this server keeps all objects.
 fn check_storage(masks: Option<&ProtectionStorageMasks>) -> Result<(), Failure> {
     let fits = |masks: &ProtectionStorageMasks| {
         masks

@@ -1,4 +1,6 @@
-use crate::failure::explain;
+//! This module keeps the connections to the database.
+
+use crate::failure::Failure;
 use keyferry_store::{Error, ErrorKind, Result};
 use postgres::types::ToSql;
 use postgres::{Client, Row, Statement};
@@ -8,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 pub(crate) type Connect = dyn Fn() -> std::result::Result<Client, postgres::Error> + Send + Sync;
 pub(crate) type Params<'p> = &'p [&'p (dyn ToSql + Sync)];
 
-/// So many connections are kept when nobody uses them; a busy server has as many as it has transactions.
+/// The most connections that are kept while nobody uses them. A busy server has one for each of its transactions.
 const IDLE: usize = 8;
 
 /// The connections of one server to its database.
@@ -30,8 +32,8 @@ impl Pool {
         }
     }
 
-    /// A connection, without a transaction.
-    pub(crate) fn lease(&self) -> Result<Lease<'_>> {
+    /// A connection without a transaction.
+    pub(crate) fn lease(&self) -> Result<Lease<'_>, Failure> {
         let idle = self
             .idle
             .lock()
@@ -48,24 +50,24 @@ impl Pool {
         })
     }
 
-    /// A connection in a transaction.
+    /// A connection with a transaction.
     ///
-    /// A connection that was idle may turn out to be gone only now, when the database was restarted, so a new one is tried then.
-    pub(crate) fn begin(&self, begin: &'static str) -> Result<Lease<'_>> {
+    /// An idle connection may turn out to be lost only now, after a restart of the database; then a new one is made.
+    pub(crate) fn begin(&self, begin: &'static str) -> Result<Lease<'_>, Failure> {
         let mut lease = self.lease()?;
         match lease.begin(begin) {
             Ok(()) => Ok(lease),
-            Err(error) if error.kind() == ErrorKind::Io => {
+            Err(failure) if failure.kind() == ErrorKind::Io => {
                 lease.connection = Some(self.connect()?);
                 lease.begin(begin)?;
                 Ok(lease)
             }
-            Err(error) => Err(error),
+            Err(failure) => Err(failure),
         }
     }
 
-    fn connect(&self) -> Result<Connection> {
-        let client = (self.connect)().map_err(|e| explain(&e))?;
+    fn connect(&self) -> Result<Connection, Failure> {
+        let client = (self.connect)()?;
         Ok(Connection {
             client,
             statements: HashMap::new(),
@@ -73,64 +75,64 @@ impl Pool {
     }
 }
 
-/// A connection on loan. When it is dropped inside a transaction, that is rolled back.
+/// A connection on loan. Dropping it rolls back its transaction, if one is open.
 pub(crate) struct Lease<'p> {
     pool: &'p Pool,
     /// `None` once it was lost.
     connection: Option<Connection>,
+    /// Whether a transaction is open.
     open: bool,
 }
 
 impl Lease<'_> {
-    fn begin(&mut self, begin: &'static str) -> Result<()> {
+    fn begin(&mut self, begin: &'static str) -> Result<(), Failure> {
         self.open = true;
         self.batch(begin)
     }
 
     /// Commits. An error of the connection leaves the outcome unknown.
-    pub(crate) fn commit(&mut self) -> Result<()> {
+    pub(crate) fn commit(&mut self) -> Result<(), Failure> {
         self.batch("COMMIT")?;
         self.open = false;
         Ok(())
     }
 
-    pub(crate) fn batch(&mut self, sql: &'static str) -> Result<()> {
-        self.connection()?
-            .client
-            .batch_execute(sql)
-            .map_err(|e| explain(&e))
+    pub(crate) fn batch(&mut self, sql: &'static str) -> Result<(), Failure> {
+        Ok(self.connection()?.client.batch_execute(sql)?)
     }
 
-    pub(crate) fn query(&mut self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>> {
+    pub(crate) fn query(
+        &mut self,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, Failure> {
         let connection = self.connection()?;
         let statement = connection.prepare(sql)?;
-        connection
-            .client
-            .query(&statement, params)
-            .map_err(|e| explain(&e))
+        Ok(connection.client.query(&statement, params)?)
     }
 
-    pub(crate) fn execute(&mut self, sql: &'static str, params: Params<'_>) -> Result<u64> {
+    pub(crate) fn execute(
+        &mut self,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<u64, Failure> {
         let connection = self.connection()?;
         let statement = connection.prepare(sql)?;
-        connection
-            .client
-            .execute(&statement, params)
-            .map_err(|e| explain(&e))
+        Ok(connection.client.execute(&statement, params)?)
     }
 
-    fn connection(&mut self) -> Result<&mut Connection> {
+    fn connection(&mut self) -> Result<&mut Connection, Failure> {
         let lost = || Error::new(ErrorKind::Io, "PostgreSQL: the connection was lost");
-        self.connection.as_mut().ok_or_else(lost)
+        Ok(self.connection.as_mut().ok_or_else(lost)?)
     }
 }
 
 impl Connection {
-    fn prepare(&mut self, sql: &'static str) -> Result<Statement> {
+    fn prepare(&mut self, sql: &'static str) -> Result<Statement, Failure> {
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement.clone());
         }
-        let statement = self.client.prepare(sql).map_err(|e| explain(&e))?;
+        let statement = self.client.prepare(sql)?;
         self.statements.insert(sql, statement.clone());
         Ok(statement)
     }
@@ -141,7 +143,7 @@ impl Drop for Lease<'_> {
         let Some(mut connection) = self.connection.take() else {
             return;
         };
-        // Without an answer to the rollback the connection is closed, and then the database rolls back.
+        // When the rollback gets no answer, the connection is closed, which makes the database roll back.
         if self.open && connection.client.batch_execute("ROLLBACK").is_err()
             || connection.client.is_closed()
         {

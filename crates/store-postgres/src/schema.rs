@@ -1,14 +1,16 @@
-use crate::changes::{INSERT_KEYS, REMOVE_KEYS};
-use crate::failure::{corrupt, explain_schema};
+//! This module makes the tables, and migrates those of an earlier schema version.
+
+use crate::failure::corrupt;
 use crate::pool::{Lease, Pool};
-use crate::session::column;
+use crate::rows::{INSERT_KEYS, REMOVE_KEYS, column};
 use keyferry_store::schema::{self, Rekeyed};
 use keyferry_store::{Error, ErrorKind, Incarnation, IndexKey, Result};
 
-/// The tables. `keyferry_turn` has one row, whose lock is the turn; `keyferry_counter` one row, the last record number.
+/// The statements that make the tables. `keyferry_turn` has one row, whose lock is the turn; `keyferry_counter` has one row with the last
+/// record number.
 ///
-/// Every commit with puts has a row of `keyferry_commits`, from its first feed number to its last; the first numbers are unique and
-/// each is the last one of the commit before plus one, so that the commits are one line.
+/// Every commit with puts has a row in `keyferry_commits`, with its first and its last feed number. The first numbers are unique, and each
+/// is the last number of the commit before plus one, so the commits form one line.
 const TABLES: [&str; 11] = [
     "CREATE TABLE IF NOT EXISTS keyferry_meta (name TEXT PRIMARY KEY, value BYTEA NOT NULL)",
     "CREATE TABLE IF NOT EXISTS keyferry_counter (id INT8 PRIMARY KEY, last INT8 NOT NULL)",
@@ -23,7 +25,7 @@ const TABLES: [&str; 11] = [
     "INSERT INTO keyferry_turn (id) VALUES (1) ON CONFLICT DO NOTHING",
 ];
 
-/// Makes the tables unless they are there, or brings them up to date.
+/// Makes the tables where they are missing, or migrates them.
 pub(crate) fn prepare(pool: &Pool, incarnation: Incarnation) -> Result<()> {
     for _ in 0..20 {
         let done = match version(pool)? {
@@ -32,7 +34,7 @@ pub(crate) fn prepare(pool: &Pool, incarnation: Incarnation) -> Result<()> {
             None => make(pool, incarnation),
         };
         match done {
-            // Another server is at it at the same time.
+            // Another server does the same at this moment.
             Err(error) if error.kind() == ErrorKind::Conflict => {
                 std::thread::sleep(std::time::Duration::from_millis(50))
             }
@@ -50,18 +52,20 @@ const SELECT_VERSION: &str = "SELECT value FROM keyferry_meta WHERE name = 'sche
 fn version(pool: &Pool) -> Result<Option<Vec<u8>>> {
     match pool.lease()?.query(SELECT_VERSION, &[]) {
         Ok(rows) => rows.first().map(|row| column(row, 0)).transpose(),
-        Err(error) if error.kind() == ErrorKind::Schema => Ok(None),
-        Err(error) => Err(error),
+        Err(failure) if failure.kind() == ErrorKind::Schema => Ok(None),
+        Err(failure) => Err(failure.into()),
     }
 }
 
-/// Whether tables of this version, in decimal digits, have to be brought up to date.
+/// Whether tables of this version, given in decimal digits, must be migrated.
 fn is_earlier(version: &[u8]) -> Result<bool> {
     let number = std::str::from_utf8(version)
         .ok()
         .and_then(|text| text.parse().ok());
     schema::is_earlier(number.ok_or_else(|| corrupt("the schema version is not a number"))?)
-        .map_err(explain_schema)
+        .map_err(|error| {
+            Error::new(error.kind(), format_args!("PostgreSQL: {error}")).caused_by(error)
+        })
 }
 
 fn make(pool: &Pool, incarnation: Incarnation) -> Result<()> {
@@ -74,20 +78,19 @@ fn make(pool: &Pool, incarnation: Incarnation) -> Result<()> {
         "INSERT INTO keyferry_meta (name, value) VALUES ('incarnation', $1) ON CONFLICT DO NOTHING",
         &[&value],
     )?;
-    // Alone at the end: the schema's version, which says that the rest is there.
+    // The schema version comes last: it says that all the rest is there.
     let sql =
         "INSERT INTO keyferry_meta (name, value) VALUES ('schema', $1) ON CONFLICT DO NOTHING";
-    lease
-        .execute(sql, &[&schema::VERSION.to_string().as_bytes()])
-        .map(|_| ())
+    lease.execute(sql, &[&schema::VERSION.to_string().as_bytes()])?;
+    Ok(())
 }
 
-/// So many records are brought up to date at a time.
+/// The number of records that are migrated at a time.
 const PAGE: i64 = 1000;
 
-/// Brings the tables up to date, in one transaction: it happens once and as a whole, however many servers start.
+/// Migrates the tables in one transaction: as a whole and only once, however many servers start.
 ///
-/// A server of an earlier build that is still running would go on writing what it knows, so it has to be stopped before.
+/// Stop all servers of earlier builds before: a running one would go on writing the earlier form.
 fn migrate(pool: &Pool) -> Result<()> {
     let mut at = pool.begin("BEGIN ISOLATION LEVEL SERIALIZABLE")?;
     let sql = "UPDATE keyferry_meta SET value = $1 WHERE name = 'schema' AND value <> $1";
@@ -99,26 +102,26 @@ fn migrate(pool: &Pool) -> Result<()> {
         let sql = "SELECT number, attributes FROM keyferry_records WHERE number > $1 ORDER BY number LIMIT $2";
         let rows = at.query(sql, &[&after, &PAGE])?;
         let Some(last) = rows.last() else {
-            return at.commit();
+            return Ok(at.commit()?);
         };
         after = column(last, 0)?;
         let mut page = Vec::with_capacity(rows.len());
         for row in &rows {
             let number: i64 = column(row, 0)?;
             let changed = schema::rekeyed(column(row, 1)?);
-            page.push((
-                number,
-                changed.map_err(|e| {
-                    corrupt(&format!(
-                        "record {number} cannot be brought up to date: {e}"
-                    ))
-                })?,
-            ));
+            let failed = |e| {
+                corrupt(&format!(
+                    "record {number} cannot be brought up to date: {e}"
+                ))
+                .caused_by(e)
+            };
+            page.push((number, changed.map_err(failed)?));
         }
         rekey(&mut at, &page)?;
     }
 }
 
+/// Changes the index keys of a page of records.
 fn rekey(at: &mut Lease<'_>, page: &[(i64, Rekeyed)]) -> Result<()> {
     let entries = |keys: fn(&Rekeyed) -> &Vec<IndexKey>| {
         let mut columns: (Vec<i16>, Vec<&[u8]>, Vec<i64>) = Default::default();
@@ -134,6 +137,6 @@ fn rekey(at: &mut Lease<'_>, page: &[(i64, Rekeyed)]) -> Result<()> {
     let (indexes, keys, numbers) = entries(|changed| &changed.remove);
     at.execute(REMOVE_KEYS, &[&indexes, &keys, &numbers])?;
     let (indexes, keys, numbers) = entries(|changed| &changed.insert);
-    at.execute(INSERT_KEYS, &[&indexes, &keys, &numbers])
-        .map(|_| ())
+    at.execute(INSERT_KEYS, &[&indexes, &keys, &numbers])?;
+    Ok(())
 }

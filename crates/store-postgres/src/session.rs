@@ -1,20 +1,24 @@
+//! This module is a transaction of the database, and the snapshot that it shows.
+
 use crate::changes::Changes;
-use crate::failure::{corrupt, signed, unsigned};
+use crate::failure::{Failure, corrupt};
 use crate::pool::{Lease, Params, Pool};
+use crate::rows::{LAST_COMMIT, column, commit_id, last_commit, signed, unsigned};
 use keyferry_store::{
     CommitId, Cursor, Error, ErrorKind, FeedRow, Incarnation, Index, Order, Part, Position,
     RecordNumber, Result, Row, Snapshot, Span,
 };
-use postgres::types::FromSql;
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 use zeroize::Zeroizing;
 
-/// So many rows are fetched at first, and then four times as many until `MOST`: a scan that stops soon costs little.
+/// The number of rows in the first page of a scan. Each page is four times as large as the one before, up to `MOST`, so that a scan that
+/// stops soon costs little.
 const FIRST: i64 = 50;
+/// The most rows in a page of a scan.
 const MOST: i64 = 2000;
 
-/// A transaction of the database: a snapshot, and for a write what it changes.
+/// A transaction of the database, with the changes of a write.
 pub(crate) struct Session<'p> {
     pub(crate) pool: &'p Pool,
     lease: RefCell<Lease<'p>>,
@@ -33,23 +37,21 @@ impl<'p> Session<'p> {
         })
     }
 
-    /// The first failure of a call to the database, after which the transaction is of no use, whatever the closure made of it.
+    /// The kind of the first failed call to the database. After it the transaction cannot go on, whatever the closure did with the error.
     pub(crate) fn failed(&self) -> Option<ErrorKind> {
         self.failed.get()
     }
 
-    /// Remembers a failure.
-    pub(crate) fn note<T>(&self, result: Result<T>) -> Result<T> {
-        result.map_err(|error| match self.failed.get() {
-            // What follows a failure only says that the transaction is over.
-            Some(kind) => Error::new(
-                kind,
-                format_args!("an earlier call of this transaction failed; {error}"),
-            ),
-            None => {
+    /// Remembers the kind of a failure. Later failures get this kind as well, since they only say that the transaction is over.
+    pub(crate) fn note<T>(&self, result: Result<T, Failure>) -> Result<T> {
+        result.map_err(|failure| {
+            let error = Error::from(failure);
+            let Some(kind) = self.failed.get() else {
                 self.failed.set(Some(error.kind()));
-                error
-            }
+                return error;
+            };
+            let text = format_args!("an earlier call of this transaction failed; {error}");
+            Error::new(kind, text).caused_by(error)
         })
     }
 
@@ -94,7 +96,7 @@ impl<'p> Session<'p> {
         let Some((from, to)) = span.arrivals() else {
             return Ok(());
         };
-        // Both ends included, from here on.
+        // Both ends are included.
         let (mut low, mut high) = (
             signed(from),
             to.map_or(i64::MAX, |to| signed(to.saturating_sub(1))),
@@ -135,33 +137,7 @@ impl<'p> Session<'p> {
     }
 }
 
-/// The last commit as the rows of `LAST_COMMIT` have it.
-pub(crate) const LAST_COMMIT: &str =
-    "SELECT last, id FROM keyferry_commits ORDER BY first DESC LIMIT 1";
-
-pub(crate) fn last_commit(rows: &[postgres::Row]) -> Result<(u64, CommitId)> {
-    match rows.first() {
-        Some(row) => Ok((unsigned(column(row, 0)?)?, commit_id(column(row, 1)?)?)),
-        None => Ok((0, CommitId::ZERO)),
-    }
-}
-
-fn commit_id(bytes: &[u8]) -> Result<CommitId> {
-    bytes
-        .try_into()
-        .map(CommitId)
-        .map_err(|_| corrupt("a commit id is not 16 bytes long"))
-}
-
-pub(crate) fn column<'r, T: FromSql<'r>>(row: &'r postgres::Row, at: usize) -> Result<T> {
-    row.try_get(at).map_err(|error| {
-        corrupt(&format!(
-            "a column is not what it should be ({error}): were the tables changed?"
-        ))
-    })
-}
-
-/// The entries of an index above one and, where there is an end, below another.
+/// Selects the entries of an index above one entry and, where there is an end, below another.
 fn index_sql(order: Order, end: bool) -> &'static str {
     match (order, end) {
         (Order::Ascending, false) => {
@@ -181,7 +157,7 @@ fn index_sql(order: Order, end: bool) -> &'static str {
     }
 }
 
-/// The pages of a scan.
+/// The size of the pages of a scan.
 struct Pages {
     size: i64,
 }
@@ -191,7 +167,7 @@ impl Pages {
         Pages { size: FIRST }
     }
 
-    /// Whether a page of `rows` rows was the last; makes the next one larger.
+    /// Returns whether a page of `rows` rows was the last, and makes the next one larger.
     fn was_last(&mut self, rows: usize) -> bool {
         let last = (rows as i64) < self.size;
         self.size = (self.size * 4).min(MOST);
@@ -271,7 +247,7 @@ impl Snapshot for Session<'_> {
             return self.scan_arrival(span, order, after, visit);
         }
         let idx = i16::from(index.0);
-        // Both ends excluded: record numbers begin with 1, so an entry at 0 stands before all that have its key.
+        // Both ends are excluded: record numbers begin with 1, so number 0 is before all entries with the same key.
         let mut low = (span.from.clone(), 0_i64);
         let mut high = span.to.clone().map(|to| (to, 0_i64));
         if let Some(cursor) = after {

@@ -1,4 +1,6 @@
-use crate::medium::View;
+//! This module reads neighbouring values of a table with one cursor, where one look-up for each would walk from the root.
+
+use crate::failure::Failure;
 use keyferry_store::Result;
 use redb::{AccessGuard, Range, ReadOnlyTable};
 use std::ops::Bound;
@@ -6,38 +8,37 @@ use std::ops::Bound;
 type Bytes = &'static [u8];
 type Guard = AccessGuard<'static, Bytes>;
 
-/// Gets the values of a table that is asked for one number after the other, as scans and readers of the feed do, without a walk from the
-/// root for each.
+/// A reader of one table that expects to be asked for neighbouring numbers, as scans and readers of the feed do.
 #[derive(Default)]
 pub(crate) struct Ahead {
     last: Option<u64>,
     run: Option<Run>,
 }
 
-/// Entries in the direction in which they were asked for.
+/// A cursor that moves in the direction of the questions.
 struct Run {
     range: Range<'static, u64, Bytes>,
     rising: bool,
-    /// An entry beyond the last number asked for.
+    /// The entry that the cursor met beyond the last number asked for.
     met: Option<(u64, Guard)>,
 }
 
-/// A step of so many numbers still belongs to a run.
+/// The largest step between two numbers for which the cursor is moved on; a larger one is looked up.
 const STEP: u64 = 4;
 
 impl Ahead {
+    /// Returns the value of `number`.
     pub(crate) fn get(
         &mut self,
-        view: View<'_>,
         table: &ReadOnlyTable<u64, Bytes>,
         number: u64,
-    ) -> Result<Option<Guard>> {
+    ) -> Result<Option<Guard>, Failure> {
         let last = self.last.replace(number);
         let rising = match last.map(|last| (number > last, number.abs_diff(last))) {
             Some((rising, 1..=STEP)) => rising,
             _ => {
                 self.run = None;
-                return table.get(number).map_err(|e| view.explain(e));
+                return Ok(table.get(number)?);
             }
         };
         let mut run = match self.run.take() {
@@ -47,7 +48,7 @@ impl Ahead {
                     true => (Bound::Included(number), Bound::Unbounded),
                     false => (Bound::Unbounded, Bound::Included(number)),
                 };
-                let range = table.range::<u64>(bounds).map_err(|e| view.explain(e))?;
+                let range = table.range::<u64>(bounds)?;
                 Run {
                     range,
                     rising,
@@ -55,14 +56,15 @@ impl Ahead {
                 }
             }
         };
-        let found = run.seek(view, number)?;
+        let found = run.seek(number)?;
         self.run = Some(run);
         Ok(found)
     }
 }
 
 impl Run {
-    fn seek(&mut self, view: View<'_>, number: u64) -> Result<Option<Guard>> {
+    /// Moves on to `number` and returns its value.
+    fn seek(&mut self, number: u64) -> Result<Option<Guard>, Failure> {
         loop {
             let (met, value) = match self.met.take() {
                 Some(met) => met,
@@ -73,7 +75,7 @@ impl Run {
                         self.range.next_back()
                     };
                     let Some(next) = next else { return Ok(None) };
-                    let (key, value) = next.map_err(|e| view.explain(e))?;
+                    let (key, value) = next?;
                     (key.value(), value)
                 }
             };

@@ -1,4 +1,4 @@
-//! The puts of one call, table by table, in the order that suits a B-tree.
+//! This module writes the puts of one call, table by table and in the order of the keys, which suits a B-tree.
 
 use crate::keys;
 use crate::tables::join_record;
@@ -6,14 +6,14 @@ use keyferry_store::{MaterialChange, Put};
 use redb::{CursorError, Table};
 use std::ops::Bound;
 
-/// A put, its record number and its feed number.
+/// A put with its record number and its feed number.
 pub(crate) type Item<'a> = (&'a Put<'a>, u64, u64);
 
 type Numbered<'t> = Table<'t, u64, &'static [u8]>;
 
-/// Writes the records and returns the feed numbers of the entries that they had before.
+/// Writes the records and returns the feed numbers of their earlier entries.
 ///
-/// New records stand behind all others, so they are appended; changed ones are looked up.
+/// New records have the highest numbers, so they are appended; changed ones are looked up.
 pub(crate) fn records<'a>(
     table: &mut Numbered<'_>,
     all: impl Iterator<Item = Item<'a>> + Clone,
@@ -61,7 +61,7 @@ pub(crate) fn material<'a>(
     Ok(end.close()?)
 }
 
-/// Takes the superseded entries out and appends the new ones.
+/// Removes the superseded entries and appends the new ones.
 pub(crate) fn feed<'a>(
     table: &mut Numbered<'_>,
     superseded: &[u64],
@@ -81,7 +81,7 @@ pub(crate) fn feed<'a>(
     Ok(end.close()?)
 }
 
-/// Changes the index, in the order of its entries: neighbours then share the pages that are copied for writing.
+/// Changes the indexes in the order of the entries, so that neighbours share the pages that are copied for writing.
 pub(crate) fn index<'a>(
     table: &mut Table<'_, keys::Entry, ()>,
     all: impl Iterator<Item = Item<'a>> + Clone,
@@ -102,34 +102,34 @@ pub(crate) fn index<'a>(
     insert(table, &inserted.sorted())
 }
 
-/// After that many scattered entries in a row, a run is looked for again.
-const PATIENCE: usize = 64;
+/// The number of entries to insert one by one before a run is looked for again.
+const SCATTERED: usize = 64;
 
 /// Inserts sorted entries.
 ///
-/// New records make runs in the indexes by date, by state and the like: nothing that is stored lies between one entry and the next. A
-/// cursor takes a run at a fraction of the price, and costs more than an insertion where there is none.
+/// New records form runs in the indexes of dates, States and the like: no stored entry lies between one new entry and the next. A
+/// cursor inserts a run far faster than single insertions do, but is slower where there is no run.
 fn insert(
     table: &mut Table<'_, keys::Entry, ()>,
     mut entries: &[&[u8]],
 ) -> Result<(), CursorError> {
     while let Some((first, _)) = entries.split_first() {
         let mut cursor = table.lower_bound_mut(Bound::Included(*first))?;
-        let mut taken = 0;
+        let mut inserted = 0;
         for entry in entries {
             match cursor.insert_before(*entry, ()) {
-                Ok(()) => taken += 1,
+                Ok(()) => inserted += 1,
                 Err(CursorError::UnorderedKey) => break,
                 Err(error) => return Err(error),
             }
         }
         cursor.close()?;
-        entries = entries.get(taken..).unwrap_or_default();
-        if taken > 1 {
+        entries = entries.get(inserted..).unwrap_or_default();
+        if inserted > 1 {
             continue;
         }
-        // The first may be there already; then this is what takes it off.
-        let scattered = entries.len().min(PATIENCE);
+        // The first entry may exist already, which stops a cursor but not an insertion.
+        let scattered = entries.len().min(SCATTERED);
         let (scattered, rest) = entries.split_at(scattered);
         for entry in scattered {
             table.insert(*entry, ())?;
@@ -139,7 +139,7 @@ fn insert(
     Ok(())
 }
 
-/// Index entries in one buffer.
+/// A list of index entries in one buffer.
 #[derive(Default)]
 struct Entries {
     bytes: Vec<u8>,

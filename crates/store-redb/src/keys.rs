@@ -1,11 +1,13 @@
+//! This module encodes index entries, and orders them for redb.
+
 use redb::{Key, TypeName, Value};
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
 /// An index entry: the index in one byte, the key, and the record number in eight big-endian bytes.
 ///
-/// It sorts by (index, key, number). Plain bytes would not do: a key may be a prefix of another, and then the number of the
-/// first would be compared with the rest of the second.
+/// Entries sort by (index, key, number). The order of plain bytes would be wrong: where one key is a prefix of another, it would
+/// compare the number of the first with the rest of the second.
 #[derive(Debug)]
 pub(crate) struct Entry;
 
@@ -31,13 +33,14 @@ pub(crate) fn append(to: &mut Vec<u8>, index: u8, key: &[u8], number: u64) {
     to.extend_from_slice(&number.to_be_bytes());
 }
 
-/// An entry by itself.
+/// Encodes one entry.
 pub(crate) fn entry(index: u8, key: &[u8], number: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1 + key.len() + NUMBER);
     append(&mut bytes, index, key, number);
     bytes
 }
 
+/// Orders two entries.
 pub(crate) fn compare(left: &[u8], right: &[u8]) -> Ordering {
     let ((left, left_number), (right, right_number)) = (split(left), split(right));
     left.cmp(right).then_with(|| left_number.cmp(right_number))
@@ -82,7 +85,7 @@ impl Key for Entry {
             .zip(right_key)
             .take_while(|(l, r)| l == r)
             .count();
-        // One more byte than they share, from the right key, sorts above the left key and below the right one.
+        // What both keys share, and one more byte of the right one: this is above the left key and not above the right one.
         match right_key.get(..=common) {
             Some(shortest)
                 if shortest.len() < right_key.len() && shortest.len() < left_key.len() =>

@@ -1,4 +1,4 @@
-//! The embedded store: one file, pure Rust, crash-safe, over [redb].
+//! This crate is the embedded store: one file, pure Rust, crash-safe, over [redb].
 //!
 //! ```
 //! use keyferry_store::{Incarnation, Store};
@@ -16,19 +16,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What it does not do:
-//! - It does not encrypt. Key material is as readable in the file as it is given; wrap the store to seal it.
-//! - It does not overwrite what was removed. Old pages stay in the file until they are used again.
-//! - It does not share the file: one process has it open at a time.
+//! Limits:
+//! - It does not encrypt: the file holds key material as it is given. [`Sealed`](keyferry_store::Sealed) encrypts it.
+//! - It does not overwrite what was removed: old pages stay in the file until they are used again.
+//! - It does not share the file: only one process can have it open at a time.
 //! - It does not shrink the file.
-//! - It does not look for damage while it opens a file that was closed properly, unless [`Options::check`] says so.
+//! - It does not look for damage when it opens a file that was closed properly, unless [`Options::check`] says so.
 
 mod ahead;
 mod batch;
+mod failure;
+mod guard;
 mod keys;
-mod medium;
 mod migration;
 mod reading;
+mod scan;
 mod store;
 mod tables;
 mod writing;

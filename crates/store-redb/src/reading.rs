@@ -1,19 +1,23 @@
+//! This module is the snapshot of a read: the tables as they were when it began.
+
 use crate::ahead::Ahead;
-use crate::medium::View;
+use crate::failure::Failure;
+use crate::guard::View;
+use crate::scan;
 use crate::tables::{self, COMMITS, FEED, INDEX, MATERIAL, META, RECORDS, STATE};
 use keyferry_store::{
     CommitId, Cursor, FeedRow, Index, Order, Part, Position, RecordNumber, Result, Row, Snapshot,
     Span,
 };
-use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTableMetadata, TableDefinition, Value};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTableMetadata, TableDefinition};
 use std::cell::{OnceCell, RefCell};
 use std::ops::ControlFlow;
 
-/// The tables at one moment.
+/// A snapshot of the tables.
 pub(crate) struct Reading<'a> {
     view: View<'a>,
     at: &'a ReadTransaction,
-    /// Opened once, since `get` is called again and again.
+    /// These two tables are opened once, since `get` is called often.
     records: OnceCell<Numbered>,
     material: OnceCell<Numbered>,
     records_ahead: RefCell<Ahead>,
@@ -34,31 +38,25 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// The table in `cell`, which is opened when it is first used.
     fn once<'s>(
         &'s self,
         cell: &'s OnceCell<Numbered>,
         definition: TableDefinition<'static, u64, &'static [u8]>,
-    ) -> Result<&'s Numbered> {
+    ) -> Result<&'s Numbered, Failure> {
         if let Some(table) = cell.get() {
             return Ok(table);
         }
-        let table = self.table(definition)?;
+        let table = self.at.open_table(definition)?;
         Ok(cell.get_or_init(|| table))
-    }
-
-    fn table<K: Key, V: Value>(
-        &self,
-        table: TableDefinition<'_, K, V>,
-    ) -> Result<ReadOnlyTable<K, V>> {
-        self.at.open_table(table).map_err(|e| self.view.explain(e))
     }
 }
 
 impl Snapshot for Reading<'_> {
     fn head(&self) -> Result<Position> {
-        self.view.guard.inside(|| {
-            let incarnation = tables::incarnation(self.view, &self.table(META)?)?;
-            let (number, commit) = tables::last_commit(self.view, &self.table(COMMITS)?)?;
+        self.view.run(|| {
+            let incarnation = tables::incarnation(&self.at.open_table(META)?)?;
+            let (number, commit) = tables::last_commit(&self.at.open_table(COMMITS)?)?;
             Ok(Position {
                 incarnation,
                 number,
@@ -69,42 +67,29 @@ impl Snapshot for Reading<'_> {
 
     fn commit_id(&self, number: u64) -> Result<Option<CommitId>> {
         self.view
-            .guard
-            .inside(|| self.view.commit_id(&self.table(COMMITS)?, number))
+            .run(|| tables::commit_id(&self.at.open_table(COMMITS)?, number))
     }
 
     fn count(&self) -> Result<u64> {
-        self.view.guard.inside(|| {
-            self.once(&self.records, RECORDS)?
-                .len()
-                .map_err(|e| self.view.explain(e))
-        })
+        self.view
+            .run(|| Ok(self.once(&self.records, RECORDS)?.len()?))
     }
 
     fn get(&self, number: RecordNumber, part: Part) -> Result<Option<Row>> {
-        self.view.guard.inside(|| {
+        self.view.run(|| {
             let records = self.once(&self.records, RECORDS)?;
-            let Some(record) = self
-                .records_ahead
-                .borrow_mut()
-                .get(self.view, records, number.0)?
-            else {
+            let Some(record) = self.records_ahead.borrow_mut().get(records, number.0)? else {
                 return Ok(None);
             };
             let material = match part {
                 Part::Attributes => None,
                 Part::Whole => {
                     let table = self.once(&self.material, MATERIAL)?;
-                    self.material_ahead
-                        .borrow_mut()
-                        .get(self.view, table, number.0)?
+                    self.material_ahead.borrow_mut().get(table, number.0)?
                 }
             };
-            self.view.row(
-                number,
-                record.value(),
-                material.as_ref().map(|bytes| bytes.value()),
-            )
+            let material = material.as_ref().map(|bytes| bytes.value());
+            tables::row(number, record.value(), material).map(Some)
         })
     }
 
@@ -116,17 +101,16 @@ impl Snapshot for Reading<'_> {
         after: Option<&Cursor>,
         visit: &mut dyn FnMut(&[u8], RecordNumber) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        self.view.guard.inside(|| match index {
-            Index::ARRIVAL => self.view.scan_arrival(
-                self.once(&self.records, RECORDS)?,
-                span,
-                order,
-                after,
-                visit,
-            ),
-            _ => self
-                .view
-                .scan(&self.table(INDEX)?, index, span, order, after, visit),
+        let guard = self.view.guard;
+        self.view.run(|| match index {
+            Index::ARRIVAL => {
+                let records = self.once(&self.records, RECORDS)?;
+                scan::arrival(guard, records, span, order, after, visit)
+            }
+            _ => {
+                let table = self.at.open_table(INDEX)?;
+                scan::index(guard, &table, index, span, order, after, visit)
+            }
         })
     }
 
@@ -136,8 +120,7 @@ impl Snapshot for Reading<'_> {
         visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         self.view
-            .guard
-            .inside(|| self.view.feed(&self.table(FEED)?, after, visit))
+            .run(|| scan::feed(self.view.guard, &self.at.open_table(FEED)?, after, visit))
     }
 
     fn state(
@@ -146,7 +129,6 @@ impl Snapshot for Reading<'_> {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         self.view
-            .guard
-            .inside(|| self.view.state(&self.table(STATE)?, span, visit))
+            .run(|| scan::state(self.view.guard, &self.at.open_table(STATE)?, span, visit))
     }
 }

@@ -1,4 +1,7 @@
-use crate::medium::{Guard, View, explain_io, fail};
+//! This module opens, reads and writes a store in a file, and opens the file again after a failure.
+
+use crate::failure::{At, Failure, fail};
+use crate::guard::{Guard, View};
 use crate::migration;
 use crate::reading::Reading;
 use crate::tables::{
@@ -14,16 +17,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::{fs, io};
 
-/// How a store is opened.
+/// The options for opening a store.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// The incarnation of a new store; a file that exists keeps its own.
     pub incarnation: Incarnation,
-    /// How much memory the page cache may take.
+    /// The size of the page cache, in bytes.
     pub cache_bytes: usize,
-    /// Whether every page is read and checked when the store is opened: for a file that may have been altered. It takes about a second
-    /// for each GB. Without it damage is met when it is read, which is an error too, except that damage in the engine's own bookkeeping
-    /// can end the process.
+    /// Whether every page is read and checked when the store is opened, for a file that may have been altered. This takes about a second
+    /// for each GB. Without it, damage becomes an error when it is read, except that damage in the engine's own bookkeeping can end the
+    /// process.
     pub check: bool,
 }
 
@@ -50,20 +53,19 @@ pub struct RedbStore {
     options: Options,
     /// `None` after a failure from which the file could not be opened again.
     database: RwLock<Option<Database>>,
-    /// The file must be opened again before it is used.
+    /// Whether the file must be opened again before its next use.
     broken: AtomicBool,
-    /// redb panicked in a transaction, which still holds the file: no more writes until the process ends.
+    /// Whether redb panicked in a transaction, which still holds the file: no more writes until the process ends.
     stuck: AtomicBool,
     /// Held for a whole write, so that after a failed commit nobody writes before its outcome is known.
     writer: Mutex<()>,
 }
 
 impl RedbStore {
-    /// Opens the store in the file `path`, or makes it. A file of an earlier [schema version](keyferry_store::schema) is brought up to
-    /// date.
+    /// Opens the store in the file `path`, or makes it. A file of an earlier [schema version](keyferry_store::schema) is migrated.
     ///
-    /// A new file appears under its name when it is complete; until then it is called `path` with `.new` behind. A file
-    /// without content is taken for a new one.
+    /// A new file gets its name when it is complete; until then it is called `path` with `.new` appended. An empty file counts as a
+    /// new one.
     ///
     /// # Errors
     /// [`Corrupt`](ErrorKind::Corrupt) when the file is no store or is damaged, [`Schema`](ErrorKind::Schema) when a later version
@@ -81,7 +83,7 @@ impl RedbStore {
         })
     }
 
-    /// Where the store is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -89,18 +91,7 @@ impl RedbStore {
     /// Runs `f` on the open database, after opening it again if an earlier failure closed it.
     fn with<T>(&self, f: impl FnOnce(View<'_>, &Database) -> Result<T>) -> Result<T> {
         if self.broken.load(Ordering::Acquire) && !self.stuck.load(Ordering::Acquire) {
-            let mut slot = self
-                .database
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
-            if self.broken.load(Ordering::Acquire) {
-                // What this reports is the failure that is known already.
-                let _ = close(&self.path, slot.take());
-                *slot = Some(guarded(&self.path, |view| {
-                    open_existing(view, self.options)
-                })?);
-                self.broken.store(false, Ordering::Release);
-            }
+            self.open_again()?;
         }
         let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let Some(database) = &*slot else {
@@ -126,74 +117,82 @@ impl RedbStore {
         result
     }
 
-    /// One run of the closure and its commit.
+    fn open_again(&self) -> Result<()> {
+        let mut slot = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if self.broken.load(Ordering::Acquire) {
+            // An error here would only repeat the failure that is known already.
+            let _ = close(&self.path, slot.take());
+            *slot = Some(open_existing(&self.path, self.options)?);
+            self.broken.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Runs the closure once and commits.
     fn attempt(&self, f: &mut dyn FnMut(&mut dyn Transaction) -> Result<()>) -> Result<Outcome> {
         self.with(|view, database| {
             let guard = view.guard;
-            let mut at = guard.inside(|| database.begin_write()).map_err(|e| view.explain(e))?;
-            // Reopening after a crash then takes no walk through the whole file.
+            let mut at = view.run(|| Ok(database.begin_write()?))?;
+            // Then no opening after a crash has to walk through the whole file.
             at.set_quick_repair(true);
             let mut writing = Writing::new(view, database, &at);
-            // redb cleans up after a transaction only when no panic is under way, so one of the closure is held back until then.
+            // redb rolls back only when no panic is under way, so a panic of the closure is held back until then.
             let ran = catch_unwind(AssertUnwindSafe(|| {
                 f(&mut writing)?;
                 guard.inside(|| writing.finish())
             }));
             if ran.is_err() && guard.is_inside() {
-                // redb itself panicked, over a damaged page: what it left cannot even be dropped.
+                // redb itself panicked over a damaged page: what it left behind cannot even be dropped.
                 std::mem::forget(writing);
                 std::mem::forget(at);
                 self.stuck.store(true, Ordering::Release);
-                return Err(view.corrupt("writing to it made the database engine stop; nothing was written, and nothing can be"));
+                return Err(view.explain(Failure::damage(
+                    "writing to it made the database engine stop; nothing was written, and nothing can be",
+                )));
             }
             guard.inside(|| drop(writing));
-            guard.inside(|| {
-                match ran {
-                    Ok(Ok(Some(writes))) => Ok(match at.commit() {
-                        Ok(()) => Outcome::Done,
-                        Err(error) => Outcome::Unknown { writes, error: view.explain(error) },
-                    }),
-                    Ok(Ok(None)) => at.abort().map_err(|e| view.explain(e)).map(|()| Outcome::Done),
-                    // When the rollback fails too, then by the same failure, and the file is opened again.
-                    Ok(Err(error)) => {
-                        let _ = at.abort().map_err(|e| view.explain(e));
-                        Err(error)
-                    }
-                    Err(panic) => {
-                        let _ = at.abort().map_err(|e| view.explain(e));
-                        Ok(Outcome::Panicked(panic))
-                    }
+            match ran {
+                Ok(Ok(Some(writes))) => Ok(match guard.inside(|| at.commit()) {
+                    Ok(()) => Outcome::Done,
+                    Err(error) => Outcome::Unknown {
+                        writes,
+                        error: view.explain(error),
+                    },
+                }),
+                Ok(Ok(None)) => view.run(|| Ok(at.abort()?)).map(|()| Outcome::Done),
+                // If the rollback fails as well, then for the same reason, and the file is opened again.
+                Ok(Err(error)) => {
+                    let _ = view.run(|| Ok(at.abort()?));
+                    Err(error)
                 }
-            })
+                Err(panic) => {
+                    let _ = view.run(|| Ok(at.abort()?));
+                    Ok(Outcome::Panicked(panic))
+                }
+            }
         })
     }
 
-    /// Opens the file again after a commit that failed, and says what became of it.
-    fn settle(&self, writes: u64, error: Error) -> Error {
+    /// Opens the file again after a commit that failed, and returns the error that says whether it took effect.
+    fn failed_commit(&self, writes: u64, error: Error) -> Error {
         let found = self.with(|view, database| {
-            view.guard.inside(|| {
-                let at = database.begin_read().map_err(|e| view.explain(e))?;
-                tables::writes(view, &at.open_table(META).map_err(|e| view.explain(e))?)
-            })
+            view.run(|| tables::writes(&database.begin_read()?.open_table(META)?))
         });
-        match found {
-            Ok(found) if found < writes => error,
-            Ok(_) => fail(
-                ErrorKind::Io,
-                &self.path,
-                format_args!("the commit failed ({error}), yet the transaction is in the store"),
+        let what = match found {
+            Ok(found) if found < writes => return error,
+            Ok(_) => format!("the commit failed ({error}), yet the transaction is in the store"),
+            Err(again) => format!(
+                "the commit failed ({error}), and its outcome is unknown, since the file cannot be opened: {again}"
             ),
-            Err(again) => {
-                let what = format_args!(
-                    "the commit failed ({error}), and its outcome is unknown, since the file cannot be opened: {again}"
-                );
-                fail(ErrorKind::Io, &self.path, what)
-            }
-        }
+        };
+        fail(ErrorKind::Io, &self.path, what).caused_by(error)
     }
 }
 
-/// How a run of a write ended, when it was not an error that rolled it back.
+/// The end of a write that no error rolled back.
 enum Outcome {
     Done,
     /// The commit failed; `writes` is the count of writes if it took effect.
@@ -208,10 +207,7 @@ enum Outcome {
 impl Store for RedbStore {
     fn read(&self, f: &mut dyn FnMut(&dyn Snapshot) -> Result<()>) -> Result<()> {
         self.with(|view, database| {
-            let at = view
-                .guard
-                .inside(|| database.begin_read())
-                .map_err(|e| view.explain(e))?;
+            let at = view.run(|| Ok(database.begin_read()?))?;
             f(&Reading::new(view, &at))
         })
     }
@@ -227,7 +223,7 @@ impl Store for RedbStore {
         }
         match self.attempt(f)? {
             Outcome::Done => Ok(()),
-            Outcome::Unknown { writes, error } => Err(self.settle(writes, error)),
+            Outcome::Unknown { writes, error } => Err(self.failed_commit(writes, error)),
             Outcome::Panicked(panic) => resume_unwind(panic),
         }
     }
@@ -247,67 +243,58 @@ impl Drop for RedbStore {
 }
 
 fn close(path: &Path, database: Option<Database>) -> Result<()> {
-    guarded(path, |view| {
-        database
-            .map_or(Ok(()), Database::close)
-            .map_err(|e| view.explain(e))
-    })
+    guarded(path, || Ok(database.map_or(Ok(()), Database::close)?))
 }
 
-/// Runs `f` so that a panic over what the file holds becomes an error.
-fn guarded<T>(path: &Path, f: impl FnOnce(View<'_>) -> Result<T>) -> Result<T> {
+/// Runs `f` so that a panic over the contents of the file becomes an error.
+fn guarded<T>(path: &Path, f: impl FnOnce() -> Result<T, Failure>) -> Result<T> {
     let guard = Guard::default();
-    guard.catch(path, || {
-        guard.inside(|| {
-            f(View {
-                path,
-                guard: &guard,
-            })
-        })
-    })
+    let view = View {
+        path,
+        guard: &guard,
+    };
+    guard.catch(path, || view.run(f))
 }
 
 fn open_or_make(path: &Path, options: Options) -> Result<Database> {
-    let io = |path: &Path| {
-        let path = path.to_path_buf();
-        move |error| explain_io(&path, &error)
-    };
     match fs::metadata(path) {
-        Ok(found) if found.is_dir() => {
-            return Err(fail(ErrorKind::Io, path, "it is a folder, not a file"));
+        Ok(found) if found.is_dir() => Err(fail(ErrorKind::Io, path, "it is a folder, not a file")),
+        Ok(found) if found.len() > 0 => open_existing(path, options),
+        Ok(_) => make(path, options),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut name = OsString::from(path);
+            name.push(".new");
+            make_under_other_name(path, &PathBuf::from(name), options)?;
+            open_existing(path, options)
         }
-        Ok(found) if found.len() > 0 => return guarded(path, |view| open_existing(view, options)),
-        Ok(_) => return guarded(path, |view| make(view, options)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(explain_io(path, &error)),
+        Err(error) => Err(error).at(path),
     }
-    let mut name = OsString::from(path);
-    name.push(".new");
-    let new = PathBuf::from(name);
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(explain_io(&new, &error));
-        }
+}
+
+/// Makes a store in the file `new` and gives it the name `path`, so that no incomplete file ever has that name.
+fn make_under_other_name(path: &Path, new: &Path, options: Options) -> Result<()> {
+    match fs::remove_file(new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at(new)?,
         _ => {}
     }
-    drop(guarded(&new, |view| make(view, options))?);
-    // A link does not replace a store that another process made meanwhile; not every file system has links.
-    match fs::hard_link(&new, path) {
-        Ok(()) => fs::remove_file(&new).map_err(io(&new))?,
+    drop(make(new, options)?);
+    // Unlike a renamed file, a link does not replace a store that another process made meanwhile. Not every file system has links.
+    match fs::hard_link(new, path) {
+        Ok(()) => fs::remove_file(new).at(new)?,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            fs::remove_file(&new).map_err(io(&new))?
+            fs::remove_file(new).at(new)?
         }
-        Err(_) => fs::rename(&new, path).map_err(io(path))?,
+        Err(_) => fs::rename(new, path).at(path)?,
     }
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    // The name is durable when the folder is; where a folder cannot be opened, there is no such thing to do.
-    if let Ok(folder) = fs::File::open(folder) {
-        folder.sync_all().map_err(io(path))?;
+    // The name is durable once the folder is; where a folder cannot be opened, there is no way to see to that.
+    match fs::File::open(folder) {
+        Ok(folder) => folder.sync_all().at(path),
+        Err(_) => Ok(()),
     }
-    guarded(path, |view| open_existing(view, options))
 }
 
 fn builder(options: Options) -> Builder {
@@ -317,46 +304,48 @@ fn builder(options: Options) -> Builder {
     builder
 }
 
-fn open_existing(view: View<'_>, options: Options) -> Result<Database> {
-    let database = builder(options)
-        .open(view.path)
-        .map_err(|e| view.explain(e))?;
-    let at = database.begin_read().map_err(|e| view.explain(e))?;
-    let due = match at.open_table(META) {
-        Ok(meta) => migration::is_due(view, &meta)?,
-        Err(TableError::TableDoesNotExist(_)) => {
-            return Err(view.corrupt("it is a redb database, but not a store of keyferry"));
+fn open_existing(path: &Path, options: Options) -> Result<Database> {
+    guarded(path, || {
+        let database = builder(options).open(path)?;
+        let at = database.begin_read()?;
+        let version = match at.open_table(META) {
+            Ok(meta) => tables::version(&meta)?,
+            Err(TableError::TableDoesNotExist(_)) => {
+                return Err(Failure::damage(
+                    "it is a redb database, but not a store of keyferry",
+                ));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        at.close()?;
+        let is_earlier = schema::is_earlier(version)
+            .map_err(|error| fail(error.kind(), path, &error).caused_by(error))?;
+        if is_earlier {
+            migration::migrate(&database)?;
         }
-        Err(error) => return Err(view.explain(error)),
-    };
-    at.close().map_err(|e| view.explain(e))?;
-    if due {
-        migration::migrate(view, &database)?;
-    }
-    Ok(database)
+        Ok(database)
+    })
 }
 
 /// Makes the file and the tables of a new store.
-fn make(view: View<'_>, options: Options) -> Result<Database> {
-    let database = builder(options)
-        .create(view.path)
-        .map_err(|e| view.explain(e))?;
-    let mut at = database.begin_write().map_err(|e| view.explain(e))?;
-    at.set_quick_repair(true);
-    let made = (|| {
-        at.open_table(RECORDS)?;
-        at.open_table(MATERIAL)?;
-        at.open_table(INDEX)?;
-        at.open_table(FEED)?;
-        at.open_table(COMMITS)?;
-        at.open_table(STATE)?;
-        let mut meta = at.open_table(META)?;
-        meta.insert(SCHEMA, schema::VERSION.to_be_bytes().as_slice())?;
-        meta.insert(INCARNATION, options.incarnation.0.as_slice())?;
-        meta.insert(WRITES, 0_u64.to_be_bytes().as_slice())?;
-        Ok::<(), redb::Error>(())
-    })();
-    made.map_err(|e| view.explain(e))?;
-    at.commit().map_err(|e| view.explain(e))?;
-    Ok(database)
+fn make(path: &Path, options: Options) -> Result<Database> {
+    guarded(path, || {
+        let database = builder(options).create(path)?;
+        let mut at = database.begin_write()?;
+        at.set_quick_repair(true);
+        {
+            at.open_table(RECORDS)?;
+            at.open_table(MATERIAL)?;
+            at.open_table(INDEX)?;
+            at.open_table(FEED)?;
+            at.open_table(COMMITS)?;
+            at.open_table(STATE)?;
+            let mut meta = at.open_table(META)?;
+            meta.insert(SCHEMA, schema::VERSION.to_be_bytes().as_slice())?;
+            meta.insert(INCARNATION, options.incarnation.0.as_slice())?;
+            meta.insert(WRITES, 0_u64.to_be_bytes().as_slice())?;
+        }
+        at.commit()?;
+        Ok(database)
+    })
 }

@@ -1,5 +1,9 @@
-use crate::medium::{View, fail};
+//! This module is the transaction of a write.
+
+use crate::failure::{Failure, fail};
+use crate::guard::View;
 use crate::reading::Reading;
+use crate::scan;
 use crate::tables::{
     self, COMMITS, FEED, INCARNATION, INDEX, MATERIAL, META, RECORDS, STATE, WRITES,
 };
@@ -15,9 +19,10 @@ use redb::{
 };
 use std::cell::OnceCell;
 use std::collections::HashSet;
+use std::io;
 use std::ops::ControlFlow;
 
-/// A table that is opened when it is first used.
+/// A table of the transaction, which is opened when it is first used.
 struct Lazy<'t, K: Key + 'static, V: Value + 'static> {
     at: &'t WriteTransaction,
     definition: TableDefinition<'static, K, V>,
@@ -33,22 +38,20 @@ impl<'t, K: Key + 'static, V: Value + 'static> Lazy<'t, K, V> {
         }
     }
 
-    fn get(&self, view: View<'_>) -> Result<&Table<'t, K, V>> {
+    fn get(&self) -> Result<&Table<'t, K, V>, Failure> {
         if let Some(table) = self.table.get() {
             return Ok(table);
         }
-        let table = self
-            .at
-            .open_table(self.definition)
-            .map_err(|e| view.explain(e))?;
+        let table = self.at.open_table(self.definition)?;
         Ok(self.table.get_or_init(|| table))
     }
 
-    fn get_mut(&mut self, view: View<'_>) -> Result<&mut Table<'t, K, V>> {
-        self.get(view)?;
-        self.table
-            .get_mut()
-            .ok_or_else(|| fail(ErrorKind::Io, view.path, "a table could not be opened"))
+    fn get_mut(&mut self) -> Result<&mut Table<'t, K, V>, Failure> {
+        if self.table.get().is_none() {
+            self.table = OnceCell::from(self.at.open_table(self.definition)?);
+        }
+        let missing = || io::Error::other("a table could not be opened");
+        Ok(self.table.get_mut().ok_or_else(missing)?)
     }
 }
 
@@ -56,7 +59,7 @@ impl<'t, K: Key + 'static, V: Value + 'static> Lazy<'t, K, V> {
 pub(crate) struct Writing<'t> {
     view: View<'t>,
     database: &'t Database,
-    /// The moment before this transaction, for the feed; opened when asked for.
+    /// The store as it was before this transaction, for the feed; opened when it is first asked for.
     before: OnceCell<ReadTransaction>,
     records: Lazy<'t, u64, &'static [u8]>,
     material: Lazy<'t, u64, &'static [u8]>,
@@ -66,11 +69,13 @@ pub(crate) struct Writing<'t> {
     state: Lazy<'t, &'static [u8], &'static [u8]>,
     meta: Lazy<'t, &'static str, &'static [u8]>,
     puts: Option<Puts>,
+    /// Whether anything was changed.
     changed: bool,
+    /// The kind of the first failure, after which the transaction cannot be committed.
     failed: Option<ErrorKind>,
 }
 
-/// What the puts so far came to.
+/// The numbers and the commit chain after the puts so far.
 struct Puts {
     last_record: u64,
     last_feed: u64,
@@ -100,7 +105,7 @@ impl<'t> Writing<'t> {
         }
     }
 
-    /// Writes what belongs to the commit as a whole, and returns the count of writes after it; `None` when there is nothing to commit.
+    /// Completes the transaction for its commit, and returns the count of writes after it; `None` when there is nothing to commit.
     pub(crate) fn finish(&mut self) -> Result<Option<u64>> {
         if let Some(kind) = self.failed {
             return Err(fail(
@@ -113,22 +118,20 @@ impl<'t> Writing<'t> {
             return Ok(None);
         }
         let view = self.view;
-        if let Some(puts) = self.puts.take() {
-            let id = puts.chain.finish();
-            self.commits
-                .get_mut(view)?
-                .insert(puts.last_feed, id.0)
-                .map_err(|e| view.explain(e))?;
-        }
-        let meta = self.meta.get_mut(view)?;
-        let writes = tables::writes(view, meta)? + 1;
-        meta.insert(WRITES, writes.to_be_bytes().as_slice())
-            .map_err(|e| view.explain(e))?;
-        Ok(Some(writes))
+        view.run(|| {
+            if let Some(puts) = self.puts.take() {
+                let id = puts.chain.finish();
+                self.commits.get_mut()?.insert(puts.last_feed, id.0)?;
+            }
+            let meta = self.meta.get_mut()?;
+            let writes = tables::writes(meta)? + 1;
+            meta.insert(WRITES, writes.to_be_bytes().as_slice())?;
+            Ok(Some(writes))
+        })
     }
 
     /// Runs a change; when it fails half way, the transaction can no longer be committed.
-    fn change<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    fn change<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T> {
         if let Some(kind) = self.failed {
             return Err(fail(
                 kind,
@@ -136,8 +139,8 @@ impl<'t> Writing<'t> {
                 "an earlier call of this transaction failed",
             ));
         }
-        let guard = self.view.guard;
-        let result = guard.inside(|| f(self));
+        let view = self.view;
+        let result = view.run(|| f(self));
         match &result {
             Ok(_) => self.changed = true,
             Err(error) => self.failed = Some(error.kind()),
@@ -145,28 +148,25 @@ impl<'t> Writing<'t> {
         result
     }
 
-    fn before(&self) -> Result<&ReadTransaction> {
+    fn before(&self) -> Result<&ReadTransaction, Failure> {
         if let Some(before) = self.before.get() {
             return Ok(before);
         }
-        let before = self
-            .database
-            .begin_read()
-            .map_err(|e| self.view.explain(e))?;
+        let before = self.database.begin_read()?;
         Ok(self.before.get_or_init(|| before))
     }
 
-    fn puts(&self) -> Result<Puts> {
-        let view = self.view;
-        let (last_feed, commit) = tables::last_commit(view, self.commits.get(view)?)?;
-        let last_record = tables::last_record(view, self.records.get(view)?)?;
+    /// The numbers and the commit chain before the first put of this transaction.
+    fn puts(&self) -> Result<Puts, Failure> {
+        let (last_feed, commit) = tables::last_commit(self.commits.get()?)?;
         Ok(Puts {
-            last_record,
+            last_record: tables::last_record(self.records.get()?)?,
             last_feed,
             chain: Chain::after(commit),
         })
     }
 
+    /// Checks that the contract allows these puts.
     fn check(&self, puts: &[Put<'_>], last_record: u64) -> Result<()> {
         let mut seen = HashSet::new();
         for put in puts {
@@ -200,8 +200,11 @@ impl<'t> Writing<'t> {
         Ok(())
     }
 
-    fn put_all(&mut self, puts: &[Put<'_>], mut so_far: Puts) -> Result<Vec<RecordNumber>> {
-        let view = self.view;
+    fn put_all(
+        &mut self,
+        puts: &[Put<'_>],
+        mut so_far: Puts,
+    ) -> Result<Vec<RecordNumber>, Failure> {
         let first_feed = so_far.last_feed + 1;
         let numbers: Vec<RecordNumber> = puts
             .iter()
@@ -223,20 +226,19 @@ impl<'t> Writing<'t> {
                 .zip(first_feed..)
                 .map(|((put, number), feed)| (put, number.0, feed))
         };
-        let superseded =
-            batch::records(self.records.get_mut(view)?, all()).map_err(|e| view.explain(e))?;
+        let superseded = batch::records(self.records.get_mut()?, all())?;
         if puts
             .iter()
             .any(|put| !matches!(put.material, MaterialChange::Keep))
         {
-            batch::material(self.material.get_mut(view)?, all()).map_err(|e| view.explain(e))?;
+            batch::material(self.material.get_mut()?, all())?;
         }
-        batch::feed(self.feed.get_mut(view)?, &superseded, all()).map_err(|e| view.explain(e))?;
+        batch::feed(self.feed.get_mut()?, &superseded, all())?;
         if puts
             .iter()
             .any(|put| !put.remove.is_empty() || !put.insert.is_empty())
         {
-            batch::index(self.index.get_mut(view)?, all()).map_err(|e| view.explain(e))?;
+            batch::index(self.index.get_mut()?, all())?;
         }
         self.puts = Some(so_far);
         Ok(numbers)
@@ -245,10 +247,9 @@ impl<'t> Writing<'t> {
 
 impl Snapshot for Writing<'_> {
     fn head(&self) -> Result<Position> {
-        let view = self.view;
-        self.view.guard.inside(|| {
-            let incarnation = tables::incarnation(view, self.meta.get(view)?)?;
-            let (number, commit) = tables::last_commit(view, self.commits.get(view)?)?;
+        self.view.run(|| {
+            let incarnation = tables::incarnation(self.meta.get()?)?;
+            let (number, commit) = tables::last_commit(self.commits.get()?)?;
             Ok(Position {
                 incarnation,
                 number,
@@ -259,37 +260,24 @@ impl Snapshot for Writing<'_> {
 
     fn commit_id(&self, number: u64) -> Result<Option<CommitId>> {
         self.view
-            .guard
-            .inside(|| self.view.commit_id(self.commits.get(self.view)?, number))
+            .run(|| tables::commit_id(self.commits.get()?, number))
     }
 
     fn count(&self) -> Result<u64> {
-        let view = self.view;
-        self.view
-            .guard
-            .inside(|| self.records.get(view)?.len().map_err(|e| view.explain(e)))
+        self.view.run(|| Ok(self.records.get()?.len()?))
     }
 
     fn get(&self, number: RecordNumber, part: Part) -> Result<Option<Row>> {
-        let view = self.view;
-        self.view.guard.inside(|| {
-            let records = self.records.get(view)?;
-            let Some(record) = records.get(number.0).map_err(|e| view.explain(e))? else {
+        self.view.run(|| {
+            let Some(record) = self.records.get()?.get(number.0)? else {
                 return Ok(None);
             };
             let material = match part {
                 Part::Attributes => None,
-                Part::Whole => self
-                    .material
-                    .get(view)?
-                    .get(number.0)
-                    .map_err(|e| view.explain(e))?,
+                Part::Whole => self.material.get()?.get(number.0)?,
             };
-            view.row(
-                number,
-                record.value(),
-                material.as_ref().map(|bytes| bytes.value()),
-            )
+            let material = material.as_ref().map(|bytes| bytes.value());
+            tables::row(number, record.value(), material).map(Some)
         })
     }
 
@@ -301,15 +289,10 @@ impl Snapshot for Writing<'_> {
         after: Option<&Cursor>,
         visit: &mut dyn FnMut(&[u8], RecordNumber) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        let view = self.view;
-        self.view.guard.inside(|| match index {
-            Index::ARRIVAL => {
-                self.view
-                    .scan_arrival(self.records.get(view)?, span, order, after, visit)
-            }
-            _ => self
-                .view
-                .scan(self.index.get(view)?, index, span, order, after, visit),
+        let guard = self.view.guard;
+        self.view.run(|| match index {
+            Index::ARRIVAL => scan::arrival(guard, self.records.get()?, span, order, after, visit),
+            _ => scan::index(guard, self.index.get()?, index, span, order, after, visit),
         })
     }
 
@@ -318,7 +301,8 @@ impl Snapshot for Writing<'_> {
         after: u64,
         visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        Reading::new(self.view, self.view.guard.inside(|| self.before())?).feed(after, visit)
+        let before = self.view.run(|| self.before())?;
+        Reading::new(self.view, before).feed(after, visit)
     }
 
     fn state(
@@ -327,8 +311,7 @@ impl Snapshot for Writing<'_> {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         self.view
-            .guard
-            .inside(|| self.view.state(self.state.get(self.view)?, span, visit))
+            .run(|| scan::state(self.view.guard, self.state.get()?, span, visit))
     }
 }
 
@@ -339,7 +322,7 @@ impl Transaction for Writing<'_> {
         }
         let so_far = match self.puts.take() {
             Some(so_far) => so_far,
-            None => self.view.guard.inside(|| self.puts())?,
+            None => self.view.run(|| self.puts())?,
         };
         if let Err(error) = self.check(puts, so_far.last_record) {
             self.puts = Some(so_far).filter(|_| self.changed);
@@ -350,24 +333,19 @@ impl Transaction for Writing<'_> {
 
     fn set_state(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
         self.change(|this| {
-            let view = this.view;
-            let state = this.state.get_mut(view)?;
+            let state = this.state.get_mut()?;
             match value {
-                Some(value) => state
-                    .insert(key, value)
-                    .map_err(|e| view.explain(e))
-                    .map(|_| ()),
-                None => state.remove(key).map_err(|e| view.explain(e)).map(|_| ()),
+                Some(value) => drop(state.insert(key, value)?),
+                None => drop(state.remove(key)?),
             }
+            Ok(())
         })
     }
 
     fn restored(&mut self, incarnation: Incarnation) -> Result<()> {
         self.change(|this| {
-            let view = this.view;
-            let meta = this.meta.get_mut(view)?;
-            meta.insert(INCARNATION, incarnation.0.as_slice())
-                .map_err(|e| view.explain(e))?;
+            let meta = this.meta.get_mut()?;
+            meta.insert(INCARNATION, incarnation.0.as_slice())?;
             Ok(())
         })
     }

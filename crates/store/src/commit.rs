@@ -1,17 +1,12 @@
-use crate::Put;
-use sha2::{Digest, Sha256};
-use std::fmt;
+//! This module computes commit ids: the hash chain over all commits of a store.
 
-/// What a store's history was up to one commit: a hash chain, so that two copies of a store that went different
-/// ways never agree on it again, and that no randomness is needed.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CommitId(pub [u8; 16]);
+use crate::contract::Put;
+use crate::position::CommitId;
+use sha2::{Digest, Sha256};
 
 impl CommitId {
-    /// The id of the empty history.
-    pub const ZERO: CommitId = CommitId([0; 16]);
-
-    /// The id after one more commit with these puts, in this order. A commit without puts (state only) does not change it.
+    /// The id after one more commit that consists of these puts, in this order. A commit without puts (of state alone) does
+    /// not change the id.
     pub fn next<'a>(self, puts: impl IntoIterator<Item = &'a Put<'a>>) -> CommitId {
         let mut chain = Chain::after(self);
         for put in puts {
@@ -21,17 +16,7 @@ impl CommitId {
     }
 }
 
-impl fmt::Debug for CommitId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CommitId(")?;
-        for byte in self.0 {
-            write!(f, "{byte:02x}")?;
-        }
-        f.write_str(")")
-    }
-}
-
-/// [`CommitId::next`] in steps, for a backend that meets the puts of one commit one call at a time.
+/// [`CommitId::next`] in steps, for a backend that receives the puts of one commit in several calls.
 #[derive(Clone)]
 pub struct Chain {
     before: CommitId,

@@ -1,6 +1,6 @@
-//! The conformance kit: one test per clause of the [`Store`] contract, and a run of random operations against a model.
+//! This module is the conformance kit: one test for each clause of the [`Store`] contract, and random operations against a model.
 //!
-//! A backend or a wrapper says how it is made and gets a `#[test]` per clause:
+//! A backend or a wrapper implements [`Subject`], which says how it is made, and gets a `#[test]` for each clause:
 //!
 //! ```
 //! use keyferry_store::{Incarnation, Memory, Store, conformance::Subject};
@@ -21,49 +21,61 @@
 //! # fn main() {}
 //! ```
 //!
-//! A clause that is broken panics, naming itself and what was seen.
+//! The test of a broken clause panics; the text names the clause and what was seen.
 
 // A test kit fails by panicking.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 mod clauses;
+mod commits;
 mod concurrent;
 pub mod crash;
+mod feed_order;
 mod feeds;
 mod image;
 mod model;
+mod numbers;
+mod own_writes;
+mod reruns;
 mod scans;
+mod serialisable;
+mod states;
 
-pub use clauses::{
-    all_or_nothing, durable, numbers_arrive, own_writes, restored_changes_incarnation,
-    state_is_sorted,
-};
-pub use concurrent::{one_snapshot, reruns, serialisable};
-pub use feeds::{commit_ids, feed_order, newest_entry_only};
+pub use clauses::{all_or_nothing, durable, restored_changes_incarnation};
+pub use commits::commit_ids;
+pub use concurrent::one_snapshot;
+pub use feed_order::feed_order;
+pub use feeds::newest_entry_only;
 pub use model::{against_model, against_model_seeded};
+pub use numbers::numbers_arrive;
+pub use own_writes::own_writes;
+pub use reruns::reruns;
 pub use scans::index_is_exact;
+pub use serialisable::serialisable;
+pub use states::state_is_sorted;
 
-use crate::{CommitId, Incarnation, Index, IndexKey, MaterialChange, Put, RecordNumber, Store};
+use crate::contract::{Index, IndexKey, MaterialChange, Put, RecordNumber, Store};
+use crate::position::{CommitId, Incarnation};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// How a store under test is made. A subject is made anew for every clause.
+/// A way to make the store under test. Each clause gets a subject of its own.
 pub trait Subject: Sync {
     /// An empty store. Called once.
     fn open(&self) -> Arc<dyn Store>;
 
-    /// Closes `store` and opens what it left behind. A store without a medium returns it as it is.
+    /// Closes `store` and opens it again from its medium. A store without a medium returns it as it is.
     ///
-    /// The kit holds no other reference to it at that moment.
+    /// The kit holds no other reference to the store at that moment.
     fn reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store>;
 
-    /// A second way to the same store, such as another server's; the same one by default.
+    /// Opens the same store a second time, as another server would; returns `store` itself by default.
     fn beside(&self, store: &Arc<dyn Store>) -> Arc<dyn Store> {
         store.clone()
     }
 }
 
-/// Every clause by its name, for a program that runs them without a test harness; a broken one panics.
+/// All clauses by name, for a program that runs them without a test harness; a broken one panics.
 pub const CLAUSES: [(&str, fn(&dyn Subject)); 14] = [
     ("one_snapshot", one_snapshot),
     ("all_or_nothing", all_or_nothing),
@@ -84,7 +96,7 @@ pub const CLAUSES: [(&str, fn(&dyn Subject)); 14] = [
 /// Makes one `#[test]` per clause of the contract.
 ///
 /// The argument is an expression that can be called without arguments and returns an `Option` of a
-/// [`Subject`]; `None` when it cannot run here (it has then said why).
+/// [`Subject`](crate::conformance::Subject); `None` when the tests cannot run here, after printing why.
 #[macro_export]
 macro_rules! conformance {
     ($factory:expr) => {
@@ -117,7 +129,7 @@ use clause;
 /// An incarnation that no subject starts with.
 const RESTORED: Incarnation = Incarnation([0xA5; 16]);
 
-/// A put that owns what it holds.
+/// A put that owns its data.
 #[derive(Clone, Default)]
 struct Change {
     number: Option<RecordNumber>,
@@ -219,15 +231,15 @@ fn commit(clause: &str, store: &dyn Store, changes: &[Change]) -> Vec<RecordNumb
     numbers
 }
 
-/// The chain's next id after a commit of `changes`.
+/// The commit id after a commit of `changes`.
 fn chain(before: CommitId, changes: &[Change]) -> CommitId {
     let puts: Vec<Put<'_>> = changes.iter().map(Change::put).collect();
     before.next(&puts)
 }
 
-/// The value, or a panic that names the clause and what failed.
+/// Returns the value, or panics with the name of the clause and what failed.
 #[track_caller]
-fn must<T>(clause: &str, what: &str, result: crate::Result<T>) -> T {
+fn must<T>(clause: &str, what: &str, result: crate::error::Result<T>) -> T {
     match result {
         Ok(value) => value,
         Err(error) => panic!(
@@ -237,7 +249,7 @@ fn must<T>(clause: &str, what: &str, result: crate::Result<T>) -> T {
     }
 }
 
-/// Says "done" when it is dropped, also by a panic, so that nobody waits for a thread that is gone.
+/// Sets the flag when it is dropped, also by a panic, so that no thread waits for one that is gone.
 struct Done<'a>(&'a AtomicBool);
 
 impl Drop for Done<'_> {

@@ -1,12 +1,15 @@
-use crate::{CommitId, Result};
+//! This module is the contract between stores and their users: [`Store`], [`Snapshot`], [`Transaction`] and what they exchange.
+
+use crate::error::Result;
+use crate::position::{CommitId, Incarnation, Position};
 use std::fmt;
 use std::ops::ControlFlow;
 use zeroize::Zeroizing;
 
-/// Where managed objects, their indexes, the feed and the s2s state are kept.
+/// A store keeps managed objects, their indexes, the feed and the s2s state.
 ///
-/// A backend sees bytes: it never looks into a record, an index key or a feed entry. What they mean is
-/// pure code of this crate ([`crate::Record`], [`crate::index`]).
+/// A backend sees bytes: it never looks into a record, an index key or a feed entry. The code that gives them a meaning
+/// ([`crate::Record`], [`crate::index`]) needs no backend.
 ///
 /// # Contract
 ///
@@ -29,7 +32,7 @@ use zeroize::Zeroizing;
 /// - `state_is_sorted`: s2s state is visited in ascending order of its keys.
 /// - `restored_changes_incarnation`: [`Transaction::restored`] changes the incarnation and nothing else.
 ///
-/// No `Snapshot` may be kept beyond its closure, and neither closure may enter the same store again.
+/// No `Snapshot` may be kept beyond its closure, and no closure may call the same store again.
 pub trait Store: Send + Sync {
     /// Runs `f` over a consistent snapshot.
     ///
@@ -54,24 +57,25 @@ impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
     }
 }
 
-/// What one moment of a store looks like.
+/// A consistent view of a store at one moment.
 pub trait Snapshot {
-    /// The position of the newest committed feed entry (number 0 in an empty store).
+    /// Returns the position of the newest committed feed entry (number 0 in an empty store).
     fn head(&self) -> Result<Position>;
 
-    /// The commit id of the commit that the feed number `number` belonged to, also when its entry has since been superseded;
-    /// `None` above the head and for 0.
+    /// Returns the id of the commit that wrote the feed entry `number`, also when that entry has been superseded since; `None`
+    /// above the head and for 0.
     fn commit_id(&self, number: u64) -> Result<Option<CommitId>>;
 
-    /// How many records there are.
+    /// Returns the number of records.
     fn count(&self) -> Result<u64>;
 
-    /// A record by its number; `part` says whether material is wanted.
+    /// Returns a record by its number; `part` says whether its key material is wanted.
     fn get(&self, number: RecordNumber, part: Part) -> Result<Option<Row>>;
 
-    /// Visits the entries of `index` whose key is in `span`, in `order` of (key, record number), starting behind `after`.
+    /// Visits the entries of `index` whose key is in `span`, in `order` of (key, record number), starting after `after`.
     ///
-    /// [`Index::ARRIVAL`] is not stored by puts: its entries are the records themselves, the key being the number in eight big-endian bytes.
+    /// Puts do not store [`Index::ARRIVAL`]: its entries are the records themselves, and the key is the record number in eight
+    /// big-endian bytes.
     fn scan(
         &self,
         index: Index,
@@ -96,7 +100,7 @@ pub trait Snapshot {
     ) -> Result<()>;
 }
 
-/// A snapshot that can be changed.
+/// A snapshot that can be changed; it sees its own changes, except in the feed.
 pub trait Transaction: Snapshot {
     /// Creates or changes records, each with its index keys and its feed entry, and returns their numbers in the same order.
     ///
@@ -107,7 +111,9 @@ pub trait Transaction: Snapshot {
     /// Sets (`Some`) or removes (`None`) one key of the s2s state.
     fn set_state(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<()>;
 
-    /// Says that this store is a copy of an older moment: it takes the new incarnation, so that peers notice.
+    /// Replaces the incarnation, and nothing else, because this store is a copy of an older moment: peers notice by it.
+    ///
+    /// Applications call [`TransactionExt::mark_restored`](crate::TransactionExt::mark_restored), which also begins a new reign.
     fn restored(&mut self, incarnation: Incarnation) -> Result<()>;
 }
 
@@ -118,21 +124,21 @@ pub trait Transaction: Snapshot {
 pub struct Put<'a> {
     /// `None` creates a record.
     pub number: Option<RecordNumber>,
-    /// The encoded object id. It never changes for a record; wrappers use it as associated data.
+    /// The encoded object id. It never changes for a record; [`Sealed`](crate::Sealed) binds key material to it.
     pub id: &'a [u8],
     /// Everything but key material.
     pub attributes: &'a [u8],
     /// The key material.
     pub material: MaterialChange<'a>,
-    /// Index entries that this record had and loses.
+    /// Index entries to remove for this record.
     pub remove: &'a [IndexKey],
-    /// Index entries that this record gains.
+    /// Index entries to add for this record.
     pub insert: &'a [IndexKey],
-    /// The encoded feed entry; it takes the place of this record's earlier one.
+    /// The encoded feed entry; it replaces the earlier entry of this record.
     pub entry: &'a [u8],
 }
 
-/// What a put does to key material.
+/// The change that a put makes to key material.
 #[derive(Clone, Copy)]
 pub enum MaterialChange<'a> {
     /// Leaves it as it is (absent, for a new record).
@@ -172,20 +178,20 @@ impl fmt::Debug for Row {
     }
 }
 
-/// How much of a record is wanted.
+/// The part of a record that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Without key material, which is then neither read nor unsealed.
+    /// Everything but key material, which is then neither read nor unsealed.
     Attributes,
-    /// With key material.
+    /// Everything, key material included.
     Whole,
 }
 
-/// The place of a record in the order of arrival, from 1. Local to one store.
+/// The number of a record in the order of arrival, from 1. It means something in one store only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordNumber(pub u64);
 
-/// Names an index. The numbers are part of the stored format.
+/// The number of an index. The numbers are part of the stored format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Index(pub u8);
 
@@ -303,19 +309,4 @@ pub struct FeedRow<'a> {
     pub record: RecordNumber,
     /// The encoded entry.
     pub entry: &'a [u8],
-}
-
-/// The identity of a store's history: new when it is made and when it is restored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Incarnation(pub [u8; 16]);
-
-/// A place in a feed that two servers can compare.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
-    /// Whose feed.
-    pub incarnation: Incarnation,
-    /// The number of the last entry; 0 for none.
-    pub number: u64,
-    /// The commit it belonged to: [`CommitId::ZERO`] for none.
-    pub commit: CommitId,
 }

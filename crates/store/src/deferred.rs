@@ -1,16 +1,20 @@
-use crate::{
-    CommitId, Cursor, Effects, Error, ErrorKind, FeedRow, Index, IndexKey, Order, Part, Position,
-    RecordNumber, Result, Row, Snapshot, Span, Transaction,
-    effects::{Encoded, write},
+//! This module gathers the effects of several operations, to apply them in one go.
+
+use crate::contract::{
+    Cursor, FeedRow, Index, IndexKey, Order, Part, RecordNumber, Row, Snapshot, Span, Transaction,
 };
+use crate::effects::{Effects, Encoded, write};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ext::TransactionExt;
+use crate::position::{CommitId, Position};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
-/// Gathers the effects of many operations and applies them to a transaction together, which costs a backend far less than one by one.
+/// A transaction whose changes are gathered and applied together, which costs a backend far less than one by one.
 ///
-/// As a [`Snapshot`] it shows the transaction with everything that was added: a record as it was gathered, and when another question could
-/// concern what is still gathered, that is applied first.
+/// As a [`Snapshot`] it shows the transaction with all effects that were added. [`get`](Snapshot::get) answers from the gathered
+/// changes; any other question that they could have a bearing on applies them first.
 pub struct Deferred<'a, 't> {
     inner: RefCell<Inner<'a, 't>>,
 }
@@ -19,17 +23,17 @@ struct Inner<'a, 't> {
     transaction: &'a mut (dyn Transaction + 't),
     gathered: Vec<Encoded>,
     state: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    /// Index keys that gathered changes add or take away.
+    /// The index keys that gathered changes add or remove.
     keys: BTreeSet<IndexKey>,
-    /// Which gathered change concerns which record.
+    /// The place, in `gathered`, of the change of a record.
     places: HashMap<RecordNumber, usize>,
 }
 
-/// Changes that are gathered at the most, so that memory does not grow with a long group.
+/// The most changes that are gathered before they are applied, so that memory does not grow with the number of operations.
 const GATHERED: usize = 1024;
 
 impl<'a, 't> Deferred<'a, 't> {
-    /// Gathers for `transaction`.
+    /// A gathering for `transaction`, empty so far.
     pub fn new(transaction: &'a mut (dyn Transaction + 't)) -> Self {
         let inner = Inner {
             transaction,
@@ -46,11 +50,11 @@ impl<'a, 't> Deferred<'a, 't> {
     /// Adds effects.
     ///
     /// # Errors
-    /// Those of the store, when it is time to apply; the transaction is to be rolled back then.
+    /// Those of the store, when the gathered effects are applied; roll the transaction back then.
     pub fn add(&mut self, effects: Effects) -> Result<()> {
         let inner = self.inner.get_mut();
         let encoded = effects.encoded()?;
-        // A record stands once in what a backend is given.
+        // A put may change a record only once.
         if encoded
             .iter()
             .filter_map(Encoded::number)
@@ -68,7 +72,7 @@ impl<'a, 't> Deferred<'a, 't> {
         inner.state.extend(effects.state);
         if let Some(incarnation) = effects.restored {
             inner.apply()?;
-            crate::ext::take_incarnation(inner.transaction, incarnation)?;
+            inner.transaction.mark_restored(incarnation)?;
         }
         if inner.gathered.len() >= GATHERED {
             inner.apply()
@@ -77,7 +81,7 @@ impl<'a, 't> Deferred<'a, 't> {
         }
     }
 
-    /// Applies what is left.
+    /// Applies the effects that are still gathered.
     ///
     /// # Errors
     /// Those of the store.
@@ -85,20 +89,21 @@ impl<'a, 't> Deferred<'a, 't> {
         self.inner.into_inner().apply()
     }
 
-    fn asked<T>(
+    /// Asks the transaction, after applying what is gathered when `concerned` says that the answer may depend on it.
+    fn ask<T>(
         &self,
         concerned: impl FnOnce(&Inner<'_, '_>) -> bool,
-        ask: impl FnOnce(&dyn Snapshot) -> Result<T>,
+        question: impl FnOnce(&dyn Snapshot) -> Result<T>,
     ) -> Result<T> {
         if concerned(&self.inner.borrow()) {
-            // Never while a question is being answered: whatever could be asked then was applied when it began.
+            // This fails only inside the visitor of a scan, and the scan applied everything when it began.
             let mut inner = self
                 .inner
                 .try_borrow_mut()
                 .map_err(|_| Error::new(ErrorKind::Misuse, "effects gathered during a scan"))?;
             inner.apply()?;
         }
-        ask(&*self.inner.borrow().transaction)
+        question(&*self.inner.borrow().transaction)
     }
 }
 
@@ -116,15 +121,15 @@ impl Inner<'_, '_> {
 
 impl Snapshot for Deferred<'_, '_> {
     fn head(&self) -> Result<Position> {
-        self.asked(|_| false, |snapshot| snapshot.head())
+        self.ask(|_| false, |snapshot| snapshot.head())
     }
 
     fn commit_id(&self, number: u64) -> Result<Option<CommitId>> {
-        self.asked(|_| false, |snapshot| snapshot.commit_id(number))
+        self.ask(|_| false, |snapshot| snapshot.commit_id(number))
     }
 
     fn count(&self) -> Result<u64> {
-        self.asked(
+        self.ask(
             |inner| !inner.gathered.is_empty(),
             |snapshot| snapshot.count(),
         )
@@ -163,7 +168,7 @@ impl Snapshot for Deferred<'_, '_> {
             let next = inner.keys.range(first..).next();
             next.is_some_and(|key| key.index == index && span.contains(&key.key))
         };
-        self.asked(concerned, |snapshot| {
+        self.ask(concerned, |snapshot| {
             snapshot.scan(index, span, order, after, visit)
         })
     }
@@ -173,7 +178,7 @@ impl Snapshot for Deferred<'_, '_> {
         after: u64,
         visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        self.asked(|_| false, |snapshot| snapshot.feed(after, visit))
+        self.ask(|_| false, |snapshot| snapshot.feed(after, visit))
     }
 
     fn state(
@@ -181,7 +186,7 @@ impl Snapshot for Deferred<'_, '_> {
         span: &Span,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        self.asked(
+        self.ask(
             |inner| inner.state.iter().any(|(key, _)| span.contains(key)),
             |snapshot| snapshot.state(span, visit),
         )

@@ -1,35 +1,39 @@
+//! This module defines effects: the changes that an operation asks for, and how they become puts.
+
+use crate::contract::{IndexKey, MaterialChange, Part, Put, RecordNumber, Row, Transaction};
+use crate::error::Result;
+use crate::ext::TransactionExt;
+use crate::index;
+use crate::position::Incarnation;
+use crate::record::Record;
 use crate::record::{Entry, EntryKind, KeyBefore, material_of};
-use crate::{
-    Incarnation, IndexKey, MaterialChange, Part, Put, Record, RecordNumber, Result, Row,
-    Transaction, index,
-};
 use keyferry_kmip::Object;
 use keyferry_ttlv::Extra;
 use zeroize::Zeroizing;
 
-/// What an operation would do to a store. Operations compute these; whoever owns the transaction applies them.
+/// The changes that an operation asks for. Operations compute effects; the owner of the transaction applies them.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Objects to create or change.
     pub changes: Vec<Change>,
     /// S2s state to set or remove.
     pub state: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    /// The incarnation that the store takes, since it was found to be a copy of an older moment.
+    /// The incarnation that the store gets, when it was found to be a copy of an older moment.
     pub restored: Option<Incarnation>,
 }
 
 /// One object to create or change.
 #[derive(Debug)]
 pub struct Change {
-    /// Which record, and what it was; `None` creates one.
+    /// The number of the record, and the record before the change; `None` creates one.
     pub before: Option<(RecordNumber, Record)>,
-    /// What it becomes.
+    /// The record after the change.
     pub after: Record,
-    /// What becomes of the material.
+    /// The change of its key material.
     pub material: Material,
 }
 
-/// What a change does to key material.
+/// The change of key material.
 #[derive(Debug)]
 pub enum Material {
     /// Leaves it.
@@ -40,7 +44,7 @@ pub enum Material {
     Remove,
 }
 
-/// A change as a backend takes it.
+/// A change, encoded for a backend.
 pub(crate) struct Encoded {
     number: Option<RecordNumber>,
     id: Vec<u8>,
@@ -52,17 +56,17 @@ pub(crate) struct Encoded {
 }
 
 impl Encoded {
-    /// The index keys that it adds or takes away.
+    /// The index keys that the change adds or removes.
     pub(crate) fn moved(&self) -> impl Iterator<Item = &IndexKey> {
         self.insert.iter().chain(&self.remove)
     }
 
-    /// The record that it changes, when that is there already.
+    /// The number of the record, unless the change creates it.
     pub(crate) fn number(&self) -> Option<RecordNumber> {
         self.number
     }
 
-    /// The record as it will be; `held` is what is stored of it.
+    /// The record after the change; `held` reads the stored one.
     pub(crate) fn row(
         &self,
         part: Part,
@@ -97,7 +101,7 @@ impl Encoded {
     }
 }
 
-/// Hands changes and state to a transaction.
+/// Writes changes and state to a transaction.
 pub(crate) fn write(
     transaction: &mut dyn Transaction,
     changes: &[Encoded],
@@ -116,12 +120,12 @@ pub(crate) fn write(
 }
 
 impl Effects {
-    /// Nothing.
+    /// No effects.
     pub fn none() -> Self {
         Effects::default()
     }
 
-    /// One change.
+    /// The effects of one change.
     pub fn change(
         before: Option<(RecordNumber, Record)>,
         after: Record,
@@ -143,32 +147,32 @@ impl Effects {
         self.changes.is_empty() && self.state.is_empty() && self.restored.is_none()
     }
 
-    /// Adds those of another operation behind these.
+    /// Appends the effects of another operation.
     pub fn extend(&mut self, other: Effects) {
         self.changes.extend(other.changes);
         self.state.extend(other.state);
         self.restored = other.restored.or(self.restored);
     }
 
-    /// Applies them and returns the numbers of the records, in order.
+    /// Applies the effects and returns the numbers of the records, in the order of the changes.
     ///
     /// # Errors
-    /// Those of the store; the transaction is to be rolled back then.
+    /// Those of the store; roll the transaction back then.
     pub fn apply(&self, transaction: &mut dyn Transaction) -> Result<Vec<RecordNumber>> {
         let numbers = write(transaction, &self.encoded()?, &self.state)?;
-        self.restored.map_or(Ok(()), |incarnation| {
-            crate::ext::take_incarnation(transaction, incarnation)
-        })?;
+        if let Some(incarnation) = self.restored {
+            transaction.mark_restored(incarnation)?;
+        }
         Ok(numbers)
     }
 
-    /// The changes as a backend takes them.
+    /// The changes, encoded for a backend.
     pub(crate) fn encoded(&self) -> Result<Vec<Encoded>> {
         self.changes.iter().map(encode).collect()
     }
 }
 
-/// Lost keys that a record remembers one by one.
+/// The most lost keys that a record remembers one by one.
 const LOST: usize = 64;
 
 fn encode(change: &Change) -> Result<Encoded> {
@@ -177,34 +181,8 @@ fn encode(change: &Change) -> Result<Encoded> {
         None => Vec::new(),
     };
     let after = index::keys(&change.after)?;
-    let without = |these: &[IndexKey], those: &[IndexKey]| -> Vec<IndexKey> {
-        these
-            .iter()
-            .filter(|key| those.binary_search(key).is_err())
-            .cloned()
-            .collect()
-    };
     let (remove, insert) = (without(&before, &after), without(&after, &before));
-    // Those that a relation may select by; they add up, since whoever reads the feed may have missed the changes between.
-    let earlier = change
-        .before
-        .iter()
-        .flat_map(|(_, record)| &record.lost)
-        .cloned();
-    let dropped = remove
-        .iter()
-        .filter(|key| key.index != index::DATE)
-        .cloned()
-        .map(KeyBefore);
-    let mut lost: Vec<KeyBefore> = earlier
-        .chain(dropped)
-        .filter(|key| after.binary_search(&key.0).is_err())
-        .collect();
-    lost.sort_unstable();
-    lost.dedup();
-    if lost.len() > LOST || lost.contains(&KeyBefore::any()) {
-        lost = vec![KeyBefore::any()];
-    }
+    let lost = lost_keys(change, &remove, &after);
     let attributes = if lost == change.after.lost {
         change.after.encoded()?
     } else {
@@ -214,22 +192,11 @@ fn encode(change: &Change) -> Result<Encoded> {
         }
         .encoded()?
     };
-    let entry = Entry {
-        id: change.after.id.clone(),
-        stamp: change.after.stamp.clone(),
-        kind: if change.after.is_destroyed() {
-            EntryKind::DESTROYED
-        } else {
-            EntryKind::CHANGED
-        },
-        before: lost,
-        extra: Extra::NONE,
-    };
     Ok(Encoded {
         number: change.before.as_ref().map(|(number, _)| *number),
         id: change.after.id.encoded()?,
         attributes,
-        entry: entry.encoded()?,
+        entry: entry_of(&change.after, lost).encoded()?,
         material: match &change.material {
             Material::Keep => None,
             Material::Set(object) => Some(Some(material_of(object)?)),
@@ -238,4 +205,52 @@ fn encode(change: &Change) -> Result<Encoded> {
         remove,
         insert,
     })
+}
+
+/// Those of `keys` that are not among the sorted `others`.
+fn without(keys: &[IndexKey], others: &[IndexKey]) -> Vec<IndexKey> {
+    keys.iter()
+        .filter(|key| others.binary_search(key).is_err())
+        .cloned()
+        .collect()
+}
+
+/// The index keys that the object once had and has no more. They add up over its changes, since a reader of the feed may have
+/// missed the changes between. Dates are left out: no relation selects by them.
+fn lost_keys(change: &Change, removed: &[IndexKey], after: &[IndexKey]) -> Vec<KeyBefore> {
+    let earlier = change
+        .before
+        .iter()
+        .flat_map(|(_, record)| &record.lost)
+        .cloned();
+    let now = removed
+        .iter()
+        .filter(|key| key.index != index::DATE)
+        .cloned()
+        .map(KeyBefore);
+    let mut lost: Vec<KeyBefore> = earlier
+        .chain(now)
+        .filter(|key| after.binary_search(&key.0).is_err())
+        .collect();
+    lost.sort_unstable();
+    lost.dedup();
+    if lost.len() > LOST || lost.contains(&KeyBefore::any()) {
+        lost = vec![KeyBefore::any()];
+    }
+    lost
+}
+
+/// The feed entry of a change that left the record like this.
+fn entry_of(after: &Record, lost: Vec<KeyBefore>) -> Entry {
+    Entry {
+        id: after.id.clone(),
+        stamp: after.stamp.clone(),
+        kind: if after.is_destroyed() {
+            EntryKind::DESTROYED
+        } else {
+            EntryKind::CHANGED
+        },
+        before: lost,
+        extra: Extra::NONE,
+    }
 }

@@ -1,10 +1,18 @@
-use std::fmt;
+//! This module defines the error of all stores: its kind tells a caller what to do, its source keeps the backend's own error.
 
-/// What went wrong in a store. One opaque type; ask [`Error::kind`].
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+/// What went wrong in a store.
+///
+/// [`Error::kind`] tells the kinds of failure apart; [`source`](StdError::source) returns the error of the backend (of the
+/// database driver, of the file system), where there is one. The text of the error includes that of its source.
 #[derive(Clone, Debug)]
 pub struct Error {
     kind: ErrorKind,
     context: Box<str>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 /// The result of a store call.
@@ -14,21 +22,22 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Another transaction got in the way. `write` handles it by running the closure again; a caller sees it only when that was in vain.
+    /// Another transaction got in the way. `write` runs its closure again by itself; a caller sees this kind only when that
+    /// did not help.
     Conflict,
-    /// No room on the device or in the quota. Nothing of the transaction was kept.
+    /// There is no room on the device or in the quota. Nothing of the transaction was kept.
     Full,
-    /// What is stored contradicts itself or can't be read.
+    /// What is stored contradicts itself or cannot be read.
     Corrupt,
     /// The store was written by a schema version that this build does not know.
     Schema,
-    /// The medium or the connection to it failed.
+    /// The medium, or the connection to it, failed: the store is unavailable, for the moment at least.
     Io,
     /// The closure asked for a rollback: an [`aborted`](Error::aborted) error that the caller made.
     Aborted,
-    /// A call that the contract forbids.
+    /// The contract forbids the call.
     Misuse,
-    /// The key that a [sealed](crate::Sealed) store is opened with is not its key, or none.
+    /// The key that a [sealed](crate::Sealed) store is opened with is the wrong one, or there is none.
     Key,
 }
 
@@ -38,10 +47,29 @@ impl Error {
         Error {
             kind,
             context: context.to_string().into(),
+            source: None,
         }
     }
 
-    /// What a closure returns to roll its transaction back.
+    /// This error, caused by `source`, which [`source`](StdError::source) then returns.
+    #[must_use]
+    pub fn caused_by(self, source: impl StdError + Send + Sync + 'static) -> Self {
+        Error {
+            source: Some(Arc::new(source)),
+            ..self
+        }
+    }
+
+    /// This error with another text around it, such as the name of a file: kind and source stay.
+    #[must_use]
+    pub fn with_context(self, context: impl fmt::Display) -> Self {
+        Error {
+            context: context.to_string().into(),
+            ..self
+        }
+    }
+
+    /// The error that a closure returns to roll its transaction back.
     pub fn aborted() -> Self {
         Error::new(ErrorKind::Aborted, "rolled back by the caller")
     }
@@ -68,9 +96,15 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static))
+    }
+}
 
-/// A client is told that the store failed and in which way, and nothing of the store itself. The failure's source has the rest.
+/// The failure that a client gets when the store fails: it names the kind, and nothing of the store itself. The source has the rest.
 impl From<Error> for keyferry_kmip::Failure {
     fn from(error: Error) -> Self {
         let message = format_args!("the server's store failed ({:?})", error.kind());

@@ -1,23 +1,26 @@
+//! These extension traits give any store, snapshot and transaction typed, convenient calls.
+
+use crate::contract::{IndexKey, Order, Part, RecordNumber, Snapshot, Span, Store, Transaction};
+use crate::error::{Error, ErrorKind, Result};
+use crate::index;
+use crate::position::Incarnation;
+use crate::record::{ObjectId, Record};
 use crate::record::{object_of, read};
-use crate::{
-    Error, ErrorKind, Incarnation, IndexKey, ObjectId, Order, Part, Record, RecordNumber, Result,
-    Snapshot, Span, Store, Transaction, index,
-};
 use keyferry_kmip::{Object, Secret, Text, extension as x};
 use keyferry_ttlv::{Decode, Encode, Extra};
 use std::ops::ControlFlow;
 
-/// Who this store's server is among others. Kept in the store, so that a copy knows whose copy it is.
+/// The identity of the server that a store belongs to. It is kept in the store, so that a copy of the store knows whose copy it is.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[ttlv(tag = x::IDENTITY)]
 pub struct Home {
     /// The server id.
     #[ttlv(tag = x::SERVER_ID)]
     pub server: Text,
-    /// The instance, drawn when the store was made.
+    /// The instance: random, made with the store.
     #[ttlv(tag = x::INSTANCE)]
     pub instance: Vec<u8>,
-    /// The key of material fingerprints, drawn when the store was made.
+    /// The key of material fingerprints: random, made with the store.
     #[ttlv(tag = x::FINGERPRINT_KEY)]
     pub fingerprint_key: Secret,
     /// Other fields.
@@ -30,7 +33,7 @@ const REIGN: &[u8] = b"reign";
 
 /// Typed conveniences over any store.
 pub trait StoreExt: Store {
-    /// Runs `f` over a consistent snapshot and returns what it makes.
+    /// Runs `f` over a consistent snapshot and returns its result.
     ///
     /// # Errors
     /// Those of `f` and of the store.
@@ -46,22 +49,15 @@ pub trait StoreExt: Store {
         f: impl FnMut(&mut dyn Transaction) -> Result<T, E>,
     ) -> Result<T, E>;
 
-    /// Who this store's server is; made by `new` when the store is.
+    /// Returns the identity of this store's server; a new store gets the one that `new` returns.
     ///
     /// # Errors
     /// Those of the store, and [`ErrorKind::Misuse`] when the store belongs to a server of another name.
     fn home(&self, server: &str, new: impl FnMut() -> Home) -> Result<Home>;
 
-    /// Says that this store is a copy of an older moment, such as a restored file or dump: it takes `incarnation`, drawn for this, so
-    /// that peers notice, and a new reign begins. To be called before the store is served.
-    ///
-    /// # Errors
-    /// Those of the store, and [`ErrorKind::Misuse`] when that is its incarnation already.
-    fn restored(&self, incarnation: Incarnation) -> Result<()>;
-
-    /// Begins a reign of this server, under an id drawn for it: to be called whenever the store is opened for changes. The changes that it
-    /// makes from now on can be told from those that it made before, also from those that a copy of an older moment knows nothing of,
-    /// whoever opened that without saying what it is (DESIGN: rule 10).
+    /// Begins a reign of this server, whose id is random and made for this call. Call it whenever the store is opened for
+    /// changes: the changes of this reign can then be told apart from all that the server made before, also from those that
+    /// a restored copy of the store knows nothing of, even if nobody said that it is one (DESIGN: rule 10).
     ///
     /// # Errors
     /// Those of the store.
@@ -116,31 +112,34 @@ impl<S: Store + ?Sized> StoreExt for S {
         })
     }
 
-    fn restored(&self, incarnation: Incarnation) -> Result<()> {
-        self.transact(|transaction| {
-            if transaction.incarnation()? == incarnation {
-                return Err(Error::new(
-                    ErrorKind::Misuse,
-                    "a restored store takes an incarnation that it did not have",
-                ));
-            }
-            take_incarnation(transaction, incarnation)
-        })
-    }
-
     fn begin_reign(&self, id: [u8; 16]) -> Result<()> {
         self.transact(|transaction| transaction.set_state(REIGN, Some(&id)))
     }
 }
 
-/// The store is a copy of an older moment from now on: its incarnation is a new one, and so is the reign.
-pub(crate) fn take_incarnation(
-    transaction: &mut dyn Transaction,
-    incarnation: Incarnation,
-) -> Result<()> {
-    transaction.set_state(REIGN, Some(&incarnation.0))?;
-    transaction.restored(incarnation)
+/// Typed conveniences over any transaction.
+pub trait TransactionExt: Transaction {
+    /// Marks this store as a copy of an older moment, such as a restored file or dump: it gets `incarnation`, which is random
+    /// and made for this call, so that peers notice, and a new reign begins. Call it before the store is served.
+    ///
+    /// A server whose objects others replicate must note in the same transaction which replicas may hold what it lost, so
+    /// that it accepts no change before it has taken that back; for that reason no call does this in a transaction of its own.
+    ///
+    /// # Errors
+    /// Those of the store, and [`ErrorKind::Misuse`] when the store has this incarnation already.
+    fn mark_restored(&mut self, incarnation: Incarnation) -> Result<()> {
+        if self.incarnation()? == incarnation {
+            return Err(Error::new(
+                ErrorKind::Misuse,
+                "a restored store takes an incarnation that it did not have",
+            ));
+        }
+        self.set_state(REIGN, Some(&incarnation.0))?;
+        self.restored(incarnation)
+    }
 }
+
+impl<T: Transaction + ?Sized> TransactionExt for T {}
 
 fn check_home(home: Home, server: &str) -> Result<Home> {
     if home.server == *server {
@@ -164,17 +163,17 @@ fn finish<T, E: From<Error>>(store: Result<()>, outcome: Option<Result<T, E>>) -
 
 /// Typed conveniences over any snapshot.
 pub trait SnapshotExt: Snapshot {
-    /// A record by its number.
+    /// Returns a record by its number.
     ///
     /// # Errors
-    /// Those of the store; so for all of these.
+    /// Those of the store, like all methods of this trait.
     fn record(&self, number: RecordNumber) -> Result<Option<Record>> {
         self.get(number, Part::Attributes)?
             .map(|row| Record::decode(&row.attributes))
             .transpose()
     }
 
-    /// A record with its material.
+    /// Returns a record with its key material.
     fn whole(&self, number: RecordNumber) -> Result<Option<(Record, Option<Object>)>> {
         let Some(row) = self.get(number, Part::Whole)? else {
             return Ok(None);
@@ -187,7 +186,7 @@ pub trait SnapshotExt: Snapshot {
         Ok(Some((Record::decode(&row.attributes)?, object)))
     }
 
-    /// The newest record under an index key that `is` holds for.
+    /// Returns the newest record under an index key for which `is` returns true.
     fn first(
         &self,
         key: &IndexKey,
@@ -210,16 +209,16 @@ pub trait SnapshotExt: Snapshot {
         Ok(found)
     }
 
-    /// The record with this Unique Identifier.
+    /// Returns the record with this Unique Identifier.
     fn by_identifier(&self, identifier: &str) -> Result<Option<(RecordNumber, Record)>> {
         self.first(&index::identifier(identifier), &|record| {
             record.identifier == *identifier
         })
     }
 
-    /// The record with this object id.
+    /// Returns the record with this object id.
     fn by_object_id(&self, id: &ObjectId) -> Result<Option<(RecordNumber, Record)>> {
-        // Most have here the identifier that they were born with.
+        // Most objects have the identifier here that they were created with.
         let is = |record: &Record| record.id == *id;
         match self.first(&index::identifier(&id.identifier), &is)? {
             Some(found) => Ok(Some(found)),
@@ -227,7 +226,7 @@ pub trait SnapshotExt: Snapshot {
         }
     }
 
-    /// The value of one key of the s2s state.
+    /// Returns the value of one key of the s2s state.
     fn state_value(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let mut found = None;
         self.state(&Span::exact(key), &mut |_, value| {
@@ -237,20 +236,20 @@ pub trait SnapshotExt: Snapshot {
         Ok(found)
     }
 
-    /// Who this store's server is.
+    /// Returns the identity of this store's server, once there is one.
     fn home(&self) -> Result<Option<Home>> {
         self.state_value(HOME)?
             .map(|bytes| read(&bytes, "server identity"))
             .transpose()
     }
 
-    /// The reign under which this server makes changes: the incarnation, as long as none was begun.
+    /// Returns the reign under which this server makes changes: the incarnation, until a reign was begun.
     fn reign(&self) -> Result<Incarnation> {
         let begun = self.state_value(REIGN)?.and_then(|id| id.try_into().ok());
         begun.map_or_else(|| self.incarnation(), |id| Ok(Incarnation(id)))
     }
 
-    /// The incarnation.
+    /// Returns the incarnation of the store.
     fn incarnation(&self) -> Result<Incarnation> {
         Ok(self.head()?.incarnation)
     }

@@ -1,10 +1,13 @@
-use crate::{Error, ErrorKind, Result, Snapshot, Store, Transaction};
+//! This module wraps a store so that chosen writes fail, for tests of the code above it.
+
+use crate::contract::{Snapshot, Store, Transaction};
+use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// A store that fails on order, for tests: wrap any store and say which write goes wrong, and how.
+/// A store that fails as planned, for tests: it wraps any store, and the test says which write fails, and how.
 ///
 /// ```
 /// use keyferry_store::{ErrorKind, Fault, Faulty, Incarnation, Memory, Store};
@@ -21,23 +24,23 @@ pub struct Faulty<S> {
     plan: Mutex<Plan>,
 }
 
-/// How a write goes wrong.
+/// The way in which a write fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It fails before the closure runs.
+    /// The write fails before the closure runs.
     Refuse(ErrorKind),
     /// The closure runs, then all is rolled back.
     RollBack(ErrorKind),
-    /// The commit is made, and yet the caller is told [`ErrorKind::Io`]: the acknowledgement was lost.
+    /// The transaction is committed, but the caller gets [`ErrorKind::Io`]: the acknowledgement was lost.
     LoseAnswer,
     /// The closure runs, is rolled back as after a conflict, and runs again; the write succeeds.
     Rerun,
-    /// The closure runs, then the commit waits for so long.
+    /// The closure runs, then the commit waits for this time.
     Delay(Duration),
-    /// The closure runs, and the process is gone, after the commit or before it: this call and all that follow fail with
+    /// The closure runs, then the process crashes, after the commit or before it: this call and all later ones fail with
     /// [`ErrorKind::Io`], until the store is [revived](Faulty::revive).
     Crash {
-        /// Whether the commit was made.
+        /// Whether the transaction was committed.
         committed: bool,
     },
 }
@@ -50,7 +53,7 @@ struct Plan {
 }
 
 impl<S: Store> Faulty<S> {
-    /// Wraps `inner`, without a fault so far.
+    /// Wraps `inner`; no fault is planned yet.
     pub fn new(inner: S) -> Faulty<S> {
         Faulty {
             inner,
@@ -65,22 +68,22 @@ impl<S: Store> Faulty<S> {
         plan.faults.insert(at, fault);
     }
 
-    /// How many writes were begun, failed ones included.
+    /// Returns the number of writes that were begun, failed ones included.
     pub fn writes(&self) -> u64 {
         self.plan().begun
     }
 
-    /// Whether a planned crash has come.
+    /// Whether the store has met a planned crash.
     pub fn has_crashed(&self) -> bool {
         self.plan().crashed
     }
 
-    /// Starts the process again after a crash.
+    /// Ends the crash, as a restart of the process would.
     pub fn revive(&self) {
         self.plan().crashed = false;
     }
 
-    /// The store behind.
+    /// The wrapped store.
     pub fn inner(&self) -> &S {
         &self.inner
     }
@@ -138,7 +141,7 @@ impl<S: Store> Store for Faulty<S> {
                 Err(planned(ErrorKind::Io))
             }
             Some(Fault::Rerun) => {
-                // Whatever the closure made of the first run, it is run again.
+                // The closure runs again, whatever its first run returned.
                 let _ = self.roll_back(ErrorKind::Aborted, f);
                 self.inner.write(f)
             }

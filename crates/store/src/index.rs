@@ -1,37 +1,39 @@
-//! Index keys: which ones a record has, and how values become order-preserving bytes.
+//! This module computes the index keys of a record, and encodes values as order-preserving bytes.
 
-use crate::{Index, IndexKey, ObjectId, Record, Result, Span};
+use crate::contract::{Index, IndexKey, Span};
+use crate::error::Result;
+use crate::record::{ObjectId, Record};
 use keyferry_kmip::spec::{AttributeValue, ObjectType, State, tag};
 use keyferry_kmip::{DateTime, Text};
 use keyferry_ttlv::{Tag, Value};
 use sha2::{Digest as _, Sha256};
 
-/// Unique Identifier here.
+/// The index of local Unique Identifiers.
 pub const IDENTIFIER: Index = Index(1);
-/// Object id, of the few objects that have another identifier here than where they were born; the others are found by that.
+/// The index of object ids, for objects whose local identifier differs from the one in the id; the others are found by that.
 pub const OBJECT_ID: Index = Index(2);
-/// Name.
+/// The index of Names.
 pub const NAME: Index = Index(3);
-/// Object Group.
+/// The index of Object Groups.
 pub const OBJECT_GROUP: Index = Index(4);
-/// Object Type.
+/// The index of Object Types.
 pub const OBJECT_TYPE: Index = Index(5);
-/// State as stored; dates that have passed are not in it.
+/// The index of stored States, without regard to dates that have passed.
 pub const STATE: Index = Index(6);
-/// The dates, each by its tag.
+/// The index of dates, each by its tag.
 pub const DATE: Index = Index(7);
-/// Custom attributes.
+/// The index of custom attributes.
 pub const CUSTOM: Index = Index(8);
-/// Fingerprints of material that is known to be compromised.
+/// The index of fingerprints of compromised material.
 pub const COMPROMISED: Index = Index(9);
 
-/// When a date moves an object on from the State that is stored.
+/// The index of the times at which a date moves an object on from its stored State.
 pub const DUE: Index = Index(10);
 
-/// The longest text that stands in a key as a whole.
+/// The longest text, in bytes, that a key holds as a whole.
 const WHOLE: usize = 200;
 
-/// A text, ended so that no key is the beginning of another. A long one is cut and told apart by its digest.
+/// Appends a text with an end mark, so that no key is the beginning of another. A long text is cut and followed by its digest.
 fn push_text(key: &mut Vec<u8>, text: &str) {
     let (shown, long) = match text.as_bytes().get(..WHOLE) {
         Some(start) if text.len() > WHOLE => (start, true),
@@ -74,12 +76,12 @@ pub fn identifier(identifier: &str) -> IndexKey {
     }
 }
 
-/// The key of a Unique Identifier that is no UUID, and in schema version 1 of any.
+/// The key of a Unique Identifier that is no UUID; in schema version 1, of any Unique Identifier.
 pub(crate) fn identifier_as_text(identifier: &str) -> IndexKey {
     text_key(IDENTIFIER, identifier)
 }
 
-/// The bytes of a UUID written as 8-4-4-4-12 small hexadecimal digits, and of nothing else.
+/// The bytes of a UUID that is written as 8-4-4-4-12 lower-case hexadecimal digits; `None` for any other text.
 fn uuid(text: &str) -> Option<[u8; 16]> {
     if text.len() != 36 {
         return None;
@@ -149,7 +151,8 @@ pub fn date(tag: Tag, date: DateTime) -> IndexKey {
     }
 }
 
-/// The key of a custom attribute, when its value is one that can be looked for: a text, a number, a date, a Boolean or an enumeration.
+/// The key of a custom attribute; `None` when its value cannot be looked for, which is anything but a text, a number, a date, a
+/// Boolean or an enumeration.
 pub fn custom(vendor: &Text, name: &Text, value: &Value) -> Option<IndexKey> {
     let mut key = Vec::new();
     push_text(&mut key, vendor);
@@ -176,7 +179,7 @@ pub fn custom(vendor: &Text, name: &Text, value: &Value) -> Option<IndexKey> {
     })
 }
 
-/// The key of compromised material, by its fingerprint.
+/// The key of the fingerprint of compromised material.
 pub fn compromised(fingerprint: &[u8]) -> IndexKey {
     IndexKey {
         index: COMPROMISED,
@@ -184,7 +187,7 @@ pub fn compromised(fingerprint: &[u8]) -> IndexKey {
     }
 }
 
-/// The Names that begin with a text, where it is short enough to tell.
+/// The span of Names that begin with `start`; `None` when `start` is empty or too long.
 pub(crate) fn name_prefix(start: &str) -> Option<Span> {
     if start.is_empty() || start.len() > WHOLE {
         return None;
@@ -195,7 +198,7 @@ pub(crate) fn name_prefix(start: &str) -> Option<Span> {
     Some(Span::prefix(&key))
 }
 
-/// The key of a record that a date will move on from its stored State (transitions 4 and 6).
+/// The key of the date that will move a record on from its stored State (transitions 4 and 6), if there is one.
 pub(crate) fn due(record: &Record) -> Option<IndexKey> {
     let date = match record.stored_state()? {
         State::PRE_ACTIVE => record.attributes.date(tag::ACTIVATION_DATE),
@@ -208,7 +211,7 @@ pub(crate) fn due(record: &Record) -> Option<IndexKey> {
     })
 }
 
-/// What is due until then.
+/// The span of the records whose date has come at the time `now`.
 pub fn due_until(now: DateTime) -> Span {
     Span {
         from: Vec::new(),
@@ -216,7 +219,7 @@ pub fn due_until(now: DateTime) -> Span {
     }
 }
 
-/// All keys of a record, sorted, each once.
+/// All index keys of a record, sorted and without duplicates.
 ///
 /// # Errors
 /// None in practice.
@@ -250,7 +253,7 @@ pub fn keys(record: &Record) -> Result<Vec<IndexKey>> {
     );
     keys.extend(record.stored_state().map(state));
     keys.extend(due(record));
-    for attribute in record.shown() {
+    for attribute in record.client_attributes() {
         match &attribute.value {
             AttributeValue::Name(value) => keys.push(name(&value.value)),
             AttributeValue::ObjectGroup(group) => keys.push(object_group(group)),

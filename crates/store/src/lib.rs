@@ -1,4 +1,4 @@
-//! The store contract that any vendor can implement, its pure parts, and a store in memory.
+//! This crate has the store contract, which any vendor can implement, the code that needs no backend, and a store in memory.
 //!
 //! ```
 //! use keyferry_store::{Error, Incarnation, Memory, SnapshotExt, StoreExt};
@@ -10,9 +10,9 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! [`Store`] has the contract, clause by clause. A backend sees bytes; [`record`] says what they mean, [`index`] which keys an object has,
-//! [`plan`] how objects are found, [`Effects`] what an operation would do. [`Memory`] forgets everything when it is dropped;
-//! [`Sealed`] encrypts key material at rest in any of them; [`Faulty`] fails on purpose, for tests.
+//! [`Store`] states the contract, clause by clause. A backend sees bytes: [`record`] says what they mean, [`index`] which index keys an object
+//! has, [`plan`] finds objects, and [`Effects`] are the changes that an operation asks for. [`Memory`] is a store in memory, [`Sealed`]
+//! encrypts key material at rest in any store, and [`Faulty`] fails as planned, for tests.
 //!
 //! # Features
 //! - `conformance`: the kit that checks every clause of the contract on any implementation.
@@ -29,17 +29,22 @@ mod faulty;
 pub mod index;
 mod memory;
 pub mod plan;
+mod position;
 pub mod record;
 pub mod schema;
 mod sealed;
 
-pub use commit::{Chain, CommitId};
-pub use contract::*;
+pub use commit::Chain;
+pub use contract::{
+    Cursor, FeedRow, Index, IndexKey, MaterialChange, Order, Part, Put, RecordNumber, Row,
+    Snapshot, Span, Store, Transaction,
+};
 pub use deferred::Deferred;
 pub use effects::{Change, Effects, Material};
 pub use error::{Error, ErrorKind, Result};
-pub use ext::{Home, SnapshotExt, StoreExt};
+pub use ext::{Home, SnapshotExt, StoreExt, TransactionExt};
 pub use faulty::{Fault, Faulty};
 pub use memory::Memory;
+pub use position::{CommitId, Incarnation, Position};
 pub use record::{Descent, Entry, EntryKind, Hidden, ObjectId, Overlay, Record, Stamp, descent};
 pub use sealed::Sealed;

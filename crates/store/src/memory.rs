@@ -1,17 +1,21 @@
-use crate::{
-    Chain, CommitId, Cursor, Error, ErrorKind, FeedRow, Incarnation, Index, IndexKey,
-    MaterialChange, Order, Part, Position, Put, RecordNumber, Result, Row, Snapshot, Span, Store,
-    Transaction,
+//! This module is the store in memory.
+
+use crate::commit::Chain;
+use crate::contract::{
+    Cursor, FeedRow, Index, IndexKey, MaterialChange, Order, Part, Put, RecordNumber, Row,
+    Snapshot, Span, Store, Transaction,
 };
+use crate::error::{Error, ErrorKind, Result};
+use crate::position::{CommitId, Incarnation, Position};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::{Bound, ControlFlow};
 use std::sync::{PoisonError, RwLock};
 use zeroize::Zeroizing;
 
-/// A store in memory: for tests, for tools that need one for a moment, and as the model of what a backend does.
+/// A store in memory, for tests, for short-lived tools, and as the reference implementation of the contract.
 ///
-/// Reads share a lock and a write holds it alone, so a long read delays every write. Nothing is on disk: `durable` holds for as
-/// long as the value lives.
+/// Reads share a lock that a write holds alone, so a long read delays every write. Nothing is on disk: the clause `durable` holds
+/// for the life of the value.
 ///
 /// ```
 /// use keyferry_store::{Incarnation, Memory, Store};
@@ -47,7 +51,7 @@ impl Memory {
     }
 }
 
-/// A store of its own that holds what this one does now, as a backup of a file or database would.
+/// Copies the store as it is now into an independent one, like a backup of a file or database.
 impl Clone for Memory {
     fn clone(&self) -> Memory {
         Memory {
@@ -63,7 +67,7 @@ impl Clone for Memory {
 
 impl Store for Memory {
     fn read(&self, f: &mut dyn FnMut(&dyn Snapshot) -> Result<()>) -> Result<()> {
-        // A panic in a closure cannot leave the maps half changed (`Change` undoes it), so poison means nothing here.
+        // A panic in a closure cannot leave the maps half changed, since `Change` undoes it: a poisoned lock is harmless.
         let maps = self.maps.read().unwrap_or_else(PoisonError::into_inner);
         f(&*maps)
     }
@@ -277,7 +281,7 @@ fn starts<T>(bound: &Bound<T>) -> Option<&T> {
     }
 }
 
-/// How to take back one step of a change.
+/// What undoes one step of a change.
 enum Undo {
     Created(u64),
     Attributes(u64, Vec<u8>),
@@ -288,11 +292,11 @@ enum Undo {
     Incarnation(Incarnation),
 }
 
-/// A transaction under way: the maps are changed in place and taken back when it is dropped uncommitted.
+/// A transaction under way: it changes the maps in place, and undoes that when it is dropped uncommitted.
 struct Change<'a> {
     maps: &'a mut Maps,
     undo: Vec<Undo>,
-    /// Feed entries wait for the commit, since a transaction does not see its own.
+    /// The feed entries, which become visible with the commit: a transaction does not see its own.
     entries: Vec<(RecordNumber, Box<[u8]>)>,
     chain: Chain,
 }

@@ -1,10 +1,13 @@
-//! Finding objects by their attributes: the criteria of a Locate, the index that serves them, and the filter for the rest.
+//! This module is the query planner of Locate: it finds objects by their attributes.
 //!
-//! Pure code above any backend: it chooses one scan and looks at each candidate's record. Newest objects come first (KMIP 2.1 §6.1.28).
+//! It chooses one index to scan, reads the record of each candidate, and filters by the other criteria. It works on any backend. The
+//! newest objects come first (KMIP 2.1 §6.1.28).
 
-use crate::{
-    Error, Index, Order, Record, RecordNumber, Result, Snapshot, SnapshotExt, Span, index,
-};
+use crate::contract::{Index, Order, RecordNumber, Snapshot, Span};
+use crate::error::{Error, Result};
+use crate::ext::SnapshotExt;
+use crate::index;
+use crate::record::Record;
 use criterion::{Criterion, Place, Wild};
 use keyferry_kmip::spec::{State, StorageStatusMask, tag};
 use keyferry_kmip::{Attributes, DateTime, Failure, Text, lifecycle};
@@ -13,39 +16,42 @@ use std::ops::ControlFlow;
 
 mod criterion;
 
-/// Matches that are kept while others are looked for.
+/// The most matches that are kept in memory during a search.
 const KEPT: usize = 50_000;
 
-/// What a Locate asks for.
+/// Decides whether a record is a match.
+type IsMatch<'a> = &'a dyn Fn(&Record) -> Result<bool>;
+
+/// The query of a Locate request.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
     criteria: Vec<Criterion>,
     mask: StorageStatusMask,
 }
 
-/// What a Locate found.
+/// The result of a Locate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Located {
     /// The identifiers asked for.
     pub identifiers: Vec<Text>,
-    /// How many there are in all, when the search came to its end.
+    /// The number of all matches, when the search reached the end.
     pub total: Option<u64>,
 }
 
-/// Which records may be matches, beside those of which the store says so by date.
+/// The records that may match, apart from those whose State a date has moved on.
 enum Candidates {
-    /// All, or those under one key: in the order of arrival.
+    /// All records, or those under one key; a scan visits them in the order of arrival.
     InOrder(Index, Span),
-    /// Those under several keys.
+    /// The records under several keys; a scan visits them in no useful order.
     Scattered(Index, Span),
 }
 
 impl Query {
-    /// The query for a request's attributes and Storage Status Mask (on-line objects without one). `wildcards` says whether `*` and `?` in texts
-    /// stand for others, as they do until 1.4.
+    /// The query for the attributes and the Storage Status Mask of a request; without a mask it finds on-line objects. `wildcards` says
+    /// whether `*` and `?` in texts are wildcards, as they are until KMIP 1.4.
     ///
     /// # Errors
-    /// When an attribute is unknown, or asked for in a way that can't match.
+    /// When an attribute is unknown, or its value can never match.
     pub fn new(
         attributes: &Attributes,
         mask: Option<StorageStatusMask>,
@@ -58,7 +64,7 @@ impl Query {
         })
     }
 
-    /// The index entries that hold every match, where one index can serve, but for those that a date has made one.
+    /// The index entries with the lowest cost that hold every match, except those whose State a date has moved on.
     fn candidates(&self) -> Candidates {
         let places = self.criteria.iter().filter_map(Criterion::place);
         match places.min_by_key(|(cost, _)| *cost) {
@@ -74,33 +80,33 @@ impl Query {
             return false;
         }
         let state = record.state(now);
-        let shown = if state.is_some_and(lifecycle::is_destroyed) {
+        let is_selected = if state.is_some_and(lifecycle::is_destroyed) {
             self.mask.contains(StorageStatusMask::DESTROYED_STORAGE)
         } else if record.attributes.date(tag::ARCHIVE_DATE).is_some() {
             self.mask.contains(StorageStatusMask::ARCHIVAL_STORAGE)
         } else {
             self.mask.contains(StorageStatusMask::ON_LINE_STORAGE)
         };
-        shown
+        is_selected
             && self
                 .criteria
                 .iter()
                 .all(|criterion| criterion.meets(record, state))
     }
 
-    /// Looks for matches that `may_see` lets through, skips `offset` of them and returns up to `maximum`.
+    /// Finds the matches for which `may_see` returns true, skips `offset` of them and returns up to `maximum`.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Those of the store and of `may_see`.
     pub fn locate(
         &self,
         snapshot: &dyn Snapshot,
         now: DateTime,
         (offset, maximum): (usize, usize),
-        may_see: &dyn Fn(&Record) -> bool,
+        may_see: &dyn Fn(&Record) -> Result<bool>,
     ) -> Result<Located, Error> {
-        let is_match = |record: &Record| self.matches(record, now) && may_see(record);
-        // Far pages are counted through in the order of arrival: what is kept in the meantime stays small.
+        let is_match = |record: &Record| Ok(self.matches(record, now) && may_see(record)?);
+        // For a page far down the list, all records are visited in the order of arrival, so that no match has to be kept.
         if offset.saturating_add(maximum) > KEPT {
             return in_order(
                 snapshot,
@@ -120,14 +126,14 @@ impl Query {
         }
     }
 
-    /// How many matches there are. Memory does not grow with them.
+    /// Counts the matches. Memory does not grow with their number.
     ///
     /// # Errors
     /// Those of the store.
     pub fn count(&self, snapshot: &dyn Snapshot, now: DateTime) -> Result<u64, Error> {
-        let is_match = |record: &Record| self.matches(record, now);
+        let is_match = |record: &Record| Ok(self.matches(record, now));
         let found = match self.candidates() {
-            // A page behind all of them.
+            // A page after the last match: all are counted, none is kept.
             Candidates::InOrder(index, span) => {
                 self.ordered(snapshot, now, (index, &span), (usize::MAX, 1), &is_match)?
             }
@@ -138,13 +144,14 @@ impl Query {
         Ok(found.total.unwrap_or_default())
     }
 
+    /// Searches the entries under one key, or all records, in the order of arrival.
     fn ordered(
         &self,
         snapshot: &dyn Snapshot,
         now: DateTime,
         (index, span): (Index, &Span),
         page: (usize, usize),
-        is_match: &dyn Fn(&Record) -> bool,
+        is_match: IsMatch<'_>,
     ) -> Result<Located, Error> {
         let dated = if index == index::STATE {
             self.dated(snapshot, now, is_match)?
@@ -163,13 +170,13 @@ impl Query {
         }
     }
 
-    /// The matches whose State a date has moved on from the one that is stored: by that one they can't be found. Nothing when they are too many
-    /// to be kept.
+    /// The matches whose State a date has moved on, which the index of stored States cannot find; `None` when they are too many to be
+    /// kept.
     fn dated(
         &self,
         snapshot: &dyn Snapshot,
         now: DateTime,
-        is_match: &dyn Fn(&Record) -> bool,
+        is_match: IsMatch<'_>,
     ) -> Result<Option<BTreeMap<RecordNumber, Text>>, Error> {
         let mut dated = BTreeMap::new();
         let moves = |criterion: &Criterion| {
@@ -189,7 +196,7 @@ impl Query {
             &mut |_, number| {
                 if let Some(record) = snapshot.record(number)?
                     && record.state(now) != record.stored_state()
-                    && is_match(&record)
+                    && is_match(&record)?
                 {
                     dated.insert(number, record.identifier);
                 }
@@ -204,18 +211,30 @@ impl Query {
     }
 }
 
-/// Candidates in the order of arrival, and among them those that were found otherwise: the search ends with the page.
+/// The record, if it is a match.
+fn matching(
+    snapshot: &dyn Snapshot,
+    number: RecordNumber,
+    is_match: IsMatch<'_>,
+) -> Result<Option<Record>> {
+    match snapshot.record(number)? {
+        Some(record) if is_match(&record)? => Ok(Some(record)),
+        _ => Ok(None),
+    }
+}
+
+/// Visits candidates in the order of arrival, merged with `others`, which were found in another way; stops when the page is full.
 fn in_order(
     snapshot: &dyn Snapshot,
     (index, span): (Index, &Span),
     mut others: BTreeMap<RecordNumber, Text>,
     (offset, maximum): (usize, usize),
-    is_match: &dyn Fn(&Record) -> bool,
+    is_match: IsMatch<'_>,
 ) -> Result<Located, Error> {
     let mut located = Located::default();
     let mut seen = 0u64;
     let mut complete = true;
-    let mut take = |identifier: Text| {
+    let mut add_match = |identifier: Text| {
         if located.identifiers.len() >= maximum {
             return ControlFlow::Break(());
         }
@@ -231,38 +250,38 @@ fn in_order(
             .filter(|other| *other.key() > number)
             .map(|other| other.remove_entry())
         {
-            if take(identifier).is_break() {
+            if add_match(identifier).is_break() {
                 complete = false;
                 return Ok(ControlFlow::Break(()));
             }
         }
-        let Some(record) = snapshot.record(number)?.filter(|record| is_match(record)) else {
+        let Some(record) = matching(snapshot, number, is_match)? else {
             return Ok(ControlFlow::Continue(()));
         };
-        let goes_on = take(record.identifier);
-        complete &= goes_on.is_continue();
-        Ok(goes_on)
+        let next = add_match(record.identifier);
+        complete &= next.is_continue();
+        Ok(next)
     })?;
     while complete && let Some((_, identifier)) = others.pop_last() {
-        complete = take(identifier).is_continue();
+        complete = add_match(identifier).is_continue();
     }
     located.total = complete.then_some(seen);
     Ok(located)
 }
 
-/// Candidates in any order, perhaps several times: the newest of them are kept, as many as the page reaches.
+/// Visits candidates in any order, some of them several times, and keeps the newest matches, up to the end of the page.
 fn scattered(
     snapshot: &dyn Snapshot,
     (index, span): (Index, &Span),
     (offset, maximum): (usize, usize),
-    is_match: &dyn Fn(&Record) -> bool,
+    is_match: IsMatch<'_>,
 ) -> Result<Located, Error> {
     let most = offset.saturating_add(maximum);
     let mut newest: BTreeMap<RecordNumber, Text> = BTreeMap::new();
     let mut seen = 0u64;
     snapshot.scan(index, span, Order::Ascending, None, &mut |key, number| {
-        if let Some(record) = snapshot.record(number)?.filter(|record| is_match(record)) {
-            // One of its keys counts, the first in the span.
+        if let Some(record) = matching(snapshot, number, is_match)? {
+            // A record may have several keys in the span; only its first counts.
             let first = index::keys(&record)?
                 .into_iter()
                 .find(|own| own.index == index && span.contains(&own.key));

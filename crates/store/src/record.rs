@@ -1,6 +1,7 @@
-//! Records, stamps and feed entries: what the bytes of a store mean.
+//! This module defines records, stamps and feed entries: the meaning of the bytes in a store.
 
-use crate::{Error, ErrorKind, Incarnation, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::position::Incarnation;
 use keyferry_kmip::projection::{Projection, stored_form};
 use keyferry_kmip::spec::{AttributeValue, ObjectType, State, tag};
 use keyferry_kmip::{
@@ -10,28 +11,28 @@ use keyferry_ttlv::{Context, Decode, Encode, Extra, Raw, Tagged, Version};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-/// How records are kept: the superset form of the newest version. Unknown fields survive.
+/// The encoding of records: the superset form of the newest version. Unknown fields survive.
 fn form() -> Context {
     context(Version::V2_1)
 }
 
-/// What an object is between servers, whatever identifiers they give it: where it was born and what it was called there.
+/// The identity of an object between servers, whatever identifier each gives it: the server that created it, and its identifier there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 #[ttlv(tag = x::OBJECT_ID)]
 pub struct ObjectId {
-    /// The server id of its origin.
+    /// The server id of the server that created it.
     #[ttlv(tag = x::ORIGIN_SERVER)]
     pub server: Text,
-    /// The instance of that server, so that a server set up anew under an old name is another one.
+    /// The instance of that server: a new server under the same name has another one.
     #[ttlv(tag = x::ORIGIN_INSTANCE)]
     pub instance: Vec<u8>,
-    /// The Unique Identifier that it had there first.
+    /// The first Unique Identifier that it had there.
     #[ttlv(tag = x::ORIGIN_IDENTIFIER)]
     pub identifier: Text,
 }
 
 impl ObjectId {
-    /// Its bytes, the same for the same id.
+    /// Encodes the id; equal ids have equal bytes.
     ///
     /// # Errors
     /// None in practice.
@@ -46,11 +47,11 @@ impl std::fmt::Display for ObjectId {
     }
 }
 
-/// Which change of an object this is: its issuer's epoch, who and in which reign that is, and a count of the object's own changes.
+/// The stamp of one change of an object: the issuer that made it, the issuer's epoch and reign, and a count of the object's changes.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[ttlv(tag = x::STAMP)]
 pub struct Stamp {
-    /// Counts the issuers that the object has had.
+    /// The number of issuers that the object has had, this one included.
     #[ttlv(tag = x::EPOCH)]
     pub epoch: i64,
     /// The server id of the issuer.
@@ -59,10 +60,10 @@ pub struct Stamp {
     /// The issuer's reign when it made the change: see [`StoreExt::begin_reign`](crate::StoreExt::begin_reign).
     #[ttlv(tag = x::INCARNATION)]
     pub incarnation: Vec<u8>,
-    /// Counts the object's changes, across epochs.
+    /// The number of the change in the life of the object, across epochs.
     #[ttlv(tag = x::SEQUENCE)]
     pub sequence: i64,
-    /// A grant by the previous issuer, for a later epoch.
+    /// The grant of the previous issuer, for a later epoch.
     #[ttlv(tag = x::GRANT)]
     pub grant: Option<Raw>,
     /// Other fields.
@@ -70,21 +71,21 @@ pub struct Stamp {
     pub extra: Extra,
 }
 
-/// How a stamp that comes in stands to the one that is held.
+/// The relation of an incoming stamp to the held one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Descent {
     /// The same change.
     Equal,
-    /// The held one is an ancestor of it.
+    /// The incoming change descends from the held one.
     Newer,
-    /// It is an ancestor of the held one.
+    /// The held change descends from the incoming one.
     Older,
-    /// Neither: both sides changed the object on their own.
+    /// Neither descends from the other: two servers changed the object independently.
     Fork,
 }
 
 impl Stamp {
-    /// The first stamp of an object.
+    /// The stamp of an object's first change.
     pub fn first(issuer: &Text, incarnation: Incarnation) -> Stamp {
         Stamp {
             epoch: 1,
@@ -103,7 +104,7 @@ impl Stamp {
     }
 }
 
-/// Compares what is held with what comes in, by stamps and lineages alone. Clocks decide nothing.
+/// Compares the held copy with an incoming one, each given as its stamp and its lineage. Clocks play no part.
 pub fn descent(held: (&Stamp, &[Stamp]), incoming: (&Stamp, &[Stamp])) -> Descent {
     let same_reign = held.0.is_reign_of(incoming.0);
     if same_reign {
@@ -113,7 +114,7 @@ pub fn descent(held: (&Stamp, &[Stamp]), incoming: (&Stamp, &[Stamp])) -> Descen
             std::cmp::Ordering::Less => Descent::Older,
         };
     }
-    // An ancestor's reign stands in the descendant's lineage, and ended no earlier than the ancestor's own change.
+    // The ancestor's reign is in the descendant's lineage, and it ended no earlier than the ancestor's change.
     let ended = |lineage: &[Stamp], last: &Stamp, of: &Stamp| {
         let at = lineage.iter().position(|reign| reign.is_reign_of(of))?;
         Some(
@@ -131,34 +132,35 @@ pub fn descent(held: (&Stamp, &[Stamp]), incoming: (&Stamp, &[Stamp])) -> Descen
     Descent::Fork
 }
 
-/// What a replica keeps beside the verbatim copy.
+/// The local additions that a replica keeps to the verbatim copy.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::OVERLAY)]
 pub struct Overlay {
-    /// A state raised here, above that of the copy.
+    /// The local State, where it is above that of the copy.
     #[ttlv(tag = x::LOCAL_STATE)]
     pub state: Option<State>,
     /// Attributes that only this server has.
     #[ttlv(group = Projection::Stored)]
     pub attributes: Attributes,
-    /// Attributes of the copy that clients here do not see, or see otherwise.
+    /// Attributes of the copy that local clients do not see, or see with another value.
     pub hidden: Vec<Hidden>,
-    /// The object has left what this server follows: its material is gone, and clients do not see it (DESIGN: rule 6).
+    /// Whether the object was withdrawn: it left the selection that this server follows, its material is gone, and clients do
+    /// not see it (DESIGN: rule 6).
     #[ttlv(tag = x::WITHDRAWN)]
     pub withdrawn: Option<bool>,
-    /// The relations that the copy comes by.
+    /// The relations that bring the copy.
     #[ttlv(tag = x::VIA)]
     pub via: Vec<Text>,
-    /// Attributes, by name, that the issuer's object may have and the copy has not, since a relation left them out.
+    /// The names of attributes that the issuer's object may have and the copy lacks, because a relation leaves them out.
     #[ttlv(tag = x::WITHOUT)]
     pub without: Vec<Text>,
-    /// The client that the object belongs to at its issuer.
+    /// The client that owns the object at its issuer.
     #[ttlv(tag = x::OWNER)]
     pub owner: Option<Text>,
-    /// Until when the copy may be used.
+    /// The time until which the copy may be used.
     #[ttlv(tag = x::LEASE_EXPIRY)]
     pub lease_expiry: Option<DateTime>,
-    /// How much of the usage limits was given to this server: id, size, spent.
+    /// The part of the usage limits that this server may spend: id, size, spent.
     #[ttlv(tag = x::USAGE_SLICE)]
     pub usage_slice: Option<Raw>,
     /// Other fields.
@@ -166,11 +168,12 @@ pub struct Overlay {
     pub extra: Extra,
 }
 
-/// An attribute of a copy that is not shown here as it is: a Name that another object has, a Link whose target has another identifier here.
+/// An attribute of a copy that clients here do not see as it is: a Name that another object has, a Link whose target has another
+/// identifier here.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::HIDDEN)]
 pub struct Hidden {
-    /// First its value, as the issuer has it; then what is shown in its place, if anything.
+    /// First the issuer's value; then, if there is one, the value that clients see instead.
     #[ttlv(group = Projection::Stored)]
     pub attributes: Attributes,
     /// Other fields.
@@ -179,7 +182,7 @@ pub struct Hidden {
 }
 
 impl Hidden {
-    /// Shows another value in the place of one, or none.
+    /// Hides `value` and shows `instead`, if anything.
     pub fn new(value: AttributeValue, instead: Option<AttributeValue>) -> Hidden {
         let mut attributes = Attributes::new();
         attributes.keep(value.into());
@@ -192,7 +195,7 @@ impl Hidden {
         }
     }
 
-    /// The value that is not shown.
+    /// The hidden value.
     pub fn value(&self) -> Option<&AttributeValue> {
         self.attributes
             .iter()
@@ -200,7 +203,7 @@ impl Hidden {
             .map(|attribute| &attribute.value)
     }
 
-    /// What is shown instead.
+    /// The value that is shown instead.
     pub fn instead(&self) -> Option<&AttributeValue> {
         self.attributes
             .iter()
@@ -209,7 +212,7 @@ impl Hidden {
     }
 }
 
-/// An object as a store keeps it, without its material.
+/// A managed object as a store keeps it, without its key material.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::RECORD)]
 pub struct Record {
@@ -218,25 +221,25 @@ pub struct Record {
     /// Its Unique Identifier here.
     #[ttlv(tag = x::LOCAL_IDENTIFIER)]
     pub identifier: Text,
-    /// The client that it belongs to.
+    /// The client that owns it.
     #[ttlv(tag = x::OWNER)]
     pub owner: Option<Text>,
-    /// Its last change.
+    /// The stamp of its last change.
     pub stamp: Stamp,
-    /// Where its earlier reigns began, oldest first, the current one last.
+    /// The first stamp of each reign that changed it, oldest first; the current reign is the last.
     #[ttlv(tag = x::LINEAGE)]
     pub lineage: Vec<Stamp>,
-    /// What it is.
+    /// Its Object Type.
     pub object_type: ObjectType,
-    /// The issuer's attributes, verbatim. Unique Identifier and Object Type are not among them.
+    /// The issuer's attributes, verbatim, without Unique Identifier and Object Type.
     #[ttlv(group = Projection::Stored)]
     pub attributes: Attributes,
-    /// What is local.
+    /// The local additions.
     pub overlay: Option<Overlay>,
-    /// A keyed digest of the material, known to this store alone.
+    /// A keyed digest of the material; only this store has the key.
     #[ttlv(tag = x::MATERIAL_FINGERPRINT)]
     pub fingerprint: Option<Vec<u8>>,
-    /// Index keys that the object once had and has no more: those of its feed entry.
+    /// Index keys that the object once had and has no more, as in its feed entry.
     #[ttlv(tag = x::KEY_BEFORE)]
     pub lost: Vec<KeyBefore>,
     /// Other fields.
@@ -245,7 +248,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Reads a record.
+    /// Decodes a record.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`].
@@ -253,7 +256,7 @@ impl Record {
         read(bytes, "record")
     }
 
-    /// Its bytes.
+    /// Encodes the record.
     ///
     /// # Errors
     /// When an attribute has no stored form.
@@ -261,18 +264,20 @@ impl Record {
         bytes_of(self)
     }
 
-    /// The State that counts here and now: the copy's, raised locally where it was, moved on by dates that have passed.
+    /// The State that holds here at the time `now`: the State of the copy, or the local one where that is higher, and moved on by
+    /// dates that have passed.
     pub fn state(&self, now: DateTime) -> Option<State> {
         Some(self.raised(lifecycle::state_at(&self.attributes, now)?))
     }
 
-    /// The State without the passing of time: what an index can hold.
+    /// The State without regard to dates that have passed; this is the one that is indexed.
     pub fn stored_state(&self) -> Option<State> {
         Some(self.raised(self.attributes.state()?))
     }
 
-    /// The attributes that clients here see, but for the State: the copy's, what is shown in the place of some, and the local ones.
-    pub fn shown(&self) -> impl Iterator<Item = &Attribute> {
+    /// The attributes that local clients see, except State: those of the copy that are not hidden, the values shown instead of
+    /// hidden ones, and the local ones.
+    pub fn client_attributes(&self) -> impl Iterator<Item = &Attribute> {
         let overlay = self.overlay.as_ref();
         let hidden = overlay.map_or(&[][..], |overlay| &overlay.hidden);
         let own = self.attributes.iter().filter(|own| {
@@ -290,22 +295,23 @@ impl Record {
         )
     }
 
-    /// The Names that clients here see.
+    /// The Names that local clients see.
     pub fn names(&self) -> impl Iterator<Item = &Name> {
-        self.shown().filter_map(|attribute| match &attribute.value {
-            AttributeValue::Name(name) => Some(name),
-            _ => None,
-        })
+        self.client_attributes()
+            .filter_map(|attribute| match &attribute.value {
+                AttributeValue::Name(name) => Some(name),
+                _ => None,
+            })
     }
 
     fn raised(&self, state: State) -> State {
         match self.overlay.as_ref().and_then(|overlay| overlay.state) {
-            Some(raised) => lifecycle::Rank::of(raised).joined_state(lifecycle::Rank::of(state)),
+            Some(raised) => lifecycle::Rank::of(raised).join(lifecycle::Rank::of(state)),
             None => state,
         }
     }
 
-    /// Whether the material is gone for ever.
+    /// Whether the object is destroyed, here or at its issuer: its material is gone for ever.
     pub fn is_destroyed(&self) -> bool {
         let raised = self.overlay.as_ref().and_then(|overlay| overlay.state);
         [self.attributes.state(), raised]
@@ -314,14 +320,14 @@ impl Record {
             .any(lifecycle::is_destroyed)
     }
 
-    /// Whether it is a copy that was withdrawn: a mark of what was here, for its issuer's next word, and for nobody else.
+    /// Whether the copy was withdrawn: only a mark is left, for when its issuer sends the object again.
     pub fn is_withdrawn(&self) -> bool {
         self.overlay
             .as_ref()
             .is_some_and(|overlay| overlay.withdrawn == Some(true))
     }
 
-    /// Whether the object counts as compromised.
+    /// Whether the object is compromised, here or at its issuer.
     pub fn is_compromised(&self) -> bool {
         let raised = self.overlay.as_ref().and_then(|overlay| overlay.state);
         [self.attributes.state(), raised]
@@ -330,7 +336,8 @@ impl Record {
             .any(lifecycle::is_compromised)
     }
 
-    /// Digest of the verbatim copy: type and attributes, in any order. Two servers that agree on it hold the same.
+    /// The digest of the verbatim copy: of its type and its attributes, in whatever order they are. Servers with equal digests
+    /// hold equal copies.
     ///
     /// # Errors
     /// When an attribute has no stored form.
@@ -339,13 +346,13 @@ impl Record {
     }
 }
 
-/// See [`Record::copy_digest`].
+/// The digest that [`Record::copy_digest`] returns, of a type and attributes.
 ///
 /// # Errors
 /// When an attribute has no stored form.
 pub fn copy_digest(object_type: ObjectType, attributes: &Attributes) -> Result<Vec<u8>> {
-    let (bytes, mut places) =
-        stored_form(attributes, form()).map_err(|e| Error::new(ErrorKind::Corrupt, e))?;
+    let (bytes, mut places) = stored_form(attributes, form())
+        .map_err(|e| Error::new(ErrorKind::Corrupt, &e).caused_by(e))?;
     let part = |place: &std::ops::Range<usize>| bytes.get(place.clone()).unwrap_or_default();
     places.sort_by(|a, b| part(a).cmp(part(b)));
     let mut hash = Sha256::new();
@@ -356,7 +363,7 @@ pub fn copy_digest(object_type: ObjectType, attributes: &Attributes) -> Result<V
     Ok(hash.finalize().to_vec())
 }
 
-/// How an object is kept: a Template, which no version since 2.0 has, as the last one that had it.
+/// The encoding of key material: 2.1, and for a Template 1.4, the last version that has templates.
 fn form_of(is_template: bool) -> Context {
     if is_template {
         context(Version::V1_4)
@@ -365,29 +372,31 @@ fn form_of(is_template: bool) -> Context {
     }
 }
 
-/// The bytes of an object as material is kept.
+/// Encodes an object as key material to be stored.
 ///
 /// # Errors
 /// When it has no stored form.
 pub fn material_of(object: &Object) -> Result<Zeroizing<Vec<u8>>> {
     let mut w = keyferry_ttlv::Writer::new(form_of(object.object_type() == ObjectType::TEMPLATE));
     keyferry_ttlv::Choice::encode_choice(object, &mut w)
-        .map_err(|e| Error::new(ErrorKind::Corrupt, e))?;
+        .map_err(|e| Error::new(ErrorKind::Corrupt, &e).caused_by(e))?;
     Ok(Zeroizing::new(w.finish().to_vec()))
 }
 
-/// The object that was kept.
+/// Decodes stored key material.
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`].
 pub fn object_of(material: &[u8]) -> Result<Object> {
-    let corrupt = |e| Error::new(ErrorKind::Corrupt, format_args!("stored material: {e}"));
+    let corrupt = |e: keyferry_ttlv::Error| {
+        Error::new(ErrorKind::Corrupt, format_args!("stored material: {e}")).caused_by(e)
+    };
     let item = keyferry_ttlv::Item::parse(material).map_err(corrupt)?;
     let r = keyferry_ttlv::Reader::new(material, form_of(item.tag() == tag::TEMPLATE));
     keyferry_ttlv::Choice::decode_choice(item, &r).map_err(corrupt)
 }
 
-/// What a feed entry tells: enough to decide whom a change concerns, without reading the object.
+/// A feed entry: enough to decide whom a change concerns, without reading the object.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::FEED_ENTRY)]
 pub struct Entry {
@@ -395,10 +404,10 @@ pub struct Entry {
     pub id: ObjectId,
     /// Its stamp after the change.
     pub stamp: Stamp,
-    /// What happened.
+    /// The kind of change.
     #[ttlv(tag = x::ENTRY_KIND)]
     pub kind: EntryKind,
-    /// Index keys that the object once had and has no more, so that whoever selected by them can be told.
+    /// Index keys that the object once had and has no more, so that a relation that selects by them learns that the object left.
     #[ttlv(tag = x::KEY_BEFORE)]
     pub before: Vec<KeyBefore>,
     /// Other fields.
@@ -408,13 +417,13 @@ pub struct Entry {
 
 /// An index key that an object has lost.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct KeyBefore(pub crate::IndexKey);
+pub struct KeyBefore(pub crate::contract::IndexKey);
 
 impl KeyBefore {
-    /// Stands for more keys than are remembered: the object may once have had any.
+    /// The mark that more keys were lost than are remembered: the object may once have had any key.
     pub fn any() -> KeyBefore {
-        KeyBefore(crate::IndexKey {
-            index: crate::Index::ARRIVAL,
+        KeyBefore(crate::contract::IndexKey {
+            index: crate::contract::Index::ARRIVAL,
             key: Box::default(),
         })
     }
@@ -426,8 +435,8 @@ impl Decode for KeyBefore {
         r: &keyferry_ttlv::Reader<'a>,
     ) -> keyferry_ttlv::Result<Self> {
         match item.bytes(r)?.split_first() {
-            Some((index, key)) => Ok(KeyBefore(crate::IndexKey {
-                index: crate::Index(*index),
+            Some((index, key)) => Ok(KeyBefore(crate::contract::IndexKey {
+                index: crate::contract::Index(*index),
                 key: key.into(),
             })),
             None => Err(r.error(
@@ -451,7 +460,7 @@ impl Encode for KeyBefore {
     }
 }
 
-/// What a feed entry is about.
+/// The kind of change that a feed entry reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryKind(pub u32);
 
@@ -483,7 +492,7 @@ impl Encode for EntryKind {
 }
 
 impl Entry {
-    /// Reads an entry.
+    /// Decodes an entry.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`].
@@ -491,7 +500,7 @@ impl Entry {
         read(bytes, "feed entry")
     }
 
-    /// Its bytes.
+    /// Encodes the entry.
     ///
     /// # Errors
     /// None in practice.
@@ -500,21 +509,23 @@ impl Entry {
     }
 }
 
-/// Reads a value that was kept with [`bytes_of`].
+/// Decodes a stored value, which [`bytes_of`] encoded.
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`], saying `what`.
+/// [`ErrorKind::Corrupt`]; the text says `what` it is.
 pub fn read<T: Decode + Tagged>(bytes: &[u8], what: &str) -> Result<T> {
-    keyferry_ttlv::decode(bytes, form())
-        .map_err(|e| Error::new(ErrorKind::Corrupt, format_args!("stored {what}: {e}")))
+    keyferry_ttlv::decode(bytes, form()).map_err(|e| {
+        Error::new(ErrorKind::Corrupt, format_args!("stored {what}: {e}")).caused_by(e)
+    })
 }
 
-/// The bytes of a value to be kept.
+/// Encodes a value to be stored.
 ///
 /// # Errors
 /// When it has no stored form.
 pub fn bytes_of<T: Encode + Tagged>(value: &T) -> Result<Vec<u8>> {
-    let frame = keyferry_ttlv::encode(value, form())
-        .map_err(|e| Error::new(ErrorKind::Misuse, format_args!("can't be stored: {e}")))?;
+    let frame = keyferry_ttlv::encode(value, form()).map_err(|e| {
+        Error::new(ErrorKind::Misuse, format_args!("can't be stored: {e}")).caused_by(e)
+    })?;
     Ok(frame.to_vec())
 }

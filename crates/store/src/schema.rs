@@ -1,33 +1,36 @@
-//! The version of what a store holds, and what changes from one to the next.
+//! This module knows the schema versions of a store, and how one is migrated to the next.
 //!
-//! It counts changes of records, index keys and feed entries, which are pure code here, and of any backend's tables. A backend stores it,
-//! brings an earlier version up to date while it opens the store, all or nothing, and refuses a later one.
+//! The version changes with the form of records, index keys and feed entries, and with any backend's tables. A backend stores the
+//! version, migrates an earlier one when it opens the store, all or nothing, and refuses a later one.
 //!
-//! - 1: every object had an entry by object id, and every Unique Identifier stood in its index as text.
-//! - 2: an object has an entry by object id only when it has another identifier here, and a UUID stands in the index in 17 bytes. What a date will
-//!   move on from its State has a key for that date.
+//! - 1: every object has an entry in the index of object ids, and every Unique Identifier is indexed as text.
+//! - 2: an object is in the index of object ids only when its local identifier differs from the one in the id; a UUID takes 17 bytes in
+//!   its index; an object that a date will move on from its State is in the index of those dates.
 
-use crate::{Error, ErrorKind, IndexKey, Record, Result, index};
+use crate::contract::IndexKey;
+use crate::error::{Error, ErrorKind, Result};
+use crate::index;
+use crate::record::Record;
 
 /// The version that this build writes.
 pub const VERSION: u32 = 2;
 
-/// The earliest version that this build brings up to date.
+/// The earliest version that this build can migrate.
 pub const EARLIEST: u32 = 1;
 
-/// The index keys of a record that change with the version.
+/// The changes of the index keys of one record in a migration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rekeyed {
-    /// Those that it loses.
+    /// The keys to remove.
     pub remove: Vec<IndexKey>,
-    /// Those that it gains.
+    /// The keys to add.
     pub insert: Vec<IndexKey>,
 }
 
-/// Whether a store of this version has to be brought up to date.
+/// Whether a store of this version must be migrated.
 ///
 /// # Errors
-/// [`ErrorKind::Schema`] when this build does not know the version; the text says both.
+/// [`ErrorKind::Schema`] when this build does not know the version; the text says which it is, and which are known.
 pub fn is_earlier(version: u32) -> Result<bool> {
     match version {
         VERSION => Ok(false),
@@ -41,10 +44,10 @@ pub fn is_earlier(version: u32) -> Result<bool> {
     }
 }
 
-/// What becomes of the index keys of a record, whose stored attributes these are, from an earlier version to [`VERSION`].
+/// The changes of the index keys of a record, given its stored attributes, from an earlier version to [`VERSION`].
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`] when it is not a record.
+/// [`ErrorKind::Corrupt`] when these are not the attributes of a record.
 pub fn rekeyed(attributes: &[u8]) -> Result<Rekeyed> {
     let record = Record::decode(attributes)?;
     let identifier = (

@@ -1,26 +1,30 @@
-use crate::{
-    CommitId, Cursor, Error, ErrorKind, FeedRow, Incarnation, Index, MaterialChange, Order, Part,
-    Position, Put, RecordNumber, Result, Row, Snapshot, Span, Store, Transaction,
+//! This module wraps a store so that key material is encrypted at rest.
+
+use crate::contract::{
+    Cursor, FeedRow, Index, MaterialChange, Order, Part, Put, RecordNumber, Row, Snapshot, Span,
+    Store, Transaction,
 };
+use crate::error::{Error, ErrorKind, Result};
+use crate::position::{CommitId, Incarnation, Position};
 use keyferry_kmip::{Crypto, Random, Secret};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock};
 use zeroize::Zeroizing;
 
-/// A store whose key material is encrypted at rest, whatever store is behind.
+/// A store that encrypts key material at rest; it wraps any other store.
 ///
 /// Material is sealed by AES-256-GCM under a data key, with the object id as associated data, so that sealed material of one object is
-/// refused under another. The data keys lie in the store, sealed under a key-encryption key that the application brings and that never does.
-/// Attributes, indexes and the feed are as they were.
+/// refused under another. The data keys are in the store, sealed under a key-encryption key that the application brings and that
+/// is never stored. Attributes, indexes and the feed are stored unchanged.
 ///
-/// Both are changed while the store is in use: [`change_key`](Sealed::change_key) seals the data keys under another key-encryption key,
-/// which takes one small write whatever the number of objects; [`new_data_key`](Sealed::new_data_key) takes a fresh data key for what is
-/// written from then on. Several processes may share one store: one that meets a data key it does not know looks it up.
+/// Both kinds of key can be changed while the store is in use: [`change_key`](Sealed::change_key) seals the data keys under another
+/// key-encryption key, which takes one small write whatever the number of objects; [`new_data_key`](Sealed::new_data_key) makes a
+/// data key for all later writes. Several processes may share one store: a process that meets an unknown data key looks it up.
 ///
-/// Nonces are made of the data key, the object id and the material (a keyed hash, 96 bits), so that no randomness is needed to write, and
-/// the same material sealed again for the same object looks the same. A new data key every 2³² writes keeps the chance of two alike below
-/// 2⁻³².
+/// A nonce is a keyed hash (96 bits) of the object id and the material, so that a write needs no randomness, and the same material
+/// sealed again for the same object gives the same bytes. A new data key every 2³² writes keeps the chance of two equal nonces
+/// below 2⁻³².
 ///
 /// ```
 /// use keyferry_kmip::{Crypto, Random, Secret};
@@ -35,22 +39,22 @@ pub struct Sealed<S> {
     keys: RwLock<Arc<Keys>>,
 }
 
-/// Where the data keys lie in the state of the store behind, which callers never see.
+/// The prefix of the state keys of the data keys in the wrapped store; callers never see these keys.
 const PREFIX: &[u8] = b"\0keyferry sealed\0";
-/// The form of a sealed text; its first byte.
+/// The form of a sealed text: its first byte.
 const FORM: u8 = 1;
-/// Form, number of the data key, nonce.
+/// The length of the header: form, number of the data key, nonce.
 const HEADER: usize = 1 + 4 + 12;
 
 #[derive(Clone)]
 struct Keys {
     /// The key-encryption key.
     outer: Key,
-    /// The data keys by their numbers, from 1; the last one is written with.
+    /// The data keys by their numbers, from 1; writes use the last one.
     data: BTreeMap<u32, Key>,
 }
 
-/// A key, and the two that are made of it.
+/// A key, and the two keys that are derived from it.
 #[derive(Clone)]
 struct Key {
     whole: Secret,
@@ -73,12 +77,13 @@ impl Key {
     }
 }
 
-fn misfit(what: &str) -> Error {
+/// The error of a wrong or missing key.
+fn wrong_key(what: &str) -> Error {
     Error::new(ErrorKind::Key, what)
 }
 
-/// What a sealed text is bound to.
-fn bound(number: [u8; 4], associated: &[u8]) -> Vec<u8> {
+/// The associated data of a sealed text.
+fn associated_data(number: [u8; 4], associated: &[u8]) -> Vec<u8> {
     [&[FORM][..], &number[..], associated].concat()
 }
 
@@ -90,24 +95,23 @@ fn seal(
     associated: &[u8],
     plain: &[u8],
 ) -> Result<Vec<u8>> {
-    let failed = |e| Error::new(ErrorKind::Key, format_args!("can't seal: {e}"));
     let number = number.to_be_bytes();
     let hash = crypto.hmac_sha256(
         key.nonces.expose(),
         &[&(associated.len() as u64).to_be_bytes(), associated, plain],
     );
     let nonce = hash.first_chunk::<12>().copied().unwrap_or_default();
-    // Room for the tag, so that the plain text is not left behind where it grew out of.
+    // With room for the tag: a buffer that grows would leave the plain text behind in memory.
     let mut text = Vec::with_capacity(plain.len() + 16);
     text.extend_from_slice(plain);
     crypto
         .seal(
             key.sealing.expose(),
             &nonce,
-            &bound(number, associated),
+            &associated_data(number, associated),
             &mut text,
         )
-        .map_err(failed)?;
+        .map_err(|e| Error::new(ErrorKind::Key, format_args!("can't seal: {e}")).caused_by(e))?;
     let mut sealed = Vec::with_capacity(HEADER + text.len());
     sealed.push(FORM);
     sealed.extend_from_slice(&number);
@@ -116,7 +120,7 @@ fn seal(
     Ok(sealed)
 }
 
-/// The number of the key that something is sealed under, where it is something sealed.
+/// The number of the data key that `sealed` is sealed under; `None` when it is no sealed text.
 fn number_of(sealed: &[u8]) -> Option<u32> {
     match sealed {
         [FORM, a, b, c, d, ..] if sealed.len() >= HEADER + 16 => {
@@ -126,7 +130,7 @@ fn number_of(sealed: &[u8]) -> Option<u32> {
     }
 }
 
-/// What [`seal`] has sealed; nothing when the key, the associated data or a bit of it is another.
+/// Opens what [`seal`] made; `None` when the key, the associated data or a bit of the text differs.
 fn unseal(
     crypto: &dyn Crypto,
     key: &Key,
@@ -141,7 +145,7 @@ fn unseal(
         .open(
             key.sealing.expose(),
             nonce,
-            &bound(number, associated),
+            &associated_data(number, associated),
             &mut text,
         )
         .ok()?;
@@ -149,7 +153,7 @@ fn unseal(
 }
 
 impl Keys {
-    /// The data keys that lie in the store.
+    /// Loads the data keys from the wrapped store.
     fn load(
         outer: &Key,
         crypto: &dyn Crypto,
@@ -171,7 +175,7 @@ impl Keys {
             Ok(ControlFlow::Continue(()))
         })?;
         if wrong {
-            Err(misfit(
+            Err(wrong_key(
                 "the key-encryption key is not the one that this store is sealed under",
             ))
         } else {
@@ -179,8 +183,8 @@ impl Keys {
         }
     }
 
-    /// Lays a data key into the store.
-    fn lay(&self, crypto: &dyn Crypto, number: u32, tx: &mut dyn Transaction) -> Result<()> {
+    /// Stores a data key, sealed, in the wrapped store.
+    fn store_key(&self, crypto: &dyn Crypto, number: u32, tx: &mut dyn Transaction) -> Result<()> {
         let name = [PREFIX, &number.to_be_bytes()].concat();
         let Some(key) = self.data.get(&number) else {
             return Ok(());
@@ -189,11 +193,12 @@ impl Keys {
         tx.set_state(&name, Some(&sealed))
     }
 
+    /// Makes another data key and returns its number.
     fn add(&mut self, crypto: &dyn Crypto, random: &mut dyn Random) -> Result<u32> {
         let mut key = Zeroizing::new([0; 32]);
         random
             .fill(&mut *key)
-            .map_err(|e| Error::new(ErrorKind::Key, e))?;
+            .map_err(|e| Error::new(ErrorKind::Key, e).caused_by(e))?;
         let number = self
             .data
             .last_key_value()
@@ -205,11 +210,11 @@ impl Keys {
 }
 
 impl<S: Store> Sealed<S> {
-    /// Opens a store under its key-encryption key of 32 bytes, or seals an empty one.
+    /// Opens a store with its key-encryption key of 32 bytes; an empty store is sealed under this key from now on.
     ///
     /// # Errors
-    /// [`ErrorKind::Key`] when the key is another one or has another length, or when the store has records already that are not sealed;
-    /// those of the store behind, and of the source of randomness.
+    /// [`ErrorKind::Key`] when the key is not that of the store or has another length, or when the store has records that are not
+    /// sealed; the errors of the wrapped store and of the source of randomness.
     pub fn open(
         inner: S,
         crypto: Arc<dyn Crypto>,
@@ -217,7 +222,7 @@ impl<S: Store> Sealed<S> {
         random: &mut dyn Random,
     ) -> Result<Sealed<S>> {
         if key.len() != 32 {
-            return Err(misfit("a key-encryption key has 32 bytes"));
+            return Err(wrong_key("a key-encryption key has 32 bytes"));
         }
         let mut keys = Keys {
             outer: Key::new(&*crypto, key),
@@ -226,7 +231,7 @@ impl<S: Store> Sealed<S> {
         inner.read(&mut |at| {
             keys.data = Keys::load(&keys.outer, &*crypto, at)?;
             if keys.data.is_empty() && at.count()? > 0 {
-                return Err(misfit("this store was filled without a seal"));
+                return Err(wrong_key("this store was filled without a seal"));
             }
             Ok(())
         })?;
@@ -234,11 +239,11 @@ impl<S: Store> Sealed<S> {
             let number = keys.add(&*crypto, random)?;
             let mut first = keys.clone();
             inner.write(&mut |tx| {
-                // Another process may have been quicker.
+                // Another process may have made a data key meanwhile.
                 first.data = Keys::load(&keys.outer, &*crypto, tx)?;
                 if first.data.is_empty() {
                     first.data = keys.data.clone();
-                    first.lay(&*crypto, number, tx)?;
+                    first.store_key(&*crypto, number, tx)?;
                 }
                 Ok(())
             })?;
@@ -251,19 +256,19 @@ impl<S: Store> Sealed<S> {
         })
     }
 
-    /// The store behind.
+    /// The wrapped store.
     pub fn inner(&self) -> &S {
         &self.inner
     }
 
-    /// Seals the data keys under another key-encryption key, from now on the only one that opens the store. Processes that have it open
-    /// go on; they need the new key once they are started again or meet a new data key.
+    /// Seals the data keys under another key-encryption key of 32 bytes; from then on only this one opens the store. Other processes
+    /// that have the store open go on until they meet a new data key; then, or when they start again, they need the new key.
     ///
     /// # Errors
-    /// [`ErrorKind::Key`] for another length or when somebody else has changed the key already; those of the store behind.
+    /// [`ErrorKind::Key`] when the key has another length or another process has changed it already; those of the wrapped store.
     pub fn change_key(&self, key: Secret) -> Result<()> {
         if key.len() != 32 {
-            return Err(misfit("a key-encryption key has 32 bytes"));
+            return Err(wrong_key("a key-encryption key has 32 bytes"));
         }
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let outer = Key::new(&*self.crypto, key);
@@ -275,23 +280,24 @@ impl<S: Store> Sealed<S> {
             };
             next.data
                 .keys()
-                .try_for_each(|number| next.lay(&*self.crypto, *number, tx))
+                .try_for_each(|number| next.store_key(&*self.crypto, *number, tx))
         })?;
         *keys = Arc::new(next);
         Ok(())
     }
 
-    /// Takes a fresh data key for what is written from now on. What was written before stays under its own until it is written again.
+    /// Makes a data key for all later writes. Material that is stored already stays under its data key until it is written again.
     ///
     /// # Errors
-    /// [`ErrorKind::Key`] when somebody else has changed the key-encryption key, those of the source of randomness and of the store behind.
+    /// [`ErrorKind::Key`] when another process has changed the key-encryption key; those of the source of randomness and of the wrapped
+    /// store.
     pub fn new_data_key(&self, random: &mut dyn Random) -> Result<()> {
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let mut next = Keys::clone(&keys);
         self.inner.write(&mut |tx| {
             next.data = Keys::load(&keys.outer, &*self.crypto, tx)?;
             let number = next.add(&*self.crypto, random)?;
-            next.lay(&*self.crypto, number, tx)
+            next.store_key(&*self.crypto, number, tx)
         })?;
         *keys = Arc::new(next);
         Ok(())
@@ -302,13 +308,14 @@ impl<S: Store> Sealed<S> {
     }
 }
 
-/// What a snapshot and a transaction have in common: everything but material and our own state is passed on.
+/// A snapshot or transaction of the wrapped store, in which material is unsealed and the data keys are invisible.
 struct View<'a, T> {
     behind: T,
     keys: &'a Keys,
     crypto: &'a dyn Crypto,
 }
 
+/// The wrapped snapshot, or the wrapped transaction as one.
 trait Behind {
     fn at(&self) -> &dyn Snapshot;
 }
@@ -353,7 +360,7 @@ impl<T: Behind> Snapshot for View<'_, T> {
             let looked_up;
             let key = match self.keys.data.get(&key_number) {
                 Some(key) => Some(key),
-                // Another process has made it since.
+                // Another process made it since this one loaded its keys.
                 None => {
                     looked_up = Keys::load(&self.keys.outer, self.crypto, self.behind.at())?;
                     looked_up.get(&key_number)
@@ -404,7 +411,7 @@ impl<T: Behind> Snapshot for View<'_, T> {
 impl Transaction for View<'_, &mut dyn Transaction> {
     fn put(&mut self, puts: &[Put<'_>]) -> Result<Vec<RecordNumber>> {
         let Some((number, key)) = self.keys.data.last_key_value() else {
-            return Err(misfit("there is no data key"));
+            return Err(wrong_key("there is no data key"));
         };
         let sealed = |put: &Put<'_>| match put.material {
             MaterialChange::Set(plain) => seal(self.crypto, key, *number, put.id, plain).map(Some),

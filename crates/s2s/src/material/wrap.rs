@@ -319,12 +319,14 @@ fn find(
 }
 
 fn private_half(public: &Record) -> Option<Text> {
-    public.shown().find_map(|attribute| match &attribute.value {
-        V::Link(link) if link.link_type == LinkType::PRIVATE_KEY_LINK => {
-            link.target.as_text().map(Text::from)
-        }
-        _ => None,
-    })
+    public
+        .client_attributes()
+        .find_map(|attribute| match &attribute.value {
+            V::Link(link) if link.link_type == LinkType::PRIVATE_KEY_LINK => {
+                link.target.as_text().map(Text::from)
+            }
+            _ => None,
+        })
 }
 
 fn block_cipher(parameters: Option<&CryptographicParameters>) -> Result<KeyWrap, Failure> {

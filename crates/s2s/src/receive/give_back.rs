@@ -15,13 +15,14 @@ use keyferry_kmip::{Cause, DateTime, Failure, Object, RequestItem, Text, extensi
 use keyferry_store::record::{bytes_of, copy_digest, object_of, read};
 use keyferry_store::{
     Descent, Effects, Incarnation, Material, ObjectId, Record, Snapshot, SnapshotExt, Span, Store,
-    StoreExt, descent, index,
+    StoreExt, TransactionExt, descent, index,
 };
 use keyferry_ttlv::{Decode, Encode, Extra};
 use std::ops::ControlFlow;
 
-/// Says that the store is a copy of an older moment, as [`StoreExt::restored`] does, of a server that others followed: it changes nothing until
-/// each of them that [may give back](crate::Peer::may_give_back) has done so, or was [waived](waive_give_back). To be called before the store is served.
+/// Marks the store as a copy of an older moment, as [`TransactionExt::mark_restored`] does, and notes in the same transaction which replicas may
+/// hold what it lost: clients change nothing until each of them that [may give back](crate::Peer::may_give_back) has done so, or was
+/// [waived](waive_give_back). Call it before the store is served.
 ///
 /// # Errors
 /// Those of the store.
@@ -31,10 +32,9 @@ pub fn begin_restored(
     incarnation: Incarnation,
     now: DateTime,
 ) -> Result<()> {
-    let followers =
-        store.view::<_, Error>(|snapshot| crate::relation::followed::Downstream::all(snapshot))?;
-    store.restored(incarnation)?;
     store.transact(|transaction| {
+        let followers = crate::relation::followed::Downstream::all(&*transaction)?;
+        transaction.mark_restored(incarnation)?;
         let gives_back = |slave: &&crate::relation::followed::Downstream| {
             policy.gives_back(&slave.server) && !planted!(RestoredForgetsPeers)
         };

@@ -1,4 +1,4 @@
-//! Set Attribute and Adjust Attribute (since 2.0): without knowing whether the attribute is there.
+//! Set Attribute and Adjust Attribute (since 2.0): they change an attribute whether or not the object has it.
 
 use super::attribute::{single, with_added, with_modified};
 use super::{changed, own};
@@ -11,7 +11,7 @@ use keyferry_s2s::{Answered, Ask, Node};
 use keyferry_store::{Material, Record};
 use keyferry_ttlv::{Extra, Value};
 
-/// How many instances an object has.
+/// The number of instances of an attribute that an object has.
 fn instances(record: &Record, reference: &AttributeReference) -> usize {
     record.attributes.of(reference).count()
 }
@@ -42,8 +42,8 @@ pub(super) fn set(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
     Ok(Answered::answer(&response, ask.cx)?.with(effects))
 }
 
-/// Adjust Attribute (KMIP 2.1 §6.1.3): numbers, intervals and dates are counted up or down, a Boolean turns round. What is not there counts
-/// as 0 or False.
+/// Adjust Attribute (KMIP 2.1 §6.1.3): increments or decrements a number, an interval or a date, or negates a Boolean. An attribute that the
+/// object does not have counts as 0 or False.
 pub(super) fn adjust(
     node: &Node,
     ask: &mut Ask<'_>,
@@ -104,7 +104,7 @@ fn adjusted(
             .iter()
             .find(|zero| V::of_bare(*tag, zero).is_some())
             .cloned(),
-        // A custom attribute that is not there is of the type that it is adjusted by.
+        // A custom attribute that the object does not have gets the type of the adjustment.
         (None, _) => by.and_then(zero_like),
     };
     let wrong = || {
@@ -125,7 +125,7 @@ fn adjusted(
     }
 }
 
-/// What a value that is not there counts as, by its type.
+/// The value that a missing attribute counts as, by its type.
 const ZEROES: &[Value] = &[
     Value::Integer(0),
     Value::LongInteger(0),
@@ -143,7 +143,7 @@ fn zero_like(value: &Value) -> Option<Value> {
     })
 }
 
-/// One adjustment; nothing when the types do not go together.
+/// One adjustment; `None` when the types do not match.
 fn step(before: &Value, how: AdjustmentType, by: Option<&Value>) -> Option<Result<Value, Failure>> {
     if let Value::Boolean(value) = before {
         return match (how, by) {

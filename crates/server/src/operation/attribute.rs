@@ -1,3 +1,5 @@
+//! Add, Modify and Delete Attribute: the rules by which a client may change attributes.
+
 use super::{changed, check_names, own};
 use keyferry_kmip::attribute::AttributeReference;
 use keyferry_kmip::spec::{AttributeValue as V, ChangeRule, SetBy, State, attribute_row};
@@ -10,7 +12,7 @@ use keyferry_s2s::{Answered, Ask, Node};
 use keyferry_store::{Material, Record};
 use keyferry_ttlv::{Extra, Version};
 
-/// Fails when a client may not set a custom attribute of this name, or a value is senseless.
+/// Fails when a client may not set a custom attribute of this name, or a value makes no sense.
 pub(super) fn check_value(value: &V) -> Result<(), Failure> {
     match value {
         V::Custom(custom) if custom.vendor == "y" => Err(Failure::new(
@@ -44,7 +46,7 @@ pub(super) fn check_value(value: &V) -> Result<(), Failure> {
     }
 }
 
-/// The single attribute of a request.
+/// The attribute of a request; fails when there is none or more than one.
 pub(super) fn single(attributes: Attributes) -> Result<Attribute, Failure> {
     let mut attributes = attributes.into_iter();
     match (attributes.next(), attributes.next()) {
@@ -54,7 +56,7 @@ pub(super) fn single(attributes: Attributes) -> Result<Attribute, Failure> {
     }
 }
 
-/// Whether a rule lets a client act now.
+/// Whether a rule permits a client to change an attribute now.
 fn permits(may: ChangeRule, record: &Record, value: &V, now: DateTime) -> bool {
     let state = record.state(now);
     let live = matches!(state, Some(State::PRE_ACTIVE | State::ACTIVE));
@@ -86,7 +88,7 @@ fn read_only(value: &V) -> Failure {
     )
 }
 
-/// The failure of a change that the rule does not permit: the State's fault, where the rule looks at it (OASIS case SKLC-M-3).
+/// The failure of a change that the rule does not permit; it blames the State where the rule depends on that (OASIS case SKLC-M-3).
 fn not_now(may: ChangeRule, value: &V) -> Failure {
     match may {
         ChangeRule::PreActive | ChangeRule::PreActiveOrActive | ChangeRule::UntilReached => {
@@ -99,7 +101,7 @@ fn not_now(may: ChangeRule, value: &V) -> Failure {
     }
 }
 
-/// The rule of an attribute for a client; a custom one may always be changed.
+/// The rule for clients that change an attribute; a custom attribute may always be changed.
 fn rule(
     value: &V,
     pick: fn(&keyferry_kmip::spec::AttributeRow) -> ChangeRule,
@@ -114,7 +116,8 @@ fn rule(
     }
 }
 
-/// A value as a client may set it: of Usage Limits the count is the server's, and a Link that points into the batch points to what is there.
+/// The value that a client's value stands for: the server sets the count of Usage Limits, and a Link into the batch becomes a Link to the
+/// object.
 pub(super) fn normalised(ask: &Ask<'_>, value: V) -> Result<V, Failure> {
     Ok(match value {
         V::UsageLimits(mut limits) => {
@@ -137,7 +140,7 @@ fn named_only(attribute: Attribute, version: Version) -> Attributes {
     attributes
 }
 
-/// The object with one value more.
+/// The record with one more value.
 pub(super) fn with_added(ask: &Ask<'_>, record: &Record, value: V) -> Result<Record, Failure> {
     let value = normalised(ask, value)?;
     check_value(&value)?;
@@ -161,10 +164,10 @@ pub(super) fn with_added(ask: &Ask<'_>, record: &Record, value: V) -> Result<Rec
             ),
         });
     }
-    // What is not there yet may be added by whoever may set it; a date in the past of the lifecycle may not.
+    // An attribute that is set when the object is made cannot be added later.
     let initial = attribute_row(value.tag())
         .is_some_and(|row| row.set_by != SetBy::Server && row.client_modifies == ChangeRule::Never);
-    // These two may be told late, once (KMIP 2.1 §4.36, §4.48).
+    // These two may be added later, once (KMIP 2.1 §4.36, §4.48).
     let once = matches!(
         value,
         V::OriginalCreationDate(_) | V::RandomNumberGenerator(_)
@@ -211,7 +214,8 @@ pub(super) fn add(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
     Ok(Answered::answer(&response, ask.cx)?.with(effects))
 }
 
-/// Which instance a request means: by index (1.x, 0 when it names none) or by its current value (2.x, the only one when it names none).
+/// The place of the instance that a request means: given by its index in 1.x (0 by default), by its current value in 2.x (where a single
+/// instance needs none).
 fn instance(
     record: &Record,
     like: &V,
@@ -219,63 +223,56 @@ fn instance(
     current: Option<&V>,
     version: Version,
 ) -> Result<usize, Failure> {
-    let mut places = record
+    if let Some(current) = current.filter(|_| version >= Version::V2_0)
+        && !current.is_same_attribute(like)
+    {
+        return Err(Failure::new(
+            Cause::InvalidField,
+            "the Current and the New Attribute are different ones",
+        ));
+    }
+    let places: Vec<(usize, &Attribute)> = record
         .attributes
         .iter()
         .enumerate()
-        .filter(|(_, a)| a.value.is_same_attribute(like));
+        .filter(|(_, a)| a.value.is_same_attribute(like))
+        .collect();
+    let find = |is: &dyn Fn(&Attribute) -> bool| {
+        let found = places.iter().find(|(_, a)| is(a));
+        found.map(|(place, _)| *place)
+    };
+    let no_instance = |which: &str| {
+        Failure::new(
+            Cause::InstanceNotFound,
+            format_args!("{} has no {which}", like.reference()),
+        )
+    };
     let missing = || {
         Failure::new(
             Cause::AttributeNotFound,
             format_args!("the object has no attribute {}", like.reference()),
         )
     };
-    if version < Version::V2_0 {
-        let wanted = index.unwrap_or(0);
-        let mut any = false;
-        let found = places.find(|(_, a)| {
-            any = true;
-            a.index.unwrap_or(0) == wanted
-        });
-        return found.map(|(place, _)| place).ok_or_else(|| {
-            if any {
-                Failure::new(
-                    Cause::InstanceNotFound,
-                    format_args!("{} has no instance {wanted}", like.reference()),
-                )
-            } else {
-                missing()
-            }
-        });
-    }
-    if let Some(current) = current {
-        if !current.is_same_attribute(like) {
-            return Err(Failure::new(
-                Cause::InvalidField,
-                "the Current and the New Attribute are different ones",
-            ));
+    match (current, places.as_slice()) {
+        (_, []) if version < Version::V2_0 => Err(missing()),
+        _ if version < Version::V2_0 => {
+            let wanted = index.unwrap_or(0);
+            find(&|a| a.index.unwrap_or(0) == wanted)
+                .ok_or_else(|| no_instance(&format!("instance {wanted}")))
         }
-        let found = places.find(|(_, a)| a.value == *current);
-        let none = || {
-            Failure::new(
-                Cause::InstanceNotFound,
-                format_args!("{} has no such value", like.reference()),
-            )
-        };
-        return found.map(|(place, _)| place).ok_or_else(none);
-    }
-    let (first, second) = (places.next(), places.next());
-    match (first, second) {
-        (Some((place, _)), None) => Ok(place),
-        (None, _) => Err(missing()),
-        _ => Err(Failure::new(
+        (Some(current), _) => {
+            find(&|a| a.value == *current).ok_or_else(|| no_instance("such value"))
+        }
+        (None, []) => Err(missing()),
+        (None, [(place, _)]) => Ok(*place),
+        (None, _) => Err(Failure::new(
             Cause::InvalidField,
             format_args!("{} has several values: say which one", like.reference()),
         )),
     }
 }
 
-/// The object with another value in the place of one, and that instance.
+/// The record with another value for one instance, and that instance.
 pub(super) fn with_modified(
     ask: &Ask<'_>,
     record: &Record,
@@ -356,59 +353,8 @@ pub(super) fn delete(
     } else {
         Some(single(request.current)?.value)
     };
-    let reference = match (&current, request.references.0.as_slice()) {
-        (Some(value), []) => value.reference(),
-        (None, [reference]) => reference.clone(),
-        (None, []) => {
-            return Err(Failure::new(
-                Cause::MissingData,
-                "the attribute is not named",
-            ));
-        }
-        _ => return Err(Failure::new(Cause::InvalidField, "one attribute at a time")),
-    };
-    if let AttributeReference::Unknown(name) = &reference {
-        return Err(Failure::new(
-            Cause::UnknownAttribute,
-            format_args!("unknown attribute {name}"),
-        ));
-    }
-    let record = &before.1;
-    let missing = || {
-        Failure::new(
-            Cause::AttributeNotFound,
-            format_args!("the object has no attribute {reference}"),
-        )
-    };
-    let tag_rule = match &reference {
-        AttributeReference::Standard(tag) => attribute_row(*tag).map(|row| row.client_deletes),
-        _ => Some(ChangeRule::Always),
-    };
-    let Some(may) = tag_rule else {
-        return Err(Failure::new(
-            Cause::UnknownAttribute,
-            format_args!("unknown attribute {reference}"),
-        ));
-    };
-    let Some(like) = record
-        .attributes
-        .of(&reference)
-        .next()
-        .map(|a| a.value.clone())
-    else {
-        return Err(if may == ChangeRule::Never {
-            Failure::new(
-                Cause::ReadOnlyAttribute,
-                format_args!("{reference} can't be deleted"),
-            )
-        } else {
-            missing()
-        });
-    };
-    check_value(&like)?;
-    if !permits(may, record, &like, ask.now.wall) {
-        return Err(read_only(&like));
-    }
+    let reference = deleted_reference(current.as_ref(), request.references.0.as_slice())?;
+    let like = check_deletable(ask, &before.1, &reference)?;
     let mut after = before.1.clone();
     let mut deleted = None;
     if ask.cx.version >= Version::V2_0 && current.is_none() {
@@ -417,32 +363,19 @@ pub(super) fn delete(
             .attributes
             .retain(|a| a.value.reference() != reference);
     } else {
-        // Since 1.1 no index means 0.
+        // Only in 1.0 there is no default index.
         if ask.cx.version == Version::V1_0
             && request.attribute_index.is_none()
-            && record.attributes.of(&reference).nth(1).is_some()
+            && before.1.attributes.of(&reference).nth(1).is_some()
         {
             return Err(Failure::new(
                 Cause::InvalidField,
                 format_args!("{reference} has several values: say which one"),
             ));
         }
-        let place = instance(
-            record,
-            &like,
-            request.attribute_index,
-            current.as_ref(),
-            ask.cx.version,
-        )?;
-        let mut at = 0;
-        after.attributes.retain(|a| {
-            let goes = at == place;
-            at += 1;
-            if goes {
-                deleted = Some(a.clone());
-            }
-            !goes
-        });
+        let (index, current) = (request.attribute_index, current.as_ref());
+        let place = instance(&before.1, &like, index, current, ask.cx.version)?;
+        deleted = remove(&mut after.attributes, place);
     }
     let identifier = after.identifier.clone();
     let effects = changed(node, ask, before, after, Material::Keep)?;
@@ -454,4 +387,79 @@ pub(super) fn delete(
         extra: Extra::NONE,
     };
     Ok(Answered::answer(&response, ask.cx)?.with(effects))
+}
+
+/// The attribute that a request deletes, which it names by a value or by a reference.
+fn deleted_reference(
+    current: Option<&V>,
+    references: &[AttributeReference],
+) -> Result<AttributeReference, Failure> {
+    let reference = match (current, references) {
+        (Some(value), []) => value.reference(),
+        (None, [reference]) => reference.clone(),
+        (None, []) => {
+            return Err(Failure::new(
+                Cause::MissingData,
+                "the attribute is not named",
+            ));
+        }
+        _ => return Err(Failure::new(Cause::InvalidField, "one attribute at a time")),
+    };
+    match reference {
+        AttributeReference::Unknown(name) => Err(Failure::new(
+            Cause::UnknownAttribute,
+            format_args!("unknown attribute {name}"),
+        )),
+        reference => Ok(reference),
+    }
+}
+
+/// Fails when the client may not delete an attribute; returns one of its values.
+fn check_deletable(
+    ask: &Ask<'_>,
+    record: &Record,
+    reference: &AttributeReference,
+) -> Result<V, Failure> {
+    let rule = match reference {
+        AttributeReference::Standard(tag) => attribute_row(*tag).map(|row| row.client_deletes),
+        _ => Some(ChangeRule::Always),
+    };
+    let Some(may) = rule else {
+        return Err(Failure::new(
+            Cause::UnknownAttribute,
+            format_args!("unknown attribute {reference}"),
+        ));
+    };
+    let Some(held) = record.attributes.of(reference).next() else {
+        return Err(if may == ChangeRule::Never {
+            Failure::new(
+                Cause::ReadOnlyAttribute,
+                format_args!("{reference} can't be deleted"),
+            )
+        } else {
+            Failure::new(
+                Cause::AttributeNotFound,
+                format_args!("the object has no attribute {reference}"),
+            )
+        });
+    };
+    check_value(&held.value)?;
+    if !permits(may, record, &held.value, ask.now.wall) {
+        return Err(read_only(&held.value));
+    }
+    Ok(held.value.clone())
+}
+
+/// Removes and returns the attribute at a place.
+fn remove(attributes: &mut Attributes, place: usize) -> Option<Attribute> {
+    let (mut at, mut removed) = (0, None);
+    attributes.retain(|attribute| {
+        let is_it = at == place;
+        at += 1;
+        if is_it {
+            removed = Some(attribute.clone());
+        }
+        !is_it
+    });
+    removed
 }

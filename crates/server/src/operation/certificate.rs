@@ -1,4 +1,4 @@
-//! What an X.509 certificate says of itself, as attributes (KMIP 2.1 §4.8 to §4.10 and §4.61 to §4.63, 1.4 §3.8 to §3.16).
+//! This module reads attributes from an X.509 certificate (KMIP 2.1 §4.8 to §4.10 and §4.61 to §4.63, 1.4 §3.8 to §3.16).
 
 use keyferry_kmip::spec::{
     AttributeValue as V, CryptographicAlgorithm, CryptographicUsageMask,
@@ -12,15 +12,48 @@ use keyferry_ttlv::Extra;
 use x509_parser::prelude::{FromDer, KeyUsage, X509Certificate, X509Name};
 use x509_parser::public_key::PublicKey;
 
-/// Sets what the certificate tells; nothing when it can't be read, since a server keeps what it does not understand.
+/// Sets the attributes that the certificate gives, where they are not set; sets none when it cannot be read, since a server also keeps what
+/// it does not understand.
 pub(super) fn describe(attributes: &mut Attributes, value: &[u8]) {
     let Ok((_, certificate)) = X509Certificate::from_der(value) else {
         return;
     };
     let (issuer, subject) = (certificate.issuer(), certificate.subject());
+    for value in identifying(&certificate) {
+        attributes.set_default(value);
+    }
+    if let Some(algorithm) = signature(&certificate.signature_algorithm.algorithm.to_id_string()) {
+        attributes.set_default(V::DigitalSignatureAlgorithm(algorithm));
+    }
+    if let Some((algorithm, bits)) = key_of(&certificate) {
+        attributes.set_default(V::CryptographicAlgorithm(algorithm));
+        attributes.set_default(V::CryptographicLength(bits));
+    }
+    if let Ok(Some(usage)) = certificate.key_usage() {
+        attributes.set_default(V::CryptographicUsageMask(mask(usage.value)));
+    }
+    parts(attributes, subject, true);
+    parts(attributes, issuer, false);
+}
+
+/// The algorithm and the length of the certificate's key.
+fn key_of(certificate: &X509Certificate<'_>) -> Option<(CryptographicAlgorithm, i32)> {
+    let key = certificate.public_key().parsed().ok()?;
+    let algorithm = match &key {
+        PublicKey::RSA(_) => CryptographicAlgorithm::RSA,
+        PublicKey::EC(_) => CryptographicAlgorithm::ECDSA,
+        PublicKey::DSA(_) => CryptographicAlgorithm::DSA,
+        _ => return None,
+    };
+    Some((algorithm, i32::try_from(key.key_size()).ok()?))
+}
+
+/// The attributes that identify the certificate, its issuer and its subject: as text for 1.0, as they are encoded since 1.1.
+fn identifying(certificate: &X509Certificate<'_>) -> [V; 6] {
+    let (issuer, subject) = (certificate.issuer(), certificate.subject());
     let serial = certificate.raw_serial();
     let hex: String = serial.iter().map(|byte| format!("{byte:02x}")).collect();
-    let told = [
+    [
         V::CertificateIdentifier(
             CertificateIdentifier {
                 issuer: text(issuer),
@@ -69,33 +102,10 @@ pub(super) fn describe(attributes: &mut Attributes, value: &[u8]) {
             }
             .into(),
         ),
-    ];
-    for told in told {
-        attributes.set_default(told);
-    }
-    if let Some(algorithm) = signature(&certificate.signature_algorithm.algorithm.to_id_string()) {
-        attributes.set_default(V::DigitalSignatureAlgorithm(algorithm));
-    }
-    if let Ok(key) = certificate.public_key().parsed() {
-        let algorithm = match &key {
-            PublicKey::RSA(_) => Some(CryptographicAlgorithm::RSA),
-            PublicKey::EC(_) => Some(CryptographicAlgorithm::ECDSA),
-            PublicKey::DSA(_) => Some(CryptographicAlgorithm::DSA),
-            _ => None,
-        };
-        if let (Some(algorithm), Ok(bits)) = (algorithm, i32::try_from(key.key_size())) {
-            attributes.set_default(V::CryptographicAlgorithm(algorithm));
-            attributes.set_default(V::CryptographicLength(bits));
-        }
-    }
-    if let Ok(Some(usage)) = certificate.key_usage() {
-        attributes.set_default(V::CryptographicUsageMask(mask(usage.value)));
-    }
-    parts(attributes, subject, true);
-    parts(attributes, issuer, false);
+    ]
 }
 
-/// What a certificate's key may be used for, where the client does not say it.
+/// The Cryptographic Usage Mask for the key usage in a certificate.
 fn mask(usage: &KeyUsage) -> CryptographicUsageMask {
     use CryptographicUsageMask as M;
     let allowed = [
@@ -113,11 +123,11 @@ fn mask(usage: &KeyUsage) -> CryptographicUsageMask {
         .fold(M(0), |mask, (_, bit)| mask | bit)
 }
 
-/// Parts of a name that are looked at, and bytes of each.
+/// The most parts of a name that are read, and the most bytes of each.
 const MOST: usize = 64;
 const LONGEST: usize = 1024;
 
-/// A name's parts, the last one first: `CN=shop,O=Example,C=CH` (RFC 4514).
+/// A name as text, its last part first: `CN=shop,O=Example,C=CH` (RFC 4514).
 fn text(name: &X509Name<'_>) -> Text {
     let mut parts: Vec<String> = name
         .iter_attributes()
@@ -154,10 +164,10 @@ fn escaped(value: &str) -> String {
     out
 }
 
-/// An attribute for the subject, and one for the issuer.
+/// How to make an attribute of a part of the subject, and of a part of the issuer.
 type Pair = (fn(Text) -> V, fn(Text) -> V);
 
-/// Parts of names: object identifier, short name, the attributes that hold them.
+/// The parts of names: object identifier, short name, and the attributes for them.
 const KINDS: &[(&str, &str, Pair)] = &[
     (
         "2.5.4.3",
@@ -227,7 +237,7 @@ const KINDS: &[(&str, &str, Pair)] = &[
     ),
 ];
 
-/// The parts of a name, each as an attribute of its own (since 2.0).
+/// Sets an attribute for each part of a name (since 2.0).
 fn parts(attributes: &mut Attributes, name: &X509Name<'_>, is_subject: bool) {
     for part in name.iter_attributes().take(MOST) {
         let oid = part.attr_type().to_id_string();

@@ -1,3 +1,5 @@
+//! Create and Register: new objects, and the attributes that the server sets.
+
 use super::template::expanded;
 use super::{Operations, check_names, check_storage};
 use keyferry_kmip::spec::{
@@ -14,7 +16,7 @@ use keyferry_store::{Effects, Material, Record, SnapshotExt};
 use keyferry_ttlv::{Extra, Version};
 use zeroize::Zeroizing;
 
-/// Create (KMIP 2.1 §6.1.8): a symmetric key, or Secret Data since 1.4. The standard also wants a Cryptographic Usage Mask; the OASIS case
+/// Create (KMIP 2.1 §6.1.8): makes a symmetric key, or Secret Data since 1.4. The standard also wants a Cryptographic Usage Mask; the OASIS case
 /// TC-CS-CORVAL-1 does not.
 pub(super) fn create(
     ops: &Operations,
@@ -94,7 +96,7 @@ pub(super) fn new_key(attributes: &Attributes, ask: &mut Ask<'_>) -> Result<Obje
     Ok(Object::symmetric_key(algorithm, bits, Secret::new(&key)))
 }
 
-/// New Secret Data of so many bits.
+/// New Secret Data of this many bits.
 fn new_secret(attributes: &Attributes, ask: &mut Ask<'_>) -> Result<Object, Failure> {
     let bits = length(attributes)?;
     if bits % 8 != 0 || !(8..=65_536).contains(&bits) {
@@ -109,7 +111,7 @@ fn new_secret(attributes: &Attributes, ask: &mut Ask<'_>) -> Result<Object, Fail
     ))
 }
 
-/// The length of a key in bytes, where algorithm and length go together.
+/// The length of a key in bytes, where the algorithm has keys of this length.
 fn key_bytes(algorithm: CryptographicAlgorithm, bits: i32) -> Result<usize, Failure> {
     use CryptographicAlgorithm as A;
     let fits = match algorithm {
@@ -130,7 +132,7 @@ fn key_bytes(algorithm: CryptographicAlgorithm, bits: i32) -> Result<usize, Fail
             format_args!("{algorithm} has no keys of {bits} bits"),
         ));
     }
-    // Parity bits are part of a DES key's bytes, and may or may not be of its length.
+    // A DES key is stored with its parity bits; its length may be given with or without them.
     let bits = match (algorithm, bits) {
         (A::TRIPLE_DES, 112) => 128,
         (A::TRIPLE_DES, 168) => 192,
@@ -141,7 +143,7 @@ fn key_bytes(algorithm: CryptographicAlgorithm, bits: i32) -> Result<usize, Fail
         .map_err(|_| Failure::new(Cause::InvalidField, "the length is negative"))
 }
 
-/// Register (KMIP 2.1 §6.1.43): an object that a client brings.
+/// Register (KMIP 2.1 §6.1.43): stores an object that a client has made.
 pub(super) fn register(
     ops: &Operations,
     ask: &mut Ask<'_>,
@@ -187,7 +189,7 @@ pub(super) fn register(
         .placing(identifier))
 }
 
-/// Takes over what a client may set, and refuses what it may not. A replacement may have the Names of what it replaces.
+/// Takes the attributes that a client may set, and refuses others. A replacement may have the Names of the object that it replaces.
 pub(super) fn take(
     attributes: &mut Attributes,
     asked: TemplateAttribute,
@@ -201,14 +203,14 @@ pub(super) fn take(
         super::attribute::check_value(&value)?;
         match (&value, attribute_row(value.tag())) {
             (V::Custom(_), _) => {}
-            // The version does not have it, though another one may.
+            // This version does not have the attribute, though another one may.
             (V::Unknown(_), _) => {
                 return Err(Failure::new(
                     Cause::UnknownAttribute,
                     format_args!("unknown attribute {}", value.reference()),
                 ));
             }
-            // Algorithm, length and certificate facts are the server's to set, from what the client says of the object.
+            // Algorithm, length and the attributes of certificates are set by the server, but for a new object the client may give them.
             (
                 V::CryptographicAlgorithm(_)
                 | V::CryptographicLength(_)
@@ -242,12 +244,12 @@ pub(super) fn take(
     check_names(ask, attributes, replaced, Cause::NameExists)
 }
 
-/// Where a new object comes from.
+/// The origin of a new object.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Origin {
-    /// The server has made it.
+    /// The server made it.
     Made,
-    /// A client has brought it.
+    /// A client brought it.
     Brought,
 }
 
@@ -264,7 +266,7 @@ pub(super) fn identifier(ask: &mut Ask<'_>) -> Result<Text, Failure> {
     ))
 }
 
-/// Enters a new object into the store, with the attributes that the server sets.
+/// The effects of storing a new object, with the attributes that the server sets.
 pub(super) fn enter(
     ops: &Operations,
     ask: &mut Ask<'_>,
@@ -274,7 +276,7 @@ pub(super) fn enter(
     let object_type = object.object_type();
     if let Object::Template(template) = &object {
         template.attributes.check_count()?;
-        // A template goes by the Names of either place.
+        // A template may have its Names in either place.
         let named = attributes.names().next().is_some();
         for name in template.attributes.names().filter(|_| !named) {
             attributes.push(V::Name(name.clone()));
@@ -295,7 +297,7 @@ pub(super) fn enter(
     Ok(Effects::change(None, record, Material::Set(object.into())))
 }
 
-/// What is said of the randomness of keys: where it comes from, the server is not told.
+/// The description of the random number generator of keys, of which the server knows nothing.
 pub(super) fn generator() -> RngParameters {
     RngParameters {
         rng_algorithm: RNGAlgorithm::UNSPECIFIED,
@@ -310,7 +312,7 @@ pub(super) fn generator() -> RngParameters {
     }
 }
 
-/// Sets what only this server can say of the object.
+/// Sets the attributes that only this server knows.
 fn serve(
     ops: &Operations,
     ask: &Ask<'_>,
@@ -332,14 +334,14 @@ fn serve(
         attributes.set_default(V::RandomNumberGenerator(generator().into()));
     }
     attributes.set_default(V::ProtectionStorageMask(ProtectionStorageMask::SOFTWARE));
-    // Sixteen bytes for thirty-six characters: as unique as the identifier, whose digest they are.
+    // Sixteen bytes of its digest are as unique as the identifier.
     let short = ops.node.crypto.sha256(&[identifier.as_bytes()]);
     attributes.set_default(V::ShortUniqueIdentifier(
         short.iter().take(16).copied().collect(),
     ));
 }
 
-/// Sets what the object itself tells, and checks it against what was said.
+/// Sets the attributes that follow from the object itself, and checks given ones against it.
 fn describe(node: &Node, attributes: &mut Attributes, object: &Object) -> Result<(), Failure> {
     if let Some(block) = object.key_block() {
         let told = [

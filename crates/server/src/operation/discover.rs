@@ -1,7 +1,9 @@
-use super::{OPERATIONS, Operations};
+//! Discover Versions and Query: what the server speaks and can do.
+
+use super::Operations;
 use keyferry_kmip::spec::{
-    DestroyAction, ObjectType, Operation, ProfileName, ProtectionStorageMask, QueryFunction,
-    RNGMode, ShreddingAlgorithm, UnwrapMode,
+    DestroyAction, Domain, ObjectType, Operation, ProfileName, ProtectionStorageMask,
+    QueryFunction, RNGMode, ShreddingAlgorithm, UnwrapMode,
 };
 use keyferry_kmip::{
     CapabilityInformation, DefaultsInformation, DiscoverVersionsRequest, DiscoverVersionsResponse,
@@ -11,7 +13,7 @@ use keyferry_kmip::{
 use keyferry_s2s::{Answered, Ask};
 use keyferry_ttlv::{Extra, Type, Version};
 
-/// The object types that are kept.
+/// The object types that the server keeps.
 const OBJECT_TYPES: &[ObjectType] = &[
     ObjectType::CERTIFICATE,
     ObjectType::SYMMETRIC_KEY,
@@ -25,7 +27,8 @@ const OBJECT_TYPES: &[ObjectType] = &[
     ObjectType::CERTIFICATE_REQUEST,
 ];
 
-/// Discover Versions (KMIP 2.1 §6.1.16): all that are spoken, or those of the client's that are, the server's preference first.
+/// Discover Versions (KMIP 2.1 §6.1.16): the versions that the server speaks, or those of them that the client names, in the order of
+/// the server's preference.
 pub(super) fn discover_versions(ask: &Ask<'_>, item: &RequestItem) -> Result<Answered, Failure> {
     let request: DiscoverVersionsRequest = item.payload(ask.cx)?;
     let wanted = &request.protocol_versions;
@@ -44,7 +47,7 @@ pub(super) fn discover_versions(ask: &Ask<'_>, item: &RequestItem) -> Result<Ans
     )
 }
 
-/// The profile that the server's operations make up: the basic server of each version.
+/// The profile that the server fulfils: the basic server of the version.
 fn profiles(version: Version) -> Vec<ProfileInformation> {
     let profile_name = match version {
         Version::V1_3 => ProfileName::BASELINE_SERVER_BASIC_KMIP_V1_3,
@@ -69,12 +72,6 @@ pub(super) fn query(
     let request: QueryRequest = item.payload(ask.cx)?;
     let asks = |function| request.query_functions.contains(&function);
     let version = ask.cx.version;
-    let has = |domain: keyferry_kmip::spec::Domain, value: u32| {
-        domain
-            .values
-            .iter()
-            .any(|row| row.value == value && row.versions.contain(version))
-    };
     let mut response = QueryResponse {
         operations: Vec::new(),
         object_types: Vec::new(),
@@ -93,19 +90,15 @@ pub(super) fn query(
         extra: Extra::NONE,
     };
     if asks(QueryFunction::QUERY_OPERATIONS) {
-        let interop = ops.settings.interop.then_some(Operation::INTEROP);
-        response.operations = OPERATIONS
-            .iter()
-            .copied()
-            .chain(interop)
-            .filter(|operation| has(Operation::DOMAIN, operation.0))
+        let operations = ops.listed();
+        response.operations = operations
+            .filter(|operation| is_in(Operation::DOMAIN, operation.0, version))
             .collect();
     }
     if asks(QueryFunction::QUERY_OBJECTS) {
-        response.object_types = OBJECT_TYPES
-            .iter()
-            .copied()
-            .filter(|object_type| has(ObjectType::DOMAIN, object_type.0))
+        let types = OBJECT_TYPES.iter().copied();
+        response.object_types = types
+            .filter(|object_type| is_in(ObjectType::DOMAIN, object_type.0, version))
             .collect();
     }
     if asks(QueryFunction::QUERY_SERVER_INFORMATION) {
@@ -114,13 +107,40 @@ pub(super) fn query(
     }
     let map = asks(QueryFunction::QUERY_EXTENSION_MAP);
     if (map || asks(QueryFunction::QUERY_EXTENSION_LIST)) && version >= Version::V1_1 {
-        response.extension_information.push(ExtensionInformation {
-            tag: map.then(|| i32::try_from(extension::COPY.number()).unwrap_or_default()),
-            item_type: map.then_some(ExtensionType(Type::Structure as u32)),
-            ..ExtensionInformation::named("keyferry copy")
-        });
+        response.extension_information.push(copy_extension(map));
     }
-    if asks(QueryFunction::QUERY_CAPABILITIES) && version >= Version::V1_3 {
+    if version >= Version::V1_3 {
+        describe_since_1_3(&mut response, &asks, version);
+    }
+    if version >= Version::V2_0 {
+        describe_since_2_0(&mut response, &asks);
+    }
+    Answered::answer(&response, ask.cx)
+}
+
+/// Whether a value of an enumeration exists in a version.
+fn is_in(domain: Domain, value: u32, version: Version) -> bool {
+    domain
+        .values
+        .iter()
+        .any(|row| row.value == value && row.versions.contain(version))
+}
+
+/// The extension by which keyferry servers send copies; `map` says whether with its tag and type.
+fn copy_extension(map: bool) -> ExtensionInformation {
+    ExtensionInformation {
+        tag: map.then(|| i32::try_from(extension::COPY.number()).unwrap_or_default()),
+        item_type: map.then_some(ExtensionType(Type::Structure as u32)),
+        ..ExtensionInformation::named("keyferry copy")
+    }
+}
+
+fn describe_since_1_3(
+    response: &mut QueryResponse,
+    asks: &dyn Fn(QueryFunction) -> bool,
+    version: Version,
+) {
+    if asks(QueryFunction::QUERY_CAPABILITIES) {
         let since_1_4 = version >= Version::V1_4;
         response.capability_information.push(CapabilityInformation {
             streaming: Some(false),
@@ -129,7 +149,7 @@ pub(super) fn query(
             batch_undo: since_1_4.then_some(true),
             batch_continue: since_1_4.then_some(true),
             unwrap_mode: Some(UnwrapMode::PROCESSED),
-            // Where material is overwritten or forgotten, the store knows.
+            // Only the store knows whether it overwrites material or forgets it.
             destroy_action: Some(DestroyAction::UNSPECIFIED),
             shredding_algorithm: Some(ShreddingAlgorithm::UNSPECIFIED),
             rng_mode: Some(RNGMode::UNSPECIFIED),
@@ -137,21 +157,22 @@ pub(super) fn query(
             extra: Extra::NONE,
         });
     }
-    if asks(QueryFunction::QUERY_RNGS) && version >= Version::V1_3 {
+    if asks(QueryFunction::QUERY_RNGS) {
         response.rng_parameters.push(super::create::generator());
     }
-    if asks(QueryFunction::QUERY_PROFILES) && version >= Version::V1_3 {
+    if asks(QueryFunction::QUERY_PROFILES) {
         response.profile_information = profiles(version);
     }
-    if asks(QueryFunction::QUERY_STORAGE_PROTECTION_MASKS) && version >= Version::V2_0 {
-        let protection_storage_masks = vec![ProtectionStorageMask::SOFTWARE];
+}
+
+fn describe_since_2_0(response: &mut QueryResponse, asks: &dyn Fn(QueryFunction) -> bool) {
+    if asks(QueryFunction::QUERY_STORAGE_PROTECTION_MASKS) {
         response.protection_storage_masks = Some(ProtectionStorageMasks {
-            protection_storage_masks,
+            protection_storage_masks: vec![ProtectionStorageMask::SOFTWARE],
             extra: Extra::NONE,
         });
     }
-    if asks(QueryFunction::QUERY_DEFAULTS_INFORMATION) && version >= Version::V2_0 {
+    if asks(QueryFunction::QUERY_DEFAULTS_INFORMATION) {
         response.defaults_information = Some(DefaultsInformation::default());
     }
-    Answered::answer(&response, ask.cx)
 }

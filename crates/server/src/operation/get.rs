@@ -1,3 +1,5 @@
+//! Get, Get Attributes and Get Attribute List.
+
 use super::changed;
 use keyferry_kmip::attribute::{AttributeReference, AttributeReferences};
 use keyferry_kmip::projection::visible_in_version;
@@ -37,7 +39,7 @@ pub(super) fn get(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Answ
         extra: Extra::NONE,
     };
     let outcome = Answered::answer(&response, ask.cx)?;
-    // Once served an object is no longer fresh (KMIP 2.1 §4.24): its issuer keeps that.
+    // An object that was served is no longer fresh (KMIP 2.1 §4.24); its issuer stores that.
     if record.attributes.get(tag::FRESH) != Some(&AttributeValue::Fresh(true))
         || !node.issues(&record)
     {
@@ -50,7 +52,7 @@ pub(super) fn get(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Answ
     let mut after = record.clone();
     after.attributes.set(AttributeValue::Fresh(false));
     let mut effects = changed(node, ask, (number, record), after, Material::Keep)?;
-    // Get is none of the operations that count as changes (KMIP 2.1 §4.29), unless a date has led to another State.
+    // Get does not count as a change (KMIP 2.1 §4.29), unless a date has caused a State transition.
     for change in effects
         .changes
         .iter_mut()
@@ -66,7 +68,7 @@ pub(super) fn get(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Answ
     Ok(outcome.with(effects))
 }
 
-/// All attributes of an object, those that show what this server knows of others included.
+/// All attributes of an object, with those that show what this server knows of other servers.
 fn all(
     node: &Node,
     ask: &Ask<'_>,
@@ -80,7 +82,7 @@ fn all(
     Ok(visible_in_version(&all, ask.cx.version))
 }
 
-/// Get Attributes (KMIP 2.1 §6.1.20): those that are named, in that order, or all. A name that the object has no value for is passed over.
+/// Get Attributes (KMIP 2.1 §6.1.20): returns the attributes that the request names, in its order, or all. Names without a value are skipped.
 pub(super) fn get_attributes(
     node: &Node,
     ask: &Ask<'_>,
@@ -108,7 +110,7 @@ pub(super) fn get_attributes(
         for reference in references {
             all.of(reference)
                 .for_each(|attribute| attributes.keep(attribute.clone()));
-            // The policy that every object is under, where no other was named for it (KMIP 1.4 §3.18.1): told to who asks for it.
+            // An object without a policy has the default one (KMIP 1.4 §3.18.1), which is returned on request only.
             let policy = AttributeReference::Standard(tag::OPERATION_POLICY_NAME);
             if *reference == policy && ask.cx.version < Version::V2_0 && !all.has(&policy) {
                 attributes.push(AttributeValue::OperationPolicyName("default".into()));
@@ -123,7 +125,7 @@ pub(super) fn get_attributes(
     Answered::answer(&response, ask.cx)
 }
 
-/// Get Attribute List (KMIP 2.1 §6.1.21): the names of the attributes that have values, each once.
+/// Get Attribute List (KMIP 2.1 §6.1.21): returns the names of the attributes that have values, each once.
 pub(super) fn get_attribute_list(
     node: &Node,
     ask: &Ask<'_>,

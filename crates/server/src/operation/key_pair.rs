@@ -15,7 +15,7 @@ use keyferry_store::{Record, Snapshot, SnapshotExt};
 use keyferry_ttlv::{Context, Extra};
 use zeroize::Zeroizing;
 
-/// What kind of pair is wanted.
+/// The kind of key pair that is wanted.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Rsa(i32),
@@ -32,7 +32,7 @@ impl Kind {
         }
     }
 
-    /// The kind that attributes ask for: by algorithm, and by length or recommended curve.
+    /// The kind that attributes ask for, by algorithm, and by length or recommended curve.
     fn of(attributes: &Attributes) -> Result<Kind, Failure> {
         let missing = |what: &str| {
             Failure::new(
@@ -116,10 +116,10 @@ impl Kind {
     }
 }
 
-/// Bits of the longest RSA keys that are made: longer ones take minutes.
+/// The length in bits of the longest RSA keys that are made; longer ones take minutes.
 const LONGEST: i32 = 4096;
 
-/// A new RSA key pair. It takes long.
+/// Makes an RSA key pair, which takes long.
 pub(super) fn rsa(node: &Node, bits: i32) -> Result<KeyPair, Failure> {
     let pair = node
         .crypto
@@ -127,7 +127,7 @@ pub(super) fn rsa(node: &Node, bits: i32) -> Result<KeyPair, Failure> {
     pair.map_err(|e| Failure::new(Cause::Cryptographic, e))
 }
 
-/// The length of the RSA key pair that a request will ask for, as far as it can be told beforehand.
+/// The length of the RSA key pair that a request will need, as far as that is known before its transaction.
 pub(super) fn rsa_wanted(snapshot: &dyn Snapshot, item: &RequestItem, cx: Context) -> Option<i32> {
     let mut attributes = Attributes::new();
     let mut given = |more: Option<TemplateAttribute>| {
@@ -161,7 +161,7 @@ pub(super) fn link(link_type: LinkType, target: &Text) -> V {
     })
 }
 
-/// Those of one key of a pair: its own, and the common ones that it does not say otherwise.
+/// The attributes of one key of a pair: its own, and those common ones that its own do not override.
 pub(super) fn of_one(
     ask: &Ask<'_>,
     object_type: ObjectType,
@@ -189,13 +189,13 @@ pub(super) fn of_one(
     Ok(attributes)
 }
 
-/// A new pair, each of its keys with identifier, attributes and object.
+/// A new key pair; each key has its identifier, its attributes and its object.
 pub(super) struct Pair {
     pub(super) private: (Text, Attributes, Object),
     pub(super) public: (Text, Attributes, Object),
 }
 
-/// Makes the pair that has these attributes, its keys linked to each other.
+/// Makes the key pair with these attributes, and links its keys to each other.
 pub(super) fn made(
     ops: &Operations,
     ask: &mut Ask<'_>,

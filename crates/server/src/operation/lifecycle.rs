@@ -1,3 +1,5 @@
+//! Activate, Revoke, Destroy, Archive and Recover.
+
 use super::{changed, own};
 use keyferry_kmip::lifecycle::{Event, apply};
 use keyferry_kmip::spec::{AttributeValue, RevocationReasonCode, tag};
@@ -57,7 +59,7 @@ pub(super) fn revoke(
         code,
         RevocationReasonCode::KEY_COMPROMISE | RevocationReasonCode::CA_COMPROMISE
     );
-    // Earlier versions say nothing of such a date (KMIP 1.4 §4.20).
+    // Earlier versions do not mention such a date (KMIP 1.4 §4.20).
     if !compromise
         && request.compromise_occurrence_date.is_some()
         && ask.cx.version >= Version::V1_4
@@ -85,7 +87,7 @@ pub(super) fn revoke(
     Ok(Answered::answer(&response, ask.cx)?.with(effects))
 }
 
-/// Destroy (KMIP 2.1 §6.1.15): the material goes, the attributes stay for ever.
+/// Destroy (KMIP 2.1 §6.1.15): removes the key material; the attributes stay for ever.
 pub(super) fn destroy(
     node: &Node,
     ask: &mut Ask<'_>,
@@ -106,7 +108,7 @@ pub(super) fn destroy(
     Ok(Answered::answer(&response, ask.cx)?.with(effects))
 }
 
-/// Archive (KMIP 2.1 §6.1.4): the object stays where it is, and is not served until it is recovered.
+/// Archive (KMIP 2.1 §6.1.4): marks the object as archived; it is not served until it is recovered.
 pub(super) fn archive(
     node: &Node,
     ask: &mut Ask<'_>,
@@ -133,7 +135,7 @@ pub(super) fn archive(
     Ok(Answered::answer(&response, ask.cx)?.with(effects))
 }
 
-/// Recover (KMIP 2.1 §6.1.42): the object is on-line again. One that was not archived stays as it is.
+/// Recover (KMIP 2.1 §6.1.42): makes an archived object available again; another object stays as it is.
 pub(super) fn recover(
     node: &Node,
     ask: &mut Ask<'_>,

@@ -1,34 +1,77 @@
+//! Locate.
+
 use keyferry_kmip::spec::{AttributeValue, ObjectGroupMember, Operation};
 use keyferry_kmip::{Attributes, Cause, Failure, LocateRequest, LocateResponse, RequestItem, Text};
 use keyferry_s2s::{Answered, Ask, Node, Placeholder};
 use keyferry_store::plan::{Located, Query};
-use keyferry_store::{Effects, Order, Record, RecordNumber, SnapshotExt, Span, index};
+use keyferry_store::{Effects, Error, Order, Record, RecordNumber, SnapshotExt, Span, index};
 use keyferry_ttlv::{Extra, Version};
+use std::cell::Cell;
 use std::ops::ControlFlow;
 
-/// Identifiers in one answer, when the client names no maximum or a larger one.
+/// The most identifiers in one answer.
 const MAXIMUM: usize = 10_000;
 
-/// Locate (KMIP 2.1 §6.1.28), newest first, of what the caller may see. Located Items is told to a client that pages, as far as counting is
-/// not too much: the OASIS cases want it there and nowhere else.
+/// Locate (KMIP 2.1 §6.1.28): finds objects that the caller may see, newest first. Located Items is in the answer to a client that pages,
+/// unless counting takes too long: the OASIS cases want it there and nowhere else.
 pub(super) fn locate(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<Answered, Failure> {
     let request: LocateRequest = item.payload(ask.cx)?;
-    let count = |given: Option<i32>, otherwise: usize, what: &str| match given.map(usize::try_from)
-    {
-        None => Ok(otherwise),
+    let maximum = count(request.maximum_items, MAXIMUM, "Maximum Items")?.min(MAXIMUM);
+    let offset = count(request.offset_items, 0, "Offset Items")?;
+    let pages = request.offset_items.is_some();
+    let mut attributes = request.attributes;
+    if request.object_group_member == Some(ObjectGroupMember::GROUP_MEMBER_FRESH) {
+        attributes.push(AttributeValue::Fresh(true));
+    }
+    let shadow = split_shadow(&mut attributes);
+    let query = Query::new(
+        &attributes,
+        request.storage_status_mask,
+        ask.cx.version < Version::V2_0,
+    )?;
+    // The failure that stopped the search.
+    let failed = Cell::new(None);
+    let may_see = |record: &Record| {
+        may_see(node, ask, &shadow, record).map_err(|failure| {
+            failed.set(Some(failure));
+            Error::aborted()
+        })
+    };
+    let mut effects = Effects::none();
+    let located = if request.object_group_member == Some(ObjectGroupMember::GROUP_MEMBER_DEFAULT) {
+        default_member(ask, &attributes, &query, &may_see, &mut effects).map(|member| Located {
+            identifiers: member.into_iter().collect(),
+            total: None,
+        })
+    } else {
+        let most = if pages { MAXIMUM } else { maximum };
+        query
+            .locate(ask.snapshot, ask.now.wall, (offset, most), &may_see)
+            .map_err(Failure::from)
+    };
+    let mut located = match failed.take() {
+        Some(failure) => return Err(failure),
+        None => located?,
+    };
+    located.identifiers.truncate(maximum);
+    located.total = located.total.filter(|_| pages);
+    answer(ask, &located, effects)
+}
+
+/// A number of items that a request gives, or the default.
+fn count(given: Option<i32>, default: usize, what: &str) -> Result<usize, Failure> {
+    match given.map(usize::try_from) {
+        None => Ok(default),
         Some(Ok(n)) => Ok(n),
         Some(Err(_)) => Err(Failure::new(
             Cause::InvalidField,
             format_args!("{what} is negative"),
         )),
-    };
-    let maximum = count(request.maximum_items, MAXIMUM, "Maximum Items")?.min(MAXIMUM);
-    let offset = count(request.offset_items, 0, "Offset Items")?;
-    let mut attributes = request.attributes;
-    if request.object_group_member == Some(ObjectGroupMember::GROUP_MEMBER_FRESH) {
-        attributes.push(AttributeValue::Fresh(true));
     }
-    // What shows this server's knowledge of others is in no index.
+}
+
+/// Takes the attributes out that show what this server knows of others, which are in no index.
+fn split_shadow(attributes: &mut Attributes) -> Attributes {
     let mut shadow = Attributes::new();
     attributes.retain(|attribute| {
         let is_shadow = keyferry_s2s::is_shadow(&attribute.value);
@@ -37,66 +80,61 @@ pub(super) fn locate(node: &Node, ask: &Ask<'_>, item: &RequestItem) -> Result<A
         }
         !is_shadow
     });
-    let query = Query::new(
-        &attributes,
-        request.storage_status_mask,
-        ask.cx.version < Version::V2_0,
-    )?;
-    let pages = request.offset_items.is_some();
-    let has_shadow = |record: &Record| {
-        let Ok(Some((number, _))) = ask.snapshot.by_object_id(&record.id) else {
-            return false;
-        };
-        let own = node
-            .shadow(ask.snapshot, number, record)
-            .unwrap_or_default();
-        shadow
-            .iter()
-            .all(|wanted| own.iter().any(|attribute| attribute.value == wanted.value))
+    shadow
+}
+
+/// Whether the caller may see a record, and it has all attributes of `shadow`.
+fn may_see(
+    node: &Node,
+    ask: &Ask<'_>,
+    shadow: &Attributes,
+    record: &Record,
+) -> Result<bool, Failure> {
+    let permitted = ask.rights.check(ask.caller, Operation::LOCATE, record);
+    Ok(permitted.is_ok() && (shadow.is_empty() || has_shadow(node, ask, shadow, record)?))
+}
+
+fn has_shadow(
+    node: &Node,
+    ask: &Ask<'_>,
+    shadow: &Attributes,
+    record: &Record,
+) -> Result<bool, Failure> {
+    let Some((number, _)) = ask.snapshot.by_object_id(&record.id)? else {
+        return Ok(false);
     };
-    let may_see = |record: &Record| {
-        (shadow.is_empty() || has_shadow(record))
-            && ask
-                .rights
-                .check(ask.caller, Operation::LOCATE, record)
-                .is_ok()
-    };
-    let mut effects = Effects::none();
-    let located = if request.object_group_member == Some(ObjectGroupMember::GROUP_MEMBER_DEFAULT) {
-        let member = default_member(ask, &attributes, &query, &may_see, &mut effects)?;
-        Located {
-            identifiers: member.into_iter().collect(),
-            total: None,
-        }
-    } else {
-        let most = if pages { MAXIMUM } else { maximum };
-        query.locate(ask.snapshot, ask.now.wall, (offset, most), &may_see)?
-    };
-    let mut identifiers = located.identifiers;
-    identifiers.truncate(maximum);
-    let total = located.total.filter(|_| pages);
+    let own = node.shadow(ask.snapshot, number, record)?;
+    Ok(shadow
+        .iter()
+        .all(|wanted| own.iter().any(|attribute| attribute.value == wanted.value)))
+}
+
+fn answer(ask: &Ask<'_>, located: &Located, effects: Effects) -> Result<Answered, Failure> {
     let response = LocateResponse {
-        located_items: total.map(|total| i32::try_from(total).unwrap_or(i32::MAX)),
-        unique_identifiers: identifiers
+        located_items: located
+            .total
+            .map(|total| i32::try_from(total).unwrap_or(i32::MAX)),
+        unique_identifiers: located
+            .identifiers
             .iter()
             .map(|identifier| identifier.as_str())
             .collect(),
         extra: Extra::NONE,
     };
-    let mut outcome = Answered::answer(&response, ask.cx)?.with(effects);
-    outcome.placeholder = match identifiers.as_slice() {
+    let mut answered = Answered::answer(&response, ask.cx)?.with(effects);
+    answered.placeholder = match located.identifiers.as_slice() {
         [only] => Placeholder::Set(only.clone()),
         _ => Placeholder::Clear,
     };
-    Ok(outcome)
+    Ok(answered)
 }
 
-/// The member of an Object Group that its clients shall use now: each in turn, the oldest first.
+/// The member of an Object Group that clients are to use now: each in turn, the oldest first.
 fn default_member(
     ask: &Ask<'_>,
     attributes: &Attributes,
     query: &Query,
-    may_see: &dyn Fn(&Record) -> bool,
+    may_see: &dyn Fn(&Record) -> keyferry_store::Result<bool>,
     effects: &mut Effects,
 ) -> Result<Option<Text>, Failure> {
     let group = attributes.iter().find_map(|a| match &a.value {
@@ -117,7 +155,7 @@ fn default_member(
         .map_or(0, u64::from_be_bytes);
     let (mut first, mut next): (Option<(RecordNumber, Text)>, Option<(RecordNumber, Text)>) =
         (None, None);
-    let scanned = ask.snapshot.scan(
+    ask.snapshot.scan(
         key.index,
         &Span::exact(&key.key),
         Order::Ascending,
@@ -126,13 +164,13 @@ fn default_member(
             if first.is_some() && number.0 <= last {
                 return Ok(ControlFlow::Continue(()));
             }
-            let Some(record) = ask
-                .snapshot
-                .record(number)?
-                .filter(|record| query.matches(record, ask.now.wall) && may_see(record))
-            else {
+            let record = ask.snapshot.record(number)?;
+            let Some(record) = record.filter(|record| query.matches(record, ask.now.wall)) else {
                 return Ok(ControlFlow::Continue(()));
             };
+            if !may_see(&record)? {
+                return Ok(ControlFlow::Continue(()));
+            }
             if number.0 > last {
                 next = Some((number, record.identifier));
                 return Ok(ControlFlow::Break(()));
@@ -140,8 +178,7 @@ fn default_member(
             first = Some((number, record.identifier));
             Ok(ControlFlow::Continue(()))
         },
-    );
-    scanned?;
+    )?;
     let Some((number, identifier)) = next.or(first) else {
         return Ok(None);
     };

@@ -1,4 +1,4 @@
-//! Re-key and Re-key Key Pair (KMIP 2.1 §6.1.46 and §6.1.47): a new key in the place of an old one, whose Names it takes over.
+//! Re-key and Re-key Key Pair (KMIP 2.1 §6.1.46 and §6.1.47): a new key replaces an old one and takes over its Names.
 
 use super::create::{self, Origin, take};
 use super::key_pair::{link, made, of_one};
@@ -12,7 +12,7 @@ use keyferry_s2s::{Answered, Ask};
 use keyferry_store::{Effects, Material, Record, RecordNumber};
 use keyferry_ttlv::Extra;
 
-/// Re-key: symmetric keys.
+/// Re-key, for symmetric keys.
 pub(super) fn re_key(
     ops: &Operations,
     ask: &mut Ask<'_>,
@@ -58,7 +58,7 @@ pub(super) fn re_key(
         .placing(identifier))
 }
 
-/// Re-key Key Pair: both keys, found by the private one.
+/// Re-key Key Pair, for both keys of the pair; the request names the private one.
 pub(super) fn re_key_key_pair(
     ops: &Operations,
     ask: &mut Ask<'_>,
@@ -74,22 +74,7 @@ pub(super) fn re_key_key_pair(
         request.private_key_unique_identifier.as_ref(),
         ObjectType::PRIVATE_KEY,
     )?;
-    let public_key = old_private
-        .1
-        .attributes
-        .iter()
-        .find_map(|a| match &a.value {
-            V::Link(link) if link.link_type == LinkType::PUBLIC_KEY_LINK => {
-                Some(link.target.clone())
-            }
-            _ => None,
-        });
-    let public_key = public_key.ok_or_else(|| {
-        Failure::new(
-            Cause::InvalidField,
-            "the private key has no Link to its public key",
-        )
-    })?;
+    let public_key = public_key_of(&old_private.1)?;
     let old_public = existing(ops, ask, Some(&public_key), ObjectType::PUBLIC_KEY)?;
     let common = request.common_attributes.as_ref();
     let (mut private, mut public) = (
@@ -129,6 +114,21 @@ pub(super) fn re_key_key_pair(
         .placing(private_id))
 }
 
+/// The public key that a private key has a Link to.
+fn public_key_of(record: &Record) -> Result<UniqueIdentifier, Failure> {
+    let public_key = record.attributes.iter().find_map(|a| match &a.value {
+        V::Link(link) if link.link_type == LinkType::PUBLIC_KEY_LINK => Some(link.target.clone()),
+        _ => None,
+    });
+    public_key.ok_or_else(|| {
+        Failure::new(
+            Cause::InvalidField,
+            "the private key has no Link to its public key",
+        )
+    })
+}
+
+/// The key to replace.
 fn existing(
     ops: &Operations,
     ask: &Ask<'_>,
@@ -152,7 +152,7 @@ fn existing(
     Ok(old)
 }
 
-/// What a replacement takes over from the old key (KMIP 2.1 §6.1.46, Tables 303 and 304).
+/// The attributes that the new key takes over from the old one (KMIP 2.1 §6.1.46, Tables 303 and 304).
 fn replacement(old: &Record, offset: Option<Interval>, now: DateTime) -> Attributes {
     let mut new = Attributes::new();
     let activation = old.attributes.date(tag::ACTIVATION_DATE);
@@ -204,7 +204,7 @@ fn replacement(old: &Record, offset: Option<Interval>, now: DateTime) -> Attribu
     new
 }
 
-/// Puts what a request asks for over what was taken over.
+/// Overrides attributes that were taken over with those that the request asks for.
 fn over(attributes: &mut Attributes, asked: Attributes) {
     let repeated =
         |attributes: &Attributes, value: &V| attributes.iter().any(|a| a.value == *value);
@@ -217,7 +217,7 @@ fn over(attributes: &mut Attributes, asked: Attributes) {
     }
 }
 
-/// Enters the new key, and links the old one, which loses its Names, to it.
+/// Stores the new key, and links the old one, which loses its Names, to it.
 fn replace(
     ops: &Operations,
     ask: &mut Ask<'_>,
@@ -227,7 +227,7 @@ fn replace(
 ) -> Result<(), Failure> {
     let mut after = old.1.clone();
     after.attributes.remove(tag::NAME);
-    // The newest of a line of keys is the latest.
+    // Each key of a line of replacements is linked to the next.
     if after.attributes.get(tag::ROTATE_LATEST).is_some() {
         after.attributes.set(V::RotateLatest(false));
     }

@@ -1,4 +1,4 @@
-//! Operations on the server itself that say little: Ping, Log, Interop, Set Endpoint Role.
+//! Ping, Log, Interop and Set Endpoint Role: operations on the server itself.
 
 use super::Operations;
 use keyferry_kmip::spec::{EndpointRole, InteropFunction};
@@ -15,10 +15,10 @@ pub(super) fn ping(ask: &Ask<'_>, item: &RequestItem) -> Result<Answered, Failur
     Answered::answer(&PingResponse { extra: Extra::NONE }, ask.cx)
 }
 
-/// So many characters of a client's message are logged.
+/// The number of characters of a client's message that are logged.
 const LOGGED: usize = 1000;
 
-/// Log (KMIP 2.1 §6.1.29, since 2.0): the client's message goes to the server's log, with control characters escaped.
+/// Log (KMIP 2.1 §6.1.29, since 2.0): writes the client's message to the server's log, with control characters escaped.
 pub(super) fn log(ask: &Ask<'_>, item: &RequestItem) -> Result<Answered, Failure> {
     let request: LogRequest = item.payload(ask.cx)?;
     let shown: String = request
@@ -31,7 +31,7 @@ pub(super) fn log(ask: &Ask<'_>, item: &RequestItem) -> Result<Answered, Failure
     Answered::answer(&LogResponse { extra: Extra::NONE }, ask.cx)
 }
 
-/// Interop (KMIP 2.1 §6.1.26, since 2.0), where it is switched on: Begin and End are noted. Nothing is reset.
+/// Interop (KMIP 2.1 §6.1.26, since 2.0), where it is switched on: logs Begin and End. Nothing is reset.
 pub(super) fn interop(
     ops: &Operations,
     ask: &Ask<'_>,
@@ -58,7 +58,7 @@ pub(super) fn interop(
     Answered::answer(&InteropResponse { extra: Extra::NONE }, ask.cx)
 }
 
-/// Set Endpoint Role (KMIP 2.1 §6.1.54, since 2.0) where the connection is not turned round (`Server::turn`): this server stays one.
+/// Set Endpoint Role (KMIP 2.1 §6.1.54, since 2.0), where the connection is not turned round by `Server::turn`: this server stays the server.
 pub(super) fn set_endpoint_role(ask: &Ask<'_>, item: &RequestItem) -> Result<Answered, Failure> {
     let request: SetEndpointRoleRequest = item.payload(ask.cx)?;
     if request.endpoint_role != EndpointRole::SERVER {

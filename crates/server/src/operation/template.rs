@@ -1,14 +1,14 @@
-//! Templates: attributes that requests name instead of saying them (KMIP 1.4 §2.1.8 and §2.2.6, 1.0 to 1.4).
+//! Templates: objects whose attributes a request uses by naming the template (KMIP 1.4 §2.1.8 and §2.2.6, 1.0 to 1.4).
 
 use keyferry_kmip::spec::{ObjectType, tag};
 use keyferry_kmip::{Attribute, Attributes, Cause, Failure, Name, Object, TemplateAttribute};
 use keyferry_s2s::Ask;
 use keyferry_store::{Record, SnapshotExt, index};
 
-/// Templates that a request names at the most.
+/// The most templates that a request may name.
 const MOST: usize = 16;
 
-/// The attributes that are asked for: those of the templates that are named, and over them those that are said.
+/// The attributes that a request asks for: those of the templates that it names, overridden by its own.
 pub(super) fn expanded(
     asked: TemplateAttribute,
     object_type: ObjectType,
@@ -33,7 +33,7 @@ pub(super) fn expanded(
             ));
         }
         for attribute in &named(name, ask)? {
-            // Names are of the template, or of the one object that was made from it first.
+            // A Name in a template is that of the template, or of the first object that was made from it.
             let said = |other: &Attribute| {
                 !other.value.may_repeat() && other.value.is_same_attribute(&attribute.value)
             };
@@ -55,7 +55,7 @@ pub(super) fn expanded(
     Ok(all.into_iter().collect())
 }
 
-/// The attributes of the template of this Name.
+/// The attributes of the template with this Name.
 fn named(name: &Name, ask: &Ask<'_>) -> Result<Attributes, Failure> {
     let is = |record: &Record| {
         record.object_type == ObjectType::TEMPLATE

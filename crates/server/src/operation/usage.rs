@@ -1,4 +1,4 @@
-//! Whether, how long and how much an object may be used: Check, Obtain Lease, Get Usage Allocation.
+//! Check, Obtain Lease and Get Usage Allocation: whether, how long and how much an object may be used.
 
 use super::{Operations, changed, own};
 use keyferry_kmip::spec::{AttributeValue as V, CryptographicUsageMask, ObjectType, tag};
@@ -10,7 +10,7 @@ use keyferry_s2s::{Answered, Ask, KeyUse, Placeholder, check_usable};
 use keyferry_store::{Material, Record};
 use keyferry_ttlv::{Extra, Version};
 
-/// How much is left, where usage is limited.
+/// The amount of use that is left, where it is limited.
 fn left(record: &Record) -> Option<i64> {
     record.attributes.iter().find_map(|a| match &a.value {
         V::UsageLimits(limits) => Some(limits.count.unwrap_or(limits.total)),
@@ -18,7 +18,7 @@ fn left(record: &Record) -> Option<i64> {
     })
 }
 
-/// Check (KMIP 2.1 §6.1.7): what stands against the use that the client intends comes back, and nothing else; the placeholder is empty then.
+/// Check (KMIP 2.1 §6.1.7): the answer has only what forbids the use that the client intends; the ID Placeholder is empty then.
 pub(super) fn check(
     ops: &Operations,
     ask: &mut Ask<'_>,
@@ -26,23 +26,8 @@ pub(super) fn check(
 ) -> Result<Answered, Failure> {
     let request: CheckRequest = item.payload(ask.cx)?;
     let (_, record) = ask.record(request.unique_identifier.as_ref())?;
-    if record.is_destroyed() {
-        return Err(Failure::new(
-            Cause::ObjectDestroyed,
-            "the object was destroyed",
-        ));
-    }
-    if record.attributes.get(tag::ARCHIVE_DATE).is_some() {
-        return Err(Failure::new(
-            Cause::ObjectArchived,
-            "the object is archived",
-        ));
-    }
-    let allowed = record.attributes.iter().find_map(|a| match a.value {
-        V::CryptographicUsageMask(mask) => Some(mask),
-        _ => None,
-    });
-    let allowed = allowed.unwrap_or_default();
+    check_present(&record)?;
+    let allowed = usage_mask(&record).unwrap_or_default();
     let lease = ops.settings.lease_time;
     let usage_limits_count = request
         .usage_limits_count
@@ -53,20 +38,11 @@ pub(super) fn check(
     let lease_time = request
         .lease_time
         .filter(|wanted| lease.0 != 0 && (wanted.0 > lease.0 || wanted.0 == 0));
-    // 2.x has Result Reasons for it.
     if ask.cx.version >= Version::V2_0 {
-        if cryptographic_usage_mask.is_some() {
-            return Err(Failure::new(
-                Cause::UsageMask,
-                "the Cryptographic Usage Mask does not allow it",
-            ));
-        }
-        if usage_limits_count.is_some() {
-            return Err(Failure::new(
-                Cause::UsageLimitExceeded,
-                "the Usage Limits do not allow it",
-            ));
-        }
+        check_limits(
+            cryptographic_usage_mask.is_some(),
+            usage_limits_count.is_some(),
+        )?;
     }
     let denied =
         usage_limits_count.is_some() || cryptographic_usage_mask.is_some() || lease_time.is_some();
@@ -82,6 +58,47 @@ pub(super) fn check(
         outcome.placeholder = Placeholder::Clear;
     }
     Ok(outcome)
+}
+
+/// Fails when an object is destroyed or archived.
+fn check_present(record: &Record) -> Result<(), Failure> {
+    if record.is_destroyed() {
+        return Err(Failure::new(
+            Cause::ObjectDestroyed,
+            "the object was destroyed",
+        ));
+    }
+    if record.attributes.get(tag::ARCHIVE_DATE).is_some() {
+        return Err(Failure::new(
+            Cause::ObjectArchived,
+            "the object is archived",
+        ));
+    }
+    Ok(())
+}
+
+/// Fails when the mask or the limits forbid a use, for which 2.x has Result Reasons.
+fn check_limits(mask_forbids: bool, limits_forbid: bool) -> Result<(), Failure> {
+    if mask_forbids {
+        return Err(Failure::new(
+            Cause::UsageMask,
+            "the Cryptographic Usage Mask does not allow it",
+        ));
+    }
+    if limits_forbid {
+        return Err(Failure::new(
+            Cause::UsageLimitExceeded,
+            "the Usage Limits do not allow it",
+        ));
+    }
+    Ok(())
+}
+
+fn usage_mask(record: &Record) -> Option<CryptographicUsageMask> {
+    record.attributes.iter().find_map(|a| match a.value {
+        V::CryptographicUsageMask(mask) => Some(mask),
+        _ => None,
+    })
 }
 
 /// Obtain Lease (KMIP 2.1 §6.1.35): for objects that are not destroyed or compromised.
@@ -126,7 +143,7 @@ pub(super) fn obtain_lease(
     Answered::answer(&response, ask.cx)
 }
 
-/// What applies protection.
+/// The uses that apply protection.
 const PROTECTS: CryptographicUsageMask = CryptographicUsageMask(
     CryptographicUsageMask::SIGN.0
         | CryptographicUsageMask::ENCRYPT.0
@@ -137,7 +154,7 @@ const PROTECTS: CryptographicUsageMask = CryptographicUsageMask(
         | CryptographicUsageMask::CRL_SIGN.0,
 );
 
-/// Get Usage Allocation (KMIP 2.1 §6.1.23): takes an amount off what is left, while the object may apply protection.
+/// Get Usage Allocation (KMIP 2.1 §6.1.23): takes an amount from the rest of the Usage Limits, while the object may apply protection.
 pub(super) fn allocate(
     ops: &Operations,
     ask: &mut Ask<'_>,
@@ -153,31 +170,7 @@ pub(super) fn allocate(
             "the Usage Limits Count is not above 0",
         ));
     }
-    let key = matches!(
-        record.object_type,
-        ObjectType::SYMMETRIC_KEY
-            | ObjectType::PRIVATE_KEY
-            | ObjectType::PUBLIC_KEY
-            | ObjectType::SPLIT_KEY
-            | ObjectType::PGP_KEY
-            | ObjectType::SECRET_DATA
-    );
-    if !key {
-        return Err(Failure::new(
-            Cause::InvalidObjectType,
-            format_args!("a {} applies no protection", record.object_type),
-        ));
-    }
-    let mask = record.attributes.iter().find_map(|a| match a.value {
-        V::CryptographicUsageMask(mask) => Some(mask),
-        _ => None,
-    });
-    if mask.is_some_and(|mask| mask.0 & PROTECTS.0 == 0) {
-        return Err(Failure::new(
-            Cause::PermissionDenied,
-            "the object may not be used to apply protection",
-        ));
-    }
+    check_protects(record)?;
     let Some(left) = left(record) else {
         return Err(Failure::new(
             Cause::AttributeNotFound,
@@ -204,4 +197,30 @@ pub(super) fn allocate(
         extra: Extra::NONE,
     };
     Ok(Answered::answer(&response, ask.cx)?.with(effects))
+}
+
+/// Fails when an object can never apply protection.
+fn check_protects(record: &Record) -> Result<(), Failure> {
+    let is_key = matches!(
+        record.object_type,
+        ObjectType::SYMMETRIC_KEY
+            | ObjectType::PRIVATE_KEY
+            | ObjectType::PUBLIC_KEY
+            | ObjectType::SPLIT_KEY
+            | ObjectType::PGP_KEY
+            | ObjectType::SECRET_DATA
+    );
+    if !is_key {
+        return Err(Failure::new(
+            Cause::InvalidObjectType,
+            format_args!("a {} applies no protection", record.object_type),
+        ));
+    }
+    if usage_mask(record).is_some_and(|mask| mask.0 & PROTECTS.0 == 0) {
+        return Err(Failure::new(
+            Cause::PermissionDenied,
+            "the object may not be used to apply protection",
+        ));
+    }
+    Ok(())
 }

@@ -4,6 +4,7 @@ use crate::objects;
 use crate::support::*;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
+use keyferry_store::{Fault, Store};
 use keyferry_ttlv::{Extra, Value, Version};
 
 const ON_LINE: StorageStatusMask = StorageStatusMask::ON_LINE_STORAGE;
@@ -436,4 +437,42 @@ fn changed_attributes_are_found_by_their_new_value_alone() {
     assert!(client.locate(named("new")).is_empty());
     let other = client.create(named("new"));
     assert_eq!(client.locate(named("new")), [other]);
+}
+
+#[test]
+fn a_store_that_fails_at_what_it_knows_of_others_fails_the_locate() {
+    let host = Host::new();
+    let client = host.client(Version::V2_1);
+    client.register(key(&[1; 16]), named("n"));
+    let wanted = || client.locate_request(none().with(custom("s2s-slave-b", "1")));
+    assert_eq!(client.locate_by(&wanted()).unwrap().0, [""; 0]);
+    // What is stored of a replica makes no sense.
+    host.store
+        .write(&mut |tx| tx.set_state(b"slave/b\0r", Some(b"garbage")))
+        .unwrap();
+    assert_eq!(
+        reason(client.locate_by(&wanted())),
+        ResultReason::INTERNAL_SERVER_ERROR
+    );
+    assert_eq!(
+        client.locate(none()).len(),
+        1,
+        "others need no such knowledge"
+    );
+}
+
+#[test]
+fn a_store_that_crashes_in_a_locate_fails_it() {
+    let host = Host::new();
+    let client = host.client(Version::V2_1);
+    client.register(key(&[1; 16]), named("n"));
+    host.store.fail(1, Fault::Crash { committed: false });
+    client
+        .register_with(ObjectType::SYMMETRIC_KEY, Some(key(&[2; 16])), none())
+        .unwrap_err();
+    let wanted = client.locate_request(none().with(custom("s2s-slave-b", "1")));
+    assert_eq!(
+        reason(client.locate_by(&wanted)),
+        ResultReason::INTERNAL_SERVER_ERROR
+    );
 }

@@ -1,6 +1,9 @@
-//! The server from outside: request bytes in, response bytes out, over a memory store.
+//! These are the integration tests of the server, in one binary: request bytes in, response bytes out, over a memory store.
+//!
+//! The test in `logs` starts this binary again as a child process.
 #![allow(
     unreachable_pub,
+    dead_code,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -10,6 +13,7 @@
 
 mod attributes;
 mod batch;
+mod bulk;
 mod discover;
 mod faults;
 mod get;
@@ -18,6 +22,7 @@ mod import;
 mod keys;
 mod lifecycle;
 mod locate;
+mod logs;
 mod objects;
 mod peers;
 mod printed;

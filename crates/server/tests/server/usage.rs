@@ -336,11 +336,11 @@ fn dates_are_settled_by_the_issuer_and_found_before_that() {
         );
         let head = host.head();
         assert_eq!(
-            host.server.settle(host.now(), 2).unwrap(),
+            host.server.store_due_states(host.now(), 2).unwrap(),
             if settled { 0 } else { 2 }
         );
         assert_eq!(
-            host.server.settle(host.now(), 2).unwrap(),
+            host.server.store_due_states(host.now(), 2).unwrap(),
             usize::from(!settled)
         );
         assert_eq!(host.head() > head, !settled);

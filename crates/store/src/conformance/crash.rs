@@ -1,19 +1,22 @@
-//! For tests that kill a process while it writes: the writer, and the check of what it left behind.
+//! This module serves tests that kill a process while it writes: it has the writer, and the check of what that left behind.
 //!
-//! A child calls [`write_on`] and tells its parent every write that was acknowledged. The parent kills it, opens the store and hands it
-//! to [`Ledger::check`], which compares everything in it with the same writes in memory.
+//! A child process calls [`write_on`] and reports to its parent every write that was acknowledged. The parent kills it, opens the store and
+//! calls [`Ledger::check`], which compares everything in the store with the same writes in memory.
 
 use super::image::{look, scan, state, value};
-use crate::{
-    Error, FeedRow, Incarnation, Index, IndexKey, MaterialChange, Memory, Order, Part, Put,
-    RecordNumber, Result, Snapshot, Span, Store, Transaction,
+use crate::contract::{
+    FeedRow, Index, IndexKey, MaterialChange, Order, Part, Put, RecordNumber, Snapshot, Span,
+    Store, Transaction,
 };
+use crate::error::{Error, Result};
+use crate::memory::Memory;
+use crate::position::Incarnation;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 const CLAUSE: &str = "durable";
 
-/// Writes until a write fails, and calls `done` with the number of each that was acknowledged: 0 is the first in the life of the store.
+/// Writes until a write fails, and calls `done` with the number of each acknowledged write; the first in the life of the store is 0.
 pub fn write_on(store: &dyn Store, done: &mut dyn FnMut(u64)) -> Error {
     loop {
         let mut n = 0;
@@ -28,17 +31,17 @@ pub fn write_on(store: &dyn Store, done: &mut dyn FnMut(u64)) -> Error {
     }
 }
 
-/// What the store should hold.
+/// The expected contents of the store.
 pub struct Ledger(Memory);
 
 impl Ledger {
-    /// Of a store that is empty and began with this incarnation.
+    /// The expected contents of an empty store with this incarnation.
     pub fn new(incarnation: Incarnation) -> Ledger {
         Ledger(Memory::new(incarnation))
     }
 
-    /// Checks that the store holds as many writes as were acknowledged, or one more that was under way, and nothing else: records,
-    /// material, indexes, feed, commit ids and state. Returns how many writes there are.
+    /// Checks that the store holds all acknowledged writes, perhaps the one that was under way, and nothing else: records, material, indexes,
+    /// feed, commit ids and state. Returns the number of writes in it.
     pub fn check(&mut self, store: &dyn Store, acknowledged: u64) -> u64 {
         let count = look(CLAUSE, store, written);
         assert!(
@@ -71,7 +74,7 @@ impl Ledger {
     }
 }
 
-/// How many writes the store has seen.
+/// Returns the number of writes in the store.
 pub fn written(at: &dyn Snapshot) -> Result<u64> {
     counter(at, b"written")
 }
@@ -92,7 +95,31 @@ fn scatter(n: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Write `n`: the same on every store that has seen the `n` writes before, whatever numbers it gave to records.
+fn key(index: u8, key: &[u8]) -> IndexKey {
+    IndexKey {
+        index: Index(index),
+        key: key.into(),
+    }
+}
+
+fn put<'a>(
+    number: Option<RecordNumber>,
+    remove: &'a [IndexKey],
+    insert: &'a [IndexKey],
+    entry: &'a [u8],
+) -> Put<'a> {
+    Put {
+        number,
+        id: b"an object",
+        attributes: &[b'a'; 700],
+        material: MaterialChange::Set(&[b'm'; 150]),
+        remove,
+        insert,
+        entry,
+    }
+}
+
+/// Makes write `n`, which is the same on every store that has seen the `n` writes before, whatever record numbers the store gave.
 fn write(tx: &mut dyn Transaction, n: u64) -> Result<()> {
     let new = if n.is_multiple_of(7) {
         400
@@ -101,22 +128,6 @@ fn write(tx: &mut dyn Transaction, n: u64) -> Result<()> {
     };
     let born = counter(tx, b"born")?;
     let text = n.to_be_bytes();
-    let key = |index: u8, key: &[u8]| IndexKey {
-        index: Index(index),
-        key: key.into(),
-    };
-    let put = |number, remove, insert| {
-        let (attributes, material) = (&[b'a'; 700], MaterialChange::Set(&[b'm'; 150]));
-        Put {
-            number,
-            id: b"an object",
-            attributes,
-            material,
-            remove,
-            insert,
-            entry: &text,
-        }
-    };
     let serials: Vec<u64> = (born..born + new).collect();
     let keys: Vec<_> = serials
         .iter()
@@ -128,35 +139,15 @@ fn write(tx: &mut dyn Transaction, n: u64) -> Result<()> {
             ]
         })
         .collect();
-    let mut puts: Vec<_> = keys.iter().map(|keys| put(None, &[], keys)).collect();
-
-    // Some that are there already move to this write in index 2; the state remembers under which one they stand.
-    let mut changed: Vec<u64> = (0..born.min(5))
-        .map(|i| scatter(n + i) % (born / 5).max(1) * 5 + i)
+    let mut puts: Vec<_> = keys
+        .iter()
+        .map(|keys| put(None, &[], keys, &text))
         .collect();
-    changed.retain(|serial| *serial < born);
-    let mut numbers = Vec::new();
-    let mut old = Vec::new();
-    for serial in &changed {
-        let found = scan(
-            tx,
-            Index(3),
-            &Span::exact(&serial.to_be_bytes()),
-            Order::Ascending,
-        )?;
-        assert_eq!(found.len(), 1, "record {serial} has {found:?} in its index");
-        numbers.push(RecordNumber(found[0].1));
-        old.push([key(
-            2,
-            &value(tx, &serial.to_be_bytes())?.unwrap_or_default(),
-        )]);
-    }
+    let (changed, old) = records_to_change(tx, n, born)?;
     let new_keys = [key(2, &text)];
     puts.extend(
-        numbers
-            .iter()
-            .zip(&old)
-            .map(|(number, old)| put(Some(*number), old, &new_keys)),
+        old.iter()
+            .map(|(number, old)| put(Some(*number), old, &new_keys, &text)),
     );
     tx.put(&puts)?;
     for serial in serials.iter().chain(&changed) {
@@ -166,7 +157,29 @@ fn write(tx: &mut dyn Transaction, n: u64) -> Result<()> {
     tx.set_state(b"written", Some(&(n + 1).to_be_bytes()))
 }
 
-/// Everything that a snapshot shows, as text; records by their place in the order of arrival, since numbers may leave gaps.
+/// Up to five of the `born` records, by their serial numbers, with the record number and the key in index 2 of each. Write `n` gives them
+/// another key there; the state holds the current one.
+fn records_to_change(
+    tx: &dyn Transaction,
+    n: u64,
+    born: u64,
+) -> Result<(Vec<u64>, Vec<(RecordNumber, [IndexKey; 1])>)> {
+    let mut changed: Vec<u64> = (0..born.min(5))
+        .map(|i| scatter(n + i) % (born / 5).max(1) * 5 + i)
+        .collect();
+    changed.retain(|serial| *serial < born);
+    let mut old = Vec::new();
+    for serial in &changed {
+        let span = Span::exact(&serial.to_be_bytes());
+        let found = scan(tx, Index(3), &span, Order::Ascending)?;
+        assert_eq!(found.len(), 1, "record {serial} has {found:?} in its index");
+        let held = value(tx, &serial.to_be_bytes())?.unwrap_or_default();
+        old.push((RecordNumber(found[0].1), [key(2, &held)]));
+    }
+    Ok((changed, old))
+}
+
+/// Everything that a snapshot shows, as text. Records are named by their place in the order of arrival, since numbers may have gaps.
 fn dump(at: &dyn Snapshot) -> Result<Vec<String>> {
     let mut lines = vec![format!("head {:?} count {}", at.head()?, at.count()?)];
     let mut places = BTreeMap::new();

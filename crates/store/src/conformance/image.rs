@@ -1,13 +1,15 @@
-use super::must;
-use crate::{
-    FeedRow, Index, Order, Part, Position, RecordNumber, Result, Row, Snapshot, Span, Store,
-};
+//! This module reads a whole store, to compare it with another one or with itself.
+
+use super::{clause, must};
+use crate::contract::{FeedRow, Index, Order, Part, RecordNumber, Row, Snapshot, Span, Store};
+use crate::error::{Error, ErrorKind, Result};
+use crate::position::Position;
 use std::ops::ControlFlow;
 
 /// The indexes that the kit uses.
 pub(super) const INDEXES: [u8; 4] = [1, 2, 7, 255];
 
-/// Everything that a snapshot shows, to compare.
+/// Everything that a snapshot shows.
 #[derive(PartialEq, Debug)]
 pub(super) struct Image {
     pub(super) head: Position,
@@ -67,7 +69,7 @@ impl Image {
     }
 }
 
-/// What `f` sees in one read.
+/// Runs `f` in a read and returns its result.
 #[track_caller]
 pub(super) fn look<T>(
     clause: &str,
@@ -121,4 +123,19 @@ pub(super) fn state(at: &dyn Snapshot, span: &Span) -> Result<Vec<(Vec<u8>, Vec<
 /// The value of one key of the s2s state.
 pub(super) fn value(at: &dyn Snapshot, key: &[u8]) -> Result<Option<Vec<u8>>> {
     Ok(state(at, &Span::exact(key))?.pop().map(|(_, value)| value))
+}
+
+/// Checks that an error which a visitor returns, [`Error::aborted`], is what `visit` fails with.
+pub(super) fn check_visitor_error(
+    clause: &str,
+    store: &dyn Store,
+    visit: &mut dyn FnMut(&dyn Snapshot) -> Result<()>,
+) {
+    let failed = store.read(&mut |at| visit(at));
+    let kind = failed.as_ref().map_err(Error::kind);
+    clause!(
+        clause,
+        kind == Err(ErrorKind::Aborted),
+        "an error of the visitor came out as {failed:?}"
+    );
 }

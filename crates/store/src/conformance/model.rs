@@ -1,10 +1,11 @@
+//! This module runs random operations on a store and on plain maps, and compares the two.
+
 use super::image::{INDEXES, feed, look, state};
 use super::scans::{expected, scan_some};
 use super::{Change, Material, Subject, clause, must};
-use crate::{
-    CommitId, Cursor, Error, ErrorKind, Incarnation, Order, Part, Put, RecordNumber, Result,
-    Snapshot, Span,
-};
+use crate::contract::{Cursor, Order, Part, Put, RecordNumber, Snapshot, Span, Store, Transaction};
+use crate::error::{Error, ErrorKind, Result};
+use crate::position::{CommitId, Incarnation};
 use std::collections::{BTreeMap, BTreeSet};
 
 const CLAUSE: &str = "against_model";
@@ -31,62 +32,7 @@ pub fn against_model_seeded(subject: &dyn Subject, seed: u64, rounds: u64) {
         ..Model::default()
     };
     for round in 0..rounds {
-        let abort = random.one_in(5);
-        let start = random.clone();
-        let mut next = None;
-        let result = store.write(&mut |tx| {
-            // A rerun begins where the first run began.
-            random = start.clone();
-            let mut draft = model.clone();
-            let mut commit = Vec::new();
-            for _ in 0..1 + random.below(4) {
-                match random.below(12) {
-                    0..6 => {
-                        let batch = draft.invent(&mut random);
-                        let puts: Vec<Put<'_>> = batch.iter().map(Change::put).collect();
-                        let numbers = tx.put(&puts)?;
-                        clause!(
-                            CLAUSE,
-                            numbers.len() == puts.len(),
-                            "{} puts returned {} numbers",
-                            puts.len(),
-                            numbers.len()
-                        );
-                        for (change, number) in batch.iter().zip(numbers) {
-                            draft.apply(change, number);
-                        }
-                        commit.extend(batch);
-                    }
-                    6..9 => {
-                        let (key, value) =
-                            (random.key(), (!random.one_in(3)).then(|| random.bytes(40)));
-                        tx.set_state(&key, value.as_deref())?;
-                        draft.set_state(key, value);
-                    }
-                    9 if random.one_in(8) => {
-                        draft.incarnation = Incarnation([random.below(256) as u8; 16]);
-                        tx.restored(draft.incarnation)?;
-                    }
-                    _ => {
-                        draft.compare_content(tx, &mut random)?;
-                        model.compare_feed(tx, &mut random)?;
-                    }
-                }
-            }
-            draft.committed(&commit);
-            next = Some(draft);
-            if abort { Err(Error::aborted()) } else { Ok(()) }
-        });
-        match (abort, result) {
-            (false, result) => {
-                must(CLAUSE, "a write", result);
-                model = next.unwrap();
-            }
-            (true, Err(error)) if error.kind() == ErrorKind::Aborted => {}
-            (true, other) => panic!(
-                "conformance clause `{CLAUSE}` is broken: an aborted write returned {other:?}"
-            ),
-        }
+        write(&*store, &mut model, &mut random);
         if round % 40 == 39 {
             store = subject.reopen(store);
         }
@@ -106,6 +52,76 @@ pub fn against_model_seeded(subject: &dyn Subject, seed: u64, rounds: u64) {
             }),
         );
     }
+}
+
+/// Runs one random transaction on the store and, when it commits, on the model; one in five is aborted.
+fn write(store: &dyn Store, model: &mut Model, random: &mut Random) {
+    let abort = random.one_in(5);
+    let start = random.clone();
+    let mut next = None;
+    let result = store.write(&mut |tx| {
+        // A rerun begins where the first run began.
+        *random = start.clone();
+        let mut draft = model.clone();
+        let mut commit = Vec::new();
+        for _ in 0..1 + random.below(4) {
+            operation(tx, (model, &mut draft), &mut commit, random)?;
+        }
+        draft.committed(&commit);
+        next = Some(draft);
+        if abort { Err(Error::aborted()) } else { Ok(()) }
+    });
+    match (abort, result) {
+        (false, result) => {
+            must(CLAUSE, "a write", result);
+            *model = next.unwrap();
+        }
+        (true, Err(error)) if error.kind() == ErrorKind::Aborted => {}
+        (true, other) => {
+            panic!("conformance clause `{CLAUSE}` is broken: an aborted write returned {other:?}")
+        }
+    }
+}
+
+/// Runs one random operation on the transaction and on the draft of the model, or compares them.
+fn operation(
+    tx: &mut dyn Transaction,
+    (model, draft): (&Model, &mut Model),
+    commit: &mut Vec<Change>,
+    random: &mut Random,
+) -> Result<()> {
+    match random.below(12) {
+        0..6 => {
+            let batch = draft.invent(random);
+            let puts: Vec<Put<'_>> = batch.iter().map(Change::put).collect();
+            let numbers = tx.put(&puts)?;
+            clause!(
+                CLAUSE,
+                numbers.len() == puts.len(),
+                "{} puts returned {} numbers",
+                puts.len(),
+                numbers.len()
+            );
+            for (change, number) in batch.iter().zip(numbers) {
+                draft.apply(change, number);
+            }
+            commit.extend(batch);
+        }
+        6..9 => {
+            let (key, value) = (random.key(), (!random.one_in(3)).then(|| random.bytes(40)));
+            tx.set_state(&key, value.as_deref())?;
+            draft.set_state(key, value);
+        }
+        9 if random.one_in(8) => {
+            draft.incarnation = Incarnation([random.below(256) as u8; 16]);
+            tx.restored(draft.incarnation)?;
+        }
+        _ => {
+            draft.compare_content(tx, random)?;
+            model.compare_feed(tx, random)?;
+        }
+    }
+    Ok(())
 }
 
 /// xorshift64*, which is enough to vary a test.
@@ -164,7 +180,7 @@ struct Known {
     attributes: Vec<u8>,
     material: Option<Vec<u8>>,
     keys: BTreeSet<(u8, Vec<u8>)>,
-    /// Its place among all puts, and its feed entry.
+    /// The place of its last put among all puts, and its feed entry.
     entry: (u64, Vec<u8>),
     commit: Option<CommitId>,
 }
@@ -275,6 +291,12 @@ impl Model {
     }
 
     fn compare_content(&self, at: &dyn Snapshot, random: &mut Random) -> Result<()> {
+        self.compare_records(at, random)?;
+        self.compare_indexes(at, random)?;
+        self.compare_state(at, random)
+    }
+
+    fn compare_records(&self, at: &dyn Snapshot, random: &mut Random) -> Result<()> {
         let count = at.count()?;
         clause!(
             CLAUSE,
@@ -296,6 +318,10 @@ impl Model {
                 "record {number} is {seen:?}, not {expected:?}"
             );
         }
+        Ok(())
+    }
+
+    fn compare_indexes(&self, at: &dyn Snapshot, random: &mut Random) -> Result<()> {
         let mut entries = BTreeSet::new();
         for (number, known) in &self.records {
             entries.insert((0, number.to_be_bytes().to_vec(), *number));
@@ -307,32 +333,27 @@ impl Model {
             );
         }
         for _ in 0..6 {
-            let index = if random.one_in(6) {
-                0
-            } else {
-                INDEXES[random.below(4) as usize]
+            let index = match random.one_in(6) {
+                true => 0,
+                false => INDEXES[random.below(4) as usize],
             };
-            let order = if random.one_in(2) {
-                Order::Ascending
-            } else {
-                Order::Descending
+            let order = match random.one_in(2) {
+                true => Order::Ascending,
+                false => Order::Descending,
             };
-            let span = if index == 0 {
-                Span::all()
-            } else {
-                random.span()
+            let span = match index {
+                0 => Span::all(),
+                _ => random.span(),
             };
             let number = RecordNumber(random.below(self.records.len() as u64 + 2));
-            let key = if index == 0 {
-                number.0.to_be_bytes().to_vec()
-            } else {
-                random.key()
+            let key = match index {
+                0 => number.0.to_be_bytes().to_vec(),
+                _ => random.key(),
             };
             let after = random.one_in(2).then_some(Cursor { key, number });
-            let limit = if random.one_in(2) {
-                1 + random.below(5) as usize
-            } else {
-                usize::MAX
+            let limit = match random.one_in(2) {
+                true => 1 + random.below(5) as usize,
+                false => usize::MAX,
             };
             let mut expected = expected(&entries, index, &span, order, after.as_ref());
             expected.truncate(limit);
@@ -344,6 +365,10 @@ impl Model {
                 "{place} shows {seen:?}, not {expected:?}"
             );
         }
+        Ok(())
+    }
+
+    fn compare_state(&self, at: &dyn Snapshot, random: &mut Random) -> Result<()> {
         let span = random.span();
         let seen = state(at, &span)?;
         let expected: Vec<_> = self

@@ -1,14 +1,15 @@
-use super::image::{look, scan};
+//! The clause `index_is_exact`.
+
+use super::image::{INDEXES, check_visitor_error, look, scan};
 use super::{Change, Subject, clause, commit, must};
-use crate::{
-    Cursor, Error, ErrorKind, Index, IndexKey, Order, RecordNumber, Snapshot, Span, Store,
-};
+use crate::contract::{Cursor, Index, IndexKey, Order, RecordNumber, Snapshot, Span, Store};
+use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 type Entries = BTreeSet<(u8, Vec<u8>, u64)>;
 
-/// What a scan must show, from the plain set.
+/// The entries that a scan must show, given all entries.
 pub(super) fn expected(
     entries: &Entries,
     index: u8,
@@ -41,7 +42,7 @@ pub(super) fn scan_some(
     order: Order,
     after: Option<&Cursor>,
     limit: usize,
-) -> crate::Result<Vec<(Vec<u8>, u64)>> {
+) -> Result<Vec<(Vec<u8>, u64)>> {
     let mut seen = Vec::new();
     at.scan(Index(index), span, order, after, &mut |key, number| {
         seen.push((key.to_vec(), number.0));
@@ -72,14 +73,37 @@ const KEYS: [&[u8]; 14] = [
     b"\xff\xff\xff\xff\xff\xff\xff\xff\xff",
 ];
 
+const CLAUSE: &str = "index_is_exact";
+
 /// Clause `index_is_exact`: an index holds what was inserted and not removed, in order, cut exactly by spans and cursors.
 pub fn index_is_exact(subject: &dyn Subject) {
-    const CLAUSE: &str = "index_is_exact";
     let mut store = subject.open();
+    let mut entries = insert_keys(&*store);
+    compare(&*store, &entries);
+    let numbers: Vec<u64> = entries
+        .iter()
+        .map(|(.., number)| *number)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    change_keys(&*store, &numbers, &mut entries);
+    compare(&*store, &entries);
+    change_keys_twice(&*store, numbers[0], &mut entries);
+    store = subject.reopen(store);
+    compare(&*store, &entries);
+    arrival(CLAUSE, &*store, &numbers);
+    check_visitor_error(CLAUSE, &*store, &mut |at| {
+        let (all, order) = (Span::all(), Order::Ascending);
+        at.scan(Index(1), &all, order, None, &mut |_, _| {
+            Err(Error::aborted())
+        })
+    });
+}
+
+/// Creates records of which each has every key in one index and some keys in another.
+fn insert_keys(store: &dyn Store) -> Entries {
     let mut entries = Entries::new();
-    // Every record has every key in one index and some in another.
     for i in 0..4_u8 {
-        let mut change = Change::new([i]);
         let mut keys = Vec::new();
         for (k, key) in KEYS.iter().enumerate() {
             keys.push((1, *key));
@@ -88,23 +112,20 @@ pub fn index_is_exact(subject: &dyn Subject) {
             }
         }
         keys.rotate_left(usize::from(i) * 3);
-        change = keys
-            .iter()
-            .fold(change, |change, (index, key)| change.insert(*index, key));
-        let number = commit(CLAUSE, &*store, &[change])[0].0;
+        let change = keys.iter().fold(Change::new([i]), |change, (index, key)| {
+            change.insert(*index, key)
+        });
+        let number = commit(CLAUSE, store, &[change])[0].0;
         entries.extend(
             keys.iter()
                 .map(|(index, key)| (*index, key.to_vec(), number)),
         );
     }
-    compare(CLAUSE, &*store, &entries);
+    entries
+}
 
-    let numbers: Vec<u64> = entries
-        .iter()
-        .map(|(.., number)| *number)
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect();
+/// Removes and inserts keys, among them one that was never there, one that is removed and inserted at once, and the longest.
+fn change_keys(store: &dyn Store, numbers: &[u64], entries: &mut Entries) {
     let long = vec![0xEE; IndexKey::MAX];
     let change = Change::of(RecordNumber(numbers[1]), [1])
         .remove(1, "a")
@@ -118,7 +139,7 @@ pub fn index_is_exact(subject: &dyn Subject) {
         .remove(1, "")
         .remove(7, &long)
         .insert(7, &long);
-    commit(CLAUSE, &*store, &[change, other]);
+    commit(CLAUSE, store, &[change, other]);
     entries.remove(&(1, b"a".to_vec(), numbers[1]));
     entries.remove(&(1, Vec::new(), numbers[2]));
     entries.extend([
@@ -126,126 +147,93 @@ pub fn index_is_exact(subject: &dyn Subject) {
         (7, long[1..].to_vec(), numbers[1]),
         (7, long.clone(), numbers[2]),
     ]);
-    compare(CLAUSE, &*store, &entries);
-    // Within one transaction: inserted and taken away again.
+}
+
+/// Inserts a key and removes it again within one transaction.
+fn change_keys_twice(store: &dyn Store, number: u64, entries: &mut Entries) {
+    let change = || Change::of(RecordNumber(number), [0]);
     must(
         CLAUSE,
         "a write",
         store.write(&mut |tx| {
-            tx.put(&[Change::of(RecordNumber(numbers[0]), [0])
-                .insert(7, "short-lived")
-                .remove(1, "b")
-                .put()])?;
-            tx.put(&[Change::of(RecordNumber(numbers[0]), [0])
-                .remove(7, "short-lived")
-                .insert(7, "lasting")
-                .put()])
-                .map(|_| ())
+            let first = change().insert(7, "short-lived").remove(1, "b");
+            tx.put(&[first.put()])?;
+            let second = change().remove(7, "short-lived").insert(7, "lasting");
+            tx.put(&[second.put()]).map(|_| ())
         }),
     );
-    entries.remove(&(1, b"b".to_vec(), numbers[0]));
-    entries.insert((7, b"lasting".to_vec(), numbers[0]));
-    store = subject.reopen(store);
-    compare(CLAUSE, &*store, &entries);
-    arrival(CLAUSE, &*store, &numbers);
-
-    let failed = store.read(&mut |at| {
-        at.scan(
-            Index(1),
-            &Span::all(),
-            Order::Ascending,
-            None,
-            &mut |_, _| Err(Error::aborted()),
-        )
-    });
-    let kind = failed.as_ref().map_err(Error::kind);
-    clause!(
-        CLAUSE,
-        kind == Err(ErrorKind::Aborted),
-        "an error of the visitor came out as {failed:?}"
-    );
+    entries.remove(&(1, b"b".to_vec(), number));
+    entries.insert((7, b"lasting".to_vec(), number));
 }
 
-/// Every span, order and cursor that the keys allow.
-fn compare(clause: &str, store: &dyn Store, entries: &Entries) {
-    let mut spans = vec![
-        Span::all(),
-        Span {
-            from: b"b".to_vec(),
-            to: Some(b"a".to_vec()),
-        },
-    ];
+/// Compares scans of every span, order and cursor that the keys allow.
+fn compare(store: &dyn Store, entries: &Entries) {
+    look(CLAUSE, store, |at| {
+        compare_spans(at, entries)?;
+        compare_cursors(at, entries)
+    });
+}
+
+fn compare_spans(at: &dyn Snapshot, entries: &Entries) -> Result<()> {
+    let mut spans = vec![Span::all(), between(b"b", b"a")];
     for key in KEYS {
-        spans.extend([Span::exact(key), Span::prefix(key)]);
-        spans.push(Span {
-            from: b"a".to_vec(),
-            to: Some(key.to_vec()),
-        });
+        spans.extend([Span::exact(key), Span::prefix(key), between(b"a", key)]);
     }
-    look(clause, store, |at| {
-        for index in super::image::INDEXES {
-            for span in &spans {
-                for order in [Order::Ascending, Order::Descending] {
-                    let expected = expected(entries, index, span, order, None);
-                    let seen = scan(at, Index(index), span, order)?;
-                    clause!(
-                        clause,
-                        seen == expected,
-                        "index {index}, {span:?}, {order:?} shows {seen:?}, not {expected:?}"
-                    );
-                }
+    for index in INDEXES {
+        for span in &spans {
+            for order in [Order::Ascending, Order::Descending] {
+                let expected = expected(entries, index, span, order, None);
+                let seen = scan(at, Index(index), span, order)?;
+                clause!(
+                    CLAUSE,
+                    seen == expected,
+                    "index {index}, {span:?}, {order:?} shows {seen:?}, not {expected:?}"
+                );
             }
         }
-        let all: Vec<_> = entries
-            .iter()
-            .filter(|(index, ..)| *index == 1)
-            .cloned()
-            .collect();
-        let mut cursors: Vec<_> = all
-            .iter()
-            .map(|(_, key, number)| Cursor {
-                key: key.clone(),
-                number: RecordNumber(*number),
-            })
-            .collect();
-        cursors.push(Cursor {
-            key: b"a\0\0".to_vec(),
-            number: RecordNumber(3),
-        });
-        cursors.push(Cursor {
-            key: vec![255; 20],
-            number: RecordNumber(u64::MAX),
-        });
-        cursors.push(Cursor {
-            key: Vec::new(),
-            number: RecordNumber(0),
-        });
-        for cursor in &cursors {
-            for span in [
-                Span::all(),
-                Span::prefix(b"a"),
-                Span {
-                    from: b"\0\0".to_vec(),
-                    to: Some(b"b".to_vec()),
-                },
-            ] {
-                for order in [Order::Ascending, Order::Descending] {
-                    let mut expected = expected(entries, 1, &span, order, Some(cursor));
-                    expected.truncate(5);
-                    let seen = scan_some(at, 1, &span, order, Some(cursor), 5)?;
-                    clause!(
-                        clause,
-                        seen == expected,
-                        "{span:?}, {order:?} behind {cursor:?} shows {seen:?}, not {expected:?}"
-                    );
-                }
-            }
-        }
-        Ok(())
-    });
+    }
+    Ok(())
 }
 
-/// The arrival index: the records themselves.
+/// Cursors at every entry, and at places without one.
+fn compare_cursors(at: &dyn Snapshot, entries: &Entries) -> Result<()> {
+    let cursor = |key: &[u8], number| Cursor {
+        key: key.to_vec(),
+        number: RecordNumber(number),
+    };
+    let mut cursors: Vec<_> = entries
+        .iter()
+        .filter(|(index, ..)| *index == 1)
+        .map(|(_, key, number)| cursor(key, *number))
+        .collect();
+    cursors.push(cursor(b"a\0\0", 3));
+    cursors.push(cursor(&[255; 20], u64::MAX));
+    cursors.push(cursor(b"", 0));
+    for cursor in &cursors {
+        for span in [Span::all(), Span::prefix(b"a"), between(b"\0\0", b"b")] {
+            for order in [Order::Ascending, Order::Descending] {
+                let mut expected = expected(entries, 1, &span, order, Some(cursor));
+                expected.truncate(5);
+                let seen = scan_some(at, 1, &span, order, Some(cursor), 5)?;
+                clause!(
+                    CLAUSE,
+                    seen == expected,
+                    "{span:?}, {order:?} behind {cursor:?} shows {seen:?}, not {expected:?}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn between(from: &[u8], to: &[u8]) -> Span {
+    Span {
+        from: from.to_vec(),
+        to: Some(to.to_vec()),
+    }
+}
+
+/// Compares scans of the arrival index, whose entries are the records themselves.
 fn arrival(clause: &str, store: &dyn Store, numbers: &[u64]) {
     let entries: Entries = numbers
         .iter()

@@ -1,4 +1,8 @@
-use crate::{Index, IndexKey, Record, Span, index};
+//! This module turns the attributes of a Locate request into criteria, and compares records with them.
+
+use crate::contract::{Index, IndexKey, Span};
+use crate::index;
+use crate::record::Record;
 use keyferry_kmip::spec::{AttributeValue, ObjectType, State, tag};
 use keyferry_kmip::{
     AttributeReference, Attributes, Cause, DateTime, Failure, Text, UniqueIdentifier,
@@ -6,37 +10,37 @@ use keyferry_kmip::{
 };
 use keyferry_ttlv::{Item, Raw, Reader, Tag, Type, Version};
 
-/// One thing that a Locate wants of an object.
+/// One condition that a Locate puts on an object.
 #[derive(Clone, Debug)]
 pub(super) enum Criterion {
     Identifier(Text),
     ObjectType(ObjectType),
     State(State),
-    /// An inclusive range; both ends the same for one value.
+    /// The date is in this range, both ends included; they are equal when one date was given.
     Date(Tag, DateTime, DateTime),
-    /// A date that the object does not have.
+    /// The object does not have this date.
     NoDate(Tag),
-    /// All bits of the mask are set.
+    /// All these bits of the mask are set.
     UsageMask(u32),
-    /// At least as much is left.
+    /// The usage limits are at least these: total, and count left.
     UsageLimits(i64, Option<i64>),
-    /// Some instance equals it.
+    /// An instance of the attribute equals this one.
     Equal(AttributeValue),
-    /// Some instance has all its fields, and texts that fit its patterns.
+    /// An instance of the attribute has all these fields, with texts that fit the patterns.
     Like(AttributeReference, Raw, Wild),
-    /// The identifier fits a pattern.
+    /// The Unique Identifier fits this pattern.
     IdentifierLike(Text),
 }
 
-/// Whether `*` and `?` in a text stand for others: until 1.4 (KMIP 1.4 §4.9); 2.0 took them out.
+/// Whether `*` and `?` in a text are wildcards: they are until 1.4 (KMIP 1.4 §4.9), and no longer in 2.0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wild(pub(super) bool);
 
-/// Where the matches of a criterion stand in an index.
+/// The place of the matches of a criterion in an index.
 pub(super) enum Place {
-    /// Under one key, in the order of arrival.
+    /// All matches are under one key, in the order of arrival.
     Key(IndexKey),
-    /// Under several keys, which one object may have more than one of.
+    /// The matches are under several keys; one object may have more than one of them.
     Span(Index, Span),
 }
 
@@ -44,12 +48,17 @@ fn has_wildcard(text: &str) -> bool {
     text.contains(['*', '?'])
 }
 
-/// Criteria that a query has at the most, and bytes of one that is compared as a pattern, or field by field.
+/// The most criteria of a query.
 const MOST: usize = 128;
+/// The most bytes of a criterion with wildcards.
 const LONGEST: usize = 4096;
+/// The most bytes of a criterion that is compared field by field.
 const WHOLE: usize = 128 << 10;
 
-/// The criteria of a request's attributes.
+/// The criteria for the attributes of a request.
+///
+/// # Errors
+/// When there are too many, one is too long, unknown, or given in a way that Locate does not allow.
 pub(super) fn criteria(attributes: &Attributes, wild: Wild) -> Result<Vec<Criterion>, Failure> {
     let mut criteria: Vec<Criterion> = Vec::new();
     if attributes.len() > MOST {
@@ -59,76 +68,12 @@ pub(super) fn criteria(attributes: &Attributes, wild: Wild) -> Result<Vec<Criter
         ));
     }
     for attribute in attributes {
-        let value = &attribute.value;
-        if let Some(date) = value.date() {
-            let same = criteria.iter_mut().find_map(|criterion| match criterion {
-                Criterion::Date(tag, low, high) if *tag == value.tag() => Some((low, high)),
-                _ => None,
-            });
-            match same {
-                _ if date.0 == i64::MAX => criteria.push(Criterion::NoDate(value.tag())),
-                Some((low, high)) if low == high => {
-                    let (one, other) = (*low, date);
-                    *low = one.min(other);
-                    *high = one.max(other);
-                }
-                Some(_) => {
-                    return Err(Failure::new(
-                        Cause::InvalidField,
-                        "a date may be given once or, as a range, twice",
-                    ));
-                }
-                None => criteria.push(Criterion::Date(value.tag(), date, date)),
-            }
-            continue;
+        match attribute.value.date() {
+            Some(date) => add_date(&mut criteria, attribute.value.tag(), date)?,
+            None => criteria.push(criterion(&attribute.value, wild)?),
         }
-        criteria.push(match value {
-            AttributeValue::UniqueIdentifier(UniqueIdentifier::Text(pattern))
-                if wild.0 && has_wildcard(pattern) =>
-            {
-                Criterion::IdentifierLike(pattern.clone())
-            }
-            AttributeValue::UniqueIdentifier(UniqueIdentifier::Text(identifier)) => {
-                Criterion::Identifier(identifier.clone())
-            }
-            AttributeValue::UniqueIdentifier(_) => {
-                return Err(Failure::new(
-                    Cause::InvalidField,
-                    "Locate takes a Unique Identifier as text alone",
-                ));
-            }
-            AttributeValue::ObjectType(object_type) => Criterion::ObjectType(*object_type),
-            AttributeValue::State(state) => Criterion::State(*state),
-            AttributeValue::CryptographicUsageMask(mask) => Criterion::UsageMask(mask.0),
-            AttributeValue::UsageLimits(limits) => {
-                Criterion::UsageLimits(limits.total, limits.count)
-            }
-            AttributeValue::Unknown(unknown) => match partial(unknown) {
-                Some((reference, raw)) => Criterion::Like(reference, raw.clone(), wild),
-                None => {
-                    let why = format_args!("unknown attribute {}", value.reference());
-                    return Err(Failure::new(Cause::UnknownAttribute, why));
-                }
-            },
-            other => match other.item() {
-                Some(raw) if is_loose(&raw, wild) => Criterion::Like(other.reference(), raw, wild),
-                _ => Criterion::Equal(other.clone()),
-            },
-        });
     }
-    let long = |criterion: &Criterion| match criterion {
-        Criterion::Like(_, raw, wild) => {
-            raw.bytes().len()
-                > if wild.0 && raw.bytes().iter().any(|b| matches!(b, b'*' | b'?')) {
-                    LONGEST
-                } else {
-                    WHOLE
-                }
-        }
-        Criterion::IdentifierLike(pattern) => pattern.len() > LONGEST,
-        _ => false,
-    };
-    if criteria.iter().any(long) {
+    if criteria.iter().any(Criterion::is_too_long) {
         return Err(Failure::new(
             Cause::ServerLimit,
             format_args!(
@@ -139,7 +84,68 @@ pub(super) fn criteria(attributes: &Attributes, wild: Wild) -> Result<Vec<Criter
     Ok(criteria)
 }
 
-/// The attribute that a request has some fields of.
+/// Adds the criterion of a date. The second value of the same date makes a range of the first one.
+fn add_date(criteria: &mut Vec<Criterion>, tag: Tag, date: DateTime) -> Result<(), Failure> {
+    if date.0 == i64::MAX {
+        criteria.push(Criterion::NoDate(tag));
+        return Ok(());
+    }
+    let same = criteria.iter_mut().find_map(|criterion| match criterion {
+        Criterion::Date(other, low, high) if *other == tag => Some((low, high)),
+        _ => None,
+    });
+    match same {
+        None => criteria.push(Criterion::Date(tag, date, date)),
+        Some((low, high)) if low == high => {
+            let first = *low;
+            *low = first.min(date);
+            *high = first.max(date);
+        }
+        Some(_) => {
+            return Err(Failure::new(
+                Cause::InvalidField,
+                "a date may be given once or, as a range, twice",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The criterion of an attribute that is no date.
+fn criterion(value: &AttributeValue, wild: Wild) -> Result<Criterion, Failure> {
+    Ok(match value {
+        AttributeValue::UniqueIdentifier(UniqueIdentifier::Text(text)) => {
+            if wild.0 && has_wildcard(text) {
+                Criterion::IdentifierLike(text.clone())
+            } else {
+                Criterion::Identifier(text.clone())
+            }
+        }
+        AttributeValue::UniqueIdentifier(_) => {
+            return Err(Failure::new(
+                Cause::InvalidField,
+                "Locate takes a Unique Identifier as text alone",
+            ));
+        }
+        AttributeValue::ObjectType(object_type) => Criterion::ObjectType(*object_type),
+        AttributeValue::State(state) => Criterion::State(*state),
+        AttributeValue::CryptographicUsageMask(mask) => Criterion::UsageMask(mask.0),
+        AttributeValue::UsageLimits(limits) => Criterion::UsageLimits(limits.total, limits.count),
+        AttributeValue::Unknown(unknown) => match partial(unknown) {
+            Some((reference, raw)) => Criterion::Like(reference, raw.clone(), wild),
+            None => {
+                let why = format_args!("unknown attribute {}", value.reference());
+                return Err(Failure::new(Cause::UnknownAttribute, why));
+            }
+        },
+        other => match other.item() {
+            Some(raw) if is_loose(&raw, wild) => Criterion::Like(other.reference(), raw, wild),
+            _ => Criterion::Equal(other.clone()),
+        },
+    })
+}
+
+/// The standard attribute of which a request gives only some fields, and those fields; `None` when it is not one.
 fn partial(unknown: &UnknownAttribute) -> Option<(AttributeReference, &Raw)> {
     let raw = unknown.value.as_ref()?;
     let reference = match &unknown.name {
@@ -153,7 +159,7 @@ fn partial(unknown: &UnknownAttribute) -> Option<(AttributeReference, &Raw)> {
     (is_structure && keyferry_kmip::spec::attribute_row(*tag).is_some()).then_some((reference, raw))
 }
 
-/// Whether a value may match others that do not equal it: a structure, which need not have all fields, or a pattern.
+/// Whether values that differ from this one may match it: it is a structure, of which some fields may be missing, or a pattern.
 fn is_loose(raw: &Raw, wild: Wild) -> bool {
     let r = Reader::new(raw.bytes(), context(Version::V2_1));
     raw.item().is_ok_and(|item| match item.ty() {
@@ -163,7 +169,7 @@ fn is_loose(raw: &Raw, wild: Wild) -> bool {
     })
 }
 
-/// Whether what is there has all fields of what is wanted.
+/// Whether `have` has all fields of `wanted`, with equal values or texts that fit.
 fn is_like(wanted: Item<'_>, have: Item<'_>, r: (&Reader<'_>, &Reader<'_>), wild: Wild) -> bool {
     match (wanted.ty(), have.ty()) {
         (Type::Structure, Type::Structure) => {
@@ -202,7 +208,7 @@ fn is_like(wanted: Item<'_>, have: Item<'_>, r: (&Reader<'_>, &Reader<'_>), wild
 /// Whether a text fits a pattern: `*` stands for any text, `?` for one character.
 fn fits(pattern: &str, text: &str) -> bool {
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
-    // Where the last star stood, and what it has swallowed: going back to it is enough.
+    // The pattern after the last star, and the text after what that star matched: it is enough to go back to these.
     let mut star: Option<(std::str::Chars<'_>, std::str::Chars<'_>)> = None;
     loop {
         let before = (pattern.clone(), text.clone());
@@ -217,19 +223,31 @@ fn fits(pattern: &str, text: &str) -> bool {
             (Some(wanted), Some(found)) if wanted == found => continue,
             _ => {}
         }
-        let Some((behind, swallowed)) = &mut star else {
+        let Some((after_star, unmatched)) = &mut star else {
             return false;
         };
-        if swallowed.next().is_none() {
+        if unmatched.next().is_none() {
             return false;
         }
-        pattern = behind.clone();
-        text = swallowed.clone();
+        pattern = after_star.clone();
+        text = unmatched.clone();
     }
 }
 
 impl Criterion {
-    /// Where an index has all matches, and how much is to be expected there: less for a smaller number.
+    /// Whether comparing records with it would take too long.
+    fn is_too_long(&self) -> bool {
+        match self {
+            Criterion::Like(_, raw, wild) => {
+                let has_wildcard = wild.0 && raw.bytes().iter().any(|b| matches!(b, b'*' | b'?'));
+                raw.bytes().len() > if has_wildcard { LONGEST } else { WHOLE }
+            }
+            Criterion::IdentifierLike(pattern) => pattern.len() > LONGEST,
+            _ => false,
+        }
+    }
+
+    /// The place of all matches in an index, where there is one, with its cost: the lower, the fewer entries are expected.
     pub(super) fn place(&self) -> Option<(u8, Place)> {
         let key = |cost, key| Some((cost, Place::Key(key)));
         match self {
@@ -265,14 +283,14 @@ impl Criterion {
         }
     }
 
-    /// Whether a record meets it, whose State now is `state`.
+    /// Whether a record meets the criterion; `state` is the record's State at the time of the request.
     pub(super) fn meets(&self, record: &Record, state: Option<State>) -> bool {
-        let mut values = record.shown().map(|attribute| &attribute.value);
+        let mut values = record.client_attributes().map(|attribute| &attribute.value);
         match self {
             Criterion::Identifier(identifier) => record.identifier == *identifier,
             Criterion::IdentifierLike(pattern) => fits(pattern, &record.identifier),
             Criterion::ObjectType(object_type) => record.object_type == *object_type,
-            // A template has a State for the server alone.
+            // The State of a template is internal to the server.
             Criterion::State(wanted) => state == Some(*wanted) && record.object_type != ObjectType::TEMPLATE,
             Criterion::Date(tag, low, high) => {
                 values.any(|value| value.tag() == *tag && value.date().is_some_and(|date| *low <= date && date <= *high))
@@ -310,7 +328,7 @@ fn has_fields(wanted: &Raw, have: &Raw, wild: Wild) -> bool {
     }
 }
 
-/// The text of a structure's field.
+/// The text in a field of a structure.
 fn field_text(raw: &Raw, field: Tag) -> Option<String> {
     let r = Reader::new(raw.bytes(), context(Version::V2_1));
     let mut fields = r.children(raw.item().ok()?).ok()?;

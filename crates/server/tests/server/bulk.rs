@@ -1,0 +1,33 @@
+//! These tests run bulk sessions from one server's store into another server, in memory.
+
+mod agreements;
+mod awkward;
+mod collisions;
+mod copies;
+mod drive;
+mod explorations;
+mod follow_policy;
+mod follows;
+mod foreign;
+mod give_back;
+mod losses;
+mod many;
+mod matrix;
+mod notifying;
+mod observing;
+mod overlays;
+mod plans;
+mod pokes;
+mod progress;
+mod property;
+mod publications;
+mod publish_imports;
+mod publish_plans;
+mod publishing;
+mod pulls;
+mod registers;
+mod restored;
+mod rsa;
+mod selections;
+mod transfers;
+mod wrappings;
