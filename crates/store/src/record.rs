@@ -306,7 +306,7 @@ impl Record {
 
     fn raised(&self, state: State) -> State {
         match self.overlay.as_ref().and_then(|overlay| overlay.state) {
-            Some(raised) => lifecycle::Rank::of(raised).join(lifecycle::Rank::of(state)),
+            Some(raised) => lifecycle::Rank::of(raised).joined_state(lifecycle::Rank::of(state)),
             None => state,
         }
     }
