@@ -71,7 +71,7 @@ fn decide(
         ));
     }
     let mut request: ImportRequest = item.payload(ask.cx)?;
-    request.object = node.brought(ask, &mut request, true)?.0;
+    request.object = node.imported_object(ask, &mut request, true)?.0;
     let identifier = request.unique_identifier.as_text().map(Text::from);
     let (Some(identifier), Some(object_type)) = (identifier, request.object_type) else {
         return Err(Failure::new(

@@ -4,7 +4,7 @@ use crate::ask::Ask;
 use crate::error::{Error, Result};
 use crate::follow::{Follow, current};
 use crate::planted::planted;
-use crate::receive::copy::{SeenObject, copied};
+use crate::receive::copy::{SeenObject, verify_copy};
 use crate::receive::merge;
 use crate::relation::followed::Upstream;
 use crate::relation::keys::{about, done_prefix, missing_prefix, retry_prefix};
@@ -265,7 +265,7 @@ impl Follow {
             attributes,
             object,
         };
-        let mut incoming = copied(from, sight, copy)?;
+        let mut incoming = verify_copy(from, sight, copy)?;
         let overlay = incoming.record.overlay.get_or_insert_with(Overlay::default);
         overlay.via = vec![self.options.relation.as_str().into()];
         let held = ask.snapshot.by_object_id(&incoming.record.id)?;
@@ -288,7 +288,8 @@ impl Follow {
         let was = held
             .as_ref()
             .map(|(_, held)| (held.stamp.clone(), held.lineage.clone()));
-        let mut decision = merge::take_beside(&self.node, ask, &from.collisions, held, incoming)?;
+        let mut decision =
+            merge::merge_with_held(&self.node, ask, &from.collisions, held, incoming)?;
         if matches!(
             decision.outcome,
             Outcome::Created | Outcome::Updated | Outcome::Renamed

@@ -86,7 +86,7 @@ impl Back {
             if reason_withheld(&record, wrapping.is_some()).is_some() && !record.is_destroyed() {
                 continue;
             }
-            let way = crate::material::transit::on_its_way(
+            let way = crate::material::transit::wrap_for_transit(
                 cx,
                 wrapping.as_ref(),
                 crate::wire::follow::SPOKEN,

@@ -53,7 +53,7 @@ impl Node {
         let Some(object) = ask.snapshot.whole(number)?.and_then(|(_, object)| object) else {
             return Ok(None);
         };
-        let object = here(ask, record, object)?;
+        let object = localize_wrapping_key(ask, record, object)?;
         let is_wrapped = object
             .key_block()
             .is_some_and(|block| block.key_wrapping_data.is_some());
@@ -101,7 +101,11 @@ impl Node {
 }
 
 /// A copy as it is served here: the key that it is wrapped under has its identifier here.
-fn here(ask: &Ask<'_>, record: &Record, mut object: Object) -> Result<Object, Failure> {
+fn localize_wrapping_key(
+    ask: &Ask<'_>,
+    record: &Record,
+    mut object: Object,
+) -> Result<Object, Failure> {
     let data = crate::material::wrap::key_block(&mut object)
         .and_then(|block| block.key_wrapping_data.as_deref_mut());
     for information in data.into_iter().flat_map(|data| {
@@ -125,7 +129,7 @@ fn here(ask: &Ask<'_>, record: &Record, mut object: Object) -> Result<Object, Fa
 }
 
 /// The object that an identifier in a copy means: one of the server that the copy is of.
-pub(crate) fn meant(record: &Record, identifier: &Text) -> ObjectId {
+pub(crate) fn id_at_origin(record: &Record, identifier: &Text) -> ObjectId {
     ObjectId {
         server: record.id.server.clone(),
         instance: record.id.instance.clone(),
@@ -139,7 +143,9 @@ pub(crate) fn wrapping_key_here(
     record: &Record,
     identifier: &Text,
 ) -> Result<Option<Text>, Failure> {
-    let found = ask.snapshot.by_object_id(&meant(record, identifier))?;
+    let found = ask
+        .snapshot
+        .by_object_id(&id_at_origin(record, identifier))?;
     Ok(found
         .map(|(_, key)| key.identifier)
         .filter(|here| here != identifier))

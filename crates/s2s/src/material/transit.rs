@@ -55,7 +55,7 @@ impl Node {
     ///
     /// # Errors
     /// Those of [`Node::unwrapped`], and for a copy those of attributes that were wrapped with the key and are not those beside it.
-    pub fn brought(
+    pub fn imported_object(
         &self,
         ask: &Ask<'_>,
         request: &mut ImportRequest,
@@ -100,7 +100,7 @@ impl Node {
 }
 
 /// An object as it leaves, and whether it was wrapped for the way. What can't be wrapped and is Sensitive does not leave.
-pub(crate) fn on_its_way(
+pub(crate) fn wrap_for_transit(
     cx: &mut SessionContext<'_>,
     wrapping: Option<&(Arc<Node>, Wrapping)>,
     version: Version,

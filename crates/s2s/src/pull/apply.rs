@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pull::answers::{FetchedContent, FetchedObject};
 use crate::pull::observed::Observed;
 use crate::pull::{Pull, Sought, Taken, Why, observed};
-use crate::receive::copy::{SeenObject, copied};
+use crate::receive::copy::{SeenObject, verify_copy};
 use crate::receive::merge::Incoming;
 use crate::report::{ObjectResult, Outcome};
 use crate::rights::Unrestricted;
@@ -305,7 +305,7 @@ impl Pull {
             object,
         };
         if let Some(copy) = sight.copy.clone() {
-            return Ok((copied(&self.options.from, seen, copy)?, None));
+            return Ok((verify_copy(&self.options.from, seen, copy)?, None));
         }
         let of = Observed {
             server: &self.options.from.server,

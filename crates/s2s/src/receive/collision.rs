@@ -2,7 +2,7 @@
 //! verbatim: all of it lies in the overlay.
 
 use crate::ask::Ask;
-use crate::material::serve::meant;
+use crate::material::serve::id_at_origin;
 use crate::node::Node;
 use crate::policy::OnName;
 use keyferry_kmip::spec::{AlternativeNameType, AttributeValue};
@@ -33,7 +33,7 @@ pub(crate) fn new_identifier(random: &mut dyn Random) -> Result<Text, Failure> {
 
 /// Whether another object has the Name here. Names of one issuer's objects do not clash among themselves: it has seen to that, and they may
 /// arrive in another order than they were given in.
-fn taken(
+fn is_name_taken(
     node: &Node,
     ask: &Ask<'_>,
     name: &Name,
@@ -70,14 +70,14 @@ pub(crate) fn check_names(
     own: Option<&Record>,
 ) -> Result<(), Failure> {
     for name in attributes.names() {
-        if taken(node, ask, name, own, false)? {
-            return Err(clash(name));
+        if is_name_taken(node, ask, name, own, false)? {
+            return Err(name_exists(name));
         }
     }
     Ok(())
 }
 
-fn clash(name: &Name) -> Failure {
+fn name_exists(name: &Name) -> Failure {
     Failure::new(
         Cause::NameExists,
         format_args!("another object has the Name {:?}", name.value),
@@ -86,14 +86,14 @@ fn clash(name: &Name) -> Failure {
 
 /// Settles the Names of a copy that comes in; `true` when one is shown otherwise. What was settled before stays so: a Name that the copy
 /// `held` here shows has gone to nobody else since.
-pub(crate) fn settle_names(
+pub(crate) fn resolve_names(
     node: &Node,
     ask: &Ask<'_>,
     record: &mut Record,
     held: Option<&Record>,
     on: &OnName,
 ) -> Result<bool, Failure> {
-    let mut hidden = take(record, |value| matches!(value, AttributeValue::Name(_)));
+    let mut hidden = remove_hidden(record, |value| matches!(value, AttributeValue::Name(_)));
     hidden.retain(|hidden| {
         record
             .attributes
@@ -102,14 +102,16 @@ pub(crate) fn settle_names(
     });
     for name in record.attributes.names() {
         let value = AttributeValue::Name(name.clone());
-        let is_settled = hidden.iter().any(|hidden| hidden.value() == Some(&value))
+        let is_resolved = hidden.iter().any(|hidden| hidden.value() == Some(&value))
             || held.is_some_and(|held| held.attributes.names().any(|known| known == name));
-        if is_settled || !taken(node, ask, name, Some(record), false)? {
+        if is_resolved || !is_name_taken(node, ask, name, Some(record), false)? {
             continue;
         }
         let instead = match on {
-            OnName::Fail => return Err(clash(name)),
-            OnName::Rename(rule) => AttributeValue::Name(renamed(node, ask, record, name, rule)?),
+            OnName::Fail => return Err(name_exists(name)),
+            OnName::Rename(rule) => {
+                AttributeValue::Name(find_free_name(node, ask, record, name, rule)?)
+            }
             OnName::Park => AttributeValue::AlternativeName(AlternativeName {
                 value: name.value.clone(),
                 alternative_name_type: AlternativeNameType::UNINTERPRETED_TEXT_STRING,
@@ -119,11 +121,11 @@ pub(crate) fn settle_names(
         hidden.push(Hidden::new(value, Some(instead)));
     }
     let any = !hidden.is_empty();
-    put_back(record, hidden);
+    add_hidden(record, hidden);
     Ok(any)
 }
 
-fn renamed(
+fn find_free_name(
     node: &Node,
     ask: &Ask<'_>,
     record: &Record,
@@ -143,15 +145,15 @@ fn renamed(
             value: value.into(),
             ..name.clone()
         };
-        if candidate != *name && !taken(node, ask, &candidate, Some(record), true)? {
+        if candidate != *name && !is_name_taken(node, ask, &candidate, Some(record), true)? {
             return Ok(candidate);
         }
     }
-    Err(clash(name))
+    Err(name_exists(name))
 }
 
 /// Takes what is hidden of one kind out of the overlay.
-fn take(record: &mut Record, is: impl Fn(&AttributeValue) -> bool) -> Vec<Hidden> {
+fn remove_hidden(record: &mut Record, is: impl Fn(&AttributeValue) -> bool) -> Vec<Hidden> {
     let Some(overlay) = &mut record.overlay else {
         return Vec::new();
     };
@@ -161,7 +163,7 @@ fn take(record: &mut Record, is: impl Fn(&AttributeValue) -> bool) -> Vec<Hidden
         .collect()
 }
 
-fn put_back(record: &mut Record, hidden: Vec<Hidden>) {
+fn add_hidden(record: &mut Record, hidden: Vec<Hidden>) {
     if !hidden.is_empty() {
         record
             .overlay
@@ -175,28 +177,28 @@ fn put_back(record: &mut Record, hidden: Vec<Hidden>) {
 }
 
 /// Where what waits for an object that may come later is kept.
-fn awaiting(id: &ObjectId) -> Result<Vec<u8>, Failure> {
+fn waiting_prefix(id: &ObjectId) -> Result<Vec<u8>, Failure> {
     let key = index::object_id(id)?;
     Ok([b"await/", &key.key[..], b"/"].concat())
 }
 
 /// Lets the Links of a copy lead where their targets are here. A target that is not here yet is waited for; meanwhile the Link is not shown
 /// where another object has its identifier.
-pub(crate) fn settle_links(
+pub(crate) fn resolve_links(
     ask: &Ask<'_>,
     record: &mut Record,
     effects: &mut Effects,
 ) -> Result<(), Failure> {
-    settle_links_with(ask, record, effects, None)
+    resolve_links_with(ask, record, effects, None)
 }
 
-fn settle_links_with(
+fn resolve_links_with(
     ask: &Ask<'_>,
     record: &mut Record,
     effects: &mut Effects,
     arriving: Option<&Record>,
 ) -> Result<(), Failure> {
-    drop(take(record, |value| {
+    drop(remove_hidden(record, |value| {
         matches!(value, AttributeValue::Link(_))
     }));
     let mut hidden = Vec::new();
@@ -207,7 +209,7 @@ fn settle_links_with(
         let UniqueIdentifier::Text(identifier) = &link.target else {
             continue;
         };
-        let id = meant(record, identifier);
+        let id = id_at_origin(record, identifier);
         let here = if id == record.id {
             Some(record.identifier.clone())
         } else if let Some(arriving) = arriving.filter(|arriving| arriving.id == id) {
@@ -224,7 +226,7 @@ fn settle_links_with(
                 ..link.clone()
             })),
             None => {
-                let key = [&awaiting(&id)?, record.identifier.as_bytes()].concat();
+                let key = [&waiting_prefix(&id)?, record.identifier.as_bytes()].concat();
                 effects.state.push((key, Some(Vec::new())));
                 let is_another = ask.snapshot.by_identifier(identifier)?.is_some();
                 if !is_another {
@@ -235,17 +237,17 @@ fn settle_links_with(
         };
         hidden.push(Hidden::new(attribute.value.clone(), instead));
     }
-    put_back(record, hidden);
+    add_hidden(record, hidden);
     Ok(())
 }
 
 /// Lets the Links of what has waited for this object lead to it.
-pub(crate) fn arrived(
+pub(crate) fn resolve_waiting_links(
     ask: &Ask<'_>,
     record: &Record,
     effects: &mut Effects,
 ) -> Result<(), Failure> {
-    let prefix = awaiting(&record.id)?;
+    let prefix = waiting_prefix(&record.id)?;
     let mut keys = Vec::new();
     ask.snapshot.state(&Span::prefix(&prefix), &mut |key, _| {
         keys.push(key.to_vec());
@@ -263,7 +265,7 @@ pub(crate) fn arrived(
         };
         let mut after = before.clone();
         let mut still = Effects::none();
-        settle_links_with(ask, &mut after, &mut still, Some(record))?;
+        resolve_links_with(ask, &mut after, &mut still, Some(record))?;
         effects
             .state
             .extend(still.state.into_iter().filter(|(other, _)| *other != key));

@@ -18,7 +18,7 @@ pub(crate) struct SeenObject {
 }
 
 /// A copy that a keyferry server told of, if its digest is right and the peer may tell of it.
-pub(crate) fn copied(peer: &Peer, sight: SeenObject, copy: Copy) -> Result<Incoming, Failure> {
+pub(crate) fn verify_copy(peer: &Peer, sight: SeenObject, copy: Copy) -> Result<Incoming, Failure> {
     if copy.stamp.issuer != peer.server && !peer.may_relay {
         return Err(Failure::new(
             Cause::PermissionDenied,

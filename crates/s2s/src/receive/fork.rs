@@ -4,7 +4,7 @@ use crate::ask::Ask;
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::Node;
 use crate::planted::planted;
-use crate::receive::state::join;
+use crate::receive::state::keep_known_state;
 use keyferry_kmip::attribute::Projection;
 use keyferry_kmip::spec::{AttributeValue, ObjectType, State};
 use keyferry_kmip::{Attributes, DateTime, Failure, Now, Text, extension as x, lifecycle};
@@ -183,7 +183,7 @@ fn is_known(snapshot: &dyn Snapshot, fork: &Fork) -> keyferry_store::Result<bool
 }
 
 /// Keeps a fork at a replica: its state counts here, and the copy stays.
-pub(crate) fn at_replica(
+pub(crate) fn keep_at_replica(
     ask: &Ask<'_>,
     (number, held): (RecordNumber, Record),
     fork: Fork,
@@ -208,7 +208,7 @@ pub(crate) fn at_replica(
 
 /// Keeps a fork at the issuer: what is compromised there is so here, and what is out of use there is so here; that it was destroyed waits for
 /// the person who decides.
-pub(crate) fn at_issuer(
+pub(crate) fn keep_at_issuer(
     node: &Node,
     ask: &Ask<'_>,
     (number, held): (RecordNumber, &Record),
@@ -232,7 +232,7 @@ pub(crate) fn at_issuer(
         let mut after = held.clone();
         let mut told = fork.attributes.clone();
         told.set(AttributeValue::State(joined));
-        join(&mut after.attributes, &told);
+        keep_known_state(&mut after.attributes, &told);
         node.advance(&mut after, ask.snapshot.reign()?, ask.now.wall);
         effects.extend(Effects::change(
             Some((number, held.clone())),
@@ -244,7 +244,7 @@ pub(crate) fn at_issuer(
 }
 
 /// What ends the forks that a change descends from.
-pub(crate) fn ended_by(
+pub(crate) fn remove_ended_forks(
     snapshot: &dyn Snapshot,
     record: &Record,
 ) -> keyferry_store::Result<Effects> {
@@ -288,10 +288,10 @@ pub fn resolve_fork(
             after.attributes = fork.attributes.clone();
             after.stamp = fork.stamp.clone();
             after.lineage = fork.lineage.clone();
-            join(&mut after.attributes, &held.attributes);
+            keep_known_state(&mut after.attributes, &held.attributes);
         }
         if node.issues(&held) {
-            join(&mut after.attributes, &fork.attributes);
+            keep_known_state(&mut after.attributes, &fork.attributes);
             descend(&mut after, &[(&held.stamp, &held.lineage), fork.place()]);
             node.advance(&mut after, transaction.reign()?, now.wall);
             span_both(&mut after);

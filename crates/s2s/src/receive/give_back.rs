@@ -6,8 +6,8 @@ use crate::node::Node;
 use crate::planted::planted;
 use crate::policy::Policy;
 use crate::receive::fork::{self, Fork};
-use crate::receive::merge::is_of_other_material;
-use crate::receive::state::join;
+use crate::receive::merge::has_other_material;
+use crate::receive::state::keep_known_state;
 use crate::relation::owed::{PendingGiveBack, is_owed, key};
 use crate::report::Outcome;
 use crate::wire::follow::{Change, GiveBackRequest, GiveBackResponse, Kind, check_version};
@@ -107,7 +107,7 @@ pub(crate) fn give_back(
     let mut effects = Effects::none();
     for change in request.changes {
         let id = change.copy.id.clone();
-        match take(node, ask, &peer.server, change) {
+        match accept_change(node, ask, &peer.server, change) {
             Ok((taken, outcome)) => {
                 *(if outcome == Outcome::Forked {
                     &mut response.forked
@@ -181,7 +181,7 @@ impl FailedGiveBack {
 }
 
 /// What becomes of one object of this server's own that a replica held.
-fn take(
+fn accept_change(
     node: &Node,
     ask: &Ask<'_>,
     from: &Text,
@@ -265,7 +265,7 @@ pub fn accept_give_back(
             .transpose()?;
         let is_other =
             fingerprint.is_some() && held.fingerprint.is_some() && fingerprint != held.fingerprint;
-        if is_other || is_of_other_material(&held.attributes, &after.attributes) {
+        if is_other || has_other_material(&held.attributes, &after.attributes) {
             return Err(Failure::new(
                 Cause::InvalidField,
                 format_args!("{} is held with other key material", after.id),
@@ -283,7 +283,7 @@ pub fn accept_give_back(
             Descent::Equal | Descent::Fork => {
                 let fork = Fork::of(&after, from, ask.now.wall);
                 return Ok((
-                    fork::at_issuer(node, ask, (*number, held), fork)?,
+                    fork::keep_at_issuer(node, ask, (*number, held), fork)?,
                     Outcome::Forked,
                 ));
             }
@@ -291,7 +291,7 @@ pub fn accept_give_back(
         after.identifier = held.identifier.clone();
         after.owner = held.owner.clone().or(after.owner);
         after.overlay = held.overlay.clone();
-        join(&mut after.attributes, &held.attributes);
+        keep_known_state(&mut after.attributes, &held.attributes);
     } else if ask.snapshot.by_identifier(&after.identifier)?.is_some() {
         return Err(Failure::new(
             Cause::ObjectExists,

@@ -4,9 +4,9 @@ use crate::ask::{Answered, Ask, Placeholder};
 use crate::node::{Node, set_default_attributes};
 use crate::receive::check::check_attributes;
 use crate::receive::collision::check_names;
-use crate::receive::copy::{SeenObject, copied};
+use crate::receive::copy::{SeenObject, verify_copy};
 use crate::receive::merge;
-use crate::receive::merge::Decision;
+use crate::receive::merge::MergeResult;
 use crate::report::Outcome;
 use crate::wire::copy::{Copy, Held, KeyferryExtension};
 use keyferry_kmip::spec::{AttributeValue, ObjectType, PutFunction, tag};
@@ -36,7 +36,7 @@ pub(crate) fn import(
     let mut addition = KeyferryExtension::find(&item.message_extensions)?;
     let copy = addition.copy.take();
     let is_copy = copy.is_some();
-    let (object, sensitive) = node.brought(ask, &mut request, is_copy)?;
+    let (object, sensitive) = node.imported_object(ask, &mut request, is_copy)?;
     let mut attributes = request.attributes;
     if sensitive && !is_copy {
         attributes.set(AttributeValue::Sensitive(true));
@@ -47,14 +47,14 @@ pub(crate) fn import(
         ));
     }
     let arrival = Arrival {
-        identifier: text(&request.unique_identifier)?,
+        identifier: identifier_text(&request.unique_identifier)?,
         object_type: request.object_type,
         attributes,
         object,
         replace: request.replace_existing.unwrap_or(false),
         copy,
     };
-    let (decision, told) = weigh(node, ask, arrival, &addition)?;
+    let (decision, told) = check_precondition(node, ask, arrival, &addition)?;
     let response = ImportResponse {
         unique_identifier: decision.identifier.clone().into(),
         extra: Extra::NONE,
@@ -86,14 +86,14 @@ pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
     let copy = addition.copy.take();
     let is_copy = copy.is_some();
     let arrival = Arrival {
-        identifier: text(&request.unique_identifier)?,
+        identifier: identifier_text(&request.unique_identifier)?,
         object_type: None,
         attributes: request.attributes,
         object: request.object,
         replace: false,
         copy,
     };
-    let (decision, told) = weigh(node, ask, arrival, &addition)?;
+    let (decision, told) = check_precondition(node, ask, arrival, &addition)?;
     let mut response = ResponseItem::success(&PutResponse { extra: Extra::NONE }, ask.cx)?;
     if is_copy {
         response.message_extension = Some(told.extension(false)?);
@@ -107,12 +107,12 @@ pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
 
 /// Decides, and tells what the sender of a copy is to know. Nothing is done when only the answer was wanted, or when things are not as the
 /// sender has planned them.
-fn weigh(
+fn check_precondition(
     node: &Node,
     ask: &mut Ask<'_>,
     arrival: Arrival,
     addition: &KeyferryExtension,
-) -> Result<(Decision, KeyferryExtension), Failure> {
+) -> Result<(MergeResult, KeyferryExtension), Failure> {
     let dry_run = addition.dry_run == Some(true);
     let copy = arrival
         .copy
@@ -127,7 +127,7 @@ fn weigh(
         }
         None => None,
     };
-    let mut decision = decide(node, ask, arrival)?;
+    let mut decision = receive(node, ask, arrival)?;
     if let (Some(expected), Some((held, is_here))) = (&addition.expected, &known) {
         // What is here already as it was planned, an earlier run may have brought.
         let as_planned = *is_here || expected.held.as_ref().is_none_or(|planned| planned == held);
@@ -160,7 +160,7 @@ fn weigh(
     Ok((decision, told))
 }
 
-fn text(identifier: &UniqueIdentifier) -> Result<Text, Failure> {
+fn identifier_text(identifier: &UniqueIdentifier) -> Result<Text, Failure> {
     match identifier {
         UniqueIdentifier::Text(text) if !text.is_empty() => Ok(text.clone()),
         _ => Err(Failure::new(
@@ -170,7 +170,7 @@ fn text(identifier: &UniqueIdentifier) -> Result<Text, Failure> {
     }
 }
 
-fn decide(node: &Node, ask: &mut Ask<'_>, mut arrival: Arrival) -> Result<Decision, Failure> {
+fn receive(node: &Node, ask: &mut Ask<'_>, mut arrival: Arrival) -> Result<MergeResult, Failure> {
     arrival.attributes.check_count()?;
     arrival.attributes.number();
     arrival.attributes.check_indices()?;
@@ -199,20 +199,20 @@ fn decide(node: &Node, ask: &mut Ask<'_>, mut arrival: Arrival) -> Result<Decisi
     match arrival.copy.take() {
         Some(copy) => {
             let sent = arrival.identifier.clone();
-            let decided = decide_copy(node, ask, arrival, object_type, copy);
-            unlearned(node, ask, &sent, decided)
+            let decided = receive_copy(node, ask, arrival, object_type, copy);
+            hide_outcome(node, ask, &sent, decided)
         }
-        None => decide_import(node, ask, arrival, object_type),
+        None => import_object(node, ask, arrival, object_type),
     }
 }
 
 /// An Import without our extension: the object becomes ours, or replaces one that is.
-fn decide_import(
+fn import_object(
     node: &Node,
     ask: &mut Ask<'_>,
     arrival: Arrival,
     object_type: ObjectType,
-) -> Result<Decision, Failure> {
+) -> Result<MergeResult, Failure> {
     let Arrival {
         identifier,
         mut attributes,
@@ -247,7 +247,7 @@ fn decide_import(
             record,
             object.map_or(Material::Keep, |object| Material::Set(object.into())),
         );
-        return Ok(Decision {
+        return Ok(MergeResult {
             identifier,
             effects,
             outcome: Outcome::Created,
@@ -323,7 +323,7 @@ fn decide_import(
         record,
         object.map_or(Material::Remove, |object| Material::Set(object.into())),
     );
-    Ok(Decision {
+    Ok(MergeResult {
         identifier,
         effects,
         outcome: Outcome::Updated,
@@ -331,13 +331,13 @@ fn decide_import(
 }
 
 /// A copy of an object that another server issues.
-fn decide_copy(
+fn receive_copy(
     node: &Node,
     ask: &mut Ask<'_>,
     arrival: Arrival,
     object_type: ObjectType,
     copy: Copy,
-) -> Result<Decision, Failure> {
+) -> Result<MergeResult, Failure> {
     let Some(peer) = node.policy.peer(ask.tls).filter(|peer| peer.may_send) else {
         return Err(Failure::denied("only a peer that may send may send copies"));
     };
@@ -347,7 +347,7 @@ fn decide_copy(
         object,
         ..
     } = arrival;
-    let incoming = copied(
+    let incoming = verify_copy(
         peer,
         SeenObject {
             identifier,
@@ -364,7 +364,7 @@ fn decide_copy(
         ));
     }
     let ahead = crate::relation::retry::ahead(ask, &incoming.record)?;
-    let mut decision = merge::take(node, ask, &peer.collisions, incoming)?;
+    let mut decision = merge::merge_copy(node, ask, &peer.collisions, incoming)?;
     if matches!(
         decision.outcome,
         Outcome::Created | Outcome::Updated | Outcome::Renamed
@@ -375,12 +375,12 @@ fn decide_copy(
 }
 
 /// What a sender that learns nothing is told of a copy of its.
-fn unlearned(
+fn hide_outcome(
     node: &Node,
     ask: &Ask<'_>,
     sent: &Text,
-    decided: Result<Decision, Failure>,
-) -> Result<Decision, Failure> {
+    decided: Result<MergeResult, Failure>,
+) -> Result<MergeResult, Failure> {
     if !node
         .policy
         .peer(ask.tls)
@@ -389,7 +389,7 @@ fn unlearned(
         return decided;
     }
     match decided {
-        Ok(decision) => Ok(Decision {
+        Ok(decision) => Ok(MergeResult {
             identifier: sent.clone(),
             outcome: Outcome::Created,
             ..decision

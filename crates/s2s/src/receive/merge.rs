@@ -4,7 +4,9 @@ use crate::ask::Ask;
 use crate::node::Node;
 use crate::planted::planted;
 use crate::policy::{Collisions, OnIdentifier};
-use crate::receive::collision::{arrived, new_identifier, settle_links, settle_names};
+use crate::receive::collision::{
+    new_identifier, resolve_links, resolve_names, resolve_waiting_links,
+};
 use crate::receive::fork::{self, Fork};
 use crate::report::Outcome;
 use keyferry_kmip::spec::{AttributeValue, State, tag};
@@ -14,7 +16,7 @@ use keyferry_store::{
 };
 
 /// What is to be done about what came in.
-pub(crate) struct Decision {
+pub(crate) struct MergeResult {
     /// The identifier here.
     pub(crate) identifier: Text,
     pub(crate) effects: Effects,
@@ -34,24 +36,24 @@ pub(crate) struct Incoming {
 }
 
 /// Decides what becomes of a copy.
-pub(crate) fn take(
+pub(crate) fn merge_copy(
     node: &Node,
     ask: &mut Ask<'_>,
     collisions: &Collisions,
     incoming: Incoming,
-) -> Result<Decision, Failure> {
+) -> Result<MergeResult, Failure> {
     let held = ask.snapshot.by_object_id(&incoming.record.id)?;
-    take_beside(node, ask, collisions, held, incoming)
+    merge_with_held(node, ask, collisions, held, incoming)
 }
 
 /// Decides what becomes of a copy, where it is known what is held of the object.
-pub(crate) fn take_beside(
+pub(crate) fn merge_with_held(
     node: &Node,
     ask: &mut Ask<'_>,
     collisions: &Collisions,
     held: Option<(RecordNumber, Record)>,
     incoming: Incoming,
-) -> Result<Decision, Failure> {
+) -> Result<MergeResult, Failure> {
     let destroyed = incoming.record.is_destroyed();
     match held {
         Some(held) => update(node, ask, collisions, held, incoming),
@@ -84,7 +86,7 @@ fn create(
     before: Option<(RecordNumber, Record)>,
     mut record: Record,
     object: Option<Object>,
-) -> Result<Decision, Failure> {
+) -> Result<MergeResult, Failure> {
     let mut outcome = Outcome::Created;
     let other = ask.snapshot.by_identifier(&record.identifier)?;
     if let Some((_, other)) = other {
@@ -97,7 +99,7 @@ fn create(
                 return Err(Failure::new(Cause::ObjectExists, why));
             }
             OnIdentifier::Skip => {
-                return Ok(Decision {
+                return Ok(MergeResult {
                     identifier: record.identifier,
                     effects: Effects::none(),
                     outcome: Outcome::Skipped,
@@ -109,22 +111,22 @@ fn create(
             }
         }
     }
-    if settle_names(node, ask, &mut record, None, &collisions.name)? {
+    if resolve_names(node, ask, &mut record, None, &collisions.name)? {
         outcome = Outcome::Renamed;
     }
     if let Some(object) = &object {
         node.recognise(ask, &mut record, object)?;
     }
     let mut effects = Effects::none();
-    settle_links(ask, &mut record, &mut effects)?;
-    arrived(ask, &record, &mut effects)?;
+    resolve_links(ask, &mut record, &mut effects)?;
+    resolve_waiting_links(ask, &record, &mut effects)?;
     let identifier = record.identifier.clone();
     effects.extend(Effects::change(
         before,
         record,
         object.map_or(Material::Keep, |object| Material::Set(object.into())),
     ));
-    Ok(Decision {
+    Ok(MergeResult {
         identifier,
         effects,
         outcome,
@@ -138,7 +140,7 @@ fn revive(
     collisions: &Collisions,
     held: (RecordNumber, Record),
     incoming: Incoming,
-) -> Result<Decision, Failure> {
+) -> Result<MergeResult, Failure> {
     let destroyed = incoming.record.is_destroyed();
     if incoming.object.is_none() && !destroyed {
         return Err(Failure::new(
@@ -149,7 +151,7 @@ fn revive(
     let mut record = incoming.record;
     // What was known of its state stays known.
     let known = held.1.overlay.as_ref().and_then(|overlay| overlay.state);
-    raise(&mut record, known);
+    overlay_known_state(&mut record, known);
     record.fingerprint = held.1.fingerprint.clone();
     let gone = destroyed || record.is_destroyed();
     create(
@@ -163,7 +165,7 @@ fn revive(
 }
 
 /// Lets a state that is known here count, where the copy's lies behind it.
-fn raise(record: &mut Record, known: Option<State>) {
+fn overlay_known_state(record: &mut Record, known: Option<State>) {
     let (Some(here), Some(there)) = (known, record.attributes.state()) else {
         return;
     };
@@ -183,7 +185,7 @@ fn update(
     collisions: &Collisions,
     (number, held): (RecordNumber, Record),
     incoming: Incoming,
-) -> Result<Decision, Failure> {
+) -> Result<MergeResult, Failure> {
     let collision = |what: &str| {
         Err(Failure::new(
             Cause::InvalidField,
@@ -207,12 +209,12 @@ fn update(
     {
         return collision("key material");
     }
-    if is_of_other_material(&held.attributes, &incoming.record.attributes)
+    if has_other_material(&held.attributes, &incoming.record.attributes)
         && !planted!(OtherMaterialTaken)
     {
         return collision("key material, by its Digest");
     }
-    let unchanged = |effects| Decision {
+    let unchanged = |effects| MergeResult {
         identifier: held.identifier.clone(),
         effects,
         outcome: Outcome::Unchanged,
@@ -225,28 +227,22 @@ fn update(
         Descent::Older if planted!(OlderApplies) => !node.issues(&held),
         Descent::Older => return Ok(unchanged(Effects::none())),
         // What was withdrawn since does not come back by an old bundle: nobody would tell this server what becomes of it.
-        Descent::Equal if held.is_withdrawn() && !comes_by_a_relation(&incoming.record) => {
+        Descent::Equal if held.is_withdrawn() && !comes_by_relation(&incoming.record) => {
             return Ok(unchanged(Effects::none()));
         }
         _ if held.is_withdrawn() && relation != Descent::Fork => {
             return revive(node, ask, collisions, (number, held), incoming);
         }
         Descent::Equal if held.copy_digest()? == incoming.digest => {
-            return Ok(unchanged(by_this_relation(
-                (number, &held),
-                &incoming.record,
-            )));
+            return Ok(unchanged(note_relation((number, &held), &incoming.record)));
         }
         // The same change, of which relations leave out different attributes: the fuller copy counts.
-        Descent::Equal if left_out(&held) != left_out(&incoming.record) => {
-            if left_out(&held)
+        Descent::Equal if omitted_attributes(&held) != omitted_attributes(&incoming.record) => {
+            if omitted_attributes(&held)
                 .iter()
-                .all(|name| left_out(&incoming.record).contains(name))
+                .all(|name| omitted_attributes(&incoming.record).contains(name))
             {
-                return Ok(unchanged(by_this_relation(
-                    (number, &held),
-                    &incoming.record,
-                )));
+                return Ok(unchanged(note_relation((number, &held), &incoming.record)));
             }
             true
         }
@@ -258,10 +254,10 @@ fn update(
         let kept = Fork::of(&incoming.record, &incoming.from, ask.now.wall);
         let identifier = held.identifier.clone();
         let effects = match node.issues(&held) {
-            true => fork::at_issuer(node, ask, (number, &held), kept),
-            false => fork::at_replica(ask, (number, held), kept),
+            true => fork::keep_at_issuer(node, ask, (number, &held), kept),
+            false => fork::keep_at_replica(ask, (number, held), kept),
         }?;
-        return Ok(Decision {
+        return Ok(MergeResult {
             identifier,
             effects,
             outcome: Outcome::Forked,
@@ -305,7 +301,7 @@ fn update(
     } else {
         known
     };
-    raise(&mut after, known);
+    overlay_known_state(&mut after, known);
     let destroyed = after.is_destroyed();
     let material = match (destroyed, object) {
         (true, _) => Material::Remove,
@@ -316,12 +312,12 @@ fn update(
         _ => Material::Keep,
     };
     after.fingerprint = after.fingerprint.or_else(|| held.fingerprint.clone());
-    settle_names(node, ask, &mut after, Some(&held), &collisions.name)?;
-    let mut effects = fork::ended_by(ask.snapshot, &after)?;
-    settle_links(ask, &mut after, &mut effects)?;
+    resolve_names(node, ask, &mut after, Some(&held), &collisions.name)?;
+    let mut effects = fork::remove_ended_forks(ask.snapshot, &after)?;
+    resolve_links(ask, &mut after, &mut effects)?;
     let identifier = after.identifier.clone();
     effects.extend(Effects::change(Some((number, held)), after, material));
-    Ok(Decision {
+    Ok(MergeResult {
         identifier,
         effects,
         outcome: Outcome::Updated,
@@ -329,7 +325,7 @@ fn update(
 }
 
 /// Whether two Digests of the same kind say that these are attributes of different material.
-pub(crate) fn is_of_other_material(held: &Attributes, told: &Attributes) -> bool {
+pub(crate) fn has_other_material(held: &Attributes, told: &Attributes) -> bool {
     let digests = |of: &Attributes| -> Vec<Digest> {
         let all = of.all(tag::DIGEST).filter_map(|value| match value {
             AttributeValue::Digest(digest) if digest.value.is_some() => Some(digest.clone()),
@@ -347,7 +343,7 @@ pub(crate) fn is_of_other_material(held: &Attributes, told: &Attributes) -> bool
     })
 }
 
-fn comes_by_a_relation(record: &Record) -> bool {
+fn comes_by_relation(record: &Record) -> bool {
     record
         .overlay
         .as_ref()
@@ -355,7 +351,7 @@ fn comes_by_a_relation(record: &Record) -> bool {
 }
 
 /// What relations leave out of a copy.
-fn left_out(record: &Record) -> &[Text] {
+fn omitted_attributes(record: &Record) -> &[Text] {
     record
         .overlay
         .as_ref()
@@ -363,7 +359,7 @@ fn left_out(record: &Record) -> &[Text] {
 }
 
 /// Notes that a copy comes by this relation, too.
-fn by_this_relation((number, held): (RecordNumber, &Record), incoming: &Record) -> Effects {
+fn note_relation((number, held): (RecordNumber, &Record), incoming: &Record) -> Effects {
     let told = incoming.overlay.iter().flat_map(|overlay| &overlay.via);
     let known = |via: &&Text| {
         held.overlay

@@ -45,7 +45,7 @@ pub(crate) fn notify(
         .deleted
         .0
         .iter()
-        .find(|deleted| is_settled(&deleted.reference))
+        .find(|deleted| is_never_deleted(&deleted.reference))
     {
         return Err(Failure::new(
             Cause::ReadOnlyAttribute,
@@ -91,10 +91,10 @@ pub(crate) fn notify(
     }
     for told in &request.attributes {
         if !is_of_lifecycle(&told.value) {
-            take(&mut after.attributes, told, named);
+            set_attribute(&mut after.attributes, told, named);
         }
     }
-    join(&mut after.attributes, &request.attributes);
+    join_state(&mut after.attributes, &request.attributes);
     lifecycle::settle(&mut after.attributes, ask.now.wall);
     after.attributes.check_count()?;
     after.attributes.check_indices()?;
@@ -112,7 +112,7 @@ pub(crate) fn notify(
 }
 
 /// What is never deleted: what moves with the State, and what the server has found out.
-fn is_settled(reference: &AttributeReference) -> bool {
+fn is_never_deleted(reference: &AttributeReference) -> bool {
     let AttributeReference::Standard(tag) = reference else {
         return false;
     };
@@ -131,7 +131,7 @@ fn is_settled(reference: &AttributeReference) -> bool {
     )
 }
 
-fn take(attributes: &mut Attributes, told: &Attribute, named: bool) {
+fn set_attribute(attributes: &mut Attributes, told: &Attribute, named: bool) {
     let single = !told.value.may_repeat();
     let index = told.index.unwrap_or(0);
     let is = |a: &&mut Attribute| {
@@ -159,7 +159,7 @@ fn is_of_lifecycle(value: &AttributeValue) -> bool {
     )
 }
 
-fn join(held: &mut Attributes, told: &Attributes) {
+fn join_state(held: &mut Attributes, told: &Attributes) {
     let (Some(here), Some(there)) = (held.state(), told.state()) else {
         return;
     };

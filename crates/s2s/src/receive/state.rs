@@ -2,7 +2,7 @@ use keyferry_kmip::spec::{AttributeValue, tag};
 use keyferry_kmip::{Attributes, lifecycle};
 
 /// Nothing that was known here is forgotten (DESIGN: rule 5).
-pub(crate) fn join(attributes: &mut Attributes, held: &Attributes) {
+pub(crate) fn keep_known_state(attributes: &mut Attributes, held: &Attributes) {
     let (Some(here), Some(there)) = (held.state(), attributes.state()) else {
         return;
     };
