@@ -1,5 +1,7 @@
-//! What happens when a copy wants an identifier or a Name that another object has here, and where its Links lead. The copy itself stays
-//! verbatim: all of it lies in the overlay.
+//! This module resolves collisions: a copy has an identifier or a Name that another object has here, or a Link to an object that has another
+//! identifier here, or none.
+//!
+//! The copy itself stays verbatim. What clients see in place of such a Name or Link is in the record's overlay.
 
 use crate::ask::Ask;
 use crate::material::serve::id_at_origin;
@@ -15,10 +17,10 @@ use keyferry_store::{
 use keyferry_ttlv::Extra;
 use std::ops::ControlFlow;
 
-/// How many numbers are tried behind a Name.
-const NUMBERS: u32 = 1000;
+/// The largest number that is tried as the end of a new Name.
+const LARGEST_SUFFIX: u32 = 1000;
 
-/// A new Unique Identifier.
+/// Makes a new Unique Identifier: a random UUID.
 pub(crate) fn new_identifier(random: &mut dyn Random) -> Result<Text, Failure> {
     let mut bytes = [0; 16];
     random
@@ -31,8 +33,10 @@ pub(crate) fn new_identifier(random: &mut dyn Random) -> Result<Text, Failure> {
     ))
 }
 
-/// Whether another object has the Name here. Names of one issuer's objects do not clash among themselves: it has seen to that, and they may
-/// arrive in another order than they were given in.
+/// Whether another object has the Name here.
+///
+/// Two objects that one server has named do not clash, unless `local` says that this server makes the Name: that server has seen to it, and its
+/// changes may arrive in another order than they were made in.
 fn is_name_taken(
     node: &Node,
     ask: &Ask<'_>,
@@ -55,14 +59,14 @@ fn is_name_taken(
         .is_some())
 }
 
-/// Whether one server has named both. An observer issues what several foreign masters have named.
+/// Whether one server has named both objects. An observer issues objects that several foreign masters have named.
 fn is_of_same_source(one: &Record, other: &Record) -> bool {
     let origin = |record: &Record| (record.id.server.clone(), record.id.instance.clone());
     one.stamp.issuer == other.stamp.issuer
         && (one.stamp.issuer == one.id.server || origin(one) == origin(other))
 }
 
-/// Fails when a Name is another object's.
+/// Fails when another object has one of the Names.
 pub(crate) fn check_names(
     node: &Node,
     ask: &Ask<'_>,
@@ -77,15 +81,18 @@ pub(crate) fn check_names(
     Ok(())
 }
 
-fn name_exists(name: &Name) -> Failure {
+/// The failure that says so.
+pub(crate) fn name_exists(name: &Name) -> Failure {
     Failure::new(
         Cause::NameExists,
         format_args!("another object has the Name {:?}", name.value),
     )
 }
 
-/// Settles the Names of a copy that comes in; `true` when one is shown otherwise. What was settled before stays so: a Name that the copy
-/// `held` here shows has gone to nobody else since.
+/// Gives a copy that comes in another Name for each of its Names that another object has here, as the policy `on` says; `true` when it has
+/// such a Name.
+///
+/// A Name that was resolved earlier, or that the copy `held` here has, is not looked at again: no other object can have got it since.
 pub(crate) fn resolve_names(
     node: &Node,
     ask: &Ask<'_>,
@@ -125,6 +132,7 @@ pub(crate) fn resolve_names(
     Ok(any)
 }
 
+/// A Name made by `rule` from the object's server and Name, with a number at its end where needed, that no other object has.
 fn find_free_name(
     node: &Node,
     ask: &Ask<'_>,
@@ -132,14 +140,14 @@ fn find_free_name(
     name: &Name,
     rule: &str,
 ) -> Result<Name, Failure> {
-    let shown = rule
+    let base = rule
         .replace("{server}", &record.id.server)
         .replace("{name}", &name.value);
-    for number in 1..=NUMBERS {
+    for number in 1..=LARGEST_SUFFIX {
         let value = if number == 1 {
-            shown.clone()
+            base.clone()
         } else {
-            format!("{shown} {number}")
+            format!("{base} {number}")
         };
         let candidate = Name {
             value: value.into(),
@@ -152,7 +160,7 @@ fn find_free_name(
     Err(name_exists(name))
 }
 
-/// Takes what is hidden of one kind out of the overlay.
+/// Removes the hidden values that `is` selects from the overlay, and returns them.
 fn remove_hidden(record: &mut Record, is: impl Fn(&AttributeValue) -> bool) -> Vec<Hidden> {
     let Some(overlay) = &mut record.overlay else {
         return Vec::new();
@@ -163,6 +171,7 @@ fn remove_hidden(record: &mut Record, is: impl Fn(&AttributeValue) -> bool) -> V
         .collect()
 }
 
+/// Adds hidden values to the overlay, and removes an overlay that holds nothing.
 fn add_hidden(record: &mut Record, hidden: Vec<Hidden>) {
     if !hidden.is_empty() {
         record
@@ -176,14 +185,18 @@ fn add_hidden(record: &mut Record, hidden: Vec<Hidden>) {
         .take_if(|overlay| *overlay == Overlay::default());
 }
 
-/// Where what waits for an object that may come later is kept.
+/// Where the identifiers of the objects are kept whose Links wait for an object that may come later.
+const WAITING: &[u8] = b"await/";
+
+/// The keys of those that wait for one object.
 fn waiting_prefix(id: &ObjectId) -> Result<Vec<u8>, Failure> {
     let key = index::object_id(id)?;
-    Ok([b"await/", &key.key[..], b"/"].concat())
+    Ok([WAITING, &key.key[..], b"/"].concat())
 }
 
-/// Lets the Links of a copy lead where their targets are here. A target that is not here yet is waited for; meanwhile the Link is not shown
-/// where another object has its identifier.
+/// Points the Links of a copy to the identifiers that their targets have here.
+///
+/// A target that is not here yet is waited for. Until it comes, a Link whose identifier another object has here is hidden.
 pub(crate) fn resolve_links(
     ask: &Ask<'_>,
     record: &mut Record,
@@ -192,6 +205,7 @@ pub(crate) fn resolve_links(
     resolve_links_with(ask, record, effects, None)
 }
 
+/// The same; `arriving` is an object that the snapshot does not hold yet.
 fn resolve_links_with(
     ask: &Ask<'_>,
     record: &mut Record,
@@ -210,15 +224,7 @@ fn resolve_links_with(
             continue;
         };
         let id = id_at_origin(record, identifier);
-        let here = if id == record.id {
-            Some(record.identifier.clone())
-        } else if let Some(arriving) = arriving.filter(|arriving| arriving.id == id) {
-            Some(arriving.identifier.clone())
-        } else {
-            ask.snapshot
-                .by_object_id(&id)?
-                .map(|(_, target)| target.identifier)
-        };
+        let here = local_identifier(ask, record, &id, arriving)?;
         let instead = match here {
             Some(here) if here == *identifier => continue,
             Some(here) => Some(AttributeValue::Link(Link {
@@ -241,7 +247,22 @@ fn resolve_links_with(
     Ok(())
 }
 
-/// Lets the Links of what has waited for this object lead to it.
+/// The identifier of an object here, when it is here: the record itself, the object that arrives, or one that the store holds.
+fn local_identifier(
+    ask: &Ask<'_>,
+    record: &Record,
+    id: &ObjectId,
+    arriving: Option<&Record>,
+) -> Result<Option<Text>, Failure> {
+    let mut at_hand = [Some(record), arriving].into_iter().flatten();
+    if let Some(found) = at_hand.find(|one| one.id == *id) {
+        return Ok(Some(found.identifier.clone()));
+    }
+    let stored = ask.snapshot.by_object_id(id)?;
+    Ok(stored.map(|(_, target)| target.identifier))
+}
+
+/// Points the Links that have waited for this object to it.
 pub(crate) fn resolve_waiting_links(
     ask: &Ask<'_>,
     record: &Record,
@@ -264,11 +285,11 @@ pub(crate) fn resolve_waiting_links(
             continue;
         };
         let mut after = before.clone();
-        let mut still = Effects::none();
-        resolve_links_with(ask, &mut after, &mut still, Some(record))?;
+        let mut waits = Effects::none();
+        resolve_links_with(ask, &mut after, &mut waits, Some(record))?;
         effects
             .state
-            .extend(still.state.into_iter().filter(|(other, _)| *other != key));
+            .extend(waits.state.into_iter().filter(|(other, _)| *other != key));
         if after != before {
             effects.changes.push(Change {
                 before: Some((number, before)),
