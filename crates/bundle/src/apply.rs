@@ -1,16 +1,20 @@
-use crate::format::Raised;
+//! Taking a bundle into a store: one transaction a segment, and what is kept of how far it came.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Raised, encode, long};
+use crate::open::{OpenOptions, Opened, Part, open};
 use crate::restore::{Restoring, take_back};
-use crate::{Error, ErrorKind, OpenOptions, Opened, Part, Result, open};
 use keyferry_kmip::spec::{ResultReason, tag};
 use keyferry_kmip::{
     Cause, DateTime, Failure, Identity, ImportRequest, Now, Random, RequestItem, Text, context,
     extension as x,
 };
 use keyferry_s2s::{
-    Ask, Counts, FailedObject, Outcome, Report, Responder, Unrestricted, answered_outcome,
+    ApplyPage, Ask, Counts, FailedObject, Outcome, Report, Responder, Unrestricted,
+    answered_outcome, apply_page,
 };
 use keyferry_store::record::{bytes_of, read};
-use keyferry_store::{Deferred, Effects, SnapshotExt, Span, Store, StoreExt};
+use keyferry_store::{Deferred, Effects, Snapshot, SnapshotExt, Span, Store, StoreExt};
 use keyferry_ttlv::{Decode, Encode, Extra};
 use std::io::Read;
 use std::ops::ControlFlow;
@@ -96,7 +100,7 @@ impl Receiving<'_> {
                 Some(before) => before,
                 None => self.begin(&part)?,
             };
-            let number = crate::format::long(part.number);
+            let number = long(part.number);
             taken = Some(match number.cmp(&before.segment) {
                 std::cmp::Ordering::Greater => self.apply(&mut *random, &part, &before)?,
                 std::cmp::Ordering::Equal if part.hash != *before.hash => return Err(another()),
@@ -106,7 +110,7 @@ impl Receiving<'_> {
         })?;
         let mut report = Report::default();
         if let Some(taken) = taken {
-            if crate::format::long(opened.segments) <= taken.segment {
+            if long(opened.segments) <= taken.segment {
                 return Err(another());
             }
             report.counts = taken.counts;
@@ -150,92 +154,109 @@ impl Receiving<'_> {
         })
     }
 
-    /// Answers a segment's message and stores that it did, in one transaction.
+    /// Answers a segment's message and stores that it did, in one transaction. An item that is refused is counted; a failure of this server
+    /// rolls the segment back.
     fn apply(&self, random: &mut dyn Random, part: &Part<'_>, before: &Taken) -> Result<Taken> {
-        let cx = context(part.message.version().map_err(crate::format::encode)?);
+        let version = part.message.version().map_err(encode)?;
         let key = [TAKEN, &part.bundle].concat();
         self.store.transact::<_, Error>(|transaction| {
-            let mut taken = Taken {
-                segment: crate::format::long(part.number),
-                hash: part.hash.to_vec(),
-                ..before.clone()
-            };
             let mut world = Deferred::new(transaction);
-            for item in &part.message.batch {
-                let mut ask = Ask {
-                    snapshot: &world,
-                    caller: self.caller,
-                    operation: item.operation,
-                    rights: &Unrestricted,
-                    is_client: false,
-                    tls: self.caller,
-                    now: self.now,
-                    random: &mut *random,
-                    cx,
-                    placeholder: None,
-                    earlier: &[],
-                };
-                let outcome = match self.answer(&mut ask, item, &part.raised) {
-                    Ok((effects, outcome)) => {
-                        world.add(effects)?;
-                        Ok(outcome)
-                    }
-                    Err(failure) => Err(failure),
-                };
-                taken.count(item, outcome, cx);
-            }
+            let mut page = SegmentPage {
+                receiving: self,
+                random: &mut *random,
+                cx: context(version),
+                raised: &part.raised,
+                taken: Taken {
+                    segment: long(part.number),
+                    hash: part.hash.to_vec(),
+                    ..before.clone()
+                },
+            };
+            apply_page(&mut world, &mut page, &part.message.batch)?;
             world.finish()?;
+            let taken = page.taken;
             transaction.set_state(&key, Some(&bytes_of(&taken)?))?;
             Ok(taken)
         })
     }
+}
 
-    fn answer(
-        &self,
-        ask: &mut Ask<'_>,
+/// The items of one segment, while they are applied.
+struct SegmentPage<'a> {
+    receiving: &'a Receiving<'a>,
+    random: &'a mut dyn Random,
+    cx: keyferry_ttlv::Context,
+    raised: &'a [Raised],
+    taken: Taken,
+}
+
+impl ApplyPage for SegmentPage<'_> {
+    type Item = RequestItem;
+    type Decided = (Effects, Outcome);
+
+    fn decide(
+        &mut self,
+        snapshot: &dyn Snapshot,
         item: &RequestItem,
-        raised: &[Raised],
     ) -> Result<(Effects, Outcome), Failure> {
-        if let Some(taken) = self
-            .restoring
-            .as_ref()
-            .and_then(|restoring| take_back(restoring, ask, item, raised))
+        let receiving = self.receiving;
+        let mut ask = Ask {
+            snapshot,
+            caller: receiving.caller,
+            operation: item.operation,
+            rights: &Unrestricted,
+            is_client: false,
+            tls: receiving.caller,
+            now: receiving.now,
+            random: &mut *self.random,
+            cx: self.cx,
+            placeholder: None,
+            earlier: &[],
+        };
+        if let Some(restoring) = &receiving.restoring
+            && let Some(taken) = take_back(restoring, &ask, item, self.raised)
         {
             return taken;
         }
-        let answered = self.responder.respond(ask, item).unwrap_or_else(|| {
-            Err(Failure::new(
-                Cause::OperationNotSupported,
-                format_args!("the operation {} is not supported", item.operation),
-            ))
-        })?;
+        let answered = receiving
+            .responder
+            .respond(&mut ask, item)
+            .unwrap_or_else(|| {
+                Err(Failure::new(
+                    Cause::OperationNotSupported,
+                    format_args!("the operation {} is not supported", item.operation),
+                ))
+            })?;
         let outcome = answered_outcome(&answered.response)?;
         Ok((answered.effects, outcome.unwrap_or(Outcome::Created)))
     }
-}
 
-impl Taken {
-    fn count(
+    fn record(
         &mut self,
+        _: &dyn Snapshot,
         item: &RequestItem,
-        outcome: Result<Outcome, Failure>,
-        cx: keyferry_ttlv::Context,
-    ) {
-        let counts = &mut self.counts;
-        counts.bytes += crate::format::long(item.request_payload.bytes().len() as u64);
-        match outcome {
-            Ok(outcome) => counts.count(outcome),
+        decided: Result<(Effects, Outcome), Failure>,
+    ) -> keyferry_s2s::Result<ControlFlow<(), Effects>> {
+        let counts = &mut self.taken.counts;
+        counts.bytes += long(item.request_payload.bytes().len() as u64);
+        let effects = match decided {
+            Ok((effects, outcome)) => {
+                counts.count(outcome);
+                effects
+            }
             Err(failure) => {
                 counts.count(Outcome::Failed);
-                if self.failures.len() < NAMED {
-                    self.failures.push(Failed {
-                        identifier: identifier(item, cx).into(),
-                        reason: Some(failure.reason(cx.version)),
+                if self.taken.failures.len() < NAMED {
+                    self.taken.failures.push(Failed {
+                        identifier: identifier(item, self.cx).into(),
+                        reason: Some(failure.reason(self.cx.version)),
                         message: failure.to_string().into(),
                     });
                 }
+                Effects::none()
             }
-        }
+        };
+        Ok(ControlFlow::Continue(effects))
     }
 }
 

@@ -1,3 +1,5 @@
+//! The error of making and taking bundles.
+
 use std::fmt;
 
 /// Why a bundle could not be made or taken. One opaque type; ask [`Error::kind`].
@@ -5,6 +7,7 @@ use std::fmt;
 pub struct Error {
     kind: ErrorKind,
     context: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 /// The result of working with a bundle.
@@ -70,6 +73,19 @@ impl Error {
         Error {
             kind,
             context: context.to_string(),
+            source: None,
+        }
+    }
+
+    /// An error that another one caused: it reads like its cause, which [`source`](std::error::Error::source) gives.
+    pub(crate) fn caused_by(
+        kind: ErrorKind,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        Error {
+            kind,
+            context: source.to_string(),
+            source: Some(Box::new(source)),
         }
     }
 
@@ -85,11 +101,16 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let source = self.source.as_deref()?;
+        Some(source)
+    }
+}
 
 impl From<keyferry_store::Error> for Error {
     fn from(error: keyferry_store::Error) -> Self {
-        Error::new(ErrorKind::Store, error)
+        Error::caused_by(ErrorKind::Store, error)
     }
 }
 
@@ -97,9 +118,10 @@ impl From<keyferry_s2s::Error> for Error {
     fn from(error: keyferry_s2s::Error) -> Self {
         let kind = match error.kind() {
             keyferry_s2s::ErrorKind::Store => ErrorKind::Store,
+            keyferry_s2s::ErrorKind::Random => ErrorKind::Random,
             keyferry_s2s::ErrorKind::Selection => ErrorKind::Misuse,
             _ => ErrorKind::Encode,
         };
-        Error::new(kind, error)
+        Error::caused_by(kind, error)
     }
 }

@@ -1,11 +1,12 @@
 //! The form of manifest and segments, and what is signed.
 
-use crate::{Error, ErrorKind, Result, SigningKey, VerifyingKey};
+use crate::error::{Error, ErrorKind, Result};
+use crate::hash::sha256;
+use crate::key::{SigningKey, VerifyingKey};
 use keyferry_kmip::spec::{State, tag};
 use keyferry_kmip::{DateTime, Text, context, extension as x};
 use keyferry_s2s::Selection;
 use keyferry_ttlv::{Context, Decode, Encode, Extra, Frame, Raw, Tag, Tagged, Version, Writer};
-use ring::digest;
 
 /// The format that this build writes, and the only one it reads.
 pub const FORMAT: i32 = 1;
@@ -193,34 +194,6 @@ pub(crate) fn is_signed_by(key: &VerifyingKey, content: &Raw, signature: &[u8]) 
 /// the hash of it, so that it need not be copied. Which of the two it is, its own tag says.
 fn signed(content: &[u8]) -> Vec<u8> {
     [b"keyferry bundle\0".as_slice(), &sha256(&[content])].concat()
-}
-
-pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
-    let mut hash = Running::new();
-    parts.iter().for_each(|part| hash.update(part));
-    hash.so_far()
-}
-
-/// SHA-256 over everything so far.
-#[derive(Clone)]
-pub(crate) struct Running(digest::Context);
-
-impl Running {
-    pub(crate) fn new() -> Running {
-        Running(digest::Context::new(&digest::SHA256))
-    }
-
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    pub(crate) fn so_far(&self) -> [u8; 32] {
-        let mut hash = [0; 32];
-        for (to, from) in hash.iter_mut().zip(self.0.clone().finish().as_ref()) {
-            *to = *from;
-        }
-        hash
-    }
 }
 
 pub(crate) fn encode(error: keyferry_ttlv::Error) -> Error {

@@ -1,6 +1,7 @@
 //! Who signs, who is trusted, who can read.
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::hash::sha256;
 use age::secrecy::{ExposeSecret, SecretString};
 use keyferry_kmip::{Random, Text};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
@@ -20,7 +21,7 @@ impl SigningKey {
         let mut seed = Zeroizing::new([0; 32]);
         random
             .fill(&mut *seed)
-            .map_err(|e| Error::new(ErrorKind::Random, e))?;
+            .map_err(|e| Error::caused_by(ErrorKind::Random, e))?;
         Ok((SigningKey::from_seed(&seed)?, seed))
     }
 
@@ -71,7 +72,7 @@ pub struct VerifyingKey(pub [u8; 32]);
 impl VerifyingKey {
     /// Its id, which a manifest carries: SHA-256 of the 32 bytes.
     pub fn id(&self) -> [u8; 32] {
-        crate::format::sha256(&[&self.0])
+        sha256(&[&self.0])
     }
 
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {

@@ -42,6 +42,7 @@
 mod apply;
 mod error;
 mod format;
+mod hash;
 mod key;
 mod offer;
 mod open;

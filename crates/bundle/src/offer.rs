@@ -1,8 +1,8 @@
 //! What goes into a bundle: what was chosen, and what the recipient is to hear about what it was offered earlier.
 
-use crate::{Error, Result, SealOptions};
-use keyferry_kmip::lifecycle;
-use keyferry_s2s::{ChosenObjects, FeedPage, OfferedSet};
+use crate::error::{Error, Result};
+use keyferry_kmip::{DateTime, lifecycle};
+use keyferry_s2s::{ChosenObjects, FeedPage, OfferedSet, Selection};
 use keyferry_store::{Record, RecordNumber, Snapshot, SnapshotExt, Store, StoreExt};
 
 /// What one recipient is offered.
@@ -26,14 +26,20 @@ fn is_over(
 }
 
 impl Offer {
+    /// What this selection offers the recipient now.
+    ///
     /// # Errors
     /// [`Misuse`](crate::ErrorKind::Misuse) when an attribute can't be looked for, and [`Store`](crate::ErrorKind::Store).
-    pub(crate) fn new(store: &dyn Store, options: &SealOptions<'_>) -> Result<Offer> {
-        let chosen = store
-            .view::<_, Error>(|snapshot| Ok(options.selection.choose(snapshot, options.now)?))?;
+    pub(crate) fn new(
+        store: &dyn Store,
+        recipient: &str,
+        selection: &Selection,
+        now: DateTime,
+    ) -> Result<Offer> {
+        let chosen = store.view::<_, Error>(|snapshot| Ok(selection.choose(snapshot, now)?))?;
         Ok(Offer {
             chosen,
-            offered: OfferedSet::in_bundles(&options.recipient),
+            offered: OfferedSet::in_bundles(recipient),
         })
     }
 
@@ -48,7 +54,7 @@ impl Offer {
     }
 
     /// Reads what stands behind the feed number `after`: so many objects at the most, and about so many bytes. `None` at the end of the feed.
-    pub(crate) fn stretch(
+    pub(crate) fn page(
         &mut self,
         store: &dyn Store,
         after: u64,

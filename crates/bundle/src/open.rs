@@ -1,8 +1,13 @@
+//! Reading a bundle: each part is decrypted and verified before anybody sees it.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Manifest;
 use crate::format::{
-    FORMAT, MANIFEST_LIMIT, Opening, Raised, Running, SEGMENT_LIMIT, SealedManifest, SealedSegment,
-    Segment, form, is_signed_by, long,
+    FORMAT, MANIFEST_LIMIT, Opening, Raised, SEGMENT_LIMIT, SealedManifest, SealedSegment, Segment,
+    form, is_signed_by, long,
 };
-use crate::{AgeIdentity, Error, ErrorKind, Manifest, Result, Signer, VerifyingKey};
+use crate::hash::Running;
+use crate::key::{AgeIdentity, Signer, VerifyingKey};
 use age::stream::StreamReader;
 use keyferry_kmip::spec::{Operation, tag};
 use keyferry_kmip::{DateTime, RequestItem, RequestMessage};

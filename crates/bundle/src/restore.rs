@@ -1,3 +1,5 @@
+//! A server takes back its own objects from a bundle of copies, by a person's word.
+
 use crate::format::Raised;
 use keyferry_kmip::spec::{AttributeValue, tag};
 use keyferry_kmip::{Cause, Failure, ImportRequest, RequestItem, Text, extension as x, lifecycle};

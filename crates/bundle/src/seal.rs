@@ -1,8 +1,13 @@
+//! Making a bundle: one pass over the feed, segment by segment.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Manifest;
 use crate::format::{
-    FORMAT, MANIFEST_LIMIT, Raised, Running, SEGMENT_LIMIT, Segment, encode, form, long, sealed,
+    FORMAT, MANIFEST_LIMIT, Raised, SEGMENT_LIMIT, Segment, encode, form, long, sealed,
 };
+use crate::hash::Running;
+use crate::key::{AgeRecipient, SigningKey};
 use crate::offer::{Offer, number};
-use crate::{AgeRecipient, Error, ErrorKind, Manifest, Result, SigningKey};
 use age::stream::StreamWriter;
 use keyferry_kmip::spec::BatchErrorContinuationOption;
 use keyferry_kmip::{DateTime, Now, Object, RequestItem, RequestMessage, Text, extension as x};
@@ -124,6 +129,41 @@ const AROUND_ITEMS: usize = 4096;
 /// [`ErrorKind::Misuse`] for a bundle that nobody could read or that has expired already, or a selection that can't be looked for, [`ErrorKind::Store`], [`ErrorKind::Io`]. An
 /// object that may not leave, or has no form, is left out and reported.
 pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) -> Result<Sealed> {
+    check(options)?;
+    let mut offer = Offer::new(store, &options.recipient, &options.selection, options.now)?;
+    let output = encrypted(options.readers, output)?;
+    let manifest = manifest(store, options, offer.count(store)?)?;
+    let mut bundle = Bundle::begin(options, output, manifest)?;
+    while let Some(FeedPage { objects, end, .. }) = offer.page(
+        store,
+        bundle.report.cursor,
+        options.batch,
+        options.batch_bytes.max(1),
+    )? {
+        let mut ready = Vec::with_capacity(objects.len());
+        for (number, record, object) in objects {
+            let offered = reason_withheld(&record, options.wrapping.is_some()).is_some()
+                && offer.has(store, number)?;
+            let prepared = prepare(store, options, record, object, offered)?;
+            ready.push((number, prepared));
+        }
+        let sent = ready.iter().filter(|(_, prepared)| prepared.item.is_ok());
+        let numbers: Vec<_> = sent.map(|(number, _)| *number).collect();
+        offer.note(store, &numbers)?;
+        for (_, prepared) in ready {
+            bundle.add(prepared)?;
+        }
+        bundle.report.cursor = end;
+        bundle.segment(false)?;
+    }
+    bundle.segment(true)?;
+    let mut output = bundle.output.finish().map_err(writing)?;
+    output.flush().map_err(writing)?;
+    Ok(bundle.report)
+}
+
+/// Fails unless somebody can take the bundle.
+fn check(options: &SealOptions<'_>) -> Result<()> {
     if options.expires <= options.now {
         return Err(Error::new(
             ErrorKind::Misuse,
@@ -136,10 +176,13 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
             "a segment needs room for an object",
         ));
     }
-    let mut offer = Offer::new(store, options)?;
-    let output = encrypted(options.readers, output)?;
+    Ok(())
+}
+
+/// What the bundle says about itself.
+fn manifest(store: &dyn Store, options: &SealOptions<'_>, objects: u64) -> Result<Manifest> {
     let head = store.view::<_, Error>(|snapshot| Ok(snapshot.head()?))?;
-    let manifest = Manifest {
+    Ok(Manifest {
         format: FORMAT,
         signer: options.key.verifying_key().id().to_vec(),
         sender: options.home.server.clone(),
@@ -150,98 +193,59 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
         commit: head.commit.0.to_vec(),
         number: number(store, &options.recipient)?,
         selection: options.selection.clone(),
-        objects: long(offer.count(store)?),
+        objects: long(objects),
         created: options.now,
         expires: options.expires,
         extra: Extra::NONE,
-    };
-    let report = Sealed {
-        manifest,
-        objects: 0,
-        tombstones: 0,
-        left: 0,
-        named: Vec::new(),
-        segments: 0,
-        bytes: 0,
-        cursor: 0,
-    };
-    let mut bundle = Bundle {
-        options,
-        output,
-        before: Running::new(),
-        report,
-        items: Vec::new(),
-        raised: Vec::new(),
-        size: 0,
-    };
-    let manifest = bundle.report.manifest.clone();
-    bundle.part(x::SEALED_MANIFEST, &manifest)?;
-    if bundle.report.bytes > MANIFEST_LIMIT as u64 {
-        return Err(Error::new(
-            ErrorKind::Misuse,
-            "the selection lists more objects than a manifest has room for",
-        ));
-    }
-    while let Some(FeedPage { objects, end, .. }) = offer.stretch(
-        store,
-        bundle.report.cursor,
-        options.batch,
-        options.batch_bytes.max(1),
-    )? {
-        let (mut ready, mut numbers) = (
-            Vec::with_capacity(objects.len()),
-            Vec::with_capacity(objects.len()),
-        );
-        for (number, record, object) in objects {
-            let withheld = reason_withheld(&record, options.wrapping.is_some());
-            // What the recipient was offered before it hears of, without the material: State above all.
-            let told = withheld.is_some() && offer.has(store, number)?;
-            let identifier = record.identifier.clone();
-            let raised = record
-                .stored_state()
-                .filter(|state| record.attributes.state() != Some(*state));
-            let raised = raised.map(|state| Raised {
-                identifier: identifier.clone(),
-                state,
-                extra: Extra::NONE,
-            });
-            let destroyed = record.is_destroyed();
-            let item = match withheld.filter(|_| !told) {
-                Some(why) => Err(why.to_owned()),
-                None => match item(store, options, record, object.filter(|_| !told)) {
-                    Ok(item) => Ok(item),
-                    Err(error) if error.kind() == keyferry_s2s::ErrorKind::Encode => {
-                        Err(error.to_string())
-                    }
-                    Err(error) => return Err(error.into()),
-                },
-            };
-            let item = item.and_then(|item| match size(&item) + AROUND_ITEMS > SEGMENT_LIMIT {
-                true => Err("the object is too large".to_owned()),
-                false => Ok(item),
-            });
-            if item.is_ok() {
-                numbers.push(number);
+    })
+}
+
+/// An object that is ready for its segment, or the reason why it stays.
+struct Prepared {
+    identifier: Text,
+    is_destroyed: bool,
+    /// The State that the sender knows of, where the copy itself has another one.
+    raised: Option<Raised>,
+    item: std::result::Result<RequestItem, String>,
+}
+
+/// Prepares an object. One that may not leave goes without its material where the recipient was `offered` it before: it hears of the State above
+/// all.
+fn prepare(
+    store: &dyn Store,
+    options: &SealOptions<'_>,
+    record: Record,
+    object: Option<Object>,
+    offered: bool,
+) -> Result<Prepared> {
+    let identifier = record.identifier.clone();
+    let raised = record
+        .stored_state()
+        .filter(|state| record.attributes.state() != Some(*state))
+        .map(|state| Raised {
+            identifier: identifier.clone(),
+            state,
+            extra: Extra::NONE,
+        });
+    let is_destroyed = record.is_destroyed();
+    let withheld = reason_withheld(&record, options.wrapping.is_some());
+    let item = match withheld.filter(|_| !offered) {
+        Some(why) => Err(why.to_owned()),
+        None => match item(store, options, record, object.filter(|_| !offered)) {
+            Ok(item) if size(&item) + AROUND_ITEMS > SEGMENT_LIMIT => {
+                Err("the object is too large".to_owned())
             }
-            ready.push((identifier, destroyed, raised, item));
-        }
-        offer.note(store, &numbers)?;
-        for (identifier, destroyed, raised, item) in ready {
-            match item {
-                Ok(item) => {
-                    bundle.add(item, destroyed)?;
-                    bundle.raised.extend(raised);
-                }
-                Err(why) => bundle.leave(&identifier, why),
-            }
-        }
-        bundle.report.cursor = end;
-        bundle.segment(false)?;
-    }
-    bundle.segment(true)?;
-    let mut output = bundle.output.finish().map_err(writing)?;
-    output.flush().map_err(writing)?;
-    Ok(bundle.report)
+            Ok(item) => Ok(item),
+            Err(error) if error.kind() == keyferry_s2s::ErrorKind::Encode => Err(error.to_string()),
+            Err(error) => return Err(error.into()),
+        },
+    };
+    Ok(Prepared {
+        identifier,
+        is_destroyed,
+        raised,
+        item,
+    })
 }
 
 /// The Import of one object, wrapped for its way when it is to be.
@@ -278,7 +282,42 @@ struct Bundle<'o, W: Write> {
     size: usize,
 }
 
-impl<W: Write> Bundle<'_, W> {
+impl<'o, W: Write> Bundle<'o, W> {
+    /// Begins a bundle with its manifest.
+    fn begin(
+        options: &'o SealOptions<'o>,
+        output: StreamWriter<W>,
+        manifest: Manifest,
+    ) -> Result<Self> {
+        let mut bundle = Bundle {
+            options,
+            output,
+            before: Running::new(),
+            report: Sealed {
+                manifest: manifest.clone(),
+                objects: 0,
+                tombstones: 0,
+                left: 0,
+                named: Vec::new(),
+                segments: 0,
+                bytes: 0,
+                cursor: 0,
+            },
+            items: Vec::new(),
+            raised: Vec::new(),
+            size: 0,
+        };
+        bundle.part(x::SEALED_MANIFEST, &manifest)?;
+        if bundle.report.bytes > MANIFEST_LIMIT as u64 {
+            return Err(Error::new(
+                ErrorKind::Misuse,
+                "the selection lists more objects than a manifest has room for",
+            ));
+        }
+        Ok(bundle)
+    }
+
+    /// Names an object that stays.
     fn leave(&mut self, identifier: &Text, message: String) {
         self.report.left += 1;
         if self.report.named.len() < NAMED {
@@ -290,15 +329,24 @@ impl<W: Write> Bundle<'_, W> {
         }
     }
 
-    fn add(&mut self, item: RequestItem, destroyed: bool) -> Result<()> {
-        // Attributes may be far longer than a stretch of the feed takes them to be.
+    /// Adds an object to the next segment, or names it where it stays.
+    fn add(&mut self, prepared: Prepared) -> Result<()> {
+        let item = match prepared.item {
+            Ok(item) => item,
+            Err(why) => {
+                self.leave(&prepared.identifier, why);
+                return Ok(());
+            }
+        };
+        // Attributes may be far longer than a page of the feed takes them to be.
         if self.size + size(&item) + AROUND_ITEMS > SEGMENT_LIMIT {
             self.segment(false)?;
         }
         self.size += size(&item);
         self.items.push(item);
         self.report.objects += 1;
-        self.report.tombstones += u64::from(destroyed);
+        self.report.tombstones += u64::from(prepared.is_destroyed);
+        self.raised.extend(prepared.raised);
         Ok(())
     }
 

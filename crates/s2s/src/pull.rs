@@ -1,124 +1,31 @@
-pub(crate) mod answers;
-pub(crate) mod apply;
-pub(crate) mod listing;
-pub(crate) mod observed;
-pub(crate) mod observing;
+mod answers;
+mod apply;
+mod listing;
+mod missing;
+mod observed;
+mod observing;
+pub(crate) mod options;
+mod requests;
+mod responses;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::node::Node;
-use crate::policy::{Peer, Wrapping};
 use crate::progress::Progress;
-use crate::pull::answers::{FetchedObject, fetched_object};
 use crate::pull::listing::Listing;
 use crate::pull::observing::Observing;
-use crate::report::{NAMED, ObjectResult};
-use crate::selection::Selection;
+use crate::pull::options::PullOptions;
+use crate::report::ObjectResult;
 use crate::session::{Session, SessionContext, Step};
 use crate::transfer::ledger::Ledger;
-use crate::transfer::plan::{Planned, Purpose};
-use keyferry_kmip::attribute::part;
-use keyferry_kmip::spec::{
-    AttributeValue, BatchErrorContinuationOption, Operation, QueryFunction, ResultReason as Reason,
-};
-use keyferry_kmip::{
-    DateTime, ExportRequest, GetAttributesRequest, GetRequest, LocateResponse, Lost, Payload,
-    QueryRequest, QueryResponse, RequestItem, RequestMessage, ResponseMessage, Text, Ticket,
-    UniqueIdentifier, context,
-};
+use crate::transfer::plan::Planned;
+use keyferry_kmip::{Lost, ResponseMessage, Text, Ticket};
 use keyferry_store::plan::Query;
-use keyferry_store::record::read;
-use keyferry_store::{Cursor, Index, Order, SnapshotExt, Span, StoreExt};
-use keyferry_ttlv::{Decode, Encode, Extra, Version};
+use keyferry_store::{Span, StoreExt};
+use keyferry_ttlv::{Decode, Encode, Extra};
 use std::collections::VecDeque;
 use std::io::{Read, Seek, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-
-/// By which operation a session pulls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PullStrategy {
-    /// Locate, then Get and Get Attributes, in any version.
-    Get,
-    /// Locate, then Export, since 1.4. A keyferry server at which we [may pull](Peer::may_pull) gives the copy verbatim.
-    Export,
-}
-
-impl PullStrategy {
-    fn operations(self) -> &'static [Operation] {
-        match self {
-            PullStrategy::Get => &[Operation::LOCATE, Operation::GET, Operation::GET_ATTRIBUTES],
-            PullStrategy::Export => &[Operation::LOCATE, Operation::EXPORT],
-        }
-    }
-}
-
-/// How a pull goes about it.
-#[derive(Clone, Debug)]
-pub struct PullOptions {
-    /// Names the transfer in our store: its progress is kept under it.
-    pub name: String,
-    /// Whom we pull from: its server id, whether others' copies are taken from it, and what becomes of collisions.
-    pub from: Peer,
-    /// The instance of that server, so that one that was set up anew is another one. A keyferry server's copies tell their own.
-    pub instance: Vec<u8>,
-    /// By which operation.
-    pub strategy: PullStrategy,
-    /// In which version.
-    pub version: Version,
-    /// Which objects (all). Its attributes become a Locate, and each hit is checked again here.
-    pub selection: Selection,
-    /// The client that gets the objects of a foreign server for good: this server takes them over. Without one it observes them: they
-    /// are the foreign master's, may not be changed here, and follow it with each pull.
-    pub adopter: Option<Text>,
-    /// How key material is wrapped on its way, under a key that both servers have. It is unwrapped when it arrives; nothing is bound, since
-    /// the attributes of the objects are not known when they are asked for.
-    pub wrapping: Option<Wrapping>,
-    /// Whether to find out what would become of each object, and write nothing.
-    pub dry_run: bool,
-    /// Objects in a message at the most (250).
-    pub batch: usize,
-    /// Bytes of an answer at the most (1 MiB).
-    pub largest: i32,
-    /// Messages under way at the most (16).
-    pub in_flight: usize,
-}
-
-impl PullOptions {
-    /// The usual ones: Get in 1.4, Export in 2.1.
-    pub fn new(name: impl Into<String>, from: Peer, strategy: PullStrategy) -> Self {
-        PullOptions {
-            name: name.into(),
-            from,
-            instance: Vec::new(),
-            strategy,
-            version: if strategy == PullStrategy::Get {
-                Version::V1_4
-            } else {
-                Version::V2_1
-            },
-            selection: Selection::everything(),
-            adopter: None,
-            wrapping: None,
-            dry_run: false,
-            batch: 250,
-            largest: 1 << 20,
-            in_flight: 16,
-        }
-    }
-
-    fn purpose(&self) -> Result<Purpose<'_>> {
-        let strategy = match self.strategy {
-            PullStrategy::Get => "get",
-            PullStrategy::Export => "export",
-        };
-        Ok(Purpose {
-            name: &self.name,
-            strategy,
-            version: self.version,
-            selection: self.selection.digest()?,
-        })
-    }
-}
 
 /// Takes in the selected objects of another server that need not know of it.
 ///
@@ -129,12 +36,12 @@ pub struct Pull {
     node: Arc<Node>,
     ledger: Ledger,
     query: Option<Query>,
-    peer: Asked,
+    peer: PeerQuery,
     listing: Option<Listing>,
     /// A Locate is under way.
     locating: bool,
     wanted: VecDeque<Sought>,
-    flights: VecDeque<(Ticket, Flight)>,
+    flights: VecDeque<(Ticket, InFlight)>,
     /// Objects in a message, as many as the server's answers have room for.
     batch: usize,
     /// Whether the server goes on behind a failed item.
@@ -145,11 +52,12 @@ pub struct Pull {
     observing: Option<Observing>,
 }
 
+/// Whether the peer was asked what it can do.
 #[derive(Clone, Copy, PartialEq)]
-enum Asked {
-    No,
-    Now,
-    Yes,
+enum PeerQuery {
+    NotAsked,
+    Asked,
+    Answered,
 }
 
 /// An object to be asked for.
@@ -173,7 +81,8 @@ pub(crate) enum Why {
     Again,
 }
 
-enum Flight {
+/// A request that is not answered yet.
+enum InFlight {
     Query,
     Locate,
     Fetch(Vec<Sought>),
@@ -202,7 +111,7 @@ impl Pull {
             node,
             ledger,
             query: None,
-            peer: Asked::No,
+            peer: PeerQuery::NotAsked,
             listing: None,
             locating: false,
             wanted: VecDeque::new(),
@@ -296,239 +205,8 @@ impl Pull {
         }
     }
 
-    /// Begins the list, behind what was taken already.
-    fn list(&mut self, cx: &SessionContext<'_>, from: Option<DateTime>) -> Result<()> {
-        let executes = self.ledger.executing.is_some();
-        let mut criteria = part(&self.options.selection.criteria, self.options.version).0;
-        // Whether a server knows patterns, nobody can tell: those are checked here alone.
-        let is_pattern = |value: &AttributeValue| {
-            value
-                .item()
-                .is_some_and(|raw| raw.bytes().iter().any(|byte| matches!(byte, b'*' | b'?')))
-        };
-        criteria
-            .retain(|attribute| attribute.value.date().is_some() || !is_pattern(&attribute.value));
-        for date in from.into_iter().flat_map(|from| [from, observing::LAST]) {
-            criteria.push(AttributeValue::LastChangeDate(date));
-        }
-        let mut listing = Listing::new(self.options.version, criteria, cx.now.wall);
-        let prefix = self.own_lists();
-        cx.store.view::<_, Error>(|snapshot| {
-            self.stored = 0;
-            snapshot.state(&Span::prefix(&prefix), &mut |_, value| {
-                self.stored += 1;
-                let taken: Taken = read(value, "objects that were pulled")?;
-                for identifier in &taken.identifiers {
-                    listing.seen.insert(identifier);
-                }
-                Ok(ControlFlow::Continue(()))
-            })?;
-            Ok(())
-        })?;
-        self.wanted.clear();
-        if executes {
-            return Ok(());
-        }
-        if let Some(listed) = &self.options.selection.listed {
-            let left = listed
-                .iter()
-                .filter(|identifier| listing.seen.insert(identifier));
-            // What a relation names may be gone some day.
-            let why = if self.observing.is_some() {
-                Why::Again
-            } else {
-                Why::Named
-            };
-            self.wanted.extend(left.map(|identifier| Sought {
-                identifier: identifier.clone(),
-                why,
-                planned: None,
-            }));
-        }
-        self.listing = Some(listing);
-        Ok(())
-    }
-
-    /// What is asked next of a server's list; nothing when it was named.
-    fn locate(&self) -> Option<keyferry_kmip::LocateRequest> {
-        if self.options.selection.listed.is_some() {
-            None
-        } else {
-            self.listing.as_ref()?.next()
-        }
-    }
-
-    fn item<P: Payload>(&self, payload: &P) -> Result<RequestItem> {
-        RequestItem::new(payload, context(self.options.version)).map_err(Error::encode)
-    }
-
-    fn message(&self, items: Vec<RequestItem>) -> RequestMessage {
-        let mut message = RequestMessage::new(self.options.version, items);
-        message.header.maximum_response_size = Some(self.options.largest);
-        if message.batch.len() > 1 && self.continues {
-            message.header.batch_error_continuation_option =
-                Some(BatchErrorContinuationOption::CONTINUE);
-        }
-        message
-    }
-
-    fn fetch(&self, sought: &[Sought]) -> Result<RequestMessage> {
-        let wrapping = self
-            .options
-            .wrapping
-            .as_ref()
-            .map(|wrapping| wrapping.specification(&wrapping.there, Vec::new()));
-        let mut items = Vec::new();
-        for Sought { identifier, .. } in sought {
-            let unique_identifier = Some(UniqueIdentifier::Text(identifier.clone()));
-            if self.options.strategy == PullStrategy::Export {
-                let request = ExportRequest {
-                    unique_identifier,
-                    key_wrapping_specification: wrapping.clone(),
-                    ..Default::default()
-                };
-                items.push(self.item(&request)?);
-                continue;
-            }
-            // Attributes last, since a Get may change Fresh; first, where what follows a failure is not answered.
-            let attributes = self.item(&GetAttributesRequest::of(identifier.as_str()))?;
-            let get = GetRequest {
-                unique_identifier,
-                key_wrapping_specification: wrapping.clone(),
-                ..Default::default()
-            };
-            let get = self.item(&get)?;
-            items.extend(if self.continues {
-                [get, attributes]
-            } else {
-                [attributes, get]
-            });
-        }
-        Ok(self.message(items))
-    }
-
-    /// Has the objects asked for again, in smaller messages; one alone is refused for good.
-    fn again(
-        &mut self,
-        cx: &mut SessionContext<'_>,
-        mut sought: Vec<Sought>,
-        response: &ResponseMessage,
-    ) -> Result<()> {
-        let item = response.batch.first();
-        if sought.len() > 1 {
-            self.batch = (sought.len() / 2).max(1);
-            sought
-                .into_iter()
-                .rev()
-                .for_each(|sought| self.wanted.push_front(sought));
-            return Ok(());
-        }
-        let reason = item.and_then(|item| item.result_reason);
-        let unknown_option = matches!(
-            reason,
-            Some(
-                Reason::FEATURE_NOT_SUPPORTED
-                    | Reason::INVALID_MESSAGE
-                    | Reason::OPERATION_NOT_SUPPORTED
-            )
-        );
-        if self.continues && unknown_option && self.options.strategy == PullStrategy::Get {
-            (self.continues, self.batch) = (false, 1);
-            self.wanted.extend(sought.pop());
-            return Ok(());
-        }
-        let message = item
-            .and_then(|item| item.result_message.as_ref())
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        let told = sought.into_iter().map(|sought| {
-            let told = ObjectResult::failed(&sought.identifier, reason, message.clone());
-            (sought, FetchedObject::ObjectResult(told))
-        });
-        self.take(cx, told.collect())
-    }
-
-    /// How many objects there are: those that are done, and those that are asked for or will be.
-    fn expect(&mut self) {
-        let Some(listing) = &self.listing else { return };
-        let under_way = self.flights.iter().map(|(_, flight)| {
-            if let Flight::Fetch(sought) = flight {
-                sought.len()
-            } else {
-                0
-            }
-        });
-        let found = self.wanted.len() + under_way.sum::<usize>();
-        let left = match self.locate() {
-            None => Some(found),
-            Some(_) => listing.unfound().map(|more| found.saturating_add(more)),
-        };
-        let left = left.and_then(|left| i64::try_from(left).ok());
-        self.ledger.report.counts.total =
-            left.map(|left| self.ledger.report.counts.asked.saturating_add(left));
-    }
-
-    /// Names what is held here of this server and was not seen there (DESIGN: rule 6).
-    fn missing(&mut self, cx: &SessionContext<'_>) -> Result<()> {
-        if self.observing.is_some() {
-            return self.name_missing(cx);
-        }
-        let Some(listing) = &self.listing else {
-            return Ok(());
-        };
-        if !self.options.selection.is_everything() || !listing.unseen.is_empty() {
-            return Ok(());
-        }
-        let mut after: Option<Cursor> = None;
-        loop {
-            let (mut last, mut missing) = (None, Vec::new());
-            cx.store.view::<_, Error>(|snapshot| {
-                (last, missing) = (None, Vec::new());
-                let mut numbers = Vec::new();
-                snapshot.scan(
-                    Index::ARRIVAL,
-                    &Span::all(),
-                    Order::Ascending,
-                    after.as_ref(),
-                    &mut |key, number| {
-                        numbers.push(number);
-                        last = Some(Cursor {
-                            key: key.to_vec(),
-                            number,
-                        });
-                        Ok(if numbers.len() < 250 {
-                            ControlFlow::Continue(())
-                        } else {
-                            ControlFlow::Break(())
-                        })
-                    },
-                )?;
-                for number in numbers {
-                    let Some(record) = snapshot.record(number)? else {
-                        continue;
-                    };
-                    let is_of = record.id.server == self.options.from.server
-                        && record.id.instance == self.options.instance;
-                    if is_of && !record.is_destroyed() && !listing.seen.has(&record.id.identifier) {
-                        missing.push(record.identifier.to_string());
-                    }
-                }
-                Ok(())
-            })?;
-            let room = NAMED.saturating_sub(self.ledger.report.missing.len());
-            self.ledger
-                .report
-                .missing
-                .extend(missing.into_iter().take(room));
-            match last {
-                Some(last) if room > 0 => after = Some(last),
-                _ => return Ok(()),
-            }
-        }
-    }
-
     fn finish(&mut self, cx: &SessionContext<'_>) -> Result<Step> {
-        self.missing(cx)?;
+        self.name_what_was_not_shown(cx)?;
         if let Some(listing) = &mut self.listing {
             self.ledger.report.unseen = std::mem::take(&mut listing.unseen);
         }
@@ -561,19 +239,9 @@ impl Session for Pull {
             self.start(cx)?;
         }
         match self.peer {
-            Asked::No => {
-                self.peer = Asked::Now;
-                self.flights.push_back((ticket, Flight::Query));
-                let query_functions = vec![QueryFunction::QUERY_OPERATIONS];
-                let query = QueryRequest {
-                    query_functions,
-                    object_groups: None,
-                    extra: Extra::NONE,
-                };
-                return Ok(Step::Send(Box::new(self.message(vec![self.item(&query)?]))));
-            }
-            Asked::Now => return Ok(Step::Wait(None)),
-            Asked::Yes => {}
+            PeerQuery::NotAsked => return self.ask_query(ticket),
+            PeerQuery::Asked => return Ok(Step::Wait(None)),
+            PeerQuery::Answered => {}
         }
         // What is planned comes in its order.
         let in_flight = if self.ledger.executing.is_some() {
@@ -587,39 +255,9 @@ impl Session for Pull {
         if self.ledger.report.stopped.is_some() {
             return self.finish(cx);
         }
-        if let Some(plan) = self
-            .ledger
-            .executing
-            .as_mut()
-            .filter(|_| self.wanted.is_empty())
-        {
-            let planned = plan.next(self.options.batch.max(1))?.into_iter();
-            let sought = |planned: Planned| Sought {
-                identifier: planned.identifier.clone(),
-                why: Why::Located,
-                planned: Some(planned),
-            };
-            self.wanted.extend(planned.map(sought));
-        }
-        // The list is read on before what it brought is all asked for.
-        if !self.locating
-            && self.wanted.len() < self.batch * self.options.in_flight
-            && let Some(locate) = self.locate()
-        {
-            self.locating = true;
-            self.flights.push_back((ticket, Flight::Locate));
-            return Ok(Step::Send(Box::new(
-                self.message(vec![self.item(&locate)?]),
-            )));
-        }
-        if !self.wanted.is_empty() {
-            let sought: Vec<Sought> = self
-                .wanted
-                .drain(..self.batch.min(self.wanted.len()))
-                .collect();
-            let message = self.fetch(&sought)?;
-            self.flights.push_back((ticket, Flight::Fetch(sought)));
-            return Ok(Step::Send(Box::new(message)));
+        self.read_plan()?;
+        if let Some(step) = self.next_request(ticket)? {
+            return Ok(step);
         }
         if !self.flights.is_empty() {
             return Ok(Step::Wait(None));
@@ -637,139 +275,10 @@ impl Session for Pull {
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()> {
-        let answered = self.answered(cx, ticket, response);
-        if let Err(error) = &answered {
+        let taken = self.take_response(cx, ticket, response);
+        if let Err(error) = &taken {
             self.failed(cx, error);
         }
-        answered
-    }
-}
-
-impl Pull {
-    fn answered(
-        &mut self,
-        cx: &mut SessionContext<'_>,
-        ticket: Ticket,
-        response: std::result::Result<ResponseMessage, Lost>,
-    ) -> Result<()> {
-        let Ok(response) = response else {
-            // What was under way is asked for again, once there is a connection.
-            for (_, flight) in std::mem::take(&mut self.flights).into_iter().rev() {
-                if let Flight::Fetch(sought) = flight {
-                    sought
-                        .into_iter()
-                        .rev()
-                        .for_each(|sought| self.wanted.push_front(sought));
-                }
-            }
-            (self.peer, self.locating) = (Asked::No, false);
-            return Ok(());
-        };
-        let flight = self
-            .flights
-            .pop_front_if(|(expected, _)| *expected == ticket);
-        let Some((_, flight)) = flight else {
-            return Err(Error::new(
-                ErrorKind::Protocol,
-                "an answer came to nothing that was asked",
-            ));
-        };
-        let cx_of = context(self.options.version);
-        match flight {
-            Flight::Query => {
-                let query: Option<QueryResponse> = response
-                    .batch
-                    .first()
-                    .filter(|item| item.is_success())
-                    .and_then(|item| item.payload(cx_of).ok());
-                let Some(query) = query else {
-                    return Err(Error::new(
-                        ErrorKind::Peer,
-                        format_args!("the peer does not answer Query in {}", self.options.version),
-                    ));
-                };
-                let lacking = self
-                    .options
-                    .strategy
-                    .operations()
-                    .iter()
-                    .find(|one| !query.operations.contains(one));
-                if let Some(lacking) = lacking {
-                    return Err(Error::new(
-                        ErrorKind::Peer,
-                        format_args!("the peer does not offer {lacking}"),
-                    ));
-                }
-                self.peer = Asked::Yes;
-                self.begin_pass(cx, response.header.time_stamp)
-            }
-            Flight::Locate => {
-                self.locating = false;
-                let is_window = self.is_window();
-                let Some(listing) = &mut self.listing else {
-                    return Ok(());
-                };
-                let Some(item) = response.batch.first() else {
-                    return Err(Error::new(
-                        ErrorKind::Protocol,
-                        "a Locate was answered with nothing",
-                    ));
-                };
-                if !item.is_success() {
-                    if is_window && item.result_reason != Some(Reason::RESPONSE_TOO_LARGE) {
-                        return self.widen(cx, observing::is_unknown(item.result_reason));
-                    }
-                    listing.refused(
-                        item.result_reason,
-                        item.result_message.as_deref().unwrap_or("no reason given"),
-                    );
-                    return Ok(());
-                }
-                let found: LocateResponse = item.payload(cx_of).map_err(Error::protocol)?;
-                listing.told(found.located_items);
-                let fresh = listing.found(found.unique_identifiers.iter());
-                self.wanted
-                    .extend(fresh.into_iter().map(|identifier| Sought {
-                        identifier,
-                        why: Why::Located,
-                        planned: None,
-                    }));
-                Ok(())
-            }
-            Flight::Fetch(sought) => {
-                let each = if self.options.strategy == PullStrategy::Get {
-                    2
-                } else {
-                    1
-                };
-                let whole = response.batch.len() == each * sought.len();
-                let too_large = response
-                    .batch
-                    .iter()
-                    .any(|item| item.result_reason == Some(Reason::RESPONSE_TOO_LARGE));
-                let stopped = !self.continues && !response.batch.is_empty();
-                if !(whole || stopped) || too_large && sought.len() > 1 {
-                    return self.again(cx, sought, &response);
-                }
-                self.batch = (self.batch + 1).min(self.options.batch.max(1));
-                let bytes: usize = response
-                    .batch
-                    .iter()
-                    .filter_map(|item| item.response_payload.as_ref())
-                    .map(|raw| raw.bytes().len())
-                    .sum();
-                self.ledger.report.counts.bytes += i64::try_from(bytes).unwrap_or(i64::MAX);
-                let shown = sought
-                    .into_iter()
-                    .zip(response.batch.chunks(each))
-                    .map(|(sought, items)| {
-                        let shown = fetched_object(&sought, items, cx_of)
-                            .unwrap_or_else(FetchedObject::ObjectResult);
-                        (sought, shown)
-                    })
-                    .collect();
-                self.take(cx, shown)
-            }
-        }
+        taken
     }
 }

@@ -1,9 +1,12 @@
-//! The replica's side: what becomes of the changes that an answer brings.
+//! The replica's side of a page: what becomes of the changes that an answer brings.
 
 use crate::ask::Ask;
-use crate::error::{Error, Result};
-use crate::follow::{Follow, current};
+use crate::error::Result;
+use crate::follow::options::FollowOptions;
+use crate::follow::{Checked, Follow};
+use crate::node::Node;
 use crate::planted::planted;
+use crate::receive::apply::{ApplyPage, apply_page};
 use crate::receive::copy::{SeenObject, verify_copy};
 use crate::receive::merge;
 use crate::relation::followed::Upstream;
@@ -14,209 +17,287 @@ use crate::rights::Unrestricted;
 use crate::session::SessionContext;
 use crate::wire::follow::{Change, Done, FollowResponse, Kind, SPOKEN};
 use keyferry_kmip::spec::Operation;
-use keyferry_kmip::{Cause, DateTime, Failure, Identity, context, lifecycle};
+use keyferry_kmip::{
+    Attributes, Cause, DateTime, Failure, Identity, Now, Object, Random, context, lifecycle,
+};
 use keyferry_store::record::{bytes_of, object_of, read};
 use keyferry_store::{
-    Deferred, Descent, Effects, Material, ObjectId, Overlay, Snapshot, SnapshotExt, StoreExt,
-    descent,
+    Deferred, Descent, Effects, Material, ObjectId, Overlay, Record, Snapshot, SnapshotExt, Stamp,
+    StoreExt, descent,
 };
 use keyferry_ttlv::Extra;
+use std::ops::ControlFlow;
+
+/// What applying an answer has come to.
+pub(super) struct Applied {
+    /// The relation, as it is stored now.
+    pub(super) upstream: Upstream,
+    /// What became of the objects.
+    pub(super) results: Vec<ObjectResult>,
+    /// Whether something is to be asked for again at once.
+    pub(super) asks_again: bool,
+}
+
+/// The changes of an answer, while they are applied.
+struct ChangesPage<'a> {
+    node: &'a Node,
+    options: &'a FollowOptions,
+    caller: &'a Identity,
+    now: Now,
+    random: &'a mut dyn Random,
+    upstream: Upstream,
+    results: Vec<ObjectResult>,
+    asks_again: bool,
+}
+
+/// What was decided of a change.
+enum Decided {
+    /// The issuer still does not have the object: it is named already.
+    StillMissing,
+    /// The object ends so.
+    Ends(ObjectResult, Effects),
+}
 
 impl Follow {
-    /// Takes all that an answer brings, and the place where it ends, in one transaction. What can't be taken is kept to be asked for again.
-    pub(super) fn store(
+    /// Applies all that an answer brings, and stores the place where it ends, in one transaction. What can't be taken is kept to be asked for
+    /// again.
+    pub(super) fn apply(
         &self,
         cx: &mut SessionContext<'_>,
         answer: &FollowResponse,
-        done: &[Vec<u8>],
-        checked: Option<Option<i64>>,
-    ) -> Result<(Upstream, Vec<ObjectResult>, bool)> {
-        let (relation, from) = (&self.options.relation, &self.options.from);
-        let session = self.master.as_ref().map_or(0, |master| master.session);
+        acknowledged: &[Vec<u8>],
+        checked: Checked,
+    ) -> Result<Applied> {
+        let session = self.session();
         let caller = Identity {
-            name: from.server.to_string(),
+            name: self.options.from.server.to_string(),
             fingerprint: [0; 32],
         };
         let SessionContext { now, store, random } = cx;
         store.transact(|transaction| {
-            let mut master = current(transaction, relation, session)?;
-            let mut told = Vec::new();
-            let mut hurries = false;
+            let upstream = self.current_upstream(transaction, session)?;
             let mut world = Deferred::new(transaction);
-            for change in &answer.changes {
-                if change.kind == Kind::GONE
-                    && world
-                        .state_value(&about(missing_prefix(relation), &change.copy.id)?)?
-                        .is_some()
-                {
-                    // It is gone still.
-                    continue;
-                }
-                let mut ask = Ask {
-                    snapshot: &world,
-                    caller: &caller,
-                    operation: Operation::IMPORT,
-                    rights: &Unrestricted,
-                    is_client: false,
-                    tls: &caller,
-                    now: *now,
-                    random: &mut **random,
-                    cx: context(SPOKEN),
-                    placeholder: None,
-                    earlier: &[],
-                };
-                let judged = self.judge(&mut ask, change);
-                let tried = match master.retried {
-                    0 => None,
-                    _ => retry(&world, relation, &change.copy.id)?,
-                };
-                let (one, mut effects) = match judged {
-                    Ok(judged) => judged,
-                    Err(failure) if failure.cause() == Cause::Internal => {
-                        return Err(Error::new(crate::error::ErrorKind::Store, failure));
-                    }
-                    Err(failure) => {
-                        // What came without its material is asked for with it at once.
-                        let lacks = failure.cause() == Cause::MissingData && tried.is_none();
-                        hurries |= lacks;
-                        let retry = Retry {
-                            id: change.copy.id.clone(),
-                            why: failure.message().into(),
-                            attempts: tried
-                                .as_ref()
-                                .map_or(1, |tried| tried.attempts.saturating_add(1)),
-                            due: if planted!(RetryNeverDue) {
-                                DateTime(i64::MAX)
-                            } else if lacks {
-                                now.wall
-                            } else {
-                                later(now.wall, tried.as_ref(), &mut **random)
-                            },
-                            pass: master.counts.session,
-                            extra: Extra::NONE,
-                        };
-                        let mut effects = Effects::none();
-                        let key = about(retry_prefix(relation), &retry.id)?;
-                        if !planted!(RetryForgotten) {
-                            effects.state.push((key, Some(bytes_of(&retry)?)));
-                            master.retried += i64::from(tried.is_none());
-                        }
-                        let reason = failure.reason(SPOKEN);
-                        (
-                            ObjectResult::failed(
-                                &change.identifier,
-                                Some(reason),
-                                failure.message(),
-                            ),
-                            effects,
-                        )
-                    }
-                };
-                if let Some(tried) = &tried {
-                    if !one.outcome.is_failure() {
-                        effects
-                            .state
-                            .push((about(retry_prefix(relation), &tried.id)?, None));
-                        master.retried = master.retried.saturating_sub(1);
-                    }
-                    if tried.pass == master.counts.session {
-                        // It ends once in a pass: not as it was first told.
-                        master.counts.asked -= 1;
-                        master.counts.failed -= 1;
-                    }
-                }
-                master.counts.count(one.outcome);
-                let material = change
-                    .material
-                    .as_ref()
-                    .map_or(0, |material| material.len());
-                master.counts.bytes += i64::try_from(material).unwrap_or(0);
-                told.push(one);
-                world.add(effects)?;
-            }
-            master.cursor = answer.place.clone();
-            master.offers = answer.offers;
-            master.counts.cursor = answer.place.number;
-            if answer.head.number >= master.head.number
-                || answer.head.incarnation != master.head.incarnation
-            {
-                master.head = answer.head.clone();
-            }
-            master.reign = Some(answer.reign.clone());
-            master.contact = now.wall;
-            master.error = None;
-            master.instance = Some(answer.instance.clone());
-            if answer.place.number >= answer.head.number {
-                master.anew = None;
-            }
-            if let Some(checked) = checked {
-                master.checking = checked;
-            } else if answer.check == Some(true) {
-                master.checking = master.checking.or(Some(0));
-            }
-            let mut effects = Effects::none();
-            effects
-                .state
-                .extend(done.iter().map(|key| (key.clone(), None)));
+            let mut page = ChangesPage {
+                node: &self.node,
+                options: &self.options,
+                caller: &caller,
+                now: *now,
+                random: &mut **random,
+                upstream,
+                results: Vec::new(),
+                asks_again: false,
+            };
+            apply_page(&mut world, &mut page, &answer.changes)?;
+            let ChangesPage {
+                mut upstream,
+                results,
+                asks_again,
+                ..
+            } = page;
+            advance(&mut upstream, answer, checked, now.wall);
             // Nothing new is nothing to write.
-            if told.is_empty()
-                && done.is_empty()
+            let is_unchanged = results.is_empty()
+                && acknowledged.is_empty()
                 && self
-                    .master
+                    .upstream
                     .as_ref()
-                    .is_some_and(|held| is_same(held, &master))
-            {
-                return Ok((master, told, hurries));
+                    .is_some_and(|held| differ_in_contact_alone(held, &upstream));
+            if !is_unchanged {
+                let mut effects = Effects::none();
+                let acknowledged = acknowledged.iter().map(|key| (key.clone(), None));
+                effects.state.extend(acknowledged);
+                effects.state.push(upstream.entry()?);
+                world.add(effects)?;
+                world.finish()?;
             }
-            effects.state.push(master.entry()?);
-            world.add(effects)?;
-            world.finish()?;
-            Ok((master, told, hurries))
+            Ok(Applied {
+                upstream,
+                results,
+                asks_again,
+            })
         })
     }
+}
 
-    fn judge(
+/// Moves a relation on to where an answer ends.
+fn advance(upstream: &mut Upstream, answer: &FollowResponse, checked: Checked, now: DateTime) {
+    upstream.cursor = answer.place.clone();
+    upstream.offers = answer.offers;
+    upstream.counts.cursor = answer.place.number;
+    if answer.head.number >= upstream.head.number
+        || answer.head.incarnation != upstream.head.incarnation
+    {
+        upstream.head = answer.head.clone();
+    }
+    upstream.reign = Some(answer.reign.clone());
+    upstream.contact = now;
+    upstream.error = None;
+    upstream.instance = Some(answer.instance.clone());
+    if answer.place.number >= answer.head.number {
+        upstream.anew = None;
+    }
+    match checked {
+        Checked::UpTo(number) => upstream.checking = Some(number),
+        Checked::All => upstream.checking = None,
+        Checked::NoFurther if answer.check == Some(true) => {
+            upstream.checking = upstream.checking.or(Some(0));
+        }
+        Checked::NoFurther => {}
+    }
+}
+
+/// Whether two states of a relation differ in the time of the last contact at the most.
+fn differ_in_contact_alone(held: &Upstream, now: &Upstream) -> bool {
+    Upstream {
+        contact: held.contact,
+        ..now.clone()
+    } == *held
+}
+
+impl ApplyPage for ChangesPage<'_> {
+    type Item = Change;
+    type Decided = Decided;
+
+    fn decide(&mut self, snapshot: &dyn Snapshot, change: &Change) -> Result<Decided, Failure> {
+        if change.kind == Kind::GONE {
+            let key = about(missing_prefix(&self.options.relation), &change.copy.id)?;
+            if snapshot.state_value(&key)?.is_some() {
+                return Ok(Decided::StillMissing);
+            }
+        }
+        let mut ask = Ask {
+            snapshot,
+            caller: self.caller,
+            operation: Operation::IMPORT,
+            rights: &Unrestricted,
+            is_client: false,
+            tls: self.caller,
+            now: self.now,
+            random: &mut *self.random,
+            cx: context(SPOKEN),
+            placeholder: None,
+            earlier: &[],
+        };
+        let receiver = Receiver {
+            node: self.node,
+            options: self.options,
+        };
+        receiver
+            .decide(&mut ask, change)
+            .map(|(result, effects)| Decided::Ends(result, effects))
+    }
+
+    fn record(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        change: &Change,
+        decided: Result<Decided, Failure>,
+    ) -> Result<ControlFlow<(), Effects>> {
+        let tried = match self.upstream.retried {
+            0 => None,
+            _ => find_retry(snapshot, &self.options.relation, &change.copy.id)?,
+        };
+        let (result, mut effects) = match decided {
+            Ok(Decided::StillMissing) => return Ok(ControlFlow::Continue(Effects::none())),
+            Ok(Decided::Ends(result, effects)) => (result, effects),
+            Err(failure) => self.retry_later(change, &failure, tried.as_ref())?,
+        };
+        let upstream = &mut self.upstream;
+        if let Some(tried) = &tried {
+            if !result.outcome.is_failure() {
+                let key = about(retry_prefix(&self.options.relation), &tried.id)?;
+                effects.state.push((key, None));
+                upstream.retried = upstream.retried.saturating_sub(1);
+            }
+            if tried.pass == upstream.counts.session {
+                // An object ends once in a pass: the failure that was counted first does not count any more.
+                upstream.counts.asked -= 1;
+                upstream.counts.failed -= 1;
+            }
+        }
+        upstream.counts.count(result.outcome);
+        let material = change
+            .material
+            .as_ref()
+            .map_or(0, |material| material.len());
+        upstream.counts.bytes += i64::try_from(material).unwrap_or(0);
+        self.results.push(result);
+        Ok(ControlFlow::Continue(effects))
+    }
+}
+
+impl ChangesPage<'_> {
+    /// Keeps a change that was refused, to be asked for again.
+    fn retry_later(
+        &mut self,
+        change: &Change,
+        failure: &Failure,
+        tried: Option<&Retry>,
+    ) -> Result<(ObjectResult, Effects)> {
+        // What came without its material is asked for with it at once.
+        let lacks_material = failure.cause() == Cause::MissingData && tried.is_none();
+        self.asks_again |= lacks_material;
+        let now = self.now.wall;
+        let retry = Retry {
+            id: change.copy.id.clone(),
+            why: failure.message().into(),
+            attempts: tried.map_or(1, |tried| tried.attempts.saturating_add(1)),
+            due: if planted!(RetryNeverDue) {
+                DateTime(i64::MAX)
+            } else if lacks_material {
+                now
+            } else {
+                later(now, tried, &mut *self.random)
+            },
+            pass: self.upstream.counts.session,
+            extra: Extra::NONE,
+        };
+        let mut effects = Effects::none();
+        let key = about(retry_prefix(&self.options.relation), &retry.id)?;
+        if !planted!(RetryForgotten) {
+            effects.state.push((key, Some(bytes_of(&retry)?)));
+            self.upstream.retried += i64::from(tried.is_none());
+        }
+        let reason = failure.reason(SPOKEN);
+        let result = ObjectResult::failed(&change.identifier, Some(reason), failure.message());
+        Ok((result, effects))
+    }
+}
+
+/// Decides what becomes of single changes.
+struct Receiver<'a> {
+    node: &'a Node,
+    options: &'a FollowOptions,
+}
+
+impl Receiver<'_> {
+    fn decide(
         &self,
         ask: &mut Ask<'_>,
         change: &Change,
     ) -> Result<(ObjectResult, Effects), Failure> {
-        let told = |outcome| ObjectResult::new(&change.identifier, outcome);
+        let result = |outcome| ObjectResult::new(&change.identifier, outcome);
         match change.kind {
-            Kind::COPY => self.copied(ask, change),
-            Kind::WITHDRAWN => Ok((told(Outcome::Withdrawn), self.withdrawn(ask, change)?)),
-            Kind::WITHHELD => {
-                let why = change
-                    .why
-                    .as_deref()
-                    .unwrap_or("it may not leave")
-                    .to_owned();
-                Ok((
-                    ObjectResult {
-                        message: Some(why),
-                        ..told(Outcome::Skipped)
-                    },
-                    Effects::none(),
-                ))
-            }
+            Kind::COPY => self.take_copy(ask, change),
+            Kind::WITHDRAWN => Ok((result(Outcome::Withdrawn), self.withdraw(ask, change)?)),
             Kind::GONE if planted!(GoneIsWithdrawn) => {
-                Ok((told(Outcome::Withdrawn), self.withdrawn(ask, change)?))
+                Ok((result(Outcome::Withdrawn), self.withdraw(ask, change)?))
+            }
+            Kind::WITHHELD => {
+                let why = change.why.as_deref().unwrap_or("it may not leave");
+                let skipped = ObjectResult {
+                    message: Some(why.to_owned()),
+                    ..result(Outcome::Skipped)
+                };
+                Ok((skipped, Effects::none()))
             }
             Kind::GONE => {
-                let message =
-                    Some("the server has it no more, or not for this one: it is kept".to_owned());
-                let mut effects = Effects::none();
-                let id = &change.copy.id;
-                if ask.snapshot.by_object_id(id)?.is_some() {
-                    let key = about(missing_prefix(&self.options.relation), id)?;
-                    effects.state.push((key, Some(bytes_of(id)?)));
-                }
-                Ok((
-                    ObjectResult {
-                        message,
-                        ..told(Outcome::Skipped)
-                    },
-                    effects,
-                ))
+                let why = "the server has it no more, or not for this one: it is kept";
+                let skipped = ObjectResult {
+                    message: Some(why.to_owned()),
+                    ..result(Outcome::Skipped)
+                };
+                Ok((skipped, self.name_missing(ask, &change.copy.id)?))
             }
             _ => Err(Failure::new(
                 Cause::InvalidMessage,
@@ -225,20 +306,87 @@ impl Follow {
         }
     }
 
-    fn copied(
+    /// Names an object that is held here and that the issuer does not have any more.
+    fn name_missing(&self, ask: &Ask<'_>, id: &ObjectId) -> Result<Effects, Failure> {
+        let mut effects = Effects::none();
+        if ask.snapshot.by_object_id(id)?.is_some() {
+            effects.state.push(self.missing(id, true)?);
+        }
+        Ok(effects)
+    }
+
+    /// The state entry that says whether an object is missing at the issuer.
+    fn missing(&self, id: &ObjectId, is_missing: bool) -> Result<StateEntry, Failure> {
+        let key = about(missing_prefix(&self.options.relation), id)?;
+        let value = is_missing.then(|| bytes_of(id)).transpose()?;
+        Ok((key, value))
+    }
+
+    /// Takes a copy in.
+    fn take_copy(
         &self,
         ask: &mut Ask<'_>,
         change: &Change,
     ) -> Result<(ObjectResult, Effects), Failure> {
         let from = &self.options.from;
+        let mut copy = change.copy.clone();
+        let attributes = std::mem::take(&mut copy.unrepresentable);
+        let mut incoming = verify_copy(from, self.seen_object(ask, change, attributes)?, copy)?;
+        let overlay = incoming.record.overlay.get_or_insert_with(Overlay::default);
+        overlay.via = vec![self.options.relation.as_str().into()];
+        let held = ask.snapshot.by_object_id(&incoming.record.id)?;
+        if held.is_none() && !from.has_agreed(&incoming.record, ask.now.wall)? {
+            return Err(Failure::denied(
+                "the agreement with this peer does not cover the object",
+            ));
+        }
+        let told = ToldChange::of(&incoming.record);
+        // What a relay brings of an issuer that is followed, too, is ahead of it until that one has told of it itself.
+        let ahead = if told.stamp.issuer == from.server {
+            Vec::new()
+        } else {
+            ahead(ask, &incoming.record)?
+        };
+        let was = held.as_ref().map(|(_, held)| ToldChange::of(held));
+        let mut merged = merge::merge_with_held(self.node, ask, &from.collisions, held, incoming)?;
+        if matches!(
+            merged.outcome,
+            Outcome::Created | Outcome::Updated | Outcome::Renamed
+        ) {
+            merged.effects.state.extend(ahead);
+        }
+        if let Some(was) = was {
+            merged
+                .effects
+                .state
+                .extend(self.note_behind(ask, &told, &was)?);
+        }
+        let target =
+            (merged.identifier != change.identifier).then(|| merged.identifier.to_string());
+        let message = (merged.outcome == Outcome::Forked)
+            .then(|| "it was changed on both sides: both are kept".to_owned());
+        let result = ObjectResult {
+            target,
+            message,
+            ..ObjectResult::new(&change.identifier, merged.outcome)
+        };
+        Ok((result, merged.effects))
+    }
+
+    /// The object that a change brings, in the clear.
+    fn seen_object(
+        &self,
+        ask: &Ask<'_>,
+        change: &Change,
+        attributes: Attributes,
+    ) -> Result<SeenObject, Failure> {
         let object_type = change.object_type.ok_or_else(|| {
             Failure::new(Cause::InvalidMessage, "the copy's Object Type is missing")
         })?;
         let object = change
             .material
             .as_ref()
-            .map(|bytes| object_of(bytes.expose()));
-        let mut object = object
+            .map(|bytes| object_of(bytes.expose()))
             .transpose()
             .map_err(|e| Failure::new(Cause::InvalidMessage, e))?;
         if object
@@ -250,79 +398,49 @@ impl Follow {
                 "the object is of another type than is told",
             ));
         }
-        let mut copy = change.copy.clone();
-        let attributes = std::mem::take(&mut copy.unrepresentable);
-        if change.wrapped == Some(true)
-            && let Some(wrapped) = object.take()
-        {
-            let (mut clear, _) = self.node.unwrapped(ask, wrapped)?;
-            crate::material::transit::check_bound(&mut clear, &attributes)?;
-            object = Some(clear);
-        }
-        let sight = SeenObject {
+        let object = match object {
+            Some(wrapped) if change.wrapped == Some(true) => {
+                Some(self.unwrap(ask, wrapped, &attributes)?)
+            }
+            object => object,
+        };
+        Ok(SeenObject {
             identifier: change.identifier.clone(),
             object_type,
             attributes,
             object,
-        };
-        let mut incoming = verify_copy(from, sight, copy)?;
-        let overlay = incoming.record.overlay.get_or_insert_with(Overlay::default);
-        overlay.via = vec![self.options.relation.as_str().into()];
-        let held = ask.snapshot.by_object_id(&incoming.record.id)?;
-        if held.is_none() && !from.has_agreed(&incoming.record, ask.now.wall)? {
-            return Err(Failure::denied(
-                "the agreement with this peer does not cover the object",
-            ));
-        }
-        let id = incoming.record.id.clone();
-        let (stamp, lineage) = (
-            incoming.record.stamp.clone(),
-            incoming.record.lineage.clone(),
-        );
-        // What a relay brings of an issuer that is followed, too, is ahead of it until that one has told of it itself.
-        let ahead = if stamp.issuer == from.server {
-            Vec::new()
-        } else {
-            ahead(ask, &incoming.record)?
-        };
-        let was = held
-            .as_ref()
-            .map(|(_, held)| (held.stamp.clone(), held.lineage.clone()));
-        let mut decision =
-            merge::merge_with_held(&self.node, ask, &from.collisions, held, incoming)?;
-        if matches!(
-            decision.outcome,
-            Outcome::Created | Outcome::Updated | Outcome::Renamed
-        ) {
-            decision.effects.state.extend(ahead);
-        }
-        if let Some((held, line)) = was {
-            let missing = about(missing_prefix(&self.options.relation), &id)?;
-            let was_missing = ask.snapshot.state_value(&missing)?.is_some();
-            // Its issuer is behind what is held here: it has lost a change, and takes none back.
-            let is_behind = stamp.issuer == from.server
-                && descent((&held, &line), (&stamp, &lineage)) == Descent::Older;
-            if was_missing != is_behind {
-                let kept = is_behind.then(|| bytes_of(&id)).transpose()?;
-                decision.effects.state.push((missing, kept));
-            }
-        }
-        let target =
-            (decision.identifier != change.identifier).then(|| decision.identifier.to_string());
-        let message = (decision.outcome == Outcome::Forked)
-            .then(|| "it was changed on both sides: both are kept".to_owned());
-        Ok((
-            ObjectResult {
-                target,
-                message,
-                ..ObjectResult::new(&change.identifier, decision.outcome)
-            },
-            decision.effects,
-        ))
+        })
     }
 
-    /// An object leaves what is followed: unless it comes by another relation, too, its material goes. What is told of its state counts.
-    fn withdrawn(&self, ask: &Ask<'_>, change: &Change) -> Result<Effects, Failure> {
+    fn unwrap(
+        &self,
+        ask: &Ask<'_>,
+        wrapped: Object,
+        attributes: &Attributes,
+    ) -> Result<Object, Failure> {
+        let (mut clear, _) = self.node.unwrapped(ask, wrapped)?;
+        crate::material::transit::check_bound(&mut clear, attributes)?;
+        Ok(clear)
+    }
+
+    /// Notes whether an issuer is behind what is held here of its object: then it has lost a change, and takes none back.
+    fn note_behind(
+        &self,
+        ask: &Ask<'_>,
+        told: &ToldChange,
+        held: &ToldChange,
+    ) -> Result<Option<StateEntry>, Failure> {
+        let is_behind = told.stamp.issuer == self.options.from.server
+            && descent(held.line(), told.line()) == Descent::Older;
+        let (key, _) = self.missing(&told.id, false)?;
+        let was_missing = ask.snapshot.state_value(&key)?.is_some();
+        (was_missing != is_behind)
+            .then(|| self.missing(&told.id, is_behind))
+            .transpose()
+    }
+
+    /// Lets an object leave what is followed: its material goes, unless it comes by another relation, too. The State that the issuer tells counts.
+    fn withdraw(&self, ask: &Ask<'_>, change: &Change) -> Result<Effects, Failure> {
         let mut effects = Effects::none();
         let (id, stamp) = (change.copy.id.clone(), change.copy.stamp.clone());
         let done = Done {
@@ -382,15 +500,31 @@ impl Follow {
     }
 }
 
-/// Whether nothing is told but the time.
-fn is_same(held: &Upstream, now: &Upstream) -> bool {
-    Upstream {
-        contact: held.contact,
-        ..now.clone()
-    } == *held
+/// A key of the state and its value; none to remove it.
+type StateEntry = (Vec<u8>, Option<Vec<u8>>);
+
+/// A change of an object, and what it descends from.
+struct ToldChange {
+    id: ObjectId,
+    stamp: Stamp,
+    lineage: Vec<Stamp>,
 }
 
-fn retry(snapshot: &dyn Snapshot, relation: &str, id: &ObjectId) -> Result<Option<Retry>> {
+impl ToldChange {
+    fn of(record: &Record) -> ToldChange {
+        ToldChange {
+            id: record.id.clone(),
+            stamp: record.stamp.clone(),
+            lineage: record.lineage.clone(),
+        }
+    }
+
+    fn line(&self) -> (&Stamp, &[Stamp]) {
+        (&self.stamp, &self.lineage)
+    }
+}
+
+fn find_retry(snapshot: &dyn Snapshot, relation: &str, id: &ObjectId) -> Result<Option<Retry>> {
     let stored = snapshot.state_value(&about(retry_prefix(relation), id)?)?;
     Ok(stored
         .map(|bytes| read(&bytes, "object to retry"))

@@ -1,129 +1,151 @@
 //! What a replica gives back to an issuer that has lost something: all that it holds of that server's objects.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::feed::entries;
 use crate::follow::options::FollowOptions;
-use crate::material::transit::reason_withheld;
+use crate::material::transit::{reason_withheld, wrap_for_transit};
 use crate::node::Node;
 use crate::relation::followed::Upstream;
 use crate::session::SessionContext;
 use crate::wire::copy::Copy;
-use crate::wire::follow::{Change, GiveBackRequest, Kind};
-use keyferry_kmip::Secret;
+use crate::wire::follow::{Change, GiveBackRequest, Kind, SPOKEN};
+use keyferry_kmip::{Object, Secret};
 use keyferry_store::record::material_of;
-use keyferry_store::{SnapshotExt, StoreExt};
+use keyferry_store::{Record, Snapshot, SnapshotExt, StoreExt};
 use keyferry_ttlv::Extra;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// How far the own feed was looked through.
-pub(crate) struct Back {
+/// Bytes that an object takes in a message beside its material, about.
+const ATTRIBUTE_BYTES: usize = 600;
+
+/// One pass over the own feed, whose copies of an issuer's objects are given back to it part by part.
+pub(crate) struct GiveBackPass {
+    /// The number in the feed behind which the next part begins.
     after: u64,
-    /// The reign that asks for it.
+    /// The issuer's reign that asks for it.
     reign: Vec<u8>,
 }
 
-impl Back {
+/// A part of the feed: the copies in it that are given back.
+struct Part {
+    copies: Vec<(Record, Option<Object>)>,
+    end: u64,
+    last: bool,
+}
+
+impl GiveBackPass {
+    /// A pass from the beginning, for the issuer in this reign.
     pub(crate) fn to(reign: Vec<u8>) -> Self {
-        Back { after: 0, reign }
+        GiveBackPass { after: 0, reign }
     }
 
-    /// The next part.
+    /// Makes the request that gives the next part back.
     pub(crate) fn next(
         &mut self,
         cx: &mut SessionContext<'_>,
         node: &Arc<Node>,
-        master: &Upstream,
+        upstream: &Upstream,
         options: &FollowOptions,
     ) -> Result<GiveBackRequest> {
-        let (most, most_bytes) = (options.batch.max(1), options.batch_bytes.max(1));
-        let (found, end, last) = cx.store.view::<_, Error>(|snapshot| {
-            let (mut found, mut end, mut bytes) = (Vec::new(), self.after, 0);
-            loop {
-                let mut numbers = Vec::new();
-                snapshot.feed(end, &mut |row| {
-                    numbers.push((row.number, row.record));
-                    Ok(if numbers.len() < most {
-                        ControlFlow::Continue(())
-                    } else {
-                        ControlFlow::Break(())
-                    })
-                })?;
-                if numbers.is_empty() {
-                    return Ok((found, end, true));
-                }
-                for (place, number) in numbers {
-                    end = place;
-                    let Some(record) = snapshot.record(number)? else {
-                        continue;
-                    };
-                    let whole = record
-                        .overlay
-                        .as_ref()
-                        .is_none_or(|overlay| overlay.without.is_empty());
-                    if record.stamp.issuer != master.server || record.is_withdrawn() || !whole {
-                        continue;
-                    }
-                    let object = snapshot.whole(number)?.and_then(|(_, object)| object);
-                    bytes += 600
-                        + object
-                            .as_ref()
-                            .map_or(0, keyferry_kmip::Object::material_len);
-                    found.push((record, object));
-                    if found.len() >= most || bytes >= most_bytes {
-                        return Ok((found, end, false));
-                    }
-                }
-            }
-        })?;
-        self.after = end;
+        let part = cx
+            .store
+            .view(|snapshot| read_part(snapshot, self.after, &upstream.server, options))?;
+        self.after = part.end;
         let wrapping = options
             .from
             .wrapping
             .clone()
             .map(|wrapping| (node.clone(), wrapping));
         let mut changes = Vec::new();
-        for (record, object) in found {
+        for (record, object) in part.copies {
             if reason_withheld(&record, wrapping.is_some()).is_some() && !record.is_destroyed() {
                 continue;
             }
-            let way = crate::material::transit::wrap_for_transit(
-                cx,
-                wrapping.as_ref(),
-                crate::wire::follow::SPOKEN,
-                &record,
-                object,
-            );
-            let Ok((object, wrapped)) = way else { continue };
-            let material = object.map(|object| material_of(&object)).transpose()?;
-            let mut copy = Copy::of(&record, record.attributes.clone(), None)?;
-            copy.owner = record
-                .overlay
-                .as_ref()
-                .and_then(|overlay| overlay.owner.clone());
-            // By the name that it has at its issuer, as far as that is known.
-            let identifier = if record.id.server == master.server {
-                record.id.identifier.clone()
-            } else {
-                record.identifier.clone()
-            };
-            changes.push(Change {
-                kind: Kind::COPY,
-                identifier,
-                object_type: Some(record.object_type),
-                copy,
-                material: material.map(|bytes| Secret::new(&bytes)),
-                wrapped: wrapped.then_some(true),
-                why: None,
-                extra: Extra::NONE,
-            });
+            match wrap_for_transit(cx, wrapping.as_ref(), SPOKEN, &record, object) {
+                Ok((object, wrapped)) => {
+                    changes.push(change(&record, object, wrapped, &upstream.server)?);
+                }
+                // What can't be wrapped stays here.
+                Err(error) if error.kind() == ErrorKind::Encode => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(GiveBackRequest {
-            relation: master.relation.clone(),
-            session: master.session,
+            relation: upstream.relation.clone(),
+            session: upstream.session,
             reign: Some(self.reign.clone()),
             changes,
-            last,
+            last: part.last,
             extra: Extra::NONE,
         })
     }
+}
+
+/// Reads the whole copies of a server's objects behind a number of the own feed, as many as one message takes.
+fn read_part(
+    snapshot: &dyn Snapshot,
+    after: u64,
+    issuer: &str,
+    options: &FollowOptions,
+) -> Result<Part, Error> {
+    let (most, most_bytes) = (options.batch.max(1), options.batch_bytes.max(1));
+    let (mut copies, mut end, mut bytes) = (Vec::new(), after, 0);
+    loop {
+        let entries = entries(snapshot, end, most)?;
+        if entries.is_empty() {
+            let last = true;
+            return Ok(Part { copies, end, last });
+        }
+        for (place, number) in entries {
+            end = place;
+            let Some(record) = snapshot.record(number)? else {
+                continue;
+            };
+            let is_whole = record
+                .overlay
+                .as_ref()
+                .is_none_or(|overlay| overlay.without.is_empty());
+            if record.stamp.issuer != *issuer || record.is_withdrawn() || !is_whole {
+                continue;
+            }
+            let object = snapshot.whole(number)?.and_then(|(_, object)| object);
+            bytes += ATTRIBUTE_BYTES + object.as_ref().map_or(0, Object::material_len);
+            copies.push((record, object));
+            if copies.len() >= most || bytes >= most_bytes {
+                let last = false;
+                return Ok(Part { copies, end, last });
+            }
+        }
+    }
+}
+
+/// A copy as it is given back to its issuer.
+fn change(
+    record: &Record,
+    object: Option<Object>,
+    wrapped: bool,
+    issuer: &str,
+) -> Result<Change, Error> {
+    let material = object.map(|object| material_of(&object)).transpose()?;
+    let mut copy = Copy::of(record, record.attributes.clone(), None)?;
+    copy.owner = record
+        .overlay
+        .as_ref()
+        .and_then(|overlay| overlay.owner.clone());
+    // The identifier is the one that the object has at its issuer, as far as that is known.
+    let identifier = if record.id.server == *issuer {
+        record.id.identifier.clone()
+    } else {
+        record.identifier.clone()
+    };
+    Ok(Change {
+        kind: Kind::COPY,
+        identifier,
+        object_type: Some(record.object_type),
+        copy,
+        material: material.map(|bytes| Secret::new(&bytes)),
+        wrapped: wrapped.then_some(true),
+        why: None,
+        extra: Extra::NONE,
+    })
 }

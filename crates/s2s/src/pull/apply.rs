@@ -1,12 +1,14 @@
-//! Taking in what was shown: objects and progress in one transaction, by a plan where there is one.
+//! Taking in what was fetched: the objects of one answer and the progress of the pull, in one transaction, by a plan where there is one.
 
 use crate::ask::Ask;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pull::answers::{FetchedContent, FetchedObject};
 use crate::pull::observed::Observed;
 use crate::pull::{Pull, Sought, Taken, Why, observed};
+use crate::receive::apply::{ApplyPage, apply_page};
 use crate::receive::copy::{SeenObject, verify_copy};
 use crate::receive::merge::Incoming;
+use crate::relation::foreign_master::ForeignMaster;
 use crate::report::{ObjectResult, Outcome};
 use crate::rights::Unrestricted;
 use crate::selection::link_targets;
@@ -14,17 +16,19 @@ use crate::session::SessionContext;
 use crate::transfer::plan::Planned;
 use crate::wire::copy::{Held, Short};
 use keyferry_kmip::spec::{Operation, tag};
-use keyferry_kmip::{Failure, Identity, Text, context};
+use keyferry_kmip::{Failure, Identity, Now, Random, Text, context};
 use keyferry_store::record::{bytes_of, copy_digest};
-use keyferry_store::{Deferred, Effects, ObjectId, Record, SnapshotExt, StoreExt};
+use keyferry_store::{
+    Deferred, Effects, ObjectId, Record, Snapshot, SnapshotExt, StoreExt, Transaction,
+};
 use keyferry_ttlv::Extra;
 use sha2::{Digest as _, Sha256};
+use std::ops::ControlFlow;
 
-/// What became of an object that was shown.
-struct Judged {
-    told: ObjectResult,
+/// What was decided of an object that was fetched.
+struct Decided {
+    result: ObjectResult,
     effects: Effects,
-    facts: Option<Facts>,
 }
 
 /// What a plan wants to know of an object.
@@ -34,125 +38,163 @@ struct Facts {
     held: Held,
 }
 
+/// A planned object that is not as it was planned: the execution stops there.
+struct Deviation {
+    planned: Planned,
+    was: String,
+    found: String,
+}
+
+/// The objects of one answer, while they are applied.
+struct FetchedPage<'a> {
+    pull: &'a Pull,
+    caller: &'a Identity,
+    now: Now,
+    random: &'a mut dyn Random,
+    /// The relation that the pull runs, where it runs one.
+    relation: Option<ForeignMaster>,
+    applied: Applied,
+    /// What was found of the object that is looked at.
+    facts: Option<Facts>,
+}
+
+/// What applying an answer has come to.
+#[derive(Default)]
+struct Applied {
+    results: Vec<ObjectResult>,
+    plans: Vec<Planned>,
+    /// The identifiers that the Links of what was taken lead to.
+    links: Vec<Text>,
+    deviation: Option<Deviation>,
+    /// Whether the transaction was rolled back on purpose, since nothing is to be done in a dry run.
+    is_dry_run: bool,
+}
+
 impl Pull {
-    /// Takes what a message's answer shows: objects and progress in one transaction.
-    pub(super) fn take(
+    /// Applies what an answer shows: objects and progress in one transaction.
+    pub(super) fn apply(
         &mut self,
         cx: &mut SessionContext<'_>,
-        shown: Vec<(Sought, FetchedObject)>,
+        fetched: Vec<(Sought, FetchedObject)>,
     ) -> Result<()> {
-        let identifiers: Vec<Text> = shown
-            .iter()
-            .map(|(sought, _)| sought.identifier.clone())
-            .collect();
-        let key = [&self.own_lists()[..], &self.stored.to_be_bytes()].concat();
-        let value = bytes_of(&Taken {
-            identifiers,
-            extra: Extra::NONE,
-        })?;
-        let dates = self.dates(&shown);
+        let mut applied = Applied::default();
+        let written = cx.store.transact::<_, Error>(|transaction| {
+            self.apply_in(transaction, cx.now, &mut *cx.random, &fetched, &mut applied)
+        });
+        if let Err(error) = written
+            && !applied.is_dry_run
+        {
+            return Err(error);
+        }
+        self.stored += 1;
+        let dates = self.dates(&fetched);
+        self.tell(applied)?;
+        self.expect();
+        self.ledger.observe(cx.now);
+        self.took(cx, &dates)
+    }
+
+    /// The work of [`apply`](Pull::apply) in its transaction, which may run more than once.
+    fn apply_in(
+        &self,
+        transaction: &mut dyn Transaction,
+        now: Now,
+        random: &mut dyn Random,
+        fetched: &[(Sought, FetchedObject)],
+        applied: &mut Applied,
+    ) -> Result<()> {
+        *applied = Applied::default();
         let caller = Identity {
             name: self.options.from.server.to_string(),
             fingerprint: [0; 32],
         };
-        let (mut told, mut plans, mut links, mut stop) = (Vec::new(), Vec::new(), Vec::new(), None);
-        let executes = self.ledger.executing.is_some();
-        let written = cx.store.transact::<_, Error>(|transaction| {
-            (told, plans, links, stop) = (Vec::new(), Vec::new(), Vec::new(), None);
-            let mut relation = self.current(transaction)?;
-            let mut world = Deferred::new(transaction);
-            for (sought, shown) in &shown {
-                let mut ask = Ask {
-                    snapshot: &world,
-                    caller: &caller,
-                    operation: Operation::IMPORT,
-                    rights: &Unrestricted,
-                    is_client: false,
-                    tls: &caller,
-                    now: cx.now,
-                    random: &mut *cx.random,
-                    cx: context(self.options.version),
-                    placeholder: None,
-                    earlier: &[],
-                };
-                let judged = match shown {
-                    FetchedObject::ObjectResult(known) => Some(Judged {
-                        told: known.clone(),
-                        effects: Effects::none(),
-                        facts: None,
-                    }),
-                    FetchedObject::Object(sight) => self.judge(&mut ask, sought, sight, &mut links),
-                };
-                if let Some(planned) = &sought.planned
-                    && let Some((was, found)) = unplanned(planned, judged.as_ref())
-                {
-                    stop = Some((planned.clone(), was, found));
-                    break;
-                }
-                if let Some(Judged {
-                    told: one,
-                    mut effects,
-                    facts,
-                }) = judged
-                {
-                    if let Some(relation) = &mut relation {
-                        self.keep(
-                            &world,
-                            cx.now.wall,
-                            &mut *cx.random,
-                            relation,
-                            (sought, &one),
-                            &mut effects,
-                        )?;
-                    }
-                    plans.push(self.planned(sought, one.outcome, facts));
-                    told.push(one);
-                    world.add(effects)?;
-                }
-            }
-            world.finish()?;
-            if self.ledger.dry_run {
-                // What was decided stands in `told`; nothing of it is to be done.
-                return Err(Error::new(ErrorKind::Store, "a dry run"));
-            }
-            let mut counts = self.ledger.report.counts.clone();
-            told.iter()
-                .for_each(|told: &ObjectResult| counts.count(told.outcome));
-            if executes {
-                counts.cursor += i64::try_from(told.len()).unwrap_or(i64::MAX);
-            }
-            if let Some(mut relation) = relation {
-                relation.contact = cx.now.wall;
-                if let Some(pass) = &mut relation.pass {
-                    pass.seen = pass.seen.max(dates.newest);
-                }
-                let (key, value) = relation.entry()?;
-                transaction.set_state(&key, value.as_deref())?;
-            }
-            // A plan knows by its cursor what was taken.
-            if !executes {
-                transaction.set_state(&key, Some(&value))?;
-            }
-            transaction.set_state(&self.ledger.key, Some(&bytes_of(&counts)?))?;
-            Ok(())
-        });
-        match written {
-            Err(error) if !self.ledger.dry_run => return Err(error),
-            _ => self.stored += 1,
+        let relation = self.current(transaction)?;
+        let mut world = Deferred::new(transaction);
+        let mut page = FetchedPage {
+            pull: self,
+            caller: &caller,
+            now,
+            random,
+            relation,
+            applied: Applied::default(),
+            facts: None,
+        };
+        apply_page(&mut world, &mut page, fetched)?;
+        world.finish()?;
+        let relation = page.relation;
+        *applied = page.applied;
+        if self.ledger.dry_run {
+            // What was decided stands in `applied`; nothing of it is to be done.
+            applied.is_dry_run = true;
+            return Err(Error::new(ErrorKind::Store, "a dry run"));
         }
-        for planned in plans {
+        self.store_progress(transaction, now, relation, fetched, &applied.results)
+    }
+
+    /// Stores how far the pull is, with what it has taken.
+    fn store_progress(
+        &self,
+        transaction: &mut dyn Transaction,
+        now: Now,
+        relation: Option<ForeignMaster>,
+        fetched: &[(Sought, FetchedObject)],
+        results: &[ObjectResult],
+    ) -> Result<()> {
+        let executes = self.ledger.executing.is_some();
+        let mut counts = self.ledger.report.counts.clone();
+        results
+            .iter()
+            .for_each(|result| counts.count(result.outcome));
+        if executes {
+            counts.cursor += i64::try_from(results.len()).unwrap_or(i64::MAX);
+        }
+        if let Some(mut relation) = relation {
+            relation.contact = now.wall;
+            if let Some(pass) = &mut relation.pass {
+                pass.seen = pass.seen.max(self.dates(fetched).newest);
+            }
+            let (key, value) = relation.entry()?;
+            transaction.set_state(&key, value.as_deref())?;
+        }
+        // A plan knows by its cursor what was taken.
+        if !executes {
+            let taken = Taken {
+                identifiers: fetched
+                    .iter()
+                    .map(|(sought, _)| sought.identifier.clone())
+                    .collect(),
+                extra: Extra::NONE,
+            };
+            let key = [&self.own_lists()[..], &self.stored.to_be_bytes()].concat();
+            transaction.set_state(&key, Some(&bytes_of(&taken)?))?;
+        }
+        Ok(transaction.set_state(&self.ledger.key, Some(&bytes_of(&counts)?))?)
+    }
+
+    /// Tells the ledger, and asks next for what Links lead to, where that is selected.
+    fn tell(&mut self, applied: Applied) -> Result<()> {
+        for planned in applied.plans {
             self.ledger.plan(|| planned)?;
         }
-        self.ledger.done(told.len());
-        told.into_iter().for_each(|told| self.ledger.tell(told));
-        if let Some((planned, was, found)) = stop {
+        self.ledger.done(applied.results.len());
+        applied
+            .results
+            .into_iter()
+            .for_each(|result| self.ledger.tell(result));
+        if let Some(Deviation {
+            planned,
+            was,
+            found,
+        }) = applied.deviation
+        {
             self.ledger.stop(&planned, was, found);
         }
         if self.options.selection.with_links
-            && !executes
+            && self.ledger.executing.is_none()
             && let Some(listing) = &mut self.listing
         {
-            let fresh = links
+            let fresh = applied
+                .links
                 .into_iter()
                 .filter(|target: &Text| listing.seen.insert(target));
             self.wanted.extend(fresh.map(|identifier| Sought {
@@ -161,12 +203,10 @@ impl Pull {
                 planned: None,
             }));
         }
-        self.expect();
-        self.ledger.observe(cx.now);
-        self.took(cx, &dates)
+        Ok(())
     }
 
-    /// An object of the foreign server.
+    /// The object id of an object that the foreign server has.
     pub(super) fn foreign(&self, sought: &Sought) -> ObjectId {
         let from = &self.options;
         let (server, instance) = (from.from.server.clone(), from.instance.clone());
@@ -191,66 +231,6 @@ impl Pull {
             outcome,
             extra: Extra::NONE,
         }
-    }
-
-    /// What becomes of one object; `None` when it was not asked for.
-    fn judge(
-        &self,
-        ask: &mut Ask<'_>,
-        sought: &Sought,
-        sight: &FetchedContent,
-        links: &mut Vec<Text>,
-    ) -> Option<Judged> {
-        let mut facts = None;
-        let judged = self.incoming(ask, sight).and_then(|(incoming, held)| {
-            let is_chosen = sought.why == Why::Reached
-                || sought.why == Why::Again && held.is_some()
-                || self.options.selection.criteria.is_empty()
-                || self
-                    .query
-                    .as_ref()
-                    .is_some_and(|query| query.matches(&incoming.record, ask.now.wall));
-            if !is_chosen {
-                return Ok(None);
-            }
-            if self.ledger.planning.is_some() || sought.planned.is_some() {
-                facts = Some(self.facts(ask, sight, &incoming)?);
-            }
-            links.extend(link_targets(&incoming.record).map(Text::from));
-            observed::decide(
-                &self.node,
-                ask,
-                &self.options.from.collisions,
-                incoming,
-                held.as_ref(),
-            )
-            .map(Some)
-        });
-        let (told, effects) = match judged {
-            Ok(None) => return None,
-            Err(failure) => {
-                let reason = failure.reason(self.options.version);
-                (
-                    ObjectResult::failed(&sought.identifier, Some(reason), failure.message()),
-                    Effects::none(),
-                )
-            }
-            Ok(Some((decision, message))) => {
-                let target = Some(decision.identifier.to_string())
-                    .filter(|here| **here != *sought.identifier);
-                let told = ObjectResult {
-                    target,
-                    message,
-                    ..ObjectResult::new(&sought.identifier, decision.outcome)
-                };
-                (told, decision.effects)
-            }
-        };
-        Some(Judged {
-            told,
-            effects,
-            facts,
-        })
     }
 
     /// What the server showed of an object, and what is held of it here.
@@ -287,6 +267,7 @@ impl Pull {
         })
     }
 
+    /// What is to be held of an object as it was fetched, and what is held of it.
     fn incoming(
         &self,
         ask: &Ask<'_>,
@@ -316,24 +297,142 @@ impl Pull {
     }
 }
 
+impl ApplyPage for FetchedPage<'_> {
+    type Item = (Sought, FetchedObject);
+    type Decided = Option<Decided>;
+
+    fn decide(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        (sought, fetched): &Self::Item,
+    ) -> Result<Option<Decided>, Failure> {
+        self.facts = None;
+        let content = match fetched {
+            FetchedObject::ObjectResult(known) => {
+                return Ok(Some(Decided {
+                    result: known.clone(),
+                    effects: Effects::none(),
+                }));
+            }
+            FetchedObject::Object(content) => content,
+        };
+        let pull = self.pull;
+        let mut ask = Ask {
+            snapshot,
+            caller: self.caller,
+            operation: Operation::IMPORT,
+            rights: &Unrestricted,
+            is_client: false,
+            tls: self.caller,
+            now: self.now,
+            random: &mut *self.random,
+            cx: context(pull.options.version),
+            placeholder: None,
+            earlier: &[],
+        };
+        let (incoming, held) = pull.incoming(&ask, content)?;
+        let is_selected = sought.why == Why::Reached
+            || sought.why == Why::Again && held.is_some()
+            || pull.options.selection.criteria.is_empty()
+            || pull
+                .query
+                .as_ref()
+                .is_some_and(|query| query.matches(&incoming.record, self.now.wall));
+        if !is_selected {
+            return Ok(None);
+        }
+        if pull.ledger.planning.is_some() || sought.planned.is_some() {
+            self.facts = Some(pull.facts(&ask, content, &incoming)?);
+        }
+        let links = link_targets(&incoming.record).map(Text::from);
+        self.applied.links.extend(links);
+        let collisions = &pull.options.from.collisions;
+        let (merged, message) =
+            observed::decide(&pull.node, &mut ask, collisions, incoming, held.as_ref())?;
+        let target =
+            Some(merged.identifier.to_string()).filter(|here| **here != *sought.identifier);
+        Ok(Some(Decided {
+            result: ObjectResult {
+                target,
+                message,
+                ..ObjectResult::new(&sought.identifier, merged.outcome)
+            },
+            effects: merged.effects,
+        }))
+    }
+
+    fn record(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        (sought, _): &Self::Item,
+        decided: Result<Option<Decided>, Failure>,
+    ) -> Result<ControlFlow<(), Effects>> {
+        let decided = decided.unwrap_or_else(|failure| {
+            let reason = failure.reason(self.pull.options.version);
+            Some(Decided {
+                result: ObjectResult::failed(&sought.identifier, Some(reason), failure.message()),
+                effects: Effects::none(),
+            })
+        });
+        let facts = self.facts.take();
+        if let Some(planned) = &sought.planned
+            && let Some((was, found)) = deviation(
+                planned,
+                decided.as_ref().map(|decided| &decided.result),
+                facts.as_ref(),
+            )
+        {
+            let planned = planned.clone();
+            self.applied.deviation = Some(Deviation {
+                planned,
+                was,
+                found,
+            });
+            return Ok(ControlFlow::Break(()));
+        }
+        // It was not asked for.
+        let Some(Decided {
+            result,
+            mut effects,
+        }) = decided
+        else {
+            return Ok(ControlFlow::Continue(Effects::none()));
+        };
+        if let Some(relation) = &mut self.relation {
+            let random = &mut *self.random;
+            let of = (sought, &result);
+            self.pull
+                .keep(snapshot, self.now.wall, random, relation, of, &mut effects)?;
+        }
+        let planned = self.pull.planned(sought, result.outcome, facts);
+        self.applied.plans.push(planned);
+        self.applied.results.push(result);
+        Ok(ControlFlow::Continue(effects))
+    }
+}
+
 /// What was planned and what is found instead, where that is not the same.
-fn unplanned(planned: &Planned, judged: Option<&Judged>) -> Option<(String, String)> {
-    let Some(Judged { told, facts, .. }) = judged else {
+fn deviation(
+    planned: &Planned,
+    result: Option<&ObjectResult>,
+    facts: Option<&Facts>,
+) -> Option<(String, String)> {
+    let Some(result) = result else {
         return Some((
             planned.outcome.to_string(),
             "one that is not selected any more".to_owned(),
         ));
     };
     let (digest, held) = (
-        facts.as_ref().map(|facts| &facts.digest),
-        facts.as_ref().map(|facts| &facts.held),
+        facts.map(|facts| &facts.digest),
+        facts.map(|facts| &facts.held),
     );
     if digest != planned.digest.as_ref() {
         let words = |digest: Option<&Vec<u8>>| match digest {
             Some(digest) => format!("one at the source with the digest {}", Short(digest)),
             None => "none that could be read at the source".to_owned(),
         };
-        let message = told.message.as_ref().filter(|_| digest.is_none());
+        let message = result.message.as_ref().filter(|_| digest.is_none());
         let message = message
             .map(|message| format!(" ({message})"))
             .unwrap_or_default();
@@ -345,10 +444,11 @@ fn unplanned(planned: &Planned, judged: Option<&Judged>) -> Option<(String, Stri
         return Some((words(planned.held.as_ref()), words(held)));
     }
     let outcome = planned.outcome;
-    let message = told
+    let message = result
         .message
         .as_ref()
         .map(|message| format!(": {message}"))
         .unwrap_or_default();
-    (told.outcome != outcome).then(|| (outcome.to_string(), format!("{}{message}", told.outcome)))
+    (result.outcome != outcome)
+        .then(|| (outcome.to_string(), format!("{}{message}", result.outcome)))
 }

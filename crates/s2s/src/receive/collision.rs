@@ -21,11 +21,14 @@ use std::ops::ControlFlow;
 const LARGEST_SUFFIX: u32 = 1000;
 
 /// Makes a new Unique Identifier: a random UUID.
+///
+/// # Errors
+/// [`Cause::Cryptographic`], with [`RandomFailed`](keyferry_kmip::RandomFailed) as its source, when there is no randomness.
 pub(crate) fn new_identifier(random: &mut dyn Random) -> Result<Text, Failure> {
     let mut bytes = [0; 16];
     random
         .fill(&mut bytes)
-        .map_err(|e| Failure::new(Cause::Cryptographic, e))?;
+        .map_err(|error| Failure::new(Cause::Cryptographic, error).caused_by(error))?;
     Ok(Text::from(
         uuid::Builder::from_random_bytes(bytes)
             .into_uuid()
@@ -81,7 +84,7 @@ pub(crate) fn check_names(
     Ok(())
 }
 
-/// The failure that says so.
+/// The failure for a Name that another object has.
 pub(crate) fn name_exists(name: &Name) -> Failure {
     Failure::new(
         Cause::NameExists,
@@ -299,4 +302,27 @@ pub(crate) fn resolve_waiting_links(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::receive::apply::is_internal;
+    use keyferry_kmip::RandomFailed;
+
+    struct NoRandom;
+
+    impl Random for NoRandom {
+        fn fill(&mut self, _: &mut [u8]) -> Result<(), RandomFailed> {
+            Err(RandomFailed)
+        }
+    }
+
+    #[test]
+    fn a_lack_of_randomness_is_a_failure_of_this_server_and_not_of_the_object() {
+        let failure = new_identifier(&mut NoRandom).err();
+        assert!(failure.is_some_and(|failure| {
+            failure.cause() == Cause::Cryptographic && is_internal(&failure)
+        }));
+    }
 }

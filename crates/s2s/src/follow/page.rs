@@ -1,0 +1,404 @@
+//! A page of changes: what of the feed a relation lets through, and in which form.
+
+use crate::ask::Ask;
+use crate::feed::entries;
+use crate::material::transit::reason_withheld;
+use crate::node::Node;
+use crate::planted::planted;
+use crate::policy::Peer;
+use crate::receive::apply::is_internal;
+use crate::relation::offered::OfferedSet;
+use crate::selection::ChosenObjects;
+use crate::wire::copy::{Copy, PROJECTION};
+use crate::wire::follow::{Change, Done, Kind};
+use keyferry_kmip::spec::tag;
+use keyferry_kmip::{AttributeReference, Attributes, Cause, Failure, Object, Secret, Text};
+use keyferry_store::record::material_of;
+use keyferry_store::{Incarnation, ObjectId, Record, RecordNumber, SnapshotExt, Stamp};
+use keyferry_ttlv::{Extra, Tag};
+
+/// Objects in an answer at the most.
+const OBJECTS: usize = 1000;
+
+/// Bytes of an answer at the most, about.
+const BYTES: usize = 640 * 1024;
+
+/// Feed entries that are looked at for an answer, for each object that it may have.
+const ENTRIES_AN_OBJECT: usize = 16;
+
+/// Bytes that a copy takes beside its material, about.
+const COPY_BYTES: usize = 600;
+
+/// Bytes that a change without attributes takes, about.
+const NOTE_BYTES: usize = 400;
+
+/// How much a page takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PageLimits {
+    objects: usize,
+    bytes: usize,
+}
+
+impl PageLimits {
+    /// What the replica asks for, within what this server gives at once.
+    pub(super) fn new(objects: i32, bytes: i32) -> PageLimits {
+        PageLimits {
+            objects: usize::try_from(objects).unwrap_or(0).clamp(1, OBJECTS),
+            bytes: usize::try_from(bytes).unwrap_or(0).clamp(1, BYTES),
+        }
+    }
+}
+
+/// Builds the changes of one answer by the terms of a relation.
+pub(super) struct ChangesBuilder<'a> {
+    pub(super) node: &'a Node,
+    pub(super) peer: &'a Peer,
+    /// Attributes, by name, that the relation leaves out.
+    pub(super) without: &'a [Text],
+    pub(super) chosen: ChosenObjects,
+    /// Whether material comes with each object, also where it was offered before.
+    pub(super) anew: bool,
+    /// What the replica was offered: it changes with what the page brings.
+    pub(super) offered: &'a mut OfferedSet,
+}
+
+/// In which form an object is sent.
+enum Form {
+    Copy { with_material: bool },
+    Withdrawal,
+    Nothing,
+}
+
+/// What becomes of the material of a copy.
+enum Material {
+    Sent {
+        material: Option<Object>,
+        wrapped: bool,
+    },
+    /// The object may not leave, for this reason.
+    Withheld(Text),
+}
+
+impl ChangesBuilder<'_> {
+    /// Whether the object is one that the relation is about.
+    fn covers(
+        &self,
+        ask: &Ask<'_>,
+        number: RecordNumber,
+        record: &Record,
+    ) -> Result<bool, Failure> {
+        let is_theirs =
+            record.stamp.issuer == self.peer.server || record.id.server == self.peer.server;
+        let may_go = self.node.issues(record) || self.peer.may_follow_copies;
+        Ok(!is_theirs
+            && may_go
+            && !record.is_withdrawn()
+            && self.chosen.has(number, record)
+            && self.peer.has_agreed(record, ask.now.wall)?)
+    }
+
+    /// In which form an object is sent when the feed tells of it.
+    fn form(
+        &mut self,
+        ask: &Ask<'_>,
+        number: RecordNumber,
+        record: &Record,
+    ) -> Result<Form, Failure> {
+        let was_offered = self.offered.has(ask.snapshot, number)?;
+        Ok(match (self.covers(ask, number, record)?, was_offered) {
+            // A tombstone goes where the object was offered.
+            (true, false) if record.is_destroyed() && !planted!(TombstoneEverywhere) => {
+                Form::Nothing
+            }
+            (true, true) if record.is_destroyed() && planted!(TombstoneSkipped) => Form::Nothing,
+            (false, true) if planted!(NotWithdrawn) => Form::Nothing,
+            (true, _) => Form::Copy {
+                with_material: (self.anew || !was_offered) && !record.is_destroyed(),
+            },
+            (false, true) if !record.is_withdrawn() => Form::Withdrawal,
+            (false, _) => Form::Nothing,
+        })
+    }
+
+    /// Forgets that objects were offered whose withdrawal the replica has acknowledged, unless they have changed since.
+    pub(super) fn acknowledge_withdrawals(
+        &mut self,
+        ask: &Ask<'_>,
+        acknowledged: &[Done],
+    ) -> Result<(), Failure> {
+        for Done { id, stamp, .. } in acknowledged {
+            let held = ask.snapshot.by_object_id(id)?;
+            if let Some((number, record)) = held
+                && (planted!(AckTakenBlindly)
+                    || record.stamp == *stamp && !self.covers(ask, number, &record)?)
+            {
+                self.offered.set(ask.snapshot, number, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The change of an object that is asked for again, with its material.
+    pub(super) fn repeat(&mut self, ask: &mut Ask<'_>, id: &ObjectId) -> Result<Change, Failure> {
+        let Some((number, record)) = ask.snapshot.by_object_id(id)? else {
+            return Ok(gone(id));
+        };
+        match self.form(ask, number, &record)? {
+            Form::Copy { .. } => {
+                let with_material = !record.is_destroyed() && !planted!(AgainWithoutMaterial);
+                self.copy(ask, number, record, with_material)
+                    .map(|(change, _)| change)
+            }
+            Form::Withdrawal => withdrawal(record),
+            Form::Nothing => Ok(gone(id)),
+        }
+    }
+
+    /// What is to be told of a copy that the replica says it holds: nothing, when it may hold it and the feed tells of it. That it holds the copy
+    /// counts as its having been offered.
+    pub(super) fn check_held(
+        &mut self,
+        ask: &mut Ask<'_>,
+        id: &ObjectId,
+    ) -> Result<Option<Change>, Failure> {
+        let Some((number, record)) = ask.snapshot.by_object_id(id)? else {
+            return Ok(Some(gone(id)));
+        };
+        let is_covered = self.covers(ask, number, &record)?;
+        self.offered.set(ask.snapshot, number, true)?;
+        if record.is_withdrawn() {
+            return Ok(None);
+        }
+        match is_covered {
+            // Its entry may lie behind already, and an answer that told it may have been lost.
+            true if record.is_destroyed() => self
+                .copy(ask, number, record, false)
+                .map(|(change, _)| Some(change)),
+            true => Ok(None),
+            false => withdrawal(record).map(Some),
+        }
+    }
+
+    /// Reads the feed behind `from`, as much as a page takes, and says where it ended.
+    pub(super) fn read_feed(
+        &mut self,
+        ask: &mut Ask<'_>,
+        from: u64,
+        limits: PageLimits,
+        changes: &mut Vec<Change>,
+    ) -> Result<u64, Failure> {
+        let (mut end, mut bytes, mut looked_at) = (from, 0, 0);
+        loop {
+            let entries = entries(ask.snapshot, end, limits.objects)?;
+            if entries.is_empty() {
+                return Ok(end);
+            }
+            for (place, number) in entries {
+                let record = ask.snapshot.record(number)?.ok_or_else(|| {
+                    Failure::new(
+                        Cause::Internal,
+                        "the feed names an object that the store does not hold",
+                    )
+                })?;
+                end = place;
+                looked_at += 1;
+                match self.form(ask, number, &record)? {
+                    Form::Copy { with_material } => {
+                        let (change, more) = self.copy(ask, number, record, with_material)?;
+                        changes.push(change);
+                        bytes += more;
+                    }
+                    Form::Withdrawal => {
+                        changes.push(withdrawal(record)?);
+                        bytes += NOTE_BYTES;
+                    }
+                    Form::Nothing => {}
+                }
+                if bytes >= limits.bytes
+                    || changes.len() >= limits.objects
+                    || looked_at >= ENTRIES_AN_OBJECT * limits.objects
+                {
+                    return Ok(end);
+                }
+            }
+        }
+    }
+
+    /// The copy of an object, which counts as offered from now on, and about how many bytes it takes.
+    fn copy(
+        &mut self,
+        ask: &mut Ask<'_>,
+        number: RecordNumber,
+        mut record: Record,
+        with_material: bool,
+    ) -> Result<(Change, usize), Failure> {
+        let (material, wrapped) = match self.material(ask, number, &record, with_material)? {
+            Material::Sent { material, wrapped } => (material, wrapped),
+            Material::Withheld(why) => return Ok((withheld(record, why)?, NOTE_BYTES)),
+        };
+        let bytes = COPY_BYTES + material.as_ref().map_or(0, Object::material_len);
+        let material = material.map(|object| material_of(&object)).transpose()?;
+        self.offered.set(ask.snapshot, number, true)?;
+        let left_out = leave_out(&mut record.attributes, self.without);
+        let mut without = record
+            .overlay
+            .as_ref()
+            .map_or_else(Vec::new, |overlay| overlay.without.clone());
+        let more: Vec<Text> = left_out
+            .into_iter()
+            .filter(|name| !without.contains(name))
+            .collect();
+        without.extend(more);
+        without.sort();
+        let attributes = record.attributes.clone();
+        let mut copy = Copy::of(&record, attributes, None)?;
+        copy.without = without;
+        if planted!(LineageForgotten) {
+            copy.lineage.clear();
+        }
+        copy.owner = match &record.overlay {
+            Some(overlay) if !self.node.issues(&record) => overlay.owner.clone(),
+            _ => record.owner.clone(),
+        };
+        let change = Change {
+            object_type: Some(record.object_type),
+            material: material.map(|bytes| Secret::new(&bytes)),
+            wrapped: wrapped.then_some(true),
+            ..change(Kind::COPY, record.identifier, copy)
+        };
+        Ok((change, bytes))
+    }
+
+    /// The material as it leaves, wrapped where the agreement says so, or why the object may not leave.
+    fn material(
+        &self,
+        ask: &Ask<'_>,
+        number: RecordNumber,
+        record: &Record,
+        with_material: bool,
+    ) -> Result<Material, Failure> {
+        let wrapping = self.peer.wrapping.as_ref();
+        if !record.is_destroyed()
+            && let Some(why) = reason_withheld(record, wrapping.is_some())
+        {
+            return Ok(Material::Withheld(why.into()));
+        }
+        let mut object = None;
+        if with_material {
+            object = ask.snapshot.whole(number)?.and_then(|(_, object)| object);
+        }
+        let Some(clear) = object else {
+            return Ok(Material::Sent {
+                material: None,
+                wrapped: false,
+            });
+        };
+        let ready = match wrapping {
+            Some(wrapping) => self.node.wrapped_for(ask, clear, record, wrapping),
+            None => Ok((clear, false)),
+        };
+        match ready {
+            Ok((ready, wrapped))
+                if wrapped || reason_withheld(record, is_wrapped(&ready)).is_none() =>
+            {
+                let material = Some(ready);
+                Ok(Material::Sent { material, wrapped })
+            }
+            Ok(_) => {
+                let why = "the object is Sensitive, and has nothing that could be wrapped";
+                Ok(Material::Withheld(why.into()))
+            }
+            Err(failure) if is_internal(&failure) => Err(failure),
+            Err(failure) => Ok(Material::Withheld(failure.message().into())),
+        }
+    }
+}
+
+/// An object that may not leave, and why.
+fn withheld(record: Record, why: Text) -> Result<Change, Failure> {
+    let copy = Copy::of(&record, Attributes::new(), None)?;
+    Ok(Change {
+        why: Some(why),
+        ..change(Kind::WITHHELD, record.identifier, copy)
+    })
+}
+
+/// What is told of an object that was offered and does not belong to the selection any more: its State.
+fn withdrawal(record: Record) -> Result<Change, Failure> {
+    let state = record
+        .attributes
+        .iter()
+        .filter(|attribute| is_of_state(attribute.value.tag()))
+        .cloned();
+    let mut attributes = Attributes::new();
+    state.for_each(|attribute| attributes.keep(attribute));
+    let copy = Copy::of(&record, attributes, None)?;
+    Ok(change(Kind::WITHDRAWN, record.identifier, copy))
+}
+
+fn is_wrapped(object: &Object) -> bool {
+    object
+        .key_block()
+        .is_some_and(|block| block.key_wrapping_data.is_some())
+}
+
+fn change(kind: Kind, identifier: Text, copy: Copy) -> Change {
+    Change {
+        kind,
+        identifier,
+        object_type: None,
+        copy,
+        material: None,
+        wrapped: None,
+        why: None,
+        extra: Extra::NONE,
+    }
+}
+
+fn gone(id: &ObjectId) -> Change {
+    let stamp = Stamp::first(&id.server, Incarnation([0; 16]));
+    let copy = Copy {
+        id: id.clone(),
+        stamp,
+        lineage: Vec::new(),
+        digest: Vec::new(),
+        projection: PROJECTION,
+        unrepresentable: Attributes::new(),
+        without: Vec::new(),
+        owner: None,
+        session: None,
+        extra: Extra::NONE,
+    };
+    change(Kind::GONE, id.identifier.clone(), copy)
+}
+
+fn is_of_state(tag: Tag) -> bool {
+    matches!(
+        tag,
+        tag::STATE
+            | tag::INITIAL_DATE
+            | tag::ACTIVATION_DATE
+            | tag::DEACTIVATION_DATE
+            | tag::DESTROY_DATE
+            | tag::COMPROMISE_DATE
+            | tag::COMPROMISE_OCCURRENCE_DATE
+            | tag::REVOCATION_REASON
+            | tag::LAST_CHANGE_DATE
+    )
+}
+
+/// Leaves out what the relation does without, but for what belongs to the life cycle; returns what was left out.
+fn leave_out(attributes: &mut Attributes, without: &[Text]) -> Vec<Text> {
+    let mut left_out = Vec::new();
+    for name in without {
+        let reference = AttributeReference::named(name);
+        let before = attributes.len();
+        attributes.retain(|attribute| {
+            attribute.value.reference() != reference || is_of_state(attribute.value.tag())
+        });
+        if attributes.len() < before {
+            left_out.push(name.clone());
+        }
+    }
+    left_out
+}

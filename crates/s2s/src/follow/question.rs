@@ -1,0 +1,267 @@
+//! What a following session asks: how it begins, and the requests that it sends.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::feed::entries;
+use crate::follow::{Checked, Follow, InFlight, Reached, put_upstream};
+use crate::planted::planted;
+use crate::receive::fork::Fork;
+use crate::relation::followed::Upstream;
+use crate::relation::keys::{done_prefix, retry_prefix};
+use crate::relation::retry::{Retry, objects_missing_at_issuer};
+use crate::report::Counts;
+use crate::session::{SessionContext, Step};
+use crate::wire::follow::{Done, FollowRequest, SPOKEN};
+use keyferry_kmip::{DateTime, Payload, RequestItem, RequestMessage, Ticket, context};
+use keyferry_store::record::read;
+use keyferry_store::{ObjectId, Snapshot, SnapshotExt, Span, StoreExt};
+use keyferry_ttlv::Extra;
+use std::ops::ControlFlow;
+
+/// Objects that one question asks for again, and withdrawals that it acknowledges, at the most.
+const AT_ONCE: usize = 100;
+
+/// Copies that one question checks, at the most.
+const CHECKED: usize = 1000;
+
+/// Milliseconds after which the issuer is asked again for what was missing there: a relay may have got it meanwhile.
+const MISSING_EVERY: u64 = 3_600_000;
+
+/// What a question that waits for its answer says beside the place in the feed.
+#[derive(Default)]
+struct Errands {
+    /// Objects that could not be taken, and are due to be asked for again.
+    again: Vec<ObjectId>,
+    /// Withdrawals that were done here.
+    withdrawn: Vec<Done>,
+    /// The state keys under which these are kept.
+    keys: Vec<Vec<u8>>,
+    /// How many forks there are here.
+    forked: i64,
+}
+
+impl Follow {
+    /// Begins a session, under a number that is above all earlier ones and `above`, so that none of them goes on.
+    pub(super) fn begin(&mut self, cx: &SessionContext<'_>, above: i64) -> Result<()> {
+        let (relation, server) = (&self.options.relation, &self.options.from.server);
+        let refused = |why: std::fmt::Arguments<'_>| Error::new(ErrorKind::Relation, why);
+        let upstream = cx.store.transact(|transaction| {
+            let Some(mut upstream) = Upstream::find(transaction, relation)? else {
+                return Err(refused(format_args!("there is no relation {relation:?}")));
+            };
+            if upstream.server != *server {
+                return Err(refused(format_args!(
+                    "the relation {relation:?} is with the server {:?}",
+                    upstream.server
+                )));
+            }
+            if upstream.paused == Some(true) {
+                return Err(refused(format_args!("the relation {relation:?} is paused")));
+            }
+            upstream.session = upstream.session.max(above) + 1;
+            if upstream.counts.finished || upstream.counts.session == 0 {
+                upstream.counts = Counts {
+                    session: upstream.counts.session + 1,
+                    incarnation: transaction.incarnation()?.0.to_vec(),
+                    ..Counts::default()
+                };
+            }
+            put_upstream(transaction, &upstream)?;
+            Ok(upstream)
+        })?;
+        self.meter.start(cx.now.tick, &upstream.counts);
+        self.upstream = Some(upstream);
+        self.reached = Reached::Unknown;
+        Ok(())
+    }
+
+    /// Asks for what stands behind the committed place, while nothing is under way.
+    pub(super) fn ask(&mut self, cx: &SessionContext<'_>, ticket: Ticket) -> Result<Step> {
+        let (held, checked) = self.copies_to_check(cx)?;
+        if self.reached == Reached::Part {
+            self.reached = Reached::Head;
+        }
+        let Some(upstream) = &self.upstream else {
+            return Ok(Step::Wait(None));
+        };
+        let errands = cx
+            .store
+            .view(|snapshot| errands(snapshot, upstream, cx.now.wall))?;
+        let tells = self.options.tells;
+        let request = FollowRequest {
+            after: Some(upstream.cursor.clone()),
+            again: errands.again,
+            done: errands.withdrawn,
+            held,
+            forked: tells.then_some(errands.forked),
+            retried: tells.then_some(upstream.retried),
+            ..self.request(upstream)
+        };
+        let acknowledged = errands.keys;
+        self.in_flight.push_back((
+            ticket,
+            InFlight::Changes {
+                acknowledged,
+                checked,
+            },
+        ));
+        send(&request)
+    }
+
+    /// Asks for the next page while others are under way: the issuer goes on where its last answer ended.
+    pub(super) fn ask_ahead(&mut self, ticket: Ticket) -> Result<Step> {
+        let Some(upstream) = &self.upstream else {
+            return Ok(Step::Wait(None));
+        };
+        let request = self.request(upstream);
+        self.in_flight.push_back((
+            ticket,
+            InFlight::Changes {
+                acknowledged: Vec::new(),
+                checked: Checked::NoFurther,
+            },
+        ));
+        send(&request)
+    }
+
+    /// Sends the next part of what is given back to the issuer.
+    pub(super) fn give_back(
+        &mut self,
+        cx: &mut SessionContext<'_>,
+        ticket: Ticket,
+    ) -> Result<Step> {
+        let (Some(pass), Some(upstream)) = (&mut self.giving_back, &self.upstream) else {
+            return Ok(Step::Wait(None));
+        };
+        let request = pass.next(cx, &self.node, upstream, &self.options)?;
+        let last = request.last;
+        self.in_flight
+            .push_back((ticket, InFlight::GiveBack { last }));
+        send(&request)
+    }
+
+    /// A question that asks for the next page and nothing else.
+    fn request(&self, upstream: &Upstream) -> FollowRequest {
+        FollowRequest {
+            relation: upstream.relation.clone(),
+            session: upstream.session,
+            reign: self.reign(upstream).cloned(),
+            after: None,
+            head: upstream.head.clone(),
+            selected: upstream.selected.clone(),
+            without: upstream.without.clone(),
+            anew: upstream.anew,
+            again: Vec::new(),
+            done: Vec::new(),
+            offers: upstream.offers,
+            checking: upstream.checking.is_some().then_some(true),
+            held: Vec::new(),
+            more: self.asks_ahead.then_some(true),
+            objects: i32::try_from(self.options.batch).unwrap_or(i32::MAX),
+            bytes: i32::try_from(self.options.batch_bytes).unwrap_or(i32::MAX),
+            forked: None,
+            retried: None,
+            extra: Extra::NONE,
+        }
+    }
+
+    /// The reign under which the issuer is asked: the last one that it told.
+    pub(super) fn reign<'a>(&'a self, upstream: &'a Upstream) -> Option<&'a Vec<u8>> {
+        self.told_reign.as_ref().or(upstream.reign.as_ref())
+    }
+
+    /// The copies that the question asks the issuer to check, and how far all are checked with it: the own ones one after the other while that
+    /// is wanted, else from time to time those that were missing there.
+    fn copies_to_check(&mut self, cx: &SessionContext<'_>) -> Result<(Vec<ObjectId>, Checked)> {
+        let Some(upstream) = &self.upstream else {
+            return Ok((Vec::new(), Checked::NoFurther));
+        };
+        match upstream.checking {
+            Some(after) if self.reached != Reached::Unknown && !planted!(NothingChecked) => cx
+                .store
+                .view(|snapshot| own_copies(snapshot, upstream, after)),
+            None if self
+                .asked_for_missing
+                .is_none_or(|last| cx.now.tick.0.saturating_sub(last.0) >= MISSING_EVERY) =>
+            {
+                self.asked_for_missing = Some(cx.now.tick);
+                let mut missing = cx
+                    .store
+                    .view(|snapshot| objects_missing_at_issuer(snapshot, &self.options.relation))?;
+                missing.truncate(CHECKED);
+                Ok((missing, Checked::NoFurther))
+            }
+            _ => Ok((Vec::new(), Checked::NoFurther)),
+        }
+    }
+}
+
+/// What is due to be asked for again, and the withdrawals that the issuer was not told of yet.
+fn errands(snapshot: &dyn Snapshot, upstream: &Upstream, now: DateTime) -> Result<Errands> {
+    let relation = &upstream.relation;
+    let mut errands = Errands::default();
+    let go_on = |found: usize| {
+        if found < AT_ONCE {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    };
+    if upstream.retried > 0 {
+        snapshot.state(&Span::prefix(&retry_prefix(relation)), &mut |_, value| {
+            let retry: Retry = read(value, "object to retry")?;
+            if retry.due <= now {
+                errands.again.push(retry.id);
+            }
+            Ok(go_on(errands.again.len()))
+        })?;
+    }
+    snapshot.state(&Span::prefix(&done_prefix(relation)), &mut |key, value| {
+        errands.withdrawn.push(read(value, "withdrawal")?);
+        errands.keys.push(key.to_vec());
+        Ok(go_on(errands.withdrawn.len()))
+    })?;
+    errands.forked = Fork::count(snapshot)?;
+    Ok(errands)
+}
+
+/// The copies behind a number of the own feed that come by way of a relation, or that its server issues, and how far they go.
+fn own_copies(
+    snapshot: &dyn Snapshot,
+    upstream: &Upstream,
+    after: i64,
+) -> Result<(Vec<ObjectId>, Checked)> {
+    let (mut found, mut end) = (Vec::new(), u64::try_from(after).unwrap_or(0));
+    loop {
+        let entries = entries(snapshot, end, CHECKED)?;
+        if entries.is_empty() {
+            return Ok((found, Checked::All));
+        }
+        for (place, number) in entries {
+            end = place;
+            let Some(record) = snapshot.record(number)? else {
+                continue;
+            };
+            let by_this = record
+                .overlay
+                .as_ref()
+                .is_some_and(|overlay| overlay.via.contains(&upstream.relation));
+            // A server tells of its own objects whatever way their copies came.
+            let its_own = record.stamp.issuer == upstream.server;
+            if (by_this || its_own) && !record.is_withdrawn() {
+                found.push(record.id);
+            }
+            if found.len() >= CHECKED {
+                let end = i64::try_from(end).unwrap_or(i64::MAX);
+                return Ok((found, Checked::UpTo(end)));
+            }
+        }
+    }
+}
+
+fn send<P: Payload>(payload: &P) -> Result<Step> {
+    let item = RequestItem::new(payload, context(SPOKEN)).map_err(Error::encode)?;
+    Ok(Step::Send(Box::new(RequestMessage::new(
+        SPOKEN,
+        vec![item],
+    ))))
+}
