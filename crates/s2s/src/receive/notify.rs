@@ -10,7 +10,7 @@ use keyferry_kmip::{
     RequestItem, lifecycle,
 };
 use keyferry_store::{Effects, Material, SnapshotExt};
-use keyferry_ttlv::{Extra, Version};
+use keyferry_ttlv::{Extra, Tag, Version};
 use std::collections::HashSet;
 
 /// Answers a Notify of a peer that may send, about an object that this peer has Put here.
@@ -105,11 +105,12 @@ fn set_changed(attributes: &mut Attributes, request: &NotifyRequest, indexed: bo
             .iter()
             .map(|changed| changed.value.reference())
             .collect();
-        attributes
-            .retain(|a| is_of_lifecycle(&a.value) || !replaced.contains(&a.value.reference()));
+        attributes.retain(|a| {
+            is_server_lifecycle_attribute(a.value.tag()) || !replaced.contains(&a.value.reference())
+        });
     }
     for changed in &request.attributes {
-        if !is_of_lifecycle(&changed.value) {
+        if !is_server_lifecycle_attribute(changed.value.tag()) {
             set_attribute(attributes, changed, indexed);
         }
     }
@@ -120,19 +121,15 @@ fn is_never_deleted(reference: &AttributeReference) -> bool {
     let AttributeReference::Standard(tag) = reference else {
         return false;
     };
-    matches!(
-        *tag,
-        tag::STATE
-            | tag::DESTROY_DATE
-            | tag::COMPROMISE_DATE
-            | tag::COMPROMISE_OCCURRENCE_DATE
-            | tag::REVOCATION_REASON
-            | tag::INITIAL_DATE
-            | tag::LAST_CHANGE_DATE
-            | tag::DIGEST
-            | tag::ALWAYS_SENSITIVE
-            | tag::NEVER_EXTRACTABLE
-    )
+    is_server_lifecycle_attribute(*tag)
+        || matches!(
+            *tag,
+            tag::INITIAL_DATE
+                | tag::LAST_CHANGE_DATE
+                | tag::DIGEST
+                | tag::ALWAYS_SENSITIVE
+                | tag::NEVER_EXTRACTABLE
+        )
 }
 
 /// Sets one attribute: the instance of its index, where indices count, or the only instance; another one is added.
@@ -152,16 +149,15 @@ fn set_attribute(attributes: &mut Attributes, changed: &Attribute, indexed: bool
     }
 }
 
-/// Whether an attribute belongs to the State, which never moves back.
-fn is_of_lifecycle(value: &AttributeValue) -> bool {
-    use AttributeValue as V;
+/// Whether an attribute is one of those of the life cycle that the server alone sets: they move with the State, and never back.
+fn is_server_lifecycle_attribute(tag: Tag) -> bool {
     matches!(
-        value,
-        V::State(_)
-            | V::DestroyDate(_)
-            | V::CompromiseDate(_)
-            | V::CompromiseOccurrenceDate(_)
-            | V::RevocationReason(_)
+        tag,
+        tag::STATE
+            | tag::DESTROY_DATE
+            | tag::COMPROMISE_DATE
+            | tag::COMPROMISE_OCCURRENCE_DATE
+            | tag::REVOCATION_REASON
     )
 }
 
@@ -177,7 +173,7 @@ fn join_state(held: &mut Attributes, brought: &Attributes) {
     held.set(AttributeValue::State(joined));
     for attribute in brought
         .iter()
-        .filter(|a| is_of_lifecycle(&a.value) && a.value.tag() != tag::STATE)
+        .filter(|a| is_server_lifecycle_attribute(a.value.tag()) && a.value.tag() != tag::STATE)
     {
         held.set(attribute.value.clone());
     }
