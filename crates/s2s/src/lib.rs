@@ -94,7 +94,7 @@ pub use follow::options::FollowOptions;
 pub use follow::poke::{Poke, PokeResponder};
 pub use material::serve::RequestedForm;
 pub use material::transit::reason_withheld;
-pub use material::wrap::{KeyUse, check_usable};
+pub use material::wrapping_key::{KeyUse, check_usable};
 pub use node::{Node, client_attributes, set_default_attributes};
 pub use outgoing::feed::{FeedPage, IncludeUnselected};
 pub use outgoing::item::{SendOptions, Strategy, request_item};

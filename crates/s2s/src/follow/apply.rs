@@ -7,7 +7,7 @@ use crate::follow::{Checked, Follow};
 use crate::node::Node;
 use crate::planted::planted;
 use crate::receive::apply::{ApplyPage, apply_page};
-use crate::receive::copy::{SeenObject, copied};
+use crate::receive::copy::{SeenObject, verify_copy};
 use crate::receive::merge;
 use crate::relation::followed::Upstream;
 use crate::relation::keys::{about, done_prefix, missing_prefix, retry_prefix};
@@ -330,8 +330,8 @@ impl Receiver<'_> {
     ) -> Result<(ObjectResult, Effects), Failure> {
         let from = &self.options.from;
         let mut copy = change.copy.clone();
-        let attributes = std::mem::take(&mut copy.rest);
-        let mut incoming = copied(from, self.seen_object(ask, change, attributes)?, copy)?;
+        let attributes = std::mem::take(&mut copy.unrepresentable);
+        let mut incoming = verify_copy(from, self.seen_object(ask, change, attributes)?, copy)?;
         let overlay = incoming.record.overlay.get_or_insert_with(Overlay::default);
         overlay.via = vec![self.options.relation.as_str().into()];
         let held = ask.snapshot.by_object_id(&incoming.record.id)?;
@@ -348,7 +348,7 @@ impl Receiver<'_> {
             ahead(ask, &incoming.record)?
         };
         let was = held.as_ref().map(|(_, held)| ToldChange::of(held));
-        let mut merged = merge::take_beside(self.node, ask, &from.collisions, held, incoming)?;
+        let mut merged = merge::merge_with_held(self.node, ask, &from.collisions, held, incoming)?;
         if matches!(
             merged.outcome,
             Outcome::Created | Outcome::Updated | Outcome::Renamed
@@ -472,7 +472,9 @@ impl Receiver<'_> {
         let mut after = held.clone();
         let overlay = after.overlay.get_or_insert_with(Overlay::default);
         overlay.via.retain(|via| *via != *self.options.relation);
-        if let (Some(here), Some(there)) = (held.stored_state(), change.copy.rest.state()) {
+        if let (Some(here), Some(there)) =
+            (held.stored_state(), change.copy.unrepresentable.state())
+        {
             let (own, new) = (lifecycle::Rank::of(here), lifecycle::Rank::of(there));
             let joined = own.joined_state(new);
             if !planted!(WithdrawnForgetsState) {

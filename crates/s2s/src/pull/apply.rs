@@ -6,7 +6,7 @@ use crate::pull::answers::{FetchedContent, FetchedObject};
 use crate::pull::observed::Observed;
 use crate::pull::{Pull, Sought, Taken, Why, observed};
 use crate::receive::apply::{ApplyPage, apply_page};
-use crate::receive::copy::{SeenObject, copied};
+use crate::receive::copy::{SeenObject, verify_copy};
 use crate::receive::merge::Incoming;
 use crate::relation::foreign_master::ForeignMaster;
 use crate::report::{ObjectResult, Outcome};
@@ -286,7 +286,7 @@ impl Pull {
             object,
         };
         if let Some(copy) = sight.copy.clone() {
-            return Ok((copied(&self.options.from, seen, copy)?, None));
+            return Ok((verify_copy(&self.options.from, seen, copy)?, None));
         }
         let of = Observed {
             server: &self.options.from.server,

@@ -1,7 +1,7 @@
 pub(crate) mod answers;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::material::transit::{on_its_way, reason_withheld};
+use crate::material::transit::{reason_withheld, wrap_for_transit};
 use crate::node::Node;
 use crate::outgoing::feed::FeedPage;
 use crate::outgoing::item::{SendOptions, Strategy, carried, planned_item};
@@ -496,7 +496,7 @@ impl Bulk {
             extra: Extra::NONE,
         });
         let (object, wrapped) =
-            on_its_way(cx, self.wrapping.as_ref(), terms.version, record, object)?;
+            wrap_for_transit(cx, self.wrapping.as_ref(), terms.version, record, object)?;
         planned_item(
             SendOptions { wrapped, ..terms },
             record.clone(),

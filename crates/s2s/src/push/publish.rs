@@ -8,7 +8,7 @@ pub(crate) mod object;
 pub(crate) mod steps;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::material::transit::on_its_way;
+use crate::material::transit::wrap_for_transit;
 use crate::node::Node;
 use crate::outgoing::item::{SendOptions, Strategy, planned_item};
 use crate::policy::Wrapping;
@@ -323,7 +323,7 @@ impl Publish {
                     Birth::Import => {
                         let wrapping = self.wrapping.as_ref().filter(|_| !work.probe);
                         let (object, wrapped) =
-                            on_its_way(cx, wrapping, version, &work.record, Some(object))?;
+                            wrap_for_transit(cx, wrapping, version, &work.record, Some(object))?;
                         let strategy = Strategy::Import;
                         let terms = SendOptions {
                             strategy,
