@@ -3,8 +3,11 @@ pub(crate) mod answers;
 use crate::error::{Error, ErrorKind, Result};
 use crate::material::transit::{on_its_way, reason_withheld};
 use crate::node::Node;
-use crate::outgoing::feed::FeedPage;
-use crate::outgoing::item::{SendOptions, Strategy, carried, planned_item};
+use crate::outgoing::feed::{FeedPage, estimated_size};
+use crate::outgoing::item::{
+    MAX_ITEM_BYTES, SendOptions, Strategy, conditional_request_item, item_size,
+    representable_attributes,
+};
 use crate::policy::Wrapping;
 use crate::progress::Progress;
 use crate::push::bulk::answers::{existing, held, peer, told, told_of_existing};
@@ -148,19 +151,6 @@ struct Outgoing {
     lost: Vec<String>,
     /// Why it stays here.
     refused: Option<ObjectResult>,
-}
-
-/// About what a message may hold: what receivers take by default, less its header.
-const LARGEST: usize = keyferry_ttlv::Limits::DEFAULT.size - 4096;
-
-/// About how many bytes an item adds to its message.
-fn size(item: &RequestItem) -> usize {
-    let extensions: usize = item
-        .message_extensions
-        .iter()
-        .map(|extension| extension.vendor_extension.bytes().len() + 96)
-        .sum();
-    item.request_payload.bytes().len() + extensions + 64
 }
 
 impl Bulk {
@@ -333,7 +323,7 @@ impl Bulk {
                         break;
                     }
                 };
-                size += 600 + object.as_ref().map_or(0, Object::material_len);
+                size += estimated_size(object.as_ref());
                 objects.push((record, object, Some(planned)));
                 if size >= most {
                     break;
@@ -406,7 +396,7 @@ impl Bulk {
                 lost: if keyferry {
                     Vec::new()
                 } else {
-                    carried(&record.attributes, terms.version).1
+                    representable_attributes(&record.attributes, terms.version).1
                 },
                 refused: None,
             };
@@ -422,8 +412,8 @@ impl Bulk {
             }
             objects.push(outgoing);
         }
-        let mut bytes = items.iter().map(size).sum();
-        if bytes > LARGEST {
+        let mut bytes = items.iter().map(item_size).sum();
+        if bytes > MAX_ITEM_BYTES {
             if several > 0 {
                 return self.next_of(cx, ticket, keyferry, several);
             }
@@ -497,7 +487,7 @@ impl Bulk {
         });
         let (object, wrapped) =
             on_its_way(cx, self.wrapping.as_ref(), terms.version, record, object)?;
-        planned_item(
+        conditional_request_item(
             SendOptions { wrapped, ..terms },
             record.clone(),
             object,

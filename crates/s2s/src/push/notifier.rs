@@ -442,7 +442,11 @@ impl Notifier {
             told: work.notice.known,
             ..Mapped::meant(&work.record.id)
         };
-        let lost = crate::outgoing::item::carried(&work.record.attributes, self.options.version).1;
+        let lost = crate::outgoing::item::representable_attributes(
+            &work.record.attributes,
+            self.options.version,
+        )
+        .1;
         self.settle(
             cx,
             &work.record,

@@ -10,7 +10,9 @@ pub(crate) mod steps;
 use crate::error::{Error, ErrorKind, Result};
 use crate::material::transit::on_its_way;
 use crate::node::Node;
-use crate::outgoing::item::{SendOptions, Strategy, planned_item};
+use crate::outgoing::item::{
+    MAX_ITEM_BYTES, SendOptions, Strategy, conditional_request_item, item_size,
+};
 use crate::policy::Wrapping;
 use crate::push::publish::object::Work;
 use crate::push::publish::steps::{Level, is_usable, leading_to, marking, reading, registrable};
@@ -130,9 +132,6 @@ const QUICK: u64 = 2_000;
 
 const SLOW: u64 = 10_000;
 
-/// About what a message may hold.
-const LARGEST: usize = keyferry_ttlv::Limits::DEFAULT.size - 4096;
-
 pub(crate) const NOT_KEPT: &str =
     "the peer does not keep the State of a key that is not usable, as far as can be seen";
 
@@ -245,11 +244,8 @@ impl Publish {
                 }
                 Err(error) => return Err(error),
             };
-            let bytes: usize = own
-                .iter()
-                .map(|item| item.request_payload.bytes().len() + 64)
-                .sum();
-            if bytes > LARGEST {
+            let bytes: usize = own.iter().map(item_size).sum();
+            if bytes > MAX_ITEM_BYTES {
                 over.push((
                     n,
                     Some(format!(
@@ -258,7 +254,7 @@ impl Publish {
                 ));
             } else if own.is_empty() {
                 over.push((n, None));
-            } else if size + bytes > LARGEST {
+            } else if size + bytes > MAX_ITEM_BYTES {
                 break;
             } else {
                 size += bytes;
@@ -333,7 +329,12 @@ impl Publish {
                             dry_run: false,
                             wrapped,
                         };
-                        vec![planned_item(terms, work.record.clone(), object, None)?]
+                        vec![conditional_request_item(
+                            terms,
+                            work.record.clone(),
+                            object,
+                            None,
+                        )?]
                     }
                 }
             }

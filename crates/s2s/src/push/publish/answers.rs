@@ -165,8 +165,11 @@ impl Publish {
         );
         if !looks {
             let is_other = there != work.record.identifier;
-            let lost =
-                crate::outgoing::item::carried(&work.record.attributes, self.setting.version).1;
+            let lost = crate::outgoing::item::representable_attributes(
+                &work.record.attributes,
+                self.setting.version,
+            )
+            .1;
             let outcome = if is_other {
                 Outcome::Renamed
             } else {

@@ -234,7 +234,11 @@ impl Publish {
         match self.setting.birth {
             Birth::Register => steps::expected_losses(record, self.setting.version),
             Birth::Import => {
-                crate::outgoing::item::carried(&record.attributes, self.setting.version).1
+                crate::outgoing::item::representable_attributes(
+                    &record.attributes,
+                    self.setting.version,
+                )
+                .1
             }
         }
     }

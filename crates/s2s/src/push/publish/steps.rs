@@ -1,7 +1,7 @@
 //! The single steps: what is sent of an object, and what is read off the answer.
 
 use crate::error::{Error, Result};
-use crate::outgoing::item::carried;
+use crate::outgoing::item::representable_attributes;
 use crate::push::explore::{is_lost_by_register, is_set_by_servers};
 use crate::relation::identifier_map;
 use keyferry_kmip::spec::{
@@ -101,7 +101,7 @@ pub(crate) fn wanted(
     version: Version,
 ) -> Result<Vec<V>> {
     let mut wanted = Vec::new();
-    for attribute in &carried(&record.attributes, version).0 {
+    for attribute in &representable_attributes(&record.attributes, version).0 {
         wanted.extend(there(snapshot, name, record, &attribute.value)?);
     }
     Ok(wanted)
@@ -165,7 +165,7 @@ pub(crate) fn registrable(
     version: Version,
 ) -> Result<Attributes> {
     let mut attributes = Attributes::new();
-    for attribute in &carried(&record.attributes, version).0 {
+    for attribute in &representable_attributes(&record.attributes, version).0 {
         if level.has(attribute.value.tag()) {
             there(snapshot, name, record, &attribute.value)?
                 .into_iter()
@@ -279,7 +279,7 @@ pub(super) fn all(record: &Record) -> Vec<String> {
 
 /// What a Register can't say of an object in a version.
 pub(super) fn expected_losses(record: &Record, version: Version) -> Vec<String> {
-    let (said, mut lost) = carried(&record.attributes, version);
+    let (said, mut lost) = representable_attributes(&record.attributes, version);
     let unsaid = said.iter().filter(|a| is_lost_by_register(a.value.tag()));
     lost.extend(unsaid.map(|attribute| attribute.value.reference().to_string()));
     lost.dedup();
