@@ -141,10 +141,11 @@ impl Pull {
             _ => self.stored += 1,
         }
         for planned in plans {
-            self.ledger.plan(|| planned)?;
+            self.ledger.add_to_plan(|| planned)?;
         }
-        self.ledger.done(told.len());
-        told.into_iter().for_each(|told| self.ledger.tell(told));
+        self.ledger.complete_planned(told.len());
+        told.into_iter()
+            .for_each(|told| self.ledger.record_result(told));
         if let Some((planned, was, found)) = stop {
             self.ledger.stop(&planned, was, found);
         }
