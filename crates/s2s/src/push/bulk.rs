@@ -344,7 +344,7 @@ impl Bulk {
                 break;
             }
             if self.ledger.planning.is_some() {
-                let planned = planned_by(outgoing, &result, item)?;
+                let planned = planned_from_answer(outgoing, &result, item)?;
                 self.ledger.add_to_plan(|| planned)?;
             }
             done += 1;
@@ -467,7 +467,8 @@ impl Bulk {
                 )
             })
         {
-            // The trouble is the peer, not these objects: another run sends again what is behind the cursor. (With a single object it may be the object.)
+            // The trouble is the peer, not these objects: another run sends again what is behind the
+            // cursor. (With a single object, the object may be the trouble.)
             self.save(cx)?;
             let why = response
                 .batch
@@ -490,7 +491,7 @@ impl Bulk {
 }
 
 /// The record of a plan for an object that was sent as a dry run.
-fn planned_by(
+fn planned_from_answer(
     outgoing: Outgoing,
     result: &ObjectResult,
     item: Option<&ResponseItem>,

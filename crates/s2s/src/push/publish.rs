@@ -9,6 +9,7 @@ mod message;
 mod next;
 mod object;
 mod probe;
+mod reading;
 mod results;
 pub(super) mod steps;
 

@@ -105,8 +105,8 @@ impl Register {
         self
     }
 
-    /// Makes the session execute a plan, and do nothing else, one object after the other: each is looked at just before it is changed, here and at the
-    /// peer. Somebody else can still come between that look and the change: no server that does not know of plans can rule that out. At the first
+    /// Makes the session execute a plan, and do nothing else, one object after the other: each is looked at just before it is changed,
+    /// here and at the peer. Somebody else can still come between that look and the change: no server that does not know of plans can rule that out. At the first
     /// object that is not as planned the session stops, and the report says [where](crate::Report::stopped). A bad plan ends the session before
     /// anything is done. An interrupted execution continues where it was.
     #[must_use]

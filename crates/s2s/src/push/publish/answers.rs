@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::outgoing::item::representable_attributes;
 use crate::push::publish::object::{Changes, Ending, Kind, Presence, Stage, Work};
+use crate::push::publish::reading::{Reading, Refusal};
 use crate::push::publish::steps::{self, is_usable, names_not_kept};
 use crate::push::publish::{CreateBy, KeepsState, Phase, Publish, STATE_NOT_KEPT, change};
 use crate::relation::identifier_map;
@@ -15,50 +16,6 @@ use keyferry_kmip::{
     Attributes, GetAttributesResponse, ImportResponse, LocateResponse, Payload, RegisterResponse,
     ResponseItem, Text, UniqueIdentifier, context, lifecycle,
 };
-
-/// The answer to Get Attributes.
-enum Reading<'a> {
-    Shown(Attributes),
-    Refused(Refusal<'a>),
-}
-
-/// A refusal: the item that says so, or nothing where the peer did not answer about the object.
-#[derive(Clone, Copy)]
-struct Refusal<'a>(Option<&'a ResponseItem>);
-
-impl Refusal<'_> {
-    fn reason(self) -> Option<ResultReason> {
-        self.0.and_then(|item| item.result_reason)
-    }
-
-    fn message(self) -> String {
-        self.0
-            .and_then(|item| item.result_message.as_ref())
-            .map(ToString::to_string)
-            .unwrap_or_default()
-    }
-
-    /// Whether the peer says that it has no such object.
-    fn says_absent(self) -> bool {
-        matches!(
-            self.reason(),
-            Some(ResultReason::ITEM_NOT_FOUND | ResultReason::OBJECT_NOT_FOUND)
-        )
-    }
-
-    /// The same, where silence counts as well.
-    fn says_absent_or_nothing(self) -> bool {
-        self.0.is_none() || self.says_absent()
-    }
-
-    fn says_existing(self) -> bool {
-        self.reason() == Some(ResultReason::OBJECT_ALREADY_EXISTS)
-    }
-
-    fn result(self, identifier: &Text) -> ObjectResult {
-        ObjectResult::failed(identifier, self.reason(), self.message())
-    }
-}
 
 fn is_destroyed(shown: &Attributes) -> bool {
     shown.state().is_some_and(lifecycle::is_destroyed)
@@ -330,7 +287,7 @@ impl Publish {
         let shown = match reading {
             Reading::Shown(shown) => shown,
             Reading::Refused(refusal) => {
-                refuse_inspected(work, imports, refusal);
+                on_inspection_refused(work, imports, refusal);
                 return self.add_intent(cx, n);
             }
         };
@@ -356,7 +313,7 @@ impl Publish {
         Ok(())
     }
 
-    /// Judges by what the peer shows in the end how an object arrived.
+    /// Finds out from what the peer shows in the end how the object arrived.
     fn on_updated(
         &mut self,
         cx: &SessionContext<'_>,
@@ -406,7 +363,7 @@ impl Publish {
         } else if !kept {
             self.stage_of_unkept(work, shown, target_state)
         } else {
-            Stage::Over(Ending::Reported(self.arrival(cx, work, &shown)?))
+            Stage::Over(Ending::Reported(self.result_of_arrival(cx, work, &shown)?))
         };
         if let Some(work) = self.works.get_mut(n) {
             work.stage = stage;
@@ -449,7 +406,7 @@ impl Publish {
     }
 
     /// What is reported of an object that has arrived, with the attributes that are not at the peer as they are here.
-    fn arrival(
+    fn result_of_arrival(
         &self,
         cx: &SessionContext<'_>,
         work: &Work,
@@ -544,7 +501,7 @@ fn inspect_leftover_probe(work: &mut Work, reading: Reading<'_>) {
 }
 
 /// Goes on with an object that the peer does not show: if it may never have come there, it is created.
-fn refuse_inspected(work: &mut Work, imports: bool, refusal: Refusal<'_>) {
+fn on_inspection_refused(work: &mut Work, imports: bool, refusal: Refusal<'_>) {
     let unconfirmed = work.presence.is_unconfirmed();
     if unconfirmed && imports && refusal.says_absent_or_nothing() {
         work.peer_identifier = None;

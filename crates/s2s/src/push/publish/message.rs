@@ -83,27 +83,27 @@ impl Publish {
     fn content_for(&mut self, cx: &mut SessionContext<'_>, waiting: Vec<usize>) -> Result<Content> {
         let mut content = Content::default();
         for n in waiting {
-            let own = match self.items(cx, n) {
-                Ok(own) => own,
-                // What the version can't say stays here.
+            let items = match self.items(cx, n) {
+                Ok(items) => items,
+                // An object that the version can't say stays here.
                 Err(error) if error.kind() == ErrorKind::Encode => {
                     self.refuse_to_send(n, error.to_string());
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            let bytes: usize = own.iter().map(item_size).sum();
+            let bytes: usize = items.iter().map(item_size).sum();
             if bytes > MAX_ITEM_BYTES {
                 let why =
                     format!("the object takes about {bytes} bytes, more than a message may have");
                 self.refuse_to_send(n, why);
-            } else if own.is_empty() {
+            } else if items.is_empty() {
                 self.works.get_mut(n).into_iter().for_each(Work::end_unsent);
             } else if content.bytes + bytes > MAX_ITEM_BYTES {
                 break;
             } else {
                 content.bytes += bytes;
-                content.items.extend(own);
+                content.items.extend(items);
                 content.works.push(n);
             }
         }
@@ -143,7 +143,7 @@ impl Publish {
         let Some(work) = self.works.get(n) else {
             return Ok(Vec::new());
         };
-        let there = work.peer_identifier.as_ref();
+        let identifier = work.peer_identifier.as_ref();
         Ok(match &work.stage {
             Stage::Locate => {
                 let criteria = Attributes::new().with(marker_attribute(&work.record.id)?);
@@ -154,14 +154,14 @@ impl Publish {
                 })?]
             }
             Stage::Create => self.create_item(cx, work)?.into_iter().collect(),
-            Stage::Check | Stage::Inspect { .. } => vec![self.item(&read_request(there))?],
+            Stage::Check | Stage::Inspect { .. } => vec![self.item(&read_request(identifier))?],
             Stage::Update { .. } => {
                 let mut items = self.update_items(cx, work)?;
-                items.push(self.item(&read_request(there))?);
+                items.push(self.item(&read_request(identifier))?);
                 items
             }
             Stage::Remove { shown, .. } => state_change_items(
-                there,
+                identifier,
                 &work.record,
                 shown.state(),
                 Some(State::DESTROYED),

@@ -73,15 +73,15 @@ impl Publish {
         }
         let failed = result.outcome.is_failure();
         match (&work.peer_identifier, &work.mapped) {
-            (Some(there), Some(mapped)) if work.is_deselected() => {
+            (Some(identifier), Some(mapped)) if work.is_deselected() => {
                 let mapped = Mapped {
-                    there: Some(there.clone()),
+                    there: Some(identifier.clone()),
                     left: Some(true),
                     ..mapped.clone()
                 };
                 identifier_map::entries(name, &mapped)
             }
-            (Some(there), _) => {
+            (Some(identifier), _) => {
                 let sent_marks = if failed {
                     work.sent_marks().to_vec()
                 } else {
@@ -93,7 +93,7 @@ impl Publish {
                     Some(work.record.copy_digest()?)
                 };
                 let mapped = Mapped {
-                    there: Some(there.clone()),
+                    there: Some(identifier.clone()),
                     digest,
                     said: Some(sent_marks),
                     ..Mapped::meant(&work.record.id)

@@ -188,24 +188,24 @@ pub(super) fn register_attributes(
 }
 
 /// The request for all attributes of an object.
-pub(super) fn read_request(there: Option<&Text>) -> GetAttributesRequest {
-    GetAttributesRequest::of(there.map(Text::as_str).unwrap_or_default())
+pub(super) fn read_request(peer_identifier: Option<&Text>) -> GetAttributesRequest {
+    GetAttributesRequest::of(peer_identifier.map(Text::as_str).unwrap_or_default())
 }
 
 /// Makes the operations that bring an object at the peer from one State to another (KMIP 1.4 §3.22).
 pub(super) fn state_change_items(
-    there: Option<&Text>,
+    peer_identifier: Option<&Text>,
     record: &Record,
     from: Option<State>,
     to: Option<State>,
     cx: Context,
 ) -> Result<Vec<RequestItem>> {
     let mut items = Vec::new();
-    let (Some(there), Some(to)) = (there, to) else {
+    let (Some(identifier), Some(to)) = (peer_identifier, to) else {
         return Ok(items);
     };
     let from = from.unwrap_or(State::PRE_ACTIVE);
-    let id = || UniqueIdentifier::Text(there.clone());
+    let id = || UniqueIdentifier::Text(identifier.clone());
     let (now, wanted) = (lifecycle::Rank::of(from), lifecycle::Rank::of(to));
     if now.step < 1 && wanted.step >= 1 && wanted.step < 3 && !wanted.compromised {
         items.push(item(&ActivateRequest::of(id()), cx)?);
@@ -272,7 +272,7 @@ pub(super) fn names_not_kept(
             let kept = match &attribute.value {
                 V::State(_) => shown.state() == record.state(now),
                 value => attribute_at_peer(snapshot, name, record, value)?
-                    .is_some_and(|there| shown.iter().any(|own| own.value == there)),
+                    .is_some_and(|wanted| shown.iter().any(|theirs| theirs.value == wanted)),
             };
             if !kept {
                 lost.push(attribute.value.reference().to_string());
