@@ -106,7 +106,7 @@ pub(crate) struct Planned {
 /// What this store has of a planned object.
 pub(crate) enum PlannedSource {
     /// The object is what it was when it was planned.
-    AsPlanned(Record, Option<Object>),
+    AsPlanned(Box<(Record, Option<Object>)>),
     /// The object is another one, or is gone; both sides in words.
     Changed { planned: String, found: String },
 }
@@ -129,7 +129,7 @@ impl Planned {
             None => "none here".to_owned(),
         };
         Ok(match held.filter(|_| digest == self.digest) {
-            Some((record, object)) => PlannedSource::AsPlanned(record, object),
+            Some(source) => PlannedSource::AsPlanned(Box::new(source)),
             None => PlannedSource::Changed {
                 planned: words(self.digest.as_ref()),
                 found: words(digest.as_ref()),

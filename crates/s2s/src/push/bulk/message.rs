@@ -138,7 +138,8 @@ impl Bulk {
         let (mut objects, mut size) = (Vec::new(), 0);
         for planned in plan.upcoming(most)? {
             match planned.find_source(cx)? {
-                PlannedSource::AsPlanned(record, object) => {
+                PlannedSource::AsPlanned(source) => {
+                    let (record, object) = *source;
                     size += estimated_size(object.as_ref());
                     objects.push((record, object, Some(planned)));
                 }

@@ -78,7 +78,8 @@ impl Publish {
             return Ok(false);
         };
         match planned.find_source(cx)? {
-            PlannedSource::AsPlanned(record, object) => {
+            PlannedSource::AsPlanned(source) => {
+                let (record, object) = *source;
                 let work = self.work_for(cx, record, object, Some(planned), Kind::Selected)?;
                 self.works.push(work);
                 Ok(true)
