@@ -153,7 +153,7 @@ impl Pull {
     /// takes. A plan holds no key material; nobody but this store can make one for it.
     #[must_use]
     pub fn planning(mut self, sink: impl Write + Send + 'static) -> Self {
-        self.ledger.plans(sink);
+        self.ledger.write_plan(sink);
         self
     }
 
@@ -162,7 +162,7 @@ impl Pull {
     /// bad plan ends the session before anything is asked for; an execution that was interrupted goes on where it was.
     #[must_use]
     pub fn executing(mut self, plan: impl Read + Seek + Send + 'static) -> Self {
-        self.ledger.executes(plan);
+        self.ledger.execute_plan(plan);
         self
     }
 
@@ -211,7 +211,7 @@ impl Pull {
             self.ledger.report.unseen = std::mem::take(&mut listing.unseen);
         }
         self.ledger.end()?;
-        if let Some((key, value)) = self.ledger.kept()? {
+        if let Some((key, value)) = self.ledger.counts_entry()? {
             // The execution of a plan has none.
             let prefix = self.lists();
             let has_lists = self.ledger.executing.is_none();

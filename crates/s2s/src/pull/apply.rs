@@ -174,13 +174,13 @@ impl Pull {
     /// Tells the ledger, and asks next for what Links lead to, where that is selected.
     fn tell(&mut self, applied: Applied) -> Result<()> {
         for planned in applied.plans {
-            self.ledger.plan(|| planned)?;
+            self.ledger.add_to_plan(|| planned)?;
         }
-        self.ledger.done(applied.results.len());
+        self.ledger.complete_planned(applied.results.len());
         applied
             .results
             .into_iter()
-            .for_each(|result| self.ledger.tell(result));
+            .for_each(|result| self.ledger.record_result(result));
         if let Some(Deviation {
             planned,
             was,
