@@ -7,7 +7,7 @@ use keyferry_kmip::{
     extension as x,
 };
 use keyferry_s2s::{
-    Ask, Counts, FailedObject, Outcome, Report, Responder, Unrestricted, answered_outcome,
+    Ask, Counts, FailedObject, Outcome, Report, Responder, Unrestricted, answered_outcome, keys,
 };
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{Deferred, Effects, SnapshotExt, Span, Store, StoreExt};
@@ -42,9 +42,6 @@ impl std::fmt::Debug for Receiving<'_> {
 
 /// How many failures a report names.
 const NAMED: usize = 100;
-
-/// Under which stands how far each bundle was taken.
-const TAKEN: &[u8] = b"bundle/taken/";
 
 /// How far a bundle was taken. It commits with the objects of the segment.
 #[derive(Clone, Encode, Decode)]
@@ -121,15 +118,18 @@ impl Receiving<'_> {
 
     /// What was taken of the bundle before. What is kept of bundles that have expired goes.
     fn begin(&self, part: &Part<'_>) -> Result<Taken> {
-        let key = [TAKEN, &part.bundle].concat();
+        let key = keys::bundle_applied(&part.bundle);
         let (held, expired) = self.store.view::<_, Error>(|snapshot| {
             let mut expired = Vec::new();
-            snapshot.state(&Span::prefix(TAKEN), &mut |key, value| {
-                if read::<Taken>(value, "progress of a bundle")?.expires <= self.now.wall {
-                    expired.push(key.to_vec());
-                }
-                Ok(ControlFlow::Continue(()))
-            })?;
+            snapshot.state(
+                &Span::prefix(&keys::bundle_applied(&[])),
+                &mut |key, value| {
+                    if read::<Taken>(value, "progress of a bundle")?.expires <= self.now.wall {
+                        expired.push(key.to_vec());
+                    }
+                    Ok(ControlFlow::Continue(()))
+                },
+            )?;
             Ok((snapshot.state_value(&key)?, expired))
         })?;
         if !expired.is_empty() {
@@ -153,7 +153,7 @@ impl Receiving<'_> {
     /// Answers a segment's message and stores that it did, in one transaction.
     fn apply(&self, random: &mut dyn Random, part: &Part<'_>, before: &Taken) -> Result<Taken> {
         let cx = context(part.message.version().map_err(crate::format::encode)?);
-        let key = [TAKEN, &part.bundle].concat();
+        let key = keys::bundle_applied(&part.bundle);
         self.store.transact::<_, Error>(|transaction| {
             let mut taken = Taken {
                 segment: crate::format::long(part.number),

@@ -85,6 +85,13 @@ mod shadow;
 mod transfer;
 mod wire;
 
+/// The keys of the s2s state: the table of all of them, and those that other crates write.
+pub mod keys {
+    pub use crate::relation::keys::{
+        STATE_KEYS, StateKey, bundle_applied, bundle_number, group_member,
+    };
+}
+
 pub use ask::{Answered, Ask, EarlierIdentifier, Placeholder, Responder};
 pub use error::{Error, ErrorKind, Result};
 pub use follow::Follow;

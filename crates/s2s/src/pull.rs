@@ -11,6 +11,7 @@ use crate::progress::Progress;
 use crate::pull::answers::{FetchedObject, fetched_object};
 use crate::pull::listing::Listing;
 use crate::pull::observing::Observing;
+use crate::relation::keys;
 use crate::report::{NAMED, ObjectResult};
 use crate::selection::Selection;
 use crate::session::{Session, SessionContext, Step};
@@ -192,10 +193,7 @@ pub(crate) struct Taken {
 impl Pull {
     /// A session with these options. `node` says who we are.
     pub fn new(node: Arc<Node>, options: PullOptions) -> Self {
-        let ledger = Ledger::new(
-            [b"pull/", options.name.as_bytes()].concat(),
-            options.dry_run,
-        );
+        let ledger = Ledger::new(keys::pull(&options.name), options.dry_run);
         let batch = options.batch.max(1);
         Pull {
             options,
@@ -220,7 +218,7 @@ impl Pull {
     /// plan.
     #[must_use]
     pub fn observing(mut self) -> Self {
-        self.ledger.key = crate::relation::foreign_master::counts_key(&self.options.name);
+        self.ledger.key = keys::foreign_counts(&self.options.name);
         self.observing = Some(Observing::default());
         self
     }
@@ -260,8 +258,8 @@ impl Pull {
     /// Where the lists of taken objects are kept, of all transfers under this name.
     fn lists(&self) -> Vec<u8> {
         match self.observing {
-            Some(_) => crate::relation::foreign_master::lists(&self.options.name),
-            None => [b"pulled/", self.options.name.as_bytes(), &[0]].concat(),
+            Some(_) => keys::foreign_taken_prefix(&self.options.name),
+            None => keys::pulled_prefix(&self.options.name),
         }
     }
 

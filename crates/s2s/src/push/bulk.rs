@@ -10,6 +10,7 @@ use crate::progress::Progress;
 use crate::push::bulk::answers::{existing, held, peer, told, told_of_existing};
 use crate::push::publish::steps::is_usable;
 use crate::push::publish::{Birth, NOT_KEPT, Publish, Setting};
+use crate::relation::keys;
 use crate::report::ObjectResult;
 use crate::selection::{ChosenObjects, Selection};
 use crate::session::{Session, SessionContext, Step};
@@ -166,10 +167,7 @@ fn size(item: &RequestItem) -> usize {
 impl Bulk {
     /// A session with these options.
     pub fn new(options: BulkOptions) -> Self {
-        let ledger = Ledger::new(
-            [b"bulk/", options.name.as_bytes()].concat(),
-            options.dry_run,
-        );
+        let ledger = Ledger::new(keys::bulk(&options.name), options.dry_run);
         Bulk {
             options,
             ledger,

@@ -4,9 +4,9 @@ use crate::outgoing::feed::FeedPage;
 use crate::push::notice::Notice;
 use crate::push::publish::steps::{is_usable, wanted};
 use crate::push::running::{Running, has_left};
-use crate::relation::foreign_replica::counts_key;
 use crate::relation::identifier_map;
 use crate::relation::identifier_map::Mapped;
+use crate::relation::keys::published_counts;
 use crate::report::{ObjectResult, Outcome};
 use crate::selection::ChosenObjects;
 use crate::session::{Session, SessionContext, Step};
@@ -87,7 +87,7 @@ const UNSEEN: &str =
 impl Notifier {
     /// A session with these options.
     pub fn new(options: NotifierOptions) -> Self {
-        let ledger = Ledger::new(counts_key(&options.relation), false);
+        let ledger = Ledger::new(published_counts(&options.relation), false);
         Notifier {
             options,
             ledger,

@@ -4,7 +4,7 @@ use crate::policy::Wrapping;
 use crate::progress::Progress;
 use crate::push::publish::{Birth, Publish, Setting};
 use crate::push::running::Running;
-use crate::relation::foreign_replica::counts_key;
+use crate::relation::keys::published_counts;
 use crate::report::ObjectResult;
 use crate::selection::Selection;
 use crate::session::{Session, SessionContext, Step};
@@ -49,7 +49,7 @@ pub struct Publication(Publish);
 impl Publication {
     /// A session with these options.
     pub fn new(options: PublicationOptions) -> Self {
-        let ledger = Ledger::new(counts_key(&options.relation), false);
+        let ledger = Ledger::new(published_counts(&options.relation), false);
         let setting = Setting {
             name: options.relation,
             birth: Birth::Import,

@@ -1,6 +1,7 @@
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::push::publish::{Birth, Publish, Setting};
+use crate::relation::keys;
 use crate::report::ObjectResult;
 use crate::selection::Selection;
 use crate::session::{Session, SessionContext, Step};
@@ -56,10 +57,7 @@ pub struct Register(Publish);
 impl Register {
     /// A session with these options.
     pub fn new(options: RegisterOptions) -> Self {
-        let ledger = Ledger::new(
-            [b"register/", options.name.as_bytes()].concat(),
-            options.dry_run,
-        );
+        let ledger = Ledger::new(keys::register(&options.name), options.dry_run);
         let setting = Setting {
             name: options.name,
             birth: Birth::Register,

@@ -1,7 +1,7 @@
 use crate::error::{Error, ErrorKind, Result};
-use crate::relation::foreign_replica::{ForeignReplica, retry_prefix};
+use crate::relation::foreign_replica::ForeignReplica;
 use crate::relation::identifier_map;
-use crate::relation::keys::about;
+use crate::relation::keys::{about, published_retry_prefix};
 use crate::relation::retry::{Retry, later};
 use crate::report::ObjectResult;
 use crate::session::SessionContext;
@@ -106,7 +106,7 @@ impl Running {
     ) -> Result<()> {
         let mut slave = self.current(transaction)?;
         for (id, told) in told {
-            let key = about(retry_prefix(&self.name), id)?;
+            let key = about(published_retry_prefix(&self.name), id)?;
             let stored = if slave.retried > 0 {
                 transaction.state_value(&key)?
             } else {

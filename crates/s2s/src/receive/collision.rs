@@ -5,12 +5,13 @@ use crate::ask::Ask;
 use crate::material::serve::meant;
 use crate::node::Node;
 use crate::policy::OnName;
+use crate::relation::keys;
 use keyferry_kmip::spec::{AlternativeNameType, AttributeValue};
 use keyferry_kmip::{
     AlternativeName, Attributes, Cause, Failure, Link, Name, Random, Text, UniqueIdentifier,
 };
 use keyferry_store::{
-    Change, Effects, Hidden, Material, ObjectId, Overlay, Record, SnapshotExt, Span, index,
+    Change, Effects, Hidden, Material, Overlay, Record, SnapshotExt, Span, index,
 };
 use keyferry_ttlv::Extra;
 use std::ops::ControlFlow;
@@ -174,12 +175,6 @@ fn put_back(record: &mut Record, hidden: Vec<Hidden>) {
         .take_if(|overlay| *overlay == Overlay::default());
 }
 
-/// Where what waits for an object that may come later is kept.
-fn awaiting(id: &ObjectId) -> Result<Vec<u8>, Failure> {
-    let key = index::object_id(id)?;
-    Ok([b"await/", &key.key[..], b"/"].concat())
-}
-
 /// Lets the Links of a copy lead where their targets are here. A target that is not here yet is waited for; meanwhile the Link is not shown
 /// where another object has its identifier.
 pub(crate) fn settle_links(
@@ -224,7 +219,7 @@ fn settle_links_with(
                 ..link.clone()
             })),
             None => {
-                let key = [&awaiting(&id)?, record.identifier.as_bytes()].concat();
+                let key = [&keys::awaited_prefix(&id)?, record.identifier.as_bytes()].concat();
                 effects.state.push((key, Some(Vec::new())));
                 let is_another = ask.snapshot.by_identifier(identifier)?.is_some();
                 if !is_another {
@@ -245,7 +240,7 @@ pub(crate) fn arrived(
     record: &Record,
     effects: &mut Effects,
 ) -> Result<(), Failure> {
-    let prefix = awaiting(&record.id)?;
+    let prefix = keys::awaited_prefix(&record.id)?;
     let mut keys = Vec::new();
     ask.snapshot.state(&Span::prefix(&prefix), &mut |key, _| {
         keys.push(key.to_vec());

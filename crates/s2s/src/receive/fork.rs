@@ -5,13 +5,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::node::Node;
 use crate::planted::planted;
 use crate::receive::state::join;
+use crate::relation::keys;
 use keyferry_kmip::attribute::Projection;
 use keyferry_kmip::spec::{AttributeValue, ObjectType, State};
 use keyferry_kmip::{Attributes, DateTime, Failure, Now, Text, extension as x, lifecycle};
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{
     Descent, Effects, Material, ObjectId, Overlay, Record, RecordNumber, Snapshot, SnapshotExt,
-    Span, Stamp, Store, StoreExt, descent, index,
+    Span, Stamp, Store, StoreExt, descent,
 };
 use keyferry_ttlv::{Decode, Encode, Extra};
 use std::ops::ControlFlow;
@@ -74,16 +75,6 @@ pub struct ForkDecision {
     pub extra: Extra,
 }
 
-const PREFIX: &[u8] = b"fork/";
-
-fn of_object(prefix: &[u8], id: &ObjectId) -> keyferry_store::Result<Vec<u8>> {
-    Ok([prefix, &index::object_id(id)?.key[..], b"/"].concat())
-}
-
-fn key(fork: &Fork) -> keyferry_store::Result<Vec<u8>> {
-    Ok([&of_object(PREFIX, &fork.id)?[..], &fork.stamp.incarnation].concat())
-}
-
 fn under<T: Decode + keyferry_ttlv::Tagged>(
     snapshot: &dyn Snapshot,
     prefix: &[u8],
@@ -102,13 +93,13 @@ impl Fork {
     /// # Errors
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<Fork>> {
-        Ok(under(snapshot, PREFIX)?)
+        Ok(under(snapshot, keys::FORK)?)
     }
 
     /// How many there are.
     pub(crate) fn count(snapshot: &dyn Snapshot) -> keyferry_store::Result<i64> {
         let mut count = 0;
-        snapshot.state(&Span::prefix(PREFIX), &mut |_, _| {
+        snapshot.state(&Span::prefix(keys::FORK), &mut |_, _| {
             count += 1;
             Ok(ControlFlow::Continue(()))
         })?;
@@ -143,7 +134,7 @@ impl Fork {
 }
 
 fn of(snapshot: &dyn Snapshot, id: &ObjectId) -> keyferry_store::Result<Vec<Fork>> {
-    let mut forks: Vec<Fork> = under(snapshot, &of_object(PREFIX, id)?)?;
+    let mut forks: Vec<Fork> = under(snapshot, &keys::forks_prefix(id)?)?;
     forks.retain(|fork| fork.id == *id);
     Ok(forks)
 }
@@ -154,7 +145,7 @@ impl ForkDecision {
     /// # Errors
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<ForkDecision>> {
-        Ok(under(snapshot, b"decided/")?)
+        Ok(under(snapshot, keys::FORK_DECISION)?)
     }
 }
 
@@ -173,7 +164,7 @@ fn is_known(snapshot: &dyn Snapshot, fork: &Fork) -> keyferry_store::Result<bool
             Descent::Equal | Descent::Older
         )
     };
-    let decided: Vec<ForkDecision> = under(snapshot, &of_object(b"decided/", &fork.id)?)?;
+    let decided: Vec<ForkDecision> = under(snapshot, &keys::fork_decisions_prefix(&fork.id)?)?;
     Ok(of(snapshot, &fork.id)?
         .iter()
         .any(|kept| covers(&kept.stamp, &kept.lineage) && kept.attributes == fork.attributes)
@@ -192,7 +183,9 @@ pub(crate) fn at_replica(
         return Ok(Effects::none());
     }
     let mut effects = Effects::none();
-    effects.state.push((key(&fork)?, Some(bytes_of(&fork)?)));
+    effects
+        .state
+        .push((keys::fork(&fork.id, &fork.stamp)?, Some(bytes_of(&fork)?)));
     if let Some(state) = joined(&held, &fork) {
         let mut after = held.clone();
         after.overlay.get_or_insert_with(Overlay::default).state = Some(state);
@@ -218,7 +211,9 @@ pub(crate) fn at_issuer(
         return Ok(Effects::none());
     }
     let mut effects = Effects::none();
-    effects.state.push((key(&fork)?, Some(bytes_of(&fork)?)));
+    effects
+        .state
+        .push((keys::fork(&fork.id, &fork.stamp)?, Some(bytes_of(&fork)?)));
     let (Some(here), Some(there)) = (held.attributes.state(), fork.attributes.state()) else {
         return Ok(effects);
     };
@@ -252,7 +247,9 @@ pub(crate) fn ended_by(
     for fork in of(snapshot, &record.id)? {
         let now = descent(fork.place(), (&record.stamp, &record.lineage));
         if matches!(now, Descent::Newer | Descent::Equal) {
-            effects.state.push((key(&fork)?, None));
+            effects
+                .state
+                .push((keys::fork(&fork.id, &fork.stamp)?, None));
         }
     }
     Ok(effects)
@@ -326,14 +323,11 @@ pub fn resolve_fork(
             lineage: dropped.1.to_vec(),
             extra: Extra::NONE,
         };
-        let decided = [
-            &of_object(b"decided/", id)?[..],
-            &now.wall.0.to_be_bytes(),
-            &dropped.0.incarnation,
-        ]
-        .concat();
+        let decided = keys::fork_decision(id, now.wall, dropped.0)?;
         effects.state.push((decided, Some(bytes_of(&decision)?)));
-        effects.state.push((key(fork)?, None));
+        effects
+            .state
+            .push((keys::fork(&fork.id, &fork.stamp)?, None));
         effects.apply(transaction)?;
         Ok(())
     })

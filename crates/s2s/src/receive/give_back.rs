@@ -8,7 +8,8 @@ use crate::policy::Policy;
 use crate::receive::fork::{self, Fork};
 use crate::receive::merge::is_of_other_material;
 use crate::receive::state::join;
-use crate::relation::owed::{PendingGiveBack, is_owed, key};
+use crate::relation::keys;
+use crate::relation::owed::{PendingGiveBack, is_owed};
 use crate::report::Outcome;
 use crate::wire::follow::{Change, GiveBackRequest, GiveBackResponse, Kind, check_version};
 use keyferry_kmip::{Cause, DateTime, Failure, Object, RequestItem, Text, extension as x};
@@ -44,7 +45,7 @@ pub fn begin_restored(
                 since: now,
                 extra: Extra::NONE,
             };
-            transaction.set_state(&key(&slave.server), Some(&bytes_of(&owed)?))?;
+            transaction.set_state(&keys::give_back(&slave.server), Some(&bytes_of(&owed)?))?;
         }
         Ok(())
     })
@@ -56,22 +57,14 @@ pub fn begin_restored(
 /// [`ErrorKind::Relation`] when it is not waited for, and those of the store.
 pub fn waive_give_back(store: &dyn Store, server: &str, by: &str, now: DateTime) -> Result<()> {
     store.transact(|transaction| {
-        let Some(held) = transaction.state_value(&key(server))? else {
+        let Some(held) = transaction.state_value(&keys::give_back(server))? else {
             return Err(Error::new(
                 ErrorKind::Relation,
                 format_args!("{server:?} is not waited for"),
             ));
         };
-        transaction.set_state(&key(server), None)?;
-        let waived = [
-            b"waived/",
-            server.as_bytes(),
-            b"/",
-            &now.0.to_be_bytes()[..],
-            b"/",
-            by.as_bytes(),
-        ]
-        .concat();
+        transaction.set_state(&keys::give_back(server), None)?;
+        let waived = keys::waived(server, now, by);
         Ok(transaction.set_state(&waived, Some(&held))?)
     })
 }
@@ -126,13 +119,7 @@ pub(crate) fn give_back(
                     since: ask.now.wall,
                     extra: Extra::NONE,
                 };
-                let key = [
-                    b"untaken/",
-                    peer.server.as_bytes(),
-                    b"/",
-                    &index::object_id(&id)?.key[..],
-                ]
-                .concat();
+                let key = keys::failed_give_back(&peer.server, &id)?;
                 if !planted!(UntakenUnnamed) {
                     effects.state.push((key, Some(bytes_of(&untaken)?)));
                 }
@@ -140,7 +127,7 @@ pub(crate) fn give_back(
         }
     }
     if request.last {
-        effects.state.push((key(&peer.server), None));
+        effects.state.push((keys::give_back(&peer.server), None));
     }
     Ok(Answered::answer(&response, ask.cx)?.with(effects))
 }
@@ -172,7 +159,7 @@ impl FailedGiveBack {
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<FailedGiveBack>> {
         let mut all = Vec::new();
-        snapshot.state(&Span::prefix(b"untaken/"), &mut |_, value| {
+        snapshot.state(&Span::prefix(keys::FAILED_GIVE_BACK), &mut |_, value| {
             all.push(read(value, "object that was not taken back")?);
             Ok(ControlFlow::Continue(()))
         })?;

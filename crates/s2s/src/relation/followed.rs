@@ -1,8 +1,7 @@
 //! Who follows whom in what, as data in the store: a [`Downstream`] at the issuer, a [`Upstream`] at the replica.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::relation::keys::{all, forget, master_key, none, slave_key};
-use crate::relation::offered::OfferedSet;
+use crate::relation::keys::{self, all, forget, none};
 use crate::report::Counts;
 use crate::selection::{Selected, Selection};
 use crate::wire::place::Place;
@@ -136,7 +135,7 @@ impl Downstream {
     /// # Errors
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<Downstream>> {
-        all(snapshot, b"slave/")
+        all(snapshot, keys::DOWNSTREAM)
     }
 
     /// One of them, by its server id and the name of the relation.
@@ -148,7 +147,7 @@ impl Downstream {
         server: &str,
         relation: &str,
     ) -> Result<Option<Downstream>> {
-        let stored = snapshot.state_value(&slave_key(server, relation))?;
+        let stored = snapshot.state_value(&keys::downstream(server, relation))?;
         Ok(stored.map(|bytes| read(&bytes, "relation")).transpose()?)
     }
 
@@ -196,7 +195,7 @@ impl Downstream {
 
     pub(crate) fn entry(&self) -> keyferry_store::Result<(Vec<u8>, Option<Vec<u8>>)> {
         Ok((
-            slave_key(&self.server, &self.relation),
+            keys::downstream(&self.server, &self.relation),
             Some(bytes_of(self)?),
         ))
     }
@@ -241,9 +240,12 @@ impl Downstream {
             if Downstream::find(transaction, server, relation)?.is_none() {
                 return Err(none(relation));
             }
-            transaction.set_state(&slave_key(server, relation), None)?;
-            transaction.set_state(&crate::relation::owed::key(server), None)?;
-            Ok(forget(transaction, &OfferedSet::prefix(server, relation))?)
+            transaction.set_state(&keys::downstream(server, relation), None)?;
+            transaction.set_state(&keys::give_back(server), None)?;
+            Ok(forget(
+                transaction,
+                &keys::offered_prefix(server, relation),
+            )?)
         })
     }
 }
@@ -254,7 +256,7 @@ impl Upstream {
     /// # Errors
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<Upstream>> {
-        all(snapshot, b"master/")
+        all(snapshot, keys::UPSTREAM)
     }
 
     /// One of them, by the name of the relation.
@@ -262,7 +264,7 @@ impl Upstream {
     /// # Errors
     /// Those of the store.
     pub fn find(snapshot: &dyn Snapshot, relation: &str) -> Result<Option<Upstream>> {
-        let stored = snapshot.state_value(&master_key(relation))?;
+        let stored = snapshot.state_value(&keys::upstream(relation))?;
         Ok(stored.map(|bytes| read(&bytes, "relation")).transpose()?)
     }
 
@@ -282,7 +284,7 @@ impl Upstream {
     }
 
     pub(crate) fn entry(&self) -> keyferry_store::Result<(Vec<u8>, Option<Vec<u8>>)> {
-        Ok((master_key(&self.relation), Some(bytes_of(self)?)))
+        Ok((keys::upstream(&self.relation), Some(bytes_of(self)?)))
     }
 
     /// Begins to follow a server, or follows it in another selection or another set of attributes from now on: then its feed is looked
@@ -399,16 +401,10 @@ impl Upstream {
             if Upstream::find(transaction, relation)?.is_none() {
                 return Err(none(relation));
             }
-            transaction.set_state(&master_key(relation), None)?;
-            forget(transaction, &crate::relation::keys::retry_prefix(relation))?;
-            forget(
-                transaction,
-                &crate::relation::keys::missing_prefix(relation),
-            )?;
-            Ok(forget(
-                transaction,
-                &crate::relation::keys::done_prefix(relation),
-            )?)
+            transaction.set_state(&keys::upstream(relation), None)?;
+            forget(transaction, &keys::retry_prefix(relation))?;
+            forget(transaction, &keys::missing_prefix(relation))?;
+            Ok(forget(transaction, &keys::done_prefix(relation))?)
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::relation::followed::LINKS;
-use crate::relation::keys::{about, forget, none};
+use crate::relation::keys::{self, forget, none};
 use crate::relation::retry::Retry;
 use crate::report::Counts;
 use crate::selection::{Selected, Selection};
@@ -122,26 +122,6 @@ impl Default for ForeignMasterOptions {
     }
 }
 
-fn key(relation: &str) -> Vec<u8> {
-    [b"foreign/master/", relation.as_bytes()].concat()
-}
-
-fn retry_prefix(relation: &str) -> Vec<u8> {
-    [b"foreign/retry/", relation.as_bytes(), &[0]].concat()
-}
-
-fn missing_prefix(relation: &str) -> Vec<u8> {
-    [b"foreign/missing/", relation.as_bytes(), &[0]].concat()
-}
-
-pub(crate) fn retry_key(relation: &str, id: &ObjectId) -> keyferry_store::Result<Vec<u8>> {
-    about(retry_prefix(relation), id)
-}
-
-pub(crate) fn missing_key(relation: &str, id: &ObjectId) -> keyferry_store::Result<Vec<u8>> {
-    about(missing_prefix(relation), id)
-}
-
 /// Everything of a kind that is kept under a prefix.
 pub(crate) fn all<T: Decode + keyferry_ttlv::Tagged>(
     snapshot: &dyn Snapshot,
@@ -161,7 +141,7 @@ impl ForeignMaster {
     /// # Errors
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<ForeignMaster>> {
-        all(snapshot, b"foreign/master/")
+        all(snapshot, keys::FOREIGN_MASTER)
     }
 
     /// One of them, by the name of the relation.
@@ -169,7 +149,7 @@ impl ForeignMaster {
     /// # Errors
     /// Those of the store.
     pub fn find(snapshot: &dyn Snapshot, relation: &str) -> Result<Option<ForeignMaster>> {
-        let stored = snapshot.state_value(&key(relation))?;
+        let stored = snapshot.state_value(&keys::foreign_master(relation))?;
         Ok(stored
             .map(|bytes| read(&bytes, "foreign relation"))
             .transpose()?)
@@ -180,7 +160,7 @@ impl ForeignMaster {
     /// # Errors
     /// Those of the store.
     pub fn retries(snapshot: &dyn Snapshot, relation: &str) -> Result<Vec<Retry>> {
-        all(snapshot, &retry_prefix(relation))
+        all(snapshot, &keys::foreign_retry_prefix(relation))
     }
 
     /// The objects held here that the last look at everything did not find there any more: they are kept (DESIGN: rule 6).
@@ -188,7 +168,7 @@ impl ForeignMaster {
     /// # Errors
     /// Those of the store.
     pub fn missing(snapshot: &dyn Snapshot, relation: &str) -> Result<Vec<ObjectId>> {
-        all(snapshot, &missing_prefix(relation))
+        all(snapshot, &keys::foreign_missing_prefix(relation))
     }
 
     /// What is observed.
@@ -201,7 +181,7 @@ impl ForeignMaster {
     /// # Errors
     /// Those of the store.
     pub fn counts(&self, snapshot: &dyn Snapshot) -> Result<Counts> {
-        let stored = snapshot.state_value(&counts_key(&self.relation))?;
+        let stored = snapshot.state_value(&keys::foreign_counts(&self.relation))?;
         Ok(stored
             .map(|bytes| read(&bytes, "progress of a transfer"))
             .transpose()?
@@ -214,7 +194,7 @@ impl ForeignMaster {
     }
 
     pub(crate) fn entry(&self) -> keyferry_store::Result<(Vec<u8>, Option<Vec<u8>>)> {
-        Ok((key(&self.relation), Some(bytes_of(self)?)))
+        Ok((keys::foreign_master(&self.relation), Some(bytes_of(self)?)))
     }
 
     /// Begins to observe a foreign server, or observes it otherwise from now on: the next pass looks at everything.
@@ -336,11 +316,14 @@ impl ForeignMaster {
             if ForeignMaster::find(transaction, relation)?.is_none() {
                 return Err(none(relation));
             }
-            transaction.set_state(&key(relation), None)?;
-            transaction.set_state(&counts_key(relation), None)?;
-            forget(transaction, &lists(relation))?;
-            forget(transaction, &retry_prefix(relation))?;
-            Ok(forget(transaction, &missing_prefix(relation))?)
+            transaction.set_state(&keys::foreign_master(relation), None)?;
+            transaction.set_state(&keys::foreign_counts(relation), None)?;
+            forget(transaction, &keys::foreign_taken_prefix(relation))?;
+            forget(transaction, &keys::foreign_retry_prefix(relation))?;
+            Ok(forget(
+                transaction,
+                &keys::foreign_missing_prefix(relation),
+            )?)
         })
     }
 
@@ -385,14 +368,4 @@ impl ForeignMaster {
         }
         (self.passed, self.error) = (now, None);
     }
-}
-
-/// Where the counts of its passes are kept.
-pub(crate) fn counts_key(relation: &str) -> Vec<u8> {
-    [b"foreign/counts/", relation.as_bytes()].concat()
-}
-
-/// Where the lists of what a pass has taken are kept.
-pub(crate) fn lists(relation: &str) -> Vec<u8> {
-    [b"foreign/taken/", relation.as_bytes(), &[0]].concat()
 }

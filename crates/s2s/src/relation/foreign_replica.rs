@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::relation::followed::LINKS;
 use crate::relation::foreign_master::all;
 use crate::relation::identifier_map;
-use crate::relation::keys::{forget, none};
+use crate::relation::keys::{self, forget, none};
 use crate::relation::retry::Retry;
 use crate::report::Counts;
 use crate::selection::{Selected, Selection};
@@ -88,26 +88,13 @@ impl Default for ForeignReplicaOptions {
     }
 }
 
-pub(crate) fn key(relation: &str) -> Vec<u8> {
-    [b"foreign/slave/", relation.as_bytes()].concat()
-}
-
-pub(crate) fn retry_prefix(relation: &str) -> Vec<u8> {
-    [b"foreign/again/", relation.as_bytes(), &[0]].concat()
-}
-
-/// Where the counts of its passes are kept.
-pub(crate) fn counts_key(relation: &str) -> Vec<u8> {
-    [b"foreign/published/", relation.as_bytes()].concat()
-}
-
 impl ForeignReplica {
     /// The foreign servers that are published to.
     ///
     /// # Errors
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<ForeignReplica>> {
-        all(snapshot, b"foreign/slave/")
+        all(snapshot, keys::FOREIGN_REPLICA)
     }
 
     /// One of them, by the name of the relation.
@@ -115,7 +102,7 @@ impl ForeignReplica {
     /// # Errors
     /// Those of the store.
     pub fn find(snapshot: &dyn Snapshot, relation: &str) -> Result<Option<ForeignReplica>> {
-        let stored = snapshot.state_value(&key(relation))?;
+        let stored = snapshot.state_value(&keys::foreign_replica(relation))?;
         Ok(stored
             .map(|bytes| read(&bytes, "foreign relation"))
             .transpose()?)
@@ -126,7 +113,7 @@ impl ForeignReplica {
     /// # Errors
     /// Those of the store.
     pub fn retries(snapshot: &dyn Snapshot, relation: &str) -> Result<Vec<Retry>> {
-        all(snapshot, &retry_prefix(relation))
+        all(snapshot, &keys::published_retry_prefix(relation))
     }
 
     /// The objects that have left the selection and are there still.
@@ -147,7 +134,7 @@ impl ForeignReplica {
     /// # Errors
     /// Those of the store.
     pub fn counts(&self, snapshot: &dyn Snapshot) -> Result<Counts> {
-        let stored = snapshot.state_value(&counts_key(&self.relation))?;
+        let stored = snapshot.state_value(&keys::published_counts(&self.relation))?;
         Ok(stored
             .map(|bytes| read(&bytes, "progress of a transfer"))
             .transpose()?
@@ -186,7 +173,10 @@ impl ForeignReplica {
     }
 
     pub(crate) fn put(&self, transaction: &mut dyn Transaction) -> Result<()> {
-        Ok(transaction.set_state(&key(&self.relation), Some(&bytes_of(self)?))?)
+        Ok(transaction.set_state(
+            &keys::foreign_replica(&self.relation),
+            Some(&bytes_of(self)?),
+        )?)
     }
 
     /// Begins to publish to a foreign server, or publishes something else to it from now on: then the feed is looked through again.
@@ -305,9 +295,12 @@ impl ForeignReplica {
             if ForeignReplica::find(transaction, relation)?.is_none() {
                 return Err(none(relation));
             }
-            transaction.set_state(&key(relation), None)?;
-            transaction.set_state(&counts_key(relation), None)?;
-            Ok(forget(transaction, &retry_prefix(relation))?)
+            transaction.set_state(&keys::foreign_replica(relation), None)?;
+            transaction.set_state(&keys::published_counts(relation), None)?;
+            Ok(forget(
+                transaction,
+                &keys::published_retry_prefix(relation),
+            )?)
         })
     }
 }

@@ -1,10 +1,11 @@
 //! Which object of ours is which at a peer that gives identifiers of its own: the map that a *register* keeps, asked both ways.
 
 use crate::error::{Error, Result};
+use crate::relation::keys;
 use keyferry_kmip::attribute::Projection;
 use keyferry_kmip::{Attributes, Text, extension as x};
 use keyferry_store::record::{bytes_of, read};
-use keyferry_store::{ObjectId, Snapshot, SnapshotExt, Span, index};
+use keyferry_store::{ObjectId, Snapshot, SnapshotExt, Span};
 use keyferry_ttlv::{Decode, Encode, Extra};
 use std::ops::ControlFlow;
 
@@ -55,11 +56,7 @@ impl Mapped {
 pub(crate) type Entry = (Vec<u8>, Option<Vec<u8>>);
 
 fn there_key(name: &str, id: &ObjectId) -> Result<Vec<u8>> {
-    Ok([b"there/", name.as_bytes(), &[0], &index::object_id(id)?.key].concat())
-}
-
-fn here_key(name: &str, there: &str) -> Vec<u8> {
-    [b"here/", name.as_bytes(), &[0], there.as_bytes()].concat()
+    Ok(keys::about(keys::there_prefix(name), id)?)
 }
 
 pub(crate) fn find(snapshot: &dyn Snapshot, name: &str, id: &ObjectId) -> Result<Option<Mapped>> {
@@ -74,7 +71,7 @@ pub(crate) fn find(snapshot: &dyn Snapshot, name: &str, id: &ObjectId) -> Result
 pub(crate) fn entries(name: &str, mapped: &Mapped) -> Result<Vec<Entry>> {
     let mut entries = vec![(there_key(name, &mapped.id)?, Some(bytes_of(mapped)?))];
     if let Some(there) = &mapped.there {
-        entries.push((here_key(name, there), Some(bytes_of(&mapped.id)?)));
+        entries.push((keys::here(name, there), Some(bytes_of(&mapped.id)?)));
     }
     Ok(entries)
 }
@@ -87,14 +84,11 @@ pub(crate) fn forgotten(name: &str, id: &ObjectId) -> Result<Entry> {
 /// The objects that have left the selection of what is brought to a peer, and are there still.
 pub(crate) fn left(snapshot: &dyn Snapshot, name: &str) -> Result<Vec<ObjectId>> {
     let mut left = Vec::new();
-    snapshot.state(
-        &Span::prefix(&[b"there/", name.as_bytes(), &[0]].concat()),
-        &mut |_, value| {
-            let mapped: Mapped = read(value, "identifier at a peer")?;
-            left.extend((mapped.left == Some(true)).then_some(mapped.id));
-            Ok(ControlFlow::Continue(()))
-        },
-    )?;
+    snapshot.state(&Span::prefix(&keys::there_prefix(name)), &mut |_, value| {
+        let mapped: Mapped = read(value, "identifier at a peer")?;
+        left.extend((mapped.left == Some(true)).then_some(mapped.id));
+        Ok(ControlFlow::Continue(()))
+    })?;
     Ok(left)
 }
 
@@ -119,7 +113,7 @@ pub fn object_at_peer(
     name: &str,
     there: &str,
 ) -> Result<Option<ObjectId>> {
-    let stored = snapshot.state_value(&here_key(name, there))?;
+    let stored = snapshot.state_value(&keys::here(name, there))?;
     stored
         .map(|bytes| read(&bytes, "object at a peer").map_err(Error::from))
         .transpose()

@@ -1,6 +1,7 @@
 use crate::ask::Ask;
 use crate::error::Result;
 use crate::planted::planted;
+use crate::relation::keys;
 use keyferry_kmip::{Cause, DateTime, Failure, Text, extension as x};
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{Effects, Snapshot, SnapshotExt, Span};
@@ -23,12 +24,6 @@ pub struct PendingGiveBack {
     pub extra: Extra,
 }
 
-const PREFIX: &[u8] = b"taking back/";
-
-pub(crate) fn key(server: &str) -> Vec<u8> {
-    [PREFIX, server.as_bytes()].concat()
-}
-
 impl PendingGiveBack {
     /// The peers that this server waits for.
     ///
@@ -36,7 +31,7 @@ impl PendingGiveBack {
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<PendingGiveBack>> {
         let mut all = Vec::new();
-        snapshot.state(&Span::prefix(PREFIX), &mut |_, value| {
+        snapshot.state(&Span::prefix(keys::GIVE_BACK), &mut |_, value| {
             all.push(read(value, "restored server's peer")?);
             Ok(ControlFlow::Continue(()))
         })?;
@@ -50,9 +45,10 @@ impl PendingGiveBack {
 /// [`Cause::PermissionDenied`], naming them.
 pub fn check_nothing_owed(snapshot: &dyn Snapshot) -> Result<(), Failure> {
     let mut waits_for = Vec::new();
-    snapshot.state(&Span::prefix(PREFIX), &mut |key, _| {
+    snapshot.state(&Span::prefix(keys::GIVE_BACK), &mut |key, _| {
         waits_for.push(
-            String::from_utf8_lossy(key.get(PREFIX.len()..).unwrap_or_default()).into_owned(),
+            String::from_utf8_lossy(key.get(keys::GIVE_BACK.len()..).unwrap_or_default())
+                .into_owned(),
         );
         Ok(ControlFlow::Continue(()))
     })?;
@@ -66,7 +62,7 @@ pub fn check_nothing_owed(snapshot: &dyn Snapshot) -> Result<(), Failure> {
 }
 
 pub(crate) fn is_owed(snapshot: &dyn Snapshot, server: &str) -> keyferry_store::Result<bool> {
-    Ok(snapshot.state_value(&key(server))?.is_some())
+    Ok(snapshot.state_value(&keys::give_back(server))?.is_some())
 }
 
 pub(crate) fn owed(ask: &Ask<'_>, server: &Text) -> Result<Effects, Failure> {
@@ -76,6 +72,8 @@ pub(crate) fn owed(ask: &Ask<'_>, server: &Text) -> Result<Effects, Failure> {
         extra: Extra::NONE,
     };
     let mut effects = Effects::none();
-    effects.state.push((key(server), Some(bytes_of(&owed)?)));
+    effects
+        .state
+        .push((keys::give_back(server), Some(bytes_of(&owed)?)));
     Ok(effects)
 }

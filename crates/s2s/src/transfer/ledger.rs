@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::progress::{Meter, Observer, Sink};
+use crate::relation::keys;
 use crate::report::{Counts, ObjectResult, Outcome, PlanDeviation, Report};
 use crate::session::SessionContext;
 use crate::transfer::plan::{Executing, Planned, Planning, Purpose, Source};
@@ -42,7 +43,7 @@ impl Ledger {
 
     /// Makes it the execution of a plan. Its progress is none of the transfer without one.
     pub(crate) fn executes(&mut self, plan: impl Source + 'static) {
-        self.key = [b"plan/", &self.key[..]].concat();
+        self.key = keys::plan(&self.key);
         self.executing = Some(Executing::new(Box::new(plan)));
     }
 

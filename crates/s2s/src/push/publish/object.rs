@@ -6,6 +6,7 @@ use crate::push::publish::steps::{self, Level};
 use crate::push::publish::{Birth, NOT_KEPT, Phase, Publish};
 use crate::relation::identifier_map;
 use crate::relation::identifier_map::Mapped;
+use crate::relation::keys;
 use crate::report::{ObjectResult, Outcome};
 use crate::session::SessionContext;
 use crate::transfer::plan::Planned;
@@ -307,7 +308,7 @@ impl Publish {
     }
 
     pub(super) fn probe_key(&self) -> Vec<u8> {
-        [b"probe/", self.setting.name.as_bytes()].concat()
+        keys::probe(&self.setting.name)
     }
 
     fn probing(identifier: Text, object: Option<Object>) -> Work {
