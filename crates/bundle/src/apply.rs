@@ -6,9 +6,7 @@ use keyferry_kmip::{
     Cause, DateTime, Failure, Identity, ImportRequest, Now, Random, RequestItem, Text, context,
     extension as x,
 };
-use keyferry_s2s::{
-    Ask, Counts, FailedObject, Outcome, Report, Responder, Unrestricted, answered_outcome, keys,
-};
+use keyferry_s2s::{Ask, Counts, FailedObject, Outcome, Report, Responder, answered_outcome, keys};
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{Deferred, Effects, SnapshotExt, Span, Store, StoreExt};
 use keyferry_ttlv::{Decode, Encode, Extra};
@@ -162,19 +160,8 @@ impl Receiving<'_> {
             };
             let mut world = Deferred::new(transaction);
             for item in &part.message.batch {
-                let mut ask = Ask {
-                    snapshot: &world,
-                    caller: self.caller,
-                    operation: item.operation,
-                    rights: &Unrestricted,
-                    is_client: false,
-                    tls: self.caller,
-                    now: self.now,
-                    random: &mut *random,
-                    cx,
-                    placeholder: None,
-                    earlier: &[],
-                };
+                let mut ask = Ask::new(&world, self.caller, item.operation, self.now, &mut *random)
+                    .in_context(cx);
                 let outcome = match self.answer(&mut ask, item, &part.raised) {
                     Ok((effects, outcome)) => {
                         world.add(effects)?;

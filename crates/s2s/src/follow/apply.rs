@@ -10,7 +10,6 @@ use crate::relation::followed::Upstream;
 use crate::relation::keys::{about, done_prefix, missing_prefix, retry_prefix};
 use crate::relation::retry::{Retry, ahead, later};
 use crate::report::{ObjectResult, Outcome};
-use crate::rights::Unrestricted;
 use crate::session::SessionContext;
 use crate::wire::follow::{Change, Done, FollowResponse, Kind, SPOKEN};
 use keyferry_kmip::spec::Operation;
@@ -52,19 +51,8 @@ impl Follow {
                     // It is gone still.
                     continue;
                 }
-                let mut ask = Ask {
-                    snapshot: &world,
-                    caller: &caller,
-                    operation: Operation::IMPORT,
-                    rights: &Unrestricted,
-                    is_client: false,
-                    tls: &caller,
-                    now: *now,
-                    random: &mut **random,
-                    cx: context(SPOKEN),
-                    placeholder: None,
-                    earlier: &[],
-                };
+                let mut ask = Ask::new(&world, &caller, Operation::IMPORT, *now, &mut **random)
+                    .in_context(context(SPOKEN));
                 let judged = self.judge(&mut ask, change);
                 let tried = match master.retried {
                     0 => None,

@@ -142,19 +142,9 @@ impl Node {
             fingerprint: [0; 32],
         };
         let (object, wrapped) = store.view::<_, Error>(|snapshot| {
-            let ask = Ask {
-                snapshot,
-                caller: &caller,
-                operation: Operation::GET,
-                rights: &Unrestricted,
-                is_client: false,
-                tls: &caller,
-                now,
-                random: &mut NotDrawn,
-                cx: context(version),
-                placeholder: None,
-                earlier: &[],
-            };
+            let mut none = NotDrawn;
+            let ask = Ask::new(snapshot, &caller, Operation::GET, now, &mut none)
+                .in_context(context(version));
             self.wrapped_for(&ask, object.clone(), record, wrapping)
                 .map_err(Error::encode)
         })?;

@@ -8,7 +8,6 @@ use crate::pull::{Pull, Sought, Taken, Why, observed};
 use crate::receive::copy::{SeenObject, copied};
 use crate::receive::merge::Incoming;
 use crate::report::{ObjectResult, Outcome};
-use crate::rights::Unrestricted;
 use crate::selection::link_targets;
 use crate::session::SessionContext;
 use crate::transfer::plan::Planned;
@@ -62,19 +61,8 @@ impl Pull {
             let mut relation = self.current(transaction)?;
             let mut world = Deferred::new(transaction);
             for (sought, shown) in &shown {
-                let mut ask = Ask {
-                    snapshot: &world,
-                    caller: &caller,
-                    operation: Operation::IMPORT,
-                    rights: &Unrestricted,
-                    is_client: false,
-                    tls: &caller,
-                    now: cx.now,
-                    random: &mut *cx.random,
-                    cx: context(self.options.version),
-                    placeholder: None,
-                    earlier: &[],
-                };
+                let mut ask = Ask::new(&world, &caller, Operation::IMPORT, cx.now, &mut *cx.random)
+                    .in_context(context(self.options.version));
                 let judged = match shown {
                     FetchedObject::ObjectResult(known) => Some(Judged {
                         told: known.clone(),

@@ -91,19 +91,8 @@ impl Site {
         now: Now,
         random: &'a mut Rng,
     ) -> Ask<'a> {
-        Ask {
-            snapshot,
-            caller,
-            operation,
-            rights: &Unrestricted,
-            is_client: caller.name.starts_with("client"),
-            tls: caller,
-            now,
-            random,
-            cx: context(Version::V2_1),
-            placeholder: None,
-            earlier: &[],
-        }
+        Ask::new(snapshot, caller, operation, now, random)
+            .by_client(caller.name.starts_with("client"))
     }
 
     /// Answers a message as a server does: one commit, and no changes of its own while something is owed to it.

@@ -33,19 +33,13 @@ impl Server {
         let (mut placeholder, mut size, mut earlier) = (None, 0, Vec::new());
         let mut items: Vec<ResponseItem> = Vec::with_capacity(message.batch.len());
         for item in &message.batch {
-            let mut ask = Ask {
-                snapshot: world.snapshot(),
-                caller,
-                operation: item.operation,
-                rights: &self.rights,
-                is_client: *is_client,
-                tls,
-                now,
-                random: &mut random,
-                cx,
-                placeholder: placeholder.clone(),
-                earlier: &earlier,
-            };
+            let (operation, snapshot) = (item.operation, world.snapshot());
+            let mut ask = Ask::new(snapshot, caller, operation, now, &mut random)
+                .in_context(cx)
+                .with_rights(&self.rights)
+                .by_client(*is_client)
+                .over_tls(tls)
+                .after(placeholder.clone(), &earlier);
             let outcome = self
                 .respond(&mut ask, item)
                 .and_then(|outcome| self.check_restored(&ask, outcome));
