@@ -169,7 +169,7 @@ pub(crate) fn follow(
     if slave.selection().with_links {
         return Err(Failure::new(
             Cause::InvalidField,
-            crate::relation::followed::LINKS,
+            crate::relation::stored::LINKS,
         ));
     }
     let selection = slave

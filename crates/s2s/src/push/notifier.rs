@@ -238,14 +238,12 @@ impl Notifier {
         }
         if mapped.is_none() {
             let intent =
-                identifier_map::entries(&self.options.relation, &Mapped::meant(&record.id))?;
+                identifier_map::entries(&self.options.relation, &Mapped::intended(&record.id))?;
             cx.store.transact::<_, Error>(|transaction| {
                 self.running
                     .as_ref()
                     .map_or(Ok(()), |running| running.check(transaction))?;
-                Ok(intent
-                    .iter()
-                    .try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
+                identifier_map::store(transaction, &self.options.relation, &intent)
             })?;
         }
         self.work = Some(Work {
@@ -368,9 +366,7 @@ impl Notifier {
         };
         cx.store.transact::<_, Error>(|transaction| {
             running.keep(transaction, cx.now.wall, &mut *cx.random, &kept, end)?;
-            Ok(entries
-                .iter()
-                .try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
+            identifier_map::store(transaction, name, &entries)
         })?;
         running.from = end;
         Ok(())
@@ -440,7 +436,7 @@ impl Notifier {
             digest: Some(work.record.copy_digest()?),
             left: work.left.then_some(true),
             told: work.notice.known,
-            ..Mapped::meant(&work.record.id)
+            ..Mapped::intended(&work.record.id)
         };
         let lost = crate::outgoing::item::carried(&work.record.attributes, self.options.version).1;
         self.settle(

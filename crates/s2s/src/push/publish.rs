@@ -17,6 +17,7 @@ use crate::push::publish::steps::{Level, is_usable, leading_to, marking, reading
 use crate::push::running::Running;
 use crate::relation::identifier_map;
 use crate::relation::identifier_map::Mapped;
+use crate::relation::keys;
 use crate::report::{ObjectResult, Outcome};
 use crate::selection::{ChosenObjects, Selection};
 use crate::session::{SessionContext, Step};
@@ -96,7 +97,7 @@ pub(crate) struct Publish {
     began: Tick,
     under_way: Option<(Ticket, Vec<usize>)>,
     /// What an answer has to change in the map.
-    changed: Vec<identifier_map::Entry>,
+    changed: Vec<keys::Entry>,
     /// Whether it runs a relation, and that one, once it was begun.
     pub(crate) runs: bool,
     pub(crate) running: Option<Running>,
@@ -185,7 +186,7 @@ impl Publish {
         Step::Send(Box::new(message))
     }
 
-    fn store(&self, cx: &SessionContext<'_>, entries: &[identifier_map::Entry]) -> Result<()> {
+    fn store(&self, cx: &SessionContext<'_>, entries: &[keys::Entry]) -> Result<()> {
         if self.ledger.dry_run || entries.is_empty() {
             return Ok(());
         }
@@ -193,9 +194,7 @@ impl Publish {
             self.running
                 .as_ref()
                 .map_or(Ok(()), |running| running.check(transaction))?;
-            Ok(entries
-                .iter()
-                .try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
+            identifier_map::store(transaction, &self.setting.name, entries)
         })
     }
 
@@ -462,7 +461,7 @@ impl Publish {
                     there: Some(there),
                     digest,
                     said,
-                    ..Mapped::meant(&work.record.id)
+                    ..Mapped::intended(&work.record.id)
                 };
                 entries.extend(identifier_map::entries(name, &mapped)?);
             } else if told.outcome.is_failure() || work.mapped.is_some() {
@@ -491,9 +490,7 @@ impl Publish {
             let end = self.end;
             cx.store.transact::<_, Error>(|transaction| {
                 running.keep(transaction, cx.now.wall, &mut *cx.random, &kept, end)?;
-                Ok(entries
-                    .iter()
-                    .try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
+                identifier_map::store(transaction, &self.setting.name, &entries)
             })?;
             running.from = end;
         } else {

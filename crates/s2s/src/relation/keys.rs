@@ -1,12 +1,11 @@
 //! The keys of the s2s state: every prefix under which any crate of the workspace keeps something, one row each, and the functions that
 //! make the keys. Stored keys never change, so a row is added here and never altered.
 
-use crate::error::{Error, ErrorKind, Result};
 use keyferry_kmip::DateTime;
-use keyferry_store::record::read;
-use keyferry_store::{ObjectId, Snapshot, Span, Stamp, Transaction, index};
-use keyferry_ttlv::Decode;
-use std::ops::ControlFlow;
+use keyferry_store::{ObjectId, Stamp, index};
+
+/// One change of the s2s state: a key, and its new value or that it goes.
+pub(crate) type Entry = (Vec<u8>, Option<Vec<u8>>);
 
 /// One kind of entry in the s2s state of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,46 +241,14 @@ pub fn group_member(group: &[u8]) -> Vec<u8> {
     [GROUP_MEMBER, group].concat()
 }
 
-pub(crate) fn all<T: Decode + keyferry_ttlv::Tagged>(
-    snapshot: &dyn Snapshot,
-    prefix: &[u8],
-) -> Result<Vec<T>> {
-    let mut all = Vec::new();
-    snapshot.state(&Span::prefix(prefix), &mut |_, value| {
-        all.push(read(value, "relation")?);
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(all)
-}
-
-pub(crate) fn none(relation: &str) -> Error {
-    Error::new(
-        ErrorKind::Relation,
-        format_args!("there is no relation {relation:?}"),
-    )
-}
-
-/// Removes everything that is kept under a prefix.
-pub(crate) fn forget(
-    transaction: &mut dyn Transaction,
-    prefix: &[u8],
-) -> keyferry_store::Result<()> {
-    let mut keys = Vec::new();
-    transaction.state(&Span::prefix(prefix), &mut |key, _| {
-        keys.push(key.to_vec());
-        Ok(ControlFlow::Continue(()))
-    })?;
-    keys.iter()
-        .try_for_each(|key| transaction.set_state(key, None))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use keyferry_kmip::Secret;
-    use keyferry_store::{Home, Incarnation, Memory, StoreExt};
+    use keyferry_store::{Home, Incarnation, Memory, Span, StoreExt};
     use keyferry_ttlv::Extra;
+    use std::ops::ControlFlow;
     use std::path::{Path, PathBuf};
 
     fn row(key: &[u8]) -> Option<&'static StateKey> {

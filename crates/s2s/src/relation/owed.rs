@@ -1,19 +1,24 @@
+//! Give-backs that are pending: while a restored server waits for a peer to give back what it has lost, clients change nothing in it
+//! (DESIGN: rule 10).
+
 use crate::ask::Ask;
 use crate::error::Result;
 use crate::planted::planted;
 use crate::relation::keys;
+use crate::relation::stored;
 use keyferry_kmip::{Cause, DateTime, Failure, Text, extension as x};
-use keyferry_store::record::{bytes_of, read};
+use keyferry_store::record::bytes_of;
 use keyferry_store::{Effects, Snapshot, SnapshotExt, Span};
 use keyferry_ttlv::{Decode, Encode, Extra};
 use std::ops::ControlFlow;
 
-/// A peer that may know of changes which this server has lost. Until it has given them back, or a person has [waived](waive) it,
-/// clients change nothing here.
+/// A peer that may know of changes which this server has lost. Clients change nothing here until the peer has given them back, or a person has
+/// [waived](crate::waive_give_back) them.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::TAKING_BACK)]
+#[non_exhaustive]
 pub struct PendingGiveBack {
-    /// Its server id.
+    /// The server id of the peer.
     #[ttlv(tag = x::SERVER_ID)]
     pub server: Text,
     /// Since when this server waits for it.
@@ -30,12 +35,7 @@ impl PendingGiveBack {
     /// # Errors
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<PendingGiveBack>> {
-        let mut all = Vec::new();
-        snapshot.state(&Span::prefix(keys::GIVE_BACK), &mut |_, value| {
-            all.push(read(value, "restored server's peer")?);
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(all)
+        stored::all_under(snapshot, keys::GIVE_BACK, "restored server's peer")
     }
 }
 
@@ -44,19 +44,19 @@ impl PendingGiveBack {
 /// # Errors
 /// [`Cause::PermissionDenied`], naming them.
 pub fn check_nothing_owed(snapshot: &dyn Snapshot) -> Result<(), Failure> {
-    let mut waits_for = Vec::new();
+    let mut peers = Vec::new();
     snapshot.state(&Span::prefix(keys::GIVE_BACK), &mut |key, _| {
-        waits_for.push(
+        peers.push(
             String::from_utf8_lossy(key.get(keys::GIVE_BACK.len()..).unwrap_or_default())
                 .into_owned(),
         );
         Ok(ControlFlow::Continue(()))
     })?;
-    if waits_for.is_empty() || planted!(WritesWhileOwed) {
+    if peers.is_empty() || planted!(WritesWhileOwed) {
         return Ok(());
     }
     let why = format_args!(
-        "this server was restored, and changes nothing until it has taken back what {waits_for:?} hold"
+        "this server was restored, and changes nothing until it has taken back what {peers:?} hold"
     );
     Err(Failure::new(Cause::PermissionDenied, why))
 }

@@ -191,7 +191,7 @@ impl Publish {
             let mapped = Mapped {
                 there: Some(there),
                 said,
-                ..Mapped::meant(&record.id)
+                ..Mapped::intended(&record.id)
             };
             self.changed.extend(identifier_map::entries(name, &mapped)?);
             self.works

@@ -8,6 +8,7 @@ use crate::push::publish::{Phase, Publish, change};
 use crate::push::running::has_left;
 use crate::relation::identifier_map;
 use crate::relation::identifier_map::Mapped;
+use crate::relation::keys;
 use crate::session::SessionContext;
 use keyferry_store::{Record, Snapshot, SnapshotExt, StoreExt};
 
@@ -113,11 +114,7 @@ impl Publish {
     }
 
     /// What is stored before an object is sent for the first time.
-    pub(super) fn intent(
-        &self,
-        cx: &SessionContext<'_>,
-        work: &Work,
-    ) -> Result<Vec<identifier_map::Entry>> {
+    pub(super) fn intent(&self, cx: &SessionContext<'_>, work: &Work) -> Result<Vec<keys::Entry>> {
         let (name, version) = (&self.setting.name, self.setting.version);
         let wanted = cx
             .store
@@ -128,7 +125,7 @@ impl Publish {
             name,
             &Mapped {
                 said,
-                ..Mapped::meant(&work.record.id)
+                ..Mapped::intended(&work.record.id)
             },
         )
     }
