@@ -80,7 +80,7 @@ fn decide(
         ));
     };
     let mut attributes = request.attributes;
-    copy.rest
+    copy.unrepresentable
         .iter()
         .for_each(|attribute| attributes.keep(attribute.clone()));
     attributes.check_count()?;

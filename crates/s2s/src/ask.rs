@@ -128,7 +128,10 @@ impl Ask<'_> {
     ///
     /// # Errors
     /// When there is neither.
-    pub fn meant(&self, given: Option<&keyferry_kmip::UniqueIdentifier>) -> Result<Text, Failure> {
+    pub fn identifier(
+        &self,
+        given: Option<&keyferry_kmip::UniqueIdentifier>,
+    ) -> Result<Text, Failure> {
         use keyferry_kmip::UniqueIdentifier as U;
         use keyferry_kmip::spec::UniqueIdentifierEnumeration as E;
         match given {
@@ -231,7 +234,7 @@ impl Ask<'_> {
         &self,
         given: Option<&keyferry_kmip::UniqueIdentifier>,
     ) -> Result<(RecordNumber, Record), Failure> {
-        let identifier = self.meant(given)?;
+        let identifier = self.identifier(given)?;
         self.object(&identifier)
     }
 
@@ -296,7 +299,7 @@ impl Answered {
 
     /// The same, setting the ID Placeholder.
     #[must_use]
-    pub fn placing(mut self, identifier: Text) -> Answered {
+    pub fn with_placeholder(mut self, identifier: Text) -> Answered {
         self.placeholder = Placeholder::Set(identifier);
         self
     }

@@ -399,7 +399,7 @@ impl Follow {
             if let Some(sink) = &mut self.sink {
                 sink(&told);
             }
-            self.report.tell(told);
+            self.report.add_result(told);
         }
         if let (Some(observer), Some(master)) = (&mut self.observer, &self.master) {
             // What the feed has left may concern others: it is no more than this.

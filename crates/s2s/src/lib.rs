@@ -118,7 +118,7 @@ pub use relation::foreign_master::{ForeignMaster, ForeignMasterOptions};
 pub use relation::foreign_replica::{ForeignReplica, ForeignReplicaOptions};
 pub use relation::identifier_map::{identifier_at_peer, object_at_peer};
 pub use relation::offered::OfferedSet;
-pub use relation::owed::{PendingGiveBack, check_nothing_owed};
+pub use relation::owed::{PendingGiveBack, check_no_pending_give_back};
 pub use relation::retry::{Retry, objects_missing_at_issuer};
 pub use report::{Counts, FailedObject, Loss, ObjectResult, Outcome, PlanDeviation, Report};
 pub use respond::RESPONDER_OPERATIONS;

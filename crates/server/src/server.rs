@@ -202,7 +202,7 @@ impl Server {
         let node = self.node();
         let settled = self.store.transact(|transaction| {
             let mut effects = Effects::none();
-            if keyferry_s2s::check_nothing_owed(transaction).is_err() {
+            if keyferry_s2s::check_no_pending_give_back(transaction).is_err() {
                 return Ok(0);
             }
             let reign = transaction.reign()?;
@@ -371,7 +371,7 @@ impl Server {
             .iter()
             .any(|change| self.node().issues(&change.after));
         if changes_own && ask.operation != keyferry_s2s::GIVE_BACK {
-            keyferry_s2s::check_nothing_owed(ask.snapshot)?;
+            keyferry_s2s::check_no_pending_give_back(ask.snapshot)?;
         }
         Ok(outcome)
     }

@@ -104,7 +104,7 @@ fn a_crash_at_every_write_in_turn_comes_to_the_end() {
     let store = Faulty::new(Memory::new(Incarnation([9; 16])));
     // The store of beta has a key of that name, so one object of the first segment fails, and is told in the end.
     let name = Attributes::new().with(V::Name(Name::text("key 5")));
-    let record = beta.server.node().born(
+    let record = beta.server.node().new_record(
         Incarnation([9; 16]),
         refused.as_str().into(),
         ObjectType::SYMMETRIC_KEY,

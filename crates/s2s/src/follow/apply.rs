@@ -239,7 +239,7 @@ impl Follow {
             ));
         }
         let mut copy = change.copy.clone();
-        let attributes = std::mem::take(&mut copy.rest);
+        let attributes = std::mem::take(&mut copy.unrepresentable);
         if change.wrapped == Some(true)
             && let Some(wrapped) = object.take()
         {
@@ -341,7 +341,9 @@ impl Follow {
         let mut after = held.clone();
         let overlay = after.overlay.get_or_insert_with(Overlay::default);
         overlay.via.retain(|via| *via != *self.options.relation);
-        if let (Some(here), Some(there)) = (held.stored_state(), change.copy.rest.state()) {
+        if let (Some(here), Some(there)) =
+            (held.stored_state(), change.copy.unrepresentable.state())
+        {
             let (own, new) = (lifecycle::Rank::of(here), lifecycle::Rank::of(there));
             let joined = own.join(new);
             if !planted!(WithdrawnForgetsState) {

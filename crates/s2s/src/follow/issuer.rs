@@ -572,7 +572,7 @@ fn gone(id: &keyferry_store::ObjectId) -> Change {
         lineage: Vec::new(),
         digest: Vec::new(),
         projection: crate::wire::copy::PROJECTION,
-        rest: Attributes::new(),
+        unrepresentable: Attributes::new(),
         without: Vec::new(),
         owner: None,
         session: None,

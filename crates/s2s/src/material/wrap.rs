@@ -216,7 +216,7 @@ impl Node {
         used: KeyUse,
         rights: &dyn Rights,
     ) -> Result<WrappingKey, Failure> {
-        let identifier = ask.meant(Some(&information.unique_identifier))?;
+        let identifier = ask.identifier(Some(&information.unique_identifier))?;
         let (mut identifier, (mut number, mut record)) =
             (identifier.clone(), find(ask, &identifier)?);
         if used == KeyUse::Process && record.object_type == ObjectType::PUBLIC_KEY {

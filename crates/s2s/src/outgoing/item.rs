@@ -65,7 +65,8 @@ pub(crate) fn planned_item(
         let (attributes, rest) = part(&record.attributes, terms.version);
         let copy = Copy::of(&record, rest, terms.session)?;
         // Misreading it is unsafe when the message alone does not say everything.
-        let critical = destroyed || !copy.rest.is_empty() || terms.dry_run || expected.is_some();
+        let critical =
+            destroyed || !copy.unrepresentable.is_empty() || terms.dry_run || expected.is_some();
         let dry_run = terms.dry_run.then_some(true);
         let addition = KeyferryExtension {
             copy: Some(copy),

@@ -33,7 +33,7 @@ pub(crate) fn copied(peer: &Peer, sight: SeenObject, copy: Copy) -> Result<Incom
     }
     let mut attributes = sight.attributes;
     attributes.number();
-    copy.rest
+    copy.unrepresentable
         .into_iter()
         .for_each(|attribute| attributes.keep(attribute));
     attributes.check_count()?;

@@ -52,7 +52,7 @@ pub(crate) fn export(
         object,
         extra: Extra::NONE,
     };
-    let mut outcome = Answered::answer(&response, ask.cx)?.placing(record.identifier);
+    let mut outcome = Answered::answer(&response, ask.cx)?.with_placeholder(record.identifier);
     outcome.response.message_extension = addition;
     Ok(outcome)
 }

@@ -195,7 +195,7 @@ fn take(
             "only whole copies of this server's own objects are taken back",
         ));
     }
-    let attributes = copy.rest;
+    let attributes = copy.unrepresentable;
     attributes.check_count()?;
     if copy_digest(object_type, &attributes)? != copy.digest {
         return Err(Failure::new(

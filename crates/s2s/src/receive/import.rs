@@ -61,7 +61,7 @@ pub(crate) fn import(
     };
     let mut outcome = Answered::answer(&response, ask.cx)?
         .with(decision.effects)
-        .placing(decision.identifier);
+        .with_placeholder(decision.identifier);
     if is_copy {
         outcome.response.message_extension = Some(told.extension(false)?);
     }
@@ -237,7 +237,7 @@ fn decide_import(
         if let Some(object) = &object {
             node.digest(&mut attributes, object);
         }
-        let mut record = node.born(reign, identifier.clone(), object_type, attributes);
+        let mut record = node.new_record(reign, identifier.clone(), object_type, attributes);
         record.owner = Some(ask.caller.name.as_str().into());
         if let Some(object) = &object {
             node.recognise(ask, &mut record, object)?;

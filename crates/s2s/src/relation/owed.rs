@@ -43,7 +43,7 @@ impl PendingGiveBack {
 ///
 /// # Errors
 /// [`Cause::PermissionDenied`], naming them.
-pub fn check_nothing_owed(snapshot: &dyn Snapshot) -> Result<(), Failure> {
+pub fn check_no_pending_give_back(snapshot: &dyn Snapshot) -> Result<(), Failure> {
     let mut peers = Vec::new();
     snapshot.state(&Span::prefix(keys::GIVE_BACK), &mut |key, _| {
         peers.push(

@@ -197,7 +197,7 @@ impl Ledger {
         if let Some(sink) = &mut self.sink {
             sink(&told);
         }
-        self.report.tell(told);
+        self.report.add_result(told);
     }
 
     pub(crate) fn observe(&mut self, now: Now) {

@@ -120,7 +120,7 @@ impl Site {
                             .iter()
                             .any(|change| self.node.issues(&change.after));
                         if own && item.operation != GIVE_BACK {
-                            check_nothing_owed(&world)?;
+                            check_no_pending_give_back(&world)?;
                         }
                         Ok(outcome)
                     });
@@ -153,7 +153,7 @@ impl Site {
         let caller = identity("client");
         let done = self.disk.transact::<_, Error>(|transaction| {
             random = self.rng.clone();
-            if check_nothing_owed(transaction).is_err() {
+            if check_no_pending_give_back(transaction).is_err() {
                 return Ok(false);
             }
             let mut ask = self.ask(

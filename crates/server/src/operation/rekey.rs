@@ -55,7 +55,7 @@ pub(super) fn re_key(
     };
     Ok(Answered::answer(&response, ask.cx)?
         .with(effects)
-        .placing(identifier))
+        .with_placeholder(identifier))
 }
 
 /// Re-key Key Pair: both keys, found by the private one.
@@ -126,7 +126,7 @@ pub(super) fn re_key_key_pair(
     };
     Ok(Answered::answer(&response, ask.cx)?
         .with(effects)
-        .placing(private_id))
+        .with_placeholder(private_id))
 }
 
 fn existing(

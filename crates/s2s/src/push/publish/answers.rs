@@ -229,7 +229,7 @@ impl Publish {
             return Ok(());
         }
         let held = match &shown {
-            Some(shown) => Held::shown(steps::shown_digest(&work.record, shown)?),
+            Some(shown) => Held::foreign(steps::shown_digest(&work.record, shown)?),
             None => Held::default(),
         };
         if let Some(planned) = work
