@@ -13,7 +13,6 @@ use crate::relation::followed::Upstream;
 use crate::relation::keys::{about, done_prefix, missing_prefix, retry_prefix};
 use crate::relation::retry::{Retry, ahead, later};
 use crate::report::{ObjectResult, Outcome};
-use crate::rights::Unrestricted;
 use crate::session::SessionContext;
 use crate::wire::follow::{Change, Done, FollowResponse, Kind, SPOKEN};
 use keyferry_kmip::spec::Operation;
@@ -165,19 +164,14 @@ impl ApplyPage for ChangesPage<'_> {
                 return Ok(Decided::StillMissing);
             }
         }
-        let mut ask = Ask {
+        let mut ask = Ask::new(
             snapshot,
-            caller: self.caller,
-            operation: Operation::IMPORT,
-            rights: &Unrestricted,
-            is_client: false,
-            tls: self.caller,
-            now: self.now,
-            random: &mut *self.random,
-            cx: context(SPOKEN),
-            placeholder: None,
-            earlier: &[],
-        };
+            self.caller,
+            Operation::IMPORT,
+            self.now,
+            &mut *self.random,
+        )
+        .in_context(context(SPOKEN));
         let receiver = Receiver {
             node: self.node,
             options: self.options,

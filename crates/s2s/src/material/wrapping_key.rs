@@ -181,7 +181,7 @@ fn find_record(
     information: &WrappingKeyInformation,
     used: KeyUse,
 ) -> Result<(Text, RecordNumber, Record), Failure> {
-    let identifier = ask.meant(Some(&information.unique_identifier))?;
+    let identifier = ask.identifier(Some(&information.unique_identifier))?;
     let (number, record) = find(ask, &identifier)?;
     if used == KeyUse::Protect || record.object_type != ObjectType::PUBLIC_KEY {
         return Ok((identifier, number, record));

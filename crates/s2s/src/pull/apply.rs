@@ -10,7 +10,6 @@ use crate::receive::copy::{SeenObject, verify_copy};
 use crate::receive::merge::Incoming;
 use crate::relation::foreign_master::ForeignMaster;
 use crate::report::{ObjectResult, Outcome};
-use crate::rights::Unrestricted;
 use crate::selection::link_targets;
 use crate::session::SessionContext;
 use crate::transfer::plan::Planned;
@@ -317,19 +316,14 @@ impl ApplyPage for FetchedPage<'_> {
             FetchedObject::Object(content) => content,
         };
         let pull = self.pull;
-        let mut ask = Ask {
+        let mut ask = Ask::new(
             snapshot,
-            caller: self.caller,
-            operation: Operation::IMPORT,
-            rights: &Unrestricted,
-            is_client: false,
-            tls: self.caller,
-            now: self.now,
-            random: &mut *self.random,
-            cx: context(pull.options.version),
-            placeholder: None,
-            earlier: &[],
-        };
+            self.caller,
+            Operation::IMPORT,
+            self.now,
+            &mut *self.random,
+        )
+        .in_context(context(pull.options.version));
         let (incoming, held) = pull.incoming(&ask, content)?;
         let is_selected = sought.why == Why::Reached
             || sought.why == Why::Again && held.is_some()

@@ -13,6 +13,7 @@ use crate::push::bulk::answers::{
 };
 use crate::push::bulk::message::NextMessage;
 use crate::push::publish::{CreateBy, Publish, Setting};
+use crate::relation::keys;
 use crate::report::ObjectResult;
 use crate::selection::{ChosenObjects, Selection};
 use crate::session::{Session, SessionContext, Step};
@@ -177,10 +178,7 @@ struct Outgoing {
 impl Bulk {
     /// Makes a session with these options.
     pub fn new(options: BulkOptions) -> Self {
-        let ledger = Ledger::new(
-            [b"bulk/", options.name.as_bytes()].concat(),
-            options.dry_run,
-        );
+        let ledger = Ledger::new(keys::bulk(&options.name), options.dry_run);
         Bulk {
             options,
             ledger,

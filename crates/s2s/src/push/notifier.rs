@@ -7,9 +7,9 @@ use crate::outgoing::item::representable_attributes;
 use crate::push::notice::Notice;
 use crate::push::publish::steps::{is_usable, wanted_attributes};
 use crate::push::running::{Running, was_brought};
-use crate::relation::foreign_replica::counts_key;
 use crate::relation::identifier_map;
 use crate::relation::identifier_map::Mapped;
+use crate::relation::keys::published_counts;
 use crate::report::{ObjectResult, Outcome};
 use crate::selection::ChosenObjects;
 use crate::session::{Session, SessionContext, Step};
@@ -110,7 +110,7 @@ const TOLD_THOUGH_DESELECTED: &str = "it has left the selection: it is told what
 impl Notifier {
     /// Makes a session with these options.
     pub fn new(options: NotifierOptions) -> Self {
-        let ledger = Ledger::new(counts_key(&options.relation), false);
+        let ledger = Ledger::new(published_counts(&options.relation), false);
         Notifier {
             options,
             ledger,
@@ -288,14 +288,13 @@ impl Notifier {
 
     /// Stores that an object is about to be Put for the first time.
     fn store_intent(&self, cx: &SessionContext<'_>, record: &Record) -> Result<()> {
-        let intent = identifier_map::entries(&self.options.relation, &Mapped::meant(&record.id))?;
+        let intent =
+            identifier_map::entries(&self.options.relation, &Mapped::intended(&record.id))?;
         cx.store.transact::<_, Error>(|transaction| {
             if let Some(running) = &self.running {
                 running.check(transaction)?;
             }
-            Ok(intent
-                .iter()
-                .try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
+            identifier_map::store(transaction, &self.options.relation, &intent)
         })
     }
 
@@ -407,9 +406,7 @@ impl Notifier {
         };
         cx.store.transact::<_, Error>(|transaction| {
             running.record_results(transaction, cx.now.wall, &mut *cx.random, &results, end)?;
-            Ok(entries
-                .iter()
-                .try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
+            identifier_map::store(transaction, &self.options.relation, &entries)
         })?;
         running.committed = end;
         Ok(())
@@ -502,7 +499,7 @@ impl Notifier {
             digest: Some(record.copy_digest()?),
             left: is_deselected.then_some(true),
             told: notice.known,
-            ..Mapped::meant(&record.id)
+            ..Mapped::intended(&record.id)
         };
         let (_, lost) = representable_attributes(&record.attributes, self.options.version);
         let result = ObjectResult {

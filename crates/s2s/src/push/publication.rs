@@ -5,7 +5,7 @@ use crate::node::Node;
 use crate::policy::Wrapping;
 use crate::progress::Progress;
 use crate::push::publish::{CreateBy, Publish, Setting};
-use crate::relation::foreign_replica::counts_key;
+use crate::relation::keys::published_counts;
 use crate::report::ObjectResult;
 use crate::selection::Selection;
 use crate::session::{Session, SessionContext, Step};
@@ -60,7 +60,7 @@ impl fmt::Debug for Publication {
 impl Publication {
     /// Makes a session with these options.
     pub fn new(options: PublicationOptions) -> Self {
-        let ledger = Ledger::new(counts_key(&options.relation), false);
+        let ledger = Ledger::new(published_counts(&options.relation), false);
         let setting = Setting {
             name: options.relation,
             create_by: CreateBy::Import,

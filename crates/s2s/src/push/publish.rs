@@ -20,6 +20,7 @@ use crate::push::publish::object::{Changes, Stage, Work};
 use crate::push::publish::steps::Level;
 use crate::push::running::Running;
 use crate::relation::identifier_map;
+use crate::relation::keys;
 use crate::selection::{ChosenObjects, Selection};
 use crate::session::{SessionContext, Step};
 use crate::transfer::ledger::Ledger;
@@ -100,7 +101,7 @@ pub(crate) struct Publish {
     batch_began: Tick,
     under_way: Option<UnderWay>,
     /// The changes of the map that follow from the answer being read.
-    map_changes: Vec<identifier_map::Entry>,
+    map_changes: Vec<keys::Entry>,
     /// Whether the session runs a relation.
     runs_relation: bool,
     /// The run of that relation, once it has begun.
@@ -191,7 +192,7 @@ impl Publish {
     }
 
     /// Stores changes of the map and of the probe, unless it is a dry run or another session has begun.
-    fn store(&self, cx: &SessionContext<'_>, entries: &[identifier_map::Entry]) -> Result<()> {
+    fn store(&self, cx: &SessionContext<'_>, entries: &[keys::Entry]) -> Result<()> {
         if self.ledger.dry_run || entries.is_empty() {
             return Ok(());
         }
@@ -199,9 +200,7 @@ impl Publish {
             if let Some(running) = &self.running {
                 running.check(transaction)?;
             }
-            Ok(entries
-                .iter()
-                .try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
+            identifier_map::store(transaction, &self.setting.name, entries)
         })
     }
 

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::push::publish::{CreateBy, Publish, Setting};
+use crate::relation::keys;
 use crate::report::ObjectResult;
 use crate::selection::Selection;
 use crate::session::{Session, SessionContext, Step};
@@ -67,10 +68,7 @@ impl fmt::Debug for Register {
 impl Register {
     /// Makes a session with these options.
     pub fn new(options: RegisterOptions) -> Self {
-        let ledger = Ledger::new(
-            [b"register/", options.name.as_bytes()].concat(),
-            options.dry_run,
-        );
+        let ledger = Ledger::new(keys::register(&options.name), options.dry_run);
         let setting = Setting {
             name: options.name,
             create_by: CreateBy::Register,

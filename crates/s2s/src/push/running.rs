@@ -1,9 +1,9 @@
 //! A session that runs a relation to a foreign replica: it continues at the relation's place in the feed, and keeps what has to be tried again.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::relation::foreign_replica::{ForeignReplica, retry_prefix};
+use crate::relation::foreign_replica::ForeignReplica;
 use crate::relation::identifier_map;
-use crate::relation::keys::about;
+use crate::relation::keys::{about, published_retry_prefix};
 use crate::relation::retry::{Retry, later};
 use crate::report::ObjectResult;
 use crate::session::SessionContext;
@@ -118,7 +118,7 @@ impl Running {
     ) -> Result<()> {
         let mut relation = self.current(transaction)?;
         for (id, result) in results {
-            let key = about(retry_prefix(&self.name), id)?;
+            let key = about(published_retry_prefix(&self.name), id)?;
             let stored = if relation.retried > 0 {
                 transaction.state_value(&key)?
             } else {

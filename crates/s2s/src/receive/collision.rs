@@ -7,6 +7,7 @@ use crate::ask::Ask;
 use crate::material::serve::id_at_origin;
 use crate::node::Node;
 use crate::policy::OnName;
+use crate::relation::keys;
 use keyferry_kmip::spec::{AlternativeNameType, AttributeValue};
 use keyferry_kmip::{
     AlternativeName, Attributes, Cause, Failure, Link, Name, Random, Text, UniqueIdentifier,
@@ -188,15 +189,6 @@ fn add_hidden(record: &mut Record, hidden: Vec<Hidden>) {
         .take_if(|overlay| *overlay == Overlay::default());
 }
 
-/// Where the identifiers of the objects are kept whose Links wait for an object that may come later.
-const WAITING: &[u8] = b"await/";
-
-/// The keys of those that wait for one object.
-fn waiting_prefix(id: &ObjectId) -> Result<Vec<u8>, Failure> {
-    let key = index::object_id(id)?;
-    Ok([WAITING, &key.key[..], b"/"].concat())
-}
-
 /// Points the Links of a copy to the identifiers that their targets have here.
 ///
 /// A target that is not here yet is waited for. Until it comes, a Link whose identifier another object has here is hidden.
@@ -235,7 +227,7 @@ fn resolve_links_with(
                 ..link.clone()
             })),
             None => {
-                let key = [&waiting_prefix(&id)?, record.identifier.as_bytes()].concat();
+                let key = [&keys::awaited_prefix(&id)?, record.identifier.as_bytes()].concat();
                 effects.state.push((key, Some(Vec::new())));
                 let is_another = ask.snapshot.by_identifier(identifier)?.is_some();
                 if !is_another {
@@ -271,7 +263,7 @@ pub(crate) fn resolve_waiting_links(
     record: &Record,
     effects: &mut Effects,
 ) -> Result<(), Failure> {
-    let prefix = waiting_prefix(&record.id)?;
+    let prefix = keys::awaited_prefix(&record.id)?;
     let mut keys = Vec::new();
     ask.snapshot.state(&Span::prefix(&prefix), &mut |key, _| {
         keys.push(key.to_vec());

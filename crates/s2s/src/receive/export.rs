@@ -49,7 +49,7 @@ pub(crate) fn export(
         object,
         extra: Extra::NONE,
     };
-    let mut answered = Answered::answer(&response, ask.cx)?.placing(record.identifier);
+    let mut answered = Answered::answer(&response, ask.cx)?.with_placeholder(record.identifier);
     answered.response.message_extension = extension;
     Ok(answered)
 }

@@ -6,13 +6,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::node::Node;
 use crate::planted::planted;
 use crate::receive::state::keep_known_state;
+use crate::relation::keys;
 use keyferry_kmip::projection::Projection;
 use keyferry_kmip::spec::{AttributeValue, ObjectType, State};
 use keyferry_kmip::{Attributes, DateTime, Failure, Now, Text, extension as x, lifecycle};
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{
     Descent, Effects, Material, ObjectId, Overlay, Record, RecordNumber, Snapshot, SnapshotExt,
-    Span, Stamp, Store, StoreExt, descent, index,
+    Span, Stamp, Store, StoreExt, descent,
 };
 use keyferry_ttlv::{Decode, Encode, Extra};
 use std::ops::ControlFlow;
@@ -75,24 +76,6 @@ pub struct ForkDecision {
     pub extra: Extra,
 }
 
-/// Where forks are kept, by object and by the incarnation that made the other change.
-const FORKS: &[u8] = b"fork/";
-
-/// Where decisions are kept, by object, time and incarnation.
-const DECISIONS: &[u8] = b"decided/";
-
-fn object_prefix(prefix: &[u8], id: &ObjectId) -> keyferry_store::Result<Vec<u8>> {
-    Ok([prefix, &index::object_id(id)?.key[..], b"/"].concat())
-}
-
-fn key(fork: &Fork) -> keyferry_store::Result<Vec<u8>> {
-    Ok([
-        &object_prefix(FORKS, &fork.id)?[..],
-        &fork.stamp.incarnation,
-    ]
-    .concat())
-}
-
 fn read_all<T: Decode + keyferry_ttlv::Tagged>(
     snapshot: &dyn Snapshot,
     prefix: &[u8],
@@ -111,13 +94,13 @@ impl Fork {
     /// # Errors
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<Fork>> {
-        Ok(read_all(snapshot, FORKS)?)
+        Ok(read_all(snapshot, keys::FORK)?)
     }
 
     /// The number of forks.
     pub(crate) fn count(snapshot: &dyn Snapshot) -> keyferry_store::Result<i64> {
         let mut count = 0;
-        snapshot.state(&Span::prefix(FORKS), &mut |_, _| {
+        snapshot.state(&Span::prefix(keys::FORK), &mut |_, _| {
             count += 1;
             Ok(ControlFlow::Continue(()))
         })?;
@@ -152,7 +135,7 @@ impl Fork {
 }
 
 fn of(snapshot: &dyn Snapshot, id: &ObjectId) -> keyferry_store::Result<Vec<Fork>> {
-    let mut forks: Vec<Fork> = read_all(snapshot, &object_prefix(FORKS, id)?)?;
+    let mut forks: Vec<Fork> = read_all(snapshot, &keys::forks_prefix(id)?)?;
     forks.retain(|fork| fork.id == *id);
     Ok(forks)
 }
@@ -163,17 +146,12 @@ impl ForkDecision {
     /// # Errors
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<ForkDecision>> {
-        Ok(read_all(snapshot, DECISIONS)?)
+        Ok(read_all(snapshot, keys::FORK_DECISION)?)
     }
 
     /// Its key and value in the store's state.
     fn entry(&self) -> keyferry_store::Result<(Vec<u8>, Option<Vec<u8>>)> {
-        let key = [
-            &object_prefix(DECISIONS, &self.id)?[..],
-            &self.at.0.to_be_bytes(),
-            &self.stamp.incarnation,
-        ]
-        .concat();
+        let key = keys::fork_decision(&self.id, self.at, &self.stamp)?;
         Ok((key, Some(bytes_of(self)?)))
     }
 }
@@ -193,7 +171,7 @@ fn is_known(snapshot: &dyn Snapshot, fork: &Fork) -> keyferry_store::Result<bool
             Descent::Equal | Descent::Older
         )
     };
-    let decided: Vec<ForkDecision> = read_all(snapshot, &object_prefix(DECISIONS, &fork.id)?)?;
+    let decided: Vec<ForkDecision> = read_all(snapshot, &keys::fork_decisions_prefix(&fork.id)?)?;
     Ok(of(snapshot, &fork.id)?
         .iter()
         .any(|kept| covers(&kept.stamp, &kept.lineage) && kept.attributes == fork.attributes)
@@ -212,7 +190,9 @@ pub(crate) fn keep_at_replica(
         return Ok(Effects::none());
     }
     let mut effects = Effects::none();
-    effects.state.push((key(&fork)?, Some(bytes_of(&fork)?)));
+    effects
+        .state
+        .push((keys::fork(&fork.id, &fork.stamp)?, Some(bytes_of(&fork)?)));
     if let Some(state) = raised_state(&held, &fork) {
         let mut after = held.clone();
         after.overlay.get_or_insert_with(Overlay::default).state = Some(state);
@@ -237,7 +217,9 @@ pub(crate) fn keep_at_issuer(
         return Ok(Effects::none());
     }
     let mut effects = Effects::none();
-    effects.state.push((key(&fork)?, Some(bytes_of(&fork)?)));
+    effects
+        .state
+        .push((keys::fork(&fork.id, &fork.stamp)?, Some(bytes_of(&fork)?)));
     let (Some(here), Some(there)) = (held.attributes.state(), fork.attributes.state()) else {
         return Ok(effects);
     };
@@ -271,7 +253,9 @@ pub(crate) fn remove_ended_forks(
     for fork in of(snapshot, &record.id)? {
         let now = descent(fork.history(), (&record.stamp, &record.lineage));
         if matches!(now, Descent::Newer | Descent::Equal) {
-            effects.state.push((key(&fork)?, None));
+            effects
+                .state
+                .push((keys::fork(&fork.id, &fork.stamp)?, None));
         }
     }
     Ok(effects)
@@ -331,7 +315,9 @@ pub fn resolve_fork(
             extra: Extra::NONE,
         };
         effects.state.push(decision.entry()?);
-        effects.state.push((key(fork)?, None));
+        effects
+            .state
+            .push((keys::fork(&fork.id, &fork.stamp)?, None));
         effects.apply(transaction)?;
         Ok(())
     })

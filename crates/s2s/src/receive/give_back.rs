@@ -11,7 +11,8 @@ use crate::receive::fork::{self, Fork};
 use crate::receive::merge::has_other_material;
 use crate::receive::state::keep_known_state;
 use crate::relation::followed::Downstream;
-use crate::relation::owed::{PendingGiveBack, is_owed, key};
+use crate::relation::keys;
+use crate::relation::owed::{PendingGiveBack, is_owed};
 use crate::report::Outcome;
 use crate::wire::follow::{Change, GiveBackRequest, GiveBackResponse, Kind, check_version};
 use keyferry_kmip::{Cause, DateTime, Failure, Object, RequestItem, Text, extension as x};
@@ -22,12 +23,6 @@ use keyferry_store::{
 };
 use keyferry_ttlv::{Decode, Encode, Extra};
 use std::ops::ControlFlow;
-
-/// Where the decisions not to wait for a peer are kept.
-const WAIVED: &[u8] = b"waived/";
-
-/// Where the objects are kept that could not be taken back.
-const FAILED: &[u8] = b"untaken/";
 
 /// Marks a store as a copy of an older moment, and notes which replicas may hold what its server has lost since. To be called before the
 /// store is served.
@@ -64,7 +59,7 @@ pub fn begin_restored(
                 since: now,
                 extra: Extra::NONE,
             };
-            let entry = (key(&follower.server), Some(bytes_of(&pending)?));
+            let entry = (keys::give_back(&follower.server), Some(bytes_of(&pending)?));
             effects.state.push(entry);
         }
         effects.apply(transaction)?;
@@ -78,22 +73,14 @@ pub fn begin_restored(
 /// [`ErrorKind::Relation`] when it is not waited for, and those of the store.
 pub fn waive_give_back(store: &dyn Store, server: &str, by: &str, now: DateTime) -> Result<()> {
     store.transact(|transaction| {
-        let Some(pending) = transaction.state_value(&key(server))? else {
+        let Some(pending) = transaction.state_value(&keys::give_back(server))? else {
             return Err(Error::new(
                 ErrorKind::Relation,
                 format_args!("{server:?} is not waited for"),
             ));
         };
-        transaction.set_state(&key(server), None)?;
-        let waived = [
-            WAIVED,
-            server.as_bytes(),
-            b"/",
-            &now.0.to_be_bytes()[..],
-            b"/",
-            by.as_bytes(),
-        ]
-        .concat();
+        transaction.set_state(&keys::give_back(server), None)?;
+        let waived = keys::waived(server, now, by);
         Ok(transaction.set_state(&waived, Some(&pending))?)
     })
 }
@@ -145,7 +132,7 @@ pub(crate) fn give_back(
         }
     }
     if request.last {
-        effects.state.push((key(&peer.server), None));
+        effects.state.push((keys::give_back(&peer.server), None));
     }
     Ok(Answered::answer(&response, ask.cx)?.with(effects))
 }
@@ -195,7 +182,7 @@ impl FailedGiveBack {
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<FailedGiveBack>> {
         let mut all = Vec::new();
-        snapshot.state(&Span::prefix(FAILED), &mut |_, value| {
+        snapshot.state(&Span::prefix(keys::FAILED_GIVE_BACK), &mut |_, value| {
             all.push(read(value, "object that was not taken back")?);
             Ok(ControlFlow::Continue(()))
         })?;
@@ -204,8 +191,7 @@ impl FailedGiveBack {
 
     /// Its key and value in the store's state.
     fn entry(&self) -> keyferry_store::Result<(Vec<u8>, Option<Vec<u8>>)> {
-        let id = index::object_id(&self.id)?;
-        let key = [FAILED, self.server.as_bytes(), b"/", &id.key[..]].concat();
+        let key = keys::failed_give_back(&self.server, &self.id)?;
         Ok((key, Some(bytes_of(self)?)))
     }
 }

@@ -65,7 +65,7 @@ pub(crate) fn import(
     };
     let mut answered = Answered::answer(&response, ask.cx)?
         .with(result.effects)
-        .placing(result.identifier);
+        .with_placeholder(result.identifier);
     if is_copy {
         answered.response.message_extension = Some(reply.extension(false)?);
     }
@@ -286,7 +286,7 @@ fn create(
     if let Some(object) = &object {
         node.digest(&mut attributes, object);
     }
-    let mut record = node.born(reign, identifier.clone(), object_type, attributes);
+    let mut record = node.new_record(reign, identifier.clone(), object_type, attributes);
     record.owner = Some(ask.caller.name.as_str().into());
     if let Some(object) = &object {
         node.recognise(ask, &mut record, object)?;

@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::progress::{Meter, Observer, Sink};
+use crate::relation::keys;
 use crate::report::{Counts, ObjectResult, Outcome, PlanDeviation, Report};
 use crate::session::SessionContext;
 use crate::transfer::plan::{PlanExecution, PlanFile, PlanWriter, Planned, Purpose};
@@ -45,7 +46,7 @@ impl Ledger {
 
     /// Makes it the execution of a plan. Its counts are kept apart from those of the transfer without a plan.
     pub(crate) fn execute_plan(&mut self, plan: impl PlanFile + 'static) {
-        self.key = [b"plan/", &self.key[..]].concat();
+        self.key = keys::plan(&self.key);
         self.executing = Some(PlanExecution::new(Box::new(plan)));
     }
 
@@ -208,7 +209,7 @@ impl Ledger {
         if let Some(sink) = &mut self.sink {
             sink(&result);
         }
-        self.report.tell(result);
+        self.report.add_result(result);
     }
 
     /// Tells the observer how far the transfer has come.

@@ -34,7 +34,7 @@ impl Held {
     }
 
     /// A foreign server's object, by the digest of what it shows.
-    pub(crate) fn shown(digest: Vec<u8>) -> Held {
+    pub(crate) fn foreign(digest: Vec<u8>) -> Held {
         Held {
             digest: Some(digest),
             ..Held::default()
@@ -113,7 +113,7 @@ pub struct Copy {
 }
 
 impl Copy {
-    /// The copy of a record. `unrepresentable` are those of its attributes that the message itself does not carry.
+    /// The copy of a record. `unrepresentable` is what the message itself does not say of its attributes.
     pub(crate) fn of(
         record: &Record,
         unrepresentable: Attributes,

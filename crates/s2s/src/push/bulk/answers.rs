@@ -147,3 +147,30 @@ pub(super) fn held_at_peer(item: &ResponseItem) -> Result<Held> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::report::Counts;
+
+    #[test]
+    fn an_outcome_of_a_later_build_is_not_taken_for_created() {
+        let extension = KeyferryExtension {
+            outcome: Some(Outcome::Unknown(99)),
+            ..KeyferryExtension::default()
+        };
+        let payload = QueryResponse::default();
+        let item = ResponseItem {
+            message_extension: Some(extension.extension(false).unwrap()),
+            ..ResponseItem::success(&payload, context(Version::V2_1)).unwrap()
+        };
+        let result = told(&"o".into(), &item, Version::V2_1).unwrap();
+        assert_eq!(result.outcome, Outcome::Unknown(99));
+        assert!(result.message.unwrap().contains("unknown (99)"));
+        let mut counts = Counts::default();
+        counts.count(result.outcome);
+        assert_eq!((counts.created, counts.failed, counts.asked), (0, 1, 1));
+        assert!(counts.add_up());
+    }
+}

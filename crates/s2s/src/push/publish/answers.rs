@@ -169,7 +169,7 @@ impl Publish {
         let mapped = Mapped {
             there: Some(identifier),
             said: Some(change::marks(self.wanted_at_peer(cx, work)?.iter())),
-            ..Mapped::meant(&work.record.id)
+            ..Mapped::intended(&work.record.id)
         };
         self.map_changes
             .extend(identifier_map::entries(&self.setting.name, &mapped)?);
@@ -193,7 +193,7 @@ impl Publish {
             }
         };
         let held = match &shown {
-            Some(shown) => Held::shown(steps::digest_of_shown(&work.record, shown)?),
+            Some(shown) => Held::foreign(steps::digest_of_shown(&work.record, shown)?),
             None => Held::default(),
         };
         if let Some(planned) = &work.planned

@@ -9,6 +9,7 @@ use crate::push::publish::{KeepsState, Phase, Publish, change};
 use crate::push::running::was_brought;
 use crate::relation::identifier_map;
 use crate::relation::identifier_map::Mapped;
+use crate::relation::keys;
 use crate::session::SessionContext;
 use crate::transfer::plan::PlannedSource;
 use keyferry_kmip::Object;
@@ -200,17 +201,13 @@ impl Publish {
     }
 
     /// The intent: what is stored before an object is sent for the first time.
-    pub(super) fn intent(
-        &self,
-        cx: &SessionContext<'_>,
-        work: &Work,
-    ) -> Result<Vec<identifier_map::Entry>> {
+    pub(super) fn intent(&self, cx: &SessionContext<'_>, work: &Work) -> Result<Vec<keys::Entry>> {
         let wanted = self.wanted_at_peer(cx, work)?;
         // An earlier run may have brought it there as it was then.
         let sent_marks = Some([work.sent_marks(), &change::marks(wanted.iter())].concat());
         let mapped = Mapped {
             said: sent_marks,
-            ..Mapped::meant(&work.record.id)
+            ..Mapped::intended(&work.record.id)
         };
         identifier_map::entries(&self.setting.name, &mapped)
     }

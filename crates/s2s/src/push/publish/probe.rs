@@ -4,6 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::push::publish::object::{Kind, Stage, Work};
 use crate::push::publish::steps::{self, Level};
 use crate::push::publish::{KeepsState, Publish};
+use crate::relation::keys;
 use crate::session::SessionContext;
 use keyferry_kmip::spec::{CryptographicAlgorithm, ObjectType};
 use keyferry_kmip::{Object, Secret, Text};
@@ -54,7 +55,7 @@ impl Publish {
 
     /// The state key of the probe that may be at the peer.
     pub(super) fn probe_key(&self) -> Vec<u8> {
-        [b"probe/", self.setting.name.as_bytes()].concat()
+        keys::probe(&self.setting.name)
     }
 
     /// Whether a probe is on its way: until it is over, nothing else is sent.

@@ -4,7 +4,8 @@ use crate::error::{Error, Result};
 use crate::push::publish::object::{Ending, Stage, Work};
 use crate::push::publish::{Publish, change};
 use crate::relation::identifier_map;
-use crate::relation::identifier_map::{Entry, Mapped};
+use crate::relation::identifier_map::Mapped;
+use crate::relation::keys::Entry;
 use crate::report::{ObjectResult, Outcome};
 use crate::session::SessionContext;
 use keyferry_store::{ObjectId, StoreExt};
@@ -96,7 +97,7 @@ impl Publish {
                     there: Some(identifier.clone()),
                     digest,
                     said: Some(sent_marks),
-                    ..Mapped::meant(&work.record.id)
+                    ..Mapped::intended(&work.record.id)
                 };
                 identifier_map::entries(name, &mapped)
             }
@@ -120,9 +121,7 @@ impl Publish {
         let end = self.batch_end;
         cx.store.transact::<_, Error>(|transaction| {
             running.record_results(transaction, cx.now.wall, &mut *cx.random, results, end)?;
-            Ok(entries
-                .iter()
-                .try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
+            identifier_map::store(transaction, &self.setting.name, &entries)
         })?;
         running.committed = end;
         Ok(())
