@@ -18,7 +18,7 @@ mod model;
 /// let attributes = Attributes::new().with(AttributeValue::Comment("hot".into())).with(AttributeValue::State(State::ACTIVE));
 /// let (kept, loss) = downgraded(attributes, Version::V2_1, Version::V1_3);
 /// assert_eq!(kept, Some(Attributes::new().with(AttributeValue::State(State::ACTIVE))));
-/// assert_eq!(described(&loss), ["Comment"]);
+/// assert_eq!(describe_loss(&loss), ["Comment"]);
 /// ```
 pub fn downgraded<T: Downgrade>(mut value: T, from: Version, to: Version) -> (Option<T>, Loss) {
     let mut loss = Loss::of_version(from);
@@ -27,7 +27,7 @@ pub fn downgraded<T: Downgrade>(mut value: T, from: Version, to: Version) -> (Op
 }
 
 /// A description of each thing that was left behind, by the names on its path: `Request Payload > x-Colour`.
-pub fn described(loss: &Loss) -> Vec<String> {
+pub fn describe_loss(loss: &Loss) -> Vec<String> {
     let name = |tag: &Tag| tag_row(*tag).map_or_else(|| tag.to_string(), |row| row.name.to_owned());
     let describe = |lost: &Lost| {
         let mut path: Vec<String> = lost.path.iter().map(name).collect();

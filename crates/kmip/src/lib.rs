@@ -82,7 +82,7 @@ mod wake;
 pub use attribute::*;
 pub use credential::*;
 pub use crypto::*;
-pub use downgrade::{described, downgraded};
+pub use downgrade::{describe_loss, downgraded};
 pub use failure::{Cause, Failure};
 pub use host::*;
 pub use identifier::{UniqueIdentifier, UniqueIdentifiers};

@@ -64,7 +64,7 @@ impl Rank {
     }
 
     /// The state that is at least as far along as both.
-    pub fn join(self, other: Rank) -> State {
+    pub fn joined_state(self, other: Rank) -> State {
         let step = self.step.max(other.step);
         match (self.compromised || other.compromised, step) {
             (true, 3) => State::DESTROYED_COMPROMISED,
@@ -119,7 +119,7 @@ pub fn is_server_lifecycle_attribute(tag: Tag) -> bool {
 }
 
 /// The state as it is at `now`: what is stored, moved on by an Activation Date or Deactivation Date that has passed (transitions 4 and 6).
-pub fn derived(attributes: &Attributes, now: DateTime) -> Option<State> {
+pub fn state_at(attributes: &Attributes, now: DateTime) -> Option<State> {
     let stored = attributes.state()?;
     let reached = |tag| attributes.date(tag).is_some_and(|date| date <= now);
     Some(match stored {
@@ -133,8 +133,8 @@ pub fn derived(attributes: &Attributes, now: DateTime) -> Option<State> {
 }
 
 /// Stores the state that dates have led to (transitions 4 and 6): what happens to the dates later does not turn it back.
-pub fn settle(attributes: &mut Attributes, now: DateTime) {
-    if let Some(state) = derived(attributes, now) {
+pub fn store_state_at(attributes: &mut Attributes, now: DateTime) {
+    if let Some(state) = state_at(attributes, now) {
         attributes.set(AttributeValue::State(state));
     }
 }
@@ -169,7 +169,7 @@ pub fn check_dates(attributes: &Attributes) -> Result<(), Failure> {
 /// # Errors
 /// [`Cause::WrongState`], [`Cause::ObjectDestroyed`] or [`Cause::InvalidField`] when the transition is none of the ten.
 pub fn apply(attributes: &mut Attributes, event: &Event, now: DateTime) -> Result<(), Failure> {
-    let Some(state) = derived(attributes, now) else {
+    let Some(state) = state_at(attributes, now) else {
         return Err(Failure::new(Cause::WrongState, "the object has no State"));
     };
     match event {

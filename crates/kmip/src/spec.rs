@@ -18,7 +18,7 @@ mod tag_row;
 pub(crate) mod versions;
 
 pub use attribute::{AttributeRow, AttributeValue};
-pub use attribute_rule::{May, On, SetBy};
+pub use attribute_rule::{ChangeRule, ObjectKinds, SetBy};
 pub use domain::{Domain, ValueRow};
 pub use enumeration::*;
 pub use mask::*;

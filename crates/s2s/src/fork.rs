@@ -160,7 +160,7 @@ impl Decision {
 /// The state in which a fork leaves an object here: the join of both. `None` when it is that of the held one.
 fn joined(held: &Record, fork: &Fork) -> Option<State> {
     let (here, there) = (held.stored_state()?, fork.attributes.state()?);
-    let joined = lifecycle::Rank::of(here).join(lifecycle::Rank::of(there));
+    let joined = lifecycle::Rank::of(here).joined_state(lifecycle::Rank::of(there));
     (joined != here).then_some(joined)
 }
 
@@ -232,7 +232,7 @@ pub(crate) fn at_issuer(
         step: there.step.min(2),
         ..there
     };
-    let joined = lifecycle::Rank::of(here).join(there);
+    let joined = lifecycle::Rank::of(here).joined_state(there);
     if joined != here {
         let mut after = held.clone();
         let mut told = fork.attributes.clone();

@@ -10,7 +10,7 @@ use keyferry_kmip::spec::{
 use keyferry_kmip::{
     DateTime, ExportRequest, GetAttributesRequest, GetRequest, LocateResponse, Lost, Payload,
     QueryRequest, QueryResponse, RequestItem, RequestMessage, ResponseMessage, Text, Ticket,
-    UniqueIdentifier, projection::split_by_version, context,
+    UniqueIdentifier, context, projection::split_by_version,
 };
 use keyferry_store::plan::Query;
 use keyferry_store::record::read;
@@ -292,7 +292,8 @@ impl Pull {
     /// Begins the list, behind what was taken already.
     fn list(&mut self, cx: &Cx<'_>, from: Option<DateTime>) -> Result<()> {
         let executes = self.ledger.executing.is_some();
-        let mut criteria = split_by_version(&self.options.selection.criteria, self.options.version).0;
+        let mut criteria =
+            split_by_version(&self.options.selection.criteria, self.options.version).0;
         // Whether a server knows patterns, nobody can tell: those are checked here alone.
         let is_pattern = |value: &AttributeValue| {
             value

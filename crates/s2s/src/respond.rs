@@ -289,7 +289,8 @@ fn export(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome,
     }
     let object = node.served(ask, number, &record, &wanted)?;
     let (attributes, addition) = if puller.is_some() {
-        let (attributes, rest) = keyferry_kmip::projection::split_by_version(&record.attributes, ask.cx.version);
+        let (attributes, rest) =
+            keyferry_kmip::projection::split_by_version(&record.attributes, ask.cx.version);
         let copy = copy::Copy::of(&record, rest, None).map_err(store_failed)?;
         let addition = copy::Addition {
             copy: Some(copy),
@@ -298,7 +299,10 @@ fn export(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Outcome,
         (attributes, Some(addition.extension(false)?))
     } else {
         (
-            keyferry_kmip::projection::visible_in_version(&crate::shown(&record, ask.now.wall), ask.cx.version),
+            keyferry_kmip::projection::visible_in_version(
+                &crate::shown(&record, ask.now.wall),
+                ask.cx.version,
+            ),
             None,
         )
     };

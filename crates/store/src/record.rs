@@ -263,7 +263,7 @@ impl Record {
 
     /// The State that counts here and now: the copy's, raised locally where it was, moved on by dates that have passed.
     pub fn state(&self, now: DateTime) -> Option<State> {
-        Some(self.raised(lifecycle::derived(&self.attributes, now)?))
+        Some(self.raised(lifecycle::state_at(&self.attributes, now)?))
     }
 
     /// The State without the passing of time: what an index can hold.
@@ -300,7 +300,7 @@ impl Record {
 
     fn raised(&self, state: State) -> State {
         match self.overlay.as_ref().and_then(|overlay| overlay.state) {
-            Some(raised) => lifecycle::Rank::of(raised).join(lifecycle::Rank::of(state)),
+            Some(raised) => lifecycle::Rank::of(raised).joined_state(lifecycle::Rank::of(state)),
             None => state,
         }
     }

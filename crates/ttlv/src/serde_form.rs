@@ -147,7 +147,7 @@ pub mod bytes {
         ///
         /// # Errors
         /// The serialiser's.
-        fn show<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
+        fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
         /// Reads hexadecimal.
         ///
         /// # Errors
@@ -156,7 +156,7 @@ pub mod bytes {
     }
 
     impl Bytes for Vec<u8> {
-        fn show<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             serializer.serialize_str(&digits(self))
         }
         fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -165,7 +165,7 @@ pub mod bytes {
     }
 
     impl<const N: usize> Bytes for [u8; N] {
-        fn show<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             serializer.serialize_str(&digits(self))
         }
         fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -182,7 +182,7 @@ pub mod bytes {
 
     impl<T: Bytes> Serialize for Part<&T> {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            self.0.show(serializer)
+            self.0.write(serializer)
         }
     }
 
@@ -193,7 +193,7 @@ pub mod bytes {
     }
 
     impl Bytes for Option<Vec<u8>> {
-        fn show<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             self.as_ref().map(Part).serialize(serializer)
         }
         fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -202,7 +202,7 @@ pub mod bytes {
     }
 
     impl Bytes for Vec<Vec<u8>> {
-        fn show<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             serializer.collect_seq(self.iter().map(Part))
         }
         fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -218,7 +218,7 @@ pub mod bytes {
     /// # Errors
     /// The serialiser's.
     pub fn serialize<T: Bytes, S: Serializer>(bytes: &T, serializer: S) -> Result<S::Ok, S::Error> {
-        bytes.show(serializer)
+        bytes.write(serializer)
     }
 
     /// Reads hexadecimal.

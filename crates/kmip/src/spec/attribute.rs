@@ -1,7 +1,7 @@
 //! The attributes of the standard: one row each, from which the type of their values is made.
 
 use super::attribute_name;
-use super::attribute_rule::{May, On, SetBy};
+use super::attribute_rule::{ChangeRule, ObjectKinds, SetBy};
 use super::enumeration::cryptography::*;
 use super::enumeration::object::*;
 use super::mask::*;
@@ -25,15 +25,15 @@ pub struct AttributeRow {
     /// Who sets it first.
     pub set_by: SetBy,
     /// When the server may change it.
-    pub server_modifies: May,
+    pub server_modifies: ChangeRule,
     /// When a client may change it.
-    pub client_modifies: May,
+    pub client_modifies: ChangeRule,
     /// When a client may delete it.
-    pub client_deletes: May,
+    pub client_deletes: ChangeRule,
     /// Whether an object may have several.
     pub multiple: bool,
     /// The objects that may have it, in 1.x and in 2.x.
-    pub on: (On, On),
+    pub on: (ObjectKinds, ObjectKinds),
     /// The whole Attribute Name item of a 1.x message, which is compared and written in one go.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) name_item: &'static [u8],
@@ -87,11 +87,11 @@ macro_rules! attributes {
             kind: Kind::$variant,
             versions: super::versions::versions!($since $($until)?),
             set_by: SetBy::$set,
-            server_modifies: May::$server,
-            client_modifies: May::$client,
-            client_deletes: May::$delete,
+            server_modifies: ChangeRule::$server,
+            client_modifies: ChangeRule::$client,
+            client_deletes: ChangeRule::$delete,
             multiple: attributes!(@many $many),
-            on: (attributes!(@on $on $($on_1)?), On::$on),
+            on: (attributes!(@on $on $($on_1)?), ObjectKinds::$on),
         },)*];
 
         /// The row of a tag.
@@ -180,8 +180,8 @@ macro_rules! attributes {
     };
     (@many One) => { false };
     (@many Many) => { true };
-    (@on $on:ident) => { On::$on };
-    (@on $on:ident $on_1:ident) => { On::$on_1 };
+    (@on $on:ident) => { ObjectKinds::$on };
+    (@on $on:ident $on_1:ident) => { ObjectKinds::$on_1 };
 }
 
 // variant(type) = tag, versions, set by; the server may modify, the client may modify, the client may delete; how many; on which

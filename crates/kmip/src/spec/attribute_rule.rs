@@ -17,7 +17,7 @@ pub enum SetBy {
 /// The time at which an attribute may be changed or deleted.
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum May {
+pub enum ChangeRule {
     /// Never.
     Never,
     /// At any time.
@@ -35,7 +35,7 @@ pub enum May {
 /// The objects that an attribute may be on.
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum On {
+pub enum ObjectKinds {
     /// All Objects.
     All,
     /// All Cryptographic Objects.
@@ -64,7 +64,7 @@ pub enum On {
     Opaque,
 }
 
-impl On {
+impl ObjectKinds {
     /// Whether an object of this type is one of them. A type that the standard does not have is one of all objects alone.
     pub fn includes(self, object_type: ObjectType) -> bool {
         use ObjectType as T;
@@ -74,26 +74,26 @@ impl On {
         let template = object_type == T::TEMPLATE;
         let cryptographic = key || certificate || object_type == T::SECRET_DATA;
         match self {
-            On::All => true,
-            On::Cryptographic => cryptographic,
-            On::CryptographicOpaque => cryptographic || object_type == T::OPAQUE_OBJECT,
-            On::CryptographicTemplates => cryptographic || template,
-            On::KeysTemplates => key || template,
-            On::KeysCertificatesTemplates => key || certificate || template,
-            On::SymmetricTemplates => {
+            ObjectKinds::All => true,
+            ObjectKinds::Cryptographic => cryptographic,
+            ObjectKinds::CryptographicOpaque => cryptographic || object_type == T::OPAQUE_OBJECT,
+            ObjectKinds::CryptographicTemplates => cryptographic || template,
+            ObjectKinds::KeysTemplates => key || template,
+            ObjectKinds::KeysCertificatesTemplates => key || certificate || template,
+            ObjectKinds::SymmetricTemplates => {
                 matches!(object_type, T::SYMMETRIC_KEY | T::SPLIT_KEY) || template
             }
-            On::Confidential => {
+            ObjectKinds::Confidential => {
                 matches!(
                     object_type,
                     T::SYMMETRIC_KEY | T::PRIVATE_KEY | T::SPLIT_KEY | T::SECRET_DATA
                 )
             }
-            On::Asymmetric => pair,
-            On::AsymmetricTemplates => pair || template,
-            On::Certificates => certificate,
-            On::CertificatesPgpKeys => certificate || object_type == T::PGP_KEY,
-            On::Opaque => object_type == T::OPAQUE_OBJECT,
+            ObjectKinds::Asymmetric => pair,
+            ObjectKinds::AsymmetricTemplates => pair || template,
+            ObjectKinds::Certificates => certificate,
+            ObjectKinds::CertificatesPgpKeys => certificate || object_type == T::PGP_KEY,
+            ObjectKinds::Opaque => object_type == T::OPAQUE_OBJECT,
         }
     }
 }

@@ -146,14 +146,14 @@ where
     assert!(
         loss.is_empty() && again.as_ref() == Some(&kept),
         "{version}: {:?}",
-        described(&loss)
+        describe_loss(&loss)
     );
     let (up, loss) = downgraded(kept.clone(), version, Version::V2_1);
     for lost in &loss {
         assert!(
             went(lost, implied),
             "{version} has it, 2.1 not: {:?} of {kept:?}",
-            described(&loss)
+            describe_loss(&loss)
         );
     }
     if let Some(up) = up.filter(|_| loss.is_empty()) {
@@ -162,7 +162,7 @@ where
         assert!(
             loss.is_empty() && (indices || back.as_ref() == Some(&kept)),
             "{version}: {:?} {kept:?} {back:?}",
-            described(&loss)
+            describe_loss(&loss)
         );
     }
     Some(kept)

@@ -21,7 +21,7 @@ pub(crate) fn lowered<P: Payload + Downgrade + PartialEq + std::fmt::Debug>(
     for lost in &loss {
         assert!(lost.value.is_some(), "{:?}", lost.path);
     }
-    (kept, described(&loss))
+    (kept, describe_loss(&loss))
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn what_would_mean_less_than_was_asked_is_not_asked() {
     item.message_extensions = vec![extension(true), extension(false)];
     let (kept, loss) = downgraded(item.clone(), Version::V2_1, Version::V1_4);
     assert_eq!(
-        (kept.unwrap().message_extensions.len(), described(&loss)),
+        (kept.unwrap().message_extensions.len(), describe_loss(&loss)),
         (1, vec!["Message Extension".to_owned()])
     );
     item.message_extensions.swap(0, 1);
@@ -260,7 +260,7 @@ fn an_index_that_says_something_is_told_when_it_goes() {
         gaps.keep(named(index, name));
     }
     let (kept, loss) = downgraded(gaps, Version::V1_4, Version::V2_0);
-    assert_eq!(described(&loss), ["Name > Attribute Index"]);
+    assert_eq!(describe_loss(&loss), ["Name > Attribute Index"]);
     assert!(
         kept.unwrap()
             .iter()
@@ -298,7 +298,7 @@ fn what_was_kept_unread_does_not_become_a_field() {
     request.extra.push(offset);
     let (kept, loss) = downgraded(request.clone(), Version::V1_2, Version::V1_4);
     assert_eq!(
-        (kept.unwrap().extra.is_empty(), described(&loss)),
+        (kept.unwrap().extra.is_empty(), describe_loss(&loss)),
         (true, vec!["Offset Items".to_owned()])
     );
     assert_eq!(

@@ -27,13 +27,13 @@ fn a_message_changes_its_version_and_drops_the_operations_that_it_lacks() {
     // What stands behind an item may build on it.
     let (kept, loss) = downgraded(message.clone(), Version::V2_1, Version::V1_2);
     assert_eq!(kept, None);
-    assert!(described(&loss).contains(&"Batch Item".to_owned()));
+    assert!(describe_loss(&loss).contains(&"Batch Item".to_owned()));
     message.batch.remove(0);
     message.header.batch_count = 1;
     let (kept, loss) = downgraded(message, Version::V2_1, Version::V1_2);
     let kept = kept.unwrap();
     assert_eq!(
-        described(&loss),
+        describe_loss(&loss),
         ["Request Header > Client Correlation Value"]
     );
     assert_eq!(
@@ -169,7 +169,7 @@ fn an_answer_goes_with_its_operation() {
     );
     let (kept, loss) = downgraded(asked.clone(), Version::V2_1, Version::V2_0);
     assert_eq!(
-        (kept, described(&loss)),
+        (kept, describe_loss(&loss)),
         (None, vec!["Batch Item".to_owned()])
     );
     assert_eq!(

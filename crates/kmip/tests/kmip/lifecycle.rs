@@ -1,8 +1,8 @@
 //! States, transitions, dates: every combination.
 
 use keyferry_kmip::lifecycle::{
-    Event, Rank, apply, derived, is_compromised, is_destroyed, is_lifecycle_attribute,
-    is_server_lifecycle_attribute,
+    Event, Rank, apply, is_compromised, is_destroyed, is_lifecycle_attribute,
+    is_server_lifecycle_attribute, state_at,
 };
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
@@ -132,7 +132,7 @@ fn dates_that_have_passed_move_the_state_on() {
                     State::ACTIVE if reached(deactivation) => State::DEACTIVATED,
                     other => other,
                 };
-                assert_eq!(derived(&attributes, NOW), Some(expected), "{attributes:?}");
+                assert_eq!(state_at(&attributes, NOW), Some(expected), "{attributes:?}");
                 // Events see the state that the dates have led to.
                 let destroyed = apply(&mut attributes.clone(), &Event::Destroy, NOW);
                 assert_eq!(
@@ -145,12 +145,12 @@ fn dates_that_have_passed_move_the_state_on() {
             }
         }
     }
-    assert_eq!(derived(&Attributes::new(), NOW), None);
+    assert_eq!(state_at(&Attributes::new(), NOW), None);
 }
 
 #[test]
 fn joining_states_is_a_semilattice_that_never_goes_back() {
-    let join = |a: State, b: State| Rank::of(a).join(Rank::of(b));
+    let join = |a: State, b: State| Rank::of(a).joined_state(Rank::of(b));
     for a in STATES {
         assert_eq!(join(a, a), a);
         for b in STATES {

@@ -1,6 +1,6 @@
 use super::{changed, check_names, own};
 use keyferry_kmip::attribute::AttributeReference;
-use keyferry_kmip::spec::{AttributeValue as V, May, SetBy, State, attribute_row};
+use keyferry_kmip::spec::{AttributeValue as V, ChangeRule, SetBy, State, attribute_row};
 use keyferry_kmip::{
     AddAttributeRequest, AddAttributeResponse, Attribute, Attributes, Cause, DateTime,
     DeleteAttributeRequest, DeleteAttributeResponse, Failure, ModifyAttributeRequest,
@@ -55,21 +55,21 @@ pub(super) fn single(attributes: Attributes) -> Result<Attribute, Failure> {
 }
 
 /// Whether a rule lets a client act now.
-fn permits(may: May, record: &Record, value: &V, now: DateTime) -> bool {
+fn permits(may: ChangeRule, record: &Record, value: &V, now: DateTime) -> bool {
     let state = record.state(now);
     let live = matches!(state, Some(State::PRE_ACTIVE | State::ACTIVE));
     match may {
-        May::Never => false,
-        May::Always => true,
-        May::PreActive => state == Some(State::PRE_ACTIVE),
-        May::PreActiveOrActive => live,
-        May::UntilReached => {
+        ChangeRule::Never => false,
+        ChangeRule::Always => true,
+        ChangeRule::PreActive => state == Some(State::PRE_ACTIVE),
+        ChangeRule::PreActiveOrActive => live,
+        ChangeRule::UntilReached => {
             live && record
                 .attributes
                 .date(value.tag())
                 .is_none_or(|date| date > now)
         }
-        May::UntilAllocated => record.attributes.iter().all(|a| match &a.value {
+        ChangeRule::UntilAllocated => record.attributes.iter().all(|a| match &a.value {
             V::UsageLimits(limits) => limits.count.is_none_or(|count| count == limits.total),
             _ => true,
         }),
@@ -87,25 +87,30 @@ fn read_only(value: &V) -> Failure {
 }
 
 /// The failure of a change that the rule does not permit: the State's fault, where the rule looks at it (OASIS case SKLC-M-3).
-fn not_now(may: May, value: &V) -> Failure {
+fn not_now(may: ChangeRule, value: &V) -> Failure {
     match may {
-        May::PreActive | May::PreActiveOrActive | May::UntilReached => Failure::new(
-            Cause::AttributeSettled,
-            format_args!("{} can't be changed any more", value.reference()),
-        ),
-        May::Never | May::Always | May::UntilAllocated => read_only(value),
+        ChangeRule::PreActive | ChangeRule::PreActiveOrActive | ChangeRule::UntilReached => {
+            Failure::new(
+                Cause::AttributeSettled,
+                format_args!("{} can't be changed any more", value.reference()),
+            )
+        }
+        ChangeRule::Never | ChangeRule::Always | ChangeRule::UntilAllocated => read_only(value),
     }
 }
 
 /// The rule of an attribute for a client; a custom one may always be changed.
-fn rule(value: &V, pick: fn(&keyferry_kmip::spec::AttributeRow) -> May) -> Result<May, Failure> {
+fn rule(
+    value: &V,
+    pick: fn(&keyferry_kmip::spec::AttributeRow) -> ChangeRule,
+) -> Result<ChangeRule, Failure> {
     match value {
-        V::Custom(_) => Ok(May::Always),
+        V::Custom(_) => Ok(ChangeRule::Always),
         V::Unknown(_) => Err(Failure::new(
             Cause::UnknownAttribute,
             format_args!("unknown attribute {}", value.reference()),
         )),
-        value => Ok(attribute_row(value.tag()).map_or(May::Never, pick)),
+        value => Ok(attribute_row(value.tag()).map_or(ChangeRule::Never, pick)),
     }
 }
 
@@ -138,7 +143,7 @@ pub(super) fn with_added(ask: &Ask<'_>, record: &Record, value: V) -> Result<Rec
     check_value(&value)?;
     let may = rule(&value, |row| {
         if row.set_by == SetBy::Server {
-            May::Never
+            ChangeRule::Never
         } else {
             row.client_modifies
         }
@@ -149,7 +154,7 @@ pub(super) fn with_added(ask: &Ask<'_>, record: &Record, value: V) -> Result<Rec
         .any(|a| a.value.is_same_attribute(&value));
     if there && !value.may_repeat() {
         return Err(match may {
-            May::Never => read_only(&value),
+            ChangeRule::Never => read_only(&value),
             _ => Failure::new(
                 Cause::AttributeExists,
                 format_args!("the object has the attribute {} already", value.reference()),
@@ -158,7 +163,7 @@ pub(super) fn with_added(ask: &Ask<'_>, record: &Record, value: V) -> Result<Rec
     }
     // What is not there yet may be added by whoever may set it; a date in the past of the lifecycle may not.
     let initial = attribute_row(value.tag())
-        .is_some_and(|row| row.set_by != SetBy::Server && row.client_modifies == May::Never);
+        .is_some_and(|row| row.set_by != SetBy::Server && row.client_modifies == ChangeRule::Never);
     // These two may be told late, once (KMIP 2.1 §4.36, §4.48).
     let once = matches!(
         value,
@@ -377,7 +382,7 @@ pub(super) fn delete(
     };
     let tag_rule = match &reference {
         AttributeReference::Standard(tag) => attribute_row(*tag).map(|row| row.client_deletes),
-        _ => Some(May::Always),
+        _ => Some(ChangeRule::Always),
     };
     let Some(may) = tag_rule else {
         return Err(Failure::new(
@@ -391,7 +396,7 @@ pub(super) fn delete(
         .next()
         .map(|a| a.value.clone())
     else {
-        return Err(if may == May::Never {
+        return Err(if may == ChangeRule::Never {
             Failure::new(
                 Cause::ReadOnlyAttribute,
                 format_args!("{reference} can't be deleted"),
