@@ -184,7 +184,9 @@ mod tests {
     use super::*;
     use crate::{follower, pki::Pki, runtime, site};
     use keyferry_net::{ClientConfig, Connector};
-    use keyferry_s2s::{Downstream, FollowOptions, Peer, UpstreamOptions, check_nothing_owed};
+    use keyferry_s2s::{
+        Downstream, FollowOptions, Peer, UpstreamOptions, check_no_pending_give_back,
+    };
     use keyferry_store::StoreExt;
 
     /// Lets the server `b` follow `a`, whose store lies in `files`, until `a` knows of it.
@@ -233,7 +235,7 @@ mod tests {
             files.restored = restored;
             let store = open(&files, &policy).unwrap();
             let refused = store
-                .view::<_, keyferry_store::Error>(|at| Ok(check_nothing_owed(at).is_err()))
+                .view::<_, keyferry_store::Error>(|at| Ok(check_no_pending_give_back(at).is_err()))
                 .unwrap();
             assert_eq!(refused, waits, "restored: {restored}");
         }

@@ -10,8 +10,8 @@ use keyferry_kmip::{
     extension as x,
 };
 use keyferry_s2s::{
-    ApplyPage, Ask, Counts, FailedObject, Outcome, Report, Responder, Unrestricted,
-    answered_outcome, apply_page, keys,
+    ApplyPage, Ask, Counts, FailedObject, Outcome, Report, Responder, answered_outcome, apply_page,
+    keys,
 };
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{Deferred, Effects, Snapshot, SnapshotExt, Span, Store, StoreExt};

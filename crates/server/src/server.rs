@@ -175,7 +175,7 @@ impl Server {
         let node = self.node();
         let settled = self.store.transact(|transaction| {
             let mut effects = Effects::none();
-            if keyferry_s2s::check_nothing_owed(transaction).is_err() {
+            if keyferry_s2s::check_no_pending_give_back(transaction).is_err() {
                 return Ok(0);
             }
             let reign = transaction.reign()?;

@@ -6,7 +6,7 @@ use crate::site::Site;
 use crate::world::World;
 use crate::writes::make;
 use keyferry_kmip::{Attributes, DateTime};
-use keyferry_s2s::{Peer, Policy, Selection, begin_restored, check_nothing_owed};
+use keyferry_s2s::{Peer, Policy, Selection, begin_restored, check_no_pending_give_back};
 use keyferry_store::{
     Error, ErrorKind, Fault, Faulty, Incarnation, Memory, Position, Span, Store, StoreExt,
 };
@@ -50,7 +50,7 @@ fn contents(store: &impl Store) -> (Position, Vec<(Vec<u8>, Vec<u8>)>) {
 
 fn refuses_writes(store: &impl Store) -> bool {
     store
-        .view::<_, Error>(|snapshot| Ok(check_nothing_owed(snapshot).is_err()))
+        .view::<_, Error>(|snapshot| Ok(check_no_pending_give_back(snapshot).is_err()))
         .unwrap()
 }
 

@@ -78,19 +78,13 @@ impl Server {
         batch: &mut Batch,
     ) -> Result<ResponseItem, Error> {
         let mut random = Shared(&self.random);
-        let mut ask = Ask {
-            snapshot: world.snapshot(),
-            caller: &request.caller,
-            operation: item.operation,
-            rights: &self.rights,
-            is_client: request.is_client,
-            tls: &request.tls,
-            now,
-            random: &mut random,
-            cx: context(request.version),
-            placeholder: batch.placeholder.clone(),
-            earlier: &batch.earlier,
-        };
+        let (operation, snapshot) = (item.operation, world.snapshot());
+        let mut ask = Ask::new(snapshot, &request.caller, operation, now, &mut random)
+            .in_context(context(request.version))
+            .with_rights(&self.rights)
+            .by_client(request.is_client)
+            .over_tls(&request.tls)
+            .after(batch.placeholder.clone(), &batch.earlier);
         let answered = self
             .respond(&mut ask, item)
             .and_then(|answered| self.check_restored(&ask, answered));
@@ -154,7 +148,7 @@ impl Server {
             .iter()
             .any(|change| self.node().issues(&change.after));
         if changes_own && ask.operation != keyferry_s2s::GIVE_BACK {
-            keyferry_s2s::check_nothing_owed(ask.snapshot)?;
+            keyferry_s2s::check_no_pending_give_back(ask.snapshot)?;
         }
         Ok(answered)
     }

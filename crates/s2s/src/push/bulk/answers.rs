@@ -165,7 +165,7 @@ mod tests {
             message_extension: Some(extension.extension(false).unwrap()),
             ..ResponseItem::success(&payload, context(Version::V2_1)).unwrap()
         };
-        let result = told(&"o".into(), &item, Version::V2_1).unwrap();
+        let result = result_of_answer(&"o".into(), &item, Version::V2_1).unwrap();
         assert_eq!(result.outcome, Outcome::Unknown(99));
         assert!(result.message.unwrap().contains("unknown (99)"));
         let mut counts = Counts::default();
