@@ -41,11 +41,6 @@ pub fn begin_restored(
     now: DateTime,
 ) -> Result<()> {
     store.transact(|transaction| {
-        if transaction.incarnation()? == incarnation {
-            let misuse = keyferry_store::ErrorKind::Misuse;
-            let why = "a restored store takes an incarnation that it did not have";
-            return Err(keyferry_store::Error::new(misuse, why).into());
-        }
         let mut effects = Effects {
             restored: Some(incarnation),
             ..Effects::none()

@@ -4,13 +4,14 @@ use crate::ask::{Answered, Ask};
 use crate::node::Node;
 use crate::receive::check::check_attributes;
 use crate::receive::collision::check_names;
+use keyferry_kmip::lifecycle::{self, is_server_lifecycle_attribute};
 use keyferry_kmip::spec::{AttributeValue, tag};
 use keyferry_kmip::{
     Attribute, AttributeReference, Attributes, Cause, Failure, NotifyRequest, NotifyResponse,
-    RequestItem, lifecycle,
+    RequestItem,
 };
 use keyferry_store::{Effects, Material, SnapshotExt};
-use keyferry_ttlv::{Extra, Tag, Version};
+use keyferry_ttlv::{Extra, Version};
 use std::collections::HashSet;
 
 /// Answers a Notify of a peer that may send, about an object that this peer has Put here.
@@ -147,18 +148,6 @@ fn set_attribute(attributes: &mut Attributes, changed: &Attribute, indexed: bool
             value: changed.value.clone(),
         }),
     }
-}
-
-/// Whether an attribute is one of those of the life cycle that the server alone sets: they move with the State, and never back.
-fn is_server_lifecycle_attribute(tag: Tag) -> bool {
-    matches!(
-        tag,
-        tag::STATE
-            | tag::DESTROY_DATE
-            | tag::COMPROMISE_DATE
-            | tag::COMPROMISE_OCCURRENCE_DATE
-            | tag::REVOCATION_REASON
-    )
 }
 
 /// Raises the State to the join of both, and takes what belongs to it from the side that is further along.
