@@ -91,10 +91,12 @@ async fn merge() -> Result {
         "every object has a Name of its own",
     )?;
     for (record, _) in &all {
-        let next = record.client_attributes().find_map(|attribute| match &attribute.value {
-            V::Link(link) => link.target.as_text(),
-            _ => None,
-        });
+        let next = record
+            .client_attributes()
+            .find_map(|attribute| match &attribute.value {
+                V::Link(link) => link.target.as_text(),
+                _ => None,
+            });
         let target = all
             .iter()
             .find(|(other, _)| Some(other.identifier.as_str()) == next);

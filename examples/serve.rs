@@ -105,8 +105,10 @@ async fn settle(server: Arc<keyferry_server::Server>) {
     loop {
         ticks.tick().await;
         let server = server.clone();
-        let settled =
-            tokio::task::spawn_blocking(move || server.store_due_states(keyferry_net::clock(), 1000)).await;
+        let settled = tokio::task::spawn_blocking(move || {
+            server.store_due_states(keyferry_net::clock(), 1000)
+        })
+        .await;
         match settled {
             Ok(Ok(0)) => {}
             Ok(Ok(objects)) => tracing::info!(objects, "dates have moved objects on"),

@@ -155,7 +155,7 @@ fn raise(
             compromised: true,
         };
         change.after.attributes.set(AttributeValue::State(
-            lifecycle::Rank::of(state).join(known),
+            lifecycle::Rank::of(state).joined_state(known),
         ));
         change
             .after

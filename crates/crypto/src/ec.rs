@@ -1,4 +1,6 @@
-use crate::ring::error;
+//! Elliptic curve key pairs, in the encodings that KMIP names.
+
+use crate::error::error;
 use keyferry_kmip::der::{
     BIT_STRING, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, context, element, take,
 };

@@ -15,12 +15,13 @@
 //!
 //! # What it does not do
 //! - It encrypts and signs nothing on behalf of a client: it has what moving keys takes, no more.
-//! - It is not a validated module, and keeps no keys: they are in the caller's memory. Whoever needs otherwise implements the trait.
+//! - It is not a validated module, and keeps no keys: they are in the caller's memory. An HSM or a validated module implements the trait itself.
 //!
 //! # Features
 //! - `rsa` (default): makes RSA key pairs, and wraps keys under them; without it both are [`Unsupported`](keyferry_kmip::CryptoErrorKind::Unsupported).
 
 mod ec;
+mod error;
 #[cfg(feature = "rsa")]
 mod oaep;
 mod random;

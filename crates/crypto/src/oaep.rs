@@ -1,4 +1,6 @@
-use crate::ring::error;
+//! Keys encrypted under RSA keys: RSAES-OAEP (RFC 8017).
+
+use crate::error::error;
 use crate::rsa_pair::Source;
 use keyferry_kmip::{CryptoError, CryptoErrorKind, Oaep, OaepHash};
 use rsa::pkcs1::{DecodeRsaPrivateKey, DecodeRsaPublicKey};

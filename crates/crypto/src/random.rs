@@ -1,3 +1,5 @@
+//! [`SystemRandom`], the operating system as a source of randomness.
+
 use keyferry_kmip::{Random, RandomFailed};
 use ring::rand::SecureRandom;
 

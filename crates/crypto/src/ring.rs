@@ -1,4 +1,9 @@
+//! [`Ring`], the implementation of `Crypto`: ring itself, and the modules for what ring lacks.
+
+use crate::error::error;
 use crate::{ec, wrap};
+#[cfg(feature = "rsa")]
+use crate::{oaep, rsa_pair};
 #[cfg(feature = "rsa")]
 use keyferry_kmip::Oaep;
 use keyferry_kmip::{Crypto, CryptoError, CryptoErrorKind, Curve, KeyPair, KeyWrap};
@@ -7,7 +12,7 @@ use ring::digest::{Context, Digest, SHA256};
 use ring::hmac;
 use zeroize::{Zeroize, Zeroizing};
 
-/// ring, and what ring lacks. It has no state.
+/// The cryptographic library: ring, and what ring lacks. It has no state.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ring;
 
@@ -16,10 +21,6 @@ impl Ring {
     pub fn new() -> Self {
         Ring
     }
-}
-
-pub(crate) fn error(kind: CryptoErrorKind) -> CryptoError {
-    CryptoError::new(kind)
 }
 
 /// The 32 bytes of a digest that is known to have them.
@@ -117,7 +118,7 @@ impl Crypto for Ring {
 
     #[cfg(feature = "rsa")]
     fn rsa_key_pair(&self, bits: usize) -> Result<KeyPair, CryptoError> {
-        crate::rsa_pair::key_pair(bits)
+        rsa_pair::key_pair(bits)
     }
 
     #[cfg(feature = "rsa")]
@@ -127,7 +128,7 @@ impl Crypto for Ring {
         oaep: Oaep,
         key: &[u8],
     ) -> Result<Vec<u8>, CryptoError> {
-        crate::oaep::wrap(public_key, oaep, key)
+        oaep::wrap(public_key, oaep, key)
     }
 
     #[cfg(feature = "rsa")]
@@ -137,7 +138,7 @@ impl Crypto for Ring {
         oaep: Oaep,
         wrapped: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
-        crate::oaep::unwrap(private_key, oaep, wrapped)
+        oaep::unwrap(private_key, oaep, wrapped)
     }
 
     #[cfg(not(feature = "rsa"))]

@@ -1,5 +1,7 @@
-use crate::SystemRandom;
-use crate::ring::error;
+//! RSA key pairs, and the randomness that the `rsa` crate draws.
+
+use crate::error::error;
+use crate::random::SystemRandom;
 use keyferry_kmip::{CryptoError, CryptoErrorKind, KeyPair, Random, RandomFailed};
 use rsa::pkcs1::{EncodeRsaPrivateKey, EncodeRsaPublicKey};
 use rsa::rand_core::{TryCryptoRng, TryRng};

@@ -1,10 +1,12 @@
-use crate::ring::error;
+//! AES key wrap (RFC 3394, RFC 5649).
+
+use crate::error::error;
 use aes_kw::cipher::{BlockCipherDecrypt, BlockCipherEncrypt, consts::U16};
 use aes_kw::{AesKw, AesKwp, Error, InnerInit, KeyInit, aes};
 use keyferry_kmip::{CryptoError, CryptoErrorKind, KeyWrap};
 use zeroize::Zeroizing;
 
-/// What a wrapped key is longer by, beside padding.
+/// The bytes by which a wrapped key is longer, beside padding.
 const CHECK: usize = 8;
 
 pub(crate) fn wrap(
@@ -37,7 +39,7 @@ fn cipher<C: KeyInit>(key: &[u8]) -> Result<C, CryptoError> {
     C::new_from_slice(key).map_err(|_| error(CryptoErrorKind::Key))
 }
 
-fn kind(failed: Error) -> CryptoError {
+fn wrap_error(failed: Error) -> CryptoError {
     error(match failed {
         Error::InvalidDataSize => CryptoErrorKind::Length,
         Error::InvalidOutputSize { .. } => CryptoErrorKind::Failed,
@@ -57,11 +59,11 @@ where
     let length = match method {
         KeyWrap::Rfc3394 => AesKw::inner_init(cipher)
             .wrap_key(key, &mut out)
-            .map_err(kind)?
+            .map_err(wrap_error)?
             .len(),
         KeyWrap::Rfc5649 => AesKwp::inner_init(cipher)
             .wrap_key(key, &mut out)
-            .map_err(kind)?
+            .map_err(wrap_error)?
             .len(),
         _ => return Err(error(CryptoErrorKind::Unsupported)),
     };
@@ -84,11 +86,11 @@ where
     let length = match method {
         KeyWrap::Rfc3394 => AesKw::inner_init(cipher)
             .unwrap_key(wrapped, &mut out)
-            .map_err(kind)?
+            .map_err(wrap_error)?
             .len(),
         KeyWrap::Rfc5649 => AesKwp::inner_init(cipher)
             .unwrap_key(wrapped, &mut out)
-            .map_err(kind)?
+            .map_err(wrap_error)?
             .len(),
         _ => return Err(error(CryptoErrorKind::Unsupported)),
     };

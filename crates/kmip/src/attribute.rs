@@ -1,113 +1,24 @@
 //! The attributes of an object, in both projections: named (1.x) and tagged (2.x).
 
+use crate::failure::{Cause, Failure};
+use crate::spec::names::context;
 use crate::spec::*;
-use crate::{Cause, DateTime, Failure, Text};
+use keyferry_ttlv::DateTime;
 use keyferry_ttlv::{Item, Raw, Reader, Tag, Value, Version};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-mod structure;
+pub(crate) mod custom;
+pub(crate) mod reference;
+pub(crate) mod structure;
 
-pub use crate::projection::{
-    AttributeReference, AttributeReferences, Projection, part, stored_parts, visible,
-};
+pub use crate::spec::attribute::Attribute;
+pub use custom::{CustomAttribute, UnknownAttribute};
+pub use reference::{AttributeReference, AttributeReferences};
 pub use structure::*;
 
-/// A Custom Attribute (1.x: `x-name`, `y-name`) or one of a vendor (2.x).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CustomAttribute {
-    /// The vendor: `x` for a client's, `y` for a server's (KMIP 2.1 §4.60).
-    pub vendor: Text,
-    /// The name behind it.
-    pub name: Text,
-    /// The value; absent only in a Notify that tells of a deletion.
-    pub value: Option<keyferry_ttlv::Value>,
-}
-
-impl CustomAttribute {
-    /// A client's attribute with a text.
-    pub fn text(name: impl Into<Text>, value: impl Into<Text>) -> Self {
-        CustomAttribute {
-            vendor: "x".into(),
-            name: name.into(),
-            value: Some(keyferry_ttlv::Value::Text(value.into())),
-        }
-    }
-
-    /// Whether its value is a structure with structures within, which the standard does not allow (KMIP 1.4 §3.39).
-    pub fn is_nested(&self) -> bool {
-        let Some(keyferry_ttlv::Value::Structure(raw)) = &self.value else {
-            return false;
-        };
-        let r = keyferry_ttlv::Reader::new(
-            raw.bytes(),
-            keyferry_ttlv::Context::new(keyferry_ttlv::Version::V2_1),
-        );
-        let Ok(mut fields) = raw.item().and_then(|item| r.children(item)) else {
-            return true;
-        };
-        loop {
-            match fields.next(&r) {
-                Ok(Some(field)) if field.ty() == keyferry_ttlv::Type::Structure => return true,
-                Ok(Some(_)) => {}
-                Ok(None) => return false,
-                Err(_) => return true,
-            }
-        }
-    }
-
-    /// Its name in 1.x, which knows the vendors x and y alone.
-    pub fn named(&self) -> Option<Text> {
-        matches!(self.vendor.as_str(), "x" | "y")
-            .then(|| Text::joined(&[&self.vendor, "-", &self.name]))
-    }
-}
-
-/// An attribute that this build does not know, as it came.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
-#[derive(Clone, Debug, PartialEq)]
-pub struct UnknownAttribute {
-    /// Its name, where it came by name.
-    pub name: Option<Text>,
-    /// Its value: under Attribute Value where it came by name.
-    pub value: Option<keyferry_ttlv::Raw>,
-}
-
-impl UnknownAttribute {
-    pub(crate) fn tag(&self) -> Tag {
-        match (&self.name, &self.value) {
-            (None, Some(raw)) => raw.tag(),
-            _ => tag::ATTRIBUTE,
-        }
-    }
-
-    pub(crate) fn encode_value(&self, w: &mut keyferry_ttlv::Writer) -> keyferry_ttlv::Result<()> {
-        if let Some(raw) = &self.value {
-            w.raw(raw.bytes());
-        }
-        Ok(())
-    }
-}
-
-/// One instance of an attribute.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
-#[derive(Clone, Debug, PartialEq)]
-pub struct Attribute {
-    /// The Attribute Index of 1.x; instances that are 0 need none.
-    pub index: Option<i32>,
-    /// Which attribute, and its value.
-    pub value: AttributeValue,
-}
-
-impl From<AttributeValue> for Attribute {
-    fn from(value: AttributeValue) -> Self {
-        Attribute { index: None, value }
-    }
-}
-
 /// The attributes of an object, in the order in which they were added.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Attributes(Vec<Attribute>);
 
@@ -127,7 +38,7 @@ impl AttributeValue {
         }
     }
 
-    /// What refers to this attribute.
+    /// The reference that names this attribute.
     pub fn reference(&self) -> AttributeReference {
         match self {
             AttributeValue::Custom(custom) => AttributeReference::Custom {
@@ -146,25 +57,25 @@ impl AttributeValue {
         self.row().is_none_or(|row| row.multiple)
     }
 
-    /// Its value under its own tag, of a custom attribute under Attribute Value, as the last version has it; nothing where it has none.
+    /// The item of the value in the form of 2.1: under its own tag, or under Attribute Value for a custom attribute. `None` where it has no form.
     pub fn item(&self) -> Option<Raw> {
         let tag = if self.row().is_some() {
             self.tag()
         } else {
             tag::ATTRIBUTE_VALUE
         };
-        Raw::of(tag, &Bare(self), crate::context(Version::V2_1)).ok()
+        Raw::of(tag, &Bare(self), context(Version::V2_1)).ok()
     }
 
     /// The bare value, whatever its attribute.
     pub fn bare(&self) -> Option<Value> {
-        self.item()?.read(crate::context(Version::V2_1)).ok()
+        self.item()?.read(context(Version::V2_1)).ok()
     }
 
     /// The standard's attribute under `tag` with this bare value, where it is of its type.
     pub fn of_bare(tag: Tag, value: &Value) -> Option<AttributeValue> {
-        let raw = Raw::of(tag, value, crate::context(Version::V2_1)).ok()?;
-        let r = Reader::new(raw.bytes(), crate::context(Version::V2_1));
+        let raw = Raw::of(tag, value, context(Version::V2_1)).ok()?;
+        let r = Reader::new(raw.bytes(), context(Version::V2_1));
         let mut read = Vec::new();
         AttributeValue::read_standard(attribute_row(tag)?, None, raw.item().ok()?, &r, &mut read)
             .ok()?;
@@ -202,7 +113,7 @@ impl keyferry_ttlv::Encode for Bare<'_> {
 }
 
 impl Attributes {
-    /// None.
+    /// No attributes.
     pub fn new() -> Self {
         Attributes(Vec::new())
     }
@@ -212,7 +123,7 @@ impl Attributes {
         self.0.iter()
     }
 
-    /// How many instances.
+    /// The number of instances.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -273,7 +184,7 @@ impl Attributes {
         self.0.reserve(more);
     }
 
-    /// Room for one more that comes by itself, and for those that mostly come with it: eight, thirty-two.
+    /// Makes room for one more instance and for those that mostly come with it: eight first, then thirty-two.
     pub(crate) fn make_room(&mut self) {
         if self.0.len() == self.0.capacity() {
             self.0.reserve_exact((3 * self.0.len()).max(8));
@@ -291,8 +202,8 @@ impl Attributes {
         AttributeValue::read_standard(row, index, item, r, &mut self.0)
     }
 
-    /// Gives each instance of an attribute that may repeat an index, where it brought none: the next after those before it. That is how a
-    /// server counts what a client sends without (KMIP 1.4 §2.1.1).
+    /// Gives an index to each instance that has none, of attributes that may repeat: the next after those before it. A server numbers so what
+    /// a client sends without indices (KMIP 1.4 §2.1.1).
     pub fn number(&mut self) {
         let mut last: HashMap<AttributeReference, i32> = HashMap::new();
         for attribute in self
@@ -310,7 +221,7 @@ impl Attributes {
         }
     }
 
-    /// How many an object may have at a server of ours: what looks at each for each stays quick.
+    /// The number of instances that an object may have at a keyferry server. It keeps checks of each instance against each other quick.
     pub const MOST: usize = 4096;
 
     /// Refuses more than [`MOST`](Attributes::MOST).
@@ -368,12 +279,12 @@ impl Attributes {
         }
     }
 
-    /// Adds an instance as it is, with the index it has.
+    /// Adds an instance unchanged, with the index that it has.
     pub fn keep(&mut self, attribute: Attribute) {
         self.0.push(attribute);
     }
 
-    /// The same, to write several in one expression.
+    /// Adds a value and returns the attributes, so that several can be written in one expression.
     #[must_use]
     pub fn with(mut self, value: AttributeValue) -> Self {
         self.push(value);
@@ -408,7 +319,7 @@ impl Attributes {
         self.0.retain(keep);
     }
 
-    /// The same, changing them on the way.
+    /// Keeps the instances that `keep` wants, which may change them.
     pub(crate) fn retain_mut(&mut self, keep: impl FnMut(&mut Attribute) -> bool) {
         self.0.retain_mut(keep);
     }

@@ -1,10 +1,11 @@
 //! Who asks: the credentials in a request's header (KMIP 2.1 §9.4 and §9.11, 1.4 §2.1.2 and §6.6).
 
+use crate::payload::data::LoginTicket;
+use crate::secret::Secret;
 use crate::spec::*;
-use crate::{LoginTicket, Secret, Text};
 use keyferry_ttlv::{
     DateTimeExtended, Decode, Downgrade, Encode, Extra, Item, Loss, Raw, Reader, Result, Tag,
-    Tagged, Version, Writer,
+    Tagged, Text, Version, Writer,
 };
 
 /// A text that is a secret: wiped, masked, compared in constant time.
@@ -38,7 +39,7 @@ impl Encode for Password {
 }
 
 /// The credentials of a request (KMIP 2.1 §9.4, since 1.0); several since 1.2.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::AUTHENTICATION)]
 pub struct Authentication {
@@ -51,7 +52,7 @@ pub struct Authentication {
 }
 
 /// A Credential (KMIP 2.1 §9.11, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Credential {
     /// Its value, whose fields depend on its type.
@@ -69,8 +70,8 @@ impl From<CredentialValue> for Credential {
     }
 }
 
-/// What a [`Credential`] consists of.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+/// The value of a [`Credential`].
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum CredentialValue {
@@ -85,7 +86,7 @@ pub enum CredentialValue {
     HashedPassword(HashedPassword),
     /// Since 2.0.
     Ticket(TicketCredential),
-    /// One of a type that is not known here, with its value as it came.
+    /// A credential of a type that is not known here, with its value as it came.
     Other(CredentialType, Raw),
 }
 
@@ -97,7 +98,7 @@ structures! {
         #[ttlv(tag = tag::PASSWORD)]
         password: Option<Password>,
     }
-    /// What identifies a device (KMIP 2.1 §9.11, since 1.1).
+    /// The numbers and names that identify a device (KMIP 2.1 §9.11, since 1.1).
     #[derive(Default)]
     Device = CREDENTIAL_VALUE {
         #[ttlv(tag = tag::DEVICE_SERIAL_NUMBER)]
@@ -113,7 +114,7 @@ structures! {
         #[ttlv(tag = tag::MEDIA_IDENTIFIER)]
         media_identifier: Option<Text>,
     }
-    /// What a third party attests (KMIP 2.1 §9.11, since 1.2).
+    /// An attestation by a third party (KMIP 2.1 §9.11, since 1.2).
     Attestation = CREDENTIAL_VALUE {
         nonce: Nonce,
         attestation_type: AttestationType,
@@ -148,7 +149,7 @@ structures! {
 }
 
 /// A server's challenge (KMIP 2.1 §9.14, since 1.2).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::NONCE)]
 pub struct Nonce {
@@ -182,7 +183,7 @@ impl Tagged for Credential {
     const TAG: Tag = tag::CREDENTIAL;
 }
 
-/// What a credential looks like in a message.
+/// The form of a credential in a message.
 #[derive(Decode)]
 struct Form {
     credential_type: CredentialType,

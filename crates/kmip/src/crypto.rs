@@ -1,4 +1,4 @@
-//! What is needed of a cryptographic library.
+//! [`Crypto`], the interface of a cryptographic library or device, and its parameters and errors.
 
 use std::fmt;
 use zeroize::Zeroizing;
@@ -11,8 +11,7 @@ use zeroize::Zeroizing;
 /// All functions may be called from several threads at once. Each either succeeds or leaves nothing usable behind. Failures of
 /// authentication say no more than [`CryptoErrorKind::Integrity`], and take the same time wherever the difference is. Key pairs come from
 /// the library's own randomness, which has to be good enough for them, and so does what RSA needs of it; everything else depends on the
-/// arguments alone. No error, log or
-/// `Debug` shows key material.
+/// arguments alone. No error, log or `Debug` shows key material.
 pub trait Crypto: Send + Sync {
     /// SHA-256 over the parts, one after the other.
     fn sha256(&self, parts: &[&[u8]]) -> [u8; 32];
@@ -115,8 +114,8 @@ pub trait Crypto: Send + Sync {
     }
 }
 
-/// How a key is encrypted under an RSA key: RSAES-OAEP with MGF1 and an empty label (RFC 8017 §7.1).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+/// The parameters by which a key is encrypted under an RSA key: RSAES-OAEP with MGF1 and an empty label (RFC 8017 §7.1).
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Oaep {
     /// The hash of the encoding. Hashing Algorithm.
@@ -126,7 +125,7 @@ pub struct Oaep {
 }
 
 /// A hash in [`Oaep`].
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OaepHash {
@@ -152,8 +151,8 @@ impl OaepHash {
     }
 }
 
-/// How a key is wrapped under an AES key.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+/// The method by which a key is wrapped under an AES key.
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyWrap {
@@ -164,7 +163,7 @@ pub enum KeyWrap {
 }
 
 /// An elliptic curve.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Curve {
@@ -178,10 +177,10 @@ pub enum Curve {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct KeyPair {
     /// The private key.
-    #[cfg_attr(feature = "serde", serde(with = "keyferry_ttlv::shown::secret"))]
+    #[cfg_attr(feature = "serde", serde(with = "keyferry_ttlv::serde_form::secret"))]
     pub private: Zeroizing<Vec<u8>>,
     /// The public key.
-    #[cfg_attr(feature = "serde", serde(with = "keyferry_ttlv::shown::secret"))]
+    #[cfg_attr(feature = "serde", serde(with = "keyferry_ttlv::serde_form::secret"))]
     pub public: Zeroizing<Vec<u8>>,
 }
 
@@ -191,13 +190,13 @@ impl fmt::Debug for KeyPair {
     }
 }
 
-/// A cryptographic operation did not succeed. One opaque type; ask [`CryptoError::kind`].
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+/// The error of a cryptographic operation. One opaque type; ask [`CryptoError::kind`].
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CryptoError(CryptoErrorKind);
 
 /// The kinds of failure that a caller may want to tell apart.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CryptoErrorKind {
@@ -237,4 +236,5 @@ impl fmt::Display for CryptoError {
     }
 }
 
+/// It has no source: what a library says of a failure could tell an attacker of the key.
 impl std::error::Error for CryptoError {}

@@ -1,15 +1,17 @@
-use crate::spec::ResultReason as R;
+//! [`Failure`], the reason why an operation failed, and the Result Reason that each version has for it.
+
+use crate::spec::enumeration::message::ResultReason as R;
 use keyferry_ttlv::{ErrorKind, Version};
 use std::fmt;
 use std::sync::Arc;
 
 /// Why an operation failed. One value per cause; which Result Reason a version has for it is decided in one place, [`Failure::reason`].
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     cause: Cause,
     message: String,
-    /// The rule that stood against it, for the log alone.
+    /// The rule that denied it, for the log alone.
     rule: Option<String>,
     #[cfg_attr(feature = "serde", serde(skip))]
     source: Source,
@@ -31,11 +33,11 @@ impl Eq for Source {}
 const LONGEST: usize = 400;
 
 /// The causes of failure.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// There is no such object, or the caller may not know of it.
+    /// The object does not exist, or the caller may not know of it.
     ObjectNotFound,
     /// An object has this identifier already.
     ObjectExists,
@@ -93,7 +95,7 @@ pub enum Cause {
     KeyCompressionNotSupported,
     /// The object can't be returned wrapped in this way.
     KeyWrapNotSupported,
-    /// There is no wrapping key of this identifier.
+    /// No wrapping key has this identifier.
     WrappingKeyNotFound,
     /// The wrapping key was destroyed.
     WrappingKeyDestroyed,
@@ -125,14 +127,14 @@ pub enum Cause {
     NotExtractable,
     /// The cryptographic library failed.
     Cryptographic,
-    /// It would be more than the server keeps.
+    /// The request goes beyond a limit of the server.
     ServerLimit,
     /// The server failed.
     Internal,
 }
 
 impl Failure {
-    /// A failure; `message` goes to the peer and never holds key material. A long one, that quotes what the peer has sent, is cut.
+    /// A failure. `message` goes to the peer and must not hold key material; a long one is cut.
     pub fn new(cause: Cause, message: impl fmt::Display) -> Self {
         let mut message = message.to_string();
         if message.len() > LONGEST {
@@ -156,7 +158,7 @@ impl Failure {
         }
     }
 
-    /// A denial: the caller is told that, and the log which rule it was.
+    /// A denial. The caller learns only that access was denied; the log gets the rule.
     pub fn denied(rule: impl fmt::Display) -> Self {
         Failure {
             rule: Some(rule.to_string()),
@@ -164,7 +166,7 @@ impl Failure {
         }
     }
 
-    /// The rule of a denial, which the caller is not told.
+    /// The rule of a denial, which is not sent to the caller.
     pub fn rule(&self) -> Option<&str> {
         self.rule.as_deref()
     }
@@ -181,68 +183,68 @@ impl Failure {
 
     /// The Result Reason that `version` has for it (KMIP 2.1 §11.46, 1.4 §9.1.3.2.29 and §11).
     pub fn reason(&self, version: Version) -> R {
+        use Cause as C;
         let two = version >= Version::V2_0;
         let pick = |one: R, other: R| if two { other } else { one };
         match self.cause {
-            Cause::ObjectNotFound => pick(R::ITEM_NOT_FOUND, R::OBJECT_NOT_FOUND),
-            Cause::ObjectExists if version >= Version::V1_4 => R::OBJECT_ALREADY_EXISTS,
-            Cause::ObjectExists => R::ILLEGAL_OPERATION,
-            Cause::NameExists => pick(R::INVALID_FIELD, R::NON_UNIQUE_NAME_ATTRIBUTE),
-            Cause::NameTaken => pick(R::ILLEGAL_OPERATION, R::NON_UNIQUE_NAME_ATTRIBUTE),
-            Cause::PermissionDenied => R::PERMISSION_DENIED,
-            Cause::Authentication => R::AUTHENTICATION_NOT_SUCCESSFUL,
-            Cause::ReadOnlyAttribute => pick(R::PERMISSION_DENIED, R::ATTRIBUTE_READ_ONLY),
+            C::ObjectNotFound => pick(R::ITEM_NOT_FOUND, R::OBJECT_NOT_FOUND),
+            C::ObjectExists if version >= Version::V1_4 => R::OBJECT_ALREADY_EXISTS,
+            C::ObjectExists => R::ILLEGAL_OPERATION,
+            C::NameExists => pick(R::INVALID_FIELD, R::NON_UNIQUE_NAME_ATTRIBUTE),
+            C::NameTaken => pick(R::ILLEGAL_OPERATION, R::NON_UNIQUE_NAME_ATTRIBUTE),
+            C::Authentication => R::AUTHENTICATION_NOT_SUCCESSFUL,
+            C::ReadOnlyAttribute => pick(R::PERMISSION_DENIED, R::ATTRIBUTE_READ_ONLY),
             // Of Modify Attribute and Add Attribute since 2.1 (KMIP 2.1 §6.1.34.1; 2.0 has it for other operations alone).
-            Cause::AttributeSettled if version >= Version::V2_1 => R::WRONG_KEY_LIFECYCLE_STATE,
-            Cause::AttributeSettled => R::PERMISSION_DENIED,
-            Cause::AttributeNotFound => pick(R::ITEM_NOT_FOUND, R::ATTRIBUTE_NOT_FOUND),
-            Cause::AttributeAbsent => pick(R::INVALID_FIELD, R::ATTRIBUTE_NOT_FOUND),
-            Cause::InstanceNotFound => pick(R::ITEM_NOT_FOUND, R::ATTRIBUTE_INSTANCE_NOT_FOUND),
-            Cause::AttributeExists => pick(R::ILLEGAL_OPERATION, R::ATTRIBUTE_SINGLE_VALUED),
-            Cause::UnknownAttribute => pick(R::INVALID_FIELD, R::INVALID_ATTRIBUTE),
-            Cause::InvalidAttribute => pick(R::INVALID_FIELD, R::INVALID_ATTRIBUTE_VALUE),
-            Cause::WrongState => pick(R::PERMISSION_DENIED, R::WRONG_KEY_LIFECYCLE_STATE),
-            Cause::ObjectDestroyed => pick(R::PERMISSION_DENIED, R::OBJECT_DESTROYED),
-            Cause::ObjectGone => pick(R::ITEM_NOT_FOUND, R::OBJECT_DESTROYED),
-            Cause::ObjectArchived => R::OBJECT_ARCHIVED,
-            Cause::InvalidMessage | Cause::RequestTooLarge => R::INVALID_MESSAGE,
-            Cause::InvalidField => R::INVALID_FIELD,
-            Cause::InvalidDataType => pick(R::INVALID_FIELD, R::INVALID_DATA_TYPE),
-            Cause::MissingData => pick(R::MISSING_DATA, R::MISSING_DATA),
-            Cause::UnsupportedVersion => pick(R::INVALID_MESSAGE, R::UNSUPPORTED_PROTOCOL_VERSION),
-            Cause::OperationNotSupported => R::OPERATION_NOT_SUPPORTED,
-            Cause::FeatureNotSupported => R::FEATURE_NOT_SUPPORTED,
-            Cause::UnknownExtension => pick(R::FEATURE_NOT_SUPPORTED, R::UNKNOWN_MESSAGE_EXTENSION),
-            Cause::KeyFormatNotSupported => R::KEY_FORMAT_TYPE_NOT_SUPPORTED,
-            Cause::KeyCompressionNotSupported => R::KEY_COMPRESSION_TYPE_NOT_SUPPORTED,
-            Cause::KeyWrapNotSupported => {
+            C::AttributeSettled if version >= Version::V2_1 => R::WRONG_KEY_LIFECYCLE_STATE,
+            C::AttributeNotFound => pick(R::ITEM_NOT_FOUND, R::ATTRIBUTE_NOT_FOUND),
+            C::AttributeAbsent => pick(R::INVALID_FIELD, R::ATTRIBUTE_NOT_FOUND),
+            C::InstanceNotFound => pick(R::ITEM_NOT_FOUND, R::ATTRIBUTE_INSTANCE_NOT_FOUND),
+            C::AttributeExists => pick(R::ILLEGAL_OPERATION, R::ATTRIBUTE_SINGLE_VALUED),
+            C::UnknownAttribute => pick(R::INVALID_FIELD, R::INVALID_ATTRIBUTE),
+            C::InvalidAttribute => pick(R::INVALID_FIELD, R::INVALID_ATTRIBUTE_VALUE),
+            C::WrongState => pick(R::PERMISSION_DENIED, R::WRONG_KEY_LIFECYCLE_STATE),
+            C::ObjectDestroyed => pick(R::PERMISSION_DENIED, R::OBJECT_DESTROYED),
+            C::ObjectGone => pick(R::ITEM_NOT_FOUND, R::OBJECT_DESTROYED),
+            C::ObjectArchived => R::OBJECT_ARCHIVED,
+            C::InvalidMessage | C::RequestTooLarge => R::INVALID_MESSAGE,
+            C::InvalidDataType => pick(R::INVALID_FIELD, R::INVALID_DATA_TYPE),
+            C::MissingData => R::MISSING_DATA,
+            C::UnsupportedVersion => pick(R::INVALID_MESSAGE, R::UNSUPPORTED_PROTOCOL_VERSION),
+            C::OperationNotSupported => R::OPERATION_NOT_SUPPORTED,
+            C::FeatureNotSupported => R::FEATURE_NOT_SUPPORTED,
+            C::UnknownExtension => pick(R::FEATURE_NOT_SUPPORTED, R::UNKNOWN_MESSAGE_EXTENSION),
+            C::KeyFormatNotSupported => R::KEY_FORMAT_TYPE_NOT_SUPPORTED,
+            C::KeyCompressionNotSupported => R::KEY_COMPRESSION_TYPE_NOT_SUPPORTED,
+            C::KeyWrapNotSupported => {
                 pick(R::FEATURE_NOT_SUPPORTED, R::KEY_WRAP_TYPE_NOT_SUPPORTED)
             }
-            Cause::WrappingKeyNotFound => pick(R::ITEM_NOT_FOUND, R::WRAPPING_OBJECT_NOT_FOUND),
-            Cause::WrappingKeyArchived => pick(R::OBJECT_ARCHIVED, R::WRAPPING_OBJECT_ARCHIVED),
-            Cause::WrappingKeyDestroyed => pick(R::PERMISSION_DENIED, R::WRAPPING_OBJECT_DESTROYED),
-            Cause::ProtectionStorage => {
+            C::WrappingKeyNotFound => pick(R::ITEM_NOT_FOUND, R::WRAPPING_OBJECT_NOT_FOUND),
+            C::WrappingKeyArchived => pick(R::OBJECT_ARCHIVED, R::WRAPPING_OBJECT_ARCHIVED),
+            C::WrappingKeyDestroyed => pick(R::PERMISSION_DENIED, R::WRAPPING_OBJECT_DESTROYED),
+            C::ProtectionStorage => {
                 pick(R::FEATURE_NOT_SUPPORTED, R::PROTECTION_STORAGE_UNAVAILABLE)
             }
-            Cause::EncodingOption if version >= Version::V1_1 => R::ENCODING_OPTION_ERROR,
-            Cause::EncodingOption => R::INVALID_FIELD,
-            Cause::UsageMask => pick(
+            C::EncodingOption if version >= Version::V1_1 => R::ENCODING_OPTION_ERROR,
+            C::EncodingOption | C::InvalidField => R::INVALID_FIELD,
+            C::UsageMask => pick(
                 R::PERMISSION_DENIED,
                 R::INCOMPATIBLE_CRYPTOGRAPHIC_USAGE_MASK,
             ),
-            Cause::UsageLimitExceeded => pick(R::PERMISSION_DENIED, R::USAGE_LIMIT_EXCEEDED),
-            Cause::InvalidObjectType => pick(R::INVALID_FIELD, R::INVALID_OBJECT_TYPE),
-            Cause::MultiValuedAttribute => pick(R::INVALID_FIELD, R::MULTI_VALUED_ATTRIBUTE),
-            Cause::NumericRange => pick(R::INVALID_FIELD, R::NUMERIC_RANGE),
-            Cause::KeyValueNotPresent if version >= Version::V1_2 => R::KEY_VALUE_NOT_PRESENT,
-            Cause::KeyValueNotPresent => R::ITEM_NOT_FOUND,
-            Cause::ResponseTooLarge => R::RESPONSE_TOO_LARGE,
-            Cause::Sensitive if version >= Version::V1_4 => R::SENSITIVE,
-            Cause::NotExtractable if version >= Version::V1_4 => R::NOT_EXTRACTABLE,
-            Cause::Sensitive | Cause::NotExtractable => R::PERMISSION_DENIED,
-            Cause::Cryptographic => R::CRYPTOGRAPHIC_FAILURE,
-            Cause::Internal => pick(R::GENERAL_FAILURE, R::INTERNAL_SERVER_ERROR),
-            Cause::ServerLimit => pick(R::INDEX_OUT_OF_BOUNDS, R::SERVER_LIMIT_EXCEEDED),
+            C::UsageLimitExceeded => pick(R::PERMISSION_DENIED, R::USAGE_LIMIT_EXCEEDED),
+            C::InvalidObjectType => pick(R::INVALID_FIELD, R::INVALID_OBJECT_TYPE),
+            C::MultiValuedAttribute => pick(R::INVALID_FIELD, R::MULTI_VALUED_ATTRIBUTE),
+            C::NumericRange => pick(R::INVALID_FIELD, R::NUMERIC_RANGE),
+            C::KeyValueNotPresent if version >= Version::V1_2 => R::KEY_VALUE_NOT_PRESENT,
+            C::KeyValueNotPresent => R::ITEM_NOT_FOUND,
+            C::ResponseTooLarge => R::RESPONSE_TOO_LARGE,
+            C::Sensitive if version >= Version::V1_4 => R::SENSITIVE,
+            C::NotExtractable if version >= Version::V1_4 => R::NOT_EXTRACTABLE,
+            C::PermissionDenied | C::AttributeSettled | C::Sensitive | C::NotExtractable => {
+                R::PERMISSION_DENIED
+            }
+            C::Cryptographic => R::CRYPTOGRAPHIC_FAILURE,
+            C::Internal => pick(R::GENERAL_FAILURE, R::INTERNAL_SERVER_ERROR),
+            C::ServerLimit => pick(R::INDEX_OUT_OF_BOUNDS, R::SERVER_LIMIT_EXCEEDED),
         }
     }
 }
@@ -260,7 +262,7 @@ impl std::error::Error for Failure {
     }
 }
 
-/// What a message that can't be read is answered with. The place in it is told; the bytes are not.
+/// The failure with which a message that can't be read is answered. It names the place in the message, and none of its bytes.
 impl From<keyferry_ttlv::Error> for Failure {
     fn from(error: keyferry_ttlv::Error) -> Self {
         let cause = match error.kind() {

@@ -1,11 +1,12 @@
-//! What the world around brings in: nothing here opens a socket, reads a clock or draws randomness by itself.
+//! The interfaces through which identity, time, randomness and connections come in. Nothing here opens a socket, reads a clock or draws
+//! randomness by itself.
 
-use crate::{DateTime, Wake};
-use keyferry_ttlv::Frame;
+use crate::wake::Wake;
+use keyferry_ttlv::{DateTime, Frame};
 use std::fmt;
 
-/// Who is at the other end of a connection, as its TLS certificate says.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+/// The identity of the other end of a connection, as its TLS certificate states it.
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// The subject's Common Name, or the whole subject where there is none.
@@ -29,17 +30,17 @@ impl fmt::Debug for Identity {
 }
 
 /// A monotonic clock's reading, in milliseconds from an arbitrary start.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tick(pub u64);
 
 /// The time, as the caller knows it.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// For measuring and waiting.
+    /// The monotonic tick, for measuring and waiting.
     pub tick: Tick,
-    /// For attributes and messages.
+    /// The wall clock, for attributes and messages.
     pub wall: DateTime,
 }
 
@@ -53,12 +54,12 @@ pub trait Random: Send {
 }
 
 /// The source of randomness has failed.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the random number generator failed")]
 pub struct RandomFailed;
 
-/// What a server does with a group of requests.
+/// The part of a server that answers requests.
 ///
 /// # Contract
 /// Requests that arrived together on one connection come together, in order, and may share one commit. There is one answer for each,
@@ -73,17 +74,18 @@ pub trait Handler: Send + Sync {
     fn refuse(&self, now: Now, why: &keyferry_ttlv::Error) -> Option<Frame>;
 }
 
-/// What becomes of one request.
+/// The answer of a [`Handler`] to one request.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Answer {
-    /// This goes back.
+    /// This message goes back.
     Reply(Frame),
-    /// This goes back and the connection is closed.
+    /// This message goes back and the connection is closed.
     ReplyAndClose(Frame),
-    /// The connection is closed without a word.
+    /// The connection is closed without an answer.
     Close,
-    /// This goes back, and from then on this side asks: the connection is turned round (Set Endpoint Role, KMIP 2.1 §6.1.54, since 2.0).
+    /// This message goes back, and from then on this side sends the requests: the connection is turned round (Set Endpoint Role, KMIP 2.1
+    /// §6.1.54, since 2.0).
     Turn(Frame, Asking),
 }
 
@@ -98,12 +100,12 @@ impl fmt::Debug for Asking {
 }
 
 /// Names one request of a conversation, so that its answer can be told from others under way.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// What the asking side of a connection wants next.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+/// The next step of a [`Conversation`].
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Step {
@@ -120,12 +122,12 @@ pub enum Step {
 }
 
 /// The connection or its peer failed before an answer came.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("connection lost: {0}")]
 pub struct Lost(pub String);
 
-/// The asking side of a connection, driven by `net` or by a simulator.
+/// The side of a connection that sends the requests. `keyferry-net` or a simulator drives it.
 ///
 /// # Contract
 /// `poll` offers a ticket that no other request has; answers come in the order of the requests. A ticket that was not used for a
@@ -138,7 +140,7 @@ pub trait Conversation: Send {
     /// Takes the answer to the request with this ticket.
     fn answer(&mut self, now: Now, ticket: Ticket, response: Result<Frame, Lost>);
 
-    /// What wakes it before its tick: asked for once on each connection. With one, it may wait for nothing else.
+    /// The [`Wake`] that wakes the conversation before its tick, if it has one. It is asked for once on each connection.
     fn wake(&self) -> Option<Wake> {
         None
     }

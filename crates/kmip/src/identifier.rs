@@ -1,7 +1,10 @@
-use crate::Text;
-use crate::spec::{UniqueIdentifierEnumeration, tag};
+//! [`UniqueIdentifier`], which names an object in a request, and [`UniqueIdentifiers`], a list of them in one buffer.
+
+use crate::spec::enumeration::message::UniqueIdentifierEnumeration;
+use crate::spec::tag;
 use keyferry_ttlv::{
-    Decode, Encode, ErrorKind, Group, Item, Reader, Result, Tag, Tagged, Type, Version, Writer,
+    Decode, Encode, ErrorKind, Group, Item, Reader, Result, Tag, Tagged, Text, Type, Version,
+    Writer,
 };
 use std::fmt;
 
@@ -93,8 +96,7 @@ impl Encode for UniqueIdentifier {
     }
 }
 
-/// What a Locate found: the Unique Identifiers of a response one behind the other in one buffer, since there may be very many
-/// (KMIP 2.1 §6.1.28, since 1.0).
+/// The Unique Identifiers in the response of a Locate (KMIP 2.1 §6.1.28, since 1.0). There may be very many, so that they share one buffer.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct UniqueIdentifiers {
     text: String,
@@ -102,12 +104,12 @@ pub struct UniqueIdentifiers {
 }
 
 impl UniqueIdentifiers {
-    /// None.
+    /// An empty list.
     pub fn new() -> Self {
         UniqueIdentifiers::default()
     }
 
-    /// How many.
+    /// The number of identifiers.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
@@ -117,14 +119,14 @@ impl UniqueIdentifiers {
         self.ends.is_empty()
     }
 
-    /// Adds one.
+    /// Adds an identifier.
     #[inline]
     pub fn push(&mut self, identifier: &str) {
         self.text.push_str(identifier);
         self.ends.push(self.text.len());
     }
 
-    /// One after another.
+    /// The identifiers, one after another.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
         let mut start = 0;
         self.ends.iter().map(move |end| {

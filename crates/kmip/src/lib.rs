@@ -18,8 +18,9 @@
 //! # Ok::<(), keyferry_ttlv::Error>(())
 //! ```
 //!
-//! A server reads a message with its payloads kept as they came ([`RequestMessage::from_frame`]), so that one bad item fails alone; a client
-//! that knows what to expect reads all at once ([`ResponseMessage::typed`]); a tool reads whatever it is ([`RequestMessage::read_payloads`]).
+//! A server keeps the payloads of a message as they came when it reads one ([`RequestMessage::from_frame`]), so that one bad item fails
+//! alone. A client that knows what to expect reads all at once ([`ResponseMessage::typed`]). A tool reads every payload, whatever its
+//! operation ([`RequestMessage::read_payloads`]).
 //!
 //! The version is context, set by a message's header: there is no type per version. A field that a version lacks is an error when it is
 //! written and kept raw when it is read. Key material is a [`Secret`]: wiped, masked, compared in constant time; a transparent key's parts
@@ -28,11 +29,12 @@
 //! An unknown field is kept, and written back behind the known ones of its structure. Four structures are closed, and refuse one: Protocol
 //! Version, Attribute, Attribute Reference, and the message itself behind its items.
 //!
-//! It does not know KMIP 3.0 but for its tags and enumeration values, and no PKCS#11 function by name. It opens no connection, reads no clock and draws no randomness: see [`Now`], [`Random`], [`Crypto`].
+//! Of KMIP 3.0 it knows tags and enumeration values only, and it knows no PKCS#11 function by name. It opens no connection, reads no clock
+//! and draws no randomness: see [`Now`], [`Random`], [`Crypto`].
 //!
 //! Features: `xml` and `json` switch on the text forms of messages, `keyferry_ttlv::xml` and `keyferry_ttlv::json`; [`context`] has the names.
-//! `serde` makes every type that is data one of serde's, readable and with secrets masked, for logs and tools: see `keyferry_ttlv::shown`, and
-//! its `Exposed` for who was asked to show them.
+//! `serde` implements serde's traits for every type that is data, readable and with secrets masked, for logs and tools: see
+//! `keyferry_ttlv::serde_form`, and its `Exposed` for tools that were asked to show secrets.
 
 /// Structures with nothing to say about each field but its name in the standard.
 macro_rules! structures {
@@ -40,7 +42,7 @@ macro_rules! structures {
         $(#[$meta:meta])*
         $name:ident = $tag:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty,)* }
     )*) => {$(
-        #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+        #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
         #[ttlv(tag = tag::$tag)]
@@ -66,10 +68,11 @@ pub mod lifecycle;
 pub mod message;
 pub mod object;
 pub mod payload;
-mod projection;
+pub mod projection;
+mod protocol_version;
 mod secret;
 #[cfg(feature = "serde")]
-mod shown;
+mod serde_form;
 pub mod spec;
 mod template;
 mod transparent;
@@ -79,19 +82,22 @@ mod wake;
 pub use attribute::*;
 pub use credential::*;
 pub use crypto::*;
-pub use downgrade::{described, downgraded};
+pub use downgrade::{describe_loss, downgraded};
 pub use failure::{Cause, Failure};
 pub use host::*;
 pub use identifier::{UniqueIdentifier, UniqueIdentifiers};
 pub use message::*;
 pub use object::*;
 pub use payload::*;
+pub use projection::Projection;
+pub use protocol_version::{ProtocolVersion, VERSIONS};
 pub use secret::Secret;
+pub use spec::names::context;
 pub use template::{TemplateAttribute, TemplateTags};
 pub use transparent::*;
 pub use turn::{TURN, accepts_turn, asks_to_turn, is_turned, turn_answer, turn_request};
 pub use wake::Wake;
 
 #[cfg(feature = "serde")]
-pub use keyferry_ttlv::shown::Exposed;
+pub use keyferry_ttlv::serde_form::Exposed;
 pub use keyferry_ttlv::{DateTime, DateTimeExtended, Enumeration, Interval, Text};

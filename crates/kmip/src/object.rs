@@ -1,13 +1,17 @@
 //! The managed objects and what they consist of (KMIP 2.1 §2 and §3, 1.4 §2).
 
+use crate::attribute::Attributes;
+use crate::attribute::structure::CryptographicParameters;
+use crate::identifier::UniqueIdentifier;
+use crate::projection::Projection;
+use crate::secret::Secret;
 use crate::spec::*;
-use crate::{Attributes, CryptographicParameters, Projection, Secret, UniqueIdentifier};
 use keyferry_ttlv::{
     Decode, Downgrade, Encode, Extra, Item, Raw, Reader, Result, Tag, Type, Writer,
 };
 
 /// A managed object.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub enum Object {
@@ -34,7 +38,7 @@ pub enum Object {
 }
 
 impl Object {
-    /// Its Object Type.
+    /// The object's Object Type.
     pub fn object_type(&self) -> ObjectType {
         match self {
             Object::Certificate(_) => ObjectType::CERTIFICATE,
@@ -83,7 +87,7 @@ impl Object {
         }
     }
 
-    /// How many bytes of material it holds, for progress and statistics.
+    /// The number of bytes of material in the object, for progress and statistics.
     pub fn material_len(&self) -> usize {
         match self.key_block().and_then(|block| block.key_value.as_ref()) {
             Some(KeyValue::Wrapped(secret)) => secret.len(),
@@ -123,7 +127,7 @@ impl Object {
 }
 
 /// A certificate (KMIP 2.1 §2.1, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct Certificate {
@@ -135,7 +139,7 @@ pub struct Certificate {
 }
 
 /// A certificate request (KMIP 2.1 §2.2, since 2.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct CertificateRequest {
@@ -146,8 +150,8 @@ pub struct CertificateRequest {
     pub extra: Extra,
 }
 
-/// What the server keeps without understanding it (KMIP 2.1 §2.3, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+/// Bytes that the server keeps without understanding them (KMIP 2.1 §2.3, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct OpaqueObject {
@@ -160,7 +164,7 @@ pub struct OpaqueObject {
 }
 
 /// A PGP key (KMIP 2.1 §2.4, since 1.2).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct PgpKey {
@@ -172,7 +176,7 @@ pub struct PgpKey {
 }
 
 /// A Symmetric Key, Private Key or Public Key (KMIP 2.1 §2.9, §2.5, §2.6, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct Key {
@@ -182,7 +186,7 @@ pub struct Key {
 }
 
 /// A secret that is no key (KMIP 2.1 §2.7, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct SecretData {
@@ -193,7 +197,7 @@ pub struct SecretData {
 }
 
 /// One part of a split key (KMIP 2.1 §2.8, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct SplitKey {
@@ -212,7 +216,7 @@ pub struct SplitKey {
 }
 
 /// Attributes to create objects from (KMIP 1.4 §2.2.6, 1.0 to 1.4, deprecated in 1.3).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct Template {
@@ -223,7 +227,7 @@ pub struct Template {
 }
 
 /// A Big Integer: two's complement, a multiple of eight bytes.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BigInteger(pub Vec<u8>);
 
@@ -240,7 +244,7 @@ impl Encode for BigInteger {
 }
 
 /// A key and what must be known to use it (KMIP 2.1 §3.1, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::KEY_BLOCK)]
 pub struct KeyBlock {
@@ -253,10 +257,10 @@ pub struct KeyBlock {
     pub key_value: Option<KeyValue>,
     /// The algorithm that it is for.
     pub cryptographic_algorithm: Option<CryptographicAlgorithm>,
-    /// Its length in bits.
+    /// The key's length in bits.
     #[ttlv(tag = tag::CRYPTOGRAPHIC_LENGTH)]
     pub cryptographic_length: Option<i32>,
-    /// How it is wrapped, when it is.
+    /// How the key is wrapped, when it is.
     pub key_wrapping_data: Option<Box<KeyWrappingData>>,
     /// Other fields.
     #[ttlv(extra)]
@@ -287,17 +291,17 @@ impl KeyBlock {
 }
 
 /// A Key Value: a structure, or its wrapped bytes (KMIP 2.1 §3.2, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum KeyValue {
-    /// In the clear, or with wrapped material within.
+    /// A key value in the clear, or one with wrapped material in it.
     Plain(PlainKeyValue),
     /// Wrapped as a whole.
     Wrapped(Secret),
 }
 
 /// Material, and attributes that travel with it.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 pub struct PlainKeyValue {
     /// The material.
@@ -330,7 +334,7 @@ impl Encode for KeyValue {
 }
 
 /// Key material: bytes in most formats, a structure in the transparent ones.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum KeyMaterial {
     /// Bytes.
@@ -357,8 +361,8 @@ impl Encode for KeyMaterial {
     }
 }
 
-/// How a key value is wrapped (KMIP 2.1 §3.3, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+/// The description of how a key value is wrapped (KMIP 2.1 §3.3, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::KEY_WRAPPING_DATA)]
 #[allow(missing_docs)]
@@ -379,7 +383,7 @@ pub struct KeyWrappingData {
 }
 
 /// The key that wraps or signs, and how (KMIP 2.1 §3.3, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[allow(missing_docs)]
 pub struct WrappingKeyInformation {
@@ -389,8 +393,8 @@ pub struct WrappingKeyInformation {
     pub extra: Extra,
 }
 
-/// How a Get or Export shall wrap what it returns (KMIP 2.1 §7.18, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+/// The request of a Get or Export to wrap what it returns (KMIP 2.1 §7.18, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::KEY_WRAPPING_SPECIFICATION)]
 #[allow(missing_docs)]

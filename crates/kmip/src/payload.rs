@@ -1,18 +1,17 @@
 //! The payloads of the operations, requests and responses, in one set of types for all versions.
 
-use crate::Payload;
 use crate::spec::*;
-use keyferry_ttlv::{Context, Downgrade, Encode, Loss, Raw, Result, Tag, Version, Writer};
+use keyferry_ttlv::{Context, Decode, Downgrade, Encode, Loss, Raw, Result, Tag, Version, Writer};
 
-mod change;
+pub(crate) mod change;
 mod common;
-mod cryptographic;
-mod data;
-mod exchange;
-mod find;
-mod life;
-mod make;
-mod server;
+pub(crate) mod cryptographic;
+pub(crate) mod data;
+pub(crate) mod exchange;
+pub(crate) mod find;
+pub(crate) mod life;
+pub(crate) mod make;
+pub(crate) mod server;
 
 pub use change::*;
 pub use cryptographic::*;
@@ -23,13 +22,19 @@ pub use life::*;
 pub use make::*;
 pub use server::*;
 
+/// A payload of an operation.
+pub trait Payload: Encode + Decode {
+    /// The operation that it belongs to.
+    const OPERATION: Operation;
+}
+
 /// Declares the payloads of operations: each is written and read by the derive, and knows its operation.
 macro_rules! payloads {
     ($(
         $(#[$meta:meta])*
         $name:ident: $operation:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty,)* }
     )*) => {$(
-        #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+        #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
         #[derive(Clone, Debug, PartialEq, Encode, Decode, Downgrade)]
         $(#[$meta])*
         #[allow(missing_docs)]
@@ -39,17 +44,17 @@ macro_rules! payloads {
             pub extra: Extra,
         }
 
-        impl $crate::Payload for $name {
+        impl $crate::payload::Payload for $name {
             const OPERATION: Operation = Operation::$operation;
         }
     )*};
 }
 use payloads;
 
-/// One of many payloads, by operation.
+/// Declares a choice of payloads, by operation.
 macro_rules! by_operation {
     ($(#[$meta:meta])* $name:ident { $($variant:ident($ty:ident),)* }) => {
-        #[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+        #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq)]
         #[allow(missing_docs)]

@@ -1,3 +1,5 @@
+//! [`Secret`], bytes that are wiped, masked, and compared in constant time.
+
 use keyferry_ttlv::{Decode, Encode, Item, Reader, Result, Tag, Writer};
 use std::fmt;
 use zeroize::Zeroizing;
@@ -17,7 +19,7 @@ impl Secret {
         &self.0
     }
 
-    /// How many bytes.
+    /// The number of bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }

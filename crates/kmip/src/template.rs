@@ -1,12 +1,18 @@
-use crate::projection::{is_tagged, within, write_all};
+//! [`TemplateAttribute`], the attributes that a new object shall have.
+
+use crate::attribute::Attributes;
+use crate::attribute::structure::Name;
+use crate::projection::{within, write_all};
 use crate::spec::tag;
-use crate::{Attributes, Name};
-use keyferry_ttlv::{ErrorKind, Group, Item, Loss, Reader, Result, Tag, Version, Writer};
+use crate::spec::versions::is_tagged;
+use keyferry_ttlv::{
+    Downgrade, Encode, ErrorKind, Group, Item, Loss, Reader, Result, Tag, Version, Writer,
+};
 use std::ops::{Deref, DerefMut};
 
 /// The attributes that a new object shall have: a Template-Attribute (KMIP 1.4 §2.1.8, 1.0 to 1.4), which may also name templates, or
 /// Attributes (2.x).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TemplateAttribute {
     /// The Names of templates whose attributes are wanted as well, until 1.4.
@@ -14,7 +20,7 @@ pub struct TemplateAttribute {
     /// The attributes.
     #[cfg_attr(
         feature = "serde",
-        serde(default, skip_serializing_if = "keyferry_ttlv::shown::is_default")
+        serde(default, skip_serializing_if = "keyferry_ttlv::serde_form::is_default")
     )]
     pub attributes: Attributes,
 }
@@ -41,28 +47,28 @@ impl DerefMut for TemplateAttribute {
     }
 }
 
-/// Under which tags a Template-Attribute stands.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+/// The tags under which a Template-Attribute stands.
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TemplateTags {
-    /// In 1.x.
+    /// The tag in 1.x.
     pub(crate) named: Tag,
-    /// In 2.x, where it has one.
+    /// The tag in 2.x, where it has one.
     tagged: Option<Tag>,
 }
 
 impl TemplateTags {
-    /// Of an object: Template-Attribute, Attributes.
+    /// The tags of an object's attributes: Template-Attribute, Attributes.
     pub const OBJECT: TemplateTags = TemplateTags::new(tag::TEMPLATE_ATTRIBUTE, tag::ATTRIBUTES);
-    /// Of both keys of a pair.
+    /// The tags of attributes that both keys of a pair have.
     pub const COMMON: TemplateTags =
         TemplateTags::new(tag::COMMON_TEMPLATE_ATTRIBUTE, tag::COMMON_ATTRIBUTES);
-    /// Of a pair's private key.
+    /// The tags of the attributes of a pair's private key.
     pub const PRIVATE_KEY: TemplateTags = TemplateTags::new(
         tag::PRIVATE_KEY_TEMPLATE_ATTRIBUTE,
         tag::PRIVATE_KEY_ATTRIBUTES,
     );
-    /// Of a pair's public key.
+    /// The tags of the attributes of a pair's public key.
     pub const PUBLIC_KEY: TemplateTags = TemplateTags::new(
         tag::PUBLIC_KEY_TEMPLATE_ATTRIBUTE,
         tag::PUBLIC_KEY_ATTRIBUTES,
@@ -75,7 +81,7 @@ impl TemplateTags {
         }
     }
 
-    /// The same in 1.x alone: what a server set by implication.
+    /// The same tags, in 1.x alone: for attributes that a server set by implication.
     pub const fn until_1_4(self) -> Self {
         TemplateTags {
             tagged: None,
@@ -135,9 +141,42 @@ impl Group for TemplateAttribute {
         w.structure(tag, |w| {
             for name in &self.names {
                 w.require(tags.named, Version::V1_0, Some(Version::V1_4))?;
-                keyferry_ttlv::Encode::encode(name, tag::NAME, w)?;
+                Encode::encode(name, tag::NAME, w)?;
             }
             write_all(&self.attributes, w)
         })
+    }
+}
+
+/// A structure without anything in it.
+struct Empty;
+
+impl Encode for Empty {
+    fn encode(&self, tag: Tag, w: &mut Writer) -> Result<()> {
+        w.structure(tag, |_| Ok(()))
+    }
+}
+
+impl TemplateAttribute {
+    fn downgrade_as(&mut self, tags: TemplateTags, version: Version, loss: &mut Loss) -> bool {
+        let there = tags.of(version).is_some();
+        if !there && self.names.is_empty() && self.attributes.is_empty() {
+            loss.record(tags.named, &Empty);
+        }
+        let names = self.names.len();
+        let _ = loss.repeated(
+            &mut self.names,
+            tag::NAME,
+            !is_tagged(version),
+            false,
+            version,
+        ); // what they are to whom, is judged here
+        self.attributes
+            .leave_behind(loss, |value, loss| there && value.downgrade(version, loss));
+        if is_tagged(version) {
+            self.attributes.leave_indices(loss);
+        }
+        // Without its templates an object would be made with other attributes than were asked for.
+        there && self.names.len() == names
     }
 }

@@ -1,11 +1,13 @@
 //! Transparent keys: Key Material with a name for each of its parts (KMIP 2.1 §3.4 to §3.12, 1.4 §2.1.7).
 
+use crate::object::{BigInteger, KeyBlock, KeyMaterial, KeyValue, PlainKeyValue};
+use crate::secret::Secret;
+use crate::spec::names::context;
 use crate::spec::*;
-use crate::{BigInteger, KeyBlock, KeyMaterial, KeyValue, PlainKeyValue, Secret, context};
 use keyferry_ttlv::{Decode, Downgrade, Encode, Extra, Raw, Result, Tag, Version, Writer};
 
 /// A Big Integer that is key material: wiped, masked, compared in constant time. Two's complement, a multiple of eight bytes.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretInteger(pub Secret);
 
@@ -117,7 +119,7 @@ structures! {
 }
 
 /// The Key Material of a transparent key, by its Key Format Type.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum TransparentKey {

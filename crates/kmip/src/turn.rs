@@ -1,19 +1,23 @@
 //! Turning a connection round: Set Endpoint Role as both sides of a connection and their drivers see it (KMIP 2.1 §6.1.54 and §6.2.5, since
 //! 2.0).
 //!
-//! Whoever asks on a connection asks the other side to apply the role Client: from its answer on that one asks, and the first one answers.
-//! The same request turns the connection back.
+//! The side that sends requests asks the other side to apply the role Client. From the answer on, that other side sends the requests and the
+//! first side answers them. The same request turns the connection back.
 //!
-//! KMIP 1.x has no such operation. There [`TURN`] stands for it, which nobody but servers of ours knows: others answer that they don't.
+//! KMIP 1.x has no such operation. There [`TURN`] takes its place, which only keyferry servers know: others answer that they do not support
+//! it.
 
-use crate::spec::{EndpointRole, Operation, tag};
-use crate::{
-    DateTime, Payload, RequestItem, RequestMessage, ResponseItem, ResponseMessage,
-    SetEndpointRoleRequest, SetEndpointRoleResponse, context,
-};
-use keyferry_ttlv::{Decode, Encode, Extra, Frame, Result, Version};
+use crate::message::request::{RequestItem, RequestMessage};
+use crate::message::response::{ResponseItem, ResponseMessage};
+use crate::payload::Payload;
+use crate::payload::server::SetEndpointRoleRequest;
+use crate::payload::server::SetEndpointRoleResponse;
+use crate::spec::enumeration::message::{EndpointRole, Operation};
+use crate::spec::names::context;
+use crate::spec::tag;
+use keyferry_ttlv::{DateTime, Decode, Encode, Extra, Frame, Result, Version};
 
-/// The operation of ours that turns a connection round in KMIP 1.0 to 1.4.
+/// The vendor operation that turns a connection round in KMIP 1.0 to 1.4.
 pub const TURN: Operation = Operation(0x8000_4B04);
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -58,7 +62,7 @@ pub fn turn_request(version: Version) -> Result<Frame> {
     RequestMessage::new(version, vec![item]).to_frame()
 }
 
-/// Whether a message asks for nothing but to turn the connection round.
+/// Whether a message asks to turn the connection round, and for nothing else.
 pub fn asks_to_turn(message: &RequestMessage) -> bool {
     let (Ok(version), [item]) = (message.version(), message.batch.as_slice()) else {
         return false;
@@ -107,7 +111,7 @@ pub fn is_turned(answer: &Frame) -> bool {
     ResponseMessage::from_frame(answer).is_ok_and(|message| accepts_turn(&message))
 }
 
-/// The same of an answer that was read.
+/// Whether an answer to [`turn_request`], read already, accepts it.
 pub fn accepts_turn(message: &ResponseMessage) -> bool {
     let (Ok(version), [item]) = (message.version(), message.batch.as_slice()) else {
         return false;
@@ -128,7 +132,7 @@ pub fn accepts_turn(message: &ResponseMessage) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::{Cause, Failure};
+    use crate::failure::{Cause, Failure};
 
     #[test]
     fn a_request_and_its_answers() {

@@ -1,11 +1,12 @@
+//! [`Wake`], by which a conversation that waits is woken from another thread.
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// Wakes a conversation that waits, before its tick: its driver polls it again at once. Clones wake the same conversation.
+/// The means to wake a conversation that waits, before its tick: its driver then polls it at once. Clones wake the same conversation.
 ///
-/// Waking counts once, however often it happens before the conversation is polled, and is not lost when it happens while that is not
-/// waiting, or has no connection.
+/// Several wakings before the next poll count as one. None is lost, also when the conversation is not waiting or has no connection.
 #[derive(Clone, Default)]
 pub struct Wake(Arc<Mutex<Woken>>);
 
@@ -16,7 +17,7 @@ struct Woken {
 }
 
 impl Wake {
-    /// One that nothing waits for yet.
+    /// A wake for which no conversation waits yet.
     pub fn new() -> Self {
         Wake::default()
     }

@@ -4,7 +4,10 @@
 //! host name takes a thread for a moment.) Don't use it from within an asynchronous task, where tokio panics rather than block;
 //! `spawn_blocking` is fine.
 
-use crate::{ClientConfig, Connection, Connector, Error, ErrorKind, Result, Retry};
+use crate::client::{Connection, Connector};
+use crate::error::{Error, ErrorKind, Result};
+use crate::retry::Retry;
+use crate::tls::ClientConfig;
 use keyferry_kmip::{Conversation, Identity};
 use keyferry_ttlv::Frame;
 use std::future::Future;
@@ -21,7 +24,7 @@ impl Own {
             .build();
         built
             .map(|runtime| Own(Some(runtime)))
-            .map_err(|error| Error::new(ErrorKind::Connect, error))
+            .map_err(|error| Error::of(ErrorKind::Connect, error))
     }
 
     fn block_on<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
@@ -60,7 +63,7 @@ impl Client {
         })
     }
 
-    /// Who the server is.
+    /// The server's identity.
     pub fn peer(&self) -> &Identity {
         self.connection.peer()
     }

@@ -1,8 +1,13 @@
+//! [`Connector`], which opens connections to a server, and [`Connection`], on which a client calls it.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::identity::identity;
 use crate::input::{Broken, Input};
 use crate::output::write_frames;
-use crate::{ClientConfig, Error, ErrorKind, Result, identity};
+use crate::tls::ClientConfig;
 use keyferry_kmip::Identity;
 use keyferry_ttlv::Frame;
+use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWriteExt, split};
 use tokio::net::TcpStream;
@@ -10,10 +15,10 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// How long a goodbye may take.
+/// The time that a goodbye may take.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(1);
 
-/// Where a server is and how to reach it.
+/// The address of a server and the way to reach it.
 #[derive(Clone, Debug)]
 pub struct Connector {
     address: String,
@@ -50,11 +55,9 @@ impl Connector {
     }
 
     async fn establish(&self) -> Result<Connection> {
-        let connect = |error| {
-            Error::new(
-                ErrorKind::Connect,
-                format_args!("{}: {error}", self.address),
-            )
+        let connect = |error: io::Error| {
+            let context = format_args!("{}: {error}", self.address);
+            Error::new(ErrorKind::Connect, context).with_source(error)
         };
         let tcp = TcpStream::connect(&self.address).await.map_err(connect)?;
         tcp.set_nodelay(true).map_err(connect)?;
@@ -63,13 +66,11 @@ impl Connector {
             .connect(self.config.server_name.clone(), tcp)
             .await
             .map_err(|error| {
-                let kind = Error::stream(&error).kind();
-                let kind = if kind == ErrorKind::Tls {
-                    kind
-                } else {
-                    ErrorKind::Connect
+                let kind = match ErrorKind::of_stream(&error) {
+                    ErrorKind::Tls => ErrorKind::Tls,
+                    _ => ErrorKind::Connect,
                 };
-                Error::new(kind, format_args!("{}: {error}", self.address))
+                Error::new(kind, format_args!("{}: {error}", self.address)).with_source(error)
             })?;
         let certificate = stream
             .get_ref()
@@ -108,7 +109,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Who the server is.
+    /// The server's identity.
     pub fn peer(&self) -> &Identity {
         &self.peer
     }
@@ -160,7 +161,7 @@ impl Connection {
         let (written, answers) = tokio::join!(write, read);
         let answers = match (written, answers) {
             (Err(error), Err::<Vec<Frame>, Error>(read)) if read.kind() != ErrorKind::Tls => {
-                return Err(Error::stream(&error));
+                return Err(Error::stream(error));
             }
             (_, answers) => answers?,
         };
@@ -190,10 +191,10 @@ async fn answer<S: AsyncRead + Unpin>(
 impl From<Broken> for Error {
     fn from(broken: Broken) -> Self {
         match broken {
-            Broken::Stream(error) => Error::stream(&error),
+            Broken::Stream(error) => Error::stream(error),
             Broken::Message(error) => match error.kind() {
-                keyferry_ttlv::ErrorKind::Truncated(_) => Error::new(ErrorKind::Lost, error),
-                _ => Error::new(ErrorKind::Protocol, error),
+                keyferry_ttlv::ErrorKind::Truncated(_) => Error::of(ErrorKind::Lost, error),
+                _ => Error::of(ErrorKind::Protocol, error),
             },
         }
     }

@@ -1,3 +1,5 @@
+//! The clock: the one place in the workspace that reads the time.
+
 use keyferry_kmip::{DateTime, Now, Tick};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

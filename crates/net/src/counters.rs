@@ -1,6 +1,8 @@
+//! [`Counters`], what a server has done so far, in numbers.
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a server has done since it was bound. Reading is cheap and never blocks.
+/// The counters of what a server has done since it was bound. Reading is cheap and never blocks.
 #[derive(Debug, Default)]
 pub struct Counters {
     accepted: AtomicU64,
@@ -29,7 +31,7 @@ impl Counters {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// How often a client has turned its connection round.
+    /// The number of times that a client has turned its connection round.
     pub fn turned(&self) -> u64 {
         self.turned.load(Ordering::Relaxed)
     }

@@ -1,8 +1,11 @@
-use crate::client::GOODBYE;
+//! [`Driver`], which drives a conversation over connections that it opens.
+
+use crate::client::{Connection, Connector, GOODBYE};
+use crate::error::{ErrorKind, Result};
 use crate::input::Input;
-use crate::pump::{Asked, Incoming, Pump, QUEUE, read, write};
+use crate::pump::{Ended, Incoming, Pump, QUEUE, read, write};
+use crate::retry::Retry;
 use crate::turned::Turned;
-use crate::{Connection, Connector, ErrorKind, Result, Retry};
 use keyferry_kmip::{Conversation, Handler};
 use keyferry_ttlv::Frame;
 use std::fmt;
@@ -75,7 +78,7 @@ impl fmt::Debug for Driver {
 }
 
 impl Driver {
-    /// One that connects by way of `connector`, once.
+    /// A driver that connects by way of `connector`, once.
     pub fn new(connector: Connector) -> Self {
         Driver {
             connector,
@@ -162,7 +165,7 @@ impl Driver {
         pump.turns = self.handler.is_some();
         let result = loop {
             match (pump.run().await, &self.handler) {
-                (Ok(Asked::Turned), Some(handler)) => {
+                (Ok(Ended::Turned), Some(handler)) => {
                     let turned = Turned {
                         handler,
                         peer: &peer,

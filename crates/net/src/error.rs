@@ -1,12 +1,18 @@
+//! The error of this crate: its kind, what happened, and the error beneath.
+
 use std::fmt;
 use std::io;
 
-/// What went wrong on a connection. One opaque type; ask [`Error::kind`].
+/// The error of a connection. One opaque type; ask [`Error::kind`].
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
     context: Box<str>,
+    source: Option<Source>,
 }
+
+/// The error beneath.
+type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// The result of a call to this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -38,20 +44,25 @@ impl Error {
         Error {
             kind,
             context: context.to_string().into(),
+            source: None,
         }
     }
 
-    /// Sorts what a stream said into kinds: a TLS alert arrives as an ordinary error of reading.
-    pub(crate) fn stream(error: &io::Error) -> Self {
-        let tls = error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        let kind = match (tls, error.kind()) {
-            (Some(_), _) => ErrorKind::Tls,
-            (None, io::ErrorKind::TimedOut) => ErrorKind::Timeout,
-            _ => ErrorKind::Lost,
-        };
-        Error::new(kind, error)
+    /// An error of which another one says all there is to say.
+    pub(crate) fn of(kind: ErrorKind, source: impl Into<Source>) -> Self {
+        let source = source.into();
+        Error::new(kind, &source).with_source(source)
+    }
+
+    /// The same error, with its source.
+    pub(crate) fn with_source(mut self, source: impl Into<Source>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The error of a stream.
+    pub(crate) fn stream(error: io::Error) -> Self {
+        Error::of(ErrorKind::of_stream(&error), error)
     }
 
     /// The kind of failure.
@@ -62,6 +73,20 @@ impl Error {
     /// What happened, without the kind.
     pub(crate) fn context(&self) -> &str {
         &self.context
+    }
+}
+
+impl ErrorKind {
+    /// The kind of what a stream said: a TLS alert arrives as an ordinary error of reading.
+    pub(crate) fn of_stream(error: &io::Error) -> ErrorKind {
+        let tls = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match (tls, error.kind()) {
+            (Some(_), _) => ErrorKind::Tls,
+            (None, io::ErrorKind::TimedOut) => ErrorKind::Timeout,
+            _ => ErrorKind::Lost,
+        }
     }
 }
 
@@ -81,4 +106,8 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

@@ -1,9 +1,11 @@
-use crate::{Error, ErrorKind, Result};
+//! The identity that a certificate speaks for.
+
+use crate::error::{Error, ErrorKind, Result};
 use keyferry_kmip::Identity;
 use std::fmt::Write;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// Who a certificate (DER) speaks for.
+/// The identity that a certificate (DER) speaks for.
 ///
 /// The name is the subject's Common Name. Where there are none or several, it is the whole subject; where that is empty, `sha256:` and
 /// the fingerprint, so that two certificates without a name are never the same peer.
@@ -12,10 +14,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 /// [`ErrorKind::Tls`] when this is no certificate.
 pub fn identity(certificate: &[u8]) -> Result<Identity> {
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| {
-        Error::new(
-            ErrorKind::Tls,
-            format_args!("the peer's certificate can't be read: {error}"),
-        )
+        let context = format_args!("the peer's certificate can't be read: {error}");
+        Error::new(ErrorKind::Tls, context).with_source(error)
     })?;
     let mut fingerprint = [0; 32];
     let digest = ring::digest::digest(&ring::digest::SHA256, certificate);

@@ -1,3 +1,5 @@
+//! The reading half of a connection: bytes in, messages out.
+
 use keyferry_ttlv::{Error, ErrorKind, Frame, Framer};
 use std::future::poll_fn;
 use std::io;
@@ -11,7 +13,7 @@ pub(crate) struct Input {
     framer: Framer,
 }
 
-/// What one step of reading brought.
+/// The result of one step of reading.
 pub(crate) enum Progress {
     Frame(Frame),
     Part,

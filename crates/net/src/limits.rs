@@ -1,6 +1,8 @@
+//! The limits of a server: how much it takes from a connection, and how long it waits.
+
 use std::time::Duration;
 
-/// How much a server takes from a connection, and how long it waits.
+/// The limits of a server: how much it takes from a connection, and how long it waits.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
@@ -22,7 +24,7 @@ pub struct Limits {
     /// Requests that arrived together and go to the handler as one group, by number; also requests under way at once on a connection that
     /// its client has turned round. 64.
     pub group_requests: usize,
-    /// The same by size: once a group has this many bytes, it takes no further request. 2 MiB.
+    /// Bytes in a group of requests: once it has this many, it takes no further request. 2 MiB.
     pub group_bytes: usize,
     /// Time for what has begun to be finished at a shutdown. 30 s.
     pub shutdown_time: Duration,

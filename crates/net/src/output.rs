@@ -1,3 +1,5 @@
+//! The writing half of a connection: messages in order, small ones together.
+
 use std::io::{self, IoSlice};
 use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};

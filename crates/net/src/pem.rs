@@ -1,6 +1,6 @@
 //! Certificates and private keys from PEM files.
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::Path;
@@ -59,14 +59,14 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     std::fs::read(path)
         .map(Zeroizing::new)
-        .map_err(|error| config(&path.display().to_string(), &error.to_string()))
+        .map_err(|error| config(&path.display().to_string(), &error.to_string()).with_source(error))
 }
 
 fn config(origin: &str, reason: &str) -> Error {
     Error::new(ErrorKind::Config, format_args!("{origin}: {reason}"))
 }
 
-/// The reason in words: the parser's own message may quote the file.
+/// The error of a text that is no PEM, with the reason in words and without a source: the parser's own message may quote the file.
 fn broken(origin: &str, error: &pem::Error) -> Error {
     let reason = match error {
         pem::Error::MissingSectionEnd { .. } => "a section has no END line",

@@ -1,9 +1,9 @@
-//! The asking side of a connection, whoever opened it: a conversation's requests out, their answers in.
+//! [`Pump`], which sends a conversation's requests on a connection and hands it the answers, whichever side opened the connection.
 
-use crate::clock::instant;
+use crate::clock::{clock, instant};
+use crate::error::{Error, ErrorKind, Result};
 use crate::input::Input;
 use crate::output::write_frames;
-use crate::{Error, ErrorKind, Result, clock};
 use keyferry_kmip::{Conversation, Lost, Step, Tick, Ticket, Wake, is_turned};
 use keyferry_ttlv::Frame;
 use std::collections::VecDeque;
@@ -18,7 +18,8 @@ use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
-/// Messages that wait to be written, and such that wait to be taken. Few: a conversation should see answers early.
+/// The number of messages that may wait to be written, and of those that may wait to be taken. It is small: a conversation should see answers
+/// early.
 pub(crate) const QUEUE: usize = 4;
 
 pub(crate) type Incoming = mpsc::Receiver<Result<Frame>>;
@@ -30,7 +31,7 @@ pub(crate) fn fresh_ticket() -> Ticket {
 }
 
 /// Calls something that may block.
-pub(crate) fn unhurried<T>(call: impl FnOnce() -> T) -> T {
+pub(crate) fn call_blocking<T>(call: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => block_in_place(call),
         _ => call(),
@@ -75,7 +76,7 @@ pub(crate) async fn write<S: AsyncWrite + Unpin>(
     Ok(())
 }
 
-/// Moves messages between a conversation and who reads and writes.
+/// Moves messages between a conversation and the tasks that read and write.
 pub(crate) struct Pump<'a> {
     pub(crate) conversation: &'a mut dyn Conversation,
     pub(crate) outgoing: mpsc::Sender<Frame>,
@@ -90,7 +91,7 @@ pub(crate) struct Pump<'a> {
     in_flight: usize,
     answer_time: Duration,
     last_answer: Instant,
-    /// What the conversation said last, if it was to wait.
+    /// The tick until which the conversation waits, when its last step was to wait.
     asleep: Option<Option<Tick>>,
     wake: Option<Wake>,
     turning: Option<Turning>,
@@ -99,32 +100,43 @@ pub(crate) struct Pump<'a> {
     pub(crate) progress: bool,
 }
 
-/// How far the conversation's wish to turn the connection round has come.
+/// The state of the conversation's wish to turn the connection round.
 enum Turning {
-    /// Other requests are under way before it.
+    /// The request waits until those before it are answered.
     Waits(Ticket, Frame),
-    /// It is under way, alone.
-    Asked,
+    /// The request is under way, alone.
+    UnderWay,
 }
 
-/// Why there is nothing more to ask.
+/// The reason why no more requests are sent.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Asked {
+pub(crate) enum Ended {
     /// The conversation is done.
     Done,
     /// The peer asks from now on.
     Turned,
-    /// It was told to stop.
+    /// The server is shutting down.
     Stopped,
 }
 
-enum Turn {
-    Asked(Asked),
+/// What follows when the pump has done all that can be done without waiting.
+enum Next {
+    /// There is nothing more to ask.
+    End(Ended),
+    /// The connection failed, or the conversation.
     Failed(Error),
+    /// It has to wait.
     Wait {
         /// Also for room among the requests to be written.
         room: bool,
     },
+}
+
+impl Next {
+    /// The conversation can't go on.
+    fn stalled(why: &str) -> Next {
+        Next::Failed(Error::new(ErrorKind::Stalled, why))
+    }
 }
 
 impl<'a> Pump<'a> {
@@ -164,110 +176,129 @@ impl<'a> Pump<'a> {
     ///
     /// # Errors
     /// What ended the connection; everything under way was answered with the loss.
-    pub(crate) async fn run(&mut self) -> Result<Asked> {
+    pub(crate) async fn run(&mut self) -> Result<Ended> {
         loop {
-            match unhurried(|| self.turn()) {
-                Turn::Asked(end) => return Ok(end),
-                Turn::Failed(error) => {
-                    unhurried(|| self.lose(&error));
+            match call_blocking(|| self.advance()) {
+                Next::End(end) => return Ok(end),
+                Next::Failed(error) => {
+                    call_blocking(|| self.lose(&error));
                     return Err(error);
                 }
-                Turn::Wait { room } => self.wait(room).await,
+                Next::Wait { room } => self.wait(room).await,
             }
         }
     }
 
     /// Does all that can be done without waiting.
-    fn turn(&mut self) -> Turn {
+    fn advance(&mut self) -> Next {
         loop {
-            while let Some(next) = self
-                .arrived
-                .take()
-                .or_else(|| self.incoming.try_recv().ok())
-            {
-                match next.and_then(|frame| self.take(frame)) {
-                    Ok(false) => {}
-                    // What has arrived behind it is the peer's to ask.
-                    Ok(true) => return Turn::Asked(Asked::Turned),
-                    Err(error) => return Turn::Failed(error),
-                }
+            if let Some(next) = self.take_arrived() {
+                return next;
             }
-            if self
-                .deadline()
-                .is_some_and(|deadline| deadline <= Instant::now())
-            {
-                return Turn::Failed(Error::new(ErrorKind::Timeout, "no answer in time"));
+            if let Some(next) = self.held_up() {
+                return next;
             }
-            let idle = self.under_way.is_empty();
-            if self.stopped {
-                return if idle {
-                    Turn::Asked(Asked::Stopped)
-                } else {
-                    Turn::Wait { room: false }
-                };
-            }
-            let held_up = match self.turning {
-                None => self.under_way.len() >= self.in_flight || self.sleeps(),
-                Some(Turning::Waits(..)) => !idle,
-                Some(Turning::Asked) => true,
-            };
-            if held_up {
-                let stalled = idle && self.asleep == Some(None) && self.wake.is_none();
-                return match stalled {
-                    true => Turn::Failed(Error::new(
-                        ErrorKind::Stalled,
-                        "it waits, but nothing is under way",
-                    )),
-                    false => Turn::Wait { room: false },
-                };
-            }
-            let room = match self.outgoing.try_reserve() {
-                Ok(room) => room,
-                Err(mpsc::error::TrySendError::Full(())) => return Turn::Wait { room: true },
-                Err(mpsc::error::TrySendError::Closed(())) if idle => {
-                    return Turn::Failed(Error::new(
-                        ErrorKind::Lost,
-                        "nothing can be written any more",
-                    ));
-                }
-                // The writer has failed. Answers may still come in; what ends the reader is the better reason.
-                Err(mpsc::error::TrySendError::Closed(())) => return Turn::Wait { room: false },
-            };
-            if let Some(Turning::Waits(ticket, frame)) = self.turning.take() {
-                self.under_way.push_back((ticket, Instant::now()));
-                self.turning = Some(Turning::Asked);
-                room.send(frame);
-                continue;
-            }
-            match self.conversation.poll(clock(), self.ticket) {
-                Step::Send(frame) => {
-                    self.under_way.push_back((self.ticket, Instant::now()));
-                    self.ticket = fresh_ticket();
-                    room.send(frame);
-                }
-                Step::Turn(frame) if self.turns => {
-                    self.turning = Some(Turning::Waits(self.ticket, frame));
-                    self.ticket = fresh_ticket();
-                }
-                Step::Turn(_) => {
-                    let why =
-                        "it wants the connection turned round, and nobody answers on this side";
-                    return Turn::Failed(Error::new(ErrorKind::Stalled, why));
-                }
-                Step::Wait(until) => self.asleep = Some(until),
-                Step::Done => return Turn::Asked(Asked::Done),
-                _ => {
-                    return Turn::Failed(Error::new(
-                        ErrorKind::Stalled,
-                        "a step that this driver does not know",
-                    ));
-                }
+            match self.next_request() {
+                // A writer that has failed meanwhile shows when the next request is due.
+                Ok(Some(frame)) => drop(self.outgoing.try_send(frame)),
+                Ok(None) => {}
+                Err(next) => return next,
             }
         }
     }
 
+    /// Takes the answers that have arrived; says what follows when one of them ends the asking.
+    fn take_arrived(&mut self) -> Option<Next> {
+        while let Some(next) = self
+            .arrived
+            .take()
+            .or_else(|| self.incoming.try_recv().ok())
+        {
+            match next.and_then(|frame| self.take_answer(frame)) {
+                Ok(false) => {}
+                // What has arrived behind it is the peer's to ask.
+                Ok(true) => return Some(Next::End(Ended::Turned)),
+                Err(error) => return Some(Next::Failed(error)),
+            }
+        }
+        None
+    }
+
+    /// Says what follows when no further request may be sent now.
+    fn held_up(&mut self) -> Option<Next> {
+        if self
+            .deadline()
+            .is_some_and(|deadline| deadline <= Instant::now())
+        {
+            let error = Error::new(ErrorKind::Timeout, "no answer in time");
+            return Some(Next::Failed(error));
+        }
+        let idle = self.under_way.is_empty();
+        if self.stopped {
+            return Some(if idle {
+                Next::End(Ended::Stopped)
+            } else {
+                Next::Wait { room: false }
+            });
+        }
+        let waits = match self.turning {
+            None => self.under_way.len() >= self.in_flight || self.sleeps(),
+            Some(Turning::Waits(..)) => !idle,
+            Some(Turning::UnderWay) => true,
+        };
+        if waits {
+            let stalled = idle && self.asleep == Some(None) && self.wake.is_none();
+            return Some(if stalled {
+                Next::stalled("it waits, but nothing is under way")
+            } else {
+                Next::Wait { room: false }
+            });
+        }
+        match self.outgoing.try_reserve() {
+            Ok(_) => None,
+            Err(mpsc::error::TrySendError::Full(())) => Some(Next::Wait { room: true }),
+            Err(mpsc::error::TrySendError::Closed(())) if idle => {
+                let why = "nothing can be written any more";
+                Some(Next::Failed(Error::new(ErrorKind::Lost, why)))
+            }
+            // The writer has failed. Answers may still come in; what ends the reader is the better reason.
+            Err(mpsc::error::TrySendError::Closed(())) => Some(Next::Wait { room: false }),
+        }
+    }
+
+    /// The request to send now, which counts as under way from here on; none when the conversation has to be looked at again.
+    ///
+    /// # Errors
+    /// What follows when it asks for nothing more, or for what can't be done.
+    fn next_request(&mut self) -> Result<Option<Frame>, Next> {
+        if let Some(Turning::Waits(ticket, frame)) = self.turning.take() {
+            self.under_way.push_back((ticket, Instant::now()));
+            self.turning = Some(Turning::UnderWay);
+            return Ok(Some(frame));
+        }
+        match self.conversation.poll(clock(), self.ticket) {
+            Step::Send(frame) => {
+                self.under_way.push_back((self.ticket, Instant::now()));
+                self.ticket = fresh_ticket();
+                return Ok(Some(frame));
+            }
+            Step::Turn(frame) if self.turns => {
+                self.turning = Some(Turning::Waits(self.ticket, frame));
+                self.ticket = fresh_ticket();
+            }
+            Step::Turn(_) => {
+                let why = "it wants the connection turned round, and nobody answers on this side";
+                return Err(Next::stalled(why));
+            }
+            Step::Wait(until) => self.asleep = Some(until),
+            Step::Done => return Err(Next::End(Ended::Done)),
+            _ => return Err(Next::stalled("a step that this driver does not know")),
+        }
+        Ok(None)
+    }
+
     /// Takes an answer; says whether it has turned the connection round.
-    fn take(&mut self, answer: Frame) -> Result<bool> {
+    fn take_answer(&mut self, answer: Frame) -> Result<bool> {
         if is_request(&answer) {
             return Err(Error::new(
                 ErrorKind::Protocol,
@@ -284,7 +315,7 @@ impl<'a> Pump<'a> {
         self.asleep = None;
         self.progress = true;
         let turned = match self.turning {
-            Some(Turning::Asked) => {
+            Some(Turning::UnderWay) => {
                 self.turning = None;
                 is_turned(&answer)
             }

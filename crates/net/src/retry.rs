@@ -1,6 +1,9 @@
+//! [`Retry`]: how often, and after which pauses, a connection is tried again.
+
 use std::time::Duration;
 
-/// How [`drive_with_retry`](crate::drive_with_retry) goes on after a lost connection: exponential back-off with jitter, bounded.
+/// The policy by which [`drive_with_retry`](crate::drive_with_retry) goes on after a lost connection: exponential back-off with jitter,
+/// bounded.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Retry {

@@ -1,9 +1,13 @@
+//! [`Server`], which answers clients over mutual TLS, and the handle of one that runs.
+
 mod connection;
 mod handshakes;
 mod reload;
 
 use crate::counters::Counters;
-use crate::{Error, ErrorKind, Limits, Result, ServerConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::Limits;
+use crate::tls::ServerConfig;
 use handshakes::Handshakes;
 use keyferry_kmip::Handler;
 pub use reload::Reloader;
@@ -28,7 +32,7 @@ pub struct Server {
     shared: Arc<Shared>,
 }
 
-/// What the connections of a server have in common.
+/// The state that the connections of a server share.
 struct Shared {
     tls: Reloader,
     limits: Limits,
@@ -50,10 +54,10 @@ impl Server {
     ) -> Result<Server> {
         let listener = TcpListener::bind(address)
             .await
-            .map_err(|error| Error::new(ErrorKind::Listen, error))?;
+            .map_err(|error| Error::of(ErrorKind::Listen, error))?;
         let address = listener
             .local_addr()
-            .map_err(|error| Error::new(ErrorKind::Listen, error))?;
+            .map_err(|error| Error::of(ErrorKind::Listen, error))?;
         let ServerConfig { tls, limits } = config;
         let shared = Arc::new(Shared {
             tls: Reloader::new(TlsAcceptor::from(tls)),
@@ -77,12 +81,12 @@ impl Server {
         self.address
     }
 
-    /// What the server has done so far.
+    /// The counters of what the server has done so far.
     pub fn counters(&self) -> Arc<Counters> {
         self.shared.counters.clone()
     }
 
-    /// What gives the server other certificates while it runs.
+    /// The means to give the server other certificates while it runs.
     pub fn reloader(&self) -> Reloader {
         self.shared.tls.clone()
     }
@@ -180,12 +184,12 @@ impl ServerHandle {
         self.address
     }
 
-    /// What the server has done so far.
+    /// The counters of what the server has done so far.
     pub fn counters(&self) -> Arc<Counters> {
         self.counters.clone()
     }
 
-    /// What gives the server other certificates while it runs.
+    /// The means to give the server other certificates while it runs.
     pub fn reloader(&self) -> Reloader {
         self.reloader.clone()
     }

@@ -1,4 +1,8 @@
-use crate::{Error, ErrorKind, Limits, Result, pem};
+//! The TLS side of the configuration: credentials, versions, and what a server or a client needs to know.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::Limits;
+use crate::pem;
 use rustls::RootCertStore;
 use rustls::SupportedProtocolVersion;
 use rustls::crypto::CryptoProvider;
@@ -9,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Which versions of TLS may be spoken.
+/// The versions of TLS that may be spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Protocols {
@@ -34,7 +38,7 @@ impl Protocols {
     }
 }
 
-/// What one side shows to the other and whom it trusts. The same for a server and a client.
+/// The certificates that one side shows to the other, and the roots that it trusts. The same for a server and a client.
 pub struct Credentials {
     roots: Vec<CertificateDer<'static>>,
     chain: Vec<CertificateDer<'static>>,
@@ -69,7 +73,7 @@ impl Credentials {
         }
     }
 
-    /// The same from three PEM files.
+    /// Credentials from three PEM files.
     ///
     /// # Errors
     /// [`ErrorKind::Config`], naming the file and the reason.
@@ -108,19 +112,19 @@ impl Credentials {
     }
 }
 
-fn config(what: &str, error: impl fmt::Display) -> Error {
-    Error::new(ErrorKind::Config, format_args!("{what}: {error}"))
+fn config(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(ErrorKind::Config, format_args!("{what}: {error}")).with_source(error)
 }
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// What a [`Server`](crate::Server) needs to know.
+/// The configuration of a [`Server`](crate::Server).
 #[derive(Clone)]
 pub struct ServerConfig {
     pub(crate) tls: Arc<rustls::ServerConfig>,
-    /// How much is taken from a connection and how long it may take.
+    /// The limits of its connections.
     pub limits: Limits,
 }
 
@@ -165,7 +169,7 @@ impl ServerConfig {
     }
 }
 
-/// What a client needs to know.
+/// The configuration of a client.
 #[derive(Clone)]
 pub struct ClientConfig {
     pub(crate) tls: Arc<rustls::ClientConfig>,

@@ -1,7 +1,8 @@
 //! The answering side of a connection that this one has opened and turned round (Set Endpoint Role).
 
+use crate::clock::clock;
+use crate::error::{Error, ErrorKind, Result};
 use crate::pump::{Incoming, is_request};
-use crate::{Error, ErrorKind, Result, clock};
 use keyferry_kmip::{Answer, Handler, Identity, RequestMessage, asks_to_turn, turn_answer};
 use keyferry_ttlv::Frame;
 use std::sync::Arc;
@@ -14,11 +15,11 @@ use tracing::debug;
 /// Requests that the handler is given as one group.
 const GROUP: usize = 64;
 
-/// Who answers on a connection that was turned round, and for whom.
+/// The answering side of a connection that was turned round.
 pub(crate) struct Turned<'a> {
     pub(crate) handler: &'a Arc<dyn Handler>,
     pub(crate) peer: &'a Identity,
-    /// How long the peer may be silent.
+    /// The time for which the peer may be silent.
     pub(crate) silence: Option<Duration>,
 }
 
@@ -77,7 +78,7 @@ impl Turned<'_> {
         }
     }
 
-    /// Has requests answered; says whether one of the answers has turned the connection back.
+    /// Calls the handler and sends its answers; true when one of them has turned the connection back.
     async fn answer(
         &self,
         mut requests: Vec<Frame>,

@@ -60,6 +60,8 @@
 //!   another vendor than `x` and `y`, before 1.2 no Link of a later type, in 1.0 no Key Format Type of a Digest. Nobody can tell of which object.
 
 mod ask;
+#[doc = include_str!("../docs/design.md")]
+pub mod design {}
 mod error;
 #[cfg(keyferry_planted)]
 #[path = "../planted/faults.rs"]

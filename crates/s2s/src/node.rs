@@ -197,7 +197,7 @@ impl Node {
                 step: if record.is_destroyed() { 3 } else { 0 },
                 compromised: true,
             };
-            let state = raised.join(raised);
+            let state = raised.joined_state(raised);
             if self.issues(record) {
                 record.attributes.set(AttributeValue::State(state));
                 record

@@ -1,6 +1,6 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::entries;
-use keyferry_kmip::attribute::Projection;
+use keyferry_kmip::projection::Projection;
 use keyferry_kmip::spec::{AttributeValue, StorageStatusMask};
 use keyferry_kmip::{
     Attributes, CustomAttribute, DateTime, Text, UniqueIdentifier, extension as x,

@@ -154,7 +154,7 @@ fn changed(
     material: Material,
 ) -> Result<Effects, Failure> {
     let reign = ask.snapshot.reign()?;
-    keyferry_kmip::lifecycle::settle(&mut after.attributes, ask.now.wall);
+    keyferry_kmip::lifecycle::store_state_at(&mut after.attributes, ask.now.wall);
     node.advance(&mut after, reign, ask.now.wall);
     Ok(Effects::change(Some(before), after, material))
 }

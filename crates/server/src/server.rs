@@ -202,7 +202,7 @@ impl Server {
             )?;
             for (number, record) in due {
                 let mut after = record.clone();
-                lifecycle::settle(&mut after.attributes, now.wall);
+                lifecycle::store_state_at(&mut after.attributes, now.wall);
                 node.advance(&mut after, reign, now.wall);
                 effects.extend(Effects::change(
                     Some((number, record)),

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::position::Incarnation;
-use keyferry_kmip::attribute::{Projection, stored_parts};
+use keyferry_kmip::projection::{Projection, stored_form};
 use keyferry_kmip::spec::{AttributeValue, ObjectType, State, tag};
 use keyferry_kmip::{
     Attribute, Attributes, DateTime, Name, Object, Text, context, extension as x, lifecycle,
@@ -267,7 +267,7 @@ impl Record {
     /// The State that holds here at the time `now`: the State of the copy, or the local one where that is higher, and moved on by
     /// dates that have passed.
     pub fn state(&self, now: DateTime) -> Option<State> {
-        Some(self.raised(lifecycle::derived(&self.attributes, now)?))
+        Some(self.raised(lifecycle::state_at(&self.attributes, now)?))
     }
 
     /// The State without regard to dates that have passed; this is the one that is indexed.
@@ -306,7 +306,7 @@ impl Record {
 
     fn raised(&self, state: State) -> State {
         match self.overlay.as_ref().and_then(|overlay| overlay.state) {
-            Some(raised) => lifecycle::Rank::of(raised).join(lifecycle::Rank::of(state)),
+            Some(raised) => lifecycle::Rank::of(raised).joined_state(lifecycle::Rank::of(state)),
             None => state,
         }
     }
@@ -351,7 +351,7 @@ impl Record {
 /// # Errors
 /// When an attribute has no stored form.
 pub fn copy_digest(object_type: ObjectType, attributes: &Attributes) -> Result<Vec<u8>> {
-    let (bytes, mut places) = stored_parts(attributes, form())
+    let (bytes, mut places) = stored_form(attributes, form())
         .map_err(|e| Error::new(ErrorKind::Corrupt, &e).caused_by(e))?;
     let part = |place: &std::ops::Range<usize>| bytes.get(place.clone()).unwrap_or_default();
     places.sort_by(|a, b| part(a).cmp(part(b)));

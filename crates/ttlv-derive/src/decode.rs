@@ -1,9 +1,9 @@
-//! `Decode`, and what a choice is made of.
+//! The derives of `Decode` for a structure, and of `Choice` for an enum.
 
 use crate::field::{Field, Shape, bounded, fields, variants};
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
-use syn::{DeriveInput, Result};
+use syn::{DeriveInput, Expr, Ident, Result};
 
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let name = &input.ident;
@@ -12,89 +12,23 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     };
     let generics = bounded(&input.generics, &quote!(::keyferry_ttlv::Decode));
     let (impls, types, wheres) = generics.split_for_impl();
-    let (mut lets, mut arms, mut ends, mut build) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut rest = quote!(return ::core::result::Result::Err(r.unexpected(child)));
+    let mut parts = Parts::default();
     for field in &fields {
-        let Field {
-            name,
-            inner,
-            tag,
-            span,
-            ..
-        } = field;
-        let guard = match field.options.range()? {
-            Some((since, until)) => quote!(if r.has(#since, #until)),
-            None => quote!(),
-        };
-        let local = format_ident!("field_{}", name);
-        if field.shape == Shape::Extra {
-            lets.push(quote!(let mut #local = ::keyferry_ttlv::Extra::default();));
-            rest = quote!(#local.keep(child, r)?);
-            build.push(quote!(#name: #local));
-            continue;
-        }
-        if let Some(how) = &field.options.group {
-            let taken = format_ident!("taken_{}", name);
-            lets.push(quote!(let mut #local: #inner = ::core::default::Default::default();));
-            lets.push(quote!(let mut #taken = 0usize;));
-            arms.push(quote_spanned!(*span=> _ if <#inner as ::keyferry_ttlv::Group>::accepts(#how, child, r) => {
-                ::keyferry_ttlv::Group::absorb(&mut #local, #how, #taken, child, r)?;
-                #taken += 1;
-            }));
-            ends.push(quote_spanned!(*span=> ::keyferry_ttlv::Group::finish(&#local, #how, #taken, item, r)?;));
-            build.push(quote!(#name: #local));
-            continue;
-        }
-        let take = match (field.shape, field.options.choice) {
-            (Shape::Repeated, false) => {
-                quote_spanned!(*span=> #local.push(r.child::<#inner>(child)?))
-            }
-            (Shape::Repeated, true) => {
-                quote_spanned!(*span=> #local.push(<#inner as ::keyferry_ttlv::Choice>::decode_choice(child, r)?))
-            }
-            (_, false) => quote_spanned!(*span=> r.once::<#inner>(&mut #local, child)?),
-            (_, true) => quote_spanned!(*span=> {
-                if #local.is_some() {
-                    return ::core::result::Result::Err(r.error(child, ::keyferry_ttlv::ErrorKind::Repeated(child.tag())));
-                }
-                #local = ::core::option::Option::Some(<#inner as ::keyferry_ttlv::Choice>::decode_choice(child, r)?)
-            }),
-        };
-        arms.push(if field.options.choice {
-            quote_spanned!(*span=> tag if <#inner as ::keyferry_ttlv::Choice>::accepts(tag, r) => #take,)
-        } else {
-            quote!(#tag #guard => #take,)
-        });
-        match field.shape {
-            Shape::Repeated => {
-                lets.push(
-                    quote!(let mut #local: ::keyferry_ttlv::__private::Vec<#inner> = ::keyferry_ttlv::__private::Vec::new();),
-                );
-                build.push(quote!(#name: #local));
-            }
-            Shape::Optional => {
-                lets.push(quote!(let mut #local: ::core::option::Option<#inner> = ::core::option::Option::None;));
-                build.push(quote!(#name: #local));
-            }
-            _ => {
-                lets.push(quote!(let mut #local: ::core::option::Option<#inner> = ::core::option::Option::None;));
-                let absent = if field.options.choice && field.options.tag.is_none() {
-                    quote!(item.tag())
-                } else {
-                    quote!(#tag)
-                };
-                let absent = match &field.options.default {
-                    Some(default) => default.clone(),
-                    None => quote!(return ::core::result::Result::Err(r.missing(item, #absent))),
-                };
-                build.push(quote!(#name: match #local {
-                    ::core::option::Option::Some(value) => value,
-                    ::core::option::Option::None => #absent,
-                }));
-            }
+        match (field.shape, &field.options.group) {
+            (Shape::Extra, _) => parts.add_extra(field),
+            (_, Some(how)) => parts.add_group(field, how),
+            (_, None) => parts.add_field(field)?,
         }
     }
+    let Parts {
+        lets,
+        arms,
+        ends,
+        build,
+        rest,
+    } = parts;
+    let rest =
+        rest.unwrap_or_else(|| quote!(return ::core::result::Result::Err(r.unexpected(child))));
     Ok(quote! {
         #[automatically_derived]
         impl #impls ::keyferry_ttlv::Decode for #name #types #wheres {
@@ -115,6 +49,118 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     })
 }
 
+/// The parts of the function that reads a structure.
+#[derive(Default)]
+struct Parts {
+    /// The variables, one or two a field.
+    lets: Vec<TokenStream>,
+    /// The arms of the match on a child's tag.
+    arms: Vec<TokenStream>,
+    /// The checks behind the last child.
+    ends: Vec<TokenStream>,
+    /// The fields of the value.
+    build: Vec<TokenStream>,
+    /// The handling of a child that belongs to no field; an error where nothing else is said.
+    rest: Option<TokenStream>,
+}
+
+/// The variable that holds a field while the structure is read.
+fn variable(field: &Field) -> Ident {
+    format_ident!("field_{}", field.name)
+}
+
+impl Parts {
+    /// Adds the field that keeps what is not known.
+    fn add_extra(&mut self, field: &Field) {
+        let (name, local) = (&field.name, variable(field));
+        self.lets
+            .push(quote!(let mut #local = ::keyferry_ttlv::Extra::default();));
+        self.rest = Some(quote!(#local.keep(child, r)?));
+        self.build.push(quote!(#name: #local));
+    }
+
+    /// Adds a field that says itself which items belong to it.
+    fn add_group(&mut self, field: &Field, how: &Expr) {
+        let (name, inner, span, local) = (&field.name, &field.inner, field.span, variable(field));
+        let taken = format_ident!("taken_{}", name);
+        self.lets
+            .push(quote!(let mut #local: #inner = ::core::default::Default::default();));
+        self.lets.push(quote!(let mut #taken = 0usize;));
+        self.arms.push(quote_spanned!(span=> _ if <#inner as ::keyferry_ttlv::Group>::accepts(#how, child, r) => {
+            ::keyferry_ttlv::Group::absorb(&mut #local, #how, #taken, child, r)?;
+            #taken += 1;
+        }));
+        self.ends.push(
+            quote_spanned!(span=> ::keyferry_ttlv::Group::finish(&#local, #how, #taken, item, r)?;),
+        );
+        self.build.push(quote!(#name: #local));
+    }
+
+    /// Adds a field under a tag, or under the tags of a choice.
+    fn add_field(&mut self, field: &Field) -> Result<()> {
+        let (name, inner, tag, local) = (&field.name, &field.inner, &field.tag, variable(field));
+        let read = read(field, &local);
+        self.arms.push(if field.options.choice {
+            quote_spanned!(field.span=> tag if <#inner as ::keyferry_ttlv::Choice>::accepts(tag, r) => #read,)
+        } else {
+            let guard = match field.options.range()? {
+                Some((since, until)) => quote!(if r.has(#since, #until)),
+                None => quote!(),
+            };
+            quote!(#tag #guard => #read,)
+        });
+        self.lets.push(if field.shape == Shape::Repeated {
+            quote!(let mut #local: ::keyferry_ttlv::__private::Vec<#inner> = ::keyferry_ttlv::__private::Vec::new();)
+        } else {
+            quote!(let mut #local: ::core::option::Option<#inner> = ::core::option::Option::None;)
+        });
+        self.build.push(match field.shape {
+            Shape::Repeated | Shape::Optional => quote!(#name: #local),
+            _ => {
+                let absent = absent(field);
+                quote!(#name: match #local {
+                    ::core::option::Option::Some(value) => value,
+                    ::core::option::Option::None => #absent,
+                })
+            }
+        });
+        Ok(())
+    }
+}
+
+/// The statement that reads a child into the field's variable.
+fn read(field: &Field, local: &Ident) -> TokenStream {
+    let (inner, span) = (&field.inner, field.span);
+    match (field.shape, field.options.choice) {
+        (Shape::Repeated, false) => {
+            quote_spanned!(span=> #local.push(r.child::<#inner>(child)?))
+        }
+        (Shape::Repeated, true) => {
+            quote_spanned!(span=> #local.push(<#inner as ::keyferry_ttlv::Choice>::decode_choice(child, r)?))
+        }
+        (_, false) => quote_spanned!(span=> r.once::<#inner>(&mut #local, child)?),
+        (_, true) => quote_spanned!(span=> {
+            if #local.is_some() {
+                return ::core::result::Result::Err(r.error(child, ::keyferry_ttlv::ErrorKind::Repeated(child.tag())));
+            }
+            #local = ::core::option::Option::Some(<#inner as ::keyferry_ttlv::Choice>::decode_choice(child, r)?)
+        }),
+    }
+}
+
+/// The default of a field that is absent, or the error where it must be there.
+fn absent(field: &Field) -> TokenStream {
+    let tag = &field.tag;
+    match &field.options.default {
+        Some(default) => default.clone(),
+        None if field.options.choice && field.options.tag.is_none() => {
+            quote!(return ::core::result::Result::Err(r.missing(item, item.tag())))
+        }
+        None => quote!(return ::core::result::Result::Err(r.missing(item, #tag))),
+    }
+}
+
+/// The implementation of `Choice` for an enum.
 fn choice(input: &DeriveInput) -> Result<TokenStream> {
     let name = &input.ident;
     let variants = variants(input)?;

@@ -1,4 +1,4 @@
-//! `Encode`: the fields in the order of their declaration.
+//! The derive of `Encode`: a structure's fields are written in the order of their declaration.
 
 use crate::field::{Field, Shape, bounded, distinct, fields, options, version};
 use proc_macro2::TokenStream;
@@ -22,69 +22,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let distinct = distinct(&fields, input)?;
     let generics = bounded(&input.generics, &quote!(::keyferry_ttlv::Encode));
     let (impls, types, wheres) = generics.split_for_impl();
-    let mut body = Vec::new();
-    for field in &fields {
-        let Field {
-            name, tag, span, ..
-        } = field;
-        let check = match field.options.range()? {
-            Some((since, until)) => quote!(w.require(#tag, #since, #until)?;),
-            None => quote!(),
-        };
-        let (write, check) = if field.options.choice {
-            (
-                quote_spanned!(*span=> ::keyferry_ttlv::Choice::encode_choice(value, w)?;),
-                quote!(),
-            )
-        } else {
-            (
-                quote_spanned!(*span=> ::keyferry_ttlv::Encode::encode(value, #tag, w)?;),
-                check,
-            )
-        };
-        body.push(match field.shape {
-            Shape::Extra => quote!(self.#name.write(w);),
-            Shape::Group => {
-                let (inner, how) = (&field.inner, &field.options.group);
-                quote_spanned!(*span=> <#inner as ::keyferry_ttlv::Group>::write(&self.#name, #how, w)?;)
-            }
-            Shape::Required => match &field.options.default {
-                Some(default) => {
-                    let inner = &field.inner;
-                    quote!({
-                        let (value, default): (_, #inner) = (&self.#name, #default);
-                        if *value != default { #check #write }
-                    })
-                }
-                None => quote!({ let value = &self.#name; #check #write }),
-            },
-            Shape::Optional => {
-                let required = field.options.required(&quote!(w.version()))?.map(|required| {
-                    quote!(else if #required {
-                        return ::core::result::Result::Err(w.error(#tag, ::keyferry_ttlv::ErrorKind::Missing(#tag)));
-                    })
-                });
-                quote!(if let ::core::option::Option::Some(value) = &self.#name { #check #write } #required)
-            }
-            Shape::Repeated => {
-                let single = match &field.options.repeated_since {
-                    Some(text) => {
-                        let since = version(text)?;
-                        quote!(if self.#name.len() > 1 && w.version() < #since {
-                            return ::core::result::Result::Err(w.error(#tag, ::keyferry_ttlv::ErrorKind::Repeated(#tag)));
-                        })
-                    }
-                    None => quote!(),
-                };
-                let some = field.options.at_least_one.then(|| {
-                    quote!(if self.#name.is_empty() {
-                        return ::core::result::Result::Err(w.error(#tag, ::keyferry_ttlv::ErrorKind::Missing(#tag)));
-                    })
-                });
-                quote!(#some #single for value in &self.#name { #check #write })
-            }
-        });
-    }
+    let body = fields.iter().map(write).collect::<Result<Vec<_>>>()?;
     Ok(quote! {
         #tagged
         #distinct
@@ -98,4 +36,69 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
             }
         }
     })
+}
+
+/// The statement that writes a field.
+fn write(field: &Field) -> Result<TokenStream> {
+    let (name, tag, span, inner, options) = (
+        &field.name,
+        &field.tag,
+        field.span,
+        &field.inner,
+        &field.options,
+    );
+    let write = write_value(field)?;
+    Ok(match field.shape {
+        Shape::Extra => quote!(self.#name.write(w);),
+        Shape::Group => {
+            let how = &options.group;
+            quote_spanned!(span=> <#inner as ::keyferry_ttlv::Group>::write(&self.#name, #how, w)?;)
+        }
+        Shape::Required => match &options.default {
+            Some(default) => quote!({
+                let (value, default): (_, #inner) = (&self.#name, #default);
+                if *value != default { #write }
+            }),
+            None => quote!({ let value = &self.#name; #write }),
+        },
+        Shape::Optional => {
+            let required = options.required(&quote!(w.version()))?.map(|required| {
+                quote!(else if #required {
+                    return ::core::result::Result::Err(w.error(#tag, ::keyferry_ttlv::ErrorKind::Missing(#tag)));
+                })
+            });
+            quote!(if let ::core::option::Option::Some(value) = &self.#name { #write } #required)
+        }
+        Shape::Repeated => {
+            let single = match &options.repeated_since {
+                Some(text) => {
+                    let since = version(text)?;
+                    quote!(if self.#name.len() > 1 && w.version() < #since {
+                        return ::core::result::Result::Err(w.error(#tag, ::keyferry_ttlv::ErrorKind::Repeated(#tag)));
+                    })
+                }
+                None => quote!(),
+            };
+            let some = options.at_least_one.then(|| {
+                quote!(if self.#name.is_empty() {
+                    return ::core::result::Result::Err(w.error(#tag, ::keyferry_ttlv::ErrorKind::Missing(#tag)));
+                })
+            });
+            quote!(#some #single for value in &self.#name { #write })
+        }
+    })
+}
+
+/// The statements that write one `value` of a field, when the version has the field.
+fn write_value(field: &Field) -> Result<TokenStream> {
+    let (tag, span) = (&field.tag, field.span);
+    if field.options.choice {
+        return Ok(quote_spanned!(span=> ::keyferry_ttlv::Choice::encode_choice(value, w)?;));
+    }
+    let check = match field.options.range()? {
+        Some((since, until)) => quote!(w.require(#tag, #since, #until)?;),
+        None => quote!(),
+    };
+    let write = quote_spanned!(span=> ::keyferry_ttlv::Encode::encode(value, #tag, w)?;);
+    Ok(quote!(#check #write))
 }

@@ -1,4 +1,4 @@
-//! What a type's fields and a choice's forms say of themselves.
+//! The description that the derives work from: a structure's fields and a choice's forms, with their `#[ttlv(…)]` options.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -8,6 +8,7 @@ use syn::{
     Result, Type,
 };
 
+/// The options of a `#[ttlv(…)]` attribute, on a type, a field or a variant.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) tag: Option<TokenStream>,
@@ -56,6 +57,7 @@ pub(crate) fn tag(value: Expr) -> Result<TokenStream> {
     Ok(quote!(<::keyferry_ttlv::__private::Numbered<#number>>::TAG))
 }
 
+/// Reads the `#[ttlv(…)]` attributes.
 pub(crate) fn options(attributes: &[syn::Attribute]) -> Result<Options> {
     let mut options = Options::default();
     for attribute in attributes.iter().filter(|a| a.path().is_ident("ttlv")) {
@@ -96,9 +98,9 @@ pub(crate) fn options(attributes: &[syn::Attribute]) -> Result<Options> {
 }
 
 impl Options {
-    /// Fails when something is said that has no effect there.
+    /// Fails when an option is given that has no effect on `what`.
     pub(crate) fn only(&self, allowed: &[&str], what: &str, span: Span) -> Result<()> {
-        let said = [
+        let given = [
             ("tag", self.tag.is_some()),
             ("since", self.since.is_some()),
             ("until", self.until.is_some()),
@@ -114,11 +116,62 @@ impl Options {
             ("choice", self.choice),
             ("extra", self.extra),
         ];
-        match said
+        match given
             .iter()
-            .find(|(name, said)| *said && !allowed.contains(name))
+            .find(|(name, is_given)| *is_given && !allowed.contains(name))
         {
             Some((name, _)) => Err(Error::new(span, format!("{name} has no effect on {what}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Fails when an option has no effect on a field of this kind: an extra, a group, a choice.
+    fn check_kind(&self, span: Span) -> Result<()> {
+        if self.extra {
+            self.only(&["extra"], "an extra", span)
+        } else if self.group.is_some() {
+            let what = "a group, which has versions of its own";
+            self.only(&["group", "vital"], what, span)
+        } else if self.choice {
+            let what = "a choice, whose forms have versions of their own";
+            self.only(&["choice", "tag", "vital"], what, span)
+        } else if self.downgrade.is_some() {
+            Err(Error::new(span, "downgrade is for a type"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Fails when an option does not go with how often the field may stand.
+    fn check_shape(&self, shape: Shape, span: Span) -> Result<()> {
+        let wrong = [
+            (
+                self.required_since.is_some() && shape != Shape::Optional,
+                "required_since is for an Option",
+            ),
+            (
+                self.required_until.is_some() && shape != Shape::Optional,
+                "required_until is for an Option",
+            ),
+            (
+                self.at_least_one && shape != Shape::Repeated,
+                "at_least_one is for a Vec",
+            ),
+            (
+                self.implied.is_some() && self.required_since.is_none(),
+                "implied is for what is required since some version",
+            ),
+            (
+                self.repeated_since.is_some() && shape != Shape::Repeated,
+                "repeated_since is for a Vec",
+            ),
+            (
+                self.default.is_some() && shape != Shape::Required,
+                "default is for a field that is neither an Option nor a Vec",
+            ),
+        ];
+        match wrong.iter().find(|(is_wrong, _)| *is_wrong) {
+            Some((_, why)) => Err(Error::new(span, why)),
             None => Ok(()),
         }
     }
@@ -185,6 +238,7 @@ pub(crate) fn version(text: &LitStr) -> Result<TokenStream> {
     Ok(quote!(::keyferry_ttlv::Version::new(#major, #minor)))
 }
 
+/// How often a field may stand, or that it takes other items than those of its tag.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Shape {
     Required,
@@ -194,6 +248,7 @@ pub(crate) enum Shape {
     Extra,
 }
 
+/// A field of a structure.
 pub(crate) struct Field {
     pub(crate) name: syn::Ident,
     pub(crate) inner: Type,
@@ -204,6 +259,40 @@ pub(crate) struct Field {
 }
 
 impl Field {
+    /// The field as its attributes describe it; nothing when it has no name.
+    fn of(field: &syn::Field) -> Result<Option<Field>> {
+        let options = options(&field.attrs)?;
+        let ty = bare(&field.ty);
+        let (inner, shape) = if options.extra {
+            (ty, Shape::Extra)
+        } else if options.group.is_some() {
+            (ty, Shape::Group)
+        } else if let Some(inner) = argument(ty, "Option") {
+            (inner, Shape::Optional)
+        } else if let Some(inner) = repeated(ty) {
+            (inner, Shape::Repeated)
+        } else {
+            (ty, Shape::Required)
+        };
+        // Errors point at the type; names are the derive's own, whatever macro the type came through.
+        let span = field.ty.span().resolved_at(Span::call_site());
+        options.check_kind(span)?;
+        options.check_shape(shape, span)?;
+        let tag = match &options.tag {
+            Some(tag) => quote!(#tag),
+            None => quote_spanned!(span=> <#inner as ::keyferry_ttlv::Tagged>::TAG),
+        };
+        let inner = inner.clone();
+        Ok(field.ident.clone().map(|name| Field {
+            name,
+            inner,
+            shape,
+            options,
+            tag,
+            span,
+        }))
+    }
+
     /// Whether an item could belong to this field and to another one.
     pub(crate) fn shares(&self, other: &Field) -> bool {
         let plain = |field: &Field| {
@@ -263,6 +352,7 @@ pub(crate) fn repeated(ty: &Type) -> Option<&Type> {
         .filter(|inner| !matches!(inner, Type::Path(path) if path.path.is_ident("u8")))
 }
 
+/// The fields of a structure; nothing for an enum.
 pub(crate) fn fields(input: &DeriveInput) -> Result<Option<Vec<Field>>> {
     let Data::Struct(data) = &input.data else {
         return Ok(None);
@@ -273,89 +363,18 @@ pub(crate) fn fields(input: &DeriveInput) -> Result<Option<Vec<Field>>> {
             "only structures with named fields and enums can be derived",
         ));
     };
-    let mut fields = Vec::new();
+    let mut fields: Vec<Field> = Vec::new();
     for field in &named.named {
-        let options = options(&field.attrs)?;
-        let ty = bare(&field.ty);
-        let (inner, shape) = if options.extra {
-            (ty, Shape::Extra)
-        } else if options.group.is_some() {
-            (ty, Shape::Group)
-        } else if let Some(inner) = argument(ty, "Option") {
-            (inner, Shape::Optional)
-        } else if let Some(inner) = repeated(ty) {
-            (inner, Shape::Repeated)
-        } else {
-            (ty, Shape::Required)
-        };
-        // Errors point at the type; names are the derive's own, whatever macro the type came through.
-        let span = field.ty.span().resolved_at(Span::call_site());
-        if options.extra {
-            options.only(&["extra"], "an extra", span)?;
-        } else if options.group.is_some() {
-            options.only(
-                &["group", "vital"],
-                "a group, which has versions of its own",
-                span,
-            )?;
-        } else if options.choice {
-            options.only(
-                &["choice", "tag", "vital"],
-                "a choice, whose forms have versions of their own",
-                span,
-            )?;
-        } else if options.downgrade.is_some() {
-            return Err(Error::new(span, "downgrade is for a type"));
-        }
-        if options.extra
-            && fields
-                .iter()
-                .any(|other: &Field| other.shape == Shape::Extra)
-        {
-            return Err(Error::new(span, "a second extra"));
-        }
-        if options.required_since.is_some() && shape != Shape::Optional {
-            return Err(Error::new(span, "required_since is for an Option"));
-        }
-        if options.required_until.is_some() && shape != Shape::Optional {
-            return Err(Error::new(span, "required_until is for an Option"));
-        }
-        if options.at_least_one && shape != Shape::Repeated {
-            return Err(Error::new(span, "at_least_one is for a Vec"));
-        }
-        if options.implied.is_some() && options.required_since.is_none() {
-            return Err(Error::new(
-                span,
-                "implied is for what is required since some version",
-            ));
-        }
-        if options.repeated_since.is_some() && shape != Shape::Repeated {
-            return Err(Error::new(span, "repeated_since is for a Vec"));
-        }
-        if options.default.is_some() && shape != Shape::Required {
-            return Err(Error::new(
-                span,
-                "default is for a field that is neither an Option nor a Vec",
-            ));
-        }
-        let tag = match &options.tag {
-            Some(tag) => quote!(#tag),
-            None => quote_spanned!(span=> <#inner as ::keyferry_ttlv::Tagged>::TAG),
-        };
-        let Some(name) = field.ident.clone() else {
+        let Some(field) = Field::of(field)? else {
             continue;
         };
-        let field = Field {
-            name,
-            inner: inner.clone(),
-            shape,
-            options,
-            tag,
-            span,
-        };
+        let is_extra = |field: &Field| field.shape == Shape::Extra;
+        if is_extra(&field) && fields.iter().any(is_extra) {
+            return Err(Error::new(field.span, "a second extra"));
+        }
         if fields.iter().any(|other| field.shares(other)) {
             return Err(Error::new(
-                span,
+                field.span,
                 "another field has this tag in some version",
             ));
         }
@@ -399,6 +418,7 @@ pub(crate) fn bounded(generics: &syn::Generics, bound: &TokenStream) -> syn::Gen
     generics
 }
 
+/// A form of a choice.
 pub(crate) struct Variant {
     pub(crate) name: syn::Ident,
     pub(crate) ty: Type,
@@ -410,6 +430,7 @@ pub(crate) struct Variant {
     pub(crate) within: TokenStream,
 }
 
+/// The forms of a choice.
 pub(crate) fn variants(input: &DeriveInput) -> Result<Vec<Variant>> {
     if let Some(parameter) = input.generics.params.first() {
         return Err(Error::new(parameter.span(), "a choice has no parameters"));

@@ -114,7 +114,7 @@
 //! struct WithoutEffect { #[ttlv(extra, since = "2.0")] extra: Extra }
 //! ```
 //!
-//! [`macro@shown`] derives serde's traits by the rules of `keyferry_ttlv::shown`, whose feature `serde` it needs.
+//! [`macro@serde_form`] derives serde's traits by the rules of `keyferry_ttlv::serde_form`, whose feature `serde` it needs.
 //!
 //! It does not derive for tuples and unions, and has no features.
 
@@ -122,11 +122,11 @@ mod decode;
 mod downgrade;
 mod encode;
 mod field;
-mod shown;
+mod serde_form;
 
 use syn::{DeriveInput, Error, parse_macro_input};
 
-/// Writes the fields in the order of their declaration.
+/// Implements `Encode`, which writes the fields in the order of their declaration, and `Tagged`.
 #[proc_macro_derive(Encode, attributes(ttlv))]
 pub fn encode(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -135,7 +135,7 @@ pub fn encode(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
         .into()
 }
 
-/// Reads the fields in any order.
+/// Implements `Decode`, which reads the fields in any order; for an enum, `Choice`.
 #[proc_macro_derive(Decode, attributes(ttlv))]
 pub fn decode(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -144,7 +144,7 @@ pub fn decode(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
         .into()
 }
 
-/// Leaves behind what another version lacks, field by field (KMIP has fields that came, and some that went).
+/// Implements `Downgrade`, which leaves behind, field by field, what another version lacks.
 #[proc_macro_derive(Downgrade, attributes(ttlv))]
 pub fn downgrade(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -153,15 +153,16 @@ pub fn downgrade(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
         .into()
 }
 
-/// Derives serde's `Serialize` and `Deserialize` by the rules of the house: a field that is absent, empty or a `group` that is as it began is
-/// left out, and need not be there to be read; bytes are hexadecimal; a field that is not known is an error. Stands before the other derives.
+/// Derives serde's `Serialize` and `Deserialize` by the rules of `keyferry_ttlv::serde_form`. A field that is absent or empty, or a `group`
+/// with its default value, is left out, and need not be there to be read. Bytes are hexadecimal. A field that is not known is an error. The
+/// attribute stands before the other derives.
 #[proc_macro_attribute]
-pub fn shown(
+pub fn serde_form(
     _: proc_macro::TokenStream,
     input: proc_macro::TokenStream,
 ) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    shown::expand(input)
+    serde_form::expand(input)
         .unwrap_or_else(Error::into_compile_error)
         .into()
 }

@@ -1,26 +1,35 @@
-use crate::{
-    Choice, Context, DateTime, DateTimeExtended, Encode, Enumeration, Extra, Interval, Item, Raw,
-    Reader, Result, Tag, Text, Value, Version, Writer,
-};
+//! [`Downgrade`], the trait of values that can be made fit for another protocol version, and [`Loss`], the record of what they left behind.
+
+use crate::context::Context;
+use crate::encoding::Encode;
+use crate::error::Result;
+use crate::item::Item;
+use crate::item::reader::Reader;
+use crate::primitive::{DateTime, DateTimeExtended, Enumeration, Interval};
+use crate::raw::{Extra, Raw};
+use crate::tagged::Choice;
+use crate::text::Text;
+use crate::types::{Tag, Version};
+use crate::value::Value;
+use crate::writer::Writer;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// A type whose values can be made fit for another version by leaving behind what that version lacks, and saying so.
+/// A type whose values can be made fit for another version: what that version lacks is left behind, and recorded.
 ///
 /// # Contract
-/// What is left can be written for `version`, and what was left behind is recorded. Nothing else changes: what a value keeps, it keeps as it
-/// was. When the value can't be said at all the answer is false, and whoever holds it leaves the whole behind; what it looks like then
-/// does not matter.
+/// The rest can be written for `version`, and is unchanged. When the version has no form for the value at all, the answer is false: the value
+/// may then look like anything, and its owner leaves the whole of it behind.
 pub trait Downgrade: Clone {
-    /// Whether what has such a field means something else without it, and so is left behind with it: an identifier.
+    /// Whether a structure means something else without such a field, and is left behind together with it: an identifier is of this kind.
     const VITAL: bool = false;
     /// Leaves behind what `version` lacks; false when nothing of use would remain.
     #[must_use]
     fn downgrade(&mut self, version: Version, loss: &mut Loss) -> bool;
 }
 
-/// What a value left behind when it was made fit for another version.
+/// The record of what a value left behind when it was made fit for another version.
 #[derive(Clone, Debug, Default)]
 pub struct Loss {
     from: Option<Version>,
@@ -40,23 +49,23 @@ impl PartialEq for Loss {
 pub struct Lost {
     /// Where it stood: the tags around it, outermost first, and its own.
     pub path: Vec<Tag>,
-    /// Its name, of what has one beside its tag: a custom attribute.
+    /// The name of a custom attribute, which its tag does not tell.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub name: Option<Text>,
-    /// What it was, as it is written in a version that has it; of a mask the bits.
+    /// The value, as it is written in a version that has it; of a mask, the bits that were lost.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub value: Option<Raw>,
 }
 
 impl Loss {
-    /// Nothing.
+    /// An empty record.
     pub const NONE: Loss = Loss {
         from: None,
         path: Vec::new(),
         lost: Vec::new(),
     };
 
-    /// Nothing yet, of a value that means what it means in `from`.
+    /// An empty record, for a value that came in version `from`.
     pub fn of_version(from: Version) -> Loss {
         Loss {
             from: Some(from),
@@ -64,7 +73,7 @@ impl Loss {
         }
     }
 
-    /// The version that the value came in, where it is known: the same fields may mean something else in the other.
+    /// The version that the value came in, where it is known. The same fields may mean something else in another version.
     pub fn from(&self) -> Option<Version> {
         self.from
     }
@@ -79,17 +88,17 @@ impl Loss {
         Loss { lost, ..Loss::NONE }
     }
 
-    /// What was left behind.
+    /// The things that were left behind.
     pub fn iter(&self) -> core::slice::Iter<'_, Lost> {
         self.lost.iter()
     }
 
-    /// How many things were.
+    /// The number of things that were left behind.
     pub fn len(&self) -> usize {
         self.lost.len()
     }
 
-    /// Whether nothing was.
+    /// Whether nothing was left behind.
     pub fn is_empty(&self) -> bool {
         self.lost.is_empty()
     }
@@ -99,28 +108,28 @@ impl Loss {
         self.record_named(tag, None, value);
     }
 
-    /// The same of something that has a name.
+    /// Records that `value`, which stood under `tag` and has a name of its own, is left behind.
     pub fn record_named<T: Encode + ?Sized>(&mut self, tag: Tag, name: Option<Text>, value: &T) {
         let mut path = self.path.clone();
         path.push(tag);
         self.lost.push(Lost {
             path,
             name,
-            value: written(self.from, tag, value),
+            value: encoded(self.from, tag, value),
         });
     }
 
-    /// Records what is left behind of the value that is being looked at: the bits of a mask.
+    /// Records a part of the value under the current tag that is left behind: the bits of a mask.
     pub fn record_part<T: Encode + ?Sized>(&mut self, part: &T) {
         let tag = self.path.last().copied().unwrap_or(Tag::new(0x420000));
         self.lost.push(Lost {
             path: self.path.clone(),
             name: None,
-            value: written(self.from, tag, part),
+            value: encoded(self.from, tag, part),
         });
     }
 
-    /// Does something within an item of this tag; what it records when it answers false is forgotten, since the whole is lost then.
+    /// Runs `inner` for the content of an item of this tag. When `inner` answers false, its records are dropped: the whole item is lost then.
     #[must_use]
     pub fn within(&mut self, tag: Tag, inner: impl FnOnce(&mut Loss) -> bool) -> bool {
         let before = self.lost.len();
@@ -133,13 +142,13 @@ impl Loss {
         kept
     }
 
-    /// A part that must be there.
+    /// Makes a part fit that must be there; false when nothing of it remains.
     #[must_use]
     pub fn required<T: Downgrade>(&mut self, value: &mut T, tag: Tag, version: Version) -> bool {
         self.within(tag, |loss| value.downgrade(version, loss))
     }
 
-    /// A field under `tag`, when the version has it; false, and recorded, when it has to be left behind.
+    /// Makes a field under `tag` fit, which the version has when `has` is true. Records the field and answers false when it is left behind.
     #[must_use]
     pub fn keeps<T: Downgrade + Encode>(
         &mut self,
@@ -156,7 +165,7 @@ impl Loss {
         kept
     }
 
-    /// A field that may be absent, and is when it has to be left behind; false when it was vital.
+    /// Makes a field fit that may be absent, and sets it to `None` when it is left behind; false when it was vital.
     #[must_use]
     pub fn optional<T: Downgrade + Encode>(
         &mut self,
@@ -175,7 +184,7 @@ impl Loss {
         !T::VITAL
     }
 
-    /// A field that may stand several times, or but once in this version; false when one of them was vital.
+    /// Makes a repeated field fit; in this version it may stand only once when `once` is true. Answers false when a vital value was lost.
     #[must_use]
     pub fn repeated<T>(
         &mut self,
@@ -198,7 +207,7 @@ impl Loss {
         !T::VITAL || field.len() == before
     }
 
-    /// What a structure keeps without knowing it, less what the reader would take for a field in this version.
+    /// Leaves behind those unknown items of a structure that a reader of this version would take for one of its fields.
     pub fn extra(
         &mut self,
         extra: &mut Extra,
@@ -215,18 +224,18 @@ impl Loss {
         });
     }
 
-    /// A form of a choice.
+    /// Makes a choice fit; records it and answers false when it is left behind.
     #[must_use]
     pub fn keeps_choice<T: Downgrade + Choice>(&mut self, value: &mut T, version: Version) -> bool {
         let (tag, whole) = (value.tag(), value.clone());
         let kept = self.within(tag, |loss| value.downgrade(version, loss));
         if !kept {
-            self.record(tag, &Form(&whole));
+            self.record(tag, &AsChoice(&whole));
         }
         kept
     }
 
-    /// A choice that may be absent, and is when it has to be left behind.
+    /// Makes a choice fit that may be absent, and sets it to `None` when it is left behind.
     pub fn optional_choice<T: Downgrade + Choice>(
         &mut self,
         field: &mut Option<T>,
@@ -241,18 +250,18 @@ impl Loss {
     }
 }
 
-/// A value in a version that has it: the one that it came in, the last one, or the last before fields went.
-fn written<T: Encode + ?Sized>(from: Option<Version>, tag: Tag, value: &T) -> Option<Raw> {
+/// The value in a version that has it: the one that it came in, else 2.1, else 1.4, after which some fields were dropped.
+fn encoded<T: Encode + ?Sized>(from: Option<Version>, tag: Tag, value: &T) -> Option<Raw> {
     let written = |version| Raw::of(tag, value, Context::new(version)).ok();
     from.and_then(written)
         .or_else(|| written(Version::V2_1))
         .or_else(|| written(Version::V1_4))
 }
 
-/// A choice as what it is written as.
-struct Form<'a, T>(&'a T);
+/// A choice, written under the tag of its form.
+struct AsChoice<'a, T>(&'a T);
 
-impl<T: Choice> Encode for Form<'_, T> {
+impl<T: Choice> Encode for AsChoice<'_, T> {
     fn encode(&self, _: Tag, w: &mut Writer) -> Result<()> {
         self.0.encode_choice(w)
     }

@@ -1,9 +1,12 @@
-use crate::{Dictionary, Tag, Type, Version};
+//! The error of encoding and decoding: what is wrong, at which byte, on which path of tags.
+
+use crate::dictionary::Dictionary;
+use crate::types::{Tag, Type, Version};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
-/// What is wrong with a message, where, and on which path of tags.
+/// The error of encoding or decoding: what is wrong with a message, where, and on which path of tags.
 ///
 /// `Request Payload > Attributes > State: expected Enumeration, found Integer (byte 112)`
 #[derive(Clone, PartialEq)]
@@ -43,16 +46,16 @@ pub enum ErrorKind {
     UnknownType(u8),
     /// An item of another type than its tag asks for.
     WrongType {
-        /// What was asked for.
+        /// The type that was asked for.
         expected: Type,
-        /// What is there.
+        /// The type that is there.
         found: Type,
     },
     /// Another tag than the one asked for.
     WrongTag {
-        /// What was asked for.
+        /// The tag that was asked for.
         expected: Tag,
-        /// What is there.
+        /// The tag that is there.
         found: Tag,
     },
     /// A length that the type does not allow.
@@ -78,7 +81,7 @@ pub enum ErrorKind {
     Missing(Tag),
     /// A field that does not belong there.
     Unexpected(Tag),
-    /// A field that may stand once stands again.
+    /// A field that may occur once occurs again.
     Repeated(Tag),
     /// A field that the protocol version to encode for does not have.
     NotInVersion {
@@ -115,14 +118,14 @@ impl Error {
         self
     }
 
-    /// Counts the byte offset from a place that lies `bytes` before the one it was counted from.
+    /// The same error in a larger input, in which `bytes` come before the part that it was found in.
     #[cfg(feature = "inspect")]
-    pub(crate) fn behind(mut self, bytes: usize) -> Self {
+    pub(crate) fn shifted(mut self, bytes: usize) -> Self {
         self.0.offset = self.0.offset.map(|offset| offset + bytes);
         self
     }
 
-    /// Puts `tag` in front of the path; not one that is none, which may be anything.
+    /// Puts `tag` in front of the path, unless it lies in neither range of tags: it may then be any bytes.
     #[cold]
     #[inline(never)]
     pub fn within(mut self, tag: Tag) -> Self {
@@ -145,7 +148,7 @@ impl Error {
         &self.0.kind
     }
 
-    /// The byte that it was found at, from the start of the message.
+    /// The byte at which it was found, counted from the start of the message.
     pub fn offset(&self) -> Option<usize> {
         self.0.offset
     }
@@ -234,4 +237,5 @@ impl fmt::Debug for Error {
     }
 }
 
+/// It has no source: what the libraries beneath say (of XML, JSON) may quote the message, and so a key.
 impl core::error::Error for Error {}

@@ -1,4 +1,8 @@
-use crate::{Error, ErrorKind, Result};
+//! [`Frame`], the bytes of a message, and [`Framer`], which cuts a stream of bytes into messages.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::head::HEADER;
+use crate::types::Type;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
@@ -48,7 +52,7 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// Overwrites bytes for good. On the slice, since a vector's own way goes byte by byte; its spare room was never more than this.
+/// Overwrites bytes for good. It works on the slice, since a vector's own method goes byte by byte.
 pub(crate) fn wipe(bytes: &mut [u8]) {
     bytes.zeroize();
 }
@@ -61,7 +65,7 @@ pub(crate) fn reserve(buffer: &mut Vec<u8>, additional: usize) {
     }
 }
 
-/// More room than was asked for, but more than `most` only when that was asked for.
+/// Moves the buffer to a larger place. It gets more room than was asked for, but beyond `most` only what was asked for.
 #[cold]
 #[inline(never)]
 fn grow(buffer: &mut Vec<u8>, additional: usize, most: usize) {
@@ -82,9 +86,9 @@ fn grow(buffer: &mut Vec<u8>, additional: usize, most: usize) {
 
 /// Cuts a byte stream into messages, without doing input or output itself.
 ///
-/// Ask [`space`](Framer::space) for the place that the next bytes belong to, read into it, say how many came with
-/// [`filled`](Framer::filled), and take the message when [`frame`](Framer::frame) has one. A message gets a buffer of its own, which grows
-/// with what has been received and never beyond the limit.
+/// The caller reads into [`space`](Framer::space), reports with [`filled`](Framer::filled) how many bytes came, and asks
+/// [`frame`](Framer::frame) for the message. Each message gets a buffer of its own, which grows with what has been received and never beyond
+/// the limit.
 pub struct Framer {
     limit: usize,
     buffer: Vec<u8>,
@@ -92,7 +96,6 @@ pub struct Framer {
     total: Option<usize>,
 }
 
-const HEADER: usize = 8;
 const STEP: usize = 64 * 1024;
 
 impl Framer {
@@ -106,7 +109,7 @@ impl Framer {
         }
     }
 
-    /// How many bytes the message under way still needs, as far as is known: first its header, then the rest.
+    /// The number of bytes that the message under way still needs, as far as is known: those of its header first, then the rest.
     pub fn needed(&self) -> usize {
         self.total.unwrap_or(HEADER) - self.filled
     }
@@ -116,7 +119,7 @@ impl Framer {
         self.filled > 0
     }
 
-    /// The place for the next bytes: not longer than what the message under way still needs.
+    /// The buffer for the next bytes: not longer than what the message under way still needs.
     pub fn space(&mut self) -> &mut [u8] {
         let end = (self.filled + STEP).min(self.total.unwrap_or(HEADER));
         if self.buffer.len() < end {
@@ -175,10 +178,10 @@ fn header(bytes: &[u8], limit: usize) -> Result<usize> {
     if !matches!(tag >> 16, 0x42 | 0x54) {
         return Err(Error::new(ErrorKind::UnknownTag).at(0));
     }
-    if ty != crate::Type::Structure as u8 {
-        return Err(match crate::Type::from_number(ty) {
+    if ty != Type::Structure as u8 {
+        return Err(match Type::from_number(ty) {
             Some(found) => Error::new(ErrorKind::WrongType {
-                expected: crate::Type::Structure,
+                expected: Type::Structure,
                 found,
             })
             .at(3),

@@ -2,8 +2,13 @@
 //!
 //! The tree is for people. Whether the message is sound is judged by the strict reader all the same: see [`Inspection::error`].
 
+use crate::context::Context;
+use crate::dictionary::Dictionary;
+use crate::error::{Error, ErrorKind};
+use crate::item::Item;
+use crate::item::reader::Reader;
 use crate::text_form::{Scope, bits, hex, unhex as bytes_of};
-use crate::{Context, Dictionary, Error, ErrorKind, Item, Reader, Tag, Type};
+use crate::types::{Tag, Type};
 use core::fmt::Write;
 use nom::bytes::complete::take_while_m_n;
 use nom::character::complete::{char as letter, hex_digit1, multispace0, multispace1};
@@ -15,26 +20,26 @@ use nom::{IResult, Parser};
 use std::string::{String, ToString};
 use std::vec::Vec;
 
-/// How a message is shown.
+/// The options of [`tree`].
 pub struct Options<'d> {
     /// Names of tags and values.
     pub dictionary: &'d dyn Dictionary,
-    /// Says under which tags values are key material or other secrets.
+    /// Whether values under a tag are key material or another secret.
     pub is_secret: fn(Tag) -> bool,
-    /// Shows those, too.
+    /// Whether to show secrets; they are masked otherwise.
     pub show_secrets: bool,
 }
 
-/// A message as shown, and what is wrong with it.
+/// A message as a tree, and what is wrong with it.
 #[derive(Debug)]
 pub struct Inspection {
-    /// One line an item: offset, tag, type, value.
+    /// The tree: a line for each item, with offset, tag, type and value.
     pub text: String,
     /// The first thing that the strict reader objects to.
     pub error: Option<Error>,
 }
 
-/// Binary as it is, hexadecimal text (with or without `0x`, spaces and line ends) as what it stands for.
+/// The bytes of a message that is given as they are, or as hexadecimal text (with or without `0x`, spaces and line ends).
 ///
 /// # Errors
 /// When it looks like text and is not hexadecimal.
@@ -79,82 +84,110 @@ pub fn unhex(input: &[u8]) -> Result<Vec<u8>, Error> {
         .ok_or_else(odd)
 }
 
-/// Shows `message`.
+/// Renders `message` as an indented tree.
 pub fn tree(message: &[u8], cx: Context, options: &Options<'_>) -> Inspection {
-    let mut text = String::new();
-    // Where each open structure ends, and its names; nothing recurses, so that depth costs no stack.
-    let mut open: Vec<(usize, Scope)> = Vec::new();
-    let mut alone = Scope::default();
-    let names = Some(options.dictionary);
-    // Where the outermost open structure that is a secret ends.
-    let mut masked_to = 0;
+    let mut tree = Tree {
+        options,
+        text: String::new(),
+        open: Vec::new(),
+        alone: Scope::default(),
+        masked_to: 0,
+    };
     let mut at = 0;
     while let Some(rest) = message.get(at..).filter(|rest| !rest.is_empty()) {
-        while open.last().is_some_and(|(end, _)| at >= *end) {
-            open.pop();
-        }
+        tree.close(at);
         // Deeper than this it is no message, and lines of mere indentation would fill memory.
-        if open.len() > cx.limits.depth {
+        if tree.open.len() > cx.limits.depth {
             break;
         }
-        let Ok((value, (tag, ty, length))) = header(rest) else {
-            break;
-        };
+        match tree.item(at, rest) {
+            Some(next) if next <= message.len() => at = next,
+            _ => break,
+        }
+    }
+    Inspection {
+        text: tree.text,
+        error: strict(message, cx).err(),
+    }
+}
+
+/// The tree as far as it has been written. Nothing recurses, so that depth costs no stack.
+struct Tree<'o, 'd> {
+    options: &'o Options<'d>,
+    text: String,
+    /// Where each open structure ends, and the names within it.
+    open: Vec<(usize, Scope)>,
+    /// The names where no structure is open.
+    alone: Scope,
+    /// Where the outermost open structure that is a secret ends.
+    masked_to: usize,
+}
+
+impl Tree<'_, '_> {
+    /// Closes the structures that end at or before byte `at`.
+    fn close(&mut self, at: usize) {
+        while self.open.last().is_some_and(|(end, _)| at >= *end) {
+            self.open.pop();
+        }
+    }
+
+    /// Writes the line of the item at byte `at`, with which `rest` begins. Returns where the next item begins, unless nothing sensible can follow.
+    fn item(&mut self, at: usize, rest: &[u8]) -> Option<usize> {
+        let (value, (tag, ty, length)) = header(rest).ok()?;
+        let options = self.options;
+        let indent = self.open.len() * 2;
         if !options.show_secrets && !matches!(tag >> 16, 0x42 | 0x54) {
             // Behind a wrong length this may be key material, and not a header at all.
-            let _ = writeln!(text, "{at:>6}  {:1$}(no item)", "", open.len() * 2);
-            break;
+            let _ = writeln!(self.text, "{at:>6}  {:indent$}(no item)", "");
+            return None;
         }
         let tag = Tag::new(tag);
-        let indent = open.len() * 2;
         let name = options
             .dictionary
             .tag_name(tag)
             .map_or_else(|| tag.to_string(), ToString::to_string);
         let known = Type::from_number(ty);
         let kind = known.map_or_else(|| std::format!("type {ty:02X}"), |ty| ty.to_string());
-        let _ = write!(text, "{at:>6}  {:indent$}{name} ({kind}, {length})", "");
-        let secret = ((options.is_secret)(tag) || at < masked_to) && !options.show_secrets;
+        let _ = write!(
+            self.text,
+            "{at:>6}  {:indent$}{name} ({kind}, {length})",
+            ""
+        );
+        let masked = ((options.is_secret)(tag) || at < self.masked_to) && !options.show_secrets;
+        let (start, length) = (at.saturating_add(8), length as usize);
         if known == Some(Type::Structure) {
-            text.push('\n');
-            let end = at.saturating_add(8).saturating_add(length as usize);
-            open.push((end, Scope::default()));
-            if secret {
-                masked_to = masked_to.max(end);
+            self.text.push('\n');
+            let end = start.saturating_add(length);
+            self.open.push((end, Scope::default()));
+            if masked {
+                self.masked_to = self.masked_to.max(end);
             }
-            at += 8;
-            continue;
+            return Some(start);
         }
-        let content = value.get(..length as usize);
-        if let (Some(ty), Some(content)) = (known, content) {
-            let scope = open.last_mut().map_or(&mut alone, |(_, scope)| scope);
-            let shown_as = scope.domain(tag, names);
-            if secret {
-                text.push_str(" = (masked)");
-            } else {
-                let _ = write!(
-                    text,
-                    " = {}",
-                    value_text(shown_as, ty, content, options.dictionary)
-                );
-            }
-            if let Ok(text) = core::str::from_utf8(content) {
-                scope.saw(tag, text, names);
-            }
+        if let (Some(ty), Some(content)) = (known, value.get(..length)) {
+            self.value(tag, ty, content, masked);
         }
-        text.push('\n');
-        let padded = (length as usize).saturating_add((length as usize).wrapping_neg() & 7);
-        match at
-            .checked_add(8)
-            .and_then(|start| start.checked_add(padded))
-        {
-            Some(next) if next <= message.len() => at = next,
-            _ => break,
-        }
+        self.text.push('\n');
+        start.checked_add(length.saturating_add(length.wrapping_neg() & 7))
     }
-    Inspection {
-        text,
-        error: strict(message, cx).err(),
+
+    /// Writes a value behind the item's header.
+    fn value(&mut self, tag: Tag, ty: Type, content: &[u8], masked: bool) {
+        let names = Some(self.options.dictionary);
+        let scope = self
+            .open
+            .last_mut()
+            .map_or(&mut self.alone, |(_, scope)| scope);
+        let domain = scope.domain(tag, names);
+        if masked {
+            self.text.push_str(" = (masked)");
+        } else {
+            let value = value_text(domain, ty, content, self.options.dictionary);
+            let _ = write!(self.text, " = {value}");
+        }
+        if let Ok(text) = core::str::from_utf8(content) {
+            scope.note(tag, text, names);
+        }
     }
 }
 
@@ -166,7 +199,7 @@ fn strict(message: &[u8], cx: Context) -> Result<(), Error> {
     let mut rest = message;
     while !rest.is_empty() {
         let at = message.len() - rest.len();
-        let (item, behind) = Item::first(rest).map_err(|e| e.behind(at).named(cx.dictionary))?;
+        let (item, behind) = Item::first(rest).map_err(|e| e.shifted(at).named(cx.dictionary))?;
         r.check(item).map_err(|e| e.within(item.tag()))?;
         rest = behind;
     }

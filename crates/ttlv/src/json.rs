@@ -21,8 +21,18 @@
 //! [`Limits`](crate::Limits) are those of the message that comes of it, as the standard counts lengths; a text deeper than 256
 //! structures is not read whatever they say. It does not look at what a message means.
 
-use crate::text_form::{Draft, Form, Literal, Plain, Scope, place, render, tag_of, type_named};
-use crate::{Context, Decode, Encode, Error, ErrorKind, Frame, Result, Tag, Tagged, Type, Writer};
+use crate::context::Context;
+use crate::decoding::Decode;
+use crate::encoding::Encode;
+use crate::error::{Error, ErrorKind, Result};
+use crate::frame::Frame;
+use crate::tagged::Tagged;
+use crate::text_form::Scope;
+use crate::text_form::name::{tag_of, type_named};
+use crate::text_form::read::{Draft, Literal, Plain, place};
+use crate::text_form::write::{Form, render};
+use crate::types::{Tag, Type};
+use crate::writer::Writer;
 use core::fmt;
 use nom::branch::alt;
 use nom::bytes::complete::{tag, take};

@@ -59,7 +59,7 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! The example `codec_only` of the workspace does the same over TLS. Who only looks, or writes a few items, needs no types:
+//! The example `codec_only` of the workspace does the same over TLS. A caller that only reads or writes a few items needs no types:
 //!
 //! ```
 //! use keyferry_ttlv::{Context, Item, Reader, Tag, Version, Writer};
@@ -78,35 +78,46 @@
 //! # Ok::<(), keyferry_ttlv::Error>(())
 //! ```
 //!
-//! [`Item`] borrows from the message, for people who only look. [`Decode`] and [`Encode`] make owned types of it; the derive of the
-//! same names writes them for structures and choices. [`Framer`] cuts a stream into messages and does no input or output.
+//! [`Item`] borrows from the message and only looks at it. [`Decode`] and [`Encode`] turn items into owned types and back; the derives of
+//! the same names implement them for structures and choices. [`Framer`] cuts a stream into messages and does no input or output.
 //!
-//! Strict both ways: wrong lengths, non-zero padding, other Booleans than 0 and 1 and texts that are not UTF-8 are errors which say the
-//! byte and the path of tags; a field that the version to encode for lacks is one too. Unknown fields are kept and written back.
+//! The codec is strict both ways. Wrong lengths, non-zero padding, Booleans other than 0 and 1, and texts that are not UTF-8 are errors,
+//! which name the byte and the path of tags. So is a field that the version to encode for lacks. Unknown fields are kept and written back.
 //!
 //! XML and JSON are renderings of the same items, both ways: the modules `xml` and `json`, behind the features of these names.
 //!
-//! It opens no connection, and knows no tag by name: a [`Dictionary`] brings names for errors and for the text forms.
+//! The crate opens no connection and knows no tag by name: a [`Dictionary`] brings names for errors and for the text forms.
 //!
 //! Features: `std` (default; without it the crate needs `alloc` alone), `derive` (default), `inspect` (the forgiving reader), `xml`, `json`,
-//! and `serde` (values in serde's formats, readable, with secrets masked; see the module `shown`).
+//! and `serde` (values in serde's formats, readable, with secrets masked; see the module `serde_form`).
 #![cfg_attr(not(feature = "std"), no_std)]
 extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
 mod codec;
+mod context;
+mod decoding;
+mod dictionary;
 mod downgrade;
+mod encoding;
 mod error;
 mod frame;
+mod group;
+mod head;
 #[cfg(feature = "inspect")]
 pub mod inspect;
 mod item;
 #[cfg(feature = "json")]
 pub mod json;
 mod name;
+mod primitive;
+mod raw;
 #[cfg(feature = "serde")]
-pub mod shown;
+pub mod serde_form;
+#[cfg(feature = "serde")]
+mod serde_impls;
+mod tagged;
 mod text;
 #[cfg(any(
     feature = "inspect",
@@ -116,59 +127,38 @@ mod text;
 ))]
 mod text_form;
 mod types;
+mod value;
 mod writer;
 #[cfg(feature = "xml")]
 pub mod xml;
 
-pub use codec::{
-    Choice, Context, DateTime, DateTimeExtended, Decode, Encode, Enumeration, Extra, Group,
-    Interval, Lenient, Limits, Raw, Tagged, Value, decode, encode,
-};
+pub use codec::{decode, encode};
+pub use context::{Context, Lenient, Limits};
+pub use decoding::Decode;
+pub use dictionary::Dictionary;
 pub use downgrade::{Downgrade, Loss, Lost};
+pub use encoding::Encode;
 pub use error::{Error, ErrorKind, Result};
 pub use frame::{Frame, Framer};
-pub use item::{Children, Item, Reader};
+pub use group::Group;
+pub use item::Item;
+pub use item::reader::{Children, Reader};
 #[cfg(all(feature = "derive", feature = "serde"))]
-pub use keyferry_ttlv_derive::shown;
+pub use keyferry_ttlv_derive::serde_form;
 #[cfg(feature = "derive")]
 pub use keyferry_ttlv_derive::{Decode, Downgrade, Encode};
 pub use name::normalized;
+pub use primitive::{DateTime, DateTimeExtended, Enumeration, Interval};
+pub use raw::{Extra, Raw};
+pub use tagged::{Choice, Tagged};
 pub use text::Text;
 pub use types::{Tag, Type, Version};
+pub use value::Value;
 pub use writer::Writer;
-
-/// Gives tags and values their names, for messages to people and for the text forms. The codec itself knows none.
-///
-/// # Contract
-/// What has a name is found by the standard's form of it and by the one of XML and JSON: `Activation Date` and `ActivationDate`. A name that
-/// several have leads to one of them, always the same.
-pub trait Dictionary: Send + Sync {
-    /// The name of a tag.
-    fn tag_name(&self, tag: Tag) -> Option<&'static str>;
-    /// The name of an enumeration value under a tag.
-    fn value_name(&self, tag: Tag, value: u32) -> Option<&'static str>;
-    /// The name of one bit of an Integer that is a mask under this tag.
-    fn bit_name(&self, tag: Tag, bit: u32) -> Option<&'static str>;
-    /// The tag that has this name.
-    fn tag_named(&self, name: &str) -> Option<Tag>;
-    /// The enumeration value that has this name under a tag. None has, unless this says otherwise; so for what follows.
-    fn value_named(&self, _tag: Tag, _name: &str) -> Option<u32> {
-        None
-    }
-    /// The bit that has this name in an Integer that is a mask under this tag.
-    fn bit_named(&self, _tag: Tag, _name: &str) -> Option<u32> {
-        None
-    }
-    /// The tag whose text says what the value behind it is, and the tag of that value: Attribute Name and Attribute Value (KMIP 1.4 §2.1.1,
-    /// since 1.0).
-    fn attribute_tags(&self) -> Option<(Tag, Tag)> {
-        None
-    }
-}
 
 #[doc(hidden)]
 pub mod __private {
-    use crate::{Tag, Version};
+    use crate::types::{Tag, Version};
     pub use alloc::vec::Vec;
 
     /// Whether no two of these fields have one tag in one version.

@@ -1,3 +1,5 @@
+//! The form that names of the standard take in XML and JSON.
+
 use alloc::string::String;
 use alloc::vec::Vec;
 

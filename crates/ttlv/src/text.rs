@@ -1,4 +1,12 @@
-use crate::{Decode, Encode, Item, Reader, Result, Tag, Writer};
+//! [`Text`], an owned Text String.
+
+use crate::decoding::Decode;
+use crate::encoding::Encode;
+use crate::error::Result;
+use crate::item::Item;
+use crate::item::reader::Reader;
+use crate::types::Tag;
+use crate::writer::Writer;
 use alloc::string::String;
 use compact_str::CompactString;
 use core::fmt;
@@ -9,7 +17,7 @@ use core::ops::Deref;
 pub struct Text(CompactString);
 
 impl Text {
-    /// The parts one behind the other.
+    /// The text of these parts, one behind the other.
     pub fn joined(parts: &[&str]) -> Text {
         let mut text = CompactString::with_capacity(parts.iter().map(|part| part.len()).sum());
         for part in parts {
@@ -18,7 +26,7 @@ impl Text {
         Text(text)
     }
 
-    /// The text.
+    /// The text as a `str`.
     #[inline]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,28 +1,20 @@
 //! What the forms of a message for people have in common: names, hexadecimal, dates.
 
 #[cfg(any(feature = "inspect", feature = "xml", feature = "json"))]
-use crate::{Dictionary, Tag};
+use crate::dictionary::Dictionary;
+#[cfg(any(feature = "inspect", feature = "xml", feature = "json"))]
+use crate::types::Tag;
 use std::vec::Vec;
 use zeroize::Zeroizing;
 
 #[cfg(any(feature = "xml", feature = "json", feature = "serde"))]
-mod date;
+pub(crate) mod date;
 #[cfg(any(feature = "xml", feature = "json"))]
-mod name;
+pub(crate) mod name;
 #[cfg(any(feature = "xml", feature = "json"))]
-mod read;
+pub(crate) mod read;
 #[cfg(any(feature = "xml", feature = "json"))]
-mod write;
-
-#[cfg(any(feature = "xml", feature = "json"))]
-pub(crate) use {
-    name::{tag_of, type_named},
-    read::{Draft, Literal, Plain, place},
-    write::{Form, is_xml, render},
-};
-
-#[cfg(feature = "serde")]
-pub(crate) use date::{microseconds, parts, seconds};
+pub(crate) mod write;
 
 /// The tags that name the values of one structure: an Attribute Value is what the Attribute Name before it says.
 #[cfg(any(feature = "inspect", feature = "xml", feature = "json"))]
@@ -40,7 +32,7 @@ impl Scope {
     }
 
     /// Takes note of a text under `tag`.
-    pub(crate) fn saw(&mut self, tag: Tag, text: &str, dictionary: Option<&dyn Dictionary>) {
+    pub(crate) fn note(&mut self, tag: Tag, text: &str, dictionary: Option<&dyn Dictionary>) {
         let Some(dictionary) = dictionary else { return };
         if dictionary
             .attribute_tags()

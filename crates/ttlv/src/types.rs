@@ -1,3 +1,5 @@
+//! The tags, item types and protocol versions.
+
 use core::cmp::Ordering;
 use core::fmt;
 
@@ -11,18 +13,18 @@ impl Tag {
         Tag(number & 0x00FF_FFFF)
     }
 
-    /// Its number.
+    /// The tag's number.
     pub const fn number(self) -> u32 {
         self.0
     }
 
-    /// Whether it lies in one of the two ranges.
+    /// Whether the tag lies in one of the two ranges.
     #[inline]
     pub const fn is_defined(self) -> bool {
         matches!(self.0 >> 16, 0x42 | 0x54)
     }
 
-    /// Whether it lies in the range that the standard leaves to vendors.
+    /// Whether the tag lies in the range that the standard leaves to vendors.
     pub const fn is_extension(self) -> bool {
         self.0 >> 16 == 0x54
     }
@@ -89,7 +91,7 @@ impl Type {
         })
     }
 
-    /// Its name in the standard.
+    /// The type's name in the standard.
     pub const fn name(self) -> &'static str {
         match self {
             Type::Structure => "Structure",
@@ -152,7 +154,7 @@ impl Version {
         Version { major, minor }
     }
 
-    /// Whether it is `since` or later, and not later than `until`.
+    /// Whether the version is `since` or later, and not later than `until`.
     #[inline]
     pub fn is_within(self, since: Version, until: Option<Version>) -> bool {
         since <= self && until.is_none_or(|until| self <= until)

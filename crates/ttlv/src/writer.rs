@@ -1,6 +1,11 @@
+//! [`Writer`], which writes items one after another into one buffer.
+
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::frame::Frame;
 use crate::frame::{reserve, wipe};
-use crate::item::{HEADER, Head};
-use crate::{Context, Encode, Error, ErrorKind, Frame, Result, Tag, Type, Version};
+use crate::head::{HEADER, Head};
+use crate::types::{Tag, Type, Version};
 use alloc::vec::Vec;
 
 /// Writes items one after another into one buffer, in a single pass: a structure's length is filled in when it ends.
@@ -37,7 +42,7 @@ impl Writer {
         self.cx
     }
 
-    /// How many bytes there are so far.
+    /// The number of bytes written so far.
     pub fn len(&self) -> usize {
         self.buffer.len()
     }
@@ -47,7 +52,7 @@ impl Writer {
         self.buffer.is_empty()
     }
 
-    /// What was written.
+    /// Ends the writing and returns what was written.
     pub fn finish(mut self) -> Frame {
         Frame::new(core::mem::take(&mut self.buffer))
     }
@@ -110,7 +115,7 @@ impl Writer {
     /// Writes a Big Integer, extending its sign to a multiple of eight bytes.
     ///
     /// # Errors
-    /// When it has no bytes at all, or more than the format can say; the latter so for all strings.
+    /// When it has no bytes at all, or, as with every string, more than the format can count.
     pub fn big_integer(&mut self, tag: Tag, value: &[u8]) -> Result<()> {
         let Some(first) = value.first() else {
             return Err(self.error(tag, ErrorKind::WrongLength(0)));
@@ -195,12 +200,6 @@ impl Writer {
     pub fn raw(&mut self, item: &[u8]) {
         reserve(&mut self.buffer, item.len());
         self.buffer.extend_from_slice(item);
-    }
-
-    /// Writes `value` under `tag`.
-    #[inline]
-    pub fn item<T: Encode + ?Sized>(&mut self, tag: Tag, value: &T) -> Result<()> {
-        value.encode(tag, self)
     }
 
     /// Fails when the version to write for has no field `tag`.

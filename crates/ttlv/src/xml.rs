@@ -22,10 +22,18 @@
 //! standard counts lengths; a text deeper than 256 structures is not read whatever they say. It does not look at what a message means, and
 //! does not keep comments.
 
-use crate::text_form::{
-    Draft, Form, Literal, Plain, Scope, is_xml, place, render, tag_of, type_named,
-};
-use crate::{Context, Decode, Encode, Error, ErrorKind, Frame, Result, Tag, Tagged, Type, Writer};
+use crate::context::Context;
+use crate::decoding::Decode;
+use crate::encoding::Encode;
+use crate::error::{Error, ErrorKind, Result};
+use crate::frame::Frame;
+use crate::tagged::Tagged;
+use crate::text_form::Scope;
+use crate::text_form::name::{tag_of, type_named};
+use crate::text_form::read::{Draft, Literal, Plain, place};
+use crate::text_form::write::{Form, is_xml, render};
+use crate::types::{Tag, Type};
+use crate::writer::Writer;
 use nom::branch::alt;
 use nom::bytes::complete::tag;
 use nom::character::complete::{digit1, hex_digit1};
@@ -100,7 +108,12 @@ fn wrong(why: &'static str, at: usize) -> Error {
     Error::new(ErrorKind::Syntax(why)).at(at)
 }
 
-/// What an element stands in.
+#[cold]
+fn lacks(tag: Tag, why: &'static str, at: usize, w: &Writer) -> Result<()> {
+    Err(w.error(tag, ErrorKind::Syntax(why)).at(at))
+}
+
+/// The elements around an element: how many, and which namespace prefixes they declare.
 #[derive(Clone, Copy, Default)]
 struct Around<'p> {
     depth: usize,
@@ -216,9 +229,8 @@ impl<'t> Document<'t> {
             None => Type::Structure,
         };
         draft.begin(tag, ty, around.depth, at, w)?;
-        let lacks = |why, at, w: &Writer| Err(w.error(tag, ErrorKind::Syntax(why)).at(at));
         match (ty, attributes.value) {
-            (Type::Structure, Some((_, at))) => lacks("a structure has no value", at, w),
+            (Type::Structure, Some((_, at))) => lacks(tag, "a structure has no value", at, w),
             (Type::Structure, None) => w.structure(tag, |w| {
                 let mut scope = Scope::default();
                 loop {
@@ -231,34 +243,42 @@ impl<'t> Document<'t> {
                     }
                 }
             }),
-            (_, None) => lacks("the value is missing", at, w),
-            (_, Some((raw, at))) => {
-                let plain = plain(raw, at).map_err(|e| e.within(tag))?;
-                // XML Schema collapses white space around everything but strings.
-                let text = if ty == Type::TextString {
-                    &plain
-                } else {
-                    plain.trim_matches([' ', '\t', '\n', '\r'])
-                };
-                draft.value(
-                    tag,
-                    ty,
-                    Literal {
-                        text,
-                        at,
-                        quoted: true,
-                        bare: true,
-                    },
-                    scope,
-                    w,
-                )?;
+            (_, None) => lacks(tag, "the value is missing", at, w),
+            (_, Some(value)) => {
+                self.value(tag, ty, value, scope, draft, w)?;
                 match self.next() {
                     Ok((_, Event::End(_))) => Ok(()),
-                    Ok((at, _)) => lacks("an element within a value", at, w),
+                    Ok((at, _)) => lacks(tag, "an element within a value", at, w),
                     Err(e) => Err(e.within(tag)),
                 }
             }
         }
+    }
+
+    /// Writes the value of an element that is no structure.
+    fn value(
+        &self,
+        tag: Tag,
+        ty: Type,
+        (raw, at): (&str, usize),
+        scope: &mut Scope,
+        draft: &Draft,
+        w: &mut Writer,
+    ) -> Result<()> {
+        let plain = plain(raw, at).map_err(|e| e.within(tag))?;
+        // XML Schema collapses white space around everything but strings.
+        let text = if ty == Type::TextString {
+            &plain
+        } else {
+            plain.trim_matches([' ', '\t', '\n', '\r'])
+        };
+        let literal = Literal {
+            text,
+            at,
+            quoted: true,
+            bare: true,
+        };
+        draft.value(tag, ty, literal, scope, w)
     }
 
     fn attributes<'e>(&self, start: &'e BytesStart<'t>) -> Result<Attributes<'e>> {
@@ -367,7 +387,7 @@ fn plain(raw: &str, at: usize) -> Result<Plain<'_>> {
     Ok(Plain::Owned(text))
 }
 
-/// What stands behind the sign `&`.
+/// Reads a character reference, behind its sign `&`.
 fn reference(input: &str) -> IResult<&str, char> {
     let number = |digits, radix| {
         u32::from_str_radix(digits, radix)

@@ -1,18 +1,20 @@
 //! The structures that attributes hold (KMIP 2.1 §4, 1.4 §3).
 
-use crate::spec::*;
-use crate::{Text, UniqueIdentifier};
-use keyferry_ttlv::{Decode, Downgrade, Encode, Extra};
+use crate::identifier::UniqueIdentifier;
+use crate::spec::enumeration::cryptography::*;
+use crate::spec::enumeration::object::*;
+use crate::spec::tag;
+use keyferry_ttlv::{Decode, Downgrade, Encode, Extra, Text};
 
 /// A name (KMIP 2.1 §4.32, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::NAME)]
 pub struct Name {
     /// The name itself.
     #[ttlv(tag = tag::NAME_VALUE)]
     pub value: Text,
-    /// How to read it.
+    /// The type of the name, which tells how to read it.
     pub name_type: NameType,
     /// Other fields.
     #[ttlv(extra)]
@@ -31,14 +33,14 @@ impl Name {
 }
 
 /// Another name, which need not be unique (KMIP 2.1 §4.2, since 1.2).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::ALTERNATIVE_NAME)]
 pub struct AlternativeName {
     /// The name itself.
     #[ttlv(tag = tag::ALTERNATIVE_NAME_VALUE)]
     pub value: Text,
-    /// How to read it.
+    /// The type of the name, which tells how to read it.
     pub alternative_name_type: AlternativeNameType,
     /// Other fields.
     #[ttlv(extra)]
@@ -46,13 +48,13 @@ pub struct AlternativeName {
 }
 
 /// A pointer to another object of the same server (KMIP 2.1 §4.31, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::LINK)]
 pub struct Link {
-    /// What the other object is to this one.
+    /// The relation of the other object to this one.
     pub link_type: LinkType,
-    /// Its identifier, a local one.
+    /// The identifier of the other object, at this server.
     #[ttlv(tag = tag::LINKED_OBJECT_IDENTIFIER)]
     pub target: UniqueIdentifier,
     /// Other fields.
@@ -61,7 +63,7 @@ pub struct Link {
 }
 
 /// A digest of the key material (KMIP 2.1 §4.21, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::DIGEST)]
 pub struct Digest {
@@ -78,18 +80,18 @@ pub struct Digest {
     pub extra: Extra,
 }
 
-/// How much an object may protect (KMIP 2.1 §4.59, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+/// The amount of data that an object may protect (KMIP 2.1 §4.59, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::USAGE_LIMITS)]
 pub struct UsageLimits {
-    /// For its whole life.
+    /// The amount for the object's whole life.
     #[ttlv(tag = tag::USAGE_LIMITS_TOTAL)]
     pub total: i64,
-    /// What remains.
+    /// The amount that remains.
     #[ttlv(tag = tag::USAGE_LIMITS_COUNT)]
     pub count: Option<i64>,
-    /// Of what.
+    /// The unit of both.
     #[ttlv(tag = tag::USAGE_LIMITS_UNIT)]
     pub unit: UsageLimitsUnit,
     /// Other fields.
@@ -98,14 +100,14 @@ pub struct UsageLimits {
 }
 
 /// Why an object was revoked (KMIP 2.1 §4.47, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::REVOCATION_REASON)]
 pub struct RevocationReason {
     /// The reason.
     #[ttlv(tag = tag::REVOCATION_REASON_CODE)]
     pub code: RevocationReasonCode,
-    /// In words.
+    /// The reason in words.
     #[ttlv(tag = tag::REVOCATION_MESSAGE)]
     pub message: Option<Text>,
     /// Other fields.
@@ -113,8 +115,8 @@ pub struct RevocationReason {
     pub extra: Extra,
 }
 
-/// What an application keeps with an object (KMIP 2.1 §4.4, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+/// Data that an application keeps with an object (KMIP 2.1 §4.4, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::APPLICATION_SPECIFIC_INFORMATION)]
 pub struct ApplicationSpecificInformation {
@@ -129,8 +131,8 @@ pub struct ApplicationSpecificInformation {
     pub extra: Extra,
 }
 
-/// How an object is to be used (KMIP 2.1 §4.16, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+/// The parameters with which an object is to be used (KMIP 2.1 §4.16, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::CRYPTOGRAPHIC_PARAMETERS)]
 #[allow(missing_docs)]
@@ -172,7 +174,7 @@ pub struct CryptographicParameters {
 }
 
 /// Domain parameters of an asymmetric key pair (KMIP 2.1 §4.14, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::CRYPTOGRAPHIC_DOMAIN_PARAMETERS)]
 #[allow(missing_docs)]
@@ -185,7 +187,7 @@ pub struct CryptographicDomainParameters {
 }
 
 /// Issuer and serial number as text (KMIP 1.4 §3.13, 1.0 to 1.4, deprecated).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::CERTIFICATE_IDENTIFIER)]
 #[allow(missing_docs)]
@@ -199,7 +201,7 @@ pub struct CertificateIdentifier {
 }
 
 /// Subject as text (KMIP 1.4 §3.14, 1.0 to 1.4, deprecated).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::CERTIFICATE_SUBJECT)]
 #[allow(missing_docs)]
@@ -213,7 +215,7 @@ pub struct CertificateSubject {
 }
 
 /// Issuer as text (KMIP 1.4 §3.15, 1.0 to 1.4, deprecated).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::CERTIFICATE_ISSUER)]
 #[allow(missing_docs)]
@@ -227,7 +229,7 @@ pub struct CertificateIssuer {
 }
 
 /// Issuer and serial number in DER (KMIP 2.1 §4.61, since 1.1).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::X509_CERTIFICATE_IDENTIFIER)]
 #[allow(missing_docs)]
@@ -241,7 +243,7 @@ pub struct X509CertificateIdentifier {
 }
 
 /// Subject in DER (KMIP 2.1 §4.63, since 1.1).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::X509_CERTIFICATE_SUBJECT)]
 #[allow(missing_docs)]
@@ -255,7 +257,7 @@ pub struct X509CertificateSubject {
 }
 
 /// Issuer in DER (KMIP 2.1 §4.62, since 1.1).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::X509_CERTIFICATE_ISSUER)]
 #[allow(missing_docs)]
@@ -268,8 +270,8 @@ pub struct X509CertificateIssuer {
     pub extra: Extra,
 }
 
-/// Where a key value is kept when the server does not hold it (KMIP 2.1 §4.27, since 1.2).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+/// The place of a key value that the server does not hold (KMIP 2.1 §4.27, since 1.2).
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::KEY_VALUE_LOCATION)]
 #[allow(missing_docs)]
@@ -282,7 +284,7 @@ pub struct KeyValueLocation {
 }
 
 /// A name for rotated keys (KMIP 2.1 §4.53, since 2.1).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::ROTATE_NAME)]
 #[allow(missing_docs)]
@@ -294,8 +296,8 @@ pub struct RotateName {
     pub extra: Extra,
 }
 
-/// How random numbers were made (KMIP 2.1 §7.36, since 1.3).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+/// The method by which random numbers were made (KMIP 2.1 §7.36, since 1.3).
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::RNG_PARAMETERS)]
 #[allow(missing_docs)]

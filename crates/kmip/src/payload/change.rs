@@ -1,9 +1,12 @@
 //! Operations on attributes: Add, Modify, Set, Adjust and Delete Attribute.
 
 use super::payloads;
-use crate::projection::is_tagged;
+use crate::attribute::Attributes;
+use crate::attribute::reference::{AttributeReference, AttributeReferences};
+use crate::identifier::UniqueIdentifier;
+use crate::projection::Projection;
+use crate::spec::versions::is_tagged;
 use crate::spec::*;
-use crate::{AttributeReference, AttributeReferences, Attributes, Projection, UniqueIdentifier};
 use keyferry_ttlv::{Decode, Downgrade, Encode, Extra, Loss, Value, Version};
 
 payloads! {

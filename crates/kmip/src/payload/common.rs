@@ -13,12 +13,14 @@
 //! ```
 
 use super::*;
-use crate::spec::AttributeValue as V;
-use crate::{
-    AttributeReferences, Attributes, DateTime, Name, Object, RequestItem, RequestMessage,
-    RevocationReason, Text, UniqueIdentifier,
-};
-use keyferry_ttlv::{Extra, Version};
+use crate::attribute::Attributes;
+use crate::attribute::reference::AttributeReferences;
+use crate::attribute::structure::{Name, RevocationReason};
+use crate::identifier::UniqueIdentifier;
+use crate::message::request::{RequestItem, RequestMessage};
+use crate::object::Object;
+use crate::spec::attribute::AttributeValue as V;
+use keyferry_ttlv::{DateTime, Extra, Text, Version};
 
 impl CreateRequest {
     /// A symmetric key of so many bits, to encrypt and decrypt with.
@@ -36,7 +38,7 @@ impl CreateRequest {
         }
     }
 
-    /// With this Name as well.
+    /// Adds a Name.
     #[must_use]
     pub fn named(mut self, name: impl Into<Text>) -> Self {
         self.attributes.push(V::Name(Name::text(name)));
@@ -45,7 +47,7 @@ impl CreateRequest {
 }
 
 impl RegisterRequest {
-    /// This object with these attributes.
+    /// A request to register this object with these attributes.
     pub fn of(object: Object, attributes: Attributes) -> Self {
         RegisterRequest {
             object_type: object.object_type(),
@@ -56,7 +58,7 @@ impl RegisterRequest {
         }
     }
 
-    /// With this Name as well.
+    /// Adds a Name.
     #[must_use]
     pub fn named(mut self, name: impl Into<Text>) -> Self {
         self.attributes.push(V::Name(Name::text(name)));
@@ -92,7 +94,7 @@ impl GetAttributesRequest {
 }
 
 impl RevokeRequest {
-    /// For this reason; a compromise wants to know since when.
+    /// A request to revoke an object for this reason; a compromise needs the date since when.
     pub fn of(
         unique_identifier: impl Into<UniqueIdentifier>,
         code: RevocationReasonCode,

@@ -1,8 +1,10 @@
 //! Cryptographic services: Encrypt, Decrypt, Sign, Signature Verify, MAC, Hash, RNG (since 1.2).
 
 use super::payloads;
+use crate::attribute::structure::CryptographicParameters;
+use crate::identifier::UniqueIdentifier;
+use crate::secret::Secret;
 use crate::spec::*;
-use crate::{CryptographicParameters, Secret, UniqueIdentifier};
 use keyferry_ttlv::{
     Decode, Downgrade, Encode, Extra, Item, Reader, Result, Tag, Tagged, Type, Version, Writer,
 };
@@ -203,13 +205,13 @@ payloads! {
     }
 }
 
-/// What a cryptographic operation works on (KMIP 2.1 §7.9, since 1.2): bytes, or since 2.0 those of an earlier item of the batch.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+/// The data of a cryptographic operation (KMIP 2.1 §7.9, since 1.2): bytes, or since 2.0 those of an earlier item of the batch.
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Data {
     /// The bytes.
     Bytes(Secret),
-    /// What an earlier operation decrypted, encrypted, hashed and so on, since 2.0.
+    /// The output of an earlier operation of the batch, since 2.0.
     Enumeration(DataEnumeration),
     /// The n-th data of the response, from 0, or counted back from this item when negative, since 2.0.
     Integer(i32),

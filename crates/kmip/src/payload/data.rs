@@ -1,17 +1,18 @@
 //! The structures that payloads consist of beside objects and attributes (KMIP 2.1 §7).
 
+use crate::attribute::Attributes;
+use crate::attribute::structure::UsageLimits;
+use crate::identifier::UniqueIdentifier;
+use crate::projection::Projection;
+use crate::secret::Secret;
 use crate::spec::*;
-use crate::{
-    Attributes, DateTime, DateTimeExtended, Interval, Projection, Secret, Text, UniqueIdentifier,
-    UsageLimits,
-};
 use keyferry_ttlv::{
-    Decode, Downgrade, Encode, Extra, Group, Item, Reader, Result, Tag, Tagged, Type, Version,
-    Writer,
+    DateTime, DateTimeExtended, Decode, Downgrade, Encode, Extra, Group, Interval, Item, Reader,
+    Result, Tag, Tagged, Text, Type, Version, Writer,
 };
 
 structures! {
-    /// What a server says about itself (KMIP 2.1 §7.37): structured since 2.0, a vendor's own before and beside that.
+    /// A server's description of itself (KMIP 2.1 §7.37): structured since 2.0, a vendor's own before and beside that.
     #[derive(Default)]
     ServerInformation = SERVER_INFORMATION {
         #[ttlv(tag = tag::SERVER_NAME, since = "2.0")]
@@ -50,7 +51,7 @@ structures! {
         #[ttlv(tag = tag::EXTENSION_DESCRIPTION, since = "2.0")]
         description: Option<Text>,
     }
-    /// What a server can do (KMIP 2.1 §7.5, since 1.3).
+    /// The capabilities of a server (KMIP 2.1 §7.5, since 1.3).
     #[derive(Default)]
     CapabilityInformation = CAPABILITY_INFORMATION {
         #[ttlv(tag = tag::STREAMING_CAPABILITY)]
@@ -110,12 +111,12 @@ structures! {
         #[ttlv(tag = tag::VALIDATION_PROFILE)]
         profiles: Vec<Text>,
     }
-    /// What a server fills in for a client (KMIP 2.1 §7.11, since 2.0).
+    /// The defaults that a server fills in for a client (KMIP 2.1 §7.11, since 2.0).
     #[derive(Default)]
     DefaultsInformation = DEFAULTS_INFORMATION {
         object_defaults: Vec<ObjectDefaults>,
     }
-    /// What a server fills in for objects of some types (KMIP 2.1 §7.22, since 2.0).
+    /// The attributes that a server fills in for objects of some types (KMIP 2.1 §7.22, since 2.0).
     ObjectDefaults = OBJECT_DEFAULTS {
         /// One type, or [`object_types`](ObjectDefaults::object_types).
         object_type: Option<ObjectType>,
@@ -147,7 +148,7 @@ structures! {
     Operations = OPERATIONS {
         operations: Vec<Operation>,
     }
-    /// What a ticket allows (KMIP 2.1 §7.35, since 2.0).
+    /// The rights of a ticket (KMIP 2.1 §7.35, since 2.0).
     #[derive(Default)]
     Rights = RIGHTS {
         rights: Vec<Right>,
@@ -164,7 +165,7 @@ structures! {
         #[ttlv(since = "2.1", vital)]
         object_groups: Option<ObjectGroups>,
     }
-    /// What operations are held to (KMIP 2.1 §7.7, since 2.1).
+    /// A constraint on operations (KMIP 2.1 §7.7, since 2.1).
     #[derive(Default)]
     Constraints = CONSTRAINTS {
         constraints: Vec<Constraint>,
@@ -177,7 +178,7 @@ structures! {
         #[ttlv(group = Projection::Optional)]
         attributes: Attributes,
     }
-    /// What a Login gave (KMIP 2.1 §7.39, since 2.0).
+    /// The ticket that a Login returned (KMIP 2.1 §7.39, since 2.0).
     LoginTicket = TICKET {
         ticket_type: TicketType,
         #[ttlv(tag = tag::TICKET_VALUE)]
@@ -189,7 +190,7 @@ structures! {
         #[ttlv(tag = tag::ASYNCHRONOUS_CORRELATION_VALUE)]
         values: Vec<Vec<u8>>,
     }
-    /// How far a request is (KMIP 2.1 §7.2, since 2.1).
+    /// The progress of a request (KMIP 2.1 §7.2, since 2.1).
     AsynchronousRequest = ASYNCHRONOUS_REQUEST {
         #[ttlv(tag = tag::ASYNCHRONOUS_CORRELATION_VALUE)]
         asynchronous_correlation_value: Vec<u8>,
@@ -247,8 +248,8 @@ impl Encode for ExtensionType {
     }
 }
 
-/// How long a ticket is good for (KMIP 2.1 §6.1.30, since 2.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+/// The time for which a ticket is valid (KMIP 2.1 §6.1.30, since 2.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TicketLifetime {
     /// So long.
@@ -280,7 +281,7 @@ impl Encode for TicketLifetime {
 }
 
 /// The bytes of a certificate request: under Certificate Request (1.x) or Certificate Request Value (2.x; KMIP 2.1 §6.1.6, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertificateRequestBytes(pub Option<Vec<u8>>);
 

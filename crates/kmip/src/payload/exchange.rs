@@ -1,14 +1,16 @@
 //! Operations that carry objects from one party to another: Import, Export, Put, Notify.
 
 use super::payloads;
-use crate::projection::{is_tagged, is_valueless};
+use crate::attribute::Attributes;
+use crate::attribute::reference::AttributeReference;
+use crate::identifier::UniqueIdentifier;
+use crate::object::{KeyWrappingSpecification, Object};
+use crate::projection::Projection;
+use crate::projection::named::is_valueless;
+use crate::spec::versions::is_tagged;
 use crate::spec::*;
-use crate::{
-    AttributeReference, Attributes, KeyWrappingSpecification, Object, Projection, Text,
-    UniqueIdentifier,
-};
 use keyferry_ttlv::{
-    Decode, Downgrade, Encode, Extra, Group, Item, Loss, Reader, Result, Version, Writer,
+    Decode, Downgrade, Encode, Extra, Group, Item, Loss, Reader, Result, Text, Version, Writer,
 };
 
 payloads! {
@@ -87,17 +89,18 @@ impl ImportRequest {
 }
 
 /// Attributes that are no more (KMIP 2.1 §6.2.2, since 1.0): in 1.x Attributes without a value, in 2.x Attribute References.
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeletedAttributes(pub Vec<DeletedAttribute>);
 
-/// One of [`DeletedAttributes`].
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+/// One attribute, or one instance of it, that was deleted.
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeletedAttribute {
-    /// Which attribute.
+    /// The attribute.
     pub reference: AttributeReference,
-    /// Which instance, in 1.x: without it the one of index 0. In 2.x every one that is not told as changed beside it.
+    /// The index of the instance in 1.x; the instance of index 0 without it. In 2.x there is none: every instance was deleted that the same
+    /// message does not name as changed.
     pub index: Option<i32>,
 }
 

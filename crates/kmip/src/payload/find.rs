@@ -1,12 +1,13 @@
 //! Operations that find and read objects: Locate, Check, Get, Get Attributes, Get Attribute List.
 
 use super::payloads;
+use crate::attribute::Attributes;
+use crate::attribute::reference::AttributeReferences;
+use crate::identifier::{UniqueIdentifier, UniqueIdentifiers};
+use crate::object::{KeyWrappingSpecification, Object};
+use crate::projection::Projection;
 use crate::spec::*;
-use crate::{
-    AttributeReferences, Attributes, Interval, KeyWrappingSpecification, Object, Projection,
-    UniqueIdentifier, UniqueIdentifiers,
-};
-use keyferry_ttlv::{Decode, Downgrade, Encode, Extra};
+use keyferry_ttlv::{Decode, Downgrade, Encode, Extra, Interval};
 
 payloads! {
     /// KMIP 2.1 §6.1.28, since 1.0.

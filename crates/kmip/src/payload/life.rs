@@ -1,9 +1,11 @@
 //! Operations on an object's life and use: Activate, Revoke, Destroy, Archive, Recover, leases, usage.
 
 use super::payloads;
+use crate::attribute::structure::RevocationReason;
+use crate::identifier::UniqueIdentifier;
+use crate::object::Certificate;
 use crate::spec::*;
-use crate::{Certificate, DateTime, Interval, RevocationReason, UniqueIdentifier};
-use keyferry_ttlv::{Decode, Downgrade, Encode, Extra};
+use keyferry_ttlv::{DateTime, Decode, Downgrade, Encode, Extra, Interval};
 
 payloads! {
     /// KMIP 2.1 §6.1.1, since 1.0.

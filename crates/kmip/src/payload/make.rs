@@ -2,12 +2,13 @@
 
 use super::data::{CertificateRequestBytes, ProtectionStorageMasks};
 use super::payloads;
+use crate::attribute::structure::CryptographicParameters;
+use crate::identifier::UniqueIdentifier;
+use crate::object::{BigInteger, Object};
+use crate::secret::Secret;
 use crate::spec::*;
-use crate::{
-    BigInteger, CryptographicParameters, Interval, Object, Secret, TemplateAttribute, TemplateTags,
-    UniqueIdentifier,
-};
-use keyferry_ttlv::{Decode, Downgrade, Encode, Extra};
+use crate::template::{TemplateAttribute, TemplateTags};
+use keyferry_ttlv::{Decode, Downgrade, Encode, Extra, Interval};
 
 payloads! {
     /// KMIP 2.1 §6.1.8, since 1.0.
@@ -128,7 +129,7 @@ payloads! {
     /// KMIP 2.1 §6.1.14, since 1.0.
     DeriveKeyRequest: DERIVE_KEY {
         object_type: ObjectType,
-        /// What to derive from; one at least.
+        /// The objects to derive from; one at least.
         #[ttlv(at_least_one)]
         unique_identifiers: Vec<UniqueIdentifier>,
         derivation_method: DerivationMethod,
@@ -251,8 +252,8 @@ payloads! {
     }
 }
 
-/// What Derive Key works with (KMIP 2.1 §7.12, since 1.0).
-#[cfg_attr(feature = "serde", keyferry_ttlv::shown)]
+/// The parameters of Derive Key (KMIP 2.1 §7.12, since 1.0).
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode, Downgrade)]
 #[ttlv(tag = tag::DERIVATION_PARAMETERS)]
 pub struct DerivationParameters {

@@ -2,9 +2,11 @@
 
 use super::data::*;
 use super::payloads;
+use crate::attribute::structure::{RngParameters, UsageLimits};
+use crate::protocol_version::ProtocolVersion;
+use crate::secret::Secret;
 use crate::spec::*;
-use crate::{ProtocolVersion, RngParameters, Secret, Text, UsageLimits};
-use keyferry_ttlv::{Decode, Downgrade, Encode, Enumeration, Extra};
+use keyferry_ttlv::{Decode, Downgrade, Encode, Enumeration, Extra, Text};
 
 payloads! {
     /// KMIP 2.1 §6.1.16, since 1.1.

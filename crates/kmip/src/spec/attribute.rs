@@ -1,9 +1,188 @@
-//! The attributes and their rules: one row each (KMIP 2.1 §4, 1.4 §3; rules of the last version that has the attribute).
+//! The attributes of the standard: one row each, from which the type of their values is made.
 
-use super::attributes;
-use crate::attribute::*;
-use crate::spec::*;
-use crate::{DateTime, Enumeration, Interval, Text, UniqueIdentifier};
+use super::attribute_name;
+use super::attribute_rule::{ChangeRule, ObjectKinds, SetBy};
+use super::enumeration::cryptography::*;
+use super::enumeration::object::*;
+use super::mask::*;
+use super::tag;
+use super::versions::Versions;
+use crate::attribute::custom::{CustomAttribute, UnknownAttribute};
+use crate::attribute::structure::*;
+use crate::identifier::UniqueIdentifier;
+use keyferry_ttlv::{DateTime, Enumeration, Interval, Tag, Text, Version};
+
+/// The row of an attribute: what the standard says of it (KMIP 2.1 §4, 1.4 §3).
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct AttributeRow {
+    /// The attribute's tag.
+    pub tag: Tag,
+    /// The attribute's name.
+    pub name: &'static str,
+    /// The versions in which it is an attribute.
+    pub versions: Versions,
+    /// Who sets it first.
+    pub set_by: SetBy,
+    /// When the server may change it.
+    pub server_modifies: ChangeRule,
+    /// When a client may change it.
+    pub client_modifies: ChangeRule,
+    /// When a client may delete it.
+    pub client_deletes: ChangeRule,
+    /// Whether an object may have several.
+    pub multiple: bool,
+    /// The objects that may have it, in 1.x and in 2.x.
+    pub on: (ObjectKinds, ObjectKinds),
+    /// The whole Attribute Name item of a 1.x message, which is compared and written in one go.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(crate) name_item: &'static [u8],
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(crate) kind: Kind,
+}
+
+impl AttributeRow {
+    /// Whether an object of this type may have it in `version`.
+    pub fn may_be_on(&self, object_type: ObjectType, version: Version) -> bool {
+        let on = if version < Version::V2_0 {
+            self.on.0
+        } else {
+            self.on.1
+        };
+        self.versions.contain(version) && on.includes(object_type)
+    }
+}
+
+/// One instance of an attribute.
+#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attribute {
+    /// The Attribute Index of 1.x; instances that are 0 need none.
+    pub index: Option<i32>,
+    /// The attribute and its value.
+    pub value: AttributeValue,
+}
+
+impl From<AttributeValue> for Attribute {
+    fn from(value: AttributeValue) -> Self {
+        Attribute { index: None, value }
+    }
+}
+
+macro_rules! attributes {
+    ($($variant:ident($ty:ty) = $tag:ident, $since:ident $(.. $until:ident)?, $set:ident;
+       $server:ident, $client:ident, $delete:ident; $many:ident; $on:ident $(/ $on_1:ident)?;)*) => {
+        /// The attributes by number, in the order of the rows.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Kind { $($variant),* }
+
+        /// All rows.
+        pub(super) static ROWS: &[AttributeRow] = &[$(AttributeRow {
+            tag: tag::$tag,
+            name: attribute_name::of(tag::$tag),
+            name_item: {
+                const NAME: &str = attribute_name::of(tag::$tag);
+                &attribute_name::item::<{ attribute_name::item_length(NAME) }>(NAME)
+            },
+            kind: Kind::$variant,
+            versions: super::versions::versions!($since $($until)?),
+            set_by: SetBy::$set,
+            server_modifies: ChangeRule::$server,
+            client_modifies: ChangeRule::$client,
+            client_deletes: ChangeRule::$delete,
+            multiple: attributes!(@many $many),
+            on: (attributes!(@on $on $($on_1)?), ObjectKinds::$on),
+        },)*];
+
+        /// The row of a tag.
+        pub(super) fn row(tag: Tag) -> Option<&'static AttributeRow> {
+            let kind = match tag {
+                $(tag::$tag => Kind::$variant,)*
+                _ => return None,
+            };
+            ROWS.get(kind as usize)
+        }
+
+        /// The value of an attribute.
+        #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
+        #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
+        #[allow(missing_docs)]
+        pub enum AttributeValue {
+            $($variant($ty),)*
+            /// A Custom Attribute (1.x) or one with a Vendor Identification (2.x).
+            Custom(CustomAttribute),
+            /// An attribute that this build does not know.
+            Unknown(UnknownAttribute),
+        }
+
+        impl AttributeValue {
+            /// The attribute's tag; for a custom one the tag Attribute.
+            pub fn tag(&self) -> Tag {
+                match self {
+                    $(AttributeValue::$variant(_) => tag::$tag,)*
+                    AttributeValue::Custom(_) => tag::ATTRIBUTE,
+                    AttributeValue::Unknown(unknown) => unknown.tag(),
+                }
+            }
+
+            /// The attribute's row; a custom or unknown one has none.
+            pub fn row(&self) -> Option<&'static AttributeRow> {
+                let kind = match self {
+                    $(AttributeValue::$variant(_) => Kind::$variant,)*
+                    AttributeValue::Custom(_) | AttributeValue::Unknown(_) => return None,
+                };
+                ROWS.get(kind as usize)
+            }
+
+            /// Reads the value of the attribute that a row describes, straight into its place: a copy of an attribute costs more than
+            /// reading one.
+            pub(crate) fn read_standard<'a>(
+                row: &AttributeRow,
+                index: Option<i32>,
+                item: ::keyferry_ttlv::Item<'a>,
+                r: &::keyferry_ttlv::Reader<'a>,
+                into: &mut Vec<Attribute>,
+            ) -> ::keyferry_ttlv::Result<()> {
+                match row.kind {
+                    $(Kind::$variant => {
+                        let value = r.child(item)?;
+                        into.push(Attribute { index, value: AttributeValue::$variant(value) });
+                    })*
+                }
+                Ok(())
+            }
+
+            /// Leaves behind what `version` lacks of a value whose attribute it has.
+            pub(crate) fn downgrade_value(&mut self, version: Version, loss: &mut ::keyferry_ttlv::Loss) -> bool {
+                match self {
+                    $(AttributeValue::$variant(value) => ::keyferry_ttlv::Downgrade::downgrade(value, version, loss),)*
+                    AttributeValue::Custom(custom) => match &mut custom.value {
+                        Some(value) => ::keyferry_ttlv::Downgrade::downgrade(value, version, loss),
+                        None => true,
+                    },
+                    AttributeValue::Unknown(_) => true,
+                }
+            }
+
+            /// Writes the bare value under `under`.
+            pub(crate) fn encode_value(&self, under: Tag, w: &mut ::keyferry_ttlv::Writer) -> ::keyferry_ttlv::Result<()> {
+                match self {
+                    $(AttributeValue::$variant(value) => ::keyferry_ttlv::Encode::encode(value, under, w),)*
+                    AttributeValue::Custom(custom) => match &custom.value {
+                        Some(value) => ::keyferry_ttlv::Encode::encode(value, under, w),
+                        None => Ok(()),
+                    },
+                    AttributeValue::Unknown(unknown) => unknown.encode_value(w),
+                }
+            }
+        }
+    };
+    (@many One) => { false };
+    (@many Many) => { true };
+    (@on $on:ident) => { ObjectKinds::$on };
+    (@on $on:ident $on_1:ident) => { ObjectKinds::$on_1 };
+}
 
 // variant(type) = tag, versions, set by; the server may modify, the client may modify, the client may delete; how many; on which
 // objects, in 2.x and, where it differs, in 1.x

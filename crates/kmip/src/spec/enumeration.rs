@@ -1,11 +1,11 @@
 //! The enumerations, in four groups.
 
-use super::{Domain, enumerations};
+use super::domain::Domain;
 
-mod cryptography;
-mod message;
-mod object;
-mod profile;
+pub(crate) mod cryptography;
+pub(crate) mod message;
+pub(crate) mod object;
+pub(crate) mod profile;
 
 pub use cryptography::*;
 pub use message::*;

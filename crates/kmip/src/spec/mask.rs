@@ -1,6 +1,6 @@
 //! The masks: one row a bit (KMIP 2.1 §12, 1.4 §9.1.3.3).
 
-use super::masks;
+use super::domain::masks;
 
 masks! {
     CryptographicUsageMask = CRYPTOGRAPHIC_USAGE_MASK, "Cryptographic Usage Mask" {

@@ -1,7 +1,8 @@
 //! The names of the tables and of our own tags, both ways.
 
-use super::{Domain, enumeration_domains, mask_domains, tag, tag_row, value_name};
-use keyferry_ttlv::{Dictionary, Tag, normalized};
+use super::domain::{Domain, value_name};
+use super::{enumeration_domains, mask_domains, tag, tag_row};
+use keyferry_ttlv::{Context, Dictionary, Tag, Version, normalized};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -27,7 +28,7 @@ fn enumeration(tag: Tag) -> Tag {
     }
 }
 
-/// What has a name. Found by the form of the tables, and by that of XML and JSON; of two that share one, the first has it.
+/// Tags or values by name, in the form of the tables and in that of XML and JSON. Of two that share a name, the first has it.
 type ByName<T> = HashMap<Cow<'static, str>, T>;
 
 fn by_name<T: Copy>(names: impl Iterator<Item = (&'static str, T)>) -> ByName<T> {
@@ -46,7 +47,7 @@ struct Values {
 }
 
 impl Values {
-    /// With the tag that they stand under.
+    /// The values, with the tag under which they stand.
     fn of(domain: &'static Domain) -> Option<(Tag, Values)> {
         // The types have no tag of their own.
         let tag = domain
@@ -133,5 +134,13 @@ impl Dictionary for Names {
 
     fn attribute_tags(&self) -> Option<(Tag, Tag)> {
         Some((tag::ATTRIBUTE_NAME, tag::ATTRIBUTE_VALUE))
+    }
+}
+
+/// The context in which messages are read and written: the standard's names in errors.
+pub fn context(version: Version) -> Context {
+    Context {
+        dictionary: Some(&Names),
+        ..Context::new(version)
     }
 }

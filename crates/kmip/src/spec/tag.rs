@@ -1,6 +1,6 @@
 //! The tags: one row each (KMIP 2.1 §11.56, 1.4 §9.1.3.1).
 
-use super::tags;
+use super::tag_row::tags;
 
 tags! {
     ACTIVATION_DATE = 0x420001, "Activation Date", V1_0, [DateTime];

@@ -1,6 +1,9 @@
 //! States, transitions, dates: every combination.
 
-use keyferry_kmip::lifecycle::{Event, Rank, apply, derived, is_compromised, is_destroyed};
+use keyferry_kmip::lifecycle::{
+    Event, Rank, apply, is_compromised, is_destroyed, is_lifecycle_attribute,
+    is_server_lifecycle_attribute, state_at,
+};
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
 use keyferry_ttlv::Extra;
@@ -129,7 +132,7 @@ fn dates_that_have_passed_move_the_state_on() {
                     State::ACTIVE if reached(deactivation) => State::DEACTIVATED,
                     other => other,
                 };
-                assert_eq!(derived(&attributes, NOW), Some(expected), "{attributes:?}");
+                assert_eq!(state_at(&attributes, NOW), Some(expected), "{attributes:?}");
                 // Events see the state that the dates have led to.
                 let destroyed = apply(&mut attributes.clone(), &Event::Destroy, NOW);
                 assert_eq!(
@@ -142,12 +145,12 @@ fn dates_that_have_passed_move_the_state_on() {
             }
         }
     }
-    assert_eq!(derived(&Attributes::new(), NOW), None);
+    assert_eq!(state_at(&Attributes::new(), NOW), None);
 }
 
 #[test]
 fn joining_states_is_a_semilattice_that_never_goes_back() {
-    let join = |a: State, b: State| Rank::of(a).join(Rank::of(b));
+    let join = |a: State, b: State| Rank::of(a).joined_state(Rank::of(b));
     for a in STATES {
         assert_eq!(join(a, a), a);
         for b in STATES {
@@ -202,5 +205,55 @@ fn may_become_is_the_reach_of_the_transitions() {
                 "{from} to {to}"
             );
         }
+    }
+}
+
+#[test]
+fn the_attributes_of_the_life_cycle_are_those_that_a_transition_sets() {
+    let before = |state| {
+        Attributes::new()
+            .with(V::State(state))
+            .with(V::InitialDate(DateTime(1)))
+    };
+    let revoke = |code| {
+        let reason = RevocationReason {
+            code,
+            message: None,
+            extra: Extra::NONE,
+        };
+        Event::Revoke(reason, Some(DateTime(1)))
+    };
+    let mut set = std::collections::BTreeSet::new();
+    for (state, event) in [
+        (State::PRE_ACTIVE, Event::Activate),
+        (
+            State::ACTIVE,
+            revoke(RevocationReasonCode::CESSATION_OF_OPERATION),
+        ),
+        (State::ACTIVE, revoke(RevocationReasonCode::KEY_COMPROMISE)),
+        (State::DEACTIVATED, Event::Destroy),
+    ] {
+        let mut after = before(state);
+        apply(&mut after, &event, DateTime(2)).unwrap();
+        set.extend(
+            after
+                .iter()
+                .filter(|attribute| !before(state).iter().any(|old| old == *attribute))
+                .map(|attribute| attribute.value.tag()),
+        );
+    }
+    for row in attribute_rows() {
+        assert_eq!(
+            is_lifecycle_attribute(row.tag),
+            set.contains(&row.tag),
+            "{}",
+            row.name
+        );
+        assert_eq!(
+            is_server_lifecycle_attribute(row.tag),
+            set.contains(&row.tag) && row.set_by == SetBy::Server,
+            "{}",
+            row.name
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Attributes in both projections.
 
-use keyferry_kmip::attribute::{AttributeReference, part, visible};
+use keyferry_kmip::attribute::AttributeReference;
+use keyferry_kmip::projection::{split_by_version, visible_in_version};
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
 use keyferry_ttlv::{ErrorKind, Extra, Raw, Value, Version};
@@ -195,7 +196,7 @@ fn parting_loses_nothing_and_what_is_carried_arrives_as_it_was() {
         }));
     for attributes in [Attributes::new(), some(), gap, odd] {
         for version in VERSIONS {
-            let (carried, rest) = part(&attributes, *version);
+            let (carried, rest) = split_by_version(&attributes, *version);
             assert_eq!(carried.len() + rest.len(), attributes.len(), "{version}");
             let mut arrived = through(&carried, *version).unwrap();
             rest.iter()
@@ -232,7 +233,7 @@ fn what_is_visible_can_be_written_in_the_version() {
         .with(V::Digest(digest))
         .with(V::QuantumSafe(true));
     for version in VERSIONS {
-        let seen = visible(&all, *version);
+        let seen = visible_in_version(&all, *version);
         assert_eq!(seen.len(), if *version >= Version::V2_0 { 9 } else { 8 });
         let values = |attributes: &Attributes| {
             attributes
@@ -246,7 +247,7 @@ fn what_is_visible_can_be_written_in_the_version() {
             "{version}"
         );
     }
-    assert_eq!(visible(&all, Version::V2_1).len(), all.len());
+    assert_eq!(visible_in_version(&all, Version::V2_1).len(), all.len());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The spec tables against the standard's, row by row.
 
 use crate::vectors::shared;
-use keyferry_kmip::spec::{self, Domain, May, ObjectType, On, SetBy, Versions};
+use keyferry_kmip::spec::{self, ChangeRule, Domain, ObjectKinds, ObjectType, SetBy, Versions};
 use keyferry_ttlv::{Type, Version};
 use std::collections::BTreeMap;
 
@@ -155,24 +155,28 @@ fn operations() {
 }
 
 /// The objects that an attribute may be on, as the tables put it; they say it in several ways.
-fn objects(on: On) -> &'static [&'static str] {
+fn objects(on: ObjectKinds) -> &'static [&'static str] {
     match on {
-        On::All => &["All Objects"],
-        On::Cryptographic => &["All Cryptographic Objects", "Managed Cryptographic Objects"],
-        On::CryptographicOpaque => &[
+        ObjectKinds::All => &["All Objects"],
+        ObjectKinds::Cryptographic => {
+            &["All Cryptographic Objects", "Managed Cryptographic Objects"]
+        }
+        ObjectKinds::CryptographicOpaque => &[
             "All Cryptographic Objects, Opaque Object",
             "All Cryptographic Objects, Opaque Objects",
         ],
-        On::CryptographicTemplates => &["All Cryptographic Objects, Templates"],
-        On::KeysTemplates => &["Keys, Templates"],
-        On::KeysCertificatesTemplates => &["Keys, Certificates, Templates"],
-        On::SymmetricTemplates => &["Symmetric Keys, Split Keys of symmetric keys, Templates"],
-        On::Confidential => &["Symmetric Key, Private Key, Split Key, Secret Data"],
-        On::Asymmetric => &["Public Keys, Private Keys"],
-        On::AsymmetricTemplates => &["Asymmetric Keys, Templates"],
-        On::Certificates => &["Certificates", "X.509 Certificates"],
-        On::CertificatesPgpKeys => &["Certificates, PGP keys"],
-        On::Opaque => &["Opaque Objects"],
+        ObjectKinds::CryptographicTemplates => &["All Cryptographic Objects, Templates"],
+        ObjectKinds::KeysTemplates => &["Keys, Templates"],
+        ObjectKinds::KeysCertificatesTemplates => &["Keys, Certificates, Templates"],
+        ObjectKinds::SymmetricTemplates => {
+            &["Symmetric Keys, Split Keys of symmetric keys, Templates"]
+        }
+        ObjectKinds::Confidential => &["Symmetric Key, Private Key, Split Key, Secret Data"],
+        ObjectKinds::Asymmetric => &["Public Keys, Private Keys"],
+        ObjectKinds::AsymmetricTemplates => &["Asymmetric Keys, Templates"],
+        ObjectKinds::Certificates => &["Certificates", "X.509 Certificates"],
+        ObjectKinds::CertificatesPgpKeys => &["Certificates, PGP keys"],
+        ObjectKinds::Opaque => &["Opaque Objects"],
     }
 }
 
@@ -248,12 +252,12 @@ fn attributes_and_their_rules() {
             "{row:?}: {ours:?}"
         );
         let may = |text: &str| match text {
-            text if text.starts_with("No") || text.is_empty() => May::Never,
-            text if text.contains("Pre-Active or Active state and") => May::UntilReached,
-            text if text.contains("Pre-Active or Active state") => May::PreActiveOrActive,
-            text if text.contains("Pre-Active state") => May::PreActive,
-            text if text.contains("Get Usage Allocation") => May::UntilAllocated,
-            _ => May::Always,
+            text if text.starts_with("No") || text.is_empty() => ChangeRule::Never,
+            text if text.contains("Pre-Active or Active state and") => ChangeRule::UntilReached,
+            text if text.contains("Pre-Active or Active state") => ChangeRule::PreActiveOrActive,
+            text if text.contains("Pre-Active state") => ChangeRule::PreActive,
+            text if text.contains("Get Usage Allocation") => ChangeRule::UntilAllocated,
+            _ => ChangeRule::Always,
         };
         assert_eq!(
             ours.client_modifies,

@@ -1,9 +1,14 @@
+//! One client's connection at the server: the TLS handshake, groups of requests and their answers, the end.
+
 use super::Shared;
+use super::handshakes::Place;
+use crate::clock::clock;
 use crate::counters::Open;
+use crate::error::{Error, ErrorKind};
+use crate::identity::identity;
 use crate::input::{Broken, Input, Progress};
 use crate::output::write_frames;
-use crate::pump::{Asked, Pump, QUEUE, read, write};
-use crate::{Error, ErrorKind, clock, identity};
+use crate::pump::{Ended, Pump, QUEUE, read, write};
 use keyferry_kmip::{Answer, Asking, Identity};
 use keyferry_ttlv::Frame;
 use std::collections::VecDeque;
@@ -21,13 +26,13 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
 
-/// How long a connection that is being closed is still listened to, so that the peer gets to read what was sent to it.
+/// The time for which a connection that is being closed is still read, so that the peer gets to read what was sent to it.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// One client's connection, TLS established.
+/// One client's connection, after the TLS handshake.
 pub(super) struct Connection<'a> {
     shared: &'a Shared,
-    /// Until it ends.
+    /// The place among the connections, until this one ends.
     permit: Option<OwnedSemaphorePermit>,
     _open: Open<'a>,
     stream: TlsStream<TcpStream>,
@@ -60,7 +65,7 @@ enum End {
     /// These are no messages.
     Message(keyferry_ttlv::Error),
     /// The client has turned the connection round, and what was to be asked on it is done.
-    Asked,
+    NothingToAsk,
     /// The connection, or the client, failed while it was turned round.
     Turned(Error),
 }
@@ -76,7 +81,7 @@ impl fmt::Display for End {
             End::Unread => f.write_str("the client does not take its answers"),
             End::Stream(error) => write!(f, "connection failed: {error}"),
             End::Message(error) => write!(f, "not a message: {error}"),
-            End::Asked => {
+            End::NothingToAsk => {
                 f.write_str("nothing more to ask on the connection that was turned round")
             }
             End::Turned(error) => write!(f, "turned round: {error}"),
@@ -101,63 +106,18 @@ pub(super) async fn accept(
     peer: SocketAddr,
     mut stop: watch::Receiver<bool>,
 ) -> Option<Connection<'_>> {
-    let refuse = |reason: &dyn fmt::Display| {
-        shared.counters.refuse();
-        warn!(%peer, %reason, "connection refused");
-    };
     if let Err(error) = stream.set_nodelay(true) {
-        refuse(&error);
+        refuse(shared, peer, &error);
         return None;
     }
-    let limits = &shared.limits;
     let place = shared.handshakes.enter();
-    let handshake = timeout(
-        limits.handshake_time,
-        shared.tls.acceptor().accept(stream).into_fallible(),
-    );
-    let result = tokio::select! {
-        result = handshake => result,
-        () = place.displaced() => {
-            refuse(&"too many handshakes under way");
-            return None;
+    let mut stream = shake_hands(shared, stream, peer, &place, &mut stop).await?;
+    let Some((caller, permit)) = admit(shared, &stream, peer) else {
+        tokio::select! {
+            () = close(&mut stream, shared.limits.message_size) => {}
+            () = place.displaced() => {}
         }
-        _ = stop.wait_for(|stop| *stop) => return None,
-    };
-    let mut stream = match result {
-        Ok(Ok(stream)) => stream,
-        Ok(Err((error, mut stream))) => {
-            refuse(&error);
-            tokio::select! { // the alert has to get through
-                () = linger(&mut stream, limits.message_size) => {}
-                () = place.displaced() => {}
-            }
-            return None;
-        }
-        Err(_) => {
-            refuse(&"the TLS handshake took too long");
-            return None;
-        }
-    };
-    let certificate = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|chain| chain.first());
-    let caller = certificate.map(|certificate| identity(certificate));
-    let (caller, permit) = match (caller, shared.connections.clone().try_acquire_owned()) {
-        (Some(Ok(caller)), Ok(permit)) => (Arc::new(caller), permit),
-        (caller, permit) => {
-            match (caller, permit) {
-                (None, _) => refuse(&"no client certificate"),
-                (Some(Err(error)), _) => refuse(&error),
-                _ => refuse(&"too many connections"),
-            }
-            tokio::select! {
-                () = close(&mut stream, limits.message_size) => {}
-                () = place.displaced() => {}
-            }
-            return None;
-        }
+        return None;
     };
     drop(place);
     let version = stream.get_ref().1.protocol_version();
@@ -175,6 +135,80 @@ pub(super) async fn accept(
         caller,
         requests: 0,
     })
+}
+
+/// Counts and logs a client that is not let in.
+fn refuse(shared: &Shared, peer: SocketAddr, reason: &dyn fmt::Display) {
+    shared.counters.refuse();
+    warn!(%peer, %reason, "connection refused");
+}
+
+/// Makes the TLS handshake. When it fails, the client gets to read the alert.
+async fn shake_hands(
+    shared: &Shared,
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: &Place<'_>,
+    stop: &mut watch::Receiver<bool>,
+) -> Option<TlsStream<TcpStream>> {
+    let handshake = timeout(
+        shared.limits.handshake_time,
+        shared.tls.acceptor().accept(stream).into_fallible(),
+    );
+    let result = tokio::select! {
+        result = handshake => result,
+        () = place.displaced() => {
+            refuse(shared, peer, &"too many handshakes under way");
+            return None;
+        }
+        _ = stop.wait_for(|stop| *stop) => return None,
+    };
+    match result {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err((error, mut stream))) => {
+            refuse(shared, peer, &error);
+            tokio::select! { // the alert has to get through
+                () = linger(&mut stream, shared.limits.message_size) => {}
+                () = place.displaced() => {}
+            }
+            None
+        }
+        Err(_) => {
+            refuse(shared, peer, &"the TLS handshake took too long");
+            None
+        }
+    }
+}
+
+/// The identity of a client, and its place among the connections; or nothing, and why in the log.
+fn admit(
+    shared: &Shared,
+    stream: &TlsStream<TcpStream>,
+    peer: SocketAddr,
+) -> Option<(Arc<Identity>, OwnedSemaphorePermit)> {
+    let certificate = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first());
+    let caller = match certificate.map(|certificate| identity(certificate)) {
+        Some(Ok(caller)) => caller,
+        Some(Err(error)) => {
+            refuse(shared, peer, &error);
+            return None;
+        }
+        None => {
+            refuse(shared, peer, &"no client certificate");
+            return None;
+        }
+    };
+    match shared.connections.clone().try_acquire_owned() {
+        Ok(permit) => Some((Arc::new(caller), permit)),
+        Err(_) => {
+            refuse(shared, peer, &"too many connections");
+            None
+        }
+    }
 }
 
 impl Connection<'_> {
@@ -234,7 +268,7 @@ impl Connection<'_> {
                 info!(peer = %self.peer, caller = ?self.caller, reason = %end, requests = self.requests, "connection closed");
                 let _ = timeout(LINGER, self.stream.shutdown()).await; // the peer may be gone
             }
-            End::Handler | End::Asked | End::Shutdown { silent: false } => {
+            End::Handler | End::NothingToAsk | End::Shutdown { silent: false } => {
                 info!(peer = %self.peer, caller = ?self.caller, reason = %end, requests = self.requests, "connection closed");
                 close(&mut self.stream, limit).await;
             }
@@ -351,10 +385,10 @@ impl Connection<'_> {
         };
         let mut incoming = pump.incoming;
         match asked {
-            Ok(Asked::Done) => Err(End::Asked),
-            Ok(Asked::Stopped) => Err(End::Shutdown { silent: false }),
+            Ok(Ended::Done) => Err(End::NothingToAsk),
+            Ok(Ended::Stopped) => Err(End::Shutdown { silent: false }),
             Err(error) => Err(End::Turned(error)),
-            Ok(Asked::Turned) => {
+            Ok(Ended::Turned) => {
                 info!(peer = %self.peer, caller = ?self.caller, "connection turned back");
                 while let Ok(next) = incoming.try_recv() {
                     match next {
@@ -367,7 +401,7 @@ impl Connection<'_> {
         }
     }
 
-    /// One call of the handler; returns the requests that it did not answer yet, and who asks from now on.
+    /// Calls the handler once; returns the requests that it did not answer yet, and the conversation that asks from now on.
     async fn answer_some(
         &mut self,
         requests: Vec<Frame>,
@@ -388,36 +422,8 @@ impl Connection<'_> {
             .sum();
         self.requests += given.min(count) as u64;
         self.shared.counters.group(given.min(count), bytes_in);
-        let mut replies = Vec::with_capacity(given);
         let left = requests.split_off(given.min(count));
-        let mut result = if (1..=count).contains(&given) {
-            Ok((left, None))
-        } else {
-            Err(End::HandlerFailed)
-        };
-        let mut answers = answers.into_iter().take(count);
-        while let Some(answer) = answers.next() {
-            match answer {
-                Answer::Reply(frame) => replies.push(frame),
-                Answer::Turn(frame, asking) => {
-                    replies.push(frame);
-                    result = match answers.next() {
-                        None => result.map(|(left, _)| (left, Some(asking))),
-                        Some(_) => Err(End::HandlerFailed),
-                    };
-                    break;
-                }
-                Answer::ReplyAndClose(frame) => {
-                    replies.push(frame);
-                    result = Err(End::Handler);
-                    break;
-                }
-                _ => {
-                    result = Err(End::Handler);
-                    break;
-                }
-            }
-        }
+        let (replies, result) = sort_answers(answers, count, left);
         let handled = started.elapsed();
         let bytes_out =
             match write_frames(&mut self.stream, &replies, self.shared.limits.message_time).await {
@@ -432,6 +438,45 @@ impl Connection<'_> {
         );
         result
     }
+}
+
+/// The frames that go back for a group of `count` requests, and what follows: the requests that were not answered yet, and who asks from now
+/// on, or why the connection ends.
+fn sort_answers(
+    answers: Vec<Answer>,
+    count: usize,
+    left: Vec<Frame>,
+) -> (Vec<Frame>, Result<(Vec<Frame>, Option<Asking>), End>) {
+    let mut replies = Vec::with_capacity(answers.len());
+    let mut result = if (1..=count).contains(&answers.len()) {
+        Ok((left, None))
+    } else {
+        Err(End::HandlerFailed)
+    };
+    let mut answers = answers.into_iter().take(count);
+    while let Some(answer) = answers.next() {
+        match answer {
+            Answer::Reply(frame) => replies.push(frame),
+            Answer::Turn(frame, asking) => {
+                replies.push(frame);
+                result = match answers.next() {
+                    None => result.map(|(left, _)| (left, Some(asking))),
+                    Some(_) => Err(End::HandlerFailed),
+                };
+                break;
+            }
+            Answer::ReplyAndClose(frame) => {
+                replies.push(frame);
+                result = Err(End::Handler);
+                break;
+            }
+            _ => {
+                result = Err(End::Handler);
+                break;
+            }
+        }
+    }
+    (replies, result)
 }
 
 /// Waits for the first request of a group.

@@ -1,3 +1,5 @@
+//! The TLS handshakes under way at a server, of which the oldest gives way when there are too many.
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;

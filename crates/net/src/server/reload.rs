@@ -1,4 +1,6 @@
-use crate::ServerConfig;
+//! [`Reloader`], which gives a running server other certificates.
+
+use crate::tls::ServerConfig;
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio_rustls::TlsAcceptor;
 

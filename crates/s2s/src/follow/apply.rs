@@ -474,7 +474,7 @@ impl Receiver<'_> {
         overlay.via.retain(|via| *via != *self.options.relation);
         if let (Some(here), Some(there)) = (held.stored_state(), change.copy.rest.state()) {
             let (own, new) = (lifecycle::Rank::of(here), lifecycle::Rank::of(there));
-            let joined = own.join(new);
+            let joined = own.joined_state(new);
             if !planted!(WithdrawnForgetsState) {
                 overlay.state = (joined != here).then_some(joined).or(overlay.state);
             }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::wire::copy::{Copy, Expected, KeyferryExtension};
-use keyferry_kmip::attribute::part;
+use keyferry_kmip::projection::split_by_version;
 use keyferry_kmip::spec::{AttributeValue, KeyWrapType, Operation, PutFunction};
 use keyferry_kmip::{
     Attributes, ImportRequest, Object, PutRequest, RequestItem, UniqueIdentifier, context,
@@ -62,7 +62,7 @@ pub(crate) fn planned_item(
     let cx = context(terms.version);
     let destroyed = record.is_destroyed();
     let (attributes, extension) = if terms.keyferry {
-        let (attributes, rest) = part(&record.attributes, terms.version);
+        let (attributes, rest) = split_by_version(&record.attributes, terms.version);
         let copy = Copy::of(&record, rest, terms.session)?;
         // Misreading it is unsafe when the message alone does not say everything.
         let critical = destroyed || !copy.rest.is_empty() || terms.dry_run || expected.is_some();

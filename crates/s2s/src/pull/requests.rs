@@ -6,7 +6,7 @@ use crate::pull::options::PullStrategy;
 use crate::pull::{InFlight, PeerQuery, Pull, Sought, Taken, Why, observing};
 use crate::session::{SessionContext, Step};
 use crate::transfer::plan::Planned;
-use keyferry_kmip::attribute::part;
+use keyferry_kmip::projection::split_by_version;
 use keyferry_kmip::spec::{AttributeValue, BatchErrorContinuationOption, QueryFunction};
 use keyferry_kmip::{
     DateTime, ExportRequest, GetAttributesRequest, GetRequest, LocateRequest, Payload,
@@ -78,7 +78,8 @@ impl Pull {
     /// Begins the list, behind what was taken already.
     pub(super) fn list(&mut self, cx: &SessionContext<'_>, from: Option<DateTime>) -> Result<()> {
         let executes = self.ledger.executing.is_some();
-        let mut criteria = part(&self.options.selection.criteria, self.options.version).0;
+        let mut criteria =
+            split_by_version(&self.options.selection.criteria, self.options.version).0;
         // Whether a server knows patterns, nobody can tell: those are checked here alone.
         let is_pattern = |value: &AttributeValue| {
             value

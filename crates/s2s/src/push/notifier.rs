@@ -292,11 +292,11 @@ impl Notifier {
         let (mut goal, mut destroyed) = (state, None);
         if lifecycle::is_destroyed(state) && !slave.may_destroy {
             let revoked = lifecycle::Rank { step: 2, ..rank };
-            goal = revoked.join(revoked);
+            goal = revoked.joined_state(revoked);
             all.retain(|value| value.tag() != tag::DESTROY_DATE);
         } else if left && slave.destroys_left && !lifecycle::is_destroyed(state) {
             let gone = lifecycle::Rank { step: 3, ..rank };
-            goal = gone.join(gone);
+            goal = gone.joined_state(gone);
             destroyed = record.attributes.date(tag::LAST_CHANGE_DATE);
         }
         all.retain(|value| value.tag() != tag::STATE);

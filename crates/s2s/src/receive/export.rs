@@ -29,7 +29,8 @@ pub(crate) fn export(
     }
     let object = node.served(ask, number, &record, &wanted)?;
     let (attributes, addition) = if puller.is_some() {
-        let (attributes, rest) = keyferry_kmip::attribute::part(&record.attributes, ask.cx.version);
+        let (attributes, rest) =
+            keyferry_kmip::projection::split_by_version(&record.attributes, ask.cx.version);
         let copy = copy::Copy::of(&record, rest, None)?;
         let addition = copy::KeyferryExtension {
             copy: Some(copy),
@@ -38,7 +39,7 @@ pub(crate) fn export(
         (attributes, Some(addition.extension(false)?))
     } else {
         (
-            keyferry_kmip::attribute::visible(
+            keyferry_kmip::projection::visible_in_version(
                 &crate::node::client_attributes(&record, ask.now.wall),
                 ask.cx.version,
             ),

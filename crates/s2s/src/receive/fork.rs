@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::node::Node;
 use crate::planted::planted;
 use crate::receive::state::join;
-use keyferry_kmip::attribute::Projection;
+use keyferry_kmip::projection::Projection;
 use keyferry_kmip::spec::{AttributeValue, ObjectType, State};
 use keyferry_kmip::{Attributes, DateTime, Failure, Now, Text, extension as x, lifecycle};
 use keyferry_store::record::{bytes_of, read};
@@ -161,7 +161,7 @@ impl ForkDecision {
 /// The state in which a fork leaves an object here: the join of both. `None` when it is that of the held one.
 fn joined(held: &Record, fork: &Fork) -> Option<State> {
     let (here, there) = (held.stored_state()?, fork.attributes.state()?);
-    let joined = lifecycle::Rank::of(here).join(lifecycle::Rank::of(there));
+    let joined = lifecycle::Rank::of(here).joined_state(lifecycle::Rank::of(there));
     (joined != here).then_some(joined)
 }
 
@@ -227,7 +227,7 @@ pub(crate) fn at_issuer(
         step: there.step.min(2),
         ..there
     };
-    let joined = lifecycle::Rank::of(here).join(there);
+    let joined = lifecycle::Rank::of(here).joined_state(there);
     if joined != here {
         let mut after = held.clone();
         let mut told = fork.attributes.clone();

@@ -263,7 +263,7 @@ fn decide_import(
     node.check_issuer(ask.snapshot, &held)?;
     let (old, new) = (
         held.state(ask.now.wall),
-        lifecycle::derived(&attributes, ask.now.wall),
+        lifecycle::state_at(&attributes, ask.now.wall),
     );
     if let (Some(old), Some(new)) = (old, new) {
         let (from, to) = (lifecycle::Rank::of(old), lifecycle::Rank::of(new));

@@ -171,7 +171,7 @@ fn raise(record: &mut Record, known: Option<State>) {
         return;
     }
     let (own, new) = (lifecycle::Rank::of(here), lifecycle::Rank::of(there));
-    let stays = (!own.may_become(new)).then(|| own.join(new));
+    let stays = (!own.may_become(new)).then(|| own.joined_state(new));
     if stays.is_some() || record.overlay.is_some() {
         record.overlay.get_or_insert_with(Overlay::default).state = stays;
     }

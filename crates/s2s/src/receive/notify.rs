@@ -60,7 +60,7 @@ pub(crate) fn notify(
     }
     let mut after = before.clone();
     // What a date has led to stays so, whatever becomes of the date.
-    lifecycle::settle(&mut after.attributes, ask.now.wall);
+    lifecycle::store_state_at(&mut after.attributes, ask.now.wall);
     let named = ask.cx.version < Version::V2_0;
     let deleted: HashSet<(&AttributeReference, i32)> = request
         .deleted
@@ -95,7 +95,7 @@ pub(crate) fn notify(
         }
     }
     join(&mut after.attributes, &request.attributes);
-    lifecycle::settle(&mut after.attributes, ask.now.wall);
+    lifecycle::store_state_at(&mut after.attributes, ask.now.wall);
     after.attributes.check_count()?;
     after.attributes.check_indices()?;
     crate::receive::check::check_attributes(&after.attributes)?;
@@ -163,7 +163,7 @@ fn join(held: &mut Attributes, told: &Attributes) {
     let (Some(here), Some(there)) = (held.state(), told.state()) else {
         return;
     };
-    let joined = lifecycle::Rank::of(here).join(lifecycle::Rank::of(there));
+    let joined = lifecycle::Rank::of(here).joined_state(lifecycle::Rank::of(there));
     if joined == here {
         return;
     }

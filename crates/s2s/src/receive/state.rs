@@ -6,7 +6,7 @@ pub(crate) fn join(attributes: &mut Attributes, held: &Attributes) {
     let (Some(here), Some(there)) = (held.state(), attributes.state()) else {
         return;
     };
-    let joined = lifecycle::Rank::of(here).join(lifecycle::Rank::of(there));
+    let joined = lifecycle::Rank::of(here).joined_state(lifecycle::Rank::of(there));
     if joined != there {
         attributes.set(AttributeValue::State(joined));
         for tag in [

@@ -1,7 +1,7 @@
 //! Which object of ours is which at a peer that gives identifiers of its own: the map that a *register* keeps, asked both ways.
 
 use crate::error::{Error, Result};
-use keyferry_kmip::attribute::Projection;
+use keyferry_kmip::projection::Projection;
 use keyferry_kmip::{Attributes, Text, extension as x};
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{ObjectId, Snapshot, SnapshotExt, Span, index};

@@ -1,5 +1,5 @@
 use crate::report::Outcome;
-use keyferry_kmip::attribute::Projection;
+use keyferry_kmip::projection::Projection;
 use keyferry_kmip::spec::tag;
 use keyferry_kmip::{
     Attributes, Cause, Failure, MessageExtension, ResponseItem, Text, context, extension as x,

@@ -60,7 +60,7 @@ impl Naive {
         let now = DateTime(self.clock);
         self.things
             .values_mut()
-            .for_each(|thing| lifecycle::settle(&mut thing.attributes, now));
+            .for_each(|thing| lifecycle::store_state_at(&mut thing.attributes, now));
     }
 
     pub fn answer(&mut self, message: &RequestMessage) -> ResponseMessage {

@@ -47,7 +47,10 @@
 
 use crate::{histories, run};
 use keyferry_s2s::faults::{ALL, Bug, plant};
+use std::num::NonZero;
 use std::panic::catch_unwind;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Random runs that a fault may take to show.
 const RUNS: u64 = 3000;
@@ -70,7 +73,20 @@ fn finds(bug: Bug) -> Option<String> {
 #[test]
 fn every_planted_fault_is_found() {
     std::panic::set_hook(Box::new(|_| {}));
-    let found: Vec<(Bug, Option<String>)> = ALL.iter().map(|bug| (*bug, finds(*bug))).collect();
+    // A fault is planted for one thread.
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, NonZero::get) {
+            scope.spawn(|| {
+                while let Some(bug) = ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let by = finds(*bug);
+                    found.lock().unwrap().push((*bug, by));
+                }
+            });
+        }
+    });
+    let mut found: Vec<(Bug, Option<String>)> = found.into_inner().unwrap();
+    found.sort_by_key(|(bug, _)| ALL.iter().position(|other| other == bug));
     drop(std::panic::take_hook());
     for (bug, by) in &found {
         println!("| {bug:?} | {} |", by.as_deref().unwrap_or("NOT FOUND"));

@@ -185,7 +185,7 @@ pub fn random(site: &mut Site, rng: &mut Rng, now: Now) -> bool {
                 return Ok(effects);
             };
             let mut after = before.clone();
-            lifecycle::settle(&mut after.attributes, now.wall);
+            lifecycle::store_state_at(&mut after.attributes, now.wall);
             if after != before && site.node.issues(&before) {
                 site.node.advance(&mut after, reign, now.wall);
                 effects.extend(Effects::change(

@@ -2,7 +2,7 @@
 
 use super::{changed, check_names, own};
 use keyferry_kmip::attribute::AttributeReference;
-use keyferry_kmip::spec::{AttributeValue as V, May, SetBy, State, attribute_row};
+use keyferry_kmip::spec::{AttributeValue as V, ChangeRule, SetBy, State, attribute_row};
 use keyferry_kmip::{
     AddAttributeRequest, AddAttributeResponse, Attribute, Attributes, Cause, DateTime,
     DeleteAttributeRequest, DeleteAttributeResponse, Failure, ModifyAttributeRequest,
@@ -57,21 +57,21 @@ pub(super) fn single(attributes: Attributes) -> Result<Attribute, Failure> {
 }
 
 /// Whether a rule permits a client to change an attribute now.
-fn permits(may: May, record: &Record, value: &V, now: DateTime) -> bool {
+fn permits(may: ChangeRule, record: &Record, value: &V, now: DateTime) -> bool {
     let state = record.state(now);
     let live = matches!(state, Some(State::PRE_ACTIVE | State::ACTIVE));
     match may {
-        May::Never => false,
-        May::Always => true,
-        May::PreActive => state == Some(State::PRE_ACTIVE),
-        May::PreActiveOrActive => live,
-        May::UntilReached => {
+        ChangeRule::Never => false,
+        ChangeRule::Always => true,
+        ChangeRule::PreActive => state == Some(State::PRE_ACTIVE),
+        ChangeRule::PreActiveOrActive => live,
+        ChangeRule::UntilReached => {
             live && record
                 .attributes
                 .date(value.tag())
                 .is_none_or(|date| date > now)
         }
-        May::UntilAllocated => record.attributes.iter().all(|a| match &a.value {
+        ChangeRule::UntilAllocated => record.attributes.iter().all(|a| match &a.value {
             V::UsageLimits(limits) => limits.count.is_none_or(|count| count == limits.total),
             _ => true,
         }),
@@ -89,25 +89,30 @@ fn read_only(value: &V) -> Failure {
 }
 
 /// The failure of a change that the rule does not permit; it blames the State where the rule depends on that (OASIS case SKLC-M-3).
-fn not_now(may: May, value: &V) -> Failure {
+fn not_now(may: ChangeRule, value: &V) -> Failure {
     match may {
-        May::PreActive | May::PreActiveOrActive | May::UntilReached => Failure::new(
-            Cause::AttributeSettled,
-            format_args!("{} can't be changed any more", value.reference()),
-        ),
-        May::Never | May::Always | May::UntilAllocated => read_only(value),
+        ChangeRule::PreActive | ChangeRule::PreActiveOrActive | ChangeRule::UntilReached => {
+            Failure::new(
+                Cause::AttributeSettled,
+                format_args!("{} can't be changed any more", value.reference()),
+            )
+        }
+        ChangeRule::Never | ChangeRule::Always | ChangeRule::UntilAllocated => read_only(value),
     }
 }
 
 /// The rule for clients that change an attribute; a custom attribute may always be changed.
-fn rule(value: &V, pick: fn(&keyferry_kmip::spec::AttributeRow) -> May) -> Result<May, Failure> {
+fn rule(
+    value: &V,
+    pick: fn(&keyferry_kmip::spec::AttributeRow) -> ChangeRule,
+) -> Result<ChangeRule, Failure> {
     match value {
-        V::Custom(_) => Ok(May::Always),
+        V::Custom(_) => Ok(ChangeRule::Always),
         V::Unknown(_) => Err(Failure::new(
             Cause::UnknownAttribute,
             format_args!("unknown attribute {}", value.reference()),
         )),
-        value => Ok(attribute_row(value.tag()).map_or(May::Never, pick)),
+        value => Ok(attribute_row(value.tag()).map_or(ChangeRule::Never, pick)),
     }
 }
 
@@ -141,7 +146,7 @@ pub(super) fn with_added(ask: &Ask<'_>, record: &Record, value: V) -> Result<Rec
     check_value(&value)?;
     let may = rule(&value, |row| {
         if row.set_by == SetBy::Server {
-            May::Never
+            ChangeRule::Never
         } else {
             row.client_modifies
         }
@@ -152,7 +157,7 @@ pub(super) fn with_added(ask: &Ask<'_>, record: &Record, value: V) -> Result<Rec
         .any(|a| a.value.is_same_attribute(&value));
     if there && !value.may_repeat() {
         return Err(match may {
-            May::Never => read_only(&value),
+            ChangeRule::Never => read_only(&value),
             _ => Failure::new(
                 Cause::AttributeExists,
                 format_args!("the object has the attribute {} already", value.reference()),
@@ -161,7 +166,7 @@ pub(super) fn with_added(ask: &Ask<'_>, record: &Record, value: V) -> Result<Rec
     }
     // An attribute that is set when the object is made cannot be added later.
     let initial = attribute_row(value.tag())
-        .is_some_and(|row| row.set_by != SetBy::Server && row.client_modifies == May::Never);
+        .is_some_and(|row| row.set_by != SetBy::Server && row.client_modifies == ChangeRule::Never);
     // These two may be added later, once (KMIP 2.1 §4.36, §4.48).
     let once = matches!(
         value,
@@ -417,7 +422,7 @@ fn check_deletable(
 ) -> Result<V, Failure> {
     let rule = match reference {
         AttributeReference::Standard(tag) => attribute_row(*tag).map(|row| row.client_deletes),
-        _ => Some(May::Always),
+        _ => Some(ChangeRule::Always),
     };
     let Some(may) = rule else {
         return Err(Failure::new(
@@ -426,7 +431,7 @@ fn check_deletable(
         ));
     };
     let Some(held) = record.attributes.of(reference).next() else {
-        return Err(if may == May::Never {
+        return Err(if may == ChangeRule::Never {
             Failure::new(
                 Cause::ReadOnlyAttribute,
                 format_args!("{reference} can't be deleted"),

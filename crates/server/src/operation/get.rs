@@ -1,7 +1,8 @@
 //! Get, Get Attributes and Get Attribute List.
 
 use super::changed;
-use keyferry_kmip::attribute::{AttributeReference, AttributeReferences, visible};
+use keyferry_kmip::attribute::{AttributeReference, AttributeReferences};
+use keyferry_kmip::projection::visible_in_version;
 use keyferry_kmip::spec::{AttributeValue, tag};
 use keyferry_kmip::{
     Attributes, Cause, Failure, GetAttributeListRequest, GetAttributeListResponse,
@@ -78,7 +79,7 @@ fn all(
     node.shadow(ask.snapshot, number, record)?
         .into_iter()
         .for_each(|attribute| all.push(attribute));
-    Ok(visible(&all, ask.cx.version))
+    Ok(visible_in_version(&all, ask.cx.version))
 }
 
 /// Get Attributes (KMIP 2.1 §6.1.20): returns the attributes that the request names, in its order, or all. Names without a value are skipped.

@@ -1,6 +1,8 @@
 //! Names of tags, types and values, as they are written and read.
 
-use crate::{Dictionary, Tag, Type, normalized};
+use crate::dictionary::Dictionary;
+use crate::name::normalized;
+use crate::types::{Tag, Type};
 use nom::bytes::complete::{tag, take_while_m_n};
 use nom::combinator::{all_consuming, map_res};
 use nom::sequence::preceded;

@@ -2,7 +2,12 @@
 
 use super::name::prefixed;
 use super::{Scope, date, unhex};
-use crate::{Context, Dictionary, ErrorKind, Frame, Result, Tag, Type, Writer};
+use crate::context::Context;
+use crate::dictionary::Dictionary;
+use crate::error::{ErrorKind, Result};
+use crate::frame::Frame;
+use crate::types::{Tag, Type};
+use crate::writer::Writer;
 use core::ops::Deref;
 use std::string::String;
 use zeroize::Zeroizing;
@@ -27,7 +32,7 @@ impl Deref for Plain<'_> {
 #[derive(Clone, Copy)]
 pub(crate) struct Literal<'t> {
     pub(crate) text: &'t str,
-    /// Its place.
+    /// The byte at which it begins.
     pub(crate) at: usize,
     /// Whether it may be what JSON puts into quotes; so everything may in XML.
     pub(crate) quoted: bool,
@@ -42,6 +47,75 @@ impl<'t> Literal<'t> {
 
     fn bare<T>(self, read: impl FnOnce(&'t str) -> Option<T>) -> Option<T> {
         if self.bare { read(self.text) } else { None }
+    }
+
+    /// A number without quotes, which JSON has and XML has not.
+    fn json_number(self, read: fn(&str) -> Option<i64>) -> Option<i64> {
+        if self.quoted { None } else { read(self.text) }
+    }
+
+    /// The number of exactly `digits` hexadecimal digits behind a `0x`.
+    fn hex(self, digits: usize) -> Option<u64> {
+        self.quoted(|text| prefixed(text, digits, digits))
+    }
+
+    fn long_integer(self) -> Result<i64, ErrorKind> {
+        self.bare(|text| text.parse().ok())
+            .or(self.hex(16).map(u64::cast_signed))
+            .ok_or(ErrorKind::Value("no Long Integer, or one beyond 64 bits"))
+    }
+
+    fn enumeration(
+        self,
+        domain: Tag,
+        dictionary: Option<&dyn Dictionary>,
+    ) -> Result<u32, ErrorKind> {
+        let number = self
+            .json_number(|text| text.parse::<u32>().ok().map(i64::from))
+            .map(|number| number as u32);
+        let named =
+            |text: &str| dictionary.and_then(|dictionary| dictionary.value_named(domain, text));
+        number
+            .or(self.hex(8).map(|number| number as u32))
+            .or_else(|| self.quoted(named))
+            .ok_or(if self.quoted {
+                ErrorKind::UnknownName("value")
+            } else {
+                ErrorKind::Value("no Enumeration")
+            })
+    }
+
+    fn boolean(self) -> Result<bool, ErrorKind> {
+        match (self.text, self.hex(16)) {
+            ("true", _) if self.bare => Ok(true),
+            ("false", _) if self.bare => Ok(false),
+            ("1", _) if self.bare && self.quoted => Ok(true),
+            ("0", _) if self.bare && self.quoted => Ok(false),
+            (_, Some(number @ (0 | 1))) => Ok(number == 1),
+            (_, Some(_)) => Err(ErrorKind::Boolean),
+            _ => Err(ErrorKind::Value("no Boolean")),
+        }
+    }
+
+    fn date_time(self) -> Result<i64, ErrorKind> {
+        let iso = |text: &str| date::seconds(text).map(|(seconds, _)| seconds);
+        self.hex(16)
+            .map(u64::cast_signed)
+            .or_else(|| self.quoted(iso))
+            .ok_or(ErrorKind::Value("no Date-Time"))
+    }
+
+    fn interval(self) -> Result<u32, ErrorKind> {
+        self.bare(|text| text.parse().ok())
+            .or(self.hex(8).map(|number| number as u32))
+            .ok_or(ErrorKind::Value("no Interval, or one beyond 32 bits"))
+    }
+
+    fn date_time_extended(self) -> Result<i64, ErrorKind> {
+        self.hex(16)
+            .map(u64::cast_signed)
+            .or_else(|| self.quoted(date::microseconds))
+            .ok_or(ErrorKind::Value("no Date-Time Extended"))
     }
 }
 
@@ -133,15 +207,6 @@ impl Draft {
     ) -> Result<(), ErrorKind> {
         let dictionary = self.cx.dictionary;
         let domain = scope.domain(tag, dictionary);
-        let hex = |digits: usize| literal.quoted(|text| prefixed(text, digits, digits));
-        // Exactly what JSON has without quotes and XML has not.
-        let number = |read: fn(&str) -> Option<i64>| {
-            if literal.quoted {
-                None
-            } else {
-                read(literal.text)
-            }
-        };
         if ty.fixed_length().is_some() {
             self.room(8, w)?;
         }
@@ -153,83 +218,14 @@ impl Draft {
                 Some(number) => w.integer(tag, number),
                 None => w.integer(tag, self.mask(domain, literal)?.cast_signed()),
             },
-            Type::LongInteger => {
-                let number = literal
-                    .bare(|text| text.parse().ok())
-                    .or(hex(16).map(u64::cast_signed));
-                w.long_integer(
-                    tag,
-                    number.ok_or(ErrorKind::Value("no Long Integer, or one beyond 64 bits"))?,
-                );
-            }
-            Type::BigInteger => {
-                let wrong = ErrorKind::Value("no Big Integer");
-                if let Some(number) = number(|text| text.parse().ok()) {
-                    self.room(8, w)?;
-                    return w
-                        .big_integer(tag, &number.to_be_bytes())
-                        .map_err(|e| e.kind().clone());
-                }
-                // XML does without the prefix, JSON does not.
-                let digits = literal.quoted(|text| {
-                    text.strip_prefix("0x")
-                        .or(Some(text).filter(|_| literal.bare))
-                });
-                let Some(digits) = digits.filter(|digits| !digits.is_empty()) else {
-                    return Err(wrong);
-                };
-                self.room(digits.len() / 2, w)?;
-                // All sign bits stand in the text (KMIP Additional Message Encodings §4.1.1, §6.1.1): nothing is put in front.
-                let bytes = unhex(digits).ok_or(wrong)?;
-                if !bytes.len().is_multiple_of(8) && !self.cx.lenient.big_integer {
-                    return Err(ErrorKind::WrongLength(bytes.len() as u32));
-                }
-                w.big_integer(tag, &bytes).map_err(|e| e.kind().clone())?;
-            }
-            Type::Enumeration => {
-                let number = number(|text| text.parse::<u32>().ok().map(i64::from))
-                    .map(|number| number as u32);
-                let named = |text: &str| {
-                    dictionary.and_then(|dictionary| dictionary.value_named(domain, text))
-                };
-                let value = number
-                    .or(hex(8).map(|number| number as u32))
-                    .or_else(|| literal.quoted(named));
-                let unknown = if literal.quoted {
-                    ErrorKind::UnknownName("value")
-                } else {
-                    ErrorKind::Value("no Enumeration")
-                };
-                w.enumeration(tag, value.ok_or(unknown)?);
-            }
-            Type::Boolean => w.boolean(
-                tag,
-                match (literal.text, hex(16)) {
-                    ("true", _) if literal.bare => true,
-                    ("false", _) if literal.bare => false,
-                    ("1", _) if literal.bare && literal.quoted => true,
-                    ("0", _) if literal.bare && literal.quoted => false,
-                    (_, Some(number @ (0 | 1))) => number == 1,
-                    (_, Some(_)) => return Err(ErrorKind::Boolean),
-                    _ => return Err(ErrorKind::Value("no Boolean")),
-                },
-            ),
+            Type::LongInteger => w.long_integer(tag, literal.long_integer()?),
+            Type::BigInteger => self.write_big_integer(tag, literal, w)?,
+            Type::Enumeration => w.enumeration(tag, literal.enumeration(domain, dictionary)?),
+            Type::Boolean => w.boolean(tag, literal.boolean()?),
             Type::TextString => {
-                let (text, limit) = (
-                    literal
-                        .quoted(Some)
-                        .ok_or(ErrorKind::Value("no Text String"))?,
-                    self.cx.limits.text,
-                );
-                if text.len() > limit {
-                    return Err(ErrorKind::Size {
-                        size: text.len(),
-                        limit,
-                    });
-                }
-                self.room(text.len(), w)?;
+                let text = self.text(literal, w)?;
                 w.text(tag, text).map_err(|e| e.kind().clone())?;
-                scope.saw(tag, text, dictionary);
+                scope.note(tag, text, dictionary);
             }
             Type::ByteString => {
                 self.room(literal.text.len() / 2, w)?;
@@ -238,33 +234,58 @@ impl Draft {
                     .ok_or(ErrorKind::Value("no Byte String"))?;
                 w.bytes(tag, &bytes).map_err(|e| e.kind().clone())?;
             }
-            Type::DateTime => {
-                let iso = |text: &str| date::seconds(text).map(|(seconds, _)| seconds);
-                let seconds = hex(16)
-                    .map(u64::cast_signed)
-                    .or_else(|| literal.quoted(iso));
-                w.date_time(tag, seconds.ok_or(ErrorKind::Value("no Date-Time"))?);
-            }
-            Type::Interval => {
-                let number = literal
-                    .bare(|text| text.parse().ok())
-                    .or(hex(8).map(|number| number as u32));
-                w.interval(
-                    tag,
-                    number.ok_or(ErrorKind::Value("no Interval, or one beyond 32 bits"))?,
-                );
-            }
-            Type::DateTimeExtended => {
-                let number = hex(16)
-                    .map(u64::cast_signed)
-                    .or_else(|| literal.quoted(date::microseconds));
-                w.date_time_extended(
-                    tag,
-                    number.ok_or(ErrorKind::Value("no Date-Time Extended"))?,
-                );
-            }
+            Type::DateTime => w.date_time(tag, literal.date_time()?),
+            Type::Interval => w.interval(tag, literal.interval()?),
+            Type::DateTimeExtended => w.date_time_extended(tag, literal.date_time_extended()?),
         }
         Ok(())
+    }
+
+    /// Writes a Big Integer: a number without quotes in JSON, else hexadecimal.
+    fn write_big_integer(
+        &self,
+        tag: Tag,
+        literal: Literal<'_>,
+        w: &mut Writer,
+    ) -> Result<(), ErrorKind> {
+        let wrong = ErrorKind::Value("no Big Integer");
+        if let Some(number) = literal.json_number(|text| text.parse().ok()) {
+            self.room(8, w)?;
+            return w
+                .big_integer(tag, &number.to_be_bytes())
+                .map_err(|e| e.kind().clone());
+        }
+        // XML does without the prefix, JSON does not.
+        let digits = literal.quoted(|text| {
+            text.strip_prefix("0x")
+                .or(Some(text).filter(|_| literal.bare))
+        });
+        let Some(digits) = digits.filter(|digits| !digits.is_empty()) else {
+            return Err(wrong);
+        };
+        self.room(digits.len() / 2, w)?;
+        // All sign bits stand in the text (KMIP Additional Message Encodings §4.1.1, §6.1.1): nothing is put in front.
+        let bytes = unhex(digits).ok_or(wrong)?;
+        if !bytes.len().is_multiple_of(8) && !self.cx.lenient.big_integer {
+            return Err(ErrorKind::WrongLength(bytes.len() as u32));
+        }
+        w.big_integer(tag, &bytes).map_err(|e| e.kind().clone())
+    }
+
+    /// A Text String that is within the limits.
+    fn text<'t>(&self, literal: Literal<'t>, w: &Writer) -> Result<&'t str, ErrorKind> {
+        let text = literal
+            .quoted(Some)
+            .ok_or(ErrorKind::Value("no Text String"))?;
+        let limit = self.cx.limits.text;
+        if text.len() > limit {
+            return Err(ErrorKind::Size {
+                size: text.len(),
+                limit,
+            });
+        }
+        self.room(text.len(), w)?;
+        Ok(text)
     }
 
     /// An Integer that is no decimal number: a mask by the names of its bits, or hexadecimal.
@@ -298,7 +319,7 @@ impl Draft {
     }
 }
 
-/// Where a piece of the text stands in it.
+/// The byte of `text` at which a piece of it begins.
 pub(crate) fn place(text: &str, piece: &str) -> usize {
     (piece.as_ptr() as usize).saturating_sub(text.as_ptr() as usize)
 }

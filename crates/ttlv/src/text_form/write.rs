@@ -1,14 +1,19 @@
 //! Messages as text.
 
 use super::{Scope, bits, date, hex, name};
+use crate::context::Context;
+use crate::dictionary::Dictionary;
+use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{reserve, wipe};
-use crate::{Children, Context, Dictionary, Error, ErrorKind, Item, Reader, Result, Tag, Type};
+use crate::item::Item;
+use crate::item::reader::{Children, Reader};
+use crate::types::{Tag, Type};
 use core::fmt::{self, Display, Write};
 use std::string::String;
 use std::vec::Vec;
 use zeroize::Zeroizing;
 
-/// Which text.
+/// The text form to write.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[allow(dead_code)] // which of them is asked for depends on the features
 pub(crate) enum Form {
@@ -40,7 +45,7 @@ struct Open<'a> {
     tag: Tag,
     content: Children<'a>,
     scope: Scope,
-    /// How many items of it were written.
+    /// The number of items in it that were written.
     items: usize,
 }
 
@@ -214,7 +219,7 @@ impl Page {
                         .map_err(|kind| Error::new(kind).at(r.offset(item) + 8 + at))?;
                 }
                 self.put("\"");
-                scope.saw(item.tag(), text, self.dictionary);
+                scope.note(item.tag(), text, self.dictionary);
             }
             Type::ByteString => self.bytes("", item.bytes(r)?),
             Type::DateTime => self.date(item.date_time(r)?, None),
@@ -304,7 +309,7 @@ impl Page {
             (Form::Xml, '"') => self.put("&quot;"),
             // As they are, they would be read as spaces.
             (Form::Xml, '\t' | '\n' | '\r') => self.show(format_args!("&#{};", u32::from(c))),
-            (Form::Xml, c) if !super::is_xml(c) => {
+            (Form::Xml, c) if !is_xml(c) => {
                 return Err(ErrorKind::Value("a character that XML cannot carry"));
             }
             (Form::Json, '"' | '\\') => {

@@ -1,4 +1,4 @@
-//! Items by hand.
+//! Items written by hand, for the tests of the binary form.
 
 use keyferry_ttlv::{Context, Encode, ErrorKind, Result, Tag, Version, Writer};
 

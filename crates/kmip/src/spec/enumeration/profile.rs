@@ -1,6 +1,6 @@
 //! Enumerations of the profile group: one row a value (KMIP 2.1 §11, 1.4 §9.1.3.2).
 
-use super::enumerations;
+use crate::spec::domain::enumerations;
 
 enumerations! {
     ProfileName = PROFILE_NAME, "Profile Name" {

@@ -1,7 +1,7 @@
 //! What separates the attributes that a peer shows from those that it should have, as operations on single attributes.
 
 use crate::error::{Error, ErrorKind, Result};
-use keyferry_kmip::spec::{AttributeValue as V, May, Operation, attribute_row};
+use keyferry_kmip::spec::{AttributeValue as V, ChangeRule, Operation, attribute_row};
 use keyferry_kmip::{
     AddAttributeRequest, Attribute, AttributeReference, AttributeReferences, Attributes,
     DeleteAttributeRequest, ModifyAttributeRequest, Payload, RequestItem, SetAttributeRequest,
@@ -40,14 +40,18 @@ pub(super) fn is_marked(marks: &[u8], value: &V) -> bool {
 fn is_writable(value: &V) -> bool {
     match value {
         V::Custom(custom) => custom.vendor != "y",
-        value => attribute_row(value.tag()).is_some_and(|row| row.client_modifies != May::Never),
+        value => {
+            attribute_row(value.tag()).is_some_and(|row| row.client_modifies != ChangeRule::Never)
+        }
     }
 }
 
 fn is_deletable(value: &V) -> bool {
     match value {
         V::Custom(custom) => custom.vendor != "y",
-        value => attribute_row(value.tag()).is_some_and(|row| row.client_deletes != May::Never),
+        value => {
+            attribute_row(value.tag()).is_some_and(|row| row.client_deletes != ChangeRule::Never)
+        }
     }
 }
 

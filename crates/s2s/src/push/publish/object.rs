@@ -247,14 +247,14 @@ impl Publish {
                 step: 3,
                 ..lifecycle::Rank::of(state)
             };
-            return Some(rank.join(rank));
+            return Some(rank.joined_state(rank));
         }
         if lifecycle::is_destroyed(state) && !self.setting.may_destroy && !work.probe {
             let rank = lifecycle::Rank {
                 step: 2,
                 ..lifecycle::Rank::of(state)
             };
-            return Some(rank.join(rank));
+            return Some(rank.joined_state(rank));
         }
         Some(state)
     }

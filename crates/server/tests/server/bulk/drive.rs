@@ -308,7 +308,7 @@ pub fn copy_item(
             w.structure(tag, |w| self.0.encode(extension::COPY, w))
         }
     }
-    let (attributes, rest) = attribute::part(&record.attributes, client.version);
+    let (attributes, rest) = projection::split_by_version(&record.attributes, client.version);
     copy.rest = rest;
     let mut request = client.import_request(&record.identifier, object, attributes);
     request.object_type = Some(record.object_type);
