@@ -145,10 +145,13 @@ class Crate:
             ahead = found[at + 1][0] if at + 1 < len(found) else ""
             if word == "mod" and depth == 0 and found[at + 2][0] in ";{":
                 path = module.path + (ahead,)
-                module.children[ahead] = path
+                if found[at + 2][0] == "{":
+                    module.children[ahead] = path
                 if found[at + 2][0] == ";":
-                    file = folder / f"{ahead}.rs"
-                    self.read(path, file if file.exists() else folder / ahead / "mod.rs")
+                    files = [file for file in (folder / f"{ahead}.rs", folder / ahead / "mod.rs") if file.exists()]
+                    if files:  # else it lies elsewhere, by #[path]: the planted faults do
+                        module.children[ahead] = path
+                        self.read(path, files[0])
                     at += 2
                 else:
                     end = closing(found, at + 2)

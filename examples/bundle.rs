@@ -162,7 +162,7 @@ impl Arguments {
                     )
                     .into());
                 }
-                let store = keyferry_examples::host::open(&files)?;
+                let store = keyferry_examples::host::open(&files, &Policy::closed())?;
                 let home = store.view::<_, keyferry_store::Error>(|snapshot| snapshot.home())?;
                 home.ok_or("the store is nobody's yet: --server NAME is needed")?
                     .server

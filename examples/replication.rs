@@ -173,7 +173,10 @@ async fn example(seconds: u64, objects: usize) -> Result {
     }
     drop(children);
     for name in names {
-        let replica = host::open(&Files::beside(folder.path().join(format!("{name}.redb"))))?;
+        let replica = host::open(
+            &Files::beside(folder.path().join(format!("{name}.redb"))),
+            &Policy::closed(),
+        )?;
         let same = follower::compare(&*master.store, &*replica)?;
         println!("{name} holds {same} objects, each the same as at the master");
     }

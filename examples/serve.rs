@@ -3,6 +3,7 @@
 use keyferry_examples::{Result, finish, host, host::Files, log, pki::Pki, runtime};
 use keyferry_net::ServerConfig;
 use keyferry_s2s::{Peer, Policy};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,9 +14,11 @@ serve: a KMIP server, 1.0 to 2.1, over mutual TLS
   --data DIR       where its objects and certificates are (made if there are none)
   --name NAME      its server id among others (server)
   --seal-key FILE  the key that key material is sealed under, 64 hexadecimal digits (DATA/objects.seal, made if there is none)
-  --restored       the data folder was put back from a backup: the store takes a new incarnation, so that peers notice
+  --restored       the data folder was put back from a backup: peers notice, and its objects do not change until each replica (--replica)
+                   that has followed it has given back what it holds
   --listen ADDR    where it listens (127.0.0.1:5696)
   --peer NAME      a server whose certificate has this name may send copies of its objects; may be given several times
+  --replica NAME   a server whose certificate has this name may follow this one, and give back what a restored one has lost; the same
 ";
 
 fn main() -> ExitCode {
@@ -29,11 +32,8 @@ fn main() -> ExitCode {
 }
 
 async fn run() -> Result {
-    let (mut data, mut listen, mut policy) = (
-        None::<PathBuf>,
-        "127.0.0.1:5696".to_owned(),
-        Policy::closed(),
-    );
+    let (mut data, mut listen) = (None::<PathBuf>, "127.0.0.1:5696".to_owned());
+    let mut peers = BTreeMap::<String, Peer>::new();
     let (mut seal_key, mut restored, mut server) = (None::<PathBuf>, false, "server".to_owned());
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
@@ -44,10 +44,10 @@ async fn run() -> Result {
             Long("listen") => listen = args.value()?.string()?,
             Long("seal-key") => seal_key = Some(args.value()?.into()),
             Long("restored") => restored = true,
-            Long("peer") => {
-                let name = args.value()?.string()?;
-                policy = policy.with(name.clone(), Peer::new(name).may_send());
-            }
+            Long("peer") => grant(&mut peers, args.value()?.string()?, Peer::may_send),
+            Long("replica") => grant(&mut peers, args.value()?.string()?, |peer| {
+                peer.may_follow().may_give_back()
+            }),
             Short('h') | Long("help") => {
                 print!("{HELP}");
                 return Ok(());
@@ -75,6 +75,11 @@ async fn run() -> Result {
     let mut files = Files::beside(data.join("objects.redb"));
     files.key = seal_key.unwrap_or(files.key);
     files.restored = restored;
+    let policy = peers
+        .into_iter()
+        .fold(Policy::closed(), |policy, (name, peer)| {
+            policy.with(name, peer)
+        });
     let host = host::start(&server, &files, &listen, &credentials, policy).await?;
     let mut hangups = Hangups::new()?; // before anybody is told that there is a server
     let (certificate, key) = pki.files("client");
@@ -97,6 +102,14 @@ async fn run() -> Result {
     }
     host.handle.shutdown().await;
     Ok(())
+}
+
+/// Lets a peer do something more.
+fn grant(peers: &mut BTreeMap<String, Peer>, name: String, more: impl FnOnce(Peer) -> Peer) {
+    let peer = peers
+        .remove(&name)
+        .unwrap_or_else(|| Peer::new(name.as_str()));
+    peers.insert(name, more(peer));
 }
 
 /// Stores the States that dates have led to, every few seconds.

@@ -5,9 +5,9 @@ use crate::pki::write_secret;
 use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_kmip::{Random, Secret};
 use keyferry_net::{Credentials, ServerConfig, ServerHandle};
-use keyferry_s2s::Policy;
+use keyferry_s2s::{Policy, begin_restored};
 use keyferry_server::{Access, Grant, Granted, Level, Options, Rights, Server};
-use keyferry_store::{ErrorKind, Incarnation, Sealed, Store, StoreExt, TransactionExt};
+use keyferry_store::{ErrorKind, Incarnation, Sealed, Store};
 use keyferry_store_redb::RedbStore;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
@@ -37,7 +37,8 @@ pub struct Files {
     pub store: PathBuf,
     /// The key-encryption key, in hexadecimal digits. Beside the store it protects nothing: who cares keeps it elsewhere.
     pub key: PathBuf,
-    /// Whether the store is a copy of an older moment, put back: it then takes a new incarnation, so that peers notice.
+    /// Whether the store is a copy of an older moment, put back: it is then marked so that peers notice, and its server changes nothing until
+    /// its replicas have given back what they hold.
     pub restored: bool,
 }
 
@@ -88,11 +89,11 @@ impl Files {
     }
 }
 
-/// Opens a store, or makes it, with its material sealed.
+/// Opens a store, or makes it, with its material sealed. `policy` says which replicas a restored one waits for.
 ///
 /// # Errors
 /// When a file can't be used, or the key is not that of the store.
-pub fn open(files: &Files) -> Result<Arc<dyn Store>> {
+pub fn open(files: &Files, policy: &Policy) -> Result<Arc<dyn Store>> {
     if files.restored && !files.store.exists() {
         return Err(format!(
             "{}: there is no store that could have been restored",
@@ -121,9 +122,7 @@ pub fn open(files: &Files) -> Result<Arc<dyn Store>> {
                     &mut SystemRandom::new(),
                 )?;
                 if files.restored {
-                    store.transact::<_, keyferry_store::Error>(|transaction| {
-                        transaction.mark_restored(incarnation)
-                    })?;
+                    begin_restored(&store, policy, incarnation, keyferry_net::clock().wall)?;
                 }
                 return Ok(Arc::new(store));
             }
@@ -148,7 +147,7 @@ pub async fn start(
     credentials: &Credentials,
     policy: Policy,
 ) -> Result<Host> {
-    let store = open(files)?;
+    let store = open(files, &policy)?;
     // What a client makes is its own; what comes from another server may be read by all. Nobody changes it here: who tries is told who may.
     let rights = Rights::owners().with(Grant {
         client: None,
@@ -176,4 +175,67 @@ pub async fn start(
         store,
         handle: listener.serve(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use super::*;
+    use crate::{follower, pki::Pki, runtime, site};
+    use keyferry_net::{ClientConfig, Connector};
+    use keyferry_s2s::{Downstream, FollowOptions, Peer, UpstreamOptions, check_nothing_owed};
+    use keyferry_store::StoreExt;
+
+    /// Lets the server `b` follow `a`, whose store lies in `files`, until `a` knows of it.
+    async fn let_b_follow(pki: &Pki, files: &Files, policy: &Policy) {
+        let at_a = pki.credentials("a", &[]).unwrap();
+        let at_b = pki.credentials("b", &[]).unwrap();
+        let a = start("a", files, "127.0.0.1:0", &at_a, policy.clone());
+        let a = a.await.unwrap();
+        site::import(&a, site::OPERATOR, "key", [1; 16], Default::default()).unwrap();
+        let copies = Files::beside(files.store.with_file_name("b.redb"));
+        let b = start("b", &copies, "127.0.0.1:0", &at_b, Policy::closed());
+        let b = b.await.unwrap();
+        let connector = Connector::new(
+            a.handle.local_addr().to_string(),
+            ClientConfig::new(&at_b, "127.0.0.1").unwrap(),
+        );
+        let options = FollowOptions::new("copies", Peer::new("a")).every(20);
+        let task = follower::follow(&b, &UpstreamOptions::default(), options, connector).unwrap();
+        let patience = Instant::now() + Duration::from_secs(30);
+        let is_known = || {
+            let followers = a
+                .store
+                .view::<_, keyferry_s2s::Error>(|at| Downstream::all(at));
+            !followers.unwrap().is_empty()
+        };
+        while !is_known() {
+            assert!(Instant::now() < patience, "b does not follow");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        task.abort();
+        let _ = task.await;
+        a.handle.shutdown().await;
+        b.handle.shutdown().await;
+    }
+
+    #[test]
+    fn a_restored_server_waits_for_its_replicas() {
+        let folder = tempfile::tempdir().unwrap();
+        let pki = Pki::open(folder.path().join("pki")).unwrap();
+        let policy = Policy::closed().with("b", Peer::new("b").may_follow().may_give_back());
+        let mut files = Files::beside(folder.path().join("a.redb"));
+        runtime()
+            .unwrap()
+            .block_on(let_b_follow(&pki, &files, &policy));
+        for (restored, waits) in [(false, false), (true, true)] {
+            files.restored = restored;
+            let store = open(&files, &policy).unwrap();
+            let refused = store
+                .view::<_, keyferry_store::Error>(|at| Ok(check_nothing_owed(at).is_err()))
+                .unwrap();
+            assert_eq!(refused, waits, "restored: {restored}");
+        }
+    }
 }

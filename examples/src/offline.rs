@@ -36,7 +36,7 @@ impl Offline {
     /// # Errors
     /// When a file can't be used, or is another server's.
     pub fn open(name: &str, files: &host::Files, policy: Policy) -> Result<Offline> {
-        let store = host::open(files)?;
+        let store = host::open(files, &policy)?;
         let server = Server::new(Options {
             server: name.into(),
             store: store.clone(),

@@ -11,7 +11,7 @@ use keyferry_kmip::{
 };
 use keyferry_s2s::{
     ApplyPage, Ask, Counts, FailedObject, Outcome, Report, Responder, Unrestricted,
-    answered_outcome, apply_page,
+    answered_outcome, apply_page, keys,
 };
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{Deferred, Effects, Snapshot, SnapshotExt, Span, Store, StoreExt};
@@ -46,9 +46,6 @@ impl std::fmt::Debug for Receiving<'_> {
 
 /// How many failures a report names.
 const NAMED: usize = 100;
-
-/// Under which stands how far each bundle was taken.
-const TAKEN: &[u8] = b"bundle/taken/";
 
 /// How far a bundle was taken. It commits with the objects of the segment.
 #[derive(Clone, Encode, Decode)]
@@ -125,15 +122,18 @@ impl Receiving<'_> {
 
     /// What was taken of the bundle before. What is kept of bundles that have expired goes.
     fn begin(&self, part: &Part<'_>) -> Result<Taken> {
-        let key = [TAKEN, &part.bundle].concat();
+        let key = keys::bundle_applied(&part.bundle);
         let (held, expired) = self.store.view::<_, Error>(|snapshot| {
             let mut expired = Vec::new();
-            snapshot.state(&Span::prefix(TAKEN), &mut |key, value| {
-                if read::<Taken>(value, "progress of a bundle")?.expires <= self.now.wall {
-                    expired.push(key.to_vec());
-                }
-                Ok(ControlFlow::Continue(()))
-            })?;
+            snapshot.state(
+                &Span::prefix(&keys::bundle_applied(&[])),
+                &mut |key, value| {
+                    if read::<Taken>(value, "progress of a bundle")?.expires <= self.now.wall {
+                        expired.push(key.to_vec());
+                    }
+                    Ok(ControlFlow::Continue(()))
+                },
+            )?;
             Ok((snapshot.state_value(&key)?, expired))
         })?;
         if !expired.is_empty() {
@@ -158,7 +158,7 @@ impl Receiving<'_> {
     /// rolls the segment back.
     fn apply(&self, random: &mut dyn Random, part: &Part<'_>, before: &Taken) -> Result<Taken> {
         let version = part.message.version().map_err(encode)?;
-        let key = [TAKEN, &part.bundle].concat();
+        let key = keys::bundle_applied(&part.bundle);
         self.store.transact::<_, Error>(|transaction| {
             let mut world = Deferred::new(transaction);
             let mut page = SegmentPage {
@@ -200,19 +200,14 @@ impl ApplyPage for SegmentPage<'_> {
         item: &RequestItem,
     ) -> Result<(Effects, Outcome), Failure> {
         let receiving = self.receiving;
-        let mut ask = Ask {
+        let mut ask = Ask::new(
             snapshot,
-            caller: receiving.caller,
-            operation: item.operation,
-            rights: &Unrestricted,
-            is_client: false,
-            tls: receiving.caller,
-            now: receiving.now,
-            random: &mut *self.random,
-            cx: self.cx,
-            placeholder: None,
-            earlier: &[],
-        };
+            receiving.caller,
+            item.operation,
+            receiving.now,
+            &mut *self.random,
+        )
+        .in_context(self.cx);
         if let Some(restoring) = &receiving.restoring
             && let Some(taken) = take_back(restoring, &ask, item, self.raised)
         {

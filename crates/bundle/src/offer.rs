@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use keyferry_kmip::{DateTime, lifecycle};
-use keyferry_s2s::{ChosenObjects, FeedPage, OfferedSet, Selection};
+use keyferry_s2s::{ChosenObjects, FeedPage, OfferedSet, Selection, keys};
 use keyferry_store::{Record, RecordNumber, Snapshot, SnapshotExt, Store, StoreExt};
 
 /// What one recipient is offered.
@@ -83,7 +83,7 @@ impl Offer {
 
 /// The number of the next bundle for a recipient, from 1: no two manifests of one store are the same.
 pub(crate) fn number(store: &dyn Store, recipient: &str) -> Result<i64> {
-    let key = [b"bundle/number/", recipient.as_bytes()].concat();
+    let key = keys::bundle_number(recipient);
     store.transact::<_, Error>(|transaction| {
         let held = transaction
             .state_value(&key)?

@@ -73,7 +73,7 @@ fn decide(
         ));
     }
     let mut request: ImportRequest = item.payload(ask.cx)?;
-    request.object = node.brought(ask, &mut request, true)?.0;
+    request.object = node.imported_object(ask, &mut request, true)?.0;
     let identifier = request.unique_identifier.as_text().map(Text::from);
     let (Some(identifier), Some(object_type)) = (identifier, request.object_type) else {
         return Err(Failure::new(
@@ -82,7 +82,7 @@ fn decide(
         ));
     };
     let mut attributes = request.attributes;
-    copy.rest
+    copy.unrepresentable
         .iter()
         .for_each(|attribute| attributes.keep(attribute.clone()));
     attributes.check_count()?;

@@ -1,14 +1,19 @@
-use crate::rights::Rights;
+//! What a batch item is answered from ([`Ask`]), who answers it ([`Responder`]), and with what ([`Answered`]).
+
+use crate::rights::{Rights, Unrestricted};
 use keyferry_kmip::spec::Operation;
 use keyferry_kmip::{
-    Cause, Failure, Identity, Now, Payload, Random, RequestItem, ResponseItem, Text,
+    Cause, Failure, Identity, Now, Payload, Random, RequestItem, ResponseItem, Text, context,
 };
 use keyferry_store::{Effects, Record, RecordNumber, Snapshot, SnapshotExt};
-use keyferry_ttlv::Context;
+use keyferry_ttlv::{Context, Version};
+use std::fmt;
 
-/// What a batch item is answered from. Nothing in it can change anything: that is what [`Effects`] are for.
+/// One question to a [`Responder`]: what it may look at while it answers a batch item. Nothing in it can change anything: that is what
+/// [`Effects`] are for.
+#[non_exhaustive]
 pub struct Ask<'a> {
-    /// The store as it is, earlier items of the same message included.
+    /// The store as it is, with the effects of the earlier items of the same message.
     pub snapshot: &'a dyn Snapshot,
     /// Who asks.
     pub caller: &'a Identity,
@@ -16,19 +21,19 @@ pub struct Ask<'a> {
     pub operation: Operation,
     /// What the caller may do with which object.
     pub rights: &'a dyn Rights,
-    /// Whether it is a client of this server.
+    /// Whether the caller is a client of this server, and not one of its peers.
     pub is_client: bool,
-    /// Who its TLS certificate says it is, whoever its credentials stand for: a peer is found by that ([`Node::policy`]).
+    /// Who the caller is by its TLS certificate, whoever its credentials stand for. A peer is found by that ([`Policy`](crate::Policy)).
     pub tls: &'a Identity,
-    /// When.
+    /// The time.
     pub now: Now,
-    /// Randomness.
+    /// The source of randomness.
     pub random: &'a mut dyn Random,
-    /// The message's version, and limits.
+    /// The version of the message, and limits.
     pub cx: Context,
-    /// The ID Placeholder.
+    /// The ID Placeholder; `None` while it is empty.
     pub placeholder: Option<Text>,
-    /// The identifiers in the answers to the items before it, first to last.
+    /// The identifiers in the answers to the earlier items of the message, first to last.
     pub earlier: &'a [EarlierIdentifier],
 }
 
@@ -43,12 +48,90 @@ pub struct EarlierIdentifier {
     pub identifier: Text,
 }
 
+impl<'a> Ask<'a> {
+    /// A question about the first item of a KMIP 2.1 message, by somebody who is no client, is called the same in TLS, and may do everything.
+    /// The methods below change that.
+    pub fn new(
+        snapshot: &'a dyn Snapshot,
+        caller: &'a Identity,
+        operation: Operation,
+        now: Now,
+        random: &'a mut dyn Random,
+    ) -> Ask<'a> {
+        Ask {
+            snapshot,
+            caller,
+            operation,
+            rights: &Unrestricted,
+            is_client: false,
+            tls: caller,
+            now,
+            random,
+            cx: context(Version::V2_1),
+            placeholder: None,
+            earlier: &[],
+        }
+    }
+
+    /// The same in a message of another version, or with other limits.
+    #[must_use]
+    pub fn in_context(self, cx: Context) -> Ask<'a> {
+        Ask { cx, ..self }
+    }
+
+    /// The same by a caller with these rights.
+    #[must_use]
+    pub fn with_rights(self, rights: &'a dyn Rights) -> Ask<'a> {
+        Ask { rights, ..self }
+    }
+
+    /// The same by a caller that is a client, or is none.
+    #[must_use]
+    pub fn by_client(self, is_client: bool) -> Ask<'a> {
+        Ask { is_client, ..self }
+    }
+
+    /// The same by a caller that has another identity in TLS.
+    #[must_use]
+    pub fn over_tls(self, tls: &'a Identity) -> Ask<'a> {
+        Ask { tls, ..self }
+    }
+
+    /// The same about a later item of the message: with the ID Placeholder and the identifiers that the earlier ones have left.
+    #[must_use]
+    pub fn after(self, placeholder: Option<Text>, earlier: &'a [EarlierIdentifier]) -> Ask<'a> {
+        Ask {
+            placeholder,
+            earlier,
+            ..self
+        }
+    }
+}
+
+impl fmt::Debug for Ask<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ask")
+            .field("caller", self.caller)
+            .field("operation", &self.operation)
+            .field("is_client", &self.is_client)
+            .field("tls", self.tls)
+            .field("now", &self.now)
+            .field("version", &self.cx.version)
+            .field("placeholder", &self.placeholder)
+            .field("earlier", &self.earlier)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Ask<'_> {
     /// The identifier that a request means: its own, or the ID Placeholder.
     ///
     /// # Errors
     /// When there is neither.
-    pub fn meant(&self, given: Option<&keyferry_kmip::UniqueIdentifier>) -> Result<Text, Failure> {
+    pub fn identifier(
+        &self,
+        given: Option<&keyferry_kmip::UniqueIdentifier>,
+    ) -> Result<Text, Failure> {
         use keyferry_kmip::UniqueIdentifier as U;
         use keyferry_kmip::spec::UniqueIdentifierEnumeration as E;
         match given {
@@ -151,7 +234,7 @@ impl Ask<'_> {
         &self,
         given: Option<&keyferry_kmip::UniqueIdentifier>,
     ) -> Result<(RecordNumber, Record), Failure> {
-        let identifier = self.meant(given)?;
+        let identifier = self.identifier(given)?;
         self.object(&identifier)
     }
 
@@ -216,7 +299,7 @@ impl Answered {
 
     /// The same, setting the ID Placeholder.
     #[must_use]
-    pub fn placing(mut self, identifier: Text) -> Answered {
+    pub fn with_placeholder(mut self, identifier: Text) -> Answered {
         self.placeholder = Placeholder::Set(identifier);
         self
     }

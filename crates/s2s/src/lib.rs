@@ -87,6 +87,13 @@ mod shadow;
 mod transfer;
 mod wire;
 
+/// The keys of the s2s state: the table of all of them, and those that other crates write.
+pub mod keys {
+    pub use crate::relation::keys::{
+        STATE_KEYS, StateKey, bundle_applied, bundle_number, group_member,
+    };
+}
+
 pub use ask::{Answered, Ask, EarlierIdentifier, Placeholder, Responder};
 pub use error::{Error, ErrorKind, Result};
 pub use follow::Follow;
@@ -94,7 +101,7 @@ pub use follow::options::FollowOptions;
 pub use follow::poke::{Poke, PokeResponder};
 pub use material::serve::RequestedForm;
 pub use material::transit::reason_withheld;
-pub use material::wrap::{KeyUse, check_usable};
+pub use material::wrapping_key::{KeyUse, check_usable};
 pub use node::{Node, client_attributes, set_default_attributes};
 pub use outgoing::feed::{FeedPage, IncludeUnselected};
 pub use outgoing::item::{SendOptions, Strategy, request_item};
@@ -115,7 +122,7 @@ pub use relation::foreign_master::{ForeignMaster, ForeignMasterOptions};
 pub use relation::foreign_replica::{ForeignReplica, ForeignReplicaOptions};
 pub use relation::identifier_map::{identifier_at_peer, object_at_peer};
 pub use relation::offered::OfferedSet;
-pub use relation::owed::{PendingGiveBack, check_nothing_owed};
+pub use relation::owed::{PendingGiveBack, check_no_pending_give_back};
 pub use relation::retry::{Retry, objects_missing_at_issuer};
 pub use report::{Counts, FailedObject, Loss, ObjectResult, Outcome, PlanDeviation, Report};
 pub use respond::RESPONDER_OPERATIONS;

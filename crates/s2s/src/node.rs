@@ -37,7 +37,7 @@ impl std::fmt::Debug for Node {
 
 impl Node {
     /// The record of an object that is born here: this server is its origin and its issuer.
-    pub fn born(
+    pub fn new_record(
         &self,
         reign: Incarnation,
         identifier: Text,

@@ -14,6 +14,7 @@ use crate::progress::Progress;
 use crate::pull::listing::Listing;
 use crate::pull::observing::Observing;
 use crate::pull::options::PullOptions;
+use crate::relation::keys;
 use crate::report::ObjectResult;
 use crate::session::{Session, SessionContext, Step};
 use crate::transfer::ledger::Ledger;
@@ -101,10 +102,7 @@ pub(crate) struct Taken {
 impl Pull {
     /// A session with these options. `node` says who we are.
     pub fn new(node: Arc<Node>, options: PullOptions) -> Self {
-        let ledger = Ledger::new(
-            [b"pull/", options.name.as_bytes()].concat(),
-            options.dry_run,
-        );
+        let ledger = Ledger::new(keys::pull(&options.name), options.dry_run);
         let batch = options.batch.max(1);
         Pull {
             options,
@@ -129,7 +127,7 @@ impl Pull {
     /// plan.
     #[must_use]
     pub fn observing(mut self) -> Self {
-        self.ledger.key = crate::relation::foreign_master::counts_key(&self.options.name);
+        self.ledger.key = keys::foreign_counts(&self.options.name);
         self.observing = Some(Observing::default());
         self
     }
@@ -153,7 +151,7 @@ impl Pull {
     /// takes. A plan holds no key material; nobody but this store can make one for it.
     #[must_use]
     pub fn planning(mut self, sink: impl Write + Send + 'static) -> Self {
-        self.ledger.plans(sink);
+        self.ledger.write_plan(sink);
         self
     }
 
@@ -162,15 +160,15 @@ impl Pull {
     /// bad plan ends the session before anything is asked for; an execution that was interrupted goes on where it was.
     #[must_use]
     pub fn executing(mut self, plan: impl Read + Seek + Send + 'static) -> Self {
-        self.ledger.executes(plan);
+        self.ledger.execute_plan(plan);
         self
     }
 
     /// Where the lists of taken objects are kept, of all transfers under this name.
     fn lists(&self) -> Vec<u8> {
         match self.observing {
-            Some(_) => crate::relation::foreign_master::lists(&self.options.name),
-            None => [b"pulled/", self.options.name.as_bytes(), &[0]].concat(),
+            Some(_) => keys::foreign_taken_prefix(&self.options.name),
+            None => keys::pulled_prefix(&self.options.name),
         }
     }
 
@@ -211,7 +209,7 @@ impl Pull {
             self.ledger.report.unseen = std::mem::take(&mut listing.unseen);
         }
         self.ledger.end()?;
-        if let Some((key, value)) = self.ledger.kept()? {
+        if let Some((key, value)) = self.ledger.counts_entry()? {
             // The execution of a plan has none.
             let prefix = self.lists();
             let has_lists = self.ledger.executing.is_none();

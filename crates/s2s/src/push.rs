@@ -1,8 +1,13 @@
+//! Sessions that bring objects of this server's store to a peer.
+//!
+//! `bulk` sends by Import or Put, `register` emulates a transfer by Register, and `publication` and `notifier` keep a foreign server up to date.
+//! `publish` is the machinery behind all of them that go to a foreign server; `explore` finds out which of these ways a peer knows.
+
 pub(crate) mod bulk;
 pub(crate) mod explore;
-pub(crate) mod notice;
+mod notice;
 pub(crate) mod notifier;
 pub(crate) mod publication;
-pub(crate) mod publish;
+mod publish;
 pub(crate) mod register;
-pub(crate) mod running;
+mod running;

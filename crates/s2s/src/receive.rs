@@ -1,3 +1,5 @@
+//! These modules take in what other servers send, and what this one fetches from them: objects, copies, changes and what is given back.
+
 pub(crate) mod apply;
 pub(crate) mod check;
 pub(crate) mod collision;

@@ -1,3 +1,5 @@
+//! Relations with other servers, as data in the store, and what is kept beside them.
+
 pub(crate) mod followed;
 pub(crate) mod foreign_master;
 pub(crate) mod foreign_replica;
@@ -6,3 +8,4 @@ pub(crate) mod keys;
 pub(crate) mod offered;
 pub(crate) mod owed;
 pub(crate) mod retry;
+pub(crate) mod stored;

@@ -307,7 +307,7 @@ pub(crate) const NAMED: usize = 100;
 
 impl Report {
     /// Counts what became of an object.
-    pub fn tell(&mut self, told: ObjectResult) {
+    pub fn add_result(&mut self, told: ObjectResult) {
         self.counts.count(told.outcome);
         if told.outcome.is_failure() {
             if self.failures.len() < NAMED {

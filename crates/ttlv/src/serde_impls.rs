@@ -1,4 +1,4 @@
-//! serde's traits for the types of this crate, by the rules of [`serde_form`](crate::serde_form).
+//! serde's traits for the types of this crate, by the rules of [`serde_form`](mod@crate::serde_form).
 
 use crate::context::{Context, Lenient};
 use crate::decoding::Decode;

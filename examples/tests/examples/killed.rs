@@ -276,7 +276,11 @@ fn a_replica_that_is_killed_again_and_again_is_the_same_in_the_end() {
         std::thread::sleep(Duration::from_millis(50));
     }
     drop(replica);
-    let store = host::open(&Files::beside(folder.path().join("replica.redb"))).unwrap();
+    let store = host::open(
+        &Files::beside(folder.path().join("replica.redb")),
+        &Policy::closed(),
+    )
+    .unwrap();
     let same = follower::compare(&*master.store, &*store).unwrap();
     let count = store
         .view::<_, keyferry_store::Error>(|snapshot| snapshot.count())

@@ -104,7 +104,7 @@ fn a_crash_at_every_write_in_turn_comes_to_the_end() {
     let store = Faulty::new(Memory::new(Incarnation([9; 16])));
     // The store of beta has a key of that name, so one object of the first segment fails, and is told in the end.
     let name = Attributes::new().with(V::Name(Name::text("key 5")));
-    let record = beta.server.node().born(
+    let record = beta.server.node().new_record(
         Incarnation([9; 16]),
         refused.as_str().into(),
         ObjectType::SYMMETRIC_KEY,
@@ -269,4 +269,42 @@ fn what_is_kept_of_a_bundle_goes_when_it_has_expired() {
         .take(&file[..], &options, &mut SystemRandom::new())
         .unwrap();
     assert_eq!(held(b"bundle/taken/"), 1, "the new one alone");
+}
+
+/// What a later build may answer: an outcome that this one does not know.
+#[derive(keyferry_ttlv::Encode)]
+#[ttlv(tag = tag::VENDOR_EXTENSION)]
+struct LaterAnswer {
+    #[ttlv(tag = extension::OUTCOME)]
+    outcome: ObjectType,
+}
+
+struct LaterBuild<'a>(&'a dyn Responder);
+
+impl Responder for LaterBuild<'_> {
+    fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Answered, Failure>> {
+        let mut answered = self.0.respond(ask, item)?;
+        if let Ok(answered) = &mut answered {
+            let later = LaterAnswer {
+                outcome: ObjectType(99),
+            };
+            if let Some(ours) = &mut answered.response.message_extension {
+                let of = context(keyferry_ttlv::Version::V2_1);
+                ours.vendor_extension =
+                    keyferry_ttlv::Raw::of(tag::VENDOR_EXTENSION, &later, of).unwrap();
+            }
+        }
+        Some(answered)
+    }
+}
+
+#[test]
+fn an_outcome_of_a_later_build_is_not_counted_as_created() {
+    let (_alpha, keys, file) = sealed();
+    let beta = Host::new("beta");
+    let store = Memory::new(Incarnation([9; 16]));
+    let report = take(&keys, &file, &LaterBuild(&**beta.server.node()), &store).unwrap();
+    let counts = &report.counts;
+    assert_eq!((counts.created, counts.failed), (0, counts.asked));
+    assert!(counts.add_up() && counts.asked == OBJECTS as i64);
 }

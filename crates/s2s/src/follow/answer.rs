@@ -149,7 +149,7 @@ impl Follow {
             if let Some(sink) = &mut self.sink {
                 sink(&result);
             }
-            self.report.tell(result);
+            self.report.add_result(result);
         }
         if let Some(observer) = &mut self.observer {
             // The rest of the feed may concern others: no more objects are left than this.

@@ -7,13 +7,12 @@ use crate::follow::{Checked, Follow};
 use crate::node::Node;
 use crate::planted::planted;
 use crate::receive::apply::{ApplyPage, apply_page};
-use crate::receive::copy::{SeenObject, copied};
+use crate::receive::copy::{SeenObject, verify_copy};
 use crate::receive::merge;
 use crate::relation::followed::Upstream;
 use crate::relation::keys::{about, done_prefix, missing_prefix, retry_prefix};
 use crate::relation::retry::{Retry, ahead, later};
 use crate::report::{ObjectResult, Outcome};
-use crate::rights::Unrestricted;
 use crate::session::SessionContext;
 use crate::wire::follow::{Change, Done, FollowResponse, Kind, SPOKEN};
 use keyferry_kmip::spec::Operation;
@@ -165,19 +164,14 @@ impl ApplyPage for ChangesPage<'_> {
                 return Ok(Decided::StillMissing);
             }
         }
-        let mut ask = Ask {
+        let mut ask = Ask::new(
             snapshot,
-            caller: self.caller,
-            operation: Operation::IMPORT,
-            rights: &Unrestricted,
-            is_client: false,
-            tls: self.caller,
-            now: self.now,
-            random: &mut *self.random,
-            cx: context(SPOKEN),
-            placeholder: None,
-            earlier: &[],
-        };
+            self.caller,
+            Operation::IMPORT,
+            self.now,
+            &mut *self.random,
+        )
+        .in_context(context(SPOKEN));
         let receiver = Receiver {
             node: self.node,
             options: self.options,
@@ -330,8 +324,8 @@ impl Receiver<'_> {
     ) -> Result<(ObjectResult, Effects), Failure> {
         let from = &self.options.from;
         let mut copy = change.copy.clone();
-        let attributes = std::mem::take(&mut copy.rest);
-        let mut incoming = copied(from, self.seen_object(ask, change, attributes)?, copy)?;
+        let attributes = std::mem::take(&mut copy.unrepresentable);
+        let mut incoming = verify_copy(from, self.seen_object(ask, change, attributes)?, copy)?;
         let overlay = incoming.record.overlay.get_or_insert_with(Overlay::default);
         overlay.via = vec![self.options.relation.as_str().into()];
         let held = ask.snapshot.by_object_id(&incoming.record.id)?;
@@ -348,7 +342,7 @@ impl Receiver<'_> {
             ahead(ask, &incoming.record)?
         };
         let was = held.as_ref().map(|(_, held)| ToldChange::of(held));
-        let mut merged = merge::take_beside(self.node, ask, &from.collisions, held, incoming)?;
+        let mut merged = merge::merge_with_held(self.node, ask, &from.collisions, held, incoming)?;
         if matches!(
             merged.outcome,
             Outcome::Created | Outcome::Updated | Outcome::Renamed
@@ -472,7 +466,9 @@ impl Receiver<'_> {
         let mut after = held.clone();
         let overlay = after.overlay.get_or_insert_with(Overlay::default);
         overlay.via.retain(|via| *via != *self.options.relation);
-        if let (Some(here), Some(there)) = (held.stored_state(), change.copy.rest.state()) {
+        if let (Some(here), Some(there)) =
+            (held.stored_state(), change.copy.unrepresentable.state())
+        {
             let (own, new) = (lifecycle::Rank::of(here), lifecycle::Rank::of(there));
             let joined = own.joined_state(new);
             if !planted!(WithdrawnForgetsState) {

@@ -3,7 +3,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::entries;
 use crate::follow::options::FollowOptions;
-use crate::material::transit::{on_its_way, reason_withheld};
+use crate::material::transit::{reason_withheld, wrap_for_transit};
 use crate::node::Node;
 use crate::relation::followed::Upstream;
 use crate::session::SessionContext;
@@ -61,7 +61,7 @@ impl GiveBackPass {
             if reason_withheld(&record, wrapping.is_some()).is_some() && !record.is_destroyed() {
                 continue;
             }
-            match on_its_way(cx, wrapping.as_ref(), SPOKEN, &record, object) {
+            match wrap_for_transit(cx, wrapping.as_ref(), SPOKEN, &record, object) {
                 Ok((object, wrapped)) => {
                     changes.push(change(&record, object, wrapped, &upstream.server)?);
                 }

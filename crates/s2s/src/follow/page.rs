@@ -363,7 +363,7 @@ fn gone(id: &ObjectId) -> Change {
         lineage: Vec::new(),
         digest: Vec::new(),
         projection: PROJECTION,
-        rest: Attributes::new(),
+        unrepresentable: Attributes::new(),
         without: Vec::new(),
         owner: None,
         session: None,

@@ -1,4 +1,4 @@
-//! Keys in another Key Format Type than they are kept in (KMIP 2.1 §11.26 and §3.4 to §3.12): Raw and transparent symmetric keys; RSA keys as
+//! This module converts keys between Key Format Types (KMIP 2.1 §11.26 and §3.4 to §3.12): symmetric keys as Raw and transparent; RSA keys as
 //! PKCS#1, PKCS#8, X.509 and transparent; elliptic curve keys as ECPrivateKey, PKCS#8, X.509 and transparent.
 
 use keyferry_kmip::der::{
@@ -13,17 +13,28 @@ use keyferry_kmip::{
 use keyferry_ttlv::{Encode, Extra, Raw, Version};
 use zeroize::Zeroizing;
 
-/// A key between two formats.
+/// A key in no format: the numbers and bytes that it consists of.
 enum Parts {
     Symmetric(Secret),
-    /// Modulus, public exponent, private exponent, both primes, their exponents, the coefficient: unsigned, big-endian.
-    RsaPrivate([Zeroizing<Vec<u8>>; 8]),
+    RsaPrivate(RsaPrivateNumbers),
     /// Modulus, public exponent.
     RsaPublic([Vec<u8>; 2]),
-    /// The number, and the point where it is known.
+    /// The private number, and the public point where it is known.
     EcPrivate(RecommendedCurve, Zeroizing<Vec<u8>>, Option<Vec<u8>>),
     EcPublic(RecommendedCurve, Vec<u8>),
 }
+
+/// How many numbers a PKCS#1 private key has after its version.
+const RSA_PRIVATE_NUMBERS: usize = 8;
+
+/// Modulus, public exponent, private exponent, both primes, their exponents, the coefficient: unsigned, big-endian.
+type RsaPrivateNumbers = [Zeroizing<Vec<u8>>; RSA_PRIVATE_NUMBERS];
+
+/// The version of a PKCS#1 private key of two primes, and of a PKCS#8 one without a public key.
+const PKCS_VERSION: u8 = 0;
+
+/// The version of an ECPrivateKey (RFC 5915).
+const EC_PRIVATE_KEY_VERSION: u8 = 1;
 
 /// 1.2.840.113549.1.1.1, rsaEncryption.
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
@@ -31,7 +42,7 @@ const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 /// 1.2.840.10045.2.1, id-ecPublicKey.
 const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 
-/// Curves by name and object identifier, with the bytes of a number.
+/// Curves by name and object identifier, with the length of a private number in bytes.
 const CURVES: &[(RecommendedCurve, &[u8], usize)] = &[
     (
         RecommendedCurve::P_192,
@@ -53,7 +64,7 @@ const CURVES: &[(RecommendedCurve, &[u8], usize)] = &[
     ),
 ];
 
-/// The object with its key in the format that is wanted; as it is when it is kept so.
+/// The object with its key in the wanted format; it stays as it is when it is kept in that format, or none is wanted.
 ///
 /// # Errors
 /// [`Cause::KeyFormatNotSupported`].
@@ -95,6 +106,7 @@ pub(crate) fn in_format(
     Ok(object)
 }
 
+/// Takes a key apart. `None` when its format is not supported, or the key is damaged.
 fn read(block: &KeyBlock, private: bool) -> Option<Parts> {
     let KeyValue::Plain(plain) = block.key_value.as_ref()? else {
         return None;
@@ -117,6 +129,7 @@ fn read(block: &KeyBlock, private: bool) -> Option<Parts> {
     }
 }
 
+/// A number without leading zeroes; zero keeps one byte.
 fn unsigned(bytes: &[u8]) -> &[u8] {
     let zeroes = bytes.iter().take_while(|byte| **byte == 0).count();
     bytes
@@ -162,11 +175,11 @@ fn transparent(key: TransparentKey) -> Option<Parts> {
 fn rsa_private(bytes: &[u8]) -> Option<Parts> {
     let (inside, _) = take(SEQUENCE, bytes)?;
     let (_, mut rest) = take(INTEGER, inside)?;
-    let mut numbers = Vec::with_capacity(8);
-    for _ in 0..8 {
-        let (number, behind) = take(INTEGER, rest)?;
+    let mut numbers = Vec::with_capacity(RSA_PRIVATE_NUMBERS);
+    for _ in 0..RSA_PRIVATE_NUMBERS {
+        let (number, next) = take(INTEGER, rest)?;
         numbers.push(Zeroizing::new(unsigned(number).to_vec()));
-        rest = behind;
+        rest = next;
     }
     numbers.try_into().ok().map(Parts::RsaPrivate)
 }
@@ -181,6 +194,7 @@ fn rsa_public(bytes: &[u8]) -> Option<Parts> {
     ]))
 }
 
+/// The curve of an object identifier.
 fn curve(oid: &[u8]) -> Option<RecommendedCurve> {
     CURVES
         .iter()
@@ -188,14 +202,15 @@ fn curve(oid: &[u8]) -> Option<RecommendedCurve> {
         .map(|(curve, ..)| *curve)
 }
 
+/// Reads an ECPrivateKey; `named` is the curve that the structure around it names.
 fn ec_private(bytes: &[u8], named: Option<RecommendedCurve>) -> Option<Parts> {
     let (inside, _) = take(SEQUENCE, bytes)?;
     let (_, rest) = take(INTEGER, inside)?;
     let (number, mut rest) = take(OCTET_STRING, rest)?;
     let mut named = named;
-    if let Some((parameters, behind)) = take(context(0), rest) {
+    if let Some((parameters, next)) = take(context(0), rest) {
         named = named.or(curve(take(OBJECT_IDENTIFIER, parameters)?.0));
-        rest = behind;
+        rest = next;
     }
     let point = take(context(1), rest)
         .and_then(|(public, _)| take(BIT_STRING, public))
@@ -245,7 +260,7 @@ fn integer(number: &[u8]) -> Zeroizing<Vec<u8>> {
 }
 
 /// An unsigned number as a Big Integer: two's complement, a multiple of eight bytes.
-fn big(number: &[u8]) -> Zeroizing<Vec<u8>> {
+fn big_integer(number: &[u8]) -> Zeroizing<Vec<u8>> {
     let number = unsigned(number);
     let sign = usize::from(number.first().is_none_or(|byte| *byte >= 0x80));
     let length = (number.len() + sign).next_multiple_of(8);
@@ -254,10 +269,12 @@ fn big(number: &[u8]) -> Zeroizing<Vec<u8>> {
     out
 }
 
+/// Bytes as a BIT STRING without unused bits.
 fn bits(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     element(BIT_STRING, &[&[0], bytes])
 }
 
+/// The object identifier of a curve.
 fn oid_of(curve: RecommendedCurve) -> Option<Zeroizing<Vec<u8>>> {
     CURVES
         .iter()
@@ -279,16 +296,23 @@ fn ec_algorithm(curve: RecommendedCurve) -> Option<Zeroizing<Vec<u8>>> {
     ))
 }
 
-fn pkcs1_private(numbers: &[Zeroizing<Vec<u8>>; 8]) -> Zeroizing<Vec<u8>> {
-    let mut all = element(INTEGER, &[&[0]]);
+fn pkcs1_private(numbers: &RsaPrivateNumbers) -> Zeroizing<Vec<u8>> {
+    let mut all = element(INTEGER, &[&[PKCS_VERSION]]);
     for number in numbers {
         all.extend_from_slice(&integer(number));
     }
     element(SEQUENCE, &[&all])
 }
 
+/// A PKCS#8 PrivateKeyInfo around a private key in the form of its algorithm.
+fn pkcs8_private(algorithm: &[u8], key: &[u8]) -> Zeroizing<Vec<u8>> {
+    let version = element(INTEGER, &[&[PKCS_VERSION]]);
+    let key = element(OCTET_STRING, &[key]);
+    element(SEQUENCE, &[&version, algorithm, &key])
+}
+
 fn ec_private_key(number: &[u8], point: Option<&[u8]>, named: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
-    let mut inside = element(INTEGER, &[&[1]]);
+    let mut inside = element(INTEGER, &[&[EC_PRIVATE_KEY_VERSION]]);
     inside.extend_from_slice(&element(OCTET_STRING, &[number]));
     if let Some(named) = named {
         inside.extend_from_slice(&element(context(0), &[named]));
@@ -299,31 +323,51 @@ fn ec_private_key(number: &[u8], point: Option<&[u8]>, named: Option<&[u8]>) -> 
     element(SEQUENCE, &[&inside])
 }
 
+/// Puts a key together in a format. `None` when that format has no place for it.
 fn write(parts: &Parts, wanted: F, version: Version) -> Option<KeyMaterial> {
-    let bytes = |der: Zeroizing<Vec<u8>>| Some(KeyMaterial::Bytes(Secret::new(&der)));
-    match (parts, wanted) {
-        (Parts::Symmetric(key), F::RAW) => Some(KeyMaterial::Bytes(key.clone())),
-        (Parts::Symmetric(key), F::TRANSPARENT_SYMMETRIC_KEY) => structure(
+    match parts {
+        Parts::Symmetric(key) => write_symmetric(key, wanted, version),
+        Parts::RsaPrivate(numbers) => write_rsa_private(numbers, wanted, version),
+        Parts::RsaPublic(numbers) => write_rsa_public(numbers, wanted, version),
+        Parts::EcPrivate(curve, number, point) => {
+            write_ec_private(*curve, number, point.as_deref(), wanted, version)
+        }
+        Parts::EcPublic(curve, point) => write_ec_public(*curve, point, wanted, version),
+    }
+}
+
+fn write_symmetric(key: &Secret, wanted: F, version: Version) -> Option<KeyMaterial> {
+    match wanted {
+        F::RAW => Some(KeyMaterial::Bytes(key.clone())),
+        F::TRANSPARENT_SYMMETRIC_KEY => structure(
             &TransparentSymmetricKey {
                 key: key.clone(),
                 extra: Extra::NONE,
             },
             version,
         ),
-        (Parts::RsaPrivate(numbers), F::PKCS_1) => bytes(pkcs1_private(numbers)),
-        (Parts::RsaPrivate(numbers), F::PKCS_8) => {
-            let key = element(OCTET_STRING, &[&pkcs1_private(numbers)]);
-            bytes(element(
-                SEQUENCE,
-                &[&element(INTEGER, &[&[0]]), &rsa_algorithm(), &key],
-            ))
-        }
-        (Parts::RsaPrivate([n, e, d, p, q, dp, dq, c]), F::TRANSPARENT_RSA_PRIVATE_KEY) => {
-            let secret = |n: &[u8]| Some(SecretInteger(Secret::new(&big(n))));
+        _ => None,
+    }
+}
+
+fn write_rsa_private(
+    numbers: &RsaPrivateNumbers,
+    wanted: F,
+    version: Version,
+) -> Option<KeyMaterial> {
+    match wanted {
+        F::PKCS_1 => Some(bytes(&pkcs1_private(numbers))),
+        F::PKCS_8 => Some(bytes(&pkcs8_private(
+            &rsa_algorithm(),
+            &pkcs1_private(numbers),
+        ))),
+        F::TRANSPARENT_RSA_PRIVATE_KEY => {
+            let [n, e, d, p, q, dp, dq, c] = numbers;
+            let secret = |n: &[u8]| Some(SecretInteger(Secret::new(&big_integer(n))));
             let key = TransparentRsaPrivateKey {
-                modulus: BigInteger(big(n).to_vec()),
+                modulus: BigInteger(big_integer(n).to_vec()),
                 private_exponent: secret(d),
-                public_exponent: Some(BigInteger(big(e).to_vec())),
+                public_exponent: Some(BigInteger(big_integer(e).to_vec())),
                 p: secret(p),
                 q: secret(q),
                 prime_exponent_p: secret(dp),
@@ -333,64 +377,23 @@ fn write(parts: &Parts, wanted: F, version: Version) -> Option<KeyMaterial> {
             };
             structure(&key, version)
         }
-        (Parts::RsaPublic([n, e]), F::PKCS_1) => {
-            bytes(element(SEQUENCE, &[&integer(n), &integer(e)]))
+        _ => None,
+    }
+}
+
+fn write_rsa_public(numbers: &[Vec<u8>; 2], wanted: F, version: Version) -> Option<KeyMaterial> {
+    let [n, e] = numbers;
+    let pkcs1 = || element(SEQUENCE, &[&integer(n), &integer(e)]);
+    match wanted {
+        F::PKCS_1 => Some(bytes(&pkcs1())),
+        F::X509 => {
+            let key = bits(&pkcs1());
+            Some(bytes(&element(SEQUENCE, &[&rsa_algorithm(), &key])))
         }
-        (Parts::RsaPublic([n, e]), F::X509) => {
-            let key = bits(&element(SEQUENCE, &[&integer(n), &integer(e)]));
-            bytes(element(SEQUENCE, &[&rsa_algorithm(), &key]))
-        }
-        (Parts::RsaPublic([n, e]), F::TRANSPARENT_RSA_PUBLIC_KEY) => {
-            let (modulus, public_exponent) =
-                (BigInteger(big(n).to_vec()), BigInteger(big(e).to_vec()));
-            structure(
-                &TransparentRsaPublicKey {
-                    modulus,
-                    public_exponent,
-                    extra: Extra::NONE,
-                },
-                version,
-            )
-        }
-        (Parts::EcPrivate(curve, number, point), F::EC_PRIVATE_KEY) => bytes(ec_private_key(
-            number,
-            point.as_deref(),
-            Some(&*oid_of(*curve)?),
-        )),
-        (Parts::EcPrivate(curve, number, point), F::PKCS_8) => {
-            let key = element(
-                OCTET_STRING,
-                &[&ec_private_key(number, point.as_deref(), None)],
-            );
-            bytes(element(
-                SEQUENCE,
-                &[&element(INTEGER, &[&[0]]), &ec_algorithm(*curve)?, &key],
-            ))
-        }
-        (
-            Parts::EcPrivate(curve, number, _),
-            F::TRANSPARENT_EC_PRIVATE_KEY | F::TRANSPARENT_ECDSA_PRIVATE_KEY,
-        ) => {
-            let d = SecretInteger(Secret::new(&big(number)));
-            structure(
-                &TransparentEcPrivateKey {
-                    recommended_curve: *curve,
-                    d,
-                    extra: Extra::NONE,
-                },
-                version,
-            )
-        }
-        (Parts::EcPublic(curve, point), F::X509) => {
-            bytes(element(SEQUENCE, &[&ec_algorithm(*curve)?, &bits(point)]))
-        }
-        (
-            Parts::EcPublic(curve, point),
-            F::TRANSPARENT_EC_PUBLIC_KEY | F::TRANSPARENT_ECDSA_PUBLIC_KEY,
-        ) => structure(
-            &TransparentEcPublicKey {
-                recommended_curve: *curve,
-                q_string: point.clone(),
+        F::TRANSPARENT_RSA_PUBLIC_KEY => structure(
+            &TransparentRsaPublicKey {
+                modulus: BigInteger(big_integer(n).to_vec()),
+                public_exponent: BigInteger(big_integer(e).to_vec()),
                 extra: Extra::NONE,
             },
             version,
@@ -399,6 +402,62 @@ fn write(parts: &Parts, wanted: F, version: Version) -> Option<KeyMaterial> {
     }
 }
 
+fn write_ec_private(
+    curve: RecommendedCurve,
+    number: &[u8],
+    point: Option<&[u8]>,
+    wanted: F,
+    version: Version,
+) -> Option<KeyMaterial> {
+    match wanted {
+        F::EC_PRIVATE_KEY => {
+            let named = oid_of(curve)?;
+            Some(bytes(&ec_private_key(number, point, Some(&*named))))
+        }
+        F::PKCS_8 => Some(bytes(&pkcs8_private(
+            &ec_algorithm(curve)?,
+            &ec_private_key(number, point, None),
+        ))),
+        F::TRANSPARENT_EC_PRIVATE_KEY | F::TRANSPARENT_ECDSA_PRIVATE_KEY => structure(
+            &TransparentEcPrivateKey {
+                recommended_curve: curve,
+                d: SecretInteger(Secret::new(&big_integer(number))),
+                extra: Extra::NONE,
+            },
+            version,
+        ),
+        _ => None,
+    }
+}
+
+fn write_ec_public(
+    curve: RecommendedCurve,
+    point: &[u8],
+    wanted: F,
+    version: Version,
+) -> Option<KeyMaterial> {
+    match wanted {
+        F::X509 => {
+            let key = bits(point);
+            Some(bytes(&element(SEQUENCE, &[&ec_algorithm(curve)?, &key])))
+        }
+        F::TRANSPARENT_EC_PUBLIC_KEY | F::TRANSPARENT_ECDSA_PUBLIC_KEY => structure(
+            &TransparentEcPublicKey {
+                recommended_curve: curve,
+                q_string: point.to_vec(),
+                extra: Extra::NONE,
+            },
+            version,
+        ),
+        _ => None,
+    }
+}
+
+fn bytes(der: &[u8]) -> KeyMaterial {
+    KeyMaterial::Bytes(Secret::new(der))
+}
+
+/// A transparent key as Key Material.
 fn structure(key: &impl Encode, version: Version) -> Option<KeyMaterial> {
     Raw::of(tag::KEY_MATERIAL, key, keyferry_kmip::context(version))
         .ok()

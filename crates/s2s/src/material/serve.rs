@@ -1,29 +1,32 @@
+//! This module serves the object itself, for Get and Export: whether it may leave, and in which form.
+
 use crate::ask::Ask;
-use crate::material::format;
+use crate::material::format::in_format;
+use crate::material::wrap::key_block_mut;
 use crate::node::Node;
-use keyferry_kmip::spec::{KeyCompressionType, KeyFormatType, KeyWrapType};
+use keyferry_kmip::spec::{AttributeValue, KeyCompressionType, KeyFormatType, KeyWrapType, tag};
 use keyferry_kmip::{Cause, Failure, KeyWrappingSpecification, Object, Text, UniqueIdentifier};
 use keyferry_store::{ObjectId, Record, RecordNumber, SnapshotExt};
 
-/// How a Get or Export wants the object (KMIP 2.1 §6.1.18 and §6.1.19).
+/// The form in which a Get or Export wants the object (KMIP 2.1 §6.1.18 and §6.1.19).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestedForm<'a> {
-    /// In which format.
+    /// The Key Format Type.
     pub key_format_type: Option<KeyFormatType>,
-    /// Whether as it was registered, or in the clear.
+    /// Whether a wrapped key is wanted as it was registered, or in the clear.
     pub key_wrap_type: Option<KeyWrapType>,
-    /// How an elliptic curve point is compressed.
+    /// The form of an elliptic curve point.
     pub key_compression_type: Option<KeyCompressionType>,
-    /// How to wrap it.
+    /// How to wrap the key.
     pub key_wrapping_specification: Option<&'a KeyWrappingSpecification>,
 }
 
 impl Node {
-    /// The object itself as it is wanted, if it may leave: a destroyed one has none, one that is not Extractable stays, a Sensitive one leaves
+    /// The object itself in the wanted form, if it may leave. A destroyed object has none; one that is not Extractable stays; a Sensitive one leaves
     /// wrapped or not at all.
     ///
     /// # Errors
-    /// [`Cause::Sensitive`], [`Cause::NotExtractable`], and what stands against the format or the wrapping.
+    /// [`Cause::Sensitive`], [`Cause::NotExtractable`], [`Cause::ObjectArchived`], and those of the format and the wrapping.
     pub fn served(
         &self,
         ask: &Ask<'_>,
@@ -31,79 +34,102 @@ impl Node {
         record: &Record,
         wanted: &RequestedForm<'_>,
     ) -> Result<Option<Object>, Failure> {
-        use keyferry_kmip::spec::{AttributeValue as V, tag};
         if record.is_destroyed() {
             return Ok(None);
         }
-        if record.attributes.get(tag::ARCHIVE_DATE).is_some() {
-            return Err(Failure::new(
-                Cause::ObjectArchived,
-                "the object is archived",
-            ));
-        }
-        if matches!(
-            record.attributes.get(tag::EXTRACTABLE),
-            Some(V::Extractable(false))
-        ) {
-            return Err(Failure::new(
-                Cause::NotExtractable,
-                "the object is not Extractable",
-            ));
-        }
+        check_may_leave(record)?;
         let Some(object) = ask.snapshot.whole(number)?.and_then(|(_, object)| object) else {
             return Ok(None);
         };
-        let object = here(ask, record, object)?;
-        let is_wrapped = object
-            .key_block()
-            .is_some_and(|block| block.key_wrapping_data.is_some());
-        let unwraps = is_wrapped && wanted.key_wrap_type == Some(KeyWrapType::NOT_WRAPPED);
-        let leaves_wrapped = wanted.key_wrapping_specification.is_some() || is_wrapped && !unwraps;
-        if !leaves_wrapped
-            && matches!(
-                record.attributes.get(tag::SENSITIVE),
-                Some(V::Sensitive(true))
-            )
-        {
-            return Err(Failure::new(
-                Cause::Sensitive,
-                "the object is Sensitive: it leaves wrapped or not at all",
-            ));
-        }
-        let object = match unwraps {
-            true => match self.unwrapped(ask, object)? {
-                // What a Sensitive key protects is as Sensitive as it is.
-                (_, true) if wanted.key_wrapping_specification.is_none() => {
-                    return Err(Failure::new(
-                        Cause::Sensitive,
-                        "the wrapping key is Sensitive: the object leaves wrapped or not at all",
-                    ));
-                }
-                (object, _) => object,
-            },
-            false => object,
-        };
-        if let (Some(wanted), Some(block)) = (wanted.key_compression_type, object.key_block())
-            && block
-                .key_compression_type
-                .unwrap_or(KeyCompressionType::EC_PUBLIC_KEY_TYPE_UNCOMPRESSED)
-                != wanted
-        {
-            let why = format_args!("the key is not given as {wanted}");
-            return Err(Failure::new(Cause::KeyCompressionNotSupported, why));
-        }
-        let object = format::in_format(object, wanted.key_format_type, ask.cx.version)?;
+        let object = localize_wrapping_key(ask, record, object)?;
+        let object = self.unwrapped_if_wanted(ask, record, object, wanted)?;
+        check_compression(&object, wanted.key_compression_type)?;
+        let object = in_format(object, wanted.key_format_type, ask.cx.version)?;
         match wanted.key_wrapping_specification {
             Some(specification) => self.wrapped(ask, object, record, specification).map(Some),
             None => Ok(Some(object)),
         }
     }
+
+    /// The object in the clear where the request wants a wrapped one so, otherwise as it is. Fails when it is Sensitive, by itself or by its wrapping
+    /// key, and would leave in the clear.
+    fn unwrapped_if_wanted(
+        &self,
+        ask: &Ask<'_>,
+        record: &Record,
+        object: Object,
+        wanted: &RequestedForm<'_>,
+    ) -> Result<Object, Failure> {
+        let will_be_wrapped = wanted.key_wrapping_specification.is_some();
+        let is_wrapped = object
+            .key_block()
+            .is_some_and(|block| block.key_wrapping_data.is_some());
+        let unwraps = is_wrapped && wanted.key_wrap_type == Some(KeyWrapType::NOT_WRAPPED);
+        let leaves_wrapped = will_be_wrapped || is_wrapped && !unwraps;
+        let sensitive = AttributeValue::Sensitive(true);
+        if !leaves_wrapped && record.attributes.get(tag::SENSITIVE) == Some(&sensitive) {
+            return Err(Failure::new(
+                Cause::Sensitive,
+                "the object is Sensitive: it leaves wrapped or not at all",
+            ));
+        }
+        if !unwraps {
+            return Ok(object);
+        }
+        let (object, key_is_sensitive) = self.unwrapped(ask, object)?;
+        // What a Sensitive key protects is as Sensitive as the key.
+        if key_is_sensitive && !will_be_wrapped {
+            return Err(Failure::new(
+                Cause::Sensitive,
+                "the wrapping key is Sensitive: the object leaves wrapped or not at all",
+            ));
+        }
+        Ok(object)
+    }
 }
 
-/// A copy as it is served here: the key that it is wrapped under has its identifier here.
-fn here(ask: &Ask<'_>, record: &Record, mut object: Object) -> Result<Object, Failure> {
-    let data = crate::material::wrap::key_block(&mut object)
-        .and_then(|block| block.key_wrapping_data.as_deref_mut());
+/// Fails when the object is archived or not Extractable.
+fn check_may_leave(record: &Record) -> Result<(), Failure> {
+    if record.attributes.get(tag::ARCHIVE_DATE).is_some() {
+        return Err(Failure::new(
+            Cause::ObjectArchived,
+            "the object is archived",
+        ));
+    }
+    let kept = AttributeValue::Extractable(false);
+    if record.attributes.get(tag::EXTRACTABLE) == Some(&kept) {
+        return Err(Failure::new(
+            Cause::NotExtractable,
+            "the object is not Extractable",
+        ));
+    }
+    Ok(())
+}
+
+/// Fails when the key is kept with another compression than the wanted one: keys are not compressed here.
+fn check_compression(object: &Object, wanted: Option<KeyCompressionType>) -> Result<(), Failure> {
+    let (Some(wanted), Some(block)) = (wanted, object.key_block()) else {
+        return Ok(());
+    };
+    let kept = block
+        .key_compression_type
+        .unwrap_or(KeyCompressionType::EC_PUBLIC_KEY_TYPE_UNCOMPRESSED);
+    if kept == wanted {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Cause::KeyCompressionNotSupported,
+        format_args!("the key is not given as {wanted}"),
+    ))
+}
+
+/// Gives the key that a copy is wrapped under the identifier that it has here.
+fn localize_wrapping_key(
+    ask: &Ask<'_>,
+    record: &Record,
+    mut object: Object,
+) -> Result<Object, Failure> {
+    let data = key_block_mut(&mut object).and_then(|block| block.key_wrapping_data.as_deref_mut());
     for information in data.into_iter().flat_map(|data| {
         let mac = data
             .mac_signature_key_information
@@ -116,7 +142,7 @@ fn here(ask: &Ask<'_>, record: &Record, mut object: Object) -> Result<Object, Fa
             .chain(mac)
     }) {
         if let UniqueIdentifier::Text(identifier) = information
-            && let Some(here) = crate::material::serve::wrapping_key_here(ask, record, identifier)?
+            && let Some(here) = wrapping_key_here(ask, record, identifier)?
         {
             *identifier = here;
         }
@@ -124,8 +150,8 @@ fn here(ask: &Ask<'_>, record: &Record, mut object: Object) -> Result<Object, Fa
     Ok(object)
 }
 
-/// The object that an identifier in a copy means: one of the server that the copy is of.
-pub(crate) fn meant(record: &Record, identifier: &Text) -> ObjectId {
+/// The id of the object that an identifier in a copy names: an object of the server that the copy is of.
+pub(crate) fn id_at_origin(record: &Record, identifier: &Text) -> ObjectId {
     ObjectId {
         server: record.id.server.clone(),
         instance: record.id.instance.clone(),
@@ -133,13 +159,15 @@ pub(crate) fn meant(record: &Record, identifier: &Text) -> ObjectId {
     }
 }
 
-/// The identifier here of the key that a copy's material is wrapped under, when it is another one than at its origin.
+/// The identifier here of the key that a copy's material is wrapped under, where it differs from the one at its origin.
 pub(crate) fn wrapping_key_here(
     ask: &Ask<'_>,
     record: &Record,
     identifier: &Text,
 ) -> Result<Option<Text>, Failure> {
-    let found = ask.snapshot.by_object_id(&meant(record, identifier))?;
+    let found = ask
+        .snapshot
+        .by_object_id(&id_at_origin(record, identifier))?;
     Ok(found
         .map(|(_, key)| key.identifier)
         .filter(|here| here != identifier))

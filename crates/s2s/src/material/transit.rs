@@ -1,8 +1,9 @@
-//! Key material wrapped on its way, under a key that both servers have, or under the receiver's RSA key (KMIP 2.1 §3.3 and §7.18).
+//! This module wraps key material for the way between two servers, under a key that both have or under the receiver's RSA key, and unwraps it
+//! on arrival (KMIP 2.1 §3.3 and §7.18).
 
 use crate::ask::Ask;
 use crate::error::{Error, ErrorKind};
-use crate::material::wrap::key_block;
+use crate::material::wrap::key_block_mut;
 use crate::node::Node;
 use crate::policy::Wrapping;
 use crate::rights::Unrestricted;
@@ -23,8 +24,7 @@ fn is_wrapped(object: &Object) -> bool {
 }
 
 impl Node {
-    /// An object as it leaves under a wrapping: `true` when it was wrapped for the way. What is wrapped already leaves as it is, and so
-    /// does what has no key value, unless it is Sensitive.
+    /// Wraps an object for the way; `true` when that was done. An object that is wrapped already, or has no key value, stays as it is.
     pub(crate) fn wrapped_for(
         &self,
         ask: &Ask<'_>,
@@ -50,12 +50,12 @@ impl Node {
         Ok((object, true))
     }
 
-    /// The object that an Import brings, in the clear when it says that it was wrapped for the way; the wrapping key is named by its identifier
-    /// here. Also whether that key is Sensitive or not Extractable.
+    /// Takes the object out of an Import. It is unwrapped when the request says that it was wrapped for the way, under a key that is named by its
+    /// identifier here. Also whether that key is Sensitive or not Extractable.
     ///
     /// # Errors
-    /// Those of [`Node::unwrapped`], and for a copy those of attributes that were wrapped with the key and are not those beside it.
-    pub fn brought(
+    /// Those of [`Node::unwrapped`]; for a copy also when attributes that were wrapped with the key differ from those of the request.
+    pub fn imported_object(
         &self,
         ask: &Ask<'_>,
         request: &mut ImportRequest,
@@ -75,8 +75,8 @@ impl Node {
         Ok((Some(object), sensitive))
     }
 
-    /// The object in the clear, unwrapped by the key that has this identifier here, whatever it is called where the object comes from. One
-    /// with a key value in the clear is refused.
+    /// The object in the clear, unwrapped by the key that has this identifier here, whatever identifier it has at the sender. An object with a key
+    /// value in the clear is refused.
     pub(crate) fn unwrapped_under(
         &self,
         ask: &Ask<'_>,
@@ -99,8 +99,8 @@ impl Node {
     }
 }
 
-/// An object as it leaves, and whether it was wrapped for the way. What can't be wrapped and is Sensitive does not leave.
-pub(crate) fn on_its_way(
+/// Wraps an object for the way where a wrapping is set; `true` when that was done. An object that is Sensitive and cannot be wrapped does not leave.
+pub(crate) fn wrap_for_transit(
     cx: &mut SessionContext<'_>,
     wrapping: Option<&(Arc<Node>, Wrapping)>,
     version: Version,
@@ -114,20 +114,20 @@ pub(crate) fn on_its_way(
         .map(|(object, wrapped)| (Some(object), wrapped))
 }
 
-/// Wrapping draws nothing from the session: what RSA needs the cryptographic library draws by itself.
-struct NotDrawn;
+/// Randomness that is never asked for: the cryptographic library draws by itself what OAEP needs.
+struct NoRandom;
 
-impl Random for NotDrawn {
+impl Random for NoRandom {
     fn fill(&mut self, _: &mut [u8]) -> Result<(), RandomFailed> {
         Err(RandomFailed)
     }
 }
 
 impl Node {
-    /// An object as it leaves under a wrapping, in a message of this version, and whether it was wrapped for the way.
+    /// Wraps an object for the way, in a message of this version; `true` when that was done.
     ///
     /// # Errors
-    /// [`ErrorKind::Encode`] when it can't be wrapped, or has nothing to wrap and is Sensitive, and those of the store.
+    /// [`ErrorKind::Encode`] when it cannot be wrapped, or is Sensitive and has nothing to wrap, and those of the store.
     pub fn leaving(
         &self,
         store: &dyn Store,
@@ -150,7 +150,7 @@ impl Node {
                 is_client: false,
                 tls: &caller,
                 now,
-                random: &mut NotDrawn,
+                random: &mut NoRandom,
                 cx: context(version),
                 placeholder: None,
                 earlier: &[],
@@ -168,23 +168,25 @@ impl Node {
     }
 }
 
+/// Names the wrapping key of an object by another identifier.
 fn name_key(object: &mut Object, key: &Text) {
-    let data = key_block(object).and_then(|block| block.key_wrapping_data.as_deref_mut());
+    let data = key_block_mut(object).and_then(|block| block.key_wrapping_data.as_deref_mut());
     if let Some(information) = data.and_then(|data| data.encryption_key_information.as_mut()) {
         information.unique_identifier = UniqueIdentifier::Text(key.clone());
     }
 }
 
-/// Fails when attributes were wrapped with the key that are not those told beside it; takes them out of the Key Value.
+/// Removes the attributes that were wrapped with the key from the Key Value. Fails when one of them is not among those beside the object.
 pub(crate) fn check_bound(object: &mut Object, attributes: &Attributes) -> Result<(), Failure> {
-    let Some(KeyValue::Plain(plain)) = key_block(object).and_then(|block| block.key_value.as_mut())
+    let Some(KeyValue::Plain(plain)) =
+        key_block_mut(object).and_then(|block| block.key_value.as_mut())
     else {
         return Ok(());
     };
     let bound = std::mem::take(&mut plain.attributes);
     if bound
         .iter()
-        .all(|bound| attributes.iter().any(|told| told.value == bound.value))
+        .all(|bound| attributes.iter().any(|beside| beside.value == bound.value))
     {
         return Ok(());
     }
@@ -194,7 +196,8 @@ pub(crate) fn check_bound(object: &mut Object, attributes: &Attributes) -> Resul
     ))
 }
 
-/// Why an object may not be sent, if it may not: one that is Sensitive leaves wrapped or not at all. `wraps` says whether it will be.
+/// The reason why an object may not be sent, if there is one: an object that is not Extractable stays, a Sensitive one leaves wrapped or not at all.
+/// `wraps` says whether it will be wrapped.
 pub fn reason_withheld(record: &Record, wraps: bool) -> Option<&'static str> {
     if !wraps
         && matches!(

@@ -1,89 +1,118 @@
+//! Pages of the feed: the objects that one message or one segment of a bundle carries.
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::entries;
 use crate::selection::ChosenObjects;
 use keyferry_kmip::Object;
 use keyferry_store::{Record, RecordNumber, Snapshot, SnapshotExt, Store, StoreExt};
 
-/// Objects of the feed that go into one message or segment.
+/// A page of the feed: the objects that go into one message or segment.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct FeedPage {
-    /// The objects, in the order of the feed. One that is destroyed has no material, nor has one that is only told of.
+    /// The objects, in the order of the feed. An object that is destroyed has no material, and neither has one that was not chosen.
     pub objects: Vec<(RecordNumber, Record, Option<Object>)>,
-    /// The feed number behind which it ends.
+    /// The feed number of the page's last entry: the next page begins behind it.
     pub end: u64,
 }
 
-/// Whether an object that was not chosen is told of all the same, without its material. Asked of each such object.
+/// A callback that decides, for each object that was not chosen, whether the page has it all the same, without its material.
 pub type IncludeUnselected<'a> =
     dyn FnMut(&dyn Snapshot, RecordNumber, &Record) -> Result<bool> + 'a;
 
-/// Stretches of the feed without a selected object that are passed over at a time.
-const PASSED: usize = 20;
+/// The number of reads of the feed without a selected object after which a page ends empty.
+const MAX_EMPTY_READS: usize = 20;
+
+/// The number of records that are counted in one view of the store.
+const RECORDS_PER_COUNT: usize = 1000;
+
+/// About how many bytes the attributes of an object take in a message.
+const ATTRIBUTE_BYTES: usize = 600;
+
+/// About how many bytes an object takes in a message: its material, and an allowance for its attributes.
+pub(crate) fn estimated_size(object: Option<&Object>) -> usize {
+    ATTRIBUTE_BYTES + object.map_or(0, Object::material_len)
+}
 
 impl FeedPage {
-    /// Reads what stands behind the feed number `after` and was chosen, or is told of: so many objects at the most, and about so many bytes
-    /// of them. `None` at the end of the feed; a stretch may have no objects.
+    /// Reads the next page behind the feed number `after`: what was chosen, and what `include` asks for. A page has at most `most` objects, and
+    /// about `bytes` bytes of them. The result is `None` at the end of the feed; a page before that may have no objects.
     ///
     /// # Errors
-    /// Those of the store and of `tells`.
+    /// Those of the store and of `include`.
     pub fn read(
         store: &dyn Store,
         after: u64,
         most: usize,
         bytes: usize,
         chosen: &ChosenObjects,
-        tells: &mut IncludeUnselected<'_>,
+        include: &mut IncludeUnselected<'_>,
     ) -> Result<Option<FeedPage>> {
-        let mut objects = Vec::new();
-        let end = store.view::<_, Error>(|snapshot| {
-            objects.clear();
-            let (mut end, mut size) = (after, 0);
-            for _ in 0..PASSED {
-                let numbers = entries(snapshot, end, most)?;
-                if numbers.is_empty() {
+        let page = store.view::<_, Error>(|snapshot| {
+            let objects = Vec::new();
+            let mut page = FeedPage {
+                objects,
+                end: after,
+            };
+            for _ in 0..MAX_EMPTY_READS {
+                let rows = entries(snapshot, page.end, most)?;
+                if rows.is_empty() {
                     break;
                 }
-                for (number, of) in numbers {
-                    end = number;
-                    if !chosen.has_all() {
-                        let record = snapshot.record(of)?.ok_or_else(|| lacking(number))?;
-                        if !chosen.has(of, &record) {
-                            // Its material is not even unsealed.
-                            if tells(snapshot, of, &record)? {
-                                size += 600;
-                                objects.push((of, record, None));
-                            }
-                            continue;
-                        }
-                    }
-                    let (record, object) = snapshot.whole(of)?.ok_or_else(|| lacking(number))?;
-                    if record.is_withdrawn() {
-                        continue;
-                    }
-                    size += 600 + object.as_ref().map_or(0, Object::material_len);
-                    objects.push((of, record, object));
-                    if size >= bytes {
-                        break;
-                    }
-                }
-                if !objects.is_empty() {
+                page.fill(snapshot, rows, bytes, chosen, include)?;
+                if !page.objects.is_empty() {
                     break;
                 }
             }
-            Ok(end)
+            Ok(page)
         })?;
-        Ok((end != after).then_some(FeedPage { objects, end }))
+        Ok((page.end != after).then_some(page))
     }
 
-    /// How many objects all stretches would have now, from the beginning of the feed.
+    /// Adds the objects of feed entries until they have about `bytes` bytes.
+    fn fill(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        rows: Vec<(u64, RecordNumber)>,
+        bytes: usize,
+        chosen: &ChosenObjects,
+        include: &mut IncludeUnselected<'_>,
+    ) -> Result<()> {
+        let mut size = 0;
+        for (number, of) in rows {
+            self.end = number;
+            if !chosen.has_all() {
+                let record = snapshot.record(of)?.ok_or_else(|| lacking(number))?;
+                if !chosen.has(of, &record) {
+                    // Its material is not even unsealed.
+                    if include(snapshot, of, &record)? {
+                        size += estimated_size(None);
+                        self.objects.push((of, record, None));
+                    }
+                    continue;
+                }
+            }
+            let (record, object) = snapshot.whole(of)?.ok_or_else(|| lacking(number))?;
+            if record.is_withdrawn() {
+                continue;
+            }
+            size += estimated_size(object.as_ref());
+            self.objects.push((of, record, object));
+            if size >= bytes {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts the objects that all pages together would have now, from the beginning of the feed.
     ///
     /// # Errors
     /// As [`FeedPage::read`].
     pub fn count(
         store: &dyn Store,
         chosen: &ChosenObjects,
-        tells: &mut IncludeUnselected<'_>,
+        include: &mut IncludeUnselected<'_>,
     ) -> Result<u64> {
         if chosen.has_all() {
             return store.view(|snapshot| Ok(snapshot.count()?));
@@ -92,10 +121,10 @@ impl FeedPage {
         loop {
             let (found, end) = store.view::<_, Error>(|snapshot| {
                 let (mut found, mut end) = (0, after);
-                for (number, of) in entries(snapshot, after, COUNTED)? {
+                for (number, of) in entries(snapshot, after, RECORDS_PER_COUNT)? {
                     end = number;
                     let record = snapshot.record(of)?.ok_or_else(|| lacking(number))?;
-                    found += u64::from(chosen.has(of, &record) || tells(snapshot, of, &record)?);
+                    found += u64::from(chosen.has(of, &record) || include(snapshot, of, &record)?);
                 }
                 Ok((found, end))
             })?;
@@ -108,9 +137,7 @@ impl FeedPage {
     }
 }
 
-/// Records that are counted in one view of the store.
-const COUNTED: usize = 1000;
-
+/// The error of a feed that names an object which the store does not have.
 fn lacking(number: u64) -> Error {
     Error::new(
         ErrorKind::Store,

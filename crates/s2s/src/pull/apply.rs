@@ -6,11 +6,10 @@ use crate::pull::answers::{FetchedContent, FetchedObject};
 use crate::pull::observed::Observed;
 use crate::pull::{Pull, Sought, Taken, Why, observed};
 use crate::receive::apply::{ApplyPage, apply_page};
-use crate::receive::copy::{SeenObject, copied};
+use crate::receive::copy::{SeenObject, verify_copy};
 use crate::receive::merge::Incoming;
 use crate::relation::foreign_master::ForeignMaster;
 use crate::report::{ObjectResult, Outcome};
-use crate::rights::Unrestricted;
 use crate::selection::link_targets;
 use crate::session::SessionContext;
 use crate::transfer::plan::Planned;
@@ -174,13 +173,13 @@ impl Pull {
     /// Tells the ledger, and asks next for what Links lead to, where that is selected.
     fn tell(&mut self, applied: Applied) -> Result<()> {
         for planned in applied.plans {
-            self.ledger.plan(|| planned)?;
+            self.ledger.add_to_plan(|| planned)?;
         }
-        self.ledger.done(applied.results.len());
+        self.ledger.complete_planned(applied.results.len());
         applied
             .results
             .into_iter()
-            .for_each(|result| self.ledger.tell(result));
+            .for_each(|result| self.ledger.record_result(result));
         if let Some(Deviation {
             planned,
             was,
@@ -286,7 +285,7 @@ impl Pull {
             object,
         };
         if let Some(copy) = sight.copy.clone() {
-            return Ok((copied(&self.options.from, seen, copy)?, None));
+            return Ok((verify_copy(&self.options.from, seen, copy)?, None));
         }
         let of = Observed {
             server: &self.options.from.server,
@@ -317,19 +316,14 @@ impl ApplyPage for FetchedPage<'_> {
             FetchedObject::Object(content) => content,
         };
         let pull = self.pull;
-        let mut ask = Ask {
+        let mut ask = Ask::new(
             snapshot,
-            caller: self.caller,
-            operation: Operation::IMPORT,
-            rights: &Unrestricted,
-            is_client: false,
-            tls: self.caller,
-            now: self.now,
-            random: &mut *self.random,
-            cx: context(pull.options.version),
-            placeholder: None,
-            earlier: &[],
-        };
+            self.caller,
+            Operation::IMPORT,
+            self.now,
+            &mut *self.random,
+        )
+        .in_context(context(pull.options.version));
         let (incoming, held) = pull.incoming(&ask, content)?;
         let is_selected = sought.why == Why::Reached
             || sought.why == Why::Again && held.is_some()

@@ -6,7 +6,7 @@ use crate::policy::Collisions;
 use crate::receive::check::check_attributes;
 use crate::receive::copy::SeenObject;
 use crate::receive::merge;
-use crate::receive::merge::{Decision, Incoming};
+use crate::receive::merge::{Incoming, MergeResult};
 use crate::report::Outcome;
 use crate::shadow::is_shadow;
 use keyferry_kmip::spec::{AttributeValue, HashingAlgorithm, KeyFormatType, tag};
@@ -131,7 +131,7 @@ pub(crate) fn take_observed(
     collisions: &Collisions,
     incoming: Incoming,
     held: Option<&Record>,
-) -> Result<(Decision, Option<String>), Failure> {
+) -> Result<(MergeResult, Option<String>), Failure> {
     if let Some(held) = held.filter(|held| !node.observes(held)) {
         if held.object_type != incoming.record.object_type {
             return Err(Failure::new(
@@ -144,7 +144,7 @@ pub(crate) fn take_observed(
         } else {
             "another server issues it"
         };
-        let decision = Decision {
+        let decision = MergeResult {
             identifier: held.identifier.clone(),
             effects: keyferry_store::Effects::none(),
             outcome: Outcome::Unchanged,
@@ -152,7 +152,7 @@ pub(crate) fn take_observed(
         return Ok((decision, Some(why.to_owned())));
     }
     let adopts = held.is_none() && incoming.record.stamp.epoch > 1;
-    let mut decision = merge::take(node, ask, collisions, incoming)?;
+    let mut decision = merge::merge_copy(node, ask, collisions, incoming)?;
     if adopts {
         decision
             .effects

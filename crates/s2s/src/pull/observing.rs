@@ -5,7 +5,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pull::answers::{FetchedContent, FetchedObject, is_absent};
 use crate::pull::missing::next_records;
 use crate::pull::{Pull, Sought, Why};
-use crate::relation::foreign_master::{ForeignMaster, Pass, missing_key, retry_key};
+use crate::relation::foreign_master::{ForeignMaster, Pass};
+use crate::relation::keys;
 use crate::relation::retry::{Retry, later};
 use crate::report::{NAMED, ObjectResult, Outcome};
 use crate::session::SessionContext;
@@ -240,8 +241,8 @@ impl Pull {
     ) -> Result<()> {
         let id = self.foreign(sought);
         let (retry, missing) = (
-            retry_key(&relation.relation, &id)?,
-            missing_key(&relation.relation, &id)?,
+            keys::about(keys::foreign_retry_prefix(&relation.relation), &id)?,
+            keys::about(keys::foreign_missing_prefix(&relation.relation), &id)?,
         );
         let stored = |key: &[u8], any: bool| {
             if any {

@@ -41,7 +41,7 @@ impl Pull {
         else {
             return Ok(());
         };
-        let planned = plan.next(self.options.batch.max(1))?.into_iter();
+        let planned = plan.upcoming(self.options.batch.max(1))?.into_iter();
         let sought = |planned: Planned| Sought {
             identifier: planned.identifier.clone(),
             why: Why::Located,

@@ -1,3 +1,5 @@
+//! The exploration of a peer: which ways of transfer it knows, in which version, and what is lost on each.
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::{Session, SessionContext, Step};
 use keyferry_kmip::spec::{
@@ -11,7 +13,7 @@ use keyferry_ttlv::{Extra, Tag, Version};
 use std::fmt;
 use std::str::FromStr;
 
-/// The ways in which objects go to a peer or come from it.
+/// A way in which objects go to a peer or come from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TransferMethod {
@@ -29,14 +31,14 @@ pub enum TransferMethod {
     Get,
 }
 
-/// Pushing, the best way first.
+/// The ways to push, the best one first.
 const PUSHING: [TransferMethod; 3] = [
     TransferMethod::Import,
     TransferMethod::Put,
     TransferMethod::Register,
 ];
 
-/// Pulling, the best way first.
+/// The ways to pull, the best one first.
 const PULLING: [TransferMethod; 3] = [
     TransferMethod::Feed,
     TransferMethod::Export,
@@ -55,8 +57,8 @@ impl TransferMethod {
         }
     }
 
-    /// What a peer must offer for it.
-    fn needs(self) -> &'static [Operation] {
+    /// The operations that a peer must offer for it.
+    fn needed_operations(self) -> &'static [Operation] {
         match self {
             TransferMethod::Import => &[Operation::IMPORT],
             TransferMethod::Put => &[Operation::PUT],
@@ -65,13 +67,14 @@ impl TransferMethod {
                 Operation::LOCATE,
                 Operation::GET_ATTRIBUTES,
             ],
-            // What it takes is no operation of the standard.
+            // Following is no operation of the standard.
             TransferMethod::Feed => &[],
             TransferMethod::Export => &[Operation::LOCATE, Operation::EXPORT],
             TransferMethod::Get => &[Operation::LOCATE, Operation::GET, Operation::GET_ATTRIBUTES],
         }
     }
 
+    /// The first version that has it.
     fn since(self) -> Version {
         match self {
             TransferMethod::Feed => Version::V2_1,
@@ -94,7 +97,7 @@ impl FromStr for TransferMethod {
         let known = PUSHING
             .into_iter()
             .chain(PULLING)
-            .find(|way| way.name() == name);
+            .find(|method| method.name() == name);
         known.ok_or_else(|| {
             Error::new(
                 ErrorKind::Peer,
@@ -104,60 +107,62 @@ impl FromStr for TransferMethod {
     }
 }
 
-/// What a peer can do, by its own words.
+/// What a peer says that it can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerAbilities {
-    /// The versions that it speaks, of those that we do, newest first.
+    /// The versions that it speaks and that are known here, newest first.
     pub versions: Vec<Version>,
-    /// The operations that it offers in the newest of them.
+    /// The operations that it offers in the newest of these versions.
     pub operations: Vec<Operation>,
-    /// Whether it is a keyferry server, which takes what KMIP has no place for.
+    /// Whether it is a keyferry server, which understands what KMIP has no place for.
     pub keyferry: bool,
 }
 
 impl PeerAbilities {
-    /// The newest version in which it can go this way. Whether it lets itself be followed, only trying tells.
-    pub fn version_for(&self, way: TransferMethod) -> Option<Version> {
+    /// Returns the newest version in which objects can go this way, if they can. Whether a keyferry server lets itself be followed, only trying
+    /// shows.
+    pub fn version_for(&self, method: TransferMethod) -> Option<Version> {
         let newest = self
             .versions
             .first()
             .copied()
-            .filter(|_| self.keyferry || way != TransferMethod::Feed)?;
-        (newest >= way.since()
-            && way
-                .needs()
+            .filter(|_| self.keyferry || method != TransferMethod::Feed)?;
+        (newest >= method.since()
+            && method
+                .needed_operations()
                 .iter()
                 .all(|needed| self.operations.contains(needed)))
         .then_some(newest)
     }
 
-    /// The best way to push to it.
+    /// Returns the best way to push to it, with the version.
     pub fn push(&self) -> Option<(TransferMethod, Version)> {
         self.best(&PUSHING)
     }
 
-    /// The best way to pull from it.
+    /// Returns the best way to pull from it, with the version.
     pub fn pull(&self) -> Option<(TransferMethod, Version)> {
         self.best(&PULLING)
     }
 
-    fn best(&self, ways: &[TransferMethod]) -> Option<(TransferMethod, Version)> {
-        // To one that is no keyferry server, a Put goes only where it knows us as its server: nobody can see that from outside.
-        let open = |way: &&TransferMethod| {
-            self.keyferry || !matches!(way, TransferMethod::Put | TransferMethod::Feed)
+    fn best(&self, methods: &[TransferMethod]) -> Option<(TransferMethod, Version)> {
+        // A foreign peer takes a Put only from a server that it knows as its own: nobody can see that from outside.
+        let is_visible = |method: &&TransferMethod| {
+            self.keyferry || !matches!(method, TransferMethod::Put | TransferMethod::Feed)
         };
-        ways.iter()
-            .filter(open)
-            .find_map(|way| Some((*way, self.version_for(*way)?)))
+        methods
+            .iter()
+            .filter(is_visible)
+            .find_map(|method| Some((*method, self.version_for(*method)?)))
     }
 
-    /// The attributes, by name, that can't be kept as a whole this way in a version, whatever the peer does with the others. Fields that a
-    /// version lacks of an attribute that it has are told of each object. Between keyferry servers
+    /// Returns the names of the attributes that are lost on this way in a version, whatever the peer does with the others. If a version lacks only
+    /// fields of an attribute, the report says so of each object. Between keyferry servers
     /// nothing is lost but by *get*, which shows what any client sees.
-    pub fn not_kept(&self, way: TransferMethod, version: Version) -> Vec<&'static str> {
+    pub fn not_kept(&self, method: TransferMethod, version: Version) -> Vec<&'static str> {
         if self.keyferry
             && matches!(
-                way,
+                method,
                 TransferMethod::Import
                     | TransferMethod::Put
                     | TransferMethod::Feed
@@ -168,7 +173,7 @@ impl PeerAbilities {
         }
         let is_lost = |row: &&AttributeRow| {
             !row.versions.contain(version)
-                || way == TransferMethod::Register && is_lost_by_register(row.tag)
+                || method == TransferMethod::Register && is_lost_by_register(row.tag)
         };
         attribute_rows()
             .iter()
@@ -179,16 +184,17 @@ impl PeerAbilities {
 }
 
 /// Whether only servers set an attribute, and a Register does not bring it about.
-pub(crate) fn is_lost_by_register(tag: Tag) -> bool {
+pub(super) fn is_lost_by_register(tag: Tag) -> bool {
     is_set_by_servers(tag) && !KEPT_BY_REGISTER.contains(&tag)
 }
 
 /// Whether only servers set an attribute.
-pub(crate) fn is_set_by_servers(tag: Tag) -> bool {
+pub(super) fn is_set_by_servers(tag: Tag) -> bool {
     attribute_row(tag).is_some_and(|row| row.set_by == SetBy::Server)
 }
 
-/// What only servers set and a Register brings about all the same: by what it registers, and by Activate, Revoke and Destroy behind it.
+/// The attributes that only servers set and that a Register brings about all the same: by what it registers, or by the Activate, Revoke and Destroy
+/// behind it.
 const KEPT_BY_REGISTER: &[Tag] = &[
     tag::OBJECT_TYPE,
     tag::STATE,
@@ -211,24 +217,34 @@ const KEPT_BY_REGISTER: &[Tag] = &[
     tag::COMPROMISE_OCCURRENCE_DATE,
 ];
 
-/// Asks a peer what it can do (Discover Versions, then Query), and tells it to whoever listens. Nothing is written on either side.
+/// A session that asks a peer what it can do, by Discover Versions and then Query. Nothing is written on either side.
 pub struct Explore<F> {
-    told: F,
-    /// The version that is asked in, of those that are tried one after another.
+    on_found: F,
+    /// The index of the version that is asked in, of those that are tried one after another.
     attempt: usize,
+    /// The versions that the peer speaks, once they are known.
     versions: Option<Vec<Version>>,
     under_way: Option<Ticket>,
     done: bool,
 }
 
-/// In which version Discover Versions is asked; 1.0 does not have it.
+impl<F> fmt::Debug for Explore<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Explore")
+            .field("versions", &self.versions)
+            .field("done", &self.done)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The versions in which Discover Versions is asked, in this order. 1.0 does not have it.
 const ATTEMPTS: [Version; 3] = [Version::V1_2, Version::V2_1, Version::V1_0];
 
 impl<F: FnMut(PeerAbilities) + Send> Explore<F> {
-    /// A session that ends by calling `told`.
-    pub fn new(told: F) -> Self {
+    /// Makes a session that ends by calling `on_found`.
+    pub fn new(on_found: F) -> Self {
         Explore {
-            told,
+            on_found,
             attempt: 0,
             versions: None,
             under_way: None,
@@ -236,20 +252,68 @@ impl<F: FnMut(PeerAbilities) + Send> Explore<F> {
         }
     }
 
-    /// The version to ask in.
+    /// The version in which the next question is asked.
     fn version(&self) -> Result<Version> {
         let tried = ATTEMPTS.get(self.attempt).copied();
         let found = self
             .versions
             .as_ref()
             .and_then(|versions| versions.first().copied());
-        found.or(tried).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Peer,
-                "the peer speaks no version that is spoken here",
-            )
-        })
+        found.or(tried).ok_or_else(no_common_version)
     }
+
+    /// Whether the next question, or the one under way, is Discover Versions.
+    fn asks_versions(&self, version: Version) -> bool {
+        self.versions.is_none() && version > Version::V1_0
+    }
+
+    /// Tries the next version after a refusal. A refusal of Query is final.
+    fn on_refused(&mut self, version: Version) -> Result<()> {
+        if self.asks_versions(version) {
+            self.attempt += 1;
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Peer,
+            format_args!("the peer does not answer Query in {version}"),
+        ))
+    }
+
+    fn on_versions(&mut self, response: &DiscoverVersionsResponse) -> Result<()> {
+        let mut versions: Vec<Version> = response
+            .protocol_versions
+            .iter()
+            .filter_map(|version| version.version())
+            .collect();
+        versions.sort_by(|a, b| b.cmp(a));
+        versions.dedup();
+        if versions.is_empty() {
+            return Err(no_common_version());
+        }
+        self.versions = Some(versions);
+        Ok(())
+    }
+
+    fn on_query(&mut self, version: Version, query: QueryResponse) {
+        let keyferry = query
+            .vendor_identification
+            .as_ref()
+            .is_some_and(|vendor| *vendor == x::VENDOR);
+        let versions = self.versions.take().unwrap_or_else(|| vec![version]);
+        (self.on_found)(PeerAbilities {
+            versions,
+            operations: query.operations,
+            keyferry,
+        });
+        self.done = true;
+    }
+}
+
+fn no_common_version() -> Error {
+    Error::new(
+        ErrorKind::Peer,
+        "the peer speaks no version that is spoken here",
+    )
 }
 
 fn message<P: Payload>(version: Version, payload: &P) -> Result<Step> {
@@ -270,7 +334,7 @@ impl<F: FnMut(PeerAbilities) + Send> Session for Explore<F> {
         }
         let version = self.version()?;
         self.under_way = Some(ticket);
-        if self.versions.is_none() && version > Version::V1_0 {
+        if self.asks_versions(version) {
             return message(version, &DiscoverVersionsRequest::default());
         }
         let query_functions = vec![
@@ -303,49 +367,16 @@ impl<F: FnMut(PeerAbilities) + Send> Session for Explore<F> {
             return Ok(());
         };
         let version = self.version()?;
-        let item = response.batch.first().filter(|item| item.is_success());
-        let discovers = self.versions.is_none() && version > Version::V1_0;
-        let Some(item) = item else {
-            if self.versions.is_some() || version == Version::V1_0 {
-                return Err(Error::new(
-                    ErrorKind::Peer,
-                    format_args!("the peer does not answer Query in {version}"),
-                ));
-            }
-            self.attempt += 1;
-            return Ok(());
+        let Some(item) = response.batch.first().filter(|item| item.is_success()) else {
+            return self.on_refused(version);
         };
-        if discovers {
-            let told: DiscoverVersionsResponse =
+        if self.asks_versions(version) {
+            let response: DiscoverVersionsResponse =
                 item.payload(context(version)).map_err(Error::protocol)?;
-            let mut versions: Vec<Version> = told
-                .protocol_versions
-                .iter()
-                .filter_map(|version| version.version())
-                .collect();
-            versions.sort_by(|a, b| b.cmp(a));
-            versions.dedup();
-            if versions.is_empty() {
-                return Err(Error::new(
-                    ErrorKind::Peer,
-                    "the peer speaks no version that is spoken here",
-                ));
-            }
-            self.versions = Some(versions);
-            return Ok(());
+            return self.on_versions(&response);
         }
         let query: QueryResponse = item.payload(context(version)).map_err(Error::protocol)?;
-        let keyferry = query
-            .vendor_identification
-            .as_ref()
-            .is_some_and(|vendor| *vendor == x::VENDOR);
-        let versions = self.versions.take().unwrap_or_else(|| vec![version]);
-        (self.told)(PeerAbilities {
-            versions,
-            operations: query.operations,
-            keyferry,
-        });
-        self.done = true;
+        self.on_query(version, query);
         Ok(())
     }
 }

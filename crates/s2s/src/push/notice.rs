@@ -1,10 +1,10 @@
-//! What separates the attributes that a receiver was told from those that it should know, as one Notify says it (KMIP 1.4 §5.1, 2.1 §6.2.2).
+//! The content of a Notify: how the attributes that a receiver should know differ from those that it was told (KMIP 1.4 §5.1, 2.1 §6.2.2).
 
 use keyferry_kmip::spec::{AttributeValue as V, tag};
 use keyferry_kmip::{Attribute, AttributeReference, Attributes, DeletedAttribute};
 use keyferry_ttlv::Version;
 
-/// The content of a Notify, and what the receiver knows behind it.
+/// The content of a Notify, and the attributes that the receiver knows after it.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Notice {
     pub(crate) changed: Attributes,
@@ -18,11 +18,11 @@ impl Notice {
         self.changed.is_empty() && self.deleted.is_empty()
     }
 
-    /// What is to be told of `wanted` where `told` is known.
+    /// Makes the notice that turns the attributes `told` before into those that are `wanted`.
     ///
-    /// In 1.x an instance goes by the index under which it was told: a value that is no more is deleted by it, or makes room for another. In 2.x
-    /// an attribute of which a value is no more is told as deleted beside all values that are left.
-    pub(crate) fn of(version: Version, told: &Attributes, wanted: &[V]) -> Notice {
+    /// In 1.x an instance of an attribute is named by the index under which it was told: a value that is gone is deleted by its index, or its index
+    /// is used for another value. In 2.x an attribute of which a value is gone is told as deleted, together with all values that are left.
+    pub(crate) fn between(version: Version, told: &Attributes, wanted: &[V]) -> Notice {
         let mut notice = Notice::default();
         let mut references: Vec<AttributeReference> = Vec::new();
         for reference in wanted
@@ -40,13 +40,13 @@ impl Notice {
                 .iter()
                 .filter(|value| value.reference() == *reference)
                 .collect();
-            if version < TAGGED {
-                notice.named(reference, held, ours)
+            if version < FIRST_WITHOUT_INDEX {
+                notice.add_indexed(reference, held, ours)
             } else {
-                notice.tagged(reference, &held, &ours)
+                notice.add_tagged(reference, &held, &ours)
             }
         }
-        // It goes with every Notify.
+        // Every Notify has the Last Change Date.
         let date = wanted
             .iter()
             .find(|value| value.tag() == tag::LAST_CHANGE_DATE);
@@ -58,7 +58,8 @@ impl Notice {
         notice
     }
 
-    fn named(
+    /// Adds the changes of one attribute, whose instances have an index.
+    fn add_indexed(
         &mut self,
         reference: &AttributeReference,
         mut held: Vec<&Attribute>,
@@ -73,7 +74,7 @@ impl Notice {
                 None => true,
             },
         );
-        // What is no more makes room, lowest index first.
+        // The indices of values that are gone are used again, the lowest first.
         held.sort_by_key(|attribute| attribute.index.unwrap_or(0));
         let mut free = held.into_iter();
         for value in ours {
@@ -94,6 +95,7 @@ impl Notice {
         }));
     }
 
+    /// The first index behind those that are known.
     fn next_index(&self, reference: &AttributeReference) -> i32 {
         let last = self
             .known
@@ -103,7 +105,8 @@ impl Notice {
         last.map_or(0, |last| last.saturating_add(1))
     }
 
-    fn tagged(&mut self, reference: &AttributeReference, held: &[&Attribute], ours: &[&V]) {
+    /// Adds the changes of one attribute, whose instances have no index.
+    fn add_tagged(&mut self, reference: &AttributeReference, held: &[&Attribute], ours: &[&V]) {
         let all = || {
             ours.iter().map(|value| Attribute {
                 index: None,
@@ -133,8 +136,8 @@ impl Notice {
     }
 }
 
-/// From here on attributes stand by tag, and have no index.
-const TAGGED: Version = Version::V2_0;
+/// The first version in which the instances of an attribute have no index.
+const FIRST_WITHOUT_INDEX: Version = Version::V2_0;
 
 #[cfg(test)]
 mod tests {
@@ -149,7 +152,7 @@ mod tests {
         V::LastChangeDate(DateTime(at))
     }
 
-    fn said(notice: &Notice) -> (Vec<String>, Vec<String>) {
+    fn contents(notice: &Notice) -> (Vec<String>, Vec<String>) {
         let changed = notice
             .changed
             .iter()
@@ -167,7 +170,7 @@ mod tests {
 
     #[test]
     fn an_index_stays_that_of_its_value_and_room_is_used_again() {
-        let first = Notice::of(
+        let first = Notice::between(
             Version::V1_4,
             &Attributes::new(),
             &[group("a"), group("b"), group("c"), date(1)],
@@ -175,25 +178,25 @@ mod tests {
         let indices: Vec<Option<i32>> = first.known.iter().map(|a| a.index).collect();
         assert_eq!(indices, [Some(0), Some(1), Some(2), None]);
         // One in the middle goes: its index is told, and no other one moves.
-        let second = Notice::of(
+        let second = Notice::between(
             Version::V1_4,
             &first.known,
             &[group("c"), group("a"), date(2)],
         );
         assert_eq!(
-            said(&second),
+            contents(&second),
             (
                 vec![format!("None {:?}", date(2))],
                 vec!["Object Group Some(1)".to_owned()]
             )
         );
-        let third = Notice::of(
+        let third = Notice::between(
             Version::V1_4,
             &second.known,
             &[group("c"), group("d"), date(3)],
         );
         assert_eq!(
-            said(&third).0,
+            contents(&third).0,
             [
                 format!("Some(0) {:?}", group("d")),
                 format!("None {:?}", date(3))
@@ -201,7 +204,7 @@ mod tests {
         );
         assert!(third.deleted.is_empty());
         assert!(
-            Notice::of(
+            Notice::between(
                 Version::V1_4,
                 &third.known,
                 &[group("d"), group("c"), date(3)]
@@ -212,13 +215,13 @@ mod tests {
 
     #[test]
     fn since_2_0_what_is_left_is_told_beside_the_reference() {
-        let first = Notice::of(
+        let first = Notice::between(
             Version::V2_1,
             &Attributes::new(),
             &[group("a"), group("b"), date(1)],
         );
-        let second = Notice::of(Version::V2_1, &first.known, &[group("b"), date(2)]);
-        let (changed, deleted) = said(&second);
+        let second = Notice::between(Version::V2_1, &first.known, &[group("b"), date(2)]);
+        let (changed, deleted) = contents(&second);
         assert_eq!(
             changed,
             [
@@ -227,19 +230,19 @@ mod tests {
             ]
         );
         assert_eq!(deleted, ["Object Group None"]);
-        let third = Notice::of(
+        let third = Notice::between(
             Version::V2_1,
             &second.known,
             &[group("b"), group("c"), date(3)],
         );
         assert_eq!(
-            (said(&third).0.len(), third.deleted.len()),
+            (contents(&third).0.len(), third.deleted.len()),
             (3, 0),
             "an addition deletes nothing"
         );
-        let fourth = Notice::of(Version::V2_1, &third.known, &[date(4)]);
+        let fourth = Notice::between(Version::V2_1, &third.known, &[date(4)]);
         assert_eq!(
-            said(&fourth),
+            contents(&fourth),
             (
                 vec![format!("None {:?}", date(4))],
                 vec!["Object Group None".to_owned()]

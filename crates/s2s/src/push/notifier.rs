@@ -1,12 +1,15 @@
+//! The notifier: a relation's session that keeps a receiver of Put and Notify up to date.
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::material::transit::reason_withheld;
 use crate::outgoing::feed::FeedPage;
+use crate::outgoing::item::representable_attributes;
 use crate::push::notice::Notice;
-use crate::push::publish::steps::{is_usable, wanted};
-use crate::push::running::{Running, has_left};
-use crate::relation::foreign_replica::counts_key;
+use crate::push::publish::steps::{is_usable, wanted_attributes};
+use crate::push::running::{Running, was_brought};
 use crate::relation::identifier_map;
 use crate::relation::identifier_map::Mapped;
+use crate::relation::keys::published_counts;
 use crate::report::{ObjectResult, Outcome};
 use crate::selection::ChosenObjects;
 use crate::session::{Session, SessionContext, Step};
@@ -15,24 +18,25 @@ use crate::transfer::plan::Purpose;
 use keyferry_kmip::spec::{AttributeValue as V, Operation, PutFunction, ResultReason, tag};
 use keyferry_kmip::{
     Attributes, DeletedAttributes, Lost, NotifyRequest, Object, PutRequest, RequestItem,
-    RequestMessage, ResponseMessage, Ticket, UniqueIdentifier, context, lifecycle,
+    RequestMessage, ResponseItem, ResponseMessage, Ticket, UniqueIdentifier, context, lifecycle,
 };
-use keyferry_store::{Record, Snapshot, SnapshotExt, StoreExt};
+use keyferry_store::{Record, RecordNumber, Snapshot, SnapshotExt, StoreExt};
 use keyferry_ttlv::{Extra, Version};
+use std::fmt;
 
-/// How a receiver is notified.
+/// Options of a notifier.
 #[derive(Clone, Debug)]
 pub struct NotifierOptions {
-    /// The relation, as [`ForeignReplica::publish`](crate::ForeignReplica::publish) has begun it, by Put.
+    /// The name of the relation that [`ForeignReplica::publish`](crate::ForeignReplica::publish) has begun, by Put.
     pub relation: String,
-    /// In which version (1.4).
+    /// The version that is spoken (1.4).
     pub version: Version,
-    /// Whether the receiver takes Notify (true). Otherwise an object that has changed is Put once more as a whole, in the place of itself.
+    /// Whether the receiver takes Notify (true). Otherwise an object that has changed is Put once more as a whole, in place of itself.
     pub notifies: bool,
 }
 
 impl NotifierOptions {
-    /// The usual ones.
+    /// Makes the usual options.
     pub fn new(relation: impl Into<String>) -> Self {
         NotifierOptions {
             relation: relation.into(),
@@ -42,357 +46,388 @@ impl NotifierOptions {
     }
 }
 
-/// Keeps a receiver up to date that takes Put and Notify (KMIP 1.4 §5, 2.1 §6.2): Put for what is new, Notify for what has changed or is no
-/// more of its attributes, one object a message, under the identifiers that objects have here.
+/// A session that keeps a receiver of Put and Notify up to date (KMIP 1.4 §5, 2.1 §6.2): Put for new objects, Notify for attributes that have
+/// changed or are gone, one object a message, under the identifiers that objects have here.
 ///
-/// It goes on behind the place of our feed up to which the receiver was told, as a [`Publication`](crate::Publication) does. Nobody can look at
-/// what such a receiver holds: no key is Put that is not usable, and what was destroyed there by others is not seen. What it was told of
-/// attributes is kept, so that a deletion is told: in 1.x by name and index without a value, in 2.x by an Attribute Reference with the values
-/// that are left.
+/// It continues behind the relation's place in the feed, as a [`Publication`](crate::Publication) does. Nobody can look at what such a receiver
+/// holds: a key that is not usable is never Put, and it is not seen if others have destroyed an object there. The attributes that the receiver was
+/// told are kept, so that it is told of a deletion: in 1.x by name and index without a value, in 2.x by an Attribute Reference together with the
+/// values that are left.
 pub struct Notifier {
     options: NotifierOptions,
     ledger: Ledger,
     running: Option<Running>,
     chosen: Option<ChosenObjects>,
-    /// How far the feed was read.
-    end: u64,
-    work: Option<Work>,
+    /// The feed number up to which the feed was read.
+    read_up_to: u64,
+    notification: Option<Notification>,
     under_way: Option<Ticket>,
 }
 
+impl fmt::Debug for Notifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Notifier")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
 /// An object that the receiver is told of.
-struct Work {
+struct Notification {
     record: Record,
     object: Option<Object>,
-    left: bool,
+    is_deselected: bool,
     mapped: Option<Mapped>,
-    how: How,
+    delivery: Delivery,
     notice: Notice,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum How {
+/// The message that tells of an object.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Delivery {
+    /// Put as new.
     Put,
-    /// In the place of itself.
+    /// Put in place of itself.
     Replace,
     Notify,
 }
 
-const UNTOLD: &str =
+/// What happens with an object.
+enum Decision {
+    Deliver(Delivery),
+    /// Nothing is sent, and this is reported.
+    Report(ObjectResult),
+}
+
+const CANNOT_TELL: &str =
     "the receiver takes no Notify: that the object can't be used any more can't be told";
 
-const UNSEEN: &str =
+const CANNOT_SEE: &str =
     "nobody can see whether the receiver keeps the State of a key that is not usable";
 
+const TOLD_THOUGH_DESELECTED: &str = "it has left the selection: it is told what its State becomes";
+
 impl Notifier {
-    /// A session with these options.
+    /// Makes a session with these options.
     pub fn new(options: NotifierOptions) -> Self {
-        let ledger = Ledger::new(counts_key(&options.relation), false);
+        let ledger = Ledger::new(published_counts(&options.relation), false);
         Notifier {
             options,
             ledger,
             running: None,
             chosen: None,
-            end: 0,
-            work: None,
+            read_up_to: 0,
+            notification: None,
             under_way: None,
         }
     }
 
-    /// Tells `sink` what became of each object.
+    /// Calls `sink` with what became of each object.
     #[must_use]
     pub fn on_object(mut self, sink: impl FnMut(&ObjectResult) + Send + 'static) -> Self {
         self.ledger.sink = Some(Box::new(sink));
         self
     }
 
+    /// Begins the run of the relation, at its place in the feed.
     fn start(&mut self, cx: &SessionContext<'_>) -> Result<()> {
         let running = Running::begin(cx, &self.options.relation, &[Operation::PUT])?;
-        let selection = running.slave.selection();
-        let (name, version) = (&self.options.relation, self.options.version);
-        self.ledger.start(
-            cx,
-            &Purpose {
-                name,
-                strategy: "notify",
-                version,
-                selection: selection.digest()?,
-            },
-        )?;
+        let selection = running.relation.selection();
+        let purpose = Purpose {
+            name: &self.options.relation,
+            strategy: "notify",
+            version: self.options.version,
+            selection: selection.digest()?,
+        };
+        self.ledger.start(cx, &purpose)?;
         self.chosen = Some(
             cx.store
                 .view(|snapshot| selection.choose(snapshot, cx.now.wall))?,
         );
-        self.end = running.from;
+        self.read_up_to = running.committed;
         self.running = Some(running);
         Ok(())
     }
 
-    /// The next object, due to be told again or from the feed; `false` at the end.
-    fn next(&mut self, cx: &mut SessionContext<'_>) -> Result<bool> {
-        let (Some(running), Some(chosen)) = (&mut self.running, &self.chosen) else {
+    /// Goes on to the next object: one that is due to be told again, or one from the feed. Returns `false` at the end.
+    fn next_object(&mut self, cx: &mut SessionContext<'_>) -> Result<bool> {
+        let mut found = self.due_object(cx)?;
+        let Some(chosen) = &self.chosen else {
             return Ok(false);
         };
         let name = &self.options.relation;
-        let mut found = None;
-        for id in running.due(cx, 1)? {
-            found = cx.store.view::<_, Error>(|snapshot| {
-                let Some((number, _)) = snapshot.by_object_id(&id)? else {
-                    return Ok(None);
-                };
-                Ok(snapshot
-                    .whole(number)?
-                    .map(|(record, object)| (number, record, object)))
-            })?;
-        }
         if found.is_none() {
-            let tells =
-                &mut |snapshot: &dyn Snapshot, _, record: &Record| has_left(snapshot, name, record);
-            let Some(stretch) = FeedPage::read(cx.store, self.end, 1, usize::MAX, chosen, tells)?
-            else {
+            let include_deselected = &mut |snapshot: &dyn Snapshot, _, record: &Record| {
+                was_brought(snapshot, name, record)
+            };
+            let page = FeedPage::read(
+                cx.store,
+                self.read_up_to,
+                1,
+                usize::MAX,
+                chosen,
+                include_deselected,
+            )?;
+            let Some(page) = page else {
                 return Ok(false);
             };
-            self.end = stretch.end;
-            found = stretch.objects.into_iter().next();
+            self.read_up_to = page.end;
+            found = page.objects.into_iter().next();
         }
         let Some((number, record, object)) = found else {
             return Ok(true);
         };
-        let left = !chosen.has(number, &record);
+        let is_deselected = !chosen.has(number, &record);
         let mapped = cx
             .store
             .view::<_, Error>(|snapshot| identifier_map::find(snapshot, name, &record.id))?;
-        self.consider(cx, record, object.filter(|_| !left), left, mapped)?;
+        let object = object.filter(|_| !is_deselected);
+        self.consider(cx, record, object, is_deselected, mapped)?;
         Ok(true)
     }
 
-    /// What is to be told of an object, if anything.
+    /// The next object that is due to be told again.
+    fn due_object(
+        &mut self,
+        cx: &SessionContext<'_>,
+    ) -> Result<Option<(RecordNumber, Record, Option<Object>)>> {
+        let Some(running) = &mut self.running else {
+            return Ok(None);
+        };
+        let Some(id) = running.due_retries(cx, 1)?.pop() else {
+            return Ok(None);
+        };
+        cx.store.view::<_, Error>(|snapshot| {
+            let Some((number, _)) = snapshot.by_object_id(&id)? else {
+                return Ok(None);
+            };
+            Ok(snapshot
+                .whole(number)?
+                .map(|(record, object)| (number, record, object)))
+        })
+    }
+
+    /// Finds out what the receiver is to be told of an object. Stores the intent if it is told for the first time.
     fn consider(
         &mut self,
         cx: &mut SessionContext<'_>,
         record: Record,
         object: Option<Object>,
-        left: bool,
+        is_deselected: bool,
         mapped: Option<Mapped>,
     ) -> Result<()> {
-        let identifier = record.identifier.clone();
-        let told = |outcome| ObjectResult::new(&identifier, outcome);
-        let is_known = mapped.as_ref().is_some_and(|mapped| mapped.there.is_some());
-        let usable = is_usable(record.state(cx.now.wall));
-        let wanted = self.wanted(cx, &record, left, mapped.as_ref())?;
+        let wanted = self.wanted(cx, &record, is_deselected, mapped.as_ref())?;
         let nothing = Attributes::new();
-        let held = mapped.as_ref().map_or(&nothing, |mapped| &mapped.told);
-        let notice = Notice::of(self.options.version, held, &wanted);
-        let how = match (&mapped, is_known) {
-            _ if left && mapped.is_none() => {
-                return self.settle(cx, &record, told(Outcome::Skipped), None);
-            }
-            (Some(_), true) if notice.is_empty() => {
-                let outcome = if left {
-                    Outcome::Skipped
-                } else {
-                    Outcome::Unchanged
-                };
-                return self.settle(cx, &record, told(outcome), mapped);
-            }
-            (Some(_), true) if self.options.notifies => How::Notify,
-            (Some(_), true) if usable && !left => How::Replace,
-            (Some(_), true) => {
-                return self.settle(
-                    cx,
-                    &record,
-                    ObjectResult::failed(&identifier, None, UNTOLD),
-                    mapped,
-                );
-            }
-            // It came there, perhaps: what it became meanwhile is told in any case.
-            (Some(_), false) if (left || !usable) && self.options.notifies => How::Notify,
-            (Some(_), false) if left || !usable => {
-                return self.settle(
-                    cx,
-                    &record,
-                    ObjectResult::failed(&identifier, None, UNTOLD),
-                    mapped,
-                );
-            }
-            (None, _) if record.is_destroyed() => {
-                return self.settle(cx, &record, told(Outcome::Skipped), None);
-            }
-            (None, _) if !usable => {
-                return self.settle(
-                    cx,
-                    &record,
-                    ObjectResult::failed(&identifier, None, UNSEEN),
-                    None,
-                );
-            }
-            _ => How::Put,
+        let told = mapped.as_ref().map_or(&nothing, |mapped| &mapped.told);
+        let notice = Notice::between(self.options.version, told, &wanted);
+        let usable = is_usable(record.state(cx.now.wall));
+        let decision = self.choose_delivery(
+            &record,
+            usable,
+            is_deselected,
+            mapped.as_ref(),
+            notice.is_empty(),
+        );
+        let delivery = match decision {
+            Decision::Deliver(delivery) => delivery,
+            Decision::Report(result) => return self.record_result(cx, &record, result, mapped),
         };
-        if let Some(why) = reason_withheld(&record, false).filter(|_| how != How::Notify) {
-            return self.settle(
-                cx,
-                &record,
-                ObjectResult::failed(&identifier, None, why),
-                mapped,
-            );
-        }
         if mapped.is_none() {
-            let intent =
-                identifier_map::entries(&self.options.relation, &Mapped::meant(&record.id))?;
-            cx.store.transact::<_, Error>(|transaction| {
-                self.running
-                    .as_ref()
-                    .map_or(Ok(()), |running| running.check(transaction))?;
-                Ok(intent
-                    .iter()
-                    .try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
-            })?;
+            self.store_intent(cx, &record)?;
         }
-        self.work = Some(Work {
+        self.notification = Some(Notification {
             record,
             object,
-            left,
+            is_deselected,
             mapped,
-            how,
+            delivery,
             notice,
         });
         Ok(())
     }
 
-    /// What the receiver should know of an object. Of one that has left the selection it is told what its State has become.
+    /// Chooses the message that tells of an object, or says why there is none.
+    fn choose_delivery(
+        &self,
+        record: &Record,
+        usable: bool,
+        is_deselected: bool,
+        mapped: Option<&Mapped>,
+        nothing_changed: bool,
+    ) -> Decision {
+        let report = |outcome| Decision::Report(ObjectResult::new(&record.identifier, outcome));
+        let fail =
+            |why: &str| Decision::Report(ObjectResult::failed(&record.identifier, None, why));
+        let delivery = match mapped {
+            None if is_deselected || record.is_destroyed() => return report(Outcome::Skipped),
+            None if !usable => return fail(CANNOT_SEE),
+            None => Delivery::Put,
+            Some(mapped) => {
+                let arrived = mapped.there.is_some();
+                let can_be_put = usable && !is_deselected;
+                if arrived && nothing_changed {
+                    return report(if is_deselected {
+                        Outcome::Skipped
+                    } else {
+                        Outcome::Unchanged
+                    });
+                }
+                match (arrived, can_be_put) {
+                    (true, _) | (false, false) if self.options.notifies => Delivery::Notify,
+                    (true, true) => Delivery::Replace,
+                    (false, true) => Delivery::Put,
+                    (_, false) => return fail(CANNOT_TELL),
+                }
+            }
+        };
+        match reason_withheld(record, false) {
+            Some(why) if delivery != Delivery::Notify => fail(why),
+            _ => Decision::Deliver(delivery),
+        }
+    }
+
+    /// Stores that an object is about to be Put for the first time.
+    fn store_intent(&self, cx: &SessionContext<'_>, record: &Record) -> Result<()> {
+        let intent =
+            identifier_map::entries(&self.options.relation, &Mapped::intended(&record.id))?;
+        cx.store.transact::<_, Error>(|transaction| {
+            if let Some(running) = &self.running {
+                running.check(transaction)?;
+            }
+            identifier_map::store(transaction, &self.options.relation, &intent)
+        })
+    }
+
+    /// The attributes that the receiver should know of an object. Of an object that has left the selection, they are those that it was told, with
+    /// the State that the object has now.
     fn wanted(
         &self,
         cx: &SessionContext<'_>,
         record: &Record,
-        left: bool,
+        is_deselected: bool,
         mapped: Option<&Mapped>,
     ) -> Result<Vec<V>> {
-        let Some(Running { name, slave, .. }) = &self.running else {
+        let Some(Running { name, relation, .. }) = &self.running else {
             return Ok(Vec::new());
         };
         let version = self.options.version;
         let mut all = cx
             .store
-            .view::<_, Error>(|snapshot| wanted(snapshot, name, record, version))?;
-        if left && let Some(mapped) = mapped {
-            let follows = |value: &V| is_of_state(value) || value.tag() == tag::LAST_CHANGE_DATE;
-            all.retain(follows);
+            .view::<_, Error>(|snapshot| wanted_attributes(snapshot, name, record, version))?;
+        if is_deselected && let Some(mapped) = mapped {
+            let is_updated = |value: &V| is_of_state(value) || value.tag() == tag::LAST_CHANGE_DATE;
+            all.retain(is_updated);
             all.extend(
                 mapped
                     .told
                     .iter()
                     .map(|told| told.value.clone())
-                    .filter(|value| !follows(value)),
+                    .filter(|value| !is_updated(value)),
             );
         }
         let Some(state) = record.state(cx.now.wall) else {
             return Ok(all);
         };
         let rank = lifecycle::Rank::of(state);
-        let (mut goal, mut destroyed) = (state, None);
-        if lifecycle::is_destroyed(state) && !slave.may_destroy {
+        let (mut told_state, mut destroyed) = (state, None);
+        if lifecycle::is_destroyed(state) && !relation.may_destroy {
             let revoked = lifecycle::Rank { step: 2, ..rank };
-            goal = revoked.joined_state(revoked);
+            told_state = revoked.joined_state(revoked);
             all.retain(|value| value.tag() != tag::DESTROY_DATE);
-        } else if left && slave.destroys_left && !lifecycle::is_destroyed(state) {
+        } else if is_deselected && relation.destroys_left && !lifecycle::is_destroyed(state) {
             let gone = lifecycle::Rank { step: 3, ..rank };
-            goal = gone.joined_state(gone);
+            told_state = gone.joined_state(gone);
             destroyed = record.attributes.date(tag::LAST_CHANGE_DATE);
         }
         all.retain(|value| value.tag() != tag::STATE);
-        all.push(V::State(goal));
+        all.push(V::State(told_state));
         all.extend(destroyed.map(V::DestroyDate));
         Ok(all)
     }
 
-    fn message(&self, cx: &SessionContext<'_>, work: &Work) -> Result<RequestMessage> {
+    /// Makes the message that tells of an object.
+    fn message(
+        &self,
+        cx: &SessionContext<'_>,
+        notification: &Notification,
+    ) -> Result<RequestMessage> {
         let version = self.options.version;
-        let unique_identifier = UniqueIdentifier::Text(work.record.identifier.clone());
-        let item = match work.how {
-            How::Notify => {
-                let attributes = work.notice.changed.clone();
-                let deleted = DeletedAttributes(work.notice.deleted.clone());
-                RequestItem::new(
-                    &NotifyRequest {
-                        unique_identifier,
-                        attributes,
-                        deleted,
-                        extra: Extra::NONE,
-                    },
-                    context(version),
-                )
-            }
-            How::Put | How::Replace => {
-                let replaced = (work.how == How::Replace).then(|| unique_identifier.clone());
-                let put_function = if replaced.is_some() {
-                    PutFunction::REPLACE
-                } else {
-                    PutFunction::NEW
-                };
-                let payload = PutRequest {
-                    unique_identifier,
-                    put_function,
-                    replaced_unique_identifier: replaced,
-                    object: work.object.clone(),
-                    attributes: work.notice.known.clone(),
+        let unique_identifier = UniqueIdentifier::Text(notification.record.identifier.clone());
+        let put = |put_function, replaced_unique_identifier| {
+            let payload = PutRequest {
+                unique_identifier: unique_identifier.clone(),
+                put_function,
+                replaced_unique_identifier,
+                object: notification.object.clone(),
+                attributes: notification.notice.known.clone(),
+                extra: Extra::NONE,
+            };
+            RequestItem::new(&payload, context(version))
+        };
+        let item = match notification.delivery {
+            Delivery::Put => put(PutFunction::NEW, None),
+            Delivery::Replace => put(PutFunction::REPLACE, Some(unique_identifier.clone())),
+            Delivery::Notify => {
+                let payload = NotifyRequest {
+                    unique_identifier: unique_identifier.clone(),
+                    attributes: notification.notice.changed.clone(),
+                    deleted: DeletedAttributes(notification.notice.deleted.clone()),
                     extra: Extra::NONE,
                 };
                 RequestItem::new(&payload, context(version))
             }
         };
         let mut message = RequestMessage::new(version, vec![item.map_err(Error::encode)?]);
-        // A server's request has one (KMIP 1.0 §6.5), and none of what a header may ask of a server (KMIP 1.4 §5).
+        // A server's request has a Time Stamp (KMIP 1.0 §6.5), and nothing that a header may ask of a server (KMIP 1.4 §5).
         message.header.time_stamp = Some(cx.now.wall);
         Ok(message)
     }
 
-    /// What became of an object is stored with the place in the feed.
-    fn settle(
+    /// Counts what became of an object, and stores it with the map and the place in the feed.
+    fn record_result(
         &mut self,
         cx: &mut SessionContext<'_>,
         record: &Record,
-        told: ObjectResult,
+        result: ObjectResult,
         mapped: Option<Mapped>,
     ) -> Result<()> {
-        let (name, end) = (&self.options.relation, self.end);
+        let (name, end) = (&self.options.relation, self.read_up_to);
         self.ledger.report.counts.cursor = i64::try_from(end).unwrap_or(i64::MAX);
         let mut entries = match &mapped {
             Some(mapped) => identifier_map::entries(name, mapped)?,
             None => vec![identifier_map::forgotten(name, &record.id)?],
         };
-        let kept = [(record.id.clone(), told.clone())];
-        self.ledger.tell(told);
-        entries.extend(self.ledger.kept()?.map(|(key, value)| (key, Some(value))));
+        let results = [(record.id.clone(), result.clone())];
+        self.ledger.record_result(result);
+        let counts = self.ledger.counts_entry()?;
+        entries.extend(counts.map(|(key, value)| (key, Some(value))));
         let Some(running) = &mut self.running else {
             return Ok(());
         };
         cx.store.transact::<_, Error>(|transaction| {
-            running.keep(transaction, cx.now.wall, &mut *cx.random, &kept, end)?;
-            Ok(entries
-                .iter()
-                .try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
+            running.record_results(transaction, cx.now.wall, &mut *cx.random, &results, end)?;
+            identifier_map::store(transaction, &self.options.relation, &entries)
         })?;
-        running.from = end;
+        running.committed = end;
         Ok(())
     }
 
-    fn answered(
+    fn apply_answer(
         &mut self,
         cx: &mut SessionContext<'_>,
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()> {
         let under_way = self.under_way.take();
-        let work = self.work.take();
+        let notification = self.notification.take();
         let Ok(response) = response else {
-            let Some(running) = &mut self.running else {
-                return Ok(());
-            };
-            running.lost();
-            self.end = running.from;
+            if let Some(running) = &mut self.running {
+                running.reread_retries();
+                self.read_up_to = running.committed;
+            }
             return Ok(());
         };
-        let (Some(mut work), true) = (work, under_way == Some(ticket)) else {
+        let (Some(notification), true) = (notification, under_way == Some(ticket)) else {
             return Err(Error::new(
                 ErrorKind::Protocol,
                 "an answer came to nothing that was asked",
@@ -402,61 +437,92 @@ impl Notifier {
             .batch
             .first()
             .ok_or_else(|| Error::new(ErrorKind::Protocol, "an answer without an item"))?;
-        let identifier = work.record.identifier.clone();
-        if !item.is_success() {
-            let exists = item.result_reason == Some(ResultReason::OBJECT_ALREADY_EXISTS);
-            if exists && work.how == How::Put && work.mapped.is_some() && self.options.notifies {
-                // An earlier Put had arrived: what it should know is told.
-                work.how = How::Notify;
-                self.work = Some(work);
-                return Ok(());
-            }
-            let why = item
-                .result_message
-                .as_ref()
-                .map(ToString::to_string)
-                .unwrap_or_default();
-            let told = ObjectResult::failed(&identifier, item.result_reason, why);
-            // What was refused is not there; what may be there stays meant.
-            let mapped = work.mapped.filter(|_| work.how != How::Put || exists);
-            return self.settle(cx, &work.record, told, mapped);
+        if item.is_success() {
+            self.on_accepted(cx, notification)
+        } else {
+            self.on_refused(cx, notification, item)
         }
-        let gone = work.left
+    }
+
+    fn on_refused(
+        &mut self,
+        cx: &mut SessionContext<'_>,
+        mut notification: Notification,
+        item: &ResponseItem,
+    ) -> Result<()> {
+        let was_put = notification.delivery == Delivery::Put;
+        let exists = item.result_reason == Some(ResultReason::OBJECT_ALREADY_EXISTS);
+        if exists && was_put && notification.mapped.is_some() && self.options.notifies {
+            // An earlier Put had arrived: the receiver is told by Notify what it should know.
+            notification.delivery = Delivery::Notify;
+            self.notification = Some(notification);
+            return Ok(());
+        }
+        let why = item
+            .result_message
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let record = &notification.record;
+        let result = ObjectResult::failed(&record.identifier, item.result_reason, why);
+        // A Put that was refused is forgotten, unless the receiver may have the object.
+        let mapped = notification.mapped.filter(|_| !was_put || exists);
+        self.record_result(cx, record, result, mapped)
+    }
+
+    fn on_accepted(
+        &mut self,
+        cx: &mut SessionContext<'_>,
+        notification: Notification,
+    ) -> Result<()> {
+        let Notification {
+            record,
+            is_deselected,
+            delivery,
+            notice,
+            ..
+        } = notification;
+        let identifier = record.identifier.clone();
+        let destroyed = is_deselected
             && self
                 .running
                 .as_ref()
-                .is_some_and(|running| running.slave.destroys_left);
-        let (outcome, message) = match work.how {
-            _ if gone => (Outcome::Withdrawn, None),
-            _ if work.left => (
-                Outcome::Skipped,
-                Some("it has left the selection: it is told what its State becomes".to_owned()),
-            ),
-            How::Put => (Outcome::Created, None),
-            _ => (Outcome::Updated, None),
+                .is_some_and(|running| running.relation.destroys_left);
+        let (outcome, message) = match delivery {
+            _ if destroyed => (Outcome::Withdrawn, None),
+            _ if is_deselected => (Outcome::Skipped, Some(TOLD_THOUGH_DESELECTED.to_owned())),
+            Delivery::Put => (Outcome::Created, None),
+            Delivery::Replace | Delivery::Notify => (Outcome::Updated, None),
         };
         let mapped = Mapped {
             there: Some(identifier.clone()),
-            digest: Some(work.record.copy_digest()?),
-            left: work.left.then_some(true),
-            told: work.notice.known,
-            ..Mapped::meant(&work.record.id)
+            digest: Some(record.copy_digest()?),
+            left: is_deselected.then_some(true),
+            told: notice.known,
+            ..Mapped::intended(&record.id)
         };
-        let lost = crate::outgoing::item::carried(&work.record.attributes, self.options.version).1;
-        self.settle(
-            cx,
-            &work.record,
-            ObjectResult {
-                lost,
-                message,
-                ..ObjectResult::new(&identifier, outcome)
-            },
-            Some(mapped),
-        )
+        let (_, lost) = representable_attributes(&record.attributes, self.options.version);
+        let result = ObjectResult {
+            lost,
+            message,
+            ..ObjectResult::new(&identifier, outcome)
+        };
+        self.record_result(cx, &record, result, Some(mapped))
+    }
+
+    /// Reports an object that the version can't say.
+    fn report_unsayable(&mut self, cx: &mut SessionContext<'_>, error: &Error) -> Result<()> {
+        let Some(notification) = self.notification.take() else {
+            return Ok(());
+        };
+        let record = &notification.record;
+        let result = ObjectResult::failed(&record.identifier, None, error.to_string());
+        let mapped = notification.mapped.filter(|mapped| mapped.there.is_some());
+        self.record_result(cx, record, result, mapped)
     }
 }
 
-/// What belongs to the State.
+/// Whether an attribute belongs to the State.
 fn is_of_state(value: &V) -> bool {
     matches!(
         value,
@@ -479,8 +545,8 @@ impl Session for Notifier {
             return Ok(Step::Wait(None));
         }
         loop {
-            let Some(work) = &self.work else {
-                if self.next(cx)? {
+            let Some(notification) = &self.notification else {
+                if self.next_object(cx)? {
                     continue;
                 }
                 self.ledger.end()?;
@@ -488,20 +554,13 @@ impl Session for Notifier {
                 self.running = None;
                 return Ok(Step::Done(Box::new(self.ledger.finish())));
             };
-            match self.message(cx, work) {
+            match self.message(cx, notification) {
                 Ok(message) => {
                     self.under_way = Some(ticket);
                     return Ok(Step::Send(Box::new(message)));
                 }
-                // What the version can't say stays here.
                 Err(error) if error.kind() == ErrorKind::Encode => {
-                    let Some(work) = self.work.take() else {
-                        continue;
-                    };
-                    let told =
-                        ObjectResult::failed(&work.record.identifier, None, error.to_string());
-                    let mapped = work.mapped.filter(|mapped| mapped.there.is_some());
-                    self.settle(cx, &work.record, told, mapped)?;
+                    self.report_unsayable(cx, &error)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -514,10 +573,10 @@ impl Session for Notifier {
         ticket: Ticket,
         response: std::result::Result<ResponseMessage, Lost>,
     ) -> Result<()> {
-        let answered = self.answered(cx, ticket, response);
-        if let (Err(error), Some(running)) = (&answered, &self.running) {
-            running.failed(cx.store, error);
+        let applied = self.apply_answer(cx, ticket, response);
+        if let (Err(error), Some(running)) = (&applied, &self.running) {
+            running.note_failure(cx.store, error);
         }
-        answered
+        applied
     }
 }

@@ -1,45 +1,44 @@
-//! Publishing to a server that knows nothing of it: each object is brought there by Import or Register, led to its State, brought up to date
-//! attribute by attribute later, and read back. One batch of objects at a time, phase by phase.
+//! Publishing to a foreign server, which knows nothing of transfers: the machinery that `bulk`, `register` and `publication` share.
+//!
+//! Each object is created at the peer by Import or Register, brought to its State by the operations of the lifecycle, brought up to date attribute
+//! by attribute in later runs, and read back. A batch of objects goes through these steps phase by phase, so that one message carries many objects.
 
-pub(crate) mod answers;
-pub(crate) mod change;
-pub(crate) mod next;
-pub(crate) mod object;
-pub(crate) mod steps;
+mod answers;
+mod change;
+mod message;
+mod next;
+mod object;
+mod probe;
+mod reading;
+mod results;
+pub(super) mod steps;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::material::transit::on_its_way;
 use crate::node::Node;
-use crate::outgoing::item::{SendOptions, Strategy, planned_item};
 use crate::policy::Wrapping;
-use crate::push::publish::object::Work;
-use crate::push::publish::steps::{Level, is_usable, leading_to, marking, reading, registrable};
+use crate::push::publish::object::{Changes, Stage, Work};
+use crate::push::publish::steps::Level;
 use crate::push::running::Running;
 use crate::relation::identifier_map;
-use crate::relation::identifier_map::Mapped;
-use crate::report::{ObjectResult, Outcome};
+use crate::relation::keys;
 use crate::selection::{ChosenObjects, Selection};
 use crate::session::{SessionContext, Step};
 use crate::transfer::ledger::Ledger;
 use crate::transfer::plan::Purpose;
-use keyferry_kmip::spec::{
-    BatchErrorContinuationOption, ObjectType, Operation, QueryFunction, State,
-};
+use keyferry_kmip::spec::{ObjectType, Operation, QueryFunction};
 use keyferry_kmip::{
-    Attributes, LocateRequest, Lost, Payload, QueryRequest, QueryResponse, RegisterRequest,
-    RequestItem, RequestMessage, ResponseItem, ResponseMessage, Tick, Ticket, context,
+    Lost, QueryRequest, QueryResponse, ResponseItem, ResponseMessage, Tick, Ticket, context,
 };
 use keyferry_store::StoreExt;
 use keyferry_ttlv::{Extra, Version};
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// By which operation objects come to be at the peer.
+/// The operation that creates objects at the peer.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Birth {
-    /// With a marker, under an identifier that the peer gives.
+pub(crate) enum CreateBy {
+    /// Register, with a marker; the peer gives the identifier.
     Register,
-    /// Under their own identifiers.
+    /// Import, under the object's own identifier.
     Import,
 }
 
@@ -47,20 +46,26 @@ pub(crate) enum Birth {
 #[derive(Debug)]
 pub(crate) struct Setting {
     pub(crate) name: String,
-    pub(crate) birth: Birth,
+    pub(crate) create_by: CreateBy,
     pub(crate) version: Version,
     pub(crate) selection: Selection,
     pub(crate) batch: usize,
     pub(crate) batch_bytes: usize,
-    /// Whether what is destroyed here is destroyed there, where it was brought by us.
+    /// Whether an object that is destroyed here is destroyed at the peer, if this transfer has brought it there.
     pub(crate) may_destroy: bool,
 }
 
 impl Setting {
+    /// The largest number of objects in a message, unless options say another one. A session begins with fewer.
+    pub(crate) const DEFAULT_BATCH: usize = 4000;
+
+    /// About how many bytes of material and attributes a message may have, unless options say another number: 4 MiB.
+    pub(crate) const DEFAULT_BATCH_BYTES: usize = 4 << 20;
+
     fn purpose(&self) -> Result<Purpose<'_>> {
-        let strategy = match self.birth {
-            Birth::Register => "register",
-            Birth::Import => "import",
+        let strategy = match self.create_by {
+            CreateBy::Register => "register",
+            CreateBy::Import => "import",
         };
         Ok(Purpose {
             name: &self.name,
@@ -71,76 +76,87 @@ impl Setting {
     }
 }
 
+/// A session that publishes.
 pub(crate) struct Publish {
     pub(crate) setting: Setting,
     pub(crate) ledger: Ledger,
     pub(crate) wrapping: Option<(Arc<Node>, Wrapping)>,
-    /// What the peer offers.
+    /// The operations that the peer offers.
     operations: Vec<Operation>,
     chosen: Option<ChosenObjects>,
     phase: Phase,
+    /// The objects of the batch.
     works: Vec<Work>,
-    /// The batch's end in the feed.
-    end: u64,
-    /// Whether an earlier probe was looked for.
-    swept: bool,
-    /// Whether the peer keeps the State of an unusable key, once that is known.
-    keeps: Option<bool>,
-    /// How much of an object's attributes the peer takes, by Object Type, as far as that was learnt.
+    /// The feed number at which the batch ends.
+    batch_end: u64,
+    /// Whether the probe of an earlier session was looked for.
+    looked_for_leftover_probe: bool,
+    keeps_state: KeepsState,
+    /// How many of an object's attributes the peer takes, by Object Type, as far as that was learnt.
     levels: Vec<(ObjectType, Level)>,
-    /// The objects of a message one by one, after one that was refused as a whole.
-    single: bool,
-    /// Objects of the next batch: more while the peer takes them quickly.
+    /// Whether each object gets a message of its own, since a message was refused as a whole.
+    one_by_one: bool,
+    /// The number of objects in the next batch: more while the peer takes them quickly.
     batch: usize,
-    /// When this one was begun.
-    began: Tick,
-    under_way: Option<(Ticket, Vec<usize>)>,
-    /// What an answer has to change in the map.
-    changed: Vec<identifier_map::Entry>,
-    /// Whether it runs a relation, and that one, once it was begun.
-    pub(crate) runs: bool,
+    batch_began: Tick,
+    under_way: Option<UnderWay>,
+    /// The changes of the map that follow from the answer being read.
+    map_changes: Vec<keys::Entry>,
+    /// Whether the session runs a relation.
+    runs_relation: bool,
+    /// The run of that relation, once it has begun.
     pub(crate) running: Option<Running>,
 }
 
+/// The message under way, with the numbers of the objects that it is about.
+struct UnderWay {
+    ticket: Ticket,
+    works: Vec<usize>,
+}
+
+/// Whether the peer keeps the State of a key that is not usable.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Phase {
+enum KeepsState {
+    /// No probe has shown it yet.
+    Unknown,
+    Yes,
+    No,
+}
+
+/// What the next message is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    /// To ask what the peer can do.
     Query,
-    /// What is next in the feed, or in the plan.
+    /// There is no message: the next batch is read.
     Next,
-    /// What a plan is about is looked at.
+    /// To look at objects before anything is written: for a plan, or by one.
     Check,
-    /// What may have been registered is looked for by its marker.
+    /// To search by their marker for objects that may have been registered.
     Locate,
-    Birth,
-    /// The State is looked at; then attributes and State are brought to where they belong, and all is read back.
-    Look,
-    Lead,
-    /// The probe goes.
+    /// To register or import objects.
+    Create,
+    /// To look at the State and the attributes that objects have.
+    Inspect,
+    /// To change attributes and State, and to read all back.
+    Update,
+    /// To destroy probes, and keys whose State is not kept.
     Remove,
 }
 
-/// How many hits are looked at, where a peer finds more than it was asked for.
-const CANDIDATES: i32 = 100;
+/// The number of objects in the first batch.
+const FIRST_BATCH: usize = 20;
 
-/// Objects in the first batch.
-const FIRST: usize = 20;
-
-/// Milliseconds within which a batch grows, and behind which it shrinks: a slow peer is not kept from answering.
-const QUICK: u64 = 2_000;
-
-const SLOW: u64 = 10_000;
-
-/// About what a message may hold.
-const LARGEST: usize = keyferry_ttlv::Limits::DEFAULT.size - 4096;
-
-pub(crate) const NOT_KEPT: &str =
+/// Why a key that is not usable stays here.
+pub(crate) const STATE_NOT_KEPT: &str =
     "the peer does not keep the State of a key that is not usable, as far as can be seen";
 
 impl Publish {
+    /// Makes a session.
     pub(crate) fn new(setting: Setting, ledger: Ledger) -> Self {
         Publish {
-            batch: setting.batch.clamp(1, FIRST),
-            began: Tick(0),
+            batch: setting.batch.clamp(1, FIRST_BATCH),
+            batch_began: Tick(0),
             setting,
             ledger,
             wrapping: None,
@@ -148,22 +164,26 @@ impl Publish {
             chosen: None,
             phase: Phase::Query,
             works: Vec::new(),
-            end: 0,
-            swept: false,
-            keeps: None,
+            batch_end: 0,
+            looked_for_leftover_probe: false,
+            keeps_state: KeepsState::Unknown,
             levels: Vec::new(),
-            single: false,
+            one_by_one: false,
             under_way: None,
-            changed: Vec::new(),
-            runs: false,
+            map_changes: Vec::new(),
+            runs_relation: false,
             running: None,
         }
     }
 
-    /// Runs the relation of its name.
-    pub(crate) fn running(mut self) -> Self {
-        self.runs = true;
+    /// Makes it a session of the relation of its name.
+    pub(crate) fn of_relation(mut self) -> Self {
+        self.runs_relation = true;
         self
+    }
+
+    fn imports(&self) -> bool {
+        self.setting.create_by == CreateBy::Import
     }
 
     /// Whether the peer shows what it has.
@@ -171,364 +191,37 @@ impl Publish {
         self.operations.contains(&Operation::GET_ATTRIBUTES)
     }
 
-    fn item<P: Payload>(&self, payload: &P) -> Result<RequestItem> {
-        RequestItem::new(payload, context(self.setting.version)).map_err(Error::encode)
-    }
-
-    fn send(&mut self, ticket: Ticket, of: Vec<usize>, items: Vec<RequestItem>) -> Step {
-        let mut message = RequestMessage::new(self.setting.version, items);
-        if message.batch.len() > 1 {
-            message.header.batch_error_continuation_option =
-                Some(BatchErrorContinuationOption::CONTINUE);
-        }
-        self.under_way = Some((ticket, of));
-        Step::Send(Box::new(message))
-    }
-
-    fn store(&self, cx: &SessionContext<'_>, entries: &[identifier_map::Entry]) -> Result<()> {
+    /// Stores changes of the map and of the probe, unless it is a dry run or another session has begun.
+    fn store(&self, cx: &SessionContext<'_>, entries: &[keys::Entry]) -> Result<()> {
         if self.ledger.dry_run || entries.is_empty() {
             return Ok(());
         }
         cx.store.transact::<_, Error>(|transaction| {
-            self.running
-                .as_ref()
-                .map_or(Ok(()), |running| running.check(transaction))?;
-            Ok(entries
-                .iter()
-                .try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
+            if let Some(running) = &self.running {
+                running.check(transaction)?;
+            }
+            identifier_map::store(transaction, &self.setting.name, entries)
         })
     }
 
-    /// The message of this phase, for as many objects as are waiting for it; `None` when none is.
-    fn message(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Option<Step>> {
-        if self.keeps.is_none()
-            && self
-                .works
-                .first()
-                .is_some_and(|work| work.probe && !work.stale && work.at.is_none())
-        {
-            self.keeps = Some(false);
-        }
-        self.forbid_unusable(cx);
-        // A probe goes through all phases before anything depends on it.
-        let probing = self
-            .works
-            .first()
-            .is_some_and(|work| work.probe && work.at.is_some());
-        let waiting = self
-            .works
-            .iter()
-            .enumerate()
-            .filter(|(n, work)| work.at == Some(self.phase) && (!probing || *n == 0));
-        let is_alone = |work: &Work| work.singly.is_some();
-        let alone = self.single
-            || probing
-            || waiting
-                .clone()
-                .next()
-                .is_some_and(|(_, work)| is_alone(work));
-        let together = waiting
-            .filter(|(_, work)| alone || !is_alone(work))
-            .map(|(n, _)| n);
-        let of: Vec<usize> = together.take(if alone { 1 } else { usize::MAX }).collect();
-        if of.is_empty() {
-            return Ok(None);
-        }
-        let (mut items, mut asked, mut over, mut size) = (Vec::new(), Vec::new(), Vec::new(), 0);
-        for n in of {
-            let own = match self.items(cx, n) {
-                Ok(own) => own,
-                // What the version can't say stays here.
-                Err(error) if error.kind() == ErrorKind::Encode => {
-                    over.push((n, Some(error.to_string())));
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let bytes: usize = own
-                .iter()
-                .map(|item| item.request_payload.bytes().len() + 64)
-                .sum();
-            if bytes > LARGEST {
-                over.push((
-                    n,
-                    Some(format!(
-                        "the object takes about {bytes} bytes, more than a message may have"
-                    )),
-                ));
-            } else if own.is_empty() {
-                over.push((n, None));
-            } else if size + bytes > LARGEST {
-                break;
-            } else {
-                size += bytes;
-                items.extend(own);
-                asked.push(n);
-            }
-        }
-        for (n, why) in over {
-            if let Some(work) = self.works.get_mut(n) {
-                work.at = None;
-                if let Some(why) = why {
-                    work.there = None;
-                    work.told = Some(ObjectResult::failed(&work.record.identifier, None, why));
-                }
-            }
-        }
-        if items.is_empty() {
-            return self.message(cx, ticket);
-        }
-        if self.phase == Phase::Lead {
-            self.saying(cx, &asked)?;
-        }
-        self.ledger.report.counts.bytes += i64::try_from(size).unwrap_or(i64::MAX);
-        Ok(Some(self.send(ticket, asked, items)))
-    }
-
-    /// What is asked of one object in this phase.
-    fn items(&mut self, cx: &mut SessionContext<'_>, n: usize) -> Result<Vec<RequestItem>> {
-        let phase = self.phase;
-        if let (Phase::Lead, Some(work)) = (phase, self.works.get_mut(n))
-            && let Some(next) = work.singly.as_mut().and_then(VecDeque::pop_front)
-        {
-            work.changing = true;
-            return Ok(vec![next]);
-        }
-        let Some(work) = self.works.get(n) else {
-            return Ok(Vec::new());
-        };
-        let (there, version) = (work.there.as_ref(), self.setting.version);
-        let state = work.shown.as_ref().and_then(Attributes::state);
-        Ok(match phase {
-            Phase::Locate => {
-                let criteria = Attributes::new().with(marking(&work.record.id)?);
-                vec![self.item(&LocateRequest {
-                    maximum_items: Some(CANDIDATES),
-                    storage_status_mask: steps::everywhere(version),
-                    ..LocateRequest::of(criteria)
-                })?]
-            }
-            Phase::Birth => {
-                let Some(object) = work.object.clone() else {
-                    return Ok(Vec::new());
-                };
-                match self.setting.birth {
-                    Birth::Register => {
-                        let (name, record, level) = (&self.setting.name, &work.record, work.level);
-                        let attributes = cx.store.view::<_, Error>(|snapshot| {
-                            registrable(snapshot, name, record, level, version)
-                        })?;
-                        vec![self.item(&RegisterRequest::of(object, attributes))?]
-                    }
-                    Birth::Import => {
-                        let wrapping = self.wrapping.as_ref().filter(|_| !work.probe);
-                        let (object, wrapped) =
-                            on_its_way(cx, wrapping, version, &work.record, Some(object))?;
-                        let strategy = Strategy::Import;
-                        let terms = SendOptions {
-                            strategy,
-                            version,
-                            keyferry: false,
-                            session: None,
-                            dry_run: false,
-                            wrapped,
-                        };
-                        vec![planned_item(terms, work.record.clone(), object, None)?]
-                    }
-                }
-            }
-            Phase::Check | Phase::Look => vec![self.item(&reading(there))?],
-            Phase::Lead => {
-                let mut items = self.leading(cx, n)?;
-                items.push(self.item(&reading(there))?);
-                items
-            }
-            Phase::Remove => leading_to(
-                there,
-                &work.record,
-                state,
-                Some(State::DESTROYED),
-                context(version),
-            )?,
-            Phase::Query | Phase::Next => Vec::new(),
-        })
-    }
-
-    /// What is still to be done to an object that is there.
-    fn leading(&self, cx: &SessionContext<'_>, n: usize) -> Result<Vec<RequestItem>> {
-        let Some(work) = self.works.get(n) else {
-            return Ok(Vec::new());
-        };
-        let state = work.shown.as_ref().and_then(Attributes::state);
-        let mut items = if work.singly.is_none() {
-            self.changes(cx, work)?
-        } else {
-            Vec::new()
-        };
-        let cx_of = context(self.setting.version);
-        items.extend(leading_to(
-            work.there.as_ref(),
-            &work.record,
-            state,
-            self.goal(cx, work),
-            cx_of,
-        )?);
-        Ok(items)
-    }
-
-    /// How the attributes of an object that was there before are brought up to date.
-    fn changes(&self, cx: &SessionContext<'_>, work: &Work) -> Result<Vec<RequestItem>> {
-        let (Some(identifier), Some(shown)) = (&work.there, &work.shown) else {
-            return Ok(Vec::new());
-        };
-        if work.born || work.left {
-            return Ok(Vec::new());
-        }
-        let (name, version) = (&self.setting.name, self.setting.version);
-        let wanted = cx
-            .store
-            .view::<_, Error>(|snapshot| steps::wanted(snapshot, name, &work.record, version))?;
-        let target = change::Target {
-            identifier,
-            version,
-            operations: &self.operations,
-        };
-        change::changes(&target, &wanted, shown, work.said())
-    }
-
-    /// The phase behind this one. A probe leads through all of them first.
-    fn forward(&mut self) {
+    /// Goes on to the next phase. A probe goes through all phases before the other objects of its batch.
+    fn advance_phase(&mut self) {
         self.phase = match self.phase {
             Phase::Check => Phase::Locate,
-            Phase::Locate => Phase::Birth,
-            Phase::Birth => Phase::Look,
-            Phase::Look => Phase::Lead,
-            Phase::Lead => Phase::Remove,
-            Phase::Remove if self.works.iter().any(|work| work.at.is_some()) => Phase::Check,
-            _ => Phase::Next,
+            Phase::Locate => Phase::Create,
+            Phase::Create => Phase::Inspect,
+            Phase::Inspect => Phase::Update,
+            Phase::Update => Phase::Remove,
+            Phase::Remove if self.works.iter().any(|work| !work.is_over()) => Phase::Check,
+            Phase::Remove | Phase::Query | Phase::Next => Phase::Next,
         };
     }
 
-    /// The batch is done: its counts, its map and its end are stored together.
-    fn settle(&mut self, cx: &mut SessionContext<'_>) -> Result<()> {
-        let (mut entries, mut done, mut kept) = (Vec::new(), 0, Vec::new());
-        entries.extend(
-            self.works
-                .iter()
-                .any(|work| work.gone)
-                .then(|| (self.probe_key(), None)),
-        );
-        for work in std::mem::take(&mut self.works)
-            .into_iter()
-            .filter(|work| !work.probe)
-        {
-            let none =
-                || ObjectResult::failed(&work.record.identifier, None, "it did not come to an end");
-            let mut told = work.told.clone().unwrap_or_else(none);
-            let name = &self.setting.name;
-            if work.unsure {
-                // Whether it ever came there, the next look tells.
-                entries.extend(work.mapped.as_ref().map_or_else(
-                    || Ok(Vec::new()),
-                    |mapped| identifier_map::entries(name, mapped),
-                )?);
-            } else if told.outcome == Outcome::Withdrawn {
-                entries.push(identifier_map::forgotten(name, &work.record.id)?);
-            } else if let Some(mapped) = work
-                .mapped
-                .clone()
-                .filter(|_| work.left && work.there.is_some())
-            {
-                let mapped = Mapped {
-                    there: work.there.clone(),
-                    left: Some(true),
-                    ..mapped
-                };
-                entries.extend(identifier_map::entries(name, &mapped)?);
-            } else if let Some(there) = work.there.clone() {
-                let whole = !told.outcome.is_failure();
-                let wanted = || {
-                    cx.store.view::<_, Error>(|snapshot| {
-                        steps::wanted(snapshot, name, &work.record, self.setting.version)
-                    })
-                };
-                let said = if whole {
-                    Some(change::marks(wanted()?.iter()))
-                } else {
-                    Some(work.said().to_vec())
-                };
-                let digest = whole.then(|| work.record.copy_digest()).transpose()?;
-                let mapped = Mapped {
-                    there: Some(there),
-                    digest,
-                    said,
-                    ..Mapped::meant(&work.record.id)
-                };
-                entries.extend(identifier_map::entries(name, &mapped)?);
-            } else if told.outcome.is_failure() || work.mapped.is_some() {
-                entries.push(identifier_map::forgotten(name, &work.record.id)?);
-            }
-            if let Some(planned) = &work.planned
-                && self.ledger.is_unplanned(planned, &mut told)
-            {
-                break;
-            }
-            if self.ledger.planning.is_some() {
-                let planned = work.plan(&told)?;
-                self.ledger.plan(|| planned)?;
-            }
-            done += 1;
-            kept.push((work.record.id, told.clone()));
-            self.ledger.tell(told);
-        }
-        if self.ledger.executing.is_some() {
-            self.ledger.done(done);
-        } else {
-            self.ledger.report.counts.cursor = i64::try_from(self.end).unwrap_or(i64::MAX);
-        }
-        entries.extend(self.ledger.kept()?.map(|(key, value)| (key, Some(value))));
-        if let Some(running) = &mut self.running {
-            let end = self.end;
-            cx.store.transact::<_, Error>(|transaction| {
-                running.keep(transaction, cx.now.wall, &mut *cx.random, &kept, end)?;
-                Ok(entries
-                    .iter()
-                    .try_for_each(|(key, value)| transaction.set_state(key, value.as_deref()))?)
-            })?;
-            running.from = end;
-        } else {
-            self.store(cx, &entries)?;
-        }
-        self.batch = match cx.now.tick.0.saturating_sub(self.began.0) {
-            taken if self.single || taken > SLOW => (self.batch / 2).max(1),
-            taken if taken < QUICK => (self.batch * 2).min(self.setting.batch.max(1)),
-            _ => self.batch,
-        };
-        self.single = false;
-        self.ledger.observe(cx.now);
-        Ok(())
-    }
-
-    /// After a probe that failed, what is not usable stays here.
-    fn forbid_unusable(&mut self, cx: &SessionContext<'_>) {
-        if self.keeps != Some(false) {
-            return;
-        }
-        for work in self
-            .works
-            .iter_mut()
-            .filter(|work| work.at == Some(Phase::Birth) && !work.probe)
-        {
-            if !is_usable(work.record.state(cx.now.wall)) {
-                let told = ObjectResult::failed(&work.record.identifier, None, NOT_KEPT);
-                work.over(told);
-            }
-        }
-    }
-
-    /// Where it stands, and which objects it is about.
+    /// Finds out where the transfer stands, and which objects it is about.
     fn start(&mut self, cx: &SessionContext<'_>) -> Result<()> {
-        self.begin(cx)?;
+        if self.runs_relation {
+            self.begin_relation(cx)?;
+        }
         let purpose = self.setting.purpose()?;
         self.ledger.start(cx, &purpose)?;
         if let Some(planning) = &mut self.ledger.planning {
@@ -538,20 +231,37 @@ impl Publish {
             .store
             .view::<_, Error>(|snapshot| self.setting.selection.choose(snapshot, cx.now.wall))?;
         self.ledger
-            .expect(|| cx.store.view(|snapshot| chosen.count(snapshot)))?;
+            .expect_total(|| cx.store.view(|snapshot| chosen.count(snapshot)))?;
         self.chosen = Some(chosen);
-        self.end = self.committed();
+        self.batch_end = self.committed();
         Ok(())
     }
 
-    /// Up to where of the feed everything is done.
+    /// Begins the run of the relation, which says what is published and how.
+    fn begin_relation(&mut self, cx: &SessionContext<'_>) -> Result<()> {
+        let operations = [Operation::IMPORT, Operation::REGISTER];
+        let running = Running::begin(cx, &self.setting.name, &operations)?;
+        let relation = &running.relation;
+        self.setting.selection = relation.selection();
+        self.setting.may_destroy = relation.may_destroy;
+        self.setting.create_by = if relation.by == Operation::REGISTER {
+            CreateBy::Register
+        } else {
+            CreateBy::Import
+        };
+        self.running = Some(running);
+        Ok(())
+    }
+
+    /// The feed number up to which everything is done.
     fn committed(&self) -> u64 {
         let cursor = || u64::try_from(self.ledger.report.counts.cursor).unwrap_or(0);
         self.running
             .as_ref()
-            .map_or_else(cursor, |running| running.from)
+            .map_or_else(cursor, |running| running.committed)
     }
 
+    /// Says what to do next, as [`Session::poll`](crate::Session::poll).
     pub(crate) fn poll(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Step> {
         if self.chosen.is_none() {
             self.start(cx)?;
@@ -561,46 +271,37 @@ impl Publish {
         }
         loop {
             if self.ledger.report.stopped.is_some() {
-                // What was not begun leaves no intent.
-                for work in std::mem::take(&mut self.works)
-                    .into_iter()
-                    .filter(|work| !work.probe && work.mapped.is_none())
-                {
-                    self.store(
-                        cx,
-                        &[identifier_map::forgotten(
-                            &self.setting.name,
-                            &work.record.id,
-                        )?],
-                    )?;
-                }
+                self.forget_unused_intents(cx)?;
                 return self.finish(cx);
             }
             match self.phase {
-                Phase::Query => {
-                    let query_functions = vec![QueryFunction::QUERY_OPERATIONS];
-                    let item = self.item(&QueryRequest {
-                        query_functions,
-                        object_groups: None,
-                        extra: Extra::NONE,
-                    })?;
-                    return Ok(self.send(ticket, Vec::new(), vec![item]));
-                }
+                Phase::Query => return self.query(ticket),
                 Phase::Next => {
                     if !self.works.is_empty() {
-                        self.settle(cx)?;
-                    } else if !self.next(cx)? && self.ledger.report.stopped.is_none() {
+                        self.record_batch_results(cx)?;
+                    } else if !self.next_batch(cx)? && self.ledger.report.stopped.is_none() {
                         return self.finish(cx);
                     }
                 }
                 _ => {
-                    if let Some(step) = self.message(cx, ticket)? {
+                    if let Some(step) = self.next_message(cx, ticket)? {
                         return Ok(step);
                     }
-                    self.forward();
+                    self.advance_phase();
                 }
             }
         }
+    }
+
+    /// Takes the intents of objects back that were not sent, once the execution of a plan has stopped.
+    fn forget_unused_intents(&mut self, cx: &SessionContext<'_>) -> Result<()> {
+        for work in std::mem::take(&mut self.works) {
+            if !work.is_probe() && work.mapped.is_none() {
+                let entry = identifier_map::forgotten(&self.setting.name, &work.record.id)?;
+                self.store(cx, &[entry])?;
+            }
+        }
+        Ok(())
     }
 
     fn finish(&mut self, cx: &SessionContext<'_>) -> Result<Step> {
@@ -610,15 +311,26 @@ impl Publish {
         Ok(Step::Done(Box::new(self.ledger.finish())))
     }
 
-    /// Takes what the peer says that it offers.
-    pub(crate) fn offered(&mut self, operations: Vec<Operation>) -> Result<()> {
-        let needed: &[Operation] = match self.setting.birth {
-            Birth::Register => &[
+    /// Asks what the peer can do.
+    fn query(&mut self, ticket: Ticket) -> Result<Step> {
+        let query = QueryRequest {
+            query_functions: vec![QueryFunction::QUERY_OPERATIONS],
+            object_groups: None,
+            extra: Extra::NONE,
+        };
+        let item = self.item(&query)?;
+        Ok(self.send(ticket, Vec::new(), vec![item]))
+    }
+
+    /// Notes the operations that the peer offers, and fails if it lacks one without which nothing can be published.
+    pub(crate) fn accept_operations(&mut self, operations: Vec<Operation>) -> Result<()> {
+        let needed: &[Operation] = match self.setting.create_by {
+            CreateBy::Register => &[
                 Operation::REGISTER,
                 Operation::LOCATE,
                 Operation::GET_ATTRIBUTES,
             ],
-            Birth::Import => &[Operation::IMPORT],
+            CreateBy::Import => &[Operation::IMPORT],
         };
         if let Some(lacking) = needed.iter().find(|one| !operations.contains(one)) {
             return Err(Error::new(
@@ -630,6 +342,7 @@ impl Publish {
         Ok(())
     }
 
+    /// Takes the answer to a message, as [`Session::answer`](crate::Session::answer).
     pub(crate) fn answer(
         &mut self,
         cx: &mut SessionContext<'_>,
@@ -638,98 +351,139 @@ impl Publish {
     ) -> Result<()> {
         let under_way = self.under_way.take();
         let Ok(response) = response else {
-            // From the stored cursor on, where the intents say what may have been brought there.
-            (self.phase, self.works, self.swept) = (Phase::Query, Vec::new(), false);
-            self.end = self.committed();
-            self.running.iter_mut().for_each(Running::lost);
+            self.on_lost();
             return Ok(());
         };
-        let Some((_, of)) = under_way.filter(|(expected, _)| *expected == ticket) else {
+        let Some(UnderWay { works, .. }) = under_way.filter(|sent| sent.ticket == ticket) else {
             return Err(Error::new(
                 ErrorKind::Protocol,
                 "an answer came to nothing that was asked",
             ));
         };
         if self.phase == Phase::Query {
-            let item = response.batch.first().filter(|item| item.is_success());
-            let cx = context(self.setting.version);
-            let query: Option<QueryResponse> = item.and_then(|item| item.payload(cx).ok());
-            let version = self.setting.version;
-            let query = query.ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Peer,
-                    format_args!("the peer does not answer Query in {version}"),
-                )
-            })?;
-            return self.offered(query.operations);
+            self.on_query_answer(&response)
+        } else {
+            self.on_batch_answer(cx, &works, &response)
         }
-        // Each object's items end with the one that tells: the only one, or the reading back.
+    }
+
+    /// Begins again behind what is stored when the connection is lost. The intents say what may be at the peer.
+    fn on_lost(&mut self) {
+        self.phase = Phase::Query;
+        self.works = Vec::new();
+        self.looked_for_leftover_probe = false;
+        self.batch_end = self.committed();
+        self.running.iter_mut().for_each(Running::reread_retries);
+    }
+
+    fn on_query_answer(&mut self, response: &ResponseMessage) -> Result<()> {
+        let version = self.setting.version;
+        let item = response.batch.first().filter(|item| item.is_success());
+        let query: Option<QueryResponse> =
+            item.and_then(|item| item.payload(context(version)).ok());
+        let query = query.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Peer,
+                format_args!("the peer does not answer Query in {version}"),
+            )
+        })?;
+        self.accept_operations(query.operations)
+    }
+
+    /// Reads an answer object by object, and stores the changes of the map.
+    fn on_batch_answer(
+        &mut self,
+        cx: &SessionContext<'_>,
+        works: &[usize],
+        response: &ResponseMessage,
+    ) -> Result<()> {
         let refused = response.batch.len() == 1
             && response
                 .batch
                 .first()
                 .is_some_and(|item| !item.is_success());
-        if refused && of.len() > 1 {
-            // As a whole, for one of them: once more, one by one.
-            self.single = true;
+        if refused && works.len() > 1 {
+            // The message was refused as a whole, for one of its objects.
+            self.one_by_one = true;
             return Ok(());
         }
-        let is_whole = |items: &&[ResponseItem]| {
-            items
-                .last()
-                .is_some_and(|item| item.operation == Some(Operation::GET_ATTRIBUTES))
-        };
-        if let (Phase::Lead, [n]) = (self.phase, &of[..])
-            && !is_whole(&&response.batch[..])
-            && self.goes_singly(cx, *n)?
+        if let (Phase::Update, [n]) = (self.phase, works)
+            && !ends_with_reading(&response.batch)
+            && self.continue_singly(cx, *n)?
         {
             return Ok(());
         }
-        let groups: Vec<&[ResponseItem]> = match self.phase {
-            _ if of.len() == 1 => vec![&response.batch],
-            Phase::Lead => {
-                let reads = |item: &ResponseItem| item.operation == Some(Operation::GET_ATTRIBUTES);
-                response
-                    .batch
-                    .split_inclusive(reads)
-                    .filter(is_whole)
-                    .collect()
-            }
-            Phase::Remove => Vec::new(),
-            _ => response.batch.chunks(1).collect(),
-        };
+        let groups = self.items_by_object(works.len(), &response.batch);
         if groups.is_empty() {
-            self.single = true;
+            self.one_by_one = true;
         }
-        // Where the peer stopped half way, the others are asked for again.
-        for (n, items) in of.iter().zip(groups) {
-            self.take(cx, *n, items)?;
+        // Where the peer stopped half way, the other objects are asked for again.
+        for (n, items) in works.iter().zip(groups) {
+            self.apply_answer(cx, *n, items)?;
         }
-        let changed = std::mem::take(&mut self.changed);
-        self.store(cx, &changed)
+        let changes = std::mem::take(&mut self.map_changes);
+        self.store(cx, &changes)
     }
 
-    /// Whether an object's attributes go on being changed one by one: that is how it goes already, or the peer could not take them together.
-    fn goes_singly(&mut self, cx: &SessionContext<'_>, n: usize) -> Result<bool> {
+    /// Separates the items of an answer by the objects that they are about. An object's items end with the one that says what became of it: its only
+    /// one, or the reading back.
+    fn items_by_object<'a>(
+        &self,
+        objects: usize,
+        items: &'a [ResponseItem],
+    ) -> Vec<&'a [ResponseItem]> {
+        match self.phase {
+            _ if objects == 1 => vec![items],
+            Phase::Update => items
+                .split_inclusive(is_reading)
+                .filter(|items| ends_with_reading(items))
+                .collect(),
+            Phase::Remove => Vec::new(),
+            _ => items.chunks(1).collect(),
+        }
+    }
+
+    /// Goes on changing an object's attributes in messages of their own, if the peer could not take them together. Returns whether it does.
+    fn continue_singly(&mut self, cx: &SessionContext<'_>, n: usize) -> Result<bool> {
+        let Some(work) = self.works.get_mut(n) else {
+            return Ok(false);
+        };
+        if let Stage::Update {
+            changes: Changes::Singly { under_way, .. },
+            ..
+        } = &mut work.stage
+        {
+            // Whether the peer took this change, the reading back shows.
+            return Ok(std::mem::take(under_way));
+        }
         let Some(work) = self.works.get(n) else {
             return Ok(false);
         };
-        if work.changing {
-            // Whether this one was taken, the reading back tells.
-            self.works
-                .get_mut(n)
-                .into_iter()
-                .for_each(|work| work.changing = false);
-            return Ok(true);
-        }
-        if work.singly.is_some() {
+        let Stage::Update { shown, .. } = &work.stage else {
+            return Ok(false);
+        };
+        let remaining = self.attribute_changes(cx, work, shown)?;
+        if remaining.is_empty() {
             return Ok(false);
         }
-        let changes = self.changes(cx, work)?;
-        let goes_on = !changes.is_empty();
-        if let Some(work) = self.works.get_mut(n).filter(|_| goes_on) {
-            work.singly = Some(changes.into());
+        if let Some(Work {
+            stage: Stage::Update { changes, .. },
+            ..
+        }) = self.works.get_mut(n)
+        {
+            *changes = Changes::Singly {
+                remaining: remaining.into(),
+                under_way: false,
+            };
         }
-        Ok(goes_on)
+        Ok(true)
     }
+}
+
+fn is_reading(item: &ResponseItem) -> bool {
+    item.operation == Some(Operation::GET_ATTRIBUTES)
+}
+
+fn ends_with_reading(items: &[ResponseItem]) -> bool {
+    items.last().is_some_and(is_reading)
 }

@@ -1,106 +1,115 @@
+//! The register session: one pass that brings objects to a server that knows nothing of transfers, by Register and what follows it.
+
 use crate::error::Result;
 use crate::progress::Progress;
-use crate::push::publish::{Birth, Publish, Setting};
+use crate::push::publish::{CreateBy, Publish, Setting};
+use crate::relation::keys;
 use crate::report::ObjectResult;
 use crate::selection::Selection;
 use crate::session::{Session, SessionContext, Step};
 use crate::transfer::ledger::Ledger;
 use keyferry_kmip::{Lost, ResponseMessage, Ticket};
 use keyferry_ttlv::Version;
+use std::fmt;
 use std::io::{Read, Seek, Write};
 
-/// How a register goes about it.
+/// Options of a register session.
 #[derive(Clone, Debug)]
 pub struct RegisterOptions {
-    /// Names the transfer and its identifier map in our store, usually the peer's server id.
+    /// The name of the transfer and of its identifier map in this store, usually the peer's server id.
     pub name: String,
-    /// In which version (1.2).
+    /// The version that is spoken (1.2).
     pub version: Version,
-    /// Which objects (all).
+    /// The objects to register (all).
     pub selection: Selection,
-    /// Whether to find out what is to be done, and do nothing.
+    /// Whether the session only finds out what is to be done, and does nothing (false).
     pub dry_run: bool,
-    /// Objects in a message at the most (4 000); it begins with few, and takes more while the peer is quick.
+    /// The largest number of objects in a message (4 000). A session begins with few, and sends more while the peer is quick.
     pub batch: usize,
-    /// Whether what is destroyed here is destroyed there, too, where we have registered it (true). Otherwise it is revoked there.
+    /// Whether an object that is destroyed here is destroyed at the peer, too, if this transfer has registered it there (true). Otherwise it is
+    /// revoked there.
     pub may_destroy: bool,
 }
 
 impl RegisterOptions {
-    /// The usual ones.
+    /// Makes the usual options.
     pub fn new(name: impl Into<String>) -> Self {
         RegisterOptions {
             name: name.into(),
             version: Version::V1_2,
             selection: Selection::everything(),
             dry_run: false,
-            batch: 4000,
+            batch: Setting::DEFAULT_BATCH,
             may_destroy: true,
         }
     }
 }
 
-/// Emulates a transfer to a server that knows nothing of it, in any version: Register, then Activate, Revoke and Destroy until the State is
-/// right, then Get Attributes to see what arrived. What the server did not keep is reported, attribute by attribute: the identifier, dates
-/// and everything else that only a server sets, at least.
+/// A session that emulates a transfer to a server that knows nothing of it, in any version: Register, then Activate, Revoke and Destroy until the
+/// State is right, then Get Attributes to see what arrived. It reports what the server did not keep, attribute by attribute: at least the
+/// identifier, dates and everything else that only a server sets.
 ///
-/// A later run brings what was registered before up to date: by Add, Modify, Set and Delete Attribute, as far as the server offers them, and
-/// by the same operations of the lifecycle. What only a server sets is never written; what others have added there stays; what the server
-/// refuses or rewrites is reported.
+/// A later run brings up to date what was registered before: by Add, Modify, Set and Delete Attribute, as far as the server offers them, and by the
+/// same operations of the lifecycle. It never writes what only a server sets, leaves alone what others have added there, and reports what the
+/// server refuses or rewrites.
 ///
-/// An intent is stored before a Register is sent, and the object carries a marker (Application Specific Information), by which a
-/// resumed session finds what was registered already. Material of a key that is not usable goes only where a throw-away
-/// probe kept its State.
+/// An intent is stored before a Register is sent, and the object has a marker (Application Specific Information) by which a resumed session finds
+/// what was registered already. Material of a key that is not usable is sent only to a server that kept the State of a throw-away probe.
 pub struct Register(Publish);
 
+impl fmt::Debug for Register {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Register")
+            .field(&self.0.setting)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Register {
-    /// A session with these options.
+    /// Makes a session with these options.
     pub fn new(options: RegisterOptions) -> Self {
-        let ledger = Ledger::new(
-            [b"register/", options.name.as_bytes()].concat(),
-            options.dry_run,
-        );
+        let ledger = Ledger::new(keys::register(&options.name), options.dry_run);
         let setting = Setting {
             name: options.name,
-            birth: Birth::Register,
+            create_by: CreateBy::Register,
             version: options.version,
             selection: options.selection,
             batch: options.batch,
-            batch_bytes: 4 << 20,
+            batch_bytes: Setting::DEFAULT_BATCH_BYTES,
             may_destroy: options.may_destroy,
         };
         Register(Publish::new(setting, ledger))
     }
 
-    /// Calls `observer` after each batch, and at the end, with how far it has come.
+    /// Calls `observer` after each batch, and at the end, with how far the transfer has come.
     #[must_use]
     pub fn on_progress(mut self, observer: impl FnMut(&Progress) + Send + 'static) -> Self {
         self.0.ledger.observer = Some(Box::new(observer));
         self
     }
 
-    /// Tells `sink` what became of each object.
+    /// Calls `sink` with what became of each object.
     #[must_use]
     pub fn on_object(mut self, sink: impl FnMut(&ObjectResult) + Send + 'static) -> Self {
         self.0.ledger.sink = Some(Box::new(sink));
         self
     }
 
-    /// Finds out what is to be done for each object, as a dry run, and writes it to `sink` as a plan, which
-    /// [`executing`](Register::executing) takes. A plan holds no key material; nobody but this store can make one for it.
+    /// Makes the session a dry run that writes a plan to `sink`: what is to be done for each object. [`executing`](Register::executing) takes the
+    /// plan. A plan has no key material; only this store can make one for itself.
     #[must_use]
     pub fn planning(mut self, sink: impl Write + Send + 'static) -> Self {
-        self.0.ledger.plans(sink);
+        self.0.ledger.write_plan(sink);
         self
     }
 
-    /// Does what a plan says, and nothing else, one object after the other: each is looked at just before it is changed, here and there. Between
-    /// that look and the change somebody else can still come: no server that does not know of plans can rule that out. At the first object that
-    /// is not as planned the session stops, and the report says [where](crate::Report::stopped). A bad plan ends the session before anything
-    /// is done; an execution that was interrupted goes on where it was.
+    /// Makes the session execute a plan, and do nothing else, one object after the other: each is looked at just before it is changed,
+    /// here and at the peer. Somebody else can still come between that look and the change: no server that does not know of plans can rule that out. At the first
+    /// object that is not as planned the session stops, and the report says [where](crate::Report::stopped). A bad plan ends the session before
+    /// anything is done. An interrupted execution continues where it was.
     #[must_use]
     pub fn executing(mut self, plan: impl Read + Seek + Send + 'static) -> Self {
-        self.0.ledger.executes(plan);
+        self.0.ledger.execute_plan(plan);
         self
     }
 }

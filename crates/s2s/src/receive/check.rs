@@ -1,7 +1,10 @@
+//! This module checks the attributes of an object that comes in, by whichever operation.
+
 use keyferry_kmip::spec::AttributeValue;
 use keyferry_kmip::{Attributes, Cause, Failure};
 
-/// Fails when what comes in would leave open which value counts, or claims what only the server's own map of other servers can say.
+/// Fails when an attribute that has one value is given several, when a custom attribute is nested too deeply, and when the attributes claim what only
+/// the server's own map of other servers may say (those named `x-s2s-…`).
 pub(crate) fn check_attributes(attributes: &Attributes) -> Result<(), Failure> {
     for (n, attribute) in attributes.iter().enumerate() {
         let value = &attribute.value;

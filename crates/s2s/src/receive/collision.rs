@@ -1,10 +1,13 @@
-//! What happens when a copy wants an identifier or a Name that another object has here, and where its Links lead. The copy itself stays
-//! verbatim: all of it lies in the overlay.
+//! This module resolves collisions: a copy has an identifier or a Name that another object has here, or a Link to an object that has another
+//! identifier here, or none.
+//!
+//! The copy itself stays verbatim. What clients see in place of such a Name or Link is in the record's overlay.
 
 use crate::ask::Ask;
-use crate::material::serve::meant;
+use crate::material::serve::id_at_origin;
 use crate::node::Node;
 use crate::policy::OnName;
+use crate::relation::keys;
 use keyferry_kmip::spec::{AlternativeNameType, AttributeValue};
 use keyferry_kmip::{
     AlternativeName, Attributes, Cause, Failure, Link, Name, Random, Text, UniqueIdentifier,
@@ -15,15 +18,18 @@ use keyferry_store::{
 use keyferry_ttlv::Extra;
 use std::ops::ControlFlow;
 
-/// How many numbers are tried behind a Name.
-const NUMBERS: u32 = 1000;
+/// The largest number that is tried as the end of a new Name.
+const LARGEST_SUFFIX: u32 = 1000;
 
-/// A new Unique Identifier.
+/// Makes a new Unique Identifier: a random UUID.
+///
+/// # Errors
+/// [`Cause::Cryptographic`], with [`RandomFailed`](keyferry_kmip::RandomFailed) as its source, when there is no randomness.
 pub(crate) fn new_identifier(random: &mut dyn Random) -> Result<Text, Failure> {
     let mut bytes = [0; 16];
     random
         .fill(&mut bytes)
-        .map_err(|e| Failure::new(Cause::Cryptographic, e))?;
+        .map_err(|error| Failure::new(Cause::Cryptographic, error).caused_by(error))?;
     Ok(Text::from(
         uuid::Builder::from_random_bytes(bytes)
             .into_uuid()
@@ -31,9 +37,11 @@ pub(crate) fn new_identifier(random: &mut dyn Random) -> Result<Text, Failure> {
     ))
 }
 
-/// Whether another object has the Name here. Names of one issuer's objects do not clash among themselves: it has seen to that, and they may
-/// arrive in another order than they were given in.
-fn taken(
+/// Whether another object has the Name here.
+///
+/// Two objects that one server has named do not clash, unless `local` says that this server makes the Name: that server has seen to it, and its
+/// changes may arrive in another order than they were made in.
+fn is_name_taken(
     node: &Node,
     ask: &Ask<'_>,
     name: &Name,
@@ -55,14 +63,14 @@ fn taken(
         .is_some())
 }
 
-/// Whether one server has named both. An observer issues what several foreign masters have named.
+/// Whether one server has named both objects. An observer issues objects that several foreign masters have named.
 fn is_of_same_source(one: &Record, other: &Record) -> bool {
     let origin = |record: &Record| (record.id.server.clone(), record.id.instance.clone());
     one.stamp.issuer == other.stamp.issuer
         && (one.stamp.issuer == one.id.server || origin(one) == origin(other))
 }
 
-/// Fails when a Name is another object's.
+/// Fails when another object has one of the Names.
 pub(crate) fn check_names(
     node: &Node,
     ask: &Ask<'_>,
@@ -70,30 +78,33 @@ pub(crate) fn check_names(
     own: Option<&Record>,
 ) -> Result<(), Failure> {
     for name in attributes.names() {
-        if taken(node, ask, name, own, false)? {
-            return Err(clash(name));
+        if is_name_taken(node, ask, name, own, false)? {
+            return Err(name_exists(name));
         }
     }
     Ok(())
 }
 
-fn clash(name: &Name) -> Failure {
+/// The failure for a Name that another object has.
+pub(crate) fn name_exists(name: &Name) -> Failure {
     Failure::new(
         Cause::NameExists,
         format_args!("another object has the Name {:?}", name.value),
     )
 }
 
-/// Settles the Names of a copy that comes in; `true` when one is shown otherwise. What was settled before stays so: a Name that the copy
-/// `held` here shows has gone to nobody else since.
-pub(crate) fn settle_names(
+/// Gives a copy that comes in another Name for each of its Names that another object has here, as the policy `on` says; `true` when it has
+/// such a Name.
+///
+/// A Name that was resolved earlier, or that the copy `held` here has, is not looked at again: no other object can have got it since.
+pub(crate) fn resolve_names(
     node: &Node,
     ask: &Ask<'_>,
     record: &mut Record,
     held: Option<&Record>,
     on: &OnName,
 ) -> Result<bool, Failure> {
-    let mut hidden = take(record, |value| matches!(value, AttributeValue::Name(_)));
+    let mut hidden = remove_hidden(record, |value| matches!(value, AttributeValue::Name(_)));
     hidden.retain(|hidden| {
         record
             .attributes
@@ -102,14 +113,16 @@ pub(crate) fn settle_names(
     });
     for name in record.attributes.names() {
         let value = AttributeValue::Name(name.clone());
-        let is_settled = hidden.iter().any(|hidden| hidden.value() == Some(&value))
+        let is_resolved = hidden.iter().any(|hidden| hidden.value() == Some(&value))
             || held.is_some_and(|held| held.attributes.names().any(|known| known == name));
-        if is_settled || !taken(node, ask, name, Some(record), false)? {
+        if is_resolved || !is_name_taken(node, ask, name, Some(record), false)? {
             continue;
         }
         let instead = match on {
-            OnName::Fail => return Err(clash(name)),
-            OnName::Rename(rule) => AttributeValue::Name(renamed(node, ask, record, name, rule)?),
+            OnName::Fail => return Err(name_exists(name)),
+            OnName::Rename(rule) => {
+                AttributeValue::Name(find_free_name(node, ask, record, name, rule)?)
+            }
             OnName::Park => AttributeValue::AlternativeName(AlternativeName {
                 value: name.value.clone(),
                 alternative_name_type: AlternativeNameType::UNINTERPRETED_TEXT_STRING,
@@ -119,39 +132,40 @@ pub(crate) fn settle_names(
         hidden.push(Hidden::new(value, Some(instead)));
     }
     let any = !hidden.is_empty();
-    put_back(record, hidden);
+    add_hidden(record, hidden);
     Ok(any)
 }
 
-fn renamed(
+/// A Name made by `rule` from the object's server and Name, with a number at its end where needed, that no other object has.
+fn find_free_name(
     node: &Node,
     ask: &Ask<'_>,
     record: &Record,
     name: &Name,
     rule: &str,
 ) -> Result<Name, Failure> {
-    let shown = rule
+    let base = rule
         .replace("{server}", &record.id.server)
         .replace("{name}", &name.value);
-    for number in 1..=NUMBERS {
+    for number in 1..=LARGEST_SUFFIX {
         let value = if number == 1 {
-            shown.clone()
+            base.clone()
         } else {
-            format!("{shown} {number}")
+            format!("{base} {number}")
         };
         let candidate = Name {
             value: value.into(),
             ..name.clone()
         };
-        if candidate != *name && !taken(node, ask, &candidate, Some(record), true)? {
+        if candidate != *name && !is_name_taken(node, ask, &candidate, Some(record), true)? {
             return Ok(candidate);
         }
     }
-    Err(clash(name))
+    Err(name_exists(name))
 }
 
-/// Takes what is hidden of one kind out of the overlay.
-fn take(record: &mut Record, is: impl Fn(&AttributeValue) -> bool) -> Vec<Hidden> {
+/// Removes the hidden values that `is` selects from the overlay, and returns them.
+fn remove_hidden(record: &mut Record, is: impl Fn(&AttributeValue) -> bool) -> Vec<Hidden> {
     let Some(overlay) = &mut record.overlay else {
         return Vec::new();
     };
@@ -161,7 +175,8 @@ fn take(record: &mut Record, is: impl Fn(&AttributeValue) -> bool) -> Vec<Hidden
         .collect()
 }
 
-fn put_back(record: &mut Record, hidden: Vec<Hidden>) {
+/// Adds hidden values to the overlay, and removes an overlay that holds nothing.
+fn add_hidden(record: &mut Record, hidden: Vec<Hidden>) {
     if !hidden.is_empty() {
         record
             .overlay
@@ -174,29 +189,25 @@ fn put_back(record: &mut Record, hidden: Vec<Hidden>) {
         .take_if(|overlay| *overlay == Overlay::default());
 }
 
-/// Where what waits for an object that may come later is kept.
-fn awaiting(id: &ObjectId) -> Result<Vec<u8>, Failure> {
-    let key = index::object_id(id)?;
-    Ok([b"await/", &key.key[..], b"/"].concat())
-}
-
-/// Lets the Links of a copy lead where their targets are here. A target that is not here yet is waited for; meanwhile the Link is not shown
-/// where another object has its identifier.
-pub(crate) fn settle_links(
+/// Points the Links of a copy to the identifiers that their targets have here.
+///
+/// A target that is not here yet is waited for. Until it comes, a Link whose identifier another object has here is hidden.
+pub(crate) fn resolve_links(
     ask: &Ask<'_>,
     record: &mut Record,
     effects: &mut Effects,
 ) -> Result<(), Failure> {
-    settle_links_with(ask, record, effects, None)
+    resolve_links_with(ask, record, effects, None)
 }
 
-fn settle_links_with(
+/// The same; `arriving` is an object that the snapshot does not hold yet.
+fn resolve_links_with(
     ask: &Ask<'_>,
     record: &mut Record,
     effects: &mut Effects,
     arriving: Option<&Record>,
 ) -> Result<(), Failure> {
-    drop(take(record, |value| {
+    drop(remove_hidden(record, |value| {
         matches!(value, AttributeValue::Link(_))
     }));
     let mut hidden = Vec::new();
@@ -207,16 +218,8 @@ fn settle_links_with(
         let UniqueIdentifier::Text(identifier) = &link.target else {
             continue;
         };
-        let id = meant(record, identifier);
-        let here = if id == record.id {
-            Some(record.identifier.clone())
-        } else if let Some(arriving) = arriving.filter(|arriving| arriving.id == id) {
-            Some(arriving.identifier.clone())
-        } else {
-            ask.snapshot
-                .by_object_id(&id)?
-                .map(|(_, target)| target.identifier)
-        };
+        let id = id_at_origin(record, identifier);
+        let here = local_identifier(ask, record, &id, arriving)?;
         let instead = match here {
             Some(here) if here == *identifier => continue,
             Some(here) => Some(AttributeValue::Link(Link {
@@ -224,7 +227,7 @@ fn settle_links_with(
                 ..link.clone()
             })),
             None => {
-                let key = [&awaiting(&id)?, record.identifier.as_bytes()].concat();
+                let key = [&keys::awaited_prefix(&id)?, record.identifier.as_bytes()].concat();
                 effects.state.push((key, Some(Vec::new())));
                 let is_another = ask.snapshot.by_identifier(identifier)?.is_some();
                 if !is_another {
@@ -235,17 +238,32 @@ fn settle_links_with(
         };
         hidden.push(Hidden::new(attribute.value.clone(), instead));
     }
-    put_back(record, hidden);
+    add_hidden(record, hidden);
     Ok(())
 }
 
-/// Lets the Links of what has waited for this object lead to it.
-pub(crate) fn arrived(
+/// The identifier of an object here, when it is here: the record itself, the object that arrives, or one that the store holds.
+fn local_identifier(
+    ask: &Ask<'_>,
+    record: &Record,
+    id: &ObjectId,
+    arriving: Option<&Record>,
+) -> Result<Option<Text>, Failure> {
+    let mut at_hand = [Some(record), arriving].into_iter().flatten();
+    if let Some(found) = at_hand.find(|one| one.id == *id) {
+        return Ok(Some(found.identifier.clone()));
+    }
+    let stored = ask.snapshot.by_object_id(id)?;
+    Ok(stored.map(|(_, target)| target.identifier))
+}
+
+/// Points the Links that have waited for this object to it.
+pub(crate) fn resolve_waiting_links(
     ask: &Ask<'_>,
     record: &Record,
     effects: &mut Effects,
 ) -> Result<(), Failure> {
-    let prefix = awaiting(&record.id)?;
+    let prefix = keys::awaited_prefix(&record.id)?;
     let mut keys = Vec::new();
     ask.snapshot.state(&Span::prefix(&prefix), &mut |key, _| {
         keys.push(key.to_vec());
@@ -262,11 +280,11 @@ pub(crate) fn arrived(
             continue;
         };
         let mut after = before.clone();
-        let mut still = Effects::none();
-        settle_links_with(ask, &mut after, &mut still, Some(record))?;
+        let mut waits = Effects::none();
+        resolve_links_with(ask, &mut after, &mut waits, Some(record))?;
         effects
             .state
-            .extend(still.state.into_iter().filter(|(other, _)| *other != key));
+            .extend(waits.state.into_iter().filter(|(other, _)| *other != key));
         if after != before {
             effects.changes.push(Change {
                 before: Some((number, before)),
@@ -276,4 +294,27 @@ pub(crate) fn arrived(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::receive::apply::is_internal;
+    use keyferry_kmip::RandomFailed;
+
+    struct NoRandom;
+
+    impl Random for NoRandom {
+        fn fill(&mut self, _: &mut [u8]) -> Result<(), RandomFailed> {
+            Err(RandomFailed)
+        }
+    }
+
+    #[test]
+    fn a_lack_of_randomness_is_a_failure_of_this_server_and_not_of_the_object() {
+        let failure = new_identifier(&mut NoRandom).err();
+        assert!(failure.is_some_and(|failure| {
+            failure.cause() == Cause::Cryptographic && is_internal(&failure)
+        }));
+    }
 }

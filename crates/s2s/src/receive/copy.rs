@@ -1,3 +1,5 @@
+//! This module turns the copy that a keyferry server sends into a record, once its digest and its sender's permission are checked.
+
 use crate::policy::Peer;
 use crate::receive::check::check_attributes;
 use crate::receive::merge::Incoming;
@@ -8,17 +10,21 @@ use keyferry_store::record::copy_digest;
 use keyferry_store::{Overlay, Record};
 use keyferry_ttlv::Extra;
 
-/// An object as a server showed it.
+/// An object as another server showed it.
 pub(crate) struct SeenObject {
     pub(crate) identifier: Text,
     pub(crate) object_type: ObjectType,
     pub(crate) attributes: Attributes,
-    /// Absent for a destroyed one.
+    /// The object itself; a destroyed one has none.
     pub(crate) object: Option<Object>,
 }
 
-/// A copy that a keyferry server told of, if its digest is right and the peer may tell of it.
-pub(crate) fn copied(peer: &Peer, sight: SeenObject, copy: Copy) -> Result<Incoming, Failure> {
+/// Makes the record of a copy that a keyferry server sent.
+///
+/// # Errors
+/// When the peer may not relay what another server issues, when the digest is not that of the attributes that arrived, and when an attribute
+/// may not come in.
+pub(crate) fn verify_copy(peer: &Peer, seen: SeenObject, copy: Copy) -> Result<Incoming, Failure> {
     if copy.stamp.issuer != peer.server && !peer.may_relay {
         return Err(Failure::new(
             Cause::PermissionDenied,
@@ -31,13 +37,13 @@ pub(crate) fn copied(peer: &Peer, sight: SeenObject, copy: Copy) -> Result<Incom
             "the copy's digest is of a kind that is not known here",
         ));
     }
-    let mut attributes = sight.attributes;
+    let mut attributes = seen.attributes;
     attributes.number();
-    copy.rest
+    copy.unrepresentable
         .into_iter()
         .for_each(|attribute| attributes.keep(attribute));
     attributes.check_count()?;
-    if copy_digest(sight.object_type, &attributes)? != copy.digest {
+    if copy_digest(seen.object_type, &attributes)? != copy.digest {
         return Err(Failure::new(
             Cause::InvalidMessage,
             "the attributes that arrived are not those that were sent: their digest differs",
@@ -46,11 +52,11 @@ pub(crate) fn copied(peer: &Peer, sight: SeenObject, copy: Copy) -> Result<Incom
     check_attributes(&attributes)?;
     let record = Record {
         id: copy.id,
-        identifier: sight.identifier,
+        identifier: seen.identifier,
         owner: None,
         stamp: copy.stamp,
         lineage: copy.lineage,
-        object_type: sight.object_type,
+        object_type: seen.object_type,
         attributes,
         overlay: (!copy.without.is_empty() || copy.owner.is_some()).then(|| Overlay {
             without: copy.without,
@@ -63,7 +69,7 @@ pub(crate) fn copied(peer: &Peer, sight: SeenObject, copy: Copy) -> Result<Incom
     };
     Ok(Incoming {
         record,
-        object: sight.object,
+        object: seen.object,
         digest: copy.digest,
         observed: false,
         from: peer.server.clone(),

@@ -1,10 +1,14 @@
+//! This module answers Export: for a client, or for a peer that pulls copies (KMIP 2.1 §6.1.18).
+
 use crate::ask::{Answered, Ask};
 use crate::material::serve::RequestedForm;
-use crate::node::Node;
-use crate::wire::copy;
+use crate::node::{Node, client_attributes};
+use crate::wire::copy::{Copy, KeyferryExtension};
+use keyferry_kmip::projection::{split_by_version, visible_in_version};
 use keyferry_kmip::{ExportRequest, ExportResponse, Failure, RequestItem};
 use keyferry_ttlv::Extra;
 
+/// Answers an Export. A peer that may pull gets the copy verbatim, with an extension that holds what the message itself cannot say.
 pub(crate) fn export(
     node: &Node,
     ask: &mut Ask<'_>,
@@ -18,7 +22,6 @@ pub(crate) fn export(
         key_compression_type: request.key_compression_type,
         key_wrapping_specification: request.key_wrapping_specification.as_ref(),
     };
-    // A peer that pulls gets the copy verbatim, with what the message itself can't say.
     let puller = node.policy.peer(ask.tls).filter(|peer| peer.may_pull);
     if let Some(peer) = puller
         && !peer.has_agreed(&record, ask.now.wall)?
@@ -28,23 +31,16 @@ pub(crate) fn export(
         ));
     }
     let object = node.served(ask, number, &record, &wanted)?;
-    let (attributes, addition) = if puller.is_some() {
-        let (attributes, rest) =
-            keyferry_kmip::projection::split_by_version(&record.attributes, ask.cx.version);
-        let copy = copy::Copy::of(&record, rest, None)?;
-        let addition = copy::KeyferryExtension {
-            copy: Some(copy),
-            ..copy::KeyferryExtension::default()
+    let (attributes, extension) = if puller.is_some() {
+        let (attributes, unrepresentable) = split_by_version(&record.attributes, ask.cx.version);
+        let extension = KeyferryExtension {
+            copy: Some(Copy::of(&record, unrepresentable, None)?),
+            ..KeyferryExtension::default()
         };
-        (attributes, Some(addition.extension(false)?))
+        (attributes, Some(extension.extension(false)?))
     } else {
-        (
-            keyferry_kmip::projection::visible_in_version(
-                &crate::node::client_attributes(&record, ask.now.wall),
-                ask.cx.version,
-            ),
-            None,
-        )
+        let attributes = client_attributes(&record, ask.now.wall);
+        (visible_in_version(&attributes, ask.cx.version), None)
     };
     let response = ExportResponse {
         object_type: record.object_type,
@@ -53,7 +49,7 @@ pub(crate) fn export(
         object,
         extra: Extra::NONE,
     };
-    let mut outcome = Answered::answer(&response, ask.cx)?.placing(record.identifier);
-    outcome.response.message_extension = addition;
-    Ok(outcome)
+    let mut answered = Answered::answer(&response, ask.cx)?.with_placeholder(record.identifier);
+    answered.response.message_extension = extension;
+    Ok(answered)
 }

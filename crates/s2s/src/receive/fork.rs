@@ -1,41 +1,43 @@
-//! Changes of one object that do not descend from each other: both are kept and named, until a person decides (DESIGN: rule 3).
+//! This module keeps forks: changes of one object that do not descend from each other. Both are kept and named until a person decides
+//! (DESIGN: rule 3).
 
 use crate::ask::Ask;
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::Node;
 use crate::planted::planted;
-use crate::receive::state::join;
+use crate::receive::state::keep_known_state;
+use crate::relation::keys;
 use keyferry_kmip::projection::Projection;
 use keyferry_kmip::spec::{AttributeValue, ObjectType, State};
 use keyferry_kmip::{Attributes, DateTime, Failure, Now, Text, extension as x, lifecycle};
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{
     Descent, Effects, Material, ObjectId, Overlay, Record, RecordNumber, Snapshot, SnapshotExt,
-    Span, Stamp, Store, StoreExt, descent, index,
+    Span, Stamp, Store, StoreExt, descent,
 };
 use keyferry_ttlv::{Decode, Encode, Extra};
 use std::ops::ControlFlow;
 
-/// What another server says of an object, beside what is held here.
+/// Another server's version of an object, kept beside the one held here because neither descends from the other.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::FORK)]
 pub struct Fork {
     /// The object.
     pub id: ObjectId,
-    /// The server id of whom it came from.
+    /// The server id of the sender.
     #[ttlv(tag = x::SERVER_ID)]
     pub from: Text,
-    /// Since when it is known.
+    /// The time when it came in.
     #[ttlv(tag = x::SINCE)]
     pub since: DateTime,
-    /// Which change.
+    /// The stamp of the change.
     pub stamp: Stamp,
-    /// Its earlier reigns.
+    /// The earlier reigns that the change descends from.
     #[ttlv(tag = x::LINEAGE)]
     pub lineage: Vec<Stamp>,
-    /// What it is.
+    /// The Object Type.
     pub object_type: ObjectType,
-    /// Its attributes there.
+    /// The attributes at the sender.
     #[ttlv(group = Projection::Stored)]
     pub attributes: Attributes,
     /// Other fields.
@@ -43,30 +45,30 @@ pub struct Fork {
     pub extra: Extra,
 }
 
-/// Which side of a fork is right.
+/// The side of a fork that a person keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForkVersion {
-    /// What is held here.
+    /// The version held here.
     Held,
-    /// What the other server said.
+    /// The version of the other server.
     Other,
 }
 
-/// What a person has decided.
+/// A person's decision about a fork.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::DECISION)]
 pub struct ForkDecision {
     /// The object.
     pub id: ObjectId,
-    /// Who.
+    /// The person, by name.
     #[ttlv(tag = x::DECIDED_BY)]
     pub by: Text,
-    /// When.
+    /// The time of the decision.
     #[ttlv(tag = x::SINCE)]
     pub at: DateTime,
-    /// The change that was not kept.
+    /// The stamp of the change that was not kept.
     pub stamp: Stamp,
-    /// Its earlier reigns.
+    /// The earlier reigns that the change descends from.
     #[ttlv(tag = x::LINEAGE)]
     pub lineage: Vec<Stamp>,
     /// Other fields.
@@ -74,17 +76,7 @@ pub struct ForkDecision {
     pub extra: Extra,
 }
 
-const PREFIX: &[u8] = b"fork/";
-
-fn of_object(prefix: &[u8], id: &ObjectId) -> keyferry_store::Result<Vec<u8>> {
-    Ok([prefix, &index::object_id(id)?.key[..], b"/"].concat())
-}
-
-fn key(fork: &Fork) -> keyferry_store::Result<Vec<u8>> {
-    Ok([&of_object(PREFIX, &fork.id)?[..], &fork.stamp.incarnation].concat())
-}
-
-fn under<T: Decode + keyferry_ttlv::Tagged>(
+fn read_all<T: Decode + keyferry_ttlv::Tagged>(
     snapshot: &dyn Snapshot,
     prefix: &[u8],
 ) -> keyferry_store::Result<Vec<T>> {
@@ -97,25 +89,25 @@ fn under<T: Decode + keyferry_ttlv::Tagged>(
 }
 
 impl Fork {
-    /// All of them. There are as many as people leave undecided.
+    /// All forks. There are as many as people leave undecided.
     ///
     /// # Errors
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<Fork>> {
-        Ok(under(snapshot, PREFIX)?)
+        Ok(read_all(snapshot, keys::FORK)?)
     }
 
-    /// How many there are.
+    /// The number of forks.
     pub(crate) fn count(snapshot: &dyn Snapshot) -> keyferry_store::Result<i64> {
         let mut count = 0;
-        snapshot.state(&Span::prefix(PREFIX), &mut |_, _| {
+        snapshot.state(&Span::prefix(keys::FORK), &mut |_, _| {
             count += 1;
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(count)
     }
 
-    /// Those of one object.
+    /// The forks of one object.
     ///
     /// # Errors
     /// Those of the store.
@@ -123,7 +115,7 @@ impl Fork {
         Ok(of(snapshot, id)?)
     }
 
-    /// What came in, as it would be kept.
+    /// The fork that a copy which came in would be kept as.
     pub(crate) fn of(record: &Record, from: &Text, since: DateTime) -> Fork {
         Fork {
             id: record.id.clone(),
@@ -137,43 +129,49 @@ impl Fork {
         }
     }
 
-    fn place(&self) -> (&Stamp, &[Stamp]) {
+    fn history(&self) -> (&Stamp, &[Stamp]) {
         (&self.stamp, &self.lineage)
     }
 }
 
 fn of(snapshot: &dyn Snapshot, id: &ObjectId) -> keyferry_store::Result<Vec<Fork>> {
-    let mut forks: Vec<Fork> = under(snapshot, &of_object(PREFIX, id)?)?;
+    let mut forks: Vec<Fork> = read_all(snapshot, &keys::forks_prefix(id)?)?;
     forks.retain(|fork| fork.id == *id);
     Ok(forks)
 }
 
 impl ForkDecision {
-    /// All that were made.
+    /// All decisions that were made.
     ///
     /// # Errors
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<ForkDecision>> {
-        Ok(under(snapshot, b"decided/")?)
+        Ok(read_all(snapshot, keys::FORK_DECISION)?)
+    }
+
+    /// Its key and value in the store's state.
+    fn entry(&self) -> keyferry_store::Result<(Vec<u8>, Option<Vec<u8>>)> {
+        let key = keys::fork_decision(&self.id, self.at, &self.stamp)?;
+        Ok((key, Some(bytes_of(self)?)))
     }
 }
 
-/// The state in which a fork leaves an object here: the join of both. `None` when it is that of the held one.
-fn joined(held: &Record, fork: &Fork) -> Option<State> {
+/// The State that a fork raises the held object to: the join of both. `None` when the held one is there already.
+fn raised_state(held: &Record, fork: &Fork) -> Option<State> {
     let (here, there) = (held.stored_state()?, fork.attributes.state()?);
     let joined = lifecycle::Rank::of(here).joined_state(lifecycle::Rank::of(there));
     (joined != here).then_some(joined)
 }
 
-/// Whether it was known, or a person has decided against it already.
+/// Whether the fork is kept already, or a person has decided against it.
 fn is_known(snapshot: &dyn Snapshot, fork: &Fork) -> keyferry_store::Result<bool> {
     let covers = |stamp: &Stamp, lineage: &[Stamp]| {
         matches!(
-            descent((stamp, lineage), fork.place()),
+            descent((stamp, lineage), fork.history()),
             Descent::Equal | Descent::Older
         )
     };
-    let decided: Vec<ForkDecision> = under(snapshot, &of_object(b"decided/", &fork.id)?)?;
+    let decided: Vec<ForkDecision> = read_all(snapshot, &keys::fork_decisions_prefix(&fork.id)?)?;
     Ok(of(snapshot, &fork.id)?
         .iter()
         .any(|kept| covers(&kept.stamp, &kept.lineage) && kept.attributes == fork.attributes)
@@ -182,8 +180,8 @@ fn is_known(snapshot: &dyn Snapshot, fork: &Fork) -> keyferry_store::Result<bool
             .any(|decision| decision.id == fork.id && covers(&decision.stamp, &decision.lineage)))
 }
 
-/// Keeps a fork at a replica: its state counts here, and the copy stays.
-pub(crate) fn at_replica(
+/// Keeps a fork at a replica: the copy stays as it is, and the State of the fork counts where it is further along.
+pub(crate) fn keep_at_replica(
     ask: &Ask<'_>,
     (number, held): (RecordNumber, Record),
     fork: Fork,
@@ -192,8 +190,10 @@ pub(crate) fn at_replica(
         return Ok(Effects::none());
     }
     let mut effects = Effects::none();
-    effects.state.push((key(&fork)?, Some(bytes_of(&fork)?)));
-    if let Some(state) = joined(&held, &fork) {
+    effects
+        .state
+        .push((keys::fork(&fork.id, &fork.stamp)?, Some(bytes_of(&fork)?)));
+    if let Some(state) = raised_state(&held, &fork) {
         let mut after = held.clone();
         after.overlay.get_or_insert_with(Overlay::default).state = Some(state);
         let material = if after.is_destroyed() {
@@ -206,9 +206,8 @@ pub(crate) fn at_replica(
     Ok(effects)
 }
 
-/// Keeps a fork at the issuer: what is compromised there is so here, and what is out of use there is so here; that it was destroyed waits for
-/// the person who decides.
-pub(crate) fn at_issuer(
+/// Keeps a fork at the issuer: a compromise or a deactivation counts here too. A destruction waits for the person who decides.
+pub(crate) fn keep_at_issuer(
     node: &Node,
     ask: &Ask<'_>,
     (number, held): (RecordNumber, &Record),
@@ -218,21 +217,23 @@ pub(crate) fn at_issuer(
         return Ok(Effects::none());
     }
     let mut effects = Effects::none();
-    effects.state.push((key(&fork)?, Some(bytes_of(&fork)?)));
+    effects
+        .state
+        .push((keys::fork(&fork.id, &fork.stamp)?, Some(bytes_of(&fork)?)));
     let (Some(here), Some(there)) = (held.attributes.state(), fork.attributes.state()) else {
         return Ok(effects);
     };
     let there = lifecycle::Rank::of(there);
     let there = lifecycle::Rank {
-        step: there.step.min(2),
+        step: there.step.min(lifecycle::Rank::of(State::DEACTIVATED).step),
         ..there
     };
     let joined = lifecycle::Rank::of(here).joined_state(there);
     if joined != here {
         let mut after = held.clone();
-        let mut told = fork.attributes.clone();
-        told.set(AttributeValue::State(joined));
-        join(&mut after.attributes, &told);
+        let mut limited = fork.attributes.clone();
+        limited.set(AttributeValue::State(joined));
+        keep_known_state(&mut after.attributes, &limited);
         node.advance(&mut after, ask.snapshot.reign()?, ask.now.wall);
         effects.extend(Effects::change(
             Some((number, held.clone())),
@@ -243,23 +244,27 @@ pub(crate) fn at_issuer(
     Ok(effects)
 }
 
-/// What ends the forks that a change descends from.
-pub(crate) fn ended_by(
+/// Removes the forks that a change descends from.
+pub(crate) fn remove_ended_forks(
     snapshot: &dyn Snapshot,
     record: &Record,
 ) -> keyferry_store::Result<Effects> {
     let mut effects = Effects::none();
     for fork in of(snapshot, &record.id)? {
-        let now = descent(fork.place(), (&record.stamp, &record.lineage));
+        let now = descent(fork.history(), (&record.stamp, &record.lineage));
         if matches!(now, Descent::Newer | Descent::Equal) {
-            effects.state.push((key(&fork)?, None));
+            effects
+                .state
+                .push((keys::fork(&fork.id, &fork.stamp)?, None));
         }
     }
     Ok(effects)
 }
 
-/// Decides a fork, as `by` has it. At the object's issuer, what is kept becomes a change that descends from both sides: whoever holds one of them
-/// takes it. At a replica it says what the replica holds until its issuer decides. No state goes back by it.
+/// Ends a fork in favour of one side, as the person `by` has decided.
+///
+/// At the object's issuer the version that is kept becomes a change that descends from both sides, so that each holder of one of them takes it.
+/// At a replica the decision says what the replica holds until the issuer decides. The State never moves back by it.
 ///
 /// # Errors
 /// [`ErrorKind::Relation`] when there is no fork with this stamp, and those of the store.
@@ -283,24 +288,7 @@ pub fn resolve_fork(
             ));
         };
         let mut effects = Effects::none();
-        let mut after = held.clone();
-        if keep == ForkVersion::Other {
-            after.attributes = fork.attributes.clone();
-            after.stamp = fork.stamp.clone();
-            after.lineage = fork.lineage.clone();
-            join(&mut after.attributes, &held.attributes);
-        }
-        if node.issues(&held) {
-            join(&mut after.attributes, &fork.attributes);
-            descend(&mut after, &[(&held.stamp, &held.lineage), fork.place()]);
-            node.advance(&mut after, transaction.reign()?, now.wall);
-            span_both(&mut after);
-        } else if keep == ForkVersion::Other {
-            // A copy is kept verbatim: what joins lies beside it.
-            after.attributes = fork.attributes.clone();
-            let state = joined(&held, fork).or_else(|| held.stored_state());
-            after.overlay.get_or_insert_with(Overlay::default).state = state;
-        }
+        let after = resolved_record(transaction, node, &held, fork, keep, now.wall)?;
         if after != held {
             let material = if after.is_destroyed() {
                 Material::Remove
@@ -313,8 +301,8 @@ pub fn resolve_fork(
                 material,
             ));
         }
-        let dropped = if keep == ForkVersion::Held {
-            fork.place()
+        let (stamp, lineage) = if keep == ForkVersion::Held {
+            fork.history()
         } else {
             (&held.stamp, &held.lineage[..])
         };
@@ -322,25 +310,50 @@ pub fn resolve_fork(
             id: id.clone(),
             by: by.into(),
             at: now.wall,
-            stamp: dropped.0.clone(),
-            lineage: dropped.1.to_vec(),
+            stamp: stamp.clone(),
+            lineage: lineage.to_vec(),
             extra: Extra::NONE,
         };
-        let decided = [
-            &of_object(b"decided/", id)?[..],
-            &now.wall.0.to_be_bytes(),
-            &dropped.0.incarnation,
-        ]
-        .concat();
-        effects.state.push((decided, Some(bytes_of(&decision)?)));
-        effects.state.push((key(fork)?, None));
+        effects.state.push(decision.entry()?);
+        effects
+            .state
+            .push((keys::fork(&fork.id, &fork.stamp)?, None));
         effects.apply(transaction)?;
         Ok(())
     })
 }
 
-/// Lets a record descend from several changes: their reigns are all in its lineage.
-fn descend(record: &mut Record, from: &[(&Stamp, &[Stamp])]) {
+/// The record as a decision leaves it.
+fn resolved_record(
+    snapshot: &dyn Snapshot,
+    node: &Node,
+    held: &Record,
+    fork: &Fork,
+    keep: ForkVersion,
+    now: DateTime,
+) -> keyferry_store::Result<Record> {
+    let mut after = held.clone();
+    if keep == ForkVersion::Other {
+        after.attributes = fork.attributes.clone();
+        after.stamp = fork.stamp.clone();
+        after.lineage = fork.lineage.clone();
+    }
+    if node.issues(held) {
+        keep_known_state(&mut after.attributes, &held.attributes);
+        keep_known_state(&mut after.attributes, &fork.attributes);
+        descend_from(&mut after, &[(&held.stamp, &held.lineage), fork.history()]);
+        node.advance(&mut after, snapshot.reign()?, now);
+        extend_reigns(&mut after);
+    } else if keep == ForkVersion::Other {
+        // A copy is kept verbatim, so the State that both join to goes into the overlay.
+        let state = raised_state(held, fork).or_else(|| held.stored_state());
+        after.overlay.get_or_insert_with(Overlay::default).state = state;
+    }
+    Ok(after)
+}
+
+/// Makes a record descend from several changes: its lineage gets all their reigns, and its sequence number is not below any of theirs.
+fn descend_from(record: &mut Record, from: &[(&Stamp, &[Stamp])]) {
     let highest = from
         .iter()
         .map(|(stamp, _)| stamp.sequence)
@@ -371,8 +384,8 @@ fn descend(record: &mut Record, from: &[(&Stamp, &[Stamp])]) {
     record.stamp.sequence = record.stamp.sequence.max(highest);
 }
 
-/// No reign in the lineage ends before the decision, so that whatever was done in any of them is an ancestor of it.
-fn span_both(record: &mut Record) {
+/// Lets no reign in the lineage end before the decision, so that every change made in any of them counts as an ancestor of it.
+fn extend_reigns(record: &mut Record) {
     if planted!(DecisionKeepsOneLine) {
         return;
     }

@@ -1,31 +1,39 @@
-//! A restored server is given back what its replicas hold of its objects, before it lets clients change anything (DESIGN: rule 10).
+//! This module gives a restored server back what its replicas hold of its objects, before it lets clients change any of them
+//! (DESIGN: rule 10).
 
-use crate::ask::{Answered, Ask};
+use crate::ask::{Answered, Ask, is_of_this_reign};
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::Node;
 use crate::planted::planted;
-use crate::policy::Policy;
+use crate::policy::{Peer, Policy};
+use crate::receive::collision::name_exists;
 use crate::receive::fork::{self, Fork};
-use crate::receive::merge::is_of_other_material;
-use crate::receive::state::join;
-use crate::relation::owed::{PendingGiveBack, is_owed, key};
+use crate::receive::merge::has_other_material;
+use crate::receive::state::keep_known_state;
+use crate::relation::followed::Downstream;
+use crate::relation::keys;
+use crate::relation::owed::{PendingGiveBack, is_owed};
 use crate::report::Outcome;
 use crate::wire::follow::{Change, GiveBackRequest, GiveBackResponse, Kind, check_version};
 use keyferry_kmip::{Cause, DateTime, Failure, Object, RequestItem, Text, extension as x};
 use keyferry_store::record::{bytes_of, copy_digest, object_of, read};
 use keyferry_store::{
     Descent, Effects, Incarnation, Material, ObjectId, Record, Snapshot, SnapshotExt, Span, Store,
-    StoreExt, TransactionExt, descent, index,
+    StoreExt, descent, index,
 };
 use keyferry_ttlv::{Decode, Encode, Extra};
 use std::ops::ControlFlow;
 
-/// Marks the store as a copy of an older moment, as [`TransactionExt::mark_restored`] does, and notes in the same transaction which replicas may
-/// hold what it lost: clients change nothing until each of them that [may give back](crate::Peer::may_give_back) has done so, or was
-/// [waived](waive_give_back). Call it before the store is served.
+/// Marks a store as a copy of an older moment, and notes which replicas may hold what its server has lost since. To be called before the
+/// store is served.
+///
+/// In one transaction the store gets the incarnation, which must be new, and each follower that
+/// [may give back](crate::Peer::may_give_back) is entered as a [`PendingGiveBack`]. Until each of them has given back what it holds, or was
+/// [waived](waive_give_back), the server changes none of its objects.
 ///
 /// # Errors
-/// Those of the store.
+/// Those of the store, of the kind [`Misuse`](keyferry_store::ErrorKind::Misuse) when that is its incarnation already. The store is then as
+/// it was.
 pub fn begin_restored(
     store: &dyn Store,
     policy: &Policy,
@@ -33,49 +41,51 @@ pub fn begin_restored(
     now: DateTime,
 ) -> Result<()> {
     store.transact(|transaction| {
-        let followers = crate::relation::followed::Downstream::all(&*transaction)?;
-        transaction.mark_restored(incarnation)?;
-        let gives_back = |slave: &&crate::relation::followed::Downstream| {
-            policy.gives_back(&slave.server) && !planted!(RestoredForgetsPeers)
+        if transaction.incarnation()? == incarnation {
+            let misuse = keyferry_store::ErrorKind::Misuse;
+            let why = "a restored store takes an incarnation that it did not have";
+            return Err(keyferry_store::Error::new(misuse, why).into());
+        }
+        let mut effects = Effects {
+            restored: Some(incarnation),
+            ..Effects::none()
         };
-        for slave in followers.iter().filter(gives_back) {
-            let owed = PendingGiveBack {
-                server: slave.server.clone(),
+        for follower in Downstream::all(transaction)? {
+            if !policy.gives_back(&follower.server) || planted!(RestoredForgetsPeers) {
+                continue;
+            }
+            let pending = PendingGiveBack {
+                server: follower.server.clone(),
                 since: now,
                 extra: Extra::NONE,
             };
-            transaction.set_state(&key(&slave.server), Some(&bytes_of(&owed)?))?;
+            let entry = (keys::give_back(&follower.server), Some(bytes_of(&pending)?));
+            effects.state.push(entry);
         }
+        effects.apply(transaction)?;
         Ok(())
     })
 }
 
-/// Waits for a peer no more, as `by` has decided: what it alone knows comes to light as a fork.
+/// Stops waiting for a peer, as `by` has decided. What that peer alone knows comes to light as a fork.
 ///
 /// # Errors
 /// [`ErrorKind::Relation`] when it is not waited for, and those of the store.
 pub fn waive_give_back(store: &dyn Store, server: &str, by: &str, now: DateTime) -> Result<()> {
     store.transact(|transaction| {
-        let Some(held) = transaction.state_value(&key(server))? else {
+        let Some(pending) = transaction.state_value(&keys::give_back(server))? else {
             return Err(Error::new(
                 ErrorKind::Relation,
                 format_args!("{server:?} is not waited for"),
             ));
         };
-        transaction.set_state(&key(server), None)?;
-        let waived = [
-            b"waived/",
-            server.as_bytes(),
-            b"/",
-            &now.0.to_be_bytes()[..],
-            b"/",
-            by.as_bytes(),
-        ]
-        .concat();
-        Ok(transaction.set_state(&waived, Some(&held))?)
+        transaction.set_state(&keys::give_back(server), None)?;
+        let waived = keys::waived(server, now, by);
+        Ok(transaction.set_state(&waived, Some(&pending))?)
     })
 }
 
+/// Answers the request by which a replica gives objects back.
 pub(crate) fn give_back(
     node: &Node,
     ask: &mut Ask<'_>,
@@ -86,7 +96,50 @@ pub(crate) fn give_back(
         return Err(Failure::denied("only a peer that may give back does so"));
     };
     let request: GiveBackRequest = item.payload(ask.cx)?;
-    if !crate::ask::is_of_this_reign(ask, request.reign.as_deref())? && !planted!(ReignUnasked) {
+    check_awaited(ask, peer, &request)?;
+    let mut response = GiveBackResponse {
+        taken: 0,
+        forked: 0,
+        failed: 0,
+        extra: Extra::NONE,
+    };
+    let mut effects = Effects::none();
+    for change in request.changes {
+        let id = change.copy.id.clone();
+        match accept_change(node, ask, &peer.server, change) {
+            Ok((accepted, outcome)) => {
+                if outcome == Outcome::Forked {
+                    response.forked += 1;
+                } else {
+                    response.taken += 1;
+                }
+                effects.extend(accepted);
+            }
+            Err(failure) if failure.cause() == Cause::Internal => return Err(failure),
+            Err(failure) => {
+                response.failed += 1;
+                let failed = FailedGiveBack {
+                    id,
+                    server: peer.server.clone(),
+                    why: failure.message().into(),
+                    since: ask.now.wall,
+                    extra: Extra::NONE,
+                };
+                if !planted!(UntakenUnnamed) {
+                    effects.state.push(failed.entry()?);
+                }
+            }
+        }
+    }
+    if request.last {
+        effects.state.push((keys::give_back(&peer.server), None));
+    }
+    Ok(Answered::answer(&response, ask.cx)?.with(effects))
+}
+
+/// Fails unless the peer gives back what the current reign has asked for, and this server still waits for it.
+fn check_awaited(ask: &Ask<'_>, peer: &Peer, request: &GiveBackRequest) -> Result<(), Failure> {
+    if !is_of_this_reign(ask, request.reign.as_deref())? && !planted!(ReignUnasked) {
         return Err(Failure::new(
             Cause::InvalidField,
             "this server has started since, and may want something else back",
@@ -98,54 +151,11 @@ pub(crate) fn give_back(
             "this server takes nothing back",
         ));
     }
-    let mut response = GiveBackResponse {
-        taken: 0,
-        forked: 0,
-        failed: 0,
-        extra: Extra::NONE,
-    };
-    let mut effects = Effects::none();
-    for change in request.changes {
-        let id = change.copy.id.clone();
-        match take(node, ask, &peer.server, change) {
-            Ok((taken, outcome)) => {
-                *(if outcome == Outcome::Forked {
-                    &mut response.forked
-                } else {
-                    &mut response.taken
-                }) += 1;
-                effects.extend(taken);
-            }
-            Err(failure) if failure.cause() == Cause::Internal => return Err(failure),
-            Err(failure) => {
-                response.failed += 1;
-                let untaken = FailedGiveBack {
-                    id: id.clone(),
-                    server: peer.server.clone(),
-                    why: failure.message().into(),
-                    since: ask.now.wall,
-                    extra: Extra::NONE,
-                };
-                let key = [
-                    b"untaken/",
-                    peer.server.as_bytes(),
-                    b"/",
-                    &index::object_id(&id)?.key[..],
-                ]
-                .concat();
-                if !planted!(UntakenUnnamed) {
-                    effects.state.push((key, Some(bytes_of(&untaken)?)));
-                }
-            }
-        }
-    }
-    if request.last {
-        effects.state.push((key(&peer.server), None));
-    }
-    Ok(Answered::answer(&response, ask.cx)?.with(effects))
+    Ok(())
 }
 
-/// An object that this server has lost, and could not take back: another has its identifier or Name now, for example. The peer holds it still.
+/// An object that this server has lost and could not take back, for example because another has its identifier or Name now. The peer still
+/// holds it.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::RETRY)]
 pub struct FailedGiveBack {
@@ -154,10 +164,10 @@ pub struct FailedGiveBack {
     /// The server id of the peer that holds it.
     #[ttlv(tag = x::SERVER_ID)]
     pub server: Text,
-    /// Why.
+    /// The reason.
     #[ttlv(tag = x::WHY)]
     pub why: Text,
-    /// Since when that is known.
+    /// The time of the attempt.
     #[ttlv(tag = x::SINCE)]
     pub since: DateTime,
     /// Other fields.
@@ -172,16 +182,22 @@ impl FailedGiveBack {
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<FailedGiveBack>> {
         let mut all = Vec::new();
-        snapshot.state(&Span::prefix(b"untaken/"), &mut |_, value| {
+        snapshot.state(&Span::prefix(keys::FAILED_GIVE_BACK), &mut |_, value| {
             all.push(read(value, "object that was not taken back")?);
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(all)
     }
+
+    /// Its key and value in the store's state.
+    fn entry(&self) -> keyferry_store::Result<(Vec<u8>, Option<Vec<u8>>)> {
+        let key = keys::failed_give_back(&self.server, &self.id)?;
+        Ok((key, Some(bytes_of(self)?)))
+    }
 }
 
-/// What becomes of one object of this server's own that a replica held.
-fn take(
+/// Accepts one object of this server's own that a replica holds.
+fn accept_change(
     node: &Node,
     ask: &Ask<'_>,
     from: &Text,
@@ -208,7 +224,7 @@ fn take(
             "only whole copies of this server's own objects are taken back",
         ));
     }
-    let attributes = copy.rest;
+    let attributes = copy.unrepresentable;
     attributes.check_count()?;
     if copy_digest(object_type, &attributes)? != copy.digest {
         return Err(Failure::new(
@@ -239,11 +255,13 @@ fn take(
     accept_give_back(node, ask, from, (after, object), &copy.digest)
 }
 
-/// Takes an object of this server's own back from whoever holds a copy of it, with the digest of that copy's attributes: a change that the one
-/// held here is an ancestor of is taken, and what was known here stays known; one that is not is kept beside it as a fork.
+/// Accepts an object of this server's own from a holder of a copy of it; `digest` is the digest of the copy's attributes.
+///
+/// A change that descends from the one held here is stored, and what was known here stays known. One that does not descend from it is kept
+/// as a fork.
 ///
 /// # Errors
-/// What stands against it: another object has its identifier or Name, or it is held with other material or another type.
+/// When another object has its identifier or Name, or it is held here with other material or another type.
 pub fn accept_give_back(
     node: &Node,
     ask: &Ask<'_>,
@@ -253,85 +271,30 @@ pub fn accept_give_back(
 ) -> Result<(Effects, Outcome), Failure> {
     let before = ask.snapshot.by_object_id(&after.id)?;
     if let Some((number, held)) = &before {
-        if held.object_type != after.object_type {
-            return Err(Failure::new(
-                Cause::InvalidField,
-                format_args!("{} is held with another Object Type", held.id),
-            ));
-        }
-        let fingerprint = object
-            .as_ref()
-            .map(|object| node.fingerprint(object))
-            .transpose()?;
-        let is_other =
-            fingerprint.is_some() && held.fingerprint.is_some() && fingerprint != held.fingerprint;
-        if is_other || is_of_other_material(&held.attributes, &after.attributes) {
-            return Err(Failure::new(
-                Cause::InvalidField,
-                format_args!("{} is held with other key material", after.id),
-            ));
-        }
-        match descent((&held.stamp, &held.lineage), (&after.stamp, &after.lineage)) {
-            Descent::Equal if held.copy_digest()? == *digest => {
-                return Ok((Effects::none(), Outcome::Unchanged));
-            }
-            Descent::Older if !planted!(GivenBackOverwrites) => {
-                return Ok((Effects::none(), Outcome::Unchanged));
-            }
-            Descent::Older => {}
-            Descent::Newer => {}
-            Descent::Equal | Descent::Fork => {
+        check_same_object(node, held, &after, object.as_ref())?;
+        match compare(held, &after, digest)? {
+            Comparison::Known => return Ok((Effects::none(), Outcome::Unchanged)),
+            Comparison::Fork => {
                 let fork = Fork::of(&after, from, ask.now.wall);
-                return Ok((
-                    fork::at_issuer(node, ask, (*number, held), fork)?,
-                    Outcome::Forked,
-                ));
+                let effects = fork::keep_at_issuer(node, ask, (*number, held), fork)?;
+                return Ok((effects, Outcome::Forked));
             }
+            Comparison::Newer => {}
         }
         after.identifier = held.identifier.clone();
         after.owner = held.owner.clone().or(after.owner);
         after.overlay = held.overlay.clone();
-        join(&mut after.attributes, &held.attributes);
+        keep_known_state(&mut after.attributes, &held.attributes);
     } else if ask.snapshot.by_identifier(&after.identifier)?.is_some() {
         return Err(Failure::new(
             Cause::ObjectExists,
             format_args!("another object is {:?}", after.identifier),
         ));
     }
-    for name in after.attributes.names() {
-        let clashes =
-            |other: &Record| other.id != after.id && other.names().any(|theirs| theirs == name);
-        if ask
-            .snapshot
-            .first(&index::name(&name.value), &clashes)?
-            .is_some()
-        {
-            return Err(Failure::new(
-                Cause::NameExists,
-                format_args!("another object has the Name {:?}", name.value),
-            ));
-        }
-    }
-    let known = before
-        .as_ref()
-        .and_then(|(_, held)| held.fingerprint.clone());
-    let material = match (object, before.is_some()) {
-        _ if after.is_destroyed() && before.is_some() => Material::Remove,
-        _ if after.is_destroyed() => Material::Keep,
-        (Some(object), _) => {
-            node.recognise(ask, &mut after, &object)?;
-            Material::Set(object.into())
-        }
-        (None, true) => Material::Keep,
-        (None, false) => {
-            return Err(Failure::new(
-                Cause::MissingData,
-                "the object itself is missing",
-            ));
-        }
-    };
-    after.fingerprint = after.fingerprint.or(known);
-    // What was known here, or recognised, makes it another change than the one that was sent.
+    check_names_free(ask, &after)?;
+    let held = before.as_ref().map(|(_, held)| held);
+    let material = accepted_material(node, ask, &mut after, held, object)?;
+    // If a State that was known here, or material that was recognised, has changed the record, it is another change than the one sent.
     if after.copy_digest()? != *digest {
         node.advance(&mut after, ask.snapshot.reign()?, ask.now.wall);
     }
@@ -341,4 +304,90 @@ pub fn accept_give_back(
         Outcome::Created
     };
     Ok((Effects::change(before, after, material), outcome))
+}
+
+/// Fails when the object is held here with another type or other key material.
+fn check_same_object(
+    node: &Node,
+    held: &Record,
+    after: &Record,
+    object: Option<&Object>,
+) -> Result<(), Failure> {
+    if held.object_type != after.object_type {
+        return Err(Failure::new(
+            Cause::InvalidField,
+            format_args!("{} is held with another Object Type", held.id),
+        ));
+    }
+    let fingerprint = object.map(|object| node.fingerprint(object)).transpose()?;
+    let is_other =
+        fingerprint.is_some() && held.fingerprint.is_some() && fingerprint != held.fingerprint;
+    if is_other || has_other_material(&held.attributes, &after.attributes) {
+        return Err(Failure::new(
+            Cause::InvalidField,
+            format_args!("{} is held with other key material", after.id),
+        ));
+    }
+    Ok(())
+}
+
+/// How a change that is given back relates to the one that is held.
+enum Comparison {
+    /// It is the same one or an older one.
+    Known,
+    /// It descends from the one held.
+    Newer,
+    /// Neither descends from the other.
+    Fork,
+}
+
+fn compare(held: &Record, after: &Record, digest: &[u8]) -> Result<Comparison, Failure> {
+    let relation = descent((&held.stamp, &held.lineage), (&after.stamp, &after.lineage));
+    Ok(match relation {
+        Descent::Equal if held.copy_digest()? == *digest => Comparison::Known,
+        Descent::Older if !planted!(GivenBackOverwrites) => Comparison::Known,
+        Descent::Older | Descent::Newer => Comparison::Newer,
+        Descent::Equal | Descent::Fork => Comparison::Fork,
+    })
+}
+
+/// Fails when another object has one of the Names.
+fn check_names_free(ask: &Ask<'_>, after: &Record) -> Result<(), Failure> {
+    for name in after.attributes.names() {
+        let clashes =
+            |other: &Record| other.id != after.id && other.names().any(|theirs| theirs == name);
+        let clash = ask.snapshot.first(&index::name(&name.value), &clashes)?;
+        if clash.is_some() {
+            return Err(name_exists(name));
+        }
+    }
+    Ok(())
+}
+
+/// Decides what becomes of the key material, and sets the fingerprint.
+fn accepted_material(
+    node: &Node,
+    ask: &Ask<'_>,
+    after: &mut Record,
+    held: Option<&Record>,
+    object: Option<Object>,
+) -> Result<Material, Failure> {
+    let material = match (object, held) {
+        (_, Some(_)) if after.is_destroyed() => Material::Remove,
+        (_, None) if after.is_destroyed() => Material::Keep,
+        (Some(object), _) => {
+            node.recognise(ask, after, &object)?;
+            Material::Set(object.into())
+        }
+        (None, Some(_)) => Material::Keep,
+        (None, None) => {
+            return Err(Failure::new(
+                Cause::MissingData,
+                "the object itself is missing",
+            ));
+        }
+    };
+    let known = held.and_then(|held| held.fingerprint.clone());
+    after.fingerprint = after.fingerprint.take().or(known);
+    Ok(material)
 }

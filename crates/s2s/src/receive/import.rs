@@ -1,42 +1,46 @@
-//! What comes in: Import and Put, with and without our Message Extension.
+//! This module answers Import and Put: a client's Import of an object, and the copies that a peer sends with a Message Extension of ours.
 
 use crate::ask::{Answered, Ask, Placeholder};
 use crate::node::{Node, set_default_attributes};
 use crate::receive::check::check_attributes;
 use crate::receive::collision::check_names;
-use crate::receive::copy::{SeenObject, copied};
-use crate::receive::merge;
-use crate::receive::merge::Decision;
+use crate::receive::copy::{SeenObject, verify_copy};
+use crate::receive::merge::{MergeResult, merge_copy};
 use crate::report::Outcome;
-use crate::wire::copy::{Copy, Held, KeyferryExtension};
+use crate::wire::copy::{Copy, Expected, Held, KeyferryExtension};
 use keyferry_kmip::spec::{AttributeValue, ObjectType, PutFunction, tag};
 use keyferry_kmip::{
     Attributes, Cause, Failure, ImportRequest, ImportResponse, Object, PutRequest, PutResponse,
     RequestItem, ResponseItem, Text, UniqueIdentifier, lifecycle,
 };
-use keyferry_store::{Effects, Material, Record, SnapshotExt};
+use keyferry_store::{Effects, Incarnation, Material, Record, RecordNumber, SnapshotExt};
 use keyferry_ttlv::Extra;
 
-/// An object that comes in, by whichever operation.
+/// An object that comes in, by Import or Put.
 struct Arrival {
     identifier: Text,
+    /// The Object Type, where the request names it beside the object.
     object_type: Option<ObjectType>,
     attributes: Attributes,
+    /// The object itself; a destroyed one has none.
     object: Option<Object>,
+    /// Whether an Import may replace an object of this identifier.
     replace: bool,
+    /// What a keyferry server says of the object, when it is a copy.
     copy: Option<Copy>,
 }
 
+/// Answers an Import (KMIP 2.1 §6.1.25).
 pub(crate) fn import(
     node: &Node,
     ask: &mut Ask<'_>,
     item: &RequestItem,
 ) -> Result<Answered, Failure> {
     let mut request: ImportRequest = item.payload(ask.cx)?;
-    let mut addition = KeyferryExtension::find(&item.message_extensions)?;
-    let copy = addition.copy.take();
+    let mut extension = KeyferryExtension::find(&item.message_extensions)?;
+    let copy = extension.copy.take();
     let is_copy = copy.is_some();
-    let (object, sensitive) = node.brought(ask, &mut request, is_copy)?;
+    let (object, sensitive) = node.imported_object(ask, &mut request, is_copy)?;
     let mut attributes = request.attributes;
     if sensitive && !is_copy {
         attributes.set(AttributeValue::Sensitive(true));
@@ -47,29 +51,31 @@ pub(crate) fn import(
         ));
     }
     let arrival = Arrival {
-        identifier: text(&request.unique_identifier)?,
+        identifier: identifier_text(&request.unique_identifier)?,
         object_type: request.object_type,
         attributes,
         object,
         replace: request.replace_existing.unwrap_or(false),
         copy,
     };
-    let (decision, told) = weigh(node, ask, arrival, &addition)?;
+    let (result, reply) = receive_as_expected(node, ask, arrival, &extension)?;
     let response = ImportResponse {
-        unique_identifier: decision.identifier.clone().into(),
+        unique_identifier: result.identifier.clone().into(),
         extra: Extra::NONE,
     };
-    let mut outcome = Answered::answer(&response, ask.cx)?
-        .with(decision.effects)
-        .placing(decision.identifier);
+    let mut answered = Answered::answer(&response, ask.cx)?
+        .with(result.effects)
+        .with_placeholder(result.identifier);
     if is_copy {
-        outcome.response.message_extension = Some(told.extension(false)?);
+        answered.response.message_extension = Some(reply.extension(false)?);
     }
-    Ok(outcome)
+    Ok(answered)
 }
 
-/// Put: a server's push (KMIP 2.1 §6.2.3). Only a peer that may send may do it. An object that is to be replaced stays what it is: the
-/// standard does not say what becomes of it, and one that is not known makes the Put a New.
+/// Answers a Put, by which a server pushes an object (KMIP 2.1 §6.2.3). Only a peer that may send may do it.
+///
+/// The object that a Put Replace names as replaced stays as it is, since the standard does not say what becomes of it; where it is not known
+/// here, the Put counts as a Put New.
 pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Answered, Failure> {
     let request: PutRequest = item.payload(ask.cx)?;
     if !node.policy.peer(ask.tls).is_some_and(|peer| peer.may_send) {
@@ -82,85 +88,104 @@ pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
             "Put Replace needs a Replaced Unique Identifier",
         ));
     }
-    let mut addition = KeyferryExtension::find(&item.message_extensions)?;
-    let copy = addition.copy.take();
+    let mut extension = KeyferryExtension::find(&item.message_extensions)?;
+    let copy = extension.copy.take();
     let is_copy = copy.is_some();
     let arrival = Arrival {
-        identifier: text(&request.unique_identifier)?,
+        identifier: identifier_text(&request.unique_identifier)?,
         object_type: None,
         attributes: request.attributes,
         object: request.object,
         replace: false,
         copy,
     };
-    let (decision, told) = weigh(node, ask, arrival, &addition)?;
+    let (result, reply) = receive_as_expected(node, ask, arrival, &extension)?;
     let mut response = ResponseItem::success(&PutResponse { extra: Extra::NONE }, ask.cx)?;
     if is_copy {
-        response.message_extension = Some(told.extension(false)?);
+        response.message_extension = Some(reply.extension(false)?);
     }
     Ok(Answered {
         response,
-        effects: decision.effects,
-        placeholder: Placeholder::Set(decision.identifier),
+        effects: result.effects,
+        placeholder: Placeholder::Set(result.identifier),
     })
 }
 
-/// Decides, and tells what the sender of a copy is to know. Nothing is done when only the answer was wanted, or when things are not as the
-/// sender has planned them.
-fn weigh(
+/// Receives an object, unless it would become something else than its sender expects, and makes the extension of the answer. A dry run changes
+/// nothing.
+fn receive_as_expected(
     node: &Node,
     ask: &mut Ask<'_>,
     arrival: Arrival,
-    addition: &KeyferryExtension,
-) -> Result<(Decision, KeyferryExtension), Failure> {
-    let dry_run = addition.dry_run == Some(true);
-    let copy = arrival
-        .copy
-        .as_ref()
-        .filter(|_| dry_run || addition.expected.is_some());
-    let known = match copy {
-        Some(copy) => {
-            let held = ask.snapshot.by_object_id(&copy.id)?;
-            let held = Held::of(held.as_ref().map(|(_, held)| held))?;
-            let is_here = held.is(&copy.stamp, &copy.digest);
-            Some((held, is_here))
+    extension: &KeyferryExtension,
+) -> Result<(MergeResult, KeyferryExtension), Failure> {
+    let dry_run = extension.dry_run == Some(true);
+    let before = match &arrival.copy {
+        Some(copy) if dry_run || extension.expected.is_some() => {
+            Some(HeldBefore::look_up(ask, copy)?)
         }
-        None => None,
+        _ => None,
     };
-    let mut decision = decide(node, ask, arrival)?;
-    if let (Some(expected), Some((held, is_here))) = (&addition.expected, &known) {
-        // What is here already as it was planned, an earlier run may have brought.
-        let as_planned = *is_here || expected.held.as_ref().is_none_or(|planned| planned == held);
-        if !as_planned {
-            let planned = expected.held.clone().unwrap_or_default();
-            return Err(Failure::new(
-                Cause::WrongState,
-                format_args!("{planned} was to be held here, and {held} is"),
-            ));
-        }
-        if decision.outcome != expected.outcome
-            && !(*is_here && decision.outcome == Outcome::Unchanged)
-        {
-            let (planned, now) = (expected.outcome, decision.outcome);
-            return Err(Failure::new(
-                Cause::WrongState,
-                format_args!("it was to be {planned}, and would be {now}"),
-            ));
-        }
+    let mut result = receive(node, ask, arrival)?;
+    if let (Some(expected), Some(before)) = (&extension.expected, &before) {
+        check_precondition(expected, before, result.outcome)?;
     }
     if dry_run {
-        decision.effects = Effects::none();
+        result.effects = Effects::none();
     }
-    let held = known.filter(|_| dry_run).map(|(held, _)| held);
-    let told = KeyferryExtension {
-        outcome: Some(decision.outcome),
-        held,
+    let reply = KeyferryExtension {
+        outcome: Some(result.outcome),
+        held: before.filter(|_| dry_run).map(|before| before.held),
         ..KeyferryExtension::default()
     };
-    Ok((decision, told))
+    Ok((result, reply))
 }
 
-fn text(identifier: &UniqueIdentifier) -> Result<Text, Failure> {
+/// What the store holds of an object before a copy of it is received.
+struct HeldBefore {
+    held: Held,
+    /// Whether it is the very copy that comes in, brought by an earlier run perhaps.
+    is_same_copy: bool,
+}
+
+impl HeldBefore {
+    fn look_up(ask: &Ask<'_>, copy: &Copy) -> Result<HeldBefore, Failure> {
+        let record = ask.snapshot.by_object_id(&copy.id)?;
+        let held = Held::of(record.as_ref().map(|(_, record)| record))?;
+        let is_same_copy = held.is(&copy.stamp, &copy.digest);
+        Ok(HeldBefore { held, is_same_copy })
+    }
+}
+
+/// Fails when the store did not hold what the sender's plan says, or when the outcome is another one than planned. A copy that is held
+/// already, as it was planned, is as good.
+fn check_precondition(
+    expected: &Expected,
+    before: &HeldBefore,
+    outcome: Outcome,
+) -> Result<(), Failure> {
+    let HeldBefore { held, is_same_copy } = before;
+    let is_held_as_planned =
+        *is_same_copy || expected.held.as_ref().is_none_or(|planned| planned == held);
+    if !is_held_as_planned {
+        let planned = expected.held.clone().unwrap_or_default();
+        return Err(Failure::new(
+            Cause::WrongState,
+            format_args!("{planned} was to be held here, and {held} is"),
+        ));
+    }
+    if outcome != expected.outcome && !(*is_same_copy && outcome == Outcome::Unchanged) {
+        let planned = expected.outcome;
+        return Err(Failure::new(
+            Cause::WrongState,
+            format_args!("it was to be {planned}, and would be {outcome}"),
+        ));
+    }
+    Ok(())
+}
+
+/// The Unique Identifier that comes in, which must be a text.
+fn identifier_text(identifier: &UniqueIdentifier) -> Result<Text, Failure> {
     match identifier {
         UniqueIdentifier::Text(text) if !text.is_empty() => Ok(text.clone()),
         _ => Err(Failure::new(
@@ -170,136 +195,130 @@ fn text(identifier: &UniqueIdentifier) -> Result<Text, Failure> {
     }
 }
 
-fn decide(node: &Node, ask: &mut Ask<'_>, mut arrival: Arrival) -> Result<Decision, Failure> {
+/// Stores an object that came in: as a copy when a peer sends it as one, otherwise as an object of this server.
+fn receive(node: &Node, ask: &mut Ask<'_>, mut arrival: Arrival) -> Result<MergeResult, Failure> {
     arrival.attributes.check_count()?;
     arrival.attributes.number();
     arrival.attributes.check_indices()?;
-    let brought = arrival.object.as_ref().map(Object::object_type);
-    let named = arrival.attributes.iter().find_map(|a| match a.value {
-        AttributeValue::ObjectType(object_type) => Some(object_type),
-        _ => None,
-    });
-    let object_type = arrival.object_type.or(brought).or(named).ok_or_else(|| {
-        Failure::new(
-            Cause::MissingData,
-            "neither an object nor its type is there",
-        )
-    })?;
-    if brought.is_some_and(|brought| brought != object_type)
-        || named.is_some_and(|named| named != object_type)
-    {
-        return Err(Failure::new(
-            Cause::InvalidField,
-            format_args!("the Object Type is {object_type}, and the object is another one"),
-        ));
-    }
-    // Identifier and type are told beside the attributes; the rest is taken as it is (KMIP 2.1 §6.1.25).
+    let object_type = object_type_of(&arrival)?;
+    // Identifier and type stand beside the attributes; the others are stored as they are (KMIP 2.1 §6.1.25).
     arrival.attributes.remove(tag::UNIQUE_IDENTIFIER);
     arrival.attributes.remove(tag::OBJECT_TYPE);
     match arrival.copy.take() {
         Some(copy) => {
             let sent = arrival.identifier.clone();
-            let decided = decide_copy(node, ask, arrival, object_type, copy);
-            unlearned(node, ask, &sent, decided)
+            let result = receive_copy(node, ask, arrival, object_type, copy);
+            hide_outcome(node, ask, &sent, result)
         }
-        None => decide_import(node, ask, arrival, object_type),
+        None => import_object(node, ask, arrival, object_type),
     }
 }
 
-/// An Import without our extension: the object becomes ours, or replaces one that is.
-fn decide_import(
+/// The Object Type by the request, the object and the attributes, which must agree.
+fn object_type_of(arrival: &Arrival) -> Result<ObjectType, Failure> {
+    let of_object = arrival.object.as_ref().map(Object::object_type);
+    let of_attributes = arrival.attributes.iter().find_map(|a| match a.value {
+        AttributeValue::ObjectType(object_type) => Some(object_type),
+        _ => None,
+    });
+    let found = arrival.object_type.or(of_object).or(of_attributes);
+    let object_type = found.ok_or_else(|| {
+        Failure::new(
+            Cause::MissingData,
+            "neither an object nor its type is there",
+        )
+    })?;
+    let differs = |other: Option<ObjectType>| other.is_some_and(|other| other != object_type);
+    if differs(of_object) || differs(of_attributes) {
+        return Err(Failure::new(
+            Cause::InvalidField,
+            format_args!("the Object Type is {object_type}, and the object is another one"),
+        ));
+    }
+    Ok(object_type)
+}
+
+/// Stores an object that came without an extension of ours: this server issues it from now on, or replaces one that it issues.
+fn import_object(
     node: &Node,
     ask: &mut Ask<'_>,
-    arrival: Arrival,
+    mut arrival: Arrival,
     object_type: ObjectType,
-) -> Result<Decision, Failure> {
-    let Arrival {
-        identifier,
-        mut attributes,
-        object,
-        replace,
-        ..
-    } = arrival;
-    check_attributes(&attributes)?;
-    set_default_attributes(&mut attributes, ask.now.wall);
-    let destroyed = attributes.state().is_some_and(lifecycle::is_destroyed);
-    if object.is_none() && !destroyed {
+) -> Result<MergeResult, Failure> {
+    check_attributes(&arrival.attributes)?;
+    set_default_attributes(&mut arrival.attributes, ask.now.wall);
+    let state = arrival.attributes.state();
+    let destroyed = state.is_some_and(lifecycle::is_destroyed);
+    if arrival.object.is_none() && !destroyed {
         return Err(Failure::new(
             Cause::MissingData,
             "the object itself is missing",
         ));
     }
-    let object = object.filter(|_| !destroyed);
-    let held = ask.snapshot.by_identifier(&identifier)?;
+    arrival.object = arrival.object.filter(|_| !destroyed);
+    let held = ask.snapshot.by_identifier(&arrival.identifier)?;
     let reign = ask.snapshot.reign()?;
-    let Some((number, held)) = held else {
-        check_names(node, ask, &attributes, None)?;
-        if let Some(object) = &object {
-            node.digest(&mut attributes, object);
-        }
-        let mut record = node.born(reign, identifier.clone(), object_type, attributes);
-        record.owner = Some(ask.caller.name.as_str().into());
-        if let Some(object) = &object {
-            node.recognise(ask, &mut record, object)?;
-        }
-        let effects = Effects::change(
-            None,
-            record,
-            object.map_or(Material::Keep, |object| Material::Set(object.into())),
-        );
-        return Ok(Decision {
-            identifier,
-            effects,
-            outcome: Outcome::Created,
-        });
-    };
-    if !replace {
-        return Err(Failure::new(
+    match held {
+        None => create(node, ask, arrival, object_type, reign),
+        Some(_) if !arrival.replace => Err(Failure::new(
             Cause::ObjectExists,
-            format_args!("an object {identifier:?} exists already"),
-        ));
+            format_args!("an object {:?} exists already", arrival.identifier),
+        )),
+        Some(held) => replace(node, ask, arrival, object_type, reign, held),
     }
-    ask.rights.check(ask.caller, ask.operation, &held)?;
-    node.check_issuer(ask.snapshot, &held)?;
-    let (old, new) = (
-        held.state(ask.now.wall),
-        lifecycle::state_at(&attributes, ask.now.wall),
+}
+
+/// Stores an imported object as a new one, which belongs to the caller.
+fn create(
+    node: &Node,
+    ask: &Ask<'_>,
+    arrival: Arrival,
+    object_type: ObjectType,
+    reign: Incarnation,
+) -> Result<MergeResult, Failure> {
+    let Arrival {
+        identifier,
+        mut attributes,
+        object,
+        ..
+    } = arrival;
+    check_names(node, ask, &attributes, None)?;
+    if let Some(object) = &object {
+        node.digest(&mut attributes, object);
+    }
+    let mut record = node.new_record(reign, identifier.clone(), object_type, attributes);
+    record.owner = Some(ask.caller.name.as_str().into());
+    if let Some(object) = &object {
+        node.recognise(ask, &mut record, object)?;
+    }
+    let effects = Effects::change(
+        None,
+        record,
+        object.map_or(Material::Keep, |object| Material::Set(object.into())),
     );
-    if let (Some(old), Some(new)) = (old, new) {
-        let (from, to) = (lifecycle::Rank::of(old), lifecycle::Rank::of(new));
-        if held.is_compromised() || lifecycle::is_destroyed(old) || !from.may_become(to) {
-            let cause = if lifecycle::is_destroyed(old) {
-                Cause::ObjectDestroyed
-            } else {
-                Cause::WrongState
-            };
-            return Err(Failure::new(
-                cause,
-                format_args!("the object is {old}: it can't be replaced by one that is {new}"),
-            ));
-        }
-    }
-    if held.object_type != object_type {
-        return Err(Failure::new(
-            Cause::InvalidField,
-            format_args!(
-                "the object is a {}, and can't become a {object_type}",
-                held.object_type
-            ),
-        ));
-    }
-    // Other servers know this object by its material: another one needs another identifier.
-    let fingerprint = object
-        .as_ref()
-        .map(|object| node.fingerprint(object))
-        .transpose()?;
-    if held.fingerprint.is_some() && fingerprint.is_some() && held.fingerprint != fingerprint {
-        return Err(Failure::new(
-            Cause::InvalidField,
-            "an object keeps its key material for life: Import other material under another identifier",
-        ));
-    }
-    check_names(node, ask, &attributes, Some(&held))?;
+    Ok(MergeResult {
+        identifier,
+        effects,
+        outcome: Outcome::Created,
+    })
+}
+
+/// Replaces an object that this server issues by an imported one of the same identifier.
+fn replace(
+    node: &Node,
+    ask: &Ask<'_>,
+    arrival: Arrival,
+    object_type: ObjectType,
+    reign: Incarnation,
+    (number, held): (RecordNumber, Record),
+) -> Result<MergeResult, Failure> {
+    check_replaceable(node, ask, &arrival, object_type, &held)?;
+    let Arrival {
+        identifier,
+        mut attributes,
+        object,
+        ..
+    } = arrival;
     if let Some(object) = &object {
         node.digest(&mut attributes, object);
     }
@@ -316,28 +335,90 @@ fn decide_import(
     if let Some(object) = &object {
         node.recognise(ask, &mut record, object)?;
     }
-    // Known material stays known, also when it is destroyed by this.
+    // Known material stays known, also when this Import destroys it.
     record.fingerprint = record.fingerprint.or_else(|| held.fingerprint.clone());
     let effects = Effects::change(
         Some((number, held)),
         record,
         object.map_or(Material::Remove, |object| Material::Set(object.into())),
     );
-    Ok(Decision {
+    Ok(MergeResult {
         identifier,
         effects,
         outcome: Outcome::Updated,
     })
 }
 
-/// A copy of an object that another server issues.
-fn decide_copy(
+/// Fails unless the caller may replace the object, and its State, type, key material and Names allow it.
+fn check_replaceable(
+    node: &Node,
+    ask: &Ask<'_>,
+    arrival: &Arrival,
+    object_type: ObjectType,
+    held: &Record,
+) -> Result<(), Failure> {
+    ask.rights.check(ask.caller, ask.operation, held)?;
+    node.check_issuer(ask.snapshot, held)?;
+    check_state_change(ask, &arrival.attributes, held)?;
+    if held.object_type != object_type {
+        return Err(Failure::new(
+            Cause::InvalidField,
+            format_args!(
+                "the object is a {}, and can't become a {object_type}",
+                held.object_type
+            ),
+        ));
+    }
+    // Other servers know this object by its material: another one needs another identifier.
+    let fingerprint = arrival
+        .object
+        .as_ref()
+        .map(|object| node.fingerprint(object))
+        .transpose()?;
+    if held.fingerprint.is_some() && fingerprint.is_some() && held.fingerprint != fingerprint {
+        return Err(Failure::new(
+            Cause::InvalidField,
+            "an object keeps its key material for life: Import other material under another identifier",
+        ));
+    }
+    check_names(node, ask, &arrival.attributes, Some(held))
+}
+
+/// Fails when the imported attributes would take the State of the held object back.
+fn check_state_change(
+    ask: &Ask<'_>,
+    attributes: &Attributes,
+    held: &Record,
+) -> Result<(), Failure> {
+    let (Some(old), Some(new)) = (
+        held.state(ask.now.wall),
+        lifecycle::state_at(attributes, ask.now.wall),
+    ) else {
+        return Ok(());
+    };
+    let (from, to) = (lifecycle::Rank::of(old), lifecycle::Rank::of(new));
+    if !held.is_compromised() && !lifecycle::is_destroyed(old) && from.may_become(to) {
+        return Ok(());
+    }
+    let cause = if lifecycle::is_destroyed(old) {
+        Cause::ObjectDestroyed
+    } else {
+        Cause::WrongState
+    };
+    Err(Failure::new(
+        cause,
+        format_args!("the object is {old}: it can't be replaced by one that is {new}"),
+    ))
+}
+
+/// Merges a copy of an object that another server issues.
+fn receive_copy(
     node: &Node,
     ask: &mut Ask<'_>,
     arrival: Arrival,
     object_type: ObjectType,
     copy: Copy,
-) -> Result<Decision, Failure> {
+) -> Result<MergeResult, Failure> {
     let Some(peer) = node.policy.peer(ask.tls).filter(|peer| peer.may_send) else {
         return Err(Failure::denied("only a peer that may send may send copies"));
     };
@@ -347,7 +428,7 @@ fn decide_copy(
         object,
         ..
     } = arrival;
-    let incoming = copied(
+    let incoming = verify_copy(
         peer,
         SeenObject {
             identifier,
@@ -364,35 +445,36 @@ fn decide_copy(
         ));
     }
     let ahead = crate::relation::retry::ahead(ask, &incoming.record)?;
-    let mut decision = merge::take(node, ask, &peer.collisions, incoming)?;
+    let mut result = merge_copy(node, ask, &peer.collisions, incoming)?;
     if matches!(
-        decision.outcome,
+        result.outcome,
         Outcome::Created | Outcome::Updated | Outcome::Renamed
     ) {
-        decision.effects.state.extend(ahead);
+        result.effects.state.extend(ahead);
     }
-    Ok(decision)
+    Ok(result)
 }
 
-/// What a sender that learns nothing is told of a copy of its.
-fn unlearned(
+/// Replaces the outcome for a sender that [learns nothing](crate::Peer::learns_nothing): it hears that its copy was created, or that it may not send
+/// it.
+fn hide_outcome(
     node: &Node,
     ask: &Ask<'_>,
     sent: &Text,
-    decided: Result<Decision, Failure>,
-) -> Result<Decision, Failure> {
+    result: Result<MergeResult, Failure>,
+) -> Result<MergeResult, Failure> {
     if !node
         .policy
         .peer(ask.tls)
         .is_some_and(|peer| peer.learns_nothing)
     {
-        return decided;
+        return result;
     }
-    match decided {
-        Ok(decision) => Ok(Decision {
+    match result {
+        Ok(result) => Ok(MergeResult {
             identifier: sent.clone(),
             outcome: Outcome::Created,
-            ..decision
+            ..result
         }),
         Err(failure) => Err(Failure::denied(failure)),
     }

@@ -1,60 +1,70 @@
-//! Copies of what other servers issue, and of what this one observes at a foreign server: kept verbatim, joined with what is known here.
+//! This module decides what becomes of a copy that comes in: it is created here, it updates what is held, it is kept as a fork, or it
+//! changes nothing.
+//!
+//! A copy comes from the server that issues the object, from a relay, or from a foreign server that this one observes. Its attributes are
+//! stored verbatim. What this server adds to them (another Name, a State that is further along) is kept in the record's overlay.
 
 use crate::ask::Ask;
 use crate::node::Node;
 use crate::planted::planted;
 use crate::policy::{Collisions, OnIdentifier};
-use crate::receive::collision::{arrived, new_identifier, settle_links, settle_names};
+use crate::receive::collision::{
+    new_identifier, resolve_links, resolve_names, resolve_waiting_links,
+};
 use crate::receive::fork::{self, Fork};
 use crate::report::Outcome;
 use keyferry_kmip::spec::{AttributeValue, State, tag};
-use keyferry_kmip::{Attributes, Cause, Digest, Failure, Object, Text, lifecycle};
+use keyferry_kmip::{Attributes, Cause, DateTime, Digest, Failure, Object, Text, lifecycle};
 use keyferry_store::{
     Descent, Effects, Material, Overlay, Record, RecordNumber, SnapshotExt, descent,
 };
 
-/// What is to be done about what came in.
-pub(crate) struct Decision {
-    /// The identifier here.
+/// The result of merging an object that came in with what is held here.
+pub(crate) struct MergeResult {
+    /// The object's identifier here.
     pub(crate) identifier: Text,
+    /// The changes to make in the store.
     pub(crate) effects: Effects,
+    /// The outcome that the sender is told.
     pub(crate) outcome: Outcome,
 }
 
-/// A copy that came in. Its record's identifier is the one that it should get here, and its overlay what is kept beside it.
+/// A copy that came in.
 pub(crate) struct Incoming {
+    /// The record of the copy: its identifier is the one that it should get here, and its overlay holds what the relation says of it.
     pub(crate) record: Record,
+    /// The object itself, where it came along.
     pub(crate) object: Option<Object>,
-    /// The digest of its attributes.
+    /// The digest of the copy's attributes.
     pub(crate) digest: Vec<u8>,
-    /// Whether this server saw it at a foreign one, and issues the copy itself.
+    /// Whether this server saw the object at a foreign server, and issues the copy itself.
     pub(crate) observed: bool,
-    /// The server id of whom it came from.
+    /// The server id of the sender.
     pub(crate) from: Text,
 }
 
-/// Decides what becomes of a copy.
-pub(crate) fn take(
+/// Merges a copy with what the store holds of its object.
+pub(crate) fn merge_copy(
     node: &Node,
     ask: &mut Ask<'_>,
     collisions: &Collisions,
     incoming: Incoming,
-) -> Result<Decision, Failure> {
+) -> Result<MergeResult, Failure> {
     let held = ask.snapshot.by_object_id(&incoming.record.id)?;
-    take_beside(node, ask, collisions, held, incoming)
+    merge_with_held(node, ask, collisions, held, incoming)
 }
 
-/// Decides what becomes of a copy, where it is known what is held of the object.
-pub(crate) fn take_beside(
+/// Merges a copy with what is held of its object, when the caller has looked that up already.
+pub(crate) fn merge_with_held(
     node: &Node,
     ask: &mut Ask<'_>,
     collisions: &Collisions,
     held: Option<(RecordNumber, Record)>,
     incoming: Incoming,
-) -> Result<Decision, Failure> {
+) -> Result<MergeResult, Failure> {
     let destroyed = incoming.record.is_destroyed();
     match held {
-        Some(held) => update(node, ask, collisions, held, incoming),
+        Some(held) => merge_known(node, ask, collisions, held, incoming),
         None if incoming.record.stamp.issuer == node.home.server && !incoming.observed => {
             Err(Failure::new(
                 Cause::PermissionDenied,
@@ -76,7 +86,7 @@ pub(crate) fn take_beside(
     }
 }
 
-/// Puts a copy where none is; `before` is the mark of one that was withdrawn.
+/// Stores a copy of an object that is not held here; `before` is the tombstone of a copy that was withdrawn.
 fn create(
     node: &Node,
     ask: &mut Ask<'_>,
@@ -84,7 +94,7 @@ fn create(
     before: Option<(RecordNumber, Record)>,
     mut record: Record,
     object: Option<Object>,
-) -> Result<Decision, Failure> {
+) -> Result<MergeResult, Failure> {
     let mut outcome = Outcome::Created;
     let other = ask.snapshot.by_identifier(&record.identifier)?;
     if let Some((_, other)) = other {
@@ -97,7 +107,7 @@ fn create(
                 return Err(Failure::new(Cause::ObjectExists, why));
             }
             OnIdentifier::Skip => {
-                return Ok(Decision {
+                return Ok(MergeResult {
                     identifier: record.identifier,
                     effects: Effects::none(),
                     outcome: Outcome::Skipped,
@@ -109,36 +119,36 @@ fn create(
             }
         }
     }
-    if settle_names(node, ask, &mut record, None, &collisions.name)? {
+    if resolve_names(node, ask, &mut record, None, &collisions.name)? {
         outcome = Outcome::Renamed;
     }
     if let Some(object) = &object {
         node.recognise(ask, &mut record, object)?;
     }
     let mut effects = Effects::none();
-    settle_links(ask, &mut record, &mut effects)?;
-    arrived(ask, &record, &mut effects)?;
+    resolve_links(ask, &mut record, &mut effects)?;
+    resolve_waiting_links(ask, &record, &mut effects)?;
     let identifier = record.identifier.clone();
     effects.extend(Effects::change(
         before,
         record,
         object.map_or(Material::Keep, |object| Material::Set(object.into())),
     ));
-    Ok(Decision {
+    Ok(MergeResult {
         identifier,
         effects,
         outcome,
     })
 }
 
-/// Takes up again what was withdrawn.
+/// Stores a copy of an object whose earlier copy was withdrawn; the State that was known of it still counts.
 fn revive(
     node: &Node,
     ask: &mut Ask<'_>,
     collisions: &Collisions,
     held: (RecordNumber, Record),
     incoming: Incoming,
-) -> Result<Decision, Failure> {
+) -> Result<MergeResult, Failure> {
     let destroyed = incoming.record.is_destroyed();
     if incoming.object.is_none() && !destroyed {
         return Err(Failure::new(
@@ -147,23 +157,22 @@ fn revive(
         ));
     }
     let mut record = incoming.record;
-    // What was known of its state stays known.
     let known = held.1.overlay.as_ref().and_then(|overlay| overlay.state);
-    raise(&mut record, known);
+    overlay_known_state(&mut record, known);
     record.fingerprint = held.1.fingerprint.clone();
-    let gone = destroyed || record.is_destroyed();
+    let has_no_material = destroyed || record.is_destroyed();
     create(
         node,
         ask,
         collisions,
         Some(held),
         record,
-        incoming.object.filter(|_| !gone),
+        incoming.object.filter(|_| !has_no_material),
     )
 }
 
-/// Lets a state that is known here count, where the copy's lies behind it.
-fn raise(record: &mut Record, known: Option<State>) {
+/// Puts the State that is known here into the overlay, where the copy's State would be a step back from it.
+fn overlay_known_state(record: &mut Record, known: Option<State>) {
     let (Some(here), Some(there)) = (known, record.attributes.state()) else {
         return;
     };
@@ -171,19 +180,37 @@ fn raise(record: &mut Record, known: Option<State>) {
         return;
     }
     let (own, new) = (lifecycle::Rank::of(here), lifecycle::Rank::of(there));
-    let stays = (!own.may_become(new)).then(|| own.joined_state(new));
-    if stays.is_some() || record.overlay.is_some() {
-        record.overlay.get_or_insert_with(Overlay::default).state = stays;
+    let kept = (!own.may_become(new)).then(|| own.joined_state(new));
+    if kept.is_some() || record.overlay.is_some() {
+        record.overlay.get_or_insert_with(Overlay::default).state = kept;
     }
 }
 
-fn update(
+/// Merges a copy with a record of the same object.
+fn merge_known(
     node: &Node,
     ask: &mut Ask<'_>,
     collisions: &Collisions,
     (number, held): (RecordNumber, Record),
     incoming: Incoming,
-) -> Result<Decision, Failure> {
+) -> Result<MergeResult, Failure> {
+    check_same_object(node, &held, &incoming)?;
+    let unchanged = |effects| MergeResult {
+        identifier: held.identifier.clone(),
+        effects,
+        outcome: Outcome::Unchanged,
+    };
+    match choose_merge(node, &held, &incoming)? {
+        Merge::Ignore => Ok(unchanged(Effects::none())),
+        Merge::NoteRelation => Ok(unchanged(note_relation((number, &held), &incoming.record))),
+        Merge::Revive => revive(node, ask, collisions, (number, held), incoming),
+        Merge::Update => update(node, ask, collisions, (number, held), incoming),
+        Merge::KeepFork => keep_fork(node, ask, (number, held), &incoming),
+    }
+}
+
+/// Fails when the copy has another type or other key material than the record: those are two objects under one id.
+fn check_same_object(node: &Node, held: &Record, incoming: &Incoming) -> Result<(), Failure> {
     let collision = |what: &str| {
         Err(Failure::new(
             Cause::InvalidField,
@@ -207,66 +234,93 @@ fn update(
     {
         return collision("key material");
     }
-    if is_of_other_material(&held.attributes, &incoming.record.attributes)
+    if has_other_material(&held.attributes, &incoming.record.attributes)
         && !planted!(OtherMaterialTaken)
     {
         return collision("key material, by its Digest");
     }
-    let unchanged = |effects| Decision {
-        identifier: held.identifier.clone(),
-        effects,
-        outcome: Outcome::Unchanged,
-    };
-    let relation = descent(
-        (&held.stamp, &held.lineage),
-        (&incoming.record.stamp, &incoming.record.lineage),
-    );
-    let is_newer = match relation {
-        Descent::Older if planted!(OlderApplies) => !node.issues(&held),
-        Descent::Older => return Ok(unchanged(Effects::none())),
-        // What was withdrawn since does not come back by an old bundle: nobody would tell this server what becomes of it.
-        Descent::Equal if held.is_withdrawn() && !comes_by_a_relation(&incoming.record) => {
-            return Ok(unchanged(Effects::none()));
+    Ok(())
+}
+
+/// What a copy does to a record of the same object.
+enum Merge {
+    /// Nothing: the record is as new or newer.
+    Ignore,
+    /// The record holds the same already; only the relation that the copy came by is added.
+    NoteRelation,
+    /// The record is the tombstone of a withdrawn copy, and the new one takes its place.
+    Revive,
+    /// The copy is newer and replaces what is held.
+    Update,
+    /// Neither descends from the other: the copy is kept as a fork.
+    KeepFork,
+}
+
+/// Chooses by how the changes descend from each other.
+fn choose_merge(node: &Node, held: &Record, incoming: &Incoming) -> Result<Merge, Failure> {
+    let newer = &incoming.record;
+    let relation = descent((&held.stamp, &held.lineage), (&newer.stamp, &newer.lineage));
+    let replaces = match relation {
+        Descent::Older if planted!(OlderApplies) => !node.issues(held),
+        Descent::Older => return Ok(Merge::Ignore),
+        // A copy that was withdrawn does not come back by an old bundle: nobody would tell this server what becomes of it.
+        Descent::Equal if held.is_withdrawn() && !comes_by_relation(newer) => {
+            return Ok(Merge::Ignore);
         }
-        _ if held.is_withdrawn() && relation != Descent::Fork => {
-            return revive(node, ask, collisions, (number, held), incoming);
-        }
+        _ if held.is_withdrawn() && relation != Descent::Fork => return Ok(Merge::Revive),
         Descent::Equal if held.copy_digest()? == incoming.digest => {
-            return Ok(unchanged(by_this_relation(
-                (number, &held),
-                &incoming.record,
-            )));
+            return Ok(Merge::NoteRelation);
         }
-        // The same change, of which relations leave out different attributes: the fuller copy counts.
-        Descent::Equal if left_out(&held) != left_out(&incoming.record) => {
-            if left_out(&held)
+        // The same change, of which two relations leave out different attributes: the fuller copy counts.
+        Descent::Equal if omitted_attributes(held) != omitted_attributes(newer) => {
+            if omitted_attributes(held)
                 .iter()
-                .all(|name| left_out(&incoming.record).contains(name))
+                .all(|name| omitted_attributes(newer).contains(name))
             {
-                return Ok(unchanged(by_this_relation(
-                    (number, &held),
-                    &incoming.record,
-                )));
+                return Ok(Merge::NoteRelation);
             }
             true
         }
-        Descent::Newer => !node.issues(&held) || incoming.observed,
-        // What only we may change can't have been changed further by others.
+        Descent::Newer => !node.issues(held) || incoming.observed,
+        // Nobody else can have changed further what only this server may change.
         Descent::Equal | Descent::Fork => planted!(ForkOverwrites),
     };
-    if !is_newer {
-        let kept = Fork::of(&incoming.record, &incoming.from, ask.now.wall);
-        let identifier = held.identifier.clone();
-        let effects = match node.issues(&held) {
-            true => fork::at_issuer(node, ask, (number, &held), kept),
-            false => fork::at_replica(ask, (number, held), kept),
-        }?;
-        return Ok(Decision {
-            identifier,
-            effects,
-            outcome: Outcome::Forked,
-        });
-    }
+    Ok(if replaces {
+        Merge::Update
+    } else {
+        Merge::KeepFork
+    })
+}
+
+/// Keeps a copy that does not descend from the record, nor the record from it, as a fork.
+fn keep_fork(
+    node: &Node,
+    ask: &Ask<'_>,
+    (number, held): (RecordNumber, Record),
+    incoming: &Incoming,
+) -> Result<MergeResult, Failure> {
+    let fork = Fork::of(&incoming.record, &incoming.from, ask.now.wall);
+    let identifier = held.identifier.clone();
+    let effects = if node.issues(&held) {
+        fork::keep_at_issuer(node, ask, (number, &held), fork)
+    } else {
+        fork::keep_at_replica(ask, (number, held), fork)
+    }?;
+    Ok(MergeResult {
+        identifier,
+        effects,
+        outcome: Outcome::Forked,
+    })
+}
+
+/// Replaces a record by a newer copy of the same object. The copy stays verbatim; what is local is carried over.
+fn update(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    collisions: &Collisions,
+    (number, held): (RecordNumber, Record),
+    incoming: Incoming,
+) -> Result<MergeResult, Failure> {
     if incoming.record.stamp.epoch > held.stamp.epoch {
         return Err(Failure::new(
             Cause::PermissionDenied,
@@ -278,58 +332,78 @@ fn update(
         object,
         ..
     } = incoming;
-    let told = after.overlay.take();
-    after.identifier = held.identifier.clone();
-    after.owner = held.owner.clone();
-    after.overlay = held.overlay.clone();
-    if let Some(told) = told {
-        let overlay = after.overlay.get_or_insert_with(Overlay::default);
-        overlay.via.extend(
-            told.via
-                .into_iter()
-                .filter(|via| !overlay.via.contains(via))
-                .collect::<Vec<_>>(),
-        );
-        overlay.without = told.without;
-        overlay.owner = told.owner;
-    }
-    // The state that counts here stays, where the master's lies behind it; the copy itself is kept verbatim. As stored: what a date has led
-    // to counts when its issuer says so, who may have put the date off.
-    let known = held
-        .overlay
-        .as_ref()
-        .and_then(|overlay| overlay.state)
-        .or_else(|| held.attributes.state());
-    let known = if planted!(DerivedStateCounts) {
-        held.state(ask.now.wall)
-    } else {
-        known
-    };
-    raise(&mut after, known);
-    let destroyed = after.is_destroyed();
-    let material = match (destroyed, object) {
-        (true, _) => Material::Remove,
-        (false, Some(object)) if held.fingerprint.is_none() => {
-            node.recognise(ask, &mut after, &object)?;
-            Material::Set(object.into())
-        }
-        _ => Material::Keep,
-    };
-    after.fingerprint = after.fingerprint.or_else(|| held.fingerprint.clone());
-    settle_names(node, ask, &mut after, Some(&held), &collisions.name)?;
-    let mut effects = fork::ended_by(ask.snapshot, &after)?;
-    settle_links(ask, &mut after, &mut effects)?;
+    carry_over_local_fields(&mut after, &held);
+    overlay_known_state(&mut after, known_state(&held, ask.now.wall));
+    let material = updated_material(node, ask, &mut after, &held, object)?;
+    resolve_names(node, ask, &mut after, Some(&held), &collisions.name)?;
+    let mut effects = fork::remove_ended_forks(ask.snapshot, &after)?;
+    resolve_links(ask, &mut after, &mut effects)?;
     let identifier = after.identifier.clone();
     effects.extend(Effects::change(Some((number, held)), after, material));
-    Ok(Decision {
+    Ok(MergeResult {
         identifier,
         effects,
         outcome: Outcome::Updated,
     })
 }
 
+/// Gives a copy the identifier, owner and overlay of the record that it replaces, and adds what the relation says of the copy.
+fn carry_over_local_fields(after: &mut Record, held: &Record) {
+    let by_relation = after.overlay.take();
+    after.identifier = held.identifier.clone();
+    after.owner = held.owner.clone();
+    after.overlay = held.overlay.clone();
+    let Some(by_relation) = by_relation else {
+        return;
+    };
+    let overlay = after.overlay.get_or_insert_with(Overlay::default);
+    let new_relations: Vec<Text> = by_relation
+        .via
+        .into_iter()
+        .filter(|via| !overlay.via.contains(via))
+        .collect();
+    overlay.via.extend(new_relations);
+    overlay.without = by_relation.without;
+    overlay.owner = by_relation.owner;
+}
+
+/// The State of a record that no update takes back. It is the stored one: what a date has led to counts only when the issuer says so,
+/// because the issuer may have put the date off.
+fn known_state(held: &Record, now: DateTime) -> Option<State> {
+    if planted!(DerivedStateCounts) {
+        return held.state(now);
+    }
+    held.overlay
+        .as_ref()
+        .and_then(|overlay| overlay.state)
+        .or_else(|| held.attributes.state())
+}
+
+/// Decides what becomes of the key material in an update, and sets the fingerprint.
+fn updated_material(
+    node: &Node,
+    ask: &Ask<'_>,
+    after: &mut Record,
+    held: &Record,
+    object: Option<Object>,
+) -> Result<Material, Failure> {
+    let material = match (after.is_destroyed(), object) {
+        (true, _) => Material::Remove,
+        (false, Some(object)) if held.fingerprint.is_none() => {
+            node.recognise(ask, after, &object)?;
+            Material::Set(object.into())
+        }
+        _ => Material::Keep,
+    };
+    after.fingerprint = after
+        .fingerprint
+        .take()
+        .or_else(|| held.fingerprint.clone());
+    Ok(material)
+}
+
 /// Whether two Digests of the same kind say that these are attributes of different material.
-pub(crate) fn is_of_other_material(held: &Attributes, told: &Attributes) -> bool {
+pub(crate) fn has_other_material(held: &Attributes, incoming: &Attributes) -> bool {
     let digests = |of: &Attributes| -> Vec<Digest> {
         let all = of.all(tag::DIGEST).filter_map(|value| match value {
             AttributeValue::Digest(digest) if digest.value.is_some() => Some(digest.clone()),
@@ -337,9 +411,9 @@ pub(crate) fn is_of_other_material(held: &Attributes, told: &Attributes) -> bool
         });
         all.collect()
     };
-    let (held, told) = (digests(held), digests(told));
+    let (held, incoming) = (digests(held), digests(incoming));
     held.iter().any(|one| {
-        told.iter().any(|other| {
+        incoming.iter().any(|other| {
             (one.hashing_algorithm, one.key_format_type)
                 == (other.hashing_algorithm, other.key_format_type)
                 && one.value != other.value
@@ -347,30 +421,30 @@ pub(crate) fn is_of_other_material(held: &Attributes, told: &Attributes) -> bool
     })
 }
 
-fn comes_by_a_relation(record: &Record) -> bool {
+fn comes_by_relation(record: &Record) -> bool {
     record
         .overlay
         .as_ref()
         .is_some_and(|overlay| !overlay.via.is_empty())
 }
 
-/// What relations leave out of a copy.
-fn left_out(record: &Record) -> &[Text] {
+/// The names of the attributes that relations leave out of a copy.
+fn omitted_attributes(record: &Record) -> &[Text] {
     record
         .overlay
         .as_ref()
         .map_or(&[], |overlay| &overlay.without)
 }
 
-/// Notes that a copy comes by this relation, too.
-fn by_this_relation((number, held): (RecordNumber, &Record), incoming: &Record) -> Effects {
-    let told = incoming.overlay.iter().flat_map(|overlay| &overlay.via);
-    let known = |via: &&Text| {
+/// Adds the relations that a copy came by to those that the record is known by.
+fn note_relation((number, held): (RecordNumber, &Record), incoming: &Record) -> Effects {
+    let relations = incoming.overlay.iter().flat_map(|overlay| &overlay.via);
+    let is_known = |via: &&Text| {
         held.overlay
             .as_ref()
             .is_some_and(|overlay| overlay.via.contains(via))
     };
-    let new: Vec<Text> = told.filter(|via| !known(via)).cloned().collect();
+    let new: Vec<Text> = relations.filter(|via| !is_known(via)).cloned().collect();
     if new.is_empty() {
         return Effects::none();
     }

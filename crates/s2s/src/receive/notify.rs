@@ -1,20 +1,22 @@
-//! Notify: another server tells which attributes of an object have changed or are no more (KMIP 2.1 §6.2.2).
+//! This module answers Notify, by which another server says which attributes of an object have changed or were deleted (KMIP 2.1 §6.2.2).
 
 use crate::ask::{Answered, Ask};
 use crate::node::Node;
+use crate::receive::check::check_attributes;
+use crate::receive::collision::check_names;
 use keyferry_kmip::spec::{AttributeValue, tag};
 use keyferry_kmip::{
     Attribute, AttributeReference, Attributes, Cause, Failure, NotifyRequest, NotifyResponse,
     RequestItem, lifecycle,
 };
 use keyferry_store::{Effects, Material, SnapshotExt};
-use keyferry_ttlv::{Extra, Version};
+use keyferry_ttlv::{Extra, Tag, Version};
 use std::collections::HashSet;
 
-/// Takes in a Notify of a peer that may send, about an object that this peer has Put here.
+/// Answers a Notify of a peer that may send, about an object that this peer has Put here.
 ///
-/// In 1.x an attribute with its index takes the place of the instance of that index; in 2.x the values that are told are all that are left.
-/// State and dates of the lifecycle join: no state goes back (DESIGN: rule 5).
+/// In 1.x an attribute with an index replaces the instance of that index; in 2.x the values in the message replace all instances. The State and
+/// what belongs to it only move forward (DESIGN: rule 5).
 pub(crate) fn notify(
     node: &Node,
     ask: &mut Ask<'_>,
@@ -31,75 +33,19 @@ pub(crate) fn notify(
             "a peer may Notify of what it has Put alone",
         ));
     }
-    if request
-        .attributes
-        .iter()
-        .any(|a| matches!(a.value.tag(), tag::UNIQUE_IDENTIFIER | tag::OBJECT_TYPE))
-    {
-        return Err(Failure::new(
-            Cause::InvalidField,
-            "an object keeps its identifier and its type",
-        ));
-    }
-    if let Some(settled) = request
-        .deleted
-        .0
-        .iter()
-        .find(|deleted| is_settled(&deleted.reference))
-    {
-        return Err(Failure::new(
-            Cause::ReadOnlyAttribute,
-            format_args!("{} is not deleted", settled.reference),
-        ));
-    }
-    if request.deleted.0.len() > Attributes::MOST {
-        return Err(Failure::new(
-            Cause::ServerLimit,
-            "too many attributes are told as deleted",
-        ));
-    }
+    check_request(&request)?;
     let mut after = before.clone();
-    // What a date has led to stays so, whatever becomes of the date.
+    // A State that a date has led to is kept, whatever the Notify does to the date.
     lifecycle::store_state_at(&mut after.attributes, ask.now.wall);
-    let named = ask.cx.version < Version::V2_0;
-    let deleted: HashSet<(&AttributeReference, i32)> = request
-        .deleted
-        .0
-        .iter()
-        .map(|deleted| {
-            (
-                &deleted.reference,
-                if named { deleted.index.unwrap_or(0) } else { 0 },
-            )
-        })
-        .collect();
-    after.attributes.retain(|a| {
-        !deleted.contains(&(
-            &a.value.reference(),
-            if named { a.index.unwrap_or(0) } else { 0 },
-        ))
-    });
-    if !named {
-        let told: HashSet<AttributeReference> = request
-            .attributes
-            .iter()
-            .map(|told| told.value.reference())
-            .collect();
-        after
-            .attributes
-            .retain(|a| is_of_lifecycle(&a.value) || !told.contains(&a.value.reference()));
-    }
-    for told in &request.attributes {
-        if !is_of_lifecycle(&told.value) {
-            take(&mut after.attributes, told, named);
-        }
-    }
-    join(&mut after.attributes, &request.attributes);
+    let indexed = ask.cx.version < Version::V2_0;
+    remove_deleted(&mut after.attributes, &request, indexed);
+    set_changed(&mut after.attributes, &request, indexed);
+    join_state(&mut after.attributes, &request.attributes);
     lifecycle::store_state_at(&mut after.attributes, ask.now.wall);
     after.attributes.check_count()?;
     after.attributes.check_indices()?;
-    crate::receive::check::check_attributes(&after.attributes)?;
-    crate::receive::collision::check_names(node, ask, &after.attributes, Some(&before))?;
+    check_attributes(&after.attributes)?;
+    check_names(node, ask, &after.attributes, Some(&before))?;
     let reign = ask.snapshot.reign()?;
     node.advance(&mut after, reign, ask.now.wall);
     let material = if after.is_destroyed() {
@@ -111,56 +57,113 @@ pub(crate) fn notify(
     Ok(Answered::answer(&NotifyResponse { extra: Extra::NONE }, ask.cx)?.with(effects))
 }
 
-/// What is never deleted: what moves with the State, and what the server has found out.
-fn is_settled(reference: &AttributeReference) -> bool {
+/// Fails when the request changes or deletes what must not change, or deletes too many attributes.
+fn check_request(request: &NotifyRequest) -> Result<(), Failure> {
+    if request
+        .attributes
+        .iter()
+        .any(|a| matches!(a.value.tag(), tag::UNIQUE_IDENTIFIER | tag::OBJECT_TYPE))
+    {
+        return Err(Failure::new(
+            Cause::InvalidField,
+            "an object keeps its identifier and its type",
+        ));
+    }
+    let deleted = &request.deleted.0;
+    if let Some(refused) = deleted.iter().find(|one| is_never_deleted(&one.reference)) {
+        return Err(Failure::new(
+            Cause::ReadOnlyAttribute,
+            format_args!("{} is not deleted", refused.reference),
+        ));
+    }
+    if deleted.len() > Attributes::MOST {
+        return Err(Failure::new(
+            Cause::ServerLimit,
+            "too many attributes are told as deleted",
+        ));
+    }
+    Ok(())
+}
+
+/// Removes the attributes that the request names as deleted: in 1.x the instances of the given indices, in 2.x all instances.
+fn remove_deleted(attributes: &mut Attributes, request: &NotifyRequest, indexed: bool) {
+    let instance = |index: Option<i32>| if indexed { index.unwrap_or(0) } else { 0 };
+    let deleted: HashSet<(&AttributeReference, i32)> = request
+        .deleted
+        .0
+        .iter()
+        .map(|deleted| (&deleted.reference, instance(deleted.index)))
+        .collect();
+    attributes.retain(|a| !deleted.contains(&(&a.value.reference(), instance(a.index))));
+}
+
+/// Sets the attributes that the request brings, but for those of the life cycle.
+fn set_changed(attributes: &mut Attributes, request: &NotifyRequest, indexed: bool) {
+    if !indexed {
+        let replaced: HashSet<AttributeReference> = request
+            .attributes
+            .iter()
+            .map(|changed| changed.value.reference())
+            .collect();
+        attributes.retain(|a| {
+            is_server_lifecycle_attribute(a.value.tag()) || !replaced.contains(&a.value.reference())
+        });
+    }
+    for changed in &request.attributes {
+        if !is_server_lifecycle_attribute(changed.value.tag()) {
+            set_attribute(attributes, changed, indexed);
+        }
+    }
+}
+
+/// Whether a Notify must not delete an attribute: those that belong to the State, and those that this server has found out itself.
+fn is_never_deleted(reference: &AttributeReference) -> bool {
     let AttributeReference::Standard(tag) = reference else {
         return false;
     };
+    is_server_lifecycle_attribute(*tag)
+        || matches!(
+            *tag,
+            tag::INITIAL_DATE
+                | tag::LAST_CHANGE_DATE
+                | tag::DIGEST
+                | tag::ALWAYS_SENSITIVE
+                | tag::NEVER_EXTRACTABLE
+        )
+}
+
+/// Sets one attribute: the instance of its index, where indices count, or the only instance; another one is added.
+fn set_attribute(attributes: &mut Attributes, changed: &Attribute, indexed: bool) {
+    let single = !changed.value.may_repeat();
+    let index = changed.index.unwrap_or(0);
+    let is = |a: &&mut Attribute| {
+        a.value.is_same_attribute(&changed.value)
+            && (single || indexed && a.index.unwrap_or(0) == index)
+    };
+    match attributes.iter_mut().find(is) {
+        Some(held) => held.value = changed.value.clone(),
+        None => attributes.push(Attribute {
+            index: changed.index.filter(|_| indexed),
+            value: changed.value.clone(),
+        }),
+    }
+}
+
+/// Whether an attribute is one of those of the life cycle that the server alone sets: they move with the State, and never back.
+fn is_server_lifecycle_attribute(tag: Tag) -> bool {
     matches!(
-        *tag,
+        tag,
         tag::STATE
             | tag::DESTROY_DATE
             | tag::COMPROMISE_DATE
             | tag::COMPROMISE_OCCURRENCE_DATE
             | tag::REVOCATION_REASON
-            | tag::INITIAL_DATE
-            | tag::LAST_CHANGE_DATE
-            | tag::DIGEST
-            | tag::ALWAYS_SENSITIVE
-            | tag::NEVER_EXTRACTABLE
     )
 }
 
-fn take(attributes: &mut Attributes, told: &Attribute, named: bool) {
-    let single = !told.value.may_repeat();
-    let index = told.index.unwrap_or(0);
-    let is = |a: &&mut Attribute| {
-        a.value.is_same_attribute(&told.value) && (single || named && a.index.unwrap_or(0) == index)
-    };
-    match attributes.iter_mut().find(is) {
-        Some(held) => held.value = told.value.clone(),
-        None => attributes.push(Attribute {
-            index: told.index.filter(|_| named),
-            value: told.value.clone(),
-        }),
-    }
-}
-
-/// What moves with the State, and never back.
-fn is_of_lifecycle(value: &AttributeValue) -> bool {
-    use AttributeValue as V;
-    matches!(
-        value,
-        V::State(_)
-            | V::DestroyDate(_)
-            | V::CompromiseDate(_)
-            | V::CompromiseOccurrenceDate(_)
-            | V::RevocationReason(_)
-    )
-}
-
-fn join(held: &mut Attributes, told: &Attributes) {
-    let (Some(here), Some(there)) = (held.state(), told.state()) else {
+/// Raises the State to the join of both, and takes what belongs to it from the side that is further along.
+fn join_state(held: &mut Attributes, brought: &Attributes) {
+    let (Some(here), Some(there)) = (held.state(), brought.state()) else {
         return;
     };
     let joined = lifecycle::Rank::of(here).joined_state(lifecycle::Rank::of(there));
@@ -168,9 +171,9 @@ fn join(held: &mut Attributes, told: &Attributes) {
         return;
     }
     held.set(AttributeValue::State(joined));
-    for attribute in told
+    for attribute in brought
         .iter()
-        .filter(|a| is_of_lifecycle(&a.value) && a.value.tag() != tag::STATE)
+        .filter(|a| is_server_lifecycle_attribute(a.value.tag()) && a.value.tag() != tag::STATE)
     {
         held.set(attribute.value.clone());
     }

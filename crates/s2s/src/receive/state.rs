@@ -1,20 +1,27 @@
+//! This module keeps the State of an object from moving back when its attributes are replaced.
+
 use keyferry_kmip::spec::{AttributeValue, tag};
 use keyferry_kmip::{Attributes, lifecycle};
+use keyferry_ttlv::Tag;
 
-/// Nothing that was known here is forgotten (DESIGN: rule 5).
-pub(crate) fn join(attributes: &mut Attributes, held: &Attributes) {
+/// The attributes that say when and why an object came to its State, in the order in which they are added.
+const DETAILS_OF_STATE: [Tag; 4] = [
+    tag::COMPROMISE_DATE,
+    tag::COMPROMISE_OCCURRENCE_DATE,
+    tag::REVOCATION_REASON,
+    tag::DESTROY_DATE,
+];
+
+/// Raises the State in `attributes` to the join with the one held, and adds the dates and the reason that belong to what was held: nothing that was
+/// known here is forgotten (DESIGN: rule 5).
+pub(crate) fn keep_known_state(attributes: &mut Attributes, held: &Attributes) {
     let (Some(here), Some(there)) = (held.state(), attributes.state()) else {
         return;
     };
     let joined = lifecycle::Rank::of(here).joined_state(lifecycle::Rank::of(there));
     if joined != there {
         attributes.set(AttributeValue::State(joined));
-        for tag in [
-            tag::COMPROMISE_DATE,
-            tag::COMPROMISE_OCCURRENCE_DATE,
-            tag::REVOCATION_REASON,
-            tag::DESTROY_DATE,
-        ] {
+        for tag in DETAILS_OF_STATE {
             if let Some(value) = held.get(tag) {
                 attributes.set_default(value.clone());
             }

@@ -1,65 +1,64 @@
-//! Who follows whom in what, as data in the store: a [`Downstream`] at the issuer, a [`Upstream`] at the replica.
+//! The relation of two keyferry servers, as data in the store: a [`Downstream`] at the issuer, an [`Upstream`] at its replica.
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::relation::keys::{all, forget, master_key, none, slave_key};
-use crate::relation::offered::OfferedSet;
+use crate::error::Result;
+use crate::feed;
+use crate::relation::keys;
+use crate::relation::keys::Entry;
+use crate::relation::stored::{self, Address, Relation};
 use crate::report::Counts;
 use crate::selection::{Selected, Selection};
 use crate::wire::place::Place;
 use keyferry_kmip::{DateTime, Text, extension as x};
-use keyferry_store::record::{bytes_of, read};
-use keyferry_store::{Snapshot, SnapshotExt, Store, StoreExt};
+use keyferry_store::{Snapshot, Store, StoreExt};
 use keyferry_ttlv::{Decode, Encode, Extra};
-use std::ops::ControlFlow;
 
-/// Why nobody follows what Links reach.
-pub(crate) const LINKS: &str = "what Links reach can't be followed: a change of one object would select others that did not change";
-
-/// A replica, as the server that it follows knows it.
+/// A replica of this server, as this server knows it.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::SLAVE)]
+#[non_exhaustive]
 pub struct Downstream {
-    /// Its server id.
+    /// The server id of the replica.
     #[ttlv(tag = x::SERVER_ID)]
     pub server: Text,
-    /// What it calls the relation.
+    /// The name of the relation, at both servers.
     #[ttlv(tag = x::RELATION)]
     pub relation: Text,
+    /// Which objects it follows.
     pub(crate) selected: Selected,
     /// Attributes, by name, that it does not get.
     #[ttlv(tag = x::WITHOUT)]
     pub without: Vec<Text>,
-    /// Tells the agreement that the selection was cut down to.
+    /// The digest of the agreement that the selection was cut down to ([`Peer::agreed`](crate::Peer::agreed)).
     #[ttlv(tag = x::AGREED)]
     pub(crate) agreed: Option<Vec<u8>>,
-    /// The number of its session: an earlier one is refused.
+    /// The number of its session. Requests of an earlier session are refused.
     #[ttlv(tag = x::SESSION)]
     pub session: i64,
-    /// How far this session was sent.
+    /// The number of the last feed entry that was sent in this session.
     #[ttlv(tag = x::SENT)]
     pub(crate) sent: i64,
-    /// The number of the last entry of our feed that it has committed, as last noted: once a second at the most.
+    /// The number of the last feed entry of this server that the replica has committed. It is noted once a second at most.
     #[ttlv(tag = x::ACKNOWLEDGED)]
     pub acknowledged: i64,
-    /// How often something was noted of what it was offered.
+    /// How often this server has noted what the replica was offered.
     #[ttlv(tag = x::OFFERS)]
     pub(crate) offers: i64,
-    /// Whether it was found to be a copy of an older moment, or this server was: what it holds is to be checked.
+    /// Whether the replica, or this server, was found to be a copy of an older moment: then the replica says which copies it holds.
     #[ttlv(tag = x::CHECKING)]
     pub(crate) checks: Option<bool>,
     /// Since when it follows.
     #[ttlv(tag = x::SINCE)]
     pub since: DateTime,
-    /// When it was last heard of, as last noted.
+    /// When it last asked, as last noted.
     #[ttlv(tag = x::CONTACT)]
     pub contact: DateTime,
-    /// Whether it gets nothing for the time being.
+    /// Whether the relation is paused.
     #[ttlv(tag = x::PAUSED)]
     pub paused: Option<bool>,
-    /// How many forks it has told of.
+    /// How many forks it has reported.
     #[ttlv(tag = x::COUNT_FORKED)]
     pub forked: Option<i64>,
-    /// How many objects it has told that it could not take.
+    /// How many objects it has reported that it could not apply.
     #[ttlv(tag = x::COUNT_RETRIED)]
     pub retried: Option<i64>,
     /// Other fields.
@@ -67,42 +66,45 @@ pub struct Downstream {
     pub extra: Extra,
 }
 
-/// What this server follows.
+/// A server that this one follows.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::MASTER)]
+#[non_exhaustive]
 pub struct Upstream {
-    /// What the relation is called, at both servers.
+    /// The name of the relation, at both servers.
     #[ttlv(tag = x::RELATION)]
     pub relation: Text,
-    /// The server id of whom it follows.
+    /// The server id of the server that is followed.
     #[ttlv(tag = x::SERVER_ID)]
     pub server: Text,
-    /// The instance of that server, once it was met: another one under its name is not followed.
+    /// The instance of that server, once it has answered: another instance under its server id is not followed.
     #[ttlv(tag = x::INSTANCE)]
     pub instance: Option<Vec<u8>>,
     /// The reign of that server in which it answered last.
     #[ttlv(tag = x::REIGN)]
     pub(crate) reign: Option<Vec<u8>>,
-    /// Where clients find it, for the message that refuses their changes.
+    /// Where clients find that server. The message that refuses a client's change names it.
     #[ttlv(tag = x::ADDRESS)]
     pub address: Option<Text>,
+    /// Which objects are followed.
     pub(crate) selected: Selected,
-    /// Attributes, by name, that it is not to send.
+    /// Attributes, by name, that the server does not send.
     #[ttlv(tag = x::WITHOUT)]
     pub without: Vec<Text>,
-    /// What of its feed was taken and committed here.
+    /// The place in its feed up to which everything was committed here.
     pub cursor: Place,
-    /// The head of its feed, as last told.
+    /// The last known head of its feed.
     #[ttlv(tag = x::HEAD)]
     pub head: Place,
-    /// Whether material is to come with each object until the cursor has reached the head for the first time.
+    /// Whether every object comes with its material. It is so until the cursor has reached the head for the first time.
     #[ttlv(tag = x::ANEW)]
     pub(crate) anew: Option<bool>,
-    /// How far the own feed was looked through for copies that the issuer does not have, or not for this server any more, since its feed
-    /// was asked for from the beginning again.
+    /// Up to which number this server's own feed was searched for copies that the issuer does not have, or that this server may not have any
+    /// more. The search begins when the issuer's feed is read from its beginning again.
     #[ttlv(tag = x::CHECKING)]
     pub(crate) checking: Option<i64>,
-    /// How often its server has noted something of what this one was offered, as last told: where the two differ, one of them has lost something.
+    /// How often the issuer has noted what this server was offered, by its last answer. Where the issuer's own number differs, one of the two
+    /// has lost something.
     #[ttlv(tag = x::OFFERS)]
     pub(crate) offers: i64,
     /// The number of the last session.
@@ -111,35 +113,55 @@ pub struct Upstream {
     /// Since when it is followed.
     #[ttlv(tag = x::SINCE)]
     pub since: DateTime,
-    /// When it last answered with something new.
+    /// When its last answer came that brought something new.
     #[ttlv(tag = x::CONTACT)]
     pub contact: DateTime,
     /// Why the last session failed.
     #[ttlv(tag = x::WHY)]
     pub error: Option<Text>,
-    /// Whether it is not followed for the time being.
+    /// Whether the relation is paused.
     #[ttlv(tag = x::PAUSED)]
     pub paused: Option<bool>,
-    /// How many objects could not be taken so far, and are asked for again.
+    /// How many objects could not be applied and are asked for again.
     #[ttlv(tag = x::COUNT_RETRIED)]
     pub retried: i64,
-    /// What became of the objects of the pass under way, or of the last one.
+    /// What became of the objects of the current pass, or of the last one.
     pub counts: Counts,
     /// Other fields.
     #[ttlv(extra)]
     pub extra: Extra,
 }
 
+impl Relation for Downstream {
+    const PREFIX: &'static [u8] = keys::DOWNSTREAM;
+    const KIND: &'static str = "relation";
+
+    fn key(&self) -> Vec<u8> {
+        keys::downstream(&self.server, &self.relation)
+    }
+
+    fn paused(&mut self) -> &mut Option<bool> {
+        &mut self.paused
+    }
+}
+
 impl Downstream {
-    /// Those that follow this server.
+    fn address<'a>(server: &str, relation: &'a str) -> Address<'a> {
+        Address {
+            key: keys::downstream(server, relation),
+            name: relation,
+        }
+    }
+
+    /// The replicas that follow this server.
     ///
     /// # Errors
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<Downstream>> {
-        all(snapshot, b"slave/")
+        stored::all(snapshot)
     }
 
-    /// One of them, by its server id and the name of the relation.
+    /// One replica, by its server id and the name of the relation.
     ///
     /// # Errors
     /// Those of the store.
@@ -148,11 +170,10 @@ impl Downstream {
         server: &str,
         relation: &str,
     ) -> Result<Option<Downstream>> {
-        let stored = snapshot.state_value(&slave_key(server, relation))?;
-        Ok(stored.map(|bytes| read(&bytes, "relation")).transpose()?)
+        stored::find(snapshot, &keys::downstream(server, relation))
     }
 
-    /// What it follows.
+    /// The objects that it follows.
     pub fn selection(&self) -> Selection {
         self.selected.selection()
     }
@@ -165,131 +186,116 @@ impl Downstream {
         Ok(snapshot
             .head()?
             .number
-            .saturating_sub(u64::try_from(self.acknowledged).unwrap_or(0)))
+            .saturating_sub(self.acknowledged_number()))
     }
 
-    /// For how many seconds a change has waited to be committed there: the age of the oldest one. Nothing when there is none.
+    /// For how many seconds the oldest change that it has not committed has waited. `None` when there is no such change.
     ///
     /// # Errors
     /// Those of the store.
     pub fn lag_seconds(&self, snapshot: &dyn Snapshot, now: DateTime) -> Result<Option<u64>> {
-        let mut next = None;
-        snapshot.feed(u64::try_from(self.acknowledged).unwrap_or(0), &mut |row| {
-            next = Some(row.record);
-            Ok(ControlFlow::Break(()))
-        })?;
-        let Some(record) = next
-            .map(|number| snapshot.record(number))
-            .transpose()?
-            .flatten()
-        else {
-            return Ok(None);
-        };
-        let changed = record
-            .attributes
-            .date(keyferry_kmip::spec::tag::LAST_CHANGE_DATE)
-            .unwrap_or(now);
-        Ok(Some(
-            u64::try_from(now.0.saturating_sub(changed.0)).unwrap_or(0),
-        ))
+        feed::seconds_waiting(snapshot, self.acknowledged_number(), now)
     }
 
-    pub(crate) fn entry(&self) -> keyferry_store::Result<(Vec<u8>, Option<Vec<u8>>)> {
-        Ok((
-            slave_key(&self.server, &self.relation),
-            Some(bytes_of(self)?),
-        ))
+    fn acknowledged_number(&self) -> u64 {
+        u64::try_from(self.acknowledged).unwrap_or(0)
     }
 
-    fn change(
-        store: &dyn Store,
-        server: &str,
-        relation: &str,
-        change: impl Fn(&mut Downstream),
-    ) -> Result<()> {
-        store.transact(|transaction| {
-            let mut slave =
-                Downstream::find(transaction, server, relation)?.ok_or_else(|| none(relation))?;
-            change(&mut slave);
-            let (key, value) = slave.entry()?;
-            Ok(transaction.set_state(&key, value.as_deref())?)
-        })
+    pub(crate) fn entry(&self) -> keyferry_store::Result<Entry> {
+        stored::entry(self)
     }
 
     /// Sends it nothing until it is [resumed](Downstream::resume).
     ///
     /// # Errors
-    /// When it does not follow, and those of the store; so for the next two.
+    /// [`ErrorKind::Relation`](crate::ErrorKind::Relation) when it does not follow, and those of the store.
     pub fn pause(store: &dyn Store, server: &str, relation: &str) -> Result<()> {
-        Downstream::change(store, server, relation, |slave| slave.paused = Some(true))
+        stored::pause::<Downstream>(store, &Downstream::address(server, relation))
     }
 
-    /// Goes on sending to it.
+    /// Sends to it again.
     ///
     /// # Errors
     /// As for [`pause`](Downstream::pause).
     pub fn resume(store: &dyn Store, server: &str, relation: &str) -> Result<()> {
-        Downstream::change(store, server, relation, |slave| slave.paused = None)
+        stored::resume::<Downstream>(store, &Downstream::address(server, relation))
     }
 
-    /// Forgets it, and what it was offered. It keeps what it has; should it come again, that is a new relation.
+    /// Forgets it, and what it was offered. It keeps the copies that it has; if it follows again, that is a new relation.
     ///
     /// # Errors
     /// As for [`pause`](Downstream::pause).
     pub fn end(store: &dyn Store, server: &str, relation: &str) -> Result<()> {
-        store.transact(|transaction| {
-            if Downstream::find(transaction, server, relation)?.is_none() {
-                return Err(none(relation));
-            }
-            transaction.set_state(&slave_key(server, relation), None)?;
-            transaction.set_state(&crate::relation::owed::key(server), None)?;
-            Ok(forget(transaction, &OfferedSet::prefix(server, relation))?)
-        })
+        stored::end::<Downstream>(
+            store,
+            &Downstream::address(server, relation),
+            &[keys::give_back(server)],
+            &[keys::offered_prefix(server, relation)],
+        )
+    }
+}
+
+impl Relation for Upstream {
+    const PREFIX: &'static [u8] = keys::UPSTREAM;
+    const KIND: &'static str = "relation";
+
+    fn key(&self) -> Vec<u8> {
+        keys::upstream(&self.relation)
+    }
+
+    fn paused(&mut self) -> &mut Option<bool> {
+        &mut self.paused
     }
 }
 
 impl Upstream {
-    /// What this server follows.
+    fn address(relation: &str) -> Address<'_> {
+        Address {
+            key: keys::upstream(relation),
+            name: relation,
+        }
+    }
+
+    /// The servers that this one follows.
     ///
     /// # Errors
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<Upstream>> {
-        all(snapshot, b"master/")
+        stored::all(snapshot)
     }
 
-    /// One of them, by the name of the relation.
+    /// One server that this one follows, by the name of the relation.
     ///
     /// # Errors
     /// Those of the store.
     pub fn find(snapshot: &dyn Snapshot, relation: &str) -> Result<Option<Upstream>> {
-        let stored = snapshot.state_value(&master_key(relation))?;
-        Ok(stored.map(|bytes| read(&bytes, "relation")).transpose()?)
+        stored::find(snapshot, &keys::upstream(relation))
     }
 
-    /// What is followed.
+    /// The objects that are followed.
     pub fn selection(&self) -> Selection {
         self.selected.selection()
     }
 
-    /// How many changes were not taken yet, as far as was told.
+    /// How many changes were not applied here yet, measured at the last known head of the feed.
     pub fn lag(&self) -> u64 {
         u64::try_from(self.head.number.saturating_sub(self.cursor.number)).unwrap_or(0)
     }
 
-    /// Whether everything was taken up to the head that was last told.
+    /// Whether everything was applied here up to the last known head of the feed.
     pub fn is_up_to_date(&self) -> bool {
         self.anew != Some(true) && self.checking.is_none() && self.lag() == 0
     }
 
-    pub(crate) fn entry(&self) -> keyferry_store::Result<(Vec<u8>, Option<Vec<u8>>)> {
-        Ok((master_key(&self.relation), Some(bytes_of(self)?)))
+    pub(crate) fn entry(&self) -> keyferry_store::Result<Entry> {
+        stored::entry(self)
     }
 
-    /// Begins to follow a server, or follows it in another selection or another set of attributes from now on: then its feed is looked
-    /// through again, and what does not belong to the selection any more is withdrawn. `address` is where its clients find it.
+    /// Begins to follow a server, or follows another selection or other attributes of it from now on: then its whole feed is read again, and
+    /// copies that do not belong to the selection any more are withdrawn.
     ///
     /// # Errors
-    /// [`ErrorKind::Selection`] for a selection that can't be followed, [`ErrorKind::Relation`] when the relation is with another server,
+    /// [`ErrorKind::Selection`](crate::ErrorKind::Selection) for a selection that can't be followed, [`ErrorKind::Relation`] when the relation is with another server,
     /// and those of the store.
     pub fn follow(
         store: &dyn Store,
@@ -298,128 +304,116 @@ impl Upstream {
         what: &UpstreamOptions,
         now: DateTime,
     ) -> Result<()> {
-        if what.selection.with_links {
-            return Err(Error::new(ErrorKind::Selection, LINKS));
-        }
-        let selected = Selected::of(&what.selection);
-        what.selection.query()?;
+        stored::check_selection(&what.selection)?;
         store.transact(|transaction| {
-            let master = match Upstream::find(transaction, relation)? {
+            let upstream = match Upstream::find(transaction, relation)? {
                 Some(held) if held.server != *server => {
-                    let why = format_args!(
-                        "the relation {relation:?} is with the server {:?}",
-                        held.server
-                    );
-                    return Err(Error::new(ErrorKind::Relation, why));
+                    return Err(stored::is_with_another(relation, &held.server, ""));
                 }
-                Some(mut held) => {
-                    if held.selected != selected || held.without != what.without {
-                        held.cursor = Place::default();
-                        held.checking = Some(0);
-                    }
-                    held.selected = selected.clone();
-                    held.without = what.without.clone();
-                    held.address = what.address.clone();
-                    held
-                }
-                None => Upstream {
-                    relation: relation.into(),
-                    server: server.into(),
-                    instance: None,
-                    reign: None,
-                    address: what.address.clone(),
-                    selected: selected.clone(),
-                    without: what.without.clone(),
-                    cursor: Place::default(),
-                    head: Place::default(),
-                    anew: Some(true),
-                    checking: None,
-                    offers: 0,
-                    session: 0,
-                    since: now,
-                    contact: DateTime(0),
-                    error: None,
-                    paused: None,
-                    retried: 0,
-                    counts: Counts::default(),
-                    extra: Extra::NONE,
-                },
+                Some(held) => held.with_options(what),
+                None => Upstream::new(relation, server, what, now),
             };
-            let (key, value) = master.entry()?;
-            Ok(transaction.set_state(&key, value.as_deref())?)
+            stored::put(transaction, &upstream)
         })
     }
 
-    fn change(store: &dyn Store, relation: &str, change: impl Fn(&mut Upstream)) -> Result<()> {
-        store.transact(|transaction| {
-            let mut master =
-                Upstream::find(transaction, relation)?.ok_or_else(|| none(relation))?;
-            change(&mut master);
-            let (key, value) = master.entry()?;
-            Ok(transaction.set_state(&key, value.as_deref())?)
-        })
+    fn new(relation: &str, server: &str, what: &UpstreamOptions, now: DateTime) -> Upstream {
+        Upstream {
+            relation: relation.into(),
+            server: server.into(),
+            instance: None,
+            reign: None,
+            address: what.address.clone(),
+            selected: Selected::of(&what.selection),
+            without: what.without.clone(),
+            cursor: Place::default(),
+            head: Place::default(),
+            anew: Some(true),
+            checking: None,
+            offers: 0,
+            session: 0,
+            since: now,
+            contact: DateTime(0),
+            error: None,
+            paused: None,
+            retried: 0,
+            counts: Counts::default(),
+            extra: Extra::NONE,
+        }
     }
 
-    /// Follows no further until it is [resumed](Upstream::resume).
+    /// The same relation with these options. Where they select something else, the feed is read from its beginning.
+    fn with_options(mut self, what: &UpstreamOptions) -> Upstream {
+        let selected = Selected::of(&what.selection);
+        if self.selected != selected || self.without != what.without {
+            self.cursor = Place::default();
+            self.checking = Some(0);
+        }
+        Upstream {
+            selected,
+            without: what.without.clone(),
+            address: what.address.clone(),
+            ..self
+        }
+    }
+
+    /// Stops following until it is [resumed](Upstream::resume).
     ///
     /// # Errors
-    /// When there is no such relation, and those of the store; so for the next ones.
+    /// [`ErrorKind::Relation`](crate::ErrorKind::Relation) when there is no such relation, and those of the store.
     pub fn pause(store: &dyn Store, relation: &str) -> Result<()> {
-        Upstream::change(store, relation, |master| master.paused = Some(true))
+        stored::pause::<Upstream>(store, &Upstream::address(relation))
     }
 
-    /// Goes on following.
+    /// Follows again.
     ///
     /// # Errors
     /// As for [`pause`](Upstream::pause).
     pub fn resume(store: &dyn Store, relation: &str) -> Result<()> {
-        Upstream::change(store, relation, |master| master.paused = None)
+        stored::resume::<Upstream>(store, &Upstream::address(relation))
     }
 
-    /// Follows whatever server has the name from now on, as a person has decided: one that was set up anew, for example.
+    /// Accepts whatever server answers under this server id from now on, as a person has decided: one that was set up anew, for example.
     ///
     /// # Errors
     /// As for [`pause`](Upstream::pause).
     pub fn accept(store: &dyn Store, relation: &str) -> Result<()> {
-        Upstream::change(store, relation, |master| {
-            master.instance = None;
-            master.cursor = Place::default();
-            master.head = Place::default();
-            master.checking = Some(0);
-            master.offers = 0;
-        })
+        stored::change(
+            store,
+            &Upstream::address(relation),
+            |upstream: &mut Upstream| {
+                upstream.instance = None;
+                upstream.cursor = Place::default();
+                upstream.head = Place::default();
+                upstream.checking = Some(0);
+                upstream.offers = 0;
+                Ok(())
+            },
+        )
+        .map(drop)
     }
 
-    /// Follows it no more. The copies stay as they are.
+    /// Ends the relation. The copies stay as they are.
     ///
     /// # Errors
     /// As for [`pause`](Upstream::pause).
     pub fn end(store: &dyn Store, relation: &str) -> Result<()> {
-        store.transact(|transaction| {
-            if Upstream::find(transaction, relation)?.is_none() {
-                return Err(none(relation));
-            }
-            transaction.set_state(&master_key(relation), None)?;
-            forget(transaction, &crate::relation::keys::retry_prefix(relation))?;
-            forget(
-                transaction,
-                &crate::relation::keys::missing_prefix(relation),
-            )?;
-            Ok(forget(
-                transaction,
-                &crate::relation::keys::done_prefix(relation),
-            )?)
-        })
+        let prefixes = [
+            keys::retry_prefix(relation),
+            keys::missing_prefix(relation),
+            keys::done_prefix(relation),
+        ];
+        stored::end::<Upstream>(store, &Upstream::address(relation), &[], &prefixes)
     }
 }
 
-/// What is followed.
+/// Options of a relation with a server that is followed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UpstreamOptions {
-    /// Which objects.
+    /// Which objects are followed.
     pub selection: Selection,
-    /// Attributes, by name, that are left out of the copies. What belongs to the life cycle is never left out.
+    /// Attributes, by name, that are left out of the copies. Attributes of the life cycle are never left out.
     pub without: Vec<Text>,
-    /// Where the master's clients find it.
+    /// Where the clients of that server find it.
     pub address: Option<Text>,
 }

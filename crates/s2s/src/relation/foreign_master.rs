@@ -1,22 +1,23 @@
-//! A server that knows nothing of it and is followed all the same, as data in the store: what was seen of it, and until when (DESIGN: rule 14).
+//! The relation with a foreign server that this one observes, as data in the store. The foreign server knows nothing of it
+//! (DESIGN: rule 14).
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::relation::followed::LINKS;
-use crate::relation::keys::{about, forget, none};
+use crate::relation::keys;
+use crate::relation::keys::Entry;
 use crate::relation::retry::Retry;
+use crate::relation::stored::{self, Address, Relation};
 use crate::report::Counts;
 use crate::selection::{Selected, Selection};
 use keyferry_kmip::{DateTime, Text, extension as x};
-use keyferry_store::record::{bytes_of, read};
-use keyferry_store::{ObjectId, Snapshot, SnapshotExt, Span, Store, StoreExt};
+use keyferry_store::{ObjectId, Snapshot, Store, StoreExt};
 use keyferry_ttlv::{Decode, Encode, Extra};
-use std::ops::ControlFlow;
 
-/// A foreign server that this one observes: run by a [`Pull`](crate::Pull) that is [`observing`](crate::Pull::observing).
+/// A foreign server that this one observes. A [`Pull`](crate::Pull) that is [`observing`](crate::Pull::observing) runs the relation.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::FOREIGN_MASTER)]
+#[non_exhaustive]
 pub struct ForeignMaster {
-    /// What the relation is called here.
+    /// The name of the relation here.
     #[ttlv(tag = x::RELATION)]
     pub relation: Text,
     /// The server id that its objects get here.
@@ -25,34 +26,35 @@ pub struct ForeignMaster {
     /// The instance of that server.
     #[ttlv(tag = x::INSTANCE)]
     pub instance: Vec<u8>,
+    /// Which objects are observed.
     pub(crate) selected: Selected,
-    /// How many seconds before the newest date a window begins.
+    /// How many seconds before the newest known date a window begins.
     #[ttlv(tag = x::OVERLAP)]
     pub overlap: i64,
-    /// After how many passes over a window all objects are looked at; 0 for never.
+    /// After how many passes over a window a pass looks at all objects; 0 for never.
     #[ttlv(tag = x::FULL_EVERY)]
     pub full_every: i64,
-    /// After how many seconds all objects are looked at; 0 for never.
+    /// After how many seconds a pass looks at all objects; 0 for never.
     #[ttlv(tag = x::FULL_AFTER)]
     pub full_after: i64,
-    /// The newest Last Change Date up to which everything was seen, by the clock of that server; none where it shows none.
+    /// The newest Last Change Date up to which everything was seen, by the clock of that server; `None` where it shows no such date.
     #[ttlv(tag = x::NEWEST)]
     pub newest: Option<DateTime>,
-    /// Whether its Locate knows Last Change Date, as far as was seen: where it does not, all objects are looked at each time.
+    /// Whether its Locate knows Last Change Date, as far as was seen. Where it does not, every pass looks at all objects.
     #[ttlv(tag = x::LOCATES_DATES)]
     pub locates_dates: Option<bool>,
-    /// What is under way.
+    /// The current pass.
     pub(crate) pass: Option<Pass>,
-    /// Passes over a window since the last one over everything.
+    /// How many passes over a window were completed since the last pass over everything.
     #[ttlv(tag = x::RUNS)]
     pub runs: i64,
-    /// When the last pass came to its end, by our clock; 0 for never.
+    /// When the last pass was completed, by the clock of this server; 0 for never.
     #[ttlv(tag = x::LAST_PASS)]
     pub passed: DateTime,
-    /// When the last pass over everything came to its end, by our clock; 0 for never.
+    /// When the last pass over everything was completed, by the clock of this server; 0 for never.
     #[ttlv(tag = x::LAST_FULL_PASS)]
     pub full: DateTime,
-    /// The number of the last session: an earlier one writes no more.
+    /// The number of the last session. An earlier session writes nothing any more.
     #[ttlv(tag = x::SESSION)]
     pub session: i64,
     /// Since when it is observed.
@@ -64,10 +66,10 @@ pub struct ForeignMaster {
     /// Why the last session failed.
     #[ttlv(tag = x::WHY)]
     pub error: Option<Text>,
-    /// Whether it is not observed for the time being.
+    /// Whether the relation is paused.
     #[ttlv(tag = x::PAUSED)]
     pub paused: Option<bool>,
-    /// How many objects could not be taken so far, and are asked for again.
+    /// How many objects could not be taken and are asked for again.
     #[ttlv(tag = x::COUNT_RETRIED)]
     pub retried: i64,
     /// How many objects held here it does not have any more.
@@ -78,35 +80,36 @@ pub struct ForeignMaster {
     pub extra: Extra,
 }
 
-/// A pass under way: over a window of dates, or over everything.
+/// A pass that is not completed: over a window of dates, or over everything.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::PASS)]
 pub(crate) struct Pass {
-    /// Where its window begins; none for all objects.
+    /// Where its window begins; `None` for all objects.
     #[ttlv(tag = x::WINDOW_FROM)]
     pub(crate) from: Option<DateTime>,
-    /// The clock of that server when it began: what changes later is seen by the next one.
+    /// The clock of that server when the pass began. The next pass sees what changes later.
     #[ttlv(tag = x::PASS_HEAD)]
     pub(crate) head: Option<DateTime>,
     /// The newest Last Change Date that it saw.
     #[ttlv(tag = x::NEWEST)]
     pub(crate) seen: Option<DateTime>,
+    /// Other fields.
     #[ttlv(extra)]
     pub(crate) extra: Extra,
 }
 
-/// What is observed, and how often as a whole.
+/// Options of a relation with a foreign server that is observed. The values in parentheses are the defaults.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForeignMasterOptions {
-    /// Which objects.
+    /// Which objects are observed (all).
     pub selection: Selection,
-    /// The instance of the server, so that one that was set up anew is another one.
+    /// The instance of the server (empty): a server that was set up anew is another instance.
     pub instance: Vec<u8>,
-    /// How many seconds windows overlap (60): more than its clocks differ, and than a change takes to be shown.
+    /// How many seconds windows overlap (60). It has to be more than the clocks of that server differ, and more than a change takes to be seen.
     pub overlap: i64,
-    /// After how many passes over a window all objects are looked at (24); 0 for never.
+    /// After how many passes over a window a pass looks at all objects (24); 0 for never.
     pub full_every: i64,
-    /// After how many seconds all objects are looked at (a day); 0 for never.
+    /// After how many seconds a pass looks at all objects (a day); 0 for never.
     pub full_after: i64,
 }
 
@@ -122,102 +125,83 @@ impl Default for ForeignMasterOptions {
     }
 }
 
-fn key(relation: &str) -> Vec<u8> {
-    [b"foreign/master/", relation.as_bytes()].concat()
-}
+impl Relation for ForeignMaster {
+    const PREFIX: &'static [u8] = keys::FOREIGN_MASTER;
+    const KIND: &'static str = "foreign relation";
 
-fn retry_prefix(relation: &str) -> Vec<u8> {
-    [b"foreign/retry/", relation.as_bytes(), &[0]].concat()
-}
+    fn key(&self) -> Vec<u8> {
+        keys::foreign_master(&self.relation)
+    }
 
-fn missing_prefix(relation: &str) -> Vec<u8> {
-    [b"foreign/missing/", relation.as_bytes(), &[0]].concat()
-}
-
-pub(crate) fn retry_key(relation: &str, id: &ObjectId) -> keyferry_store::Result<Vec<u8>> {
-    about(retry_prefix(relation), id)
-}
-
-pub(crate) fn missing_key(relation: &str, id: &ObjectId) -> keyferry_store::Result<Vec<u8>> {
-    about(missing_prefix(relation), id)
-}
-
-/// Everything of a kind that is kept under a prefix.
-pub(crate) fn all<T: Decode + keyferry_ttlv::Tagged>(
-    snapshot: &dyn Snapshot,
-    prefix: &[u8],
-) -> Result<Vec<T>> {
-    let mut all = Vec::new();
-    snapshot.state(&Span::prefix(prefix), &mut |_, value| {
-        all.push(read(value, "foreign relation")?);
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(all)
+    fn paused(&mut self) -> &mut Option<bool> {
+        &mut self.paused
+    }
 }
 
 impl ForeignMaster {
+    fn address(relation: &str) -> Address<'_> {
+        Address {
+            key: keys::foreign_master(relation),
+            name: relation,
+        }
+    }
+
     /// The foreign servers that are observed.
     ///
     /// # Errors
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<ForeignMaster>> {
-        all(snapshot, b"foreign/master/")
+        stored::all(snapshot)
     }
 
-    /// One of them, by the name of the relation.
+    /// One foreign server, by the name of the relation.
     ///
     /// # Errors
     /// Those of the store.
     pub fn find(snapshot: &dyn Snapshot, relation: &str) -> Result<Option<ForeignMaster>> {
-        let stored = snapshot.state_value(&key(relation))?;
-        Ok(stored
-            .map(|bytes| read(&bytes, "foreign relation"))
-            .transpose()?)
+        stored::find(snapshot, &keys::foreign_master(relation))
     }
 
-    /// What could not be taken so far, with when it is asked for again.
+    /// The objects that could not be taken so far, each with the time when it is asked for again.
     ///
     /// # Errors
     /// Those of the store.
     pub fn retries(snapshot: &dyn Snapshot, relation: &str) -> Result<Vec<Retry>> {
-        all(snapshot, &retry_prefix(relation))
+        Retry::all_under(snapshot, &keys::foreign_retry_prefix(relation))
     }
 
-    /// The objects held here that the last look at everything did not find there any more: they are kept (DESIGN: rule 6).
+    /// The objects held here that the last pass over everything did not find there any more. They are kept (DESIGN: rule 6).
     ///
     /// # Errors
     /// Those of the store.
     pub fn missing(snapshot: &dyn Snapshot, relation: &str) -> Result<Vec<ObjectId>> {
-        all(snapshot, &missing_prefix(relation))
+        let prefix = keys::foreign_missing_prefix(relation);
+        stored::all_under(snapshot, &prefix, "missing object")
     }
 
-    /// What is observed.
+    /// The objects that are observed.
     pub fn selection(&self) -> Selection {
         self.selected.selection()
     }
 
-    /// What became of the objects of the pass under way, or of the last one.
+    /// What became of the objects of the current pass, or of the last one.
     ///
     /// # Errors
     /// Those of the store.
     pub fn counts(&self, snapshot: &dyn Snapshot) -> Result<Counts> {
-        let stored = snapshot.state_value(&counts_key(&self.relation))?;
-        Ok(stored
-            .map(|bytes| read(&bytes, "progress of a transfer"))
-            .transpose()?
-            .unwrap_or_default())
+        stored::counts(snapshot, &keys::foreign_counts(&self.relation))
     }
 
-    /// For how many seconds what changed there may not have been seen: since the last pass came to its end. Nothing before the first.
+    /// For how many seconds changes there may not have been seen: since the last pass was completed. `None` before the first.
     pub fn lag_seconds(&self, now: DateTime) -> Option<u64> {
         (self.passed.0 > 0).then(|| u64::try_from(now.0.saturating_sub(self.passed.0)).unwrap_or(0))
     }
 
-    pub(crate) fn entry(&self) -> keyferry_store::Result<(Vec<u8>, Option<Vec<u8>>)> {
-        Ok((key(&self.relation), Some(bytes_of(self)?)))
+    pub(crate) fn entry(&self) -> keyferry_store::Result<Entry> {
+        stored::entry(self)
     }
 
-    /// Begins to observe a foreign server, or observes it otherwise from now on: the next pass looks at everything.
+    /// Begins to observe a foreign server, or observes it with other options from now on: then the next pass looks at everything.
     ///
     /// # Errors
     /// [`ErrorKind::Selection`] for a selection that can't be followed, [`ErrorKind::Relation`] when the relation is with another server or
@@ -229,47 +213,15 @@ impl ForeignMaster {
         what: &ForeignMasterOptions,
         now: DateTime,
     ) -> Result<()> {
-        if what.selection.with_links {
-            return Err(Error::new(ErrorKind::Selection, LINKS));
-        }
-        what.selection.query()?;
+        stored::check_selection(&what.selection)?;
         store.transact(|transaction| {
-            let held = ForeignMaster::find(transaction, relation)?;
-            if let Some(held) = held
-                .as_ref()
-                .filter(|held| held.server != *server || held.instance != what.instance)
-            {
-                let why = format_args!(
-                    "the relation {relation:?} is with the server {:?}, or an instance of it",
-                    held.server
-                );
-                return Err(Error::new(ErrorKind::Relation, why));
-            }
-            let fresh = ForeignMaster {
-                relation: relation.into(),
-                server: server.into(),
-                instance: what.instance.clone(),
-                selected: Selected::of(&what.selection),
-                overlap: what.overlap.max(0),
-                full_every: what.full_every.max(0),
-                full_after: what.full_after.max(0),
-                newest: None,
-                locates_dates: None,
-                pass: None,
-                runs: 0,
-                passed: DateTime(0),
-                full: DateTime(0),
-                session: 0,
-                since: now,
-                contact: DateTime(0),
-                error: None,
-                paused: None,
-                retried: 0,
-                missing: 0,
-                extra: Extra::NONE,
-            };
-            let master = match held {
-                None => fresh,
+            let new = ForeignMaster::new(relation, server, what, now);
+            let master = match ForeignMaster::find(transaction, relation)? {
+                None => new,
+                Some(held) if held.server != *server || held.instance != what.instance => {
+                    let more = ", or an instance of it";
+                    return Err(stored::is_with_another(relation, &held.server, more));
+                }
                 Some(held) => ForeignMaster {
                     session: held.session,
                     since: held.since,
@@ -279,69 +231,82 @@ impl ForeignMaster {
                     retried: held.retried,
                     missing: held.missing,
                     extra: held.extra,
-                    ..fresh
+                    ..new
                 },
             };
-            let (key, value) = master.entry()?;
-            Ok(transaction.set_state(&key, value.as_deref())?)
+            stored::put(transaction, &master)
         })
     }
 
-    /// Changes the relation as it is stored.
+    fn new(
+        relation: &str,
+        server: &str,
+        what: &ForeignMasterOptions,
+        now: DateTime,
+    ) -> ForeignMaster {
+        ForeignMaster {
+            relation: relation.into(),
+            server: server.into(),
+            instance: what.instance.clone(),
+            selected: Selected::of(&what.selection),
+            overlap: what.overlap.max(0),
+            full_every: what.full_every.max(0),
+            full_after: what.full_after.max(0),
+            newest: None,
+            locates_dates: None,
+            pass: None,
+            runs: 0,
+            passed: DateTime(0),
+            full: DateTime(0),
+            session: 0,
+            since: now,
+            contact: DateTime(0),
+            error: None,
+            paused: None,
+            retried: 0,
+            missing: 0,
+            extra: Extra::NONE,
+        }
+    }
+
+    /// Changes the relation as it is stored, and returns it as it is then.
     pub(crate) fn change(
         store: &dyn Store,
         relation: &str,
         change: impl Fn(&mut ForeignMaster) -> Result<()>,
     ) -> Result<ForeignMaster> {
-        store.transact(|transaction| {
-            let mut master =
-                ForeignMaster::find(transaction, relation)?.ok_or_else(|| none(relation))?;
-            change(&mut master)?;
-            let (key, value) = master.entry()?;
-            transaction.set_state(&key, value.as_deref())?;
-            Ok(master)
-        })
+        stored::change(store, &ForeignMaster::address(relation), change)
     }
 
-    /// Observes it no further until it is [resumed](ForeignMaster::resume).
+    /// Stops observing until it is [resumed](ForeignMaster::resume).
     ///
     /// # Errors
-    /// When there is no such relation, and those of the store; so for the next two.
+    /// [`ErrorKind::Relation`] when there is no such relation, and those of the store.
     pub fn pause(store: &dyn Store, relation: &str) -> Result<()> {
-        ForeignMaster::change(store, relation, |master| {
-            master.paused = Some(true);
-            Ok(())
-        })
-        .map(drop)
+        stored::pause::<ForeignMaster>(store, &ForeignMaster::address(relation))
     }
 
-    /// Goes on observing it.
+    /// Observes again.
     ///
     /// # Errors
     /// As for [`pause`](ForeignMaster::pause).
     pub fn resume(store: &dyn Store, relation: &str) -> Result<()> {
-        ForeignMaster::change(store, relation, |master| {
-            master.paused = None;
-            Ok(())
-        })
-        .map(drop)
+        stored::resume::<ForeignMaster>(store, &ForeignMaster::address(relation))
     }
 
-    /// Observes it no more. The copies stay as they are.
+    /// Ends the relation. The copies stay as they are.
     ///
     /// # Errors
     /// As for [`pause`](ForeignMaster::pause).
     pub fn end(store: &dyn Store, relation: &str) -> Result<()> {
-        store.transact(|transaction| {
-            if ForeignMaster::find(transaction, relation)?.is_none() {
-                return Err(none(relation));
-            }
-            transaction.set_state(&key(relation), None)?;
-            transaction.set_state(&counts_key(relation), None)?;
-            forget(transaction, &lists(relation))?;
-            forget(transaction, &retry_prefix(relation))?;
-            Ok(forget(transaction, &missing_prefix(relation))?)
-        })
+        let prefixes = [
+            keys::foreign_taken_prefix(relation),
+            keys::foreign_retry_prefix(relation),
+            keys::foreign_missing_prefix(relation),
+        ];
+        let counts = [keys::foreign_counts(relation)];
+        let address = ForeignMaster::address(relation);
+        stored::end::<ForeignMaster>(store, &address, &counts, &prefixes)
     }
 
     /// The relation as it is stored, if the session of this number may still write.
@@ -359,21 +324,22 @@ impl ForeignMaster {
         }
     }
 
-    /// Where the next window begins; nothing when everything is to be looked at.
+    /// Where the next window begins; `None` when the next pass looks at everything.
     pub(crate) fn window(&self, head: Option<DateTime>, now: DateTime) -> Option<DateTime> {
         let newest = self.newest.filter(|_| self.locates_dates != Some(false))?;
         let from = DateTime(newest.0.saturating_sub(self.overlap));
-        let often = self.full_every > 0 && self.runs >= self.full_every;
-        let long = self.full_after > 0 && now.0.saturating_sub(self.full.0) >= self.full_after;
+        let after_passes = self.full_every > 0 && self.runs >= self.full_every;
+        let after_time =
+            self.full_after > 0 && now.0.saturating_sub(self.full.0) >= self.full_after;
         // Its clock was set back: what changes now has dates before the window.
-        let back = head.is_some_and(|head| head < from);
-        (!often && !long && !back).then_some(from)
+        let is_set_back = head.is_some_and(|head| head < from);
+        (!after_passes && !after_time && !is_set_back).then_some(from)
     }
 
-    /// Ends the pass under way.
+    /// Completes the current pass.
     pub(crate) fn passed(&mut self, now: DateTime) {
         let Some(pass) = self.pass.take() else { return };
-        // What changed since it began, it may have seen or not.
+        // It may have seen what changed since it began, or not.
         let newest = match (pass.seen, pass.head) {
             (Some(seen), Some(head)) => Some(seen.min(head)),
             (seen, _) => seen,
@@ -385,14 +351,4 @@ impl ForeignMaster {
         }
         (self.passed, self.error) = (now, None);
     }
-}
-
-/// Where the counts of its passes are kept.
-pub(crate) fn counts_key(relation: &str) -> Vec<u8> {
-    [b"foreign/counts/", relation.as_bytes()].concat()
-}
-
-/// Where the lists of what a pass has taken are kept.
-pub(crate) fn lists(relation: &str) -> Vec<u8> {
-    [b"foreign/taken/", relation.as_bytes(), &[0]].concat()
 }

@@ -1,46 +1,47 @@
-//! A server that knows nothing of it and is kept up to date all the same, as data in the store: how far it was told (DESIGN: rule 14).
+//! The relation with a foreign server that this one publishes to, as data in the store. The foreign server knows nothing of it
+//! (DESIGN: rule 14).
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::relation::followed::LINKS;
-use crate::relation::foreign_master::all;
+use crate::feed;
 use crate::relation::identifier_map;
-use crate::relation::keys::{forget, none};
+use crate::relation::keys;
 use crate::relation::retry::Retry;
+use crate::relation::stored::{self, Address, Relation};
 use crate::report::Counts;
 use crate::selection::{Selected, Selection};
 use crate::wire::place::Place;
-use keyferry_kmip::spec::{Operation, tag};
+use keyferry_kmip::spec::Operation;
 use keyferry_kmip::{DateTime, Text, extension as x};
-use keyferry_store::record::{bytes_of, read};
-use keyferry_store::{ObjectId, Snapshot, SnapshotExt, Store, StoreExt, Transaction};
+use keyferry_store::{ObjectId, Snapshot, Store, StoreExt, Transaction};
 use keyferry_ttlv::{Decode, Encode, Extra};
-use std::ops::ControlFlow;
 
-/// A foreign server that this one publishes to: run by a [`Publication`](crate::Publication), or by a [`Notifier`](crate::Notifier) where it
-/// takes Put and Notify.
+/// A foreign server that this one publishes to. A [`Publication`](crate::Publication) runs the relation, or a [`Notifier`](crate::Notifier)
+/// where the server takes Put and Notify.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::FOREIGN_SLAVE)]
+#[non_exhaustive]
 pub struct ForeignReplica {
-    /// What the relation is called here; the map of identifiers is kept under the same name.
+    /// The name of the relation here. The map of identifiers is kept under the same name.
     #[ttlv(tag = x::RELATION)]
     pub relation: Text,
-    /// The server id that is shown of it.
+    /// The server id by which clients see it.
     #[ttlv(tag = x::SERVER_ID)]
     pub server: Text,
+    /// Which objects are published.
     pub(crate) selected: Selected,
-    /// By which operation objects come there: Import, Register or Put.
+    /// The operation that brings objects there: Import, Register or Put.
     #[ttlv(tag = x::BY_OPERATION)]
     pub by: Operation,
-    /// Whether what is destroyed here is destroyed there; otherwise it is revoked there.
+    /// Whether an object that is destroyed here is destroyed there; otherwise it is revoked there.
     #[ttlv(tag = x::MAY_DESTROY)]
     pub may_destroy: bool,
-    /// Whether what has left the selection is destroyed there; otherwise it is named, and only its State is led on.
+    /// Whether an object that has left the selection is destroyed there; otherwise it stays, and only changes of its State are sent.
     #[ttlv(tag = x::DESTROYS_LEFT)]
     pub destroys_left: bool,
-    /// Up to where of our own feed it was told, but for what is to be tried again.
+    /// The place in this server's feed up to which everything was published, except for the objects that are tried again.
     #[ttlv(tag = x::PLACE)]
     pub cursor: Place,
-    /// The number of the last session: an earlier one writes no more.
+    /// The number of the last session. An earlier session writes nothing any more.
     #[ttlv(tag = x::SESSION)]
     pub session: i64,
     /// Since when it is published to.
@@ -52,7 +53,7 @@ pub struct ForeignReplica {
     /// Why the last session failed.
     #[ttlv(tag = x::WHY)]
     pub error: Option<Text>,
-    /// Whether it is told nothing for the time being.
+    /// Whether the relation is paused.
     #[ttlv(tag = x::PAUSED)]
     pub paused: Option<bool>,
     /// How many objects could not be brought there as they are, and are tried again.
@@ -63,17 +64,18 @@ pub struct ForeignReplica {
     pub extra: Extra,
 }
 
-/// What is published, and how.
+/// Options of a relation with a foreign server that is published to. The values in parentheses are the defaults.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForeignReplicaOptions {
-    /// Which objects.
+    /// Which objects are published (all).
     pub selection: Selection,
-    /// By which operation objects come there: Import (the usual one, since 1.4), Register, or Put.
+    /// The operation that brings objects there (Import, which exists since 1.4): Import, Register, or Put.
     pub by: Operation,
-    /// Whether what is destroyed here is destroyed there, too, where it was brought by us (true). Otherwise it is revoked there.
+    /// Whether an object that is destroyed here is destroyed there, too, if this server brought it there (true). Otherwise it is revoked
+    /// there.
     pub may_destroy: bool,
-    /// Whether what has left the selection is destroyed there (false). Otherwise it stays there and is named, and only its State is led on, so
-    /// that nobody works with a key that was revoked since.
+    /// Whether an object that has left the selection is destroyed there (false). Otherwise it stays there and is reported, and only changes
+    /// of its State are sent, so that nobody works with a key that was revoked since.
     pub destroys_left: bool,
 }
 
@@ -88,48 +90,52 @@ impl Default for ForeignReplicaOptions {
     }
 }
 
-pub(crate) fn key(relation: &str) -> Vec<u8> {
-    [b"foreign/slave/", relation.as_bytes()].concat()
-}
+impl Relation for ForeignReplica {
+    const PREFIX: &'static [u8] = keys::FOREIGN_REPLICA;
+    const KIND: &'static str = "foreign relation";
 
-pub(crate) fn retry_prefix(relation: &str) -> Vec<u8> {
-    [b"foreign/again/", relation.as_bytes(), &[0]].concat()
-}
+    fn key(&self) -> Vec<u8> {
+        keys::foreign_replica(&self.relation)
+    }
 
-/// Where the counts of its passes are kept.
-pub(crate) fn counts_key(relation: &str) -> Vec<u8> {
-    [b"foreign/published/", relation.as_bytes()].concat()
+    fn paused(&mut self) -> &mut Option<bool> {
+        &mut self.paused
+    }
 }
 
 impl ForeignReplica {
+    fn address(relation: &str) -> Address<'_> {
+        Address {
+            key: keys::foreign_replica(relation),
+            name: relation,
+        }
+    }
+
     /// The foreign servers that are published to.
     ///
     /// # Errors
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<ForeignReplica>> {
-        all(snapshot, b"foreign/slave/")
+        stored::all(snapshot)
     }
 
-    /// One of them, by the name of the relation.
+    /// One foreign server, by the name of the relation.
     ///
     /// # Errors
     /// Those of the store.
     pub fn find(snapshot: &dyn Snapshot, relation: &str) -> Result<Option<ForeignReplica>> {
-        let stored = snapshot.state_value(&key(relation))?;
-        Ok(stored
-            .map(|bytes| read(&bytes, "foreign relation"))
-            .transpose()?)
+        stored::find(snapshot, &keys::foreign_replica(relation))
     }
 
-    /// What could not be brought there as it is, why, and when it is tried again.
+    /// The objects that could not be brought there as they are, each with the reason and the time when it is tried again.
     ///
     /// # Errors
     /// Those of the store.
     pub fn retries(snapshot: &dyn Snapshot, relation: &str) -> Result<Vec<Retry>> {
-        all(snapshot, &retry_prefix(relation))
+        Retry::all_under(snapshot, &keys::published_retry_prefix(relation))
     }
 
-    /// The objects that have left the selection and are there still.
+    /// The objects that have left the selection and are still there.
     ///
     /// # Errors
     /// Those of the store.
@@ -137,24 +143,20 @@ impl ForeignReplica {
         identifier_map::left(snapshot, relation)
     }
 
-    /// What is published.
+    /// The objects that are published.
     pub fn selection(&self) -> Selection {
         self.selected.selection()
     }
 
-    /// What became of the objects of the pass under way, or of the last one.
+    /// What became of the objects of the current pass, or of the last one.
     ///
     /// # Errors
     /// Those of the store.
     pub fn counts(&self, snapshot: &dyn Snapshot) -> Result<Counts> {
-        let stored = snapshot.state_value(&counts_key(&self.relation))?;
-        Ok(stored
-            .map(|bytes| read(&bytes, "progress of a transfer"))
-            .transpose()?
-            .unwrap_or_default())
+        stored::counts(snapshot, &keys::published_counts(&self.relation))
     }
 
-    /// How many places of our feed lie behind the one up to which it was told.
+    /// How many entries of this server's feed were not published yet.
     ///
     /// # Errors
     /// Those of the store.
@@ -162,38 +164,23 @@ impl ForeignReplica {
         Ok(snapshot.head()?.number.saturating_sub(self.cursor.number()))
     }
 
-    /// For how many seconds the oldest change has waited that it was not told yet. Nothing when there is none.
+    /// For how many seconds the oldest change that was not published has waited. `None` when there is no such change.
     ///
     /// # Errors
     /// Those of the store.
     pub fn lag_seconds(&self, snapshot: &dyn Snapshot, now: DateTime) -> Result<Option<u64>> {
-        let mut next = None;
-        snapshot.feed(self.cursor.number(), &mut |row| {
-            next = Some(row.record);
-            Ok(ControlFlow::Break(()))
-        })?;
-        let Some(record) = next
-            .map(|number| snapshot.record(number))
-            .transpose()?
-            .flatten()
-        else {
-            return Ok(None);
-        };
-        let changed = record.attributes.date(tag::LAST_CHANGE_DATE).unwrap_or(now);
-        Ok(Some(
-            u64::try_from(now.0.saturating_sub(changed.0)).unwrap_or(0),
-        ))
+        feed::seconds_waiting(snapshot, self.cursor.number(), now)
     }
 
     pub(crate) fn put(&self, transaction: &mut dyn Transaction) -> Result<()> {
-        Ok(transaction.set_state(&key(&self.relation), Some(&bytes_of(self)?))?)
+        stored::put(transaction, self)
     }
 
-    /// Begins to publish to a foreign server, or publishes something else to it from now on: then the feed is looked through again.
+    /// Begins to publish to a foreign server, or publishes with other options from now on: then the whole feed is read again.
     ///
     /// # Errors
     /// [`ErrorKind::Selection`] for a selection that can't be followed, [`ErrorKind::Relation`] when the relation is with another server or
-    /// by another operation, or there is no such way, and those of the store.
+    /// by another operation, or nothing can be published by that operation, and those of the store.
     pub fn publish(
         store: &dyn Store,
         relation: &str,
@@ -201,9 +188,7 @@ impl ForeignReplica {
         what: &ForeignReplicaOptions,
         now: DateTime,
     ) -> Result<()> {
-        if what.selection.with_links {
-            return Err(Error::new(ErrorKind::Selection, LINKS));
-        }
+        stored::check_selection(&what.selection)?;
         if !matches!(
             what.by,
             Operation::IMPORT | Operation::REGISTER | Operation::PUT
@@ -213,37 +198,14 @@ impl ForeignReplica {
                 format_args!("nothing is published by {}", what.by),
             ));
         }
-        what.selection.query()?;
         store.transact(|transaction| {
-            let held = ForeignReplica::find(transaction, relation)?;
-            if let Some(held) = held
-                .as_ref()
-                .filter(|held| held.server != *server || held.by != what.by)
-            {
-                let why = format_args!(
-                    "the relation {relation:?} is with the server {:?}, by {}",
-                    held.server, held.by
-                );
-                return Err(Error::new(ErrorKind::Relation, why));
-            }
-            let fresh = ForeignReplica {
-                relation: relation.into(),
-                server: server.into(),
-                selected: Selected::of(&what.selection),
-                by: what.by,
-                may_destroy: what.may_destroy,
-                destroys_left: what.destroys_left,
-                cursor: Place::default(),
-                session: 0,
-                since: now,
-                contact: DateTime(0),
-                error: None,
-                paused: None,
-                retried: 0,
-                extra: Extra::NONE,
-            };
-            let slave = match held {
-                None => fresh,
+            let new = ForeignReplica::new(relation, server, what, now);
+            let replica = match ForeignReplica::find(transaction, relation)? {
+                None => new,
+                Some(held) if held.server != *server || held.by != what.by => {
+                    let more = format!(", by {}", held.by);
+                    return Err(stored::is_with_another(relation, &held.server, &more));
+                }
                 Some(held) => ForeignReplica {
                     session: held.session,
                     since: held.since,
@@ -251,63 +213,72 @@ impl ForeignReplica {
                     paused: held.paused,
                     retried: held.retried,
                     extra: held.extra,
-                    ..fresh
+                    ..new
                 },
             };
-            slave.put(transaction)
+            stored::put(transaction, &replica)
         })
     }
 
+    fn new(
+        relation: &str,
+        server: &str,
+        what: &ForeignReplicaOptions,
+        now: DateTime,
+    ) -> ForeignReplica {
+        ForeignReplica {
+            relation: relation.into(),
+            server: server.into(),
+            selected: Selected::of(&what.selection),
+            by: what.by,
+            may_destroy: what.may_destroy,
+            destroys_left: what.destroys_left,
+            cursor: Place::default(),
+            session: 0,
+            since: now,
+            contact: DateTime(0),
+            error: None,
+            paused: None,
+            retried: 0,
+            extra: Extra::NONE,
+        }
+    }
+
+    /// Changes the relation as it is stored, and returns it as it is then.
     pub(crate) fn change(
         store: &dyn Store,
         relation: &str,
         change: impl Fn(&mut ForeignReplica) -> Result<()>,
     ) -> Result<ForeignReplica> {
-        store.transact(|transaction| {
-            let mut slave =
-                ForeignReplica::find(transaction, relation)?.ok_or_else(|| none(relation))?;
-            change(&mut slave)?;
-            slave.put(transaction)?;
-            Ok(slave)
-        })
+        stored::change(store, &ForeignReplica::address(relation), change)
     }
 
-    /// Tells it nothing until it is [resumed](ForeignReplica::resume).
+    /// Stops publishing until it is [resumed](ForeignReplica::resume).
     ///
     /// # Errors
-    /// When there is no such relation, and those of the store; so for the next two.
+    /// [`ErrorKind::Relation`] when there is no such relation, and those of the store.
     pub fn pause(store: &dyn Store, relation: &str) -> Result<()> {
-        let pause = |slave: &mut ForeignReplica| {
-            slave.paused = Some(true);
-            Ok(())
-        };
-        ForeignReplica::change(store, relation, pause).map(drop)
+        stored::pause::<ForeignReplica>(store, &ForeignReplica::address(relation))
     }
 
-    /// Goes on telling it.
+    /// Publishes again.
     ///
     /// # Errors
     /// As for [`pause`](ForeignReplica::pause).
     pub fn resume(store: &dyn Store, relation: &str) -> Result<()> {
-        let resume = |slave: &mut ForeignReplica| {
-            slave.paused = None;
-            Ok(())
-        };
-        ForeignReplica::change(store, relation, resume).map(drop)
+        stored::resume::<ForeignReplica>(store, &ForeignReplica::address(relation))
     }
 
-    /// Publishes to it no more. It keeps what it has, and the map of identifiers stays.
+    /// Ends the relation. The foreign server keeps what it has, and the map of identifiers stays.
     ///
     /// # Errors
     /// As for [`pause`](ForeignReplica::pause).
     pub fn end(store: &dyn Store, relation: &str) -> Result<()> {
-        store.transact(|transaction| {
-            if ForeignReplica::find(transaction, relation)?.is_none() {
-                return Err(none(relation));
-            }
-            transaction.set_state(&key(relation), None)?;
-            transaction.set_state(&counts_key(relation), None)?;
-            Ok(forget(transaction, &retry_prefix(relation))?)
-        })
+        stored::end::<ForeignReplica>(
+            store,
+            &ForeignReplica::address(relation),
+            &[keys::published_counts(relation)],
+            &[keys::published_retry_prefix(relation)],
+        )
     }
 }

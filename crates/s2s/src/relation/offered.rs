@@ -1,5 +1,6 @@
 //! Which records a server was offered, as bits by their numbers: tombstones go there, and nowhere else (DESIGN: rule 6).
 
+use crate::relation::keys;
 use keyferry_store::{RecordNumber, Result, Snapshot, SnapshotExt, Store, StoreExt};
 use std::collections::BTreeMap;
 
@@ -15,20 +16,9 @@ pub struct OfferedSet {
 }
 
 impl OfferedSet {
-    pub(crate) fn prefix(server: &str, relation: &str) -> Vec<u8> {
-        [
-            b"offered/",
-            server.as_bytes(),
-            &[0],
-            relation.as_bytes(),
-            &[0],
-        ]
-        .concat()
-    }
-
     pub(crate) fn to(server: &str, relation: &str) -> OfferedSet {
         OfferedSet {
-            prefix: OfferedSet::prefix(server, relation),
+            prefix: keys::offered_prefix(server, relation),
             pages: BTreeMap::new(),
         }
     }
@@ -36,7 +26,7 @@ impl OfferedSet {
     /// By bundles.
     pub fn in_bundles(recipient: &str) -> OfferedSet {
         OfferedSet {
-            prefix: [b"bundle/offered/", recipient.as_bytes(), &[0]].concat(),
+            prefix: keys::bundle_offered_prefix(recipient),
             pages: BTreeMap::new(),
         }
     }

@@ -1,18 +1,24 @@
+//! Give-backs that are pending: while a restored server waits for a peer to give back what it has lost, clients change nothing in it
+//! (DESIGN: rule 10).
+
 use crate::ask::Ask;
 use crate::error::Result;
 use crate::planted::planted;
+use crate::relation::keys;
+use crate::relation::stored;
 use keyferry_kmip::{Cause, DateTime, Failure, Text, extension as x};
-use keyferry_store::record::{bytes_of, read};
+use keyferry_store::record::bytes_of;
 use keyferry_store::{Effects, Snapshot, SnapshotExt, Span};
 use keyferry_ttlv::{Decode, Encode, Extra};
 use std::ops::ControlFlow;
 
-/// A peer that may know of changes which this server has lost. Until it has given them back, or a person has [waived](waive) it,
-/// clients change nothing here.
+/// A peer that may know of changes which this server has lost. Clients change nothing here until the peer has given them back, or a person has
+/// [waived](crate::waive_give_back) them.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::TAKING_BACK)]
+#[non_exhaustive]
 pub struct PendingGiveBack {
-    /// Its server id.
+    /// The server id of the peer.
     #[ttlv(tag = x::SERVER_ID)]
     pub server: Text,
     /// Since when this server waits for it.
@@ -23,24 +29,13 @@ pub struct PendingGiveBack {
     pub extra: Extra,
 }
 
-const PREFIX: &[u8] = b"taking back/";
-
-pub(crate) fn key(server: &str) -> Vec<u8> {
-    [PREFIX, server.as_bytes()].concat()
-}
-
 impl PendingGiveBack {
     /// The peers that this server waits for.
     ///
     /// # Errors
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<PendingGiveBack>> {
-        let mut all = Vec::new();
-        snapshot.state(&Span::prefix(PREFIX), &mut |_, value| {
-            all.push(read(value, "restored server's peer")?);
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(all)
+        stored::all_under(snapshot, keys::GIVE_BACK, "restored server's peer")
     }
 }
 
@@ -48,25 +43,26 @@ impl PendingGiveBack {
 ///
 /// # Errors
 /// [`Cause::PermissionDenied`], naming them.
-pub fn check_nothing_owed(snapshot: &dyn Snapshot) -> Result<(), Failure> {
-    let mut waits_for = Vec::new();
-    snapshot.state(&Span::prefix(PREFIX), &mut |key, _| {
-        waits_for.push(
-            String::from_utf8_lossy(key.get(PREFIX.len()..).unwrap_or_default()).into_owned(),
+pub fn check_no_pending_give_back(snapshot: &dyn Snapshot) -> Result<(), Failure> {
+    let mut peers = Vec::new();
+    snapshot.state(&Span::prefix(keys::GIVE_BACK), &mut |key, _| {
+        peers.push(
+            String::from_utf8_lossy(key.get(keys::GIVE_BACK.len()..).unwrap_or_default())
+                .into_owned(),
         );
         Ok(ControlFlow::Continue(()))
     })?;
-    if waits_for.is_empty() || planted!(WritesWhileOwed) {
+    if peers.is_empty() || planted!(WritesWhileOwed) {
         return Ok(());
     }
     let why = format_args!(
-        "this server was restored, and changes nothing until it has taken back what {waits_for:?} hold"
+        "this server was restored, and changes nothing until it has taken back what {peers:?} hold"
     );
     Err(Failure::new(Cause::PermissionDenied, why))
 }
 
 pub(crate) fn is_owed(snapshot: &dyn Snapshot, server: &str) -> keyferry_store::Result<bool> {
-    Ok(snapshot.state_value(&key(server))?.is_some())
+    Ok(snapshot.state_value(&keys::give_back(server))?.is_some())
 }
 
 pub(crate) fn owed(ask: &Ask<'_>, server: &Text) -> Result<Effects, Failure> {
@@ -76,6 +72,8 @@ pub(crate) fn owed(ask: &Ask<'_>, server: &Text) -> Result<Effects, Failure> {
         extra: Extra::NONE,
     };
     let mut effects = Effects::none();
-    effects.state.push((key(server), Some(bytes_of(&owed)?)));
+    effects
+        .state
+        .push((keys::give_back(server), Some(bytes_of(&owed)?)));
     Ok(effects)
 }

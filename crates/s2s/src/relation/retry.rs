@@ -1,35 +1,34 @@
-//! What is kept of objects that could not be taken, were withdrawn, or are missing at the issuer.
+//! Objects that a relation could not bring, and copies that the issuer does not have: what is kept of them, and when an object is tried again.
 
 use crate::ask::Ask;
 use crate::error::Result;
 use crate::relation::followed::Upstream;
-use crate::relation::keys::{about, missing_prefix, retry_prefix};
+use crate::relation::keys;
+use crate::relation::keys::{Entry, about, missing_prefix};
+use crate::relation::stored;
 use keyferry_kmip::{DateTime, Failure, Random, Text, extension as x};
-use keyferry_store::record::{bytes_of, read};
-use keyferry_store::{ObjectId, Record, Snapshot, Span};
+use keyferry_store::record::bytes_of;
+use keyferry_store::{ObjectId, Record, Snapshot};
 use keyferry_ttlv::{Decode, Encode, Extra};
-use std::ops::ControlFlow;
 
-/// Seconds between attempts at the most.
+/// The longest pause between two attempts, in seconds.
 const LONGEST: i64 = 3600;
 
-/// What notes that a copy which came by another way is ahead of what the relations with its issuer have brought.
-pub(crate) fn ahead(
-    ask: &Ask<'_>,
-    record: &Record,
-) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>, Failure> {
+/// What notes that a copy arrived on another way before the relations with its issuer have brought it.
+pub(crate) fn ahead(ask: &Ask<'_>, record: &Record) -> Result<Vec<Entry>, Failure> {
     let mut ahead = Vec::new();
-    for master in Upstream::all(ask.snapshot)? {
-        let follows = master.server == record.stamp.issuer;
-        if follows && master.selection().is_match(record, ask.now.wall)? {
-            let key = about(missing_prefix(&master.relation), &record.id)?;
+    for upstream in Upstream::all(ask.snapshot)? {
+        let is_followed = upstream.server == record.stamp.issuer;
+        if is_followed && upstream.selection().is_match(record, ask.now.wall)? {
+            let key = about(missing_prefix(&upstream.relation), &record.id)?;
             ahead.push((key, Some(bytes_of(&record.id)?)));
         }
     }
     Ok(ahead)
 }
 
-/// When to try again: after a time that doubles, and differs from object to object, so that not all are asked for at once.
+/// When an object is tried again: after a pause that doubles with each attempt. The pause differs from object to object, so that not all are
+/// asked for at once.
 pub(crate) fn later(now: DateTime, tried: Option<&Retry>, random: &mut dyn Random) -> DateTime {
     let attempts = tried
         .map_or(0, |tried| u32::try_from(tried.attempts).unwrap_or(0))
@@ -44,13 +43,14 @@ pub(crate) fn later(now: DateTime, tried: Option<&Retry>, random: &mut dyn Rando
     DateTime(now.0.saturating_add(pause).saturating_add(jitter))
 }
 
-/// An object that could not be taken.
+/// An object that a relation could not bring and that is tried again.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::RETRY)]
+#[non_exhaustive]
 pub struct Retry {
     /// The object.
     pub id: ObjectId,
-    /// Why.
+    /// Why it could not be brought.
     #[ttlv(tag = x::WHY)]
     pub why: Text,
     /// How often it was tried.
@@ -67,31 +67,26 @@ pub struct Retry {
     pub extra: Extra,
 }
 
-/// The copies that are held here and that the server which a relation is with does not have any more, or not the change of them that is
-/// held, or has not told of yet what a relay was faster to tell. They are kept (DESIGN: rule 6).
+/// The copies held here that the issuer, by its relation with this server, does not have any more, or not in the change that is held, or has
+/// not sent yet because a relay was faster. They are kept (DESIGN: rule 6).
 ///
 /// # Errors
 /// Those of the store.
 pub fn objects_missing_at_issuer(snapshot: &dyn Snapshot, relation: &str) -> Result<Vec<ObjectId>> {
-    let mut all = Vec::new();
-    snapshot.state(&Span::prefix(&missing_prefix(relation)), &mut |_, value| {
-        all.push(read(value, "missing object")?);
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(all)
+    stored::all_under(snapshot, &missing_prefix(relation), "missing object")
 }
 
 impl Retry {
-    /// What could not be taken so far of what a relation brings.
+    /// The objects that an [`Upstream`] could not bring so far.
     ///
     /// # Errors
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot, relation: &str) -> Result<Vec<Retry>> {
-        let mut all = Vec::new();
-        snapshot.state(&Span::prefix(&retry_prefix(relation)), &mut |_, value| {
-            all.push(read(value, "object to retry")?);
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(all)
+        Retry::all_under(snapshot, &keys::retry_prefix(relation))
+    }
+
+    /// The objects to retry under a prefix.
+    pub(crate) fn all_under(snapshot: &dyn Snapshot, prefix: &[u8]) -> Result<Vec<Retry>> {
+        stored::all_under(snapshot, prefix, "object to retry")
     }
 }

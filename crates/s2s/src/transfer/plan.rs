@@ -1,7 +1,7 @@
-//! Saved plans: what a dry run found out, object by object, so that a later run does just that or stops.
+//! Saved plans: a plan says what a dry run found out of each object, and a later run does just that or stops.
 //!
-//! A plan is a header, a record for each object in the order of the transfer, and an end that tells their number and seals them with a key of
-//! the store that made it. Memory does not grow with it on either side.
+//! A plan has a header, a record for each object in the order of the transfer, and an end with their number and a seal by a key of the store that
+//! made it. Neither writing nor executing a plan takes memory that grows with it.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::Outcome;
@@ -17,13 +17,13 @@ use std::fmt;
 use std::io::{Read, Seek, SeekFrom, Write};
 use zeroize::Zeroizing;
 
-/// What a plan is for. A session with other options does not execute it.
+/// The header of a plan: what it is for. A session with other options does not execute it.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::PLAN)]
 pub(crate) struct Header {
     #[ttlv(tag = x::FORMAT_VERSION)]
     pub(crate) format: i32,
-    /// Whose store made it.
+    /// The server whose store made it.
     #[ttlv(tag = x::SERVER_ID)]
     pub(crate) server: Text,
     #[ttlv(tag = x::INSTANCE)]
@@ -39,14 +39,52 @@ pub(crate) struct Header {
     pub(crate) version: Text,
     #[ttlv(tag = x::SELECTION)]
     pub(crate) selection: Option<Vec<u8>>,
-    /// The incarnation of the peer's store, where it told.
+    /// The incarnation of the peer's store, where it told it.
     #[ttlv(tag = x::PEER_INCARNATION)]
     pub(crate) peer: Option<Vec<u8>>,
     #[ttlv(extra)]
     pub(crate) extra: Extra,
 }
 
-/// What is planned for one object.
+impl Header {
+    /// Fails unless the plan is for what the header `wanted` says.
+    fn check(&self, wanted: &Header) -> Result<()> {
+        if self.format != FORMAT {
+            return Err(plan_error(format_args!(
+                "the plan is of format {}, which is not known here",
+                self.format
+            )));
+        }
+        let other = |what: &str, planned: &dyn fmt::Display, here: &dyn fmt::Display| {
+            Err(plan_error(format_args!(
+                "the plan is for another {what}: {planned}, and this is {here}"
+            )))
+        };
+        if (&self.server, &self.instance) != (&wanted.server, &wanted.instance) {
+            return other("server", &self.server, &wanted.server);
+        }
+        if self.incarnation != wanted.incarnation {
+            return Err(plan_error(
+                "the plan was made before this store was restored",
+            ));
+        }
+        for (what, planned, here) in [
+            ("transfer", &self.name, &wanted.name),
+            ("strategy", &self.strategy, &wanted.strategy),
+            ("version", &self.version, &wanted.version),
+        ] {
+            if planned != here {
+                return other(what, planned, here);
+            }
+        }
+        if self.selection != wanted.selection {
+            return Err(plan_error("the plan is for another selection"));
+        }
+        Ok(())
+    }
+}
+
+/// A record of a plan: what is planned for one object.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::PLANNED)]
 pub(crate) struct Planned {
@@ -54,10 +92,10 @@ pub(crate) struct Planned {
     /// Its Unique Identifier at the source.
     #[ttlv(tag = x::LOCAL_IDENTIFIER)]
     pub(crate) identifier: Text,
-    /// The digest of what the source had; `None` where that could not be seen.
+    /// The digest of the object at the source; `None` where that could not be seen.
     #[ttlv(tag = x::DIGEST_VALUE)]
     pub(crate) digest: Option<Vec<u8>>,
-    /// What the target had; `None` where nobody looked.
+    /// What the target held; `None` where nobody looked.
     pub(crate) held: Option<Held>,
     #[ttlv(tag = x::OUTCOME)]
     pub(crate) outcome: Outcome,
@@ -65,12 +103,17 @@ pub(crate) struct Planned {
     pub(crate) extra: Extra,
 }
 
-/// An object as it is at its source; or what was planned of it, and what is found instead.
-pub(crate) type Sourced = std::result::Result<(Record, Option<Object>), (String, String)>;
+/// What this store has of a planned object.
+pub(crate) enum PlannedSource {
+    /// The object is what it was when it was planned.
+    AsPlanned(Box<(Record, Option<Object>)>),
+    /// The object is another one, or is gone; both sides in words.
+    Changed { planned: String, found: String },
+}
 
 impl Planned {
-    /// The object in our store, if it is what it was when it was planned.
-    pub(crate) fn source(&self, cx: &SessionContext<'_>) -> Result<Sourced> {
+    /// Looks the object up in this store, and compares it with the plan.
+    pub(crate) fn find_source(&self, cx: &SessionContext<'_>) -> Result<PlannedSource> {
         let held =
             cx.store
                 .view::<_, Error>(|snapshot| match snapshot.by_object_id(&self.id)? {
@@ -85,11 +128,17 @@ impl Planned {
             Some(digest) => format!("one here with the digest {}", Short(digest)),
             None => "none here".to_owned(),
         };
-        let differ = || (words(self.digest.as_ref()), words(digest.as_ref()));
-        Ok(held.filter(|_| digest == self.digest).ok_or_else(differ))
+        Ok(match held.filter(|_| digest == self.digest) {
+            Some(source) => PlannedSource::AsPlanned(Box::new(source)),
+            None => PlannedSource::Changed {
+                planned: words(self.digest.as_ref()),
+                found: words(digest.as_ref()),
+            },
+        })
     }
 }
 
+/// The last record of a plan.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::PLAN_END)]
 struct End {
@@ -101,33 +150,49 @@ struct End {
     extra: Extra,
 }
 
+/// The number of the format that is written and read here.
 const FORMAT: i32 = 1;
 
-/// Bytes of a record at the most.
-const LARGEST: usize = 1 << 20;
+/// The largest number of bytes that a record may have.
+const MAX_RECORD_BYTES: usize = 1 << 20;
 
-/// The running hash over a plan's records, begun with a secret of the store. It is told only when it has gone over the end, too: nobody
-/// else can write a plan, or add to one.
+/// The number of bytes of a record before its content: tag, type and length.
+const RECORD_HEADER_BYTES: usize = 8;
+
+/// The running hash over a plan's records, which begins with a secret of the store. Only its value behind the end is ever written: nobody else can
+/// make a plan, or add to one.
 #[derive(Clone)]
 struct Chain(Zeroizing<[u8; 32]>);
 
-impl Chain {
-    fn new(cx: &SessionContext<'_>) -> Result<(Chain, Text, Vec<u8>, Vec<u8>)> {
+/// The store that makes or executes plans.
+struct Origin {
+    /// The hash that its plans begin with.
+    chain: Chain,
+    server: Text,
+    instance: Vec<u8>,
+    incarnation: Vec<u8>,
+}
+
+impl Origin {
+    fn read(cx: &SessionContext<'_>) -> Result<Origin> {
         let (home, head) = cx
             .store
             .view::<_, Error>(|snapshot| Ok((snapshot.home()?, snapshot.head()?)))?;
-        let home = home.ok_or_else(|| plan("the store is no server's yet: it makes no plans"))?;
+        let home =
+            home.ok_or_else(|| plan_error("the store is no server's yet: it makes no plans"))?;
         let mut chain = Chain(Zeroizing::new([0; 32]));
         chain.add(home.fingerprint_key.expose());
         chain.add(b"keyferry plan");
-        Ok((
+        Ok(Origin {
             chain,
-            home.server,
-            home.instance,
-            head.incarnation.0.to_vec(),
-        ))
+            server: home.server,
+            instance: home.instance,
+            incarnation: head.incarnation.0.to_vec(),
+        })
     }
+}
 
+impl Chain {
     fn add(&mut self, bytes: &[u8]) {
         let hash = Sha256::new()
             .chain_update(&self.0[..])
@@ -143,11 +208,12 @@ impl Chain {
     }
 }
 
-fn plan(why: impl fmt::Display) -> Error {
+fn plan_error(why: impl fmt::Display) -> Error {
     Error::new(ErrorKind::Plan, why)
 }
 
-/// What a session plans for: the options that a plan belongs to.
+/// What a plan is made for: the options of the session that writes or executes it.
+#[derive(Debug)]
 pub(crate) struct Purpose<'a> {
     pub(crate) name: &'a str,
     pub(crate) strategy: &'a str,
@@ -156,18 +222,12 @@ pub(crate) struct Purpose<'a> {
 }
 
 impl Purpose<'_> {
-    fn header(
-        &self,
-        server: Text,
-        instance: Vec<u8>,
-        incarnation: Vec<u8>,
-        peer: Option<Vec<u8>>,
-    ) -> Header {
+    fn header(&self, origin: Origin, peer: Option<Vec<u8>>) -> Header {
         Header {
             format: FORMAT,
-            server,
-            instance,
-            incarnation,
+            server: origin.server,
+            instance: origin.instance,
+            incarnation: origin.incarnation,
             name: self.name.into(),
             strategy: self.strategy.into(),
             version: self.version.to_string().into(),
@@ -178,16 +238,16 @@ impl Purpose<'_> {
     }
 }
 
-/// Writes a plan while a dry run finds it out.
-pub(crate) struct Planning {
+/// The writer of a plan, during a dry run.
+pub(crate) struct PlanWriter {
     sink: Box<dyn Write + Send>,
     chain: Option<Chain>,
     count: i64,
 }
 
-impl Planning {
-    pub(crate) fn new(sink: Box<dyn Write + Send>) -> Planning {
-        Planning {
+impl PlanWriter {
+    pub(crate) fn new(sink: Box<dyn Write + Send>) -> PlanWriter {
+        PlanWriter {
             sink,
             chain: None,
             count: 0,
@@ -195,12 +255,10 @@ impl Planning {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.sink
-            .write_all(bytes)
-            .map_err(|e| plan(format_args!("the plan can't be written: {e}")))
+        self.sink.write_all(bytes).map_err(unwritable)
     }
 
-    fn record<T: Encode + keyferry_ttlv::Tagged>(&mut self, record: &T) -> Result<()> {
+    fn write_record<T: Encode + keyferry_ttlv::Tagged>(&mut self, record: &T) -> Result<()> {
         let bytes = bytes_of(record)?;
         if let Some(chain) = &mut self.chain {
             chain.add(&bytes);
@@ -208,7 +266,7 @@ impl Planning {
         self.write(&bytes)
     }
 
-    /// Writes the header, once it is known.
+    /// Writes the header, at the first call.
     pub(crate) fn begin(
         &mut self,
         cx: &SessionContext<'_>,
@@ -218,17 +276,18 @@ impl Planning {
         if self.chain.is_some() {
             return Ok(());
         }
-        let (chain, server, instance, incarnation) = Chain::new(cx)?;
-        self.chain = Some(chain);
-        self.record(&purpose.header(server, instance, incarnation, peer))
+        let origin = Origin::read(cx)?;
+        self.chain = Some(origin.chain.clone());
+        self.write_record(&purpose.header(origin, peer))
     }
 
+    /// Writes what is planned for the next object.
     pub(crate) fn add(&mut self, planned: &Planned) -> Result<()> {
         self.count += 1;
-        self.record(planned)
+        self.write_record(planned)
     }
 
-    /// Writes the end, without which it is no plan.
+    /// Writes the end: a plan without it is not executed.
     pub(crate) fn end(&mut self) -> Result<()> {
         let seal = self
             .chain
@@ -241,55 +300,53 @@ impl Planning {
             extra: Extra::NONE,
         })?;
         self.write(&end)?;
-        self.sink
-            .flush()
-            .map_err(|e| plan(format_args!("the plan can't be written: {e}")))
+        self.sink.flush().map_err(unwritable)
     }
 }
 
-/// What a plan is read from.
-pub(crate) trait Source: Read + Seek + Send {}
+/// The file, or something like it, that a plan is read from.
+pub(crate) trait PlanFile: Read + Seek + Send {}
 
-impl<T: Read + Seek + Send> Source for T {}
+impl<T: Read + Seek + Send> PlanFile for T {}
 
-/// A plan while it is executed.
-pub(crate) struct Executing {
-    source: Box<dyn Source>,
-    /// Read, and not done yet.
+/// A plan that is being executed.
+pub(crate) struct PlanExecution {
+    file: Box<dyn PlanFile>,
+    /// The objects that were read and are not done yet.
     ahead: VecDeque<Planned>,
     header: Option<Header>,
-    /// Tells this plan from others.
+    /// The seal, which tells this plan from others.
     pub(crate) seal: Vec<u8>,
     count: i64,
-    /// Records read so far.
-    read: i64,
+    /// The number of objects read so far.
+    objects_read: i64,
 }
 
-impl Executing {
-    pub(crate) fn new(source: Box<dyn Source>) -> Executing {
-        Executing {
-            source,
+impl PlanExecution {
+    pub(crate) fn new(file: Box<dyn PlanFile>) -> PlanExecution {
+        PlanExecution {
+            file,
             ahead: VecDeque::new(),
             header: None,
             seal: Vec::new(),
             count: 0,
-            read: 0,
+            objects_read: 0,
         }
     }
 
-    /// How many objects it has.
+    /// The number of objects that it has.
     pub(crate) fn count(&self) -> i64 {
         self.count
     }
 
-    fn record(&mut self) -> Result<Option<Vec<u8>>> {
-        let unreadable = |e: std::io::Error| plan(format_args!("the plan can't be read: {e}"));
-        let mut bytes = vec![0; 8];
+    /// Reads the next record; `None` at the end of the file.
+    fn read_record(&mut self) -> Result<Option<Vec<u8>>> {
+        let mut bytes = vec![0; RECORD_HEADER_BYTES];
         let mut had = 0;
         while had < bytes.len() {
-            match self.source.read(bytes.get_mut(had..).unwrap_or_default()) {
+            match self.file.read(bytes.get_mut(had..).unwrap_or_default()) {
                 Ok(0) if had == 0 => return Ok(None),
-                Ok(0) => return Err(plan("the plan is truncated")),
+                Ok(0) => return Err(truncated()),
                 Ok(read) => had += read,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(unreadable(e)),
@@ -298,68 +355,45 @@ impl Executing {
         let length = bytes
             .last_chunk::<4>()
             .map_or(0, |length| u32::from_be_bytes(*length) as usize);
-        if length > LARGEST {
-            return Err(plan("the plan is damaged: a record is too long"));
+        if length > MAX_RECORD_BYTES {
+            return Err(plan_error("the plan is damaged: a record is too long"));
         }
-        bytes.resize(8 + length, 0);
-        let read = self
-            .source
-            .read_exact(bytes.get_mut(8..).unwrap_or_default());
-        read.map_err(|e| {
-            if e.kind() == std::io::ErrorKind::UnexpectedEof {
-                plan("the plan is truncated")
-            } else {
-                unreadable(e)
-            }
-        })?;
-        Ok(Some(bytes))
+        bytes.resize(RECORD_HEADER_BYTES + length, 0);
+        let content = bytes.get_mut(RECORD_HEADER_BYTES..).unwrap_or_default();
+        match self.file.read_exact(content) {
+            Ok(()) => Ok(Some(bytes)),
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Err(truncated()),
+            Err(e) => Err(unreadable(e)),
+        }
     }
 
-    /// Reads all of it, and fails unless it is a whole plan of this store for this purpose. Then it stands at the first object.
+    /// Reads all of the plan, and fails unless it is a whole plan of this store for this purpose. The next object is the first one then.
     pub(crate) fn open(&mut self, cx: &SessionContext<'_>, purpose: &Purpose<'_>) -> Result<()> {
-        let rewind = |e| plan(format_args!("the plan can't be read: {e}"));
-        self.source.seek(SeekFrom::Start(0)).map_err(rewind)?;
-        let damaged = |e: keyferry_store::Error| plan(format_args!("the plan is damaged: {e}"));
-        let (mut chain, server, instance, incarnation) = Chain::new(cx)?;
-        let first = self.record()?.ok_or_else(|| plan("the plan is empty"))?;
+        self.file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+        let origin = Origin::read(cx)?;
+        let mut chain = origin.chain.clone();
+        let first = self
+            .read_record()?
+            .ok_or_else(|| plan_error("the plan is empty"))?;
         let header: Header =
-            read(&first, "header of a plan").map_err(|_| plan("this is no plan"))?;
-        if header.format != FORMAT {
-            return Err(plan(format_args!(
-                "the plan is of format {}, which is not known here",
-                header.format
-            )));
-        }
-        let wanted = purpose.header(server, instance, incarnation, header.peer.clone());
-        let other = |what: &str, planned: &dyn fmt::Display, here: &dyn fmt::Display| {
-            Err(plan(format_args!(
-                "the plan is for another {what}: {planned}, and this is {here}"
-            )))
-        };
-        if (&header.server, &header.instance) != (&wanted.server, &wanted.instance) {
-            return other("server", &header.server, &wanted.server);
-        }
-        if header.incarnation != wanted.incarnation {
-            return Err(plan("the plan was made before this store was restored"));
-        }
-        for (what, planned, here) in [
-            ("transfer", &header.name, &wanted.name),
-            ("strategy", &header.strategy, &wanted.strategy),
-            ("version", &header.version, &wanted.version),
-        ] {
-            if planned != here {
-                return other(what, planned, here);
-            }
-        }
-        if header.selection != wanted.selection {
-            return Err(plan("the plan is for another selection"));
-        }
+            read(&first, "header of a plan").map_err(|_| plan_error("this is no plan"))?;
+        header.check(&purpose.header(origin, header.peer.clone()))?;
         chain.add(&first);
+        let (count, seal) = self.read_to_end(chain)?;
+        self.file
+            .seek(SeekFrom::Start(first.len() as u64))
+            .map_err(unreadable)?;
+        (self.header, self.seal, self.count) = (Some(header), seal, count);
+        self.objects_read = 0;
+        self.ahead.clear();
+        Ok(())
+    }
+
+    /// Reads the objects and the end, and checks the seal. Returns the number of objects, and the seal.
+    fn read_to_end(&mut self, mut chain: Chain) -> Result<(i64, Vec<u8>)> {
         let mut count = 0;
         let end: End = loop {
-            let bytes = self
-                .record()?
-                .ok_or_else(|| plan("the plan is truncated"))?;
+            let bytes = self.read_record()?.ok_or_else(truncated)?;
             if let Ok(end) = read(&bytes, "end of a plan") {
                 break end;
             }
@@ -368,55 +402,65 @@ impl Executing {
             count += 1;
         };
         if end.count != count || end.seal != chain.seal(count) {
-            return Err(plan(
+            return Err(plan_error(
                 "the plan is damaged, or was not made here: its seal is not right",
             ));
         }
-        if self.record()?.is_some() {
-            return Err(plan("the plan is damaged: something stands behind its end"));
+        if self.read_record()?.is_some() {
+            return Err(plan_error(
+                "the plan is damaged: something stands behind its end",
+            ));
         }
-        self.source
-            .seek(SeekFrom::Start(first.len() as u64))
-            .map_err(rewind)?;
-        (self.header, self.seal, self.count, self.read) = (Some(header), end.seal, count, 0);
-        self.ahead.clear();
-        Ok(())
+        Ok((count, end.seal))
     }
 
     /// Fails when the peer's store is not the one that it was planned for.
     pub(crate) fn check_peer(&self, incarnation: Option<&Vec<u8>>) -> Result<()> {
         match self.header.as_ref().and_then(|header| header.peer.as_ref()) {
             Some(planned) if Some(planned) != incarnation => {
-                Err(plan("the plan is for another store of the peer"))
+                Err(plan_error("the plan is for another store of the peer"))
             }
             _ => Ok(()),
         }
     }
 
-    /// Passes over what was done before.
+    /// Passes over the objects that an earlier run has done.
     pub(crate) fn skip(&mut self, done: i64) -> Result<()> {
-        while self.read < done && self.record()?.is_some() {
-            self.read += 1;
+        while self.objects_read < done && self.read_record()?.is_some() {
+            self.objects_read += 1;
         }
         Ok(())
     }
 
-    /// What is to be done next, so many objects at the most. They stay until they are done.
-    pub(crate) fn next(&mut self, most: usize) -> Result<Vec<Planned>> {
-        while self.ahead.len() < most && self.read < self.count {
-            let bytes = self
-                .record()?
-                .ok_or_else(|| plan("the plan is truncated"))?;
-            self.read += 1;
-            let planned = read(&bytes, "object of a plan")
-                .map_err(|e| plan(format_args!("the plan is damaged: {e}")))?;
+    /// Returns the objects that are next, at most `most`. They stay next until [`complete`](PlanExecution::complete) is called.
+    pub(crate) fn upcoming(&mut self, most: usize) -> Result<Vec<Planned>> {
+        while self.ahead.len() < most && self.objects_read < self.count {
+            let bytes = self.read_record()?.ok_or_else(truncated)?;
+            self.objects_read += 1;
+            let planned = read(&bytes, "object of a plan").map_err(damaged)?;
             self.ahead.push_back(planned);
         }
         Ok(self.ahead.iter().take(most).cloned().collect())
     }
 
-    /// So many of them are done.
-    pub(crate) fn done(&mut self, objects: usize) {
+    /// Passes over the next objects, which are done.
+    pub(crate) fn complete(&mut self, objects: usize) {
         self.ahead.drain(..objects.min(self.ahead.len()));
     }
+}
+
+fn unreadable(e: std::io::Error) -> Error {
+    plan_error(format_args!("the plan can't be read: {e}"))
+}
+
+fn unwritable(e: std::io::Error) -> Error {
+    plan_error(format_args!("the plan can't be written: {e}"))
+}
+
+fn truncated() -> Error {
+    plan_error("the plan is truncated")
+}
+
+fn damaged(e: keyferry_store::Error) -> Error {
+    plan_error(format_args!("the plan is damaged: {e}"))
 }

@@ -34,7 +34,7 @@ impl Held {
     }
 
     /// A foreign server's object, by the digest of what it shows.
-    pub(crate) fn shown(digest: Vec<u8>) -> Held {
+    pub(crate) fn foreign(digest: Vec<u8>) -> Held {
         Held {
             digest: Some(digest),
             ..Held::default()
@@ -97,7 +97,7 @@ pub struct Copy {
     pub projection: i32,
     /// Attributes that the message's version can't carry, or not with their indices.
     #[ttlv(group = Projection::Stored)]
-    pub rest: Attributes,
+    pub unrepresentable: Attributes,
     /// Attributes, by name, that the relation leaves out of it: the digest does not cover them.
     #[ttlv(tag = x::WITHOUT)]
     pub without: Vec<Text>,
@@ -113,10 +113,10 @@ pub struct Copy {
 }
 
 impl Copy {
-    /// The copy of a record. `rest` is what the message itself does not say of its attributes.
+    /// The copy of a record. `unrepresentable` is what the message itself does not say of its attributes.
     pub(crate) fn of(
         record: &Record,
-        rest: Attributes,
+        unrepresentable: Attributes,
         session: Option<i64>,
     ) -> keyferry_store::Result<Copy> {
         Ok(Copy {
@@ -125,7 +125,7 @@ impl Copy {
             stamp: record.stamp.clone(),
             lineage: record.lineage.clone(),
             projection: PROJECTION,
-            rest,
+            unrepresentable,
             without: Vec::new(),
             owner: None,
             session,

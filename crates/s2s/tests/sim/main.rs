@@ -20,6 +20,7 @@ mod foreign_histories;
 mod histories;
 #[cfg(keyferry_planted)]
 mod planted;
+mod restore;
 mod rng;
 mod run;
 mod site;

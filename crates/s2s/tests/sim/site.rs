@@ -91,19 +91,8 @@ impl Site {
         now: Now,
         random: &'a mut Rng,
     ) -> Ask<'a> {
-        Ask {
-            snapshot,
-            caller,
-            operation,
-            rights: &Unrestricted,
-            is_client: caller.name.starts_with("client"),
-            tls: caller,
-            now,
-            random,
-            cx: context(Version::V2_1),
-            placeholder: None,
-            earlier: &[],
-        }
+        Ask::new(snapshot, caller, operation, now, random)
+            .by_client(caller.name.starts_with("client"))
     }
 
     /// Answers a message as a server does: one commit, and no changes of its own while something is owed to it.
@@ -131,7 +120,7 @@ impl Site {
                             .iter()
                             .any(|change| self.node.issues(&change.after));
                         if own && item.operation != GIVE_BACK {
-                            check_nothing_owed(&world)?;
+                            check_no_pending_give_back(&world)?;
                         }
                         Ok(outcome)
                     });
@@ -164,7 +153,7 @@ impl Site {
         let caller = identity("client");
         let done = self.disk.transact::<_, Error>(|transaction| {
             random = self.rng.clone();
-            if check_nothing_owed(transaction).is_err() {
+            if check_no_pending_give_back(transaction).is_err() {
                 return Ok(false);
             }
             let mut ask = self.ask(

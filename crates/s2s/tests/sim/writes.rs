@@ -52,7 +52,7 @@ pub fn make(
         let object = key(material);
         site.node.digest(&mut attributes, &object);
         let reign = ask.snapshot.reign().unwrap();
-        let mut record = site.node.born(
+        let mut record = site.node.new_record(
             reign,
             identifier.into(),
             ObjectType::SYMMETRIC_KEY,

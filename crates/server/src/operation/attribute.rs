@@ -125,7 +125,7 @@ pub(super) fn normalised(ask: &Ask<'_>, value: V) -> Result<V, Failure> {
             V::UsageLimits(limits)
         }
         V::Link(mut link) => {
-            link.target = ask.meant(Some(&link.target))?.into();
+            link.target = ask.identifier(Some(&link.target))?.into();
             V::Link(link)
         }
         other => other,

@@ -57,7 +57,7 @@ pub(super) fn create(
     };
     Ok(Answered::answer(&response, ask.cx)?
         .with(effects)
-        .placing(identifier))
+        .with_placeholder(identifier))
 }
 
 fn length(attributes: &Attributes) -> Result<i32, Failure> {
@@ -186,7 +186,7 @@ pub(super) fn register(
     };
     Ok(Answered::answer(&response, ask.cx)?
         .with(effects)
-        .placing(identifier))
+        .with_placeholder(identifier))
 }
 
 /// Takes the attributes that a client may set, and refuses others. A replacement may have the Names of the object that it replaces.
@@ -291,7 +291,9 @@ pub(super) fn enter(
     lifecycle::check_dates(&attributes)?;
     attributes.check_count()?;
     let reign = ask.snapshot.reign()?;
-    let mut record = ops.node.born(reign, identifier, object_type, attributes);
+    let mut record = ops
+        .node
+        .new_record(reign, identifier, object_type, attributes);
     record.owner = Some(ask.caller.name.as_str().into());
     ops.node.recognise(ask, &mut record, &object)?;
     Ok(Effects::change(None, record, Material::Set(object.into())))

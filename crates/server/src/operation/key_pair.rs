@@ -266,5 +266,5 @@ pub(super) fn create_key_pair(
     };
     Ok(Answered::answer(&response, ask.cx)?
         .with(effects)
-        .placing(private_id))
+        .with_placeholder(private_id))
 }

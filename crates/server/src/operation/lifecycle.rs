@@ -149,7 +149,7 @@ pub(super) fn recover(
         unique_identifier: identifier.clone().into(),
         extra: Extra::NONE,
     };
-    let answer = Answered::answer(&response, ask.cx)?.placing(identifier);
+    let answer = Answered::answer(&response, ask.cx)?.with_placeholder(identifier);
     if before.1.attributes.get(tag::ARCHIVE_DATE).is_none() {
         return Ok(answer);
     }

@@ -2,7 +2,7 @@
 
 use keyferry_kmip::spec::{AttributeValue, ObjectGroupMember, Operation};
 use keyferry_kmip::{Attributes, Cause, Failure, LocateRequest, LocateResponse, RequestItem, Text};
-use keyferry_s2s::{Answered, Ask, Node, Placeholder};
+use keyferry_s2s::{Answered, Ask, Node, Placeholder, keys};
 use keyferry_store::plan::{Located, Query};
 use keyferry_store::{Effects, Error, Order, Record, RecordNumber, SnapshotExt, Span, index};
 use keyferry_ttlv::{Extra, Version};
@@ -148,7 +148,7 @@ fn default_member(
         )
     })?;
     let key = index::object_group(group);
-    let turn = [b"turn/", &*key.key].concat();
+    let turn = keys::group_member(&key.key);
     let last = ask.snapshot.state_value(&turn)?;
     let last = last
         .and_then(|bytes| bytes.try_into().ok())

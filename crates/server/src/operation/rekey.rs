@@ -55,7 +55,7 @@ pub(super) fn re_key(
     };
     Ok(Answered::answer(&response, ask.cx)?
         .with(effects)
-        .placing(identifier))
+        .with_placeholder(identifier))
 }
 
 /// Re-key Key Pair, for both keys of the pair; the request names the private one.
@@ -111,7 +111,7 @@ pub(super) fn re_key_key_pair(
     };
     Ok(Answered::answer(&response, ask.cx)?
         .with(effects)
-        .placing(private_id))
+        .with_placeholder(private_id))
 }
 
 /// The public key that a private key has a Link to.

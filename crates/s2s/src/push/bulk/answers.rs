@@ -1,10 +1,10 @@
-//! What a peer's answers say: of itself, and of each object.
+//! Answers to a bulk session: what the peer can do, and what became of each object.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::outgoing::item::Strategy;
-use crate::push::bulk::{Peer, encode};
 use crate::report::{ObjectResult, Outcome};
 use crate::wire::copy::{Held, KeyferryExtension, answered_outcome};
+use crate::wire::server_information;
 use keyferry_kmip::spec::{Operation, ResultReason, tag};
 use keyferry_kmip::{
     AttributeReference, AttributeReferences, GetAttributesRequest, ImportResponse, QueryResponse,
@@ -12,45 +12,61 @@ use keyferry_kmip::{
 };
 use keyferry_ttlv::{Extra, Version};
 
-/// What the peer says of itself, and whether it can do what the strategy needs.
-pub(crate) fn peer(
-    strategy: Strategy,
-    version: Version,
-    response: &ResponseMessage,
-) -> Result<(Peer, Option<Vec<u8>>, Vec<Operation>)> {
-    let answer = response.batch.first().filter(|item| item.is_success());
-    let Some(answer) = answer else {
-        let why = response
-            .batch
-            .first()
-            .and_then(|item| item.result_message.as_ref())
-            .map_or("no reason given", |text| text.as_str());
-        return Err(Error::new(
-            ErrorKind::Peer,
-            format_args!("the peer does not answer Query in {version}: {why}"),
-        ));
-    };
-    let query: QueryResponse = answer.payload(context(version)).map_err(Error::protocol)?;
-    if !query.operations.contains(&strategy.operation()) {
-        return Err(Error::new(
-            ErrorKind::Peer,
-            format_args!("the peer does not offer {}", strategy.operation()),
-        ));
-    }
-    let keyferry = query
-        .vendor_identification
-        .as_ref()
-        .is_some_and(|vendor| *vendor == x::VENDOR);
-    let incarnation = if keyferry {
-        crate::wire::server_information::incarnation(&query, version)
-    } else {
-        None
-    };
-    Ok((Peer::Known { keyferry }, incarnation, query.operations))
+/// What a peer answers to Query.
+#[derive(Debug)]
+pub(super) struct PeerAnswer {
+    /// Whether it is a keyferry server.
+    pub(super) keyferry: bool,
+    /// The incarnation of its store, which only a keyferry server tells.
+    pub(super) incarnation: Option<Vec<u8>>,
+    pub(super) operations: Vec<Operation>,
 }
 
-/// Asks whether the peer has an object of this identifier.
-pub(crate) fn existing(identifier: &Text, version: Version) -> Result<RequestItem> {
+impl PeerAnswer {
+    /// Reads the answer, and fails unless the peer can do what the strategy needs.
+    pub(super) fn read(
+        strategy: Strategy,
+        version: Version,
+        response: &ResponseMessage,
+    ) -> Result<PeerAnswer> {
+        let answer = response.batch.first().filter(|item| item.is_success());
+        let Some(answer) = answer else {
+            let why = response
+                .batch
+                .first()
+                .and_then(|item| item.result_message.as_ref())
+                .map_or("no reason given", |text| text.as_str());
+            return Err(Error::new(
+                ErrorKind::Peer,
+                format_args!("the peer does not answer Query in {version}: {why}"),
+            ));
+        };
+        let query: QueryResponse = answer.payload(context(version)).map_err(Error::protocol)?;
+        if !query.operations.contains(&strategy.operation()) {
+            return Err(Error::new(
+                ErrorKind::Peer,
+                format_args!("the peer does not offer {}", strategy.operation()),
+            ));
+        }
+        let keyferry = query
+            .vendor_identification
+            .as_ref()
+            .is_some_and(|vendor| *vendor == x::VENDOR);
+        let incarnation = if keyferry {
+            server_information::incarnation(&query, version)
+        } else {
+            None
+        };
+        Ok(PeerAnswer {
+            keyferry,
+            incarnation,
+            operations: query.operations,
+        })
+    }
+}
+
+/// Makes the item that asks whether the peer has an object of this identifier.
+pub(super) fn existence_check(identifier: &Text, version: Version) -> Result<RequestItem> {
     let references = AttributeReferences(vec![AttributeReference::Standard(tag::OBJECT_TYPE)]);
     let unique_identifier = Some(UniqueIdentifier::Text(identifier.clone()));
     RequestItem::new(
@@ -61,11 +77,11 @@ pub(crate) fn existing(identifier: &Text, version: Version) -> Result<RequestIte
         },
         context(version),
     )
-    .map_err(encode)
+    .map_err(Error::encode)
 }
 
-/// What would become of an object, by the answer to [`existing`].
-pub(crate) fn told_of_existing(identifier: &Text, item: &ResponseItem) -> ObjectResult {
+/// Reads what would become of an object from the answer to an [`existence_check`].
+pub(super) fn result_of_existence_check(identifier: &Text, item: &ResponseItem) -> ObjectResult {
     match item.result_reason {
         Some(ResultReason::ITEM_NOT_FOUND | ResultReason::OBJECT_NOT_FOUND) => {
             ObjectResult::new(identifier.as_str(), Outcome::Created)
@@ -78,8 +94,8 @@ pub(crate) fn told_of_existing(identifier: &Text, item: &ResponseItem) -> Object
     }
 }
 
-/// What became of an object, by the answer to it.
-pub(crate) fn told(
+/// Reads what became of an object from the answer to its item.
+pub(super) fn result_of_answer(
     identifier: &Text,
     item: &ResponseItem,
     version: Version,
@@ -104,30 +120,57 @@ pub(crate) fn told(
             ..ObjectResult::failed(identifier.as_str(), None, message)
         });
     }
-    let mut told = ObjectResult::new(identifier.as_str(), outcome.unwrap_or(Outcome::Created));
+    let mut result = ObjectResult::new(identifier.as_str(), outcome.unwrap_or(Outcome::Created));
     if item.operation == Some(Operation::IMPORT) && item.response_payload.is_some() {
         let answer: ImportResponse = item.payload(context(version)).map_err(Error::protocol)?;
-        told.target = answer
+        result.target = answer
             .unique_identifier
             .as_text()
             .filter(|there| **there != **identifier)
             .map(str::to_owned);
-        if told.target.is_some() && told.outcome == Outcome::Created {
-            told.outcome = Outcome::Renamed;
+        if result.target.is_some() && result.outcome == Outcome::Created {
+            result.outcome = Outcome::Renamed;
         }
     }
-    Ok(told)
+    Ok(result)
 }
 
-/// What the answer to a dry run says of what is held.
-pub(crate) fn held(item: &ResponseItem) -> Result<Held> {
-    let told = KeyferryExtension::find(&item.message_extension)
+/// Reads what the peer holds of an object from the answer to a dry run.
+pub(super) fn held_at_peer(item: &ResponseItem) -> Result<Held> {
+    let held = KeyferryExtension::find(&item.message_extension)
         .map_err(Error::protocol)?
         .held;
-    told.ok_or_else(|| {
+    held.ok_or_else(|| {
         Error::new(
             ErrorKind::Plan,
             "the peer does not tell what it holds: nothing can be planned for it",
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::report::Counts;
+
+    #[test]
+    fn an_outcome_of_a_later_build_is_not_taken_for_created() {
+        let extension = KeyferryExtension {
+            outcome: Some(Outcome::Unknown(99)),
+            ..KeyferryExtension::default()
+        };
+        let payload = QueryResponse::default();
+        let item = ResponseItem {
+            message_extension: Some(extension.extension(false).unwrap()),
+            ..ResponseItem::success(&payload, context(Version::V2_1)).unwrap()
+        };
+        let result = told(&"o".into(), &item, Version::V2_1).unwrap();
+        assert_eq!(result.outcome, Outcome::Unknown(99));
+        assert!(result.message.unwrap().contains("unknown (99)"));
+        let mut counts = Counts::default();
+        counts.count(result.outcome);
+        assert_eq!((counts.created, counts.failed, counts.asked), (0, 1, 1));
+        assert!(counts.add_up());
+    }
 }

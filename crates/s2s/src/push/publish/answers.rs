@@ -1,33 +1,24 @@
-//! What the answers about an object say.
+//! The answers of the peer: what each of them says about an object, and what follows from that.
 
 use crate::error::{Error, Result};
-use crate::push::publish::steps::{self, lacking};
-use crate::push::publish::{Birth, NOT_KEPT, Phase, Publish, change};
+use crate::outgoing::item::representable_attributes;
+use crate::push::publish::object::{Changes, Ending, Kind, Presence, Stage, Work};
+use crate::push::publish::reading::{Reading, Refusal};
+use crate::push::publish::steps::{self, is_usable, names_not_kept};
+use crate::push::publish::{CreateBy, KeepsState, Phase, Publish, STATE_NOT_KEPT, change};
 use crate::relation::identifier_map;
 use crate::relation::identifier_map::Mapped;
 use crate::report::{ObjectResult, Outcome};
 use crate::session::SessionContext;
 use crate::wire::copy::Held;
-use keyferry_kmip::spec::ResultReason;
+use keyferry_kmip::spec::{AttributeValue, ResultReason, State};
 use keyferry_kmip::{
     Attributes, GetAttributesResponse, ImportResponse, LocateResponse, Payload, RegisterResponse,
     ResponseItem, Text, UniqueIdentifier, context, lifecycle,
 };
-use keyferry_store::StoreExt;
 
-/// Whether an answer says that there is no such object.
-fn is_absent(item: &ResponseItem) -> bool {
-    matches!(
-        item.result_reason,
-        Some(ResultReason::ITEM_NOT_FOUND | ResultReason::OBJECT_NOT_FOUND)
-    )
-}
-
-fn message(item: &ResponseItem) -> String {
-    item.result_message
-        .as_ref()
-        .map(ToString::to_string)
-        .unwrap_or_default()
+fn is_destroyed(shown: &Attributes) -> bool {
+    shown.state().is_some_and(lifecycle::is_destroyed)
 }
 
 impl Publish {
@@ -36,455 +27,522 @@ impl Publish {
             .map_err(Error::protocol)
     }
 
-    /// Takes what the answer about one object says: its last item tells.
-    pub(super) fn take(
+    /// Reads the answer about one object and moves the object to its next stage. The last of the items says what became of it.
+    pub(super) fn apply_answer(
         &mut self,
         cx: &SessionContext<'_>,
         n: usize,
         items: &[ResponseItem],
     ) -> Result<()> {
         let last = items.last();
-        let good = last.filter(|item| item.is_success());
-        let refused = last.filter(|item| !item.is_success());
+        let success = last.filter(|item| item.is_success());
+        let refusal = Refusal(last.filter(|item| !item.is_success()));
         match self.phase {
             Phase::Locate => {
-                let found = good
-                    .map(|item| self.read::<LocateResponse>(item))
-                    .transpose()?;
-                let found =
-                    found.map(|found| found.unique_identifiers.iter().map(Text::from).collect());
-                self.located(n, found.unwrap_or_default());
-                self.intend(cx, n)?;
-            }
-            Phase::Birth => {
-                let there = match (good, self.setting.birth) {
-                    (Some(item), Birth::Register) => {
-                        Some(self.read::<RegisterResponse>(item)?.unique_identifier)
+                let candidates = match success {
+                    Some(item) => {
+                        let found = self.read::<LocateResponse>(item)?.unique_identifiers;
+                        found.iter().map(Text::from).collect()
                     }
-                    (Some(item), Birth::Import) => {
-                        Some(self.read::<ImportResponse>(item)?.unique_identifier)
-                    }
-                    (None, _) => None,
+                    None => Vec::new(),
                 };
-                let there = there.and_then(|there| {
-                    if let UniqueIdentifier::Text(text) = there {
-                        Some(text)
-                    } else {
-                        None
-                    }
-                });
-                self.born(cx, n, there, refused)?;
+                self.on_located(n, candidates);
+                self.add_intent(cx, n)
             }
-            Phase::Check | Phase::Look | Phase::Lead => {
-                let shown = good
-                    .map(|item| self.read::<GetAttributesResponse>(item))
-                    .transpose()?;
-                let shown = shown.map(|answer| answer.attributes);
+            Phase::Create => {
+                let identifier = match success {
+                    Some(item) => self.created_identifier(item)?,
+                    None => None,
+                };
+                match identifier {
+                    Some(identifier) => self.on_created(cx, n, identifier),
+                    None => {
+                        self.on_creation_refused(n, refusal);
+                        Ok(())
+                    }
+                }
+            }
+            Phase::Check | Phase::Inspect | Phase::Update => {
+                let reading = match success {
+                    Some(item) => {
+                        Reading::Shown(self.read::<GetAttributesResponse>(item)?.attributes)
+                    }
+                    None => Reading::Refused(refusal),
+                };
                 match self.phase {
-                    Phase::Check => self.checked(n, shown, refused)?,
-                    Phase::Look => self.looked(cx, n, shown, refused)?,
-                    _ => self.led(cx, n, shown, refused)?,
+                    Phase::Check => self.on_checked(n, reading),
+                    Phase::Inspect => self.on_inspected(cx, n, reading),
+                    _ => self.on_updated(cx, n, reading),
                 }
             }
             Phase::Remove => {
-                let removed = items.iter().all(ResponseItem::is_success);
-                self.works
-                    .get_mut(n)
-                    .into_iter()
-                    .for_each(|work| (work.at, work.gone) = (None, work.probe && removed));
+                self.on_removed(n, items.iter().all(ResponseItem::is_success));
+                Ok(())
             }
-            Phase::Query | Phase::Next => {}
+            Phase::Query | Phase::Next => Ok(()),
         }
-        Ok(())
     }
 
-    /// A hit is checked by what it shows; with none, it was never registered.
-    fn located(&mut self, n: usize, found: Vec<Text>) {
+    fn created_identifier(&self, item: &ResponseItem) -> Result<Option<Text>> {
+        let identifier = match self.setting.create_by {
+            CreateBy::Register => self.read::<RegisterResponse>(item)?.unique_identifier,
+            CreateBy::Import => self.read::<ImportResponse>(item)?.unique_identifier,
+        };
+        Ok(match identifier {
+            UniqueIdentifier::Text(text) => Some(text),
+            _ => None,
+        })
+    }
+
+    /// Takes the last hit of Locate to be looked at; without one, the object was never registered.
+    fn on_located(&mut self, n: usize, mut candidates: Vec<Text>) {
         let Some(work) = self.works.get_mut(n) else {
             return;
         };
-        work.candidates = found;
-        work.there = work.candidates.pop();
-        if work.there.is_none() && work.object.is_none() {
-            let told = ObjectResult::new(&work.record.identifier, Outcome::Skipped);
-            work.gone = work.stale;
-            return work.over(told);
-        }
-        work.at = Some(if work.there.is_some() {
-            Phase::Look
+        work.peer_identifier = candidates.pop();
+        if work.peer_identifier.is_some() {
+            work.stage = Stage::Inspect { candidates };
+        } else if work.object.is_some() {
+            work.stage = Stage::Create;
+        } else if work.kind == Kind::LeftoverProbe {
+            work.stage = Stage::Over(Ending::ProbeGone);
         } else {
-            Phase::Birth
-        });
+            work.report_outcome(Outcome::Skipped);
+        }
     }
 
-    fn born(
-        &mut self,
-        cx: &SessionContext<'_>,
-        n: usize,
-        there: Option<Text>,
-        refused: Option<&ResponseItem>,
-    ) -> Result<()> {
-        let (imports, looks) = (self.setting.birth == Birth::Import, self.can_look());
+    fn on_creation_refused(&mut self, n: usize, refusal: Refusal<'_>) {
+        let (imports, looks) = (self.imports(), self.can_look());
+        let Some(work) = self.works.get_mut(n) else {
+            return;
+        };
+        let exists = refusal.says_existing();
+        if exists && imports && looks && !work.presence.was_refused() && work.mapped.is_some() {
+            // The object may be an earlier Import of ours that arrived late.
+            work.presence = Presence::RefusedAsExisting;
+            work.peer_identifier = Some(work.record.identifier.clone());
+            work.stage = Stage::inspect();
+            return;
+        }
+        match work.level.reduced().filter(|_| !imports && !exists) {
+            Some(reduced) => work.level = reduced,
+            None if work.is_probe() => work.stage = Stage::Over(Ending::ProbeGone),
+            None => {
+                work.peer_identifier = None;
+                work.report(refusal.result(&work.record.identifier));
+            }
+        }
+    }
+
+    /// Notes that the peer has created an object, in the map as well.
+    fn on_created(&mut self, cx: &SessionContext<'_>, n: usize, identifier: Text) -> Result<()> {
+        let (looks, version) = (self.can_look(), self.setting.version);
         let Some(work) = self.works.get_mut(n) else {
             return Ok(());
         };
-        let Some(there) = there else {
-            let exists = refused.is_some_and(|item| {
-                item.result_reason == Some(ResultReason::OBJECT_ALREADY_EXISTS)
-            });
-            if exists && imports && looks && !work.exists && work.mapped.is_some() {
-                // An earlier Import was late, perhaps.
-                (work.exists, work.meant) = (true, true);
-                work.there = Some(work.record.identifier.clone());
-                work.at = Some(Phase::Look);
-                return Ok(());
-            }
-            match work.level.less().filter(|_| !imports && !exists) {
-                Some(less) => work.level = less,
-                None if work.probe => (work.at, work.gone) = (None, true),
-                None => {
-                    work.there = None;
-                    let reason = refused.and_then(|item| item.result_reason);
-                    work.over(ObjectResult::failed(
-                        &work.record.identifier,
-                        reason,
-                        refused.map(message).unwrap_or_default(),
-                    ));
-                }
-            }
-            return Ok(());
-        };
-        work.there = Some(there.clone());
-        work.at = Some(Phase::Look);
-        work.born = true;
-        let (of, level, probe, record) = (
-            work.record.object_type,
-            work.level,
-            work.probe,
-            work.record.clone(),
-        );
+        work.peer_identifier = Some(identifier.clone());
+        work.presence = work.presence.after_creation();
+        work.stage = Stage::inspect();
         if !looks {
-            let is_other = there != work.record.identifier;
-            let lost =
-                crate::outgoing::item::carried(&work.record.attributes, self.setting.version).1;
+            let is_other = identifier != work.record.identifier;
             let outcome = if is_other {
                 Outcome::Renamed
             } else {
                 Outcome::Created
             };
-            let target = is_other.then(|| there.to_string());
-            work.over(ObjectResult {
-                lost,
-                target,
+            work.report(ObjectResult {
+                lost: representable_attributes(&work.record.attributes, version).1,
+                target: is_other.then(|| identifier.to_string()),
                 ..ObjectResult::new(&work.record.identifier, outcome)
             });
         }
-        // A probe has little, which says nothing of how much the peer takes.
-        if !probe {
-            self.levels.retain(|(known, _)| *known != of);
-            self.levels.push((of, level));
-            let (name, version) = (&self.setting.name, self.setting.version);
-            let wanted = cx
-                .store
-                .view::<_, Error>(|snapshot| steps::wanted(snapshot, name, &record, version))?;
-            let said = Some(change::marks(wanted.iter()));
-            let mapped = Mapped {
-                there: Some(there),
-                said,
-                ..Mapped::meant(&record.id)
-            };
-            self.changed.extend(identifier_map::entries(name, &mapped)?);
-            self.works
-                .get_mut(n)
-                .into_iter()
-                .for_each(|work| work.mapped = Some(mapped.clone()));
+        if work.is_probe() {
+            // A probe has few attributes, which says nothing of how many the peer takes.
+            return Ok(());
+        }
+        let (object_type, level) = (work.record.object_type, work.level);
+        self.levels.retain(|(known, _)| *known != object_type);
+        self.levels.push((object_type, level));
+        let Some(work) = self.works.get(n) else {
+            return Ok(());
+        };
+        let mapped = Mapped {
+            there: Some(identifier),
+            said: Some(change::marks(self.wanted_at_peer(cx, work)?.iter())),
+            ..Mapped::intended(&work.record.id)
+        };
+        self.map_changes
+            .extend(identifier_map::entries(&self.setting.name, &mapped)?);
+        if let Some(work) = self.works.get_mut(n) {
+            work.mapped = Some(mapped);
         }
         Ok(())
     }
 
-    /// Before anything is written: for a plan, or by one.
-    fn checked(
-        &mut self,
-        n: usize,
-        shown: Option<Attributes>,
-        refused: Option<&ResponseItem>,
-    ) -> Result<()> {
-        let losses = self
-            .works
-            .get(n)
-            .map(|work| self.expected_losses(&work.record))
-            .unwrap_or_default();
+    /// Compares what the peer holds with the plan before anything is written, or notes it for the plan.
+    fn on_checked(&mut self, n: usize, reading: Reading<'_>) -> Result<()> {
         let Some(work) = self.works.get_mut(n) else {
             return Ok(());
         };
-        let identifier = work.record.identifier.clone();
-        let is_absent = refused.is_some_and(is_absent);
-        if shown.is_none() && !is_absent {
-            let reason = refused.and_then(|item| item.result_reason);
-            work.over(ObjectResult::failed(
-                &identifier,
-                reason,
-                refused.map(message).unwrap_or_default(),
-            ));
-            return Ok(());
-        }
+        let shown = match reading {
+            Reading::Shown(shown) => Some(shown),
+            Reading::Refused(refusal) if refusal.says_absent() => None,
+            Reading::Refused(refusal) => {
+                work.report(refusal.result(&work.record.identifier));
+                return Ok(());
+            }
+        };
         let held = match &shown {
-            Some(shown) => Held::shown(steps::shown_digest(&work.record, shown)?),
+            Some(shown) => Held::foreign(steps::digest_of_shown(&work.record, shown)?),
             None => Held::default(),
         };
-        if let Some(planned) = work
-            .planned
-            .as_ref()
-            .filter(|planned| planned.held.as_ref().is_some_and(|was| *was != held))
+        if let Some(planned) = &work.planned
+            && let Some(was) = planned.held.as_ref().filter(|was| **was != held)
         {
-            let was = planned.held.clone().unwrap_or_default();
-            self.ledger.stop(
-                planned,
-                format_args!("{was} at the target"),
-                format_args!("{held} at the target"),
+            let (was, found) = (
+                format!("{was} at the target"),
+                format!("{held} at the target"),
             );
+            self.ledger.stop(planned, was, found);
             return Ok(());
         }
         work.held = Some(held);
-        match (shown, work.is_known()) {
-            (Some(shown), true) => {
-                work.shown = Some(shown);
-                if self.ledger.dry_run {
-                    work.over(ObjectResult {
-                        lost: losses,
-                        ..ObjectResult::new(&identifier, Outcome::Updated)
-                    });
-                    return Ok(());
-                }
-                work.at = Some(Phase::Lead);
-                // From now on it may be what the plan does not know.
-                let begun = self.ledger.executing.as_ref().map(|plan| plan.seal.clone());
-                if let Some(mapped) = work.mapped.as_mut() {
-                    mapped.begun = begun;
-                    self.changed
-                        .extend(identifier_map::entries(&self.setting.name, mapped)?);
-                }
-            }
-            (None, true) => work.over(ObjectResult::failed(&identifier, None, GONE)),
-            (Some(_), false) => {
-                work.there = None;
-                let why = "the peer has an object of this identifier";
-                work.over(ObjectResult::failed(
-                    &identifier,
-                    Some(ResultReason::OBJECT_ALREADY_EXISTS),
-                    why,
-                ));
-            }
+        match (shown, work.arrived_before()) {
+            (Some(shown), true) => return self.begin_checked_update(n, shown),
+            (None, true) => work.report_failure(GONE_AT_PEER),
+            (Some(_), false) => report_identifier_taken(work, HAS_OBJECT),
             (None, false) => {
-                work.there = None;
-                work.at = Some(Phase::Birth);
+                work.peer_identifier = None;
+                work.stage = Stage::Create;
                 if self.ledger.dry_run {
-                    work.over(ObjectResult {
-                        lost: losses,
-                        ..ObjectResult::new(&identifier, Outcome::Created)
-                    });
+                    self.report_expected(n, Outcome::Created);
                 }
             }
         }
         Ok(())
     }
 
-    /// Stores that an object is to be brought there after all, as it is now.
-    fn intend(&mut self, cx: &SessionContext<'_>, n: usize) -> Result<()> {
+    /// Goes on with an object that the peer holds as planned, or ends it in a dry run.
+    fn begin_checked_update(&mut self, n: usize, shown: Attributes) -> Result<()> {
+        if self.ledger.dry_run {
+            self.report_expected(n, Outcome::Updated);
+            return Ok(());
+        }
+        let Some(work) = self.works.get_mut(n) else {
+            return Ok(());
+        };
+        work.stage = update_of(shown);
+        // From now on the peer may hold what the plan does not know.
+        let begun = self.ledger.executing.as_ref().map(|plan| plan.seal.clone());
+        if let Some(mapped) = work.mapped.as_mut() {
+            mapped.begun = begun;
+            self.map_changes
+                .extend(identifier_map::entries(&self.setting.name, mapped)?);
+        }
+        Ok(())
+    }
+
+    fn report_expected(&mut self, n: usize, outcome: Outcome) {
+        let expected = self
+            .works
+            .get(n)
+            .map(|work| self.expected_result(&work.record, outcome));
+        if let (Some(work), Some(expected)) = (self.works.get_mut(n), expected) {
+            work.report(expected);
+        }
+    }
+
+    /// Stores the intent of an object that is to be created after all, as it is now.
+    fn add_intent(&mut self, cx: &SessionContext<'_>, n: usize) -> Result<()> {
         if let Some(work) = self
             .works
             .get(n)
-            .filter(|work| work.at == Some(Phase::Birth) && !work.probe)
+            .filter(|work| matches!(work.stage, Stage::Create) && !work.is_probe())
         {
             let intent = self.intent(cx, work)?;
-            self.changed.extend(intent);
+            self.map_changes.extend(intent);
         }
         Ok(())
     }
 
-    fn looked(
+    fn on_inspected(
         &mut self,
         cx: &SessionContext<'_>,
         n: usize,
-        shown: Option<Attributes>,
-        refused: Option<&ResponseItem>,
+        reading: Reading<'_>,
     ) -> Result<()> {
-        let imports = self.setting.birth == Birth::Import;
-        let goal = self.works.get(n).and_then(|work| self.goal(cx, work));
+        let imports = self.imports();
+        let target_state = self
+            .works
+            .get(n)
+            .and_then(|work| self.target_state(cx, work));
         let Some(work) = self.works.get_mut(n) else {
             return Ok(());
         };
-        let identifier = work.record.identifier.clone();
-        match (shown, refused) {
-            (Some(shown), _)
-                if work.stale && !shown.state().is_some_and(lifecycle::is_destroyed) =>
-            {
-                (work.shown, work.at) = (Some(shown), Some(Phase::Remove));
-            }
-            (shown, refused) if work.stale => {
-                (work.at, work.gone) = (None, shown.is_some() || refused.is_none_or(is_absent));
-            }
-            (Some(shown), _) if work.meant && imports && !steps::may_be(&shown, &work.record) => {
-                work.there = None;
-                let why = "the peer has another object of this identifier";
-                work.over(ObjectResult::failed(
-                    &identifier,
-                    Some(ResultReason::OBJECT_ALREADY_EXISTS),
-                    why,
-                ));
-            }
-            (Some(shown), _)
-                if work.meant && !imports && !steps::has_marker(&shown, &work.record.id)? =>
-            {
-                // Another object, which the peer has taken for it.
-                work.there = work.candidates.pop();
-                work.at = Some(if work.there.is_some() {
-                    Phase::Look
-                } else {
-                    Phase::Birth
-                });
-                work.meant = work.there.is_some();
-                self.intend(cx, n)?;
-            }
-            (Some(shown), _)
-                if shown.state().is_some_and(lifecycle::is_destroyed)
-                    && steps::is_usable(goal)
-                    && !work.probe =>
-            {
-                work.over(ObjectResult::failed(&identifier, None, DESTROYED_THERE));
-            }
-            (Some(shown), _) => {
-                work.shown = Some(shown.clone());
-                work.at = Some(Phase::Lead);
-                // Where nothing is to be done, this was the reading back.
-                if self.leading(cx, n)?.is_empty() {
-                    return self.led(cx, n, Some(shown), None);
-                }
-            }
-            // It never came there.
-            (None, refused) if work.meant && imports && refused.is_none_or(is_absent) => {
-                (work.there, work.meant) = (None, false);
-                work.at = Some(Phase::Birth);
-                if work.object.is_none() {
-                    work.over(ObjectResult::new(&identifier, Outcome::Skipped));
-                }
-                self.intend(cx, n)?;
-            }
-            (None, refused) => {
-                let reason = refused.and_then(|item| item.result_reason);
-                work.unsure = work.meant;
-                work.over(ObjectResult::failed(
-                    &identifier,
-                    reason,
-                    refused.map(message).unwrap_or_default(),
-                ));
-            }
+        if work.kind == Kind::LeftoverProbe {
+            inspect_leftover_probe(work, reading);
+            return Ok(());
         }
-        Ok(())
-    }
-
-    fn led(
-        &mut self,
-        cx: &SessionContext<'_>,
-        n: usize,
-        shown: Option<Attributes>,
-        refused: Option<&ResponseItem>,
-    ) -> Result<()> {
-        let goal = self.works.get(n).and_then(|work| self.goal(cx, work));
-        let goes = self.works.get(n).is_some_and(|work| self.goes(work));
-        let imports = self.setting.birth == Birth::Import;
-        let Some(work) = self.works.get_mut(n) else {
-            return Ok(());
+        let unconfirmed = work.presence.is_unconfirmed();
+        let shown = match reading {
+            Reading::Shown(shown) => shown,
+            Reading::Refused(refusal) => {
+                on_inspection_refused(work, imports, refusal);
+                return self.add_intent(cx, n);
+            }
         };
-        let identifier = work.record.identifier.clone();
-        let Some(shown) = shown else {
-            let reason = refused.and_then(|item| item.result_reason);
-            // What was destroyed there may have no attributes any more.
-            let told = if goes {
-                ObjectResult::new(&identifier, Outcome::Withdrawn)
-            } else if work.record.is_destroyed() && self.setting.may_destroy {
-                ObjectResult {
-                    lost: steps::all(&work.record),
-                    ..ObjectResult::new(&identifier, Outcome::Updated)
-                }
-            } else {
-                ObjectResult::failed(
-                    &identifier,
-                    reason,
-                    refused.map(message).unwrap_or_default(),
-                )
-            };
-            work.over(told);
-            return Ok(());
-        };
-        let kept = steps::is_usable(shown.state()) == steps::is_usable(goal);
-        if work.probe {
-            self.keeps = Some(kept);
-            work.shown = Some(shown);
-            work.at = Some(Phase::Remove);
-        } else if !kept && shown.state().is_some_and(lifecycle::is_destroyed) {
-            work.over(ObjectResult::failed(&identifier, None, DESTROYED_THERE));
-        } else if goes && !shown.state().is_some_and(lifecycle::is_destroyed) {
-            work.over(ObjectResult::failed(
-                &identifier,
-                None,
-                "it has left the selection, and the peer does not destroy it",
-            ));
-        } else if goes {
-            work.over(ObjectResult::new(&identifier, Outcome::Withdrawn));
-        } else if work.left && kept {
-            let message = Some(LEFT_THERE.to_owned());
-            work.over(ObjectResult {
-                message,
-                ..ObjectResult::new(&identifier, Outcome::Skipped)
-            });
-        } else if !kept {
-            work.told = Some(ObjectResult::failed(&identifier, None, NOT_KEPT));
-            // It must not stay there as one that can be used.
-            let goes = self.setting.may_destroy && !steps::is_usable(goal);
-            work.shown = Some(shown);
-            work.at = goes.then_some(Phase::Remove);
+        if unconfirmed && imports && !steps::may_be_imported(&shown, &work.record) {
+            report_identifier_taken(work, HAS_OTHER_OBJECT);
+        } else if unconfirmed && !imports && !steps::has_marker(&shown, &work.record.id)? {
+            // It is another object, which the peer has taken for this one.
+            inspect_next_candidate(work);
+            return self.add_intent(cx, n);
+        } else if is_destroyed(&shown) && is_usable(target_state) && !work.is_probe() {
+            work.report_failure(DESTROYED_AT_PEER);
         } else {
-            let mut lost = lacking(
-                cx.store,
-                &self.setting.name,
-                &work.record,
-                &shown,
-                cx.now.wall,
-            )?;
-            let stays = |value: &&keyferry_kmip::spec::AttributeValue| {
-                change::is_marked(work.said(), value)
-                    && !work.record.attributes.has(&value.reference())
+            work.stage = update_of(shown.clone());
+            let nothing_to_change = match self.works.get(n) {
+                Some(work) => self.update_items(cx, work)?.is_empty(),
+                None => false,
             };
-            // What is no more here and still there.
-            lost.extend(
-                shown
-                    .iter()
-                    .map(|other| &other.value)
-                    .filter(stays)
-                    .map(|value| value.reference().to_string()),
-            );
-            lost.dedup();
-            let other = work.there.as_ref().filter(|there| **there != identifier);
-            let outcome = match (work.is_known(), other) {
-                (true, _) => Outcome::Updated,
-                (false, Some(_)) if imports => Outcome::Renamed,
-                (false, _) => Outcome::Created,
-            };
-            let target = if imports { other } else { work.there.as_ref() };
-            work.over(ObjectResult {
-                lost,
-                target: target.map(ToString::to_string),
-                ..ObjectResult::new(&identifier, outcome)
-            });
+            if nothing_to_change {
+                // Then it need not be read back.
+                return self.on_updated(cx, n, Reading::Shown(shown));
+            }
         }
         Ok(())
+    }
+
+    /// Finds out from what the peer shows in the end how the object arrived.
+    fn on_updated(
+        &mut self,
+        cx: &SessionContext<'_>,
+        n: usize,
+        reading: Reading<'_>,
+    ) -> Result<()> {
+        let Some(work) = self.works.get(n) else {
+            return Ok(());
+        };
+        let (target_state, destroys) = (
+            self.target_state(cx, work),
+            self.is_destroyed_as_deselected(work),
+        );
+        let shown = match reading {
+            Reading::Shown(shown) => shown,
+            Reading::Refused(refusal) => {
+                let result = self.result_without_reading(work, refusal);
+                if let Some(work) = self.works.get_mut(n) {
+                    work.report(result);
+                }
+                return Ok(());
+            }
+        };
+        let kept = is_usable(shown.state()) == is_usable(target_state);
+        if work.is_probe() {
+            self.keeps_state = if kept {
+                KeepsState::Yes
+            } else {
+                KeepsState::No
+            };
+            if let Some(work) = self.works.get_mut(n) {
+                work.stage = Stage::Remove {
+                    shown,
+                    result: None,
+                };
+            }
+            return Ok(());
+        }
+        let stage = if !kept && is_destroyed(&shown) {
+            failure(work, DESTROYED_AT_PEER)
+        } else if destroys && !is_destroyed(&shown) {
+            failure(work, NOT_DESTROYED_AT_PEER)
+        } else if destroys {
+            ended(work, Outcome::Withdrawn, None)
+        } else if work.is_deselected() && kept {
+            ended(work, Outcome::Skipped, Some(LEFT_AT_PEER))
+        } else if !kept {
+            self.stage_of_unkept(work, shown, target_state)
+        } else {
+            Stage::Over(Ending::Reported(self.result_of_arrival(cx, work, &shown)?))
+        };
+        if let Some(work) = self.works.get_mut(n) {
+            work.stage = stage;
+        }
+        Ok(())
+    }
+
+    /// What is reported of an object that can't be read back.
+    fn result_without_reading(&self, work: &Work, refusal: Refusal<'_>) -> ObjectResult {
+        let identifier = &work.record.identifier;
+        // What was destroyed at the peer may not have attributes any more.
+        if self.is_destroyed_as_deselected(work) {
+            ObjectResult::new(identifier, Outcome::Withdrawn)
+        } else if work.record.is_destroyed() && self.setting.may_destroy {
+            ObjectResult {
+                lost: steps::attribute_names(&work.record),
+                ..ObjectResult::new(identifier, Outcome::Updated)
+            }
+        } else {
+            refusal.result(identifier)
+        }
+    }
+
+    /// The stage of an object whose State the peer does not keep: a key must not stay there as one that can be used.
+    fn stage_of_unkept(
+        &self,
+        work: &Work,
+        shown: Attributes,
+        target_state: Option<State>,
+    ) -> Stage {
+        let result = ObjectResult::failed(&work.record.identifier, None, STATE_NOT_KEPT);
+        if self.setting.may_destroy && !is_usable(target_state) {
+            Stage::Remove {
+                shown,
+                result: Some(result),
+            }
+        } else {
+            Stage::Over(Ending::Reported(result))
+        }
+    }
+
+    /// What is reported of an object that has arrived, with the attributes that are not at the peer as they are here.
+    fn result_of_arrival(
+        &self,
+        cx: &SessionContext<'_>,
+        work: &Work,
+        shown: &Attributes,
+    ) -> Result<ObjectResult> {
+        let (imports, identifier) = (self.imports(), &work.record.identifier);
+        let name = &self.setting.name;
+        let mut lost = names_not_kept(cx.store, name, &work.record, shown, cx.now.wall)?;
+        let is_left_over = |value: &&AttributeValue| {
+            change::is_marked(work.sent_marks(), value)
+                && !work.record.attributes.has(&value.reference())
+        };
+        // Attributes that were sent earlier, are gone here, and are still at the peer.
+        lost.extend(
+            shown
+                .iter()
+                .map(|attribute| &attribute.value)
+                .filter(is_left_over)
+                .map(|value| value.reference().to_string()),
+        );
+        lost.dedup();
+        let other = work
+            .peer_identifier
+            .as_ref()
+            .filter(|there| *there != identifier);
+        let outcome = match (work.arrived_before(), other) {
+            (true, _) => Outcome::Updated,
+            (false, Some(_)) if imports => Outcome::Renamed,
+            (false, _) => Outcome::Created,
+        };
+        let target = if imports {
+            other
+        } else {
+            work.peer_identifier.as_ref()
+        };
+        Ok(ObjectResult {
+            lost,
+            target: target.map(ToString::to_string),
+            ..ObjectResult::new(identifier, outcome)
+        })
+    }
+
+    fn on_removed(&mut self, n: usize, removed: bool) {
+        if let Some(work) = self.works.get_mut(n) {
+            if work.is_probe() && removed {
+                work.stage = Stage::Over(Ending::ProbeGone);
+            } else {
+                work.end_unsent();
+            }
+        }
     }
 }
 
-const DESTROYED_THERE: &str = "it was destroyed at the peer, and is not brought there again";
+fn update_of(shown: Attributes) -> Stage {
+    Stage::Update {
+        shown,
+        changes: Changes::Together,
+    }
+}
 
-const LEFT_THERE: &str =
+fn failure(work: &Work, why: &str) -> Stage {
+    let result = ObjectResult::failed(&work.record.identifier, None, why);
+    Stage::Over(Ending::Reported(result))
+}
+
+fn ended(work: &Work, outcome: Outcome, message: Option<&str>) -> Stage {
+    Stage::Over(Ending::Reported(ObjectResult {
+        message: message.map(str::to_owned),
+        ..ObjectResult::new(&work.record.identifier, outcome)
+    }))
+}
+
+/// Ends an object whose identifier is another object's at the peer.
+fn report_identifier_taken(work: &mut Work, why: &str) {
+    work.peer_identifier = None;
+    let reason = Some(ResultReason::OBJECT_ALREADY_EXISTS);
+    work.report(ObjectResult::failed(&work.record.identifier, reason, why));
+}
+
+/// Has the probe of an earlier session removed if the peer still has it.
+fn inspect_leftover_probe(work: &mut Work, reading: Reading<'_>) {
+    work.stage = match reading {
+        Reading::Shown(shown) if !is_destroyed(&shown) => Stage::Remove {
+            shown,
+            result: None,
+        },
+        Reading::Refused(refusal) if !refusal.says_absent_or_nothing() => {
+            Stage::Over(Ending::Unfinished)
+        }
+        _ => Stage::Over(Ending::ProbeGone),
+    };
+}
+
+/// Goes on with an object that the peer does not show: if it may never have come there, it is created.
+fn on_inspection_refused(work: &mut Work, imports: bool, refusal: Refusal<'_>) {
+    let unconfirmed = work.presence.is_unconfirmed();
+    if unconfirmed && imports && refusal.says_absent_or_nothing() {
+        work.peer_identifier = None;
+        work.presence = work.presence.after_refutation();
+        work.stage = Stage::Create;
+        if work.object.is_none() {
+            work.report_outcome(Outcome::Skipped);
+        }
+        return;
+    }
+    let result = refusal.result(&work.record.identifier);
+    work.stage = Stage::Over(if unconfirmed {
+        Ending::Unconfirmed(result)
+    } else {
+        Ending::Reported(result)
+    });
+}
+
+/// Goes on with the next object that bears the marker; after the last one, the object is created.
+fn inspect_next_candidate(work: &mut Work) {
+    let mut candidates = match std::mem::replace(&mut work.stage, Stage::Create) {
+        Stage::Inspect { candidates } => candidates,
+        _ => Vec::new(),
+    };
+    work.peer_identifier = candidates.pop();
+    if work.peer_identifier.is_some() {
+        work.stage = Stage::Inspect { candidates };
+    } else {
+        work.presence = work.presence.after_refutation();
+    }
+}
+
+const DESTROYED_AT_PEER: &str = "it was destroyed at the peer, and is not brought there again";
+
+const NOT_DESTROYED_AT_PEER: &str = "it has left the selection, and the peer does not destroy it";
+
+const LEFT_AT_PEER: &str =
     "it does not belong to the selection any more: it stays there, and only its State is led on";
 
-const GONE: &str = "the peer does not have it any more";
+const GONE_AT_PEER: &str = "the peer does not have it any more";
+
+const HAS_OBJECT: &str = "the peer has an object of this identifier";
+
+const HAS_OTHER_OBJECT: &str = "the peer has another object of this identifier";

@@ -1,4 +1,4 @@
-//! What separates the attributes that a peer shows from those that it should have, as operations on single attributes.
+//! Changes of an object's attributes at the peer: the operations on single attributes that make what it shows what it should have.
 
 use crate::error::{Error, ErrorKind, Result};
 use keyferry_kmip::spec::{AttributeValue as V, ChangeRule, Operation, attribute_row};
@@ -10,11 +10,11 @@ use keyferry_kmip::{
 use keyferry_ttlv::{Extra, Version};
 use sha2::{Digest as _, Sha256};
 
-/// Bytes by which a value is known again.
-const MARK: usize = 8;
+/// The number of bytes of a mark.
+const MARK_BYTES: usize = 8;
 
-/// Tells a value of an attribute from others.
-fn mark(value: &V) -> [u8; MARK] {
+/// The mark of an attribute's value: a digest that tells it from others.
+fn mark(value: &V) -> [u8; MARK_BYTES] {
     let name = value.reference().to_string();
     let item = value.item();
     let content = item.as_ref().map(|item| item.bytes()).unwrap_or_default();
@@ -26,17 +26,18 @@ fn mark(value: &V) -> [u8; MARK] {
     hash.first_chunk().copied().unwrap_or_default()
 }
 
-/// The marks of what a peer was told, to be remembered: what it shows besides is its own.
+/// The marks of attribute values, one behind the other. The map keeps those of the values that were sent: other values at the peer are its own.
 pub(super) fn marks<'v>(values: impl Iterator<Item = &'v V>) -> Vec<u8> {
     values.flat_map(mark).collect()
 }
 
+/// Whether a value is among those of these marks.
 pub(super) fn is_marked(marks: &[u8], value: &V) -> bool {
     let mark = mark(value);
-    marks.chunks(MARK).any(|one| *one == mark)
+    marks.chunks(MARK_BYTES).any(|one| *one == mark)
 }
 
-/// Whether a client may write it, at some time (KMIP 2.1 §4): what a server sets is never written.
+/// Whether a client may modify the attribute at some time (KMIP 2.1 §4).
 fn is_writable(value: &V) -> bool {
     match value {
         V::Custom(custom) => custom.vendor != "y",
@@ -46,6 +47,7 @@ fn is_writable(value: &V) -> bool {
     }
 }
 
+/// Whether a client may delete the attribute at some time (KMIP 2.1 §4).
 fn is_deletable(value: &V) -> bool {
     match value {
         V::Custom(custom) => custom.vendor != "y",
@@ -55,7 +57,7 @@ fn is_deletable(value: &V) -> bool {
     }
 }
 
-/// To which object, and by what.
+/// The object whose attributes are changed, and the means to do it.
 pub(super) struct Target<'a> {
     pub(super) identifier: &'a Text,
     pub(super) version: Version,
@@ -67,6 +69,7 @@ impl Target<'_> {
         Some(UniqueIdentifier::Text(self.identifier.clone()))
     }
 
+    /// Whether the version names attributes by tag, as all do since 2.0, and not by name and index.
     fn is_tagged(&self) -> bool {
         self.version >= Version::V2_0
     }
@@ -104,7 +107,7 @@ impl Target<'_> {
         if settable { self.set(value) } else { Ok(None) }
     }
 
-    /// In 1.x an instance is named by its index, since 2.0 by its value.
+    /// Replaces one value by another. In 1.x the old one is named by its index, since 2.0 by itself.
     fn modify(&self, old: &Attribute, value: &V) -> Result<Option<RequestItem>> {
         let repeats = value.may_repeat();
         if self.is_tagged() && !repeats && self.offers(Operation::SET_ATTRIBUTE) {
@@ -156,50 +159,18 @@ impl Target<'_> {
     }
 }
 
-/// The operations that make what the peer shows what is wanted, as far as a client may and the peer offers them. `said` marks what the peer
-/// was told before; no other value is deleted there or taken for an earlier one of ours.
+/// Makes the operations that turn what the peer shows into what is wanted, as far as a client may do that and the peer offers it. `sent_marks` are
+/// the marks of the values that were sent before; no other value of an attribute that can repeat is deleted or replaced.
 pub(super) fn changes(
     target: &Target<'_>,
     wanted: &[V],
     shown: &Attributes,
-    said: &[u8],
+    sent_marks: &[u8],
 ) -> Result<Vec<RequestItem>> {
-    let mut references: Vec<AttributeReference> = Vec::new();
-    let named = wanted.iter().chain(
-        shown
-            .iter()
-            .map(|attribute| &attribute.value)
-            .filter(|value| is_marked(said, value)),
-    );
-    for value in named.filter(|value| is_writable(value)) {
-        let reference = value.reference();
-        if !references.contains(&reference) {
-            references.push(reference);
-        }
-    }
     let mut items = Vec::new();
-    for reference in &references {
-        let mut theirs: Vec<&Attribute> = shown.of(reference).collect();
-        let mut ours: Vec<&V> = wanted
-            .iter()
-            .filter(|value| value.reference() == *reference)
-            .collect();
-        ours.retain(
-            |value| match theirs.iter().position(|other| other.value == **value) {
-                Some(place) => {
-                    theirs.remove(place);
-                    false
-                }
-                None => true,
-            },
-        );
-        let is_single = ours
-            .iter()
-            .copied()
-            .chain(theirs.iter().map(|other| &other.value))
-            .any(|value| !value.may_repeat());
-        theirs.retain(|other| is_single && !ours.is_empty() || is_marked(said, &other.value));
-        let (mut ours, mut theirs) = (ours.into_iter(), theirs.into_iter());
+    for reference in references(wanted, shown, sent_marks) {
+        let (theirs, ours) = differences(&reference, wanted, shown, sent_marks);
+        let (mut theirs, mut ours) = (theirs.into_iter(), ours.into_iter());
         loop {
             let item = match (theirs.next(), ours.next()) {
                 (Some(old), Some(new)) => target.modify(old, new),
@@ -209,11 +180,61 @@ pub(super) fn changes(
             };
             match item {
                 Ok(item) => items.extend(item),
-                // What the version can't say stays as it is there, and is named.
+                // A value that the version can't say stays as it is at the peer, and the report names it.
                 Err(error) if error.kind() == ErrorKind::Encode => {}
                 Err(error) => return Err(error),
             }
         }
     }
     Ok(items)
+}
+
+/// The attributes that a client may write, among those that are wanted and those that were sent before, each once.
+fn references(wanted: &[V], shown: &Attributes, sent_marks: &[u8]) -> Vec<AttributeReference> {
+    let mut references: Vec<AttributeReference> = Vec::new();
+    let sent_before = shown
+        .iter()
+        .map(|attribute| &attribute.value)
+        .filter(|value| is_marked(sent_marks, value));
+    for value in wanted
+        .iter()
+        .chain(sent_before)
+        .filter(|value| is_writable(value))
+    {
+        let reference = value.reference();
+        if !references.contains(&reference) {
+            references.push(reference);
+        }
+    }
+    references
+}
+
+/// The values of one attribute that the peer has too many, and those that it lacks.
+fn differences<'a>(
+    reference: &'a AttributeReference,
+    wanted: &'a [V],
+    shown: &'a Attributes,
+    sent_marks: &[u8],
+) -> (Vec<&'a Attribute>, Vec<&'a V>) {
+    let mut theirs: Vec<&Attribute> = shown.of(reference).collect();
+    let mut ours: Vec<&V> = wanted
+        .iter()
+        .filter(|value| value.reference() == *reference)
+        .collect();
+    ours.retain(
+        |value| match theirs.iter().position(|other| other.value == **value) {
+            Some(place) => {
+                theirs.remove(place);
+                false
+            }
+            None => true,
+        },
+    );
+    let is_single = ours
+        .iter()
+        .copied()
+        .chain(theirs.iter().map(|other| &other.value))
+        .any(|value| !value.may_repeat());
+    theirs.retain(|other| is_single && !ours.is_empty() || is_marked(sent_marks, &other.value));
+    (theirs, ours)
 }

@@ -295,7 +295,7 @@ pub fn copy_item(
         lineage: record.lineage.clone(),
         digest: record.copy_digest().unwrap(),
         projection: 1,
-        rest: Attributes::new(),
+        unrepresentable: Attributes::new(),
         without: Vec::new(),
         owner: None,
         session: Some(1),
@@ -309,7 +309,7 @@ pub fn copy_item(
         }
     }
     let (attributes, rest) = projection::split_by_version(&record.attributes, client.version);
-    copy.rest = rest;
+    copy.unrepresentable = rest;
     let mut request = client.import_request(&record.identifier, object, attributes);
     request.object_type = Some(record.object_type);
     let mut item = client.item(&request);
