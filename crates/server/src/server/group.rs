@@ -84,10 +84,8 @@ impl Server {
             }
             response.unique_batch_item_id = item.unique_batch_item_id.clone();
             if *version >= Version::V2_0 && message.batch.len() > 1 {
-                earlier.extend(identifiers(&response).map(|identifier| EarlierIdentifier {
-                    item: items.len(),
-                    operation: item.operation,
-                    identifier,
+                earlier.extend(identifiers(&response).map(|identifier| {
+                    EarlierIdentifier::new(items.len(), item.operation, identifier)
                 }));
             }
             let failed = response.result_status == ResultStatus::OPERATION_FAILED;
