@@ -257,11 +257,7 @@ impl ApplyPage for SegmentPage<'_> {
 
 impl Failed {
     fn told(self) -> FailedObject {
-        FailedObject {
-            identifier: self.identifier.to_string(),
-            reason: self.reason,
-            message: self.message.to_string(),
-        }
+        FailedObject::new(self.identifier.as_str(), self.reason, self.message.as_str())
     }
 }
 

@@ -321,11 +321,9 @@ impl<'o, W: Write> Bundle<'o, W> {
     fn leave(&mut self, identifier: &Text, message: String) {
         self.report.left += 1;
         if self.report.named.len() < NAMED {
-            self.report.named.push(FailedObject {
-                identifier: identifier.to_string(),
-                reason: None,
-                message,
-            });
+            self.report
+                .named
+                .push(FailedObject::new(identifier.as_str(), None, message));
         }
     }
 

@@ -37,15 +37,27 @@ pub struct Ask<'a> {
     pub earlier: &'a [EarlierIdentifier],
 }
 
-/// A Unique Identifier in the answer to an earlier item of the batch, which a later one may refer to since 2.0 (KMIP 2.1 §4.58).
+/// A Unique Identifier in the answer to an earlier item of the batch. Since 2.0 a later item may refer to it (KMIP 2.1 §4.58).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EarlierIdentifier {
-    /// Which item.
+    /// The position of the item in the batch, from 0.
     pub item: usize,
-    /// Its operation.
+    /// The operation of the item.
     pub operation: Operation,
     /// The identifier.
     pub identifier: Text,
+}
+
+impl EarlierIdentifier {
+    /// An identifier in the answer to the item at this position.
+    pub fn new(item: usize, operation: Operation, identifier: Text) -> EarlierIdentifier {
+        EarlierIdentifier {
+            item,
+            operation,
+            identifier,
+        }
+    }
 }
 
 impl<'a> Ask<'a> {
@@ -127,7 +139,7 @@ impl Ask<'_> {
     /// The identifier that a request means: its own, or the ID Placeholder.
     ///
     /// # Errors
-    /// When there is neither.
+    /// [`Cause::InvalidField`] when there is neither, or no such item before it.
     pub fn identifier(
         &self,
         given: Option<&keyferry_kmip::UniqueIdentifier>,
@@ -226,7 +238,7 @@ impl Ask<'_> {
             })
     }
 
-    /// The record that a request means.
+    /// The record of the object that a request means, if the caller may do the operation with it.
     ///
     /// # Errors
     /// [`Cause::ObjectNotFound`], [`Cause::PermissionDenied`], or that the store failed.
@@ -238,7 +250,7 @@ impl Ask<'_> {
         self.object(&identifier)
     }
 
-    /// The record of this Unique Identifier.
+    /// The record of the object with this Unique Identifier, if the caller may do the operation with it.
     ///
     /// # Errors
     /// As [`record`](Ask::record).
@@ -255,23 +267,24 @@ impl Ask<'_> {
     }
 }
 
-/// What a batch item is answered with, and what it would do.
+/// The answer to a batch item, and what it changes in the store.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Answered {
-    /// The answer, if the effects are applied.
+    /// The response item. It is true only if the effects are applied.
     pub response: ResponseItem,
-    /// The effects.
+    /// The changes of the store.
     pub effects: Effects,
-    /// What becomes of the ID Placeholder.
+    /// What becomes of the ID Placeholder (KMIP 2.1 §6).
     pub placeholder: Placeholder,
 }
 
-/// What an operation does to the ID Placeholder.
+/// What an operation does to the ID Placeholder of the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placeholder {
-    /// Nothing.
+    /// It stays as it is.
     Keep,
-    /// It holds this from now on.
+    /// It holds this identifier from now on.
     Set(Text),
     /// It is empty from now on.
     Clear,
@@ -281,7 +294,7 @@ impl Answered {
     /// An answer without effects.
     ///
     /// # Errors
-    /// When the version can't say it.
+    /// When the message's version can't carry the payload.
     pub fn answer<P: Payload>(payload: &P, cx: Context) -> Result<Answered, Failure> {
         Ok(Answered {
             response: ResponseItem::success(payload, cx)?,
@@ -290,14 +303,14 @@ impl Answered {
         })
     }
 
-    /// The same with effects.
+    /// The same answer with these effects, too.
     #[must_use]
     pub fn with(mut self, effects: Effects) -> Answered {
         self.effects.extend(effects);
         self
     }
 
-    /// The same, setting the ID Placeholder.
+    /// The same answer, which sets the ID Placeholder.
     #[must_use]
     pub fn with_placeholder(mut self, identifier: Text) -> Answered {
         self.placeholder = Placeholder::Set(identifier);
@@ -305,16 +318,16 @@ impl Answered {
     }
 }
 
-/// Answers single batch items. A vendor asks the s2s responder first and keeps the items that are not its own.
+/// What answers single batch items. A vendor's server asks the s2s responder first, and answers the items itself that it gets back.
 ///
 /// # Contract
 /// An answer depends on `ask` and `item` alone. A failed item has no effects.
 pub trait Responder: Send + Sync {
-    /// The answer; `None` when the item is not this responder's.
+    /// The answer; `None` if this responder does not answer the operation.
     fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Answered, Failure>>;
 }
 
-/// Whether a peer knows of this start of the server.
-pub(crate) fn is_of_this_reign(ask: &Ask<'_>, told: Option<&[u8]>) -> Result<bool, Failure> {
-    Ok(told == Some(&ask.snapshot.reign()?.0[..]))
+/// Whether a peer names the current reign of this server.
+pub(crate) fn is_of_this_reign(ask: &Ask<'_>, reign: Option<&[u8]>) -> Result<bool, Failure> {
+    Ok(reign == Some(&ask.snapshot.reign()?.0[..]))
 }

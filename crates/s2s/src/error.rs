@@ -1,4 +1,4 @@
-//! The error of sessions and relations.
+//! The error of sessions and relations, with the kinds by which callers tell failures apart.
 
 use keyferry_kmip::{Cause, Failure};
 use std::fmt;

@@ -1,4 +1,5 @@
-//! The server-to-server engine: sessions that move managed objects to a peer, and the responder that takes them in.
+//! The server-to-server (s2s) engine of keyferry: sessions that move managed objects between key servers over KMIP, and the responder that
+//! receives them.
 //!
 //! ```
 //! use keyferry_kmip::{Now, Random, RandomFailed, Ticket, spec::Operation};
@@ -13,51 +14,71 @@
 //! let store = Memory::new(Incarnation([1; 16]));
 //! let mut session = Bulk::new(BulkOptions::new("branch office", Strategy::Import));
 //! let mut cx = SessionContext { now: Now::default(), store: &store, random: &mut NotRandom };
-//! // It asks first what the peer can do; the answer, by whatever connection, goes to `session.answer`.
+//! // The session first asks what the peer can do. Send the question on any connection, and hand the response to `session.answer`.
 //! let Step::Send(question) = session.poll(&mut cx, Ticket(1))? else { panic!("nothing to send") };
 //! assert_eq!(question.batch[0].operation, Operation::QUERY);
 //! # Ok::<(), keyferry_s2s::Error>(())
 //! ```
 //!
-//! A [`Session`] is sans-IO: [`Driven`] makes it a conversation that the drivers of `keyferry-net`, or a simulator, carry to the peer. The
-//! receiving side is [`Node`], a [`Responder`] for single batch items of Import, Export, Put and Notify, and of the operations of our own by which
-//! servers follow each other, which a vendor's server asks before its own
-//! code. Every object has one issuer; a copy is kept verbatim, with the issuer's stamp, and states never go back.
+//! A [`Session`] is a conversation with one peer. It does no input and output itself: [`Driven`] turns it into a conversation that the drivers
+//! of `keyferry-net`, or a simulator, carry to the peer. On the receiving side, a [`Node`] answers single batch items. It is a [`Responder`] for
+//! Import, Export, Put and Notify, and for the private operations by which keyferry servers follow each other. A vendor's server asks the node
+//! first, and answers all other items with its own code.
 //!
-//! [`Bulk`] pushes by Import or Put, [`Register`] emulates a push in any version, [`Pull`] takes in what another server has, by Get or by
-//! Export; [`Explore`] finds out which of these ways a peer knows, in which version, and what is lost on each. Each takes a [`Selection`],
-//! can run dry, and ends in a [`Report`]; a dry run can be saved as a plan, whose execution does what was planned or stops. Where a copy's
-//! identifier or Name is another object's here, [`Collisions`] says what becomes of it: the copy stays verbatim, and an overlay says what
-//! clients see.
+//! Every object has one *issuer*: the only server that may change it. All other servers hold copies, verbatim, with the *stamp* by which the
+//! issuer numbers its changes. The State of an object never goes back.
 //!
-//! [`Follow`] keeps a replica up to date: it pulls the feed of its issuer, where the first load, catching up and the next change are one pass.
-//! Who follows whom is data in the store ([`Upstream`], [`Downstream`]); what can't be taken is asked for again ([`Retry`]), what leaves the selection is
-//! withdrawn, changes that do not descend from each other are kept beside each other until a person [`resolve_fork`]s ([`Fork`]), and a server that was
-//! [`begin_restored`] takes back what its replicas hold before it changes anything. Clients see it as the attributes Master, Slaves, Backup and
-//! Working Server ([`Node::shadow`]).
+//! # Transfers
 //!
-//! [`Poke`] tells a replica that there is something to pull, over a connection of the issuer's, or over one that [`Follow`] has opened and turned
-//! round (Set Endpoint Role); [`PokeResponder`] hears it.
+//! - [`Bulk`] pushes objects by Import or Put.
+//! - [`Register`] pushes objects to any KMIP server of any version, by Register and the attribute operations.
+//! - [`Pull`] fetches objects from another server, by Get or by Export.
+//! - [`Explore`] finds out which of these ways a peer supports, in which version, and what would be lost on each.
 //!
-//! A foreign server is observed for good by a [`ForeignMaster`], the relation that a [`Pull::observing`] runs, and published to by a
-//! [`ForeignReplica`], the one of a [`Publication`], or of a [`Notifier`] where it takes Put and Notify.
+//! The first three take a [`Selection`] of the objects, and end in a [`Report`]. Each can be a dry run, which writes nothing. A dry run can be
+//! saved as a plan; its execution does what was planned, or stops. If a copy's identifier or Name belongs to another object at the receiver,
+//! [`Collisions`] says what becomes of the copy: the copy stays verbatim, and an overlay beside it says what clients see.
+//!
+//! # Replication
+//!
+//! [`Follow`] keeps a replica up to date. It reads the issuer's *feed*, which lists the objects in the order of their last change. The first
+//! load, catching up after an interruption and waiting for the next change are the same loop. Relations are data in the store: an [`Upstream`]
+//! at the replica and a [`Downstream`] at the issuer.
+//!
+//! - An object that can't be applied is asked for again later ([`Retry`]).
+//! - A copy whose object leaves the selection is withdrawn.
+//! - Two changes that do not descend from each other are a [`Fork`]. Both are kept until a person decides with [`resolve_fork`].
+//! - A server that was restored from a backup calls [`begin_restored`]. It then accepts no change before its replicas have given back what they
+//!   hold.
+//! - Clients see the relations of an object as the attributes Master, Slaves, Backup and Working Server ([`Node::shadow`]).
+//!
+//! [`Poke`] tells a replica that there are changes to fetch. It uses a connection that the issuer has opened, or one that [`Follow`] has opened
+//! and turned round (Set Endpoint Role). [`PokeResponder`] receives it.
+//!
+//! A foreign server, which runs other software, can be in a relation, too. A [`ForeignMaster`] is observed, by a [`Pull`] that is
+//! [`observing`](Pull::observing). A [`ForeignReplica`] is published to, by a [`Publication`], or by a [`Notifier`] if the server accepts Put and
+//! Notify.
 //!
 //! # What it does not do yet
-//! - A plan is a promise for single objects: whether two of them collide with each other, a dry run does not see, and the execution stops there.
-//! - What was pushed and has left the selection since is not withdrawn; what is followed is. A selection with what Links reach can't be followed.
-//! - A new issuer is refused, since grants can't be checked. Leases and slices of usage limits are not given out.
-//! - A server that was rolled back without being started again, as a snapshot of a running machine is, makes changes that look like those it had
-//!   made before: where they differ they are named as forks once they meet, and where only one side knows of them, the later one counts.
-//! - Under an RSA key only what fits it is wrapped in transit, by OAEP.
-//! - A pull in 1.0 to 1.2, which lack Offset Items, can't tell a whole answer from a cut one where more than 31 objects of one type and
-//!   State came in one second: it says so.
-//! - A foreign server is brought up to date by the operations that its Query tells of, attribute by attribute; what it can do beside that is
-//!   not tried. What it is Put goes there once, and can't be planned.
-//! - What others do to an object at a foreign server that is published to is seen when the object changes here again, not before; a receiver of
-//!   Notify is never looked at. A server that forgets what was destroyed can't be told from one that an Import never reached.
-//! - An object that leaves a foreign relation's selection by a date alone is not seen to leave it until it changes.
-//! - A pull by Get, or by Export from another product, sees of an attribute what its version can say: before 2.0 no custom attribute of
-//!   another vendor than `x` and `y`, before 1.2 no Link of a later type, in 1.0 no Key Format Type of a Digest. Nobody can tell of which object.
+//! - A plan treats each object by itself. A dry run does not see that two planned objects collide with each other; the execution stops there.
+//! - A push does not withdraw objects that have left the selection since; a relation does. A relation can't have a selection with the objects
+//!   that Links reach.
+//! - An object can't change its issuer, since this build can't verify a grant. There are no leases and no slices of usage limits.
+//! - A server may be rolled back without being started again, as with a snapshot of a running machine. Its next changes then carry the same stamps
+//!   as the changes that were lost. If they differ, they are reported as forks when they meet; if only one side has a change, the later one
+//!   counts.
+//! - An RSA key wraps, by OAEP, only material that fits it.
+//! - In 1.0 to 1.2, which lack Offset Items, a pull can't tell a complete list from a cut one if more than 31 objects of one type and State were
+//!   created in one second. The report says so.
+//! - A foreign server is brought up to date by the operations in the answer to its Query, attribute by attribute. Abilities that it does not list
+//!   are not tried. Objects that it gets by Put are sent once, and can't be planned.
+//! - Changes that others make to an object at a foreign server that is published to are noticed when the object changes here again, not before. A
+//!   receiver of Notify is never read. If a server forgets its destroyed objects, such an object can't be told from one that an Import never
+//!   reached.
+//! - If an object leaves the selection of a foreign relation only because time passes, this is noticed when the object changes.
+//! - A pull by Get, or by Export from another product, sees only the attributes that the version can represent: before 2.0 no custom attributes
+//!   of vendors other than `x` and `y`, before 1.2 no Links of later types, in 1.0 no Key Format Type of a Digest. It can't be told which objects
+//!   have such attributes.
 
 mod ask;
 #[doc = include_str!("../docs/design.md")]

@@ -1,3 +1,5 @@
+//! This server as a [`Node`] among others, and what it alone does with records: it makes, changes and recognises them.
+
 use crate::ask::Ask;
 use crate::planted::planted;
 use crate::policy::Policy;
@@ -16,11 +18,11 @@ use keyferry_store::{
 use keyferry_ttlv::Extra;
 use std::sync::Arc;
 
-/// This server among others: who it is, whom it trusts with what, and its cryptographic library.
+/// This server among others: its identity, its policy and its cryptographic library.
 pub struct Node {
-    /// Who it is.
+    /// Its server id, its instance and the key of its fingerprints.
     pub home: Home,
-    /// Whom it trusts with what.
+    /// What each peer may do here.
     pub policy: Policy,
     /// Its cryptographic library.
     pub crypto: Arc<dyn Crypto>,
@@ -36,7 +38,7 @@ impl std::fmt::Debug for Node {
 }
 
 impl Node {
-    /// The record of an object that is born here: this server is its origin and its issuer.
+    /// The record of an object that is created here: this server is its origin and its issuer.
     pub fn new_record(
         &self,
         reign: Incarnation,
@@ -68,10 +70,10 @@ impl Node {
         record.stamp.issuer == self.home.server
     }
 
-    /// Fails unless this server may change the object; the message names who may, and where that one is, if a relation says so.
+    /// Checks that this server may change the object. The failure names the server that may, and its address if a relation has it.
     ///
     /// # Errors
-    /// [`Cause::PermissionDenied`], and that the store failed.
+    /// [`Cause::PermissionDenied`], and those of the store.
     pub fn check_issuer(&self, snapshot: &dyn Snapshot, record: &Record) -> Result<(), Failure> {
         let master = if self.observes(record) {
             &record.id.server
@@ -95,12 +97,12 @@ impl Node {
         ))
     }
 
-    /// Whether this server only follows a foreign master that has the object: it issues the copies of what it sees, and changes nothing.
+    /// Whether the object belongs to a foreign server that this one observes. This server issues the copies of it, and changes nothing else.
     pub fn observes(&self, record: &Record) -> bool {
         self.issues(record) && record.stamp.epoch == 1 && record.id.server != self.home.server
     }
 
-    /// Marks one more change of an object that this server issues: stamp, lineage, Last Change Date.
+    /// Marks one more change of an object that this server issues, in its stamp, its lineage and its Last Change Date.
     pub fn advance(&self, record: &mut Record, reign: Incarnation, now: DateTime) {
         let next = record.stamp.sequence.saturating_add(1);
         if record.stamp.incarnation != reign.0 && !planted!(ReignForgotten) {
@@ -116,7 +118,7 @@ impl Node {
                 sequence: next,
                 ..record.stamp.clone()
             });
-            // Whoever has missed so many of its issuer's reigns takes it for a fork.
+            // A replica that has missed more reigns than that takes the next change for a fork.
             let most = record.lineage.len().saturating_sub(REIGNS);
             record.lineage.drain(..most);
         }
@@ -158,7 +160,7 @@ impl Node {
         }));
     }
 
-    /// A digest of the material that only this store can make, for recognising material that comes again.
+    /// A keyed digest of the material, which only this store can make. It recognises material that arrives again.
     ///
     /// # Errors
     /// When the object has no stored form.
@@ -174,8 +176,8 @@ impl Node {
         Ok(digest.iter().take(16).copied().collect())
     }
 
-    /// Sets the fingerprint of a record, and raises its state where the same material is known to be compromised: material stays
-    /// compromised under any identifier (DESIGN: rule 5). What this server issues is compromised for all; a copy is so here alone.
+    /// Sets the fingerprint of a record. If the same material is known here as compromised, the record becomes compromised, too: material stays
+    /// compromised under any identifier (DESIGN: rule 5). An object that this server issues becomes so for all servers, a copy here alone.
     ///
     /// # Errors
     /// Those of the store.
@@ -212,12 +214,12 @@ impl Node {
     }
 }
 
-/// Reigns that an object remembers.
+/// How many reigns the lineage of an object keeps.
 const REIGNS: usize = 64;
 
-/// All attributes of an object as a client sees them now: identifier and type, the copy's, and what is local.
+/// All attributes of an object as a client sees them now: its identifier and type, the attributes of the copy, and those of this server alone.
 pub fn client_attributes(record: &Record, now: DateTime) -> Attributes {
-    let mut shown = Attributes::new()
+    let mut attributes = Attributes::new()
         .with(AttributeValue::UniqueIdentifier(UniqueIdentifier::Text(
             record.identifier.clone(),
         )))
@@ -228,19 +230,19 @@ pub fn client_attributes(record: &Record, now: DateTime) -> Attributes {
         if is_template && matches!(attribute.value.tag(), tag::STATE | tag::DESTROY_DATE) {
             continue;
         }
-        // What is local gets the next index of its attribute; the copy's keep theirs.
+        // An attribute of this server alone gets the next free index; those of the copy keep theirs.
         match attribute.index {
-            None => shown.push(attribute.value.clone()),
-            Some(_) => shown.keep(attribute.clone()),
+            None => attributes.push(attribute.value.clone()),
+            Some(_) => attributes.keep(attribute.clone()),
         }
     }
     if let Some(state) = record.state(now).filter(|_| !is_template) {
-        shown.set(AttributeValue::State(state));
+        attributes.set(AttributeValue::State(state));
     }
-    shown
+    attributes
 }
 
-/// Sets what an object must have and a request did not bring: State, Initial Date, Last Change Date.
+/// Sets the attributes that every object has, where the request did not bring them: State, Initial Date, Last Change Date.
 pub fn set_default_attributes(attributes: &mut Attributes, now: DateTime) {
     let reached = |tag| attributes.date(tag).is_some_and(|date| date <= now);
     let state = if reached(tag::ACTIVATION_DATE) {

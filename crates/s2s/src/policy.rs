@@ -1,3 +1,5 @@
+//! The policy of a server: what each peer may do here, how key material is wrapped on its way, and what becomes of collisions.
+
 use crate::selection::Selection;
 use keyferry_kmip::spec::{
     BlockCipherMode, EncodingOption, HashingAlgorithm, MaskGenerator, PaddingMethod, WrappingMethod,
@@ -10,22 +12,24 @@ use keyferry_store::Record;
 use keyferry_ttlv::Extra;
 use std::collections::BTreeMap;
 
-/// How key material is wrapped between two servers.
+/// The way in which key material is wrapped between two servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrapping {
-    /// The Unique Identifier of the wrapping key here.
+    /// The Unique Identifier of the wrapping key at this server.
     pub here: Text,
-    /// That of the same key at the peer; of an RSA pair, that of the other half, or of the same half where a Private Key Link leads on.
+    /// The Unique Identifier of the same key at the peer. Of an RSA pair, it is that of the other half, or of the same half if that has a
+    /// Private Key Link at the peer.
     pub there: Text,
-    /// How. Under an AES key the Block Cipher Mode NIST Key Wrap (RFC 3394) or AES Key Wrap Padding (RFC 5649); under an RSA key the Padding
-    /// Method OAEP with its hashes.
+    /// The algorithm. Under an AES key it is the Block Cipher Mode NIST Key Wrap (RFC 3394) or AES Key Wrap Padding (RFC 5649), under an RSA key
+    /// the Padding Method OAEP with its hashes.
     pub parameters: CryptographicParameters,
-    /// The attributes that are wrapped with the key, by name, of those that the object has: a receiver refuses the key with others.
+    /// The attributes that are wrapped together with the key, by name, if the object has them. A receiver refuses the key with other values of
+    /// them.
     pub bound: Vec<Text>,
 }
 
 impl Wrapping {
-    /// By NIST Key Wrap, with the Cryptographic Usage Mask bound.
+    /// Wrapping by NIST Key Wrap, together with the Cryptographic Usage Mask.
     pub fn new(here: impl Into<Text>, there: impl Into<Text>) -> Wrapping {
         let parameters = CryptographicParameters {
             block_cipher_mode: Some(BlockCipherMode::NIST_KEY_WRAP),
@@ -39,11 +43,11 @@ impl Wrapping {
         }
     }
 
-    /// By RSAES-OAEP with SHA-256, with the Cryptographic Usage Mask bound, in 1.4 and later (the versions before can't say how the mask is
-    /// made). Whoever wraps has the receiver's Public Key object, Active and with Wrap Key in its mask; the receiver has the Private Key
-    /// object, with Unwrap Key. So `here` is the public half for a push, and the private one for a pull.
+    /// Wrapping by RSAES-OAEP with SHA-256, together with the Cryptographic Usage Mask, in 1.4 and later (earlier versions can't say how the
+    /// mask of OAEP is made). The sender has the receiver's Public Key object, which is Active and has Wrap Key in its mask; the receiver has
+    /// the Private Key object with Unwrap Key. So `here` is the public half for a push, and the private half for a pull.
     ///
-    /// RSA holds little: symmetric keys, and secrets of about 100 bytes under 2048 bits. What is longer fails and is named.
+    /// RSA wraps little: symmetric keys, and secrets of about 100 bytes under 2048 bits. A longer object fails and is reported.
     pub fn oaep(here: impl Into<Text>, there: impl Into<Text>) -> Wrapping {
         let parameters = CryptographicParameters {
             padding_method: Some(PaddingMethod::OAEP),
@@ -58,7 +62,7 @@ impl Wrapping {
         }
     }
 
-    /// What a Get or Export is asked, of the server where the key is called so.
+    /// The Key Wrapping Specification of a Get or Export at the server where the wrapping key has this identifier.
     pub(crate) fn specification(
         &self,
         key: &Text,
@@ -79,12 +83,13 @@ impl Wrapping {
     }
 }
 
-/// What to do about collisions. The same object id is none: it is the same object, and stamps decide (DESIGN: rules 1 and 3).
+/// What becomes of a copy that collides with another object here. A copy with the same object id does not collide: it is the same object, and
+/// the stamps decide (DESIGN: rules 1 and 3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collisions {
-    /// Another object has the Unique Identifier here.
+    /// What to do when another object has the Unique Identifier here.
     pub identifier: OnIdentifier,
-    /// Another object has one of the Names here.
+    /// What to do when another object has one of the Names here.
     pub name: OnName,
 }
 
@@ -94,7 +99,7 @@ pub enum OnIdentifier {
     /// The copy is refused.
     #[default]
     Fail,
-    /// The copy is left out, and that is no failure.
+    /// The copy is skipped, which is not a failure.
     Skip,
     /// The copy gets a new identifier here.
     Assign,
@@ -106,53 +111,53 @@ pub enum OnName {
     /// The copy is refused.
     #[default]
     Fail,
-    /// The Name is shown by this rule, in which `{name}` stands for the Name and `{server}` for the server id of the object's origin; a
-    /// number follows where that is taken too.
+    /// Clients see a Name made by this pattern, in which `{name}` stands for the Name and `{server}` for the server id of the object's origin.
+    /// A number is added if that Name exists, too.
     Rename(Text),
-    /// The Name is shown as an Alternative Name, which may repeat (KMIP 2.1 §4.2, since 1.2).
+    /// Clients see the Name as an Alternative Name, of which several objects may have the same (KMIP 2.1 §4.2, since 1.2).
     Park,
 }
 
-/// What each peer may do here. Closed by default: who is not named may nothing.
+/// What each peer may do here. By default it is closed: a peer that it does not name may do nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     peers: BTreeMap<String, Peer>,
 }
 
-/// What one peer may do.
+/// A peer, and what it may do here.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Peer {
-    /// Its server id, which its own objects' stamps carry.
+    /// Its server id, which the stamps of its own objects carry.
     pub server: Text,
-    /// It may send us copies of objects that it issues.
+    /// Whether it may send copies of objects that it issues.
     pub may_send: bool,
-    /// It may also send copies of objects that others issue.
+    /// Whether it may also send copies of objects that other servers issue.
     pub may_relay: bool,
-    /// What it Exports it gets with what KMIP has no place for, as a copy.
+    /// Whether it may pull copies: then the answer to its Export also carries the parts of a copy that KMIP has no place for.
     pub may_pull: bool,
-    /// It may follow: it is told of every change of the objects of the agreement that this server issues, whosever client they belong to.
+    /// Whether it may follow: then it gets every change of the agreed objects that this server issues, whichever client owns them.
     pub may_follow: bool,
-    /// It may follow what others issue, too, of which this server has copies.
+    /// Whether it may also follow the copies here of objects that other servers issue.
     pub may_follow_copies: bool,
-    /// It gives this server's own objects back when this one has lost something.
+    /// Whether it may give this server's own objects back after this server was restored.
     pub may_give_back: bool,
-    /// It may turn a connection that it has opened round (Set Endpoint Role), so that this server asks on it.
+    /// Whether it may turn round a connection that it has opened (Set Endpoint Role), so that this server sends requests on it.
     pub may_turn: bool,
-    /// This server is its backup: it keeps copies for the day that the other has lost its own.
+    /// Whether this server is its backup, which keeps copies in case the peer loses its own.
     pub is_backed_up: bool,
-    /// It learns nothing of this server by what it sends: every copy is answered alike, taken or not.
+    /// Whether it learns nothing about this server from the answers to its copies: every copy that is refused is answered alike.
     pub learns_nothing: bool,
-    /// How key material is wrapped on its way to it when it follows; what is Sensitive leaves then, too.
+    /// How key material is wrapped on its way to the peer when it follows. Only with wrapping, Sensitive objects are sent.
     pub wrapping: Option<Wrapping>,
-    /// What becomes of its copies where others have their identifiers or Names.
+    /// What becomes of its copies if other objects here have their identifiers or Names.
     pub collisions: Collisions,
-    /// What the two have agreed on (everything): no other object is taken from it, or given it as a copy.
+    /// The objects that both servers have agreed on (all by default). No other object is accepted from it, or sent to it as a copy.
     pub agreed: Selection,
 }
 
 impl Peer {
-    /// A peer that may nothing yet.
+    /// A peer that may do nothing yet.
     pub fn new(server: impl Into<Text>) -> Self {
         Peer {
             server: server.into(),
@@ -178,79 +183,79 @@ impl Peer {
         self
     }
 
-    /// Lets it send copies of others' objects.
+    /// Lets it send copies of objects that other servers issue.
     #[must_use]
     pub fn may_relay(mut self) -> Self {
         self.may_relay = true;
         self
     }
 
-    /// Lets it pull copies, where the rights of clients let it read them.
+    /// Lets it pull copies of the objects that it may read as a client.
     #[must_use]
     pub fn may_pull(mut self) -> Self {
         self.may_pull = true;
         self
     }
 
-    /// Lets it follow what this server issues.
+    /// Lets it follow the objects that this server issues.
     #[must_use]
     pub fn may_follow(mut self) -> Self {
         self.may_follow = true;
         self
     }
 
-    /// Lets it follow copies of what others issue, too.
+    /// Lets it follow the copies of other servers' objects, too.
     #[must_use]
     pub fn may_follow_copies(mut self) -> Self {
         self.may_follow_copies = true;
         self
     }
 
-    /// Lets it give back what this server has lost.
+    /// Lets it give back objects that this server has lost.
     #[must_use]
     pub fn may_give_back(mut self) -> Self {
         self.may_give_back = true;
         self
     }
 
-    /// Tells it nothing of what becomes of its copies: those that are taken are answered as new, and all others are refused alike. The relation
-    /// goes one way (DESIGN: rule 16).
+    /// Hides from it what becomes of its copies: accepted copies are answered as new, and all others are refused alike. The relation
+    /// has one direction (DESIGN: rule 16).
     #[must_use]
     pub fn learns_nothing(mut self) -> Self {
         self.learns_nothing = true;
         self
     }
 
-    /// Lets it turn its connections round.
+    /// Lets it turn round its connections.
     #[must_use]
     pub fn may_turn(mut self) -> Self {
         self.may_turn = true;
         self
     }
 
-    /// Says that this server is its backup, which clients see as the attribute Backup of its copies.
+    /// Makes this server its backup, which clients see as the attribute Backup of its copies.
     #[must_use]
     pub fn backed_up(mut self) -> Self {
         self.is_backed_up = true;
         self
     }
 
-    /// Wraps key material on its way to it.
+    /// Wraps key material on its way to the peer.
     #[must_use]
     pub fn wrapping(mut self, wrapping: Wrapping) -> Self {
         self.wrapping = Some(wrapping);
         self
     }
 
-    /// Says what becomes of its copies where others have their identifiers or Names.
+    /// Sets what becomes of its copies if other objects here have their identifiers or Names.
     #[must_use]
     pub fn colliding(mut self, collisions: Collisions) -> Self {
         self.collisions = collisions;
         self
     }
 
-    /// Lets only these objects pass, whichever way. Links are not followed for it. A copy that is held already goes on being brought up to date
-    /// when its object leaves the agreement, so that nobody works with a key that was revoked since.
+    /// Limits both directions to these objects. Links do not extend the agreement. A copy that is held already is still brought up to date
+    /// after its object has left the agreement, so that nobody works with a key that was revoked since.
     #[must_use]
     pub fn agreed(mut self, selection: Selection) -> Self {
         self.agreed = selection;
@@ -263,19 +268,19 @@ impl Peer {
 }
 
 impl Policy {
-    /// Nobody may anything.
+    /// A policy by which no peer may do anything.
     pub fn closed() -> Self {
         Policy::default()
     }
 
-    /// Names a peer by the name in its TLS certificate.
+    /// Adds a peer, under the name in its TLS certificate.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, peer: Peer) -> Self {
         self.peers.insert(name.into(), peer);
         self
     }
 
-    /// Whether the server of this id may give back what this one has lost.
+    /// Whether the server of this id may give back objects that this one has lost.
     pub(crate) fn gives_back(&self, server: &str) -> bool {
         self.peers
             .values()
@@ -289,7 +294,7 @@ impl Policy {
             .any(|peer| peer.is_backed_up && peer.server == *server)
     }
 
-    /// What the peer behind a connection may do.
+    /// The peer with this TLS identity; `None` if it is no peer.
     pub fn peer(&self, identity: &Identity) -> Option<&Peer> {
         self.peers.get(&identity.name)
     }

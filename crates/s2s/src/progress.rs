@@ -1,60 +1,61 @@
-//! How far a transfer has come, how fast it goes, and when it should be over.
+//! The progress of a transfer: how far it has come, how fast it is, and when it should end.
 
 use crate::report::{Counts, ObjectResult};
 use keyferry_kmip::Tick;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Listens to what becomes of each object.
+/// A callback that gets the result of each object.
 pub(crate) type Sink = Box<dyn FnMut(&ObjectResult) + Send>;
 
-/// Listens to how far it has come.
+/// A callback that gets the progress of a transfer.
 pub(crate) type Observer = Box<dyn FnMut(&Progress) + Send>;
 
-/// How far a transfer has come: what an observer is given after each answer that brought it on.
+/// The progress of a transfer, as an observer gets it after each answer that brought the transfer forward.
 ///
-/// What can't be known is `None`: how much a foreign server has that does not tell, and every rate before time has passed.
+/// What is not known is `None`: the totals of a foreign server that does not show them, and every rate before time has passed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Progress {
-    /// How the objects ended so far, over the whole transfer, however often it was interrupted.
+    /// How many objects ended how so far, over the whole transfer, however often it was interrupted.
     pub counts: Counts,
-    /// Objects that have an ending.
+    /// How many objects have an outcome.
     pub objects: u64,
-    /// Objects that the transfer has in all, as far as is known by now.
+    /// How many objects the transfer has in all, as far as is known by now.
     pub of_objects: Option<u64>,
-    /// Bytes of requests sent, or of objects received.
+    /// How many bytes the requests had that were sent, or the objects that were received.
     pub bytes: u64,
-    /// Bytes in all, reckoned by what the objects have taken so far.
+    /// How many bytes there are in all, estimated from the objects so far.
     pub of_bytes: Option<u64>,
-    /// Objects a second, over the last ten seconds.
+    /// How many objects ended in a second, over the last ten seconds.
     pub objects_per_second: Option<f64>,
-    /// Bytes a second, over the last ten seconds.
+    /// How many bytes passed in a second, over the last ten seconds.
     pub bytes_per_second: Option<f64>,
-    /// How long it should take from now on, at that rate.
+    /// How long the rest should take at that rate.
     pub remaining: Option<Duration>,
 }
 
-/// What rates are taken over, in milliseconds.
+/// The time over which rates are measured, in milliseconds.
 const WINDOW: u64 = 10_000;
 
-/// How far apart what is kept for it stands.
+/// The time between two moments that the meter keeps, in milliseconds.
 const APART: u64 = 250;
 
-/// Keeps what rates are reckoned from: a few moments of the last seconds.
+/// Measures the rates of a transfer, from a few moments of the last seconds.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
+    /// The time, the objects and the bytes of each moment.
     moments: VecDeque<(Tick, u64, u64)>,
 }
 
 impl Meter {
-    /// Begins to measure; what was done before does not count as fast.
+    /// Begins to measure. What was done before does not count for the rates.
     pub(crate) fn start(&mut self, now: Tick, counts: &Counts) {
         self.moments.clear();
         self.moments
             .push_back((now, done(counts.asked), done(counts.bytes)));
     }
 
-    /// How far it is now, of so many objects in all.
+    /// The progress now, of `of` objects in all if that is known.
     pub(crate) fn progress(&mut self, now: Tick, counts: &Counts, of: Option<u64>) -> Progress {
         let (objects, bytes) = (done(counts.asked), done(counts.bytes));
         let of_objects = of.map(|of| {

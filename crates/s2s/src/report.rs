@@ -1,30 +1,35 @@
+//! The report of a transfer: how each object ended, how many ended how, and what was lost on the way.
+
 use keyferry_kmip::extension as x;
 use keyferry_kmip::spec::ResultReason;
 use keyferry_ttlv::{Decode, Encode, Extra, Item, Reader, Tag, Writer};
 use serde_json::{Value, json};
 use std::fmt;
 
-/// What became of a transfer. Counts cover the whole transfer, however often it was interrupted.
+/// The report of a transfer. Its counts cover the whole transfer, however often it was interrupted.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Report {
-    /// The counts.
+    /// How many objects ended how.
     pub counts: Counts,
-    /// The first of what failed, with the reasons; [`Counts::failed`] says how many there are. A sink is told all.
+    /// The first objects that failed (100 at most); [`Counts::failed`] says how many there are. An observer of single objects gets all of them.
     pub failures: Vec<FailedObject>,
-    /// The first of the attributes that could not be carried; [`Counts::lost`] says how many there are.
+    /// The first objects that lost attributes on the way (100 at most); [`Counts::lost`] says how many attributes were lost.
     pub losses: Vec<Loss>,
-    /// What could not be seen of a source that does not tell everything, in words.
+    /// What could not be seen of a source that does not show everything, in words.
     pub unseen: Vec<String>,
-    /// The first of the objects held here that the source does not have any more, by their identifiers here. They are kept (rule 6).
+    /// The first objects held here that the source does not have any more (100 at most), by their identifiers here. They are kept
+    /// (DESIGN: rule 6).
     pub missing: Vec<String>,
-    /// Whether nothing was written.
+    /// Whether it was a dry run, which writes nothing.
     pub dry_run: bool,
-    /// Where the execution of a plan stopped. This object and those behind it are not done, and are not counted.
+    /// Where the execution of a plan stopped. This object and the objects after it were not transferred, and are not counted.
     pub stopped: Option<PlanDeviation>,
 }
 
-/// An object that was not as planned any more.
+/// An object that was not found as its plan says.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PlanDeviation {
     /// Its Unique Identifier at the source.
     pub identifier: String,
@@ -34,8 +39,9 @@ pub struct PlanDeviation {
     pub found: String,
 }
 
-/// What an object that went over lost on the way.
+/// The attributes that an object lost when it was transferred.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Loss {
     /// Its Unique Identifier at the source.
     pub identifier: String,
@@ -45,6 +51,7 @@ pub struct Loss {
 
 /// An object that was not transferred.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FailedObject {
     /// Its Unique Identifier at the source.
     pub identifier: String,
@@ -54,7 +61,22 @@ pub struct FailedObject {
     pub message: String,
 }
 
-/// How an object of a transfer ended (rule 12). Between keyferry servers it is told as a number, in the answer to a copy.
+impl FailedObject {
+    /// A failure of this object, with the Result Reason if there is one.
+    pub fn new(
+        identifier: impl Into<String>,
+        reason: Option<ResultReason>,
+        message: impl Into<String>,
+    ) -> FailedObject {
+        FailedObject {
+            identifier: identifier.into(),
+            reason,
+            message: message.into(),
+        }
+    }
+}
+
+/// How an object of a transfer ended (DESIGN: rule 12). The answer of a keyferry server to a copy carries it as a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -72,13 +94,13 @@ pub enum Outcome {
     Forked,
     /// The object is gone from the target, since it does not belong to the selection any more.
     Withdrawn,
-    /// The object was not taken.
+    /// The object was not transferred.
     Failed,
-    /// The peer told a number that this build does not know. What became of the object is not known either: it counts as failed.
+    /// The peer answered with a number that this build does not know. What became of the object is not known either: it counts as failed.
     Unknown(u32),
 }
 
-/// The outcomes that a report counts, in the order in which it shows them.
+/// The outcomes that a report counts, in the order of its table.
 const OUTCOMES: [Outcome; 8] = [
     Outcome::Created,
     Outcome::Updated,
@@ -143,25 +165,26 @@ impl Encode for Outcome {
     }
 }
 
-/// What became of one object.
+/// What became of one object of a transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ObjectResult {
     /// Its Unique Identifier at the source.
     pub identifier: String,
-    /// Its Unique Identifier at the target, where that is known to be another one.
+    /// Its Unique Identifier at the target, if that is known to differ.
     pub target: Option<String>,
     /// How it ended.
     pub outcome: Outcome,
     /// The Result Reason of a failure, where there is one.
     pub reason: Option<ResultReason>,
-    /// Why, in words, where there is something to say.
+    /// The reason in words, if there is one.
     pub message: Option<String>,
     /// Attributes that it lost on the way, by name.
     pub lost: Vec<String>,
 }
 
 impl ObjectResult {
-    /// An object that ended so, without more to say.
+    /// A result without a reason and without losses.
     pub fn new(identifier: &str, outcome: Outcome) -> ObjectResult {
         ObjectResult {
             identifier: identifier.to_owned(),
@@ -173,7 +196,7 @@ impl ObjectResult {
         }
     }
 
-    /// An object that was not taken.
+    /// The result of an object that was not transferred.
     pub fn failed(
         identifier: &str,
         reason: Option<ResultReason>,
@@ -186,7 +209,7 @@ impl ObjectResult {
         }
     }
 
-    /// As JSON.
+    /// The result as JSON.
     pub fn json(&self) -> Value {
         json!({
             "identifier": self.identifier,
@@ -199,62 +222,63 @@ impl ObjectResult {
     }
 }
 
-/// How many objects ended how. They [add up](Counts::add_up) to `asked`.
+/// The counts of a transfer: how many of its objects ended how. They [add up](Counts::add_up) to `asked`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[ttlv(tag = x::PROGRESS)]
+#[non_exhaustive]
 pub struct Counts {
-    /// Where the transfer stands in our feed.
+    /// How far the transfer has come: the number of an entry of this server's feed, or of objects of a plan.
     #[ttlv(tag = x::CURSOR)]
     pub cursor: i64,
-    /// Counts the transfers under this name.
+    /// The number of the transfer under its name, from 1.
     #[ttlv(tag = x::SESSION)]
     pub session: i64,
-    /// Whether it came to its end.
+    /// Whether the transfer has ended.
     #[ttlv(tag = x::FINISHED)]
     pub finished: bool,
-    /// Objects that were to go over.
+    /// How many objects have an outcome.
     #[ttlv(tag = x::COUNT_ASKED)]
     pub asked: i64,
-    /// New there.
+    /// How many objects are new at the target.
     #[ttlv(tag = x::COUNT_CREATED)]
     pub created: i64,
-    /// Brought up to date there.
+    /// How many objects were brought up to date at the target.
     #[ttlv(tag = x::COUNT_UPDATED)]
     pub updated: i64,
-    /// The same there already.
+    /// How many objects the target had already.
     #[ttlv(tag = x::COUNT_UNCHANGED)]
     pub unchanged: i64,
-    /// Not taken.
+    /// How many objects were not transferred.
     #[ttlv(tag = x::COUNT_FAILED)]
     pub failed: i64,
-    /// Bytes of requests sent, or of objects received.
+    /// How many bytes the requests had that were sent, or the objects that were received.
     #[ttlv(tag = x::COUNT_BYTES)]
     pub bytes: i64,
-    /// The incarnation of our store that the cursor belongs to.
+    /// The incarnation of this server's store that the cursor belongs to.
     #[ttlv(tag = x::INCARNATION)]
     pub incarnation: Vec<u8>,
-    /// The incarnation of the peer's store, where it told: what another one was sent says nothing about this one.
+    /// The incarnation of the peer's store, if the peer says it. With another incarnation, the transfer begins anew.
     #[ttlv(tag = x::PEER_INCARNATION)]
     pub peer: Option<Vec<u8>>,
-    /// Attributes of objects that went over, which the peer or the version could not carry.
+    /// How many attributes of transferred objects the peer or the version could not carry.
     #[ttlv(tag = x::COUNT_LOST)]
     pub lost: Option<i64>,
-    /// Left out on purpose.
+    /// How many objects were left out on purpose.
     #[ttlv(tag = x::COUNT_SKIPPED)]
     pub skipped: Option<i64>,
-    /// New there, under another identifier or other Names.
+    /// How many objects are new at the target, under another identifier or other Names.
     #[ttlv(tag = x::COUNT_RENAMED)]
     pub renamed: Option<i64>,
-    /// Changed on both sides.
+    /// How many objects were changed on both sides.
     #[ttlv(tag = x::COUNT_FORKED)]
     pub forked: Option<i64>,
-    /// Gone from there, since they do not belong to the selection any more.
+    /// How many objects are gone from the target, since they do not belong to the selection any more.
     #[ttlv(tag = x::COUNT_WITHDRAWN)]
     pub withdrawn: Option<i64>,
-    /// Tells the selection: with another one, the transfer is another one.
+    /// The digest of the selection. With another selection, the transfer begins anew.
     #[ttlv(tag = x::SELECTION)]
     pub selection: Option<Vec<u8>>,
-    /// Objects that were to go over when it began, where that was counted.
+    /// How many objects the transfer had when it began, if that was counted.
     #[ttlv(tag = x::COUNT_TOTAL)]
     pub total: Option<i64>,
     /// Other fields.
@@ -263,7 +287,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// How many ended in one way.
+    /// How many objects had this outcome.
     pub fn of(&self, outcome: Outcome) -> i64 {
         match outcome {
             Outcome::Created => self.created,
@@ -277,7 +301,7 @@ impl Counts {
         }
     }
 
-    /// Counts an object that ended so.
+    /// Counts an object that had this outcome.
     pub fn count(&mut self, outcome: Outcome) {
         self.asked += 1;
         *match outcome {
@@ -292,7 +316,7 @@ impl Counts {
         } += 1;
     }
 
-    /// Whether everything that was asked for has an ending.
+    /// Whether the outcomes add up to `asked`.
     pub fn add_up(&self) -> bool {
         OUTCOMES
             .iter()
@@ -306,31 +330,31 @@ impl Counts {
 pub(crate) const NAMED: usize = 100;
 
 impl Report {
-    /// Counts what became of an object.
-    pub fn add_result(&mut self, told: ObjectResult) {
-        self.counts.count(told.outcome);
-        if told.outcome.is_failure() {
+    /// Counts the result of an object, and keeps its failure or its losses as long as there is room.
+    pub fn add_result(&mut self, result: ObjectResult) {
+        self.counts.count(result.outcome);
+        if result.outcome.is_failure() {
             if self.failures.len() < NAMED {
-                let message = told.message.unwrap_or_default();
+                let message = result.message.unwrap_or_default();
                 self.failures.push(FailedObject {
-                    identifier: told.identifier,
-                    reason: told.reason,
+                    identifier: result.identifier,
+                    reason: result.reason,
                     message,
                 });
             }
-        } else if !told.lost.is_empty() {
+        } else if !result.lost.is_empty() {
             *self.counts.lost.get_or_insert(0) +=
-                i64::try_from(told.lost.len()).unwrap_or(i64::MAX);
+                i64::try_from(result.lost.len()).unwrap_or(i64::MAX);
             if self.losses.len() < NAMED {
                 self.losses.push(Loss {
-                    identifier: told.identifier,
-                    attributes: told.lost,
+                    identifier: result.identifier,
+                    attributes: result.lost,
                 });
             }
         }
     }
 
-    /// As JSON.
+    /// The report as JSON.
     pub fn json(&self) -> Value {
         let counts: serde_json::Map<String, Value> = OUTCOMES
             .iter()
@@ -363,46 +387,54 @@ impl Report {
         })
     }
 
-    /// As a table, for people.
+    /// The report as a table for people.
     pub fn table(&self) -> impl fmt::Display + '_ {
         Table(self)
     }
 }
 
-/// How many of each kind a table names.
-const SHOWN: usize = 10;
+/// How many failures and losses a table names.
+const LISTED: usize = 10;
 
-fn more(f: &mut fmt::Formatter<'_>, what: &str, all: i64, named: usize) -> fmt::Result {
+struct Table<'a>(&'a Report);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_counts(f)?;
+        self.write_failures(f)?;
+        self.write_losses(f)?;
+        self.write_source(f)?;
+        self.write_stop(f)
+    }
+}
+
+fn write_row(f: &mut fmt::Formatter<'_>, what: &str, value: impl fmt::Display) -> fmt::Result {
+    writeln!(f, "{what:<24} {value:>12}")
+}
+
+fn write_more(f: &mut fmt::Formatter<'_>, what: &str, all: i64, named: usize) -> fmt::Result {
     match all - i64::try_from(named).unwrap_or(i64::MAX) {
         left @ 1.. => writeln!(f, "and {left} more {what}"),
         _ => Ok(()),
     }
 }
 
-struct Table<'a>(&'a Report);
-
-impl fmt::Display for Table<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Table(report) = self;
-        if report.dry_run {
-            writeln!(f, "{:<24} {:>12}", "a dry run", "not written")?;
+impl Table<'_> {
+    fn write_counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = &self.0.counts;
+        if self.0.dry_run {
+            write_row(f, "a dry run", "not written")?;
         }
-        writeln!(f, "{:<24} {:>12}", "asked", report.counts.asked)?;
+        write_row(f, "asked", counts.asked)?;
         for outcome in OUTCOMES {
-            writeln!(
-                f,
-                "{:<24} {:>12}",
-                outcome.to_string(),
-                report.counts.of(outcome)
-            )?;
+            write_row(f, &outcome.to_string(), counts.of(outcome))?;
         }
-        writeln!(
-            f,
-            "{:<24} {:>12}",
-            "attributes not carried",
-            report.counts.lost.unwrap_or(0)
-        )?;
-        for failed in report.failures.iter().take(SHOWN) {
+        write_row(f, "attributes not carried", counts.lost.unwrap_or(0))
+    }
+
+    fn write_failures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let failures = &self.0.failures;
+        for failed in failures.iter().take(LISTED) {
             let reason = failed
                 .reason
                 .map(|reason| format!(" ({reason})"))
@@ -413,53 +445,40 @@ impl fmt::Display for Table<'_> {
                 failed.identifier, failed.message
             )?;
         }
-        more(
-            f,
-            "failures",
-            report.counts.failed,
-            report.failures.len().min(SHOWN),
-        )?;
-        for loss in report.losses.iter().take(SHOWN) {
-            writeln!(
-                f,
-                "not carried: {}: {}",
-                loss.identifier,
-                loss.attributes.join(", ")
-            )?;
+        let named = failures.len().min(LISTED);
+        write_more(f, "failures", self.0.counts.failed, named)
+    }
+
+    fn write_losses(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut named = 0;
+        for loss in self.0.losses.iter().take(LISTED) {
+            let attributes = loss.attributes.join(", ");
+            writeln!(f, "not carried: {}: {attributes}", loss.identifier)?;
+            named += loss.attributes.len();
         }
-        let named: usize = report
-            .losses
-            .iter()
-            .take(SHOWN)
-            .map(|loss| loss.attributes.len())
-            .sum();
-        more(
-            f,
-            "attributes not carried",
-            report.counts.lost.unwrap_or(0),
-            named,
-        )?;
-        report
-            .unseen
-            .iter()
-            .try_for_each(|unseen| writeln!(f, "could not be seen: {unseen}"))?;
-        report
-            .missing
-            .iter()
-            .try_for_each(|missing| writeln!(f, "missing at the source: {missing}"))?;
-        match &report.stopped {
-            Some(PlanDeviation {
-                identifier,
-                planned,
-                found,
-            }) => {
-                writeln!(
-                    f,
-                    "stopped at {identifier}: planned was {planned}, and there is {found}"
-                )
-            }
-            None => Ok(()),
+        let lost = self.0.counts.lost.unwrap_or(0);
+        write_more(f, "attributes not carried", lost, named)
+    }
+
+    fn write_source(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for unseen in &self.0.unseen {
+            writeln!(f, "could not be seen: {unseen}")?;
         }
+        for missing in &self.0.missing {
+            writeln!(f, "missing at the source: {missing}")?;
+        }
+        Ok(())
+    }
+
+    fn write_stop(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(stopped) = &self.0.stopped else {
+            return Ok(());
+        };
+        writeln!(
+            f,
+            "stopped at {}: planned was {}, and there is {}",
+            stopped.identifier, stopped.planned, stopped.found
+        )
     }
 }
 

@@ -1,3 +1,5 @@
+//! The s2s responder: which function answers which operation.
+
 use crate::ask::{Answered, Ask, Responder};
 use crate::node::Node;
 use crate::receive::export::export;
@@ -6,7 +8,7 @@ use crate::wire::copy;
 use keyferry_kmip::spec::Operation;
 use keyferry_kmip::{Failure, RequestItem};
 
-/// The s2s responder: Import, Export, Put and Notify, and the operations by which keyferry servers follow each other.
+/// The s2s responder answers Import, Export, Put and Notify, and the operations by which keyferry servers follow each other.
 impl Responder for Node {
     fn respond(&self, ask: &mut Ask<'_>, item: &RequestItem) -> Option<Result<Answered, Failure>> {
         let answer = match item.operation {
@@ -24,7 +26,7 @@ impl Responder for Node {
     }
 }
 
-/// The operations that the s2s responder answers.
+/// The standard operations that the s2s responder answers, for a server's Query.
 pub const RESPONDER_OPERATIONS: &[Operation] = &[
     Operation::IMPORT,
     Operation::EXPORT,

@@ -1,13 +1,15 @@
+//! The rights of a caller: what it may do with which object.
+
 use keyferry_kmip::spec::Operation;
 use keyferry_kmip::{Failure, Identity};
 use keyferry_store::Record;
 
-/// Who may do what with which object.
+/// The access rules of a server: who may do what with which object.
 ///
 /// # Contract
 /// An answer depends on the arguments alone. What the failure says goes to the caller: it names no rule.
 pub trait Rights: Send + Sync {
-    /// Fails when the caller may not do this with this object.
+    /// Checks whether the caller may do this with this object.
     ///
     /// # Errors
     /// [`PermissionDenied`](keyferry_kmip::Cause::PermissionDenied).
@@ -19,7 +21,7 @@ pub trait Rights: Send + Sync {
     ) -> Result<(), Failure>;
 }
 
-/// Everybody may do everything: for what is not asked by a client.
+/// Rights by which everybody may do everything. They serve questions that no client asks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unrestricted;
 

@@ -1,3 +1,5 @@
+//! The selection of a transfer or a relation: which objects it is about, as options, as a message says it, and over a store.
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::entries;
 use keyferry_kmip::projection::Projection;
@@ -12,10 +14,11 @@ use keyferry_ttlv::{Decode, Encode, Extra, Item, Reader, Tag, Tagged, Value, Wri
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// Which objects a transfer is about: those that have all these attributes, or are on this list; with or without what their Links reach.
+/// The objects that a transfer or a relation is about: those that have all of some attributes, or are on a list; with or without the objects
+/// that their Links reach.
 ///
-/// Attributes are meant as in a Locate (KMIP 1.4 §4.9): a date twice is a range, a structure may lack fields, and `*` and `?` in a text stand
-/// for others. Destroyed objects belong to it, too.
+/// Attributes select as in a Locate (KMIP 1.4 §4.9): two dates are a range, a structure may lack fields, and `*` and `?` in a text are
+/// wildcards. Destroyed objects are selected, too.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Selection {
     pub(crate) criteria: Attributes,
@@ -29,40 +32,40 @@ impl Selection {
         Selection::default()
     }
 
-    /// Those that have this, too.
+    /// Only those that also have this attribute.
     #[must_use]
     pub fn with(mut self, value: AttributeValue) -> Self {
         self.criteria.push(value);
         self
     }
 
-    /// None but these, by their Unique Identifiers at the source.
+    /// Only those with these Unique Identifiers at the source.
     #[must_use]
     pub fn listed(mut self, identifiers: impl IntoIterator<Item = Text>) -> Self {
         self.listed = Some(identifiers.into_iter().collect());
         self
     }
 
-    /// And what their Links reach, and the Links of these, and so on.
+    /// Also the objects that their Links reach, and the Links of these, and so on.
     #[must_use]
     pub fn with_links(mut self) -> Self {
         self.with_links = true;
         self
     }
 
-    /// Whether all objects belong to it.
+    /// Whether it selects all objects.
     pub fn is_everything(&self) -> bool {
         self.criteria.is_empty() && self.listed.is_none()
     }
 
-    /// Whether an identifier is on its list, if it is a list.
+    /// Whether an identifier is on its list. Without a list, every identifier is.
     pub(crate) fn is_listed(&self, identifier: &Text) -> bool {
         self.listed
             .as_ref()
             .is_none_or(|listed| listed.contains(identifier))
     }
 
-    /// Tells one selection from another.
+    /// The digest by which a selection is told from another; `None` for all objects.
     pub(crate) fn digest(&self) -> Result<Option<Vec<u8>>> {
         if self.is_everything() {
             return Ok(None);
@@ -78,7 +81,7 @@ impl Selection {
         Ok(Some(copy_digest(kind, &all)?))
     }
 
-    /// Whether a record belongs to it, whatever Links reach.
+    /// Whether a record is selected, leaving Links aside.
     pub(crate) fn is_match(&self, record: &Record, now: DateTime) -> Result<bool> {
         if self.is_everything() {
             return Ok(true);
@@ -92,7 +95,7 @@ impl Selection {
         .is_match(record))
     }
 
-    /// What a Locate would be asked.
+    /// The query of its attributes.
     pub(crate) fn query(&self) -> Result<Query> {
         let mask = StorageStatusMask::ON_LINE_STORAGE
             | StorageStatusMask::ARCHIVAL_STORAGE
@@ -101,10 +104,10 @@ impl Selection {
             .map_err(|e| Error::caused_by(ErrorKind::Selection, e))
     }
 
-    /// The selection over a store as it is now. Memory grows with what only Links reach.
+    /// The selection over a store as it is now. It takes memory for each object that only Links reach.
     ///
     /// # Errors
-    /// [`ErrorKind::Selection`] when an attribute can't be looked for, and those of the store.
+    /// [`ErrorKind::Selection`] when an attribute can't be searched for, and those of the store.
     pub fn choose(&self, snapshot: &dyn Snapshot, now: DateTime) -> Result<ChosenObjects> {
         let mut chosen = ChosenObjects {
             selection: self.clone(),
@@ -118,32 +121,32 @@ impl Selection {
         let mut numbers: Vec<RecordNumber> = Vec::new();
         let mut after = 0;
         loop {
-            let stretch = entries(snapshot, after, STRETCH)?;
-            let Some((end, _)) = stretch.last() else {
+            let page = entries(snapshot, after, READ_AT_ONCE)?;
+            let Some((end, _)) = page.last() else {
                 break;
             };
             after = *end;
-            for (_, number) in stretch {
+            for (_, number) in page {
                 let Some(record) = snapshot
                     .record(number)?
                     .filter(|record| chosen.has(number, record))
                 else {
                     continue;
                 };
-                chosen.follow(snapshot, &record, &mut numbers)?;
+                chosen.follow_links(snapshot, &record, &mut numbers)?;
             }
         }
         while let Some(number) = numbers.pop() {
             if let Some(record) = snapshot.record(number)? {
-                chosen.follow(snapshot, &record, &mut numbers)?;
+                chosen.follow_links(snapshot, &record, &mut numbers)?;
             }
         }
         Ok(chosen)
     }
 }
 
-/// Records that are read at a time.
-const STRETCH: usize = 250;
+/// How many feed entries are read at a time.
+const READ_AT_ONCE: usize = 250;
 
 impl fmt::Display for Selection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -179,7 +182,7 @@ impl fmt::Display for Selection {
     }
 }
 
-/// A [`Selection`] as it is told and kept.
+/// A [`Selection`] as messages and stores hold it.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::SELECTED)]
 pub(crate) struct Selected {
@@ -187,7 +190,7 @@ pub(crate) struct Selected {
     criteria: Attributes,
     #[ttlv(tag = x::LISTED)]
     listed: Vec<Text>,
-    /// Whether it is a list; an empty one selects nothing.
+    /// Whether there is a list. An empty list selects nothing.
     #[ttlv(tag = x::IS_LISTED)]
     is_listed: Option<bool>,
     #[ttlv(tag = x::WITH_LINKS)]
@@ -238,22 +241,22 @@ pub struct ChosenObjects {
     selection: Selection,
     query: Query,
     now: DateTime,
-    /// What only Links reach.
+    /// The records that only Links reach.
     reached: BTreeSet<RecordNumber>,
 }
 
 impl ChosenObjects {
-    /// Whether a record belongs to it.
+    /// Whether a record is selected.
     pub fn has(&self, number: RecordNumber, record: &Record) -> bool {
         !record.is_withdrawn() && (self.reached.contains(&number) || self.is_match(record))
     }
 
-    /// Whether it has every record.
+    /// Whether all records are selected.
     pub(crate) fn has_all(&self) -> bool {
         self.selection.is_everything()
     }
 
-    /// How many records belong to it, found by the planner where it has to be.
+    /// How many records are selected. The query planner counts them where the store can't.
     ///
     /// # Errors
     /// Those of the store.
@@ -285,7 +288,8 @@ impl ChosenObjects {
             && (self.selection.criteria.is_empty() || self.query.matches(record, self.now))
     }
 
-    fn follow(
+    /// Adds what the Links of a record reach; what is new goes to `found`.
+    fn follow_links(
         &mut self,
         snapshot: &dyn Snapshot,
         record: &Record,
@@ -303,7 +307,7 @@ impl ChosenObjects {
     }
 }
 
-/// The identifiers that the Links of an object lead to.
+/// The identifiers of the objects that the Links of an object lead to.
 pub(crate) fn link_targets(record: &Record) -> impl Iterator<Item = &str> {
     record
         .client_attributes()

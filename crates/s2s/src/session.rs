@@ -1,3 +1,5 @@
+//! A session with a peer, without input and output, and [`Driven`], which makes it a conversation that the network drivers carry.
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::Report;
 use keyferry_kmip::{
@@ -5,49 +7,51 @@ use keyferry_kmip::{
 };
 use keyferry_store::Store;
 use keyferry_ttlv::Frame;
+use std::fmt;
 use std::sync::Arc;
 
-/// What a session may use while it takes a step.
+/// What a session may use while it takes a step: the time, the store and randomness.
 pub struct SessionContext<'a> {
     /// The time.
     pub now: Now,
-    /// Our own store.
+    /// The store of this server.
     pub store: &'a dyn Store,
-    /// Randomness.
+    /// The source of randomness.
     pub random: &'a mut dyn Random,
 }
 
-/// What a session wants next.
+/// What the driver of a session is to do next.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Step {
     /// Send this under the ticket that was offered.
     Send(Box<RequestMessage>),
-    /// Send this Set Endpoint Role request under the ticket that was offered, once nothing else is under way. When it is accepted, the peer
-    /// asks from then on, and the session is polled again when the peer has turned the connection back, or on a new one.
+    /// Send this Set Endpoint Role request under the ticket that was offered, once all other requests are answered. If the peer accepts it, the
+    /// peer sends requests from then on. Poll the session again when the peer has turned the connection back, or on a new connection.
     Turn(Box<RequestMessage>),
-    /// Nothing until an answer comes or the tick is reached.
+    /// Wait for an answer, or until the tick if there is one.
     Wait(Option<Tick>),
-    /// Finished.
+    /// The session has finished with this report.
     Done(Box<Report>),
 }
 
-/// A conversation with a peer about the objects of a store, without input and output: whoever drives it has those.
+/// A conversation with a peer about the objects of a store. It does no input and output: its driver sends what [`poll`](Session::poll) returns,
+/// and hands it each response.
 ///
 /// # Contract
-/// Several requests may be under way; answers come in the order of the requests. [`Lost`] says that no answer will come any more: the
-/// session goes on from what it has stored, on the next connection. Nothing that an answer did not confirm counts as done.
+/// Several requests may be unanswered at a time; answers come in the order of the requests. [`Lost`] says that no answer will come any more:
+/// then the session continues on the next connection from what it has stored. Only what an answer has confirmed counts as done.
 pub trait Session: Send {
-    /// Says what to do next.
+    /// Returns what to do next. A request is sent under `ticket`.
     ///
     /// # Errors
-    /// When it can't go on. What was confirmed so far is stored.
+    /// When the session can't continue. What was confirmed so far is stored.
     fn poll(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Step>;
 
     /// Takes the answer to the request with this ticket.
     ///
     /// # Errors
-    /// When it can't go on.
+    /// When the session can't continue.
     fn answer(
         &mut self,
         cx: &mut SessionContext<'_>,
@@ -56,7 +60,7 @@ pub trait Session: Send {
     ) -> Result<()>;
 }
 
-/// A way that is chosen at run time.
+/// A session whose kind is chosen at run time.
 impl<S: Session + ?Sized> Session for Box<S> {
     fn poll(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Step> {
         (**self).poll(cx, ticket)
@@ -72,7 +76,7 @@ impl<S: Session + ?Sized> Session for Box<S> {
     }
 }
 
-/// A session as the byte-level conversation that the drivers of `net` take.
+/// A session as a conversation in bytes, which the drivers of `keyferry-net` carry to the peer.
 pub struct Driven<S> {
     session: S,
     store: Arc<dyn Store>,
@@ -81,8 +85,24 @@ pub struct Driven<S> {
     wake: Option<Wake>,
 }
 
+impl fmt::Debug for SessionContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionContext")
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S> fmt::Debug for Driven<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driven")
+            .field("outcome", &self.outcome)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<S: Session> Driven<S> {
-    /// Drives `session` over `store`.
+    /// A conversation that drives `session` over `store`.
     pub fn new(session: S, store: Arc<dyn Store>, random: Box<dyn Random>) -> Self {
         Driven {
             session,
@@ -93,14 +113,14 @@ impl<S: Session> Driven<S> {
         }
     }
 
-    /// Has the session asked for its next step at once when `wake` is used, although it waits.
+    /// Lets `wake` end a wait of the session: then it is polled at once.
     #[must_use]
     pub fn woken_by(mut self, wake: Wake) -> Self {
         self.wake = Some(wake);
         self
     }
 
-    /// How it ended; `None` while it is under way or was interrupted.
+    /// How the session ended; `None` if it has not ended yet, or was interrupted.
     pub fn into_outcome(self) -> Option<Result<Report>> {
         self.outcome
     }

@@ -1,5 +1,5 @@
-//! Master, Slaves, Backup and Working Server, as clients see them: custom attributes `x-s2s-…` (2.x: vendor `x`), made of what the store knows
-//! when they are read, and kept or sent nowhere.
+//! The attributes Master, Slaves, Backup and Working Server, by which clients see the relations of an object. They are custom attributes
+//! `x-s2s-…` (2.x: vendor `x`), made from the state of the store whenever they are read; they are never stored and never sent to a peer.
 
 use crate::node::Node;
 use crate::relation::followed::Downstream;
@@ -10,10 +10,10 @@ use keyferry_kmip::spec::AttributeValue;
 use keyferry_kmip::{Attributes, CustomAttribute, Failure, Text};
 use keyferry_store::{Record, RecordNumber, Snapshot};
 
-/// The names of these attributes begin so.
+/// What the names of these attributes begin with.
 const PREFIX: &str = "s2s-";
 
-/// Whether an attribute is one of these.
+/// Whether an attribute is one of those that [`Node::shadow`] makes.
 pub fn is_shadow(value: &AttributeValue) -> bool {
     matches!(value, AttributeValue::Custom(custom) if custom.vendor == "x" && custom.name.starts_with(PREFIX))
 }
@@ -23,14 +23,14 @@ fn attribute(name: &str, value: &str) -> AttributeValue {
 }
 
 impl Node {
-    /// What this server knows of other servers in matters of an object:
+    /// The attributes that tell a client how an object stands to other servers:
     ///
-    /// | attribute | of | says |
+    /// | attribute | of | value |
     /// |---|---|---|
     /// | `x-s2s-master` | a copy | the server that may change it |
-    /// | `x-s2s-origin` | a copy | the server that it works for (Working Server): where it was made |
-    /// | `x-s2s-backup` | a copy | `1`, where this server is its master's [backup](crate::Peer::backed_up) |
-    /// | `x-s2s-slave-`*server* | an own object | `1`, for each server that follows and was offered it, and each foreign one that it was brought to |
+    /// | `x-s2s-origin` | a copy | the server where it was made, for which this one holds it (Working Server) |
+    /// | `x-s2s-backup` | a copy | `1`, if this server is its master's [backup](crate::Peer::backed_up) |
+    /// | `x-s2s-slave-`*server* | an object that this server issues | `1`, for each replica that was offered it, and for each foreign server that it was brought to |
     ///
     /// # Errors
     /// When the store fails.

@@ -1,3 +1,5 @@
+//! What two keyferry servers say to each other beyond the standard: message extensions, private payloads and places in a feed.
+
 pub(crate) mod copy;
 pub(crate) mod follow;
 pub(crate) mod place;

@@ -1,21 +1,23 @@
-//! Which records a server was offered, as bits by their numbers: tombstones go there, and nowhere else (DESIGN: rule 6).
+//! The records that another server was offered, as a set of bits by record number. A tombstone is sent only to servers that were offered the
+//! object (DESIGN: rule 6).
 
 use crate::relation::keys;
 use keyferry_store::{RecordNumber, Result, Snapshot, SnapshotExt, Store, StoreExt};
 use std::collections::BTreeMap;
 
-/// Bits in one value of the s2s state.
+/// How many bits one value of the s2s state holds.
 const PAGE: u64 = 4096;
 
-/// Which records another server was offered.
+/// The set of records that another server was offered.
 #[derive(Debug)]
 pub struct OfferedSet {
     prefix: Vec<u8>,
-    /// The pages that were looked at, and whether they were changed.
+    /// The pages that were read, and whether they were changed since.
     pages: BTreeMap<u64, (Vec<u8>, bool)>,
 }
 
 impl OfferedSet {
+    /// The records that a replica was offered in a relation.
     pub(crate) fn to(server: &str, relation: &str) -> OfferedSet {
         OfferedSet {
             prefix: keys::offered_prefix(server, relation),
@@ -23,7 +25,7 @@ impl OfferedSet {
         }
     }
 
-    /// By bundles.
+    /// The records that a recipient was offered in bundles.
     pub fn in_bundles(recipient: &str) -> OfferedSet {
         OfferedSet {
             prefix: keys::bundle_offered_prefix(recipient),
@@ -31,7 +33,7 @@ impl OfferedSet {
         }
     }
 
-    /// Stores that these records are offered, in a transaction of its own, unless they were before.
+    /// Notes in the store that these records are offered, in a transaction of its own, unless all of them were noted before.
     ///
     /// # Errors
     /// Those of the store.
@@ -82,7 +84,7 @@ impl OfferedSet {
         )
     }
 
-    /// Whether the record was offered. What was looked at once is not looked at again.
+    /// Whether the record was offered. A page is read from the store once only.
     ///
     /// # Errors
     /// Those of the store.
@@ -95,7 +97,7 @@ impl OfferedSet {
             .is_some_and(|held| held & bit != 0))
     }
 
-    /// Notes that it is offered, or that what was offered is withdrawn.
+    /// Notes that a record is offered, or that the offer was withdrawn.
     pub(crate) fn set(
         &mut self,
         snapshot: &dyn Snapshot,
@@ -118,7 +120,7 @@ impl OfferedSet {
         Ok(())
     }
 
-    /// What is to be stored of it.
+    /// The entries of the s2s state that have changed.
     pub(crate) fn changed(self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
         let prefix = self.prefix;
         let key = |page: u64| [&prefix[..], &page.to_be_bytes()].concat();

@@ -39,7 +39,7 @@ impl PendingGiveBack {
     }
 }
 
-/// Fails while this server waits for peers to give back what it has lost.
+/// Checks that this server waits for no peer to give back what it has lost.
 ///
 /// # Errors
 /// [`Cause::PermissionDenied`], naming them.
@@ -61,10 +61,12 @@ pub fn check_no_pending_give_back(snapshot: &dyn Snapshot) -> Result<(), Failure
     Err(Failure::new(Cause::PermissionDenied, why))
 }
 
+/// Whether this server waits for the peer of this server id.
 pub(crate) fn is_owed(snapshot: &dyn Snapshot, server: &str) -> keyferry_store::Result<bool> {
     Ok(snapshot.state_value(&keys::give_back(server))?.is_some())
 }
 
+/// The effects by which this server waits for the peer of this server id from now on.
 pub(crate) fn owed(ask: &Ask<'_>, server: &Text) -> Result<Effects, Failure> {
     let owed = PendingGiveBack {
         server: server.clone(),

@@ -1,3 +1,5 @@
+//! The Message Extension of keyferry: what it adds to an Import, a Put or an Export of an object, and to the answer.
+
 use crate::report::Outcome;
 use keyferry_kmip::projection::Projection;
 use keyferry_kmip::spec::tag;
@@ -8,20 +10,22 @@ use keyferry_store::{ObjectId, Record, Stamp};
 use keyferry_ttlv::{Context, Decode, Encode, Extra, Raw, Result, Version};
 use std::fmt;
 
-/// What a server holds of an object: nothing, or a change of it.
+/// What a server holds of an object: nothing, or one change of it.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::HELD)]
 pub(crate) struct Held {
-    /// Its stamp; a foreign server has none.
+    /// The stamp of the change; a foreign server has none.
     pub(crate) stamp: Option<Stamp>,
-    /// The digest of its attributes, or of what a foreign server showed of them.
+    /// The digest of the attributes, or of those that a foreign server showed.
     #[ttlv(tag = x::DIGEST_VALUE)]
     pub(crate) digest: Option<Vec<u8>>,
+    /// Other fields.
     #[ttlv(extra)]
     pub(crate) extra: Extra,
 }
 
 impl Held {
+    /// What a record holds; nothing without one.
     pub(crate) fn of(record: Option<&Record>) -> keyferry_store::Result<Held> {
         let Some(record) = record else {
             return Ok(Held::default());
@@ -33,7 +37,7 @@ impl Held {
         })
     }
 
-    /// A foreign server's object, by the digest of what it shows.
+    /// An object at a foreign server, by the digest of the attributes that it shows.
     pub(crate) fn foreign(digest: Vec<u8>) -> Held {
         Held {
             digest: Some(digest),
@@ -41,7 +45,7 @@ impl Held {
         }
     }
 
-    /// Whether it is this very change of an object.
+    /// Whether it is exactly this change of an object.
     pub(crate) fn is(&self, stamp: &Stamp, digest: &[u8]) -> bool {
         self.stamp.as_ref() == Some(stamp) && self.digest.as_deref() == Some(digest)
     }
@@ -65,7 +69,7 @@ impl fmt::Display for Held {
     }
 }
 
-/// The first bytes of a digest.
+/// The first six bytes of a digest, for messages.
 pub(crate) struct Short<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for Short<'_> {
@@ -77,34 +81,34 @@ impl fmt::Display for Short<'_> {
     }
 }
 
-/// What a keyferry server adds to an Import or a Put of another one: whose object this is, which change of it, and what KMIP has no
-/// place for. It stands in a Message Extension of the vendor [`x::VENDOR`].
+/// What a keyferry server adds to an object that it sends to another one: whose object it is, which change of it, and the attributes that KMIP has
+/// no place for. It stands in a Message Extension of the vendor [`x::VENDOR`].
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::COPY)]
 pub struct Copy {
     /// The object.
     pub id: ObjectId,
-    /// The change.
+    /// The stamp of the change.
     pub stamp: Stamp,
     /// Its earlier reigns.
     #[ttlv(tag = x::LINEAGE)]
     pub lineage: Vec<Stamp>,
-    /// The digest of the whole copy, so that what was lost on the way is noticed.
+    /// The digest of the whole copy, by which the receiver notices losses.
     #[ttlv(tag = x::DIGEST_VALUE)]
     pub digest: Vec<u8>,
-    /// The version of what the digest covers.
+    /// The version of the rule that says what the digest covers.
     #[ttlv(tag = x::DIGEST_PROJECTION)]
     pub projection: i32,
-    /// Attributes that the message's version can't carry, or not with their indices.
+    /// The attributes that the message's version can't represent, or not with their indices.
     #[ttlv(group = Projection::Stored)]
     pub unrepresentable: Attributes,
-    /// Attributes, by name, that the relation leaves out of it: the digest does not cover them.
+    /// The attributes, by name, that the relation leaves out of the copy. The digest does not cover them.
     #[ttlv(tag = x::WITHOUT)]
     pub without: Vec<Text>,
-    /// The client that the object belongs to at its issuer, so that a restored issuer can be told.
+    /// The client that owns the object at its issuer, so that a restored issuer learns it again.
     #[ttlv(tag = x::OWNER)]
     pub owner: Option<Text>,
-    /// The sender's session, which fences off an earlier one that comes back to life.
+    /// The number of the sender's session. It fences off an earlier session that is still alive.
     #[ttlv(tag = x::SESSION)]
     pub session: Option<i64>,
     /// Other fields.
@@ -134,48 +138,53 @@ impl Copy {
     }
 }
 
-/// The digest that this build makes.
+/// The version of the digest that this build makes.
 pub(crate) const PROJECTION: i32 = 1;
 
-/// What is ours in a message has one form, whatever version the message is of: it has to say what that version lacks.
+/// The encoding of the extension. It is the same in every version of a message, since it carries what some versions lack.
 fn form() -> Context {
     context(Version::V2_1)
 }
 
-/// The content of our Message Extension, in both directions.
+/// The content of keyferry's Message Extension, in requests and in answers.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
 #[ttlv(tag = tag::VENDOR_EXTENSION)]
 pub(crate) struct KeyferryExtension {
+    /// What belongs to an object that is sent: in an Import, a Put, or the answer to an Export.
     pub(crate) copy: Option<Copy>,
+    /// What became of the object, in the answer to an Import or a Put.
     #[ttlv(tag = x::OUTCOME)]
     pub(crate) outcome: Option<Outcome>,
-    /// What would become of it is asked for, and nothing is to be done.
+    /// In a request: whether the receiver only answers what would become of the object, and changes nothing.
     #[ttlv(tag = x::DRY_RUN)]
     pub(crate) dry_run: Option<bool>,
-    /// What has to be so, or nothing is done.
+    /// In a request that executes a plan: what the receiver has to find, or it changes nothing.
     pub(crate) expected: Option<Expected>,
-    /// What is held of the object: told when it was asked what would become of it.
+    /// In the answer to a dry run: what the receiver holds of the object.
     pub(crate) held: Option<Held>,
-    /// What was taken of the receiver's feed, of who turns the connection round.
+    /// In a Set Endpoint Role request: up to which place the sender has committed the receiver's feed.
     pub(crate) place: Option<crate::wire::place::Place>,
+    /// Other fields.
     #[ttlv(extra)]
     pub(crate) extra: Extra,
 }
 
-/// What was planned for an object.
+/// What a plan expects of an object.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::EXPECTED)]
 pub(crate) struct Expected {
-    /// What the receiver held.
+    /// What the receiver held when the plan was made.
     pub(crate) held: Option<Held>,
-    /// What was to become of it.
+    /// What was to become of the object.
     #[ttlv(tag = x::OUTCOME)]
     pub(crate) outcome: Outcome,
+    /// Other fields.
     #[ttlv(extra)]
     pub(crate) extra: Extra,
 }
 
 impl KeyferryExtension {
+    /// The Message Extension with this content.
     pub(crate) fn extension(&self, critical: bool) -> Result<MessageExtension> {
         Ok(MessageExtension {
             vendor_identification: Text::from(x::VENDOR),
@@ -185,7 +194,7 @@ impl KeyferryExtension {
         })
     }
 
-    /// Ours among the extensions of an item.
+    /// The content of keyferry's extension among those of an item; it is empty if there is none.
     pub(crate) fn find<'e>(
         extensions: impl IntoIterator<Item = &'e MessageExtension>,
     ) -> Result<KeyferryExtension, Failure> {
@@ -199,15 +208,15 @@ impl KeyferryExtension {
     }
 }
 
-/// What the answer to a copy says became of it; `None` when the answer does not come from a keyferry server.
+/// The outcome in the answer to a copy; `None` if the answer does not come from a keyferry server.
 ///
 /// # Errors
-/// When our extension in it can't be read.
+/// When keyferry's extension in it can't be read.
 pub fn answered_outcome(item: &ResponseItem) -> Result<Option<Outcome>, Failure> {
     Ok(KeyferryExtension::find(&item.message_extension)?.outcome)
 }
 
-/// Refuses an item with a critical extension that is not ours (KMIP 2.1 §9.13).
+/// Checks that an item has no critical extension of another vendor (KMIP 2.1 §9.13).
 ///
 /// # Errors
 /// [`Cause::UnknownExtension`].

@@ -1,4 +1,5 @@
-//! What a replica asks and its issuer answers: operations of our own, in messages of KMIP 2.1.
+//! The two operations by which a replica follows its issuer: Follow asks for changes, Give Back returns what a restored issuer lost. They are
+//! private operations in messages of KMIP 2.1.
 
 use crate::selection::Selected;
 use crate::wire::copy::Copy;
@@ -8,73 +9,85 @@ use keyferry_kmip::{Failure, Payload, Secret, Text, extension as x};
 use keyferry_store::{ObjectId, Stamp};
 use keyferry_ttlv::{Decode, Encode, Extra, Version};
 
-/// The operation by which a replica asks for what has changed.
+/// The operation by which a replica asks its issuer for changes.
 pub const FOLLOW: Operation = Operation(0x8000_4B01);
 
-/// The operation by which a replica gives a restored server back what it has lost.
+/// The operation by which a replica gives a restored issuer back what it has lost.
 pub const GIVE_BACK: Operation = Operation(0x8000_4B02);
 
-/// The version in which two keyferry servers speak of these.
+/// The KMIP version of the messages with these operations.
 pub(crate) const SPOKEN: Version = Version::V2_1;
 
-/// What is asked.
+/// The request of a replica for changes.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = tag::REQUEST_PAYLOAD)]
 pub(crate) struct FollowRequest {
+    /// The name of the relation.
     #[ttlv(tag = x::RELATION)]
     pub(crate) relation: Text,
+    /// The number of the replica's session. The issuer refuses requests of earlier sessions.
     #[ttlv(tag = x::SESSION)]
     pub(crate) session: i64,
-    /// The reign of the issuer, as it last told.
+    /// The reign of the issuer, by its last answer.
     #[ttlv(tag = x::REIGN)]
     pub(crate) reign: Option<Vec<u8>>,
-    /// What was committed; without it, what follows the last answer in this session is asked for.
+    /// The place up to which the replica has committed the feed. Without it, the issuer continues behind its last answer in this session.
     #[ttlv(tag = x::AFTER)]
     pub(crate) after: Option<Place>,
-    /// The head of the issuer's feed, as it last told.
+    /// The head of the issuer's feed, by its last answer.
     #[ttlv(tag = x::HEAD)]
     pub(crate) head: Place,
+    /// Which objects the replica follows.
     pub(crate) selected: Selected,
+    /// Attributes, by name, that the issuer is to leave out.
     #[ttlv(tag = x::WITHOUT)]
     pub(crate) without: Vec<Text>,
-    /// Whether material is to come with objects that were offered before.
+    /// Whether objects that were offered before come with their material, too.
     #[ttlv(tag = x::ANEW)]
     pub(crate) anew: Option<bool>,
-    /// What is asked for again, since it could not be taken.
+    /// Objects that are asked for again, since they could not be applied.
     #[ttlv(tag = x::AGAIN)]
     pub(crate) again: Vec<ObjectId>,
-    /// Withdrawals that were carried out.
+    /// The withdrawals that the replica has carried out.
     pub(crate) done: Vec<Done>,
-    /// How often the issuer has noted something of what this one was offered, as it last told.
+    /// How often the issuer has noted what the replica was offered, by its last answer.
     #[ttlv(tag = x::OFFERS)]
     pub(crate) offers: i64,
-    /// Whether it is going to say, or has begun to, which copies it holds.
+    /// Whether the replica is about to report, or is reporting, which copies it holds.
     #[ttlv(tag = x::CHECKING)]
     pub(crate) checking: Option<bool>,
-    /// Copies that are held here: of those that are not the sender's to have any more, it wants to hear.
+    /// Copies that the replica holds. The issuer answers for those that the replica may not have any more.
     #[ttlv(tag = x::HOLDS)]
     pub(crate) held: Vec<ObjectId>,
-    /// Whether what follows the answer may be asked for before it has come.
+    /// Whether the replica may send the next request before the answer has come.
     #[ttlv(tag = x::MORE)]
     pub(crate) more: Option<bool>,
+    /// How many objects the answer may have.
     #[ttlv(tag = x::MOST_OBJECTS)]
     pub(crate) objects: i32,
+    /// About how many bytes the answer may have.
     #[ttlv(tag = x::MOST_BYTES)]
     pub(crate) bytes: i32,
+    /// How many forks the replica has.
     #[ttlv(tag = x::COUNT_FORKED)]
     pub(crate) forked: Option<i64>,
+    /// How many objects the replica could not apply.
     #[ttlv(tag = x::COUNT_RETRIED)]
     pub(crate) retried: Option<i64>,
+    /// Other fields.
     #[ttlv(extra)]
     pub(crate) extra: Extra,
 }
 
-/// A withdrawal that was carried out.
+/// A withdrawal that a replica has carried out.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::WITHDRAWALS)]
 pub(crate) struct Done {
+    /// The object.
     pub(crate) id: ObjectId,
+    /// The change in which it left the selection.
     pub(crate) stamp: Stamp,
+    /// Other fields.
     #[ttlv(extra)]
     pub(crate) extra: Extra,
 }
@@ -109,88 +122,98 @@ macro_rules! numbers {
 }
 
 numbers! {
-    /// How the question is answered.
+    /// The kind of answer to a request for changes.
     Answer {
-        /// These are the changes.
+        /// The changes follow.
         CHANGES = 1;
-        /// The place is none of this feed, or the selection is another one: to be asked from the beginning.
+        /// The place does not belong to this feed, or the selection has changed: the replica asks from the beginning of the feed.
         START_OVER = 2;
-        /// This server has lost something: to be given back what the replica has, then asked from the beginning.
+        /// The issuer has lost something: the replica gives back what it holds, then asks from the beginning of the feed.
         GIVE_BACK = 3;
-        /// Another session has been here: only a later number is answered.
+        /// A later session exists: only a session with a higher number is answered.
         SUPERSEDED = 4;
-        /// Nothing for the time being.
+        /// The relation is paused.
         PAUSED = 5;
-        /// This server has started since, and does nothing before it is asked under its reign.
+        /// The issuer has started since: it answers only requests that name its current reign.
         STARTED = 6;
     }
 }
 
 numbers! {
-    /// What is told of an object.
+    /// What a change says about an object.
     Kind {
-        /// It is like this.
+        /// The object is as this copy says.
         COPY = 1;
-        /// It does not belong to the selection any more; what is told is its State.
+        /// The object does not belong to the selection any more; the change carries its State.
         WITHDRAWN = 2;
-        /// It may not leave as it is: why is told.
+        /// The object may not be sent as it is; the change carries the reason.
         WITHHELD = 3;
-        /// What was asked for again is not there, or does not belong to the selection.
+        /// The object that was asked for again does not exist, or does not belong to the selection.
         GONE = 4;
     }
 }
 
-/// One object.
+/// One object in an answer, or in what is given back.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::CHANGE)]
 pub(crate) struct Change {
+    /// What is said about it.
     #[ttlv(tag = x::CHANGE_KIND)]
     pub(crate) kind: Kind,
     /// Its Unique Identifier at the sender.
     #[ttlv(tag = x::LOCAL_IDENTIFIER)]
     pub(crate) identifier: Text,
+    /// Its Object Type.
     pub(crate) object_type: Option<ObjectType>,
-    /// Whose it is, which change, and its attributes; of what is gone, its object id alone counts.
+    /// Its object id, the change, and its attributes. Of an object that is gone, only the object id counts.
     pub(crate) copy: Copy,
-    /// The object as stores keep it, when it is new there.
+    /// The object as stores keep it, if it is new to the receiver.
     #[ttlv(tag = x::MATERIAL)]
     pub(crate) material: Option<Secret>,
-    /// It was wrapped for the way, and is to be unwrapped.
+    /// Whether the material was wrapped for the way, so that the receiver unwraps it.
     #[ttlv(tag = x::WRAPPED)]
     pub(crate) wrapped: Option<bool>,
+    /// Why the object is withheld.
     #[ttlv(tag = x::WHY)]
     pub(crate) why: Option<Text>,
+    /// Other fields.
     #[ttlv(extra)]
     pub(crate) extra: Extra,
 }
 
-/// What is answered.
+/// The answer to a request for changes.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = tag::RESPONSE_PAYLOAD)]
 pub(crate) struct FollowResponse {
+    /// The kind of answer.
     #[ttlv(tag = x::AS_AN_ANSWER)]
     pub(crate) answer: Answer,
+    /// The server id of the issuer.
     #[ttlv(tag = x::SERVER_ID)]
     pub(crate) server: Text,
+    /// The instance of the issuer.
     #[ttlv(tag = x::INSTANCE)]
     pub(crate) instance: Vec<u8>,
+    /// The current reign of the issuer.
     #[ttlv(tag = x::REIGN)]
     pub(crate) reign: Vec<u8>,
-    /// The number that later sessions must be above.
+    /// The number of the session. Later sessions need a higher one.
     #[ttlv(tag = x::SESSION)]
     pub(crate) session: i64,
-    /// Where these changes end.
+    /// The place in the feed where these changes end.
     pub(crate) place: Place,
     /// The head of the feed.
     #[ttlv(tag = x::HEAD)]
     pub(crate) head: Place,
+    /// The changes.
     pub(crate) changes: Vec<Change>,
-    /// How often something was noted of what the replica was offered.
+    /// How often the issuer has noted what the replica was offered.
     #[ttlv(tag = x::OFFERS)]
     pub(crate) offers: i64,
-    /// The replica has gone back behind what it had: it is to say which copies it holds.
+    /// Whether the replica was found to be a copy of an older moment: then it reports which copies it holds.
     #[ttlv(tag = x::CHECKING)]
     pub(crate) check: Option<bool>,
+    /// Other fields.
     #[ttlv(extra)]
     pub(crate) extra: Extra,
 }
@@ -199,21 +222,25 @@ impl Payload for FollowResponse {
     const OPERATION: Operation = FOLLOW;
 }
 
-/// What a restored server is given back.
+/// The request by which a replica gives objects back to a restored server.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = tag::REQUEST_PAYLOAD)]
 pub(crate) struct GiveBackRequest {
+    /// The name of the relation.
     #[ttlv(tag = x::RELATION)]
     pub(crate) relation: Text,
+    /// The number of the replica's session.
     #[ttlv(tag = x::SESSION)]
     pub(crate) session: i64,
-    /// The reign of the receiver that asked for it.
+    /// The reign of the restored server in which it asked for them.
     #[ttlv(tag = x::REIGN)]
     pub(crate) reign: Option<Vec<u8>>,
+    /// The objects.
     pub(crate) changes: Vec<Change>,
-    /// Whether this is all.
+    /// Whether this is the last part.
     #[ttlv(tag = x::LAST_PART)]
     pub(crate) last: bool,
+    /// Other fields.
     #[ttlv(extra)]
     pub(crate) extra: Extra,
 }
@@ -222,19 +249,20 @@ impl Payload for GiveBackRequest {
     const OPERATION: Operation = GIVE_BACK;
 }
 
-/// What became of it.
+/// The answer of the restored server.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = tag::RESPONSE_PAYLOAD)]
 pub(crate) struct GiveBackResponse {
-    /// How many objects were taken back, or known already.
+    /// How many objects were accepted, or known already.
     #[ttlv(tag = x::COUNT_UPDATED)]
     pub(crate) taken: i64,
-    /// How many were changed on both sides.
+    /// How many objects were changed on both sides.
     #[ttlv(tag = x::COUNT_FORKED)]
     pub(crate) forked: i64,
-    /// How many could not be taken.
+    /// How many objects could not be accepted.
     #[ttlv(tag = x::COUNT_FAILED)]
     pub(crate) failed: i64,
+    /// Other fields.
     #[ttlv(extra)]
     pub(crate) extra: Extra,
 }
@@ -243,7 +271,7 @@ impl Payload for GiveBackResponse {
     const OPERATION: Operation = GIVE_BACK;
 }
 
-/// Fails unless the message is of the version in which these are spoken.
+/// Checks that the message is of the version of these operations.
 pub(crate) fn check_version(version: Version) -> Result<(), Failure> {
     if version == SPOKEN {
         return Ok(());

@@ -1,19 +1,22 @@
+//! A place in the feed of a store, as two servers exchange it.
+
 use crate::planted::planted;
 use keyferry_kmip::extension as x;
 use keyferry_store::{Position, Snapshot, SnapshotExt};
 use keyferry_ttlv::{Decode, Encode, Extra};
 
-/// A place in a feed, as two servers tell it each other (DESIGN: rule 10).
+/// A place in the feed of a store, as two servers exchange it (DESIGN: rule 10). The default is the beginning of any feed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[ttlv(tag = x::PLACE)]
+#[non_exhaustive]
 pub struct Place {
     /// The incarnation of the store.
     #[ttlv(tag = x::INCARNATION)]
     pub incarnation: Vec<u8>,
-    /// The number of the last entry; 0 for none.
+    /// The number of the last entry before the place; 0 for the beginning.
     #[ttlv(tag = x::POSITION_NUMBER)]
     pub number: i64,
-    /// The commit that it belonged to.
+    /// The commit that wrote this entry.
     #[ttlv(tag = x::POSITION_COMMIT)]
     pub commit: Vec<u8>,
     /// Other fields.
@@ -33,7 +36,7 @@ impl From<Position> for Place {
 }
 
 impl Place {
-    /// The place of an entry of this store.
+    /// The place behind an entry of this store's feed.
     pub(crate) fn at(snapshot: &dyn Snapshot, number: u64) -> keyferry_store::Result<Place> {
         let commit = snapshot
             .commit_id(number)?
@@ -46,18 +49,18 @@ impl Place {
         })
     }
 
-    /// The entry's number.
+    /// The number of the last entry before the place.
     pub fn number(&self) -> u64 {
         u64::try_from(self.number).unwrap_or(0)
     }
 
-    /// Whether both are the same, as far as can be told.
+    /// Whether both are the same place.
     pub(crate) fn is_same(&self, other: &Place) -> bool {
         (self.number, &self.incarnation) == (other.number, &other.incarnation)
             && (self.number == 0 || self.commit == other.commit)
     }
 
-    /// Whether this store's history has it.
+    /// Whether the place belongs to the history of this store.
     pub(crate) fn is_of(&self, snapshot: &dyn Snapshot) -> keyferry_store::Result<bool> {
         if planted!(IncarnationIsEnough) {
             return Ok(self.number == 0 || self.incarnation == snapshot.incarnation()?.0);

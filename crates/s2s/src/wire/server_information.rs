@@ -1,10 +1,12 @@
+//! The Server Information in the answer to a Query, by which a keyferry server tells the incarnation of its store.
+
 use crate::ask::Ask;
 use keyferry_kmip::{Failure, QueryResponse, ServerInformation, context, extension as x};
 use keyferry_store::SnapshotExt;
 use keyferry_ttlv::{Raw, Version};
 
-/// The Server Information that a keyferry server answers Query with: beside the standard's fields, which history its store has, so that a
-/// peer notices when it is another one.
+/// The Server Information in a keyferry server's answer to Query. Beside the standard's fields it has the incarnation of the store, so that a peer
+/// notices when the store was restored or replaced.
 ///
 /// # Errors
 /// When the store fails.
@@ -17,7 +19,7 @@ pub fn server_information(ask: &Ask<'_>) -> Result<ServerInformation, Failure> {
     Ok(information)
 }
 
-/// The incarnation that a keyferry peer told of, if it did.
+/// The incarnation in a peer's answer to Query, if it is there.
 pub(crate) fn incarnation(query: &QueryResponse, version: Version) -> Option<Vec<u8>> {
     query
         .server_information

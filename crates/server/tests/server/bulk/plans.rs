@@ -5,7 +5,7 @@ use crate::bulk::drive::*;
 use crate::support::*;
 use keyferry_kmip::spec::AttributeValue as V;
 use keyferry_s2s::{
-    Bulk, BulkOptions, Collisions, Counts, Error, ErrorKind, OnName, Peer, Policy, Pull,
+    Bulk, BulkOptions, Collisions, Counts, Error, ErrorKind, OnName, Outcome, Peer, Policy, Pull,
     PullOptions, PullStrategy, Report, Selection, Strategy,
 };
 use keyferry_server::Access;
@@ -36,17 +36,18 @@ impl Paper {
 
 /// How the objects ended.
 pub fn endings(report: &Report) -> Counts {
-    let c = &report.counts;
-    Counts {
-        asked: c.asked,
-        created: c.created,
-        updated: c.updated,
-        unchanged: c.unchanged,
-        failed: c.failed,
-        skipped: c.skipped,
-        renamed: c.renamed,
-        ..Counts::default()
+    let mut endings = Counts::default();
+    for outcome in [
+        Outcome::Created,
+        Outcome::Updated,
+        Outcome::Unchanged,
+        Outcome::Failed,
+        Outcome::Skipped,
+        Outcome::Renamed,
+    ] {
+        (0..report.counts.of(outcome)).for_each(|_| endings.count(outcome));
     }
+    endings
 }
 
 fn planned(a: &Host, b: &Host, options: BulkOptions) -> (Report, Vec<u8>) {
