@@ -172,11 +172,8 @@ impl Batch {
         }
         if request.version >= Version::V2_0 && request.message.batch.len() > 1 {
             let place = self.items.len();
-            let named = identifiers(&response).map(|identifier| EarlierIdentifier {
-                item: place,
-                operation: item.operation,
-                identifier,
-            });
+            let named = identifiers(&response)
+                .map(|identifier| EarlierIdentifier::new(place, item.operation, identifier));
             self.earlier.extend(named);
         }
         self.items.push(response);
