@@ -213,19 +213,17 @@ impl Failure {
             C::OperationNotSupported => R::OPERATION_NOT_SUPPORTED,
             C::FeatureNotSupported => R::FEATURE_NOT_SUPPORTED,
             C::UnknownExtension => pick(R::FEATURE_NOT_SUPPORTED, R::UNKNOWN_MESSAGE_EXTENSION),
-            C::KeyFormatNotSupported => R::KEY_FORMAT_TYPE_NOT_SUPPORTED,
-            C::KeyCompressionNotSupported => R::KEY_COMPRESSION_TYPE_NOT_SUPPORTED,
-            C::KeyWrapNotSupported => {
-                pick(R::FEATURE_NOT_SUPPORTED, R::KEY_WRAP_TYPE_NOT_SUPPORTED)
-            }
-            C::WrappingKeyNotFound => pick(R::ITEM_NOT_FOUND, R::WRAPPING_OBJECT_NOT_FOUND),
-            C::WrappingKeyArchived => pick(R::OBJECT_ARCHIVED, R::WRAPPING_OBJECT_ARCHIVED),
-            C::WrappingKeyDestroyed => pick(R::PERMISSION_DENIED, R::WRAPPING_OBJECT_DESTROYED),
+            C::InvalidField => R::INVALID_FIELD,
             C::ProtectionStorage => {
                 pick(R::FEATURE_NOT_SUPPORTED, R::PROTECTION_STORAGE_UNAVAILABLE)
             }
-            C::EncodingOption if version >= Version::V1_1 => R::ENCODING_OPTION_ERROR,
-            C::EncodingOption | C::InvalidField => R::INVALID_FIELD,
+            C::KeyFormatNotSupported
+            | C::KeyCompressionNotSupported
+            | C::KeyWrapNotSupported
+            | C::WrappingKeyNotFound
+            | C::WrappingKeyArchived
+            | C::WrappingKeyDestroyed
+            | C::EncodingOption => self.key_form_reason(version),
             C::UsageMask => pick(
                 R::PERMISSION_DENIED,
                 R::INCOMPATIBLE_CRYPTOGRAPHIC_USAGE_MASK,
@@ -245,6 +243,24 @@ impl Failure {
             C::Cryptographic => R::CRYPTOGRAPHIC_FAILURE,
             C::Internal => pick(R::GENERAL_FAILURE, R::INTERNAL_SERVER_ERROR),
             C::ServerLimit => pick(R::INDEX_OUT_OF_BOUNDS, R::SERVER_LIMIT_EXCEEDED),
+        }
+    }
+
+    /// The Result Reason of a cause that lies in the format of a key or in its wrapping.
+    fn key_form_reason(&self, version: Version) -> R {
+        let two = version >= Version::V2_0;
+        let pick = |one: R, other: R| if two { other } else { one };
+        match self.cause {
+            Cause::KeyFormatNotSupported => R::KEY_FORMAT_TYPE_NOT_SUPPORTED,
+            Cause::KeyCompressionNotSupported => R::KEY_COMPRESSION_TYPE_NOT_SUPPORTED,
+            Cause::KeyWrapNotSupported => {
+                pick(R::FEATURE_NOT_SUPPORTED, R::KEY_WRAP_TYPE_NOT_SUPPORTED)
+            }
+            Cause::WrappingKeyNotFound => pick(R::ITEM_NOT_FOUND, R::WRAPPING_OBJECT_NOT_FOUND),
+            Cause::WrappingKeyArchived => pick(R::OBJECT_ARCHIVED, R::WRAPPING_OBJECT_ARCHIVED),
+            Cause::WrappingKeyDestroyed => pick(R::PERMISSION_DENIED, R::WRAPPING_OBJECT_DESTROYED),
+            Cause::EncodingOption if version >= Version::V1_1 => R::ENCODING_OPTION_ERROR,
+            _ => R::INVALID_FIELD,
         }
     }
 }

@@ -114,5 +114,9 @@ pub fn drive_with_retry(
     connector: &Connector,
     retry: &Retry,
 ) -> Result<()> {
-    Own::new()?.block_on(crate::drive_with_retry(conversation, connector, retry))
+    Own::new()?.block_on(crate::drive::drive_with_retry(
+        conversation,
+        connector,
+        retry,
+    ))
 }

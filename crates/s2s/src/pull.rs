@@ -1,3 +1,8 @@
+//! The session that pulls: it takes in the selected objects of another server, which need not know of keyferry.
+//!
+//! `requests` makes what it sends, `responses` and `answers` read what comes back, `apply` takes it into the store. `listing` finds all identifiers of a
+//! server, `observed` makes records of what a foreign server shows, `observing` runs a pull as a relation, and `missing` names what was not shown.
+
 mod answers;
 mod apply;
 mod listing;

@@ -80,7 +80,7 @@ pub fn from_ttlv(message: &[u8], cx: Context) -> Result<Zeroizing<String>> {
 /// # Errors
 /// Those of [`to_ttlv`], and then those of [`decode`](crate::decode), whose places are in the TTLV.
 pub fn decode<T: Decode + Tagged>(text: &str, cx: Context) -> Result<T> {
-    crate::decode(&to_ttlv(text, cx)?, cx)
+    crate::codec::decode(&to_ttlv(text, cx)?, cx)
 }
 
 /// Encodes a whole message, or anything that has a tag of its own, as text.
@@ -88,7 +88,7 @@ pub fn decode<T: Decode + Tagged>(text: &str, cx: Context) -> Result<T> {
 /// # Errors
 /// Those of [`encode`](crate::encode) and of [`from_ttlv`].
 pub fn encode<T: Encode + Tagged + ?Sized>(value: &T, cx: Context) -> Result<Zeroizing<String>> {
-    from_ttlv(&crate::encode(value, cx)?, cx)
+    from_ttlv(&crate::codec::encode(value, cx)?, cx)
 }
 
 #[cold]

@@ -483,7 +483,7 @@ fn sort_answers(
 async fn first(
     input: &mut Input,
     stream: &mut TlsStream<TcpStream>,
-    limits: &crate::Limits,
+    limits: &crate::limits::Limits,
 ) -> Result<Frame, End> {
     if !input.is_midway() {
         match timeout(limits.idle_time, input.step(stream)).await {

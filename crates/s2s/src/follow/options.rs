@@ -1,9 +1,11 @@
+//! What a following session is told: which relation, whom it follows, and when it asks.
+
 use crate::policy::Peer;
 
 /// How a server follows another.
 #[derive(Clone, Debug)]
 pub struct FollowOptions {
-    /// The relation, as [`Upstream::follow`] has begun it.
+    /// The relation, as [`Upstream::follow`](crate::Upstream::follow) has begun it.
     pub relation: String,
     /// Whom it follows: its server id, whether others' copies are taken from it, what becomes of collisions, what was agreed, and how keys are
     /// wrapped when they are given back.
