@@ -223,6 +223,9 @@ impl Failure {
             | C::WrappingKeyNotFound
             | C::WrappingKeyArchived
             | C::WrappingKeyDestroyed
+            | C::KeyValueNotPresent
+            | C::Sensitive
+            | C::NotExtractable
             | C::EncodingOption => self.key_form_reason(version),
             C::UsageMask => pick(
                 R::PERMISSION_DENIED,
@@ -232,21 +235,15 @@ impl Failure {
             C::InvalidObjectType => pick(R::INVALID_FIELD, R::INVALID_OBJECT_TYPE),
             C::MultiValuedAttribute => pick(R::INVALID_FIELD, R::MULTI_VALUED_ATTRIBUTE),
             C::NumericRange => pick(R::INVALID_FIELD, R::NUMERIC_RANGE),
-            C::KeyValueNotPresent if version >= Version::V1_2 => R::KEY_VALUE_NOT_PRESENT,
-            C::KeyValueNotPresent => R::ITEM_NOT_FOUND,
             C::ResponseTooLarge => R::RESPONSE_TOO_LARGE,
-            C::Sensitive if version >= Version::V1_4 => R::SENSITIVE,
-            C::NotExtractable if version >= Version::V1_4 => R::NOT_EXTRACTABLE,
-            C::PermissionDenied | C::AttributeSettled | C::Sensitive | C::NotExtractable => {
-                R::PERMISSION_DENIED
-            }
+            C::PermissionDenied | C::AttributeSettled => R::PERMISSION_DENIED,
             C::Cryptographic => R::CRYPTOGRAPHIC_FAILURE,
             C::Internal => pick(R::GENERAL_FAILURE, R::INTERNAL_SERVER_ERROR),
             C::ServerLimit => pick(R::INDEX_OUT_OF_BOUNDS, R::SERVER_LIMIT_EXCEEDED),
         }
     }
 
-    /// The Result Reason of a cause that lies in the format of a key or in its wrapping.
+    /// The Result Reason of a cause that lies in the form of a key, in its wrapping, or in what of it may leave.
     fn key_form_reason(&self, version: Version) -> R {
         let two = version >= Version::V2_0;
         let pick = |one: R, other: R| if two { other } else { one };
@@ -259,6 +256,11 @@ impl Failure {
             Cause::WrappingKeyNotFound => pick(R::ITEM_NOT_FOUND, R::WRAPPING_OBJECT_NOT_FOUND),
             Cause::WrappingKeyArchived => pick(R::OBJECT_ARCHIVED, R::WRAPPING_OBJECT_ARCHIVED),
             Cause::WrappingKeyDestroyed => pick(R::PERMISSION_DENIED, R::WRAPPING_OBJECT_DESTROYED),
+            Cause::KeyValueNotPresent if version >= Version::V1_2 => R::KEY_VALUE_NOT_PRESENT,
+            Cause::KeyValueNotPresent => R::ITEM_NOT_FOUND,
+            Cause::Sensitive if version >= Version::V1_4 => R::SENSITIVE,
+            Cause::NotExtractable if version >= Version::V1_4 => R::NOT_EXTRACTABLE,
+            Cause::Sensitive | Cause::NotExtractable => R::PERMISSION_DENIED,
             Cause::EncodingOption if version >= Version::V1_1 => R::ENCODING_OPTION_ERROR,
             _ => R::INVALID_FIELD,
         }

@@ -1,4 +1,4 @@
-//! The replica's side of following: a session that pulls what has changed at the issuer (DESIGN: rules 10 and 11).
+//! The replica's side of following: a session that pulls what has changed at the issuer ([rules 10](crate::design#rule-10) and [11](crate::design#rule-11)).
 //!
 //! `question` makes the requests, `answer` reads what comes back, `apply` takes it into the store, and `give_back` returns to an issuer what it has
 //! lost. `issuer` is the other side: it answers. `poke` tells a replica that there is something to ask for.

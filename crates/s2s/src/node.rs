@@ -177,7 +177,7 @@ impl Node {
     }
 
     /// Sets the fingerprint of a record. If the same material is known here as compromised, the record becomes compromised, too: material stays
-    /// compromised under any identifier (DESIGN: rule 5). An object that this server issues becomes so for all servers, a copy here alone.
+    /// compromised under any identifier ([rule 5](crate::design#rule-5)). An object that this server issues becomes so for all servers, a copy here alone.
     ///
     /// # Errors
     /// Those of the store.

@@ -84,7 +84,7 @@ impl Wrapping {
 }
 
 /// What becomes of a copy that collides with another object here. A copy with the same object id does not collide: it is the same object, and
-/// the stamps decide (DESIGN: rules 1 and 3).
+/// the stamps decide ([rules 1](crate::design#rule-1) and [3](crate::design#rule-3)).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collisions {
     /// What to do when another object has the Unique Identifier here.
@@ -219,7 +219,7 @@ impl Peer {
     }
 
     /// Hides from it what becomes of its copies: accepted copies are answered as new, and all others are refused alike. The relation
-    /// has one direction (DESIGN: rule 16).
+    /// has one direction ([rule 16](crate::design#rule-16)).
     #[must_use]
     pub fn learns_nothing(mut self) -> Self {
         self.learns_nothing = true;

@@ -19,7 +19,7 @@ pub struct Report {
     /// What could not be seen of a source that does not show everything, in words.
     pub unseen: Vec<String>,
     /// The first objects held here that the source does not have any more (100 at most), by their identifiers here. They are kept
-    /// (DESIGN: rule 6).
+    /// ([rule 6](crate::design#rule-6)).
     pub missing: Vec<String>,
     /// Whether it was a dry run, which writes nothing.
     pub dry_run: bool,
@@ -76,7 +76,7 @@ impl FailedObject {
     }
 }
 
-/// How an object of a transfer ended (DESIGN: rule 12). The answer of a keyferry server to a copy carries it as a number.
+/// How an object of a transfer ended ([rule 12](crate::design#rule-12)). The answer of a keyferry server to a copy carries it as a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {

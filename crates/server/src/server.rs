@@ -167,7 +167,7 @@ impl Server {
 
     /// Stores the State transitions that dates have caused, of up to `most` objects that this server issues, in one commit; returns the number
     /// of these objects. Call it now and then: reads see the new States without it, but peers learn of them by it, and Locate by State
-    /// becomes faster (DESIGN: rule 7).
+    /// becomes faster ([rule 7](keyferry_s2s::design#rule-7)).
     ///
     /// # Errors
     /// When the store fails; nothing was changed then.

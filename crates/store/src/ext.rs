@@ -57,7 +57,7 @@ pub trait StoreExt: Store {
 
     /// Begins a reign of this server, whose id is random and made for this call. Call it whenever the store is opened for
     /// changes: the changes of this reign can then be told apart from all that the server made before, also from those that
-    /// a restored copy of the store knows nothing of, even if nobody said that it is one (DESIGN: rule 10).
+    /// a restored copy of the store knows nothing of, even if nobody said that it is one (rule 10 of docs/design.md).
     ///
     /// # Errors
     /// Those of the store.

@@ -145,7 +145,7 @@ pub struct Overlay {
     /// Attributes of the copy that local clients do not see, or see with another value.
     pub hidden: Vec<Hidden>,
     /// Whether the object was withdrawn: it left the selection that this server follows, its material is gone, and clients do
-    /// not see it (DESIGN: rule 6).
+    /// not see it (rule 6 of docs/design.md).
     #[ttlv(tag = x::WITHDRAWN)]
     pub withdrawn: Option<bool>,
     /// The relations that bring the copy.

@@ -1,4 +1,4 @@
-//! An old bundle revives nothing (DESIGN: rule 5).
+//! An old bundle revives nothing (rule 5 of docs/design.md).
 
 use crate::support::*;
 use keyferry_kmip::spec::*;

@@ -1,5 +1,5 @@
 //! Poking: an issuer tells a replica that its feed has a new head, over a connection that either side has opened; what has changed the replica
-//! asks for itself (DESIGN: rule 11).
+//! asks for itself ([rule 11](crate::design#rule-11)).
 
 use crate::ask::{Answered, Ask, Responder};
 use crate::error::{Error, ErrorKind, Result};
@@ -100,7 +100,7 @@ enum Flight {
 
 impl Poke {
     /// Pokes the replica of this server id. `known` is what it has taken already, as the message says by which it turned the connection round
-    /// ([`taken`]); with the default it is poked at once.
+    /// ([`replica_position`](crate::replica_position)); with the default it is poked at once.
     pub fn new(node: &Node, replica: impl Into<Text>, known: Place) -> Self {
         Poke {
             server: node.home.server.clone(),

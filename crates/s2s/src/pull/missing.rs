@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 const RECORDS: usize = 250;
 
 impl Pull {
-    /// Names what is held here of this server and was not seen there (DESIGN: rule 6).
+    /// Names what is held here of this server and was not seen there ([rule 6](crate::design#rule-6)).
     pub(super) fn name_what_was_not_shown(&mut self, cx: &SessionContext<'_>) -> Result<()> {
         if self.observing.is_some() {
             return self.name_missing(cx);

@@ -1,4 +1,4 @@
-//! What a foreign server shows of an object, as a copy of which this server is the one observer (DESIGN: rules 1 and 2).
+//! What a foreign server shows of an object, as a copy of which this server is the one observer ([rules 1](crate::design#rule-1) and [2](crate::design#rule-2)).
 
 use crate::ask::Ask;
 use crate::node::{Node, set_default_attributes};
@@ -188,7 +188,7 @@ fn own_names(record: &mut Record) {
         .take_if(|overlay| *overlay == keyferry_store::Overlay::default());
 }
 
-/// Fails when the material is not what the server's own Digest says (DESIGN: rule 15).
+/// Fails when the material is not what the server's own Digest says ([rule 15](crate::design#rule-15)).
 fn check_digest(
     node: &Node,
     attributes: &Attributes,

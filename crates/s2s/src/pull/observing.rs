@@ -1,5 +1,5 @@
 //! A pull that runs a relation: passes over windows of Last Change Date, now and then one over everything, and what could not be taken asked for
-//! again (DESIGN: rule 14).
+//! again ([rule 14](crate::design#rule-14)).
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::pull::answers::{FetchedContent, FetchedObject, is_absent};

@@ -1,5 +1,5 @@
 //! This module keeps forks: changes of one object that do not descend from each other. Both are kept and named until a person decides
-//! (DESIGN: rule 3).
+//! ([rule 3](crate::design#rule-3)).
 
 use crate::ask::Ask;
 use crate::error::{Error, ErrorKind, Result};

@@ -1,5 +1,5 @@
 //! This module gives a restored server back what its replicas hold of its objects, before it lets clients change any of them
-//! (DESIGN: rule 10).
+//! ([rule 10](crate::design#rule-10)).
 
 use crate::ask::{Answered, Ask, is_of_this_reign};
 use crate::error::{Error, ErrorKind, Result};

@@ -17,7 +17,7 @@ use std::collections::HashSet;
 /// Answers a Notify of a peer that may send, about an object that this peer has Put here.
 ///
 /// In 1.x an attribute with an index replaces the instance of that index; in 2.x the values in the message replace all instances. The State and
-/// what belongs to it only move forward (DESIGN: rule 5).
+/// what belongs to it only move forward ([rule 5](crate::design#rule-5)).
 pub(crate) fn notify(
     node: &Node,
     ask: &mut Ask<'_>,

@@ -13,7 +13,7 @@ const DETAILS_OF_STATE: [Tag; 4] = [
 ];
 
 /// Raises the State in `attributes` to the join with the one held, and adds the dates and the reason that belong to what was held: nothing that was
-/// known here is forgotten (DESIGN: rule 5).
+/// known here is forgotten ([rule 5](crate::design#rule-5)).
 pub(crate) fn keep_known_state(attributes: &mut Attributes, held: &Attributes) {
     let (Some(here), Some(there)) = (held.state(), attributes.state()) else {
         return;

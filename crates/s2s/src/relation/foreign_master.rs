@@ -1,5 +1,5 @@
 //! The relation with a foreign server that this one observes, as data in the store. The foreign server knows nothing of it
-//! (DESIGN: rule 14).
+//! ([rule 14](crate::design#rule-14)).
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::relation::keys;
@@ -170,7 +170,7 @@ impl ForeignMaster {
         Retry::all_under(snapshot, &keys::foreign_retry_prefix(relation))
     }
 
-    /// The objects held here that the last pass over everything did not find there any more. They are kept (DESIGN: rule 6).
+    /// The objects held here that the last pass over everything did not find there any more. They are kept ([rule 6](crate::design#rule-6)).
     ///
     /// # Errors
     /// Those of the store.

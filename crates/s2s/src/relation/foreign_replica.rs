@@ -1,5 +1,5 @@
 //! The relation with a foreign server that this one publishes to, as data in the store. The foreign server knows nothing of it
-//! (DESIGN: rule 14).
+//! ([rule 14](crate::design#rule-14)).
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed;

@@ -11,7 +11,7 @@ use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{ObjectId, Snapshot, SnapshotExt, Transaction};
 use keyferry_ttlv::{Decode, Encode, Extra};
 
-/// An object at a peer. Without an identifier there it is intended to be brought there, and perhaps was (DESIGN: rule 13).
+/// An object at a peer. Without an identifier there it is intended to be brought there, and perhaps was ([rule 13](crate::design#rule-13)).
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::MAPPED)]
 pub(crate) struct Mapped {

@@ -1,5 +1,5 @@
 //! The records that another server was offered, as a set of bits by record number. A tombstone is sent only to servers that were offered the
-//! object (DESIGN: rule 6).
+//! object ([rule 6](crate::design#rule-6)).
 
 use crate::relation::keys;
 use keyferry_store::{RecordNumber, Result, Snapshot, SnapshotExt, Store, StoreExt};

@@ -1,5 +1,5 @@
 //! Give-backs that are pending: while a restored server waits for a peer to give back what it has lost, clients change nothing in it
-//! (DESIGN: rule 10).
+//! ([rule 10](crate::design#rule-10)).
 
 use crate::ask::Ask;
 use crate::error::Result;

@@ -68,7 +68,7 @@ pub struct Retry {
 }
 
 /// The copies held here that the issuer, by its relation with this server, does not have any more, or not in the change that is held, or has
-/// not sent yet because a relay was faster. They are kept (DESIGN: rule 6).
+/// not sent yet because a relay was faster. They are kept ([rule 6](crate::design#rule-6)).
 ///
 /// # Errors
 /// Those of the store.

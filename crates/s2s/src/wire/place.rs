@@ -5,7 +5,7 @@ use keyferry_kmip::extension as x;
 use keyferry_store::{Position, Snapshot, SnapshotExt};
 use keyferry_ttlv::{Decode, Encode, Extra};
 
-/// A place in the feed of a store, as two servers exchange it (DESIGN: rule 10). The default is the beginning of any feed.
+/// A place in the feed of a store, as two servers exchange it ([rule 10](crate::design#rule-10)). The default is the beginning of any feed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[ttlv(tag = x::PLACE)]
 #[non_exhaustive]

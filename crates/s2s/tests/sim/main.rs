@@ -1,5 +1,5 @@
 //! Deterministic simulation of several servers: network, clocks, disks, crashes and restores, all from one printed seed. After each run the
-//! rules of DESIGN section 6 hold.
+//! rules of docs/design.md hold.
 //!
 //! `SIM_RUNS` says how many runs, `SIM_SEED` which one to begin with; a failed run prints its seed.
 #![allow(

@@ -229,7 +229,7 @@ impl Bulk {
         {
             return Ok(Prepared::Refused(why.to_owned()));
         }
-        // Nobody can see what becomes of the State of an object that is Put (DESIGN: rule 14).
+        // Nobody can see what becomes of the State of an object that is Put (rule 14 of docs/design.md).
         if !options.keyferry && object.is_some() && !is_usable(record.state(cx.now.wall)) {
             return Ok(Prepared::Refused(STATE_NOT_KEPT.to_owned()));
         }

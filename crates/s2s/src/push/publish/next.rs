@@ -1,5 +1,5 @@
 //! The next batch of objects: from the feed, from a plan, or those to be tried again; and the intents that are stored before anything is sent
-//! (DESIGN: rule 13).
+//! ([rule 13](crate::design#rule-13)).
 
 use crate::error::{Error, Result};
 use crate::outgoing::feed::FeedPage;

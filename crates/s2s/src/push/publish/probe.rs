@@ -1,4 +1,4 @@
-//! Probes: a probe is a throw-away key that shows whether the peer keeps the State of a key that is not usable (DESIGN: rule 14).
+//! Probes: a probe is a throw-away key that shows whether the peer keeps the State of a key that is not usable ([rule 14](crate::design#rule-14)).
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::push::publish::object::{Kind, Stage, Work};

@@ -261,7 +261,7 @@ fn shown(host: &Host, id: &str) -> Attributes {
     shown
 }
 
-/// By which a Register that is resumed finds what it has sent (DESIGN: rule 13).
+/// By which a Register that is resumed finds what it has sent (rule 13 of docs/design.md).
 fn is_marker(value: &V) -> bool {
     matches!(value, V::ApplicationSpecificInformation(information) if information.namespace == "keyferry")
 }
@@ -306,7 +306,7 @@ fn silent(way: TransferMethod, version: Version, keyferry: bool) -> Vec<String> 
         let record = from.record(id);
         let Some(told) = by_id.get(id.as_str()) else {
             // In 1.x nobody can ask for destroyed objects (KMIP 2.1 §12.3, since 2.0).
-            // By a feed a tombstone goes where the object was offered (DESIGN: rule 6).
+            // By a feed a tombstone goes where the object was offered (rule 6 of docs/design.md).
             let old = matches!(way, TransferMethod::Get | TransferMethod::Export)
                 && version < Version::V2_0;
             let unseen = (old || way == TransferMethod::Feed) && record.is_destroyed();

@@ -1,4 +1,4 @@
-//! Random stores, collisions, crashes and stale copies: after each step the rules hold that bulk work is under (DESIGN §6).
+//! Random stores, collisions, crashes and stale copies: after each step the rules hold that bulk work is under (docs/design.md).
 //!
 //! `KEYFERRY_CASES` says how many, and `KEYFERRY_SEED` runs one of them again.
 
