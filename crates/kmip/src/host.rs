@@ -89,6 +89,18 @@ pub enum Answer {
     Turn(Frame, Asking),
 }
 
+impl Answer {
+    /// The message that goes back, whatever becomes of the connection; `None` when it is closed without one.
+    pub fn into_message(self) -> Option<Frame> {
+        match self {
+            Answer::Reply(message) | Answer::ReplyAndClose(message) | Answer::Turn(message, _) => {
+                Some(message)
+            }
+            Answer::Close => None,
+        }
+    }
+}
+
 /// The conversation by which a server asks on a connection that its client has turned round. When it asks to [turn](Step::Turn) the connection
 /// back, and the peer accepts, it is dropped, and the peer's requests are answered again; when it is done, the connection is closed.
 pub struct Asking(pub Box<dyn Conversation>);

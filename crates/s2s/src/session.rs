@@ -125,6 +125,15 @@ impl<S: Session> Driven<S> {
         self.outcome
     }
 
+    /// What the session reports.
+    ///
+    /// # Errors
+    /// What the session ended by, and [`ErrorKind::Peer`] when it has not ended yet, or was interrupted.
+    pub fn into_report(self) -> Result<Report> {
+        self.outcome
+            .unwrap_or_else(|| Err(Error::new(ErrorKind::Peer, "the session was interrupted")))
+    }
+
     fn failed(&mut self, error: Error) {
         self.outcome = Some(Err(error));
     }

@@ -43,6 +43,26 @@ pub struct Options {
     pub policy: Policy,
 }
 
+impl Options {
+    /// The parts of a server that admits no clients and knows no peers: [`access`](Options::access) and [`policy`](Options::policy) say who may
+    /// come.
+    pub fn new(
+        server: impl Into<Text>,
+        store: Arc<dyn Store>,
+        crypto: Arc<dyn Crypto>,
+        random: impl Random + 'static,
+    ) -> Options {
+        Options {
+            server: server.into(),
+            store,
+            crypto,
+            random: Box::new(random),
+            access: Access::Closed,
+            policy: Policy::closed(),
+        }
+    }
+}
+
 /// A KMIP server: request bytes in, response bytes out. It opens no socket, starts no thread and reads no clock.
 pub struct Server {
     store: Arc<dyn Store>,

@@ -196,6 +196,15 @@ impl<P> RequestMessage<P> {
 }
 
 impl RequestMessage {
+    /// A message of one item.
+    ///
+    /// # Errors
+    /// When the version can't carry the payload.
+    pub fn with_item<Q: Payload>(version: Version, payload: &Q) -> Result<Self> {
+        let item = RequestItem::new(payload, crate::context(version))?;
+        Ok(RequestMessage::new(version, vec![item]))
+    }
+
     /// The version of a message that can't be read as a whole, as far as its header tells.
     pub fn version_hint(frame: &[u8]) -> Option<ProtocolVersion> {
         let cx = context(Version::V1_0);
