@@ -294,8 +294,8 @@ impl Upstream {
     /// copies that do not belong to the selection any more are withdrawn.
     ///
     /// # Errors
-    /// [`ErrorKind::Selection`](crate::ErrorKind::Selection) for a selection that can't be followed, [`ErrorKind::Relation`] when the relation is with another server,
-    /// and those of the store.
+    /// [`ErrorKind::Selection`](crate::ErrorKind::Selection) for a selection that can't be followed,
+    /// [`ErrorKind::Relation`](crate::ErrorKind::Relation) when the relation is with another server, and those of the store.
     pub fn follow(
         store: &dyn Store,
         relation: &str,
