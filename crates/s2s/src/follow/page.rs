@@ -11,6 +11,7 @@ use crate::relation::offered::OfferedSet;
 use crate::selection::ChosenObjects;
 use crate::wire::copy::{Copy, PROJECTION};
 use crate::wire::follow::{Change, Done, Kind};
+use keyferry_kmip::lifecycle::is_lifecycle_attribute;
 use keyferry_kmip::spec::tag;
 use keyferry_kmip::{AttributeReference, Attributes, Cause, Failure, Object, Secret, Text};
 use keyferry_store::record::material_of;
@@ -372,19 +373,9 @@ fn gone(id: &ObjectId) -> Change {
     change(Kind::GONE, id.identifier.clone(), copy)
 }
 
+/// Whether an attribute travels also where nothing else of the object does: what the life cycle has come to, and when that was.
 fn is_of_state(tag: Tag) -> bool {
-    matches!(
-        tag,
-        tag::STATE
-            | tag::INITIAL_DATE
-            | tag::ACTIVATION_DATE
-            | tag::DEACTIVATION_DATE
-            | tag::DESTROY_DATE
-            | tag::COMPROMISE_DATE
-            | tag::COMPROMISE_OCCURRENCE_DATE
-            | tag::REVOCATION_REASON
-            | tag::LAST_CHANGE_DATE
-    )
+    is_lifecycle_attribute(tag) || matches!(tag, tag::INITIAL_DATE | tag::LAST_CHANGE_DATE)
 }
 
 /// Leaves out what the relation does without, but for what belongs to the life cycle; returns what was left out.

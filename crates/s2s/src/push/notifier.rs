@@ -15,6 +15,7 @@ use crate::selection::ChosenObjects;
 use crate::session::{Session, SessionContext, Step};
 use crate::transfer::ledger::Ledger;
 use crate::transfer::plan::Purpose;
+use keyferry_kmip::lifecycle::is_lifecycle_attribute;
 use keyferry_kmip::spec::{AttributeValue as V, Operation, PutFunction, ResultReason, tag};
 use keyferry_kmip::{
     Attributes, DeletedAttributes, Lost, NotifyRequest, Object, PutRequest, RequestItem,
@@ -315,7 +316,9 @@ impl Notifier {
             .store
             .view::<_, Error>(|snapshot| wanted_attributes(snapshot, name, record, version))?;
         if is_deselected && let Some(mapped) = mapped {
-            let is_updated = |value: &V| is_of_state(value) || value.tag() == tag::LAST_CHANGE_DATE;
+            let is_updated = |value: &V| {
+                is_lifecycle_attribute(value.tag()) || value.tag() == tag::LAST_CHANGE_DATE
+            };
             all.retain(is_updated);
             all.extend(
                 mapped
@@ -520,20 +523,6 @@ impl Notifier {
         let mapped = notification.mapped.filter(|mapped| mapped.there.is_some());
         self.record_result(cx, record, result, mapped)
     }
-}
-
-/// Whether an attribute belongs to the State.
-fn is_of_state(value: &V) -> bool {
-    matches!(
-        value,
-        V::State(_)
-            | V::ActivationDate(_)
-            | V::DeactivationDate(_)
-            | V::DestroyDate(_)
-            | V::CompromiseDate(_)
-            | V::CompromiseOccurrenceDate(_)
-            | V::RevocationReason(_)
-    )
 }
 
 impl Session for Notifier {

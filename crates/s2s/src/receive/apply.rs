@@ -83,3 +83,98 @@ fn internal(failure: Failure) -> Error {
     };
     Error::caused_by(kind, failure)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use keyferry_store::{Incarnation, Memory, SnapshotExt, StoreExt};
+
+    /// Writes an entry for each item, and fails at one as it is told.
+    struct Failing {
+        at: u8,
+        failure: Failure,
+        refused: Vec<u8>,
+    }
+
+    impl ApplyPage for Failing {
+        type Item = u8;
+        type Decided = u8;
+
+        fn decide(&mut self, _: &dyn Snapshot, item: &u8) -> Result<u8, Failure> {
+            if *item == self.at {
+                Err(self.failure.clone())
+            } else {
+                Ok(*item)
+            }
+        }
+
+        fn record(
+            &mut self,
+            _: &dyn Snapshot,
+            item: &u8,
+            decided: Result<u8, Failure>,
+        ) -> Result<ControlFlow<(), Effects>> {
+            let mut effects = Effects::none();
+            match decided {
+                Ok(item) => effects.state.push((vec![b'i', item], Some(vec![item]))),
+                Err(_) => self.refused.push(*item),
+            }
+            Ok(ControlFlow::Continue(effects))
+        }
+    }
+
+    /// Applies items 1 to 3, of which 2 fails; returns what the store holds of them, and which were refused.
+    fn apply_failing(failure: Failure) -> (Result<Vec<u8>>, usize) {
+        let store = Memory::new(Incarnation([1; 16]));
+        let applied = store.transact(|transaction| {
+            let mut world = Deferred::new(transaction);
+            let mut page = Failing {
+                at: 2,
+                failure: failure.clone(),
+                refused: Vec::new(),
+            };
+            apply_page(&mut world, &mut page, &[1, 2, 3])?;
+            world.finish()?;
+            Ok::<_, Error>(page.refused)
+        });
+        let kept = store
+            .view::<_, Error>(|snapshot| {
+                let mut kept = 0;
+                for item in 1..=3 {
+                    kept += usize::from(snapshot.state_value(&[b'i', item])?.is_some());
+                }
+                Ok(kept)
+            })
+            .unwrap();
+        (applied, kept)
+    }
+
+    #[test]
+    fn a_refusal_concerns_its_item_alone() {
+        let (applied, kept) = apply_failing(Failure::denied("not this one"));
+        assert_eq!((applied.unwrap(), kept), (vec![2], 2));
+    }
+
+    #[test]
+    fn a_failure_of_the_store_ends_the_page_and_keeps_its_kind() {
+        use keyferry_store::ErrorKind as Kind;
+        for kind in [Kind::Full, Kind::Corrupt, Kind::Io] {
+            let (applied, kept) =
+                apply_failing(keyferry_store::Error::new(kind, "on order").into());
+            let error = applied.unwrap_err();
+            assert_eq!((error.kind(), kept), (ErrorKind::Store, 0));
+            assert_eq!(error.store_kind(), Some(kind));
+        }
+    }
+
+    #[test]
+    fn a_lack_of_randomness_ends_the_page() {
+        let failure = Failure::new(Cause::Cryptographic, RandomFailed).caused_by(RandomFailed);
+        let (applied, kept) = apply_failing(failure);
+        assert_eq!((applied.unwrap_err().kind(), kept), (ErrorKind::Random, 0));
+        // What the object itself is to blame for is no failure of the server.
+        let (applied, kept) = apply_failing(Failure::new(Cause::Cryptographic, "a bad key"));
+        assert_eq!((applied.unwrap(), kept), (vec![2], 2));
+    }
+}
