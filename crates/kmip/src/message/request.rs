@@ -201,7 +201,7 @@ impl RequestMessage {
     /// # Errors
     /// When the version can't carry the payload.
     pub fn with_item<Q: Payload>(version: Version, payload: &Q) -> Result<Self> {
-        let item = RequestItem::new(payload, crate::context(version))?;
+        let item = RequestItem::new(payload, crate::spec::names::context(version))?;
         Ok(RequestMessage::new(version, vec![item]))
     }
 
