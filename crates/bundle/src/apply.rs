@@ -111,7 +111,11 @@ impl Receiving<'_> {
                 return Err(another());
             }
             report.counts = taken.counts;
-            report.failures = taken.failures.into_iter().map(Failed::told).collect();
+            report.failures = taken
+                .failures
+                .into_iter()
+                .map(Failed::into_failed_object)
+                .collect();
         }
         report.counts.finished = true;
         report.counts.cursor = opened.cursor;
@@ -256,7 +260,7 @@ impl ApplyPage for SegmentPage<'_> {
 }
 
 impl Failed {
-    fn told(self) -> FailedObject {
+    fn into_failed_object(self) -> FailedObject {
         FailedObject::new(self.identifier.as_str(), self.reason, self.message.as_str())
     }
 }

@@ -47,7 +47,7 @@ pub(crate) fn take_back(
                 .filter(|copy| copy.stamp.issuer == restoring.node.home.server)?;
             let id = copy.id.clone();
             Some(
-                decide(restoring, ask, item, copy)
+                give_back_copy(restoring, ask, item, copy)
                     .and_then(|decided| raise(restoring.node, ask, item, &id, raised, decided)),
             )
         }
@@ -55,7 +55,7 @@ pub(crate) fn take_back(
     }
 }
 
-fn decide(
+fn give_back_copy(
     restoring: &Restoring<'_>,
     ask: &Ask<'_>,
     item: &RequestItem,

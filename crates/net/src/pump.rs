@@ -76,6 +76,16 @@ pub(crate) async fn write<S: AsyncWrite + Unpin>(
     Ok(())
 }
 
+/// Whether the conversation waits, since its last step was to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sleep {
+    Awake,
+    /// It waits until this tick.
+    Until(Tick),
+    /// It waits until an answer comes, or somebody wakes it.
+    ForEver,
+}
+
 /// Moves messages between a conversation and the tasks that read and write.
 pub(crate) struct Pump<'a> {
     pub(crate) conversation: &'a mut dyn Conversation,
@@ -91,8 +101,7 @@ pub(crate) struct Pump<'a> {
     in_flight: usize,
     answer_time: Duration,
     last_answer: Instant,
-    /// The tick until which the conversation waits, when its last step was to wait.
-    asleep: Option<Option<Tick>>,
+    sleep: Sleep,
     wake: Option<Wake>,
     turning: Option<Turning>,
     ticket: Ticket,
@@ -160,7 +169,7 @@ impl<'a> Pump<'a> {
             in_flight: in_flight.max(1),
             answer_time,
             last_answer: Instant::now(),
-            asleep: None,
+            sleep: Sleep::Awake,
             turning: None,
             ticket: fresh_ticket(),
             progress: false,
@@ -247,7 +256,7 @@ impl<'a> Pump<'a> {
             Some(Turning::UnderWay) => true,
         };
         if waits {
-            let stalled = idle && self.asleep == Some(None) && self.wake.is_none();
+            let stalled = idle && self.sleep == Sleep::ForEver && self.wake.is_none();
             return Some(if stalled {
                 Next::stalled("it waits, but nothing is under way")
             } else {
@@ -290,7 +299,8 @@ impl<'a> Pump<'a> {
                 let why = "it wants the connection turned round, and nobody answers on this side";
                 return Err(Next::stalled(why));
             }
-            Step::Wait(until) => self.asleep = Some(until),
+            Step::Wait(Some(until)) => self.sleep = Sleep::Until(until),
+            Step::Wait(None) => self.sleep = Sleep::ForEver,
             Step::Done => return Err(Next::End(Ended::Done)),
             _ => return Err(Next::stalled("a step that this driver does not know")),
         }
@@ -312,7 +322,7 @@ impl<'a> Pump<'a> {
             ));
         };
         self.last_answer = Instant::now();
-        self.asleep = None;
+        self.sleep = Sleep::Awake;
         self.progress = true;
         let turned = match self.turning {
             Some(Turning::UnderWay) => {
@@ -326,10 +336,10 @@ impl<'a> Pump<'a> {
     }
 
     fn sleeps(&self) -> bool {
-        match self.asleep {
-            None => false,
-            Some(None) => true,
-            Some(Some(until)) => clock().tick < until,
+        match self.sleep {
+            Sleep::Awake => false,
+            Sleep::ForEver => true,
+            Sleep::Until(until) => clock().tick < until,
         }
     }
 
@@ -341,8 +351,8 @@ impl<'a> Pump<'a> {
 
     /// Waits for whatever comes first.
     async fn wait(&mut self, room: bool) {
-        let tick = match self.asleep {
-            Some(Some(until)) => instant(until).map(Instant::from_std),
+        let tick = match self.sleep {
+            Sleep::Until(until) => instant(until).map(Instant::from_std),
             _ => None,
         };
         let until = match (tick, self.deadline()) {
@@ -362,7 +372,7 @@ impl<'a> Pump<'a> {
                 self.arrived = Some(next.unwrap_or_else(|| Err(Error::new(ErrorKind::Lost, "the reading task has ended"))));
             }
             _ = self.outgoing.reserve(), if room => {}
-            () = woken => self.asleep = None,
+            () = woken => self.sleep = Sleep::Awake,
             () = stop(self.stop.as_mut()), if stops => self.stopped = true,
             () = async { sleep_until(until.unwrap_or_else(Instant::now)).await }, if until.is_some() => {}
         }

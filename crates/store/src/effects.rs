@@ -50,9 +50,16 @@ pub(crate) struct Encoded {
     id: Vec<u8>,
     attributes: Vec<u8>,
     entry: Vec<u8>,
-    material: Option<Option<Zeroizing<Vec<u8>>>>,
+    material: EncodedMaterial,
     remove: Vec<IndexKey>,
     insert: Vec<IndexKey>,
+}
+
+/// The stored form of a [`Material`].
+enum EncodedMaterial {
+    Keep,
+    Set(Zeroizing<Vec<u8>>),
+    Remove,
 }
 
 impl Encoded {
@@ -74,8 +81,9 @@ impl Encoded {
     ) -> Result<Row> {
         let material = match (part, &self.material) {
             (Part::Attributes, _) => None,
-            (Part::Whole, Some(changed)) => changed.clone(),
-            (Part::Whole, None) => held()?.and_then(|row| row.material),
+            (Part::Whole, EncodedMaterial::Set(bytes)) => Some(bytes.clone()),
+            (Part::Whole, EncodedMaterial::Remove) => None,
+            (Part::Whole, EncodedMaterial::Keep) => held()?.and_then(|row| row.material),
         };
         Ok(Row {
             id: self.id.clone(),
@@ -90,9 +98,9 @@ impl Encoded {
             id: &self.id,
             attributes: &self.attributes,
             material: match &self.material {
-                None => MaterialChange::Keep,
-                Some(None) => MaterialChange::Remove,
-                Some(Some(bytes)) => MaterialChange::Set(bytes),
+                EncodedMaterial::Keep => MaterialChange::Keep,
+                EncodedMaterial::Remove => MaterialChange::Remove,
+                EncodedMaterial::Set(bytes) => MaterialChange::Set(bytes),
             },
             remove: &self.remove,
             insert: &self.insert,
@@ -198,9 +206,9 @@ fn encode(change: &Change) -> Result<Encoded> {
         attributes,
         entry: entry_of(&change.after, lost).encoded()?,
         material: match &change.material {
-            Material::Keep => None,
-            Material::Set(object) => Some(Some(material_of(object)?)),
-            Material::Remove => Some(None),
+            Material::Keep => EncodedMaterial::Keep,
+            Material::Set(object) => EncodedMaterial::Set(material_of(object)?),
+            Material::Remove => EncodedMaterial::Remove,
         },
         remove,
         insert,

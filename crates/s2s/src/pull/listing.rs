@@ -253,7 +253,7 @@ impl Listing {
     }
 
     /// Takes what an answer says of how many objects there are in all (Located Items).
-    pub(crate) fn told(&mut self, located: Option<i32>) {
+    pub(crate) fn set_located_items(&mut self, located: Option<i32>) {
         // Of one part it says nothing about the others.
         let is_all = matches!(self.walk, Walk::Pages { .. });
         self.located = located

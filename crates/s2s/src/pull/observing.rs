@@ -30,8 +30,19 @@ pub(crate) struct Observing {
     newest: Option<DateTime>,
     /// The newest date that was seen.
     seen: Option<DateTime>,
-    /// How far the own objects were looked through for those that were not listed; done without one.
-    absent: Option<Option<Cursor>>,
+    unlisted: UnlistedScan,
+}
+
+/// How far the own objects were looked through for those that the server has not listed.
+#[derive(Clone, Default)]
+enum UnlistedScan {
+    /// They are not looked through, or all of them were.
+    #[default]
+    Over,
+    /// From the beginning.
+    Begin,
+    /// Behind this one.
+    Behind(Cursor),
 }
 
 /// Last Change Dates that an answer shows.
@@ -125,7 +136,10 @@ impl Pull {
         observing.pass = relation.pass.clone().unwrap_or_default();
         (observing.newest, observing.seen) = (relation.newest, observing.pass.seen);
         let from = observing.pass.from;
-        observing.absent = from.is_none().then_some(None);
+        observing.unlisted = match from {
+            None => UnlistedScan::Begin,
+            Some(_) => UnlistedScan::Over,
+        };
         self.list(cx, from)?;
         self.due(cx, &relation)
     }
@@ -173,7 +187,7 @@ impl Pull {
             Ok(())
         })?;
         observing.pass = relation.pass.unwrap_or_default();
-        observing.absent = Some(None);
+        observing.unlisted = UnlistedScan::Begin;
         let before = self.listing.take();
         let wanted = std::mem::take(&mut self.wanted);
         self.list(cx, None)?;
@@ -300,20 +314,20 @@ impl Pull {
             self.widen(cx, false)?;
             return Ok(true);
         }
-        self.absent(cx)
+        self.ask_for_unlisted(cx)
     }
 
     /// Asks for what is held here and was not listed: destroyed objects that a Locate does not find, and those that are no more there.
-    fn absent(&mut self, cx: &SessionContext<'_>) -> Result<bool> {
+    fn ask_for_unlisted(&mut self, cx: &SessionContext<'_>) -> Result<bool> {
         let Some(query) = &self.query else {
             return Ok(false);
         };
-        while let (Some(listing), Some(after)) = (
-            &mut self.listing,
-            self.observing
-                .as_mut()
-                .and_then(|observing| observing.absent.take()),
-        ) {
+        while let (Some(listing), Some(observing)) = (&mut self.listing, &mut self.observing) {
+            let after = match std::mem::take(&mut observing.unlisted) {
+                UnlistedScan::Over => return Ok(false),
+                UnlistedScan::Begin => None,
+                UnlistedScan::Behind(cursor) => Some(cursor),
+            };
             let (lacking, last) = cx.store.view::<_, Error>(|snapshot| {
                 let (records, last) = next_records(snapshot, after.as_ref())?;
                 let is_lacking = |record: &Record| {
@@ -335,8 +349,8 @@ impl Pull {
                     .collect();
                 Ok((lacking, last))
             })?;
-            if let Some(observing) = self.observing.as_mut().filter(|_| last.is_some()) {
-                observing.absent = Some(last);
+            if let Some(last) = last {
+                observing.unlisted = UnlistedScan::Behind(last);
             }
             for identifier in lacking {
                 listing.seen.insert(&identifier);

@@ -109,7 +109,7 @@ impl Pull {
         let found: LocateResponse = item
             .payload(context(self.options.version))
             .map_err(Error::protocol)?;
-        listing.told(found.located_items);
+        listing.set_located_items(found.located_items);
         let fresh = listing.found(found.unique_identifiers.iter());
         self.wanted
             .extend(fresh.into_iter().map(|identifier| Sought {

@@ -36,7 +36,7 @@ pub(super) fn create(
         ));
     }
     let mut attributes = Attributes::new();
-    take(&mut attributes, request.attributes, object_type, ask, None)?;
+    set_requested(&mut attributes, request.attributes, object_type, ask, None)?;
     let object = if secret {
         new_secret(&attributes, ask)?
     } else {
@@ -165,7 +165,7 @@ pub(super) fn register(
         ));
     }
     let mut attributes = Attributes::new();
-    take(
+    set_requested(
         &mut attributes,
         request.attributes,
         request.object_type,
@@ -190,7 +190,7 @@ pub(super) fn register(
 }
 
 /// Takes the attributes that a client may set, and refuses others. A replacement may have the Names of the object that it replaces.
-pub(super) fn take(
+pub(super) fn set_requested(
     attributes: &mut Attributes,
     asked: TemplateAttribute,
     object_type: ObjectType,

@@ -1,6 +1,6 @@
 //! Create Key Pair (KMIP 2.1 §6.1.9): RSA and elliptic curves.
 
-use super::create::{self, Origin, take};
+use super::create::{self, Origin, set_requested};
 use super::{Operations, check_storage};
 use keyferry_kmip::spec::{
     AttributeValue as V, CryptographicAlgorithm as A, KeyFormatType, LinkType, ObjectType,
@@ -171,11 +171,11 @@ pub(super) fn of_one(
 ) -> Result<Attributes, Failure> {
     let mut attributes = Attributes::new();
     if let Some(own) = own {
-        take(&mut attributes, own, object_type, ask, replaced)?;
+        set_requested(&mut attributes, own, object_type, ask, replaced)?;
     }
     if let Some(common) = common {
         let mut shared = Attributes::new();
-        take(&mut shared, common.clone(), object_type, ask, replaced)?;
+        set_requested(&mut shared, common.clone(), object_type, ask, replaced)?;
         for attribute in shared {
             if attribute.value.may_repeat()
                 || !attributes

@@ -1,6 +1,6 @@
 //! Re-key and Re-key Key Pair (KMIP 2.1 §6.1.46 and §6.1.47): a new key replaces an old one and takes over its Names.
 
-use super::create::{self, Origin, take};
+use super::create::{self, Origin, set_requested};
 use super::key_pair::{link, made, of_one};
 use super::{Operations, changed, check_storage, own};
 use keyferry_kmip::spec::{AttributeValue as V, LinkType, ObjectType, tag};
@@ -29,7 +29,7 @@ pub(super) fn re_key(
     let mut attributes = replacement(&old.1, request.offset, ask.now.wall);
     let mut asked = Attributes::new();
     if let Some(given) = request.attributes {
-        take(
+        set_requested(
             &mut asked,
             given,
             ObjectType::SYMMETRIC_KEY,
