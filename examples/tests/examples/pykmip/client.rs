@@ -26,7 +26,7 @@ fn pykmips_client_finds_what_it_expects() {
         .unwrap();
     let (certificate, key) = pki.files("pykmip");
     let output = Command::new(python)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pykmip/client.py"))
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/examples/pykmip/client.py"))
         .arg(host.handle.local_addr().port().to_string())
         .args([pki.ca(), certificate, key])
         .output()
