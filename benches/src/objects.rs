@@ -109,7 +109,7 @@ fn record(n: u64) -> Record {
         },
         identifier: identifier(n).into(),
         owner: Some("client".into()),
-        lineage: vec![stamp.clone()],
+        lineage: vec![stamp.clone()].into(),
         stamp,
         object_type: ObjectType::SYMMETRIC_KEY,
         attributes,

@@ -1,7 +1,7 @@
 //! A server takes back its own objects from a bundle of copies, by a person's word.
 
 use crate::format::Raised;
-use keyferry_kmip::spec::{AttributeValue, tag};
+use keyferry_kmip::spec::{AttributeValue, KeyWrapType, tag};
 use keyferry_kmip::{Cause, Failure, ImportRequest, RequestItem, Text, extension as x, lifecycle};
 use keyferry_s2s::{Ask, Copy, Node, Outcome, accept_give_back};
 use keyferry_store::record::copy_digest;
@@ -62,18 +62,20 @@ fn give_back_copy(
     copy: Copy,
 ) -> Result<(Effects, Outcome), Failure> {
     let Restoring { node, owner } = restoring;
-    if !node
-        .policy
-        .peer(ask.tls)
-        .is_some_and(|peer| peer.may_send && peer.may_relay)
-    {
+    let peer = node.policy.peer(ask.tls);
+    let Some(peer) = peer.filter(|peer| peer.may_send && peer.relays.has(&node.home.server)) else {
         return Err(Failure::new(
             Cause::PermissionDenied,
-            "only a peer that may send and relay gives back what was lost",
+            "only a peer that may send and relay this server's objects gives back what was lost",
         ));
-    }
+    };
     let mut request: ImportRequest = item.payload(ask.cx)?;
-    request.object = node.imported_object(ask, &mut request, true)?.0;
+    if request.key_wrap_type == Some(KeyWrapType::NOT_WRAPPED)
+        && let Some(wrapped) = request.object.take()
+    {
+        let clear = node.unwrapped_from(ask, peer, wrapped, &request.attributes)?;
+        request.object = Some(clear);
+    }
     let identifier = request.unique_identifier.as_text().map(Text::from);
     let (Some(identifier), Some(object_type)) = (identifier, request.object_type) else {
         return Err(Failure::new(

@@ -12,7 +12,7 @@ use age::stream::StreamWriter;
 use keyferry_kmip::spec::BatchErrorContinuationOption;
 use keyferry_kmip::{DateTime, Now, Object, RequestItem, RequestMessage, Text, extension as x};
 use keyferry_s2s::{
-    FailedObject, FeedPage, Node, Selection, SendOptions, Strategy, Wrapping, reason_withheld,
+    FailedObject, FeedPage, Node, Selection, SendOptions, Sender, Strategy, Wrapping, reason_withheld,
     request_item,
 };
 use keyferry_store::{Home, Record, Store, StoreExt};
@@ -267,7 +267,9 @@ fn item(
         }
         (object, _) => (object, false),
     };
-    request_item(SendOptions { wrapped, ..TERMS }, record, object)
+    let sender = Sender::of(options.home);
+    let options = SendOptions { wrapped, ..TERMS };
+    request_item(options, record, object, (&sender, store))
 }
 
 /// A bundle that is being written.

@@ -45,6 +45,15 @@ pub enum Bug {
     LostPokeCounts,
     NotTurnedBack,
     ReignUnasked,
+    AnyIssuerTaken,
+    AnyOriginTaken,
+    ReceiptUnchecked,
+    PlaceBelieved,
+    ClaimBelieved,
+    EndedForgotten,
+    AnyKeyUnwraps,
+    BoundUnchecked,
+    RelayWithdrawsAnything,
 }
 
 pub const ALL: &[Bug] = &[

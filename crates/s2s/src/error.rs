@@ -32,6 +32,8 @@ pub enum ErrorKind {
     Selection,
     /// The relation does not exist, or its state does not allow this now.
     Relation,
+    /// More came than a limit of this server allows; the error names the limit ([`Limits`](crate::Limits)).
+    Limit,
     /// The plan can't be written or read, is not whole, or is for another transfer.
     Plan,
 }

@@ -21,7 +21,7 @@ use crate::relation::followed::Upstream;
 use crate::report::{ObjectResult, Report};
 use crate::session::{Session, SessionContext, Step};
 use keyferry_kmip::{Lost, ResponseMessage, Tick, Ticket};
-use keyferry_store::{Snapshot, StoreExt, Transaction};
+use keyferry_store::{ObjectId, Snapshot, StoreExt, Transaction};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -102,15 +102,21 @@ enum Reached {
 #[derive(Clone, Debug, PartialEq)]
 enum InFlight {
     /// A question for changes.
-    Changes {
-        /// The state keys of the withdrawals that it acknowledges.
-        acknowledged: Vec<Vec<u8>>,
-        checked: Checked,
-    },
+    Changes(Asked),
     /// A part of what is given back.
     GiveBack { last: bool },
     /// The connection is to be turned round.
     Turn,
+}
+
+/// What a question asks beside the changes behind a place.
+#[derive(Clone, Debug, PartialEq)]
+struct Asked {
+    /// The state keys of the withdrawals that it acknowledges.
+    acknowledged: Vec<Vec<u8>>,
+    /// The objects that it asks for again.
+    again: Vec<ObjectId>,
+    checked: Checked,
 }
 
 /// How far the copies held here have been checked with the issuer, once a question is answered.

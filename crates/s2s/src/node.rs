@@ -12,7 +12,7 @@ use keyferry_kmip::{
 };
 use keyferry_store::record::material_of;
 use keyferry_store::{
-    Error, Home, Incarnation, ObjectId, Overlay, Record, Result, Snapshot, SnapshotExt, Stamp,
+    Error, Home, Incarnation, Lineage, ObjectId, Overlay, Record, Result, Snapshot, SnapshotExt, Stamp,
     index,
 };
 use keyferry_ttlv::Extra;
@@ -55,7 +55,7 @@ impl Node {
             identifier,
             owner: None,
             stamp: Stamp::first(&self.home.server, reign),
-            lineage: Vec::new(),
+            lineage: Lineage::new(),
             object_type,
             attributes,
             overlay: None,
@@ -119,7 +119,7 @@ impl Node {
                 ..record.stamp.clone()
             });
             // A replica that has missed more reigns than that takes the next change for a fork.
-            let most = record.lineage.len().saturating_sub(REIGNS);
+            let most = record.lineage.len().saturating_sub(Lineage::MOST);
             record.lineage.drain(..most);
         }
         record.stamp.sequence = next;
@@ -213,9 +213,6 @@ impl Node {
         Ok(())
     }
 }
-
-/// How many reigns the lineage of an object keeps.
-const REIGNS: usize = 64;
 
 /// All attributes of an object as a client sees them now: its identifier and type, the attributes of the copy, and those of this server alone.
 pub fn client_attributes(record: &Record, now: DateTime) -> Attributes {

@@ -1,5 +1,6 @@
 //! The policy of a server: what each peer may do here, how key material is wrapped on its way, and what becomes of collisions.
 
+use crate::limits::Limits;
 use crate::selection::Selection;
 use keyferry_kmip::spec::{
     BlockCipherMode, EncodingOption, HashingAlgorithm, MaskGenerator, PaddingMethod, WrappingMethod,
@@ -10,7 +11,7 @@ use keyferry_kmip::{
 };
 use keyferry_store::Record;
 use keyferry_ttlv::Extra;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The way in which key material is wrapped between two servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,10 +119,44 @@ pub enum OnName {
     Park,
 }
 
+/// A set of servers, by their ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Servers {
+    /// No server.
+    #[default]
+    None,
+    /// These servers.
+    Named(BTreeSet<Text>),
+    /// Every server.
+    All,
+}
+
+impl Servers {
+    /// Whether the server of this id belongs to it.
+    pub fn has(&self, server: &str) -> bool {
+        match self {
+            Servers::None => false,
+            Servers::Named(named) => named.iter().any(|named| *named == *server),
+            Servers::All => true,
+        }
+    }
+
+    fn add<T: Into<Text>>(&mut self, servers: impl IntoIterator<Item = T>) {
+        let more = servers.into_iter().map(Into::into);
+        match self {
+            Servers::None => *self = Servers::Named(more.collect()),
+            Servers::Named(named) => named.extend(more),
+            Servers::All => {}
+        }
+    }
+}
+
 /// What each peer may do here. By default it is closed: a peer that it does not name may do nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     peers: BTreeMap<String, Peer>,
+    /// How much this server keeps of what peers send.
+    pub limits: Limits,
 }
 
 /// A peer, and what it may do here.
@@ -132,8 +167,14 @@ pub struct Peer {
     pub server: Text,
     /// Whether it may send copies of objects that it issues.
     pub may_send: bool,
-    /// Whether it may also send copies of objects that other servers issue.
-    pub may_relay: bool,
+    /// Whose objects it may relay: it may send copies of what these servers issue, and is believed what it says of them until their issuer is
+    /// met ([rule A](crate::design#rule-a)).
+    pub relays: Servers,
+    /// The foreign servers that it may observe: it may send copies that have their origin there, of which it is the issuer.
+    pub observes: Servers,
+    /// Whether it is a foreign server: what it sends by Put is an object of this server from then on, and no copy. A keyferry server sends copies
+    /// alone.
+    pub is_foreign: bool,
     /// Whether it may pull copies: then the answer to its Export also carries the parts of a copy that KMIP has no place for.
     pub may_pull: bool,
     /// Whether it may follow: then it gets every change of the agreed objects that this server issues, whichever client owns them.
@@ -150,6 +191,12 @@ pub struct Peer {
     pub learns_nothing: bool,
     /// How key material is wrapped on its way to the peer when it follows. Only with wrapping, Sensitive objects are sent.
     pub wrapping: Option<Wrapping>,
+    /// The keys here, by Unique Identifier, that unwrap what comes from the peer, besides the one that wraps for it
+    /// ([rule D](crate::design#rule-d)). Of an RSA pair it is the private half.
+    pub unwraps: BTreeSet<Text>,
+    /// The clients here that own copies of what clients of the peer own there: for each name there the name here
+    /// ([rule G](crate::design#rule-g)). A copy whose owner is not named belongs to nobody here.
+    pub owners: BTreeMap<Text, Text>,
     /// What becomes of its copies if other objects here have their identifiers or Names.
     pub collisions: Collisions,
     /// The objects that both servers have agreed on (all by default). No other object is accepted from it, or sent to it as a copy.
@@ -162,7 +209,9 @@ impl Peer {
         Peer {
             server: server.into(),
             may_send: false,
-            may_relay: false,
+            relays: Servers::None,
+            observes: Servers::None,
+            is_foreign: false,
             may_pull: false,
             may_follow: false,
             may_follow_copies: false,
@@ -171,6 +220,8 @@ impl Peer {
             is_backed_up: false,
             learns_nothing: false,
             wrapping: None,
+            unwraps: BTreeSet::new(),
+            owners: BTreeMap::new(),
             collisions: Collisions::default(),
             agreed: Selection::everything(),
         }
@@ -183,10 +234,45 @@ impl Peer {
         self
     }
 
-    /// Lets it send copies of objects that other servers issue.
+    /// Lets it send copies of objects that other servers issue, whichever these are. [`may_relay_for`](Peer::may_relay_for) trusts it less.
     #[must_use]
     pub fn may_relay(mut self) -> Self {
-        self.may_relay = true;
+        self.relays = Servers::All;
+        self
+    }
+
+    /// Lets it send copies of objects that these servers issue.
+    #[must_use]
+    pub fn may_relay_for<T: Into<Text>>(mut self, servers: impl IntoIterator<Item = T>) -> Self {
+        self.relays.add(servers);
+        self
+    }
+
+    /// Lets it observe these foreign servers: it may send copies of their objects, which it issues itself.
+    #[must_use]
+    pub fn may_observe<T: Into<Text>>(mut self, servers: impl IntoIterator<Item = T>) -> Self {
+        self.observes.add(servers);
+        self
+    }
+
+    /// Makes it a foreign server, whose Put and Notify need no Message Extension of ours.
+    #[must_use]
+    pub fn foreign(mut self) -> Self {
+        self.is_foreign = true;
+        self
+    }
+
+    /// Lets a key here, by its Unique Identifier, unwrap what comes from the peer.
+    #[must_use]
+    pub fn unwrapping(mut self, key: impl Into<Text>) -> Self {
+        self.unwraps.insert(key.into());
+        self
+    }
+
+    /// Lets a client here own copies of what a client of the peer owns there.
+    #[must_use]
+    pub fn owning(mut self, there: impl Into<Text>, here: impl Into<Text>) -> Self {
+        self.owners.insert(there.into(), here.into());
         self
     }
 
@@ -262,6 +348,17 @@ impl Peer {
         self
     }
 
+    /// Whether it may say what the server of this id says of its objects.
+    pub(crate) fn speaks_for(&self, issuer: &str) -> bool {
+        self.server == *issuer || self.relays.has(issuer)
+    }
+
+    /// Whether the agreement names this key as one that unwraps what comes from the peer.
+    pub(crate) fn unwraps_by(&self, key: &str) -> bool {
+        self.unwraps.iter().any(|unwraps| *unwraps == *key)
+            || self.wrapping.as_ref().is_some_and(|wrapping| wrapping.here == *key)
+    }
+
     pub(crate) fn has_agreed(&self, record: &Record, now: DateTime) -> Result<bool, Failure> {
         self.agreed.is_match(record, now).map_err(Failure::from)
     }
@@ -280,11 +377,22 @@ impl Policy {
         self
     }
 
-    /// Whether the server of this id may give back objects that this one has lost.
-    pub(crate) fn gives_back(&self, server: &str) -> bool {
-        self.peers
-            .values()
-            .any(|peer| peer.may_give_back && peer.server == *server)
+    /// The same policy with other limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The servers, by their ids, that may give back objects which this one has lost.
+    pub(crate) fn givers_back(&self) -> BTreeSet<&Text> {
+        let may = self.peers.values().filter(|peer| peer.may_give_back);
+        may.map(|peer| &peer.server).collect()
+    }
+
+    /// The peers that are the server of this id.
+    pub(crate) fn peers_of(&self, server: &str) -> impl Iterator<Item = &Peer> {
+        self.peers.values().filter(move |peer| peer.server == *server)
     }
 
     /// Whether this server is the backup of the one of this id.

@@ -1,6 +1,7 @@
 //! These modules take in what other servers send, and what this one fetches from them: objects, copies, changes and what is given back.
 
 pub(crate) mod apply;
+pub(crate) mod authority;
 pub(crate) mod check;
 pub(crate) mod collision;
 pub(crate) mod copy;
@@ -10,4 +11,5 @@ pub(crate) mod give_back;
 pub(crate) mod import;
 pub(crate) mod merge;
 pub(crate) mod notify;
+pub(crate) mod refused;
 pub(crate) mod state;

@@ -1,5 +1,6 @@
 //! Relations with other servers, as data in the store, and what is kept beside them.
 
+pub(crate) mod alarm;
 pub(crate) mod followed;
 pub(crate) mod foreign_master;
 pub(crate) mod foreign_replica;
@@ -7,5 +8,6 @@ pub(crate) mod identifier_map;
 pub(crate) mod keys;
 pub(crate) mod offered;
 pub(crate) mod owed;
+pub(crate) mod receipts;
 pub(crate) mod retry;
 pub(crate) mod stored;

@@ -3,5 +3,6 @@
 pub(crate) mod copy;
 pub(crate) mod follow;
 pub(crate) mod place;
+pub(crate) mod receipt;
 pub(crate) mod server_information;
 pub(crate) mod turn;

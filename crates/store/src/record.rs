@@ -1,6 +1,7 @@
 //! This module defines records, stamps and feed entries: the meaning of the bytes in a store.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::lineage::Lineage;
 use crate::position::Incarnation;
 use keyferry_kmip::projection::{Projection, stored_form};
 use keyferry_kmip::spec::{AttributeValue, ObjectType, State, tag};
@@ -227,8 +228,8 @@ pub struct Record {
     /// The stamp of its last change.
     pub stamp: Stamp,
     /// The first stamp of each reign that changed it, oldest first; the current reign is the last.
-    #[ttlv(tag = x::LINEAGE)]
-    pub lineage: Vec<Stamp>,
+    #[ttlv(group = ())]
+    pub lineage: Lineage,
     /// Its Object Type.
     pub object_type: ObjectType,
     /// The issuer's attributes, verbatim, without Unique Identifier and Object Type.
@@ -351,6 +352,17 @@ impl Record {
 /// # Errors
 /// When an attribute has no stored form.
 pub fn copy_digest(object_type: ObjectType, attributes: &Attributes) -> Result<Vec<u8>> {
+    Ok(copy_digest_and_size(object_type, attributes)?.0)
+}
+
+/// The digest that [`Record::copy_digest`] returns, and how many bytes the attributes take as a store keeps them.
+///
+/// # Errors
+/// When an attribute has no stored form.
+pub fn copy_digest_and_size(
+    object_type: ObjectType,
+    attributes: &Attributes,
+) -> Result<(Vec<u8>, usize)> {
     let (bytes, mut places) = stored_form(attributes, form())
         .map_err(|e| Error::new(ErrorKind::Corrupt, &e).caused_by(e))?;
     let part = |place: &std::ops::Range<usize>| bytes.get(place.clone()).unwrap_or_default();
@@ -360,7 +372,7 @@ pub fn copy_digest(object_type: ObjectType, attributes: &Attributes) -> Result<V
     for place in &places {
         hash.update(part(place));
     }
-    Ok(hash.finalize().to_vec())
+    Ok((hash.finalize().to_vec(), bytes.len()))
 }
 
 /// The encoding of key material: 2.1, and for a Template 1.4, the last version that has templates.

@@ -212,7 +212,7 @@ impl Play {
             name: "oasis".into(),
             fingerprint: [0; 32],
         };
-        let sender = Peer::new("oasis").may_send().may_relay();
+        let sender = Peer::new("oasis").may_send().may_relay().foreign();
         Ok(Play {
             server: server("oasis", Policy::closed())?,
             receiver: server("client", Policy::closed().with(caller.name.clone(), sender))?,

@@ -27,6 +27,11 @@ pub fn now() -> Now {
     }
 }
 
+/// The identifier of the shared key at a server.
+pub fn kek(server: &str) -> String {
+    format!("kek of {server}")
+}
+
 pub fn caller(name: &str) -> Identity {
     Identity {
         name: name.into(),
@@ -46,8 +51,17 @@ impl Host {
             random: Box::new(SystemRandom::new()),
             access: Access::Named(["client".to_owned()].into()),
             policy: Policy::closed()
-                .with("alpha's", Peer::new("alpha").may_send())
-                .with("beta's", Peer::new("beta").may_send().may_relay()),
+                .with(
+                    "alpha's",
+                    Peer::new("alpha").may_send().unwrapping(kek(name)),
+                )
+                .with(
+                    "beta's",
+                    Peer::new("beta")
+                        .may_send()
+                        .may_relay()
+                        .unwrapping(kek(name)),
+                ),
         });
         Host {
             server: server.unwrap(),
@@ -92,6 +106,24 @@ impl Host {
             extra: Extra::NONE,
         };
         self.call::<_, RegisterResponse>(&request)
+            .unique_identifier
+            .as_text()
+            .unwrap()
+            .to_owned()
+    }
+
+    /// Imports an object under an identifier of the client's choice.
+    pub fn import(&self, identifier: &str, object: Object, attributes: Attributes) -> String {
+        let request = ImportRequest {
+            unique_identifier: identifier.into(),
+            object_type: Some(object.object_type()),
+            replace_existing: None,
+            key_wrap_type: None,
+            attributes,
+            object: Some(object),
+            extra: Extra::NONE,
+        };
+        self.call::<_, ImportResponse>(&request)
             .unique_identifier
             .as_text()
             .unwrap()

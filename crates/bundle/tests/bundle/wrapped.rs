@@ -15,9 +15,10 @@ fn share(host: &Host, bytes: &[u8; 32]) -> String {
         .with(V::CryptographicUsageMask(usage))
         .with(V::ActivationDate(NOW));
     let attributes = attributes
-        .with(V::Name(Name::text(format!("kek of {}", host.name))))
+        .with(V::Name(Name::text(kek(host.name))))
         .with(V::Extractable(false));
-    host.register(
+    host.import(
+        &kek(host.name),
         Object::symmetric_key(CryptographicAlgorithm::AES, 256, Secret::new(bytes)),
         attributes,
     )

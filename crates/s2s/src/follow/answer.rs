@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::follow::give_back::GiveBackPass;
-use crate::follow::{Checked, Follow, InFlight, Reached};
+use crate::follow::{Asked, Follow, InFlight, Reached};
 use crate::planted::planted;
 use crate::relation::followed::Upstream;
 use crate::session::SessionContext;
@@ -33,10 +33,7 @@ impl Follow {
                 self.options.turns = self.turned;
                 Ok(())
             }
-            InFlight::Changes {
-                acknowledged,
-                checked,
-            } => {
+            InFlight::Changes(asked) => {
                 let answer: FollowResponse = successful_item(&response)?
                     .payload(context(SPOKEN))
                     .map_err(Error::protocol)?;
@@ -45,7 +42,7 @@ impl Follow {
                     self.void_answers = self.void_answers.saturating_sub(1);
                     return Ok(());
                 }
-                self.take_answer(cx, answer, &acknowledged, checked)
+                self.take_answer(cx, answer, &asked)
             }
             InFlight::GiveBack { last } => {
                 let _: GiveBackResponse = successful_item(&response)?
@@ -76,8 +73,7 @@ impl Follow {
         &mut self,
         cx: &mut SessionContext<'_>,
         answer: FollowResponse,
-        acknowledged: &[Vec<u8>],
-        checked: Checked,
+        asked: &Asked,
     ) -> Result<()> {
         let Some(upstream) = &self.upstream else {
             return Ok(());
@@ -87,7 +83,7 @@ impl Follow {
             Answer::CHANGES if planted!(CommitAfterAnswer) && answer.place.number % 3 == 1 => {
                 self.count_as_taken(cx, &answer)
             }
-            Answer::CHANGES => self.take_changes(cx, &answer, acknowledged, checked),
+            Answer::CHANGES => self.take_changes(cx, &answer, asked),
             // Nothing was done: the question is asked again.
             Answer::STARTED => {
                 if self.reign(upstream) == Some(&answer.reign) {
@@ -130,10 +126,9 @@ impl Follow {
         &mut self,
         cx: &mut SessionContext<'_>,
         answer: &FollowResponse,
-        acknowledged: &[Vec<u8>],
-        checked: Checked,
+        asked: &Asked,
     ) -> Result<()> {
-        let applied = self.apply(cx, answer, acknowledged, checked)?;
+        let applied = self.apply(cx, answer, asked)?;
         let upstream = applied.upstream;
         self.asks_ahead = answer.head.number > upstream.cursor.number;
         let is_part = self.asks_ahead

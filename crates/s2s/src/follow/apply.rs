@@ -1,27 +1,30 @@
 //! The replica's side of a page: what becomes of the changes that an answer brings.
 
 use crate::ask::Ask;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::follow::options::FollowOptions;
-use crate::follow::{Checked, Follow};
+use crate::follow::{Asked, Checked, Follow};
 use crate::node::Node;
 use crate::planted::planted;
 use crate::receive::apply::{ApplyPage, apply_page};
+use crate::receive::authority::{Speaker, Word, check_speaker};
 use crate::receive::copy::{SeenObject, verify_copy};
-use crate::receive::merge;
+use crate::receive::import::outside_agreement;
+use crate::receive::merge::{self, Incoming};
 use crate::relation::followed::Upstream;
 use crate::relation::keys::{about, done_prefix, missing_prefix, retry_prefix};
+use crate::relation::receipts::Receipts;
 use crate::relation::retry::{Retry, ahead, later};
 use crate::report::{ObjectResult, Outcome};
 use crate::session::SessionContext;
 use crate::wire::follow::{Change, Done, FollowResponse, Kind, SPOKEN};
 use keyferry_kmip::spec::Operation;
 use keyferry_kmip::{
-    Attributes, Cause, DateTime, Failure, Identity, Now, Object, Random, context, lifecycle,
+    Attributes, Cause, DateTime, Failure, Identity, Now, Random, context, lifecycle,
 };
 use keyferry_store::record::{bytes_of, object_of, read};
 use keyferry_store::{
-    Deferred, Descent, Effects, Material, ObjectId, Overlay, Record, Snapshot, SnapshotExt, Stamp,
+    Deferred, Descent, Effects, Lineage, Material, ObjectId, Overlay, Record, Snapshot, SnapshotExt, Stamp,
     StoreExt, descent,
 };
 use keyferry_ttlv::Extra;
@@ -41,6 +44,8 @@ pub(super) struct Applied {
 struct ChangesPage<'a> {
     node: &'a Node,
     options: &'a FollowOptions,
+    reign: &'a [u8],
+    asked_again: &'a [ObjectId],
     caller: &'a Identity,
     now: Now,
     random: &'a mut dyn Random,
@@ -64,9 +69,13 @@ impl Follow {
         &self,
         cx: &mut SessionContext<'_>,
         answer: &FollowResponse,
-        acknowledged: &[Vec<u8>],
-        checked: Checked,
+        asked: &Asked,
     ) -> Result<Applied> {
+        let Asked {
+            acknowledged,
+            checked,
+            ..
+        } = asked;
         let session = self.session();
         let caller = Identity {
             name: self.options.from.server.to_string(),
@@ -79,6 +88,8 @@ impl Follow {
             let mut page = ChangesPage {
                 node: &self.node,
                 options: &self.options,
+                reign: &answer.reign,
+                asked_again: &asked.again,
                 caller: &caller,
                 now: *now,
                 random: &mut **random,
@@ -93,7 +104,7 @@ impl Follow {
                 asks_again,
                 ..
             } = page;
-            advance(&mut upstream, answer, checked, now.wall);
+            advance(&mut upstream, answer, *checked, now.wall);
             // Nothing new is nothing to write.
             let is_unchanged = results.is_empty()
                 && acknowledged.is_empty()
@@ -175,6 +186,8 @@ impl ApplyPage for ChangesPage<'_> {
         let receiver = Receiver {
             node: self.node,
             options: self.options,
+            reign: self.reign,
+            asked_again: self.asked_again,
         };
         receiver
             .decide(&mut ask, change)
@@ -232,6 +245,15 @@ impl ChangesPage<'_> {
         let lacks_material = failure.cause() == Cause::MissingData && tried.is_none();
         self.asks_again |= lacks_material;
         let now = self.now.wall;
+        let limits = &self.node.policy.limits;
+        if tried.is_none() && self.upstream.retried >= limits.retries as i64 {
+            let why = format_args!(
+                "the relation stops: more than {} of its objects could not be taken (the limit retries); the last one: {}",
+                limits.retries,
+                failure.message()
+            );
+            return Err(Error::new(ErrorKind::Limit, why));
+        }
         let retry = Retry {
             id: change.copy.id.clone(),
             why: failure.message().into(),
@@ -262,6 +284,10 @@ impl ChangesPage<'_> {
 struct Receiver<'a> {
     node: &'a Node,
     options: &'a FollowOptions,
+    /// The reign in which the server answers.
+    reign: &'a [u8],
+    /// The objects that the question has asked for again.
+    asked_again: &'a [ObjectId],
 }
 
 impl Receiver<'_> {
@@ -325,16 +351,19 @@ impl Receiver<'_> {
         let from = &self.options.from;
         let mut copy = change.copy.clone();
         let attributes = std::mem::take(&mut copy.unrepresentable);
-        let mut incoming = verify_copy(from, self.seen_object(ask, change, attributes)?, copy)?;
+        let held = ask.snapshot.by_object_id(&copy.id)?;
+        let seen = self.seen_object(ask, change, attributes)?;
+        let mut incoming =
+            verify_copy(self.node, from, seen, copy, held.as_ref().map(|(_, held)| held))?;
         let overlay = incoming.record.overlay.get_or_insert_with(Overlay::default);
         overlay.via = vec![self.options.relation.as_str().into()];
-        let held = ask.snapshot.by_object_id(&incoming.record.id)?;
         if held.is_none() && !from.has_agreed(&incoming.record, ask.now.wall)? {
-            return Err(Failure::denied(
-                "the agreement with this peer does not cover the object",
-            ));
+            return Err(outside_agreement());
         }
         let told = ToldChange::of(&incoming.record);
+        if let Some((_, held)) = &held {
+            self.check_hearsay(ask, &mut incoming, held)?;
+        }
         // What a relay brings of an issuer that is followed, too, is ahead of it until that one has told of it itself.
         let ahead = if told.stamp.issuer == from.server {
             Vec::new()
@@ -367,6 +396,34 @@ impl Receiver<'_> {
         Ok((result, merged.effects))
     }
 
+    /// Has the issuer asked at once where relays have told of a change that it does not know, or not yet: what it answers then counts
+    /// ([rule A](crate::design#rule-a)).
+    fn check_hearsay(
+        &self,
+        ask: &Ask<'_>,
+        incoming: &mut Incoming,
+        held: &Record,
+    ) -> Result<(), Failure> {
+        if incoming.speaker != Speaker::Issuer || self.reign != held.stamp.incarnation {
+            return Ok(());
+        }
+        let newer = &incoming.record;
+        let told = descent((&held.stamp, &held.lineage), (&newer.stamp, &newer.lineage));
+        if !matches!(told, Descent::Older | Descent::Fork)
+            || !Receipts::is_hearsay(ask.snapshot, held)?
+        {
+            return Ok(());
+        }
+        if self.asked_again.contains(&held.id) {
+            incoming.asked_in = Some(self.reign.to_vec());
+            return Ok(());
+        }
+        Err(Failure::new(
+            Cause::MissingData,
+            "a relay has told of a change that its issuer has not told of: the issuer is asked for it",
+        ))
+    }
+
     /// The object that a change brings, in the clear.
     fn seen_object(
         &self,
@@ -394,7 +451,8 @@ impl Receiver<'_> {
         }
         let object = match object {
             Some(wrapped) if change.wrapped == Some(true) => {
-                Some(self.unwrap(ask, wrapped, &attributes)?)
+                let from = &self.options.from;
+                Some(self.node.unwrapped_from(ask, from, wrapped, &attributes)?)
             }
             object => object,
         };
@@ -404,17 +462,6 @@ impl Receiver<'_> {
             attributes,
             object,
         })
-    }
-
-    fn unwrap(
-        &self,
-        ask: &Ask<'_>,
-        wrapped: Object,
-        attributes: &Attributes,
-    ) -> Result<Object, Failure> {
-        let (mut clear, _) = self.node.unwrapped(ask, wrapped)?;
-        crate::material::transit::check_bound(&mut clear, attributes)?;
-        Ok(clear)
     }
 
     /// Notes whether an issuer is behind what is held here of its object: then it has lost a change, and takes none back.
@@ -447,10 +494,24 @@ impl Receiver<'_> {
         let Some((number, held)) = ask.snapshot.by_object_id(&id)? else {
             return Ok(effects);
         };
-        let issuer = stamp.issuer == self.options.from.server || self.options.from.may_relay;
-        if self.node.issues(&held)
-            || held.stamp.issuer != stamp.issuer
-            || !issuer
+        let word = Word {
+            id: &id,
+            stamp: &stamp,
+            lineage: &change.copy.lineage,
+        };
+        let speaker = check_speaker(self.node, &self.options.from, &word, Some(&held))?;
+        // A relay withdraws what it has brought, and nothing else.
+        let relation = &self.options.relation;
+        let is_kept_by_it = held
+            .overlay
+            .as_ref()
+            .is_some_and(|overlay| overlay.via.iter().any(|via| *via == **relation));
+        let may_withdraw = match speaker {
+            Speaker::Issuer => true,
+            Speaker::Relay => is_kept_by_it || planted!(RelayWithdrawsAnything),
+            Speaker::Holder => false,
+        };
+        if !may_withdraw
             || held.is_withdrawn() && held.is_destroyed()
         {
             return Ok(effects);
@@ -501,7 +562,7 @@ type StateEntry = (Vec<u8>, Option<Vec<u8>>);
 struct ToldChange {
     id: ObjectId,
     stamp: Stamp,
-    lineage: Vec<Stamp>,
+    lineage: Lineage,
 }
 
 impl ToldChange {

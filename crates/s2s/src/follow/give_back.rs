@@ -6,9 +6,11 @@ use crate::follow::options::FollowOptions;
 use crate::material::transit::{reason_withheld, wrap_for_transit};
 use crate::node::Node;
 use crate::relation::followed::Upstream;
+use crate::relation::receipts::Receipts;
 use crate::session::SessionContext;
 use crate::wire::copy::Copy;
 use crate::wire::follow::{Change, GiveBackRequest, Kind, SPOKEN};
+use crate::wire::receipt::Receipt;
 use keyferry_kmip::{Object, Secret};
 use keyferry_store::record::material_of;
 use keyferry_store::{Record, Snapshot, SnapshotExt, StoreExt};
@@ -28,9 +30,18 @@ pub(crate) struct GiveBackPass {
 
 /// A part of the feed: the copies in it that are given back.
 struct Part {
-    copies: Vec<(Record, Option<Object>)>,
+    copies: Vec<HeldObject>,
     end: u64,
     last: bool,
+}
+
+/// A copy of an object of the issuer.
+struct HeldObject {
+    record: Record,
+    /// The object itself, if it is here: it is not where the copy was withdrawn.
+    object: Option<Object>,
+    /// The issuer's receipt of the copy.
+    receipt: Option<Receipt>,
 }
 
 impl GiveBackPass {
@@ -57,18 +68,22 @@ impl GiveBackPass {
             .clone()
             .map(|wrapping| (node.clone(), wrapping));
         let mut changes = Vec::new();
-        for (record, object) in part.copies {
-            if reason_withheld(&record, wrapping.is_some()).is_some() && !record.is_destroyed() {
-                continue;
-            }
-            match wrap_for_transit(cx, wrapping.as_ref(), SPOKEN, &record, object) {
-                Ok((object, wrapped)) => {
-                    changes.push(change(&record, object, wrapped, &upstream.server)?);
-                }
-                // What can't be wrapped stays here.
-                Err(error) if error.kind() == ErrorKind::Encode => {}
-                Err(error) => return Err(error),
-            }
+        for HeldObject {
+            record,
+            mut object,
+            receipt,
+        } in part.copies
+        {
+            // What may not leave stays here, and its State is told.
+            let is_withheld = reason_withheld(&record, wrapping.is_some()).is_some();
+            object = object.filter(|_| !is_withheld || record.is_destroyed());
+            let (object, wrapped) =
+                match wrap_for_transit(cx, wrapping.as_ref(), SPOKEN, &record, object) {
+                    Ok(ready) => ready,
+                    Err(error) if error.kind() == ErrorKind::Encode => (None, false),
+                    Err(error) => return Err(error),
+                };
+            changes.push(change(&record, object, wrapped, receipt)?);
         }
         Ok(GiveBackRequest {
             relation: upstream.relation.clone(),
@@ -101,16 +116,17 @@ fn read_part(
             let Some(record) = snapshot.record(number)? else {
                 continue;
             };
-            let is_whole = record
-                .overlay
-                .as_ref()
-                .is_none_or(|overlay| overlay.without.is_empty());
-            if record.stamp.issuer != *issuer || record.is_withdrawn() || !is_whole {
+            if record.stamp.issuer != *issuer {
                 continue;
             }
+            let receipt = Receipts::of(snapshot, &record, issuer)?;
             let object = snapshot.whole(number)?.and_then(|(_, object)| object);
             bytes += ATTRIBUTE_BYTES + object.as_ref().map_or(0, Object::material_len);
-            copies.push((record, object));
+            copies.push(HeldObject {
+                record,
+                object,
+                receipt,
+            });
             if copies.len() >= most || bytes >= most_bytes {
                 let last = false;
                 return Ok(Part { copies, end, last });
@@ -119,25 +135,24 @@ fn read_part(
     }
 }
 
-/// A copy as it is given back to its issuer.
+/// A copy as it is given back to its issuer, under the identifier that it has there as far as that is known.
 fn change(
     record: &Record,
     object: Option<Object>,
     wrapped: bool,
-    issuer: &str,
+    receipt: Option<Receipt>,
 ) -> Result<Change, Error> {
     let material = object.map(|object| material_of(&object)).transpose()?;
     let mut copy = Copy::of(record, record.attributes.clone(), None)?;
-    copy.owner = record
-        .overlay
-        .as_ref()
-        .and_then(|overlay| overlay.owner.clone());
-    // The identifier is the one that the object has at its issuer, as far as that is known.
-    let identifier = if record.id.server == *issuer {
-        record.id.identifier.clone()
-    } else {
-        record.identifier.clone()
+    let overlay = record.overlay.as_ref();
+    copy.owner = overlay.and_then(|overlay| overlay.owner.clone());
+    copy.without = overlay.map_or_else(Vec::new, |overlay| overlay.without.clone());
+    let identifier = match &receipt {
+        Some(receipt) => receipt.identifier.clone(),
+        None if record.id.server == record.stamp.issuer => record.id.identifier.clone(),
+        None => record.identifier.clone(),
     };
+    copy.receipt = receipt;
     Ok(Change {
         kind: Kind::COPY,
         identifier,
@@ -145,6 +160,7 @@ fn change(
         copy,
         material: material.map(|bytes| Secret::new(&bytes)),
         wrapped: wrapped.then_some(true),
+        raised: overlay.and_then(|overlay| overlay.state),
         why: None,
         extra: Extra::NONE,
     })

@@ -5,28 +5,32 @@
 
 use crate::ask::{Answered, Ask, is_of_this_reign};
 use crate::error::{Error, ErrorKind};
-use crate::follow::page::{ChangesBuilder, PageLimits};
+use crate::follow::page::{ChangesBuilder, Page};
+use crate::limits::exceeded;
 use crate::node::Node;
 use crate::planted::planted;
 use crate::policy::Peer;
 use crate::relation::followed::Downstream;
 use crate::relation::offered::OfferedSet;
+use crate::relation::alarm::{Alarm, AlarmKind};
+use crate::relation::keys::{self, Entry};
 use crate::relation::owed::{is_owed, owed};
+use crate::relation::receipts::Sender;
 use crate::relation::stored::LINKS;
 use crate::wire::follow::{Answer, Change, FollowRequest, FollowResponse, check_version};
 use crate::wire::place::Place;
+use crate::wire::receipt::ReceiptKey;
 use keyferry_kmip::{Cause, Failure, RequestItem};
 use keyferry_store::{Effects, Incarnation, SnapshotExt};
 use keyferry_ttlv::Extra;
-
-/// Relations that one peer may have.
-const RELATIONS: usize = 32;
 
 /// A replica's question, while it is answered.
 struct Question<'a> {
     node: &'a Node,
     peer: &'a Peer,
     request: FollowRequest,
+    /// What makes and checks this server's receipts.
+    key: ReceiptKey,
     /// The relation as it is stored; `None` for a new one.
     held: Option<Downstream>,
     /// The relation as it will be stored.
@@ -63,7 +67,7 @@ pub(crate) fn follow(
     };
     let mut offered = OfferedSet::to(&question.downstream.server, &question.downstream.relation);
     let (changes, end) = question.build_page(ask, from, &mut offered)?;
-    let head = Place::from(ask.snapshot.head()?);
+    let head = Place::from(ask.snapshot.head()?).signed(&question.key);
     question.note_sent(ask, end, &head, offered, &mut effects)?;
     let end = if planted!(PlaceIsHead) {
         head.number()
@@ -71,7 +75,7 @@ pub(crate) fn follow(
         end
     };
     let response = FollowResponse {
-        place: Place::at(ask.snapshot, end)?,
+        place: Place::at(ask.snapshot, end)?.signed(&question.key),
         changes,
         check: question.downstream.checks,
         ..question.response(Answer::CHANGES, ask.snapshot.reign()?, head)
@@ -92,15 +96,18 @@ fn authorise<'a>(
         ));
     };
     let request: FollowRequest = item.payload(ask.cx)?;
+    let most = node.policy.limits.named_objects;
+    let named = [request.again.len(), request.done.len(), request.held.len()];
+    if named.iter().any(|count| *count > most) {
+        return Err(exceeded("objects named in one question", most));
+    }
     let held = Downstream::find(ask.snapshot, &peer.server, &request.relation)?;
     if held.is_none() {
         let relations = Downstream::all(ask.snapshot)?;
         let of_peer = relations.iter().filter(|other| other.server == peer.server);
-        if of_peer.count() >= RELATIONS {
-            return Err(Failure::new(
-                Cause::ServerLimit,
-                "this peer has too many relations: one of them has to be ended first",
-            ));
+        let most = node.policy.limits.relations;
+        if of_peer.count() >= most {
+            return Err(exceeded("relations of one peer", most));
         }
     }
     let downstream = match &held {
@@ -111,6 +118,7 @@ fn authorise<'a>(
         node,
         peer,
         request,
+        key: ReceiptKey::of(&node.home),
         held,
         downstream,
         selection_changed: false,
@@ -193,28 +201,58 @@ impl Question<'_> {
         };
         // The head that the replica was told counts, too: an entry that had moved up behind its place when it was there has not, in a store that
         // was restored to a moment before.
-        let is_known = after.is_of(ask.snapshot)?
-            && (planted!(HeadForgotten) || self.request.head.is_of(ask.snapshot)?);
+        let head = (!planted!(HeadForgotten)).then_some(&self.request.head);
+        let mut contradicting = Vec::new();
+        for place in [Some(after), head].into_iter().flatten() {
+            if !place.is_of(ask.snapshot)? {
+                contradicting.push(place);
+            }
+        }
+        let is_known = contradicting.is_empty();
+        let told = self.told_before(ask, &contradicting)?;
         let is_owed = is_owed(ask.snapshot, &self.downstream.server)?;
-        if (is_owed || !is_known && !planted!(UntoldUnnoticed)) && self.peer.may_give_back {
+        if (is_owed || !told.is_empty() && !planted!(UntoldUnnoticed)) && self.peer.may_give_back {
+            effects.state.extend(ended(&told));
             if !is_owed {
                 self.begin_give_back(ask, effects)?;
             }
             return Ok(Start::Instead(Answer::GIVE_BACK));
         }
         if !is_known || self.selection_changed && after.number != 0 {
+            if contradicting.iter().any(|place| !place.is_genuine(&self.key)) {
+                let kind = AlarmKind::UNPROVED_PLACE;
+                let alarm = Alarm::raise(ask, &self.downstream.server, kind)?;
+                effects.state.extend(alarm);
+            }
+            effects.state.extend(ended(&told));
             (self.downstream.sent, self.downstream.acknowledged) = (0, 0);
             return Ok(Start::Instead(Answer::START_OVER));
         }
         Ok(Start::Behind(after.number()))
     }
 
-    /// Waits from now on for what this server has lost: from the peer, and from the others, too, where nobody has said that this store is an
+    /// Those of the places that contradict this server's history which it has once told, in an incarnation that is not known to have ended: these
+    /// show that it has lost something. What others make up, and what was dealt with before, shows nothing ([rule B](crate::design#rule-b)).
+    fn told_before<'p>(
+        &self,
+        ask: &Ask<'_>,
+        contradicting: &[&'p Place],
+    ) -> Result<Vec<&'p Place>, Failure> {
+        let mut told = Vec::new();
+        for place in contradicting {
+            let ended = ask.snapshot.state_value(&keys::ended(&place.incarnation))?;
+            if place.is_genuine(&self.key) && (ended.is_none() || planted!(EndedForgotten)) {
+                told.push(*place);
+            }
+        }
+        Ok(told)
+    }
+
+    /// Waits from now on for what this server has lost: from the peer, and from all that may give back, where nobody has said that this store is an
     /// older copy.
     fn begin_give_back(&self, ask: &mut Ask<'_>, effects: &mut Effects) -> Result<(), Failure> {
-        let ours = ask.snapshot.incarnation()?;
         effects.extend(owed(ask, &self.downstream.server)?);
-        if self.request.head.incarnation != ours.0 || planted!(UntoldUnnoticed) {
+        if planted!(UntoldUnnoticed) {
             return Ok(());
         }
         let mut incarnation = [0; 16];
@@ -222,10 +260,10 @@ impl Question<'_> {
             .fill(&mut incarnation)
             .map_err(|e| Failure::new(Cause::Cryptographic, e).caused_by(e))?;
         effects.restored = Some(Incarnation(incarnation));
-        for other in Downstream::all(ask.snapshot)? {
-            if self.node.policy.gives_back(&other.server) {
-                effects.extend(owed(ask, &other.server)?);
-            }
+        let ours = ask.snapshot.incarnation()?;
+        effects.state.push((keys::ended(&ours.0), Some(Vec::new())));
+        for other in self.node.policy.givers_back() {
+            effects.extend(owed(ask, other)?);
         }
         Ok(())
     }
@@ -245,6 +283,7 @@ impl Question<'_> {
             .choose(ask.snapshot, ask.now.wall)
             .map_err(refuse_selection)?;
         let request = &self.request;
+        let sender = Sender::of(&self.node.home);
         let mut builder = ChangesBuilder {
             node: self.node,
             peer: self.peer,
@@ -252,18 +291,17 @@ impl Question<'_> {
             chosen,
             anew: request.anew == Some(true),
             offered,
+            sender: &sender,
+            key: &self.key,
         };
         builder.acknowledge_withdrawals(ask, &request.done)?;
-        let mut changes = Vec::new();
-        for id in &request.again {
-            changes.push(builder.repeat(ask, id)?);
+        let mut page = Page::new(request.objects, request.bytes);
+        for claim in &request.held {
+            builder.check_held(ask, claim, &mut page)?;
         }
-        for id in &request.held {
-            changes.extend(builder.check_held(ask, id)?);
-        }
-        let limits = PageLimits::new(request.objects, request.bytes);
-        let end = builder.read_feed(ask, from, limits, &mut changes)?;
-        Ok((changes, end))
+        builder.repeat(ask, &request.again, &mut page)?;
+        let end = builder.read_feed(ask, from, &mut page)?;
+        Ok((page.changes, end))
     }
 
     /// Notes in the relation what was sent and acknowledged. What only says when the replica was heard last is written once a second.
@@ -315,7 +353,7 @@ impl Question<'_> {
         answer: Answer,
         effects: Effects,
     ) -> Result<Answered, Failure> {
-        let head = Place::from(ask.snapshot.head()?);
+        let head = Place::from(ask.snapshot.head()?).signed(&self.key);
         // With what this changes, another reign begins.
         let reign = effects.restored.map_or_else(|| ask.snapshot.reign(), Ok)?;
         let response = self.response(answer, reign, head);
@@ -337,6 +375,12 @@ impl Question<'_> {
             extra: Extra::NONE,
         }
     }
+}
+
+/// What notes that the incarnations of these places of this server's feed have ended, so that they are dealt with once.
+fn ended(places: &[&Place]) -> impl Iterator<Item = Entry> {
+    let keys: Vec<_> = places.iter().map(|place| keys::ended(&place.incarnation)).collect();
+    keys.into_iter().map(|key| (key, Some(Vec::new())))
 }
 
 /// What the peer has selected can't be looked for: that is its fault, and anything else is this server's.

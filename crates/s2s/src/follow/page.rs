@@ -8,15 +8,17 @@ use crate::planted::planted;
 use crate::policy::Peer;
 use crate::receive::apply::is_internal;
 use crate::relation::offered::OfferedSet;
+use crate::relation::receipts::Sender;
 use crate::selection::ChosenObjects;
-use crate::wire::copy::{Copy, PROJECTION};
-use crate::wire::follow::{Change, Done, Kind};
+use crate::wire::copy::{Copy, PROJECTION, REIGN_BYTES};
+use crate::wire::follow::{Change, Done, HeldCopy, Kind};
+use crate::wire::receipt::ReceiptKey;
 use keyferry_kmip::lifecycle::is_lifecycle_attribute;
 use keyferry_kmip::spec::tag;
 use keyferry_kmip::{AttributeReference, Attributes, Cause, Failure, Object, Secret, Text};
 use keyferry_store::record::material_of;
-use keyferry_store::{Incarnation, ObjectId, Record, RecordNumber, SnapshotExt, Stamp};
-use keyferry_ttlv::{Extra, Tag};
+use keyferry_store::{Incarnation, Lineage, ObjectId, Record, RecordNumber, SnapshotExt, Stamp};
+use keyferry_ttlv::{Extra, Limits, Tag};
 
 /// Objects in an answer at the most.
 const OBJECTS: usize = 1000;
@@ -27,26 +29,63 @@ const BYTES: usize = 640 * 1024;
 /// Feed entries that are looked at for an answer, for each object that it may have.
 const ENTRIES_AN_OBJECT: usize = 16;
 
-/// Bytes that a copy takes beside its material, about.
+/// Bytes that a copy takes beside its attributes, lineage and material, about.
 const COPY_BYTES: usize = 600;
+
+/// Why a copy is withheld that no answer could carry.
+const TOO_LARGE: &str = "the object takes more bytes than this server sends of one (the limit copy_bytes)";
 
 /// Bytes that a change without attributes takes, about.
 const NOTE_BYTES: usize = 400;
 
-/// How much a page takes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PageLimits {
-    objects: usize,
+/// Bytes of an answer that no further object brings above, about: what messages may have, less what stands around the changes.
+const MOST_BYTES: usize = Limits::DEFAULT.size - 64 * 1024;
+
+/// The changes of one answer, and how much room they leave.
+pub(super) struct Page {
+    pub(super) changes: Vec<Change>,
+    bytes: usize,
+    most_objects: usize,
+    most_bytes: usize,
+}
+
+impl Page {
+    /// An empty page that takes what the replica asks for, within what this server gives at once.
+    pub(super) fn new(objects: i32, bytes: i32) -> Page {
+        Page {
+            changes: Vec::new(),
+            bytes: 0,
+            most_objects: usize::try_from(objects).unwrap_or(0).clamp(1, OBJECTS),
+            most_bytes: usize::try_from(bytes).unwrap_or(0).clamp(1, BYTES),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= self.most_bytes || self.changes.len() >= self.most_objects
+    }
+
+    /// Whether a change of so many bytes goes into the same answer as those before it.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.changes.is_empty() || self.bytes + bytes <= MOST_BYTES
+    }
+
+    fn add(&mut self, change: Change, bytes: usize) {
+        self.changes.push(change);
+        self.bytes += bytes;
+    }
+}
+
+/// A change of a page, and about how many bytes it takes.
+struct SizedChange {
+    change: Change,
     bytes: usize,
 }
 
-impl PageLimits {
-    /// What the replica asks for, within what this server gives at once.
-    pub(super) fn new(objects: i32, bytes: i32) -> PageLimits {
-        PageLimits {
-            objects: usize::try_from(objects).unwrap_or(0).clamp(1, OBJECTS),
-            bytes: usize::try_from(bytes).unwrap_or(0).clamp(1, BYTES),
-        }
+impl SizedChange {
+    /// A change without attributes or material.
+    fn note(change: Change) -> SizedChange {
+        let bytes = NOTE_BYTES + change.copy.lineage.len() * REIGN_BYTES;
+        SizedChange { change, bytes }
     }
 }
 
@@ -61,6 +100,10 @@ pub(super) struct ChangesBuilder<'a> {
     pub(super) anew: bool,
     /// What the replica was offered: it changes with what the page brings.
     pub(super) offered: &'a mut OfferedSet,
+    /// What makes the receipts of the copies.
+    pub(super) sender: &'a Sender,
+    /// What checks the receipts that the replica shows.
+    pub(super) key: &'a ReceiptKey,
 }
 
 /// In which form an object is sent.
@@ -139,58 +182,99 @@ impl ChangesBuilder<'_> {
         Ok(())
     }
 
-    /// The change of an object that is asked for again, with its material.
-    pub(super) fn repeat(&mut self, ask: &mut Ask<'_>, id: &ObjectId) -> Result<Change, Failure> {
-        let Some((number, record)) = ask.snapshot.by_object_id(id)? else {
-            return Ok(gone(id));
-        };
-        match self.form(ask, number, &record)? {
-            Form::Copy { .. } => {
-                let with_material = !record.is_destroyed() && !planted!(AgainWithoutMaterial);
-                self.copy(ask, number, record, with_material)
-                    .map(|(change, _)| change)
+    /// Adds the objects that are asked for again, with their material, as long as there is room. The others are asked for once more.
+    pub(super) fn repeat(
+        &mut self,
+        ask: &mut Ask<'_>,
+        ids: &[ObjectId],
+        page: &mut Page,
+    ) -> Result<(), Failure> {
+        for id in ids {
+            let Some((number, record)) = ask.snapshot.by_object_id(id)? else {
+                page.add(gone(id), NOTE_BYTES);
+                continue;
+            };
+            let sized = match self.form(ask, number, &record)? {
+                Form::Copy { .. } => {
+                    let with_material = !record.is_destroyed() && !planted!(AgainWithoutMaterial);
+                    self.copy(ask, number, record, with_material)?
+                }
+                Form::Withdrawal => withdrawal(record)?,
+                Form::Nothing => SizedChange::note(gone(id)),
+            };
+            if !self.send(ask, number, sized, page)? {
+                break;
             }
-            Form::Withdrawal => withdrawal(record),
-            Form::Nothing => Ok(gone(id)),
         }
+        Ok(())
     }
 
-    /// What is to be told of a copy that the replica says it holds: nothing, when it may hold it and the feed tells of it. That it holds the copy
-    /// counts as its having been offered.
+    /// Adds a change to the page, after which a copy counts as offered; `false` when there is no room.
+    fn send(
+        &mut self,
+        ask: &Ask<'_>,
+        number: RecordNumber,
+        SizedChange { change, bytes }: SizedChange,
+        page: &mut Page,
+    ) -> Result<bool, Failure> {
+        if !page.has_room(bytes) {
+            return Ok(false);
+        }
+        if change.kind == Kind::COPY {
+            self.offered.set(ask.snapshot, number, true)?;
+        }
+        page.add(change, bytes);
+        Ok(true)
+    }
+
+    /// Adds what is to be told of a copy that the replica says it holds: nothing, when it may hold it and the feed tells of it. That it holds the
+    /// copy counts as its having been offered, if a receipt of this server proves it. Of a copy that nothing proves it hears what it would hear of
+    /// an object that does not exist ([rule C](crate::design#rule-c)).
     pub(super) fn check_held(
         &mut self,
         ask: &mut Ask<'_>,
-        id: &ObjectId,
-    ) -> Result<Option<Change>, Failure> {
+        claim: &HeldCopy,
+        page: &mut Page,
+    ) -> Result<(), Failure> {
+        let id = &claim.id;
         let Some((number, record)) = ask.snapshot.by_object_id(id)? else {
-            return Ok(Some(gone(id)));
+            page.add(gone(id), NOTE_BYTES);
+            return Ok(());
         };
+        let is_genuine = claim
+            .proof
+            .as_ref()
+            .is_some_and(|proof| self.key.is_claim_genuine(id, &claim.stamp, proof));
+        if !is_genuine && !self.offered.has(ask.snapshot, number)? && !planted!(ClaimBelieved) {
+            page.add(gone(id), NOTE_BYTES);
+            return Ok(());
+        }
         let is_covered = self.covers(ask, number, &record)?;
         self.offered.set(ask.snapshot, number, true)?;
-        if record.is_withdrawn() {
-            return Ok(None);
-        }
-        match is_covered {
+        let told = match is_covered {
+            _ if record.is_withdrawn() => return Ok(()),
             // Its entry may lie behind already, and an answer that told it may have been lost.
-            true if record.is_destroyed() => self
-                .copy(ask, number, record, false)
-                .map(|(change, _)| Some(change)),
-            true => Ok(None),
-            false => withdrawal(record).map(Some),
-        }
+            true if record.is_destroyed() => self.copy(ask, number, record, false)?,
+            true => return Ok(()),
+            false => withdrawal(record)?,
+        };
+        page.add(told.change, told.bytes);
+        Ok(())
     }
 
-    /// Reads the feed behind `from`, as much as a page takes, and says where it ended.
+    /// Reads the feed behind `from`, as much as the page takes, and says where it ended.
     pub(super) fn read_feed(
         &mut self,
         ask: &mut Ask<'_>,
         from: u64,
-        limits: PageLimits,
-        changes: &mut Vec<Change>,
+        page: &mut Page,
     ) -> Result<u64, Failure> {
-        let (mut end, mut bytes, mut looked_at) = (from, 0, 0);
+        let (mut end, mut looked_at) = (from, 0);
         loop {
-            let entries = entries(ask.snapshot, end, limits.objects)?;
+            if page.is_full() {
+                return Ok(end);
+            }
+            let entries = entries(ask.snapshot, end, page.most_objects)?;
             if entries.is_empty() {
                 return Ok(end);
             }
@@ -201,45 +285,40 @@ impl ChangesBuilder<'_> {
                         "the feed names an object that the store does not hold",
                     )
                 })?;
+                let told = match self.form(ask, number, &record)? {
+                    Form::Copy { with_material } => {
+                        Some(self.copy(ask, number, record, with_material)?)
+                    }
+                    Form::Withdrawal => Some(withdrawal(record)?),
+                    Form::Nothing => None,
+                };
+                if let Some(told) = told
+                    && !self.send(ask, number, told, page)?
+                {
+                    return Ok(end);
+                }
                 end = place;
                 looked_at += 1;
-                match self.form(ask, number, &record)? {
-                    Form::Copy { with_material } => {
-                        let (change, more) = self.copy(ask, number, record, with_material)?;
-                        changes.push(change);
-                        bytes += more;
-                    }
-                    Form::Withdrawal => {
-                        changes.push(withdrawal(record)?);
-                        bytes += NOTE_BYTES;
-                    }
-                    Form::Nothing => {}
-                }
-                if bytes >= limits.bytes
-                    || changes.len() >= limits.objects
-                    || looked_at >= ENTRIES_AN_OBJECT * limits.objects
-                {
+                if page.is_full() || looked_at >= ENTRIES_AN_OBJECT * page.most_objects {
                     return Ok(end);
                 }
             }
         }
     }
 
-    /// The copy of an object, which counts as offered from now on, and about how many bytes it takes.
+    /// The copy of an object, or that it is withheld.
     fn copy(
         &mut self,
         ask: &mut Ask<'_>,
         number: RecordNumber,
         mut record: Record,
         with_material: bool,
-    ) -> Result<(Change, usize), Failure> {
+    ) -> Result<SizedChange, Failure> {
         let (material, wrapped) = match self.material(ask, number, &record, with_material)? {
             Material::Sent { material, wrapped } => (material, wrapped),
-            Material::Withheld(why) => return Ok((withheld(record, why)?, NOTE_BYTES)),
+            Material::Withheld(why) => return withheld(record, why),
         };
-        let bytes = COPY_BYTES + material.as_ref().map_or(0, Object::material_len);
         let material = material.map(|object| material_of(&object)).transpose()?;
-        self.offered.set(ask.snapshot, number, true)?;
         let left_out = leave_out(&mut record.attributes, self.without);
         let mut without = record
             .overlay
@@ -252,22 +331,23 @@ impl ChangesBuilder<'_> {
         without.extend(more);
         without.sort();
         let attributes = record.attributes.clone();
-        let mut copy = Copy::of(&record, attributes, None)?;
+        let (mut copy, size) = Copy::with_size(&record, attributes, None)?;
+        let bytes = COPY_BYTES + size + material.as_ref().map_or(0, |material| material.len());
+        if bytes > self.node.policy.limits.copy_bytes {
+            return withheld(record, TOO_LARGE.into());
+        }
         copy.without = without;
         if planted!(LineageForgotten) {
             copy.lineage.clear();
         }
-        copy.owner = match &record.overlay {
-            Some(overlay) if !self.node.issues(&record) => overlay.owner.clone(),
-            _ => record.owner.clone(),
-        };
+        self.sender.sign(ask.snapshot, &record, &mut copy)?;
         let change = Change {
             object_type: Some(record.object_type),
             material: material.map(|bytes| Secret::new(&bytes)),
             wrapped: wrapped.then_some(true),
             ..change(Kind::COPY, record.identifier, copy)
         };
-        Ok((change, bytes))
+        Ok(SizedChange { change, bytes })
     }
 
     /// The material as it leaves, wrapped where the agreement says so, or why the object may not leave.
@@ -316,16 +396,16 @@ impl ChangesBuilder<'_> {
 }
 
 /// An object that may not leave, and why.
-fn withheld(record: Record, why: Text) -> Result<Change, Failure> {
+fn withheld(record: Record, why: Text) -> Result<SizedChange, Failure> {
     let copy = Copy::of(&record, Attributes::new(), None)?;
-    Ok(Change {
+    Ok(SizedChange::note(Change {
         why: Some(why),
         ..change(Kind::WITHHELD, record.identifier, copy)
-    })
+    }))
 }
 
 /// What is told of an object that was offered and does not belong to the selection any more: its State.
-fn withdrawal(record: Record) -> Result<Change, Failure> {
+fn withdrawal(record: Record) -> Result<SizedChange, Failure> {
     let state = record
         .attributes
         .iter()
@@ -334,7 +414,7 @@ fn withdrawal(record: Record) -> Result<Change, Failure> {
     let mut attributes = Attributes::new();
     state.for_each(|attribute| attributes.keep(attribute));
     let copy = Copy::of(&record, attributes, None)?;
-    Ok(change(Kind::WITHDRAWN, record.identifier, copy))
+    Ok(SizedChange::note(change(Kind::WITHDRAWN, record.identifier, copy)))
 }
 
 fn is_wrapped(object: &Object) -> bool {
@@ -351,6 +431,7 @@ fn change(kind: Kind, identifier: Text, copy: Copy) -> Change {
         copy,
         material: None,
         wrapped: None,
+        raised: None,
         why: None,
         extra: Extra::NONE,
     }
@@ -361,12 +442,14 @@ fn gone(id: &ObjectId) -> Change {
     let copy = Copy {
         id: id.clone(),
         stamp,
-        lineage: Vec::new(),
+        lineage: Lineage::new(),
         digest: Vec::new(),
         projection: PROJECTION,
         unrepresentable: Attributes::new(),
         without: Vec::new(),
         owner: None,
+        receipt: None,
+        relay_receipt: None,
         session: None,
         extra: Extra::NONE,
     };

@@ -2,18 +2,19 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::entries;
-use crate::follow::{Checked, Follow, InFlight, Reached, put_upstream};
+use crate::follow::{Asked, Checked, Follow, InFlight, Reached, put_upstream};
 use crate::planted::planted;
 use crate::receive::fork::Fork;
 use crate::relation::followed::Upstream;
 use crate::relation::keys::{done_prefix, retry_prefix};
+use crate::relation::receipts::Receipts;
 use crate::relation::retry::{Retry, objects_missing_at_issuer};
 use crate::report::Counts;
 use crate::session::{SessionContext, Step};
-use crate::wire::follow::{Done, FollowRequest, SPOKEN};
+use crate::wire::follow::{Done, FollowRequest, HeldCopy, SPOKEN};
 use keyferry_kmip::{DateTime, Payload, RequestItem, RequestMessage, Ticket, context};
 use keyferry_store::record::read;
-use keyferry_store::{ObjectId, Snapshot, SnapshotExt, Span, StoreExt};
+use keyferry_store::{ObjectId, Record, Snapshot, SnapshotExt, Span, StoreExt};
 use keyferry_ttlv::Extra;
 use std::ops::ControlFlow;
 
@@ -89,21 +90,20 @@ impl Follow {
         let tells = self.options.tells;
         let request = FollowRequest {
             after: Some(upstream.cursor.clone()),
-            again: errands.again,
+            again: errands.again.clone(),
             done: errands.withdrawn,
             held,
             forked: tells.then_some(errands.forked),
             retried: tells.then_some(upstream.retried),
             ..self.request(upstream)
         };
-        let acknowledged = errands.keys;
-        self.in_flight.push_back((
-            ticket,
-            InFlight::Changes {
-                acknowledged,
-                checked,
-            },
-        ));
+        let asked = Asked {
+            acknowledged: errands.keys,
+            again: errands.again,
+            checked,
+        };
+        self.in_flight
+            .push_back((ticket, InFlight::Changes(asked)));
         send(&request)
     }
 
@@ -115,10 +115,11 @@ impl Follow {
         let request = self.request(upstream);
         self.in_flight.push_back((
             ticket,
-            InFlight::Changes {
+            InFlight::Changes(Asked {
                 acknowledged: Vec::new(),
+                again: Vec::new(),
                 checked: Checked::NoFurther,
-            },
+            }),
         ));
         send(&request)
     }
@@ -171,7 +172,7 @@ impl Follow {
 
     /// The copies that the question asks the issuer to check, and how far all are checked with it: the own ones one after the other while that
     /// is wanted, else from time to time those that were missing there.
-    fn copies_to_check(&mut self, cx: &SessionContext<'_>) -> Result<(Vec<ObjectId>, Checked)> {
+    fn copies_to_check(&mut self, cx: &SessionContext<'_>) -> Result<(Vec<HeldCopy>, Checked)> {
         let Some(upstream) = &self.upstream else {
             return Ok((Vec::new(), Checked::NoFurther));
         };
@@ -184,10 +185,9 @@ impl Follow {
                 .is_none_or(|last| cx.now.tick.0.saturating_sub(last.0) >= MISSING_EVERY) =>
             {
                 self.asked_for_missing = Some(cx.now.tick);
-                let mut missing = cx
+                let missing = cx
                     .store
-                    .view(|snapshot| objects_missing_at_issuer(snapshot, &self.options.relation))?;
-                missing.truncate(CHECKED);
+                    .view(|snapshot| missing_copies(snapshot, upstream))?;
                 Ok((missing, Checked::NoFurther))
             }
             _ => Ok((Vec::new(), Checked::NoFurther)),
@@ -229,7 +229,7 @@ fn own_copies(
     snapshot: &dyn Snapshot,
     upstream: &Upstream,
     after: i64,
-) -> Result<(Vec<ObjectId>, Checked)> {
+) -> Result<(Vec<HeldCopy>, Checked)> {
     let (mut found, mut end) = (Vec::new(), u64::try_from(after).unwrap_or(0));
     loop {
         let entries = entries(snapshot, end, CHECKED)?;
@@ -248,7 +248,7 @@ fn own_copies(
             // A server tells of its own objects whatever way their copies came.
             let its_own = record.stamp.issuer == upstream.server;
             if (by_this || its_own) && !record.is_withdrawn() {
-                found.push(record.id);
+                found.push(held_copy(snapshot, upstream, record)?);
             }
             if found.len() >= CHECKED {
                 let end = i64::try_from(end).unwrap_or(i64::MAX);
@@ -256,6 +256,33 @@ fn own_copies(
             }
         }
     }
+}
+
+/// The copies that were missing at the issuer, as far as they are held still.
+fn missing_copies(snapshot: &dyn Snapshot, upstream: &Upstream) -> Result<Vec<HeldCopy>> {
+    let missing = objects_missing_at_issuer(snapshot, &upstream.relation)?;
+    let mut copies = Vec::new();
+    for id in missing.iter().take(CHECKED) {
+        if let Some((_, record)) = snapshot.by_object_id(id)? {
+            copies.push(held_copy(snapshot, upstream, record)?);
+        }
+    }
+    Ok(copies)
+}
+
+/// What is said of a copy to the server that is followed: its receipt proves that it came from there.
+fn held_copy(
+    snapshot: &dyn Snapshot,
+    upstream: &Upstream,
+    record: Record,
+) -> keyferry_store::Result<HeldCopy> {
+    let receipt = Receipts::of(snapshot, &record, &upstream.server)?;
+    Ok(HeldCopy {
+        proof: receipt.map(|receipt| receipt.proof),
+        id: record.id,
+        stamp: record.stamp,
+        extra: Extra::NONE,
+    })
 }
 
 fn send<P: Payload>(payload: &P) -> Result<Step> {

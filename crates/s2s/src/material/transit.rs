@@ -5,16 +5,17 @@ use crate::ask::Ask;
 use crate::error::{Error, ErrorKind};
 use crate::material::wrap::key_block_mut;
 use crate::node::Node;
-use crate::policy::Wrapping;
-use crate::rights::Unrestricted;
+use crate::planted::planted;
+use crate::policy::{Peer, Wrapping};
+use crate::rights::{Rights, Unrestricted};
 use crate::session::SessionContext;
-use keyferry_kmip::spec::{AttributeValue, KeyWrapType, Operation, tag};
+use keyferry_kmip::spec::{AttributeValue, Operation, tag};
 use keyferry_kmip::{
-    AttributeReference, Attributes, Cause, Failure, Identity, ImportRequest, KeyValue, Now, Object,
-    Random, RandomFailed, Text, UniqueIdentifier, context,
+    AttributeReference, Attributes, Cause, Failure, Identity, KeyValue, Now, Object, Random,
+    RandomFailed, Text, UniqueIdentifier, context,
 };
 use keyferry_store::{Record, Store, StoreExt};
-use keyferry_ttlv::Version;
+use keyferry_ttlv::{Tag, Version};
 use std::sync::Arc;
 
 fn is_wrapped(object: &Object) -> bool {
@@ -38,8 +39,13 @@ impl Node {
         if is_wrapped(&object) || !has_value {
             return Ok((object, false));
         }
-        let has = |name: &&Text| record.attributes.has(&AttributeReference::named(name));
-        let bound = wrapping.bound.iter().filter(has).cloned().collect();
+        let bound = bound_attributes(record, &wrapping.bound);
+        if record.attributes.get(tag::CRYPTOGRAPHIC_USAGE_MASK).is_none() {
+            return Err(Failure::new(
+                Cause::KeyWrapNotSupported,
+                "a key without a Cryptographic Usage Mask is not wrapped for the way: nothing would say what it is for",
+            ));
+        }
         let mut object = self.wrapped(
             ask,
             object,
@@ -50,29 +56,27 @@ impl Node {
         Ok((object, true))
     }
 
-    /// Takes the object out of an Import. It is unwrapped when the request says that it was wrapped for the way, under a key that is named by its
-    /// identifier here. Also whether that key is Sensitive or not Extractable.
+    /// The object of a peer's copy in the clear, which came wrapped for the way ([rule D](crate::design#rule-d)).
     ///
     /// # Errors
-    /// Those of [`Node::unwrapped`]; for a copy also when attributes that were wrapped with the key differ from those of the request.
-    pub fn imported_object(
+    /// Those of [`Node::unwrapped`]; when the agreement with the peer does not name the key that it is wrapped by; when the attributes that were
+    /// wrapped with it are not those beside it, or do not say what the key is for.
+    pub fn unwrapped_from(
         &self,
         ask: &Ask<'_>,
-        request: &mut ImportRequest,
-        is_copy: bool,
-    ) -> Result<(Option<Object>, bool), Failure> {
-        let object = request.object.take();
-        let Some(object) = object else {
-            return Ok((None, false));
-        };
-        if request.key_wrap_type != Some(KeyWrapType::NOT_WRAPPED) {
-            return Ok((Some(object), false));
+        peer: &Peer,
+        object: Object,
+        attributes: &Attributes,
+    ) -> Result<Object, Failure> {
+        if !is_wrapped(&object) {
+            return Err(Failure::new(
+                Cause::InvalidMessage,
+                "the copy is said to be wrapped for the way, and is not",
+            ));
         }
-        let (mut object, sensitive) = self.unwrapped(ask, object)?;
-        if is_copy {
-            check_bound(&mut object, &request.attributes)?;
-        }
-        Ok((Some(object), sensitive))
+        let (mut clear, _) = self.unwrapped_by(ask, object, &AgreedKeys(peer))?;
+        check_bound(&mut clear, attributes, true)?;
+        Ok(clear)
     }
 
     /// The object in the clear, unwrapped by the key that has this identifier here, whatever identifier it has at the sender. An object with a key
@@ -176,18 +180,61 @@ fn name_key(object: &mut Object, key: &Text) {
     }
 }
 
-/// Removes the attributes that were wrapped with the key from the Key Value. Fails when one of them is not among those beside the object.
-pub(crate) fn check_bound(object: &mut Object, attributes: &Attributes) -> Result<(), Failure> {
+/// The rights of a peer whose copies are unwrapped: to the keys that the agreement with it names, whoever owns them here.
+struct AgreedKeys<'a>(&'a Peer);
+
+impl Rights for AgreedKeys<'_> {
+    fn check(&self, _: &Identity, _: Operation, record: &Record) -> Result<(), Failure> {
+        if self.0.unwraps_by(&record.identifier) || planted!(AnyKeyUnwraps) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Cause::PermissionDenied,
+            "the agreement with this peer does not name the key that the copy is wrapped by",
+        ))
+    }
+}
+
+/// The attributes that are always wrapped together with a key: they say what it may be used for, and how it may leave.
+const ALWAYS_BOUND: [(&str, Tag); 3] = [
+    ("Cryptographic Usage Mask", tag::CRYPTOGRAPHIC_USAGE_MASK),
+    ("Sensitive", tag::SENSITIVE),
+    ("Extractable", tag::EXTRACTABLE),
+];
+
+/// The names of the attributes that are wrapped together with a key: those that always are, and those in `more`, as far as the object has them.
+pub(crate) fn bound_attributes(record: &Record, more: &[Text]) -> Vec<Text> {
+    let always = ALWAYS_BOUND.iter().map(|(name, _)| Text::from(*name));
+    let mut bound: Vec<Text> = Vec::new();
+    for name in always.chain(more.iter().cloned()) {
+        if !bound.contains(&name) && record.attributes.has(&AttributeReference::named(&name)) {
+            bound.push(name);
+        }
+    }
+    bound
+}
+
+/// Removes the attributes that were wrapped with the key from the Key Value. Fails when one of them is not among those beside the object; of what
+/// a keyferry server wrapped also when one of those that are always bound was not wrapped.
+pub(crate) fn check_bound(
+    object: &mut Object,
+    attributes: &Attributes,
+    by_keyferry: bool,
+) -> Result<(), Failure> {
     let Some(KeyValue::Plain(plain)) =
         key_block_mut(object).and_then(|block| block.key_value.as_mut())
     else {
         return Ok(());
     };
     let bound = std::mem::take(&mut plain.attributes);
-    if bound
-        .iter()
-        .all(|bound| attributes.iter().any(|beside| beside.value == bound.value))
-    {
+    let is_among = |all: &Attributes, one: &AttributeValue| all.iter().any(|a| a.value == *one);
+    let are_beside = bound.iter().all(|bound| is_among(attributes, &bound.value));
+    let are_bound = ALWAYS_BOUND.iter().all(|(_, tag)| {
+        let mut beside = attributes.all(*tag);
+        beside.all(|value| is_among(&bound, value))
+    });
+    let has_mask = bound.get(tag::CRYPTOGRAPHIC_USAGE_MASK).is_some();
+    if are_beside && (!by_keyferry || are_bound && has_mask) || planted!(BoundUnchecked) {
         return Ok(());
     }
     Err(Failure::new(

@@ -1,6 +1,7 @@
 //! The request item that carries one object, by Import or Put, and about how large it is.
 
 use crate::error::{Error, Result};
+use crate::relation::receipts::Sender;
 use crate::wire::copy::{Copy, Expected, KeyferryExtension};
 use keyferry_kmip::projection::split_by_version;
 use keyferry_kmip::spec::{AttributeValue, KeyWrapType, Operation, PutFunction};
@@ -8,7 +9,7 @@ use keyferry_kmip::{
     Attributes, ImportRequest, MessageExtension, Object, PutRequest, RequestItem, UniqueIdentifier,
     context, downgraded,
 };
-use keyferry_store::Record;
+use keyferry_store::{Record, Store};
 use keyferry_ttlv::{Extra, Limits, Version};
 
 /// The bytes that are left free for a message's header.
@@ -66,7 +67,8 @@ pub struct SendOptions {
     pub wrapped: bool,
 }
 
-/// Makes the request item that carries an object. It replaces nothing at the receiver.
+/// Makes the request item that carries an object. It replaces nothing at the receiver. The sender of the store's home, and the store, make the
+/// receipts of a copy that a keyferry server gets.
 ///
 /// # Errors
 /// [`ErrorKind::Encode`](crate::ErrorKind::Encode).
@@ -74,8 +76,9 @@ pub fn request_item(
     options: SendOptions,
     record: Record,
     object: Option<Object>,
+    sender: (&Sender, &dyn Store),
 ) -> Result<RequestItem> {
-    conditional_request_item(options, record, object, None)
+    conditional_request_item(options, record, object, Some(sender), None)
 }
 
 /// Makes a [`request_item`] by which a keyferry server does nothing unless it holds what is `expected`.
@@ -83,10 +86,12 @@ pub(crate) fn conditional_request_item(
     options: SendOptions,
     record: Record,
     object: Option<Object>,
+    sender: Option<(&Sender, &dyn Store)>,
     expected: Option<Expected>,
 ) -> Result<RequestItem> {
     let (attributes, extension) = if options.keyferry {
-        let (attributes, extension) = attributes_with_extension(options, &record, expected)?;
+        let (attributes, extension) =
+            attributes_with_extension(options, &record, sender, expected)?;
         (attributes, Some(extension))
     } else {
         let (attributes, _) = representable_attributes(&record.attributes, options.version);
@@ -104,10 +109,14 @@ pub(crate) fn conditional_request_item(
 fn attributes_with_extension(
     options: SendOptions,
     record: &Record,
+    sender: Option<(&Sender, &dyn Store)>,
     expected: Option<Expected>,
 ) -> Result<(Attributes, MessageExtension)> {
     let (attributes, unrepresentable) = split_by_version(&record.attributes, options.version);
-    let copy = Copy::of(record, unrepresentable, options.session)?;
+    let mut copy = Copy::of(record, unrepresentable, options.session)?;
+    if let Some((sender, store)) = sender {
+        sender.sign_from(store, record, &mut copy)?;
+    }
     // A receiver that ignored the extension would go wrong where the message alone does not say everything.
     let critical = record.is_destroyed()
         || !copy.unrepresentable.is_empty()

@@ -2,6 +2,7 @@
 
 use crate::ask::Ask;
 use crate::error::{Error, ErrorKind, Result};
+use crate::material::transit::check_bound;
 use crate::pull::answers::{FetchedContent, FetchedObject};
 use crate::pull::observed::Observed;
 use crate::pull::{Pull, Sought, Taken, Why, observed};
@@ -274,7 +275,11 @@ impl Pull {
     ) -> Result<(Incoming, Option<Record>), Failure> {
         let object = match (&self.options.wrapping, sight.object.clone()) {
             (Some(wrapping), Some(wrapped)) => {
-                Some(self.node.unwrapped_under(ask, wrapped, &wrapping.here)?)
+                let mut clear = self.node.unwrapped_under(ask, wrapped, &wrapping.here)?;
+                let has_value = clear.key_block().is_some_and(|key| key.key_value.is_some());
+                let is_copy = sight.copy.is_some() && has_value;
+                check_bound(&mut clear, &sight.attributes, is_copy)?;
+                Some(clear)
             }
             (_, object) => object,
         };
@@ -285,7 +290,10 @@ impl Pull {
             object,
         };
         if let Some(copy) = sight.copy.clone() {
-            return Ok((verify_copy(&self.options.from, seen, copy)?, None));
+            let held = ask.snapshot.by_object_id(&copy.id)?.map(|(_, held)| held);
+            let incoming =
+                verify_copy(&self.node, &self.options.from, seen, copy, held.as_ref())?;
+            return Ok((incoming, None));
         }
         let of = Observed {
             server: &self.options.from.server,

@@ -3,16 +3,18 @@
 use crate::ask::Ask;
 use crate::node::{Node, set_default_attributes};
 use crate::policy::Collisions;
+use crate::receive::authority::Speaker;
 use crate::receive::check::check_attributes;
 use crate::receive::copy::SeenObject;
 use crate::receive::merge;
 use crate::receive::merge::{Incoming, MergeResult};
+use crate::relation::receipts::ToldReceipts;
 use crate::report::Outcome;
 use crate::shadow::is_shadow;
 use keyferry_kmip::spec::{AttributeValue, HashingAlgorithm, KeyFormatType, tag};
 use keyferry_kmip::{Attributes, Cause, Failure, Object, Text};
 use keyferry_store::record::copy_digest;
-use keyferry_store::{ObjectId, Record, SnapshotExt, Stamp};
+use keyferry_store::{Lineage, ObjectId, Record, SnapshotExt, Stamp};
 use keyferry_ttlv::Extra;
 
 /// Whose object it is that was seen.
@@ -78,6 +80,9 @@ pub(crate) fn observed_copy(
             digest,
             observed: true,
             from: of.server.clone(),
+            speaker: Speaker::Issuer,
+            receipts: ToldReceipts::default(),
+            asked_in: None,
         },
         held,
     ))
@@ -102,7 +107,7 @@ fn stamp(
     of: &Observed<'_>,
     held: Option<&Record>,
     digest: &[u8],
-) -> Result<(Stamp, Vec<Stamp>), Failure> {
+) -> Result<(Stamp, Lineage), Failure> {
     let reign = ask.snapshot.reign()?;
     Ok(match held {
         None if of.adopter.is_some() => {
@@ -112,9 +117,9 @@ fn stamp(
                 sequence: 2,
                 ..first.clone()
             };
-            (adopted.clone(), vec![first, adopted])
+            (adopted.clone(), vec![first, adopted].into())
         }
-        None => (Stamp::first(&node.home.server, reign), Vec::new()),
+        None => (Stamp::first(&node.home.server, reign), Lineage::new()),
         Some(held) if held.copy_digest()? == digest => (held.stamp.clone(), held.lineage.clone()),
         Some(held) => {
             let mut next = held.clone();

@@ -14,6 +14,7 @@ use crate::push::bulk::answers::{
 use crate::push::bulk::message::NextMessage;
 use crate::push::publish::{CreateBy, Publish, Setting};
 use crate::relation::keys;
+use crate::relation::receipts::Sender;
 use crate::report::ObjectResult;
 use crate::selection::{ChosenObjects, Selection};
 use crate::session::{Session, SessionContext, Step};
@@ -24,7 +25,7 @@ use keyferry_kmip::{
     Lost, QueryRequest, RequestItem, RequestMessage, ResponseItem, ResponseMessage, Text, Ticket,
     context,
 };
-use keyferry_store::{ObjectId, StoreExt};
+use keyferry_store::{ObjectId, SnapshotExt, StoreExt};
 use keyferry_ttlv::{Extra, Version};
 use std::collections::VecDeque;
 use std::fmt;
@@ -109,6 +110,8 @@ pub struct Bulk {
     /// The number of messages that were answered since progress was stored.
     unsaved: usize,
     wrapping: Option<(Arc<Node>, Wrapping)>,
+    /// What makes the receipts of what is sent; `None` until the peer is known, and for a store without a home.
+    sender: Option<Sender>,
     /// The session that does the work instead, once the peer is known to be a foreign one.
     publish: Option<Box<Publish>>,
 }
@@ -188,6 +191,7 @@ impl Bulk {
             flights: VecDeque::new(),
             unsaved: 0,
             wrapping: None,
+            sender: None,
             publish: None,
         }
     }
@@ -258,6 +262,8 @@ impl Bulk {
         cx: &SessionContext<'_>,
         incarnation: Option<Vec<u8>>,
     ) -> Result<()> {
+        let home = cx.store.view::<_, Error>(|snapshot| Ok(snapshot.home()?))?;
+        self.sender = home.as_ref().map(Sender::of);
         if let Some(plan) = &self.ledger.executing {
             plan.check_peer(incarnation.as_ref())?;
         }

@@ -1,9 +1,14 @@
 //! This module turns the copy that a keyferry server sends into a record, once its digest and its sender's permission are checked.
 
+use crate::node::Node;
+use crate::planted::planted;
 use crate::policy::Peer;
+use crate::receive::authority::{Speaker, Word, check_speaker, may_not_say};
 use crate::receive::check::check_attributes;
 use crate::receive::merge::Incoming;
-use crate::wire::copy::{Copy, PROJECTION};
+use crate::relation::receipts::ToldReceipts;
+use crate::wire::copy::{Copy, is_known_projection};
+use crate::wire::receipt::ReceiptKey;
 use keyferry_kmip::spec::ObjectType;
 use keyferry_kmip::{Attributes, Cause, Failure, Object, Text};
 use keyferry_store::record::copy_digest;
@@ -19,19 +24,24 @@ pub(crate) struct SeenObject {
     pub(crate) object: Option<Object>,
 }
 
-/// Makes the record of a copy that a keyferry server sent.
+/// Makes the record of a copy that a keyferry server sent; `held` is what is held of the object here.
 ///
 /// # Errors
-/// When the peer may not relay what another server issues, when the digest is not that of the attributes that arrived, and when an attribute
-/// may not come in.
-pub(crate) fn verify_copy(peer: &Peer, seen: SeenObject, copy: Copy) -> Result<Incoming, Failure> {
-    if copy.stamp.issuer != peer.server && !peer.may_relay {
-        return Err(Failure::new(
-            Cause::PermissionDenied,
-            "this peer may not relay what another server issues",
-        ));
-    }
-    if copy.projection != PROJECTION {
+/// When the peer may not say this of the object, when the digest is not that of the attributes that arrived, and when an attribute may not come in.
+pub(crate) fn verify_copy(
+    node: &Node,
+    peer: &Peer,
+    seen: SeenObject,
+    mut copy: Copy,
+    held: Option<&Record>,
+) -> Result<Incoming, Failure> {
+    let word = Word {
+        id: &copy.id,
+        stamp: &copy.stamp,
+        lineage: &copy.lineage,
+    };
+    let speaker = check_speaker(node, peer, &word, held)?;
+    if !is_known_projection(copy.projection) {
         return Err(Failure::new(
             Cause::FeatureNotSupported,
             "the copy's digest is of a kind that is not known here",
@@ -39,7 +49,7 @@ pub(crate) fn verify_copy(peer: &Peer, seen: SeenObject, copy: Copy) -> Result<I
     }
     let mut attributes = seen.attributes;
     attributes.number();
-    copy.unrepresentable
+    std::mem::take(&mut copy.unrepresentable)
         .into_iter()
         .for_each(|attribute| attributes.keep(attribute));
     attributes.check_count()?;
@@ -50,10 +60,14 @@ pub(crate) fn verify_copy(peer: &Peer, seen: SeenObject, copy: Copy) -> Result<I
         ));
     }
     check_attributes(&attributes)?;
+    if speaker == Speaker::Holder && !is_own_word(node, &copy, seen.object.as_ref())? {
+        return Err(may_not_say());
+    }
+    let owner = local_owner(node, peer, &copy);
     let record = Record {
         id: copy.id,
         identifier: seen.identifier,
-        owner: None,
+        owner,
         stamp: copy.stamp,
         lineage: copy.lineage,
         object_type: seen.object_type,
@@ -73,5 +87,36 @@ pub(crate) fn verify_copy(peer: &Peer, seen: SeenObject, copy: Copy) -> Result<I
         digest: copy.digest,
         observed: false,
         from: peer.server.clone(),
+        speaker,
+        receipts: ToldReceipts {
+            issuer: copy.receipt,
+            relay: copy.relay_receipt,
+        },
+        asked_in: None,
     })
+}
+
+/// Whether this server itself has once sent the copy, by the receipt that it carries.
+pub(crate) fn is_own_word(
+    node: &Node,
+    copy: &Copy,
+    object: Option<&Object>,
+) -> Result<bool, Failure> {
+    let Some(receipt) = &copy.receipt else {
+        return Ok(false);
+    };
+    let fingerprint = object.map(|object| node.fingerprint(object)).transpose()?;
+    let key = ReceiptKey::of(&node.home);
+    Ok(planted!(ReceiptUnchecked)
+        || key.is_genuine(&copy.facts(), receipt, fingerprint.as_deref()))
+}
+
+/// The client here that owns the copy of what a client of its issuer owns there, as policy says of the issuer.
+fn local_owner(node: &Node, peer: &Peer, copy: &Copy) -> Option<Text> {
+    let there = copy.owner.as_ref()?;
+    if copy.stamp.issuer == peer.server {
+        return peer.owners.get(there).cloned();
+    }
+    let mut of_issuer = node.policy.peers_of(&copy.stamp.issuer);
+    of_issuer.find_map(|issuer| issuer.owners.get(there).cloned())
 }

@@ -2,7 +2,9 @@
 
 use crate::ask::{Answered, Ask};
 use crate::material::serve::RequestedForm;
+use crate::material::transit::bound_attributes;
 use crate::node::{Node, client_attributes};
+use crate::relation::receipts::Sender;
 use crate::wire::copy::{Copy, KeyferryExtension};
 use keyferry_kmip::projection::{split_by_version, visible_in_version};
 use keyferry_kmip::{ExportRequest, ExportResponse, Failure, RequestItem};
@@ -16,13 +18,17 @@ pub(crate) fn export(
 ) -> Result<Answered, Failure> {
     let request: ExportRequest = item.payload(ask.cx)?;
     let (number, record) = ask.record(request.unique_identifier.as_ref())?;
+    let puller = node.policy.peer(ask.tls).filter(|peer| peer.may_pull);
+    let mut wrapping = request.key_wrapping_specification;
+    if let (Some(wrapping), true) = (&mut wrapping, puller.is_some()) {
+        wrapping.attribute_names = bound_attributes(&record, &wrapping.attribute_names);
+    }
     let wanted = RequestedForm {
         key_format_type: request.key_format_type,
         key_wrap_type: request.key_wrap_type,
         key_compression_type: request.key_compression_type,
-        key_wrapping_specification: request.key_wrapping_specification.as_ref(),
+        key_wrapping_specification: wrapping.as_ref(),
     };
-    let puller = node.policy.peer(ask.tls).filter(|peer| peer.may_pull);
     if let Some(peer) = puller
         && !peer.has_agreed(&record, ask.now.wall)?
     {
@@ -33,8 +39,10 @@ pub(crate) fn export(
     let object = node.served(ask, number, &record, &wanted)?;
     let (attributes, extension) = if puller.is_some() {
         let (attributes, unrepresentable) = split_by_version(&record.attributes, ask.cx.version);
+        let mut copy = Copy::of(&record, unrepresentable, None)?;
+        Sender::of(&node.home).sign(ask.snapshot, &record, &mut copy)?;
         let extension = KeyferryExtension {
-            copy: Some(Copy::of(&record, unrepresentable, None)?),
+            copy: Some(copy),
             ..KeyferryExtension::default()
         };
         (attributes, Some(extension.extension(false)?))

@@ -3,16 +3,17 @@
 
 use crate::ask::Ask;
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits::{Limits, exceeded};
 use crate::node::Node;
 use crate::planted::planted;
 use crate::receive::state::keep_known_state;
-use crate::relation::keys;
+use crate::relation::keys::{self, Entry};
 use keyferry_kmip::projection::Projection;
-use keyferry_kmip::spec::{AttributeValue, ObjectType, State};
+use keyferry_kmip::spec::{ObjectType, State};
 use keyferry_kmip::{Attributes, DateTime, Failure, Now, Text, extension as x, lifecycle};
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{
-    Descent, Effects, Material, ObjectId, Overlay, Record, RecordNumber, Snapshot, SnapshotExt,
+    Descent, Effects, Lineage, Material, ObjectId, Overlay, Record, RecordNumber, Snapshot, SnapshotExt,
     Span, Stamp, Store, StoreExt, descent,
 };
 use keyferry_ttlv::{Decode, Encode, Extra};
@@ -33,8 +34,8 @@ pub struct Fork {
     /// The stamp of the change.
     pub stamp: Stamp,
     /// The earlier reigns that the change descends from.
-    #[ttlv(tag = x::LINEAGE)]
-    pub lineage: Vec<Stamp>,
+    #[ttlv(group = ())]
+    pub lineage: Lineage,
     /// The Object Type.
     pub object_type: ObjectType,
     /// The attributes at the sender.
@@ -69,8 +70,8 @@ pub struct ForkDecision {
     /// The stamp of the change that was not kept.
     pub stamp: Stamp,
     /// The earlier reigns that the change descends from.
-    #[ttlv(tag = x::LINEAGE)]
-    pub lineage: Vec<Stamp>,
+    #[ttlv(group = ())]
+    pub lineage: Lineage,
     /// Other fields.
     #[ttlv(extra)]
     pub extra: Extra,
@@ -132,6 +133,24 @@ impl Fork {
     fn history(&self) -> (&Stamp, &[Stamp]) {
         (&self.stamp, &self.lineage)
     }
+
+    /// Its key and value in the store's state.
+    fn entry(&self) -> keyferry_store::Result<Entry> {
+        Ok((keys::fork(&self.id, &self.stamp)?, Some(bytes_of(self)?)))
+    }
+
+    /// The keys that it may be kept under: its own, and that of earlier builds.
+    fn keys(&self) -> keyferry_store::Result<[Vec<u8>; 2]> {
+        Ok([
+            keys::fork(&self.id, &self.stamp)?,
+            keys::fork_by_reign(&self.id, &self.stamp)?,
+        ])
+    }
+
+    /// What removes it from the store's state.
+    fn removal(&self) -> keyferry_store::Result<impl Iterator<Item = Entry>> {
+        Ok(self.keys()?.into_iter().map(|key| (key, None)))
+    }
 }
 
 fn of(snapshot: &dyn Snapshot, id: &ObjectId) -> keyferry_store::Result<Vec<Fork>> {
@@ -150,7 +169,7 @@ impl ForkDecision {
     }
 
     /// Its key and value in the store's state.
-    fn entry(&self) -> keyferry_store::Result<(Vec<u8>, Option<Vec<u8>>)> {
+    fn entry(&self) -> keyferry_store::Result<Entry> {
         let key = keys::fork_decision(&self.id, self.at, &self.stamp)?;
         Ok((key, Some(bytes_of(self)?)))
     }
@@ -163,36 +182,67 @@ fn raised_state(held: &Record, fork: &Fork) -> Option<State> {
     (joined != here).then_some(joined)
 }
 
-/// Whether the fork is kept already, or a person has decided against it.
-fn is_known(snapshot: &dyn Snapshot, fork: &Fork) -> keyferry_store::Result<bool> {
-    let covers = |stamp: &Stamp, lineage: &[Stamp]| {
-        matches!(
-            descent((stamp, lineage), fork.history()),
-            Descent::Equal | Descent::Older
-        )
-    };
+/// What is known of a fork already.
+enum Knowledge {
+    /// It is kept, or a later change of its line is, or a person has decided against it.
+    Known,
+    /// Nothing, or earlier changes of its line: these go, by the keys they are kept under.
+    New(Vec<Vec<u8>>),
+}
+
+/// Compares a fork with those that are kept and decided. Of one line the change with the highest sequence is kept.
+fn look_up(snapshot: &dyn Snapshot, fork: &Fork, limits: &Limits) -> Result<Knowledge, Failure> {
     let decided: Vec<ForkDecision> = read_all(snapshot, &keys::fork_decisions_prefix(&fork.id)?)?;
-    Ok(of(snapshot, &fork.id)?
-        .iter()
-        .any(|kept| covers(&kept.stamp, &kept.lineage) && kept.attributes == fork.attributes)
-        || decided
-            .iter()
-            .any(|decision| decision.id == fork.id && covers(&decision.stamp, &decision.lineage)))
+    let is_decided = decided.iter().any(|decision| {
+        decision.id == fork.id && covers((&decision.stamp, &decision.lineage), fork)
+    });
+    let kept = of(snapshot, &fork.id)?;
+    if is_decided || kept.iter().any(|kept| covers(kept.history(), fork)) {
+        return Ok(Knowledge::Known);
+    }
+    let is_earlier = |kept: &&Fork| {
+        descent(kept.history(), fork.history()) == Descent::Newer
+    };
+    let earlier: Vec<&Fork> = kept.iter().filter(is_earlier).collect();
+    if kept.len() - earlier.len() >= limits.forks {
+        return Err(exceeded("undecided forks of one object", limits.forks));
+    }
+    let mut replaced = Vec::new();
+    for kept in earlier {
+        replaced.extend(kept.keys()?);
+    }
+    Ok(Knowledge::New(replaced))
+}
+
+/// Whether a change is that of the fork or descends from it.
+fn covers(kept: (&Stamp, &[Stamp]), fork: &Fork) -> bool {
+    matches!(descent(kept, fork.history()), Descent::Equal | Descent::Older)
+}
+
+/// Names what was held as a fork, because another version takes its place.
+pub(crate) fn name(held: &Record, from: &Text, now: DateTime) -> Result<Effects, Failure> {
+    let fork = Fork::of(held, from, now);
+    let mut effects = Effects::none();
+    effects.state.push(fork.entry()?);
+    Ok(effects)
 }
 
 /// Keeps a fork at a replica: the copy stays as it is, and the State of the fork counts where it is further along.
 pub(crate) fn keep_at_replica(
+    node: &Node,
     ask: &Ask<'_>,
     (number, held): (RecordNumber, Record),
     fork: Fork,
 ) -> Result<Effects, Failure> {
-    if is_known(ask.snapshot, &fork)? || planted!(ForkUnnamed) {
-        return Ok(Effects::none());
-    }
     let mut effects = Effects::none();
-    effects
-        .state
-        .push((keys::fork(&fork.id, &fork.stamp)?, Some(bytes_of(&fork)?)));
+    match look_up(ask.snapshot, &fork, &node.policy.limits)? {
+        _ if planted!(ForkUnnamed) => return Ok(effects),
+        Knowledge::Known => {}
+        Knowledge::New(replaced) => {
+            effects.state.extend(replaced.into_iter().map(|key| (key, None)));
+            effects.state.push(fork.entry()?);
+        }
+    }
     if let Some(state) = raised_state(&held, &fork) {
         let mut after = held.clone();
         after.overlay.get_or_insert_with(Overlay::default).state = Some(state);
@@ -206,40 +256,31 @@ pub(crate) fn keep_at_replica(
     Ok(effects)
 }
 
-/// Keeps a fork at the issuer: a compromise or a deactivation counts here too. A destruction waits for the person who decides.
+/// Keeps a fork at the issuer, which has once made the change itself: the State that it had come to counts again, a destruction, too.
 pub(crate) fn keep_at_issuer(
     node: &Node,
     ask: &Ask<'_>,
     (number, held): (RecordNumber, &Record),
     fork: Fork,
 ) -> Result<Effects, Failure> {
-    if is_known(ask.snapshot, &fork)? {
-        return Ok(Effects::none());
-    }
     let mut effects = Effects::none();
-    effects
-        .state
-        .push((keys::fork(&fork.id, &fork.stamp)?, Some(bytes_of(&fork)?)));
-    let (Some(here), Some(there)) = (held.attributes.state(), fork.attributes.state()) else {
-        return Ok(effects);
-    };
-    let there = lifecycle::Rank::of(there);
-    let there = lifecycle::Rank {
-        step: there.step.min(lifecycle::Rank::of(State::DEACTIVATED).step),
-        ..there
-    };
-    let joined = lifecycle::Rank::of(here).joined_state(there);
-    if joined != here {
-        let mut after = held.clone();
-        let mut limited = fork.attributes.clone();
-        limited.set(AttributeValue::State(joined));
-        keep_known_state(&mut after.attributes, &limited);
+    match look_up(ask.snapshot, &fork, &node.policy.limits)? {
+        Knowledge::Known => return Ok(effects),
+        Knowledge::New(replaced) => {
+            effects.state.extend(replaced.into_iter().map(|key| (key, None)));
+            effects.state.push(fork.entry()?);
+        }
+    }
+    let mut after = held.clone();
+    keep_known_state(&mut after.attributes, &fork.attributes);
+    if after.attributes != held.attributes {
         node.advance(&mut after, ask.snapshot.reign()?, ask.now.wall);
-        effects.extend(Effects::change(
-            Some((number, held.clone())),
-            after,
-            Material::Keep,
-        ));
+        let material = if after.is_destroyed() {
+            Material::Remove
+        } else {
+            Material::Keep
+        };
+        effects.extend(Effects::change(Some((number, held.clone())), after, material));
     }
     Ok(effects)
 }
@@ -253,9 +294,7 @@ pub(crate) fn remove_ended_forks(
     for fork in of(snapshot, &record.id)? {
         let now = descent(fork.history(), (&record.stamp, &record.lineage));
         if matches!(now, Descent::Newer | Descent::Equal) {
-            effects
-                .state
-                .push((keys::fork(&fork.id, &fork.stamp)?, None));
+            effects.state.extend(fork.removal()?);
         }
     }
     Ok(effects)
@@ -311,13 +350,11 @@ pub fn resolve_fork(
             by: by.into(),
             at: now.wall,
             stamp: stamp.clone(),
-            lineage: lineage.to_vec(),
+            lineage: lineage.to_vec().into(),
             extra: Extra::NONE,
         };
         effects.state.push(decision.entry()?);
-        effects
-            .state
-            .push((keys::fork(&fork.id, &fork.stamp)?, None));
+        effects.state.extend(fork.removal()?);
         effects.apply(transaction)?;
         Ok(())
     })
@@ -380,7 +417,9 @@ fn descend_from(record: &mut Record, from: &[(&Stamp, &[Stamp])]) {
         }
     }
     lineage.sort_by_key(|reign| (reign.epoch, reign.sequence));
-    record.lineage = lineage;
+    let most = lineage.len().saturating_sub(Lineage::MOST - 1);
+    lineage.drain(..most);
+    record.lineage = lineage.into();
     record.stamp.sequence = record.stamp.sequence.max(highest);
 }
 

@@ -6,29 +6,35 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::node::Node;
 use crate::planted::planted;
 use crate::policy::{Peer, Policy};
+use crate::receive::apply::is_internal;
 use crate::receive::collision::name_exists;
+use crate::receive::copy::is_own_word;
 use crate::receive::fork::{self, Fork};
 use crate::receive::merge::has_other_material;
-use crate::receive::state::keep_known_state;
-use crate::relation::followed::Downstream;
+use crate::receive::refused::count_under;
+use crate::receive::state::{compromise, keep_known_state};
+use crate::relation::alarm::{Alarm, AlarmKind};
 use crate::relation::keys;
 use crate::relation::owed::{PendingGiveBack, is_owed};
 use crate::report::Outcome;
 use crate::wire::follow::{Change, GiveBackRequest, GiveBackResponse, Kind, check_version};
-use keyferry_kmip::{Cause, DateTime, Failure, Object, RequestItem, Text, extension as x};
+use keyferry_kmip::{
+    Attributes, Cause, DateTime, Failure, Object, RequestItem, Text, extension as x, lifecycle,
+};
 use keyferry_store::record::{bytes_of, copy_digest, object_of, read};
 use keyferry_store::{
     Descent, Effects, Incarnation, Material, ObjectId, Record, Snapshot, SnapshotExt, Span, Store,
     StoreExt, descent, index,
 };
 use keyferry_ttlv::{Decode, Encode, Extra};
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 /// Marks a store as a copy of an older moment, and notes which replicas may hold what its server has lost since. To be called before the
 /// store is served.
 ///
-/// In one transaction the store gets the incarnation, which must be new, and each follower that
-/// [may give back](crate::Peer::may_give_back) is entered as a [`PendingGiveBack`]. Until each of them has given back what it holds, or was
+/// In one transaction the store gets the incarnation, which must be new, and each server that
+/// [may give back](crate::Peer::may_give_back) is entered as a [`PendingGiveBack`], whether the backup knows it or not. Until each of them has given back what it holds, or was
 /// [waived](waive_give_back), the server changes none of its objects.
 ///
 /// # Errors
@@ -45,16 +51,18 @@ pub fn begin_restored(
             restored: Some(incarnation),
             ..Effects::none()
         };
-        for follower in Downstream::all(transaction)? {
-            if !policy.gives_back(&follower.server) || planted!(RestoredForgetsPeers) {
+        let ended = keys::ended(&transaction.incarnation()?.0);
+        effects.state.push((ended, Some(Vec::new())));
+        for server in policy.givers_back() {
+            if planted!(RestoredForgetsPeers) {
                 continue;
             }
             let pending = PendingGiveBack {
-                server: follower.server.clone(),
+                server: server.clone(),
                 since: now,
                 extra: Extra::NONE,
             };
-            let entry = (keys::give_back(&follower.server), Some(bytes_of(&pending)?));
+            let entry = (keys::give_back(server), Some(bytes_of(&pending)?));
             effects.state.push(entry);
         }
         effects.apply(transaction)?;
@@ -99,9 +107,21 @@ pub(crate) fn give_back(
         extra: Extra::NONE,
     };
     let mut effects = Effects::none();
+    let prefix = keys::failed_give_backs_prefix(&peer.server);
+    let most = node.policy.limits.failed_give_backs;
+    let mut named = count_under(ask.snapshot, &prefix, most)?;
+    let (mut seen, mut unproved) = (HashSet::new(), false);
     for change in request.changes {
         let id = change.copy.id.clone();
-        match accept_change(node, ask, &peer.server, change) {
+        let accepted = if seen.insert(id.encoded()?) {
+            accept_change(node, ask, peer, change, &mut unproved)
+        } else {
+            Err(Failure::new(
+                Cause::InvalidMessage,
+                "a message gives back each object once",
+            ))
+        };
+        match accepted {
             Ok((accepted, outcome)) => {
                 if outcome == Outcome::Forked {
                     response.forked += 1;
@@ -110,7 +130,7 @@ pub(crate) fn give_back(
                 }
                 effects.extend(accepted);
             }
-            Err(failure) if failure.cause() == Cause::Internal => return Err(failure),
+            Err(failure) if is_internal(&failure) => return Err(failure),
             Err(failure) => {
                 response.failed += 1;
                 let failed = FailedGiveBack {
@@ -120,11 +140,16 @@ pub(crate) fn give_back(
                     since: ask.now.wall,
                     extra: Extra::NONE,
                 };
-                if !planted!(UntakenUnnamed) {
+                if named < most && !planted!(UntakenUnnamed) {
+                    named += 1;
                     effects.state.push(failed.entry()?);
                 }
             }
         }
+    }
+    if unproved {
+        let kind = AlarmKind::UNPROVED_GIVE_BACK;
+        effects.state.extend(Alarm::raise(ask, &peer.server, kind)?);
     }
     if request.last {
         effects.state.push((keys::give_back(&peer.server), None));
@@ -191,18 +216,21 @@ impl FailedGiveBack {
     }
 }
 
-/// Accepts one object of this server's own that a replica holds.
+/// Accepts one object of this server's own that a replica holds. What this server has not sent itself, by its receipt, tells of a compromise at
+/// the most ([rule B](crate::design#rule-b)).
 fn accept_change(
     node: &Node,
     ask: &Ask<'_>,
-    from: &Text,
+    peer: &Peer,
     change: Change,
+    unproved: &mut bool,
 ) -> Result<(Effects, Outcome), Failure> {
+    let raised = change.raised.is_some_and(lifecycle::is_compromised);
     let Change {
         kind: Kind::COPY,
         identifier,
         object_type: Some(object_type),
-        copy,
+        mut copy,
         material,
         wrapped,
         ..
@@ -213,13 +241,13 @@ fn accept_change(
             "what is given back has to be a copy with its type",
         ));
     };
-    if copy.stamp.issuer != node.home.server || !copy.without.is_empty() {
+    if copy.stamp.issuer != node.home.server {
         return Err(Failure::new(
             Cause::InvalidField,
-            "only whole copies of this server's own objects are taken back",
+            "only this server's own objects are taken back",
         ));
     }
-    let attributes = copy.unrepresentable;
+    let attributes = std::mem::take(&mut copy.unrepresentable);
     attributes.check_count()?;
     if copy_digest(object_type, &attributes)? != copy.digest {
         return Err(Failure::new(
@@ -229,25 +257,120 @@ fn accept_change(
     }
     let object = material
         .map(|bytes| object_of(bytes.expose()))
-        .transpose()?;
+        .transpose()
+        .map_err(|error| Failure::new(Cause::InvalidMessage, error))?;
     let object = match (object, wrapped) {
-        (Some(object), Some(true)) => Some(node.unwrapped(ask, object)?.0),
+        (Some(wrapped), Some(true)) => {
+            Some(node.unwrapped_from(ask, peer, wrapped, &attributes)?)
+        }
         (object, _) => object,
     };
-    let after = Record {
-        id: copy.id,
-        identifier,
-        owner: copy.owner,
-        stamp: copy.stamp,
-        lineage: copy.lineage,
-        object_type,
-        attributes,
-        overlay: None,
-        fingerprint: None,
-        lost: Vec::new(),
-        extra: Extra::NONE,
+    let id = copy.id.clone();
+    let is_compromised = raised || attributes.state().is_some_and(lifecycle::is_compromised);
+    let is_own = is_own_word(node, &copy, object.as_ref())?;
+    *unproved |= !is_own;
+    let accepted = if !is_own {
+        if !is_compromised {
+            return Err(Failure::denied(
+                "this server has not sent what is given back: it has no receipt of it",
+            ));
+        }
+        (Effects::none(), Outcome::Unchanged)
+    } else if !copy.without.is_empty() {
+        accept_state(node, ask, &id, &attributes)?
+    } else {
+        let receipt = copy.receipt.as_ref();
+        let identifier = receipt.map_or(identifier, |receipt| receipt.identifier.clone());
+        let after = Record {
+            id: copy.id,
+            identifier,
+            owner: copy.owner,
+            stamp: copy.stamp,
+            lineage: copy.lineage,
+            object_type,
+            attributes,
+            overlay: None,
+            fingerprint: None,
+            lost: Vec::new(),
+            extra: Extra::NONE,
+        };
+        accept_give_back(node, ask, &peer.server, (after, object), &copy.digest)?
     };
-    accept_give_back(node, ask, from, (after, object), &copy.digest)
+    if is_compromised {
+        return accept_compromise(node, ask, &id, accepted);
+    }
+    Ok(accepted)
+}
+
+/// Joins the State of a copy that lacks attributes: the attributes are not taken back, because they are not all.
+fn accept_state(
+    node: &Node,
+    ask: &Ask<'_>,
+    id: &ObjectId,
+    attributes: &Attributes,
+) -> Result<(Effects, Outcome), Failure> {
+    let Some((number, held)) = ask.snapshot.by_object_id(id)? else {
+        return Err(Failure::new(
+            Cause::MissingData,
+            "the copy lacks attributes, and the object is not here any more",
+        ));
+    };
+    let mut after = held.clone();
+    keep_known_state(&mut after.attributes, attributes);
+    if after.attributes == held.attributes {
+        return Ok((Effects::none(), Outcome::Unchanged));
+    }
+    node.advance(&mut after, ask.snapshot.reign()?, ask.now.wall);
+    let material = if after.is_destroyed() {
+        Material::Remove
+    } else {
+        Material::Keep
+    };
+    let effects = Effects::change(Some((number, held)), after, material);
+    Ok((effects, Outcome::Updated))
+}
+
+/// Makes an object compromised that a holder of a copy knows to be so, besides what was accepted of it.
+fn accept_compromise(
+    node: &Node,
+    ask: &Ask<'_>,
+    id: &ObjectId,
+    (mut effects, outcome): (Effects, Outcome),
+) -> Result<(Effects, Outcome), Failure> {
+    if effects.changes.is_empty() {
+        let held = ask.snapshot.by_object_id(id)?;
+        let Some((number, held)) = held.filter(|(_, held)| node.issues(held)) else {
+            return Err(Failure::denied(
+                "this server has not sent what is given back: it has no receipt of it",
+            ));
+        };
+        effects.extend(Effects::change(Some((number, held.clone())), held, Material::Keep));
+    }
+    let reign = ask.snapshot.reign()?;
+    let mut has_raised = false;
+    for change in &mut effects.changes {
+        if change.after.is_compromised() {
+            continue;
+        }
+        compromise(&mut change.after.attributes, ask.now.wall);
+        node.advance(&mut change.after, reign, ask.now.wall);
+        has_raised = true;
+    }
+    if !has_raised && outcome == Outcome::Unchanged {
+        return Ok((
+            Effects {
+                changes: Vec::new(),
+                ..effects
+            },
+            outcome,
+        ));
+    }
+    let outcome = if outcome == Outcome::Unchanged {
+        Outcome::Updated
+    } else {
+        outcome
+    };
+    Ok((effects, outcome))
 }
 
 /// Accepts an object of this server's own from a holder of a copy of it; `digest` is the digest of the copy's attributes.

@@ -2,18 +2,22 @@
 
 use crate::ask::{Answered, Ask, Placeholder};
 use crate::node::{Node, set_default_attributes};
+use crate::receive::apply::is_internal;
 use crate::receive::check::check_attributes;
 use crate::receive::collision::check_names;
 use crate::receive::copy::{SeenObject, verify_copy};
-use crate::receive::merge::{MergeResult, merge_copy};
+use crate::receive::merge::{MergeResult, merge_with_held};
+use crate::receive::refused::RefusedCopy;
 use crate::report::Outcome;
 use crate::wire::copy::{Copy, Expected, Held, KeyferryExtension};
-use keyferry_kmip::spec::{AttributeValue, ObjectType, PutFunction, tag};
+use keyferry_kmip::spec::{AttributeValue, KeyWrapType, ObjectType, PutFunction, tag};
 use keyferry_kmip::{
     Attributes, Cause, Failure, ImportRequest, ImportResponse, Object, PutRequest, PutResponse,
     RequestItem, ResponseItem, Text, UniqueIdentifier, lifecycle,
 };
-use keyferry_store::{Effects, Incarnation, Material, Record, RecordNumber, SnapshotExt};
+use keyferry_store::{
+    Effects, Incarnation, Material, ObjectId, Record, RecordNumber, SnapshotExt,
+};
 use keyferry_ttlv::Extra;
 
 /// An object that comes in, by Import or Put.
@@ -24,6 +28,8 @@ struct Arrival {
     attributes: Attributes,
     /// The object itself; a destroyed one has none.
     object: Option<Object>,
+    /// Whether the object of a copy was wrapped for the way, and is to be unwrapped (KMIP 2.1 §6.1.25, Key Wrap Type).
+    is_wrapped: bool,
     /// Whether an Import may replace an object of this identifier.
     replace: bool,
     /// What a keyferry server says of the object, when it is a copy.
@@ -40,10 +46,14 @@ pub(crate) fn import(
     let mut extension = KeyferryExtension::find(&item.message_extensions)?;
     let copy = extension.copy.take();
     let is_copy = copy.is_some();
-    let (object, sensitive) = node.imported_object(ask, &mut request, is_copy)?;
-    let mut attributes = request.attributes;
-    if sensitive && !is_copy {
-        attributes.set(AttributeValue::Sensitive(true));
+    let is_wrapped = request.key_wrap_type == Some(KeyWrapType::NOT_WRAPPED);
+    let (mut object, mut attributes) = (request.object.take(), request.attributes);
+    if let (false, true, Some(wrapped)) = (is_copy, is_wrapped, &object) {
+        let (clear, is_sensitive) = node.unwrapped(ask, wrapped.clone())?;
+        if is_sensitive {
+            attributes.set(AttributeValue::Sensitive(true));
+        }
+        object = Some(clear);
     }
     if !is_copy && !ask.is_client {
         return Err(Failure::denied(
@@ -55,6 +65,7 @@ pub(crate) fn import(
         object_type: request.object_type,
         attributes,
         object,
+        is_wrapped,
         replace: request.replace_existing.unwrap_or(false),
         copy,
     };
@@ -78,9 +89,9 @@ pub(crate) fn import(
 /// here, the Put counts as a Put New.
 pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<Answered, Failure> {
     let request: PutRequest = item.payload(ask.cx)?;
-    if !node.policy.peer(ask.tls).is_some_and(|peer| peer.may_send) {
+    let Some(peer) = node.policy.peer(ask.tls).filter(|peer| peer.may_send) else {
         return Err(Failure::denied("only a peer that may send may Put"));
-    }
+    };
     if request.put_function == PutFunction::REPLACE && request.replaced_unique_identifier.is_none()
     {
         return Err(Failure::new(
@@ -91,11 +102,17 @@ pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
     let mut extension = KeyferryExtension::find(&item.message_extensions)?;
     let copy = extension.copy.take();
     let is_copy = copy.is_some();
+    if !is_copy && !peer.is_foreign {
+        return Err(Failure::denied(
+            "a keyferry server Puts copies alone, with its Message Extension",
+        ));
+    }
     let arrival = Arrival {
         identifier: identifier_text(&request.unique_identifier)?,
         object_type: None,
         attributes: request.attributes,
         object: request.object,
+        is_wrapped: false,
         replace: false,
         copy,
     };
@@ -112,33 +129,59 @@ pub(crate) fn put(node: &Node, ask: &mut Ask<'_>, item: &RequestItem) -> Result<
 }
 
 /// Receives an object, unless it would become something else than its sender expects, and makes the extension of the answer. A dry run changes
-/// nothing.
+/// nothing. A sender that [learns nothing](crate::Peer::learns_nothing) has one answer to every copy.
 fn receive_as_expected(
     node: &Node,
     ask: &mut Ask<'_>,
     arrival: Arrival,
     extension: &KeyferryExtension,
 ) -> Result<(MergeResult, KeyferryExtension), Failure> {
-    let dry_run = extension.dry_run == Some(true);
-    let before = match &arrival.copy {
-        Some(copy) if dry_run || extension.expected.is_some() => {
-            Some(HeldBefore::look_up(ask, copy)?)
-        }
-        _ => None,
-    };
-    let mut result = receive(node, ask, arrival)?;
-    if let (Some(expected), Some(before)) = (&extension.expected, &before) {
-        check_precondition(expected, before, result.outcome)?;
+    let hides = arrival.copy.as_ref().is_some_and(|_| {
+        node.policy
+            .peer(ask.tls)
+            .is_some_and(|peer| peer.learns_nothing)
+    });
+    let (id, sent) = (
+        arrival.copy.as_ref().map(|copy| copy.id.clone()),
+        arrival.identifier.clone(),
+    );
+    let mut received = receive_if_expected(node, ask, arrival, extension);
+    if let (true, Some(id)) = (hides, id) {
+        received = hide_outcome(node, ask, &id, sent, received);
     }
+    let (mut result, held) = received?;
+    let dry_run = extension.dry_run == Some(true);
     if dry_run {
         result.effects = Effects::none();
     }
     let reply = KeyferryExtension {
         outcome: Some(result.outcome),
-        held: before.filter(|_| dry_run).map(|before| before.held),
+        held: held.filter(|_| dry_run && !hides),
         ..KeyferryExtension::default()
     };
     Ok((result, reply))
+}
+
+/// Receives an object, unless it would become something else than its sender expects. Also returns what was held of it before, where the sender
+/// may know that.
+fn receive_if_expected(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    arrival: Arrival,
+    extension: &KeyferryExtension,
+) -> Result<(MergeResult, Option<Held>), Failure> {
+    let before = match &arrival.copy {
+        Some(copy) if extension.dry_run == Some(true) || extension.expected.is_some() => {
+            Some(HeldBefore::look_up(node, ask, copy)?)
+        }
+        _ => None,
+    };
+    let result = receive(node, ask, arrival)?;
+    if let (Some(expected), Some(before)) = (&extension.expected, &before) {
+        check_precondition(expected, before, result.outcome)?;
+    }
+    let known = before.filter(|before| before.may_be_known);
+    Ok((result, known.map(|before| before.held)))
 }
 
 /// What the store holds of an object before a copy of it is received.
@@ -146,14 +189,22 @@ struct HeldBefore {
     held: Held,
     /// Whether it is the very copy that comes in, brought by an earlier run perhaps.
     is_same_copy: bool,
+    /// Whether the sender may know what is held: as its issuer, or as a relay of it.
+    may_be_known: bool,
 }
 
 impl HeldBefore {
-    fn look_up(ask: &Ask<'_>, copy: &Copy) -> Result<HeldBefore, Failure> {
-        let record = ask.snapshot.by_object_id(&copy.id)?;
-        let held = Held::of(record.as_ref().map(|(_, record)| record))?;
+    fn look_up(node: &Node, ask: &Ask<'_>, copy: &Copy) -> Result<HeldBefore, Failure> {
+        let record = ask.snapshot.by_object_id(&copy.id)?.map(|(_, record)| record);
+        let held = Held::of(record.as_ref())?;
         let is_same_copy = held.is(&copy.stamp, &copy.digest);
-        Ok(HeldBefore { held, is_same_copy })
+        let issuer = record.as_ref().map_or(&copy.stamp.issuer, |held| &held.stamp.issuer);
+        let peer = node.policy.peer(ask.tls);
+        Ok(HeldBefore {
+            may_be_known: peer.is_some_and(|peer| peer.speaks_for(issuer)),
+            held,
+            is_same_copy,
+        })
     }
 }
 
@@ -164,9 +215,19 @@ fn check_precondition(
     before: &HeldBefore,
     outcome: Outcome,
 ) -> Result<(), Failure> {
-    let HeldBefore { held, is_same_copy } = before;
+    let HeldBefore {
+        held,
+        is_same_copy,
+        may_be_known,
+    } = before;
     let is_held_as_planned =
         *is_same_copy || expected.held.as_ref().is_none_or(|planned| planned == held);
+    if !is_held_as_planned && !may_be_known {
+        return Err(Failure::new(
+            Cause::WrongState,
+            "what is held here is not what the plan says",
+        ));
+    }
     if !is_held_as_planned {
         let planned = expected.held.clone().unwrap_or_default();
         return Err(Failure::new(
@@ -205,11 +266,7 @@ fn receive(node: &Node, ask: &mut Ask<'_>, mut arrival: Arrival) -> Result<Merge
     arrival.attributes.remove(tag::UNIQUE_IDENTIFIER);
     arrival.attributes.remove(tag::OBJECT_TYPE);
     match arrival.copy.take() {
-        Some(copy) => {
-            let sent = arrival.identifier.clone();
-            let result = receive_copy(node, ask, arrival, object_type, copy);
-            hide_outcome(node, ask, &sent, result)
-        }
+        Some(copy) => receive_copy(node, ask, arrival, object_type, copy),
         None => import_object(node, ask, arrival, object_type),
     }
 }
@@ -288,6 +345,13 @@ fn create(
     }
     let mut record = node.new_record(reign, identifier.clone(), object_type, attributes);
     record.owner = Some(ask.caller.name.as_str().into());
+    // A peer that Puts brings what both sides have agreed on, as one that sends copies does.
+    if !ask.is_client
+        && let Some(peer) = node.policy.peer(ask.tls)
+        && !peer.has_agreed(&record, ask.now.wall)?
+    {
+        return Err(outside_agreement());
+    }
     if let Some(object) = &object {
         node.recognise(ask, &mut record, object)?;
     }
@@ -426,26 +490,28 @@ fn receive_copy(
         identifier,
         attributes,
         object,
+        is_wrapped,
         ..
     } = arrival;
-    let incoming = verify_copy(
-        peer,
-        SeenObject {
-            identifier,
-            object_type,
-            attributes,
-            object,
-        },
-        copy,
-    )?;
-    let agreed = peer.has_agreed(&incoming.record, ask.now.wall)?;
-    if !agreed && ask.snapshot.by_object_id(&incoming.record.id)?.is_none() {
-        return Err(Failure::denied(
-            "the agreement with this peer does not cover the object",
-        ));
+    let object = match object {
+        Some(wrapped) if is_wrapped => {
+            Some(node.unwrapped_from(ask, peer, wrapped, &attributes)?)
+        }
+        object => object,
+    };
+    let held = ask.snapshot.by_object_id(&copy.id)?;
+    let seen = SeenObject {
+        identifier,
+        object_type,
+        attributes,
+        object,
+    };
+    let incoming = verify_copy(node, peer, seen, copy, held.as_ref().map(|(_, held)| held))?;
+    if held.is_none() && !peer.has_agreed(&incoming.record, ask.now.wall)? {
+        return Err(outside_agreement());
     }
     let ahead = crate::relation::retry::ahead(ask, &incoming.record)?;
-    let mut result = merge_copy(node, ask, &peer.collisions, incoming)?;
+    let mut result = merge_with_held(node, ask, &peer.collisions, held, incoming)?;
     if matches!(
         result.outcome,
         Outcome::Created | Outcome::Updated | Outcome::Renamed
@@ -455,27 +521,29 @@ fn receive_copy(
     Ok(result)
 }
 
-/// Replaces the outcome for a sender that [learns nothing](crate::Peer::learns_nothing): it hears that its copy was created, or that it may not send
-/// it.
+/// The failure of a copy that is not among the objects which both servers have agreed on.
+pub(crate) fn outside_agreement() -> Failure {
+    Failure::denied("the agreement with this peer does not cover the object")
+}
+
+/// Answers a copy of a sender that [learns nothing](crate::Peer::learns_nothing) as one that was created, whatever became of it. That it was
+/// refused is noted here. A failure of this server itself is told: it says nothing of what is held, and the sender tries again.
 fn hide_outcome(
     node: &Node,
     ask: &Ask<'_>,
-    sent: &Text,
-    result: Result<MergeResult, Failure>,
-) -> Result<MergeResult, Failure> {
-    if !node
-        .policy
-        .peer(ask.tls)
-        .is_some_and(|peer| peer.learns_nothing)
-    {
-        return result;
-    }
-    match result {
-        Ok(result) => Ok(MergeResult {
-            identifier: sent.clone(),
-            outcome: Outcome::Created,
-            ..result
-        }),
-        Err(failure) => Err(Failure::denied(failure)),
-    }
+    id: &ObjectId,
+    sent: Text,
+    received: Result<(MergeResult, Option<Held>), Failure>,
+) -> Result<(MergeResult, Option<Held>), Failure> {
+    let effects = match received {
+        Ok((result, _)) => result.effects,
+        Err(failure) if is_internal(&failure) => return Err(failure),
+        Err(failure) => RefusedCopy::note(node, ask, id, &failure)?,
+    };
+    let result = MergeResult {
+        identifier: sent,
+        effects,
+        outcome: Outcome::Created,
+    };
+    Ok((result, None))
 }

@@ -11,7 +11,9 @@ use crate::policy::{Collisions, OnIdentifier};
 use crate::receive::collision::{
     new_identifier, resolve_links, resolve_names, resolve_waiting_links,
 };
+use crate::receive::authority::Speaker;
 use crate::receive::fork::{self, Fork};
+use crate::relation::receipts::{Receipts, ToldReceipts};
 use crate::report::Outcome;
 use keyferry_kmip::spec::{AttributeValue, State, tag};
 use keyferry_kmip::{Attributes, Cause, DateTime, Digest, Failure, Object, Text, lifecycle};
@@ -41,6 +43,12 @@ pub(crate) struct Incoming {
     pub(crate) observed: bool,
     /// The server id of the sender.
     pub(crate) from: Text,
+    /// As whom the sender speaks.
+    pub(crate) speaker: Speaker,
+    /// The receipts that came along.
+    pub(crate) receipts: ToldReceipts,
+    /// The reign of the issuer in which it was asked for this very object, if it was, and answers.
+    pub(crate) asked_in: Option<Vec<u8>>,
 }
 
 /// Merges a copy with what the store holds of its object.
@@ -62,15 +70,29 @@ pub(crate) fn merge_with_held(
     held: Option<(RecordNumber, Record)>,
     incoming: Incoming,
 ) -> Result<MergeResult, Failure> {
+    let (id, stamp) = (incoming.record.id.clone(), incoming.record.stamp.clone());
+    let (from, receipts) = (incoming.from.clone(), incoming.receipts.clone());
+    let mut merged = merge_incoming(node, ask, collisions, held, incoming)?;
+    if matches!(
+        merged.outcome,
+        Outcome::Created | Outcome::Updated | Outcome::Renamed
+    ) {
+        let noted = Receipts::replace(ask.snapshot, &id, &stamp, &from, receipts)?;
+        merged.effects.state.extend(noted);
+    }
+    Ok(merged)
+}
+
+fn merge_incoming(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    collisions: &Collisions,
+    held: Option<(RecordNumber, Record)>,
+    incoming: Incoming,
+) -> Result<MergeResult, Failure> {
     let destroyed = incoming.record.is_destroyed();
     match held {
         Some(held) => merge_known(node, ask, collisions, held, incoming),
-        None if incoming.record.stamp.issuer == node.home.server && !incoming.observed => {
-            Err(Failure::new(
-                Cause::PermissionDenied,
-                "a copy of an object of this very server, which does not hold it: the server was restored, or is another of the same name",
-            ))
-        }
         None if incoming.object.is_none() && !destroyed => Err(Failure::new(
             Cause::MissingData,
             "the object itself is missing",
@@ -96,13 +118,12 @@ fn create(
     object: Option<Object>,
 ) -> Result<MergeResult, Failure> {
     let mut outcome = Outcome::Created;
-    let other = ask.snapshot.by_identifier(&record.identifier)?;
-    if let Some((_, other)) = other {
+    if ask.snapshot.by_identifier(&record.identifier)?.is_some() {
         match collisions.identifier {
             OnIdentifier::Fail => {
                 let why = format_args!(
-                    "{} has the identifier {:?}, which {} should get",
-                    other.id, record.identifier, record.id
+                    "another object has the identifier {:?} here",
+                    record.identifier
                 );
                 return Err(Failure::new(Cause::ObjectExists, why));
             }
@@ -194,7 +215,17 @@ fn merge_known(
     (number, held): (RecordNumber, Record),
     incoming: Incoming,
 ) -> Result<MergeResult, Failure> {
-    check_same_object(node, &held, &incoming)?;
+    if is_overruled(ask, &held, &incoming)? {
+        return overrule(node, ask, collisions, (number, held), incoming);
+    }
+    if let Err(collision) = check_same_object(node, &held, &incoming) {
+        // What a relay made up gives way to the issuer's own word.
+        return if incoming.speaker == Speaker::Issuer && Receipts::is_hearsay(ask.snapshot, &held)? {
+            overrule(node, ask, collisions, (number, held), incoming)
+        } else {
+            Err(collision)
+        };
+    }
     let unchanged = |effects| MergeResult {
         identifier: held.identifier.clone(),
         effects,
@@ -202,7 +233,17 @@ fn merge_known(
     };
     match choose_merge(node, &held, &incoming)? {
         Merge::Ignore => Ok(unchanged(Effects::none())),
+        Merge::JoinState => Ok(unchanged(join_state(node, (number, &held), &incoming.record))),
         Merge::NoteRelation => Ok(unchanged(note_relation((number, &held), &incoming.record))),
+        Merge::SameCopy => {
+            let mut effects = note_relation((number, &held), &incoming.record);
+            let Incoming { from, receipts, .. } = incoming;
+            let (id, stamp) = (&held.id, &held.stamp);
+            effects
+                .state
+                .extend(Receipts::add(ask.snapshot, id, stamp, &from, receipts)?);
+            Ok(unchanged(effects))
+        }
         Merge::Revive => revive(node, ask, collisions, (number, held), incoming),
         Merge::Update => update(node, ask, collisions, (number, held), incoming),
         Merge::KeepFork => keep_fork(node, ask, (number, held), &incoming),
@@ -244,9 +285,13 @@ fn check_same_object(node: &Node, held: &Record, incoming: &Incoming) -> Result<
 
 /// What a copy does to a record of the same object.
 enum Merge {
-    /// Nothing: the record is as new or newer.
+    /// Nothing: the record is the tombstone of a withdrawn copy.
     Ignore,
-    /// The record holds the same already; only the relation that the copy came by is added.
+    /// The record is newer, and only a State that it lacks is joined.
+    JoinState,
+    /// The record holds the same already; the relation and the receipts that the copy came with are added.
+    SameCopy,
+    /// The record holds the same change with more attributes; only the relation that the copy came by is added.
     NoteRelation,
     /// The record is the tombstone of a withdrawn copy, and the new one takes its place.
     Revive,
@@ -262,14 +307,14 @@ fn choose_merge(node: &Node, held: &Record, incoming: &Incoming) -> Result<Merge
     let relation = descent((&held.stamp, &held.lineage), (&newer.stamp, &newer.lineage));
     let replaces = match relation {
         Descent::Older if planted!(OlderApplies) => !node.issues(held),
-        Descent::Older => return Ok(Merge::Ignore),
+        Descent::Older => return Ok(Merge::JoinState),
         // A copy that was withdrawn does not come back by an old bundle: nobody would tell this server what becomes of it.
         Descent::Equal if held.is_withdrawn() && !comes_by_relation(newer) => {
             return Ok(Merge::Ignore);
         }
         _ if held.is_withdrawn() && relation != Descent::Fork => return Ok(Merge::Revive),
         Descent::Equal if held.copy_digest()? == incoming.digest => {
-            return Ok(Merge::NoteRelation);
+            return Ok(Merge::SameCopy);
         }
         // The same change, of which two relations leave out different attributes: the fuller copy counts.
         Descent::Equal if omitted_attributes(held) != omitted_attributes(newer) => {
@@ -292,6 +337,81 @@ fn choose_merge(node: &Node, held: &Record, incoming: &Incoming) -> Result<Merge
     })
 }
 
+/// Raises the State of a record to the join with that of an older copy: no word of a compromise is lost because it is late
+/// ([rule 3](crate::design#rule-3)). What this server issues has heard of it already.
+fn join_state(node: &Node, (number, held): (RecordNumber, &Record), older: &Record) -> Effects {
+    let (Some(here), Some(there)) = (held.stored_state(), older.attributes.state()) else {
+        return Effects::none();
+    };
+    let joined = lifecycle::Rank::of(here).joined_state(lifecycle::Rank::of(there));
+    if joined == here || node.issues(held) {
+        return Effects::none();
+    }
+    let mut after = held.clone();
+    after.overlay.get_or_insert_with(Overlay::default).state = Some(joined);
+    let material = if after.is_destroyed() {
+        Material::Remove
+    } else {
+        Material::Keep
+    };
+    Effects::change(Some((number, held.clone())), after, material)
+}
+
+/// Whether the issuer itself says, when it is asked after this server got the copy, that it has not made the change that relays alone have told of:
+/// it is in the reign of that change still, so it has not lost it either.
+fn is_overruled(ask: &Ask<'_>, held: &Record, incoming: &Incoming) -> Result<bool, Failure> {
+    let newer = &incoming.record;
+    let is_asked = incoming.speaker == Speaker::Issuer
+        && incoming.asked_in.as_ref() == Some(&held.stamp.incarnation);
+    if !is_asked {
+        return Ok(false);
+    }
+    let relation = descent((&held.stamp, &held.lineage), (&newer.stamp, &newer.lineage));
+    Ok(matches!(relation, Descent::Older | Descent::Fork)
+        && Receipts::is_hearsay(ask.snapshot, held)?)
+}
+
+/// Replaces what relays alone have told of an object by the word of its issuer. What was held is named as a fork.
+fn overrule(
+    node: &Node,
+    ask: &mut Ask<'_>,
+    collisions: &Collisions,
+    (number, held): (RecordNumber, Record),
+    incoming: Incoming,
+) -> Result<MergeResult, Failure> {
+    let destroyed = incoming.record.is_destroyed();
+    if incoming.object.is_none() && !destroyed {
+        return Err(Failure::new(
+            Cause::MissingData,
+            "what a relay told of the object was made up, and its issuer has not sent the object itself yet",
+        ));
+    }
+    let mut named = fork::name(&held, &incoming.from, ask.now.wall)?;
+    let mut record = incoming.record;
+    record.identifier = held.identifier.clone();
+    let own = held.overlay.clone().unwrap_or_default();
+    let overlay = record.overlay.get_or_insert_with(Overlay::default);
+    overlay.via.extend(own.via);
+    overlay.via.sort();
+    overlay.via.dedup();
+    if let Some(object) = incoming.object.as_ref().filter(|_| !destroyed) {
+        node.recognise(ask, &mut record, object)?;
+    }
+    resolve_names(node, ask, &mut record, None, &collisions.name)?;
+    resolve_links(ask, &mut record, &mut named)?;
+    let identifier = record.identifier.clone();
+    let material = match incoming.object.filter(|_| !destroyed) {
+        Some(object) => Material::Set(object.into()),
+        None => Material::Remove,
+    };
+    named.extend(Effects::change(Some((number, held)), record, material));
+    Ok(MergeResult {
+        identifier,
+        effects: named,
+        outcome: Outcome::Updated,
+    })
+}
+
 /// Keeps a copy that does not descend from the record, nor the record from it, as a fork.
 fn keep_fork(
     node: &Node,
@@ -304,7 +424,7 @@ fn keep_fork(
     let effects = if node.issues(&held) {
         fork::keep_at_issuer(node, ask, (number, &held), fork)
     } else {
-        fork::keep_at_replica(ask, (number, held), fork)
+        fork::keep_at_replica(node, ask, (number, held), fork)
     }?;
     Ok(MergeResult {
         identifier,
@@ -321,12 +441,6 @@ fn update(
     (number, held): (RecordNumber, Record),
     incoming: Incoming,
 ) -> Result<MergeResult, Failure> {
-    if incoming.record.stamp.epoch > held.stamp.epoch {
-        return Err(Failure::new(
-            Cause::PermissionDenied,
-            "a new issuer needs a grant, which can't be checked here yet",
-        ));
-    }
     let Incoming {
         record: mut after,
         object,
@@ -351,9 +465,16 @@ fn update(
 fn carry_over_local_fields(after: &mut Record, held: &Record) {
     let by_relation = after.overlay.take();
     after.identifier = held.identifier.clone();
-    after.owner = held.owner.clone();
+    let owner_there = |overlay: &Option<Overlay>| overlay.as_ref().and_then(|it| it.owner.clone());
+    if owner_there(&by_relation) == owner_there(&held.overlay) {
+        // Whom the object belongs to here, as policy has it or as somebody has said since.
+        after.owner = held.owner.clone().or(after.owner.take());
+    }
     after.overlay = held.overlay.clone();
     let Some(by_relation) = by_relation else {
+        if let Some(overlay) = &mut after.overlay {
+            overlay.owner = None;
+        }
         return;
     };
     let overlay = after.overlay.get_or_insert_with(Overlay::default);

@@ -1,7 +1,7 @@
 //! This module keeps the State of an object from moving back when its attributes are replaced.
 
 use keyferry_kmip::spec::{AttributeValue, tag};
-use keyferry_kmip::{Attributes, lifecycle};
+use keyferry_kmip::{Attributes, DateTime, lifecycle};
 use keyferry_ttlv::Tag;
 
 /// The attributes that say when and why an object came to its State, in the order in which they are added.
@@ -27,4 +27,18 @@ pub(crate) fn keep_known_state(attributes: &mut Attributes, held: &Attributes) {
             }
         }
     }
+}
+
+/// Makes the State in `attributes` the join with Compromised, as of now.
+pub(crate) fn compromise(attributes: &mut Attributes, now: DateTime) {
+    let Some(state) = attributes.state() else {
+        return;
+    };
+    let known = lifecycle::Rank {
+        step: 0,
+        compromised: true,
+    };
+    let joined = lifecycle::Rank::of(state).joined_state(known);
+    attributes.set(AttributeValue::State(joined));
+    attributes.set_default(AttributeValue::CompromiseDate(now));
 }

@@ -49,8 +49,12 @@ state_keys! {
     GIVE_BACK = b"taking back/" + "server": "a peer that has yet to give back what this server lost (PendingGiveBack)", "receive: give_back";
     WAIVED = b"waived/" + "server / time / person": "a PendingGiveBack that a person has waived", "receive: give_back";
     FAILED_GIVE_BACK = b"untaken/" + "server / object": "an object that could not be given back (FailedGiveBack)", "receive: give_back";
-    FORK = b"fork/" + "object / incarnation": "a change that does not descend from the one held here (Fork)", "receive: fork";
+    FORK = b"fork/" + "object / reign / epoch issuer": "a change that does not descend from the one held here (Fork)", "receive: fork";
     FORK_DECISION = b"decided/" + "object / time incarnation": "what a person decided about a fork (ForkDecision)", "receive: fork";
+    RECEIPT = b"receipt/" + "object": "the receipts of the copy that is held of an object (Receipts)", "receive: import; follow; pull";
+    ENDED = b"ended/" + "incarnation": "nothing: that an incarnation of this store has ended", "receive: give_back; follow, at the issuer";
+    REFUSED_COPY = b"refused/" + "server 0 object": "a refused copy of a peer that learns nothing (RefusedCopy)", "receive: import";
+    ALARM = b"alarm/" + "server 0 kind": "what a peer did that an operator should know (Alarm)", "follow, at the issuer";
     AWAITED = b"await/" + "object / identifier": "nothing: that the Links of an object wait for another one", "receive: collision";
     FOREIGN_MASTER = b"foreign/master/" + "relation": "a foreign server that is observed (ForeignMaster)", "pull";
     FOREIGN_RETRY = b"foreign/retry/" + "relation 0 object": "an object that could not be taken from it (Retry)", "pull";
@@ -123,7 +127,27 @@ pub(crate) fn waived(server: &str, now: DateTime, by: &str) -> Vec<u8> {
 }
 
 pub(crate) fn failed_give_back(server: &str, id: &ObjectId) -> keyferry_store::Result<Vec<u8>> {
-    about([FAILED_GIVE_BACK, server.as_bytes(), b"/"].concat(), id)
+    about(failed_give_backs_prefix(server), id)
+}
+
+pub(crate) fn receipt(id: &ObjectId) -> keyferry_store::Result<Vec<u8>> {
+    about(RECEIPT.to_vec(), id)
+}
+
+pub(crate) fn ended(incarnation: &[u8]) -> Vec<u8> {
+    [ENDED, incarnation].concat()
+}
+
+pub(crate) fn refused_copies_prefix(server: &str) -> Vec<u8> {
+    under(REFUSED_COPY, server)
+}
+
+pub(crate) fn alarm(server: &str, kind: u32) -> Vec<u8> {
+    [&under(ALARM, server)[..], &kind.to_be_bytes()].concat()
+}
+
+pub(crate) fn failed_give_backs_prefix(server: &str) -> Vec<u8> {
+    [FAILED_GIVE_BACK, server.as_bytes(), b"/"].concat()
 }
 
 /// What the keys of the forks of one object begin with.
@@ -131,7 +155,15 @@ pub(crate) fn forks_prefix(id: &ObjectId) -> keyferry_store::Result<Vec<u8>> {
     Ok([&about(FORK.to_vec(), id)?[..], b"/"].concat())
 }
 
+/// The key of the fork of one line: one object, epoch, issuer and reign.
 pub(crate) fn fork(id: &ObjectId, stamp: &Stamp) -> keyferry_store::Result<Vec<u8>> {
+    let epoch = stamp.epoch.to_be_bytes();
+    let line = [&stamp.incarnation[..], b"/", &epoch, stamp.issuer.as_bytes()].concat();
+    Ok([forks_prefix(id)?, line].concat())
+}
+
+/// The key under which earlier builds kept a fork.
+pub(crate) fn fork_by_reign(id: &ObjectId, stamp: &Stamp) -> keyferry_store::Result<Vec<u8>> {
     Ok([&forks_prefix(id)?[..], &stamp.incarnation].concat())
 }
 
@@ -285,6 +317,11 @@ mod tests {
             waived("s", now, "p"),
             failed_give_back("s", &id)?,
             fork(&id, &stamp)?,
+            fork_by_reign(&id, &stamp)?,
+            receipt(&id)?,
+            ended(b"i"),
+            refused_copies_prefix("s"),
+            alarm("s", 1),
             fork_decision(&id, now, &stamp)?,
             awaited_prefix(&id)?,
             foreign_master("r"),
@@ -318,6 +355,7 @@ mod tests {
         found.extend([HOME, REIGN, SEAL].into_iter().filter_map(row));
         let in_table = |row: &&StateKey| STATE_KEYS.iter().position(|other| other == *row);
         found.sort_by_key(in_table);
+        found.dedup();
         assert!(found.into_iter().eq(STATE_KEYS));
     }
 

@@ -1,12 +1,14 @@
 //! The Message Extension of keyferry: what it adds to an Import, a Put or an Export of an object, and to the answer.
 
 use crate::report::Outcome;
+use crate::wire::receipt::{CopyFacts, Receipt};
 use keyferry_kmip::projection::Projection;
 use keyferry_kmip::spec::tag;
 use keyferry_kmip::{
     Attributes, Cause, Failure, MessageExtension, ResponseItem, Text, context, extension as x,
 };
-use keyferry_store::{ObjectId, Record, Stamp};
+use keyferry_store::record::copy_digest_and_size;
+use keyferry_store::{Lineage, ObjectId, Record, Stamp};
 use keyferry_ttlv::{Context, Decode, Encode, Extra, Raw, Result, Version};
 use std::fmt;
 
@@ -91,8 +93,8 @@ pub struct Copy {
     /// The stamp of the change.
     pub stamp: Stamp,
     /// Its earlier reigns.
-    #[ttlv(tag = x::LINEAGE)]
-    pub lineage: Vec<Stamp>,
+    #[ttlv(group = ())]
+    pub lineage: Lineage,
     /// The digest of the whole copy, by which the receiver notices losses.
     #[ttlv(tag = x::DIGEST_VALUE)]
     pub digest: Vec<u8>,
@@ -108,6 +110,11 @@ pub struct Copy {
     /// The client that owns the object at its issuer, so that a restored issuer learns it again.
     #[ttlv(tag = x::OWNER)]
     pub owner: Option<Text>,
+    /// The receipt of the issuer, by which it recognises its own copy.
+    pub receipt: Option<Receipt>,
+    /// The receipt of the sender, where that is not the issuer.
+    #[ttlv(tag = x::RELAY_RECEIPT)]
+    pub relay_receipt: Option<Receipt>,
     /// The number of the sender's session. It fences off an earlier session that is still alive.
     #[ttlv(tag = x::SESSION)]
     pub session: Option<i64>,
@@ -123,8 +130,18 @@ impl Copy {
         unrepresentable: Attributes,
         session: Option<i64>,
     ) -> keyferry_store::Result<Copy> {
-        Ok(Copy {
-            digest: record.copy_digest()?,
+        Ok(Copy::with_size(record, unrepresentable, session)?.0)
+    }
+
+    /// The copy of a record, and about how many bytes its attributes and its lineage take.
+    pub(crate) fn with_size(
+        record: &Record,
+        unrepresentable: Attributes,
+        session: Option<i64>,
+    ) -> keyferry_store::Result<(Copy, usize)> {
+        let (digest, bytes) = copy_digest_and_size(record.object_type, &record.attributes)?;
+        let copy = Copy {
+            digest,
             id: record.id.clone(),
             stamp: record.stamp.clone(),
             lineage: record.lineage.clone(),
@@ -132,14 +149,39 @@ impl Copy {
             unrepresentable,
             without: Vec::new(),
             owner: None,
+            receipt: None,
+            relay_receipt: None,
             session,
             extra: Extra::NONE,
-        })
+        };
+        Ok((copy, bytes + record.lineage.len() * REIGN_BYTES))
     }
 }
 
-/// The version of the digest that this build makes.
-pub(crate) const PROJECTION: i32 = 1;
+/// About how many bytes a reign takes in a lineage.
+pub(crate) const REIGN_BYTES: usize = 24;
+
+impl Copy {
+    /// What a receipt of the copy covers.
+    pub(crate) fn facts(&self) -> CopyFacts<'_> {
+        CopyFacts {
+            id: &self.id,
+            stamp: &self.stamp,
+            lineage: &self.lineage,
+            digest: &self.digest,
+            owner: self.owner.as_ref(),
+            without: &self.without,
+        }
+    }
+}
+
+/// The version of the digest and of the lineage's form that this build writes. It reads the first one, too.
+pub(crate) const PROJECTION: i32 = 2;
+
+/// Whether this build can read a copy of this version.
+pub(crate) fn is_known_projection(projection: i32) -> bool {
+    (1..=PROJECTION).contains(&projection)
+}
 
 /// The encoding of the extension. It is the same in every version of a message, since it carries what some versions lack.
 fn form() -> Context {

@@ -4,7 +4,7 @@
 use crate::selection::Selected;
 use crate::wire::copy::Copy;
 use crate::wire::place::Place;
-use keyferry_kmip::spec::{ObjectType, Operation, tag};
+use keyferry_kmip::spec::{ObjectType, Operation, State, tag};
 use keyferry_kmip::{Failure, Payload, Secret, Text, extension as x};
 use keyferry_store::{ObjectId, Stamp};
 use keyferry_ttlv::{Decode, Encode, Extra, Version};
@@ -57,8 +57,7 @@ pub(crate) struct FollowRequest {
     #[ttlv(tag = x::CHECKING)]
     pub(crate) checking: Option<bool>,
     /// Copies that the replica holds. The issuer answers for those that the replica may not have any more.
-    #[ttlv(tag = x::HOLDS)]
-    pub(crate) held: Vec<ObjectId>,
+    pub(crate) held: Vec<HeldCopy>,
     /// Whether the replica may send the next request before the answer has come.
     #[ttlv(tag = x::MORE)]
     pub(crate) more: Option<bool>,
@@ -74,6 +73,23 @@ pub(crate) struct FollowRequest {
     /// How many objects the replica could not apply.
     #[ttlv(tag = x::COUNT_RETRIED)]
     pub(crate) retried: Option<i64>,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub(crate) extra: Extra,
+}
+
+/// A copy that a replica says it holds.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = x::CLAIM)]
+pub(crate) struct HeldCopy {
+    /// The object.
+    pub(crate) id: ObjectId,
+    /// The change of it that is held.
+    pub(crate) stamp: Stamp,
+    /// The proof of the receipt that the asked server gave for the copy, where there is one: without it, the asked server believes only what it
+    /// has noted itself.
+    #[ttlv(tag = x::PROOF)]
+    pub(crate) proof: Option<Vec<u8>>,
     /// Other fields.
     #[ttlv(extra)]
     pub(crate) extra: Extra,
@@ -173,6 +189,9 @@ pub(crate) struct Change {
     /// Whether the material was wrapped for the way, so that the receiver unwraps it.
     #[ttlv(tag = x::WRAPPED)]
     pub(crate) wrapped: Option<bool>,
+    /// The State that the sender has raised the object to, where that is above the copy's own.
+    #[ttlv(tag = x::LOCAL_STATE)]
+    pub(crate) raised: Option<State>,
     /// Why the object is withheld.
     #[ttlv(tag = x::WHY)]
     pub(crate) why: Option<Text>,

@@ -1,12 +1,13 @@
 //! A place in the feed of a store, as two servers exchange it.
 
 use crate::planted::planted;
+use crate::wire::receipt::{ReceiptKey, is_same};
 use keyferry_kmip::extension as x;
 use keyferry_store::{Position, Snapshot, SnapshotExt};
 use keyferry_ttlv::{Decode, Encode, Extra};
 
 /// A place in the feed of a store, as two servers exchange it ([rule 10](crate::design#rule-10)). The default is the beginning of any feed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, Default, Eq, Encode, Decode)]
 #[ttlv(tag = x::PLACE)]
 #[non_exhaustive]
 pub struct Place {
@@ -19,9 +20,20 @@ pub struct Place {
     /// The commit that wrote this entry.
     #[ttlv(tag = x::POSITION_COMMIT)]
     pub commit: Vec<u8>,
+    /// The receipt of the server whose feed it is: others can't make up a place of it ([rule B](crate::design#rule-b)).
+    #[ttlv(tag = x::RECEIPT)]
+    pub(crate) receipt: Option<Vec<u8>>,
     /// Other fields.
     #[ttlv(extra)]
     pub extra: Extra,
+}
+
+/// Two places are the same if they stand in the same history, with or without a receipt.
+impl PartialEq for Place {
+    fn eq(&self, other: &Place) -> bool {
+        (self.number, &self.incarnation, &self.commit)
+            == (other.number, &other.incarnation, &other.commit)
+    }
 }
 
 impl From<Position> for Place {
@@ -30,6 +42,7 @@ impl From<Position> for Place {
             incarnation: position.incarnation.0.to_vec(),
             number: i64::try_from(position.number).unwrap_or(i64::MAX),
             commit: position.commit.0.to_vec(),
+            receipt: None,
             extra: Extra::NONE,
         }
     }
@@ -45,8 +58,24 @@ impl Place {
             incarnation: snapshot.incarnation()?.0.to_vec(),
             number: i64::try_from(number).unwrap_or(i64::MAX),
             commit,
+            receipt: None,
             extra: Extra::NONE,
         })
+    }
+
+    /// The same place with the receipt of this server.
+    pub(crate) fn signed(self, key: &ReceiptKey) -> Place {
+        let receipt = key.of_place(&self.incarnation, self.number, &self.commit);
+        Place {
+            receipt: Some(receipt),
+            ..self
+        }
+    }
+
+    /// Whether this server has once told the place.
+    pub(crate) fn is_genuine(&self, key: &ReceiptKey) -> bool {
+        let made = key.of_place(&self.incarnation, self.number, &self.commit);
+        self.receipt.as_ref().is_some_and(|told| is_same(told, &made)) || planted!(PlaceBelieved)
     }
 
     /// The number of the last entry before the place.

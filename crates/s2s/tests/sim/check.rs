@@ -4,7 +4,9 @@ use crate::world::World;
 use keyferry_kmip::spec::State;
 use keyferry_kmip::{RequestMessage, ResponseMessage, extension as x, lifecycle};
 use keyferry_s2s::*;
-use keyferry_store::{Descent, ObjectId, Record, SnapshotExt, Stamp, Store, StoreExt, descent};
+use keyferry_store::{
+    Descent, Lineage, ObjectId, Record, SnapshotExt, Stamp, Store, StoreExt, descent,
+};
 use keyferry_ttlv::{Item, Reader, Version};
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -32,7 +34,7 @@ struct PendingGiveBack {
     issuer: usize,
     id: ObjectId,
     stamp: Stamp,
-    lineage: Vec<Stamp>,
+    lineage: Lineage,
 }
 
 #[derive(Default)]
@@ -191,10 +193,13 @@ impl Check {
         let r = Reader::new(asked, keyferry_kmip::context(Version::V2_1));
         let mut fields = r.children(Item::parse(asked).unwrap()).unwrap();
         while let Some(field) = fields.step() {
-            if field.tag() == x::HOLDS {
-                let tag = x::OBJECT_ID.number().to_be_bytes();
-                self.offered
-                    .insert((at, [&tag[1..], &field.raw()[3..]].concat()));
+            if field.tag() == x::CLAIM {
+                let mut claim = r.children(field).unwrap();
+                while let Some(part) = claim.step() {
+                    if part.tag() == x::OBJECT_ID {
+                        self.offered.insert((at, part.raw().to_vec()));
+                    }
+                }
             }
         }
         for told in changes(payload.bytes()) {

@@ -457,7 +457,7 @@ fn a_cycle_of_relays_comes_to_rest() {
     }
     for (replica, issuer) in [(1, 0), (2, 1), (0, 2), (1, 2), (2, 0)] {
         let link = follow(&mut world, replica, issuer, Selection::everything());
-        world.links[link].options.from.may_relay = true;
+        world.links[link].options.from.relays = Servers::All;
     }
     let one = create(&mut world, 0, "1", 1, group("red"));
     let two = create(&mut world, 1, "2", 2, group("red"));

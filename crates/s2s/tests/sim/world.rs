@@ -4,7 +4,7 @@ use crate::rng::Rng;
 use crate::site::{START, Site, identity};
 use keyferry_kmip::*;
 use keyferry_s2s::{Step, *};
-use keyferry_store::{Record, StoreExt};
+use keyferry_store::{Record, Store, StoreExt};
 use keyferry_ttlv::Version;
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::Ordering;
@@ -233,7 +233,9 @@ impl World {
             wrapped: false,
         };
         for (record, object) in copies {
-            let item = request_item(terms, record, object).unwrap();
+            let site = &self.sites[issuer];
+            let sender = (&Sender::of(&site.node.home), &site.disk as &dyn Store);
+            let item = request_item(terms, record, object, sender).unwrap();
             self.deliver(
                 issuer,
                 replica,

@@ -9,7 +9,7 @@ use keyferry_ttlv::{Extra, Version};
 
 fn host() -> Host {
     let policy = Policy::closed()
-        .with("sender", Peer::new("s").may_send())
+        .with("sender", Peer::new("s").may_send().foreign())
         .with("mute", Peer::new("m"));
     Host::named("a", Access::Named(["client".to_owned()].into()), policy)
 }

@@ -54,7 +54,7 @@ fn record((here, origin): (&str, &str)) -> Record {
         },
         identifier: here.into(),
         owner: None,
-        lineage: vec![stamp.clone()],
+        lineage: vec![stamp.clone()].into(),
         stamp,
         object_type: ObjectType::SYMMETRIC_KEY,
         attributes: Attributes::new()

@@ -3,7 +3,7 @@
 use keyferry_kmip::spec::{AttributeValue, CryptographicAlgorithm, ObjectType};
 use keyferry_kmip::{Attributes, Name, Object, Secret};
 use keyferry_store::{
-    Deferred, Effects, Error, Incarnation, Material, Memory, ObjectId, Order, Record, RecordNumber,
+    Deferred, Effects, Error, Incarnation, Lineage, Material, Memory, ObjectId, Order, Record, RecordNumber,
     Snapshot, SnapshotExt, Span, Stamp, StoreExt, index,
 };
 use keyferry_ttlv::Extra;
@@ -22,7 +22,7 @@ fn record(n: u64) -> Record {
         identifier: format!("object {n}").as_str().into(),
         owner: None,
         stamp: Stamp::first(&"alpha".into(), Incarnation([1; 16])),
-        lineage: Vec::new(),
+        lineage: Lineage::new(),
         object_type: ObjectType::SYMMETRIC_KEY,
         attributes: Attributes::new(),
         overlay: None,

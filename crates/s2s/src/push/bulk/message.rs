@@ -268,7 +268,8 @@ impl Bulk {
         let wrapping = self.wrapping.as_ref();
         let (object, wrapped) = wrap_for_transit(cx, wrapping, options.version, record, object)?;
         let options = SendOptions { wrapped, ..options };
-        conditional_request_item(options, record.clone(), object, expected)
+        let sender = self.sender.as_ref().map(|sender| (sender, cx.store));
+        conditional_request_item(options, record.clone(), object, sender, expected)
     }
 }
 

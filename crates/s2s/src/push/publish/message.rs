@@ -197,7 +197,7 @@ impl Publish {
                     dry_run: false,
                     wrapped,
                 };
-                conditional_request_item(options, work.record.clone(), object, None)?
+                conditional_request_item(options, work.record.clone(), object, None, None)?
             }
         };
         Ok(Some(item))

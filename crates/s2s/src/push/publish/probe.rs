@@ -8,7 +8,7 @@ use crate::relation::keys;
 use crate::session::SessionContext;
 use keyferry_kmip::spec::{CryptographicAlgorithm, ObjectType};
 use keyferry_kmip::{Object, Secret, Text};
-use keyferry_store::{Incarnation, ObjectId, Record, SnapshotExt, Stamp, StoreExt};
+use keyferry_store::{Incarnation, Lineage, ObjectId, Record, SnapshotExt, Stamp, StoreExt};
 use keyferry_ttlv::Extra;
 
 impl Publish {
@@ -88,7 +88,7 @@ fn probe_work(identifier: Text, object: Option<Object>, kind: Kind, stage: Stage
         identifier,
         owner: None,
         stamp: Stamp::first(&"probe".into(), Incarnation([0; 16])),
-        lineage: Vec::new(),
+        lineage: Lineage::new(),
         object_type: ObjectType::SYMMETRIC_KEY,
         attributes: steps::probe_attributes(),
         overlay: None,

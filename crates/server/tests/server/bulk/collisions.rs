@@ -26,7 +26,7 @@ fn a_fork_is_kept_and_named_and_changes_nothing_but_the_state() {
         let first = copy.stamp.clone();
         copy.stamp.incarnation = vec![0x99; 16];
         copy.stamp.sequence = 2;
-        copy.lineage = vec![first, copy.stamp.clone()];
+        copy.lineage = vec![first, copy.stamp.clone()].into();
     });
     peer.call_item::<ImportResponse>(item.clone()).unwrap();
     assert_eq!(b.record(&id), held);
@@ -59,7 +59,8 @@ fn a_fork_is_kept_and_named_and_changes_nothing_but_the_state() {
                 sequence: 2,
                 ..copy.stamp.clone()
             },
-        ];
+        ]
+        .into();
     });
     peer.call_item::<ImportResponse>(item).unwrap();
     assert_eq!(

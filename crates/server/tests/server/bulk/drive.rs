@@ -38,7 +38,17 @@ pub fn master() -> Host {
 
 /// A server that takes copies from `a`, and lets a client look.
 pub fn replica() -> Host {
-    let policy = Policy::closed().with("a.example", Peer::new("a").may_send());
+    let keys = ["kek", "kek at b", "private", "nobody"];
+    let peer = keys
+        .into_iter()
+        .fold(Peer::new("a").may_send(), |peer, key| peer.unwrapping(key));
+    let policy = Policy::closed().with("a.example", peer);
+    Host::named("b", Access::Named(["client".to_owned()].into()), policy)
+}
+
+/// A server that takes what `a` Puts as a foreign server does.
+pub fn receiver() -> Host {
+    let policy = Policy::closed().with("a.example", Peer::new("a").may_send().foreign());
     Host::named("b", Access::Named(["client".to_owned()].into()), policy)
 }
 
@@ -298,6 +308,8 @@ pub fn copy_item(
         unrepresentable: Attributes::new(),
         without: Vec::new(),
         owner: None,
+        receipt: None,
+        relay_receipt: None,
         session: Some(1),
         extra: Extra::NONE,
     };

@@ -51,6 +51,8 @@ fn a_restored_issuer_takes_back_what_its_replica_holds_and_refuses_changes_until
             client.add(&ids[0], name("another line")).unwrap();
         }
         pass(&b, &a);
+        // The other peer that may give back has nothing: a person says so.
+        waive_give_back(&*a.store, "c", "somebody", a.now().wall).unwrap();
         client.add(&ids[3], name("after all")).unwrap();
         assert_eq!(client.state(&ids[1]), State::COMPROMISED, "taken back");
         assert_eq!(a.object(&new), b.object(&new));

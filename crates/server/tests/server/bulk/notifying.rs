@@ -151,7 +151,7 @@ fn what_is_new_is_put_and_what_changed_or_is_no_more_is_notified() {
         Version::V2_0,
         Version::V2_1,
     ] {
-        let (a, r) = (publisher(ForeignReplicaOptions::default()), replica());
+        let (a, r) = (publisher(ForeignReplicaOptions::default()), receiver());
         let client = a.client(Version::V2_1);
         let ids = fill_groups(&client);
         assert_eq!(run(&a, &r, version).1, [Operation::PUT; 5]);
@@ -193,7 +193,7 @@ fn losses_at_every_message_leave_the_receiver_as_it_should_be() {
     for version in [Version::V1_4, Version::V2_1] {
         for at in 0..6 {
             for cut in [Cut::Before(at), Cut::Behind(at), Cut::Dead(at)] {
-                let (a, r) = (publisher(ForeignReplicaOptions::default()), replica());
+                let (a, r) = (publisher(ForeignReplicaOptions::default()), receiver());
                 let client = a.client(Version::V2_1);
                 let ids = fill_groups(&client);
                 for round in 0..3 {
@@ -257,7 +257,7 @@ fn what_can_not_be_told_is_named() {
             may_destroy: false,
             ..ForeignReplicaOptions::default()
         }),
-        replica(),
+        receiver(),
     );
     let client = a.client(Version::V2_1);
     let ids = fill_groups(&client);
@@ -300,7 +300,7 @@ fn what_can_not_be_told_is_named() {
         Some(State::COMPROMISED)
     );
     // Where Notify is not taken, a changed object is Put in the place of itself, and a revoked one is named.
-    let (a, mut r) = (publisher(ForeignReplicaOptions::default()), replica());
+    let (a, mut r) = (publisher(ForeignReplicaOptions::default()), receiver());
     r.server = std::sync::Arc::new(
         std::sync::Arc::into_inner(r.server)
             .unwrap()

@@ -1,0 +1,51 @@
+//! The limits of what this server keeps of what peers send it, each with its default.
+
+use keyferry_kmip::{Cause, Failure};
+use keyferry_store::Lineage;
+
+/// How much a server keeps and carries. Each limit is named by the error of what exceeds it.
+///
+/// A limit stops a single object, which is named as refused or as to be tried again; only [`retries`](Limits::retries) stops a relation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Reigns in the lineage of a copy that comes in (4096, and never more).
+    pub reigns: usize,
+    /// Undecided forks of one object (16).
+    pub forks: usize,
+    /// Objects of one relation that could not be taken and are asked for again (10 000). A relation with more of them stops.
+    pub retries: usize,
+    /// Objects of one peer that could not be taken back and are kept by name (1000). More are counted alone.
+    pub failed_give_backs: usize,
+    /// Refused copies of one peer that learns nothing, which are kept by name (1000). More are counted alone.
+    pub refused_copies: usize,
+    /// Relations that one peer may have (32).
+    pub relations: usize,
+    /// Objects that one question of a follower names: those asked for again, those withdrawn, those held (1000 of each).
+    pub named_objects: usize,
+    /// Bytes of one object with its attributes in an answer to a follower (896 KiB). What is larger is withheld.
+    pub copy_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            reigns: Lineage::MOST,
+            forks: 16,
+            retries: 10_000,
+            failed_give_backs: 1000,
+            refused_copies: 1000,
+            relations: 32,
+            named_objects: 1000,
+            copy_bytes: 896 * 1024,
+        }
+    }
+}
+
+/// The failure of what exceeds a limit, which it names.
+pub(crate) fn exceeded(limit: &str, most: usize) -> Failure {
+    Failure::new(
+        Cause::ServerLimit,
+        format_args!("more than {most} {limit}: the limit of this server"),
+    )
+}

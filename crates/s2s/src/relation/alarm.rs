@@ -1,0 +1,110 @@
+//! Alarms: what a peer did that an operator should know, one entry for each peer and kind.
+
+use crate::ask::Ask;
+use crate::error::Result;
+use crate::relation::keys::{self, Entry};
+use crate::relation::stored;
+use keyferry_kmip::{DateTime, Failure, Text, extension as x};
+use keyferry_store::record::{bytes_of, read};
+use keyferry_store::{Snapshot, SnapshotExt};
+use keyferry_ttlv::{Decode, Encode, Extra, Item, Reader, Tag, Writer};
+use std::fmt;
+
+/// What a peer did that an operator should know, how often, and when last.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = x::ALARM)]
+#[non_exhaustive]
+pub struct Alarm {
+    /// The server id of the peer.
+    #[ttlv(tag = x::SERVER_ID)]
+    pub server: Text,
+    /// What it did.
+    #[ttlv(tag = x::ALARM_KIND)]
+    pub kind: AlarmKind,
+    /// How often.
+    #[ttlv(tag = x::ATTEMPTS)]
+    pub count: i64,
+    /// When first.
+    #[ttlv(tag = x::SINCE)]
+    pub since: DateTime,
+    /// When last.
+    #[ttlv(tag = x::CONTACT)]
+    pub last: DateTime,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// The kind of an alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlarmKind(pub u32);
+
+impl AlarmKind {
+    /// It showed a place of this server's feed that contradicts this server's history and has no receipt, or a false one: it was made up, or is of a
+    /// build without receipts. The peer had to start over. If this store was restored from a backup, say so ([`begin_restored`](crate::begin_restored)).
+    pub const UNPROVED_PLACE: AlarmKind = AlarmKind(1);
+    /// It gave back objects that this server has never sent, by their receipts.
+    pub const UNPROVED_GIVE_BACK: AlarmKind = AlarmKind(2);
+}
+
+impl fmt::Display for AlarmKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            AlarmKind::UNPROVED_PLACE => f.write_str("showed a place that this server never told"),
+            AlarmKind::UNPROVED_GIVE_BACK => {
+                f.write_str("gave back objects that this server never sent")
+            }
+            AlarmKind(other) => write!(f, "alarm {other}"),
+        }
+    }
+}
+
+impl Decode for AlarmKind {
+    fn decode<'a>(item: Item<'a>, r: &Reader<'a>) -> keyferry_ttlv::Result<Self> {
+        item.enumeration(r).map(AlarmKind)
+    }
+}
+
+impl Encode for AlarmKind {
+    fn encode(&self, tag: Tag, w: &mut Writer) -> keyferry_ttlv::Result<()> {
+        w.enumeration(tag, self.0);
+        Ok(())
+    }
+}
+
+impl Alarm {
+    /// All alarms.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<Alarm>> {
+        stored::all_under(snapshot, keys::ALARM, "alarm")
+    }
+
+    /// What raises an alarm. It is written once a second at most, so that a peer can't fill the store or wear it out.
+    pub(crate) fn raise(
+        ask: &Ask<'_>,
+        server: &Text,
+        kind: AlarmKind,
+    ) -> Result<Option<Entry>, Failure> {
+        let key = keys::alarm(server, kind.0);
+        let now = ask.now.wall;
+        let mut alarm = match ask.snapshot.state_value(&key)? {
+            Some(bytes) => read(&bytes, "alarm")?,
+            None => Alarm {
+                server: server.clone(),
+                kind,
+                count: 0,
+                since: now,
+                last: DateTime(i64::MIN),
+                extra: Extra::NONE,
+            },
+        };
+        if alarm.last == now {
+            return Ok(None);
+        }
+        alarm.count = alarm.count.saturating_add(1);
+        alarm.last = now;
+        Ok(Some((key, Some(bytes_of(&alarm)?))))
+    }
+}

@@ -1,0 +1,220 @@
+//! The receipts of a copy that is held here: those of its issuer and of the relays that sent it ([rule B](crate::design#rule-b)). They are shown
+//! to whoever made them, and passed on with the copy.
+
+use crate::relation::keys::{self, Entry};
+use crate::wire::copy::Copy;
+use crate::wire::receipt::{Receipt, ReceiptKey};
+use keyferry_kmip::{Text, extension as x};
+use keyferry_store::record::{bytes_of, read};
+use keyferry_store::{
+    Home, ObjectId, Record, Result, Snapshot, SnapshotExt, Stamp, Store, StoreExt,
+};
+use keyferry_ttlv::{Decode, Encode, Extra};
+
+/// What makes the receipts of the copies that this server sends.
+pub struct Sender {
+    server: Text,
+    key: ReceiptKey,
+}
+
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+impl Sender {
+    /// The sender that the store of this home has.
+    pub fn of(home: &Home) -> Sender {
+        Sender {
+            server: home.server.clone(),
+            key: ReceiptKey::of(home),
+        }
+    }
+
+    /// Adds the owner and the receipts to the copy of a record: that of the issuer, and one of this server where it is a relay.
+    pub(crate) fn sign(
+        &self,
+        snapshot: &dyn Snapshot,
+        record: &Record,
+        copy: &mut Copy,
+    ) -> Result<()> {
+        let (identifier, fingerprint) = (&record.identifier, record.fingerprint.as_deref());
+        if record.stamp.issuer == self.server {
+            copy.owner = record.owner.clone();
+            copy.receipt = Some(self.key.receipt(&copy.facts(), identifier, fingerprint));
+            return Ok(());
+        }
+        let overlay = record.overlay.as_ref();
+        copy.owner = overlay.and_then(|overlay| overlay.owner.clone());
+        // The issuer's receipt is of the copy as it came here, and not of one that lacks more.
+        let is_as_it_came = overlay.map_or(&[][..], |overlay| &overlay.without) == copy.without;
+        if is_as_it_came {
+            copy.receipt = Receipts::of(snapshot, record, &record.stamp.issuer)?;
+        }
+        copy.relay_receipt = Some(self.key.receipt(&copy.facts(), identifier, fingerprint));
+        Ok(())
+    }
+
+    /// The same in a view of the store, which only a relay needs.
+    pub(crate) fn sign_from(
+        &self,
+        store: &dyn Store,
+        record: &Record,
+        copy: &mut Copy,
+    ) -> Result<()> {
+        store.view(|snapshot| self.sign(snapshot, record, copy))
+    }
+}
+
+/// How many servers' receipts of one copy are kept; the oldest goes first.
+const SERVERS: usize = 8;
+
+/// The receipts of one copy.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = x::RECEIPTS)]
+pub(crate) struct Receipts {
+    /// The change that they are of.
+    stamp: Stamp,
+    given: Vec<GivenReceipt>,
+    #[ttlv(extra)]
+    extra: Extra,
+}
+
+/// A receipt, and who made it.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = x::CLAIM)]
+struct GivenReceipt {
+    #[ttlv(tag = x::SERVER_ID)]
+    server: Text,
+    /// Whether that server itself brought it, and no other one.
+    #[ttlv(tag = x::DIRECTLY)]
+    directly: Option<bool>,
+    receipt: Receipt,
+    #[ttlv(extra)]
+    extra: Extra,
+}
+
+/// The receipts that came with a copy.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ToldReceipts {
+    /// The issuer's, in the copy itself.
+    pub(crate) issuer: Option<Receipt>,
+    /// The relay's that sent it.
+    pub(crate) relay: Option<Receipt>,
+}
+
+impl Receipts {
+    fn find(snapshot: &dyn Snapshot, id: &ObjectId, stamp: &Stamp) -> Result<Option<Receipts>> {
+        let Some(bytes) = snapshot.state_value(&keys::receipt(id)?)? else {
+            return Ok(None);
+        };
+        let held: Receipts = read(&bytes, "receipts")?;
+        Ok(Some(held).filter(|held| held.stamp == *stamp))
+    }
+
+    /// The receipt of this server for the copy that is held.
+    pub(crate) fn of(
+        snapshot: &dyn Snapshot,
+        record: &Record,
+        server: &str,
+    ) -> Result<Option<Receipt>> {
+        let held = Receipts::find(snapshot, &record.id, &record.stamp)?;
+        Ok(held.and_then(|held| {
+            let mut given = held.given.into_iter();
+            given.find(|given| given.server == *server).map(|given| given.receipt)
+        }))
+    }
+
+    /// Whether relays alone have brought the copy that is held, and its issuer never has. A copy without any receipt, as earlier builds keep
+    /// them, does not count as one.
+    pub(crate) fn is_hearsay(snapshot: &dyn Snapshot, record: &Record) -> Result<bool> {
+        let held = Receipts::find(snapshot, &record.id, &record.stamp)?;
+        Ok(held.is_some_and(|held| {
+            let issuer = &record.stamp.issuer;
+            let directly = |given: &GivenReceipt| {
+                given.server == *issuer && given.directly == Some(true)
+            };
+            !held.given.iter().any(directly)
+        }))
+    }
+
+    /// Notes the receipts that `from` has sent with a copy that replaces what was held.
+    pub(crate) fn replace(
+        snapshot: &dyn Snapshot,
+        id: &ObjectId,
+        stamp: &Stamp,
+        from: &Text,
+        told: ToldReceipts,
+    ) -> Result<Option<Entry>> {
+        let key = keys::receipt(id)?;
+        let mut all = Receipts::none(stamp);
+        all.add_told(from, told);
+        if !all.given.is_empty() {
+            return Ok(Some((key, Some(bytes_of(&all)?))));
+        }
+        Ok(snapshot.state_value(&key)?.map(|_| (key, None)))
+    }
+
+    /// Notes the receipts that `from` has sent with the very copy that is held already.
+    pub(crate) fn add(
+        snapshot: &dyn Snapshot,
+        id: &ObjectId,
+        stamp: &Stamp,
+        from: &Text,
+        told: ToldReceipts,
+    ) -> Result<Option<Entry>> {
+        let held = Receipts::find(snapshot, id, stamp)?;
+        let mut all = held.clone().unwrap_or_else(|| Receipts::none(stamp));
+        all.add_told(from, told);
+        if all.given.is_empty() || held.as_ref() == Some(&all) {
+            return Ok(None);
+        }
+        Ok(Some((keys::receipt(id)?, Some(bytes_of(&all)?))))
+    }
+
+    fn none(stamp: &Stamp) -> Receipts {
+        Receipts {
+            stamp: stamp.clone(),
+            given: Vec::new(),
+            extra: Extra::NONE,
+        }
+    }
+
+    fn add_told(&mut self, from: &Text, told: ToldReceipts) {
+        let issuer = self.stamp.issuer.clone();
+        let is_issuer = issuer == *from;
+        if let Some(receipt) = told.issuer {
+            self.add_one(issuer, is_issuer, receipt);
+        }
+        if let Some(receipt) = told.relay {
+            self.add_one(from.clone(), true, receipt);
+        }
+    }
+
+    fn add_one(&mut self, server: Text, directly: bool, receipt: Receipt) {
+        let known = self.given.iter().position(|given| given.server == server);
+        let was_direct = known.is_some_and(|at| {
+            self.given.get(at).is_some_and(|given| given.directly == Some(true))
+        });
+        // What an issuer said itself is not replaced by what a relay says that it said.
+        if was_direct && !directly {
+            return;
+        }
+        let given = GivenReceipt {
+            server,
+            directly: directly.then_some(true),
+            receipt,
+            extra: Extra::NONE,
+        };
+        match known.and_then(|at| self.given.get_mut(at)) {
+            Some(held) => *held = given,
+            None => {
+                if self.given.len() >= SERVERS {
+                    self.given.remove(0);
+                }
+                self.given.push(given);
+            }
+        }
+    }
+}
