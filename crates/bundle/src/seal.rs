@@ -12,8 +12,8 @@ use age::stream::StreamWriter;
 use keyferry_kmip::spec::BatchErrorContinuationOption;
 use keyferry_kmip::{DateTime, Now, Object, RequestItem, RequestMessage, Text, extension as x};
 use keyferry_s2s::{
-    FailedObject, FeedPage, Node, Selection, SendOptions, Sender, Strategy, Wrapping, reason_withheld,
-    request_item,
+    FailedObject, FeedPage, Node, Selection, SendOptions, Sender, Strategy, Wrapping,
+    reason_withheld, request_item,
 };
 use keyferry_store::{Home, Record, Store, StoreExt};
 use keyferry_ttlv::{Encode, Extra, Raw, Tagged, Version};

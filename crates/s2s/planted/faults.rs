@@ -54,6 +54,7 @@ pub enum Bug {
     AnyKeyUnwraps,
     BoundUnchecked,
     RelayWithdrawsAnything,
+    AnyTwinCounts,
 }
 
 pub const ALL: &[Bug] = &[

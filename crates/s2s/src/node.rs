@@ -5,14 +5,14 @@ use crate::planted::planted;
 use crate::policy::Policy;
 use crate::relation::followed::Upstream;
 use keyferry_kmip::spec::{
-    AttributeValue, HashingAlgorithm, KeyFormatType, ObjectType, State, tag,
+    AttributeValue, HashingAlgorithm, KeyFormatType, ObjectType, SecretDataType, State, tag,
 };
 use keyferry_kmip::{
     Attributes, Cause, Crypto, DateTime, Digest, Failure, Object, Text, UniqueIdentifier, lifecycle,
 };
 use keyferry_store::record::material_of;
 use keyferry_store::{
-    Error, Home, Incarnation, Lineage, ObjectId, Overlay, Record, Result, Snapshot, SnapshotExt, Stamp,
+    Home, Incarnation, Lineage, ObjectId, Overlay, Record, Result, Snapshot, SnapshotExt, Stamp,
     index,
 };
 use keyferry_ttlv::Extra;
@@ -176,41 +176,70 @@ impl Node {
         Ok(digest.iter().take(16).copied().collect())
     }
 
-    /// Sets the fingerprint of a record. If the same material is known here as compromised, the record becomes compromised, too: material stays
-    /// compromised under any identifier ([rule 5](crate::design#rule-5)). An object that this server issues becomes so for all servers, a copy here alone.
+    /// Sets the fingerprint of a record. If the same material is known as compromised by the same issuer, the record becomes compromised, too:
+    /// material stays compromised under any identifier ([rule 5](crate::design#rule-5)). An object that this server issues becomes so for all
+    /// servers, a copy here alone. That goes for secrets: certificates, public keys, passwords and opaque objects are nobody's secret, and two
+    /// of them with the same bytes have nothing to do with each other.
     ///
     /// # Errors
-    /// Those of the store.
+    /// [`Cause::PermissionDenied`] when a client brings material as usable that is known to be compromised, and those of the store.
     pub fn recognise(
         &self,
         ask: &Ask<'_>,
         record: &mut Record,
         object: &Object,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Failure> {
         let fingerprint = self.fingerprint(object)?;
+        record.fingerprint = Some(fingerprint.clone());
+        if record.is_compromised() || !is_secret(object) || planted!(CompromiseNotRecognised) {
+            return Ok(());
+        }
+        let (issuer, is_client) = (record.stamp.issuer.clone(), ask.is_client);
         let same = |other: &Record| {
-            other.fingerprint.as_ref() == Some(&fingerprint) && other.is_compromised()
+            other.fingerprint.as_ref() == Some(&fingerprint)
+                && other.is_compromised()
+                && (is_client || other.stamp.issuer == issuer || planted!(AnyTwinCounts))
         };
-        let known = ask
+        let twin = ask
             .snapshot
             .first(&index::compromised(&fingerprint), &same)?;
-        if known.is_some() && !record.is_compromised() && !planted!(CompromiseNotRecognised) {
-            let raised = lifecycle::Rank {
-                step: if record.is_destroyed() { 3 } else { 0 },
-                compromised: true,
-            };
-            let state = raised.joined_state(raised);
-            if self.issues(record) {
-                record.attributes.set(AttributeValue::State(state));
-                record
-                    .attributes
-                    .set_default(AttributeValue::CompromiseDate(ask.now.wall));
-            } else {
-                record.overlay.get_or_insert_with(Overlay::default).state = Some(state);
-            }
+        if twin.is_none() {
+            return Ok(());
         }
-        record.fingerprint = Some(fingerprint);
+        if is_client && !record.is_destroyed() {
+            return Err(Failure::new(
+                Cause::PermissionDenied,
+                "this key material is known to be compromised: it is not taken as if it were not",
+            ));
+        }
+        let raised = lifecycle::Rank {
+            step: if record.is_destroyed() { 3 } else { 0 },
+            compromised: true,
+        };
+        let state = raised.joined_state(raised);
+        if self.issues(record) {
+            record.attributes.set(AttributeValue::State(state));
+            record
+                .attributes
+                .set_default(AttributeValue::CompromiseDate(ask.now.wall));
+        } else {
+            record.overlay.get_or_insert_with(Overlay::default).state = Some(state);
+        }
         Ok(())
+    }
+}
+
+/// The bytes from which on a seed is taken for a secret that no two servers have by chance.
+const SEED_BYTES: usize = 16;
+
+/// Whether an object is a secret that nobody has by chance: a symmetric, private or split key, or a seed that is long enough.
+fn is_secret(object: &Object) -> bool {
+    match object {
+        Object::SymmetricKey(_) | Object::PrivateKey(_) | Object::SplitKey(_) => true,
+        Object::SecretData(data) => {
+            data.secret_data_type == SecretDataType::SEED && object.material_len() >= SEED_BYTES
+        }
+        _ => false,
     }
 }
 

@@ -11,6 +11,7 @@ use keyferry_kmip::{
 };
 use keyferry_store::Record;
 use keyferry_ttlv::Extra;
+use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The way in which key material is wrapped between two servers.
@@ -138,6 +139,14 @@ impl Servers {
             Servers::None => false,
             Servers::Named(named) => named.iter().any(|named| *named == *server),
             Servers::All => true,
+        }
+    }
+
+    /// The servers that it names.
+    fn listed(&self) -> Vec<&Text> {
+        match self {
+            Servers::Named(named) => named.iter().collect(),
+            Servers::None | Servers::All => Vec::new(),
         }
     }
 
@@ -348,6 +357,21 @@ impl Peer {
         self
     }
 
+    /// The digest of what it may say here: of which issuers, of which foreign servers, and what both sides have agreed on.
+    pub(crate) fn trust(&self) -> Result<Vec<u8>, Failure> {
+        let mut hash = Sha256::new();
+        for servers in [&self.relays, &self.observes] {
+            hash.update(servers.listed().len().to_be_bytes());
+            for server in servers.listed() {
+                hash.update(server.len().to_be_bytes());
+                hash.update(server.as_bytes());
+            }
+            hash.update([u8::from(*servers == Servers::All)]);
+        }
+        hash.update(self.agreed.digest()?.unwrap_or_default());
+        Ok(hash.finalize().to_vec())
+    }
+
     /// Whether it may say what the server of this id says of its objects.
     pub(crate) fn speaks_for(&self, issuer: &str) -> bool {
         self.server == *issuer || self.relays.has(issuer)
@@ -356,7 +380,10 @@ impl Peer {
     /// Whether the agreement names this key as one that unwraps what comes from the peer.
     pub(crate) fn unwraps_by(&self, key: &str) -> bool {
         self.unwraps.iter().any(|unwraps| *unwraps == *key)
-            || self.wrapping.as_ref().is_some_and(|wrapping| wrapping.here == *key)
+            || self
+                .wrapping
+                .as_ref()
+                .is_some_and(|wrapping| wrapping.here == *key)
     }
 
     pub(crate) fn has_agreed(&self, record: &Record, now: DateTime) -> Result<bool, Failure> {
@@ -392,7 +419,9 @@ impl Policy {
 
     /// The peers that are the server of this id.
     pub(crate) fn peers_of(&self, server: &str) -> impl Iterator<Item = &Peer> {
-        self.peers.values().filter(move |peer| peer.server == *server)
+        self.peers
+            .values()
+            .filter(move |peer| peer.server == *server)
     }
 
     /// Whether this server is the backup of the one of this id.

@@ -54,13 +54,7 @@ impl Group for Lineage {
         item.tag() == x::LINEAGE
     }
 
-    fn absorb<'a>(
-        &mut self,
-        (): (),
-        _: usize,
-        item: Item<'a>,
-        r: &Reader<'a>,
-    ) -> Result<()> {
+    fn absorb<'a>(&mut self, (): (), _: usize, item: Item<'a>, r: &Reader<'a>) -> Result<()> {
         if item.ty() == Type::Structure {
             self.0.push(Stamp::decode(item, r)?);
         } else {
@@ -79,8 +73,15 @@ impl Group for Lineage {
             return Ok(());
         }
         // A stamp with more than its four fields has no packed form.
-        if self.0.iter().any(|stamp| stamp.grant.is_some() || stamp.extra != Extra::NONE) {
-            return self.0.iter().try_for_each(|stamp| stamp.encode(x::LINEAGE, w));
+        if self
+            .0
+            .iter()
+            .any(|stamp| stamp.grant.is_some() || stamp.extra != Extra::NONE)
+        {
+            return self
+                .0
+                .iter()
+                .try_for_each(|stamp| stamp.encode(x::LINEAGE, w));
         }
         w.bytes(x::LINEAGE, &pack(&self.0))
     }
@@ -103,7 +104,9 @@ fn pack(stamps: &[Stamp]) -> Vec<u8> {
     }
     let mut packed = vec![FORM];
     put_number(&mut packed, issuers.len() as u64);
-    issuers.iter().for_each(|issuer| put_bytes(&mut packed, issuer.as_bytes()));
+    issuers
+        .iter()
+        .for_each(|issuer| put_bytes(&mut packed, issuer.as_bytes()));
     packed.extend_from_slice(&rows);
     packed
 }
@@ -268,8 +271,14 @@ mod tests {
             before: Vec::new(),
             extra: Extra::NONE,
         };
-        stamps[1].grant =
-            Some(keyferry_ttlv::Raw::of(x::GRANT, &entry, keyferry_kmip::context(keyferry_ttlv::Version::V2_1)).unwrap());
+        stamps[1].grant = Some(
+            keyferry_ttlv::Raw::of(
+                x::GRANT,
+                &entry,
+                keyferry_kmip::context(keyferry_ttlv::Version::V2_1),
+            )
+            .unwrap(),
+        );
         let holder = Holder {
             lineage: stamps.into(),
             extra: Extra::NONE,

@@ -7,7 +7,7 @@ use crate::follow::{Asked, Checked, Follow};
 use crate::node::Node;
 use crate::planted::planted;
 use crate::receive::apply::{ApplyPage, apply_page};
-use crate::receive::authority::{Speaker, Word, check_speaker};
+use crate::receive::authority::{Speaker, Word, check_speaker, is_unauthorised};
 use crate::receive::copy::{SeenObject, verify_copy};
 use crate::receive::import::outside_agreement;
 use crate::receive::merge::{self, Incoming};
@@ -24,8 +24,8 @@ use keyferry_kmip::{
 };
 use keyferry_store::record::{bytes_of, object_of, read};
 use keyferry_store::{
-    Deferred, Descent, Effects, Lineage, Material, ObjectId, Overlay, Record, Snapshot, SnapshotExt, Stamp,
-    StoreExt, descent,
+    Deferred, Descent, Effects, Lineage, Material, ObjectId, Overlay, Record, Snapshot,
+    SnapshotExt, Stamp, StoreExt, descent,
 };
 use keyferry_ttlv::Extra;
 use std::ops::ControlFlow;
@@ -204,14 +204,24 @@ impl ApplyPage for ChangesPage<'_> {
             0 => None,
             _ => find_retry(snapshot, &self.options.relation, &change.copy.id)?,
         };
+        let is_unauthorised = decided.as_ref().is_err_and(is_unauthorised);
         let (result, mut effects) = match decided {
             Ok(Decided::StillMissing) => return Ok(ControlFlow::Continue(Effects::none())),
             Ok(Decided::Ends(result, effects)) => (result, effects),
+            // Whoever may not say something now may not say it later; a policy that says otherwise is a reason to start over.
+            Err(failure) if is_unauthorised => (
+                ObjectResult::failed(
+                    &change.identifier,
+                    Some(failure.reason(SPOKEN)),
+                    failure.message(),
+                ),
+                Effects::none(),
+            ),
             Err(failure) => self.retry_later(change, &failure, tried.as_ref())?,
         };
         let upstream = &mut self.upstream;
         if let Some(tried) = &tried {
-            if !result.outcome.is_failure() {
+            if !result.outcome.is_failure() || is_unauthorised {
                 let key = about(retry_prefix(&self.options.relation), &tried.id)?;
                 effects.state.push((key, None));
                 upstream.retried = upstream.retried.saturating_sub(1);
@@ -353,8 +363,13 @@ impl Receiver<'_> {
         let attributes = std::mem::take(&mut copy.unrepresentable);
         let held = ask.snapshot.by_object_id(&copy.id)?;
         let seen = self.seen_object(ask, change, attributes)?;
-        let mut incoming =
-            verify_copy(self.node, from, seen, copy, held.as_ref().map(|(_, held)| held))?;
+        let mut incoming = verify_copy(
+            self.node,
+            from,
+            seen,
+            copy,
+            held.as_ref().map(|(_, held)| held),
+        )?;
         let overlay = incoming.record.overlay.get_or_insert_with(Overlay::default);
         overlay.via = vec![self.options.relation.as_str().into()];
         if held.is_none() && !from.has_agreed(&incoming.record, ask.now.wall)? {
@@ -511,9 +526,7 @@ impl Receiver<'_> {
             Speaker::Relay => is_kept_by_it || planted!(RelayWithdrawsAnything),
             Speaker::Holder => false,
         };
-        if !may_withdraw
-            || held.is_withdrawn() && held.is_destroyed()
-        {
+        if !may_withdraw || held.is_withdrawn() && held.is_destroyed() {
             return Ok(effects);
         }
         // Its issuer does not know the change that is held: the mark of it stays, and is named.

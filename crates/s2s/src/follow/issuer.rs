@@ -10,10 +10,10 @@ use crate::limits::exceeded;
 use crate::node::Node;
 use crate::planted::planted;
 use crate::policy::Peer;
-use crate::relation::followed::Downstream;
-use crate::relation::offered::OfferedSet;
 use crate::relation::alarm::{Alarm, AlarmKind};
+use crate::relation::followed::Downstream;
 use crate::relation::keys::{self, Entry};
+use crate::relation::offered::OfferedSet;
 use crate::relation::owed::{is_owed, owed};
 use crate::relation::receipts::Sender;
 use crate::relation::stored::LINKS;
@@ -219,7 +219,10 @@ impl Question<'_> {
             return Ok(Start::Instead(Answer::GIVE_BACK));
         }
         if !is_known || self.selection_changed && after.number != 0 {
-            if contradicting.iter().any(|place| !place.is_genuine(&self.key)) {
+            if contradicting
+                .iter()
+                .any(|place| !place.is_genuine(&self.key))
+            {
                 let kind = AlarmKind::UNPROVED_PLACE;
                 let alarm = Alarm::raise(ask, &self.downstream.server, kind)?;
                 effects.state.extend(alarm);
@@ -379,7 +382,10 @@ impl Question<'_> {
 
 /// What notes that the incarnations of these places of this server's feed have ended, so that they are dealt with once.
 fn ended(places: &[&Place]) -> impl Iterator<Item = Entry> {
-    let keys: Vec<_> = places.iter().map(|place| keys::ended(&place.incarnation)).collect();
+    let keys: Vec<_> = places
+        .iter()
+        .map(|place| keys::ended(&place.incarnation))
+        .collect();
     keys.into_iter().map(|key| (key, Some(Vec::new())))
 }
 

@@ -33,7 +33,8 @@ const ENTRIES_AN_OBJECT: usize = 16;
 const COPY_BYTES: usize = 600;
 
 /// Why a copy is withheld that no answer could carry.
-const TOO_LARGE: &str = "the object takes more bytes than this server sends of one (the limit copy_bytes)";
+const TOO_LARGE: &str =
+    "the object takes more bytes than this server sends of one (the limit copy_bytes)";
 
 /// Bytes that a change without attributes takes, about.
 const NOTE_BYTES: usize = 400;
@@ -414,7 +415,11 @@ fn withdrawal(record: Record) -> Result<SizedChange, Failure> {
     let mut attributes = Attributes::new();
     state.for_each(|attribute| attributes.keep(attribute));
     let copy = Copy::of(&record, attributes, None)?;
-    Ok(SizedChange::note(change(Kind::WITHDRAWN, record.identifier, copy)))
+    Ok(SizedChange::note(change(
+        Kind::WITHDRAWN,
+        record.identifier,
+        copy,
+    )))
 }
 
 fn is_wrapped(object: &Object) -> bool {

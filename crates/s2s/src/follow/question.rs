@@ -12,6 +12,7 @@ use crate::relation::retry::{Retry, objects_missing_at_issuer};
 use crate::report::Counts;
 use crate::session::{SessionContext, Step};
 use crate::wire::follow::{Done, FollowRequest, HeldCopy, SPOKEN};
+use crate::wire::place::Place;
 use keyferry_kmip::{DateTime, Payload, RequestItem, RequestMessage, Ticket, context};
 use keyferry_store::record::read;
 use keyferry_store::{ObjectId, Record, Snapshot, SnapshotExt, Span, StoreExt};
@@ -59,6 +60,12 @@ impl Follow {
                 return Err(refused(format_args!("the relation {relation:?} is paused")));
             }
             upstream.session = upstream.session.max(above) + 1;
+            let trust = self.options.from.trust().map_err(Error::encode)?;
+            if upstream.trust.as_ref().is_some_and(|known| *known != trust) {
+                upstream.cursor = Place::default();
+                upstream.checking = Some(0);
+            }
+            upstream.trust = Some(trust);
             if upstream.counts.finished || upstream.counts.session == 0 {
                 upstream.counts = Counts {
                     session: upstream.counts.session + 1,
@@ -102,8 +109,7 @@ impl Follow {
             again: errands.again,
             checked,
         };
-        self.in_flight
-            .push_back((ticket, InFlight::Changes(asked)));
+        self.in_flight.push_back((ticket, InFlight::Changes(asked)));
         send(&request)
     }
 

@@ -40,12 +40,6 @@ impl Node {
             return Ok((object, false));
         }
         let bound = bound_attributes(record, &wrapping.bound);
-        if record.attributes.get(tag::CRYPTOGRAPHIC_USAGE_MASK).is_none() {
-            return Err(Failure::new(
-                Cause::KeyWrapNotSupported,
-                "a key without a Cryptographic Usage Mask is not wrapped for the way: nothing would say what it is for",
-            ));
-        }
         let mut object = self.wrapped(
             ask,
             object,
@@ -202,11 +196,20 @@ const ALWAYS_BOUND: [(&str, Tag); 3] = [
     ("Extractable", tag::EXTRACTABLE),
 ];
 
+/// The attribute that is wrapped together with a key that has no Cryptographic Usage Mask. Every object has it, so that what a client has wrapped
+/// under the same key, without any attribute, is never taken for a copy.
+const BOUND_INSTEAD: (&str, Tag) = ("Initial Date", tag::INITIAL_DATE);
+
 /// The names of the attributes that are wrapped together with a key: those that always are, and those in `more`, as far as the object has them.
 pub(crate) fn bound_attributes(record: &Record, more: &[Text]) -> Vec<Text> {
     let always = ALWAYS_BOUND.iter().map(|(name, _)| Text::from(*name));
+    let has_mask = record
+        .attributes
+        .get(tag::CRYPTOGRAPHIC_USAGE_MASK)
+        .is_some();
+    let instead = (!has_mask).then(|| Text::from(BOUND_INSTEAD.0));
     let mut bound: Vec<Text> = Vec::new();
-    for name in always.chain(more.iter().cloned()) {
+    for name in always.chain(instead).chain(more.iter().cloned()) {
         if !bound.contains(&name) && record.attributes.has(&AttributeReference::named(&name)) {
             bound.push(name);
         }
@@ -233,8 +236,9 @@ pub(crate) fn check_bound(
         let mut beside = attributes.all(*tag);
         beside.all(|value| is_among(&bound, value))
     });
-    let has_mask = bound.get(tag::CRYPTOGRAPHIC_USAGE_MASK).is_some();
-    if are_beside && (!by_keyferry || are_bound && has_mask) || planted!(BoundUnchecked) {
+    let is_of_an_object =
+        bound.get(tag::CRYPTOGRAPHIC_USAGE_MASK).is_some() || bound.get(BOUND_INSTEAD.1).is_some();
+    if are_beside && (!by_keyferry || are_bound && is_of_an_object) || planted!(BoundUnchecked) {
         return Ok(());
     }
     Err(Failure::new(

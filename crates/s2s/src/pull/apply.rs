@@ -291,8 +291,7 @@ impl Pull {
         };
         if let Some(copy) = sight.copy.clone() {
             let held = ask.snapshot.by_object_id(&copy.id)?.map(|(_, held)| held);
-            let incoming =
-                verify_copy(&self.node, &self.options.from, seen, copy, held.as_ref())?;
+            let incoming = verify_copy(&self.node, &self.options.from, seen, copy, held.as_ref())?;
             return Ok((incoming, None));
         }
         let of = Observed {

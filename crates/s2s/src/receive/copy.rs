@@ -107,8 +107,10 @@ pub(crate) fn is_own_word(
     };
     let fingerprint = object.map(|object| node.fingerprint(object)).transpose()?;
     let key = ReceiptKey::of(&node.home);
-    Ok(planted!(ReceiptUnchecked)
-        || key.is_genuine(&copy.facts(), receipt, fingerprint.as_deref()))
+    Ok(
+        planted!(ReceiptUnchecked)
+            || key.is_genuine(&copy.facts(), receipt, fingerprint.as_deref()),
+    )
 }
 
 /// The client here that owns the copy of what a client of its issuer owns there, as policy says of the issuer.

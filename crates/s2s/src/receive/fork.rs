@@ -13,8 +13,8 @@ use keyferry_kmip::spec::{ObjectType, State};
 use keyferry_kmip::{Attributes, DateTime, Failure, Now, Text, extension as x, lifecycle};
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{
-    Descent, Effects, Lineage, Material, ObjectId, Overlay, Record, RecordNumber, Snapshot, SnapshotExt,
-    Span, Stamp, Store, StoreExt, descent,
+    Descent, Effects, Lineage, Material, ObjectId, Overlay, Record, RecordNumber, Snapshot,
+    SnapshotExt, Span, Stamp, Store, StoreExt, descent,
 };
 use keyferry_ttlv::{Decode, Encode, Extra};
 use std::ops::ControlFlow;
@@ -200,9 +200,7 @@ fn look_up(snapshot: &dyn Snapshot, fork: &Fork, limits: &Limits) -> Result<Know
     if is_decided || kept.iter().any(|kept| covers(kept.history(), fork)) {
         return Ok(Knowledge::Known);
     }
-    let is_earlier = |kept: &&Fork| {
-        descent(kept.history(), fork.history()) == Descent::Newer
-    };
+    let is_earlier = |kept: &&Fork| descent(kept.history(), fork.history()) == Descent::Newer;
     let earlier: Vec<&Fork> = kept.iter().filter(is_earlier).collect();
     if kept.len() - earlier.len() >= limits.forks {
         return Err(exceeded("undecided forks of one object", limits.forks));
@@ -216,7 +214,10 @@ fn look_up(snapshot: &dyn Snapshot, fork: &Fork, limits: &Limits) -> Result<Know
 
 /// Whether a change is that of the fork or descends from it.
 fn covers(kept: (&Stamp, &[Stamp]), fork: &Fork) -> bool {
-    matches!(descent(kept, fork.history()), Descent::Equal | Descent::Older)
+    matches!(
+        descent(kept, fork.history()),
+        Descent::Equal | Descent::Older
+    )
 }
 
 /// Names what was held as a fork, because another version takes its place.
@@ -239,7 +240,9 @@ pub(crate) fn keep_at_replica(
         _ if planted!(ForkUnnamed) => return Ok(effects),
         Knowledge::Known => {}
         Knowledge::New(replaced) => {
-            effects.state.extend(replaced.into_iter().map(|key| (key, None)));
+            effects
+                .state
+                .extend(replaced.into_iter().map(|key| (key, None)));
             effects.state.push(fork.entry()?);
         }
     }
@@ -267,7 +270,9 @@ pub(crate) fn keep_at_issuer(
     match look_up(ask.snapshot, &fork, &node.policy.limits)? {
         Knowledge::Known => return Ok(effects),
         Knowledge::New(replaced) => {
-            effects.state.extend(replaced.into_iter().map(|key| (key, None)));
+            effects
+                .state
+                .extend(replaced.into_iter().map(|key| (key, None)));
             effects.state.push(fork.entry()?);
         }
     }
@@ -280,7 +285,11 @@ pub(crate) fn keep_at_issuer(
         } else {
             Material::Keep
         };
-        effects.extend(Effects::change(Some((number, held.clone())), after, material));
+        effects.extend(Effects::change(
+            Some((number, held.clone())),
+            after,
+            material,
+        ));
     }
     Ok(effects)
 }

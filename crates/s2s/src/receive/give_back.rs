@@ -344,7 +344,11 @@ fn accept_compromise(
                 "this server has not sent what is given back: it has no receipt of it",
             ));
         };
-        effects.extend(Effects::change(Some((number, held.clone())), held, Material::Keep));
+        effects.extend(Effects::change(
+            Some((number, held.clone())),
+            held,
+            Material::Keep,
+        ));
     }
     let reign = ask.snapshot.reign()?;
     let mut has_raised = false;

@@ -3,6 +3,7 @@
 use crate::ask::{Answered, Ask, Placeholder};
 use crate::node::{Node, set_default_attributes};
 use crate::receive::apply::is_internal;
+use crate::receive::authority::Unauthorised;
 use crate::receive::check::check_attributes;
 use crate::receive::collision::check_names;
 use crate::receive::copy::{SeenObject, verify_copy};
@@ -15,9 +16,7 @@ use keyferry_kmip::{
     Attributes, Cause, Failure, ImportRequest, ImportResponse, Object, PutRequest, PutResponse,
     RequestItem, ResponseItem, Text, UniqueIdentifier, lifecycle,
 };
-use keyferry_store::{
-    Effects, Incarnation, Material, ObjectId, Record, RecordNumber, SnapshotExt,
-};
+use keyferry_store::{Effects, Incarnation, Material, ObjectId, Record, RecordNumber, SnapshotExt};
 use keyferry_ttlv::Extra;
 
 /// An object that comes in, by Import or Put.
@@ -195,10 +194,15 @@ struct HeldBefore {
 
 impl HeldBefore {
     fn look_up(node: &Node, ask: &Ask<'_>, copy: &Copy) -> Result<HeldBefore, Failure> {
-        let record = ask.snapshot.by_object_id(&copy.id)?.map(|(_, record)| record);
+        let record = ask
+            .snapshot
+            .by_object_id(&copy.id)?
+            .map(|(_, record)| record);
         let held = Held::of(record.as_ref())?;
         let is_same_copy = held.is(&copy.stamp, &copy.digest);
-        let issuer = record.as_ref().map_or(&copy.stamp.issuer, |held| &held.stamp.issuer);
+        let issuer = record
+            .as_ref()
+            .map_or(&copy.stamp.issuer, |held| &held.stamp.issuer);
         let peer = node.policy.peer(ask.tls);
         Ok(HeldBefore {
             may_be_known: peer.is_some_and(|peer| peer.speaks_for(issuer)),
@@ -524,6 +528,7 @@ fn receive_copy(
 /// The failure of a copy that is not among the objects which both servers have agreed on.
 pub(crate) fn outside_agreement() -> Failure {
     Failure::denied("the agreement with this peer does not cover the object")
+        .caused_by(Unauthorised)
 }
 
 /// Answers a copy of a sender that [learns nothing](crate::Peer::learns_nothing) as one that was created, whatever became of it. That it was

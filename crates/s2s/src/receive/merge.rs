@@ -8,10 +8,10 @@ use crate::ask::Ask;
 use crate::node::Node;
 use crate::planted::planted;
 use crate::policy::{Collisions, OnIdentifier};
+use crate::receive::authority::Speaker;
 use crate::receive::collision::{
     new_identifier, resolve_links, resolve_names, resolve_waiting_links,
 };
-use crate::receive::authority::Speaker;
 use crate::receive::fork::{self, Fork};
 use crate::relation::receipts::{Receipts, ToldReceipts};
 use crate::report::Outcome;
@@ -220,7 +220,8 @@ fn merge_known(
     }
     if let Err(collision) = check_same_object(node, &held, &incoming) {
         // What a relay made up gives way to the issuer's own word.
-        return if incoming.speaker == Speaker::Issuer && Receipts::is_hearsay(ask.snapshot, &held)? {
+        return if incoming.speaker == Speaker::Issuer && Receipts::is_hearsay(ask.snapshot, &held)?
+        {
             overrule(node, ask, collisions, (number, held), incoming)
         } else {
             Err(collision)
@@ -233,7 +234,11 @@ fn merge_known(
     };
     match choose_merge(node, &held, &incoming)? {
         Merge::Ignore => Ok(unchanged(Effects::none())),
-        Merge::JoinState => Ok(unchanged(join_state(node, (number, &held), &incoming.record))),
+        Merge::JoinState => Ok(unchanged(join_state(
+            node,
+            (number, &held),
+            &incoming.record,
+        ))),
         Merge::NoteRelation => Ok(unchanged(note_relation((number, &held), &incoming.record))),
         Merge::SameCopy => {
             let mut effects = note_relation((number, &held), &incoming.record);

@@ -39,7 +39,11 @@ impl RefusedCopy {
     /// # Errors
     /// Those of the store.
     pub fn all(snapshot: &dyn Snapshot, server: &str) -> Result<Vec<RefusedCopy>> {
-        stored::all_under(snapshot, &keys::refused_copies_prefix(server), "refused copy")
+        stored::all_under(
+            snapshot,
+            &keys::refused_copies_prefix(server),
+            "refused copy",
+        )
     }
 
     /// What notes a refused copy. One that was noted for the same reason, or is one too many, is not noted again.
@@ -63,7 +67,10 @@ impl RefusedCopy {
         };
         let mut effects = Effects::none();
         let known = match ask.snapshot.state_value(&key)? {
-            Some(bytes) => Some(keyferry_store::record::read::<RefusedCopy>(&bytes, "refused copy")?),
+            Some(bytes) => Some(keyferry_store::record::read::<RefusedCopy>(
+                &bytes,
+                "refused copy",
+            )?),
             None => None,
         };
         let is_new = known.as_ref().is_none_or(|known| known.why != refused.why);

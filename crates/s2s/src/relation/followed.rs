@@ -103,6 +103,10 @@ pub struct Upstream {
     /// more. The search begins when the issuer's feed is read from its beginning again.
     #[ttlv(tag = x::CHECKING)]
     pub(crate) checking: Option<i64>,
+    /// The digest of what the server may say by the policy here ([`Peer::trust`]). When it changes, the feed is read from its beginning: what was
+    /// refused before may be taken now.
+    #[ttlv(tag = x::AGREED)]
+    pub(crate) trust: Option<Vec<u8>>,
     /// How often the issuer has noted what this server was offered, by its last answer. Where the issuer's own number differs, one of the two
     /// has lost something.
     #[ttlv(tag = x::OFFERS)]
@@ -330,6 +334,7 @@ impl Upstream {
             head: Place::default(),
             anew: Some(true),
             checking: None,
+            trust: None,
             offers: 0,
             session: 0,
             since: now,

@@ -158,7 +158,13 @@ pub(crate) fn forks_prefix(id: &ObjectId) -> keyferry_store::Result<Vec<u8>> {
 /// The key of the fork of one line: one object, epoch, issuer and reign.
 pub(crate) fn fork(id: &ObjectId, stamp: &Stamp) -> keyferry_store::Result<Vec<u8>> {
     let epoch = stamp.epoch.to_be_bytes();
-    let line = [&stamp.incarnation[..], b"/", &epoch, stamp.issuer.as_bytes()].concat();
+    let line = [
+        &stamp.incarnation[..],
+        b"/",
+        &epoch,
+        stamp.issuer.as_bytes(),
+    ]
+    .concat();
     Ok([forks_prefix(id)?, line].concat())
 }
 

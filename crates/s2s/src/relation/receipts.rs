@@ -19,7 +19,9 @@ pub struct Sender {
 
 impl std::fmt::Debug for Sender {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sender").field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("Sender")
+            .field("server", &self.server)
+            .finish_non_exhaustive()
     }
 }
 
@@ -122,7 +124,9 @@ impl Receipts {
         let held = Receipts::find(snapshot, &record.id, &record.stamp)?;
         Ok(held.and_then(|held| {
             let mut given = held.given.into_iter();
-            given.find(|given| given.server == *server).map(|given| given.receipt)
+            given
+                .find(|given| given.server == *server)
+                .map(|given| given.receipt)
         }))
     }
 
@@ -132,9 +136,8 @@ impl Receipts {
         let held = Receipts::find(snapshot, &record.id, &record.stamp)?;
         Ok(held.is_some_and(|held| {
             let issuer = &record.stamp.issuer;
-            let directly = |given: &GivenReceipt| {
-                given.server == *issuer && given.directly == Some(true)
-            };
+            let directly =
+                |given: &GivenReceipt| given.server == *issuer && given.directly == Some(true);
             !held.given.iter().any(directly)
         }))
     }
@@ -195,7 +198,9 @@ impl Receipts {
     fn add_one(&mut self, server: Text, directly: bool, receipt: Receipt) {
         let known = self.given.iter().position(|given| given.server == server);
         let was_direct = known.is_some_and(|at| {
-            self.given.get(at).is_some_and(|given| given.directly == Some(true))
+            self.given
+                .get(at)
+                .is_some_and(|given| given.directly == Some(true))
         });
         // What an issuer said itself is not replaced by what a relay says that it said.
         if was_direct && !directly {

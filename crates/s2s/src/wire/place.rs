@@ -75,7 +75,10 @@ impl Place {
     /// Whether this server has once told the place.
     pub(crate) fn is_genuine(&self, key: &ReceiptKey) -> bool {
         let made = key.of_place(&self.incarnation, self.number, &self.commit);
-        self.receipt.as_ref().is_some_and(|told| is_same(told, &made)) || planted!(PlaceBelieved)
+        self.receipt
+            .as_ref()
+            .is_some_and(|told| is_same(told, &made))
+            || planted!(PlaceBelieved)
     }
 
     /// The number of the last entry before the place.

@@ -134,21 +134,31 @@ impl ReceiptKey {
 /// Whether two keyed hashes are the same; how long that takes does not tell where they differ.
 pub(crate) fn is_same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len()
-        && one.iter().zip(other).fold(0, |differs, (one, other)| differs | (one ^ other)) == 0
+        && one
+            .iter()
+            .zip(other)
+            .fold(0, |differs, (one, other)| differs | (one ^ other))
+            == 0
 }
 
 /// The sum over all of a copy but what stands in its stamp and object id.
 fn sum(facts: &CopyFacts<'_>, identifier: &Text, material: &[u8]) -> [u8; HASH] {
     let mut parts = Parts::new(OF_COPY);
     parts.add(&(facts.lineage.len() as u64).to_be_bytes());
-    facts.lineage.iter().for_each(|reign| parts.add_stamp(reign));
+    facts
+        .lineage
+        .iter()
+        .for_each(|reign| parts.add_stamp(reign));
     parts.add(facts.digest);
     // Nobody and somebody without a name are two owners.
     parts.add(&[u8::from(facts.owner.is_some())]);
     parts.add(facts.owner.map_or(&[][..], |owner| owner.as_bytes()));
     parts.add(identifier.as_bytes());
     parts.add(&(facts.without.len() as u64).to_be_bytes());
-    facts.without.iter().for_each(|name| parts.add(name.as_bytes()));
+    facts
+        .without
+        .iter()
+        .for_each(|name| parts.add(name.as_bytes()));
     parts.add(material);
     let whole = Sha256::digest(&parts.0);
     std::array::from_fn(|at| whole.get(at).copied().unwrap_or_default())
@@ -215,9 +225,18 @@ mod tests {
 
     #[test]
     fn a_receipt_is_of_one_copy_and_of_one_server() {
-        let (id, other) = (id(), ObjectId { identifier: "2".into(), ..id() });
+        let (id, other) = (
+            id(),
+            ObjectId {
+                identifier: "2".into(),
+                ..id()
+            },
+        );
         let stamp = Stamp::first(&"centre".into(), Incarnation([1; 16]));
-        let later = Stamp { sequence: 2, ..stamp.clone() };
+        let later = Stamp {
+            sequence: 2,
+            ..stamp.clone()
+        };
         let (owner, without): (Text, [Text; 1]) = ("alice".into(), ["Contact Information".into()]);
         let facts = || CopyFacts {
             id: &id,
@@ -229,21 +248,45 @@ mod tests {
         };
         let receipt = key(1).receipt(&facts(), &"1".into(), Some(&[9; 16]));
         assert!(key(1).is_genuine(&facts(), &receipt, Some(&[9; 16])));
-        assert!(key(1).is_genuine(&facts(), &receipt, None), "the material stayed behind");
+        assert!(
+            key(1).is_genuine(&facts(), &receipt, None),
+            "the material stayed behind"
+        );
         assert!(!key(2).is_genuine(&facts(), &receipt, None));
         assert!(!key(1).is_genuine(&facts(), &receipt, Some(&[8; 16])));
         let lineage = [stamp.clone()];
         for changed in [
-            CopyFacts { id: &other, ..facts() },
-            CopyFacts { stamp: &later, ..facts() },
-            CopyFacts { lineage: &lineage, ..facts() },
-            CopyFacts { digest: &[8; 32], ..facts() },
-            CopyFacts { owner: None, ..facts() },
-            CopyFacts { without: &without, ..facts() },
+            CopyFacts {
+                id: &other,
+                ..facts()
+            },
+            CopyFacts {
+                stamp: &later,
+                ..facts()
+            },
+            CopyFacts {
+                lineage: &lineage,
+                ..facts()
+            },
+            CopyFacts {
+                digest: &[8; 32],
+                ..facts()
+            },
+            CopyFacts {
+                owner: None,
+                ..facts()
+            },
+            CopyFacts {
+                without: &without,
+                ..facts()
+            },
         ] {
             assert!(!key(1).is_genuine(&changed, &receipt, None));
         }
-        let renamed = Receipt { identifier: "3".into(), ..receipt.clone() };
+        let renamed = Receipt {
+            identifier: "3".into(),
+            ..receipt.clone()
+        };
         assert!(!key(1).is_genuine(&facts(), &renamed, None));
         assert!(key(1).is_claim_genuine(&id, &stamp, &receipt.proof));
         assert!(!key(1).is_claim_genuine(&other, &stamp, &receipt.proof));
@@ -251,10 +294,19 @@ mod tests {
         for at in 0..receipt.proof.len() {
             let mut flipped = receipt.clone();
             flipped.proof[at] ^= 1;
-            assert!(!key(1).is_genuine(&facts(), &flipped, Some(&[9; 16])), "byte {at}");
+            assert!(
+                !key(1).is_genuine(&facts(), &flipped, Some(&[9; 16])),
+                "byte {at}"
+            );
             let cut = receipt.proof.get(..at).unwrap_or_default();
-            let cut = Receipt { proof: cut.to_vec(), ..receipt.clone() };
-            assert!(!key(1).is_genuine(&facts(), &cut, Some(&[9; 16])), "cut to {at}");
+            let cut = Receipt {
+                proof: cut.to_vec(),
+                ..receipt.clone()
+            };
+            assert!(
+                !key(1).is_genuine(&facts(), &cut, Some(&[9; 16])),
+                "cut to {at}"
+            );
         }
     }
 
@@ -262,7 +314,14 @@ mod tests {
     fn a_copy_without_material_has_a_receipt_that_vouches_for_no_material() {
         let id = id();
         let stamp = Stamp::first(&"centre".into(), Incarnation([1; 16]));
-        let facts = CopyFacts { id: &id, stamp: &stamp, lineage: &[], digest: &[7; 32], owner: None, without: &[] };
+        let facts = CopyFacts {
+            id: &id,
+            stamp: &stamp,
+            lineage: &[],
+            digest: &[7; 32],
+            owner: None,
+            without: &[],
+        };
         let receipt = key(1).receipt(&facts, &"1".into(), None);
         assert!(key(1).is_genuine(&facts, &receipt, None));
         assert!(!key(1).is_genuine(&facts, &receipt, Some(&[9; 16])));

@@ -53,6 +53,8 @@ pub struct Check {
     pub withdrawals: usize,
     pub given_back: usize,
     pub compared: usize,
+    /// The origin whose objects are not compared.
+    pub left_out: Option<&'static str>,
 }
 
 /// The effective state as stored.
@@ -250,7 +252,7 @@ impl Check {
         }
     }
 
-    fn equal(&mut self, world: &World, replica: usize, issuer: usize, relation: &str) {
+    pub fn equal(&mut self, world: &World, replica: usize, issuer: usize, relation: &str) {
         let (here, there) = (&world.sites[replica], &world.sites[issuer]);
         let now = world.now(issuer).wall;
         let master = here
@@ -287,7 +289,15 @@ impl Check {
         for record in there.records() {
             let theirs = record.stamp.issuer == *here.name || record.id.server == *here.name;
             let ours = there.node.issues(&record) || peer.may_follow_copies;
-            if theirs || !ours || record.is_withdrawn() || !chosen.contains(&id(&record.id)) {
+            let is_left_out = self
+                .left_out
+                .is_some_and(|origin| *record.id.server == *origin);
+            if is_left_out
+                || theirs
+                || !ours
+                || record.is_withdrawn()
+                || !chosen.contains(&id(&record.id))
+            {
                 continue;
             }
             served.insert(id(&record.id));
@@ -360,7 +370,11 @@ impl Check {
                 .overlay
                 .as_ref()
                 .is_some_and(|overlay| overlay.via.iter().any(|via| via == relation));
+            let is_left_out = self
+                .left_out
+                .is_some_and(|origin| *copy.id.server == *origin);
             if by_this
+                && !is_left_out
                 && !copy.is_withdrawn()
                 && !copy.is_destroyed()
                 && !served.contains(&id(&copy.id))

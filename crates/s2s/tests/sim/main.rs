@@ -17,7 +17,9 @@ extern crate keyferry_s2s_planted as keyferry_s2s;
 mod check;
 mod foreign;
 mod foreign_histories;
+mod forger;
 mod histories;
+mod hostile;
 #[cfg(keyferry_planted)]
 mod planted;
 mod restore;

@@ -24,6 +24,8 @@ pub struct Site {
     pub skew: i64,
     pub up: bool,
     pub backups: Vec<Memory>,
+    /// The incarnation that was lost when an older disk was put in, if nobody has said so.
+    pub lost: Option<Incarnation>,
     pub rng: Rng,
 }
 
@@ -64,6 +66,7 @@ impl Site {
             skew: 0,
             up: true,
             backups: Vec::new(),
+            lost: None,
             rng,
         }
     }
@@ -76,6 +79,7 @@ impl Site {
     /// Puts an older disk in.
     pub fn restore(&mut self, older: Memory, told: bool, now: Now) {
         self.disk = older;
+        self.lost = (!told).then(|| self.incarnation());
         if told {
             let incarnation = Incarnation(self.rng.id());
             begin_restored(&self.disk, &self.policy, incarnation, now.wall).unwrap();
@@ -173,6 +177,37 @@ impl Site {
         });
         self.rng = random;
         done.unwrap()
+    }
+
+    /// The servers that it waits for.
+    pub fn owes(&self) -> Vec<String> {
+        self.disk
+            .view::<_, Error>(|snapshot| PendingGiveBack::all(snapshot))
+            .unwrap()
+            .into_iter()
+            .map(|owed| owed.server.to_string())
+            .collect()
+    }
+
+    pub fn incarnation(&self) -> Incarnation {
+        self.disk
+            .view::<_, keyferry_store::Error>(|snapshot| snapshot.incarnation())
+            .unwrap()
+    }
+
+    /// How many entries its s2s state has.
+    pub fn entries(&self) -> usize {
+        let mut count = 0;
+        self.disk
+            .view::<_, keyferry_store::Error>(|snapshot| {
+                count = 0;
+                snapshot.state(&keyferry_store::Span::prefix(b""), &mut |_, _| {
+                    count += 1;
+                    Ok(std::ops::ControlFlow::Continue(()))
+                })
+            })
+            .unwrap();
+        count
     }
 
     pub fn record(&self, id: &ObjectId) -> Option<(RecordNumber, Record)> {

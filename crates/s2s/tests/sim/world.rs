@@ -1,5 +1,6 @@
 //! Sites, what lies between them, and who follows whom.
 
+use crate::forger::Forger;
 use crate::rng::Rng;
 use crate::site::{START, Site, identity};
 use keyferry_kmip::*;
@@ -84,6 +85,18 @@ pub struct World {
     pub trouble: HashSet<usize>,
     /// Asked of every answer that an issuer gives: the link, and what was asked and answered.
     pub answers: Vec<(usize, RequestMessage, ResponseMessage)>,
+    /// The site that lies, and how it does.
+    pub adversary: Option<Adversary>,
+}
+
+/// A site whose messages are forged on their way.
+pub struct Adversary {
+    pub at: usize,
+    pub forger: Forger,
+    /// Whether it has gone silent.
+    pub silent: bool,
+    /// What its messages have done that they may not do.
+    pub harm: Vec<String>,
 }
 
 impl World {
@@ -97,6 +110,7 @@ impl World {
             kept: Vec::new(),
             trouble: HashSet::new(),
             answers: Vec::new(),
+            adversary: None,
         }
     }
 
@@ -185,7 +199,68 @@ impl World {
         }
         let caller = identity(&self.sites[from].name);
         let now = self.now(to);
-        Some(self.sites[to].answer(&caller, now, message))
+        let Some(adversary) = &mut self.adversary else {
+            return Some(self.sites[to].answer(&caller, now, message));
+        };
+        if adversary.at == from {
+            return Some(self.attack(to, &caller, now, message));
+        }
+        let answer = self.sites[to].answer(&caller, now, message);
+        if adversary.at != to {
+            return Some(answer);
+        }
+        adversary.forger.learn(&message.to_frame().unwrap());
+        if adversary.silent || adversary.forger.rng.one_in(4) {
+            return Some(answer);
+        }
+        Some(adversary.forger.forge_response(&answer))
+    }
+
+    /// Lets a message of the adversary arrive, forged or not. What a server issues does not change by it, unless the server has asked for what it
+    /// lost.
+    fn attack(
+        &mut self,
+        to: usize,
+        caller: &Identity,
+        now: Now,
+        message: &RequestMessage,
+    ) -> ResponseMessage {
+        let Some(adversary) = &mut self.adversary else {
+            return self.sites[to].answer(caller, now, message);
+        };
+        let forged = if adversary.silent || adversary.forger.rng.one_in(4) {
+            message.clone()
+        } else {
+            adversary.forger.forge_request(message)
+        };
+        let name = self.sites[adversary.at].name.clone();
+        let site = &mut self.sites[to];
+        let issued = |site: &Site| {
+            let mut records = site.records();
+            records.retain(|record| site.node.issues(record));
+            records
+        };
+        let (before, owed, head) = (issued(site), site.owes(), site.incarnation());
+        let answer = site.answer(caller, now, &forged);
+        adversary.forger.learn(&answer.to_frame().unwrap());
+        if !owed.contains(&name) {
+            if before != issued(site) {
+                let operation = forged.batch.first().map(|item| item.operation);
+                adversary.harm.push(format!(
+                    "{} changed what {} issues by {operation:?}",
+                    name, site.name
+                ));
+            }
+            if owed != site.owes() || head != site.incarnation() && site.lost.is_none() {
+                adversary.harm.push(format!(
+                    "{} made {} wait: {:?}",
+                    name,
+                    site.name,
+                    site.owes()
+                ));
+            }
+        }
+        answer
     }
 
     /// Lets a late message arrive. Nobody waits for its answer.

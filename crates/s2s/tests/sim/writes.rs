@@ -59,7 +59,7 @@ pub fn make(
             attributes,
         );
         record.owner = Some("client".into());
-        site.node.recognise(ask, &mut record, &object).unwrap();
+        site.node.recognise(ask, &mut record, &object)?;
         Ok(Effects::change(None, record, Material::Set(object.into())))
     })
 }

@@ -3,8 +3,8 @@
 use keyferry_kmip::spec::{AttributeValue, CryptographicAlgorithm, ObjectType};
 use keyferry_kmip::{Attributes, Name, Object, Secret};
 use keyferry_store::{
-    Deferred, Effects, Error, Incarnation, Lineage, Material, Memory, ObjectId, Order, Record, RecordNumber,
-    Snapshot, SnapshotExt, Span, Stamp, StoreExt, index,
+    Deferred, Effects, Error, Incarnation, Lineage, Material, Memory, ObjectId, Order, Record,
+    RecordNumber, Snapshot, SnapshotExt, Span, Stamp, StoreExt, index,
 };
 use keyferry_ttlv::Extra;
 use std::ops::ControlFlow;

@@ -38,7 +38,7 @@ pub fn master() -> Host {
 
 /// A server that takes copies from `a`, and lets a client look.
 pub fn replica() -> Host {
-    let keys = ["kek", "kek at b", "private", "nobody"];
+    let keys = ["kek", "kek at b", "private", "other", "nobody"];
     let peer = keys
         .into_iter()
         .fold(Peer::new("a").may_send(), |peer, key| peer.unwrapping(key));
