@@ -59,7 +59,13 @@ impl Follow {
             if upstream.paused == Some(true) {
                 return Err(refused(format_args!("the relation {relation:?} is paused")));
             }
-            upstream.session = upstream.session.max(above) + 1;
+            let last = upstream.session.max(above);
+            upstream.session = last.checked_add(1).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Protocol,
+                    "the server names a session that none can follow",
+                )
+            })?;
             let trust = self.options.from.trust().map_err(Error::encode)?;
             if upstream.trust.as_ref().is_some_and(|known| *known != trust) {
                 upstream.cursor = Place::default();

@@ -525,10 +525,7 @@ impl Hostile {
             self.world.settle();
         }
         self.check();
-        let mut check = Check {
-            left_out: Some("m"),
-            ..Check::default()
-        };
+        let mut check = Check::without("m");
         for link in &self.world.links {
             check.equal(&self.world, link.replica, link.issuer, &link.name);
             let here = &self.world.sites[link.replica];
