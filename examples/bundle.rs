@@ -382,10 +382,7 @@ fn open_file(arguments: &Arguments) -> Result<ExitCode> {
     );
     let node = &**offline.server.node();
     let sender = manifest(read(file)?, &arguments.from, &identity)?.sender;
-    let caller = Identity {
-        name: sender.to_string(),
-        fingerprint: [0; 32],
-    };
+    let caller = Identity::new(sender.as_str());
     let receiving = Receiving {
         responder: node,
         store: &*offline.store,

@@ -24,10 +24,7 @@ pub type Held = (Option<State>, Vec<u8>, Option<[u8; 32]>);
 
 /// The client that owns what is made here.
 pub fn operator() -> Identity {
-    Identity {
-        name: "operator".into(),
-        fingerprint: [0; 32],
-    }
+    Identity::new("operator")
 }
 
 impl Offline {

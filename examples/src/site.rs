@@ -132,10 +132,7 @@ pub fn check(holds: bool, words: impl std::fmt::Display) -> Result {
 pub fn ask<Q: Payload, A: Payload>(host: &Host, client: &str, request: &Q) -> Result<A> {
     let cx = context(Version::V2_1);
     let message = RequestMessage::new(Version::V2_1, vec![RequestItem::new(request, cx)?]);
-    let caller = Identity {
-        name: client.to_owned(),
-        fingerprint: [0; 32],
-    };
+    let caller = Identity::new(client);
     let (Answer::Reply(frame) | Answer::ReplyAndClose(frame)) =
         host.server
             .answer(&caller, keyferry_net::clock(), &message.to_frame()?)

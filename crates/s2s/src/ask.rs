@@ -15,13 +15,14 @@ use std::fmt;
 pub struct Ask<'a> {
     /// The store as it is, with the effects of the earlier items of the same message.
     pub snapshot: &'a dyn Snapshot,
-    /// Who asks.
+    /// Who asks: a client by its name, or a peer by [`Identity::peer`], which becomes the owner of what it puts.
     pub caller: &'a Identity,
     /// The operation that is asked for.
     pub operation: Operation,
     /// What the caller may do with which object.
     pub rights: &'a dyn Rights,
-    /// Whether the caller is a client of this server, and not one of its peers.
+    /// Whether the caller is a client of this server. What the policy [knows](crate::Policy::knows) as a peer is none, unless its peer is a
+    /// client [besides](crate::Peer::also_client).
     pub is_client: bool,
     /// Who the caller is by its TLS certificate, whoever its credentials stand for. A peer is found by that ([`Policy`](crate::Policy)).
     pub tls: &'a Identity,

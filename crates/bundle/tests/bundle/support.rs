@@ -28,10 +28,7 @@ pub fn now() -> Now {
 }
 
 pub fn caller(name: &str) -> Identity {
-    Identity {
-        name: name.into(),
-        fingerprint: [7; 32],
-    }
+    Identity::new(name).with_certificate([7; 32], [7; 32])
 }
 
 impl Host {

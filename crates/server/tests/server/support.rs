@@ -138,10 +138,7 @@ impl Host {
 }
 
 pub fn identity(name: &str) -> Identity {
-    Identity {
-        name: name.into(),
-        fingerprint: [7; 32],
-    }
+    Identity::new(name).with_certificate([7; 32], [7; 32])
 }
 
 /// One client in one version.
