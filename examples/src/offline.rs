@@ -42,9 +42,9 @@ impl Offline {
             access: Access::Authenticated,
             policy,
         })?;
-        // A backup server's clients see what it keeps for whom.
+        // The operator sees what a backup server keeps for whom; nobody else asks it.
         let copies = Grant {
-            client: None,
+            client: Some(operator().name.into()),
             objects: Granted::Copies,
             level: Level::Read,
         };

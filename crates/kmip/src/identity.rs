@@ -22,6 +22,10 @@ pub struct Identity {
     pub fingerprint: [u8; 32],
     /// SHA-256 of the certificate's public key (its SubjectPublicKeyInfo, RFC 5280 §4.1.2.7), which a renewed certificate of the same key has,
     /// too; zeroes where it is not known.
+    #[cfg_attr(
+        feature = "serde",
+        serde(default, skip_serializing_if = "keyferry_ttlv::serde_form::is_default")
+    )]
     pub public_key: [u8; 32],
 }
 

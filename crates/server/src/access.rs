@@ -50,7 +50,7 @@ pub trait Authenticator: Send + Sync {
 /// all versions. A copy of another server's object has no owner here. All other rights are granted.
 ///
 /// These are the built-in rules. An application that needs others implements [`keyferry_s2s::Rights`]. They are the rights of clients: a peer
-/// has by them what belongs to it under its own name ([`Identity::peer`]), and nothing that is granted to clients.
+/// has by them what belongs or is granted to its own name ([`Identity::peer`]), and nothing that is granted to clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
     grants: Vec<Grant>,
@@ -59,7 +59,8 @@ pub struct Rights {
 /// A grant of rights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// The name of the client that gets the rights; every client without one. No name stands for a peer.
+    /// The name of the client that gets the rights; every client, but no peer, without one. A peer gets rights by its own
+    /// name, `peer:` and its server id: it needs them for the key by which what it sends is unwrapped.
     pub client: Option<Text>,
     /// The objects to which the rights apply.
     pub objects: Granted,
@@ -132,12 +133,13 @@ impl keyferry_s2s::Rights for Rights {
         if record.owner.as_deref() == Some(caller.name.as_str()) || reads && public {
             return Ok(());
         }
+        // Every client is no peer; a peer has what is granted to its own name.
+        let is_meant = |client: Option<&Text>| match client {
+            Some(client) => *client == *caller.name,
+            None => !caller.is_peer(),
+        };
         let granted = |grant: &Grant| {
-            !caller.is_peer()
-                && grant
-                    .client
-                    .as_ref()
-                    .is_none_or(|client| *client == *caller.name)
+            is_meant(grant.client.as_ref())
                 && (reads || grant.level >= Level::Manage)
                 && match &grant.objects {
                     Granted::All => true,

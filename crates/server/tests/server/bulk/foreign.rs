@@ -46,7 +46,7 @@ pub fn foreign(operations: &[Operation]) -> Host {
     let mut host = Host::named(
         "f",
         Access::Authenticated,
-        Policy::closed().with("a.example", Peer::new("a").may_send()),
+        Policy::closed().with("a.example", Peer::new("a").may_send().also_client()),
     );
     let server = Arc::into_inner(host.server)
         .unwrap()
