@@ -15,7 +15,8 @@ use std::fmt;
 pub struct Ask<'a> {
     /// The store as it is, with the effects of the earlier items of the same message.
     pub snapshot: &'a dyn Snapshot,
-    /// Who asks: a client by its name, or a peer by [`Identity::peer`], which becomes the owner of what it puts.
+    /// Who asks: a client by its name. What a peer asks for, a [`Node`](crate::Node) answers as to [`Identity::peer`], which becomes the owner
+    /// of what it puts, so that it never is the same as a client of the peer's name.
     pub caller: &'a Identity,
     /// The operation that is asked for.
     pub operation: Operation,
@@ -117,6 +118,25 @@ impl<'a> Ask<'a> {
             placeholder,
             earlier,
             ..self
+        }
+    }
+}
+
+impl Ask<'_> {
+    /// The same question by another caller.
+    pub(crate) fn asked_by<'b>(&'b mut self, caller: &'b Identity) -> Ask<'b> {
+        Ask {
+            snapshot: self.snapshot,
+            caller,
+            operation: self.operation,
+            rights: self.rights,
+            is_client: self.is_client,
+            tls: self.tls,
+            now: self.now,
+            random: &mut *self.random,
+            cx: self.cx,
+            placeholder: self.placeholder.clone(),
+            earlier: self.earlier,
         }
     }
 }

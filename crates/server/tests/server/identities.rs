@@ -37,7 +37,7 @@ impl Authenticator for Believes {
 fn server(policy: Policy, rights: impl keyferry_s2s::Rights + 'static) -> Host {
     let mut host = Host::new();
     let server = Server::new(Options {
-        server: "here".into(),
+        server: "a".into(),
         store: host.store.clone(),
         crypto: Arc::new(Ring::new()),
         random: Box::new(SystemRandom::new()),
