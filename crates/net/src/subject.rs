@@ -101,7 +101,7 @@ const SET: u8 = 0x31;
 fn value_element(value: &Any<'_>) -> Option<Vec<u8>> {
     let tag = u8::try_from(value.tag().0).ok().filter(|tag| *tag < 0x1f)?;
     let is_simple = value.class() == Class::Universal && !value.header.is_constructed();
-    is_simple.then(|| der::element(tag, &[value.data.as_ref()]).to_vec())
+    is_simple.then(|| der::element(tag, &[value.data]).to_vec())
 }
 
 /// `type=value`. A value that is no string whose characters are known is its element in hexadecimal (RFC 4514 §2.4).
@@ -123,7 +123,7 @@ fn written_part(part: &AttributeTypeAndValue<'_>, element: &[u8]) -> Option<Stri
 
 /// The tag and the characters of a string, from which its bytes can be had again.
 fn string(value: &Any<'_>) -> Option<(u8, String)> {
-    let bytes = value.data.as_ref();
+    let bytes = value.data;
     let tag = u8::try_from(value.tag().0).ok()?;
     if value.class() != Class::Universal || value.header.is_constructed() {
         return None;
