@@ -48,10 +48,7 @@ const ROWS: [Row; 7] = [
 
 fn fill(host: &Host, objects: u64) {
     let cx = context(Version::V2_1);
-    let caller = Identity {
-        name: OPERATOR.into(),
-        fingerprint: [0; 32],
-    };
+    let caller = Identity::new(OPERATOR);
     let usage = CryptographicUsageMask::ENCRYPT | CryptographicUsageMask::DECRYPT;
     for first in (0..objects).step_by(1000) {
         let item = |n: u64| {
@@ -156,7 +153,7 @@ fn feed(here: &Host) -> Follow {
 async fn measure(row: Row, objects: u64, delay: Duration) -> (f64, f64) {
     let site = Site::new().unwrap();
     let policy = || {
-        let target = Peer::new("target").may_pull().may_follow();
+        let target = Peer::new("target").may_pull().also_client().may_follow();
         Policy::closed()
             .with("source", Peer::new("source").may_send())
             .with("target", target)

@@ -112,10 +112,7 @@ fn succeeded(answer: &Frame) -> Vec<ResponseItem> {
 
 /// Registers objects without a network, and returns their identifiers.
 fn fill(server: &Server, objects: u64) -> Vec<Text> {
-    let caller = Identity {
-        name: "client".into(),
-        fingerprint: [0; 32],
-    };
+    let caller = Identity::new("client");
     let mut identifiers = Vec::new();
     for first in (0..objects).step_by(1000) {
         let batch: Vec<RegisterRequest> =
@@ -130,10 +127,7 @@ fn fill(server: &Server, objects: u64) -> Vec<Text> {
 
 /// Gets objects without a network: whoever gets one first takes its freshness, which is a write.
 fn serve(server: &Server, identifiers: &[Text]) {
-    let caller = Identity {
-        name: "client".into(),
-        fingerprint: [0; 32],
-    };
+    let caller = Identity::new("client");
     for some in identifiers.chunks(1000) {
         let batch: Vec<GetRequest> = some
             .iter()

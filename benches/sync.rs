@@ -17,10 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 fn call(host: &Host, items: Vec<RequestItem>) {
-    let caller = Identity {
-        name: OPERATOR.into(),
-        fingerprint: [0; 32],
-    };
+    let caller = Identity::new(OPERATOR);
     let frame = RequestMessage::new(Version::V2_1, items)
         .to_frame()
         .unwrap();

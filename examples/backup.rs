@@ -78,10 +78,7 @@ impl Party {
     /// Takes the bundle `file` of `from`; with a person's word also what it issues itself.
     fn take(&self, from: &Party, file: &Path, restores: bool) -> Result<Report> {
         let node = &**self.offline.server.node();
-        let caller = Identity {
-            name: from.name.into(),
-            fingerprint: [0; 32],
-        };
+        let caller = Identity::new(from.name);
         let receiving = Receiving {
             responder: node,
             store: &*self.offline.store,

@@ -9,7 +9,7 @@ use keyferry_examples::bar::Watched;
 use keyferry_examples::offline::{Offline, differences};
 use keyferry_examples::{Result, finish, host::Files, log, pki::write_secret};
 use keyferry_kmip::spec::{AttributeValue, RevocationReasonCode};
-use keyferry_kmip::{DateTime, Identity, ImportRequest, Name, context};
+use keyferry_kmip::{DateTime, Escaped, Identity, ImportRequest, Name, context};
 use keyferry_s2s::{Peer, Policy, Selection};
 use keyferry_store::{SnapshotExt, StoreExt};
 use keyferry_ttlv::Version;
@@ -288,10 +288,13 @@ fn seal_file(arguments: &Arguments) -> Result<ExitCode> {
         "sealed {} objects, {} of them destroyed; {} stay",
         sealed.objects, sealed.tombstones, sealed.left
     );
-    sealed
-        .named
-        .iter()
-        .for_each(|left| println!("stays: {}: {}", left.identifier, left.message));
+    sealed.named.iter().for_each(|left| {
+        println!(
+            "stays: {}: {}",
+            Escaped(&left.identifier),
+            Escaped(&left.message)
+        )
+    });
     Ok(ExitCode::SUCCESS)
 }
 
@@ -382,10 +385,7 @@ fn open_file(arguments: &Arguments) -> Result<ExitCode> {
     );
     let node = &**offline.server.node();
     let sender = manifest(read(file)?, &arguments.from, &identity)?.sender;
-    let caller = Identity {
-        name: sender.to_string(),
-        fingerprint: [0; 32],
-    };
+    let caller = Identity::new(sender.as_str());
     let receiving = Receiving {
         responder: node,
         store: &*offline.store,
@@ -398,12 +398,16 @@ fn open_file(arguments: &Arguments) -> Result<ExitCode> {
     let (opened, report) = receiving.take(watched(file)?, &options, &mut SystemRandom::new())?;
     println!(
         "bundle {} of {}: {report}",
-        opened.manifest.number, opened.manifest.sender
+        opened.manifest.number,
+        Escaped(&opened.manifest.sender)
     );
-    report
-        .failures
-        .iter()
-        .for_each(|failed| println!("failed: {}: {}", failed.identifier, failed.message));
+    report.failures.iter().for_each(|failed| {
+        println!(
+            "failed: {}: {}",
+            Escaped(&failed.identifier),
+            Escaped(&failed.message)
+        )
+    });
     Ok(if report.counts.failed == 0 {
         ExitCode::SUCCESS
     } else {

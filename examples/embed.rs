@@ -61,10 +61,7 @@ async fn main() -> Result {
     });
 
     let centre = kmip("centre", 2, Policy::closed())?;
-    let somebody = Identity {
-        name: "somebody".into(),
-        fingerprint: [0; 32],
-    };
+    let somebody = Identity::new("somebody");
     let create = CreateRequest::symmetric_key(CryptographicAlgorithm::AES, 256);
     let create = RequestMessage::with_item(Version::V2_1, &create)?;
     handle(&centre, &somebody, create.to_frame()?)?;

@@ -6,6 +6,7 @@ use keyferry_examples::{Result, bar};
 use keyferry_kmip::Attributes;
 use keyferry_kmip::spec::{AttributeValue as V, CryptographicUsageMask, ResultReason};
 use keyferry_s2s::{Bulk, BulkOptions, Peer, Policy, Selection, Strategy, Wrapping};
+use keyferry_server::{Grant, Granted, Level, Rights};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -20,14 +21,22 @@ async fn partner() -> Result {
         .await?;
     let agreed = Selection::everything().with(V::ObjectGroup("for the partner".into()));
     let policy = Policy::closed().with("ours", Peer::new("ours").may_send().agreed(agreed.clone()));
-    let theirs = site.start("theirs", policy).await?;
-    // The key that both have, each under an identifier of its own. At the partner it is ours to use.
+    // What ours sends is unwrapped by a key of this group: as a peer, ours may use it, and is no client there.
+    let rights = Rights::owners().with(Grant {
+        client: Some("peer:ours".into()),
+        objects: Granted::ObjectGroup("for transport".into()),
+        level: Level::Manage,
+    });
+    let theirs = site.start_with("theirs", policy, rights).await?;
+    // The key that both have, each under an identifier of its own.
     let shared = || {
         let usage = CryptographicUsageMask::WRAP_KEY | CryptographicUsageMask::UNWRAP_KEY;
-        Attributes::new().with(V::CryptographicUsageMask(usage))
+        Attributes::new()
+            .with(V::CryptographicUsageMask(usage))
+            .with(V::ObjectGroup("for transport".into()))
     };
     import(&ours, OPERATOR, "partner key", [0x4B; 16], shared())?;
-    import(&theirs, "ours", "shared with ours", [0x4B; 16], shared())?;
+    import(&theirs, OPERATOR, "shared with ours", [0x4B; 16], shared())?;
     for n in 0..60u8 {
         let group = if n < 20 { "for the partner" } else { "inside" };
         let attributes = named(format!("key {n}"))

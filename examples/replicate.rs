@@ -94,12 +94,13 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
 /// The receiving server: takes copies from the server alpha, until its standard input ends.
 async fn second_server(data: &Path, pki: &Pki, address: &str) -> Result {
     let policy = Policy::closed().with("alpha", Peer::new("alpha").may_send());
-    let beta = host::start(
+    let beta = host::start_with(
         "beta",
         &Files::beside(data.join("beta.redb")),
         address,
         &pki.credentials("beta", &[])?,
         policy,
+        host::copies_for("operator"),
     )
     .await?;
     println!("{}", beta.handle.local_addr());

@@ -2,7 +2,8 @@
 
 use keyferry_examples::{Result, finish, host, host::Files, log, pki::Pki, runtime};
 use keyferry_net::ServerConfig;
-use keyferry_s2s::{Peer, Policy};
+use keyferry_s2s::{Peer, PeerName, Policy};
+use keyferry_server::{Grant, Granted, Level, Rights};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,8 +18,13 @@ serve: a KMIP server, 1.0 to 2.1, over mutual TLS
   --restored       the data folder was put back from a backup: peers notice, and its objects do not change until each replica (--replica)
                    that has followed it has given back what it holds
   --listen ADDR    where it listens (127.0.0.1:5696)
-  --peer NAME      a server whose certificate has this name may send copies of its objects; may be given several times
-  --replica NAME   a server whose certificate has this name may follow this one, and give back what a restored one has lost; the same
+  --peer NAME      a server whose certificate has this name may send copies of its objects; may be given several times. No client may use
+                   the copies unless a --reader is given. NAME is the Common Name of its certificate and its server id. With
+                   NAME=key:SHA256 the certificate must hold the public key of this hash (64 hexadecimal digits), whatever its name: a
+                   renewed certificate may keep the key, and one that somebody else got for the same name does not have it
+  --replica NAME   a server with this name or key may follow this one, and give back what a restored one has lost; the same
+  --reader CLIENT  the client whose certificate has this name may find and read ALL copies of other servers' objects, whoever owns them
+                   there; may be given several times. ALL-CLIENTS lets every client with a certificate of this authority do so
 ";
 
 fn main() -> ExitCode {
@@ -33,7 +39,7 @@ fn main() -> ExitCode {
 
 async fn run() -> Result {
     let (mut data, mut listen) = (None::<PathBuf>, "127.0.0.1:5696".to_owned());
-    let mut peers = BTreeMap::<String, Peer>::new();
+    let (mut peers, mut readers) = (BTreeMap::<PeerName, Peer>::new(), Vec::<String>::new());
     let (mut seal_key, mut restored, mut server) = (None::<PathBuf>, false, "server".to_owned());
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
@@ -44,10 +50,12 @@ async fn run() -> Result {
             Long("listen") => listen = args.value()?.string()?,
             Long("seal-key") => seal_key = Some(args.value()?.into()),
             Long("restored") => restored = true,
-            Long("peer") => grant(&mut peers, args.value()?.string()?, Peer::may_send),
-            Long("replica") => grant(&mut peers, args.value()?.string()?, |peer| {
-                peer.may_follow().may_give_back()
-            }),
+            Long("reader") => readers.push(args.value()?.string()?),
+            Long("peer") => grant(&mut peers, &args.value()?.string()?, Peer::may_send)?,
+            Long("replica") => {
+                let name = args.value()?.string()?;
+                grant(&mut peers, &name, |peer| peer.may_follow().may_give_back())?;
+            }
             Short('h') | Long("help") => {
                 print!("{HELP}");
                 return Ok(());
@@ -75,18 +83,25 @@ async fn run() -> Result {
     let mut files = Files::beside(data.join("objects.redb"));
     files.key = seal_key.unwrap_or(files.key);
     files.restored = restored;
-    let policy = peers
-        .into_iter()
-        .fold(Policy::closed(), |policy, (name, peer)| {
-            policy.with(name, peer)
-        });
-    let host = host::start(&server, &files, &listen, &credentials, policy).await?;
+    let mut policy = Policy::closed();
+    for (name, peer) in peers {
+        policy = policy.with(name, peer);
+    }
+    let rights = rights_of(&readers);
+    let host = host::start_with(&server, &files, &listen, &credentials, policy, rights).await?;
     let mut hangups = Hangups::new()?; // before anybody is told that there is a server
     let (certificate, key) = pki.files("client");
     println!("listening on        {}", host.handle.local_addr());
     println!("CA certificate      {}", pki.ca().display());
     println!("client certificate  {}", certificate.display());
     println!("client key          {}", key.display());
+    for reader in &readers {
+        let who = match reader.as_str() {
+            ALL_CLIENTS => "EVERY client".to_owned(),
+            name => format!("the client {name:?}"),
+        };
+        println!("{who} may read all copies of other servers' objects, whoever owns them there");
+    }
     let reloader = host.handle.reloader();
     let reload = || match pki
         .credentials(&name, &hosts)
@@ -104,12 +119,44 @@ async fn run() -> Result {
     Ok(())
 }
 
+/// The `--reader` that stands for every client.
+const ALL_CLIENTS: &str = "ALL-CLIENTS";
+
+/// The rights of owners, and of those that may read all copies.
+fn rights_of(readers: &[String]) -> Rights {
+    readers.iter().fold(Rights::owners(), |rights, reader| {
+        rights.with(Grant {
+            client: (reader != ALL_CLIENTS).then(|| reader.as_str().into()),
+            objects: Granted::Copies,
+            level: Level::Read,
+        })
+    })
+}
+
+/// The server id of a peer, and by what its certificate is recognised: the same as its name, or by the hash of its public key.
+fn server_and_name(text: &str) -> Result<(&str, PeerName)> {
+    let Some((server, digits)) = text.split_once("=key:") else {
+        return Ok((text, PeerName::named(text)));
+    };
+    let byte = |at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+    let bytes: Option<Vec<u8>> = (0..32).map(|n| byte(2 * n)).collect();
+    let key = bytes
+        .filter(|_| digits.len() == 64)
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| format!("{text:?}: key: takes 64 hexadecimal digits"))?;
+    Ok((server, PeerName::keyed([key])))
+}
+
 /// Lets a peer do something more.
-fn grant(peers: &mut BTreeMap<String, Peer>, name: String, more: impl FnOnce(Peer) -> Peer) {
-    let peer = peers
-        .remove(&name)
-        .unwrap_or_else(|| Peer::new(name.as_str()));
+fn grant(
+    peers: &mut BTreeMap<PeerName, Peer>,
+    text: &str,
+    more: impl FnOnce(Peer) -> Peer,
+) -> Result {
+    let (server, name) = server_and_name(text)?;
+    let peer = peers.remove(&name).unwrap_or_else(|| Peer::new(server));
     peers.insert(name, more(peer));
+    Ok(())
 }
 
 /// Stores the States that dates have led to, every few seconds.

@@ -136,7 +136,18 @@ fn incarnation() -> Result<Incarnation> {
     Ok(Incarnation(incarnation))
 }
 
-/// Starts the server `name` on `address`; every client that the authority has signed may use it.
+/// The rights of owners, and of one client, by its name, to all copies of other servers' objects. It can't change them here: when it tries,
+/// it is told who may.
+pub fn copies_for(client: &str) -> Rights {
+    Rights::owners().with(Grant {
+        client: Some(client.into()),
+        objects: Granted::Copies,
+        level: Level::Manage,
+    })
+}
+
+/// Starts the server `name` on `address`; every client that the authority has signed may use it, and has what it made itself. Copies of other
+/// servers' objects are nobody's.
 ///
 /// # Errors
 /// When the file, the certificates or the address can't be used.
@@ -147,13 +158,22 @@ pub async fn start(
     credentials: &Credentials,
     policy: Policy,
 ) -> Result<Host> {
+    start_with(name, files, address, credentials, policy, Rights::owners()).await
+}
+
+/// The same with these rights of its clients.
+///
+/// # Errors
+/// As for [`start`].
+pub async fn start_with(
+    name: &str,
+    files: &Files,
+    address: &str,
+    credentials: &Credentials,
+    policy: Policy,
+    rights: Rights,
+) -> Result<Host> {
     let store = open(files, &policy)?;
-    // What a client makes is its own; what comes from another server may be read by all. Nobody changes it here: who tries is told who may.
-    let rights = Rights::owners().with(Grant {
-        client: None,
-        objects: Granted::Copies,
-        level: Level::Manage,
-    });
     let server = Server::new(Options {
         server: name.into(),
         store: store.clone(),

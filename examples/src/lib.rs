@@ -31,7 +31,7 @@ pub fn log() {
 /// What `main` returns: the exit code, or 1 after saying the error.
 pub fn finish(result: Result<std::process::ExitCode>) -> std::process::ExitCode {
     result.unwrap_or_else(|error| {
-        eprintln!("error: {error}");
+        eprintln!("error: {}", keyferry_kmip::Escaped(&error.to_string()));
         std::process::ExitCode::FAILURE
     })
 }

@@ -24,10 +24,7 @@ pub type Held = (Option<State>, Vec<u8>, Option<[u8; 32]>);
 
 /// The client that owns what is made here.
 pub fn operator() -> Identity {
-    Identity {
-        name: "operator".into(),
-        fingerprint: [0; 32],
-    }
+    Identity::new("operator")
 }
 
 impl Offline {
@@ -45,9 +42,9 @@ impl Offline {
             access: Access::Authenticated,
             policy,
         })?;
-        // A backup server's clients see what it keeps for whom.
+        // The operator sees what a backup server keeps for whom; nobody else asks it.
         let copies = Grant {
-            client: None,
+            client: Some(operator().name.into()),
             objects: Granted::Copies,
             level: Level::Read,
         };

@@ -8,6 +8,7 @@ use keyferry_kmip::spec::{AttributeValue as V, CryptographicAlgorithm, Cryptogra
 use keyferry_kmip::*;
 use keyferry_net::{ClientConfig, Connector, drive};
 use keyferry_s2s::{Driven, Policy, Report, Session};
+use keyferry_server::Rights;
 use keyferry_store::{Record, SnapshotExt, StoreExt};
 use keyferry_ttlv::{Extra, Version};
 use std::ops::ControlFlow;
@@ -38,18 +39,28 @@ impl Site {
         self.folder.path()
     }
 
-    /// Starts a server.
+    /// Starts a server, where [`OPERATOR`] may read all copies.
     ///
     /// # Errors
     /// When a file or an address can't be used.
     pub async fn start(&self, name: &str, policy: Policy) -> Result<Host> {
+        self.start_with(name, policy, host::copies_for(OPERATOR))
+            .await
+    }
+
+    /// Starts a server with these rights of its clients.
+    ///
+    /// # Errors
+    /// As for [`start`](Site::start).
+    pub async fn start_with(&self, name: &str, policy: Policy, rights: Rights) -> Result<Host> {
         let files = Files::beside(self.folder().join(format!("{name}.redb")));
-        host::start(
+        host::start_with(
             name,
             &files,
             "127.0.0.1:0",
             &self.pki.credentials(name, &[])?,
             policy,
+            rights,
         )
         .await
     }
@@ -132,10 +143,7 @@ pub fn check(holds: bool, words: impl std::fmt::Display) -> Result {
 pub fn ask<Q: Payload, A: Payload>(host: &Host, client: &str, request: &Q) -> Result<A> {
     let cx = context(Version::V2_1);
     let message = RequestMessage::new(Version::V2_1, vec![RequestItem::new(request, cx)?]);
-    let caller = Identity {
-        name: client.to_owned(),
-        fingerprint: [0; 32],
-    };
+    let caller = Identity::new(client);
     let (Answer::Reply(frame) | Answer::ReplyAndClose(frame)) =
         host.server
             .answer(&caller, keyferry_net::clock(), &message.to_frame()?)

@@ -1,5 +1,6 @@
 //! The error of making and taking bundles.
 
+use keyferry_kmip::escaped;
 use std::fmt;
 
 /// Why a bundle could not be made or taken. One opaque type; ask [`Error::kind`].
@@ -72,7 +73,7 @@ impl Error {
     pub fn new(kind: ErrorKind, context: impl fmt::Display) -> Self {
         Error {
             kind,
-            context: context.to_string(),
+            context: escaped(context.to_string()),
             source: None,
         }
     }
@@ -84,7 +85,7 @@ impl Error {
     ) -> Self {
         Error {
             kind,
-            context: source.to_string(),
+            context: escaped(source.to_string()),
             source: Some(Box::new(source)),
         }
     }

@@ -1,5 +1,6 @@
 //! [`Failure`], the reason why an operation failed, and the Result Reason that each version has for it.
 
+use crate::escape::escaped;
 use crate::spec::enumeration::message::ResultReason as R;
 use keyferry_ttlv::{ErrorKind, Version};
 use std::fmt;
@@ -134,9 +135,10 @@ pub enum Cause {
 }
 
 impl Failure {
-    /// A failure. `message` goes to the peer and must not hold key material; a long one is cut.
+    /// A failure. `message` goes to the peer and must not hold key material. A long one is cut, and what does not print in it is
+    /// [escaped](crate::Escaped).
     pub fn new(cause: Cause, message: impl fmt::Display) -> Self {
-        let mut message = message.to_string();
+        let mut message = escaped(message.to_string());
         if message.len() > LONGEST {
             message.truncate(message.floor_char_boundary(LONGEST));
             message.push_str("...");
@@ -161,7 +163,7 @@ impl Failure {
     /// A denial. The caller learns only that access was denied; the log gets the rule.
     pub fn denied(rule: impl fmt::Display) -> Self {
         Failure {
-            rule: Some(rule.to_string()),
+            rule: Some(escaped(rule.to_string())),
             ..Failure::new(Cause::PermissionDenied, "access denied")
         }
     }

@@ -1,33 +1,10 @@
 //! The interfaces through which identity, time, randomness and connections come in. Nothing here opens a socket, reads a clock or draws
 //! randomness by itself.
 
+use crate::identity::Identity;
 use crate::wake::Wake;
 use keyferry_ttlv::{DateTime, Frame};
 use std::fmt;
-
-/// The identity of the other end of a connection, as its TLS certificate states it.
-#[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Identity {
-    /// The subject's Common Name, or the whole subject where there is none.
-    pub name: String,
-    /// SHA-256 of the certificate.
-    pub fingerprint: [u8; 32],
-}
-
-impl fmt::Debug for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Identity({:?}, {:02x}{:02x}{:02x}{:02x}..)",
-            self.name,
-            self.fingerprint[0],
-            self.fingerprint[1],
-            self.fingerprint[2],
-            self.fingerprint[3]
-        )
-    }
-}
 
 /// A monotonic clock's reading, in milliseconds from an arbitrary start.
 #[cfg_attr(feature = "serde", keyferry_ttlv::serde_form)]

@@ -1,5 +1,6 @@
 //! The error of this crate: its kind, what happened, and the error beneath.
 
+use keyferry_kmip::escaped;
 use std::fmt;
 use std::io;
 
@@ -43,7 +44,7 @@ impl Error {
     pub(crate) fn new(kind: ErrorKind, context: impl fmt::Display) -> Self {
         Error {
             kind,
-            context: context.to_string().into(),
+            context: escaped(context.to_string()).into(),
             source: None,
         }
     }

@@ -1,14 +1,17 @@
 //! The identity that a certificate speaks for.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::subject;
 use keyferry_kmip::Identity;
-use std::fmt::Write;
+use ring::digest::{SHA256, digest};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The identity that a certificate (DER) speaks for.
 ///
-/// The name is the subject's Common Name. Where there are none or several, it is the whole subject; where that is empty, `sha256:` and
-/// the fingerprint, so that two certificates without a name are never the same peer.
+/// The [name](Identity::name) is the subject's Common Name if there is exactly one, and it is [plain](Identity::is_plain). Otherwise it is
+/// `subject:` and the whole subject by RFC 4514, which two different subjects never share; and for an empty subject `certificate:sha256:`
+/// and the fingerprint. So no certificate has the name of another one by writing something into its Common Name. Other parts of a subject
+/// with one Common Name do not count: who signs certificates gives each Common Name to one holder.
 ///
 /// # Errors
 /// [`ErrorKind::Tls`] when this is no certificate.
@@ -17,31 +20,25 @@ pub fn identity(certificate: &[u8]) -> Result<Identity> {
         let context = format_args!("the peer's certificate can't be read: {error}");
         Error::new(ErrorKind::Tls, context).with_source(error)
     })?;
-    let mut fingerprint = [0; 32];
-    let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
-    for (to, from) in fingerprint.iter_mut().zip(digest.as_ref()) {
-        *to = *from;
-    }
+    let fingerprint = sha256(certificate);
     let subject = parsed.subject();
-    let mut common = subject.iter_common_name();
-    let name = match (common.next().map(|name| name.as_str()), common.next()) {
-        (Some(Ok(name)), None) if !name.is_empty() => name.to_owned(),
-        _ => subject.to_string(),
+    let name = match subject::common_name(subject).filter(|name| Identity::is_plain(name)) {
+        Some(name) => name,
+        None if subject.iter_rdn().next().is_none() => {
+            let (kind, digest) = (Identity::CERTIFICATE, subject::hex(&fingerprint));
+            format!("{kind}sha256:{digest}")
+        }
+        None => format!("{}{}", Identity::SUBJECT, subject::text(subject)),
     };
-    Ok(Identity {
-        name: if name.is_empty() {
-            unnamed(&fingerprint)
-        } else {
-            name
-        },
-        fingerprint,
-    })
+    let public_key = sha256(parsed.public_key().raw);
+    Ok(Identity::new(name).with_certificate(fingerprint, public_key))
 }
 
-fn unnamed(fingerprint: &[u8; 32]) -> String {
-    let mut name = String::from("sha256:");
-    for byte in fingerprint {
-        let _ = write!(name, "{byte:02x}"); // writing to a String can't fail
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    let digest = digest(&SHA256, bytes);
+    for (to, from) in out.iter_mut().zip(digest.as_ref()) {
+        *to = *from;
     }
-    name
+    out
 }

@@ -58,6 +58,7 @@ pub mod pem;
 mod pump;
 mod retry;
 mod server;
+mod subject;
 mod tls;
 mod turned;
 

@@ -15,13 +15,15 @@ use std::fmt;
 pub struct Ask<'a> {
     /// The store as it is, with the effects of the earlier items of the same message.
     pub snapshot: &'a dyn Snapshot,
-    /// Who asks.
+    /// Who asks: a client by its name. What a peer asks for, a [`Node`](crate::Node) answers as to [`Identity::peer`], which becomes the owner
+    /// of what it puts, so that it never is the same as a client of the peer's name.
     pub caller: &'a Identity,
     /// The operation that is asked for.
     pub operation: Operation,
     /// What the caller may do with which object.
     pub rights: &'a dyn Rights,
-    /// Whether the caller is a client of this server, and not one of its peers.
+    /// Whether the caller is a client of this server. What the policy [knows](crate::Policy::knows) as a peer is none, unless its peer is a
+    /// client [besides](crate::Peer::also_client).
     pub is_client: bool,
     /// Who the caller is by its TLS certificate, whoever its credentials stand for. A peer is found by that ([`Policy`](crate::Policy)).
     pub tls: &'a Identity,
@@ -116,6 +118,25 @@ impl<'a> Ask<'a> {
             placeholder,
             earlier,
             ..self
+        }
+    }
+}
+
+impl Ask<'_> {
+    /// The same question by another caller.
+    pub(crate) fn asked_by<'b>(&'b mut self, caller: &'b Identity) -> Ask<'b> {
+        Ask {
+            snapshot: self.snapshot,
+            caller,
+            operation: self.operation,
+            rights: self.rights,
+            is_client: self.is_client,
+            tls: self.tls,
+            now: self.now,
+            random: &mut *self.random,
+            cx: self.cx,
+            placeholder: self.placeholder.clone(),
+            earlier: self.earlier,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The error of sessions and relations, with the kinds by which callers tell failures apart.
 
-use keyferry_kmip::{Cause, Failure};
+use keyferry_kmip::{Cause, Failure, escaped};
 use std::fmt;
 
 /// Why a session or a change of a relation failed. [`Error::kind`] says in which way; [`source`](std::error::Error::source) has the cause.
@@ -36,14 +36,17 @@ pub enum ErrorKind {
     Limit,
     /// The plan can't be written or read, is not whole, or is for another transfer.
     Plan,
+    /// The policy can't be used as it is.
+    Policy,
 }
 
 impl Error {
-    /// An error without a cause of its own. `context` never holds key material.
+    /// An error without a cause of its own. `context` never holds key material; what does not print in it is
+    /// [escaped](keyferry_kmip::Escaped), as it may come from a peer.
     pub fn new(kind: ErrorKind, context: impl fmt::Display) -> Self {
         Error {
             kind,
-            context: context.to_string(),
+            context: escaped(context.to_string()),
             source: None,
         }
     }
@@ -55,7 +58,7 @@ impl Error {
     ) -> Self {
         Error {
             kind,
-            context: source.to_string(),
+            context: escaped(source.to_string()),
             source: Some(Box::new(source)),
         }
     }

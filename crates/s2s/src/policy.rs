@@ -1,6 +1,8 @@
 //! The policy of a server: what each peer may do here, how key material is wrapped on its way, and what becomes of collisions.
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
+use crate::peer_name::{Fit, PeerName};
 use crate::selection::Selection;
 use keyferry_kmip::spec::{
     BlockCipherMode, EncodingOption, HashingAlgorithm, MaskGenerator, PaddingMethod, WrappingMethod,
@@ -163,7 +165,7 @@ impl Servers {
 /// What each peer may do here. By default it is closed: a peer that it does not name may do nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    peers: BTreeMap<String, Peer>,
+    peers: BTreeMap<PeerName, Peer>,
     /// How much this server keeps of what peers send.
     pub limits: Limits,
 }
@@ -194,6 +196,8 @@ pub struct Peer {
     pub may_give_back: bool,
     /// Whether it may turn round a connection that it has opened (Set Endpoint Role), so that this server sends requests on it.
     pub may_turn: bool,
+    /// Whether it is a client of this server besides, if the server's access rules admit it by its TLS name ([rule F](crate::design#rule-f)).
+    pub is_client: bool,
     /// Whether this server is its backup, which keeps copies in case the peer loses its own.
     pub is_backed_up: bool,
     /// Whether it learns nothing about this server from the answers to its copies: every copy that is refused is answered alike.
@@ -226,6 +230,7 @@ impl Peer {
             may_follow_copies: false,
             may_give_back: false,
             may_turn: false,
+            is_client: false,
             is_backed_up: false,
             learns_nothing: false,
             wrapping: None,
@@ -285,7 +290,7 @@ impl Peer {
         self
     }
 
-    /// Lets it pull copies of the objects that it may read as a client.
+    /// Lets it pull copies of the objects that it may read as a client, so it has to be one, too ([`also_client`](Peer::also_client)).
     #[must_use]
     pub fn may_pull(mut self) -> Self {
         self.may_pull = true;
@@ -325,6 +330,15 @@ impl Peer {
     #[must_use]
     pub fn may_turn(mut self) -> Self {
         self.may_turn = true;
+        self
+    }
+
+    /// Makes it a client of this server besides, under its TLS name: it then has that client's objects and rights, if the server's access rules
+    /// admit the client. Without this, what the policy knows as a peer is never a client, whoever is admitted ([rule F](crate::design#rule-f)).
+    /// What it puts still belongs to the peer, and not to the client.
+    #[must_use]
+    pub fn also_client(mut self) -> Self {
+        self.is_client = true;
         self
     }
 
@@ -397,11 +411,42 @@ impl Policy {
         Policy::default()
     }
 
-    /// Adds a peer, under the name in its TLS certificate.
+    /// Adds a peer, under the name in its TLS certificate, or under a [`PeerName`]. It takes the place of what was added under the same one.
+    ///
+    /// If several entries fit a certificate, the more specific counts: name and key before key, key before name. Where two fit equally well,
+    /// neither counts, and [`check`](Policy::check) refuses the policy.
     #[must_use]
-    pub fn with(mut self, name: impl Into<String>, peer: Peer) -> Self {
+    pub fn with(mut self, name: impl Into<PeerName>, peer: Peer) -> Self {
         self.peers.insert(name.into(), peer);
         self
+    }
+
+    /// Adds a peer, under the SHA-256 of its public keys ([`Identity::public_key`]): a renewed certificate of the same key is the peer's, and
+    /// one of the same name with another key is not.
+    #[must_use]
+    pub fn with_keys(self, keys: impl IntoIterator<Item = [u8; 32]>, peer: Peer) -> Self {
+        self.with(PeerName::keyed(keys), peer)
+    }
+
+    /// Checks that each entry can fit a certificate, and that no certificate fits two entries equally well. A server checks its policy when it
+    /// is made; an application without one should do so itself.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Policy`], which names the entries.
+    pub fn check(&self) -> Result<()> {
+        for (place, name) in self.peers.keys().enumerate() {
+            if let Some(reason) = name.reason_unusable() {
+                let context = format_args!("the policy names a peer {name}: {reason}");
+                return Err(Error::new(ErrorKind::Policy, context));
+            }
+            let mut later = self.peers.keys().skip(place + 1);
+            if let Some(other) = later.find(|other| name.is_ambiguous_with(other)) {
+                let context =
+                    format_args!("one certificate could be two peers: {name}, and {other}");
+                return Err(Error::new(ErrorKind::Policy, context));
+            }
+        }
+        Ok(())
     }
 
     /// The same policy with other limits.
@@ -431,8 +476,30 @@ impl Policy {
             .any(|peer| peer.is_backed_up && peer.server == *server)
     }
 
-    /// The peer with this TLS identity; `None` if it is no peer.
+    /// The peer with this TLS identity; `None` if it is no peer, or could be two.
     pub fn peer(&self, identity: &Identity) -> Option<&Peer> {
-        self.peers.get(&identity.name)
+        let mut best: Option<(Fit, Option<&Peer>)> = None;
+        for (name, peer) in &self.peers {
+            let Some(fit) = name.fits(identity) else {
+                continue;
+            };
+            match &mut best {
+                Some((found, one)) if *found == fit => *one = None,
+                Some((found, _)) if *found > fit => {}
+                _ => best = Some((fit, Some(peer))),
+            }
+        }
+        best.and_then(|(_, peer)| peer)
+    }
+
+    /// Whether an identity fits an entry of this policy, and so is never taken for a client, except where its peer is
+    /// [one besides](Peer::also_client).
+    pub fn knows(&self, identity: &Identity) -> bool {
+        self.peers.keys().any(|name| name.fits(identity).is_some())
+    }
+
+    /// Whether an entry has this name, whatever keys it asks for. A login must not give such a name.
+    pub fn has_name(&self, name: &str) -> bool {
+        self.peers.keys().any(|peer| peer.is_called(name))
     }
 }

@@ -1,7 +1,7 @@
 //! The report of a transfer: how each object ended, how many ended how, and what was lost on the way.
 
-use keyferry_kmip::extension as x;
 use keyferry_kmip::spec::ResultReason;
+use keyferry_kmip::{Escaped, extension as x};
 use keyferry_ttlv::{Decode, Encode, Extra, Item, Reader, Tag, Writer};
 use serde_json::{Value, json};
 use std::fmt;
@@ -442,7 +442,8 @@ impl Table<'_> {
             writeln!(
                 f,
                 "failed: {}{reason}: {}",
-                failed.identifier, failed.message
+                Escaped(&failed.identifier),
+                Escaped(&failed.message)
             )?;
         }
         let named = failures.len().min(LISTED);
@@ -453,7 +454,8 @@ impl Table<'_> {
         let mut named = 0;
         for loss in self.0.losses.iter().take(LISTED) {
             let attributes = loss.attributes.join(", ");
-            writeln!(f, "not carried: {}: {attributes}", loss.identifier)?;
+            let (attributes, identifier) = (Escaped(&attributes), Escaped(&loss.identifier));
+            writeln!(f, "not carried: {identifier}: {attributes}")?;
             named += loss.attributes.len();
         }
         let lost = self.0.counts.lost.unwrap_or(0);
@@ -462,10 +464,10 @@ impl Table<'_> {
 
     fn write_source(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for unseen in &self.0.unseen {
-            writeln!(f, "could not be seen: {unseen}")?;
+            writeln!(f, "could not be seen: {}", Escaped(unseen))?;
         }
         for missing in &self.0.missing {
-            writeln!(f, "missing at the source: {missing}")?;
+            writeln!(f, "missing at the source: {}", Escaped(missing))?;
         }
         Ok(())
     }
@@ -477,7 +479,9 @@ impl Table<'_> {
         writeln!(
             f,
             "stopped at {}: planned was {}, and there is {}",
-            stopped.identifier, stopped.planned, stopped.found
+            Escaped(&stopped.identifier),
+            stopped.planned,
+            Escaped(&stopped.found)
         )
     }
 }

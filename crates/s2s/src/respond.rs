@@ -6,7 +6,7 @@ use crate::receive::export::export;
 use crate::receive::{import, notify};
 use crate::wire::copy;
 use keyferry_kmip::spec::Operation;
-use keyferry_kmip::{Failure, RequestItem};
+use keyferry_kmip::{Failure, Identity, RequestItem};
 
 /// The s2s responder answers Import, Export, Put and Notify, and the operations by which keyferry servers follow each other.
 impl Responder for Node {
@@ -20,9 +20,24 @@ impl Responder for Node {
             crate::wire::follow::GIVE_BACK => crate::receive::give_back::give_back,
             _ => return None,
         };
+        let peer = self.acting_peer(ask);
+        let caller = peer.as_ref().unwrap_or(ask.caller);
+        let mut ask = ask.asked_by(caller);
         Some(
-            copy::check_extensions(&item.message_extensions).and_then(|()| answer(self, ask, item)),
+            copy::check_extensions(&item.message_extensions)
+                .and_then(|()| answer(self, &mut ask, item)),
         )
+    }
+}
+
+impl Node {
+    /// As whom a peer asks: what only peers do, it does as a peer, and everything if it is no client besides ([rule F](crate::design#rule-f)).
+    fn acting_peer(&self, ask: &Ask<'_>) -> Option<Identity> {
+        let is_for_peers = matches!(ask.operation, Operation::PUT | Operation::NOTIFY);
+        self.policy
+            .peer(ask.tls)
+            .filter(|_| is_for_peers || !ask.is_client)
+            .map(|peer| Identity::peer(&peer.server))
     }
 }
 

@@ -12,9 +12,9 @@ pub enum Access {
     /// No client at all. Peers are admitted by [`keyferry_s2s::Policy`] instead.
     #[default]
     Closed,
-    /// The clients with these names in their TLS certificates.
+    /// The clients with these canonical names ([`Identity::name`]). What the policy knows as a peer is not among them, whatever it is called.
     Named(BTreeSet<String>),
-    /// Every client whose certificate the server's certification authority has signed.
+    /// Every client whose certificate the server's certification authority has signed, but for the peers of the policy.
     Authenticated,
 }
 
@@ -33,7 +33,9 @@ impl Access {
 ///
 /// # Contract
 /// The result depends on the arguments and on what the implementor knows of its users. It is called for every request with credentials,
-/// after the TLS identity was admitted. Neither the result nor a log shows a password.
+/// after the TLS identity was admitted, but not for those of peers, which are refused. Neither the result nor a log shows a password. Only
+/// the name of the result counts. It must not be one that the policy gives to a peer, and must not begin like the name of a peer or of a
+/// certificate of another kind ([`Identity::is_reserved`]), except that it may be the TLS identity's own; else the request is refused.
 pub trait Authenticator: Send + Sync {
     /// Returns the identity that owns what the request creates, and whose rights apply.
     ///
@@ -46,6 +48,9 @@ pub trait Authenticator: Send + Sync {
 /// The rights of clients to objects. By default only the owner may use an object, which is the client that created, registered or imported
 /// it, and every client may read certificates and public keys: this is the default operation policy of KMIP 1.x (1.4 §3.18.2), applied in
 /// all versions. A copy of another server's object has no owner here. All other rights are granted.
+///
+/// These are the built-in rules. An application that needs others implements [`keyferry_s2s::Rights`]. They are the rights of clients: a peer
+/// has by them what belongs or is granted to its own name ([`Identity::peer`]), and nothing that is granted to clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
     grants: Vec<Grant>,
@@ -54,7 +59,8 @@ pub struct Rights {
 /// A grant of rights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// The name of the client that gets the rights; every client without one.
+    /// The name of the client that gets the rights; every client, but no peer, without one. A peer gets rights by its own
+    /// name, `peer:` and its server id: it needs them for the key by which what it sends is unwrapped.
     pub client: Option<Text>,
     /// The objects to which the rights apply.
     pub objects: Granted,
@@ -68,7 +74,10 @@ pub struct Grant {
 pub enum Granted {
     /// All objects.
     All,
-    /// Copies of other servers' objects, which have no owner here.
+    /// All copies of other servers' objects, whichever server they come from: they have no owner here, so each copy counts that does not
+    /// belong to a client. Without a [client](Grant::client) in the grant, everyone whom [`Access`] admits may read every key that was ever
+    /// copied here, the keys of other clients' owners elsewhere among them. Give it to clients that you name, or where all clients may know
+    /// all copies.
     Copies,
     /// Objects of this Object Group.
     ObjectGroup(Text),
@@ -124,11 +133,13 @@ impl keyferry_s2s::Rights for Rights {
         if record.owner.as_deref() == Some(caller.name.as_str()) || reads && public {
             return Ok(());
         }
+        // Every client is no peer; a peer has what is granted to its own name.
+        let is_meant = |client: Option<&Text>| match client {
+            Some(client) => *client == *caller.name,
+            None => !caller.is_peer(),
+        };
         let granted = |grant: &Grant| {
-            grant
-                .client
-                .as_ref()
-                .is_none_or(|client| *client == *caller.name)
+            is_meant(grant.client.as_ref())
                 && (reads || grant.level >= Level::Manage)
                 && match &grant.objects {
                     Granted::All => true,

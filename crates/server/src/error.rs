@@ -18,6 +18,8 @@ pub enum Error {
     Misplaced,
     /// A commit that was shared with other requests broke off.
     Lost,
+    /// The policy is refused; the error names its entries.
+    Policy(keyferry_s2s::Error),
     /// A batch was undone; this is the answer to it.
     Undone(keyferry_ttlv::Frame),
 }
@@ -27,6 +29,7 @@ impl fmt::Display for Error {
         match self {
             Error::Store(error) => error.fmt(f),
             Error::Random(error) => error.fmt(f),
+            Error::Policy(error) => error.fmt(f),
             Error::Encode(error) => write!(f, "an answer can't be written: {error}"),
             Error::TooLarge => f.write_str("the answer is larger than the client takes"),
             Error::Lost => f.write_str("a commit that was shared broke off"),
@@ -41,6 +44,7 @@ impl std::error::Error for Error {
         match self {
             Error::Store(error) => Some(error),
             Error::Random(error) => Some(error),
+            Error::Policy(error) => Some(error),
             Error::Encode(error) => Some(error),
             Error::TooLarge | Error::Misplaced | Error::Lost | Error::Undone(_) => None,
         }
@@ -56,6 +60,12 @@ impl From<keyferry_store::Error> for Error {
 impl From<keyferry_kmip::RandomFailed> for Error {
     fn from(error: keyferry_kmip::RandomFailed) -> Self {
         Error::Random(error)
+    }
+}
+
+impl From<keyferry_s2s::Error> for Error {
+    fn from(error: keyferry_s2s::Error) -> Self {
+        Error::Policy(error)
     }
 }
 

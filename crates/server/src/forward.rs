@@ -5,7 +5,6 @@ use crate::request::Request;
 use crate::server::Server;
 use keyferry_kmip::spec::tag;
 use keyferry_kmip::{Identity, RequestItem, RequestMessage, Text, context};
-use keyferry_s2s::Rights as _;
 use keyferry_store::{Snapshot, SnapshotExt, StoreExt};
 use keyferry_ttlv::{Frame, Reader, Version};
 

@@ -18,7 +18,7 @@
 //! })?;
 //! let ask = DiscoverVersionsRequest { protocol_versions: vec![], extra: Default::default() };
 //! let request = RequestMessage::new(Version::V1_4, vec![RequestItem::new(&ask, context(Version::V1_4))?]).to_frame()?;
-//! let caller = Identity { name: "a client".into(), fingerprint: [0; 32] };
+//! let caller = Identity::new("a client");
 //! let Answer::Reply(response) = server.answer(&caller, Now::default(), &request) else { panic!("no answer") };
 //! assert!(ResponseMessage::from_frame(&response)?.batch[0].is_success());
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -1,6 +1,6 @@
 //! This module is the server itself: how it is made and configured, and how requests that arrive together are answered.
 
-use crate::access::{Access, Authenticator, Rights};
+use crate::access::{self, Access, Authenticator};
 use crate::commit_queue::CommitQueue;
 use crate::error::Error;
 use crate::hooks::{Committed, Forwarder, Turning};
@@ -9,7 +9,7 @@ use crate::request::Request;
 use keyferry_kmip::{
     Answer, Crypto, Handler, Identity, Interval, Now, Random, Secret, Text, lifecycle,
 };
-use keyferry_s2s::{Node, Policy, Responder};
+use keyferry_s2s::{Node, Policy, Responder, Rights};
 use keyferry_store::{Effects, Home, Material, Order, SnapshotExt, Store, StoreExt, index};
 use keyferry_ttlv::{Extra, Frame, Version};
 use std::ops::ControlFlow;
@@ -67,7 +67,7 @@ impl Options {
 pub struct Server {
     store: Arc<dyn Store>,
     access: Access,
-    rights: Rights,
+    rights: Arc<dyn Rights>,
     authenticator: Option<Arc<dyn Authenticator>>,
     operations: Operations,
     applications: Vec<Arc<dyn Responder>>,
@@ -92,8 +92,10 @@ impl Server {
     /// Makes a server over a store, which belongs to this server id from now on, and begins a new reign in it.
     ///
     /// # Errors
-    /// When the store fails or belongs to another server, or the source of randomness fails.
+    /// When the store fails or belongs to another server, the source of randomness fails, or the policy is refused
+    /// ([`Policy::check`](keyferry_s2s::Policy::check)).
     pub fn new(mut options: Options) -> Result<Server, Error> {
+        options.policy.check()?;
         let (mut instance, mut fingerprint_key) = (vec![0; 16], Zeroizing::new(vec![0; 32]));
         options.random.fill(&mut instance)?;
         options.random.fill(&mut fingerprint_key)?;
@@ -114,7 +116,7 @@ impl Server {
         Ok(Server {
             store: options.store,
             access: options.access,
-            rights: Rights::owners(),
+            rights: Arc::new(access::Rights::owners()),
             authenticator: None,
             operations: Operations::new(node),
             applications: Vec::new(),
@@ -135,10 +137,11 @@ impl Server {
         self
     }
 
-    /// Sets the rights of clients to objects; without this, those of [`Rights::owners`] apply.
+    /// Sets the rights of clients to objects: the built-in [`Rights`](access::Rights), or an application's own, which may be shared as an
+    /// `Arc<dyn keyferry_s2s::Rights>`. Without this, those of [`Rights::owners`](access::Rights::owners) apply.
     #[must_use]
-    pub fn with_rights(mut self, rights: Rights) -> Server {
-        self.rights = rights;
+    pub fn with_rights(mut self, rights: impl Rights + 'static) -> Server {
+        self.rights = Arc::new(rights);
         self
     }
 
@@ -176,8 +179,8 @@ impl Server {
     }
 
     /// The rights of clients to objects.
-    pub(crate) fn rights(&self) -> &Rights {
-        &self.rights
+    pub(crate) fn rights(&self) -> &dyn Rights {
+        &*self.rights
     }
 
     /// The store of its objects.

@@ -1,5 +1,6 @@
 //! This module defines the error of all stores: its kind tells a caller what to do, its source keeps the backend's own error.
 
+use keyferry_kmip::escaped;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -46,7 +47,7 @@ impl Error {
     pub fn new(kind: ErrorKind, context: impl fmt::Display) -> Self {
         Error {
             kind,
-            context: context.to_string().into(),
+            context: escaped(context.to_string()).into(),
             source: None,
         }
     }
@@ -64,7 +65,7 @@ impl Error {
     #[must_use]
     pub fn with_context(self, context: impl fmt::Display) -> Self {
         Error {
-            context: context.to_string().into(),
+            context: escaped(context.to_string()).into(),
             ..self
         }
     }

@@ -208,10 +208,7 @@ fn parse(
 
 impl Play {
     fn new(began: i64) -> Result<Play> {
-        let caller = Identity {
-            name: "oasis".into(),
-            fingerprint: [0; 32],
-        };
+        let caller = Identity::new("oasis");
         let sender = Peer::new("oasis").may_send().may_relay().foreign();
         Ok(Play {
             server: server("oasis", Policy::closed())?,

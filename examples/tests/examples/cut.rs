@@ -120,10 +120,7 @@ fn fill(host: &Host) {
         }
         items.push(RequestItem::new(&RevokeRequest::of(id.as_str(), code, since), cx).unwrap());
     }
-    let caller = Identity {
-        name: OPERATOR.into(),
-        fingerprint: [0; 32],
-    };
+    let caller = Identity::new(OPERATOR);
     let frame = RequestMessage::new(Version::V2_1, items)
         .to_frame()
         .unwrap();
@@ -243,7 +240,7 @@ fn cut_at_any_byte_nothing_is_lost_or_doubled() {
         for way in WAYS {
             let site = Site::new().unwrap();
             let policy = || {
-                let target = Peer::new("target").may_pull().may_follow();
+                let target = Peer::new("target").may_pull().also_client().may_follow();
                 Policy::closed()
                     .with("source", Peer::new("source").may_send())
                     .with("target", target)

@@ -5,6 +5,7 @@
 
 mod crowd;
 mod cut;
+mod identities;
 mod killed;
 mod oasis;
 mod poke;

@@ -67,10 +67,7 @@ fn create(server: &Server, name: &str) {
     let message = RequestMessage::new(Version::V2_1, vec![item])
         .to_frame()
         .unwrap();
-    let caller = Identity {
-        name: "client".to_owned(),
-        fingerprint: [0; 32],
-    };
+    let caller = Identity::new("client");
     let Answer::Reply(frame) = server.answer(&caller, clock(), &message) else {
         panic!("no answer")
     };

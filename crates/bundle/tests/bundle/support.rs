@@ -33,10 +33,7 @@ pub fn kek(server: &str) -> String {
 }
 
 pub fn caller(name: &str) -> Identity {
-    Identity {
-        name: name.into(),
-        fingerprint: [7; 32],
-    }
+    Identity::new(name).with_certificate([7; 32], [7; 32])
 }
 
 impl Host {

@@ -9,7 +9,7 @@ use crate::identity::identity;
 use crate::input::{Broken, Input, Progress};
 use crate::output::write_frames;
 use crate::pump::{Ended, Pump, QUEUE, read, write};
-use keyferry_kmip::{Answer, Asking, Identity};
+use keyferry_kmip::{Answer, Asking, Identity, escaped};
 use keyferry_ttlv::Frame;
 use std::collections::VecDeque;
 use std::fmt;
@@ -140,6 +140,7 @@ pub(super) async fn accept(
 /// Counts and logs a client that is not let in.
 fn refuse(shared: &Shared, peer: SocketAddr, reason: &dyn fmt::Display) {
     shared.counters.refuse();
+    let reason = escaped(reason.to_string());
     warn!(%peer, %reason, "connection refused");
 }
 

@@ -48,13 +48,17 @@ impl Authority {
     }
 
     pub(crate) fn issue(&self, subject: &[(DnType, &str)]) -> Pair {
-        let key = KeyPair::generate().unwrap();
+        self.issue_for(&KeyPair::generate().unwrap(), subject)
+    }
+
+    /// A certificate for this key.
+    pub(crate) fn issue_for(&self, key: &KeyPair, subject: &[(DnType, &str)]) -> Pair {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
         for (kind, value) in subject {
             params.distinguished_name.push(kind.clone(), *value);
         }
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let certificate = params.signed_by(key, &self.issuer).unwrap();
         Pair {
             certificate: certificate.der().clone(),
             key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),

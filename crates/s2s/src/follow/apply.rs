@@ -77,10 +77,7 @@ impl Follow {
             ..
         } = asked;
         let session = self.session();
-        let caller = Identity {
-            name: self.options.from.server.to_string(),
-            fingerprint: [0; 32],
-        };
+        let caller = Identity::peer(&self.options.from.server);
         let SessionContext { now, store, random } = cx;
         store.transact(|transaction| {
             let upstream = self.current_upstream(transaction, session)?;

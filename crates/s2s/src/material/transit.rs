@@ -135,10 +135,7 @@ impl Node {
         record: &Record,
         object: Object,
     ) -> Result<(Object, bool), Error> {
-        let caller = Identity {
-            name: self.home.server.to_string(),
-            fingerprint: [0; 32],
-        };
+        let caller = Identity::new(self.home.server.as_str());
         let (object, wrapped) = store.view::<_, Error>(|snapshot| {
             let ask = Ask {
                 snapshot,

@@ -104,10 +104,7 @@ impl Pull {
         applied: &mut Applied,
     ) -> Result<()> {
         *applied = Applied::default();
-        let caller = Identity {
-            name: self.options.from.server.to_string(),
-            fingerprint: [0; 32],
-        };
+        let caller = Identity::peer(&self.options.from.server);
         let relation = self.current(transaction)?;
         let mut world = Deferred::new(transaction);
         let mut page = FetchedPage {

@@ -30,10 +30,7 @@ pub struct Site {
 }
 
 pub fn identity(name: &str) -> Identity {
-    Identity {
-        name: format!("{name}.example"),
-        fingerprint: [0; 32],
-    }
+    Identity::new(format!("{name}.example"))
 }
 
 fn open(name: &str, policy: &Policy, disk: &Memory, rng: &mut Rng) -> Arc<Node> {

@@ -3,8 +3,8 @@
 use super::Operations;
 use keyferry_kmip::spec::{EndpointRole, InteropFunction};
 use keyferry_kmip::{
-    Cause, Failure, InteropRequest, InteropResponse, LogRequest, LogResponse, PingRequest,
-    PingResponse, RequestItem, SetEndpointRoleRequest, SetEndpointRoleResponse,
+    Cause, Escaped, Failure, InteropRequest, InteropResponse, LogRequest, LogResponse, PingRequest,
+    PingResponse, RequestItem, SetEndpointRoleRequest, SetEndpointRoleResponse, escaped,
 };
 use keyferry_s2s::{Answered, Ask};
 use keyferry_ttlv::Extra;
@@ -21,13 +21,8 @@ const LOGGED: usize = 1000;
 /// Log (KMIP 2.1 §6.1.29, since 2.0): writes the client's message to the server's log, with control characters escaped.
 pub(super) fn log(ask: &Ask<'_>, item: &RequestItem) -> Result<Answered, Failure> {
     let request: LogRequest = item.payload(ask.cx)?;
-    let shown: String = request
-        .log_message
-        .chars()
-        .take(LOGGED)
-        .flat_map(char::escape_debug)
-        .collect();
-    tracing::info!(caller = %ask.caller.name, message = shown, "a client's message");
+    let shown = escaped(request.log_message.chars().take(LOGGED).collect());
+    tracing::info!(caller = %Escaped(&ask.caller.name), message = shown, "a client's message");
     Answered::answer(&LogResponse { extra: Extra::NONE }, ask.cx)
 }
 
@@ -54,7 +49,7 @@ pub(super) fn interop(
         );
         return Err(Failure::new(Cause::FeatureNotSupported, why));
     }
-    tracing::info!(caller = %ask.caller.name, function = %request.interop_function, "interop");
+    tracing::info!(caller = %Escaped(&ask.caller.name), function = %request.interop_function, "interop");
     Answered::answer(&InteropResponse { extra: Extra::NONE }, ask.cx)
 }
 

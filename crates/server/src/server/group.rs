@@ -7,7 +7,7 @@ use crate::commit_queue::Waiting;
 use crate::error::Error;
 use crate::operation;
 use crate::request::Request;
-use keyferry_kmip::{Cause, Failure, Now};
+use keyferry_kmip::{Cause, Escaped, Failure, Now};
 use keyferry_store::{Deferred, ErrorKind, StoreExt};
 use keyferry_ttlv::Frame;
 use std::sync::Arc;
@@ -148,7 +148,8 @@ fn refused(group: &[Arc<Request>], now: Now, error: Error) -> Vec<Frame> {
         ),
         other => {
             let caller = group.first().map_or("", |request| &request.caller.name);
-            tracing::error!(caller, error = %other, "a request failed inside the server");
+            let caller = Escaped(caller);
+            tracing::error!(%caller, error = %other, "a request failed inside the server");
             Failure::new(Cause::Internal, "the server failed")
         }
     };

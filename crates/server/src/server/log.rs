@@ -3,7 +3,7 @@
 use super::message::{identifiers, operation_name};
 use crate::request::Request;
 use keyferry_kmip::spec::ResultStatus;
-use keyferry_kmip::{Now, ResponseMessage};
+use keyferry_kmip::{Escaped, Now, ResponseMessage, escaped};
 use keyferry_ttlv::Frame;
 use std::time::Duration;
 
@@ -37,12 +37,15 @@ pub(super) fn log(request: &Request, answer: &Frame, now: Now, duration: Option<
             |reason| reason.to_string(),
         ),
     };
+    // Logged as a quoted text: what does not print in it is escaped here, whatever the subscriber does.
+    let identifier = response.batch.iter().flat_map(identifiers).next();
+    let identifier = escaped(identifier.as_deref().unwrap_or_default().to_owned());
     tracing::info!(
-        peer = %request.caller.name,
+        peer = %Escaped(&request.caller.name),
         version = %request.version,
         operation = names.join(", "),
         items = request.message.batch.len(),
-        identifier = response.batch.iter().flat_map(identifiers).next().as_deref().unwrap_or_default(),
+        identifier,
         result,
         time = now.wall.0,
         micros = duration.map(|duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)),

@@ -7,8 +7,8 @@ use crate::operation;
 use crate::request::Request;
 use keyferry_kmip::spec::{Operation, ResultStatus, tag};
 use keyferry_kmip::{
-    Cause, DateTime, Failure, Now, Random, RandomFailed, RequestItem, RequestMessage, ResponseItem,
-    ResponseMessage, Text, context,
+    Cause, DateTime, Escaped, Failure, Now, Random, RandomFailed, RequestItem, RequestMessage,
+    ResponseItem, ResponseMessage, Text, context,
 };
 use keyferry_s2s::{Answered, Ask, EarlierIdentifier, Node, Placeholder, Responder};
 use keyferry_ttlv::{Frame, Reader, Version};
@@ -79,12 +79,18 @@ impl Server {
     ) -> Result<ResponseItem, Error> {
         let mut random = Shared(&self.random);
         let (operation, snapshot) = (item.operation, world.snapshot());
-        let mut ask = Ask::new(snapshot, &request.caller, operation, now, &mut random)
-            .in_context(context(request.version))
-            .with_rights(&self.rights)
-            .by_client(request.is_client)
-            .over_tls(&request.tls)
-            .after(batch.placeholder.clone(), &batch.earlier);
+        let mut ask = Ask::new(
+            snapshot,
+            request.caller_of(operation),
+            operation,
+            now,
+            &mut random,
+        )
+        .in_context(context(request.version))
+        .with_rights(self.rights())
+        .by_client(request.is_client)
+        .over_tls(&request.tls)
+        .after(batch.placeholder.clone(), &batch.earlier);
         let answered = self
             .respond(&mut ask, item)
             .and_then(|answered| self.check_restored(&ask, answered));
@@ -182,7 +188,8 @@ impl Batch {
 }
 
 fn log_failure(request: &Request, item: &RequestItem, failure: &Failure) {
-    let (caller, operation) = (&request.caller.name, operation_name(item.operation));
+    let caller = Escaped(&request.caller_of(item.operation).name);
+    let operation = operation_name(item.operation);
     match failure.rule() {
         Some(rule) => tracing::warn!(%caller, operation, rule, "denied"),
         None => tracing::debug!(%caller, operation, %failure, "failed"),

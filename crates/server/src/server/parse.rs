@@ -5,8 +5,8 @@ use super::message::failed_whole;
 use crate::request::Request;
 use keyferry_kmip::spec::AsynchronousIndicator;
 use keyferry_kmip::{
-    AsynchronousMode, Cause, DateTime, Failure, Identity, Now, ProtocolVersion, RequestMessage,
-    ResponseItem, ResponseMessage, VERSIONS,
+    AsynchronousMode, Cause, DateTime, Escaped, Failure, Identity, Now, ProtocolVersion,
+    RequestMessage, ResponseItem, ResponseMessage, VERSIONS, is_printable,
 };
 use keyferry_ttlv::{Frame, Version};
 use std::collections::HashSet;
@@ -41,12 +41,13 @@ impl Server {
             .map_err(|nearest| not_spoken(nearest, now.wall))?;
         let refuse = |failure: Failure| refusal(version, now.wall, &failure);
         check_message(&message).map_err(refuse)?;
-        self.check_access(tls).map_err(refuse)?;
+        let access = self.admit(tls).map_err(refuse)?;
         let caller = self
-            .caller(tls, &message)
+            .caller(tls, &access, &message)
             .map_err(|failure| failed_whole(&message, version, now.wall, &failure))?;
         Ok(Request {
-            is_client: self.access.allows(tls),
+            is_client: access.is_client,
+            peer: access.peer,
             tls: tls.clone(),
             caller,
             message,
@@ -54,29 +55,93 @@ impl Server {
         })
     }
 
-    fn check_access(&self, tls: &Identity) -> Result<(), Failure> {
-        if self.node().policy.peer(tls).is_some() || self.access.allows(tls) {
-            return Ok(());
+    /// As what the TLS identity is admitted. What the policy knows is a peer, and a client only if the policy says so, too.
+    fn admit(&self, tls: &Identity) -> Result<Admitted, Failure> {
+        let policy = &self.node().policy;
+        let peer = policy.peer(tls);
+        let may_be_client = match peer {
+            Some(peer) => peer.is_client,
+            None => !policy.knows(tls),
+        };
+        let admitted = Admitted {
+            // No certificate has the name of a peer or one that could end a log line: whoever hands it over has not read it from one.
+            is_client: may_be_client
+                && is_printable(&tls.name)
+                && !tls.is_peer()
+                && self.access.allows(tls),
+            peer: peer.map(|peer| Identity::peer(&peer.server)),
+        };
+        if admitted.is_client || admitted.peer.is_some() {
+            return Ok(admitted);
         }
-        tracing::warn!(caller = %tls.name, rule = "access", "denied: not a client of this server");
+        tracing::warn!(caller = %Escaped(&tls.name), rule = "access", "denied: not a client of this server");
         Err(Failure::new(
             Cause::PermissionDenied,
             "not a client of this server",
         ))
     }
 
-    /// Who asks: the identity that a client's credentials stand for, where there is an authenticator; the TLS identity otherwise.
-    fn caller(&self, tls: &Identity, message: &RequestMessage) -> Result<Identity, Failure> {
-        let is_peer = self.node().policy.peer(tls).is_some();
-        match (&self.authenticator, &message.header.authentication) {
-            (Some(authenticator), Some(authentication)) if !is_peer => authenticator
+    /// Who asks: the identity that a client's credentials stand for, where there is an authenticator; the TLS identity otherwise. A peer has
+    /// no credentials: else one message had the rights of two.
+    fn caller(
+        &self,
+        tls: &Identity,
+        admitted: &Admitted,
+        message: &RequestMessage,
+    ) -> Result<Identity, Failure> {
+        let credentials = self
+            .authenticator
+            .as_ref()
+            .zip(message.header.authentication.as_ref());
+        let Some((authenticator, authentication)) = credentials else {
+            return Ok(match &admitted.peer {
+                Some(peer) if !admitted.is_client => peer.clone(),
+                _ => tls.clone(),
+            });
+        };
+        let found = if admitted.peer.is_some() {
+            Err(Failure::new(
+                Cause::Authentication,
+                "a peer of this server sends no credentials",
+            ))
+        } else {
+            authenticator
                 .authenticate(tls, &authentication.credentials)
-                .inspect_err(|failure| {
-                    tracing::warn!(caller = %tls.name, rule = "credentials", "denied: {failure}");
-                }),
-            _ => Ok(tls.clone()),
-        }
+                .and_then(|found| self.check_login(tls, found))
+        };
+        found.inspect_err(|failure| {
+            let name = Escaped(&tls.name);
+            tracing::warn!(caller = %name, rule = "credentials", "denied: {failure}");
+        })
     }
+
+    /// The identity that an authenticator has found, unless it is a peer's or has a name that only a certificate or a peer has.
+    fn check_login(&self, tls: &Identity, found: Identity) -> Result<Identity, Failure> {
+        let policy = &self.node().policy;
+        let is_own = found.name == tls.name;
+        let is_free = is_printable(&found.name)
+            && !found.name.is_empty()
+            && !Identity::is_reserved(&found.name)
+            && !policy.has_name(&found.name);
+        if !is_own && !is_free {
+            let rule = format_args!("{:?} is no name for a login", found.name);
+            tracing::warn!(caller = %Escaped(&tls.name), rule = %rule, "denied");
+            return Err(Failure::new(
+                Cause::Authentication,
+                "the credentials are not those of a client",
+            ));
+        }
+        // A login has no certificate of its own, and no key by which a peer is known.
+        Ok(Identity::new(found.name))
+    }
+}
+
+/// As what a TLS identity is admitted.
+struct Admitted {
+    /// Whether it is a client.
+    is_client: bool,
+    /// The peer that it is, as it acts here.
+    peer: Option<Identity>,
 }
 
 fn check_message(message: &RequestMessage) -> Result<(), Failure> {

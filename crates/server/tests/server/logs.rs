@@ -24,6 +24,9 @@ impl std::io::Write for Lines {
     }
 }
 
+/// A name that would begin a log line of its own, clear the screen, and turn the direction of writing.
+const FORGED: &str = "x\n2026 ERROR \u{1b}[2J\u{202e}";
+
 const CHILD: &str = "KEYFERRY_CHILD";
 
 #[test]
@@ -98,6 +101,20 @@ fn check_failures_and_log_lines() {
                 .register_with(ObjectType::SYMMETRIC_KEY, Some(key(SECRET)), none())
                 .unwrap_err();
         }
+        // Names, identifiers and messages from outside stay in their lines.
+        let forged = host.client_named(FORGED, Version::V2_1);
+        forged.create_with(aes(none())).unwrap_err();
+        let client = host.client(Version::V2_1);
+        client.get(FORGED).unwrap_err();
+        client
+            .import(FORGED, Some(key(&[3; 16])), none(), false)
+            .unwrap();
+        client.get(FORGED).unwrap();
+        let log = LogRequest {
+            log_message: FORGED.into(),
+            extra: Default::default(),
+        };
+        client.call::<_, LogResponse>(&log).unwrap();
         let stranger = Host::named(
             "x",
             keyferry_server::Access::Closed,
@@ -114,6 +131,10 @@ fn check_failures_and_log_lines() {
         "there are log lines: {text}"
     );
     assert!(!shows_it(&text));
+    let shown = "x\\u{a}2026 ERROR \\u{1b}[2J\\u{202e}";
+    assert!(text.contains(shown), "it is logged, escaped");
+    let forged = ["\n2026 ERROR", "\u{1b}[2J", "\u{202e}"];
+    assert!(!forged.iter().any(|part| text.contains(part)), "{text}");
     // One line a request, with all that a reader of logs looks for.
     let line = text
         .lines()

@@ -18,6 +18,7 @@ mod discover;
 mod faults;
 mod get;
 mod hostile;
+mod identities;
 mod import;
 mod keys;
 mod lifecycle;

@@ -250,6 +250,6 @@ fn who_logs_in_by_a_peers_name_is_no_peer() {
     });
     assert_eq!(
         refused(&client.send(&message).batch[0]).0,
-        ResultReason::PERMISSION_DENIED
+        ResultReason::AUTHENTICATION_NOT_SUCCESSFUL
     );
 }

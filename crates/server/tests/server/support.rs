@@ -4,8 +4,8 @@ use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_kmip::attribute::AttributeReferences;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
-use keyferry_s2s::Policy;
-use keyferry_server::{Access, Options, Rights, Server};
+use keyferry_s2s::{Policy, Unrestricted};
+use keyferry_server::{Access, Options, Server};
 use keyferry_store::{Faulty, Incarnation, Memory, Record, SnapshotExt, Store, StoreExt};
 use keyferry_ttlv::{Extra, Frame, Version};
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl Host {
         });
         // What clients may do with each other's objects has tests of its own.
         Host {
-            server: Arc::new(server.unwrap().with_rights(Rights::shared()).with_interop()),
+            server: Arc::new(server.unwrap().with_rights(Unrestricted).with_interop()),
             store,
             clock: Arc::new(AtomicI64::new(START)),
         }
@@ -138,10 +138,7 @@ impl Host {
 }
 
 pub fn identity(name: &str) -> Identity {
-    Identity {
-        name: name.into(),
-        fingerprint: [7; 32],
-    }
+    Identity::new(name).with_certificate([7; 32], [7; 32])
 }
 
 /// One client in one version.

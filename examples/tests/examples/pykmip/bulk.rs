@@ -52,10 +52,7 @@ pub(crate) fn ask(server: &Server, items: Vec<RequestItem>) -> ResponseMessage {
     let frame = RequestMessage::new(Version::V1_4, items)
         .to_frame()
         .unwrap();
-    let caller = Identity {
-        name: "client".into(),
-        fingerprint: [0; 32],
-    };
+    let caller = Identity::new("client");
     match server.answer(&caller, keyferry_net::clock(), &frame) {
         Answer::Reply(frame) => ResponseMessage::from_frame(&frame).unwrap(),
         other => panic!("{other:?}"),

@@ -71,13 +71,16 @@ fn values_stand_by_their_names() {
         json!({"cause": "WrongState", "message": "no"}),
     );
     form(lifecycle::Event::Activate, json!("Activate"));
-    let identity = Identity {
-        name: "a".into(),
-        fingerprint: [1; 32],
-    };
     form(
-        identity,
+        Identity {
+            fingerprint: [1; 32],
+            ..Identity::new("a")
+        },
         json!({"name": "a", "fingerprint": "01".repeat(32)}),
+    );
+    form(
+        Identity::new("a").with_certificate([1; 32], [2; 32]),
+        json!({"name": "a", "fingerprint": "01".repeat(32), "public_key": "02".repeat(32)}),
     );
     assert_eq!(
         serde_json::from_value::<Limits>(json!({"depth": 8})).unwrap(),

@@ -47,8 +47,10 @@ fn a_copy_beyond_the_agreement_is_refused_and_one_that_is_held_goes_on_being_tol
 
 #[test]
 fn what_is_not_agreed_is_not_given_to_a_peer_that_pulls() {
-    let policy =
-        Policy::closed().with("client.example", Peer::new("b").may_pull().agreed(agreed()));
+    let policy = Policy::closed().with(
+        "client.example",
+        Peer::new("b").may_pull().also_client().agreed(agreed()),
+    );
     let a = Host::named(
         "a",
         Access::Named(["client.example".to_owned()].into()),

@@ -4,7 +4,6 @@ use crate::bulk::drive::*;
 use crate::bulk::follows::*;
 use crate::support::*;
 use keyferry_crypto::SystemRandom;
-use keyferry_kmip::spec::*;
 use keyferry_kmip::*;
 use keyferry_s2s::{Step, *};
 use keyferry_server::Access;

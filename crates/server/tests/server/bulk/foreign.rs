@@ -46,7 +46,10 @@ pub fn foreign(operations: &[Operation]) -> Host {
     let mut host = Host::named(
         "f",
         Access::Authenticated,
-        Policy::closed().with("a.example", Peer::new("a").may_send().foreign()),
+        Policy::closed().with(
+            "a.example",
+            Peer::new("a").may_send().foreign().also_client(),
+        ),
     );
     let server = Arc::into_inner(host.server)
         .unwrap()

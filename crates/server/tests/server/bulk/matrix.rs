@@ -155,7 +155,7 @@ fn go(
         _ => {
             let policy = Policy::closed();
             let policy = if keyferry {
-                policy.with("client", Peer::new("p").may_pull())
+                policy.with("client", Peer::new("p").may_pull().also_client())
             } else {
                 policy
             };

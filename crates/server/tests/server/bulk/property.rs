@@ -117,7 +117,7 @@ impl World {
                 .clone(),
         };
         let policy = Policy::closed()
-            .with("client", Peer::new("b").may_pull())
+            .with("client", Peer::new("b").may_pull().also_client())
             .with("b.example", Peer::new("b").may_follow().may_give_back());
         let a = Host::named("a", Access::Named(["client".to_owned()].into()), policy);
         let b = replica_with(collisions.clone());

@@ -505,7 +505,7 @@ fn a_dry_pull_tells_the_same_and_writes_nothing() {
 #[test]
 fn a_keyferry_server_gives_the_copy_itself_to_a_peer_that_may_pull() {
     for version in [Version::V1_4, Version::V2_0, Version::V2_1] {
-        let policy = Policy::closed().with("p.example", Peer::new("p").may_pull());
+        let policy = Policy::closed().with("p.example", Peer::new("p").may_pull().also_client());
         let f = Host::named("f", Access::Authenticated, policy);
         let ids = fill(&f);
         let p = puller();
