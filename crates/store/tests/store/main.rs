@@ -4,6 +4,7 @@
 mod authentic;
 mod conformance;
 mod deferred;
+mod earlier_seal;
 mod errors;
 mod faulty;
 mod objects;
