@@ -271,6 +271,9 @@ impl<'a, T: Behind> View<'a, T> {
                         to = Some(number.0);
                     }
                 }
+                if key != number.0.to_be_bytes() {
+                    return Err(corrupt(number, "it arrived under another number"));
+                }
                 if self.check_row(number)?.is_none() {
                     return Err(corrupt(
                         number,
