@@ -69,8 +69,8 @@ mod view;
 ///
 /// # Costs
 ///
-/// A record takes 63 bytes more, 79 with material, and 33 where its attributes are encrypted; a row of the state takes 33. `cargo bench
-/// --bench store -- --sealed` measures the time beside a store without a seal; ARCHITECTURE.md has the figures.
+/// A record takes 63 bytes more, 79 with material, and 33 where its attributes are encrypted; a row of the state takes 33. The bench
+/// `store` measures the time with and without a seal; ARCHITECTURE.md has the figures.
 ///
 /// ```
 /// use keyferry_kmip::{Crypto, Random, Secret};
