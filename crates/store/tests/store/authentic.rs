@@ -271,7 +271,7 @@ fn a_flipped_bit_is_an_error_and_never_another_answer() {
             random = random
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
-            if (random >> 33) % every != 0 {
+            if !(random >> 33).is_multiple_of(every) {
                 continue;
             }
             let mut rows = rows.clone();
