@@ -12,8 +12,8 @@ use view::{Found, View};
 
 mod ahead;
 mod check;
-mod guessable;
 mod keys;
+mod look;
 mod migrate;
 mod verify;
 mod view;

@@ -4,8 +4,8 @@
 //! there. Until the end the data keys keep their earlier form, and no other build opens the store.
 
 use super::check::{self, Check, Stored};
-use super::guessable::is_guessable;
 use super::keys::{Form, Key, Keys, Loaded, PREFIX, PROGRESS, Purpose, seal, tag_of, unseal};
+use super::look::is_guessable;
 use super::view::beside_the_seal;
 use crate::contract::{MaterialChange, Part, Put, RecordNumber, Span, Store, Transaction};
 use crate::error::{Error, ErrorKind, Result};

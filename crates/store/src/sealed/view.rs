@@ -2,8 +2,8 @@
 
 use super::ahead::Ahead;
 use super::check::{self, Check, Hex, Stored, corrupt};
-use super::guessable::is_guessable;
 use super::keys::{Key, Keys, PREFIX, Purpose, number_of, seal, tag_of, unseal};
+use super::look::{has_identifier, is_guessable};
 use crate::contract::{
     Cursor, FeedRow, Index, MaterialChange, Order, Part, Put, RecordNumber, Row, Snapshot, Span,
     Transaction,
@@ -177,6 +177,11 @@ impl<'a, T: Behind> View<'a, T> {
                 None => return Err(wrong("the record does not exist")),
             },
         };
+        // Most entries are met by identifier, and decoding costs more than all the rest.
+        if at == index::IDENTIFIER && has_identifier(&row.attributes, key) {
+            self.met.replace(Some((number, row)));
+            return Ok(());
+        }
         // The attributes were checked: if they are no record, then none was written, and its keys are the caller's affair.
         if let Ok(record) = Record::decode(&row.attributes) {
             let keys = index::keys(&record)?;

@@ -1,5 +1,6 @@
-//! This module tells the records whose attributes are sealed: those of material that can be guessed, since a Digest tells a right guess.
+//! This module looks into stored attributes without decoding them: whether a Digest among them tells a guess, and the identifier.
 
+use crate::index;
 use keyferry_kmip::extension;
 use keyferry_kmip::spec::{ObjectType, tag};
 
@@ -34,12 +35,29 @@ fn number(value: &[u8]) -> Option<u32> {
     value.try_into().ok().map(u32::from_be_bytes)
 }
 
+/// The items of a record, given its attributes.
+fn record(attributes: &[u8]) -> Option<&[u8]> {
+    match first(attributes)? {
+        ((tag, record), []) if tag == extension::RECORD.number() => Some(record),
+        _ => None,
+    }
+}
+
+/// Whether these are the attributes of a record that surely has this key in the index of identifiers: no overlay can have withdrawn it.
+pub(super) fn has_identifier(attributes: &[u8], key: &[u8]) -> bool {
+    let items =
+        record(attributes).filter(|record| find(record, extension::OVERLAY.number()).is_none());
+    let identifier = items
+        .and_then(|record| find(record, extension::LOCAL_IDENTIFIER.number()))
+        .and_then(|text| std::str::from_utf8(text).ok());
+    identifier.is_some_and(|identifier| *index::identifier(identifier).key == *key)
+}
+
 /// Whether these are the attributes of a record whose material may be guessed: a password or another Secret Data, an Opaque Object, a
 /// short key, an object of a type that this build does not know.
 pub(super) fn is_guessable(attributes: &[u8]) -> bool {
-    let record = match first(attributes) {
-        Some(((tag, record), [])) if tag == extension::RECORD.number() => record,
-        _ => return false,
+    let Some(record) = record(attributes) else {
+        return false;
     };
     let Some(object_type) = find(record, tag::OBJECT_TYPE.number()).and_then(number) else {
         return false;
@@ -115,6 +133,17 @@ mod tests {
                 "{object_type:?} {bits:?}"
             );
         }
+    }
+
+    #[test]
+    fn an_identifier_is_found_unless_there_is_an_overlay() {
+        let plain = record(ObjectType::SYMMETRIC_KEY, None);
+        let (own, other) = (index::identifier("o"), index::identifier("p"));
+        assert!(has_identifier(&plain, &own.key) && !has_identifier(&plain, &other.key));
+        let mut withdrawn = Record::decode(&plain).unwrap();
+        withdrawn.overlay = Some(Default::default());
+        assert!(!has_identifier(&withdrawn.encoded().unwrap(), &own.key));
+        assert!(!has_identifier(b"", &own.key));
     }
 
     #[test]
