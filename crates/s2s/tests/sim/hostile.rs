@@ -96,6 +96,8 @@ struct Hostile {
     roles: Roles,
     rng: Rng,
     truth: HashMap<Vec<u8>, Truth>,
+    /// The material that each issuer has called compromised, whatever the object.
+    compromised: HashSet<(Text, Vec<u8>)>,
     /// The servers that were restored, which may take back what they have once said.
     restored: HashSet<usize>,
     figures: Figures,
@@ -254,6 +256,11 @@ impl Hostile {
         truth.step = truth.step.max(rank.step);
         truth.compromised |= rank.compromised;
         let material = site.material(&record.id);
+        if let Some(material) = material.as_ref().filter(|_| truth.compromised) {
+            let bytes = keyferry_store::record::material_of(material).unwrap();
+            self.compromised
+                .insert((record.stamp.issuer.clone(), bytes.to_vec()));
+        }
         if let (Some(known), Some(now)) = (&truth.material, &material) {
             assert_eq!(known, now, "{} has other material", record.id);
         }
@@ -299,8 +306,14 @@ impl Hostile {
             record.id
         );
         let rank = lifecycle::Rank::of(record.stored_state().unwrap());
+        // What its issuer says of one object goes for its others of the same material.
+        let is_twin = truth.material.as_ref().is_some_and(|material| {
+            let bytes = keyferry_store::record::material_of(material).unwrap();
+            let key = (record.stamp.issuer.clone(), bytes.to_vec());
+            self.compromised.contains(&key)
+        });
         assert!(
-            rank.step <= truth.step && rank.compromised <= truth.compromised,
+            rank.step <= truth.step && rank.compromised <= (truth.compromised || is_twin),
             "{}: {} is {:?}, which its issuer never said",
             site.name,
             record.id,
@@ -565,6 +578,7 @@ fn run(seed: u64) -> Figures {
         roles,
         rng,
         truth: HashMap::new(),
+        compromised: HashSet::new(),
         restored: HashSet::new(),
         figures: Figures::default(),
     };
