@@ -262,7 +262,9 @@ impl Hostile {
                 .insert((record.stamp.issuer.clone(), bytes.to_vec()));
         }
         if let (Some(known), Some(now)) = (&truth.material, &material) {
-            assert_eq!(known, now, "{} has other material", record.id);
+            // A server that has forgotten an object may make another one under its identifier.
+            let is_same = known == now || self.restored.contains(&at);
+            assert!(is_same, "{} has other material", record.id);
         }
         truth.material = material.or(truth.material.take());
     }
@@ -327,12 +329,13 @@ impl Hostile {
             assert_eq!(owner, Some("client"), "{} at {}", record.id, site.name);
             assert_eq!(record.owner, None, "{} at {}", record.id, site.name);
         }
+        let was_restored = NAMES
+            .iter()
+            .position(|name| *name == origin)
+            .is_some_and(|issuer| self.restored.contains(&issuer));
         if let (Some(known), Some(held)) = (&truth.material, site.material(&record.id)) {
-            assert_eq!(
-                *known, held,
-                "{} has other material at {}",
-                record.id, site.name
-            );
+            let is_same = *known == held || was_restored;
+            assert!(is_same, "{} has other material at {}", record.id, site.name);
         }
     }
 

@@ -102,7 +102,7 @@ mod tests {
             stamp: Stamp::first(&id.server, Incarnation([1; 16])),
             id,
             owner: None,
-            lineage: Vec::new(),
+            lineage: crate::lineage::Lineage::new(),
             object_type,
             attributes,
             overlay: None,
