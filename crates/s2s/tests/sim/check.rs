@@ -481,9 +481,9 @@ impl Check {
 
 /// What an answer tells of an object.
 pub struct ObjectResult {
-    kind: u32,
-    id: Id,
-    destroyed: bool,
+    pub kind: u32,
+    pub id: Id,
+    pub destroyed: bool,
 }
 
 pub fn changes(payload: &[u8]) -> Vec<ObjectResult> {

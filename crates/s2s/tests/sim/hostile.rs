@@ -182,12 +182,8 @@ fn build(rng: &mut Rng) -> (World, Roles) {
         world.link("b of m", 1, ADVERSARY, roles.peer(), everything());
         world.link("a of m", 0, ADVERSARY, roles.peer(), everything());
     }
-    world.adversary = Some(Adversary {
-        at: ADVERSARY,
-        forger: Forger::new(Rng(rng.next())),
-        silent: false,
-        harm: Vec::new(),
-    });
+    let forger = Forger::new(Rng(rng.next()));
+    world.adversary = Some(Adversary::new(ADVERSARY, forger));
     (world, roles)
 }
 
