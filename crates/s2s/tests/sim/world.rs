@@ -98,8 +98,8 @@ pub struct Adversary {
     pub silent: bool,
     /// What its messages have done that they may not do.
     pub harm: Vec<String>,
-    /// What it was offered by which site.
-    pub offered: HashSet<(usize, Vec<u8>)>,
+    /// What it was offered by anybody: whoever has the issuer's receipt of a copy may hear from the issuer, too.
+    pub offered: HashSet<Vec<u8>>,
 }
 
 impl Adversary {
@@ -114,7 +114,7 @@ impl Adversary {
     }
 
     /// Notes what an answer offers it, and that it tells of what was never offered.
-    fn hear(&mut self, from: usize, answer: &ResponseMessage) {
+    fn hear(&mut self, answer: &ResponseMessage) {
         self.forger.learn(&answer.to_frame().unwrap());
         for item in answer
             .batch
@@ -125,12 +125,11 @@ impl Adversary {
                 continue;
             };
             for told in changes(payload.bytes()) {
-                let key = (from, told.id);
                 match told.kind {
-                    1 if !told.destroyed => drop(self.offered.insert(key)),
-                    1 | 2 if !self.offered.contains(&key) => {
+                    1 if !told.destroyed => drop(self.offered.insert(told.id)),
+                    1 | 2 if !self.offered.contains(&told.id) => {
                         let harm =
-                            format!("it was told of {:?}, which it was never offered", key.1);
+                            format!("it was told of {:?}, which it was never offered", told.id);
                         self.harm.push(harm);
                     }
                     _ => {}
@@ -283,7 +282,7 @@ impl World {
         };
         let (before, owed, head) = (issued(site), site.owes(), site.incarnation());
         let answer = site.answer(caller, now, &forged);
-        adversary.hear(to, &answer);
+        adversary.hear(&answer);
         if !owed.contains(&name) {
             if before != issued(site) {
                 let operation = forged.batch.first().map(|item| item.operation);
