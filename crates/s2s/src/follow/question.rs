@@ -13,6 +13,7 @@ use crate::report::Counts;
 use crate::session::{SessionContext, Step};
 use crate::wire::follow::{Done, FollowRequest, HeldCopy, SPOKEN};
 use crate::wire::place::Place;
+use crate::wire::terms::Terms;
 use keyferry_kmip::{DateTime, Payload, RequestItem, RequestMessage, Ticket, context};
 use keyferry_store::record::read;
 use keyferry_store::{ObjectId, Record, Snapshot, SnapshotExt, Span, StoreExt};
@@ -105,6 +106,9 @@ impl Follow {
             after: Some(upstream.cursor.clone()),
             again: errands.again.clone(),
             done: errands.withdrawn,
+            terms: tells
+                .then(|| Terms::of_replica(&self.options.from))
+                .transpose()?,
             held,
             forked: tells.then_some(errands.forked),
             retried: tells.then_some(upstream.retried),
@@ -165,6 +169,7 @@ impl Follow {
             anew: upstream.anew,
             again: Vec::new(),
             done: Vec::new(),
+            terms: None,
             offers: upstream.offers,
             checking: upstream.checking.is_some().then_some(true),
             held: Vec::new(),
