@@ -94,7 +94,12 @@ impl Follow {
                 results: Vec::new(),
                 asks_again: false,
             };
-            apply_page(&mut world, &mut page, &answer.changes)?;
+            apply_page(
+                &mut world,
+                Some((&self.node, *now)),
+                &mut page,
+                &answer.changes,
+            )?;
             let ChangesPage {
                 mut upstream,
                 results,

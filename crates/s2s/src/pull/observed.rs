@@ -1,7 +1,7 @@
 //! What a foreign server shows of an object, as a copy of which this server is the one observer ([rules 1](crate::design#rule-1) and [2](crate::design#rule-2)).
 
 use crate::ask::Ask;
-use crate::node::{Node, set_default_attributes};
+use crate::node::Node;
 use crate::policy::Collisions;
 use crate::receive::authority::Speaker;
 use crate::receive::check::check_attributes;
@@ -54,7 +54,7 @@ pub(crate) fn observed_copy(
             attributes.keep(held.clone());
         }
     }
-    set_default_attributes(&mut attributes, ask.now.wall);
+    node.set_default_attributes(ask.snapshot, &mut attributes, ask.now)?;
     if let Some(object) = &object {
         node.digest(&mut attributes, object);
     }

@@ -3,11 +3,12 @@
 mod agreements;
 mod awkward;
 mod collisions;
+mod compromises;
 mod copies;
-mod drive;
+pub mod drive;
 mod explorations;
 mod follow_policy;
-mod follows;
+pub mod follows;
 mod foreign;
 mod give_back;
 mod losses;
