@@ -3,15 +3,16 @@
 //!
 //! Every object has twelve index entries and a feed entry; every write of 1 000 is durable. A child process fills a store and goes on
 //! writing until it is killed; another one opens what is left and reads. So the memory of each is its own, and the opening is one after
-//! a kill. `KEYFERRY_CACHE` sets the page cache, in MiB.
+//! a kill. `KEYFERRY_CACHE` sets the page cache, in MiB. With `KEYFERRY_SEALED` the store is sealed.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use keyferry_benches::objects::{all_written, identifier, memory, name, scatter};
+use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_kmip::spec::AttributeValue;
-use keyferry_kmip::{Attributes, DateTime, Name};
+use keyferry_kmip::{Attributes, DateTime, Name, Secret};
 use keyferry_store::{
-    Cursor, Error, Incarnation, Index, Order, Part, Put, RecordNumber, Snapshot, SnapshotExt, Span,
-    Store, StoreExt, plan::Query,
+    Cursor, Error, Incarnation, Index, Order, Part, Put, RecordNumber, Sealed, Snapshot,
+    SnapshotExt, Span, Store, StoreExt, plan::Query,
 };
 use keyferry_store_redb::{Options, RedbStore};
 use std::hint::black_box;
@@ -19,6 +20,7 @@ use std::io::{BufRead, BufReader};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const BATCH: u64 = 1000;
@@ -43,7 +45,7 @@ fn main() {
     }
 }
 
-fn open(path: &Path) -> RedbStore {
+fn open(path: &Path) -> Box<dyn Store> {
     let mut options = Options::new(Incarnation([1; 16]));
     if let Some(mib) = std::env::var("KEYFERRY_CACHE")
         .ok()
@@ -51,7 +53,12 @@ fn open(path: &Path) -> RedbStore {
     {
         options.cache_bytes = mib << 20;
     }
-    RedbStore::open(path, options).unwrap()
+    let store = RedbStore::open(path, options).unwrap();
+    if std::env::var_os("KEYFERRY_SEALED").is_none() {
+        return Box::new(store);
+    }
+    let (random, key) = (&mut SystemRandom::new(), Secret::new(&[1; 32]));
+    Box::new(Sealed::open(store, Arc::new(Ring::new()), key, random).unwrap())
 }
 
 /// A figure on its way to the parent.
@@ -120,7 +127,7 @@ fn tell_times(figure: &str, (time, on_processor): (f64, f64)) {
     tell("  of that on a processor", on_processor);
 }
 
-fn view<T>(store: &RedbStore, f: impl FnMut(&dyn Snapshot) -> Result<T, Error>) -> T {
+fn view<T>(store: &dyn Store, f: impl FnMut(&dyn Snapshot) -> Result<T, Error>) -> T {
     store.view(f).unwrap()
 }
 
@@ -131,7 +138,7 @@ fn read(path: &Path, count: u64) {
         "reopening after a kill, ms",
         start.elapsed().as_secs_f64() * 1e3,
     );
-    let there = view(&store, |at| at.count());
+    let there = view(&*store, |at| at.count());
     assert!(
         there >= count,
         "{count} objects were acknowledged, and {there} are there"
@@ -139,7 +146,7 @@ fn read(path: &Path, count: u64) {
     let some = |n: u64| scatter(n + 5) % count;
     let get = |n| {
         let name = identifier(some(n));
-        let (number, _) = view(&store, |at| at.by_identifier(&name)).expect("it was written");
+        let (number, _) = view(&*store, |at| at.by_identifier(&name)).expect("it was written");
         black_box(number);
     };
     time(LOOKUPS / 10, get);
@@ -147,7 +154,7 @@ fn read(path: &Path, count: u64) {
     let locate = |n| {
         let attributes = Attributes::new().with(AttributeValue::Name(Name::text(name(some(n)))));
         let query = Query::new(&attributes, None, false).unwrap();
-        let found = view(&store, |at| {
+        let found = view(&*store, |at| {
             query.locate(at, DateTime(1_800_000_000), (0, 10), &|_| Ok(true))
         });
         assert_eq!(found.total, Some(1));
@@ -156,7 +163,7 @@ fn read(path: &Path, count: u64) {
     tell_times("locate by name, us", time(LOOKUPS, locate));
 
     let start = Instant::now();
-    let met = pages(&store, &mut |at, number| {
+    let met = pages(&*store, &mut |at, number| {
         black_box(at.get(number, Part::Attributes)?.expect("it was visited"));
         Ok(())
     });
@@ -165,7 +172,7 @@ fn read(path: &Path, count: u64) {
         start.elapsed().as_secs_f64() * 1e6 / met as f64,
     );
     let start = Instant::now();
-    let met = pages(&store, &mut |at, number| {
+    let met = pages(&*store, &mut |at, number| {
         black_box(at.whole(number)?.expect("it was visited"));
         Ok(())
     });
@@ -176,7 +183,7 @@ fn read(path: &Path, count: u64) {
 
     let start = Instant::now();
     let mut met = 0_u64;
-    view(&store, |at| {
+    view(&*store, |at| {
         met = 0;
         at.feed(0, &mut |row| {
             met += 1;
@@ -189,11 +196,31 @@ fn read(path: &Path, count: u64) {
         start.elapsed().as_secs_f64() * 1e6 / met as f64,
     );
     tell("  memory of the reader, MiB (peak)", memory().0 as f64);
+    state(&*store);
+}
+
+/// Writes rows of the s2s state as long as those of a relation, and reads them one by one.
+fn state(store: &dyn Store) {
+    let key = |n: u64| format!("retry/relation\0{n:016}").into_bytes();
+    let start = Instant::now();
+    let written = store.write(&mut |tx| {
+        (0..LOOKUPS).try_for_each(|n| tx.set_state(&key(scatter(n)), Some(&[7; 200])))
+    });
+    written.unwrap();
+    tell(
+        "set a row of the state, us",
+        start.elapsed().as_secs_f64() * 1e6 / LOOKUPS as f64,
+    );
+    let row = |n| {
+        let value = view(store, |at| at.state_value(&key(scatter(n))));
+        assert_eq!(black_box(value).map(|value| value.len()), Some(200));
+    };
+    tell_times("read a row of the state, us", time(LOOKUPS, row));
 }
 
 /// Visits all records in pages, each in a read of its own as a client's requests are; returns how many there are.
 fn pages(
-    store: &RedbStore,
+    store: &dyn Store,
     visit: &mut dyn FnMut(&dyn Snapshot, RecordNumber) -> Result<(), Error>,
 ) -> u64 {
     let (mut after, mut met) = (None, 0);

@@ -14,7 +14,8 @@ serve: a KMIP server, 1.0 to 2.1, over mutual TLS
 
   --data DIR       where its objects and certificates are (made if there are none)
   --name NAME      its server id among others (server)
-  --seal-key FILE  the key that key material is sealed under, 64 hexadecimal digits (DATA/objects.seal, made if there is none)
+  --seal-key FILE  the key that the store is sealed under, 64 hexadecimal digits (DATA/objects.seal, made if there is none)
+  --verify         reads all of the store first, names what was altered, and then does not serve
   --restored       the data folder was put back from a backup: peers notice, and its objects do not change until each replica (--replica)
                    that has followed it has given back what it holds
   --listen ADDR    where it listens (127.0.0.1:5696)
@@ -41,6 +42,7 @@ async fn run() -> Result {
     let (mut data, mut listen) = (None::<PathBuf>, "127.0.0.1:5696".to_owned());
     let (mut peers, mut readers) = (BTreeMap::<PeerName, Peer>::new(), Vec::<String>::new());
     let (mut seal_key, mut restored, mut server) = (None::<PathBuf>, false, "server".to_owned());
+    let mut verify = false;
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
         use lexopt::prelude::*;
@@ -56,6 +58,7 @@ async fn run() -> Result {
                 let name = args.value()?.string()?;
                 grant(&mut peers, &name, |peer| peer.may_follow().may_give_back())?;
             }
+            Long("verify") => verify = true,
             Short('h') | Long("help") => {
                 print!("{HELP}");
                 return Ok(());
@@ -83,6 +86,7 @@ async fn run() -> Result {
     let mut files = Files::beside(data.join("objects.redb"));
     files.key = seal_key.unwrap_or(files.key);
     files.restored = restored;
+    files.verify = verify;
     let mut policy = Policy::closed();
     for (name, peer) in peers {
         policy = policy.with(name, peer);

@@ -1,7 +1,7 @@
-//! A KMIP server over one file, sealed.
+//! A KMIP server over one file, sealed: secrets are encrypted there, and what was altered there is noticed.
 
 use crate::Result;
-use crate::pki::write_secret;
+use crate::pki::{open_to_others, write_secret};
 use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_kmip::{Random, Secret};
 use keyferry_net::{Credentials, ServerConfig, ServerHandle};
@@ -40,6 +40,8 @@ pub struct Files {
     /// Whether the store is a copy of an older moment, put back: it is then marked so that peers notice, and its server changes nothing until
     /// its replicas have given back what they hold.
     pub restored: bool,
+    /// Whether all of the store is read before it is served, and a store that was altered is not.
+    pub verify: bool,
 }
 
 impl Files {
@@ -50,6 +52,17 @@ impl Files {
             store,
             key,
             restored: false,
+            verify: false,
+        }
+    }
+
+    /// Says which of the files others than their owner may read. New ones are made so that nobody else may.
+    fn warn_of_permissions(&self) {
+        for path in [&self.key, &self.store] {
+            if let Some(mode) = open_to_others(path) {
+                let (file, mode) = (path.display(), format!("{mode:03o}"));
+                tracing::warn!(%file, mode, "others than its owner may open it: chmod 600");
+            }
         }
     }
 
@@ -89,10 +102,25 @@ impl Files {
     }
 }
 
-/// Opens a store, or makes it, with its material sealed. `policy` says which replicas a restored one waits for.
+/// Reads all of a store and says what was altered.
+fn verify(store: &Sealed<RedbStore>) -> Result {
+    let found = store.verify()?;
+    for fault in &found.named {
+        tracing::error!("{fault}");
+    }
+    match found.is_sound() {
+        true => {
+            tracing::info!("{found}");
+            Ok(())
+        }
+        false => Err(format!("{}: {found}", store.inner().path().display()).into()),
+    }
+}
+
+/// Opens a store, or makes it, sealed. `policy` says which replicas a restored one waits for.
 ///
 /// # Errors
-/// When a file can't be used, or the key is not that of the store.
+/// When a file can't be used, the key is not that of the store, or it was to be verified and was altered.
 pub fn open(files: &Files, policy: &Policy) -> Result<Arc<dyn Store>> {
     if files.restored && !files.store.exists() {
         return Err(format!(
@@ -102,6 +130,7 @@ pub fn open(files: &Files, policy: &Policy) -> Result<Arc<dyn Store>> {
         .into());
     }
     let key = files.key()?;
+    files.warn_of_permissions();
     let incarnation = incarnation()?;
     let options = keyferry_store_redb::Options {
         cache_bytes: CACHE,
@@ -121,6 +150,9 @@ pub fn open(files: &Files, policy: &Policy) -> Result<Arc<dyn Store>> {
                     key,
                     &mut SystemRandom::new(),
                 )?;
+                if files.verify {
+                    verify(&store)?;
+                }
                 if files.restored {
                     begin_restored(&store, policy, incarnation, keyferry_net::clock().wall)?;
                 }
@@ -240,6 +272,43 @@ mod tests {
         let _ = task.await;
         a.handle.shutdown().await;
         b.handle.shutdown().await;
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn all_that_is_made_is_its_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::beside(folder.path().join("a.redb"));
+        drop(open(&files, &Policy::closed()).unwrap());
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            assert_eq!(open_to_others(&path), None, "{}", path.display());
+            names.push(path);
+        }
+        names.sort();
+        assert_eq!(names, [files.store, files.key]);
+    }
+
+    #[test]
+    fn a_store_that_was_altered_is_not_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = Files::beside(folder.path().join("a.redb"));
+        let store = open(&files, &Policy::closed()).unwrap();
+        store
+            .write(&mut |tx| tx.set_state(b"cursor", Some(b"1")))
+            .unwrap();
+        drop(store);
+        files.verify = true;
+        drop(open(&files, &Policy::closed()).unwrap());
+        let options = keyferry_store_redb::Options::new(Incarnation([1; 16]));
+        let behind = RedbStore::open(&files.store, options).unwrap();
+        behind
+            .write(&mut |tx| tx.set_state(b"cursor", Some(b"2")))
+            .unwrap();
+        drop(behind);
+        let error = open(&files, &Policy::closed()).err().unwrap();
+        assert!(error.to_string().contains("1 faults"), "{error}");
     }
 
     #[test]

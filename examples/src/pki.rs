@@ -132,18 +132,68 @@ fn named(name: &str) -> CertificateParams {
     params
 }
 
-/// Writes a key that nobody else on this machine may read.
+/// Writes a key that nobody else on this machine may read. It has its name once it is complete, and is on the device when this returns, its
+/// name too: what it seals may be written then.
 ///
 /// # Errors
 /// When the file can't be written.
 pub fn write_secret(path: &Path, text: &str) -> Result {
+    let told = |e: std::io::Error| format!("{}: {e}", path.display());
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
     let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options
-        .open(path)
-        .map_err(|e| format!("{}: {e}", path.display()))?;
-    std::io::Write::write_all(&mut file, text.as_bytes())?;
-    Ok(())
+    // One that a crash left behind.
+    let _ = fs::remove_file(&new);
+    let mut file = options.open(&new).map_err(told)?;
+    std::io::Write::write_all(&mut file, text.as_bytes()).map_err(told)?;
+    file.sync_all().map_err(told)?;
+    drop(file);
+    fs::rename(&new, path).map_err(told)?;
+    let folder = path.parent().filter(|name| !name.as_os_str().is_empty());
+    // Where a folder can't be opened, there is no way to see to its names.
+    match fs::File::open(folder.unwrap_or(Path::new("."))) {
+        Ok(folder) => Ok(folder.sync_all().map_err(told)?),
+        Err(_) => Ok(()),
+    }
+}
+
+/// The permissions of a file that others than its owner may read or write; `None` for any other file, and where there are no such
+/// permissions.
+pub fn open_to_others(path: &Path) -> Option<u32> {
+    #[cfg(unix)]
+    {
+        let found = fs::metadata(path).ok()?;
+        let mode = std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & 0o777;
+        (mode & 0o077 != 0).then_some(mode)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        None
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_secret_is_its_owners_alone_and_replaces_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        fs::write(&path, "older").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(open_to_others(&path), Some(0o644));
+        fs::write(folder.path().join("key.new"), "left behind").unwrap();
+        write_secret(&path, "text").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "text");
+        assert_eq!(open_to_others(&path), None);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

@@ -22,7 +22,7 @@
 //! Limits:
 //! - It uses TLS only when it is told to: `PostgresStore::open_tls` does, [`PostgresStore::open`] connects in the clear, and
 //!   [`PostgresStore::open_with`] takes any way to connect.
-//! - It does not encrypt: the database holds key material as it is given. [`Sealed`](keyferry_store::Sealed) encrypts it.
+//! - It does not encrypt or authenticate: the database holds what it is given. [`Sealed`](keyferry_store::Sealed) does both.
 //! - It does not wipe the buffers of the database driver, only its own.
 //! - It does not make commits durable beyond what the database does: leave `synchronous_commit` on.
 //! - It blocks: do not call it from an asynchronous thread.

@@ -71,6 +71,31 @@ impl<'p> Session<'p> {
         self.note(self.lease.borrow_mut().commit())
     }
 
+    /// Writes the rows of the state that were gathered.
+    pub(crate) fn write_state(&self) -> Result<()> {
+        let state = self.changes.state.take();
+        if state.is_empty() {
+            return Ok(());
+        }
+        let (set, removed): (Vec<_>, Vec<_>) = state.iter().partition(|(_, value)| value.is_some());
+        let removed: Vec<&[u8]> = removed.iter().map(|(key, _)| key.as_slice()).collect();
+        if !removed.is_empty() {
+            let sql = "DELETE FROM keyferry_state WHERE key = ANY($1)";
+            self.execute(sql, &[&removed])?;
+        }
+        let keys: Vec<&[u8]> = set.iter().map(|(key, _)| key.as_slice()).collect();
+        let values: Vec<&[u8]> = set
+            .iter()
+            .filter_map(|(_, value)| value.as_deref())
+            .collect();
+        if !keys.is_empty() {
+            let sql = "INSERT INTO keyferry_state (key, value) SELECT * FROM unnest($1::BYTEA[], $2::BYTEA[]) \
+                       ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+            self.execute(sql, &[&keys, &values])?;
+        }
+        Ok(())
+    }
+
     fn incarnation(&self) -> Result<Incarnation> {
         let rows = self.query(
             "SELECT value FROM keyferry_meta WHERE name = 'incarnation'",
@@ -321,6 +346,7 @@ impl Snapshot for Session<'_> {
         span: &Span,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
+        self.write_state()?;
         let mut from = span.from.clone();
         let mut pages = Pages::new();
         loop {

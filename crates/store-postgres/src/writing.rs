@@ -12,6 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
+/// The most rows of the state that are gathered before they go to the table.
+const GATHERED: usize = 1000;
+
 impl Session<'_> {
     /// Gives the feed entries their numbers and commits.
     ///
@@ -22,6 +25,7 @@ impl Session<'_> {
         if !self.changes.any {
             return Ok(());
         }
+        self.write_state()?;
         if self.changes.puts.is_empty() {
             return self.commit();
         }
@@ -266,16 +270,12 @@ impl Transaction for Session<'_> {
 
     fn set_state(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
         self.changes.any = true;
-        match value {
-            Some(value) => {
-                let sql = "INSERT INTO keyferry_state (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
-                self.execute(sql, &[&key, &value])?;
-            }
-            None => {
-                self.execute("DELETE FROM keyferry_state WHERE key = $1", &[&key])?;
-            }
+        let state = self.changes.state.get_mut();
+        state.insert(key.to_vec(), value.map(<[u8]>::to_vec));
+        match state.len() < GATHERED {
+            true => Ok(()),
+            false => self.write_state(),
         }
-        Ok(())
     }
 
     fn restored(&mut self, incarnation: Incarnation) -> Result<()> {

@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Limits:
-//! - It does not encrypt: the file holds key material as it is given. [`Sealed`](keyferry_store::Sealed) encrypts it.
+//! - It does not encrypt or authenticate: the file holds what it is given. [`Sealed`](keyferry_store::Sealed) does both.
 //! - It does not overwrite what was removed: old pages stay in the file until they are used again.
 //! - It does not share the file: only one process can have it open at a time.
 //! - It does not shrink the file.

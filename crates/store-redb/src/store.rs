@@ -9,6 +9,7 @@ use crate::tables::{
 };
 use crate::writing::Writing;
 use keyferry_store::{Error, ErrorKind, Incarnation, Result, Snapshot, Store, Transaction, schema};
+use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, TableError};
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -65,7 +66,7 @@ impl RedbStore {
     /// Opens the store in the file `path`, or makes it. A file of an earlier [schema version](keyferry_store::schema) is migrated.
     ///
     /// A new file gets its name when it is complete; until then it is called `path` with `.new` appended. An empty file counts as a
-    /// new one.
+    /// new one. On Unix only its owner may read and write a new file; one that exists keeps its permissions.
     ///
     /// # Errors
     /// [`Corrupt`](ErrorKind::Corrupt) when the file is no store or is damaged, [`Schema`](ErrorKind::Schema) when a later version
@@ -328,7 +329,12 @@ fn open_existing(path: &Path, options: Options) -> Result<Database> {
 /// Makes the file and the tables of a new store.
 fn make(path: &Path, options: Options) -> Result<Database> {
     guarded(path, || {
-        let database = builder(options).create(path)?;
+        let mut file = fs::OpenOptions::new();
+        file.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut file, 0o600);
+        let file = FileBackend::new(file.open(path)?)?;
+        let database = builder(options).create_with_backend(file)?;
         let mut at = database.begin_write()?;
         at.set_quick_repair(true);
         {

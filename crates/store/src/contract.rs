@@ -119,7 +119,7 @@ pub trait Transaction: Snapshot {
 
 /// One record to create or to change.
 ///
-/// The commit chain covers `id`, `attributes` and `entry`.
+/// The commit chain covers `id`, `attributes` and `entry`, as the backend gets them: a wrapper may have encrypted some.
 #[derive(Clone, Copy)]
 pub struct Put<'a> {
     /// `None` creates a record.

@@ -12,7 +12,7 @@
 //!
 //! [`Store`] states the contract, clause by clause. A backend sees bytes: [`record`] says what they mean, [`index`] which index keys an object
 //! has, [`plan`] finds objects, and [`Effects`] are the changes that an operation asks for. [`Memory`] is a store in memory, [`Sealed`]
-//! encrypts key material at rest in any store, and [`Faulty`] fails as planned, for tests.
+//! keeps secrets at rest and notices what was altered there, in any store, and [`Faulty`] fails as planned, for tests.
 //!
 //! # Features
 //! - `conformance`: the kit that checks every clause of the contract on any implementation.
@@ -49,4 +49,4 @@ pub use lineage::Lineage;
 pub use memory::Memory;
 pub use position::{CommitId, Incarnation, Position};
 pub use record::{Descent, Entry, EntryKind, Hidden, ObjectId, Overlay, Record, Stamp, descent};
-pub use sealed::Sealed;
+pub use sealed::{Sealed, Verification};

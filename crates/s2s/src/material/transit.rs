@@ -5,7 +5,6 @@ use crate::ask::Ask;
 use crate::error::{Error, ErrorKind};
 use crate::material::wrap::key_block_mut;
 use crate::node::Node;
-use crate::planted::planted;
 use crate::policy::{Peer, Wrapping};
 use crate::rights::{Rights, Unrestricted};
 use crate::session::SessionContext;
@@ -176,7 +175,7 @@ struct AgreedKeys<'a>(&'a Peer);
 
 impl Rights for AgreedKeys<'_> {
     fn check(&self, _: &Identity, _: Operation, record: &Record) -> Result<(), Failure> {
-        if self.0.unwraps_by(&record.identifier) || planted!(AnyKeyUnwraps) {
+        if self.0.unwraps_by(&record.identifier) {
             return Ok(());
         }
         Err(Failure::new(
@@ -235,7 +234,7 @@ pub(crate) fn check_bound(
     });
     let is_of_an_object =
         bound.get(tag::CRYPTOGRAPHIC_USAGE_MASK).is_some() || bound.get(BOUND_INSTEAD.1).is_some();
-    if are_beside && (!by_keyferry || are_bound && is_of_an_object) || planted!(BoundUnchecked) {
+    if are_beside && (!by_keyferry || are_bound && is_of_an_object) {
         return Ok(());
     }
     Err(Failure::new(

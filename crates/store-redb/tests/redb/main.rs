@@ -7,5 +7,7 @@ mod conformance;
 #[cfg(unix)]
 mod crash;
 mod damage;
+#[cfg(unix)]
+mod permissions;
 mod restored;
 mod schema;
