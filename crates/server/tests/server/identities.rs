@@ -68,7 +68,7 @@ const DENIED: ResultReason = ResultReason::PERMISSION_DENIED;
 
 #[test]
 fn a_peer_bound_to_its_keys_is_who_has_them() {
-    let centre = Peer::new("centre").may_send();
+    let centre = Peer::new("centre").may_send().foreign();
     for policy in [
         Policy::closed().with_keys([CENTRE, NEXT], centre.clone()),
         Policy::closed().with(PeerName::named("centre").with_keys([CENTRE, NEXT]), centre),
@@ -98,7 +98,7 @@ fn a_peer_bound_to_its_keys_is_who_has_them() {
 
 #[test]
 fn a_peer_is_no_client_unless_policy_says_so() {
-    let peer = || Peer::new("b").may_send().may_pull();
+    let peer = || Peer::new("b").may_send().may_pull().foreign();
     let host = server(Policy::closed().with("branch", peer()), Rights::shared());
     let client = host.client(Version::V2_1);
     let id = client.create(none());
@@ -123,7 +123,7 @@ fn a_peer_is_no_client_unless_policy_says_so() {
 
 #[test]
 fn what_a_peer_puts_belongs_to_no_client() {
-    let policy = Policy::closed().with("sender", Peer::new("fred").may_send());
+    let policy = Policy::closed().with("sender", Peer::new("fred").may_send().foreign());
     let grant = Grant {
         client: Some("deputy".into()),
         objects: Granted::OwnedBy("fred".into()),
