@@ -154,7 +154,7 @@ fn changed(
     material: Material,
 ) -> Result<Effects, Failure> {
     let reign = ask.snapshot.reign()?;
-    keyferry_kmip::lifecycle::store_state_at(&mut after.attributes, ask.now.wall);
+    node.store_reached_state(ask.snapshot, &mut after.attributes, ask.now)?;
     node.advance(&mut after, reign, ask.now.wall);
     Ok(Effects::change(Some(before), after, material))
 }

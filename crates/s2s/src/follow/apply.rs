@@ -95,7 +95,8 @@ impl Follow {
                 results: Vec::new(),
                 asks_again: false,
             };
-            apply_page(&mut world, &mut page, &answer.changes)?;
+            let spread = Some((&*self.node, *now));
+            apply_page(&mut world, spread, &mut page, &answer.changes)?;
             let ChangesPage {
                 mut upstream,
                 results,

@@ -13,6 +13,7 @@ use crate::receive::collision::{
     new_identifier, resolve_links, resolve_names, resolve_waiting_links,
 };
 use crate::receive::fork::{self, Fork};
+use crate::relation::emergency::EmergencyRevoke;
 use crate::relation::receipts::{Receipts, ToldReceipts};
 use crate::report::Outcome;
 use keyferry_kmip::spec::{AttributeValue, State, tag};
@@ -407,6 +408,10 @@ fn overrule(
     let mut record = incoming.record;
     record.identifier = held.identifier.clone();
     let own = held.overlay.clone().unwrap_or_default();
+    // What was said here in an emergency is no hearsay.
+    if EmergencyRevoke::find(ask.snapshot, &record.id)?.is_some() {
+        overlay_known_state(&mut record, Some(State::COMPROMISED));
+    }
     let overlay = record.overlay.get_or_insert_with(Overlay::default);
     overlay.via.extend(own.via);
     overlay.via.sort();

@@ -11,7 +11,7 @@ use keyferry_kmip::{
     RegisterResponse, RequestItem, RngParameters, Secret, TemplateAttribute, Text,
     UniqueIdentifier, lifecycle,
 };
-use keyferry_s2s::{Answered, Ask, Node, set_default_attributes};
+use keyferry_s2s::{Answered, Ask, Node};
 use keyferry_store::{Effects, Material, Record, SnapshotExt};
 use keyferry_ttlv::{Extra, Version};
 use zeroize::Zeroizing;
@@ -289,7 +289,8 @@ pub(super) fn enter(
         describe(&ops.node, &mut attributes, &object)?;
         serve(ops, ask, &mut attributes, object_type, &identifier, origin);
     }
-    set_default_attributes(&mut attributes, ask.now.wall);
+    ops.node
+        .set_default_attributes(ask.snapshot, &mut attributes, ask.now)?;
     lifecycle::check_dates(&attributes)?;
     attributes.check_count()?;
     let reign = ask.snapshot.reign()?;

@@ -120,6 +120,7 @@ impl Responder for Stateless {
             home,
             policy: Policy::closed(),
             crypto: ring,
+            clock: Default::default(),
         }
         .respond(ask, &item)
     }
