@@ -208,6 +208,9 @@ impl ApplyPage for ChangesPage<'_> {
             _ => find_retry(snapshot, &self.options.relation, &change.copy.id)?,
         };
         let is_unauthorised = decided.as_ref().is_err_and(is_unauthorised);
+        if let Err(failure) = &decided {
+            self.node.refusals.count(failure);
+        }
         let (result, mut effects) = match decided {
             Ok(Decided::StillMissing) => return Ok(ControlFlow::Continue(Effects::none())),
             Ok(Decided::Ends(result, effects)) => (result, effects),

@@ -246,6 +246,7 @@ impl Question<'_> {
                 .iter()
                 .any(|place| !place.is_genuine(&self.key))
             {
+                self.node.refusals.count_unproved();
                 let kind = AlarmKind::UNPROVED_PLACE;
                 let alarm = Alarm::raise(ask, &self.downstream.server, kind)?;
                 effects.state.extend(alarm);
