@@ -66,7 +66,14 @@ pub(crate) fn follow(
         }
     };
     let mut offered = OfferedSet::to(&question.downstream.server, &question.downstream.relation);
-    let (changes, end) = question.build_page(ask, from, &mut offered)?;
+    let (changes, end) = match question.new_transport_key(ask)? {
+        // The next question is answered under it.
+        Some(made) => {
+            effects.extend(made);
+            (Vec::new(), from)
+        }
+        None => question.build_page(ask, from, &mut offered)?,
+    };
     let head = Place::from(ask.snapshot.head()?).signed(&question.key);
     question.note_sent(ask, end, &head, offered, &mut effects)?;
     let end = if planted!(PlaceIsHead) {
@@ -271,6 +278,21 @@ impl Question<'_> {
         Ok(())
     }
 
+    /// The effects of making the transport key for the replica; `None` where none is needed, or it is there.
+    fn new_transport_key(&self, ask: &mut Ask<'_>) -> Result<Option<Effects>, Failure> {
+        let rsa = self.peer.wrapping.as_ref().filter(|under| under.is_rsa());
+        let Some(under) = rsa else {
+            return Ok(None);
+        };
+        let (node, now) = (self.node, ask.now.wall);
+        if node.transport_key(ask.snapshot, under, now)?.is_some() {
+            return Ok(None);
+        }
+        let reign = ask.snapshot.reign()?;
+        let made = node.new_transport_key(reign, under, now, &mut *ask.random)?;
+        Ok(Some(made))
+    }
+
     /// Builds the page: what the replica asks for by name, then the feed behind a number. Returns where the page ends, too.
     fn build_page(
         &self,
@@ -287,7 +309,13 @@ impl Question<'_> {
             .map_err(refuse_selection)?;
         let request = &self.request;
         let sender = Sender::of(&self.node.home);
+        let rsa = self.peer.wrapping.as_ref().filter(|under| under.is_rsa());
+        let transport = rsa
+            .map(|under| self.node.transport_key(ask.snapshot, under, ask.now.wall))
+            .transpose()?
+            .flatten();
         let mut builder = ChangesBuilder {
+            transport,
             node: self.node,
             peer: self.peer,
             without: &self.downstream.without,
@@ -299,6 +327,7 @@ impl Question<'_> {
         };
         builder.acknowledge_withdrawals(ask, &request.done)?;
         let mut page = Page::new(request.objects, request.bytes);
+        builder.add_transport_key(ask, !request.again.is_empty(), &mut page)?;
         for claim in &request.held {
             builder.check_held(ask, claim, &mut page)?;
         }

@@ -75,6 +75,7 @@ state_keys! {
     BUNDLE_OFFERED = b"bundle/offered/" + "recipient 0 page": "which records a recipient of bundles was offered (OfferedSet)", "bundle: seal";
     BUNDLE_NUMBER = b"bundle/number/" + "recipient": "the number of its last bundle (8 bytes)", "bundle: seal";
     BUNDLE_APPLIED = b"bundle/taken/" + "bundle": "how far a bundle was applied", "bundle: apply";
+    TRANSPORT = b"transport/" + "RSA key here 0 RSA key there": "the identifier of the transport key that wraps now for this RSA key", "follow, at the issuer; push: bulk; renew_transport_key";
     GROUP_MEMBER = b"turn/" + "index key of the group": "the record that Locate named last as the group's default member (8 bytes)", "server: Locate";
 }
 
@@ -115,6 +116,11 @@ pub(crate) fn done_prefix(relation: &str) -> Vec<u8> {
 /// What the pages of an [`OfferedSet`](crate::OfferedSet) begin with: the number of the page follows.
 pub(crate) fn offered_prefix(server: &str, relation: &str) -> Vec<u8> {
     [&under(OFFERED, server)[..], relation.as_bytes(), &[0]].concat()
+}
+
+/// The key of the transport key that wraps for the RSA key with these identifiers here and at its owner.
+pub(crate) fn transport(here: &str, there: &str) -> Vec<u8> {
+    [&under(TRANSPORT, here)[..], there.as_bytes()].concat()
 }
 
 pub(crate) fn give_back(server: &str) -> Vec<u8> {
