@@ -51,8 +51,6 @@ pub enum Bug {
     PlaceBelieved,
     ClaimBelieved,
     EndedForgotten,
-    AnyKeyUnwraps,
-    BoundUnchecked,
     RelayWithdrawsAnything,
     AnyTwinCounts,
 }
@@ -98,6 +96,14 @@ pub const ALL: &[Bug] = &[
     Bug::LostPokeCounts,
     Bug::NotTurnedBack,
     Bug::ReignUnasked,
+    Bug::AnyIssuerTaken,
+    Bug::AnyOriginTaken,
+    Bug::ReceiptUnchecked,
+    Bug::PlaceBelieved,
+    Bug::ClaimBelieved,
+    Bug::EndedForgotten,
+    Bug::RelayWithdrawsAnything,
+    Bug::AnyTwinCounts,
 ];
 
 thread_local! {

@@ -355,7 +355,8 @@ impl Question<'_> {
         }) {
             downstream.checks = Some(true);
         }
-        downstream.offers = downstream.offers.max(request.offers) + i64::from(!pages.is_empty());
+        let noted = i64::from(!pages.is_empty());
+        downstream.offers = downstream.offers.max(request.offers).saturating_add(noted);
         if let Some(after) = &request.after {
             downstream.acknowledged = after.number;
         }

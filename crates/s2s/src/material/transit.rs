@@ -6,7 +6,6 @@ use crate::error::{Error, ErrorKind};
 use crate::material::wrap::key_block_mut;
 use crate::material::wrapping_key::private_half;
 use crate::node::Node;
-use crate::planted::planted;
 use crate::policy::{Peer, Wrapping};
 use crate::rights::{Rights, Unrestricted};
 use crate::session::SessionContext;
@@ -246,7 +245,6 @@ impl Rights for AgreedKeys<'_> {
     fn check(&self, _: &Identity, _: Operation, record: &Record) -> Result<(), Failure> {
         if self.peer.unwraps_by(&record.identifier)
             || self.transport.as_ref() == Some(&record.identifier)
-            || planted!(AnyKeyUnwraps)
         {
             return Ok(());
         }
@@ -306,7 +304,7 @@ pub(crate) fn check_bound(
     });
     let is_of_an_object =
         bound.get(tag::CRYPTOGRAPHIC_USAGE_MASK).is_some() || bound.get(BOUND_INSTEAD.1).is_some();
-    if are_beside && (!by_keyferry || are_bound && is_of_an_object) || planted!(BoundUnchecked) {
+    if are_beside && (!by_keyferry || are_bound && is_of_an_object) {
         return Ok(());
     }
     Err(Failure::new(

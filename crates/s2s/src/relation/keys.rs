@@ -355,6 +355,7 @@ mod tests {
             bundle_offered_prefix("r"),
             bundle_number("r"),
             bundle_applied(b"b"),
+            transport("h", "t"),
             group_member(b"g"),
         ])
     }

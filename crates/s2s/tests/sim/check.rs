@@ -293,6 +293,10 @@ impl Check {
                 Ok(matching)
             })
             .unwrap();
+        let missing = here
+            .disk
+            .view::<_, Error>(|snapshot| objects_missing_at_issuer(snapshot, relation))
+            .unwrap();
         let mut served = HashSet::new();
         for record in there.records() {
             let theirs = record.stamp.issuer == *here.name || record.id.server == *here.name;
@@ -354,8 +358,11 @@ impl Check {
                         here.material(&record.id)
                     );
                 }
-                // It came by another way, and is ahead.
-                Descent::Newer => {}
+                // It came by another way, and is ahead. Nobody is ahead of an issuer for long.
+                Descent::Newer
+                    if self.left_out.is_none()
+                        || !there.node.issues(&record)
+                        || missing.contains(&record.id) => {}
                 other => panic!(
                     "{relation}: {} is {other:?} at {}: {:?} {:?} withdrawn {}, and {:?} {:?} at {}",
                     record.id,
@@ -369,10 +376,6 @@ impl Check {
                 ),
             }
         }
-        let missing = here
-            .disk
-            .view::<_, Error>(|snapshot| objects_missing_at_issuer(snapshot, relation))
-            .unwrap();
         for copy in here.records() {
             let by_this = copy
                 .overlay
@@ -481,9 +484,9 @@ impl Check {
 
 /// What an answer tells of an object.
 pub struct ObjectResult {
-    kind: u32,
-    id: Id,
-    destroyed: bool,
+    pub kind: u32,
+    pub id: Id,
+    pub destroyed: bool,
 }
 
 pub fn changes(payload: &[u8]) -> Vec<ObjectResult> {

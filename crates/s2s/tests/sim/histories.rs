@@ -7,7 +7,7 @@ use crate::writes::{change, event, make, name, revoke};
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
 use keyferry_s2s::*;
-use keyferry_store::{Incarnation, Memory, ObjectId, StoreExt};
+use keyferry_store::{Effects, Incarnation, Material, Memory, ObjectId, SnapshotExt, StoreExt};
 
 /// Servers that may all follow each other, and give back.
 fn sites(names: &[&str]) -> World {
@@ -565,7 +565,7 @@ fn an_earlier_session_that_comes_back_to_life_gets_nothing() {
 }
 
 #[cfg_attr(not(keyferry_planted), test)]
-fn material_that_is_compromised_is_so_under_another_name_elsewhere() {
+fn material_that_is_compromised_is_taken_under_no_other_name_elsewhere() {
     let mut world = sites(&["a", "b"]);
     follow(&mut world, 1, 0, Selection::everything());
     let one = create(&mut world, 0, "1", 7, group("red"));
@@ -577,8 +577,11 @@ fn material_that_is_compromised_is_so_under_another_name_elsewhere() {
         &revoke(RevocationReasonCode::KEY_COMPROMISE)
     ));
     settle(&mut world);
-    let same = create(&mut world, 1, "another", 7, group("blue"));
-    assert_eq!(state(&world, 1, &same), State::COMPROMISED);
+    // Nobody registers it there as if it were another key.
+    let at = now(&world, 1);
+    let made = make(&mut world.sites[1], at, "another", 7, group("blue"));
+    assert!(!made, "compromised material is taken");
+    assert!(make(&mut world.sites[1], at, "another", 8, group("blue")));
 }
 
 #[cfg_attr(not(keyferry_planted), test)]
@@ -691,17 +694,19 @@ fn an_older_copy_that_is_given_back_changes_nothing() {
 fn a_state_that_was_raised_here_outlives_the_next_change_there() {
     let mut world = sites(&["a", "b"]);
     follow(&mut world, 1, 0, Selection::everything());
-    // The replica knows the material to be compromised, from a key of its own; the issuer does not.
-    let own = create(&mut world, 1, "own", 5, group("blue"));
-    let at = now(&world, 1);
-    assert!(event(
-        &mut world.sites[1],
-        at,
-        &own,
-        &revoke(RevocationReasonCode::KEY_COMPROMISE)
-    ));
     let one = create(&mut world, 0, "1", 5, group("red"));
     settle(&mut world);
+    // The replica knows the key to be compromised; the issuer does not.
+    world.sites[1]
+        .disk
+        .transact::<_, keyferry_store::Error>(|transaction| {
+            let (number, before) = transaction.by_object_id(&one)?.unwrap();
+            let mut after = before.clone();
+            after.overlay.get_or_insert_default().state = Some(State::COMPROMISED);
+            Effects::change(Some((number, before)), after, Material::Keep).apply(transaction)?;
+            Ok(())
+        })
+        .unwrap();
     assert_eq!(
         (state(&world, 0, &one), state(&world, 1, &one)),
         (State::PRE_ACTIVE, State::COMPROMISED)
@@ -767,7 +772,7 @@ pub const ALL: &[(&str, fn())] = &[
     ),
     (
         "compromised material",
-        material_that_is_compromised_is_so_under_another_name_elsewhere,
+        material_that_is_compromised_is_taken_under_no_other_name_elsewhere,
     ),
     (
         "other material",

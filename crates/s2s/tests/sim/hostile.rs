@@ -29,6 +29,8 @@ struct Roles {
     gives_back: bool,
     is_followed: bool,
     limited: bool,
+    /// Whether one server lets it relay what another one issues, and so believes what it makes up until it hears the issuer itself.
+    relays: bool,
     restores: bool,
 }
 
@@ -41,6 +43,7 @@ impl Roles {
             gives_back: rng.one_in(2),
             is_followed: !rng.one_in(3),
             limited: rng.one_in(3),
+            relays: rng.one_in(4),
             restores: rng.one_in(3),
         }
     }
@@ -58,6 +61,17 @@ impl Roles {
             peer = peer.agreed(red);
         }
         peer
+    }
+}
+
+impl Roles {
+    /// The adversary as a peer of the server that may let it relay.
+    fn relay(&self) -> Peer {
+        if self.relays {
+            self.peer().may_relay_for(["a"])
+        } else {
+            self.peer()
+        }
     }
 }
 
@@ -129,7 +143,7 @@ fn build(rng: &mut Rng) -> (World, Roles) {
         policy(vec![
             ("a", honest("a").may_send()),
             ("b", honest("b").may_send().may_relay_for(["a"])),
-            ("m", roles.peer()),
+            ("m", roles.relay()),
         ]),
         policy(vec![
             (
@@ -178,16 +192,15 @@ fn build(rng: &mut Rng) -> (World, Roles) {
         world.link("m of a", ADVERSARY, 0, of("a"), everything());
         world.link("m of b", ADVERSARY, 1, of("b"), everything());
     }
+    if roles.relays {
+        world.link("c of m", 2, ADVERSARY, roles.relay(), everything());
+    }
     if roles.is_followed {
         world.link("b of m", 1, ADVERSARY, roles.peer(), everything());
         world.link("a of m", 0, ADVERSARY, roles.peer(), everything());
     }
-    world.adversary = Some(Adversary {
-        at: ADVERSARY,
-        forger: Forger::new(Rng(rng.next())),
-        silent: false,
-        harm: Vec::new(),
-    });
+    let forger = Forger::new(Rng(rng.next()));
+    world.adversary = Some(Adversary::new(ADVERSARY, forger));
     (world, roles)
 }
 
@@ -256,17 +269,17 @@ impl Hostile {
         truth.step = truth.step.max(rank.step);
         truth.compromised |= rank.compromised;
         let material = site.material(&record.id);
-        if let Some(material) = material.as_ref().filter(|_| truth.compromised) {
-            let bytes = keyferry_store::record::material_of(material).unwrap();
-            self.compromised
-                .insert((record.stamp.issuer.clone(), bytes.to_vec()));
-        }
         if let (Some(known), Some(now)) = (&truth.material, &material) {
             // A server that has forgotten an object may make another one under its identifier.
             let is_same = known == now || self.restored.contains(&at);
             assert!(is_same, "{} has other material", record.id);
         }
         truth.material = material.or(truth.material.take());
+        if let Some(material) = truth.material.as_ref().filter(|_| truth.compromised) {
+            let bytes = keyferry_store::record::material_of(material).unwrap();
+            self.compromised
+                .insert((record.stamp.issuer.clone(), bytes.to_vec()));
+        }
     }
 
     fn check_record(&mut self, at: usize, record: &Record) {
@@ -290,6 +303,9 @@ impl Hostile {
             }
             return;
         }
+        if self.roles.relays && (at, origin) == (2, "a") {
+            return;
+        }
         let known = self.truth.get(&record.id.encoded().unwrap());
         let Some(truth) = known.filter(|_| NAMES.contains(&origin)) else {
             panic!("{} holds {}, which nobody has made", site.name, record.id);
@@ -309,17 +325,22 @@ impl Hostile {
         );
         let rank = lifecycle::Rank::of(record.stored_state().unwrap());
         // What its issuer says of one object goes for its others of the same material.
-        let is_twin = truth.material.as_ref().is_some_and(|material| {
-            let bytes = keyferry_store::record::material_of(material).unwrap();
-            let key = (record.stamp.issuer.clone(), bytes.to_vec());
-            self.compromised.contains(&key)
-        });
+        let held = site.material(&record.id);
+        let is_twin = [&truth.material, &held]
+            .into_iter()
+            .flatten()
+            .any(|material| {
+                let bytes = keyferry_store::record::material_of(material).unwrap();
+                let key = (record.stamp.issuer.clone(), bytes.to_vec());
+                self.compromised.contains(&key)
+            });
         assert!(
             rank.step <= truth.step && rank.compromised <= (truth.compromised || is_twin),
-            "{}: {} is {:?}, which its issuer never said",
+            "{}: {} is {:?}, which its issuer never said: {record:?} {held:?}; {:?}",
             site.name,
             record.id,
-            record.stored_state()
+            record.stored_state(),
+            site.forks()
         );
         if origin != site.name {
             let owner = record

@@ -1,5 +1,6 @@
 //! Sites, what lies between them, and who follows whom.
 
+use crate::check::changes;
 use crate::forger::Forger;
 use crate::rng::Rng;
 use crate::site::{START, Site, identity};
@@ -97,6 +98,45 @@ pub struct Adversary {
     pub silent: bool,
     /// What its messages have done that they may not do.
     pub harm: Vec<String>,
+    /// What it was offered by anybody: whoever has the issuer's receipt of a copy may hear from the issuer, too.
+    pub offered: HashSet<Vec<u8>>,
+}
+
+impl Adversary {
+    pub fn new(at: usize, forger: Forger) -> Adversary {
+        Adversary {
+            at,
+            forger,
+            silent: false,
+            harm: Vec::new(),
+            offered: HashSet::new(),
+        }
+    }
+
+    /// Notes what an answer offers it, and that it tells of what was never offered.
+    fn hear(&mut self, answer: &ResponseMessage) {
+        self.forger.learn(&answer.to_frame().unwrap());
+        for item in answer
+            .batch
+            .iter()
+            .filter(|item| item.operation == Some(FOLLOW))
+        {
+            let Some(payload) = &item.response_payload else {
+                continue;
+            };
+            for told in changes(payload.bytes()) {
+                match told.kind {
+                    1 if !told.destroyed => drop(self.offered.insert(told.id)),
+                    1 | 2 if !self.offered.contains(&told.id) => {
+                        let harm =
+                            format!("it was told of {:?}, which it was never offered", told.id);
+                        self.harm.push(harm);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
 }
 
 impl World {
@@ -242,7 +282,7 @@ impl World {
         };
         let (before, owed, head) = (issued(site), site.owes(), site.incarnation());
         let answer = site.answer(caller, now, &forged);
-        adversary.forger.learn(&answer.to_frame().unwrap());
+        adversary.hear(&answer);
         if !owed.contains(&name) {
             if before != issued(site) {
                 let operation = forged.batch.first().map(|item| item.operation);
@@ -251,13 +291,11 @@ impl World {
                     name, site.name
                 ));
             }
-            if owed != site.owes() || head != site.incarnation() && site.lost.is_none() {
-                adversary.harm.push(format!(
-                    "{} made {} wait: {:?}",
-                    name,
-                    site.name,
-                    site.owes()
-                ));
+            let waits = owed != site.owes() || head != site.incarnation();
+            // Nobody has said that the disk was put back, and the adversary may know it.
+            if waits && site.lost != Some(head) {
+                let harm = format!("{name} made {} wait: {:?}", site.name, site.owes());
+                adversary.harm.push(harm);
             }
         }
         answer
