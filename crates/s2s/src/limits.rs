@@ -25,6 +25,11 @@ pub struct Limits {
     pub named_objects: usize,
     /// Bytes of one object with its attributes in an answer to a follower (896 KiB). What is larger is withheld.
     pub copy_bytes: usize,
+    /// Bytes of one object with its attributes that a client may bring or bring about (832 KiB). It stays below
+    /// [`copy_bytes`](Limits::copy_bytes), so that the object can be sent on after many starts of this server, wrapped and relayed.
+    pub object_bytes: usize,
+    /// Objects withheld from one relation, which are listed by name (1000).
+    pub withheld_objects: usize,
 }
 
 impl Default for Limits {
@@ -38,6 +43,8 @@ impl Default for Limits {
             relations: 32,
             named_objects: 1000,
             copy_bytes: 896 * 1024,
+            object_bytes: 832 * 1024,
+            withheld_objects: 1000,
         }
     }
 }

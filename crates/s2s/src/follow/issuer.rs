@@ -17,6 +17,7 @@ use crate::relation::offered::OfferedSet;
 use crate::relation::owed::{is_owed, owed};
 use crate::relation::receipts::Sender;
 use crate::relation::stored::LINKS;
+use crate::relation::withheld::WithheldObject;
 use crate::wire::follow::{Answer, Change, FollowRequest, FollowResponse, check_version};
 use crate::wire::place::Place;
 use crate::wire::receipt::ReceiptKey;
@@ -75,6 +76,7 @@ pub(crate) fn follow(
         None => question.build_page(ask, from, &mut offered)?,
     };
     let head = Place::from(ask.snapshot.head()?).signed(&question.key);
+    question.note_withheld(ask, &changes, &mut effects)?;
     question.note_sent(ask, end, &head, offered, &mut effects)?;
     let end = if planted!(PlaceIsHead) {
         head.number()
@@ -154,6 +156,7 @@ fn begin_relation(
         paused: None,
         forked: None,
         retried: None,
+        withheld: None,
         extra: Extra::NONE,
     })
 }
@@ -336,6 +339,19 @@ impl Question<'_> {
         Ok((page.changes, end))
     }
 
+    /// Lists what the replica does not get.
+    fn note_withheld(
+        &mut self,
+        ask: &Ask<'_>,
+        changes: &[Change],
+        effects: &mut Effects,
+    ) -> Result<(), Failure> {
+        let terms = (ask.now.wall, self.node.policy.limits.withheld_objects);
+        let listed = WithheldObject::note(ask.snapshot, &mut self.downstream, changes, terms)?;
+        effects.state.extend(listed);
+        Ok(())
+    }
+
     /// Notes in the relation what was sent and acknowledged. What only says when the replica was heard last is written once a second.
     fn note_sent(
         &mut self,
@@ -367,7 +383,8 @@ impl Question<'_> {
         };
         let is_new = self.selection_changed
             || differs(|held, now| held.session != now.session)
-            || differs(|held, now| (held.checks, held.offers) != (now.checks, now.offers));
+            || differs(|held, now| (held.checks, held.offers) != (now.checks, now.offers))
+            || differs(|held, now| held.withheld != now.withheld);
         // A question that goes on behind this answer has to know where it ended.
         let goes_on = request.more == Some(true) || end < head.number() || request.after.is_none();
         let has_advanced = differs(|held, now| held.acknowledged != now.acknowledged);

@@ -11,6 +11,7 @@ use crate::receive::apply::is_internal;
 use crate::relation::offered::OfferedSet;
 use crate::relation::receipts::Sender;
 use crate::selection::ChosenObjects;
+use crate::size::copy_bytes;
 use crate::transport_key::is_transport_key;
 use crate::wire::copy::{Copy, PROJECTION, REIGN_BYTES};
 use crate::wire::follow::{Change, Done, HeldCopy, Kind};
@@ -30,9 +31,6 @@ const BYTES: usize = 640 * 1024;
 
 /// Feed entries that are looked at for an answer, for each object that it may have.
 const ENTRIES_AN_OBJECT: usize = 16;
-
-/// Bytes that a copy takes beside its attributes, lineage and material, about.
-const COPY_BYTES: usize = 600;
 
 /// Why a copy is withheld that no answer could carry.
 const TOO_LARGE: &str =
@@ -368,7 +366,8 @@ impl ChangesBuilder<'_> {
         without.sort();
         let attributes = record.attributes.clone();
         let (mut copy, size) = Copy::with_size(&record, attributes, None)?;
-        let bytes = COPY_BYTES + size + material.as_ref().map_or(0, |material| material.len());
+        let length = material.as_ref().map_or(0, |material| material.len());
+        let bytes = copy_bytes(&record.identifier, size, length);
         if bytes > self.node.policy.limits.copy_bytes {
             return withheld(record, TOO_LARGE.into());
         }

@@ -61,6 +61,9 @@ pub struct Downstream {
     /// How many objects it has reported that it could not apply.
     #[ttlv(tag = x::COUNT_RETRIED)]
     pub retried: Option<i64>,
+    /// How many objects are [listed](crate::WithheldObject) as withheld from it.
+    #[ttlv(tag = x::COUNT_WITHHELD)]
+    pub withheld: Option<i64>,
     /// Other fields.
     #[ttlv(extra)]
     pub extra: Extra,
@@ -234,7 +237,10 @@ impl Downstream {
             store,
             &Downstream::address(server, relation),
             &[keys::give_back(server)],
-            &[keys::offered_prefix(server, relation)],
+            &[
+                keys::offered_prefix(server, relation),
+                keys::withheld_prefix(server, relation),
+            ],
         )
     }
 }

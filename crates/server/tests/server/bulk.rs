@@ -29,5 +29,6 @@ mod registers;
 mod restored;
 mod rsa;
 mod selections;
+mod sizes;
 mod transfers;
 mod wrappings;
