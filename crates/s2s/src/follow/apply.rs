@@ -470,18 +470,15 @@ impl Receiver<'_> {
                 "the object is of another type than is told",
             ));
         }
-        let object = match object {
-            Some(wrapped) if change.wrapped == Some(true) => {
-                let from = &self.options.from;
-                Some(self.node.unwrapped_from(ask, from, wrapped, &attributes)?)
-            }
-            object => object,
-        };
+        let is_wrapped = change.wrapped == Some(true);
+        let from = &self.options.from;
+        let (object, by) = (self.node).opened(ask, from, object, is_wrapped, &attributes)?;
         Ok(SeenObject {
             identifier: change.identifier.clone(),
             object_type,
             attributes,
             object,
+            wrapped_by: by,
         })
     }
 
