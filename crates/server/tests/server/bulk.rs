@@ -1,10 +1,11 @@
 //! These tests run bulk sessions from one server's store into another server, in memory.
 
+mod agreed_keys;
 mod agreements;
 mod awkward;
 mod collisions;
 mod copies;
-mod drive;
+pub mod drive;
 mod explorations;
 mod follow_policy;
 mod follows;
