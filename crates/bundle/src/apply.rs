@@ -176,7 +176,9 @@ impl Receiving<'_> {
                     ..before.clone()
                 },
             };
-            apply_page(&mut world, &mut page, &part.message.batch)?;
+            // The responder has carried a compromise on already.
+            let spread = self.restoring.as_ref().map(|own| (own.node, self.now));
+            apply_page(&mut world, spread, &mut page, &part.message.batch)?;
             world.finish()?;
             let taken = page.taken;
             transaction.set_state(&key, Some(&bytes_of(&taken)?))?;

@@ -42,7 +42,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 ///     fingerprint_key: Secret::new(&[7; 32]), // drawn at random
 ///     extra: Default::default(),
 /// })?;
-/// let node = Node { home, policy: Policy::closed(), crypto: std::sync::Arc::new(keyferry_crypto::Ring::new()) };
+/// let node = Node::new(home, Policy::closed(), std::sync::Arc::new(keyferry_crypto::Ring::new()));
 ///
 /// // The relation is data in the store; the session goes on from there, now and after each restart.
 /// Upstream::follow(&store, "keys", "centre", &UpstreamOptions::default(), DateTime(1_700_000_000))?;
@@ -79,6 +79,8 @@ pub struct Follow {
     told_reign: Option<Vec<u8>>,
     /// Whether this session turned the connection round: that it is polled again says that the issuer has turned it back.
     turned: bool,
+    /// The state key of the last emergency Revoke that the issuer was told of; empty at the beginning.
+    told_raised: Vec<u8>,
     /// What is being given back to the issuer.
     giving_back: Option<GiveBackPass>,
     sink: Option<Sink>,
@@ -138,6 +140,7 @@ impl Follow {
             node,
             upstream: None,
             in_flight: VecDeque::new(),
+            told_raised: Vec::new(),
             reached: Reached::Unknown,
             asks_ahead: false,
             void_answers: 0,

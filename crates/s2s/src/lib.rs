@@ -82,6 +82,7 @@
 //!   have such attributes.
 
 mod ask;
+mod clock;
 #[doc = include_str!("../docs/design.md")]
 pub mod design {}
 mod error;
@@ -101,6 +102,7 @@ mod progress;
 mod pull;
 mod push;
 mod receive;
+mod refusals;
 mod relation;
 mod report;
 mod respond;
@@ -121,6 +123,7 @@ pub mod keys {
 }
 
 pub use ask::{Answered, Ask, EarlierIdentifier, Placeholder, Responder};
+pub use clock::Clock;
 pub use error::{Error, ErrorKind, Result};
 pub use follow::Follow;
 pub use follow::options::FollowOptions;
@@ -144,10 +147,15 @@ pub use push::notifier::{Notifier, NotifierOptions};
 pub use push::publication::{Publication, PublicationOptions};
 pub use push::register::{Register, RegisterOptions};
 pub use receive::apply::{ApplyPage, apply_page, is_internal};
+pub use receive::collision::blocks_name;
+pub use receive::compromise::settle_emergency_revokes;
 pub use receive::fork::{Fork, ForkDecision, ForkVersion, resolve_fork};
 pub use receive::give_back::{FailedGiveBack, accept_give_back, begin_restored, waive_give_back};
 pub use receive::refused::RefusedCopy;
+pub use refusals::{RefusalCounts, Refusals};
 pub use relation::alarm::{Alarm, AlarmKind};
+pub use relation::compromised_twin::CompromisedTwin;
+pub use relation::emergency::EmergencyRevoke;
 pub use relation::followed::{Downstream, Upstream, UpstreamOptions};
 pub use relation::foreign_master::{ForeignMaster, ForeignMasterOptions};
 pub use relation::foreign_replica::{ForeignReplica, ForeignReplicaOptions};

@@ -23,6 +23,9 @@ pub struct Limits {
     pub relations: usize,
     /// Objects that one question of a follower names: those asked for again, those withdrawn, those held (1000 of each).
     pub named_objects: usize,
+    /// Objects with the material of one compromised object that are raised at once, and such objects of other issuers that are kept by name (1000
+    /// of each). More are counted by an alarm.
+    pub twins: usize,
     /// Bytes of one object with its attributes in an answer to a follower (896 KiB). What is larger is withheld.
     pub copy_bytes: usize,
     /// Bytes of one object with its attributes that a client may bring or bring about (832 KiB). It stays below
@@ -42,6 +45,7 @@ impl Default for Limits {
             refused_copies: 1000,
             relations: 32,
             named_objects: 1000,
+            twins: 1000,
             copy_bytes: 896 * 1024,
             object_bytes: 832 * 1024,
             withheld_objects: 1000,

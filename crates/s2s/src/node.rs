@@ -1,25 +1,29 @@
 //! This server as a [`Node`] among others, and what it alone does with records: it makes, changes and recognises them.
 
 use crate::ask::Ask;
+use crate::clock::Clock;
 use crate::planted::planted;
 use crate::policy::Policy;
+use crate::refusals::Refusals;
+use crate::relation::alarm::{Alarm, AlarmKind};
 use crate::relation::followed::Upstream;
 use keyferry_kmip::spec::{
     AttributeValue, HashingAlgorithm, KeyFormatType, ObjectType, SecretDataType, State, tag,
 };
 use keyferry_kmip::{
-    Attributes, Cause, Crypto, DateTime, Digest, Failure, Object, Random, Text, UniqueIdentifier,
-    lifecycle,
+    Attributes, Cause, Crypto, DateTime, Digest, Failure, Now, Object, Random, Text,
+    UniqueIdentifier, lifecycle,
 };
 use keyferry_store::record::material_of;
 use keyferry_store::{
-    Home, Incarnation, Lineage, ObjectId, Overlay, Record, Result, Snapshot, SnapshotExt, Stamp,
-    index,
+    Effects, Home, Incarnation, Lineage, ObjectId, Overlay, Record, Result, Snapshot, SnapshotExt,
+    Stamp, index,
 };
 use keyferry_ttlv::Extra;
 use std::sync::Arc;
 
 /// This server among others: its identity, its policy and its cryptographic library.
+#[non_exhaustive]
 pub struct Node {
     /// Its server id, its instance and the key of its fingerprints.
     pub home: Home,
@@ -27,6 +31,10 @@ pub struct Node {
     pub policy: Policy,
     /// Its cryptographic library.
     pub crypto: Arc<dyn Crypto>,
+    /// What it knows of its own clock.
+    pub clock: Clock,
+    /// How often it has refused what others said.
+    pub refusals: Refusals,
 }
 
 impl std::fmt::Debug for Node {
@@ -39,6 +47,17 @@ impl std::fmt::Debug for Node {
 }
 
 impl Node {
+    /// The server with this identity, which is what [`StoreExt::home`](keyferry_store::StoreExt::home) returned.
+    pub fn new(home: Home, policy: Policy, crypto: Arc<dyn Crypto>) -> Node {
+        Node {
+            home,
+            policy,
+            crypto,
+            clock: Clock::default(),
+            refusals: Refusals::default(),
+        }
+    }
+
     /// The record of an object that is created here: this server is its origin and its issuer.
     pub fn new_record(
         &self,
@@ -143,6 +162,63 @@ impl Node {
         }
     }
 
+    /// Stores the State that dates have led to by now, unless the clock has jumped ([rule 7](crate::design#rule-7)).
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn store_reached_state(
+        &self,
+        snapshot: &dyn Snapshot,
+        attributes: &mut Attributes,
+        now: Now,
+    ) -> Result<()> {
+        if self.clock.is_trusted(snapshot, now)? {
+            lifecycle::store_state_at(attributes, now.wall);
+        }
+        Ok(())
+    }
+
+    /// Notes a trusted time, or raises the alarm that the clock has jumped; `true` when that is new.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn watch_clock(
+        &self,
+        snapshot: &dyn Snapshot,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<bool> {
+        if self.clock.is_trusted(snapshot, now)? {
+            effects.state.extend(self.clock.note(snapshot, now)?);
+            return Ok(false);
+        }
+        let is_new = self.clock.is_to_be_named();
+        if is_new {
+            let server = &self.home.server;
+            let alarm = Alarm::raise_at(snapshot, now.wall, server, AlarmKind::CLOCK)?;
+            effects.state.extend(alarm);
+        }
+        Ok(is_new)
+    }
+
+    /// Sets the attributes that every object has, where the request did not bring them: State, Initial Date, Last Change Date. While the clock is not
+    /// trusted the State is Pre-Active, and reads tell what the dates have led to.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn set_default_attributes(
+        &self,
+        snapshot: &dyn Snapshot,
+        attributes: &mut Attributes,
+        now: Now,
+    ) -> Result<()> {
+        if !self.clock.is_trusted(snapshot, now)? {
+            attributes.set_default(AttributeValue::State(State::PRE_ACTIVE));
+        }
+        set_default_attributes(attributes, now.wall);
+        Ok(())
+    }
+
     /// Sets the Digest of an object that has none (KMIP 2.1 §4.21).
     pub fn digest(&self, attributes: &mut Attributes, object: &Object) {
         let Some(bytes) = object.digestible() else {
@@ -234,7 +310,7 @@ impl Node {
 const SEED_BYTES: usize = 16;
 
 /// Whether an object is a secret that nobody has by chance: a symmetric, private or split key, or a seed that is long enough.
-fn is_secret(object: &Object) -> bool {
+pub(crate) fn is_secret(object: &Object) -> bool {
     match object {
         Object::SymmetricKey(_) | Object::PrivateKey(_) | Object::SplitKey(_) => true,
         Object::SecretData(data) => {

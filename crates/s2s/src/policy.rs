@@ -203,6 +203,11 @@ pub struct Peer {
     pub may_follow_copies: bool,
     /// Whether it may give this server's own objects back after this server was restored.
     pub may_give_back: bool,
+    /// Whether it may revoke what it follows here, for a compromise alone: what its clients revoke in an emergency becomes a change here, or travels on
+    /// to the issuer ([rule 5](crate::design#rule-5)).
+    pub may_revoke: bool,
+    /// Whether its wall clock confirms this server's, when that has jumped ([rule 7](crate::design#rule-7)).
+    pub may_confirm_time: bool,
     /// Whether it may turn round a connection that it has opened (Set Endpoint Role), so that this server sends requests on it.
     pub may_turn: bool,
     /// Whether it is a client of this server besides, if the server's access rules admit it by its TLS name ([rule F](crate::design#rule-f)).
@@ -238,6 +243,8 @@ impl Peer {
             may_follow: false,
             may_follow_copies: false,
             may_give_back: false,
+            may_revoke: false,
+            may_confirm_time: false,
             may_turn: false,
             is_client: false,
             is_backed_up: false,
@@ -324,6 +331,20 @@ impl Peer {
     #[must_use]
     pub fn may_give_back(mut self) -> Self {
         self.may_give_back = true;
+        self
+    }
+
+    /// Lets it revoke what it follows here, with the Revocation Reasons Key Compromise and CA Compromise alone.
+    #[must_use]
+    pub fn may_revoke(mut self) -> Self {
+        self.may_revoke = true;
+        self
+    }
+
+    /// Lets its wall clock confirm this server's. Give it to a peer whose time comes from elsewhere.
+    #[must_use]
+    pub fn may_confirm_time(mut self) -> Self {
+        self.may_confirm_time = true;
         self
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod apply;
 pub(crate) mod authority;
 pub(crate) mod check;
 pub(crate) mod collision;
+pub(crate) mod compromise;
 pub(crate) mod copy;
 pub(crate) mod export;
 pub(crate) mod fork;

@@ -1,6 +1,8 @@
 //! Relations with other servers, as data in the store, and what is kept beside them.
 
 pub(crate) mod alarm;
+pub(crate) mod compromised_twin;
+pub(crate) mod emergency;
 pub(crate) mod followed;
 pub(crate) mod foreign_master;
 pub(crate) mod foreign_replica;

@@ -23,10 +23,14 @@ impl Responder for Node {
         let peer = self.acting_peer(ask);
         let caller = peer.as_ref().unwrap_or(ask.caller);
         let mut ask = ask.asked_by(caller);
-        Some(
-            copy::check_extensions(&item.message_extensions)
-                .and_then(|()| answer(self, &mut ask, item)),
-        )
+        let answered = copy::check_extensions(&item.message_extensions)
+            .and_then(|()| answer(self, &mut ask, item))
+            .and_then(|mut answered| {
+                self.spread_compromise(ask.snapshot, ask.now.wall, &mut answered.effects)?;
+                Ok(answered)
+            })
+            .inspect_err(|failure| self.refusals.count(failure));
+        Some(answered)
     }
 }
 

@@ -6,11 +6,9 @@ use crate::error::Error;
 use crate::hooks::{Committed, Forwarder, Turning};
 use crate::operation::Operations;
 use crate::request::Request;
-use keyferry_kmip::{
-    Answer, Crypto, Handler, Identity, Interval, Now, Random, Secret, Text, lifecycle,
-};
+use keyferry_kmip::{Answer, Crypto, Handler, Identity, Interval, Now, Random, Secret, Text};
 use keyferry_s2s::{Node, Policy, Responder, Rights};
-use keyferry_store::{Effects, Home, Material, Order, SnapshotExt, Store, StoreExt, index};
+use keyferry_store::{Home, Store, StoreExt};
 use keyferry_ttlv::{Extra, Frame, Version};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
@@ -21,6 +19,7 @@ mod group;
 mod log;
 mod message;
 mod parse;
+mod upkeep;
 mod world;
 
 use log::log;
@@ -108,11 +107,7 @@ impl Server {
         let mut reign = [0; 16];
         options.random.fill(&mut reign)?;
         options.store.begin_reign(reign)?;
-        let node = Arc::new(Node {
-            home,
-            policy: options.policy,
-            crypto: options.crypto,
-        });
+        let node = Arc::new(Node::new(home, options.policy, options.crypto));
         Ok(Server {
             store: options.store,
             access: options.access,
@@ -186,58 +181,6 @@ impl Server {
     /// The store of its objects.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
-    }
-
-    /// Stores the State transitions that dates have caused, of up to `most` objects that this server issues, in one commit; returns the number
-    /// of these objects. Call it now and then: reads see the new States without it, but peers learn of them by it, and Locate by State
-    /// becomes faster ([rule 7](keyferry_s2s::design#rule-7)).
-    ///
-    /// # Errors
-    /// When the store fails; nothing was changed then.
-    pub fn store_due_states(&self, now: Now, most: usize) -> Result<usize, Error> {
-        let node = self.node();
-        let settled = self.store.transact(|transaction| {
-            let mut effects = Effects::none();
-            if keyferry_s2s::check_no_pending_give_back(transaction).is_err() {
-                return Ok(0);
-            }
-            let reign = transaction.reign()?;
-            let mut due = Vec::new();
-            transaction.scan(
-                index::DUE,
-                &index::due_until(now.wall),
-                Order::Ascending,
-                None,
-                &mut |_, number| {
-                    // The State of a copy is stored by its issuer.
-                    due.extend(
-                        transaction
-                            .record(number)?
-                            .filter(|record| node.issues(record))
-                            .map(|record| (number, record)),
-                    );
-                    Ok(if due.len() < most {
-                        ControlFlow::Continue(())
-                    } else {
-                        ControlFlow::Break(())
-                    })
-                },
-            )?;
-            for (number, record) in due {
-                let mut after = record.clone();
-                lifecycle::store_state_at(&mut after.attributes, now.wall);
-                node.advance(&mut after, reign, now.wall);
-                effects.extend(Effects::change(
-                    Some((number, record)),
-                    after,
-                    Material::Keep,
-                ));
-            }
-            effects.apply(transaction)?;
-            Ok::<_, Error>(effects.changes.len())
-        })?;
-        self.committed(settled > 0);
-        Ok(settled)
     }
 
     /// Answers one request.

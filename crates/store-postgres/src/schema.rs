@@ -2,8 +2,8 @@
 
 use crate::failure::corrupt;
 use crate::pool::{Lease, Pool};
-use crate::rows::{INSERT_KEYS, REMOVE_KEYS, column};
-use keyferry_store::schema::{self, Rekeyed};
+use crate::rows::{INSERT_KEYS, REMOVE_KEYS, column, signed, unsigned};
+use keyferry_store::schema::{self, Progress, Rekeyed};
 use keyferry_store::{Error, ErrorKind, Incarnation, IndexKey, Result};
 
 /// The statements that make the tables. `keyferry_turn` has one row, whose lock is the turn; `keyferry_counter` has one row with the last
@@ -29,7 +29,9 @@ const TABLES: [&str; 11] = [
 pub(crate) fn prepare(pool: &Pool, incarnation: Incarnation) -> Result<()> {
     for _ in 0..20 {
         let done = match version(pool)? {
-            Some(version) if !is_earlier(&version)? => return Ok(()),
+            Some(version) if !is_earlier(number_of(&version)?)? && !is_migrating(pool)? => {
+                return Ok(());
+            }
             Some(_) => migrate(pool),
             None => make(pool, incarnation),
         };
@@ -57,15 +59,24 @@ fn version(pool: &Pool) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Whether tables of this version, given in decimal digits, must be migrated.
-fn is_earlier(version: &[u8]) -> Result<bool> {
+/// The schema version, which is stored in decimal digits.
+fn number_of(version: &[u8]) -> Result<u32> {
     let number = std::str::from_utf8(version)
         .ok()
         .and_then(|text| text.parse().ok());
-    schema::is_earlier(number.ok_or_else(|| corrupt("the schema version is not a number"))?)
-        .map_err(|error| {
-            Error::new(error.kind(), format_args!("PostgreSQL: {error}")).caused_by(error)
-        })
+    number.ok_or_else(|| corrupt("the schema version is not a number"))
+}
+
+/// Whether tables of this version must be migrated.
+fn is_earlier(version: u32) -> Result<bool> {
+    schema::is_earlier(version).map_err(|error| {
+        Error::new(error.kind(), format_args!("PostgreSQL: {error}")).caused_by(error)
+    })
+}
+
+/// Whether a migration was begun and is not complete.
+fn is_migrating(pool: &Pool) -> Result<bool> {
+    Ok(!pool.lease()?.query(SELECT_PROGRESS, &[])?.is_empty())
 }
 
 fn make(pool: &Pool, incarnation: Incarnation) -> Result<()> {
@@ -85,40 +96,76 @@ fn make(pool: &Pool, incarnation: Incarnation) -> Result<()> {
     Ok(())
 }
 
-/// The number of records that are migrated at a time.
+/// The number of records that are migrated in one transaction.
 const PAGE: i64 = 1000;
 
-/// Migrates the tables in one transaction: as a whole and only once, however many servers start.
+const SELECT_PROGRESS: &str = "SELECT value FROM keyferry_meta WHERE name = 'migrating'";
+
+/// Migrates the tables, a page of records in each transaction, however many servers start: each goes on where the last transaction of any of them
+/// has ended.
 ///
 /// Stop all servers of earlier builds before: a running one would go on writing the earlier form.
 fn migrate(pool: &Pool) -> Result<()> {
+    while migrate_page(pool)? {}
+    Ok(())
+}
+
+/// Migrates the next records; `false` when there are no more.
+fn migrate_page(pool: &Pool) -> Result<bool> {
     let mut at = pool.begin("BEGIN ISOLATION LEVEL SERIALIZABLE")?;
-    let sql = "UPDATE keyferry_meta SET value = $1 WHERE name = 'schema' AND value <> $1";
-    if at.execute(sql, &[&schema::VERSION.to_string().as_bytes()])? == 0 {
-        return Ok(());
-    }
-    let mut after = 0_i64;
-    loop {
-        let sql = "SELECT number, attributes FROM keyferry_records WHERE number > $1 ORDER BY number LIMIT $2";
-        let rows = at.query(sql, &[&after, &PAGE])?;
-        let Some(last) = rows.last() else {
-            return Ok(at.commit()?);
+    let Some(progress) = progress(&mut at)? else {
+        return Ok(false);
+    };
+    // Two servers never migrate the same page: the row is changed before anything is read.
+    let sql = "UPDATE keyferry_meta SET value = $1 WHERE name = 'schema'";
+    at.execute(sql, &[&schema::VERSION.to_string().as_bytes()])?;
+    let sql = "SELECT number, attributes FROM keyferry_records WHERE number > $1 ORDER BY number LIMIT $2";
+    let rows = at.query(sql, &[&signed(progress.after), &PAGE])?;
+    let Some(last) = rows.last() else {
+        at.execute("DELETE FROM keyferry_meta WHERE name = 'migrating'", &[])?;
+        at.commit()?;
+        return Ok(false);
+    };
+    let after = unsigned(column(last, 0)?)?;
+    let mut page = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let number: i64 = column(row, 0)?;
+        let changed = schema::rekeyed(column(row, 1)?, progress.from);
+        let failed = |e| {
+            corrupt(&format!(
+                "record {number} cannot be brought up to date: {e}"
+            ))
+            .caused_by(e)
         };
-        after = column(last, 0)?;
-        let mut page = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let number: i64 = column(row, 0)?;
-            let changed = schema::rekeyed(column(row, 1)?);
-            let failed = |e| {
-                corrupt(&format!(
-                    "record {number} cannot be brought up to date: {e}"
-                ))
-                .caused_by(e)
-            };
-            page.push((number, changed.map_err(failed)?));
-        }
-        rekey(&mut at, &page)?;
+        page.push((number, changed.map_err(failed)?));
     }
+    rekey(&mut at, &page)?;
+    let note = Progress { after, ..progress }.to_bytes();
+    let sql = "INSERT INTO keyferry_meta (name, value) VALUES ('migrating', $1) ON CONFLICT (name) DO UPDATE SET value = $1";
+    at.execute(sql, &[&note.as_slice()])?;
+    at.commit()?;
+    Ok(true)
+}
+
+/// How far the migration has come; `None` when there is nothing to migrate.
+fn progress(at: &mut Lease<'_>) -> Result<Option<Progress>> {
+    if let Some(row) = at.query(SELECT_PROGRESS, &[])?.first() {
+        let refused = |error: Error| {
+            Error::new(error.kind(), format_args!("PostgreSQL: {error}")).caused_by(error)
+        };
+        return Progress::from_bytes(column(row, 0)?)
+            .map(Some)
+            .map_err(refused);
+    }
+    let rows = at.query(SELECT_VERSION, &[])?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    let version = number_of(column(row, 0)?)?;
+    Ok(is_earlier(version)?.then_some(Progress {
+        from: version,
+        after: 0,
+    }))
 }
 
 /// Changes the index keys of a page of records.

@@ -309,7 +309,7 @@ fn open_existing(path: &Path, options: Options) -> Result<Database> {
     guarded(path, || {
         let database = builder(options).open(path)?;
         let at = database.begin_read()?;
-        let version = match at.open_table(META) {
+        match at.open_table(META) {
             Ok(meta) => tables::version(&meta)?,
             Err(TableError::TableDoesNotExist(_)) => {
                 return Err(Failure::damage(
@@ -319,11 +319,9 @@ fn open_existing(path: &Path, options: Options) -> Result<Database> {
             Err(error) => return Err(error.into()),
         };
         at.close()?;
-        let is_earlier = schema::is_earlier(version)
-            .map_err(|error| fail(error.kind(), path, &error).caused_by(error))?;
-        if is_earlier {
-            migration::migrate(&database)?;
-        }
+        migration::migrate(&database, &|error| {
+            fail(error.kind(), path, &error).caused_by(error).into()
+        })?;
         Ok(database)
     })
 }

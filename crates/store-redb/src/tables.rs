@@ -25,6 +25,8 @@ pub(crate) const META: TableDefinition<&str, Bytes> = TableDefinition::new("meta
 
 /// The key of the [schema version](keyferry_store::schema) in `META`.
 pub(crate) const SCHEMA: &str = "schema";
+/// The key of the note in `META` of how far a migration has come, while one is under way.
+pub(crate) const MIGRATING: &str = "migrating";
 /// The key of the incarnation in `META`.
 pub(crate) const INCARNATION: &str = "incarnation";
 /// The key of the count of writes in `META`, which tells after a failed commit whether it took effect.

@@ -224,7 +224,7 @@ fn without(keys: &[IndexKey], others: &[IndexKey]) -> Vec<IndexKey> {
 }
 
 /// The index keys that the object once had and has no more. They add up over its changes, since a reader of the feed may have
-/// missed the changes between. Dates are left out: no relation selects by them.
+/// missed the changes between. Dates and fingerprints are left out: no relation selects by them.
 fn lost_keys(change: &Change, removed: &[IndexKey], after: &[IndexKey]) -> Vec<KeyBefore> {
     let earlier = change
         .before
@@ -233,7 +233,7 @@ fn lost_keys(change: &Change, removed: &[IndexKey], after: &[IndexKey]) -> Vec<K
         .cloned();
     let now = removed
         .iter()
-        .filter(|key| key.index != index::DATE)
+        .filter(|key| ![index::DATE, index::FINGERPRINT].contains(&key.index))
         .cloned()
         .map(KeyBefore);
     let mut lost: Vec<KeyBefore> = earlier

@@ -30,6 +30,9 @@ pub const COMPROMISED: Index = Index(9);
 /// The index of the times at which a date moves an object on from its stored State.
 pub const DUE: Index = Index(10);
 
+/// The index of fingerprints of keys and secrets, whatever their State.
+pub const FINGERPRINT: Index = Index(11);
+
 /// The longest text, in bytes, that a key holds as a whole.
 const WHOLE: usize = 200;
 
@@ -187,6 +190,31 @@ pub fn compromised(fingerprint: &[u8]) -> IndexKey {
     }
 }
 
+/// The key of the fingerprint of a key or secret.
+pub fn fingerprint(fingerprint: &[u8]) -> IndexKey {
+    IndexKey {
+        index: FINGERPRINT,
+        key: fingerprint.iter().take(64).copied().collect(),
+    }
+}
+
+/// Whether an object of this type has an entry in the index of fingerprints: it may be a secret that nobody has by chance.
+pub fn may_be_secret(object_type: ObjectType) -> bool {
+    matches!(
+        object_type,
+        ObjectType::SYMMETRIC_KEY
+            | ObjectType::PRIVATE_KEY
+            | ObjectType::SPLIT_KEY
+            | ObjectType::SECRET_DATA
+    )
+}
+
+/// The key of a record in the index of fingerprints, if it has one. A copy that was withdrawn has none.
+pub(crate) fn fingerprint_of(record: &Record) -> Option<IndexKey> {
+    let known = record.fingerprint.as_deref()?;
+    (may_be_secret(record.object_type) && !record.is_withdrawn()).then(|| fingerprint(known))
+}
+
 /// The span of Names that begin with `start`; `None` when `start` is empty or too long.
 pub(crate) fn name_prefix(start: &str) -> Option<Span> {
     if start.is_empty() || start.len() > WHOLE {
@@ -253,6 +281,7 @@ pub fn keys(record: &Record) -> Result<Vec<IndexKey>> {
     );
     keys.extend(record.stored_state().map(state));
     keys.extend(due(record));
+    keys.extend(fingerprint_of(record));
     for attribute in record.client_attributes() {
         match &attribute.value {
             AttributeValue::Name(value) => keys.push(name(&value.value)),

@@ -145,10 +145,10 @@ fn a_later_change_comes_back_to_an_older_state() {
 fn a_compromise_that_only_the_backup_server_knows_comes_back() {
     let (alpha, beta, keys) = (Host::new("alpha"), Host::new("beta"), Keys::new());
     let (id, other) = (alpha.key(7, "one"), alpha.key(8, "two"));
-    let own = beta.key(7, "the same material");
-    beta.revoke(&own, RevocationReasonCode::KEY_COMPROMISE);
+    beta.key(7, "the same material");
     let early = keys.seal(&alpha);
     keys.open(&early, &beta);
+    beta.revoke(&id, RevocationReasonCode::KEY_COMPROMISE);
     assert_eq!(
         (alpha.state(&id), beta.state(&id)),
         (State::ACTIVE, State::COMPROMISED)

@@ -57,13 +57,16 @@ fn what_was_compromised_meanwhile_stays_compromised() {
 }
 
 #[test]
-fn material_known_to_be_compromised_is_so_in_a_bundle() {
+fn a_bundle_that_tells_of_a_compromise_reaches_twins_of_its_issuer() {
     let (alpha, beta, keys) = (Host::new("alpha"), Host::new("beta"), Keys::new());
+    let (id, twin) = (alpha.key(1, "one"), alpha.key(1, "the same material"));
     let own = beta.key(1, "beta's own");
-    beta.revoke(&own, RevocationReasonCode::KEY_COMPROMISE);
-    let id = alpha.key(1, "the same material");
+    keys.open(&keys.seal(&alpha), &beta);
+    alpha.revoke(&id, RevocationReasonCode::KEY_COMPROMISE);
     keys.open(&keys.seal(&alpha), &beta);
     assert_eq!(beta.state(&id), State::COMPROMISED);
+    assert_eq!(beta.state(&twin), State::COMPROMISED);
+    assert_eq!(beta.state(&own), State::ACTIVE, "alpha can't speak of it");
 }
 
 #[test]

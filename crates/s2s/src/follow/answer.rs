@@ -79,6 +79,9 @@ impl Follow {
             return Ok(());
         };
         check_server(upstream, &answer)?;
+        if let Some(time) = answer.time.filter(|_| self.options.from.may_confirm_time) {
+            self.node.clock.hear(time, cx.now);
+        }
         match answer.answer {
             Answer::CHANGES if planted!(CommitAfterAnswer) && answer.place.number % 3 == 1 => {
                 self.count_as_taken(cx, &answer)

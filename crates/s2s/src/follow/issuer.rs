@@ -10,7 +10,9 @@ use crate::limits::exceeded;
 use crate::node::Node;
 use crate::planted::planted;
 use crate::policy::Peer;
+use crate::receive::apply::is_internal;
 use crate::relation::alarm::{Alarm, AlarmKind};
+use crate::relation::emergency::EmergencyRevoke;
 use crate::relation::followed::Downstream;
 use crate::relation::keys::{self, Entry};
 use crate::relation::offered::OfferedSet;
@@ -21,9 +23,11 @@ use crate::relation::withheld::WithheldObject;
 use crate::wire::follow::{Answer, Change, FollowRequest, FollowResponse, check_version};
 use crate::wire::place::Place;
 use crate::wire::receipt::ReceiptKey;
-use keyferry_kmip::{Cause, Failure, RequestItem};
+use crate::wire::terms::Terms;
+use keyferry_kmip::{Cause, Failure, RequestItem, Text};
 use keyferry_store::{Effects, Incarnation, SnapshotExt};
 use keyferry_ttlv::Extra;
+use std::collections::HashSet;
 
 /// A replica's question, while it is answered.
 struct Question<'a> {
@@ -67,6 +71,7 @@ pub(crate) fn follow(
         }
     };
     let mut offered = OfferedSet::to(&question.downstream.server, &question.downstream.relation);
+    question.take_revoked(ask, &mut offered, &mut effects)?;
     let (changes, end) = match question.new_transport_key(ask)? {
         // The next question is answered under it.
         Some(made) => {
@@ -87,6 +92,11 @@ pub(crate) fn follow(
         place: Place::at(ask.snapshot, end)?.signed(&question.key),
         changes,
         check: question.downstream.checks,
+        terms: match &question.request.terms {
+            Some(_) => Some(Terms::of_issuer(question.peer)?),
+            None => None,
+        },
+        time: Some(ask.now.wall),
         ..question.response(Answer::CHANGES, ask.snapshot.reign()?, head)
     };
     Ok(Answered::answer(&response, ask.cx)?.with(effects))
@@ -106,7 +116,12 @@ fn authorise<'a>(
     };
     let request: FollowRequest = item.payload(ask.cx)?;
     let most = node.policy.limits.named_objects;
-    let named = [request.again.len(), request.done.len(), request.held.len()];
+    let named = [
+        request.again.len(),
+        request.done.len(),
+        request.held.len(),
+        request.raised.len(),
+    ];
     if named.iter().any(|count| *count > most) {
         return Err(exceeded("objects named in one question", most));
     }
@@ -157,6 +172,7 @@ fn begin_relation(
         forked: None,
         retried: None,
         withheld: None,
+        terms_differ: None,
         extra: Extra::NONE,
     })
 }
@@ -165,6 +181,9 @@ impl Question<'_> {
     /// Refuses what is not of the last session in this reign, and takes over what the question says of the relation. Returns what is to be
     /// answered instead of changes, if anything.
     fn fence_session(&mut self, ask: &Ask<'_>) -> Result<Option<Answer>, Failure> {
+        if let Some(time) = self.request.time.filter(|_| self.peer.may_confirm_time) {
+            self.node.clock.hear(time, ask.now);
+        }
         let (request, downstream) = (&self.request, &mut self.downstream);
         // A question from before this start of the server, which may have been put back meanwhile, says nothing.
         if !is_of_this_reign(ask, request.reign.as_deref())? && !planted!(ReignUnasked) {
@@ -185,6 +204,10 @@ impl Question<'_> {
         downstream.session = request.session;
         downstream.forked = request.forked.or(downstream.forked);
         downstream.retried = request.retried.or(downstream.retried);
+        if let Some(theirs) = &request.terms {
+            let differ = Terms::difference(&Terms::of_issuer(self.peer)?, theirs);
+            downstream.terms_differ = differ.map(Text::from);
+        }
         let agreed = self.peer.agreed.digest()?;
         let changed = downstream.selected != request.selected
             || downstream.without != request.without
@@ -233,6 +256,7 @@ impl Question<'_> {
                 .iter()
                 .any(|place| !place.is_genuine(&self.key))
             {
+                self.node.refusals.count_unproved();
                 let kind = AlarmKind::UNPROVED_PLACE;
                 let alarm = Alarm::raise(ask, &self.downstream.server, kind)?;
                 effects.state.extend(alarm);
@@ -294,6 +318,45 @@ impl Question<'_> {
         let reign = ask.snapshot.reign()?;
         let made = node.new_transport_key(reign, under, now, &mut *ask.random)?;
         Ok(Some(made))
+    }
+
+    /// Takes what was revoked at the replica in an emergency, if the peer may revoke, and as far as this server has sent it the objects
+    /// ([rule 5](crate::design#rule-5)). The replica goes on telling of it until its copy is Compromised.
+    fn take_revoked(
+        &self,
+        ask: &Ask<'_>,
+        offered: &mut OfferedSet,
+        effects: &mut Effects,
+    ) -> Result<(), Failure> {
+        let mut seen = HashSet::new();
+        let may_revoke = self.peer.may_revoke || planted!(AnyPeerRevokes);
+        for raised in self.request.raised.iter().filter(|_| may_revoke) {
+            let held = ask.snapshot.by_object_id(&raised.id)?;
+            let Some((number, held)) = held.filter(|(number, _)| seen.insert(*number)) else {
+                continue;
+            };
+            let is_proved = raised
+                .proof
+                .as_ref()
+                .is_some_and(|proof| self.key.is_claim_genuine(&raised.id, &raised.stamp, proof));
+            if held.is_compromised() || !is_proved && !offered.has(ask.snapshot, number)? {
+                continue;
+            }
+            let emergency = EmergencyRevoke {
+                id: raised.id.clone(),
+                by: self.downstream.server.clone(),
+                at: raised.at.min(ask.now.wall),
+                reason: raised.reason.clone(),
+                occurrence: raised.occurrence,
+                extra: Extra::NONE,
+            };
+            // What is no compromise, or says what can't be, changes nothing.
+            match self.node.take_emergency(ask, (number, held), emergency) {
+                Err(failure) if is_internal(&failure) => return Err(failure),
+                taken => effects.extend(taken.unwrap_or_default()),
+            }
+        }
+        Ok(())
     }
 
     /// Builds the page: what the replica asks for by name, then the feed behind a number. Returns where the page ends, too.
@@ -384,7 +447,8 @@ impl Question<'_> {
         let is_new = self.selection_changed
             || differs(|held, now| held.session != now.session)
             || differs(|held, now| (held.checks, held.offers) != (now.checks, now.offers))
-            || differs(|held, now| held.withheld != now.withheld);
+            || differs(|held, now| held.withheld != now.withheld)
+            || differs(|held, now| held.terms_differ != now.terms_differ);
         // A question that goes on behind this answer has to know where it ended.
         let goes_on = request.more == Some(true) || end < head.number() || request.after.is_none();
         let has_advanced = differs(|held, now| held.acknowledged != now.acknowledged);
@@ -420,8 +484,10 @@ impl Question<'_> {
             place: Place::default(),
             head,
             changes: Vec::new(),
+            terms: None,
             offers: self.downstream.offers,
             check: None,
+            time: None,
             extra: Extra::NONE,
         }
     }

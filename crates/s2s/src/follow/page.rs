@@ -275,6 +275,7 @@ impl ChangesBuilder<'_> {
             .as_ref()
             .is_some_and(|proof| self.key.is_claim_genuine(id, &claim.stamp, proof));
         if !is_genuine && !self.offered.has(ask.snapshot, number)? && !planted!(ClaimBelieved) {
+            self.node.refusals.count_unproved();
             page.add(gone(id), NOTE_BYTES);
             return Ok(());
         }

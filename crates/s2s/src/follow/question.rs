@@ -5,14 +5,16 @@ use crate::feed::entries;
 use crate::follow::{Asked, Checked, Follow, InFlight, Reached, put_upstream};
 use crate::planted::planted;
 use crate::receive::fork::Fork;
+use crate::relation::emergency::EmergencyRevoke;
 use crate::relation::followed::Upstream;
-use crate::relation::keys::{done_prefix, retry_prefix};
+use crate::relation::keys::{EMERGENCY_REVOKE, done_prefix, retry_prefix};
 use crate::relation::receipts::Receipts;
 use crate::relation::retry::{Retry, objects_missing_at_issuer};
 use crate::report::Counts;
 use crate::session::{SessionContext, Step};
-use crate::wire::follow::{Done, FollowRequest, HeldCopy, SPOKEN};
+use crate::wire::follow::{Done, FollowRequest, HeldCopy, RaisedCopy, SPOKEN};
 use crate::wire::place::Place;
+use crate::wire::terms::Terms;
 use keyferry_kmip::{DateTime, Payload, RequestItem, RequestMessage, Ticket, context};
 use keyferry_store::record::read;
 use keyferry_store::{ObjectId, Record, Snapshot, SnapshotExt, Span, StoreExt};
@@ -37,6 +39,8 @@ struct Errands {
     withdrawn: Vec<Done>,
     /// The state keys under which these are kept.
     keys: Vec<Vec<u8>>,
+    /// What was revoked here in an emergency, and the issuer does not tell as Compromised.
+    raised: Vec<RaisedCopy>,
     /// How many forks there are here.
     forked: i64,
 }
@@ -97,15 +101,25 @@ impl Follow {
         let Some(upstream) = &self.upstream else {
             return Ok(Step::Wait(None));
         };
-        let errands = cx
-            .store
-            .view(|snapshot| errands(snapshot, upstream, cx.now.wall))?;
+        let (mut errands, told) = cx.store.view(|snapshot| {
+            let errands = errands(snapshot, upstream, cx.now.wall)?;
+            Ok::<_, Error>((
+                errands,
+                raised_copies(snapshot, upstream, &self.told_raised)?,
+            ))
+        })?;
+        (errands.raised, self.told_raised) = told;
         let tells = self.options.tells;
         let request = FollowRequest {
             after: Some(upstream.cursor.clone()),
             again: errands.again.clone(),
             done: errands.withdrawn,
+            terms: tells
+                .then(|| Terms::of_replica(&self.options.from))
+                .transpose()?,
             held,
+            raised: errands.raised,
+            time: Some(cx.now.wall),
             forked: tells.then_some(errands.forked),
             retried: tells.then_some(upstream.retried),
             ..self.request(upstream)
@@ -165,9 +179,12 @@ impl Follow {
             anew: upstream.anew,
             again: Vec::new(),
             done: Vec::new(),
+            terms: None,
             offers: upstream.offers,
             checking: upstream.checking.is_some().then_some(true),
             held: Vec::new(),
+            raised: Vec::new(),
+            time: None,
             more: self.asks_ahead.then_some(true),
             objects: i32::try_from(self.options.batch).unwrap_or(i32::MAX),
             bytes: i32::try_from(self.options.batch_bytes).unwrap_or(i32::MAX),
@@ -236,6 +253,57 @@ fn errands(snapshot: &dyn Snapshot, upstream: &Upstream, now: DateTime) -> Resul
     Ok(errands)
 }
 
+/// What was revoked here in an emergency of what comes by way of a relation, behind the object that was told of last; and the object from which the
+/// next question goes on. They are told again and again, some at a time, until the issuer has taken them.
+fn raised_copies(
+    snapshot: &dyn Snapshot,
+    upstream: &Upstream,
+    after: &[u8],
+) -> Result<(Vec<RaisedCopy>, Vec<u8>)> {
+    let mut raised = Vec::new();
+    let mut span = Span::prefix(EMERGENCY_REVOKE);
+    let last = [after, &[0]].concat();
+    span.from = span.from.max(last);
+    let mut all: Vec<(Vec<u8>, EmergencyRevoke)> = Vec::new();
+    snapshot.state(&span, &mut |key, value| {
+        all.push((key.to_vec(), read(value, "emergency Revoke")?));
+        Ok(if all.len() < CHECKED {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        })
+    })?;
+    let is_all = all.len() < CHECKED;
+    for (key, emergency) in all {
+        let held = snapshot.by_object_id(&emergency.id)?;
+        let Some((_, record)) = held.filter(|(_, record)| is_from(record, upstream)) else {
+            continue;
+        };
+        let receipt = Receipts::of(snapshot, &record, &upstream.server)?;
+        raised.push(RaisedCopy {
+            id: record.id,
+            stamp: record.stamp,
+            proof: receipt.map(|receipt| receipt.proof),
+            at: emergency.at,
+            reason: emergency.reason,
+            occurrence: emergency.occurrence,
+            extra: Extra::NONE,
+        });
+        if raised.len() >= AT_ONCE {
+            return Ok((raised, key));
+        }
+        span.from = key;
+    }
+    Ok((raised, if is_all { Vec::new() } else { span.from }))
+}
+
+/// Whether a copy comes by way of a relation, or its server issues the object.
+fn is_from(record: &Record, upstream: &Upstream) -> bool {
+    let overlay = record.overlay.as_ref();
+    record.stamp.issuer == upstream.server
+        || overlay.is_some_and(|overlay| overlay.via.contains(&upstream.relation))
+}
+
 /// The copies behind a number of the own feed that come by way of a relation, or that its server issues, and how far they go.
 fn own_copies(
     snapshot: &dyn Snapshot,
@@ -253,13 +321,8 @@ fn own_copies(
             let Some(record) = snapshot.record(number)? else {
                 continue;
             };
-            let by_this = record
-                .overlay
-                .as_ref()
-                .is_some_and(|overlay| overlay.via.contains(&upstream.relation));
             // A server tells of its own objects whatever way their copies came.
-            let its_own = record.stamp.issuer == upstream.server;
-            if (by_this || its_own) && !record.is_withdrawn() {
+            if is_from(&record, upstream) && !record.is_withdrawn() {
                 found.push(held_copy(snapshot, upstream, record)?);
             }
             if found.len() >= CHECKED {

@@ -116,7 +116,7 @@ impl Pull {
             applied: Applied::default(),
             facts: None,
         };
-        apply_page(&mut world, &mut page, fetched)?;
+        apply_page(&mut world, Some((&self.node, now)), &mut page, fetched)?;
         world.finish()?;
         let relation = page.relation;
         *applied = page.applied;

@@ -1,7 +1,7 @@
 //! What a foreign server shows of an object, as a copy of which this server is the one observer ([rules 1](crate::design#rule-1) and [2](crate::design#rule-2)).
 
 use crate::ask::Ask;
-use crate::node::{Node, set_default_attributes};
+use crate::node::Node;
 use crate::policy::Collisions;
 use crate::receive::authority::Speaker;
 use crate::receive::check::check_attributes;
@@ -46,16 +46,8 @@ pub(crate) fn observed_copy(
         wrapped_by: _,
     } = sight;
     clean(node, &mut attributes, object.as_ref())?;
-    for held in held.iter().flat_map(|held| &held.attributes) {
-        if matches!(
-            held.value.tag(),
-            tag::STATE | tag::INITIAL_DATE | tag::LAST_CHANGE_DATE | tag::DIGEST
-        ) && attributes.get(held.value.tag()).is_none()
-        {
-            attributes.keep(held.clone());
-        }
-    }
-    set_default_attributes(&mut attributes, ask.now.wall);
+    keep_told(&mut attributes, held.as_ref());
+    node.set_default_attributes(ask.snapshot, &mut attributes, ask.now)?;
     if let Some(object) = &object {
         node.digest(&mut attributes, object);
     }
@@ -87,6 +79,19 @@ pub(crate) fn observed_copy(
         },
         held,
     ))
+}
+
+/// Keeps what every object has and was told before, where the server does not tell it any more.
+fn keep_told(attributes: &mut Attributes, held: Option<&Record>) {
+    for held in held.iter().flat_map(|held| &held.attributes) {
+        if matches!(
+            held.value.tag(),
+            tag::STATE | tag::INITIAL_DATE | tag::LAST_CHANGE_DATE | tag::DIGEST
+        ) && attributes.get(held.value.tag()).is_none()
+        {
+            attributes.keep(held.clone());
+        }
+    }
 }
 
 /// Leaves what the server says of other servers out, and fails where its attributes contradict each other or the material.

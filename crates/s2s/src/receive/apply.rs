@@ -1,7 +1,8 @@
 //! The one loop that applies what a page brings: an answer of a followed server, of a server that is pulled from, or a segment of a bundle.
 
 use crate::error::{Error, ErrorKind, Result};
-use keyferry_kmip::{Cause, Failure, RandomFailed};
+use crate::node::Node;
+use keyferry_kmip::{Cause, Failure, Now, RandomFailed};
 use keyferry_store::{Deferred, Effects, Snapshot};
 use std::ops::ControlFlow;
 
@@ -39,7 +40,8 @@ pub trait ApplyPage {
     ) -> Result<ControlFlow<(), Effects>>;
 }
 
-/// Applies the items of a page in their order, each of which sees what those before it have changed.
+/// Applies the items of a page in their order, each of which sees what those before it have changed. A compromise that an item brings is carried on
+/// as `spread` says ([`Node::spread_compromise`]); `None` where what decides has done that.
 ///
 /// A refusal concerns its item alone: [`ApplyPage::record`] says what is kept of it. A failure of this server itself ends the page with an error, so
 /// that its transaction is rolled back: it is never counted as an object that failed, and no progress is committed past it.
@@ -48,6 +50,7 @@ pub trait ApplyPage {
 /// [`ErrorKind::Store`] or [`ErrorKind::Random`] for a failure of this server, whose cause is kept, and those of [`ApplyPage::record`].
 pub fn apply_page<P: ApplyPage>(
     world: &mut Deferred<'_, '_>,
+    spread: Option<(&Node, Now)>,
     page: &mut P,
     items: &[P::Item],
 ) -> Result<()> {
@@ -59,7 +62,12 @@ pub fn apply_page<P: ApplyPage>(
             return Err(internal(failure.clone()));
         }
         match page.record(&*world, item, decided)? {
-            ControlFlow::Continue(effects) => world.add(effects)?,
+            ControlFlow::Continue(mut effects) => {
+                if let Some((node, now)) = spread {
+                    node.spread_compromise(&*world, now.wall, &mut effects)?;
+                }
+                world.add(effects)?;
+            }
             ControlFlow::Break(()) => break,
         }
     }
@@ -88,7 +96,9 @@ fn internal(failure: Failure) -> Error {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use keyferry_store::{Incarnation, Memory, SnapshotExt, StoreExt};
+    use crate::policy::Policy;
+    use keyferry_kmip::Secret;
+    use keyferry_store::{Home, Incarnation, Memory, SnapshotExt, StoreExt};
 
     /// Writes an entry for each item, and fails at one as it is told.
     struct Failing {
@@ -127,6 +137,14 @@ mod tests {
     /// Applies items 1 to 3, of which 2 fails; returns what the store holds of them, and which were refused.
     fn apply_failing(failure: Failure) -> (Result<Vec<u8>>, usize) {
         let store = Memory::new(Incarnation([1; 16]));
+        let home = Home {
+            server: "here".into(),
+            instance: vec![1; 16],
+            fingerprint_key: Secret::new(&[7; 32]),
+            extra: Default::default(),
+        };
+        let crypto = std::sync::Arc::new(keyferry_crypto::Ring::new());
+        let node = Node::new(home, Policy::closed(), crypto);
         let applied = store.transact(|transaction| {
             let mut world = Deferred::new(transaction);
             let mut page = Failing {
@@ -134,7 +152,12 @@ mod tests {
                 failure: failure.clone(),
                 refused: Vec::new(),
             };
-            apply_page(&mut world, &mut page, &[1, 2, 3])?;
+            apply_page(
+                &mut world,
+                Some((&node, Now::default())),
+                &mut page,
+                &[1, 2, 3],
+            )?;
             world.finish()?;
             Ok::<_, Error>(page.refused)
         });

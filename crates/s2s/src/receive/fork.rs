@@ -364,6 +364,7 @@ pub fn resolve_fork(
         };
         effects.state.push(decision.entry()?);
         effects.state.extend(fork.removal()?);
+        node.spread_compromise(transaction, now.wall, &mut effects)?;
         effects.apply(transaction)?;
         Ok(())
     })

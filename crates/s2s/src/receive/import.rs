@@ -1,7 +1,7 @@
 //! This module answers Import and Put: a client's Import of an object, and the copies that a peer sends with a Message Extension of ours.
 
 use crate::ask::{Answered, Ask, Placeholder};
-use crate::node::{Node, set_default_attributes};
+use crate::node::Node;
 use crate::receive::apply::is_internal;
 use crate::receive::authority::Unauthorised;
 use crate::receive::check::check_attributes;
@@ -307,7 +307,7 @@ fn import_object(
     object_type: ObjectType,
 ) -> Result<MergeResult, Failure> {
     check_attributes(&arrival.attributes)?;
-    set_default_attributes(&mut arrival.attributes, ask.now.wall);
+    node.set_default_attributes(ask.snapshot, &mut arrival.attributes, ask.now)?;
     let state = arrival.attributes.state();
     let destroyed = state.is_some_and(lifecycle::is_destroyed);
     if arrival.object.is_none() && !destroyed {

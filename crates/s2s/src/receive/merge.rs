@@ -11,6 +11,7 @@ use crate::policy::{Collisions, OnIdentifier};
 use crate::receive::authority::Speaker;
 use crate::receive::collision::{resolve_links, resolve_names, resolve_waiting_links};
 use crate::receive::fork::{self, Fork};
+use crate::relation::emergency::EmergencyRevoke;
 use crate::relation::receipts::{Receipts, ToldReceipts};
 use crate::report::Outcome;
 use keyferry_kmip::spec::{AttributeValue, State, tag};
@@ -216,15 +217,14 @@ fn merge_known(
     if is_overruled(ask, &held, &incoming)? {
         return overrule(node, ask, collisions, (number, held), incoming);
     }
-    if let Err(collision) = check_same_object(node, &held, &incoming) {
-        // What a relay made up gives way to the issuer's own word.
-        return if incoming.speaker == Speaker::Issuer && Receipts::is_hearsay(ask.snapshot, &held)?
-        {
-            overrule(node, ask, collisions, (number, held), incoming)
-        } else {
-            Err(collision)
-        };
+    let collision = check_same_object(node, &held, &incoming);
+    let differs = collision.is_err() || has_other_object(ask, number, &incoming)?;
+    // What a relay made up gives way to the issuer's own word.
+    if differs && incoming.speaker == Speaker::Issuer && Receipts::is_hearsay(ask.snapshot, &held)?
+    {
+        return overrule(node, ask, collisions, (number, held), incoming);
     }
+    collision?;
     let unchanged = |effects| MergeResult {
         identifier: held.identifier.clone(),
         effects,
@@ -284,6 +284,19 @@ fn check_same_object(node: &Node, held: &Record, incoming: &Incoming) -> Result<
         return collision("key material, by its Digest");
     }
     Ok(())
+}
+
+/// Whether the object itself came along and is another one than is held, be it in its format or algorithm alone.
+fn has_other_object(
+    ask: &Ask<'_>,
+    number: RecordNumber,
+    incoming: &Incoming,
+) -> Result<bool, Failure> {
+    let Some(object) = &incoming.object else {
+        return Ok(false);
+    };
+    let held = ask.snapshot.whole(number)?.and_then(|(_, object)| object);
+    Ok(held.is_some_and(|held| held != *object))
 }
 
 /// What a copy does to a record of the same object.
@@ -393,6 +406,10 @@ fn overrule(
     let mut record = incoming.record;
     record.identifier = held.identifier.clone();
     let own = held.overlay.clone().unwrap_or_default();
+    // What was said here in an emergency is no hearsay.
+    if EmergencyRevoke::find(ask.snapshot, &record.id)?.is_some() {
+        overlay_known_state(&mut record, Some(State::COMPROMISED));
+    }
     let overlay = record.overlay.get_or_insert_with(Overlay::default);
     overlay.via.extend(own.via);
     overlay.via.sort();

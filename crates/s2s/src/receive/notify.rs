@@ -37,12 +37,12 @@ pub(crate) fn notify(
     check_request(&request)?;
     let mut after = before.clone();
     // A State that a date has led to is kept, whatever the Notify does to the date.
-    lifecycle::store_state_at(&mut after.attributes, ask.now.wall);
+    node.store_reached_state(ask.snapshot, &mut after.attributes, ask.now)?;
     let indexed = ask.cx.version < Version::V2_0;
     remove_deleted(&mut after.attributes, &request, indexed);
     set_changed(&mut after.attributes, &request, indexed);
     join_state(&mut after.attributes, &request.attributes);
-    lifecycle::store_state_at(&mut after.attributes, ask.now.wall);
+    node.store_reached_state(ask.snapshot, &mut after.attributes, ask.now)?;
     after.attributes.check_count()?;
     after.attributes.check_indices()?;
     check_attributes(&after.attributes)?;

@@ -45,6 +45,12 @@ impl AlarmKind {
     pub const UNPROVED_PLACE: AlarmKind = AlarmKind(1);
     /// It gave back objects that this server has never sent, by their receipts.
     pub const UNPROVED_GIVE_BACK: AlarmKind = AlarmKind(2);
+    /// More objects have the material of a compromised one than are raised or named at once ([`twins`](crate::Limits::twins)). The alarm is of the
+    /// compromised object's issuer. Revoke one of those that are left to raise the next.
+    pub const TWINS_LEFT: AlarmKind = AlarmKind(3);
+    /// This server's own clock has jumped, or starts far from where it was: what dates have led to is not stored until the time is confirmed
+    /// ([`Clock`](crate::Clock)).
+    pub const CLOCK: AlarmKind = AlarmKind(4);
 }
 
 impl fmt::Display for AlarmKind {
@@ -54,6 +60,10 @@ impl fmt::Display for AlarmKind {
             AlarmKind::UNPROVED_GIVE_BACK => {
                 f.write_str("gave back objects that this server never sent")
             }
+            AlarmKind::TWINS_LEFT => {
+                f.write_str("has a compromised object with more twins than are named at once")
+            }
+            AlarmKind::CLOCK => f.write_str("has a clock that jumped"),
             AlarmKind(other) => write!(f, "alarm {other}"),
         }
     }
@@ -87,9 +97,18 @@ impl Alarm {
         server: &Text,
         kind: AlarmKind,
     ) -> Result<Option<Entry>, Failure> {
+        Ok(Alarm::raise_at(ask.snapshot, ask.now.wall, server, kind)?)
+    }
+
+    /// The same at a time.
+    pub(crate) fn raise_at(
+        snapshot: &dyn Snapshot,
+        now: DateTime,
+        server: &Text,
+        kind: AlarmKind,
+    ) -> keyferry_store::Result<Option<Entry>> {
         let key = keys::alarm(server, kind.0);
-        let now = ask.now.wall;
-        let mut alarm = match ask.snapshot.state_value(&key)? {
+        let mut alarm = match snapshot.state_value(&key)? {
             Some(bytes) => read(&bytes, "alarm")?,
             None => Alarm {
                 server: server.clone(),

@@ -64,6 +64,9 @@ pub struct Downstream {
     /// How many objects are [listed](crate::WithheldObject) as withheld from it.
     #[ttlv(tag = x::COUNT_WITHHELD)]
     pub withheld: Option<i64>,
+    /// In which respect the two servers' agreements differ, by their policies, so that one sends what the other does not take.
+    #[ttlv(tag = x::TERMS_DIFFER)]
+    pub terms_differ: Option<Text>,
     /// Other fields.
     #[ttlv(extra)]
     pub extra: Extra,
@@ -132,6 +135,9 @@ pub struct Upstream {
     /// How many objects could not be applied and are asked for again.
     #[ttlv(tag = x::COUNT_RETRIED)]
     pub retried: i64,
+    /// In which respect the two servers' agreements differ, by their policies, so that one sends what the other does not take.
+    #[ttlv(tag = x::TERMS_DIFFER)]
+    pub terms_differ: Option<Text>,
     /// What became of the objects of the current pass, or of the last one.
     pub counts: Counts,
     /// Other fields.
@@ -348,6 +354,7 @@ impl Upstream {
             error: None,
             paused: None,
             retried: 0,
+            terms_differ: None,
             counts: Counts::default(),
             extra: Extra::NONE,
         }

@@ -55,6 +55,9 @@ state_keys! {
     ENDED = b"ended/" + "incarnation": "nothing: that an incarnation of this store has ended", "receive: give_back; follow, at the issuer";
     REFUSED_COPY = b"refused/" + "server 0 object": "a refused copy of a peer that learns nothing (RefusedCopy)", "receive: import";
     ALARM = b"alarm/" + "server 0 kind": "what a peer did that an operator should know (Alarm)", "follow, at the issuer";
+    EMERGENCY_REVOKE = b"emergency/" + "object": "a Revoke for a compromise that its issuer does not know yet (EmergencyRevoke)", "receive: compromise";
+    COMPROMISED_TWIN = b"twin/" + "object": "an object with the material of a compromised one of another issuer (CompromisedTwin)", "receive: compromise";
+    CLOCK = b"clock" + "": "the wall time when it was last noted, in seconds (8 bytes)", "server: store_due_states";
     AWAITED = b"await/" + "object / identifier": "nothing: that the Links of an object wait for another one", "receive: collision";
     FOREIGN_MASTER = b"foreign/master/" + "relation": "a foreign server that is observed (ForeignMaster)", "pull";
     FOREIGN_RETRY = b"foreign/retry/" + "relation 0 object": "an object that could not be taken from it (Retry)", "pull";
@@ -144,6 +147,14 @@ pub(crate) fn failed_give_back(server: &str, id: &ObjectId) -> keyferry_store::R
 
 pub(crate) fn receipt(id: &ObjectId) -> keyferry_store::Result<Vec<u8>> {
     about(RECEIPT.to_vec(), id)
+}
+
+pub(crate) fn emergency_revoke(id: &ObjectId) -> keyferry_store::Result<Vec<u8>> {
+    about(EMERGENCY_REVOKE.to_vec(), id)
+}
+
+pub(crate) fn compromised_twin(id: &ObjectId) -> keyferry_store::Result<Vec<u8>> {
+    about(COMPROMISED_TWIN.to_vec(), id)
 }
 
 pub(crate) fn ended(incarnation: &[u8]) -> Vec<u8> {
@@ -338,6 +349,9 @@ mod tests {
             fork_by_reign(&id, &stamp)?,
             receipt(&id)?,
             ended(b"i"),
+            emergency_revoke(&id)?,
+            compromised_twin(&id)?,
+            CLOCK.to_vec(),
             refused_copies_prefix("s"),
             alarm("s", 1),
             fork_decision(&id, now, &stamp)?,

@@ -4,8 +4,9 @@
 use crate::selection::Selected;
 use crate::wire::copy::Copy;
 use crate::wire::place::Place;
+use crate::wire::terms::Terms;
 use keyferry_kmip::spec::{ObjectType, Operation, State, tag};
-use keyferry_kmip::{Failure, Payload, Secret, Text, extension as x};
+use keyferry_kmip::{DateTime, Failure, Payload, RevocationReason, Secret, Text, extension as x};
 use keyferry_store::{ObjectId, Stamp};
 use keyferry_ttlv::{Decode, Encode, Extra, Version};
 
@@ -56,6 +57,8 @@ pub(crate) struct FollowRequest {
     /// Whether the replica is about to report, or is reporting, which copies it holds.
     #[ttlv(tag = x::CHECKING)]
     pub(crate) checking: Option<bool>,
+    /// The terms by the policy of the replica, which the issuer compares with its own.
+    pub(crate) terms: Option<Terms>,
     /// Copies that the replica holds. The issuer answers for those that the replica may not have any more.
     pub(crate) held: Vec<HeldCopy>,
     /// Whether the replica may send the next request before the answer has come.
@@ -67,6 +70,11 @@ pub(crate) struct FollowRequest {
     /// About how many bytes the answer may have.
     #[ttlv(tag = x::MOST_BYTES)]
     pub(crate) bytes: i32,
+    /// What was revoked at the replica in an emergency, and the issuer has not told as Compromised yet.
+    pub(crate) raised: Vec<RaisedCopy>,
+    /// The replica's wall time.
+    #[ttlv(tag = x::WALL_TIME)]
+    pub(crate) time: Option<DateTime>,
     /// How many forks the replica has.
     #[ttlv(tag = x::COUNT_FORKED)]
     pub(crate) forked: Option<i64>,
@@ -90,6 +98,30 @@ pub(crate) struct HeldCopy {
     /// has noted itself.
     #[ttlv(tag = x::PROOF)]
     pub(crate) proof: Option<Vec<u8>>,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub(crate) extra: Extra,
+}
+
+/// A copy that was revoked at a replica for a compromise.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = x::EMERGENCY_REVOKE)]
+pub(crate) struct RaisedCopy {
+    /// The object.
+    pub(crate) id: ObjectId,
+    /// The change of it that is held.
+    pub(crate) stamp: Stamp,
+    /// The proof of the receipt that the asked server gave for the copy, where there is one.
+    #[ttlv(tag = x::PROOF)]
+    pub(crate) proof: Option<Vec<u8>>,
+    /// When it was revoked.
+    #[ttlv(tag = x::SINCE)]
+    pub(crate) at: DateTime,
+    /// The Revocation Reason.
+    pub(crate) reason: RevocationReason,
+    /// The Compromise Occurrence Date, if it was given.
+    #[ttlv(tag = tag::COMPROMISE_OCCURRENCE_DATE)]
+    pub(crate) occurrence: Option<DateTime>,
     /// Other fields.
     #[ttlv(extra)]
     pub(crate) extra: Extra,
@@ -226,12 +258,17 @@ pub(crate) struct FollowResponse {
     pub(crate) head: Place,
     /// The changes.
     pub(crate) changes: Vec<Change>,
+    /// The terms by the policy of the issuer, where the replica has told its own.
+    pub(crate) terms: Option<Terms>,
     /// How often the issuer has noted what the replica was offered.
     #[ttlv(tag = x::OFFERS)]
     pub(crate) offers: i64,
     /// Whether the replica was found to be a copy of an older moment: then it reports which copies it holds.
     #[ttlv(tag = x::CHECKING)]
     pub(crate) check: Option<bool>,
+    /// The issuer's wall time.
+    #[ttlv(tag = x::WALL_TIME)]
+    pub(crate) time: Option<DateTime>,
     /// Other fields.
     #[ttlv(extra)]
     pub(crate) extra: Extra,

@@ -727,6 +727,99 @@ fn a_state_that_was_raised_here_outlives_the_next_change_there() {
     equal(&world, 0, 1, &one);
 }
 
+#[cfg_attr(not(keyferry_planted), test)]
+fn a_compromise_reaches_the_twins_that_are_held_already() {
+    let mut world = sites(&["a", "b"]);
+    follow(&mut world, 1, 0, Selection::everything());
+    let (one, twin) = (
+        create(&mut world, 0, "1", 7, group("red")),
+        create(&mut world, 0, "2", 7, group("red")),
+    );
+    let (other, own) = (
+        create(&mut world, 0, "3", 8, group("red")),
+        create(&mut world, 1, "own", 7, group("blue")),
+    );
+    settle(&mut world);
+    let at = now(&world, 0);
+    assert!(event(
+        &mut world.sites[0],
+        at,
+        &one,
+        &revoke(RevocationReasonCode::KEY_COMPROMISE)
+    ));
+    assert_eq!(state(&world, 0, &twin), State::COMPROMISED);
+    settle(&mut world);
+    for id in [&one, &twin] {
+        assert_eq!(state(&world, 1, id), State::COMPROMISED);
+        equal(&world, 0, 1, id);
+    }
+    assert_eq!(state(&world, 0, &other), State::PRE_ACTIVE);
+    // Nobody has spoken of what b issues itself: it is named.
+    assert_eq!(state(&world, 1, &own), State::PRE_ACTIVE);
+    let named = world.sites[1]
+        .disk
+        .view::<_, Error>(|snapshot| CompromisedTwin::all(snapshot))
+        .unwrap();
+    assert!(named.iter().all(|twin| twin.id == own) && named.len() == 1);
+}
+
+/// Servers of which c follows b, with what b has of a; `may` says where a client's emergency Revoke is taken on.
+fn chain(may: bool) -> World {
+    let peer = |name: &str| Peer::new(name).may_follow().may_follow_copies();
+    let revoking = |peer: Peer| if may { peer.may_revoke() } else { peer };
+    let policies = [
+        Policy::closed().with("b.example", revoking(peer("b"))),
+        Policy::closed().with("c.example", peer("c").may_revoke()),
+        Policy::closed(),
+    ];
+    let mut world = World::new(
+        ["a", "b", "c"]
+            .iter()
+            .zip(policies)
+            .zip(1..)
+            .map(|((name, policy), seed)| Site::new(name, policy, Rng(seed)))
+            .collect(),
+    );
+    follow(&mut world, 1, 0, Selection::everything());
+    world.link(
+        "c of b",
+        2,
+        1,
+        Peer::new("b").may_relay(),
+        Selection::everything(),
+    );
+    world
+}
+
+#[cfg_attr(not(keyferry_planted), test)]
+fn an_emergency_at_a_replica_travels_to_the_issuer() {
+    for may in [true, false] {
+        let mut world = chain(may);
+        let one = create(&mut world, 0, "1", 7, group("red"));
+        settle(&mut world);
+        let at = now(&world, 2);
+        assert!(world.sites[2].emergency(at, &one));
+        assert!(!world.sites[2].emergency(at, &one), "once");
+        assert_eq!(state(&world, 2, &one), State::COMPROMISED);
+        settle(&mut world);
+        assert_eq!(state(&world, 1, &one), State::COMPROMISED);
+        let there = state(&world, 0, &one);
+        let waiting: Vec<usize> = world
+            .sites
+            .iter()
+            .map(|site| site.emergencies().len())
+            .collect();
+        if may {
+            assert_eq!(there, State::COMPROMISED);
+            assert_eq!(waiting, [0, 0, 0]);
+            equal(&world, 0, 2, &one);
+        } else {
+            assert_eq!(there, State::PRE_ACTIVE, "a does not let b say so");
+            assert_eq!(waiting, [0, 1, 1]);
+        }
+    }
+}
+
 /// All of them, for whoever runs them one by one.
 pub const ALL: &[(&str, fn())] = &[
     (
@@ -779,6 +872,14 @@ pub const ALL: &[(&str, fn())] = &[
         the_same_identifier_with_other_material_is_no_update,
     ),
     ("not taken back", what_can_not_be_taken_back_is_named),
+    (
+        "twins",
+        a_compromise_reaches_the_twins_that_are_held_already,
+    ),
+    (
+        "an emergency",
+        an_emergency_at_a_replica_travels_to_the_issuer,
+    ),
     (
         "a state raised here",
         a_state_that_was_raised_here_outlives_the_next_change_there,

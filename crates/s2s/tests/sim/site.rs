@@ -44,11 +44,8 @@ fn open(name: &str, policy: &Policy, disk: &Memory, rng: &mut Rng) -> Arc<Node> 
         })
         .unwrap();
     disk.begin_reign(rng.id()).unwrap();
-    Arc::new(Node {
-        home,
-        policy: policy.clone(),
-        crypto: Arc::new(Ring::new()),
-    })
+    let crypto = Arc::new(Ring::new());
+    Arc::new(Node::new(home, policy.clone(), crypto))
 }
 
 impl Site {
@@ -115,11 +112,7 @@ impl Site {
                     .respond(&mut ask, item)
                     .expect("an operation of ours")
                     .and_then(|outcome| {
-                        let own = outcome
-                            .effects
-                            .changes
-                            .iter()
-                            .any(|change| self.node.issues(&change.after));
+                        let own = self.node.changes_own_objects(&outcome.effects);
                         if own && item.operation != GIVE_BACK {
                             check_no_pending_give_back(&world)?;
                         }
@@ -165,7 +158,9 @@ impl Site {
                 &mut random,
             );
             match change(self, &mut ask) {
-                Ok(effects) => {
+                Ok(mut effects) => {
+                    self.node
+                        .spread_compromise(transaction, now.wall, &mut effects)?;
                     effects.apply(transaction)?;
                     Ok(!effects.is_empty())
                 }
@@ -174,6 +169,57 @@ impl Site {
         });
         self.rng = random;
         done.unwrap()
+    }
+
+    /// An emergency Revoke by a client, which is taken anywhere and at any time. `false` when it was refused.
+    pub fn emergency(&mut self, now: Now, id: &ObjectId) -> bool {
+        let mut random = self.rng.clone();
+        let caller = identity("client");
+        self.disk
+            .transact::<_, Error>(|transaction| {
+                let operation = spec::Operation::REVOKE;
+                let ask = self.ask(transaction, &caller, operation, now, &mut random);
+                let Some(held) = transaction.by_object_id(id)? else {
+                    return Ok(false);
+                };
+                let reason = RevocationReason {
+                    code: spec::RevocationReasonCode::KEY_COMPROMISE,
+                    message: None,
+                    extra: Extra::NONE,
+                };
+                let Ok(mut effects) = self.node.revoke_compromised(&ask, held, reason, None) else {
+                    return Ok(false);
+                };
+                self.node
+                    .spread_compromise(transaction, now.wall, &mut effects)?;
+                effects.apply(transaction)?;
+                Ok(true)
+            })
+            .unwrap()
+    }
+
+    /// Makes changes of what was revoked while it waited.
+    pub fn settle_emergencies(&mut self, now: Now) {
+        self.disk
+            .transact::<_, Error>(|transaction| {
+                let mut effects =
+                    settle_emergency_revokes(&self.node, transaction, now.wall, usize::MAX)?;
+                self.node
+                    .spread_compromise(transaction, now.wall, &mut effects)?;
+                if !effects.is_empty() {
+                    effects.apply(transaction)?;
+                }
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    /// The objects that were revoked in an emergency, and whose issuer has not said so.
+    pub fn emergencies(&self) -> Vec<ObjectId> {
+        let all = self
+            .disk
+            .view::<_, Error>(|snapshot| EmergencyRevoke::all(snapshot));
+        all.unwrap().into_iter().map(|one| one.id).collect()
     }
 
     /// The servers that it waits for.

@@ -11,7 +11,7 @@ use keyferry_kmip::{
     RegisterResponse, RequestItem, RngParameters, Secret, TemplateAttribute, Text,
     UniqueIdentifier, lifecycle,
 };
-use keyferry_s2s::{Answered, Ask, Node, set_default_attributes};
+use keyferry_s2s::{Answered, Ask, Node};
 use keyferry_store::{Effects, Material, Record, SnapshotExt};
 use keyferry_ttlv::{Extra, Version};
 use zeroize::Zeroizing;
@@ -241,7 +241,8 @@ pub(super) fn set_requested(
         }
         attributes.push(value);
     }
-    check_names(ask, attributes, replaced, Cause::NameExists)
+    let owner = ask.caller.name.as_str();
+    check_names(ask, attributes, replaced, Some(owner), Cause::NameExists)
 }
 
 /// The origin of a new object.
@@ -281,13 +282,15 @@ pub(super) fn enter(
         for name in template.attributes.names().filter(|_| !named) {
             attributes.push(V::Name(name.clone()));
         }
-        check_names(ask, &attributes, None, Cause::NameExists)?;
+        let owner = ask.caller.name.as_str();
+        check_names(ask, &attributes, None, Some(owner), Cause::NameExists)?;
         attributes.set_default(V::LeaseTime(ops.settings.lease_time));
     } else {
         describe(&ops.node, &mut attributes, &object)?;
         serve(ops, ask, &mut attributes, object_type, &identifier, origin);
     }
-    set_default_attributes(&mut attributes, ask.now.wall);
+    ops.node
+        .set_default_attributes(ask.snapshot, &mut attributes, ask.now)?;
     lifecycle::check_dates(&attributes)?;
     attributes.check_count()?;
     let reign = ask.snapshot.reign()?;

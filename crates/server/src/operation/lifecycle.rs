@@ -8,8 +8,8 @@ use keyferry_kmip::{
     DestroyResponse, Failure, RecoverRequest, RecoverResponse, RequestItem, RevokeRequest,
     RevokeResponse, Text, UniqueIdentifier,
 };
-use keyferry_s2s::{Answered, Ask, Node};
-use keyferry_store::{Effects, Material};
+use keyferry_s2s::{Answered, Ask, Node, check_no_pending_give_back};
+use keyferry_store::{Effects, Material, Record, RecordNumber};
 use keyferry_ttlv::{Extra, Version};
 
 fn transition(
@@ -69,22 +69,42 @@ pub(super) fn revoke(
             "Compromise Occurrence Date is for a compromise alone",
         ));
     }
-    let event = Event::Revoke(
-        request.revocation_reason,
+    let (given, occurrence) = (
+        request.unique_identifier.as_ref(),
         request.compromise_occurrence_date,
     );
-    let (identifier, effects) = transition(
-        node,
-        ask,
-        request.unique_identifier.as_ref(),
-        &event,
-        Material::Keep,
-    )?;
+    let (identifier, effects) = match emergency(node, ask, given, compromise)? {
+        Some(held) => (
+            held.1.identifier.clone(),
+            node.revoke_compromised(ask, held, request.revocation_reason, occurrence)?,
+        ),
+        None => {
+            let event = Event::Revoke(request.revocation_reason, occurrence);
+            transition(node, ask, given, &event, Material::Keep)?
+        }
+    };
     let response = RevokeResponse {
         unique_identifier: identifier.clone().into(),
         extra: Extra::NONE,
     };
     Ok(Answered::answer(&response, ask.cx)?.with(effects))
+}
+
+/// The object of a Revoke for a compromise that can't be an ordinary change: it is a copy, or the server waits for what it has lost. That is taken all
+/// the same ([rule 5](keyferry_s2s::design#rule-5)).
+fn emergency(
+    node: &Node,
+    ask: &Ask<'_>,
+    given: Option<&UniqueIdentifier>,
+    is_compromise: bool,
+) -> Result<Option<(RecordNumber, Record)>, Failure> {
+    if !is_compromise {
+        return Ok(None);
+    }
+    let held = ask.record(given)?;
+    let is_ordinary = node.check_issuer(ask.snapshot, &held.1).is_ok()
+        && check_no_pending_give_back(ask.snapshot).is_ok();
+    Ok((!is_ordinary).then_some(held))
 }
 
 /// Destroy (KMIP 2.1 §6.1.15): removes the key material; the attributes stay for ever.

@@ -93,8 +93,14 @@ impl Server {
         .after(batch.placeholder.clone(), &batch.earlier);
         let answered = self
             .respond(&mut ask, item)
-            .and_then(|answered| self.check_restored(&ask, answered))
-            .and_then(|answered| self.check_size(&ask, item, answered));
+            .and_then(|answered| self.check_size(&ask, item, answered))
+            .and_then(|mut answered| {
+                let wall = now.wall;
+                self.node()
+                    .spread_compromise(ask.snapshot, wall, &mut answered.effects)?;
+                Ok(answered)
+            })
+            .and_then(|answered| self.check_restored(&ask, answered));
         let mut response = match answered {
             Ok(answered) => {
                 world.apply(answered.effects)?;
@@ -147,17 +153,19 @@ impl Server {
         })
     }
 
-    /// Fails when a restored server would change its objects before it has taken back what it lost.
-    fn check_restored(&self, ask: &Ask<'_>, answered: Answered) -> Result<Answered, Failure> {
-        let changes_own = answered
-            .effects
-            .changes
-            .iter()
-            .any(|change| self.node().issues(&change.after));
-        if changes_own && ask.operation != GIVE_BACK {
-            keyferry_s2s::check_no_pending_give_back(ask.snapshot)?;
+    /// Fails when a restored server would change its objects before it has taken back what it lost. What only reads is answered all the same, and
+    /// that it was read is forgotten ([rule 10](keyferry_s2s::design#rule-10)).
+    fn check_restored(&self, ask: &Ask<'_>, mut answered: Answered) -> Result<Answered, Failure> {
+        let node = self.node();
+        if ask.operation == GIVE_BACK || !node.changes_own_objects(&answered.effects) {
+            return Ok(answered);
         }
-        Ok(answered)
+        let waits = keyferry_s2s::check_no_pending_give_back(ask.snapshot);
+        if waits.is_err() && operation::is_read(ask.operation) {
+            answered.effects.changes.clear();
+            return Ok(answered);
+        }
+        waits.map(|()| answered)
     }
 }
 

@@ -2,13 +2,15 @@
 
 mod agreed_keys;
 mod agreements;
+mod authority;
 mod awkward;
 mod collisions;
+mod compromises;
 mod copies;
 pub mod drive;
 mod explorations;
 mod follow_policy;
-mod follows;
+pub mod follows;
 mod foreign;
 mod give_back;
 mod losses;

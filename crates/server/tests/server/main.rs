@@ -14,6 +14,7 @@
 mod attributes;
 mod batch;
 mod bulk;
+mod clocks;
 mod discover;
 mod faults;
 mod get;

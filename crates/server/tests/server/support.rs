@@ -37,6 +37,8 @@ pub struct Host {
     pub server: Arc<Server>,
     pub store: Arc<Faulty<Memory>>,
     pub clock: Arc<AtomicI64>,
+    /// How far its wall clock was set, in seconds.
+    pub jumped: Arc<AtomicI64>,
 }
 
 impl Host {
@@ -69,15 +71,22 @@ impl Host {
             server: Arc::new(server.unwrap().with_rights(Unrestricted).with_interop()),
             store,
             clock: Arc::new(AtomicI64::new(START)),
+            jumped: Arc::default(),
         }
     }
 
     pub fn now(&self) -> Now {
         let wall = self.clock.load(Ordering::SeqCst);
         Now {
-            tick: Tick((wall - START) as u64 * 1000),
+            tick: Tick((wall - START - self.jumped.load(Ordering::SeqCst)) as u64 * 1000),
             wall: DateTime(wall),
         }
+    }
+
+    /// Sets the wall clock, while the monotonic tick goes on as it was.
+    pub fn jump(&self, seconds: i64) {
+        self.clock.fetch_add(seconds, Ordering::SeqCst);
+        self.jumped.fetch_add(seconds, Ordering::SeqCst);
     }
 
     /// Lets seconds pass.

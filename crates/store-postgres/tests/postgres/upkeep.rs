@@ -60,7 +60,7 @@ fn record((here, origin): (&str, &str)) -> Record {
         attributes: Attributes::new()
             .with(AttributeValue::Name(Name::text(format!("name of {here}")))),
         overlay: None,
-        fingerprint: None,
+        fingerprint: Some(here.as_bytes().to_vec()),
         lost: Vec::new(),
         extra: Extra::NONE,
     }
@@ -72,7 +72,8 @@ fn as_version_1(config: &Config) {
     for object in OBJECTS {
         let record = record(object);
         let mut keys = index::keys(&record).unwrap();
-        keys.retain(|key| ![index::IDENTIFIER, index::OBJECT_ID].contains(&key.index));
+        let new = [index::IDENTIFIER, index::OBJECT_ID, index::FINGERPRINT];
+        keys.retain(|key| !new.contains(&key.index));
         keys.push(IndexKey {
             index: index::IDENTIFIER,
             key: [object.0.as_bytes(), &[0, 0]].concat().into(),
@@ -185,6 +186,40 @@ fn tables_that_cannot_be_brought_up_to_date_stay_as_they_were() {
         "{error}"
     );
     assert_eq!(version(&config), "1");
+}
+
+#[test]
+fn a_migration_that_was_interrupted_goes_on_where_it_was() {
+    let Some(cluster) = cluster() else {
+        return;
+    };
+    let config = cluster.database();
+    as_version_1(&config);
+    // From version 2, and record 2 was the last one.
+    sql(
+        &config,
+        "INSERT INTO keyferry_meta (name, value) VALUES ('migrating', '\\x000000020000000000000002')",
+    );
+    let store = open(&config).unwrap();
+    let mut found = Vec::new();
+    store
+        .view::<_, Error>(|at| {
+            found.clear();
+            let span = Span::all();
+            at.scan(
+                index::FINGERPRINT,
+                &span,
+                Order::Ascending,
+                None,
+                &mut |_, number| {
+                    found.push(number);
+                    Ok(ControlFlow::Continue(()))
+                },
+            )
+        })
+        .unwrap();
+    assert_eq!(found, [RecordNumber(3)]);
+    assert_eq!(version(&config), schema::VERSION.to_string());
 }
 
 #[test]

@@ -1,10 +1,12 @@
-//! A file of an earlier schema version is brought up to date when it is opened, as a whole or not at all.
+//! A file of an earlier schema version is brought up to date when it is opened, and goes on where it was when that was interrupted.
 //!
 //! `schema-1.runs` is a file that the first version made, with its runs of equal bytes counted.
 
+use keyferry_kmip::Attributes;
+use keyferry_kmip::spec::ObjectType;
 use keyferry_store::{
-    Error, ErrorKind, Incarnation, Index, IndexKey, ObjectId, Order, RecordNumber, SnapshotExt,
-    Span, Store, StoreExt, index, schema,
+    Error, ErrorKind, Incarnation, Index, IndexKey, MaterialChange, ObjectId, Order, Put, Record,
+    RecordNumber, SnapshotExt, Span, Stamp, Store, StoreExt, index, schema,
 };
 use keyferry_store_redb::{Options, RedbStore};
 use redb::{ReadableDatabase, ReadableTable};
@@ -190,4 +192,103 @@ fn a_later_version_is_refused_and_left_alone() {
         );
         assert_eq!(version(&path), other);
     }
+}
+
+/// A store with `objects` keys as version 2 had them: without fingerprints in an index.
+fn as_version_2(path: &Path, objects: u8) {
+    let store = open(path).unwrap();
+    for number in 1..=objects {
+        let record = record(number);
+        let mut keys = index::keys(&record).unwrap();
+        keys.retain(|key| key.index != index::FINGERPRINT);
+        let (id, attributes) = (record.id.encoded().unwrap(), record.encoded().unwrap());
+        let put = Put {
+            number: None,
+            id: &id,
+            attributes: &attributes,
+            material: MaterialChange::Keep,
+            remove: &[],
+            insert: &keys,
+            entry: b"entry",
+        };
+        store.write(&mut |tx| tx.put(&[put]).map(|_| ())).unwrap();
+    }
+    drop(store);
+    note(path, 2, None);
+}
+
+fn record(number: u8) -> Record {
+    let stamp = Stamp::first(&"origin".into(), Incarnation([7; 16]));
+    Record {
+        id: ObjectId {
+            server: "origin".into(),
+            instance: vec![3; 4],
+            identifier: format!("key-{number}").into(),
+        },
+        identifier: format!("key-{number}").into(),
+        owner: None,
+        lineage: vec![stamp.clone()].into(),
+        stamp,
+        object_type: ObjectType::SYMMETRIC_KEY,
+        attributes: Attributes::new(),
+        overlay: None,
+        fingerprint: Some(vec![number; 16]),
+        lost: Vec::new(),
+        extra: Default::default(),
+    }
+}
+
+/// Sets the version of a file, and how far its migration has come.
+fn note(path: &Path, version: u32, progress: Option<schema::Progress>) {
+    let database = redb::Database::open(path).unwrap();
+    let at = database.begin_write().unwrap();
+    {
+        let meta = redb::TableDefinition::<&str, &[u8]>::new("meta");
+        let mut meta = at.open_table(meta).unwrap();
+        meta.insert("schema", version.to_be_bytes().as_slice())
+            .unwrap();
+        if let Some(progress) = progress {
+            meta.insert("migrating", progress.to_bytes().as_slice())
+                .unwrap();
+        }
+    }
+    at.commit().unwrap();
+}
+
+/// The numbers of the records whose fingerprints are indexed.
+fn fingerprints(store: &dyn Store) -> Vec<u64> {
+    entries(store)
+        .into_iter()
+        .filter(|(key, _)| key.index == index::FINGERPRINT)
+        .map(|(_, number)| number)
+        .collect()
+}
+
+#[test]
+fn fingerprints_are_indexed_in_a_store_of_version_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    as_version_2(&path, 5);
+    for _ in 0..2 {
+        assert_eq!(fingerprints(&open(&path).unwrap()), [1, 2, 3, 4, 5]);
+        assert_eq!(version(&path), schema::VERSION);
+    }
+}
+
+#[test]
+fn a_migration_that_was_interrupted_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    as_version_2(&path, 5);
+    let reached = schema::Progress { from: 2, after: 3 };
+    note(&path, schema::VERSION, Some(reached));
+    assert_eq!(fingerprints(&open(&path).unwrap()), [4, 5]);
+    // It is complete, and is not done again.
+    assert_eq!(fingerprints(&open(&path).unwrap()), [4, 5]);
+    let later = schema::Progress {
+        from: schema::VERSION + 1,
+        after: 3,
+    };
+    note(&path, schema::VERSION, Some(later));
+    assert_eq!(open(&path).err().unwrap().kind(), ErrorKind::Schema);
 }

@@ -21,7 +21,7 @@ fn clients_of_a_replica_can_not_change_a_copy_and_are_told_who_can() {
             client.modify_at(&id, None, name("m")).map(drop),
             client.delete_at(&id, reference(tag::NAME), None).map(drop),
             client.activate(&id),
-            client.revoke(&id, RevocationReasonCode::KEY_COMPROMISE),
+            client.revoke(&id, RevocationReasonCode::SUPERSEDED),
             client.destroy(&id),
         ];
         if version >= Version::V1_4 {

@@ -29,6 +29,7 @@ fn host(name: &str, policy: Policy, make: impl FnOnce(Server) -> Server) -> Host
         server: Arc::new(make(server.unwrap())),
         store,
         clock: Arc::new(AtomicI64::new(START)),
+        jumped: Arc::default(),
     }
 }
 

@@ -116,12 +116,7 @@ impl Responder for Stateless {
             fingerprint_key: Secret::new(&[1; 32]),
             extra: Extra::NONE,
         };
-        Node {
-            home,
-            policy: Policy::closed(),
-            crypto: ring,
-        }
-        .respond(ask, &item)
+        Node::new(home, Policy::closed(), ring).respond(ask, &item)
     }
 }
 

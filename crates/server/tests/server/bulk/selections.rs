@@ -45,7 +45,7 @@ fn every_kind_of_filter() {
     let make = |id: &str, attributes: Attributes| {
         drop(
             client
-                .import(id, Some(key(&[1; 16])), attributes, false)
+                .import(id, Some(key(&[id.as_bytes()[0]; 16])), attributes, false)
                 .unwrap(),
         )
     };
