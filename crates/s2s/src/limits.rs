@@ -26,9 +26,9 @@ pub struct Limits {
     /// Objects with the material of one compromised object that are raised at once, and such objects of other issuers that are kept by name (1000
     /// of each). More are counted by an alarm.
     pub twins: usize,
-    /// Bytes of one object with its attributes in an answer to a follower (896 KiB). What is larger is withheld.
+    /// Bytes of one object with its attributes in an answer to a follower (15 MiB). What is larger is withheld.
     pub copy_bytes: usize,
-    /// Bytes of one object with its attributes that a client may bring or bring about (832 KiB). It stays below
+    /// Bytes of one object with its attributes that a client may bring or bring about (14 MiB). It stays below
     /// [`copy_bytes`](Limits::copy_bytes), so that the object can be sent on after many starts of this server, wrapped and relayed.
     pub object_bytes: usize,
     /// Objects withheld from one relation, which are listed by name (1000).
@@ -46,8 +46,8 @@ impl Default for Limits {
             relations: 32,
             named_objects: 1000,
             twins: 1000,
-            copy_bytes: 896 * 1024,
-            object_bytes: 832 * 1024,
+            copy_bytes: 15 << 20,
+            object_bytes: 14 << 20,
             withheld_objects: 1000,
         }
     }

@@ -11,8 +11,8 @@ use keyferry_kmip::spec::{
     AttributeValue, HashingAlgorithm, KeyFormatType, ObjectType, SecretDataType, State, tag,
 };
 use keyferry_kmip::{
-    Attributes, Cause, Crypto, DateTime, Digest, Failure, Now, Object, Text, UniqueIdentifier,
-    lifecycle,
+    Attributes, Cause, Crypto, DateTime, Digest, Failure, Now, Object, Random, Text,
+    UniqueIdentifier, lifecycle,
 };
 use keyferry_store::record::material_of;
 use keyferry_store::{
@@ -318,6 +318,22 @@ pub(crate) fn is_secret(object: &Object) -> bool {
         }
         _ => false,
     }
+}
+
+/// Makes a new Unique Identifier: a random UUID.
+///
+/// # Errors
+/// [`Cause::Cryptographic`], with [`RandomFailed`](keyferry_kmip::RandomFailed) as its source, when there is no randomness.
+pub(crate) fn new_identifier(random: &mut dyn Random) -> Result<Text, Failure> {
+    let mut bytes = [0; 16];
+    random
+        .fill(&mut bytes)
+        .map_err(|error| Failure::new(Cause::Cryptographic, error).caused_by(error))?;
+    Ok(Text::from(
+        uuid::Builder::from_random_bytes(bytes)
+            .into_uuid()
+            .to_string(),
+    ))
 }
 
 /// All attributes of an object as a client sees them now: its identifier and type, the attributes of the copy, and those of this server alone.

@@ -219,6 +219,32 @@ fn a_server_takes_back_what_went_wrapped() {
     assert_eq!(anew.held(&id).unwrap().1, before.1);
 }
 
+#[test]
+fn a_sender_can_not_have_a_key_used_that_the_agreement_does_not_name() {
+    let (alpha, beta, keys) = (Host::new("alpha"), Host::new("beta"), Keys::new());
+    let (here, there) = (share(&alpha, &KEK), share(&beta, &KEK));
+    let usage = CryptographicUsageMask::WRAP_KEY | CryptographicUsageMask::UNWRAP_KEY;
+    let hidden = beta.import(
+        "hidden",
+        Object::symmetric_key(CryptographicAlgorithm::AES, 256, Secret::new(&KEK)),
+        Attributes::new()
+            .with(V::CryptographicUsageMask(usage))
+            .with(V::ActivationDate(NOW)),
+    );
+    let id = sensitive(&alpha, 9);
+    let before = beta.count();
+    for (by, taken) in [(&hidden, 0), (&there, 1)] {
+        let (_, file) = seal_wrapped(&keys, &alpha, Some(Wrapping::new(&*here, &**by)));
+        let report = keys.open(&file, &beta).1;
+        assert_eq!(report.counts.created, taken, "{report:?}");
+        assert_eq!(beta.count(), before + u64::try_from(taken).unwrap());
+        let refused = report.failures.first().map(|failed| &failed.message);
+        assert!(refused.is_none_or(|why| why.contains("does not name the key")));
+    }
+    let (ours, theirs) = (alpha.held(&id).unwrap().0, beta.held(&id).unwrap().0);
+    assert_eq!(ours.attributes, theirs.attributes, "in no weaker terms");
+}
+
 /// Gives the sender the public half of an RSA pair, and the receiver the private one, under the names that the policies know.
 fn share_rsa(alpha: &Host, beta: &Host) {
     let pair = keyferry_crypto::Ring::new().rsa_key_pair(2048).unwrap();

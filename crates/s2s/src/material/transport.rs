@@ -3,9 +3,8 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::material::wrapping_key::{KeyUse, check_usable};
-use crate::node::{Node, set_default_attributes};
+use crate::node::{Node, new_identifier, set_default_attributes};
 use crate::policy::Wrapping;
-use crate::receive::collision::new_identifier;
 use crate::relation::keys;
 use crate::transport_key::{USAGE, is_transport_key, mark, owner};
 use keyferry_kmip::spec::{

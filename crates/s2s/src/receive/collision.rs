@@ -10,7 +10,7 @@ use crate::policy::OnName;
 use crate::relation::keys;
 use keyferry_kmip::spec::{AlternativeNameType, AttributeValue};
 use keyferry_kmip::{
-    AlternativeName, Attributes, Cause, Failure, Link, Name, Random, Text, UniqueIdentifier,
+    AlternativeName, Attributes, Cause, Failure, Link, Name, Text, UniqueIdentifier,
 };
 use keyferry_store::{
     Change, Effects, Hidden, Material, ObjectId, Overlay, Record, SnapshotExt, Span, index,
@@ -20,22 +20,6 @@ use std::ops::ControlFlow;
 
 /// The largest number that is tried as the end of a new Name.
 const LARGEST_SUFFIX: u32 = 1000;
-
-/// Makes a new Unique Identifier: a random UUID.
-///
-/// # Errors
-/// [`Cause::Cryptographic`], with [`RandomFailed`](keyferry_kmip::RandomFailed) as its source, when there is no randomness.
-pub(crate) fn new_identifier(random: &mut dyn Random) -> Result<Text, Failure> {
-    let mut bytes = [0; 16];
-    random
-        .fill(&mut bytes)
-        .map_err(|error| Failure::new(Cause::Cryptographic, error).caused_by(error))?;
-    Ok(Text::from(
-        uuid::Builder::from_random_bytes(bytes)
-            .into_uuid()
-            .to_string(),
-    ))
-}
 
 /// Whether another object has the Name here.
 ///
@@ -309,9 +293,9 @@ pub(crate) fn resolve_waiting_links(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::node::new_identifier;
     use crate::receive::apply::is_internal;
-    use keyferry_kmip::RandomFailed;
+    use keyferry_kmip::{Cause, Random, RandomFailed};
 
     struct NoRandom;
 

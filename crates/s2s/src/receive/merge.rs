@@ -5,13 +5,11 @@
 //! stored verbatim. What this server adds to them (another Name, a State that is further along) is kept in the record's overlay.
 
 use crate::ask::Ask;
-use crate::node::Node;
+use crate::node::{Node, new_identifier};
 use crate::planted::planted;
 use crate::policy::{Collisions, OnIdentifier};
 use crate::receive::authority::Speaker;
-use crate::receive::collision::{
-    new_identifier, resolve_links, resolve_names, resolve_waiting_links,
-};
+use crate::receive::collision::{resolve_links, resolve_names, resolve_waiting_links};
 use crate::receive::fork::{self, Fork};
 use crate::relation::emergency::EmergencyRevoke;
 use crate::relation::receipts::{Receipts, ToldReceipts};

@@ -93,14 +93,14 @@ impl Server {
         .after(batch.placeholder.clone(), &batch.earlier);
         let answered = self
             .respond(&mut ask, item)
+            .and_then(|answered| self.check_size(&ask, item, answered))
             .and_then(|mut answered| {
                 let wall = now.wall;
                 self.node()
                     .spread_compromise(ask.snapshot, wall, &mut answered.effects)?;
                 Ok(answered)
             })
-            .and_then(|answered| self.check_restored(&ask, answered))
-            .and_then(|answered| self.check_size(&ask, item, answered));
+            .and_then(|answered| self.check_restored(&ask, answered));
         let mut response = match answered {
             Ok(answered) => {
                 world.apply(answered.effects)?;
@@ -157,8 +157,7 @@ impl Server {
     /// that it was read is forgotten ([rule 10](keyferry_s2s::design#rule-10)).
     fn check_restored(&self, ask: &Ask<'_>, mut answered: Answered) -> Result<Answered, Failure> {
         let node = self.node();
-        if ask.operation == keyferry_s2s::GIVE_BACK || !node.changes_own_objects(&answered.effects)
-        {
+        if ask.operation == GIVE_BACK || !node.changes_own_objects(&answered.effects) {
             return Ok(answered);
         }
         let waits = keyferry_s2s::check_no_pending_give_back(ask.snapshot);

@@ -380,7 +380,7 @@ fn an_empty_batch_is_answered_without_items_or_refused() {
 
 #[test]
 fn a_small_request_for_a_huge_answer_is_refused_and_costs_the_others_nothing() {
-    let host = Host::new();
+    let host = crate::bulk::drive::master_of_large_objects();
     let client = host.client(Version::V2_1);
     let opaque = Object::OpaqueObject(OpaqueObject {
         opaque_data_type: Enumeration(0x8000_0001),

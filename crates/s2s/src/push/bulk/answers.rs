@@ -150,6 +150,26 @@ pub(super) fn held_at_peer(item: &ResponseItem) -> Result<Held> {
     })
 }
 
+/// The record of a plan for an object that was sent as a dry run.
+pub(super) fn planned_from_answer(
+    outgoing: Outgoing,
+    result: &ObjectResult,
+    item: Option<&ResponseItem>,
+) -> Result<Planned> {
+    let held = match item {
+        Some(item) if !result.outcome.is_failure() => Some(held_at_peer(item)?),
+        _ => None,
+    };
+    Ok(Planned {
+        id: outgoing.id,
+        identifier: outgoing.identifier,
+        digest: outgoing.digest,
+        held,
+        outcome: result.outcome,
+        extra: Extra::NONE,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -175,24 +195,4 @@ mod tests {
         assert_eq!((counts.created, counts.failed, counts.asked), (0, 1, 1));
         assert!(counts.add_up());
     }
-}
-
-/// The record of a plan for an object that was sent as a dry run.
-pub(super) fn planned_from_answer(
-    outgoing: Outgoing,
-    result: &ObjectResult,
-    item: Option<&ResponseItem>,
-) -> Result<Planned> {
-    let held = match item {
-        Some(item) if !result.outcome.is_failure() => Some(held_at_peer(item)?),
-        _ => None,
-    };
-    Ok(Planned {
-        id: outgoing.id,
-        identifier: outgoing.identifier,
-        digest: outgoing.digest,
-        held,
-        outcome: result.outcome,
-        extra: Extra::NONE,
-    })
 }

@@ -267,7 +267,7 @@ impl Bulk {
                 extra: Extra::NONE,
             });
         let wrapping = match &self.transport {
-            Transport::Ready(wrapping) => Some(wrapping),
+            Transport::Ready(wrapping) => Some(&**wrapping),
             _ => self.wrapping.as_ref(),
         };
         let (object, wrapped) = wrap_for_transit(cx, wrapping, options.version, record, object)?;

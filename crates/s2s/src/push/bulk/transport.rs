@@ -21,7 +21,7 @@ pub(super) enum Transport {
     /// It is under way.
     Sent(Box<TransportKey>),
     /// The peer has it.
-    Ready((Arc<Node>, Wrapping)),
+    Ready(Box<(Arc<Node>, Wrapping)>),
 }
 
 impl Bulk {
@@ -97,7 +97,7 @@ impl Bulk {
         if let Some(Ok(result)) = answer
             && !result.outcome.is_failure()
         {
-            self.transport = Transport::Ready((node.clone(), key.wrapping));
+            self.transport = Transport::Ready(Box::new((node.clone(), key.wrapping)));
         }
     }
 }

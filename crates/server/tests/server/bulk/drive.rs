@@ -5,7 +5,7 @@ use keyferry_crypto::SystemRandom;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
 use keyferry_s2s::{
-    Bulk, BulkOptions, Collisions, Copy, Error, Fork, Peer, Policy, Report, Session,
+    Bulk, BulkOptions, Collisions, Copy, Error, Fork, Limits, Peer, Policy, Report, Session,
     SessionContext, Step, Strategy,
 };
 use keyferry_server::Access;
@@ -34,6 +34,14 @@ pub fn master() -> Host {
         Access::Named(["client".to_owned()].into()),
         Policy::closed(),
     )
+}
+
+/// The same, whose clients may bring objects that are too large to be carried.
+pub fn master_of_large_objects() -> Host {
+    let mut limits = Limits::default();
+    limits.object_bytes = usize::MAX;
+    let policy = Policy::closed().with_limits(limits);
+    Host::named("a", Access::Named(["client".to_owned()].into()), policy)
 }
 
 /// A server that takes copies from `a`, and lets a client look.

@@ -36,7 +36,7 @@ fn active(usage: CryptographicUsageMask) -> Attributes {
 }
 
 /// Gives `sender` the public half and `receiver` the private one, linked from the public one there.
-fn share(sender: &Host, receiver: &Host) {
+pub fn share(sender: &Host, receiver: &Host) {
     let [public, private] = halves();
     let of = |host: &Host| host.client(Version::V2_1);
     of(sender)
@@ -66,7 +66,7 @@ fn share(sender: &Host, receiver: &Host) {
         .unwrap();
 }
 
-fn secrets(host: &Host) -> Vec<String> {
+pub fn secrets(host: &Host) -> Vec<String> {
     let client = host.client(Version::V2_1);
     let usage = V::CryptographicUsageMask(CryptographicUsageMask::ENCRYPT);
     let sensitive = |n: u8, length| {
@@ -88,7 +88,7 @@ fn listed(ids: &[String]) -> Selection {
     Selection::everything().listed(ids.iter().map(|id| id.as_str().into()))
 }
 
-fn push(
+pub fn push(
     a: &Host,
     b: &Host,
     version: Version,
@@ -113,6 +113,25 @@ fn push(
         },
     );
     (report.unwrap().unwrap(), sent)
+}
+
+/// The same in KMIP 2.1; `each` sees the last item of each message.
+pub fn push_seeing(
+    a: &Host,
+    b: &Host,
+    ids: &[String],
+    wrapping: Wrapping,
+    each: &mut dyn FnMut(&RequestItem),
+) {
+    let options = BulkOptions {
+        selection: listed(ids),
+        ..options(Strategy::Import)
+    };
+    let mut session = Bulk::new(options).wrapping(a.server.node().clone(), wrapping);
+    let mut see = |_, message: &RequestMessage| each(message.batch.last().unwrap());
+    drive(a, b, &mut session, "a.example", Cut::Never, &mut see)
+        .unwrap()
+        .unwrap();
 }
 
 #[test]
@@ -198,7 +217,7 @@ fn shows_a_secret(sent: &[u8]) -> bool {
 }
 
 /// The transport keys that a server holds: their records, and their material.
-fn transport_keys(host: &Host) -> Vec<(Record, Object)> {
+pub fn transport_keys(host: &Host) -> Vec<(Record, Object)> {
     let is_one = |value: &V| matches!(value, V::ApplicationSpecificInformation(of) if of.namespace == *"keyferry-transport");
     let mut found = Vec::new();
     host.store

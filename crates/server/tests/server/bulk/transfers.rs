@@ -346,7 +346,7 @@ fn a_store_that_fails_at_home_ends_the_session_and_it_can_go_on_later() {
 #[test]
 fn an_object_that_fills_a_message_does_not_hold_up_the_others() {
     for strategy in BOTH {
-        let (a, b) = (master(), replica());
+        let (a, b) = (master_of_large_objects(), replica());
         let client = a.client(Version::V2_1);
         let before = client.create(named("before"));
         let opaque = |length: usize| {
@@ -369,8 +369,8 @@ fn an_object_that_fills_a_message_does_not_hold_up_the_others() {
 fn attributes_that_together_overfill_a_message_go_in_smaller_ones() {
     let (a, b) = (master(), replica());
     let client = a.client(Version::V2_1);
-    let ids: Vec<String> = (0..20)
-        .map(|_| client.create(none().with(V::Description("long ".repeat(200_000).into()))))
+    let ids: Vec<String> = (0..24)
+        .map(|_| client.create(none().with(V::Description("long ".repeat(160_000).into()))))
         .collect();
     let mut session = Bulk::new(keyferry_s2s::BulkOptions {
         batch: 250,
@@ -387,7 +387,7 @@ fn attributes_that_together_overfill_a_message_go_in_smaller_ones() {
     )
     .unwrap()
     .unwrap();
-    assert_eq!(counts(&report), (20, 0, 0, 0));
+    assert_eq!(counts(&report), (24, 0, 0, 0));
     assert_same(&a, &b, &ids);
 }
 
