@@ -121,6 +121,9 @@ tags! {
     ALARM_KIND = 0x544BB6, "Alarm Kind";
     DIRECTLY = 0x544BB7, "Directly";
     RELAY_RECEIPT = 0x544BB8, "Relay Receipt";
+    TERMS = 0x544BB9, "Terms";
+    TERMS_DIFFER = 0x544BBA, "Terms Differ";
+    WITH_COPIES = 0x544BBB, "With Copies";
     EMERGENCY_REVOKE = 0x544BBC, "Emergency Revoke";
     COMPROMISED_TWIN = 0x544BBD, "Compromised Twin";
     WALL_TIME = 0x544BBE, "Wall Time";

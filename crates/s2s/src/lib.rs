@@ -142,6 +142,7 @@ pub use push::notifier::{Notifier, NotifierOptions};
 pub use push::publication::{Publication, PublicationOptions};
 pub use push::register::{Register, RegisterOptions};
 pub use receive::apply::{ApplyPage, apply_page, is_internal};
+pub use receive::collision::blocks_name;
 pub use receive::compromise::settle_emergency_revokes;
 pub use receive::fork::{Fork, ForkDecision, ForkVersion, resolve_fork};
 pub use receive::give_back::{FailedGiveBack, accept_give_back, begin_restored, waive_give_back};

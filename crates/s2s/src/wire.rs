@@ -5,4 +5,5 @@ pub(crate) mod follow;
 pub(crate) mod place;
 pub(crate) mod receipt;
 pub(crate) mod server_information;
+pub(crate) mod terms;
 pub(crate) mod turn;

@@ -20,7 +20,7 @@ use keyferry_kmip::{
     Attributes, Cause, Failure, Interval, KeyPair, ProtectionStorageMasks, RequestItem,
     RequestMessage, context,
 };
-use keyferry_s2s::{Answered, Ask, Node, Responder, check_extensions};
+use keyferry_s2s::{Answered, Ask, Node, Responder, blocks_name, check_extensions};
 use keyferry_store::{
     Effects, Material, Record, RecordNumber, SnapshotExt, Store, StoreExt, index,
 };
@@ -193,16 +193,24 @@ fn check_storage(masks: Option<&ProtectionStorageMasks>) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Fails when another object has one of the Names.
+/// Fails when another object has one of the Names, which blocks it for objects of the `owner`.
 fn check_names(
     ask: &Ask<'_>,
     attributes: &Attributes,
     own: Option<&Record>,
+    owner: Option<&str>,
     cause: Cause,
 ) -> Result<(), Failure> {
+    if attributes.names().next().is_none() {
+        return Ok(());
+    }
+    let home = ask.snapshot.home()?;
+    let server = home.as_ref().map_or("", |home| &*home.server);
     for name in attributes.names() {
         let clashes = |other: &Record| {
-            own.is_none_or(|own| own.id != other.id) && other.names().any(|theirs| theirs == name)
+            own.is_none_or(|own| own.id != other.id)
+                && blocks_name(other, server, owner)
+                && other.names().any(|theirs| theirs == name)
         };
         if ask
             .snapshot

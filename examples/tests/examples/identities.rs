@@ -84,9 +84,9 @@ fn a_certificate_speaks_for_its_own_holder_alone() {
     let policy = Policy::closed()
         .with(
             PeerName::named("centre").with_keys([public_key]),
-            Peer::new("centre").may_send(),
+            Peer::new("centre").may_send().foreign(),
         )
-        .with("branch", Peer::new("branch").may_send());
+        .with("branch", Peer::new("branch").may_send().foreign());
     let files = Files::beside(folder.path().join("a.redb"));
     let credentials = pki.credentials("server", &[]).unwrap();
     runtime().unwrap().block_on(async {

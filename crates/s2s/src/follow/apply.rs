@@ -18,9 +18,10 @@ use crate::relation::retry::{Retry, ahead, later};
 use crate::report::{ObjectResult, Outcome};
 use crate::session::SessionContext;
 use crate::wire::follow::{Change, Done, FollowResponse, Kind, SPOKEN};
+use crate::wire::terms::Terms;
 use keyferry_kmip::spec::Operation;
 use keyferry_kmip::{
-    Attributes, Cause, DateTime, Failure, Identity, Now, Random, context, lifecycle,
+    Attributes, Cause, DateTime, Failure, Identity, Now, Random, Text, context, lifecycle,
 };
 use keyferry_store::record::{bytes_of, object_of, read};
 use keyferry_store::{
@@ -103,6 +104,10 @@ impl Follow {
                 ..
             } = page;
             advance(&mut upstream, answer, *checked, now.wall);
+            if let Some(theirs) = &answer.terms {
+                let ours = Terms::of_replica(&self.options.from)?;
+                upstream.terms_differ = Terms::difference(theirs, &ours).map(Text::from);
+            }
             // Nothing new is nothing to write.
             let is_unchanged = results.is_empty()
                 && acknowledged.is_empty()

@@ -22,7 +22,8 @@ use crate::relation::stored::LINKS;
 use crate::wire::follow::{Answer, Change, FollowRequest, FollowResponse, check_version};
 use crate::wire::place::Place;
 use crate::wire::receipt::ReceiptKey;
-use keyferry_kmip::{Cause, Failure, RequestItem};
+use crate::wire::terms::Terms;
+use keyferry_kmip::{Cause, Failure, RequestItem, Text};
 use keyferry_store::{Effects, Incarnation, SnapshotExt};
 use keyferry_ttlv::Extra;
 use std::collections::HashSet;
@@ -82,6 +83,10 @@ pub(crate) fn follow(
         place: Place::at(ask.snapshot, end)?.signed(&question.key),
         changes,
         check: question.downstream.checks,
+        terms: match &question.request.terms {
+            Some(_) => Some(Terms::of_issuer(question.peer)?),
+            None => None,
+        },
         time: Some(ask.now.wall),
         ..question.response(Answer::CHANGES, ask.snapshot.reign()?, head)
     };
@@ -157,6 +162,7 @@ fn begin_relation(
         paused: None,
         forked: None,
         retried: None,
+        terms_differ: None,
         extra: Extra::NONE,
     })
 }
@@ -188,6 +194,10 @@ impl Question<'_> {
         downstream.session = request.session;
         downstream.forked = request.forked.or(downstream.forked);
         downstream.retried = request.retried.or(downstream.retried);
+        if let Some(theirs) = &request.terms {
+            let differ = Terms::difference(&Terms::of_issuer(self.peer)?, theirs);
+            downstream.terms_differ = differ.map(Text::from);
+        }
         let agreed = self.peer.agreed.digest()?;
         let changed = downstream.selected != request.selected
             || downstream.without != request.without
@@ -390,6 +400,7 @@ impl Question<'_> {
         };
         let is_new = self.selection_changed
             || differs(|held, now| held.session != now.session)
+            || differs(|held, now| held.terms_differ != now.terms_differ)
             || differs(|held, now| (held.checks, held.offers) != (now.checks, now.offers));
         // A question that goes on behind this answer has to know where it ended.
         let goes_on = request.more == Some(true) || end < head.number() || request.after.is_none();
@@ -426,6 +437,7 @@ impl Question<'_> {
             place: Place::default(),
             head,
             changes: Vec::new(),
+            terms: None,
             offers: self.downstream.offers,
             check: None,
             time: None,

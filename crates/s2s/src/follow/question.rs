@@ -14,6 +14,7 @@ use crate::report::Counts;
 use crate::session::{SessionContext, Step};
 use crate::wire::follow::{Done, FollowRequest, HeldCopy, RaisedCopy, SPOKEN};
 use crate::wire::place::Place;
+use crate::wire::terms::Terms;
 use keyferry_kmip::{DateTime, Payload, RequestItem, RequestMessage, Ticket, context};
 use keyferry_store::record::read;
 use keyferry_store::{ObjectId, Record, Snapshot, SnapshotExt, Span, StoreExt};
@@ -113,6 +114,9 @@ impl Follow {
             after: Some(upstream.cursor.clone()),
             again: errands.again.clone(),
             done: errands.withdrawn,
+            terms: tells
+                .then(|| Terms::of_replica(&self.options.from))
+                .transpose()?,
             held,
             raised: errands.raised,
             time: Some(cx.now.wall),
@@ -175,6 +179,7 @@ impl Follow {
             anew: upstream.anew,
             again: Vec::new(),
             done: Vec::new(),
+            terms: None,
             offers: upstream.offers,
             checking: upstream.checking.is_some().then_some(true),
             held: Vec::new(),

@@ -48,8 +48,11 @@ fn is_name_taken(
     own: Option<&Record>,
     local: bool,
 ) -> Result<bool, Failure> {
+    let is_copy = own.is_some_and(|own| !node.issues(own) || node.observes(own));
+    let owner = own.map_or(Some(ask.caller.name.as_str()), |own| own.owner.as_deref());
     let clashes = |other: &Record| {
         other.names().any(|theirs| theirs == name)
+            && (is_copy || blocks_name(other, &node.home.server, owner))
             && own.is_none_or(|own| {
                 other.id != own.id
                     && (local
@@ -61,6 +64,14 @@ fn is_name_taken(
         .snapshot
         .first(&index::name(&name.value), &clashes)?
         .is_some())
+}
+
+/// Whether an object that has a Name keeps other objects of the `owner` from having it at the server `server`. A copy of another server's object
+/// does so only where both belong to one client ([rule G](crate::design#rule-g)).
+pub fn blocks_name(other: &Record, server: &str, owner: Option<&str>) -> bool {
+    let is_observed = other.stamp.epoch == 1 && *other.id.server != *server;
+    let is_copy = *other.stamp.issuer != *server || is_observed;
+    !is_copy || other.owner.is_some() && other.owner.as_deref() == owner
 }
 
 /// Whether one server has named both objects. An observer issues objects that several foreign masters have named.

@@ -219,15 +219,14 @@ fn merge_known(
     if is_overruled(ask, &held, &incoming)? {
         return overrule(node, ask, collisions, (number, held), incoming);
     }
-    if let Err(collision) = check_same_object(node, &held, &incoming) {
-        // What a relay made up gives way to the issuer's own word.
-        return if incoming.speaker == Speaker::Issuer && Receipts::is_hearsay(ask.snapshot, &held)?
-        {
-            overrule(node, ask, collisions, (number, held), incoming)
-        } else {
-            Err(collision)
-        };
+    let collision = check_same_object(node, &held, &incoming);
+    let differs = collision.is_err() || has_other_object(ask, number, &incoming)?;
+    // What a relay made up gives way to the issuer's own word.
+    if differs && incoming.speaker == Speaker::Issuer && Receipts::is_hearsay(ask.snapshot, &held)?
+    {
+        return overrule(node, ask, collisions, (number, held), incoming);
     }
+    collision?;
     let unchanged = |effects| MergeResult {
         identifier: held.identifier.clone(),
         effects,
@@ -287,6 +286,19 @@ fn check_same_object(node: &Node, held: &Record, incoming: &Incoming) -> Result<
         return collision("key material, by its Digest");
     }
     Ok(())
+}
+
+/// Whether the object itself came along and is another one than is held, be it in its format or algorithm alone.
+fn has_other_object(
+    ask: &Ask<'_>,
+    number: RecordNumber,
+    incoming: &Incoming,
+) -> Result<bool, Failure> {
+    let Some(object) = &incoming.object else {
+        return Ok(false);
+    };
+    let held = ask.snapshot.whole(number)?.and_then(|(_, object)| object);
+    Ok(held.is_some_and(|held| held != *object))
 }
 
 /// What a copy does to a record of the same object.

@@ -61,6 +61,9 @@ pub struct Downstream {
     /// How many objects it has reported that it could not apply.
     #[ttlv(tag = x::COUNT_RETRIED)]
     pub retried: Option<i64>,
+    /// In which respect the two servers' agreements differ, by their policies, so that one sends what the other does not take.
+    #[ttlv(tag = x::TERMS_DIFFER)]
+    pub terms_differ: Option<Text>,
     /// Other fields.
     #[ttlv(extra)]
     pub extra: Extra,
@@ -129,6 +132,9 @@ pub struct Upstream {
     /// How many objects could not be applied and are asked for again.
     #[ttlv(tag = x::COUNT_RETRIED)]
     pub retried: i64,
+    /// In which respect the two servers' agreements differ, by their policies, so that one sends what the other does not take.
+    #[ttlv(tag = x::TERMS_DIFFER)]
+    pub terms_differ: Option<Text>,
     /// What became of the objects of the current pass, or of the last one.
     pub counts: Counts,
     /// Other fields.
@@ -342,6 +348,7 @@ impl Upstream {
             error: None,
             paused: None,
             retried: 0,
+            terms_differ: None,
             counts: Counts::default(),
             extra: Extra::NONE,
         }

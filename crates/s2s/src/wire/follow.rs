@@ -4,6 +4,7 @@
 use crate::selection::Selected;
 use crate::wire::copy::Copy;
 use crate::wire::place::Place;
+use crate::wire::terms::Terms;
 use keyferry_kmip::spec::{ObjectType, Operation, State, tag};
 use keyferry_kmip::{DateTime, Failure, Payload, RevocationReason, Secret, Text, extension as x};
 use keyferry_store::{ObjectId, Stamp};
@@ -56,6 +57,8 @@ pub(crate) struct FollowRequest {
     /// Whether the replica is about to report, or is reporting, which copies it holds.
     #[ttlv(tag = x::CHECKING)]
     pub(crate) checking: Option<bool>,
+    /// The terms by the policy of the replica, which the issuer compares with its own.
+    pub(crate) terms: Option<Terms>,
     /// Copies that the replica holds. The issuer answers for those that the replica may not have any more.
     pub(crate) held: Vec<HeldCopy>,
     /// Whether the replica may send the next request before the answer has come.
@@ -255,6 +258,8 @@ pub(crate) struct FollowResponse {
     pub(crate) head: Place,
     /// The changes.
     pub(crate) changes: Vec<Change>,
+    /// The terms by the policy of the issuer, where the replica has told its own.
+    pub(crate) terms: Option<Terms>,
     /// How often the issuer has noted what the replica was offered.
     #[ttlv(tag = x::OFFERS)]
     pub(crate) offers: i64,

@@ -181,7 +181,7 @@ pub(super) fn with_added(ask: &Ask<'_>, record: &Record, value: V) -> Result<Rec
     }
     let mut one = Attributes::new();
     one.keep(value.clone().into());
-    check_names(ask, &one, None, Cause::NameTaken)?;
+    check_names(ask, &one, None, record.owner.as_deref(), Cause::NameTaken)?;
     let mut after = record.clone();
     after.attributes.push(value);
     after.attributes.check_count()?;
@@ -295,7 +295,8 @@ pub(super) fn with_modified(
     let place = place?;
     let mut one = Attributes::new();
     one.keep(value.clone().into());
-    check_names(ask, &one, Some(record), Cause::NameTaken)?;
+    let owner = record.owner.as_deref();
+    check_names(ask, &one, Some(record), owner, Cause::NameTaken)?;
     let is_own_other = |(n, a): (usize, &Attribute)| n != place && a.value == value;
     if matches!(value, V::Name(_)) && record.attributes.iter().enumerate().any(is_own_other) {
         return Err(Failure::new(

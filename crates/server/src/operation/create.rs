@@ -241,7 +241,8 @@ pub(super) fn set_requested(
         }
         attributes.push(value);
     }
-    check_names(ask, attributes, replaced, Cause::NameExists)
+    let owner = ask.caller.name.as_str();
+    check_names(ask, attributes, replaced, Some(owner), Cause::NameExists)
 }
 
 /// The origin of a new object.
@@ -281,7 +282,8 @@ pub(super) fn enter(
         for name in template.attributes.names().filter(|_| !named) {
             attributes.push(V::Name(name.clone()));
         }
-        check_names(ask, &attributes, None, Cause::NameExists)?;
+        let owner = ask.caller.name.as_str();
+        check_names(ask, &attributes, None, Some(owner), Cause::NameExists)?;
         attributes.set_default(V::LeaseTime(ops.settings.lease_time));
     } else {
         describe(&ops.node, &mut attributes, &object)?;

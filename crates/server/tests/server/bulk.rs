@@ -1,6 +1,7 @@
 //! These tests run bulk sessions from one server's store into another server, in memory.
 
 mod agreements;
+mod authority;
 mod awkward;
 mod collisions;
 mod compromises;

@@ -98,7 +98,7 @@ fn a_peer_bound_to_its_keys_is_who_has_them() {
 
 #[test]
 fn a_peer_is_no_client_unless_policy_says_so() {
-    let peer = || Peer::new("b").may_send().may_pull().foreign();
+    let peer = || Peer::new("b").may_send().foreign().may_pull();
     let host = server(Policy::closed().with("branch", peer()), Rights::shared());
     let client = host.client(Version::V2_1);
     let id = client.create(none());
@@ -193,10 +193,10 @@ fn by_login(client: &Client, user: &str, item: RequestItem) -> ResponseItem {
 #[test]
 fn no_login_gives_a_name_that_is_not_a_clients() {
     let policy = Policy::closed()
-        .with("sender", Peer::new("s").may_send())
+        .with("sender", Peer::new("s").may_send().foreign())
         .with(
             PeerName::named("bound").with_keys([CENTRE]),
-            Peer::new("b").may_send(),
+            Peer::new("b").may_send().foreign(),
         );
     let host = server(policy, Rights::owners());
     let client = host.client_named("gateway", Version::V2_1);
@@ -231,7 +231,7 @@ fn no_login_gives_a_name_that_is_not_a_clients() {
 
 #[test]
 fn a_peers_message_with_credentials_is_refused() {
-    let peer = Peer::new("s").may_send().may_pull();
+    let peer = Peer::new("s").may_send().foreign().may_pull();
     for peer in [peer.clone(), peer.also_client()] {
         let host = server(Policy::closed().with("sender", peer), Rights::owners());
         let fred = host.client_named("fred", Version::V2_1);
@@ -251,7 +251,7 @@ fn a_peers_message_with_credentials_is_refused() {
 
 #[test]
 fn a_policy_that_is_not_certain_is_refused() {
-    let peer = || Peer::new("p").may_send();
+    let peer = || Peer::new("p").may_send().foreign();
     let named = PeerName::named;
     for (policy, says) in [
         (Policy::closed().with("O=acme", peer()), "O=acme"),

@@ -335,7 +335,11 @@ impl World {
                 })
                 .unwrap();
             for attribute in record.client_attributes() {
-                if let AttributeValue::Name(name) = &attribute.value {
+                // What belongs to nobody here keeps no local object from having its Name.
+                let is_local = self.b.server.node().issues(&record);
+                if let AttributeValue::Name(name) = &attribute.value
+                    && is_local
+                {
                     // What one issuer has renamed may arrive in another order.
                     let of = names
                         .entry(name.value.to_string())
