@@ -34,7 +34,7 @@ pub(crate) fn record(name: &str, object_type: ObjectType, digest: [u8; 32]) -> R
     Record {
         identifier: Text::from(name.to_owned()),
         owner: Some("client".into()),
-        lineage: vec![stamp.clone()],
+        lineage: vec![stamp.clone()].into(),
         stamp,
         id,
         object_type,
