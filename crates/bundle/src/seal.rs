@@ -15,7 +15,7 @@ use keyferry_s2s::{
     FailedObject, FeedPage, Node, Selection, SendOptions, Sender, Strategy, Wrapping,
     reason_withheld, request_item,
 };
-use keyferry_store::{Home, Record, Store, StoreExt};
+use keyferry_store::{Home, Record, SnapshotExt, Store, StoreExt};
 use keyferry_ttlv::{Encode, Extra, Raw, Tagged, Version};
 use std::io::Write;
 
@@ -36,7 +36,8 @@ pub struct SealOptions<'a> {
     /// Which objects (all). Destroyed ones belong to it, too.
     pub selection: Selection,
     /// Wraps key material in the bundle; what is Sensitive goes then, too (not wrapped: Sensitive objects stay). The node is that of the store;
-    /// the recipient unwraps with the key that it has under the other identifier.
+    /// the recipient unwraps with the key that it has under the other identifier. Under an RSA key the transport key goes first, as one more
+    /// object, if [`renew_transport_key`](keyferry_s2s::renew_transport_key) has made one for it; without one, only what fits the RSA key goes.
     pub wrapping: Option<(&'a Node, Wrapping)>,
     /// Objects in a segment at the most (250).
     pub batch: usize,
@@ -132,8 +133,16 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
     check(options)?;
     let mut offer = Offer::new(store, &options.recipient, &options.selection, options.now)?;
     let output = encrypted(options.readers, output)?;
-    let manifest = manifest(store, options, offer.count(store)?)?;
+    let (transport, first) = transport(store, options)?;
+    // Among all objects it is counted already.
+    let is_more = first.is_some() && !options.selection.is_everything();
+    let count = offer.count(store)? + u64::from(is_more);
+    let manifest = manifest(store, options, count)?;
     let mut bundle = Bundle::begin(options, output, manifest)?;
+    if let Some(first) = first {
+        bundle.add(first)?;
+    }
+    let wrapping = transport.as_ref().or(options.wrapping.as_ref());
     while let Some(FeedPage { objects, end, .. }) = offer.page(
         store,
         bundle.report.cursor,
@@ -144,7 +153,8 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
         for (number, record, object) in objects {
             let offered = reason_withheld(&record, options.wrapping.is_some()).is_some()
                 && offer.has(store, number)?;
-            let prepared = prepare(store, options, record, object, offered)?;
+            let whole = (record, object);
+            let prepared = prepare(store, options, wrapping, whole, offered)?;
             ready.push((number, prepared));
         }
         let sent = ready.iter().filter(|(_, prepared)| prepared.item.is_ok());
@@ -160,6 +170,30 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
     let mut output = bundle.output.finish().map_err(writing)?;
     output.flush().map_err(writing)?;
     Ok(bundle.report)
+}
+
+/// The wrapping under the transport key, and that key, ready to go first under the RSA key, if there is one and it can go.
+fn transport<'a>(
+    store: &dyn Store,
+    options: &SealOptions<'a>,
+) -> Result<(Option<(&'a Node, Wrapping)>, Option<Prepared>)> {
+    let Some((node, under)) = &options.wrapping else {
+        return Ok((None, None));
+    };
+    let found = store.view::<_, Error>(|snapshot| {
+        let Some(key) = node.transport_key(snapshot, under, options.now)? else {
+            return Ok(None);
+        };
+        Ok(snapshot.whole(key.number)?.map(|whole| (key, whole)))
+    })?;
+    let Some((key, whole)) = found else {
+        return Ok((None, None));
+    };
+    let first = prepare(store, options, options.wrapping.as_ref(), whole, false)?;
+    if first.item.is_err() {
+        return Ok((None, None));
+    }
+    Ok((Some((*node, key.wrapping)), Some(first)))
 }
 
 /// Fails unless somebody can take the bundle.
@@ -214,8 +248,8 @@ struct Prepared {
 fn prepare(
     store: &dyn Store,
     options: &SealOptions<'_>,
-    record: Record,
-    object: Option<Object>,
+    wrapping: Option<&(&Node, Wrapping)>,
+    (record, object): (Record, Option<Object>),
     offered: bool,
 ) -> Result<Prepared> {
     let identifier = record.identifier.clone();
@@ -228,10 +262,15 @@ fn prepare(
             extra: Extra::NONE,
         });
     let is_destroyed = record.is_destroyed();
-    let withheld = reason_withheld(&record, options.wrapping.is_some());
+    let withheld = reason_withheld(&record, wrapping.is_some());
     let item = match withheld.filter(|_| !offered) {
         Some(why) => Err(why.to_owned()),
-        None => match item(store, options, record, object.filter(|_| !offered)) {
+        None => match item(
+            store,
+            options,
+            wrapping,
+            (record, object.filter(|_| !offered)),
+        ) {
             Ok(item) if size(&item) + AROUND_ITEMS > SEGMENT_LIMIT => {
                 Err("the object is too large".to_owned())
             }
@@ -252,10 +291,10 @@ fn prepare(
 fn item(
     store: &dyn Store,
     options: &SealOptions<'_>,
-    record: Record,
-    object: Option<Object>,
+    wrapping: Option<&(&Node, Wrapping)>,
+    (record, object): (Record, Option<Object>),
 ) -> keyferry_s2s::Result<RequestItem> {
-    let (object, wrapped) = match (object, &options.wrapping) {
+    let (object, wrapped) = match (object, wrapping) {
         (Some(object), Some((node, wrapping))) => {
             let now = Now {
                 wall: options.now,

@@ -172,6 +172,8 @@ tags! {
     MAY_DESTROY = 0x544BEF, "May Destroy";
     DESTROYS_LEFT = 0x544BF0, "Destroys What Left";
     LEFT = 0x544BF1, "Left";
+    WITHHELD = 0x544BF2, "Withheld Object";
+    COUNT_WITHHELD = 0x544BF3, "Count Withheld";
 }
 
 /// The number of [`SEEN`] inside a Selection, where it says that the selection is a list: both are on disk and on the wire already.

@@ -42,7 +42,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 ///     fingerprint_key: Secret::new(&[7; 32]), // drawn at random
 ///     extra: Default::default(),
 /// })?;
-/// let node = Node { home, policy: Policy::closed(), crypto: std::sync::Arc::new(keyferry_crypto::Ring::new()), clock: Default::default() };
+/// let node = Node::new(home, Policy::closed(), std::sync::Arc::new(keyferry_crypto::Ring::new()));
 ///
 /// // The relation is data in the store; the session goes on from there, now and after each restart.
 /// Upstream::follow(&store, "keys", "centre", &UpstreamOptions::default(), DateTime(1_700_000_000))?;

@@ -67,7 +67,8 @@
 //! - A server may be rolled back without being started again, as with a snapshot of a running machine. Its next changes then carry the same stamps
 //!   as the changes that were lost. If they differ, they are reported as forks when they meet; if only one side has a change, the later one
 //!   counts.
-//! - An RSA key wraps, by OAEP, only material that fits it.
+//! - A transport key lets an RSA key wrap material of any length in relations, pushes to keyferry servers and bundles. What goes to a foreign
+//!   server under an RSA key, or is pulled or given back under one, has to fit the RSA key itself.
 //! - In 1.0 to 1.2, which lack Offset Items, a pull can't tell a complete list from a cut one if more than 31 objects of one type and State were
 //!   created in one second. The report says so.
 //! - A foreign server is brought up to date by the operations in the answer to its Query, attribute by attribute. Abilities that it does not list
@@ -101,6 +102,7 @@ mod progress;
 mod pull;
 mod push;
 mod receive;
+mod refusals;
 mod relation;
 mod report;
 mod respond;
@@ -108,7 +110,9 @@ mod rights;
 mod selection;
 mod session;
 mod shadow;
+mod size;
 mod transfer;
+mod transport_key;
 mod wire;
 
 /// The keys of the s2s state: the table of all of them, and those that other crates write.
@@ -127,6 +131,7 @@ pub use follow::poke::{Poke, PokeResponder};
 pub use limits::Limits;
 pub use material::serve::RequestedForm;
 pub use material::transit::reason_withheld;
+pub use material::transport::{TransportKey, renew_transport_key};
 pub use material::wrapping_key::{KeyUse, check_usable};
 pub use node::{Node, client_attributes, set_default_attributes};
 pub use outgoing::feed::{FeedPage, IncludeUnselected};
@@ -147,6 +152,7 @@ pub use receive::compromise::settle_emergency_revokes;
 pub use receive::fork::{Fork, ForkDecision, ForkVersion, resolve_fork};
 pub use receive::give_back::{FailedGiveBack, accept_give_back, begin_restored, waive_give_back};
 pub use receive::refused::RefusedCopy;
+pub use refusals::{RefusalCounts, Refusals};
 pub use relation::alarm::{Alarm, AlarmKind};
 pub use relation::compromised_twin::CompromisedTwin;
 pub use relation::emergency::EmergencyRevoke;
@@ -158,6 +164,7 @@ pub use relation::offered::OfferedSet;
 pub use relation::owed::{PendingGiveBack, check_no_pending_give_back};
 pub use relation::receipts::Sender;
 pub use relation::retry::{Retry, objects_missing_at_issuer};
+pub use relation::withheld::WithheldObject;
 pub use report::{Counts, FailedObject, Loss, ObjectResult, Outcome, PlanDeviation, Report};
 pub use respond::RESPONDER_OPERATIONS;
 pub use rights::{Rights, Unrestricted};

@@ -28,6 +28,11 @@ pub struct Limits {
     pub twins: usize,
     /// Bytes of one object with its attributes in an answer to a follower (896 KiB). What is larger is withheld.
     pub copy_bytes: usize,
+    /// Bytes of one object with its attributes that a client may bring or bring about (832 KiB). It stays below
+    /// [`copy_bytes`](Limits::copy_bytes), so that the object can be sent on after many starts of this server, wrapped and relayed.
+    pub object_bytes: usize,
+    /// Objects withheld from one relation, which are listed by name (1000).
+    pub withheld_objects: usize,
 }
 
 impl Default for Limits {
@@ -42,6 +47,8 @@ impl Default for Limits {
             named_objects: 1000,
             twins: 1000,
             copy_bytes: 896 * 1024,
+            object_bytes: 832 * 1024,
+            withheld_objects: 1000,
         }
     }
 }

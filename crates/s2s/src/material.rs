@@ -3,5 +3,6 @@
 pub(crate) mod format;
 pub(crate) mod serve;
 pub(crate) mod transit;
+pub(crate) mod transport;
 pub(crate) mod wrap;
 pub(crate) mod wrapping_key;

@@ -4,6 +4,7 @@ use crate::ask::Ask;
 use crate::clock::Clock;
 use crate::planted::planted;
 use crate::policy::Policy;
+use crate::refusals::Refusals;
 use crate::relation::alarm::{Alarm, AlarmKind};
 use crate::relation::followed::Upstream;
 use keyferry_kmip::spec::{
@@ -22,6 +23,7 @@ use keyferry_ttlv::Extra;
 use std::sync::Arc;
 
 /// This server among others: its identity, its policy and its cryptographic library.
+#[non_exhaustive]
 pub struct Node {
     /// Its server id, its instance and the key of its fingerprints.
     pub home: Home,
@@ -31,6 +33,8 @@ pub struct Node {
     pub crypto: Arc<dyn Crypto>,
     /// What it knows of its own clock.
     pub clock: Clock,
+    /// How often it has refused what others said.
+    pub refusals: Refusals,
 }
 
 impl std::fmt::Debug for Node {
@@ -43,6 +47,17 @@ impl std::fmt::Debug for Node {
 }
 
 impl Node {
+    /// The server with this identity, which is what [`StoreExt::home`](keyferry_store::StoreExt::home) returned.
+    pub fn new(home: Home, policy: Policy, crypto: Arc<dyn Crypto>) -> Node {
+        Node {
+            home,
+            policy,
+            crypto,
+            clock: Clock::default(),
+            refusals: Refusals::default(),
+        }
+    }
+
     /// The record of an object that is created here: this server is its origin and its issuer.
     pub fn new_record(
         &self,

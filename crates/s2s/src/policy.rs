@@ -4,6 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::peer_name::{Fit, PeerName};
 use crate::selection::Selection;
+use crate::transport_key::rsa_key_of;
 use keyferry_kmip::spec::{
     BlockCipherMode, EncodingOption, HashingAlgorithm, MaskGenerator, PaddingMethod, WrappingMethod,
 };
@@ -51,7 +52,10 @@ impl Wrapping {
     /// mask of OAEP is made). The sender has the receiver's Public Key object, which is Active and has Wrap Key in its mask; the receiver has
     /// the Private Key object with Unwrap Key. So `here` is the public half for a push, and the private half for a pull.
     ///
-    /// RSA wraps little: symmetric keys, and secrets of about 100 bytes under 2048 bits. A longer object fails and is reported.
+    /// RSA wraps little: symmetric keys, and secrets of about 100 bytes under 2048 bits. So a keyferry server that follows, takes a push by
+    /// Import or opens a bundle first gets a transport key under it, a fresh AES key, and under that one everything else, of any length
+    /// ([rule D](crate::design#rule-d)); [`renew_transport_key`](crate::renew_transport_key) makes another one. Where no transport key goes
+    /// (to a foreign server, in a pull, and where the receiver does not take it) a longer object fails and is reported.
     pub fn oaep(here: impl Into<Text>, there: impl Into<Text>) -> Wrapping {
         let parameters = CryptographicParameters {
             padding_method: Some(PaddingMethod::OAEP),
@@ -64,6 +68,11 @@ impl Wrapping {
             parameters,
             ..Wrapping::new(here, there)
         }
+    }
+
+    /// Whether it is under an RSA key.
+    pub(crate) fn is_rsa(&self) -> bool {
+        self.parameters.padding_method == Some(PaddingMethod::OAEP)
     }
 
     /// The Key Wrapping Specification of a Get or Export at the server where the wrapping key has this identifier.
@@ -210,7 +219,7 @@ pub struct Peer {
     /// How key material is wrapped on its way to the peer when it follows. Only with wrapping, Sensitive objects are sent.
     pub wrapping: Option<Wrapping>,
     /// The keys here, by Unique Identifier, that unwrap what comes from the peer, besides the one that wraps for it
-    /// ([rule D](crate::design#rule-d)). Of an RSA pair it is the private half.
+    /// ([rule D](crate::design#rule-d)). Of an RSA pair it is the private half; the transport keys that the peer sends under it then unwrap, too.
     pub unwraps: BTreeSet<Text>,
     /// The clients here that own copies of what clients of the peer own there: for each name there the name here
     /// ([rule G](crate::design#rule-g)). A copy whose owner is not named belongs to nobody here.
@@ -421,7 +430,15 @@ impl Peer {
                 .is_some_and(|wrapping| wrapping.here == *key)
     }
 
+    /// Whether the agreement covers an object. A transport key is always of it between its issuer and the server that has the RSA key, and of no
+    /// other one.
     pub(crate) fn has_agreed(&self, record: &Record, now: DateTime) -> Result<bool, Failure> {
+        if let Some(rsa_key) = rsa_key_of(record) {
+            let is_wanted = |wrapping: &Wrapping| wrapping.is_rsa() && wrapping.there == *rsa_key;
+            return Ok(
+                record.stamp.issuer == self.server || self.wrapping.as_ref().is_some_and(is_wanted)
+            );
+        }
         self.agreed.is_match(record, now).map_err(Failure::from)
     }
 }

@@ -13,3 +13,4 @@ pub(crate) mod owed;
 pub(crate) mod receipts;
 pub(crate) mod retry;
 pub(crate) mod stored;
+pub(crate) mod withheld;

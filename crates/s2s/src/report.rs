@@ -14,6 +14,9 @@ pub struct Report {
     pub counts: Counts,
     /// The first objects that failed (100 at most); [`Counts::failed`] says how many there are. An observer of single objects gets all of them.
     pub failures: Vec<FailedObject>,
+    /// The first objects that were skipped and why (100 at most), such as those that a server which is followed withholds;
+    /// [`Counts::skipped`] says how many there are.
+    pub skipped: Vec<FailedObject>,
     /// The first objects that lost attributes on the way (100 at most); [`Counts::lost`] says how many attributes were lost.
     pub losses: Vec<Loss>,
     /// What could not be seen of a source that does not show everything, in words.
@@ -59,6 +62,16 @@ pub struct FailedObject {
     pub reason: Option<ResultReason>,
     /// Why, in words.
     pub message: String,
+}
+
+impl FailedObject {
+    fn json(&self) -> Value {
+        json!({
+            "identifier": self.identifier,
+            "reason": self.reason.map(|reason| reason.to_string()),
+            "message": self.message,
+        })
+    }
 }
 
 impl FailedObject {
@@ -342,6 +355,16 @@ impl Report {
                     message,
                 });
             }
+        } else if result.outcome == Outcome::Skipped {
+            if self.skipped.len() < NAMED
+                && let Some(message) = result.message
+            {
+                self.skipped.push(FailedObject {
+                    identifier: result.identifier,
+                    reason: result.reason,
+                    message,
+                });
+            }
         } else if !result.lost.is_empty() {
             *self.counts.lost.get_or_insert(0) +=
                 i64::try_from(result.lost.len()).unwrap_or(i64::MAX);
@@ -368,11 +391,8 @@ impl Report {
             "session": self.counts.session,
             "finished": self.counts.finished,
             "dry_run": self.dry_run,
-            "failures": self.failures.iter().map(|failed| json!({
-                "identifier": failed.identifier,
-                "reason": failed.reason.map(|reason| reason.to_string()),
-                "message": failed.message,
-            })).collect::<Vec<_>>(),
+            "failures": self.failures.iter().map(FailedObject::json).collect::<Vec<_>>(),
+            "skipped": self.skipped.iter().map(FailedObject::json).collect::<Vec<_>>(),
             "losses": self.losses.iter().map(|loss| json!({
                 "identifier": loss.identifier,
                 "attributes": loss.attributes,
@@ -402,6 +422,7 @@ impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write_counts(f)?;
         self.write_failures(f)?;
+        self.write_skipped(f)?;
         self.write_losses(f)?;
         self.write_source(f)?;
         self.write_stop(f)
@@ -448,6 +469,14 @@ impl Table<'_> {
         }
         let named = failures.len().min(LISTED);
         write_more(f, "failures", self.0.counts.failed, named)
+    }
+
+    fn write_skipped(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for skipped in self.0.skipped.iter().take(LISTED) {
+            let (identifier, why) = (Escaped(&skipped.identifier), Escaped(&skipped.message));
+            writeln!(f, "skipped: {identifier}: {why}")?;
+        }
+        Ok(())
     }
 
     fn write_losses(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -28,7 +28,8 @@ impl Responder for Node {
             .and_then(|mut answered| {
                 self.spread_compromise(ask.snapshot, ask.now.wall, &mut answered.effects)?;
                 Ok(answered)
-            });
+            })
+            .inspect_err(|failure| self.refusals.count(failure));
         Some(answered)
     }
 }

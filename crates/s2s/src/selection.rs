@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::entries;
+use crate::transport_key::is_transport_key;
 use keyferry_kmip::projection::Projection;
 use keyferry_kmip::spec::{AttributeValue, StorageStatusMask};
 use keyferry_kmip::{
@@ -246,9 +247,11 @@ pub struct ChosenObjects {
 }
 
 impl ChosenObjects {
-    /// Whether a record is selected.
+    /// Whether a record is selected. A transport key never is: it goes before what it wraps, and nowhere else.
     pub fn has(&self, number: RecordNumber, record: &Record) -> bool {
-        !record.is_withdrawn() && (self.reached.contains(&number) || self.is_match(record))
+        !record.is_withdrawn()
+            && !is_transport_key(record)
+            && (self.reached.contains(&number) || self.is_match(record))
     }
 
     /// Whether all records are selected.

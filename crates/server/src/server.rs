@@ -7,7 +7,7 @@ use crate::hooks::{Committed, Forwarder, Turning};
 use crate::operation::Operations;
 use crate::request::Request;
 use keyferry_kmip::{Answer, Crypto, Handler, Identity, Interval, Now, Random, Secret, Text};
-use keyferry_s2s::{Clock, Node, Policy, Responder, Rights};
+use keyferry_s2s::{Node, Policy, Responder, Rights};
 use keyferry_store::{Home, Store, StoreExt};
 use keyferry_ttlv::{Extra, Frame, Version};
 use std::ops::ControlFlow;
@@ -107,12 +107,7 @@ impl Server {
         let mut reign = [0; 16];
         options.random.fill(&mut reign)?;
         options.store.begin_reign(reign)?;
-        let node = Arc::new(Node {
-            home,
-            policy: options.policy,
-            crypto: options.crypto,
-            clock: Clock::default(),
-        });
+        let node = Arc::new(Node::new(home, options.policy, options.crypto));
         Ok(Server {
             store: options.store,
             access: options.access,

@@ -218,3 +218,72 @@ fn a_server_takes_back_what_went_wrapped() {
     assert_eq!(counts(&report), (1, 0, 0, 0), "{report:?}");
     assert_eq!(anew.held(&id).unwrap().1, before.1);
 }
+
+/// Gives the sender the public half of an RSA pair, and the receiver the private one, under the names that the policies know.
+fn share_rsa(alpha: &Host, beta: &Host) {
+    let pair = keyferry_crypto::Ring::new().rsa_key_pair(2048).unwrap();
+    let half = |bytes: &[u8]| Key {
+        key_block: KeyBlock::plain(
+            KeyFormatType::PKCS_1,
+            Some((CryptographicAlgorithm::RSA, 2048)),
+            Secret::new(bytes),
+        )
+        .into(),
+        extra: Default::default(),
+    };
+    let usage = |usage| {
+        Attributes::new()
+            .with(V::CryptographicUsageMask(usage))
+            .with(V::ActivationDate(NOW))
+            .with(V::Extractable(false))
+    };
+    let (wraps, unwraps) = (
+        CryptographicUsageMask::WRAP_KEY,
+        CryptographicUsageMask::UNWRAP_KEY,
+    );
+    alpha.import(
+        "public",
+        Object::PublicKey(half(&pair.public)),
+        usage(wraps),
+    );
+    let private = Object::PrivateKey(half(&pair.private));
+    beta.import(&kek(beta.name), private, usage(unwraps));
+}
+
+#[test]
+fn under_an_rsa_key_a_transport_key_carries_what_is_longer() {
+    let (alpha, beta, keys) = (Host::new("alpha"), Host::new("beta"), Keys::new());
+    share_rsa(&alpha, &beta);
+    let wrapping = || Wrapping::oaep("public", kek("beta"));
+    let long = alpha.register(
+        Object::secret_data(SecretDataType::PASSWORD, Secret::new(&[7; 3001])),
+        Attributes::new().with(V::Sensitive(true)),
+    );
+    let short = sensitive(&alpha, 9);
+    // Without a transport key the long one stays.
+    let (sealed, file) = seal_wrapped(&keys, &alpha, Some(wrapping()));
+    assert_eq!((sealed.objects, sealed.left), (1, 2));
+    assert_eq!(counts(&keys.open(&file, &beta).1), (1, 0, 0, 0));
+    let mut random = keyferry_crypto::SystemRandom::new();
+    let node = &**alpha.server.node();
+    let key =
+        keyferry_s2s::renew_transport_key(&*alpha.store, node, &wrapping(), now(), &mut random);
+    let key = key.unwrap();
+    let (sealed, file) = seal_wrapped(&keys, &alpha, Some(wrapping()));
+    assert_eq!((sealed.objects, sealed.left), (3, 1), "{:?}", sealed.named);
+    assert_eq!(
+        sealed.manifest.objects, 4,
+        "what was selected, and the transport key"
+    );
+    let inside = plain(&keys, &file);
+    assert!(
+        !inside
+            .windows(16)
+            .any(|window| [[7; 16], [9; 16]].contains(&window.try_into().unwrap()))
+    );
+    let (_, report) = keys.open(&file, &beta);
+    assert_eq!(counts(&report), (2, 0, 1, 0), "{report:?}");
+    for id in [long.as_str(), short.as_str(), key.as_str()] {
+        assert_eq!(alpha.held(id).unwrap().1, beta.held(id).unwrap().1);
+    }
+}

@@ -208,6 +208,9 @@ impl ApplyPage for ChangesPage<'_> {
             _ => find_retry(snapshot, &self.options.relation, &change.copy.id)?,
         };
         let is_unauthorised = decided.as_ref().is_err_and(is_unauthorised);
+        if let Err(failure) = &decided {
+            self.node.refusals.count(failure);
+        }
         let (result, mut effects) = match decided {
             Ok(Decided::StillMissing) => return Ok(ControlFlow::Continue(Effects::none())),
             Ok(Decided::Ends(result, effects)) => (result, effects),
@@ -467,18 +470,15 @@ impl Receiver<'_> {
                 "the object is of another type than is told",
             ));
         }
-        let object = match object {
-            Some(wrapped) if change.wrapped == Some(true) => {
-                let from = &self.options.from;
-                Some(self.node.unwrapped_from(ask, from, wrapped, &attributes)?)
-            }
-            object => object,
-        };
+        let is_wrapped = change.wrapped == Some(true);
+        let from = &self.options.from;
+        let (object, by) = (self.node).opened(ask, from, object, is_wrapped, &attributes)?;
         Ok(SeenObject {
             identifier: change.identifier.clone(),
             object_type,
             attributes,
             object,
+            wrapped_by: by,
         })
     }
 

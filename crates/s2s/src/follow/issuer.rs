@@ -19,6 +19,7 @@ use crate::relation::offered::OfferedSet;
 use crate::relation::owed::{is_owed, owed};
 use crate::relation::receipts::Sender;
 use crate::relation::stored::LINKS;
+use crate::relation::withheld::WithheldObject;
 use crate::wire::follow::{Answer, Change, FollowRequest, FollowResponse, check_version};
 use crate::wire::place::Place;
 use crate::wire::receipt::ReceiptKey;
@@ -71,8 +72,16 @@ pub(crate) fn follow(
     };
     let mut offered = OfferedSet::to(&question.downstream.server, &question.downstream.relation);
     question.take_revoked(ask, &mut offered, &mut effects)?;
-    let (changes, end) = question.build_page(ask, from, &mut offered)?;
+    let (changes, end) = match question.new_transport_key(ask)? {
+        // The next question is answered under it.
+        Some(made) => {
+            effects.extend(made);
+            (Vec::new(), from)
+        }
+        None => question.build_page(ask, from, &mut offered)?,
+    };
     let head = Place::from(ask.snapshot.head()?).signed(&question.key);
+    question.note_withheld(ask, &changes, &mut effects)?;
     question.note_sent(ask, end, &head, offered, &mut effects)?;
     let end = if planted!(PlaceIsHead) {
         head.number()
@@ -163,6 +172,7 @@ fn begin_relation(
         forked: None,
         retried: None,
         terms_differ: None,
+        withheld: None,
         extra: Extra::NONE,
     })
 }
@@ -246,6 +256,7 @@ impl Question<'_> {
                 .iter()
                 .any(|place| !place.is_genuine(&self.key))
             {
+                self.node.refusals.count_unproved();
                 let kind = AlarmKind::UNPROVED_PLACE;
                 let alarm = Alarm::raise(ask, &self.downstream.server, kind)?;
                 effects.state.extend(alarm);
@@ -333,6 +344,21 @@ impl Question<'_> {
         Ok(())
     }
 
+    /// The effects of making the transport key for the replica; `None` where none is needed, or it is there.
+    fn new_transport_key(&self, ask: &mut Ask<'_>) -> Result<Option<Effects>, Failure> {
+        let rsa = self.peer.wrapping.as_ref().filter(|under| under.is_rsa());
+        let Some(under) = rsa else {
+            return Ok(None);
+        };
+        let (node, now) = (self.node, ask.now.wall);
+        if node.transport_key(ask.snapshot, under, now)?.is_some() {
+            return Ok(None);
+        }
+        let reign = ask.snapshot.reign()?;
+        let made = node.new_transport_key(reign, under, now, &mut *ask.random)?;
+        Ok(Some(made))
+    }
+
     /// Builds the page: what the replica asks for by name, then the feed behind a number. Returns where the page ends, too.
     fn build_page(
         &self,
@@ -349,7 +375,13 @@ impl Question<'_> {
             .map_err(refuse_selection)?;
         let request = &self.request;
         let sender = Sender::of(&self.node.home);
+        let rsa = self.peer.wrapping.as_ref().filter(|under| under.is_rsa());
+        let transport = rsa
+            .map(|under| self.node.transport_key(ask.snapshot, under, ask.now.wall))
+            .transpose()?
+            .flatten();
         let mut builder = ChangesBuilder {
+            transport,
             node: self.node,
             peer: self.peer,
             without: &self.downstream.without,
@@ -361,12 +393,26 @@ impl Question<'_> {
         };
         builder.acknowledge_withdrawals(ask, &request.done)?;
         let mut page = Page::new(request.objects, request.bytes);
+        builder.add_transport_key(ask, !request.again.is_empty(), &mut page)?;
         for claim in &request.held {
             builder.check_held(ask, claim, &mut page)?;
         }
         builder.repeat(ask, &request.again, &mut page)?;
         let end = builder.read_feed(ask, from, &mut page)?;
         Ok((page.changes, end))
+    }
+
+    /// Lists what the replica does not get.
+    fn note_withheld(
+        &mut self,
+        ask: &Ask<'_>,
+        changes: &[Change],
+        effects: &mut Effects,
+    ) -> Result<(), Failure> {
+        let terms = (ask.now.wall, self.node.policy.limits.withheld_objects);
+        let listed = WithheldObject::note(ask.snapshot, &mut self.downstream, changes, terms)?;
+        effects.state.extend(listed);
+        Ok(())
     }
 
     /// Notes in the relation what was sent and acknowledged. What only says when the replica was heard last is written once a second.
@@ -401,7 +447,8 @@ impl Question<'_> {
         let is_new = self.selection_changed
             || differs(|held, now| held.session != now.session)
             || differs(|held, now| held.terms_differ != now.terms_differ)
-            || differs(|held, now| (held.checks, held.offers) != (now.checks, now.offers));
+            || differs(|held, now| (held.checks, held.offers) != (now.checks, now.offers))
+            || differs(|held, now| held.withheld != now.withheld);
         // A question that goes on behind this answer has to know where it ended.
         let goes_on = request.more == Some(true) || end < head.number() || request.after.is_none();
         let has_advanced = differs(|held, now| held.acknowledged != now.acknowledged);

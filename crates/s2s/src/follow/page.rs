@@ -3,6 +3,7 @@
 use crate::ask::Ask;
 use crate::feed::entries;
 use crate::material::transit::reason_withheld;
+use crate::material::transport::TransportKey;
 use crate::node::Node;
 use crate::planted::planted;
 use crate::policy::Peer;
@@ -10,6 +11,8 @@ use crate::receive::apply::is_internal;
 use crate::relation::offered::OfferedSet;
 use crate::relation::receipts::Sender;
 use crate::selection::ChosenObjects;
+use crate::size::copy_bytes;
+use crate::transport_key::is_transport_key;
 use crate::wire::copy::{Copy, PROJECTION, REIGN_BYTES};
 use crate::wire::follow::{Change, Done, HeldCopy, Kind};
 use crate::wire::receipt::ReceiptKey;
@@ -28,9 +31,6 @@ const BYTES: usize = 640 * 1024;
 
 /// Feed entries that are looked at for an answer, for each object that it may have.
 const ENTRIES_AN_OBJECT: usize = 16;
-
-/// Bytes that a copy takes beside its attributes, lineage and material, about.
-const COPY_BYTES: usize = 600;
 
 /// Why a copy is withheld that no answer could carry.
 const TOO_LARGE: &str =
@@ -99,6 +99,8 @@ pub(super) struct ChangesBuilder<'a> {
     pub(super) chosen: ChosenObjects,
     /// Whether material comes with each object, also where it was offered before.
     pub(super) anew: bool,
+    /// The key under which material goes, where the agreement names an RSA key and the replica can have this one.
+    pub(super) transport: Option<TransportKey>,
     /// What the replica was offered: it changes with what the page brings.
     pub(super) offered: &'a mut OfferedSet,
     /// What makes the receipts of the copies.
@@ -134,11 +136,13 @@ impl ChangesBuilder<'_> {
     ) -> Result<bool, Failure> {
         let is_theirs =
             record.stamp.issuer == self.peer.server || record.id.server == self.peer.server;
-        let may_go = self.node.issues(record) || self.peer.may_follow_copies;
+        let is_own = self.node.issues(record);
+        let may_go = is_own || self.peer.may_follow_copies && !is_transport_key(record);
+        let is_chosen = self.chosen.has(number, record) || is_transport_key(record);
         Ok(!is_theirs
             && may_go
             && !record.is_withdrawn()
-            && self.chosen.has(number, record)
+            && is_chosen
             && self.peer.has_agreed(record, ask.now.wall)?)
     }
 
@@ -210,6 +214,30 @@ impl ChangesBuilder<'_> {
         Ok(())
     }
 
+    /// Adds the transport key to the front of the page where the replica may lack it: it goes before what it wraps. Where it can't go, the RSA
+    /// key itself wraps what is short enough.
+    pub(super) fn add_transport_key(
+        &mut self,
+        ask: &mut Ask<'_>,
+        asks_again: bool,
+        page: &mut Page,
+    ) -> Result<(), Failure> {
+        let Some(transport) = &self.transport else {
+            return Ok(());
+        };
+        let (number, record) = (transport.number, transport.record.clone());
+        if !asks_again && !self.anew && self.offered.has(ask.snapshot, number)? {
+            return Ok(());
+        }
+        let sized = self.copy(ask, number, record, true)?;
+        if sized.change.kind == Kind::COPY {
+            self.send(ask, number, sized, page)?;
+        } else {
+            self.transport = None;
+        }
+        Ok(())
+    }
+
     /// Adds a change to the page, after which a copy counts as offered; `false` when there is no room.
     fn send(
         &mut self,
@@ -247,6 +275,7 @@ impl ChangesBuilder<'_> {
             .as_ref()
             .is_some_and(|proof| self.key.is_claim_genuine(id, &claim.stamp, proof));
         if !is_genuine && !self.offered.has(ask.snapshot, number)? && !planted!(ClaimBelieved) {
+            self.node.refusals.count_unproved();
             page.add(gone(id), NOTE_BYTES);
             return Ok(());
         }
@@ -320,7 +349,12 @@ impl ChangesBuilder<'_> {
             Material::Withheld(why) => return withheld(record, why),
         };
         let material = material.map(|object| material_of(&object)).transpose()?;
-        let left_out = leave_out(&mut record.attributes, self.without);
+        let without: &[Text] = if is_transport_key(&record) {
+            &[]
+        } else {
+            self.without
+        };
+        let left_out = leave_out(&mut record.attributes, without);
         let mut without = record
             .overlay
             .as_ref()
@@ -333,7 +367,8 @@ impl ChangesBuilder<'_> {
         without.sort();
         let attributes = record.attributes.clone();
         let (mut copy, size) = Copy::with_size(&record, attributes, None)?;
-        let bytes = COPY_BYTES + size + material.as_ref().map_or(0, |material| material.len());
+        let length = material.as_ref().map_or(0, |material| material.len());
+        let bytes = copy_bytes(&record.identifier, size, length);
         if bytes > self.node.policy.limits.copy_bytes {
             return withheld(record, TOO_LARGE.into());
         }
@@ -359,7 +394,11 @@ impl ChangesBuilder<'_> {
         record: &Record,
         with_material: bool,
     ) -> Result<Material, Failure> {
-        let wrapping = self.peer.wrapping.as_ref();
+        let transport = (self.transport.as_ref()).filter(|_| !is_transport_key(record));
+        let wrapping = match transport {
+            Some(transport) => Some(&transport.wrapping),
+            None => self.peer.wrapping.as_ref(),
+        };
         if !record.is_destroyed()
             && let Some(why) = reason_withheld(record, wrapping.is_some())
         {

@@ -4,16 +4,18 @@
 use crate::ask::Ask;
 use crate::error::{Error, ErrorKind};
 use crate::material::wrap::key_block_mut;
+use crate::material::wrapping_key::private_half;
 use crate::node::Node;
 use crate::policy::{Peer, Wrapping};
 use crate::rights::{Rights, Unrestricted};
 use crate::session::SessionContext;
+use crate::transport_key::rsa_key_of;
 use keyferry_kmip::spec::{AttributeValue, Operation, tag};
 use keyferry_kmip::{
     AttributeReference, Attributes, Cause, Failure, Identity, KeyValue, Now, Object, Random,
     RandomFailed, Text, UniqueIdentifier, context,
 };
-use keyferry_store::{Record, Store, StoreExt};
+use keyferry_store::{Record, Snapshot, SnapshotExt, Store, StoreExt};
 use keyferry_ttlv::{Tag, Version};
 use std::sync::Arc;
 
@@ -67,9 +69,30 @@ impl Node {
                 "the copy is said to be wrapped for the way, and is not",
             ));
         }
-        let (mut clear, _) = self.unwrapped_by(ask, object, &AgreedKeys(peer))?;
+        let rights = AgreedKeys::to(ask.snapshot, peer, &object)?;
+        let (mut clear, _) = self.unwrapped_by(ask, object, &rights)?;
         check_bound(&mut clear, attributes, true)?;
         Ok(clear)
+    }
+
+    /// The object of a peer's copy in the clear, whether it was wrapped for the way or not, and the name of the key that it was wrapped by then.
+    pub(crate) fn opened(
+        &self,
+        ask: &Ask<'_>,
+        peer: &Peer,
+        object: Option<Object>,
+        is_wrapped: bool,
+        attributes: &Attributes,
+    ) -> Result<(Option<Object>, Option<Text>), Failure> {
+        let Some(wrapped) = object else {
+            return Ok((None, None));
+        };
+        if !is_wrapped {
+            return Ok((Some(wrapped), None));
+        }
+        let by = wrapped_by(&wrapped);
+        let clear = self.unwrapped_from(ask, peer, wrapped, attributes)?;
+        Ok((Some(clear), by))
     }
 
     /// The object in the clear, unwrapped by the key that has this identifier here, whatever identifier it has at the sender. An object with a key
@@ -170,12 +193,59 @@ fn name_key(object: &mut Object, key: &Text) {
     }
 }
 
+/// The name of the key that an object is wrapped by; `None` when it is not wrapped, or by nothing that has a name.
+pub(crate) fn wrapped_by(object: &Object) -> Option<Text> {
+    let data = object.key_block()?.key_wrapping_data.as_deref()?;
+    let information = data.encryption_key_information.as_ref()?;
+    information.unique_identifier.as_text().map(Text::from)
+}
+
 /// The rights of a peer whose copies are unwrapped: to the keys that the agreement with it names, whoever owns them here.
-struct AgreedKeys<'a>(&'a Peer);
+struct AgreedKeys<'a> {
+    peer: &'a Peer,
+    /// The transport key that wraps the copy, which the peer has sent under a key of the agreement.
+    transport: Option<Text>,
+}
+
+impl<'a> AgreedKeys<'a> {
+    /// The rights to unwrap an object of the peer.
+    fn to(
+        snapshot: &dyn Snapshot,
+        peer: &'a Peer,
+        wrapped: &Object,
+    ) -> Result<AgreedKeys<'a>, Failure> {
+        let mut rights = AgreedKeys {
+            peer,
+            transport: None,
+        };
+        if let Some(name) = wrapped_by(wrapped)
+            && !peer.unwraps_by(&name)
+            && let Some((_, key)) = snapshot.by_identifier(&name)?
+            && key.stamp.issuer == peer.server
+            && let Some(rsa_key) = rsa_key_of(&key)
+            && rights.name(snapshot, rsa_key)?
+        {
+            rights.transport = Some(name);
+        }
+        Ok(rights)
+    }
+
+    /// Whether the agreement names a key, by the identifier of either half of an RSA pair.
+    fn name(&self, snapshot: &dyn Snapshot, key: &Text) -> Result<bool, Failure> {
+        if self.peer.unwraps_by(key) {
+            return Ok(true);
+        }
+        let public = snapshot.by_identifier(key)?;
+        let private = public.and_then(|(_, public)| private_half(&public));
+        Ok(private.is_some_and(|private| self.peer.unwraps_by(&private)))
+    }
+}
 
 impl Rights for AgreedKeys<'_> {
     fn check(&self, _: &Identity, _: Operation, record: &Record) -> Result<(), Failure> {
-        if self.0.unwraps_by(&record.identifier) {
+        if self.peer.unwraps_by(&record.identifier)
+            || self.transport.as_ref() == Some(&record.identifier)
+        {
             return Ok(());
         }
         Err(Failure::new(

@@ -207,7 +207,7 @@ fn find(ask: &Ask<'_>, identifier: &str) -> Result<(RecordNumber, Record), Failu
 }
 
 /// The private key that a public key's Link leads to.
-fn private_half(public: &Record) -> Option<Text> {
+pub(crate) fn private_half(public: &Record) -> Option<Text> {
     public
         .client_attributes()
         .find_map(|attribute| match &attribute.value {

@@ -3,6 +3,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::entries;
 use crate::selection::ChosenObjects;
+use crate::transport_key::is_transport_key;
 use keyferry_kmip::Object;
 use keyferry_store::{Record, RecordNumber, Snapshot, SnapshotExt, Store, StoreExt};
 
@@ -93,7 +94,7 @@ impl FeedPage {
                 }
             }
             let (record, object) = snapshot.whole(of)?.ok_or_else(|| lacking(number))?;
-            if record.is_withdrawn() {
+            if record.is_withdrawn() || is_transport_key(&record) {
                 continue;
             }
             size += estimated_size(object.as_ref());

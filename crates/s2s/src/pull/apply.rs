@@ -2,7 +2,7 @@
 
 use crate::ask::Ask;
 use crate::error::{Error, ErrorKind, Result};
-use crate::material::transit::check_bound;
+use crate::material::transit::{check_bound, wrapped_by};
 use crate::pull::answers::{FetchedContent, FetchedObject};
 use crate::pull::observed::Observed;
 use crate::pull::{Pull, Sought, Taken, Why, observed};
@@ -270,6 +270,7 @@ impl Pull {
         ask: &Ask<'_>,
         sight: &FetchedContent,
     ) -> Result<(Incoming, Option<Record>), Failure> {
+        let by = sight.object.as_ref().and_then(wrapped_by);
         let object = match (&self.options.wrapping, sight.object.clone()) {
             (Some(wrapping), Some(wrapped)) => {
                 let mut clear = self.node.unwrapped_under(ask, wrapped, &wrapping.here)?;
@@ -285,6 +286,7 @@ impl Pull {
             object_type: sight.object_type,
             attributes: sight.attributes.clone(),
             object,
+            wrapped_by: by,
         };
         if let Some(copy) = sight.copy.clone() {
             let held = ask.snapshot.by_object_id(&copy.id)?.map(|(_, held)| held);

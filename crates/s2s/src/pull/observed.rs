@@ -43,6 +43,7 @@ pub(crate) fn observed_copy(
         object_type,
         mut attributes,
         object,
+        wrapped_by: _,
     } = sight;
     clean(node, &mut attributes, object.as_ref())?;
     keep_told(&mut attributes, held.as_ref());

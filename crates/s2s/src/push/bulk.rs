@@ -2,6 +2,7 @@
 
 mod answers;
 mod message;
+mod transport;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::Node;
@@ -9,9 +10,10 @@ use crate::outgoing::item::Strategy;
 use crate::policy::Wrapping;
 use crate::progress::Progress;
 use crate::push::bulk::answers::{
-    PeerAnswer, held_at_peer, result_of_answer, result_of_existence_check,
+    PeerAnswer, planned_from_answer, result_of_answer, result_of_existence_check,
 };
 use crate::push::bulk::message::NextMessage;
+use crate::push::bulk::transport::Transport;
 use crate::push::publish::{CreateBy, Publish, Setting};
 use crate::relation::keys;
 use crate::relation::receipts::Sender;
@@ -19,7 +21,7 @@ use crate::report::ObjectResult;
 use crate::selection::{ChosenObjects, Selection};
 use crate::session::{Session, SessionContext, Step};
 use crate::transfer::ledger::Ledger;
-use crate::transfer::plan::{Planned, Purpose};
+use crate::transfer::plan::Purpose;
 use keyferry_kmip::spec::{Operation, QueryFunction, ResultReason};
 use keyferry_kmip::{
     Lost, QueryRequest, RequestItem, RequestMessage, ResponseItem, ResponseMessage, Text, Ticket,
@@ -110,6 +112,7 @@ pub struct Bulk {
     /// The number of messages that were answered since progress was stored.
     unsaved: usize,
     wrapping: Option<(Arc<Node>, Wrapping)>,
+    transport: Transport,
     /// What makes the receipts of what is sent; `None` until the peer is known, and for a store without a home.
     sender: Option<Sender>,
     /// The session that does the work instead, once the peer is known to be a foreign one.
@@ -145,6 +148,8 @@ struct Flight {
 enum Content {
     /// Query: what the peer can do.
     Query,
+    /// The transport key.
+    Transport,
     Objects(Batch),
 }
 
@@ -191,6 +196,7 @@ impl Bulk {
             flights: VecDeque::new(),
             unsaved: 0,
             wrapping: None,
+            transport: Transport::None,
             sender: None,
             publish: None,
         }
@@ -231,7 +237,7 @@ impl Bulk {
     }
 
     /// Wraps key material for the way; keys that are Sensitive are sent, too, then. `node` says who this server is. Import alone tells a receiver to
-    /// unwrap: with another strategy the session fails.
+    /// unwrap: with another strategy the session fails. To a keyferry server under an RSA key the transport key goes first, in a dry run, too.
     #[must_use]
     pub fn wrapping(mut self, node: Arc<Node>, wrapping: Wrapping) -> Self {
         self.wrapping = Some((node, wrapping));
@@ -398,6 +404,7 @@ impl Bulk {
     fn on_lost(&mut self, cx: &SessionContext<'_>) -> Result<()> {
         self.flights.clear();
         self.peer = Peer::Unknown;
+        self.transport = Transport::None;
         self.read_up_to = self.cursor();
         self.save(cx)
     }
@@ -405,7 +412,7 @@ impl Bulk {
     /// Fails unless a message was answered item by item.
     fn check_item_count(&self, content: &Content, response: &ResponseMessage) -> Result<()> {
         let expected = match content {
-            Content::Query => 1,
+            Content::Query | Content::Transport => 1,
             Content::Objects(batch) => batch.items(),
         };
         // The peer stops at the first refusal when a plan is executed.
@@ -433,7 +440,7 @@ impl Bulk {
     /// Reads what the peer can do, and decides who does the work.
     fn on_query_answer(
         &mut self,
-        cx: &SessionContext<'_>,
+        cx: &mut SessionContext<'_>,
         response: &ResponseMessage,
     ) -> Result<()> {
         let PeerAnswer {
@@ -453,7 +460,11 @@ impl Bulk {
             }
         }
         self.peer = Peer::Known { keyferry };
-        self.check_peer_store(cx, incarnation)
+        self.check_peer_store(cx, incarnation)?;
+        if keyferry && self.options.strategy == Strategy::Import {
+            self.prepare_transport_key(cx)?;
+        }
+        Ok(())
     }
 
     /// Counts the answer to a message with objects.
@@ -494,26 +505,6 @@ impl Bulk {
     }
 }
 
-/// The record of a plan for an object that was sent as a dry run.
-fn planned_from_answer(
-    outgoing: Outgoing,
-    result: &ObjectResult,
-    item: Option<&ResponseItem>,
-) -> Result<Planned> {
-    let held = match item {
-        Some(item) if !result.outcome.is_failure() => Some(held_at_peer(item)?),
-        _ => None,
-    };
-    Ok(Planned {
-        id: outgoing.id,
-        identifier: outgoing.identifier,
-        digest: outgoing.digest,
-        held,
-        outcome: result.outcome,
-        extra: Extra::NONE,
-    })
-}
-
 impl Session for Bulk {
     fn poll(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Step> {
         if let Some(publish) = &mut self.publish {
@@ -527,6 +518,14 @@ impl Session for Bulk {
             Peer::Asked => return Ok(Step::Wait(None)),
             Peer::Known { keyferry } => keyferry,
         };
+        if matches!(self.transport, Transport::Due(_))
+            && let Some(step) = self.send_transport_key(cx, ticket)?
+        {
+            return Ok(step);
+        }
+        if matches!(self.transport, Transport::Sent(_)) {
+            return Ok(Step::Wait(None));
+        }
         loop {
             self.record_unsent_batches()?;
             // A planned message waits for the answer to the one before it, which may stop the execution.
@@ -581,6 +580,10 @@ impl Session for Bulk {
         self.check_item_count(&flight.content, &response)?;
         match flight.content {
             Content::Query => self.on_query_answer(cx, &response),
+            Content::Transport => {
+                self.on_transport_key_answer(&response);
+                Ok(())
+            }
             Content::Objects(batch) => self.on_objects_answer(cx, batch, &response),
         }
     }

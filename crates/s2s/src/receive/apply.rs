@@ -137,17 +137,14 @@ mod tests {
     /// Applies items 1 to 3, of which 2 fails; returns what the store holds of them, and which were refused.
     fn apply_failing(failure: Failure) -> (Result<Vec<u8>>, usize) {
         let store = Memory::new(Incarnation([1; 16]));
-        let node = Node {
-            home: Home {
-                server: "here".into(),
-                instance: vec![1; 16],
-                fingerprint_key: Secret::new(&[7; 32]),
-                extra: Default::default(),
-            },
-            policy: Policy::closed(),
-            crypto: std::sync::Arc::new(keyferry_crypto::Ring::new()),
-            clock: Default::default(),
+        let home = Home {
+            server: "here".into(),
+            instance: vec![1; 16],
+            fingerprint_key: Secret::new(&[7; 32]),
+            extra: Default::default(),
         };
+        let crypto = std::sync::Arc::new(keyferry_crypto::Ring::new());
+        let node = Node::new(home, Policy::closed(), crypto);
         let applied = store.transact(|transaction| {
             let mut world = Deferred::new(transaction);
             let mut page = Failing {

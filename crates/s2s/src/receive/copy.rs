@@ -3,10 +3,11 @@
 use crate::node::Node;
 use crate::planted::planted;
 use crate::policy::Peer;
-use crate::receive::authority::{Speaker, Word, check_speaker, may_not_say};
+use crate::receive::authority::{Speaker, Unauthorised, Word, check_speaker, may_not_say};
 use crate::receive::check::check_attributes;
 use crate::receive::merge::Incoming;
 use crate::relation::receipts::ToldReceipts;
+use crate::transport_key::{is_transport_key, rsa_key_of};
 use crate::wire::copy::{Copy, is_known_projection};
 use crate::wire::receipt::ReceiptKey;
 use keyferry_kmip::spec::ObjectType;
@@ -22,6 +23,8 @@ pub(crate) struct SeenObject {
     pub(crate) attributes: Attributes,
     /// The object itself; a destroyed one has none.
     pub(crate) object: Option<Object>,
+    /// The name of the key that it came wrapped by.
+    pub(crate) wrapped_by: Option<Text>,
 }
 
 /// Makes the record of a copy that a keyferry server sent; `held` is what is held of the object here.
@@ -63,6 +66,7 @@ pub(crate) fn verify_copy(
     if speaker == Speaker::Holder && !is_own_word(node, &copy, seen.object.as_ref())? {
         return Err(may_not_say());
     }
+    let brought = seen.object.is_some().then_some(seen.wrapped_by);
     let owner = local_owner(node, peer, &copy);
     let record = Record {
         id: copy.id,
@@ -81,6 +85,7 @@ pub(crate) fn verify_copy(
         lost: Vec::new(),
         extra: Extra::NONE,
     };
+    check_transport_key(&record, speaker, brought, held)?;
     Ok(Incoming {
         record,
         object: seen.object,
@@ -94,6 +99,30 @@ pub(crate) fn verify_copy(
         },
         asked_in: None,
     })
+}
+
+/// Fails when a transport key comes from another server than its issuer, or otherwise than under the RSA key that it names. `brought` is by which
+/// key the material was wrapped that came with it.
+fn check_transport_key(
+    record: &Record,
+    speaker: Speaker,
+    brought: Option<Option<Text>>,
+    held: Option<&Record>,
+) -> Result<(), Failure> {
+    let Some(rsa_key) = rsa_key_of(record) else {
+        return Ok(());
+    };
+    let is_under_it = match brought {
+        Some(wrapped_by) => wrapped_by.as_ref() == Some(rsa_key),
+        None => record.is_destroyed() || held.is_some_and(is_transport_key),
+    };
+    if speaker == Speaker::Issuer && is_under_it {
+        return Ok(());
+    }
+    Err(Failure::denied(
+        "a transport key comes from its issuer, wrapped under the RSA key that it names",
+    )
+    .caused_by(Unauthorised))
 }
 
 /// Whether this server itself has once sent the copy, by the receipt that it carries.

@@ -269,6 +269,9 @@ fn accept_change(
     let is_compromised = raised || attributes.state().is_some_and(lifecycle::is_compromised);
     let is_own = is_own_word(node, &copy, object.as_ref())?;
     *unproved |= !is_own;
+    if !is_own {
+        node.refusals.count_unproved();
+    }
     let accepted = if !is_own {
         if !is_compromised {
             return Err(Failure::denied(

@@ -497,18 +497,14 @@ fn receive_copy(
         is_wrapped,
         ..
     } = arrival;
-    let object = match object {
-        Some(wrapped) if is_wrapped => {
-            Some(node.unwrapped_from(ask, peer, wrapped, &attributes)?)
-        }
-        object => object,
-    };
+    let (object, by) = node.opened(ask, peer, object, is_wrapped, &attributes)?;
     let held = ask.snapshot.by_object_id(&copy.id)?;
     let seen = SeenObject {
         identifier,
         object_type,
         attributes,
         object,
+        wrapped_by: by,
     };
     let incoming = verify_copy(node, peer, seen, copy, held.as_ref().map(|(_, held)| held))?;
     if held.is_none() && !peer.has_agreed(&incoming.record, ask.now.wall)? {

@@ -64,6 +64,9 @@ pub struct Downstream {
     /// In which respect the two servers' agreements differ, by their policies, so that one sends what the other does not take.
     #[ttlv(tag = x::TERMS_DIFFER)]
     pub terms_differ: Option<Text>,
+    /// How many objects are [listed](crate::WithheldObject) as withheld from it.
+    #[ttlv(tag = x::COUNT_WITHHELD)]
+    pub withheld: Option<i64>,
     /// Other fields.
     #[ttlv(extra)]
     pub extra: Extra,
@@ -240,7 +243,10 @@ impl Downstream {
             store,
             &Downstream::address(server, relation),
             &[keys::give_back(server)],
-            &[keys::offered_prefix(server, relation)],
+            &[
+                keys::offered_prefix(server, relation),
+                keys::withheld_prefix(server, relation),
+            ],
         )
     }
 }

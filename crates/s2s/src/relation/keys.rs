@@ -78,6 +78,8 @@ state_keys! {
     BUNDLE_OFFERED = b"bundle/offered/" + "recipient 0 page": "which records a recipient of bundles was offered (OfferedSet)", "bundle: seal";
     BUNDLE_NUMBER = b"bundle/number/" + "recipient": "the number of its last bundle (8 bytes)", "bundle: seal";
     BUNDLE_APPLIED = b"bundle/taken/" + "bundle": "how far a bundle was applied", "bundle: apply";
+    WITHHELD = b"unsent/" + "server 0 relation 0 object": "an object that a replica does not get (WithheldObject)", "follow, at the issuer";
+    TRANSPORT = b"transport/" + "RSA key here 0 RSA key there": "the identifier of the transport key that wraps now for this RSA key", "follow, at the issuer; push: bulk; renew_transport_key";
     GROUP_MEMBER = b"turn/" + "index key of the group": "the record that Locate named last as the group's default member (8 bytes)", "server: Locate";
 }
 
@@ -118,6 +120,16 @@ pub(crate) fn done_prefix(relation: &str) -> Vec<u8> {
 /// What the pages of an [`OfferedSet`](crate::OfferedSet) begin with: the number of the page follows.
 pub(crate) fn offered_prefix(server: &str, relation: &str) -> Vec<u8> {
     [&under(OFFERED, server)[..], relation.as_bytes(), &[0]].concat()
+}
+
+/// What the keys of the objects that a replica does not get begin with.
+pub(crate) fn withheld_prefix(server: &str, relation: &str) -> Vec<u8> {
+    [&under(WITHHELD, server)[..], relation.as_bytes(), &[0]].concat()
+}
+
+/// The key of the transport key that wraps for the RSA key with these identifiers here and at its owner.
+pub(crate) fn transport(here: &str, there: &str) -> Vec<u8> {
+    [&under(TRANSPORT, here)[..], there.as_bytes()].concat()
 }
 
 pub(crate) fn give_back(server: &str) -> Vec<u8> {
@@ -363,6 +375,8 @@ mod tests {
             bundle_offered_prefix("r"),
             bundle_number("r"),
             bundle_applied(b"b"),
+            about(withheld_prefix("s", "r"), &id)?,
+            transport("h", "t"),
             group_member(b"g"),
         ])
     }

@@ -44,12 +44,8 @@ fn open(name: &str, policy: &Policy, disk: &Memory, rng: &mut Rng) -> Arc<Node> 
         })
         .unwrap();
     disk.begin_reign(rng.id()).unwrap();
-    Arc::new(Node {
-        home,
-        policy: policy.clone(),
-        crypto: Arc::new(Ring::new()),
-        clock: Clock::default(),
-    })
+    let crypto = Arc::new(Ring::new());
+    Arc::new(Node::new(home, policy.clone(), crypto))
 }
 
 impl Site {

@@ -10,7 +10,7 @@ use keyferry_kmip::{
     Cause, DateTime, Escaped, Failure, Now, Random, RandomFailed, RequestItem, RequestMessage,
     ResponseItem, ResponseMessage, Text, context,
 };
-use keyferry_s2s::{Answered, Ask, EarlierIdentifier, Node, Placeholder, Responder};
+use keyferry_s2s::{Answered, Ask, EarlierIdentifier, GIVE_BACK, Node, Placeholder, Responder};
 use keyferry_ttlv::{Frame, Reader, Version};
 use std::sync::{Mutex, PoisonError};
 
@@ -99,7 +99,8 @@ impl Server {
                     .spread_compromise(ask.snapshot, wall, &mut answered.effects)?;
                 Ok(answered)
             })
-            .and_then(|answered| self.check_restored(&ask, answered));
+            .and_then(|answered| self.check_restored(&ask, answered))
+            .and_then(|answered| self.check_size(&ask, item, answered));
         let mut response = match answered {
             Ok(answered) => {
                 world.apply(answered.effects)?;
@@ -166,6 +167,27 @@ impl Server {
             return Ok(answered);
         }
         waits.map(|()| answered)
+    }
+}
+
+impl Server {
+    /// Fails when an object of this server would become larger than can be answered and carried. What other servers tell of an object that is
+    /// held already joins whatever its size.
+    fn check_size(
+        &self,
+        ask: &Ask<'_>,
+        item: &RequestItem,
+        answered: Answered,
+    ) -> Result<Answered, Failure> {
+        let request = item.request_payload.bytes().len();
+        for change in &answered.effects.changes {
+            let is_told = !ask.is_client && change.before.is_some();
+            if self.node().issues(&change.after) && !is_told && item.operation != GIVE_BACK {
+                self.node()
+                    .check_size(ask.snapshot, item.operation, request, change)?;
+            }
+        }
+        Ok(answered)
     }
 }
 

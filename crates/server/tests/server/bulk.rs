@@ -31,5 +31,6 @@ mod registers;
 mod restored;
 mod rsa;
 mod selections;
+mod sizes;
 mod transfers;
 mod wrappings;

@@ -2,7 +2,9 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::outgoing::item::Strategy;
+use crate::push::bulk::Outgoing;
 use crate::report::{ObjectResult, Outcome};
+use crate::transfer::plan::Planned;
 use crate::wire::copy::{Held, KeyferryExtension, answered_outcome};
 use crate::wire::server_information;
 use keyferry_kmip::spec::{Operation, ResultReason, tag};
@@ -173,4 +175,24 @@ mod tests {
         assert_eq!((counts.created, counts.failed, counts.asked), (0, 1, 1));
         assert!(counts.add_up());
     }
+}
+
+/// The record of a plan for an object that was sent as a dry run.
+pub(super) fn planned_from_answer(
+    outgoing: Outgoing,
+    result: &ObjectResult,
+    item: Option<&ResponseItem>,
+) -> Result<Planned> {
+    let held = match item {
+        Some(item) if !result.outcome.is_failure() => Some(held_at_peer(item)?),
+        _ => None,
+    };
+    Ok(Planned {
+        id: outgoing.id,
+        identifier: outgoing.identifier,
+        digest: outgoing.digest,
+        held,
+        outcome: result.outcome,
+        extra: Extra::NONE,
+    })
 }

@@ -8,6 +8,7 @@ use crate::outgoing::item::{
     representable_attributes,
 };
 use crate::push::bulk::answers::existence_check;
+use crate::push::bulk::transport::Transport;
 use crate::push::bulk::{Batch, Bulk, Content, Flight, Outgoing};
 use crate::push::publish::STATE_NOT_KEPT;
 use crate::push::publish::steps::is_usable;
@@ -196,7 +197,7 @@ impl Bulk {
         Ok((items, prepared))
     }
 
-    fn send_options(&self, keyferry: bool) -> Result<SendOptions> {
+    pub(super) fn send_options(&self, keyferry: bool) -> Result<SendOptions> {
         let strategy = self.options.strategy;
         if self.wrapping.is_some() && strategy != Strategy::Import {
             return Err(Error::new(
@@ -265,7 +266,10 @@ impl Bulk {
                 outcome: planned.outcome,
                 extra: Extra::NONE,
             });
-        let wrapping = self.wrapping.as_ref();
+        let wrapping = match &self.transport {
+            Transport::Ready(wrapping) => Some(wrapping),
+            _ => self.wrapping.as_ref(),
+        };
         let (object, wrapped) = wrap_for_transit(cx, wrapping, options.version, record, object)?;
         let options = SendOptions { wrapped, ..options };
         let sender = self.sender.as_ref().map(|sender| (sender, cx.store));

@@ -6,7 +6,8 @@ use crate::support::*;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
 use keyferry_s2s::{
-    Alarm, AlarmKind, Copy, Error, Fork, Limits, Peer, Policy, Strategy, Upstream, UpstreamOptions,
+    Alarm, AlarmKind, Copy, Error, Fork, Limits, Peer, Policy, RefusedCopy, Strategy, Upstream,
+    UpstreamOptions,
 };
 use keyferry_server::Access;
 use keyferry_store::{Record, Stamp, StoreExt};
@@ -344,6 +345,103 @@ fn a_place_that_nobody_told_restores_nobody() {
         .unwrap();
     pass(&b, &a);
     assert_same(&a, &b, &ids[..1]);
+}
+
+#[test]
+fn a_question_names_as_many_objects_as_the_limit_says() {
+    let mut limits = Limits::default();
+    limits.named_objects = 2;
+    let policy = Policy::closed()
+        .with("b.example", Peer::new("b").may_follow())
+        .with_limits(limits);
+    let access = || Access::Named(["client".to_owned()].into());
+    let (a, b) = (Host::named("a", access(), policy), follower("b"));
+    let make = |n: u8| a.client(Version::V2_1).register(key(&[n; 32]), none());
+    let ids = [make(1), make(2)];
+    begin(&b, &UpstreamOptions::default());
+    pass(&b, &a);
+    let again = || Upstream::accept(&*b.store, "r").unwrap();
+    // It says what it holds: as many as the limit, and one more.
+    again();
+    pass(&b, &a);
+    make(3);
+    pass(&b, &a);
+    again();
+    let refused = pass_cut(&b, &a, follow_options(), Cut::Never)
+        .unwrap()
+        .unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("more than 2 objects named in one question"),
+        "{refused}"
+    );
+    assert_eq!(a.server.node().refusals.counts().over_limit, 1);
+    assert_same(&a, &b, &ids);
+}
+
+#[test]
+fn a_relation_stops_at_so_many_objects_to_retry_as_the_limit_says() {
+    let mut limits = Limits::default();
+    limits.retries = 2;
+    let a = issuer();
+    let policy = Policy::closed().with_limits(limits);
+    let b = Host::named("b", Access::Named(["client".to_owned()].into()), policy);
+    let taken = |n: u8| {
+        let name = named(&format!("taken {n}"));
+        b.client(Version::V2_1)
+            .register(key(&[100 + n; 32]), name.clone());
+        a.client(Version::V2_1).register(key(&[n; 32]), name)
+    };
+    (taken(1), taken(2));
+    begin(&b, &UpstreamOptions::default());
+    let report = pass(&b, &a);
+    assert_eq!(report.counts.failed, 2, "{}", report.table());
+    taken(3);
+    let stopped = pass_cut(&b, &a, follow_options(), Cut::Never)
+        .unwrap()
+        .unwrap_err();
+    assert_eq!(stopped.kind(), keyferry_s2s::ErrorKind::Limit);
+    assert!(
+        stopped.to_string().contains("more than 2 of its objects"),
+        "{stopped}"
+    );
+    let upstream = b
+        .store
+        .view::<_, Error>(|s| Upstream::find(s, "r"))
+        .unwrap()
+        .unwrap();
+    assert!(upstream.error.unwrap().contains("the limit retries"));
+}
+
+#[test]
+fn of_what_is_refused_in_silence_as_much_is_named_as_the_limit_says() {
+    let mut limits = Limits::default();
+    limits.refused_copies = 2;
+    let (a, b) = (master(), target_with(Peer::learns_nothing, limits));
+    for n in 1..=3 {
+        let id = a.client(Version::V2_1).register(key(&[n; 32]), none());
+        let (record, object) = (a.record(&id), a.object(&id));
+        for _ in 0..2 {
+            send(&b, "m", &record, object.clone(), |_| {}).unwrap();
+        }
+    }
+    let refused = b
+        .store
+        .view::<_, Error>(|s| RefusedCopy::all(s, "m"))
+        .unwrap();
+    assert_eq!((refused.len(), b.count()), (2, 0));
+}
+
+#[test]
+fn what_is_refused_is_counted() {
+    let (a, b) = (master(), target());
+    let id = a.client(Version::V2_1).create(named("n"));
+    let before = b.server.node().refusals.counts();
+    is_denied(send(&b, "m", &a.record(&id), a.object(&id), |_| {}));
+    let after = b.server.node().refusals.counts();
+    assert_eq!(after.unauthorised, before.unauthorised + 1);
+    assert_eq!((after.over_limit, after.unproved), (0, 0));
 }
 
 #[test]

@@ -116,13 +116,7 @@ impl Responder for Stateless {
             fingerprint_key: Secret::new(&[1; 32]),
             extra: Extra::NONE,
         };
-        Node {
-            home,
-            policy: Policy::closed(),
-            crypto: ring,
-            clock: Default::default(),
-        }
-        .respond(ask, &item)
+        Node::new(home, Policy::closed(), ring).respond(ask, &item)
     }
 }
 

@@ -1,13 +1,16 @@
 //! Key material that is wrapped on its way under the receiver's RSA key.
 
 use crate::bulk::drive::*;
+use crate::bulk::follows::*;
 use crate::support::*;
-use keyferry_crypto::Ring;
+use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
 use keyferry_s2s::*;
 use keyferry_server::Access;
+use keyferry_store::{Record, SnapshotExt, StoreExt};
 use keyferry_ttlv::{Extra, Version};
+use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
 fn halves() -> [Object; 2] {
@@ -165,39 +168,200 @@ fn every_hash_and_the_defaults_of_the_standard_are_understood() {
     }
 }
 
+/// Objects that are longer than RSA can wrap: a private key, and a long secret.
+fn long_secrets(host: &Host) -> Vec<String> {
+    let client = host.client(Version::V2_1);
+    let [_, private] = halves();
+    let usage = V::CryptographicUsageMask(CryptographicUsageMask::SIGN);
+    let sensitive = |what: &str| named(what).with(usage.clone()).with(V::Sensitive(true));
+    let text = Object::secret_data(SecretDataType::PASSWORD, Secret::new(&[0x5E; 5003]));
+    vec![
+        client.register(private, sensitive("long")),
+        client.register(text, sensitive("text")),
+    ]
+}
+
+/// Whether bytes show anything of the secrets.
+fn shows_a_secret(sent: &[u8]) -> bool {
+    let [_, private] = halves();
+    let material = private.digestible().unwrap()[200..232].to_vec();
+    let shown = [
+        vec![1; 16],
+        vec![2; 16],
+        vec![3; 16],
+        vec![0x5E; 16],
+        material,
+    ];
+    shown
+        .iter()
+        .any(|secret| sent.windows(secret.len()).any(|window| window == secret))
+}
+
+/// The transport keys that a server holds: their records, and their material.
+fn transport_keys(host: &Host) -> Vec<(Record, Object)> {
+    let is_one = |value: &V| matches!(value, V::ApplicationSpecificInformation(of) if of.namespace == *"keyferry-transport");
+    let mut found = Vec::new();
+    host.store
+        .view::<_, Error>(|snapshot| {
+            let mut numbers = Vec::new();
+            snapshot.feed(0, &mut |row| {
+                numbers.push(row.record);
+                Ok(ControlFlow::Continue(()))
+            })?;
+            for number in numbers {
+                let (record, object) = snapshot.whole(number)?.unwrap();
+                if record.attributes.iter().any(|a| is_one(&a.value)) {
+                    found.extend(object.map(|object| (record, object)));
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+    found
+}
+
 #[test]
-fn what_is_too_long_for_rsa_is_named_with_the_reason() {
+fn what_is_too_long_for_rsa_goes_under_a_transport_key() {
+    for version in [Version::V1_4, Version::V2_0, Version::V2_1] {
+        for there in ["private", "public"] {
+            let (a, b) = (master(), replica());
+            share(&a, &b);
+            let mut ids = secrets(&a);
+            ids.extend(long_secrets(&a));
+            let wrapping = || Wrapping::oaep("public there", there);
+            let (report, sent) = push(&a, &b, version, &ids, wrapping());
+            assert_eq!(
+                counts(&report),
+                (5, 0, 0, 0),
+                "{version} {}",
+                report.table()
+            );
+            assert!(!shows_a_secret(&sent));
+            assert_same(&a, &b, &ids);
+            // One key carries all, and is the same at both ends, in no weaker terms.
+            let (made, taken) = (transport_keys(&a), transport_keys(&b));
+            assert_eq!((made.len(), taken.len()), (1, 1));
+            assert_eq!(made[0].1, taken[0].1);
+            let material = made[0].1.digestible().unwrap();
+            assert!(!sent.windows(32).any(|window| window == material));
+            for record in [&made[0].0, &taken[0].0] {
+                assert_eq!(
+                    record.attributes.get(tag::SENSITIVE),
+                    Some(&V::Sensitive(true))
+                );
+                assert_eq!(record.state(a.now().wall), Some(State::ACTIVE));
+            }
+            // It goes again where it was taken already, and another one where a person wants so; the one before is kept.
+            let (report, _) = push(&a, &b, version, &ids, wrapping());
+            assert_eq!(counts(&report), (0, 0, 5, 0), "{}", report.table());
+            assert_eq!(transport_keys(&b).len(), 1);
+            renew(&a, &wrapping());
+            let more = a
+                .client(Version::V2_1)
+                .register(key(&[1; 32]), named("more"));
+            let (report, _) = push(&a, &b, version, &[more], wrapping());
+            assert_eq!(counts(&report), (1, 0, 0, 0), "{}", report.table());
+            assert_eq!(transport_keys(&b).len(), 2);
+        }
+    }
+}
+
+fn renew(host: &Host, wrapping: &Wrapping) -> String {
+    let mut random = SystemRandom::new();
+    let (store, node) = (&*host.store, host.server.node());
+    renew_transport_key(store, node, wrapping, host.now(), &mut random)
+        .unwrap()
+        .to_string()
+}
+
+#[test]
+fn a_transport_key_is_replaced_after_a_year_and_goes_to_its_receiver_alone() {
     let (a, b) = (master(), replica());
     share(&a, &b);
-    let client = a.client(Version::V2_1);
-    let [_, private] = halves();
-    let long = client.register(
-        private,
-        named("long").with(V::CryptographicUsageMask(CryptographicUsageMask::SIGN)),
-    );
-    let mut ids = secrets(&a);
-    ids.push(long.clone());
-    let (report, _) = push(
+    let ids = secrets(&a);
+    let wrapping = || Wrapping::oaep("public there", "private");
+    push(&a, &b, Version::V2_1, &ids, wrapping());
+    a.pass(365 * 24 * 3600 - 1);
+    push(&a, &b, Version::V2_1, &ids, wrapping());
+    assert_eq!(transport_keys(&a).len(), 1);
+    a.pass(1);
+    push(&a, &b, Version::V2_1, &ids, wrapping());
+    assert_eq!((transport_keys(&a).len(), transport_keys(&b).len()), (2, 2));
+    // Everything goes to another server, also wrapped: but no transport key of the first.
+    let c = replica();
+    let kek = [0x4B; 32];
+    for host in [&a, &c] {
+        let both = CryptographicUsageMask::WRAP_KEY | CryptographicUsageMask::UNWRAP_KEY;
+        host.client(Version::V2_1)
+            .import("kek", Some(key(&kek)), active(both), false)
+            .unwrap();
+    }
+    let mut session = Bulk::new(options(Strategy::Import))
+        .wrapping(a.server.node().clone(), Wrapping::new("kek", "kek"));
+    drive(
         &a,
-        &b,
-        Version::V2_1,
-        &ids,
-        Wrapping::oaep("public there", "private"),
-    );
-    assert_eq!(
-        (report.counts.created, report.counts.failed),
-        (3, 1),
-        "{}",
-        report.table()
-    );
-    assert_eq!(report.failures[0].identifier, long);
-    assert!(
-        report.failures[0]
-            .message
-            .contains("more than the RSA key can hold"),
-        "{}",
-        report.table()
-    );
+        &c,
+        &mut session,
+        "a.example",
+        Cut::Never,
+        &mut |_, _| {},
+    )
+    .unwrap()
+    .unwrap();
+    assert_eq!(transport_keys(&c).len(), 0);
+}
+
+#[test]
+fn a_replica_gets_the_transport_key_before_what_it_wraps() {
+    let wrapping = || Wrapping::oaep("public there", "private");
+    // The agreement lets one group through: the transport key is of it all the same.
+    let group = |group: &str| V::ObjectGroup(group.into());
+    let agreed = || Selection::everything().with(group("g"));
+    let a = issuer_with(|peer| peer.wrapping(wrapping()).agreed(agreed()));
+    let b = follower("b");
+    share(&a, &b);
+    let client = a.client(Version::V2_1);
+    let mut ids = secrets(&a);
+    ids.extend(long_secrets(&a));
+    for id in &ids {
+        client.add(id, group("g")).unwrap();
+    }
+    begin(&b, &UpstreamOptions::default());
+    let options = || FollowOptions {
+        batch: 3,
+        in_flight: 2,
+        ..FollowOptions::new("r", Peer::new("a").unwrapping("private").agreed(agreed()))
+    };
+    let report = pass_cut(&b, &a, options(), Cut::Never).unwrap().unwrap();
+    assert_eq!(report.counts.failed, 0, "{}", report.table());
+    assert_same(&a, &b, &ids);
+    assert_eq!(transport_keys(&b).len(), 1);
+    // Whatever answer is lost, the next pass finds the rest.
+    for cut in 0..5 {
+        let c = follower("c");
+        share(&follower("x"), &c);
+        begin(&c, &UpstreamOptions::default());
+        renew(&a, &wrapping());
+        pass_cut(&c, &a, options(), Cut::Dead(cut));
+        pass_cut(&c, &a, options(), Cut::Behind(cut))
+            .unwrap()
+            .unwrap();
+        assert_same(&a, &c, &ids);
+    }
+    // Another key wraps what is new, and what was wrapped by the one before stays.
+    renew(&a, &wrapping());
+    let more = client.register(key(&[1; 32]), named("more").with(group("g")));
+    let report = pass_cut(&b, &a, options(), Cut::Never).unwrap().unwrap();
+    assert_eq!(report.counts.failed, 0, "{}", report.table());
+    ids.push(more);
+    assert_same(&a, &b, &ids);
+    // Without a key that the agreement names nothing is unwrapped.
+    let c = follower("b");
+    share(&follower("x"), &c);
+    begin(&c, &UpstreamOptions::default());
+    let options = FollowOptions::new("r", Peer::new("a").unwrapping("another"));
+    pass_cut(&c, &a, options, Cut::Never).unwrap().unwrap();
+    assert_eq!(c.count(), 2, "its own RSA key alone");
 }
 
 /// How it fails when `change` has happened at the sender or the receiver.

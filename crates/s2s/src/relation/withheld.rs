@@ -1,0 +1,105 @@
+//! Objects that a replica does not get, and why, as their issuer lists them ([rule 12](crate::design#rule-12)).
+
+use crate::error::Result;
+use crate::relation::followed::Downstream;
+use crate::relation::keys::{Entry, about, withheld_prefix};
+use crate::relation::stored;
+use crate::wire::follow::{Change, Kind};
+use keyferry_kmip::{DateTime, Failure, Text, extension as x};
+use keyferry_store::record::{bytes_of, read};
+use keyferry_store::{ObjectId, Snapshot, SnapshotExt};
+use keyferry_ttlv::{Decode, Encode, Extra};
+
+/// An object that a replica was told of and does not get: it may not leave, or no message can carry it.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = x::WITHHELD)]
+#[non_exhaustive]
+pub struct WithheldObject {
+    /// The object.
+    pub id: ObjectId,
+    /// Its Unique Identifier at this server.
+    #[ttlv(tag = x::LOCAL_IDENTIFIER)]
+    pub identifier: Text,
+    /// Why it is withheld.
+    #[ttlv(tag = x::WHY)]
+    pub why: Text,
+    /// When it was withheld for the first time for this reason.
+    #[ttlv(tag = x::SINCE)]
+    pub since: DateTime,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+impl WithheldObject {
+    /// The objects that a replica does not get in one relation and that are not destroyed, as many as
+    /// [`Limits::withheld_objects`](crate::Limits::withheld_objects) keeps.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn all(
+        snapshot: &dyn Snapshot,
+        server: &str,
+        relation: &str,
+    ) -> Result<Vec<WithheldObject>> {
+        let prefix = withheld_prefix(server, relation);
+        let mut listed: Vec<WithheldObject> =
+            stored::all_under(snapshot, &prefix, "withheld object")?;
+        let mut lives = Vec::with_capacity(listed.len());
+        for object in &listed {
+            let held = snapshot.by_object_id(&object.id)?;
+            lives.push(held.is_some_and(|(_, record)| !record.is_destroyed()));
+        }
+        let mut lives = lives.into_iter();
+        listed.retain(|_| lives.next() == Some(true));
+        Ok(listed)
+    }
+
+    /// What notes which of these changes are withheld, and that others are not any more; `most` are listed at the most.
+    pub(crate) fn note(
+        snapshot: &dyn Snapshot,
+        downstream: &mut Downstream,
+        changes: &[Change],
+        (now, most): (DateTime, usize),
+    ) -> std::result::Result<Vec<Entry>, Failure> {
+        let prefix = withheld_prefix(&downstream.server, &downstream.relation);
+        let mut count = downstream.withheld.unwrap_or(0);
+        let mut entries = Vec::new();
+        for change in changes {
+            let is_withheld = change.kind == Kind::WITHHELD;
+            if !is_withheld && count == 0 {
+                continue;
+            }
+            let key = about(prefix.clone(), &change.copy.id)?;
+            let listed = snapshot.state_value(&key)?;
+            if !is_withheld {
+                count -= i64::from(listed.is_some());
+                entries.extend(listed.map(|_| (key, None)));
+                continue;
+            }
+            let known = listed
+                .map(|bytes| read::<WithheldObject>(&bytes, "withheld object"))
+                .transpose()?;
+            let why = change.why.clone().unwrap_or_default();
+            if known.as_ref().is_some_and(|known| known.why == why) {
+                continue;
+            }
+            if known.is_none() {
+                if count >= i64::try_from(most).unwrap_or(i64::MAX) {
+                    continue;
+                }
+                count += 1;
+            }
+            let withheld = WithheldObject {
+                id: change.copy.id.clone(),
+                identifier: change.identifier.clone(),
+                why,
+                since: now,
+                extra: Extra::NONE,
+            };
+            entries.push((key, Some(bytes_of(&withheld)?)));
+        }
+        downstream.withheld = (count > 0).then_some(count);
+        Ok(entries)
+    }
+}
