@@ -5,7 +5,7 @@ use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
 use keyferry_s2s::{Peer, Policy};
-use keyferry_server::{Access, Options, Server};
+use keyferry_server::{Access, Grant, Granted, Level, Options, Rights, Server};
 use keyferry_store::{Incarnation, Memory, Record, SnapshotExt, Store, StoreExt};
 use keyferry_ttlv::{Extra, Frame, Version};
 use std::sync::Arc;
@@ -60,8 +60,14 @@ impl Host {
                         .unwrapping(kek(name)),
                 ),
         });
+        // Its client may revoke what beta holds of others.
+        let rights = Rights::owners().with(Grant {
+            client: Some("client".into()),
+            objects: Granted::Copies,
+            level: Level::Manage,
+        });
         Host {
-            server: server.unwrap(),
+            server: server.unwrap().with_rights(rights),
             store,
             name,
         }

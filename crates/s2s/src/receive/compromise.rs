@@ -309,10 +309,23 @@ fn raise_twin(
     if held.stamp.issuer != compromised.record.stamp.issuer {
         return report_twin(node, snapshot, now, &compromised.record, &held, effects);
     }
-    let change = change_of(effects, (number, held));
-    if change.after.is_compromised() {
-        return Ok(());
+    let mut change = take_change(effects, (number, held));
+    if !change.after.is_compromised() {
+        raise_change(node, snapshot, now, compromised, &mut change, effects)?;
     }
+    effects.changes.push(change);
+    Ok(())
+}
+
+/// Makes a twin of the same issuer compromised: by a change of this server's own object, else here alone.
+fn raise_change(
+    node: &Node,
+    snapshot: &dyn Snapshot,
+    now: DateTime,
+    compromised: &Compromised,
+    change: &mut Change,
+    effects: &mut Effects,
+) -> Result<()> {
     if compromised.is_own && check_no_pending_give_back(snapshot).is_ok() {
         compromise(&mut change.after.attributes, now);
         node.advance(&mut change.after, snapshot.reign()?, now);
@@ -333,16 +346,17 @@ fn raise_twin(
     Ok(())
 }
 
-/// The change of a record among effects: the one that is there already, or a new one that leaves it as it is.
-fn change_of(effects: &mut Effects, (number, held): (RecordNumber, Record)) -> &mut Change {
+/// Takes the change of a record out of effects, or makes one that leaves it as it is.
+fn take_change(effects: &mut Effects, (number, held): (RecordNumber, Record)) -> Change {
     let is_its = |change: &Change| matches!(&change.before, Some((other, _)) if *other == number);
-    let place = effects.changes.iter().position(is_its);
-    let place = place.unwrap_or_else(|| {
-        let before = Some((number, held.clone()));
-        effects.extend(Effects::change(before, held, Material::Keep));
-        effects.changes.len() - 1
-    });
-    &mut effects.changes[place]
+    match effects.changes.iter().position(is_its) {
+        Some(place) => effects.changes.remove(place),
+        None => Change {
+            before: Some((number, held.clone())),
+            after: held,
+            material: Material::Keep,
+        },
+    }
 }
 
 fn key_compromise() -> RevocationReason {

@@ -407,9 +407,8 @@ fn overrule(
     record.identifier = held.identifier.clone();
     let own = held.overlay.clone().unwrap_or_default();
     // What was said here in an emergency is no hearsay.
-    if EmergencyRevoke::find(ask.snapshot, &record.id)?.is_some() {
-        overlay_known_state(&mut record, Some(State::COMPROMISED));
-    }
+    let emergency = EmergencyRevoke::find(ask.snapshot, &record.id)?;
+    overlay_known_state(&mut record, emergency.map(|_| State::COMPROMISED));
     let overlay = record.overlay.get_or_insert_with(Overlay::default);
     overlay.via.extend(own.via);
     overlay.via.sort();

@@ -252,6 +252,7 @@ impl Check {
 
     /// At the end, when nothing moves any more.
     pub fn end(&mut self, world: &World) {
+        Check::compromises_have_spread(world);
         for link in &world.links {
             self.equal(world, link.replica, link.issuer, &link.name);
         }
@@ -399,6 +400,53 @@ impl Check {
                     "{relation}: {} should have been withdrawn from {}",
                     copy.id,
                     here.name
+                );
+            }
+        }
+    }
+
+    /// A compromise has reached whatever has the same material and the same issuer; and what was revoked in an emergency, its issuer.
+    fn compromises_have_spread(world: &World) {
+        for site in &world.sites {
+            let mut known: HashMap<(Vec<u8>, String), bool> = HashMap::new();
+            let held = site.records();
+            for record in held.iter().filter(|record| !record.is_withdrawn()) {
+                let Some(fingerprint) = record.fingerprint.clone() else {
+                    continue;
+                };
+                let key = (fingerprint, record.stamp.issuer.to_string());
+                let is_compromised = record.is_compromised();
+                let twin = *known.entry(key).or_insert(is_compromised);
+                assert_eq!(
+                    twin, is_compromised,
+                    "{}: {} has a twin that is not as it is",
+                    site.name, record.id
+                );
+            }
+            for id in site.emergencies() {
+                let record = held.iter().find(|record| record.id == id).unwrap();
+                assert!(record.is_compromised(), "{}: {id} is not", site.name);
+                let issuer = world
+                    .sites
+                    .iter()
+                    .find(|other| other.name == *record.stamp.issuer)
+                    .unwrap();
+                let link = format!("{} of {}", site.name, issuer.name);
+                let is_followed = record
+                    .overlay
+                    .as_ref()
+                    .is_some_and(|overlay| overlay.via.iter().any(|via| *via == *link));
+                let is_forked = [site, issuer]
+                    .iter()
+                    .any(|at| at.forks().iter().any(|fork| fork.id == id));
+                let there = issuer.record(&id).map(|(_, record)| record);
+                let is_known =
+                    there.is_none_or(|there| there.is_compromised() || there.stamp != record.stamp);
+                assert!(
+                    !is_followed || is_forked || is_known,
+                    "{}: {id} was revoked, and {} does not know",
+                    site.name,
+                    issuer.name
                 );
             }
         }

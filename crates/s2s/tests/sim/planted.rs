@@ -20,6 +20,9 @@
 //! | OlderApplies | random run 6 |
 //! | StateFollowsTheCopy | random run 50 |
 //! | CompromiseNotRecognised | history: compromised material |
+//! | TwinsStayAsTheyAre | history: twins |
+//! | EmergencyForgotten | history: an emergency |
+//! | AnyPeerRevokes | history: an emergency |
 //! | OtherMaterialTaken | history: other material |
 //! | LineageForgotten | history: a master restored below its replica |
 //! | ReignForgotten | random run 17 |

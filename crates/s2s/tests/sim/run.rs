@@ -14,6 +14,7 @@ use keyferry_store::StoreExt;
 pub struct Figures {
     writes: usize,
     refused: usize,
+    emergencies: usize,
     restored: usize,
     crashes: usize,
     cuts: usize,
@@ -33,6 +34,7 @@ impl Figures {
     pub fn add(&mut self, other: &Figures) {
         self.writes += other.writes;
         self.refused += other.refused;
+        self.emergencies += other.emergencies;
         self.restored += other.restored;
         self.crashes += other.crashes;
         self.cuts += other.cuts;
@@ -52,6 +54,7 @@ impl Figures {
         [
             self.writes,
             self.refused,
+            self.emergencies,
             self.restored,
             self.crashes,
             self.cuts,
@@ -117,7 +120,8 @@ fn build(rng: &mut Rng) -> World {
             .cloned();
         let mut peer = known
             .unwrap_or_else(|| Peer::new(NAMES[*replica]))
-            .may_follow();
+            .may_follow()
+            .may_revoke();
         peer = if *copies {
             peer.may_follow_copies()
         } else {
@@ -195,6 +199,9 @@ pub fn run(seed: u64) -> Figures {
                     assert!(!(owes && done), "a change before what was lost is back");
                     figures.writes += usize::from(done);
                     figures.refused += usize::from(owes);
+                }
+                if rng.one_in(12) {
+                    figures.emergencies += usize::from(emergency(&mut world, &mut rng));
                 }
             }
             35..80 => {
@@ -284,6 +291,22 @@ pub fn run(seed: u64) -> Figures {
     figures
 }
 
+/// A client somewhere revokes what it finds there, whoever issues it. It is Compromised there at once.
+fn emergency(world: &mut World, rng: &mut Rng) -> bool {
+    let at = rng.below(world.sites.len());
+    let now = world.now(at);
+    let site = &mut world.sites[at];
+    let mut held = site.records();
+    held.retain(|record| !record.is_withdrawn());
+    if !site.up || held.is_empty() {
+        return false;
+    }
+    let id = held[rng.below(held.len())].id.clone();
+    let done = site.emergency(now, &id);
+    assert!(site.record(&id).unwrap().1.is_compromised());
+    done
+}
+
 /// Everything works again, and runs until nothing moves.
 fn heal(world: &mut World, check: &mut Check, rng: &mut Rng) {
     world.cut.clear();
@@ -338,6 +361,10 @@ fn heal(world: &mut World, check: &mut Check, rng: &mut Rng) {
                 .unwrap();
             }
         }
+    }
+    for at in 0..world.sites.len() {
+        let now = world.now(at);
+        world.sites[at].settle_emergencies(now);
     }
     settle(world, check);
     let heads: Vec<_> = world
