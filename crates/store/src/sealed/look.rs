@@ -84,7 +84,8 @@ mod tests {
 
     use super::*;
     use crate::position::Incarnation;
-    use crate::record::{ObjectId, Record, Stamp};
+    use crate::record::{ObjectId, Record};
+    use crate::stamp::Stamp;
     use keyferry_kmip::Attributes;
     use keyferry_kmip::spec::AttributeValue;
     use keyferry_ttlv::Extra;
