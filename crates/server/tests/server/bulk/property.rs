@@ -9,6 +9,7 @@ use keyferry_kmip::*;
 use keyferry_s2s::{
     Bulk, BulkOptions, Collisions, Follow, FollowOptions, Fork, OnIdentifier, OnName, Peer, Policy,
     Pull, PullOptions, PullStrategy, Report, Retry, Strategy, Upstream, UpstreamOptions,
+    objects_missing_at_issuer,
 };
 use keyferry_server::Access;
 use keyferry_store::{ErrorKind, Fault, Record, RecordNumber, SnapshotExt, Store, StoreExt};
@@ -428,7 +429,9 @@ impl World {
         let named = self.b.store.view::<_, keyferry_s2s::Error>(|s| {
             let retries = Retry::all(s, "r")?.into_iter().map(|retry| retry.id);
             let forks = Fork::all(s)?.into_iter().map(|fork| fork.id);
-            Ok(retries.chain(forks).collect::<Vec<_>>())
+            // A replayed copy has no receipt: its issuer says as little of it as of one that it does not have.
+            let missing = objects_missing_at_issuer(s, "r")?;
+            Ok(retries.chain(forks).chain(missing).collect::<Vec<_>>())
         });
         let named = named.unwrap();
         for (record, _) in all(&self.a) {
