@@ -4,14 +4,14 @@ use crate::ask::Ask;
 use crate::node::Node;
 use crate::policy::Collisions;
 use crate::receive::authority::Speaker;
-use crate::receive::check::check_attributes;
+use crate::receive::check::{check_attributes, check_digest};
 use crate::receive::copy::SeenObject;
 use crate::receive::merge;
 use crate::receive::merge::{Incoming, MergeResult};
 use crate::relation::receipts::ToldReceipts;
 use crate::report::Outcome;
 use crate::shadow::is_shadow;
-use keyferry_kmip::spec::{AttributeValue, HashingAlgorithm, KeyFormatType, tag};
+use keyferry_kmip::spec::{AttributeValue, tag};
 use keyferry_kmip::{Attributes, Cause, Failure, Object, Text};
 use keyferry_store::record::copy_digest;
 use keyferry_store::{Lineage, ObjectId, Record, SnapshotExt, Stamp};
@@ -197,35 +197,4 @@ fn own_names(record: &mut Record) {
     record
         .overlay
         .take_if(|overlay| *overlay == keyferry_store::Overlay::default());
-}
-
-/// Fails when the material is not what the server's own Digest says ([rule 15](crate::design#rule-15)).
-fn check_digest(
-    node: &Node,
-    attributes: &Attributes,
-    object: Option<&Object>,
-) -> Result<(), Failure> {
-    let Some(object) = object else { return Ok(()) };
-    let Some(bytes) = object.digestible() else {
-        return Ok(());
-    };
-    let format = object
-        .key_block()
-        .map_or(KeyFormatType::RAW, |block| block.key_format_type);
-    for value in attributes.all(tag::DIGEST) {
-        if let AttributeValue::Digest(digest) = value
-            && digest.hashing_algorithm == HashingAlgorithm::SHA_256
-            && digest.key_format_type == Some(format)
-            && digest
-                .value
-                .as_ref()
-                .is_some_and(|told| **told != node.crypto.sha256(&[bytes]))
-        {
-            return Err(Failure::new(
-                Cause::InvalidMessage,
-                "the material is not what the Digest says",
-            ));
-        }
-    }
-    Ok(())
 }

@@ -4,7 +4,7 @@ use crate::node::Node;
 use crate::planted::planted;
 use crate::policy::Peer;
 use crate::receive::authority::{Speaker, Word, check_speaker, may_not_say};
-use crate::receive::check::check_attributes;
+use crate::receive::check::{check_attributes, check_digest};
 use crate::receive::merge::Incoming;
 use crate::refusals::Unauthorised;
 use crate::relation::receipts::ToldReceipts;
@@ -52,6 +52,7 @@ pub(crate) fn verify_copy(
         ));
     }
     let attributes = verified_attributes(seen.object_type, seen.attributes, &mut copy)?;
+    check_digest(node, &attributes, seen.object.as_ref())?;
     if speaker == Speaker::Holder && !is_own_word(node, &copy, seen.object.as_ref())? {
         return Err(may_not_say());
     }

@@ -3,7 +3,7 @@
 use crate::ask::{Answered, Ask, Placeholder};
 use crate::node::Node;
 use crate::receive::apply::is_internal;
-use crate::receive::check::check_attributes;
+use crate::receive::check::{check_attributes, check_digest};
 use crate::receive::collision::check_names;
 use crate::receive::copy::{SeenObject, verify_copy};
 use crate::receive::merge::{MergeResult, merge_with_held};
@@ -307,6 +307,7 @@ fn import_object(
     object_type: ObjectType,
 ) -> Result<MergeResult, Failure> {
     check_attributes(&arrival.attributes)?;
+    check_digest(node, &arrival.attributes, arrival.object.as_ref())?;
     node.set_default_attributes(ask.snapshot, &mut arrival.attributes, ask.now)?;
     let state = arrival.attributes.state();
     let destroyed = state.is_some_and(lifecycle::is_destroyed);

@@ -100,14 +100,20 @@ fn the_same_object_with_other_material_or_type_is_a_collision() {
     transfer(&a, &b, Strategy::Import);
     let held = b.record(&id);
     let peer = b.client_named("a.example", Version::V2_1);
-    for sequence in [0, 1] {
-        let item = copy_item(&peer, &a.record(&id), Some(key(&[2; 16])), |copy| {
-            copy.stamp.sequence += sequence
-        });
-        assert_eq!(
-            reason(peer.call_item::<ImportResponse>(item)),
-            ResultReason::INVALID_FIELD
-        );
+    let with_digest = a.record(&id);
+    let mut without = with_digest.clone();
+    without.attributes.remove(tag::DIGEST);
+    for (record, expected) in [
+        // The material is not what the Digest beside it says; without one, it is not what is held.
+        (with_digest, ResultReason::INVALID_MESSAGE),
+        (without, ResultReason::INVALID_FIELD),
+    ] {
+        for sequence in [0, 1] {
+            let item = copy_item(&peer, &record, Some(key(&[2; 16])), |copy| {
+                copy.stamp.sequence += sequence
+            });
+            assert_eq!(reason(peer.call_item::<ImportResponse>(item)), expected);
+        }
     }
     let mut other = a.record(&id);
     other.object_type = ObjectType::SECRET_DATA;
