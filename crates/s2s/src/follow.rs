@@ -11,6 +11,7 @@ pub(crate) mod options;
 mod page;
 pub(crate) mod poke;
 mod question;
+mod withdraw;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::follow::give_back::GiveBackPass;

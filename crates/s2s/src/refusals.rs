@@ -1,6 +1,5 @@
 //! Counters of what this server has refused, for its status. They begin at 0 with each start, and may count an attempt twice that the store runs again.
 
-use crate::receive::authority::is_unauthorised;
 use keyferry_kmip::{Cause, Failure};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -47,4 +46,21 @@ impl Refusals {
     pub(crate) fn count_unproved(&self) {
         self.unproved.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// What a peer may not say, by the policy of this server. It is refused and counted, and neither stored nor asked for again.
+#[derive(Debug)]
+pub(crate) struct Unauthorised;
+
+impl std::fmt::Display for Unauthorised {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("policy does not allow it")
+    }
+}
+
+impl std::error::Error for Unauthorised {}
+
+/// Whether a failure is that of a peer which says what it may not.
+pub(crate) fn is_unauthorised(failure: &Failure) -> bool {
+    std::error::Error::source(failure).is_some_and(|source| source.is::<Unauthorised>())
 }

@@ -34,6 +34,7 @@ mod position;
 pub mod record;
 pub mod schema;
 mod sealed;
+mod stamp;
 
 pub use commit::Chain;
 pub use contract::{
@@ -48,5 +49,6 @@ pub use faulty::{Fault, Faulty};
 pub use lineage::Lineage;
 pub use memory::Memory;
 pub use position::{CommitId, Incarnation, Position};
-pub use record::{Descent, Entry, EntryKind, Hidden, ObjectId, Overlay, Record, Stamp, descent};
+pub use record::{Entry, EntryKind, Hidden, ObjectId, Overlay, Record};
 pub use sealed::{Sealed, Verification};
+pub use stamp::{Descent, Stamp, descent};

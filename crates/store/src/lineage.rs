@@ -1,6 +1,6 @@
 //! The lineage of an object: the first stamp of each reign that changed it, packed into few bytes.
 
-use crate::record::Stamp;
+use crate::stamp::Stamp;
 use keyferry_kmip::Text;
 use keyferry_kmip::extension as x;
 use keyferry_ttlv::{Decode, Encode, ErrorKind, Extra, Group, Item, Reader, Result, Type, Writer};

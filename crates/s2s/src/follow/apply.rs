@@ -7,26 +7,25 @@ use crate::follow::{Asked, Checked, Follow};
 use crate::node::Node;
 use crate::planted::planted;
 use crate::receive::apply::{ApplyPage, apply_page};
-use crate::receive::authority::{Speaker, Word, check_speaker, is_unauthorised};
+use crate::receive::authority::Speaker;
 use crate::receive::copy::{SeenObject, verify_copy};
 use crate::receive::import::outside_agreement;
 use crate::receive::merge::{self, Incoming};
+use crate::refusals::is_unauthorised;
 use crate::relation::followed::Upstream;
-use crate::relation::keys::{about, done_prefix, missing_prefix, retry_prefix};
+use crate::relation::keys::{about, missing_prefix, retry_prefix};
 use crate::relation::receipts::Receipts;
 use crate::relation::retry::{Retry, ahead, later};
 use crate::report::{ObjectResult, Outcome};
 use crate::session::SessionContext;
-use crate::wire::follow::{Change, Done, FollowResponse, Kind, SPOKEN};
+use crate::wire::follow::{Change, FollowResponse, Kind, SPOKEN};
 use crate::wire::terms::Terms;
 use keyferry_kmip::spec::Operation;
-use keyferry_kmip::{
-    Attributes, Cause, DateTime, Failure, Identity, Now, Random, Text, context, lifecycle,
-};
+use keyferry_kmip::{Attributes, Cause, DateTime, Failure, Identity, Now, Random, Text, context};
 use keyferry_store::record::{bytes_of, object_of, read};
 use keyferry_store::{
-    Deferred, Descent, Effects, Lineage, Material, ObjectId, Overlay, Record, Snapshot,
-    SnapshotExt, Stamp, StoreExt, descent,
+    Deferred, Descent, Effects, Lineage, ObjectId, Overlay, Record, Snapshot, SnapshotExt, Stamp,
+    StoreExt, descent,
 };
 use keyferry_ttlv::Extra;
 use std::ops::ControlFlow;
@@ -72,11 +71,7 @@ impl Follow {
         answer: &FollowResponse,
         asked: &Asked,
     ) -> Result<Applied> {
-        let Asked {
-            acknowledged,
-            checked,
-            ..
-        } = asked;
+        let acknowledged = &asked.acknowledged;
         let session = self.session();
         let caller = Identity::peer(&self.options.from.server);
         let SessionContext { now, store, random } = cx;
@@ -103,11 +98,8 @@ impl Follow {
                 asks_again,
                 ..
             } = page;
-            advance(&mut upstream, answer, *checked, now.wall);
-            if let Some(theirs) = &answer.terms {
-                let ours = Terms::of_replica(&self.options.from)?;
-                upstream.terms_differ = Terms::difference(theirs, &ours).map(Text::from);
-            }
+            advance(&mut upstream, answer, asked.checked, now.wall);
+            self.compare_terms(&mut upstream, answer)?;
             // Nothing new is nothing to write.
             let is_unchanged = results.is_empty()
                 && acknowledged.is_empty()
@@ -116,10 +108,11 @@ impl Follow {
                     .as_ref()
                     .is_some_and(|held| differ_in_contact_alone(held, &upstream));
             if !is_unchanged {
-                let mut effects = Effects::none();
                 let acknowledged = acknowledged.iter().map(|key| (key.clone(), None));
-                effects.state.extend(acknowledged);
-                effects.state.push(upstream.entry()?);
+                let mut effects = Effects::none();
+                effects
+                    .state
+                    .extend(acknowledged.chain([upstream.entry()?]));
                 world.add(effects)?;
                 world.finish()?;
             }
@@ -129,6 +122,17 @@ impl Follow {
                 asks_again,
             })
         })
+    }
+}
+
+impl Follow {
+    /// Names where the terms of the issuer differ from those of this server.
+    fn compare_terms(&self, upstream: &mut Upstream, answer: &FollowResponse) -> Result<()> {
+        if let Some(theirs) = &answer.terms {
+            let ours = Terms::of_replica(&self.options.from)?;
+            upstream.terms_differ = Terms::difference(theirs, &ours).map(Text::from);
+        }
+        Ok(())
     }
 }
 
@@ -297,9 +301,9 @@ impl ChangesPage<'_> {
 }
 
 /// Decides what becomes of single changes.
-struct Receiver<'a> {
-    node: &'a Node,
-    options: &'a FollowOptions,
+pub(super) struct Receiver<'a> {
+    pub(super) node: &'a Node,
+    pub(super) options: &'a FollowOptions,
     /// The reign in which the server answers.
     reign: &'a [u8],
     /// The objects that the question has asked for again.
@@ -496,78 +500,6 @@ impl Receiver<'_> {
         (was_missing != is_behind)
             .then(|| self.missing(&told.id, is_behind))
             .transpose()
-    }
-
-    /// Lets an object leave what is followed: its material goes, unless it comes by another relation, too. The State that the issuer tells counts.
-    fn withdraw(&self, ask: &Ask<'_>, change: &Change) -> Result<Effects, Failure> {
-        let mut effects = Effects::none();
-        let (id, stamp) = (change.copy.id.clone(), change.copy.stamp.clone());
-        let done = Done {
-            id: id.clone(),
-            stamp: stamp.clone(),
-            extra: Extra::NONE,
-        };
-        let key = about(done_prefix(&self.options.relation), &id)?;
-        effects.state.push((key, Some(bytes_of(&done)?)));
-        let Some((number, held)) = ask.snapshot.by_object_id(&id)? else {
-            return Ok(effects);
-        };
-        let word = Word {
-            id: &id,
-            stamp: &stamp,
-            lineage: &change.copy.lineage,
-        };
-        let speaker = check_speaker(self.node, &self.options.from, &word, Some(&held))?;
-        // A relay withdraws what it has brought, and nothing else.
-        let relation = &self.options.relation;
-        let is_kept_by_it = held
-            .overlay
-            .as_ref()
-            .is_some_and(|overlay| overlay.via.iter().any(|via| *via == **relation));
-        let may_withdraw = match speaker {
-            Speaker::Issuer => true,
-            Speaker::Relay => is_kept_by_it || planted!(RelayWithdrawsAnything),
-            Speaker::Holder => false,
-        };
-        if !may_withdraw || held.is_withdrawn() && held.is_destroyed() {
-            return Ok(effects);
-        }
-        // Its issuer does not know the change that is held: the mark of it stays, and is named.
-        let told = descent((&held.stamp, &held.lineage), (&stamp, &change.copy.lineage));
-        if matches!(told, Descent::Older | Descent::Fork)
-            && stamp.issuer == self.options.from.server
-        {
-            let key = about(missing_prefix(&self.options.relation), &id)?;
-            effects.state.push((key, Some(bytes_of(&id)?)));
-        }
-        let mut after = held.clone();
-        let overlay = after.overlay.get_or_insert_with(Overlay::default);
-        overlay.via.retain(|via| *via != *self.options.relation);
-        if let (Some(here), Some(there)) =
-            (held.stored_state(), change.copy.unrepresentable.state())
-        {
-            let (own, new) = (lifecycle::Rank::of(here), lifecycle::Rank::of(there));
-            let joined = own.joined_state(new);
-            if !planted!(WithdrawnForgetsState) {
-                overlay.state = (joined != here).then_some(joined).or(overlay.state);
-            }
-        }
-        let material = if planted!(WithdrawnKeepsMaterial) {
-            overlay.withdrawn = Some(true);
-            Material::Keep
-        } else if overlay.via.is_empty() || planted!(WithdrawnFromAllRelations) {
-            overlay.withdrawn = Some(true);
-            overlay.hidden.clear();
-            Material::Remove
-        } else if after.is_destroyed() {
-            Material::Remove
-        } else {
-            Material::Keep
-        };
-        if after != held {
-            effects.extend(Effects::change(Some((number, held)), after, material));
-        }
-        Ok(effects)
     }
 }
 

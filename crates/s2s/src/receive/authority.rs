@@ -5,6 +5,7 @@ use crate::limits::{Limits, exceeded};
 use crate::node::Node;
 use crate::planted::planted;
 use crate::policy::Peer;
+use crate::refusals::Unauthorised;
 use keyferry_kmip::{Cause, Failure};
 use keyferry_store::{ObjectId, Record, Stamp};
 
@@ -66,23 +67,6 @@ pub(crate) fn check_speaker(
 /// The failure of whoever says what it may not, the same for all that it could be.
 pub(crate) fn may_not_say() -> Failure {
     Failure::denied("this peer may not say this of this object").caused_by(Unauthorised)
-}
-
-/// What a peer may not say, by the policy of this server. It is refused and counted, and neither stored nor asked for again.
-#[derive(Debug)]
-pub(crate) struct Unauthorised;
-
-impl std::fmt::Display for Unauthorised {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("policy does not allow it")
-    }
-}
-
-impl std::error::Error for Unauthorised {}
-
-/// Whether a failure is that of a peer which says what it may not.
-pub(crate) fn is_unauthorised(failure: &Failure) -> bool {
-    std::error::Error::source(failure).is_some_and(|source| source.is::<Unauthorised>())
 }
 
 /// Whether an object that is not held here may have this origin. The issuer is its origin, or observes or has adopted it at a foreign server where

@@ -3,9 +3,10 @@
 use crate::node::Node;
 use crate::planted::planted;
 use crate::policy::Peer;
-use crate::receive::authority::{Speaker, Unauthorised, Word, check_speaker, may_not_say};
+use crate::receive::authority::{Speaker, Word, check_speaker, may_not_say};
 use crate::receive::check::check_attributes;
 use crate::receive::merge::Incoming;
+use crate::refusals::Unauthorised;
 use crate::relation::receipts::ToldReceipts;
 use crate::transport_key::{is_transport_key, rsa_key_of};
 use crate::wire::copy::{Copy, is_known_projection};
@@ -50,19 +51,7 @@ pub(crate) fn verify_copy(
             "the copy's digest is of a kind that is not known here",
         ));
     }
-    let mut attributes = seen.attributes;
-    attributes.number();
-    std::mem::take(&mut copy.unrepresentable)
-        .into_iter()
-        .for_each(|attribute| attributes.keep(attribute));
-    attributes.check_count()?;
-    if copy_digest(seen.object_type, &attributes)? != copy.digest {
-        return Err(Failure::new(
-            Cause::InvalidMessage,
-            "the attributes that arrived are not those that were sent: their digest differs",
-        ));
-    }
-    check_attributes(&attributes)?;
+    let attributes = verified_attributes(seen.object_type, seen.attributes, &mut copy)?;
     if speaker == Speaker::Holder && !is_own_word(node, &copy, seen.object.as_ref())? {
         return Err(may_not_say());
     }
@@ -123,6 +112,27 @@ fn check_transport_key(
         "a transport key comes from its issuer, wrapped under the RSA key that it names",
     )
     .caused_by(Unauthorised))
+}
+
+/// The attributes of a copy: those beside the extension and those in it.
+fn verified_attributes(
+    object_type: ObjectType,
+    mut attributes: Attributes,
+    copy: &mut Copy,
+) -> Result<Attributes, Failure> {
+    attributes.number();
+    std::mem::take(&mut copy.unrepresentable)
+        .into_iter()
+        .for_each(|attribute| attributes.keep(attribute));
+    attributes.check_count()?;
+    if copy_digest(object_type, &attributes)? != copy.digest {
+        return Err(Failure::new(
+            Cause::InvalidMessage,
+            "the attributes that arrived are not those that were sent: their digest differs",
+        ));
+    }
+    check_attributes(&attributes)?;
+    Ok(attributes)
 }
 
 /// Whether this server itself has once sent the copy, by the receipt that it carries.

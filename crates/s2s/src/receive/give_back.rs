@@ -17,7 +17,9 @@ use crate::relation::alarm::{Alarm, AlarmKind};
 use crate::relation::keys;
 use crate::relation::owed::{PendingGiveBack, is_owed};
 use crate::report::Outcome;
+use crate::wire::copy::Copy;
 use crate::wire::follow::{Change, GiveBackRequest, GiveBackResponse, Kind, check_version};
+use keyferry_kmip::spec::ObjectType;
 use keyferry_kmip::{
     Attributes, Cause, DateTime, Failure, Object, RequestItem, Text, extension as x, lifecycle,
 };
@@ -100,21 +102,61 @@ pub(crate) fn give_back(
     };
     let request: GiveBackRequest = item.payload(ask.cx)?;
     check_awaited(ask, peer, &request)?;
-    let mut response = GiveBackResponse {
-        taken: 0,
-        forked: 0,
-        failed: 0,
-        extra: Extra::NONE,
-    };
-    let mut effects = Effects::none();
     let prefix = keys::failed_give_backs_prefix(&peer.server);
     let most = node.policy.limits.failed_give_backs;
-    let mut named = count_under(ask.snapshot, &prefix, most)?;
-    let (mut seen, mut unproved) = (HashSet::new(), false);
+    let mut intake = Intake {
+        node,
+        peer,
+        named: count_under(ask.snapshot, &prefix, most)?,
+        seen: HashSet::new(),
+        unproved: false,
+        effects: Effects::none(),
+        response: GiveBackResponse {
+            taken: 0,
+            forked: 0,
+            failed: 0,
+            extra: Extra::NONE,
+        },
+    };
     for change in request.changes {
+        intake.take(ask, change)?;
+    }
+    let Intake {
+        unproved,
+        mut effects,
+        response,
+        ..
+    } = intake;
+    if unproved {
+        let kind = AlarmKind::UNPROVED_GIVE_BACK;
+        effects.state.extend(Alarm::raise(ask, &peer.server, kind)?);
+    }
+    if request.last {
+        effects.state.push((keys::give_back(&peer.server), None));
+    }
+    Ok(Answered::answer(&response, ask.cx)?.with(effects))
+}
+
+/// What a peer gives back, while it is taken in.
+struct Intake<'a> {
+    node: &'a Node,
+    peer: &'a Peer,
+    /// How many objects of the peer are named as not taken back.
+    named: usize,
+    /// The object ids that the message has named.
+    seen: HashSet<Vec<u8>>,
+    /// Whether something lacked a receipt of this server.
+    unproved: bool,
+    effects: Effects,
+    response: GiveBackResponse,
+}
+
+impl Intake<'_> {
+    /// Takes one object in, or names it and why it was not taken.
+    fn take(&mut self, ask: &Ask<'_>, change: Change) -> Result<(), Failure> {
         let id = change.copy.id.clone();
-        let accepted = if seen.insert(id.encoded()?) {
-            accept_change(node, ask, peer, change, &mut unproved)
+        let accepted = if self.seen.insert(id.encoded()?) {
+            accept_change(self.node, ask, self.peer, change, &mut self.unproved)
         } else {
             Err(Failure::new(
                 Cause::InvalidMessage,
@@ -124,37 +166,31 @@ pub(crate) fn give_back(
         match accepted {
             Ok((accepted, outcome)) => {
                 if outcome == Outcome::Forked {
-                    response.forked += 1;
+                    self.response.forked += 1;
                 } else {
-                    response.taken += 1;
+                    self.response.taken += 1;
                 }
-                effects.extend(accepted);
+                self.effects.extend(accepted);
             }
             Err(failure) if is_internal(&failure) => return Err(failure),
             Err(failure) => {
-                response.failed += 1;
+                self.response.failed += 1;
                 let failed = FailedGiveBack {
                     id,
-                    server: peer.server.clone(),
+                    server: self.peer.server.clone(),
                     why: failure.message().into(),
                     since: ask.now.wall,
                     extra: Extra::NONE,
                 };
-                if named < most && !planted!(UntakenUnnamed) {
-                    named += 1;
-                    effects.state.push(failed.entry()?);
+                let most = self.node.policy.limits.failed_give_backs;
+                if self.named < most && !planted!(UntakenUnnamed) {
+                    self.named += 1;
+                    self.effects.state.push(failed.entry()?);
                 }
             }
         }
+        Ok(())
     }
-    if unproved {
-        let kind = AlarmKind::UNPROVED_GIVE_BACK;
-        effects.state.extend(Alarm::raise(ask, &peer.server, kind)?);
-    }
-    if request.last {
-        effects.state.push((keys::give_back(&peer.server), None));
-    }
-    Ok(Answered::answer(&response, ask.cx)?.with(effects))
 }
 
 /// Fails unless the peer gives back what the current reign has asked for, and this server still waits for it.
@@ -226,83 +262,115 @@ fn accept_change(
     unproved: &mut bool,
 ) -> Result<(Effects, Outcome), Failure> {
     let raised = change.raised.is_some_and(lifecycle::is_compromised);
-    let Change {
-        kind: Kind::COPY,
-        identifier,
-        object_type: Some(object_type),
-        mut copy,
-        material,
-        wrapped,
-        ..
-    } = change
-    else {
-        return Err(Failure::new(
-            Cause::InvalidMessage,
-            "what is given back has to be a copy with its type",
-        ));
-    };
-    if copy.stamp.issuer != node.home.server {
-        return Err(Failure::new(
-            Cause::InvalidField,
-            "only this server's own objects are taken back",
-        ));
-    }
-    let attributes = std::mem::take(&mut copy.unrepresentable);
-    attributes.check_count()?;
-    if copy_digest(object_type, &attributes)? != copy.digest {
-        return Err(Failure::new(
-            Cause::InvalidMessage,
-            "what arrived is not what was sent: its digest differs",
-        ));
-    }
-    let object = material
-        .map(|bytes| object_of(bytes.expose()))
-        .transpose()
-        .map_err(|error| Failure::new(Cause::InvalidMessage, error))?;
-    let object = match (object, wrapped) {
-        (Some(wrapped), Some(true)) => {
-            Some(node.unwrapped_from(ask, peer, wrapped, &attributes)?)
-        }
-        (object, _) => object,
-    };
-    let id = copy.id.clone();
-    let is_compromised = raised || attributes.state().is_some_and(lifecycle::is_compromised);
-    let is_own = is_own_word(node, &copy, object.as_ref())?;
+    let given = GivenBack::read(node, ask, peer, change)?;
+    let id = given.copy.id.clone();
+    let state = given.attributes.state();
+    let is_compromised = raised || state.is_some_and(lifecycle::is_compromised);
+    let is_own = is_own_word(node, &given.copy, given.object.as_ref())?;
     *unproved |= !is_own;
     if !is_own {
         node.refusals.count_unproved();
     }
-    let accepted = if !is_own {
-        if !is_compromised {
-            return Err(Failure::denied(
-                "this server has not sent what is given back: it has no receipt of it",
-            ));
-        }
+    let accepted = if !is_own && !is_compromised {
+        return Err(not_sent());
+    } else if !is_own {
         (Effects::none(), Outcome::Unchanged)
-    } else if !copy.without.is_empty() {
-        accept_state(node, ask, &id, &attributes)?
+    } else if !given.copy.without.is_empty() {
+        accept_state(node, ask, &id, &given.attributes)?
     } else {
-        let receipt = copy.receipt.as_ref();
-        let identifier = receipt.map_or(identifier, |receipt| receipt.identifier.clone());
-        let after = Record {
-            id: copy.id,
-            identifier,
-            owner: copy.owner,
-            stamp: copy.stamp,
-            lineage: copy.lineage,
-            object_type,
-            attributes,
-            overlay: None,
-            fingerprint: None,
-            lost: Vec::new(),
-            extra: Extra::NONE,
-        };
-        accept_give_back(node, ask, &peer.server, (after, object), &copy.digest)?
+        let digest = given.copy.digest.clone();
+        accept_give_back(node, ask, &peer.server, given.into_record(), &digest)?
     };
     if is_compromised {
         return accept_compromise(node, ask, &id, accepted);
     }
     Ok(accepted)
+}
+
+/// The failure of what this server has not sent, by its receipt.
+fn not_sent() -> Failure {
+    Failure::denied("this server has not sent what is given back: it has no receipt of it")
+}
+
+/// An object that is given back, in the clear.
+struct GivenBack {
+    identifier: Text,
+    object_type: ObjectType,
+    copy: Copy,
+    attributes: Attributes,
+    object: Option<Object>,
+}
+
+impl GivenBack {
+    /// Reads a change that gives an object of this server back.
+    fn read(node: &Node, ask: &Ask<'_>, peer: &Peer, change: Change) -> Result<GivenBack, Failure> {
+        let Change {
+            kind: Kind::COPY,
+            identifier,
+            object_type: Some(object_type),
+            mut copy,
+            material,
+            wrapped,
+            ..
+        } = change
+        else {
+            return Err(Failure::new(
+                Cause::InvalidMessage,
+                "what is given back has to be a copy with its type",
+            ));
+        };
+        if copy.stamp.issuer != node.home.server {
+            return Err(Failure::new(
+                Cause::InvalidField,
+                "only this server's own objects are taken back",
+            ));
+        }
+        let attributes = std::mem::take(&mut copy.unrepresentable);
+        attributes.check_count()?;
+        if copy_digest(object_type, &attributes)? != copy.digest {
+            return Err(Failure::new(
+                Cause::InvalidMessage,
+                "what arrived is not what was sent: its digest differs",
+            ));
+        }
+        let object = material
+            .map(|bytes| object_of(bytes.expose()))
+            .transpose()
+            .map_err(|error| Failure::new(Cause::InvalidMessage, error))?;
+        let object = match (object, wrapped) {
+            (Some(wrapped), Some(true)) => {
+                Some(node.unwrapped_from(ask, peer, wrapped, &attributes)?)
+            }
+            (object, _) => object,
+        };
+        Ok(GivenBack {
+            identifier,
+            object_type,
+            copy,
+            attributes,
+            object,
+        })
+    }
+
+    /// The record that it was, under the identifier that it had here, and the object itself.
+    fn into_record(self) -> (Record, Option<Object>) {
+        let receipt = self.copy.receipt.as_ref();
+        let identifier = receipt.map_or(self.identifier, |receipt| receipt.identifier.clone());
+        let record = Record {
+            id: self.copy.id,
+            identifier,
+            owner: self.copy.owner,
+            stamp: self.copy.stamp,
+            lineage: self.copy.lineage,
+            object_type: self.object_type,
+            attributes: self.attributes,
+            overlay: None,
+            fingerprint: None,
+            lost: Vec::new(),
+            extra: Extra::NONE,
+        };
+        (record, self.object)
+    }
 }
 
 /// Joins the State of a copy that lacks attributes: the attributes are not taken back, because they are not all.
@@ -343,9 +411,7 @@ fn accept_compromise(
     if effects.changes.is_empty() {
         let held = ask.snapshot.by_object_id(id)?;
         let Some((number, held)) = held.filter(|(_, held)| node.issues(held)) else {
-            return Err(Failure::denied(
-                "this server has not sent what is given back: it has no receipt of it",
-            ));
+            return Err(not_sent());
         };
         effects.extend(Effects::change(
             Some((number, held.clone())),

@@ -3,12 +3,12 @@
 use crate::ask::{Answered, Ask, Placeholder};
 use crate::node::Node;
 use crate::receive::apply::is_internal;
-use crate::receive::authority::Unauthorised;
 use crate::receive::check::check_attributes;
 use crate::receive::collision::check_names;
 use crate::receive::copy::{SeenObject, verify_copy};
 use crate::receive::merge::{MergeResult, merge_with_held};
 use crate::receive::refused::RefusedCopy;
+use crate::refusals::Unauthorised;
 use crate::report::Outcome;
 use crate::wire::copy::{Copy, Expected, Held, KeyferryExtension};
 use keyferry_kmip::spec::{AttributeValue, KeyWrapType, ObjectType, PutFunction, tag};

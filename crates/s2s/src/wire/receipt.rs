@@ -255,39 +255,57 @@ mod tests {
         assert!(!key(2).is_genuine(&facts(), &receipt, None));
         assert!(!key(1).is_genuine(&facts(), &receipt, Some(&[8; 16])));
         let lineage = [stamp.clone()];
-        for changed in [
-            CopyFacts {
-                id: &other,
-                ..facts()
-            },
-            CopyFacts {
-                stamp: &later,
-                ..facts()
-            },
-            CopyFacts {
-                lineage: &lineage,
-                ..facts()
-            },
-            CopyFacts {
-                digest: &[8; 32],
-                ..facts()
-            },
-            CopyFacts {
-                owner: None,
-                ..facts()
-            },
-            CopyFacts {
-                without: &without,
-                ..facts()
-            },
-        ] {
-            assert!(!key(1).is_genuine(&changed, &receipt, None));
+        let changes: [&dyn Fn(&mut CopyFacts<'_>); 4] = [
+            &|facts| facts.lineage = &[],
+            &|facts| facts.digest = &[8; 32],
+            &|facts| facts.owner = None,
+            &|facts| facts.without = &[],
+        ];
+        let all = || CopyFacts {
+            lineage: &lineage,
+            without: &without,
+            ..facts()
+        };
+        let receipt_of_all = key(1).receipt(&all(), &"1".into(), None);
+        for change in changes {
+            let mut changed = all();
+            change(&mut changed);
+            assert!(!key(1).is_genuine(&changed, &receipt_of_all, None));
         }
+        let (mut of_other, mut of_later) = (facts(), facts());
+        (of_other.id, of_later.stamp) = (&other, &later);
+        assert!(!key(1).is_genuine(&of_other, &receipt, None));
+        assert!(!key(1).is_genuine(&of_later, &receipt, None));
         let renamed = Receipt {
             identifier: "3".into(),
             ..receipt.clone()
         };
         assert!(!key(1).is_genuine(&facts(), &renamed, None));
+    }
+
+    #[test]
+    fn a_receipt_that_was_altered_is_none() {
+        let (id, other) = (
+            id(),
+            ObjectId {
+                identifier: "2".into(),
+                ..id()
+            },
+        );
+        let stamp = Stamp::first(&"centre".into(), Incarnation([1; 16]));
+        let later = Stamp {
+            sequence: 2,
+            ..stamp.clone()
+        };
+        let facts = || CopyFacts {
+            id: &id,
+            stamp: &stamp,
+            lineage: &[],
+            digest: &[7; 32],
+            owner: None,
+            without: &[],
+        };
+        let receipt = key(1).receipt(&facts(), &"1".into(), Some(&[9; 16]));
         assert!(key(1).is_claim_genuine(&id, &stamp, &receipt.proof));
         assert!(!key(1).is_claim_genuine(&other, &stamp, &receipt.proof));
         assert!(!key(1).is_claim_genuine(&id, &later, &receipt.proof));
