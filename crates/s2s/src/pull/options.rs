@@ -52,7 +52,7 @@ pub struct PullOptions {
     pub dry_run: bool,
     /// Objects in a message at the most (250).
     pub batch: usize,
-    /// Bytes of an answer at the most (16 MiB).
+    /// Bytes of an answer with several objects at the most (1 MiB). An object that is larger comes alone, if a message can carry it.
     pub largest: i32,
     /// Messages under way at the most (16).
     pub in_flight: usize,
@@ -76,7 +76,7 @@ impl PullOptions {
             wrapping: None,
             dry_run: false,
             batch: 250,
-            largest: 16 << 20,
+            largest: 1 << 20,
             in_flight: 16,
         }
     }

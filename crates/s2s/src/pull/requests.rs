@@ -14,7 +14,7 @@ use keyferry_kmip::{
 };
 use keyferry_store::record::read;
 use keyferry_store::{Span, StoreExt};
-use keyferry_ttlv::Extra;
+use keyferry_ttlv::{Extra, Limits};
 use std::ops::ControlFlow;
 
 impl Pull {
@@ -184,7 +184,13 @@ impl Pull {
                 [attributes, get]
             });
         }
-        Ok(self.message(items))
+        let mut message = self.message(items);
+        if sought.len() == 1 {
+            // An object that comes alone may take what a message can.
+            let most = i32::try_from(Limits::DEFAULT.size).unwrap_or(i32::MAX);
+            message.header.maximum_response_size = Some(self.options.largest.max(most));
+        }
+        Ok(message)
     }
 
     /// How many objects there are: those that are done, and those that are asked for or will be.

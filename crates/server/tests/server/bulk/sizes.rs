@@ -180,7 +180,12 @@ fn an_object_at_the_limit_is_answered_followed_pushed_and_pulled() {
     let report = drive(&p, &a, &mut session, "client", Cut::Never, &mut |_, _| {})
         .unwrap()
         .unwrap();
-    assert_eq!((report.counts.created, report.counts.failed), (1, 0));
+    assert_eq!(
+        (report.counts.created, report.counts.failed),
+        (1, 0),
+        "{}",
+        report.table()
+    );
 }
 
 fn withheld(a: &Host) -> Vec<(String, String)> {
