@@ -217,9 +217,9 @@ fn body(record: &Record) -> Vec<u8> {
 impl Hostile {
     /// Fails when an honest server holds of an honest object what its issuer has not said.
     fn check(&mut self) {
-        for at in 0..ADVERSARY {
+        for (at, name) in NAMES.iter().enumerate().take(ADVERSARY) {
             for record in self.world.sites[at].records() {
-                if *record.id.server == *NAMES[at] {
+                if *record.id.server == **name {
                     self.learn_truth(at, &record);
                 }
             }

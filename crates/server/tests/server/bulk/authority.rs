@@ -393,7 +393,8 @@ fn a_relation_stops_at_so_many_objects_to_retry_as_the_limit_says() {
             .register(key(&[100 + n; 32]), name.clone());
         a.client(Version::V2_1).register(key(&[n; 32]), name)
     };
-    (taken(1), taken(2));
+    taken(1);
+    taken(2);
     begin(&b, &UpstreamOptions::default());
     let report = pass(&b, &a);
     assert_eq!(report.counts.failed, 2, "{}", report.table());

@@ -337,7 +337,7 @@ impl World {
                 .unwrap();
             for attribute in record.client_attributes() {
                 // What belongs to nobody here keeps no local object from having its Name.
-                let is_local = self.b.server.node().issues(&record);
+                let is_local = self.b.server.node().issues(record);
                 if let AttributeValue::Name(name) = &attribute.value
                     && is_local
                 {
