@@ -1,6 +1,6 @@
 //! The limits of what this server keeps of what peers send it, each with its default.
 
-use keyferry_kmip::{Cause, Failure};
+use keyferry_kmip::{Cause, Failure, Text};
 use keyferry_store::Lineage;
 
 /// How much a server keeps and carries. Each limit is named by the error of what exceeds it.
@@ -9,6 +9,8 @@ use keyferry_store::Lineage;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
+    /// Bytes of the object id of a copy that comes in, and of the name of a relation (4096).
+    pub name_bytes: usize,
     /// Reigns in the lineage of a copy that comes in (4096, and never more).
     pub reigns: usize,
     /// Undecided forks of one object (16).
@@ -38,6 +40,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
+            name_bytes: 4096,
             reigns: Lineage::MOST,
             forks: 16,
             retries: 10_000,
@@ -51,6 +54,18 @@ impl Default for Limits {
             withheld_objects: 1000,
         }
     }
+}
+
+/// The most bytes of a reason that is kept with an object.
+const REASON_BYTES: usize = 400;
+
+/// A reason, short enough to be kept for each of many objects: it may repeat what a peer has sent.
+pub(crate) fn short(reason: &str) -> Text {
+    let mut end = reason.len().min(REASON_BYTES);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    reason.get(..end).unwrap_or_default().into()
 }
 
 /// The failure of what exceeds a limit, which it names.

@@ -4,6 +4,7 @@ use crate::ask::Ask;
 use crate::error::{Error, ErrorKind, Result};
 use crate::follow::options::FollowOptions;
 use crate::follow::{Asked, Checked, Follow};
+use crate::limits::short;
 use crate::node::Node;
 use crate::planted::planted;
 use crate::receive::apply::{ApplyPage, apply_page};
@@ -276,7 +277,7 @@ impl ChangesPage<'_> {
         }
         let retry = Retry {
             id: change.copy.id.clone(),
-            why: failure.message().into(),
+            why: short(failure.message()),
             attempts: tried.map_or(1, |tried| tried.attempts.saturating_add(1)),
             due: if planted!(RetryNeverDue) {
                 DateTime(i64::MAX)

@@ -115,6 +115,10 @@ fn authorise<'a>(
         ));
     };
     let request: FollowRequest = item.payload(ask.cx)?;
+    let most = node.policy.limits.name_bytes;
+    if request.relation.len() > most {
+        return Err(exceeded("bytes in the name of a relation", most));
+    }
     let most = node.policy.limits.named_objects;
     let named = [
         request.again.len(),

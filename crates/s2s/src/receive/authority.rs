@@ -88,6 +88,14 @@ fn is_origin_credible(node: &Node, peer: &Peer, word: &Word<'_>) -> bool {
 /// the stamp.
 fn check_line(word: &Word<'_>, limits: &Limits) -> Result<(), Failure> {
     let Word { stamp, lineage, .. } = word;
+    let ObjectId {
+        server,
+        instance,
+        identifier,
+    } = word.id;
+    if server.len() + instance.len() + identifier.len() > limits.name_bytes {
+        return Err(exceeded("bytes in an object id", limits.name_bytes));
+    }
     if lineage.len() > limits.reigns {
         return Err(exceeded("reigns in a lineage", limits.reigns));
     }

@@ -3,6 +3,7 @@
 
 use crate::ask::{Answered, Ask, is_of_this_reign};
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits::short;
 use crate::node::Node;
 use crate::planted::planted;
 use crate::policy::{Peer, Policy};
@@ -178,7 +179,7 @@ impl Intake<'_> {
                 let failed = FailedGiveBack {
                     id,
                     server: self.peer.server.clone(),
-                    why: failure.message().into(),
+                    why: short(failure.message()),
                     since: ask.now.wall,
                     extra: Extra::NONE,
                 };

@@ -3,6 +3,7 @@
 
 use crate::ask::Ask;
 use crate::error::Result;
+use crate::limits::short;
 use crate::node::Node;
 use crate::relation::keys::{self, about};
 use crate::relation::stored;
@@ -61,7 +62,7 @@ impl RefusedCopy {
         let refused = RefusedCopy {
             id: id.clone(),
             server: peer.server.clone(),
-            why: failure.message().into(),
+            why: short(failure.message()),
             since: ask.now.wall,
             extra: Extra::NONE,
         };

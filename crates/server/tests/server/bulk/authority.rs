@@ -231,6 +231,23 @@ fn a_lineage_has_as_many_reigns_as_the_limit_says() {
 }
 
 #[test]
+fn an_object_id_has_as_many_bytes_as_the_limit_says() {
+    let (a, b) = (master(), target());
+    let id = a.client(Version::V2_1).create(named("n"));
+    let (record, object) = (a.record(&id), a.object(&id));
+    let with = |bytes: usize| {
+        let used = record.id.server.len() + record.id.instance.len();
+        move |copy: &mut Copy| copy.id.identifier = "i".repeat(bytes - used).into()
+    };
+    let refused = send(&b, "a", &record, object.clone(), with(4097)).unwrap_err();
+    assert!(
+        refused.1.contains("more than 4096 bytes in an object id"),
+        "{refused:?}"
+    );
+    send(&b, "a", &record, object, with(4096)).unwrap();
+}
+
+#[test]
 fn of_one_line_the_newest_fork_is_kept_and_of_one_object_so_many_as_the_limit_says() {
     let mut limits = Limits::default();
     limits.forks = 3;
