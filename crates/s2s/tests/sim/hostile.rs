@@ -217,6 +217,22 @@ fn body(record: &Record) -> Vec<u8> {
 impl Hostile {
     /// Fails when an honest server holds of an honest object what its issuer has not said.
     fn check(&mut self) {
+        let adversary = self.world.adversary.as_mut().unwrap();
+        for (at, record) in std::mem::take(&mut adversary.own_words) {
+            let known = self.truth.get(&record.id.encoded().unwrap());
+            let rank = lifecycle::Rank::of(record.stored_state().unwrap());
+            let said = known.is_some_and(|truth| {
+                let is_twin = truth.material.as_ref().is_some_and(|material| {
+                    let bytes = keyferry_store::record::material_of(material).unwrap();
+                    let key = (record.stamp.issuer.clone(), bytes.to_vec());
+                    self.compromised.contains(&key)
+                });
+                truth.bodies.contains(&body(&record))
+                    && rank.step <= truth.step
+                    && rank.compromised <= (truth.compromised || is_twin)
+            });
+            assert!(said, "{} never said {record:?}", NAMES[at]);
+        }
         for (at, name) in NAMES.iter().enumerate().take(ADVERSARY) {
             for record in self.world.sites[at].records() {
                 if *record.id.server == **name {

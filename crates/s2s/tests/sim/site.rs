@@ -26,6 +26,8 @@ pub struct Site {
     pub backups: Vec<Memory>,
     /// The incarnation that was lost when an older disk was put in, if nobody has said so.
     pub lost: Option<Incarnation>,
+    /// Whether an older disk was ever put in.
+    pub was_restored: bool,
     pub rng: Rng,
 }
 
@@ -61,6 +63,7 @@ impl Site {
             up: true,
             backups: Vec::new(),
             lost: None,
+            was_restored: false,
             rng,
         }
     }
@@ -73,6 +76,7 @@ impl Site {
     /// Puts an older disk in.
     pub fn restore(&mut self, older: Memory, told: bool, now: Now) {
         self.disk = older;
+        self.was_restored = true;
         self.lost = (!told).then(|| self.incarnation());
         if told {
             let incarnation = Incarnation(self.rng.id());

@@ -98,6 +98,8 @@ pub struct Adversary {
     pub silent: bool,
     /// What its messages have done that they may not do.
     pub harm: Vec<String>,
+    /// What its messages have changed of the objects that restored servers issue, which these must have said once themselves.
+    pub own_words: Vec<(usize, Record)>,
     /// What it was offered by anybody: whoever has the issuer's receipt of a copy may hear from the issuer, too.
     pub offered: HashSet<Vec<u8>>,
 }
@@ -109,6 +111,7 @@ impl Adversary {
             forger,
             silent: false,
             harm: Vec::new(),
+            own_words: Vec::new(),
             offered: HashSet::new(),
         }
     }
@@ -284,12 +287,15 @@ impl World {
         let answer = site.answer(caller, now, &forged);
         adversary.hear(&answer);
         if !owed.contains(&name) {
-            if before != issued(site) {
+            let after = issued(site);
+            if before != after && site.was_restored {
+                // It may have heard its own words again, as their receipts show.
+                let heard = after.into_iter().filter(|record| !before.contains(record));
+                adversary.own_words.extend(heard.map(|record| (to, record)));
+            } else if before != after {
                 let operation = forged.batch.first().map(|item| item.operation);
-                adversary.harm.push(format!(
-                    "{} changed what {} issues by {operation:?}",
-                    name, site.name
-                ));
+                let harm = format!("{name} changed what {} issues by {operation:?}", site.name);
+                adversary.harm.push(harm);
             }
             let waits = owed != site.owes() || head != site.incarnation();
             // Nobody has said that the disk was put back, and the adversary may know it.
