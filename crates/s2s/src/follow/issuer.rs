@@ -190,7 +190,7 @@ impl Question<'_> {
         }
         let (request, downstream) = (&self.request, &mut self.downstream);
         // A question from before this start of the server, which may have been put back meanwhile, says nothing.
-        if !is_of_this_reign(ask, request.reign.as_deref())? && !planted!(ReignUnasked) {
+        if !is_of_this_reign(ask, request.reign.as_deref())? {
             return Ok(Some(Answer::STARTED));
         }
         if request.session < downstream.session && !planted!(RevivedSessionAnswered) {
@@ -282,7 +282,7 @@ impl Question<'_> {
         let mut told = Vec::new();
         for place in contradicting {
             let ended = ask.snapshot.state_value(&keys::ended(&place.incarnation))?;
-            if place.is_genuine(&self.key) && (ended.is_none() || planted!(EndedForgotten)) {
+            if place.is_genuine(&self.key) && ended.is_none() {
                 told.push(*place);
             }
         }

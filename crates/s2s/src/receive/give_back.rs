@@ -196,7 +196,7 @@ impl Intake<'_> {
 
 /// Fails unless the peer gives back what the current reign has asked for, and this server still waits for it.
 fn check_awaited(ask: &Ask<'_>, peer: &Peer, request: &GiveBackRequest) -> Result<(), Failure> {
-    if !is_of_this_reign(ask, request.reign.as_deref())? && !planted!(ReignUnasked) {
+    if !is_of_this_reign(ask, request.reign.as_deref())? {
         return Err(Failure::new(
             Cause::InvalidField,
             "this server has started since, and may want something else back",

@@ -44,7 +44,6 @@
 //! | PokeUnheard | random run 1 |
 //! | LostPokeCounts | random run 20 |
 //! | NotTurnedBack | random run 1 |
-//! | ReignUnasked | random run 329 |
 //!
 //! Random runs change with the simulation; the test prints the table of the day.
 
@@ -67,8 +66,6 @@ fn is_of_authority(bug: Bug) -> bool {
             | Bug::ReceiptUnchecked
             | Bug::PlaceBelieved
             | Bug::ClaimBelieved
-            | Bug::EndedForgotten
-            | Bug::RelayWithdrawsAnything
             | Bug::AnyTwinCounts
     )
 }
