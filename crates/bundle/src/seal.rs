@@ -133,7 +133,9 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
     check(options)?;
     let mut offer = Offer::new(store, &options.recipient, &options.selection, options.now)?;
     let output = encrypted(options.readers, output)?;
-    let (transport, first) = transport(store, options)?;
+    let sender = Sender::of(options.home);
+    let from = (&sender, store);
+    let (transport, first) = transport(from, options)?;
     // Among all objects it is counted already.
     let is_more = first.is_some() && !options.selection.is_everything();
     let count = offer.count(store)? + u64::from(is_more);
@@ -154,7 +156,7 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
             let offered = reason_withheld(&record, options.wrapping.is_some()).is_some()
                 && offer.has(store, number)?;
             let whole = (record, object);
-            let prepared = prepare(store, options, wrapping, whole, offered)?;
+            let prepared = prepare(from, options, wrapping, whole, offered)?;
             ready.push((number, prepared));
         }
         let sent = ready.iter().filter(|(_, prepared)| prepared.item.is_ok());
@@ -174,13 +176,13 @@ pub fn seal(store: &dyn Store, options: &SealOptions<'_>, output: impl Write) ->
 
 /// The wrapping under the transport key, and that key, ready to go first under the RSA key, if there is one and it can go.
 fn transport<'a>(
-    store: &dyn Store,
+    from: (&Sender, &dyn Store),
     options: &SealOptions<'a>,
 ) -> Result<(Option<(&'a Node, Wrapping)>, Option<Prepared>)> {
     let Some((node, under)) = &options.wrapping else {
         return Ok((None, None));
     };
-    let found = store.view::<_, Error>(|snapshot| {
+    let found = from.1.view::<_, Error>(|snapshot| {
         let Some(key) = node.transport_key(snapshot, under, options.now)? else {
             return Ok(None);
         };
@@ -189,7 +191,7 @@ fn transport<'a>(
     let Some((key, whole)) = found else {
         return Ok((None, None));
     };
-    let first = prepare(store, options, options.wrapping.as_ref(), whole, false)?;
+    let first = prepare(from, options, options.wrapping.as_ref(), whole, false)?;
     if first.item.is_err() {
         return Ok((None, None));
     }
@@ -246,7 +248,7 @@ struct Prepared {
 /// Prepares an object. One that may not leave goes without its material where the recipient was `offered` it before: it hears of the State above
 /// all.
 fn prepare(
-    store: &dyn Store,
+    (sender, store): (&Sender, &dyn Store),
     options: &SealOptions<'_>,
     wrapping: Option<&(&Node, Wrapping)>,
     (record, object): (Record, Option<Object>),
@@ -266,7 +268,7 @@ fn prepare(
     let item = match withheld.filter(|_| !offered) {
         Some(why) => Err(why.to_owned()),
         None => match item(
-            store,
+            (sender, store),
             options,
             wrapping,
             (record, object.filter(|_| !offered)),
@@ -289,7 +291,7 @@ fn prepare(
 
 /// The Import of one object, wrapped for its way when it is to be.
 fn item(
-    store: &dyn Store,
+    (sender, store): (&Sender, &dyn Store),
     options: &SealOptions<'_>,
     wrapping: Option<&(&Node, Wrapping)>,
     (record, object): (Record, Option<Object>),
@@ -306,9 +308,8 @@ fn item(
         }
         (object, _) => (object, false),
     };
-    let sender = Sender::of(options.home);
     let options = SendOptions { wrapped, ..TERMS };
-    request_item(options, record, object, (&sender, store))
+    request_item(options, record, object, (sender, store))
 }
 
 /// A bundle that is being written.

@@ -16,6 +16,7 @@ mod withdraw;
 use crate::error::{Error, ErrorKind, Result};
 use crate::follow::give_back::GiveBackPass;
 use crate::follow::options::FollowOptions;
+use crate::limits::short;
 use crate::node::Node;
 use crate::progress::{Meter, Observer, Progress, Sink};
 use crate::relation::followed::Upstream;
@@ -293,7 +294,7 @@ impl Session for Follow {
             // Whoever looks at the relation sees why it stands; that this can't be stored would be no better reason.
             let why = error.to_string();
             let _ = self.change_upstream(cx, session, |upstream| {
-                upstream.error = Some(why.as_str().into());
+                upstream.error = Some(short(&why));
             });
         }
         taken

@@ -119,7 +119,7 @@ impl Node {
 
     /// Whether the object belongs to a foreign server that this one observes. This server issues the copies of it, and changes nothing else.
     pub fn observes(&self, record: &Record) -> bool {
-        self.issues(record) && record.stamp.epoch == 1 && record.id.server != self.home.server
+        is_observed_by(&self.home.server, record)
     }
 
     /// Marks one more change of an object that this server issues, in its stamp, its lineage and its Last Change Date.
@@ -304,6 +304,11 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Whether an object belongs to a foreign server that the server of this id observes, and is issued by it for that reason alone.
+pub(crate) fn is_observed_by(server: &str, record: &Record) -> bool {
+    *record.stamp.issuer == *server && record.stamp.epoch == 1 && *record.id.server != *server
 }
 
 /// The bytes from which on a seed is taken for a secret that no two servers have by chance.

@@ -44,6 +44,17 @@ pub enum Material {
     Remove,
 }
 
+impl Material {
+    /// What becomes of the material of a record that a change of its attributes leaves so: a destroyed object has none.
+    pub fn left_to(record: &Record) -> Material {
+        if record.is_destroyed() {
+            Material::Remove
+        } else {
+            Material::Keep
+        }
+    }
+}
+
 /// A change, encoded for a backend.
 pub(crate) struct Encoded {
     number: Option<RecordNumber>,

@@ -422,8 +422,8 @@ impl Receiver<'_> {
         Ok((result, merged.effects))
     }
 
-    /// Has the issuer asked at once where relays have told of a change that it does not know, or not yet: what it answers then counts
-    /// ([rule A](crate::design#rule-a)).
+    /// Has the issuer asked at once where relays have told of a change that it does not know, or not yet. What it answers then counts, if it is still
+    /// in the reign of that change: then it has not lost it either ([rule A](crate::design#rule-a)).
     fn check_hearsay(
         &self,
         ask: &Ask<'_>,
@@ -441,7 +441,7 @@ impl Receiver<'_> {
             return Ok(());
         }
         if self.asked_again.contains(&held.id) {
-            incoming.asked_in = Some(self.reign.to_vec());
+            incoming.overrules = true;
             return Ok(());
         }
         Err(Failure::new(

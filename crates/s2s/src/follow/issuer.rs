@@ -16,7 +16,7 @@ use crate::relation::emergency::EmergencyRevoke;
 use crate::relation::followed::Downstream;
 use crate::relation::keys::{self, Entry};
 use crate::relation::offered::OfferedSet;
-use crate::relation::owed::{is_owed, owed};
+use crate::relation::owed::{check_no_pending_give_back, is_owed, owed};
 use crate::relation::receipts::Sender;
 use crate::relation::stored::LINKS;
 use crate::relation::withheld::WithheldObject;
@@ -355,7 +355,8 @@ impl Question<'_> {
             return Ok(None);
         };
         let (node, now) = (self.node, ask.now.wall);
-        if node.transport_key(ask.snapshot, under, now)?.is_some() {
+        let waits = check_no_pending_give_back(ask.snapshot).is_err();
+        if waits || node.transport_key(ask.snapshot, under, now)?.is_some() {
             return Ok(None);
         }
         let reign = ask.snapshot.reign()?;

@@ -3,7 +3,7 @@
 use crate::ask::Ask;
 use crate::follow::apply::Receiver;
 use crate::planted::planted;
-use crate::receive::authority::{Speaker, Word, check_speaker};
+use crate::receive::authority::{ChangeRef, Speaker, check_speaker};
 use crate::relation::keys::{about, done_prefix, missing_prefix};
 use crate::wire::follow::{Change, Done};
 use keyferry_kmip::{Failure, lifecycle};
@@ -46,12 +46,12 @@ impl Receiver<'_> {
 
     /// Whether the server may withdraw the object: its issuer may, and a relay what it has brought itself.
     fn may_withdraw(&self, change: &Change, held: &Record) -> Result<bool, Failure> {
-        let word = Word {
+        let named = ChangeRef {
             id: &change.copy.id,
             stamp: &change.copy.stamp,
             lineage: &change.copy.lineage,
         };
-        let speaker = check_speaker(self.node, &self.options.from, &word, Some(held))?;
+        let speaker = check_speaker(self.node, &self.options.from, &named, Some(held))?;
         let relation = &self.options.relation;
         let is_kept_by_it = held
             .overlay
@@ -85,10 +85,8 @@ impl Receiver<'_> {
             overlay.withdrawn = Some(true);
             overlay.hidden.clear();
             Material::Remove
-        } else if after.is_destroyed() {
-            Material::Remove
         } else {
-            Material::Keep
+            Material::left_to(&after)
         };
         (after, material)
     }

@@ -6,6 +6,7 @@ use crate::material::wrapping_key::{KeyUse, check_usable};
 use crate::node::{Node, new_identifier, set_default_attributes};
 use crate::policy::Wrapping;
 use crate::relation::keys;
+use crate::relation::owed::check_no_pending_give_back;
 use crate::transport_key::{USAGE, is_transport_key, mark, owner};
 use keyferry_kmip::spec::{
     AttributeValue as V, BlockCipherMode, CryptographicAlgorithm, KeyFormatType, ObjectType, tag,
@@ -165,7 +166,7 @@ pub(crate) fn ensured(
 /// is to be replaced, call this.
 ///
 /// # Errors
-/// [`ErrorKind::Policy`] where the wrapping is not under an RSA key, and those of the store and of the source of randomness.
+/// [`ErrorKind::Policy`] where the wrapping is not under an RSA key, [`ErrorKind::Relation`] while this server waits for what it has lost, and those of the store and of the source of randomness.
 pub fn renew_transport_key(
     store: &dyn Store,
     node: &Node,
@@ -177,10 +178,14 @@ pub fn renew_transport_key(
         let why = "only what goes under an RSA key needs a transport key";
         return Err(Error::new(ErrorKind::Policy, why));
     }
-    let reign = store.view::<_, Error>(|snapshot| Ok(snapshot.reign()?))?;
-    let effects = node.new_transport_key(reign, under, now.wall, random)?;
-    store.transact::<_, Error>(|transaction| Ok(effects.apply(transaction).map(|_| ())?))?;
-    let made = effects.changes.into_iter().next();
-    made.map(|change| change.after.identifier)
-        .ok_or_else(|| Error::new(ErrorKind::Policy, "no transport key was made"))
+    store.transact::<_, Error>(|transaction| {
+        check_no_pending_give_back(transaction)
+            .map_err(|failure| Error::caused_by(ErrorKind::Relation, failure))?;
+        let reign = transaction.reign()?;
+        let effects = node.new_transport_key(reign, under, now.wall, &mut *random)?;
+        effects.apply(transaction)?;
+        let made = effects.changes.into_iter().next();
+        made.map(|change| change.after.identifier)
+            .ok_or_else(|| Error::new(ErrorKind::Policy, "no transport key was made"))
+    })
 }

@@ -75,7 +75,7 @@ pub(crate) fn observed_copy(
             from: of.server.clone(),
             speaker: Speaker::Issuer,
             receipts: ToldReceipts::default(),
-            asked_in: None,
+            overrules: false,
         },
         held,
     ))

@@ -12,9 +12,9 @@ use keyferry_store::{ObjectId, Record, Stamp};
 /// The highest epoch that an object has without a grant: that of an adopted one.
 const HIGHEST_EPOCH: i64 = 2;
 
-/// What a peer says which change of which object it is.
+/// A change of an object, as a message names it.
 #[derive(Clone, Copy)]
-pub(crate) struct Word<'a> {
+pub(crate) struct ChangeRef<'a> {
     pub(crate) id: &'a ObjectId,
     pub(crate) stamp: &'a Stamp,
     pub(crate) lineage: &'a [Stamp],
@@ -35,15 +35,15 @@ pub(crate) enum Speaker {
 ///
 /// # Errors
 /// [`Cause::PermissionDenied`] when the peer may not say it, in words that do not tell whether the object is held here, and
-/// [`Cause::InvalidField`] when its stamps contradict each other or the lineage is too long.
+/// [`Cause::InvalidField`] when its stamps contradict each other, and [`Cause::ServerLimit`] when its lineage or object id is too long.
 pub(crate) fn check_speaker(
     node: &Node,
     peer: &Peer,
-    word: &Word<'_>,
+    change: &ChangeRef<'_>,
     held: Option<&Record>,
 ) -> Result<Speaker, Failure> {
-    check_line(word, &node.policy.limits)?;
-    let issuer = &word.stamp.issuer;
+    check_line(change, &node.policy.limits)?;
+    let issuer = &change.stamp.issuer;
     let speaker = if *issuer == node.home.server {
         Speaker::Holder
     } else if *issuer == peer.server {
@@ -53,9 +53,9 @@ pub(crate) fn check_speaker(
     } else {
         return Err(may_not_say());
     };
-    let may_begin = speaker != Speaker::Holder && is_origin_credible(node, peer, word);
+    let may_begin = speaker != Speaker::Holder && is_origin_credible(node, peer, change);
     let is_of_its_issuer = held.map_or(may_begin, |held| {
-        held.stamp.issuer == *issuer && held.stamp.epoch == word.stamp.epoch
+        held.stamp.issuer == *issuer && held.stamp.epoch == change.stamp.epoch
     });
     if is_of_its_issuer || planted!(AnyIssuerTaken) && speaker != Speaker::Holder {
         Ok(speaker)
@@ -71,14 +71,14 @@ pub(crate) fn may_not_say() -> Failure {
 
 /// Whether an object that is not held here may have this origin. The issuer is its origin, or observes or has adopted it at a foreign server where
 /// policy lets it do so.
-fn is_origin_credible(node: &Node, peer: &Peer, word: &Word<'_>) -> bool {
-    let (origin, issuer) = (&word.id.server, &word.stamp.issuer);
+fn is_origin_credible(node: &Node, peer: &Peer, change: &ChangeRef<'_>) -> bool {
+    let (origin, issuer) = (&change.id.server, &change.stamp.issuer);
     if planted!(AnyOriginTaken) {
         return true;
     }
     if origin == issuer {
         // It takes a grant to begin another epoch, and none can be checked yet.
-        return word.stamp.epoch == 1;
+        return change.stamp.epoch == 1;
     }
     let observes = |peer: &Peer| peer.observes.has(origin);
     *origin != node.home.server && (observes(peer) || node.policy.peers_of(issuer).any(observes))
@@ -86,13 +86,13 @@ fn is_origin_credible(node: &Node, peer: &Peer, word: &Word<'_>) -> bool {
 
 /// Fails unless stamp and lineage can be those of one object: one issuer, reigns in the order of their changes, each once, the last of them that of
 /// the stamp.
-fn check_line(word: &Word<'_>, limits: &Limits) -> Result<(), Failure> {
-    let Word { stamp, lineage, .. } = word;
+fn check_line(change: &ChangeRef<'_>, limits: &Limits) -> Result<(), Failure> {
+    let ChangeRef { stamp, lineage, .. } = change;
     let ObjectId {
         server,
         instance,
         identifier,
-    } = word.id;
+    } = change.id;
     if server.len() + instance.len() + identifier.len() > limits.name_bytes {
         return Err(exceeded("bytes in an object id", limits.name_bytes));
     }

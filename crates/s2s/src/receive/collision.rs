@@ -5,7 +5,7 @@
 
 use crate::ask::Ask;
 use crate::material::serve::id_at_origin;
-use crate::node::Node;
+use crate::node::{Node, is_observed_by};
 use crate::policy::OnName;
 use crate::relation::keys;
 use keyferry_kmip::spec::{AlternativeNameType, AttributeValue};
@@ -53,8 +53,7 @@ fn is_name_taken(
 /// Whether an object that has a Name keeps other objects of the `owner` from having it at the server `server`. A copy of another server's object
 /// does so only where both belong to one client ([rule G](crate::design#rule-g)).
 pub fn blocks_name(other: &Record, server: &str, owner: Option<&str>) -> bool {
-    let is_observed = other.stamp.epoch == 1 && *other.id.server != *server;
-    let is_copy = *other.stamp.issuer != *server || is_observed;
+    let is_copy = *other.stamp.issuer != *server || is_observed_by(server, other);
     !is_copy || other.owner.is_some() && other.owner.as_deref() == owner
 }
 

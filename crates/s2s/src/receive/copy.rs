@@ -3,7 +3,7 @@
 use crate::node::Node;
 use crate::planted::planted;
 use crate::policy::Peer;
-use crate::receive::authority::{Speaker, Word, check_speaker, may_not_say};
+use crate::receive::authority::{ChangeRef, Speaker, check_speaker, may_not_say};
 use crate::receive::check::{check_attributes, check_digest};
 use crate::receive::merge::Incoming;
 use crate::refusals::Unauthorised;
@@ -39,12 +39,12 @@ pub(crate) fn verify_copy(
     mut copy: Copy,
     held: Option<&Record>,
 ) -> Result<Incoming, Failure> {
-    let word = Word {
+    let named = ChangeRef {
         id: &copy.id,
         stamp: &copy.stamp,
         lineage: &copy.lineage,
     };
-    let speaker = check_speaker(node, peer, &word, held)?;
+    let speaker = check_speaker(node, peer, &named, held)?;
     if !is_known_projection(copy.projection) {
         return Err(Failure::new(
             Cause::FeatureNotSupported,
@@ -87,7 +87,7 @@ pub(crate) fn verify_copy(
             issuer: copy.receipt,
             relay: copy.relay_receipt,
         },
-        asked_in: None,
+        overrules: false,
     })
 }
 

@@ -249,11 +249,7 @@ pub(crate) fn keep_at_replica(
     if let Some(state) = raised_state(&held, &fork) {
         let mut after = held.clone();
         after.overlay.get_or_insert_with(Overlay::default).state = Some(state);
-        let material = if after.is_destroyed() {
-            Material::Remove
-        } else {
-            Material::Keep
-        };
+        let material = Material::left_to(&after);
         effects.extend(Effects::change(Some((number, held)), after, material));
     }
     Ok(effects)
@@ -280,11 +276,7 @@ pub(crate) fn keep_at_issuer(
     keep_known_state(&mut after.attributes, &fork.attributes);
     if after.attributes != held.attributes {
         node.advance(&mut after, ask.snapshot.reign()?, ask.now.wall);
-        let material = if after.is_destroyed() {
-            Material::Remove
-        } else {
-            Material::Keep
-        };
+        let material = Material::left_to(&after);
         effects.extend(Effects::change(
             Some((number, held.clone())),
             after,
@@ -338,11 +330,7 @@ pub fn resolve_fork(
         let mut effects = Effects::none();
         let after = resolved_record(transaction, node, &held, fork, keep, now.wall)?;
         if after != held {
-            let material = if after.is_destroyed() {
-                Material::Remove
-            } else {
-                Material::Keep
-            };
+            let material = Material::left_to(&after);
             effects.extend(Effects::change(
                 Some((number, held.clone())),
                 after,

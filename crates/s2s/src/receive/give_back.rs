@@ -393,11 +393,7 @@ fn accept_state(
         return Ok((Effects::none(), Outcome::Unchanged));
     }
     node.advance(&mut after, ask.snapshot.reign()?, ask.now.wall);
-    let material = if after.is_destroyed() {
-        Material::Remove
-    } else {
-        Material::Keep
-    };
+    let material = Material::left_to(&after);
     let effects = Effects::change(Some((number, held)), after, material);
     Ok((effects, Outcome::Updated))
 }

@@ -47,8 +47,11 @@ pub(crate) fn import(
     let is_copy = copy.is_some();
     let is_wrapped = request.key_wrap_type == Some(KeyWrapType::NOT_WRAPPED);
     let (mut object, mut attributes) = (request.object.take(), request.attributes);
-    if let (false, true, Some(wrapped)) = (is_copy, is_wrapped, &object) {
-        let (clear, is_sensitive) = node.unwrapped(ask, wrapped.clone())?;
+    if is_wrapped
+        && !is_copy
+        && let Some(wrapped) = object.take()
+    {
+        let (clear, is_sensitive) = node.unwrapped(ask, wrapped)?;
         if is_sensitive {
             attributes.set(AttributeValue::Sensitive(true));
         }

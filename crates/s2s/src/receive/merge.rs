@@ -46,8 +46,9 @@ pub(crate) struct Incoming {
     pub(crate) speaker: Speaker,
     /// The receipts that came along.
     pub(crate) receipts: ToldReceipts,
-    /// The reign of the issuer in which it was asked for this very object, if it was, and answers.
-    pub(crate) asked_in: Option<Vec<u8>>,
+    /// Whether the issuer itself, asked for the object after this server got what it holds of it, does not know that change, which relays alone
+    /// have told of: then the change was made up.
+    pub(crate) overrules: bool,
 }
 
 /// Merges a copy with what the store holds of its object.
@@ -214,7 +215,7 @@ fn merge_known(
     (number, held): (RecordNumber, Record),
     incoming: Incoming,
 ) -> Result<MergeResult, Failure> {
-    if is_overruled(ask, &held, &incoming)? {
+    if incoming.overrules {
         return overrule(node, ask, collisions, (number, held), incoming);
     }
     let collision = check_same_object(node, &held, &incoming);
@@ -365,26 +366,8 @@ fn join_state(node: &Node, (number, held): (RecordNumber, &Record), older: &Reco
     }
     let mut after = held.clone();
     after.overlay.get_or_insert_with(Overlay::default).state = Some(joined);
-    let material = if after.is_destroyed() {
-        Material::Remove
-    } else {
-        Material::Keep
-    };
+    let material = Material::left_to(&after);
     Effects::change(Some((number, held.clone())), after, material)
-}
-
-/// Whether the issuer itself says, when it is asked after this server got the copy, that it has not made the change that relays alone have told of:
-/// it is in the reign of that change still, so it has not lost it either.
-fn is_overruled(ask: &Ask<'_>, held: &Record, incoming: &Incoming) -> Result<bool, Failure> {
-    let newer = &incoming.record;
-    let is_asked = incoming.speaker == Speaker::Issuer
-        && incoming.asked_in.as_ref() == Some(&held.stamp.incarnation);
-    if !is_asked {
-        return Ok(false);
-    }
-    let relation = descent((&held.stamp, &held.lineage), (&newer.stamp, &newer.lineage));
-    Ok(matches!(relation, Descent::Older | Descent::Fork)
-        && Receipts::is_hearsay(ask.snapshot, held)?)
 }
 
 /// Replaces what relays alone have told of an object by the word of its issuer. What was held is named as a fork.

@@ -49,11 +49,7 @@ pub(crate) fn notify(
     check_names(node, ask, &after.attributes, Some(&before))?;
     let reign = ask.snapshot.reign()?;
     node.advance(&mut after, reign, ask.now.wall);
-    let material = if after.is_destroyed() {
-        Material::Remove
-    } else {
-        Material::Keep
-    };
+    let material = Material::left_to(&after);
     let effects = Effects::change(Some((number, before)), after, material);
     Ok(Answered::answer(&NotifyResponse { extra: Extra::NONE }, ask.cx)?.with(effects))
 }

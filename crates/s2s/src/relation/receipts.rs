@@ -41,12 +41,11 @@ impl Sender {
         record: &Record,
         copy: &mut Copy,
     ) -> Result<()> {
-        let (identifier, fingerprint) = (&record.identifier, record.fingerprint.as_deref());
-        if record.stamp.issuer == self.server {
-            copy.owner = record.owner.clone();
-            copy.receipt = Some(self.key.receipt(&copy.facts(), identifier, fingerprint));
+        if self.issues(record) {
+            self.sign_own(record, copy);
             return Ok(());
         }
+        let (identifier, fingerprint) = (&record.identifier, record.fingerprint.as_deref());
         let overlay = record.overlay.as_ref();
         copy.owner = overlay.and_then(|overlay| overlay.owner.clone());
         // The issuer's receipt is of the copy as it came here, and not of one that lacks more.
@@ -58,13 +57,27 @@ impl Sender {
         Ok(())
     }
 
-    /// The same in a view of the store, which only a relay needs.
+    fn issues(&self, record: &Record) -> bool {
+        record.stamp.issuer == self.server
+    }
+
+    fn sign_own(&self, record: &Record, copy: &mut Copy) {
+        copy.owner = record.owner.clone();
+        let (identifier, fingerprint) = (&record.identifier, record.fingerprint.as_deref());
+        copy.receipt = Some(self.key.receipt(&copy.facts(), identifier, fingerprint));
+    }
+
+    /// The same without a snapshot at hand: what others issue is looked up in a view of the store.
     pub(crate) fn sign_from(
         &self,
         store: &dyn Store,
         record: &Record,
         copy: &mut Copy,
     ) -> Result<()> {
+        if self.issues(record) {
+            self.sign_own(record, copy);
+            return Ok(());
+        }
         store.view(|snapshot| self.sign(snapshot, record, copy))
     }
 }

@@ -102,7 +102,6 @@ struct Figures {
     restored: usize,
     compared: usize,
     copies_of_the_adversary: usize,
-    given_back: usize,
 }
 
 struct Hostile {
@@ -651,7 +650,6 @@ fn hostile_runs() {
                 sum.restored += figures.restored;
                 sum.compared += figures.compared;
                 sum.copies_of_the_adversary += figures.copies_of_the_adversary;
-                sum.given_back += figures.given_back;
             }
             Err(_) => panic!("the run with HOSTILE_SEED={seed} HOSTILE_RUNS=1 failed"),
         }

@@ -30,8 +30,12 @@ impl Bulk {
         if let Some((node, under)) = &self.wrapping
             && under.is_rsa()
         {
-            let key = ensured(cx.store, node, under, cx.now.wall, &mut *cx.random)?;
-            self.transport = Transport::Due(Box::new(key));
+            self.transport = match ensured(cx.store, node, under, cx.now.wall, &mut *cx.random) {
+                Ok(key) => Transport::Due(Box::new(key)),
+                // A restored server makes no object before it has taken back what it lost.
+                Err(error) if error.kind() == ErrorKind::Relation => Transport::None,
+                Err(error) => return Err(error),
+            };
         }
         Ok(())
     }
