@@ -20,8 +20,13 @@ async fn partner() -> Result {
         .start("ours", Policy::closed().with("theirs", Peer::new("theirs")))
         .await?;
     let agreed = Selection::everything().with(V::ObjectGroup("for the partner".into()));
-    let policy = Policy::closed().with("ours", Peer::new("ours").may_send().agreed(agreed.clone()));
-    // What ours sends is unwrapped by a key of this group: as a peer, ours may use it, and is no client there.
+    // The agreement names the one key that unwraps what ours sends: no other key of theirs is used for it.
+    let agreement = Peer::new("ours")
+        .may_send()
+        .agreed(agreed.clone())
+        .unwrapping("shared with ours");
+    let policy = Policy::closed().with("ours", agreement);
+    // As a peer, ours may use that key by the group that it is in, and is no client there.
     let rights = Rights::owners().with(Grant {
         client: Some("peer:ours".into()),
         objects: Granted::ObjectGroup("for transport".into()),

@@ -25,12 +25,13 @@ async fn example() -> Result {
         .start("shop", Policy::closed().with("centre", Peer::new("centre")))
         .await?;
     let group = || V::ObjectGroup("shop".into());
-    for n in 0..50 {
+    for n in 0..50u8 {
         let mut attributes = site::named(format!("key {n}"));
         if n % 2 == 0 {
             attributes.push(group());
         }
-        site::import(&centre, OPERATOR, &format!("key {n}"), [3; 16], attributes)?;
+        // Each key has bytes of its own: a compromise counts for every object that holds the same ones.
+        site::import(&centre, OPERATOR, &format!("key {n}"), [n; 16], attributes)?;
     }
     let what = UpstreamOptions {
         selection: Selection::everything().with(group()),
@@ -56,7 +57,7 @@ async fn example() -> Result {
         &centre,
         OPERATOR,
         "key 50",
-        [3; 16],
+        [50; 16],
         site::named("key 50").with(group()),
     )?;
     follower::up_to_date(&shop, "keys", follower::head(&centre)?, 20).await?;
