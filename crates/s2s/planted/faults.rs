@@ -47,11 +47,14 @@ pub enum Bug {
     PokeUnheard,
     LostPokeCounts,
     NotTurnedBack,
+    ReignUnasked,
     AnyIssuerTaken,
     AnyOriginTaken,
     ReceiptUnchecked,
     PlaceBelieved,
     ClaimBelieved,
+    EndedForgotten,
+    RelayWithdrawsAnything,
     AnyTwinCounts,
 }
 
@@ -98,11 +101,14 @@ pub const ALL: &[Bug] = &[
     Bug::PokeUnheard,
     Bug::LostPokeCounts,
     Bug::NotTurnedBack,
+    Bug::ReignUnasked,
     Bug::AnyIssuerTaken,
     Bug::AnyOriginTaken,
     Bug::ReceiptUnchecked,
     Bug::PlaceBelieved,
     Bug::ClaimBelieved,
+    Bug::EndedForgotten,
+    Bug::RelayWithdrawsAnything,
     Bug::AnyTwinCounts,
 ];
 

@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::peer_name::{Fit, PeerName};
 use crate::selection::Selection;
-use crate::transport_key::rsa_key_of;
+use crate::transport_key::{goes_under, is_transport_key};
 use keyferry_kmip::spec::{
     BlockCipherMode, EncodingOption, HashingAlgorithm, MaskGenerator, PaddingMethod, WrappingMethod,
 };
@@ -433,11 +433,11 @@ impl Peer {
     /// Whether the agreement covers an object. A transport key is always of it between its issuer and the server that has the RSA key, and of no
     /// other one.
     pub(crate) fn has_agreed(&self, record: &Record, now: DateTime) -> Result<bool, Failure> {
-        if let Some(rsa_key) = rsa_key_of(record) {
-            let is_wanted = |wrapping: &Wrapping| wrapping.is_rsa() && wrapping.there == *rsa_key;
-            return Ok(
-                record.stamp.issuer == self.server || self.wrapping.as_ref().is_some_and(is_wanted)
-            );
+        if is_transport_key(record) {
+            let goes =
+                |under: &Wrapping| under.is_rsa() && goes_under(record, &under.here, &under.there);
+            let is_theirs = record.stamp.issuer == self.server;
+            return Ok(is_theirs || self.wrapping.as_ref().is_some_and(goes));
         }
         self.agreed.is_match(record, now).map_err(Failure::from)
     }
@@ -495,9 +495,10 @@ impl Policy {
     }
 
     /// The servers, by their ids, that may give back objects which this one has lost.
-    pub(crate) fn givers_back(&self) -> BTreeSet<&Text> {
-        let may = self.peers.values().filter(|peer| peer.may_give_back);
-        may.map(|peer| &peer.server).collect()
+    pub(crate) fn givers_back(&self, this: &str) -> BTreeSet<&Text> {
+        let may = |peer: &&Peer| peer.may_give_back && *peer.server != *this;
+        let givers = self.peers.values().filter(may);
+        givers.map(|peer| &peer.server).collect()
     }
 
     /// The peers that are the server of this id.

@@ -6,20 +6,26 @@ use keyferry_kmip::{ApplicationSpecificInformation, Identity, Text};
 use keyferry_store::Record;
 use keyferry_ttlv::Extra;
 
-/// The Application Namespace of the mark.
-const NAMESPACE: &str = "keyferry-transport";
+/// The Application Namespace of the mark that names the receiver's half of the RSA pair.
+const THERE: &str = "keyferry-transport";
+
+/// The Application Namespace of the mark that names the issuer's half of the RSA pair.
+const HERE: &str = "keyferry-transport-from";
 
 /// What a transport key may be used for, and nothing else.
 pub(crate) const USAGE: CryptographicUsageMask = CryptographicUsageMask(
     CryptographicUsageMask::WRAP_KEY.0 | CryptographicUsageMask::UNWRAP_KEY.0,
 );
 
-/// The mark of a transport key: Application Specific Information that names the RSA key of its receiver, under which it goes.
-pub(crate) fn mark(rsa_key: &Text) -> V {
-    V::ApplicationSpecificInformation(ApplicationSpecificInformation {
-        namespace: NAMESPACE.into(),
-        data: Some(rsa_key.clone()),
-        extra: Extra::NONE,
+/// The marks of a transport key: Application Specific Information that names the RSA pair under which it goes, as its receiver calls its half and
+/// as its issuer calls the other. Two partners may call their keys alike.
+pub(crate) fn marks(here: &Text, there: &Text) -> [V; 2] {
+    [(THERE, there), (HERE, here)].map(|(namespace, key)| {
+        V::ApplicationSpecificInformation(ApplicationSpecificInformation {
+            namespace: namespace.into(),
+            data: Some(key.clone()),
+            extra: Extra::NONE,
+        })
     })
 }
 
@@ -51,12 +57,21 @@ pub(crate) fn rsa_key_of(record: &Record) -> Option<&Text> {
     if at_issuer.or(record.owner.as_ref()) != Some(&owner(&record.id.server)) {
         return None;
     }
+    marked(record, THERE)
+}
+
+/// Whether an object is a transport key that this server has made for this RSA pair.
+pub(crate) fn goes_under(record: &Record, here: &Text, there: &Text) -> bool {
+    rsa_key_of(record) == Some(there) && marked(record, HERE) == Some(here)
+}
+
+fn marked<'a>(record: &'a Record, namespace: &str) -> Option<&'a Text> {
     record
         .attributes
         .iter()
         .find_map(|attribute| match &attribute.value {
             V::ApplicationSpecificInformation(information)
-                if information.namespace == *NAMESPACE =>
+                if information.namespace == *namespace =>
             {
                 information.data.as_ref()
             }

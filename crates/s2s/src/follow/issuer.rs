@@ -190,7 +190,7 @@ impl Question<'_> {
         }
         let (request, downstream) = (&self.request, &mut self.downstream);
         // A question from before this start of the server, which may have been put back meanwhile, says nothing.
-        if !is_of_this_reign(ask, request.reign.as_deref())? {
+        if !is_of_this_reign(ask, request.reign.as_deref())? && !planted!(ReignUnasked) {
             return Ok(Some(Answer::STARTED));
         }
         if request.session < downstream.session && !planted!(RevivedSessionAnswered) {
@@ -282,7 +282,7 @@ impl Question<'_> {
         let mut told = Vec::new();
         for place in contradicting {
             let ended = ask.snapshot.state_value(&keys::ended(&place.incarnation))?;
-            if place.is_genuine(&self.key) && ended.is_none() {
+            if place.is_genuine(&self.key) && (ended.is_none() || planted!(EndedForgotten)) {
                 told.push(*place);
             }
         }
@@ -303,7 +303,7 @@ impl Question<'_> {
         effects.restored = Some(Incarnation(incarnation));
         let ours = ask.snapshot.incarnation()?;
         effects.state.push((keys::ended(&ours.0), Some(Vec::new())));
-        for other in self.node.policy.givers_back() {
+        for other in self.node.policy.givers_back(&self.node.home.server) {
             effects.extend(owed(ask, other)?);
         }
         Ok(())

@@ -59,7 +59,7 @@ impl Receiver<'_> {
             .is_some_and(|overlay| overlay.via.iter().any(|via| *via == **relation));
         Ok(match speaker {
             Speaker::Issuer => true,
-            Speaker::Relay => is_kept_by_it,
+            Speaker::Relay => is_kept_by_it || planted!(RelayWithdrawsAnything),
             Speaker::Holder => false,
         })
     }

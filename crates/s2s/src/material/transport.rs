@@ -7,7 +7,7 @@ use crate::node::{Node, new_identifier, set_default_attributes};
 use crate::policy::Wrapping;
 use crate::relation::keys;
 use crate::relation::owed::check_no_pending_give_back;
-use crate::transport_key::{USAGE, is_transport_key, mark, owner};
+use crate::transport_key::{USAGE, goes_under, marks, owner};
 use keyferry_kmip::spec::{
     AttributeValue as V, BlockCipherMode, CryptographicAlgorithm, KeyFormatType, ObjectType, tag,
 };
@@ -83,7 +83,7 @@ impl Node {
         };
         let record = &found.1;
         let wraps = self.issues(record)
-            && is_transport_key(record)
+            && goes_under(record, &under.here, &under.there)
             && !record.is_destroyed()
             && record.attributes.get(tag::ARCHIVE_DATE).is_none()
             && check_usable(record, now, KeyUse::Protect).is_ok();
@@ -105,8 +105,10 @@ impl Node {
         let aes = CryptographicAlgorithm::AES;
         let object = Object::symmetric_key(aes, BITS, Secret::new(&bytes[..]));
         // It has no attribute Extractable, which is bound where it stands: in 1.4 the key would not fit under 2048 bits of RSA with it.
+        let [there, here] = marks(&under.here, &under.there);
         let mut attributes = Attributes::new()
-            .with(mark(&under.there))
+            .with(there)
+            .with(here)
             .with(V::CryptographicAlgorithm(aes))
             .with(V::CryptographicLength(BITS))
             .with(V::KeyFormatType(KeyFormatType::RAW))

@@ -308,7 +308,8 @@ impl Upstream {
     }
 
     /// Begins to follow a server, or follows another selection or other attributes of it from now on: then its whole feed is read again, and
-    /// copies that do not belong to the selection any more are withdrawn.
+    /// copies that do not belong to the selection any more are withdrawn. The attributes that are left out are those of all relations with that
+    /// server ([rule E](crate::design#rule-e)): the others change with this one.
     ///
     /// # Errors
     /// [`ErrorKind::Selection`](crate::ErrorKind::Selection) for a selection that can't be followed, [`ErrorKind::Relation`](crate::ErrorKind::Relation) when the relation is with another server,
@@ -329,6 +330,11 @@ impl Upstream {
                 Some(held) => held.with_options(what),
                 None => Upstream::new(relation, server, what, now),
             };
+            for other in Upstream::all(transaction)? {
+                if other.server == *server && other.without != what.without {
+                    stored::put(transaction, &other.leaving_out(&what.without))?;
+                }
+            }
             stored::put(transaction, &upstream)
         })
     }
@@ -363,14 +369,29 @@ impl Upstream {
     /// The same relation with these options. Where they select something else, the feed is read from its beginning.
     fn with_options(mut self, what: &UpstreamOptions) -> Upstream {
         let selected = Selected::of(&what.selection);
-        if self.selected != selected || self.without != what.without {
-            self.cursor = Place::default();
-            self.checking = Some(0);
+        if self.selected != selected {
+            self = self.from_the_beginning();
         }
         Upstream {
             selected,
-            without: what.without.clone(),
             address: what.address.clone(),
+            ..self.leaving_out(&what.without)
+        }
+    }
+
+    /// The same relation without these attributes.
+    fn leaving_out(mut self, without: &[Text]) -> Upstream {
+        if self.without != *without {
+            self = self.from_the_beginning();
+            self.without = without.to_vec();
+        }
+        self
+    }
+
+    fn from_the_beginning(self) -> Upstream {
+        Upstream {
+            cursor: Place::default(),
+            checking: Some(0),
             ..self
         }
     }
@@ -430,7 +451,7 @@ impl Upstream {
 pub struct UpstreamOptions {
     /// Which objects are followed.
     pub selection: Selection,
-    /// Attributes, by name, that are left out of the copies. Attributes of the life cycle are never left out.
+    /// Attributes, by name, that are left out of the copies, in all relations with that server. Attributes of the life cycle are never left out.
     pub without: Vec<Text>,
     /// Where the clients of that server find it.
     pub address: Option<Text>,

@@ -6,7 +6,7 @@ use crate::rng::Rng;
 use crate::site::{START, Site, identity};
 use keyferry_kmip::*;
 use keyferry_s2s::{Step, *};
-use keyferry_store::{Record, Store, StoreExt};
+use keyferry_store::{ObjectId, Record, Store, StoreExt};
 use keyferry_ttlv::Version;
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::Ordering;
@@ -343,6 +343,20 @@ impl World {
         }
         let copies = self.kept[of_link[rng.below(of_link.len())]].1.clone();
         let (replica, issuer) = (self.links[at].replica, self.links[at].issuer);
+        for (record, object) in copies {
+            self.import(issuer, replica, record, object);
+        }
+        true
+    }
+
+    /// Lets a site send what it holds of an object to another one, as an Import.
+    pub fn push(&mut self, from: usize, to: usize, id: &ObjectId) {
+        let site = &self.sites[from];
+        let (record, object) = (site.record(id).unwrap().1, site.material(id));
+        self.import(from, to, record, object);
+    }
+
+    fn import(&mut self, from: usize, to: usize, record: Record, object: Option<Object>) {
         let terms = SendOptions {
             strategy: Strategy::Import,
             version: Version::V2_1,
@@ -351,17 +365,11 @@ impl World {
             dry_run: false,
             wrapped: false,
         };
-        for (record, object) in copies {
-            let site = &self.sites[issuer];
-            let sender = (&Sender::of(&site.node.home), &site.disk as &dyn Store);
-            let item = request_item(terms, record, object, sender).unwrap();
-            self.deliver(
-                issuer,
-                replica,
-                &RequestMessage::new(Version::V2_1, vec![item]),
-            );
-        }
-        true
+        let site = &self.sites[from];
+        let sender = (&Sender::of(&site.node.home), &site.disk as &dyn Store);
+        let item = request_item(terms, record, object, sender).unwrap();
+        let message = RequestMessage::new(Version::V2_1, vec![item]);
+        self.deliver(from, to, &message);
     }
 
     /// One step of a link; `false` when it waits for time to pass.

@@ -298,11 +298,35 @@ fn what_the_relation_does_without_does_not_come() {
         copy.overlay.as_ref().unwrap().without,
         ["Comment", "x-cost centre"]
     );
-    // With all of them from now on.
+    // With all of them from now on, in this relation and in any other with that server.
+    let other = UpstreamOptions {
+        without: vec!["Comment".into()],
+        ..UpstreamOptions::default()
+    };
+    let now = b.now().wall;
+    Upstream::follow(&*b.store, "other", "a", &other, now).unwrap();
     begin(&b, &UpstreamOptions::default());
+    let left_out = |relation: &str| {
+        let found = b
+            .store
+            .view::<_, Error>(|snapshot| Upstream::find(snapshot, relation));
+        found.unwrap().unwrap().without
+    };
+    assert!(left_out("other").is_empty());
     let report = pass(&b, &a);
     assert_eq!(of(&report, Outcome::Updated), 1, "{}", report.table());
     assert_same(&a, &b, &[one]);
+    Upstream::follow(&*b.store, "other", "a", &other, now).unwrap();
+    assert_eq!(left_out("r"), ["Comment"]);
+    Upstream::follow(
+        &*b.store,
+        "elsewhere",
+        "c",
+        &UpstreamOptions::default(),
+        now,
+    )
+    .unwrap();
+    assert_eq!(left_out("r"), ["Comment"], "another server's relation");
 }
 
 #[test]
