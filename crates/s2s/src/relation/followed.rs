@@ -370,7 +370,7 @@ impl Upstream {
     fn with_options(mut self, what: &UpstreamOptions) -> Upstream {
         let selected = Selected::of(&what.selection);
         if self.selected != selected {
-            self = self.from_the_beginning();
+            self = self.read_anew();
         }
         Upstream {
             selected,
@@ -382,13 +382,13 @@ impl Upstream {
     /// The same relation without these attributes.
     fn leaving_out(mut self, without: &[Text]) -> Upstream {
         if self.without != *without {
-            self = self.from_the_beginning();
+            self = self.read_anew();
             self.without = without.to_vec();
         }
         self
     }
 
-    fn from_the_beginning(self) -> Upstream {
+    fn read_anew(self) -> Upstream {
         Upstream {
             cursor: Place::default(),
             checking: Some(0),
