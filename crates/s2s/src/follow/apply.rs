@@ -8,17 +8,19 @@ use crate::limits::short;
 use crate::node::Node;
 use crate::planted::planted;
 use crate::receive::apply::{ApplyPage, apply_page};
-use crate::receive::authority::Speaker;
+use crate::receive::authority::{ChangeRef, Speaker, check_speaker};
 use crate::receive::copy::{SeenObject, verify_copy};
 use crate::receive::import::outside_agreement;
 use crate::receive::merge::{self, Incoming};
 use crate::refusals::is_unauthorised;
 use crate::relation::followed::Upstream;
-use crate::relation::keys::{about, missing_prefix, retry_prefix};
+use crate::relation::keys::{about, lacking_prefix, missing_prefix, retry_prefix};
 use crate::relation::receipts::Receipts;
 use crate::relation::retry::{Retry, ahead, later};
+use crate::relation::withheld::WithheldObject;
 use crate::report::{ObjectResult, Outcome};
 use crate::session::SessionContext;
+use crate::wire::copy::Copy;
 use crate::wire::follow::{Change, FollowResponse, Kind, SPOKEN};
 use crate::wire::terms::Terms;
 use keyferry_kmip::spec::Operation;
@@ -99,6 +101,7 @@ impl Follow {
                 asks_again,
                 ..
             } = page;
+            let lacking = self.list_lacking(&world, &mut upstream, answer, now.wall)?;
             advance(&mut upstream, answer, asked.checked, now.wall);
             self.compare_terms(&mut upstream, answer)?;
             // Nothing new is nothing to write.
@@ -113,7 +116,7 @@ impl Follow {
                 let mut effects = Effects::none();
                 effects
                     .state
-                    .extend(acknowledged.chain([upstream.entry()?]));
+                    .extend(acknowledged.chain(lacking).chain([upstream.entry()?]));
                 world.add(effects)?;
                 world.finish()?;
             }
@@ -127,6 +130,22 @@ impl Follow {
 }
 
 impl Follow {
+    /// Lists what the issuer withholds from this server.
+    fn list_lacking(
+        &self,
+        snapshot: &dyn Snapshot,
+        upstream: &mut Upstream,
+        answer: &FollowResponse,
+        now: DateTime,
+    ) -> Result<Vec<StateEntry>> {
+        let terms = (now, self.node.policy.limits.withheld_objects);
+        let prefix = lacking_prefix(&self.options.relation);
+        let (counted, changes) = (&mut upstream.withheld, &answer.changes);
+        Ok(WithheldObject::note(
+            snapshot, &prefix, counted, changes, terms,
+        )?)
+    }
+
     /// Names where the terms of the issuer differ from those of this server.
     fn compare_terms(&self, upstream: &mut Upstream, answer: &FollowResponse) -> Result<()> {
         if let Some(theirs) = &answer.terms {
@@ -330,7 +349,7 @@ impl Receiver<'_> {
                     message: Some(why.to_owned()),
                     ..result(Outcome::Skipped)
                 };
-                Ok((skipped, Effects::none()))
+                Ok((skipped, self.hear_state(ask, &change.copy)?))
             }
             Kind::GONE => {
                 let why = "the server has it no more, or not for this one: it is kept";
@@ -345,6 +364,21 @@ impl Receiver<'_> {
                 "a change of a kind that is not known here",
             )),
         }
+    }
+
+    /// Hears the State of an object whose copy the issuer withholds: what is held of it here gets no further behind than that.
+    fn hear_state(&self, ask: &Ask<'_>, copy: &Copy) -> Result<Effects, Failure> {
+        let Some((number, held)) = ask.snapshot.by_object_id(&copy.id)? else {
+            return Ok(Effects::none());
+        };
+        let named = ChangeRef {
+            id: &copy.id,
+            stamp: &copy.stamp,
+            lineage: &copy.lineage,
+        };
+        check_speaker(self.node, &self.options.from, &named, Some(&held))?;
+        let there = copy.unrepresentable.state();
+        Ok(merge::join_state(self.node, (number, &held), there))
     }
 
     /// Names an object that is held here and that the issuer does not have any more.

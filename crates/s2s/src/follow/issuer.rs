@@ -14,7 +14,7 @@ use crate::receive::apply::is_internal;
 use crate::relation::alarm::{Alarm, AlarmKind};
 use crate::relation::emergency::EmergencyRevoke;
 use crate::relation::followed::Downstream;
-use crate::relation::keys::{self, Entry};
+use crate::relation::keys::{self, Entry, withheld_prefix};
 use crate::relation::offered::OfferedSet;
 use crate::relation::owed::{check_no_pending_give_back, is_owed, owed};
 use crate::relation::receipts::Sender;
@@ -395,6 +395,8 @@ impl Question<'_> {
             offered,
             sender: &sender,
             key: &self.key,
+            listed: (self.downstream.withheld)
+                .map(|_| withheld_prefix(&self.downstream.server, &self.downstream.relation)),
         };
         builder.acknowledge_withdrawals(ask, &request.done)?;
         let mut page = Page::new(request.objects, request.bytes);
@@ -415,7 +417,9 @@ impl Question<'_> {
         effects: &mut Effects,
     ) -> Result<(), Failure> {
         let terms = (ask.now.wall, self.node.policy.limits.withheld_objects);
-        let listed = WithheldObject::note(ask.snapshot, &mut self.downstream, changes, terms)?;
+        let prefix = withheld_prefix(&self.downstream.server, &self.downstream.relation);
+        let counted = &mut self.downstream.withheld;
+        let listed = WithheldObject::note(ask.snapshot, &prefix, counted, changes, terms)?;
         effects.state.extend(listed);
         Ok(())
     }

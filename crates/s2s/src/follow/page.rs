@@ -8,6 +8,7 @@ use crate::node::Node;
 use crate::planted::planted;
 use crate::policy::Peer;
 use crate::receive::apply::is_internal;
+use crate::relation::keys::about;
 use crate::relation::offered::OfferedSet;
 use crate::relation::receipts::Sender;
 use crate::selection::ChosenObjects;
@@ -107,6 +108,8 @@ pub(super) struct ChangesBuilder<'a> {
     pub(super) sender: &'a Sender,
     /// What checks the receipts that the replica shows.
     pub(super) key: &'a ReceiptKey,
+    /// Where the objects are listed that are withheld from the replica, if any are.
+    pub(super) listed: Option<Vec<u8>>,
 }
 
 /// In which form an object is sent.
@@ -317,9 +320,12 @@ impl ChangesBuilder<'_> {
                 })?;
                 let told = match self.form(ask, number, &record)? {
                     Form::Copy { with_material } => {
-                        Some(self.copy(ask, number, record, with_material)?)
+                        Some(self.copy_as_far_as_may_be(ask, number, record, with_material)?)
                     }
                     Form::Withdrawal => Some(withdrawal(record)?),
+                    Form::Nothing if self.is_listed(ask, &record.id)? => {
+                        Some(SizedChange::note(gone(&record.id)))
+                    }
                     Form::Nothing => None,
                 };
                 if let Some(told) = told
@@ -334,6 +340,34 @@ impl ChangesBuilder<'_> {
                 }
             }
         }
+    }
+
+    /// Whether the replica was told that the object is withheld from it: then it hears that this is over, too.
+    fn is_listed(&self, ask: &Ask<'_>, id: &ObjectId) -> Result<bool, Failure> {
+        let Some(prefix) = &self.listed else {
+            return Ok(false);
+        };
+        let key = about(prefix.clone(), id)?;
+        Ok(ask.snapshot.state_value(&key)?.is_some())
+    }
+
+    /// The copy of an object. Where the replica was offered the object, and may not have its material now, the copy goes without: a State and
+    /// attributes always travel to whoever holds a copy ([rule 9](crate::design#rule-9)).
+    fn copy_as_far_as_may_be(
+        &mut self,
+        ask: &mut Ask<'_>,
+        number: RecordNumber,
+        record: Record,
+        with_material: bool,
+    ) -> Result<SizedChange, Failure> {
+        if !with_material || !self.offered.has(ask.snapshot, number)? {
+            return self.copy(ask, number, record, with_material);
+        }
+        let whole = self.copy(ask, number, record.clone(), true)?;
+        if whole.change.kind == Kind::WITHHELD {
+            return self.copy(ask, number, record, false);
+        }
+        Ok(whole)
     }
 
     /// The copy of an object, or that it is withheld.
@@ -394,6 +428,12 @@ impl ChangesBuilder<'_> {
         record: &Record,
         with_material: bool,
     ) -> Result<Material, Failure> {
+        if !with_material {
+            return Ok(Material::Sent {
+                material: None,
+                wrapped: false,
+            });
+        }
         let transport = (self.transport.as_ref()).filter(|_| !is_transport_key(record));
         let wrapping = match transport {
             Some(transport) => Some(&transport.wrapping),
@@ -404,10 +444,7 @@ impl ChangesBuilder<'_> {
         {
             return Ok(Material::Withheld(why.into()));
         }
-        let mut object = None;
-        if with_material {
-            object = ask.snapshot.whole(number)?.and_then(|(_, object)| object);
-        }
+        let object = ask.snapshot.whole(number)?.and_then(|(_, object)| object);
         let Some(clear) = object else {
             return Ok(Material::Sent {
                 material: None,
@@ -435,9 +472,9 @@ impl ChangesBuilder<'_> {
     }
 }
 
-/// An object that may not leave, and why.
+/// An object that may not leave, and why. Its State goes, for whoever holds an earlier copy.
 fn withheld(record: Record, why: Text) -> Result<SizedChange, Failure> {
-    let copy = Copy::of(&record, Attributes::new(), None)?;
+    let copy = Copy::of(&record, state_attributes(&record), None)?;
     Ok(SizedChange::note(Change {
         why: Some(why),
         ..change(Kind::WITHHELD, record.identifier, copy)
@@ -446,6 +483,16 @@ fn withheld(record: Record, why: Text) -> Result<SizedChange, Failure> {
 
 /// What is told of an object that was offered and does not belong to the selection any more: its State.
 fn withdrawal(record: Record) -> Result<SizedChange, Failure> {
+    let copy = Copy::of(&record, state_attributes(&record), None)?;
+    Ok(SizedChange::note(change(
+        Kind::WITHDRAWN,
+        record.identifier,
+        copy,
+    )))
+}
+
+/// The attributes that say what the life cycle of an object has come to.
+fn state_attributes(record: &Record) -> Attributes {
     let state = record
         .attributes
         .iter()
@@ -453,12 +500,7 @@ fn withdrawal(record: Record) -> Result<SizedChange, Failure> {
         .cloned();
     let mut attributes = Attributes::new();
     state.for_each(|attribute| attributes.keep(attribute));
-    let copy = Copy::of(&record, attributes, None)?;
-    Ok(SizedChange::note(change(
-        Kind::WITHDRAWN,
-        record.identifier,
-        copy,
-    )))
+    attributes
 }
 
 fn is_wrapped(object: &Object) -> bool {

@@ -236,7 +236,7 @@ fn merge_known(
         Merge::JoinState => Ok(unchanged(join_state(
             node,
             (number, &held),
-            &incoming.record,
+            incoming.record.attributes.state(),
         ))),
         Merge::NoteRelation => Ok(unchanged(note_relation((number, &held), &incoming.record))),
         Merge::SameCopy => {
@@ -354,10 +354,14 @@ fn choose_merge(node: &Node, held: &Record, incoming: &Incoming) -> Result<Merge
     })
 }
 
-/// Raises the State of a record to the join with that of an older copy: no word of a compromise is lost because it is late
+/// Raises the State of a record to the join with one that is told of it without the copy, or with an older one: no word of a compromise is lost because it is late
 /// ([rule 3](crate::design#rule-3)). What this server issues has heard of it already.
-fn join_state(node: &Node, (number, held): (RecordNumber, &Record), older: &Record) -> Effects {
-    let (Some(here), Some(there)) = (held.stored_state(), older.attributes.state()) else {
+pub(crate) fn join_state(
+    node: &Node,
+    (number, held): (RecordNumber, &Record),
+    there: Option<State>,
+) -> Effects {
+    let (Some(here), Some(there)) = (held.stored_state(), there) else {
         return Effects::none();
     };
     let joined = lifecycle::Rank::of(here).joined_state(lifecycle::Rank::of(there));

@@ -138,6 +138,9 @@ pub struct Upstream {
     /// In which respect the two servers' agreements differ, by their policies, so that one sends what the other does not take.
     #[ttlv(tag = x::TERMS_DIFFER)]
     pub terms_differ: Option<Text>,
+    /// How many objects are [listed](crate::WithheldObject::lacking) as withheld from this server.
+    #[ttlv(tag = x::COUNT_WITHHELD)]
+    pub withheld: Option<i64>,
     /// What became of the objects of the current pass, or of the last one.
     pub counts: Counts,
     /// Other fields.
@@ -361,6 +364,7 @@ impl Upstream {
             paused: None,
             retried: 0,
             terms_differ: None,
+            withheld: None,
             counts: Counts::default(),
             extra: Extra::NONE,
         }
@@ -441,6 +445,7 @@ impl Upstream {
             keys::retry_prefix(relation),
             keys::missing_prefix(relation),
             keys::done_prefix(relation),
+            keys::lacking_prefix(relation),
         ];
         stored::end::<Upstream>(store, &Upstream::address(relation), &[], &prefixes)
     }

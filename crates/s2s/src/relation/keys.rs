@@ -79,6 +79,7 @@ state_keys! {
     BUNDLE_NUMBER = b"bundle/number/" + "recipient": "the number of its last bundle (8 bytes)", "bundle: seal";
     BUNDLE_APPLIED = b"bundle/taken/" + "bundle": "how far a bundle was applied", "bundle: apply";
     WITHHELD = b"unsent/" + "server 0 relation 0 object": "an object that a replica does not get (WithheldObject)", "follow, at the issuer";
+    LACKING = b"lacking/" + "relation 0 object": "an object that the server that is followed withholds from this one (WithheldObject)", "follow, at the replica";
     TRANSPORT = b"transport/" + "RSA key here 0 RSA key there": "the identifier of the transport key that wraps now for this RSA key", "follow, at the issuer; push: bulk; renew_transport_key";
     GROUP_MEMBER = b"turn/" + "index key of the group": "the record that Locate named last as the group's default member (8 bytes)", "server: Locate";
 }
@@ -120,6 +121,10 @@ pub(crate) fn done_prefix(relation: &str) -> Vec<u8> {
 /// What the pages of an [`OfferedSet`](crate::OfferedSet) begin with: the number of the page follows.
 pub(crate) fn offered_prefix(server: &str, relation: &str) -> Vec<u8> {
     [&under(OFFERED, server)[..], relation.as_bytes(), &[0]].concat()
+}
+
+pub(crate) fn lacking_prefix(relation: &str) -> Vec<u8> {
+    under(LACKING, relation)
 }
 
 /// What the keys of the objects that a replica does not get begin with.

@@ -1,11 +1,10 @@
-//! Objects that a replica does not get, and why, as their issuer lists them ([rule 12](crate::design#rule-12)).
+//! Objects that a replica does not get, and why, as both servers list them ([rule 12](crate::design#rule-12)).
 
 use crate::error::Result;
-use crate::relation::followed::Downstream;
-use crate::relation::keys::{Entry, about, withheld_prefix};
+use crate::relation::keys::{Entry, about, lacking_prefix, withheld_prefix};
 use crate::relation::stored;
 use crate::wire::follow::{Change, Kind};
-use keyferry_kmip::{DateTime, Failure, Text, extension as x};
+use keyferry_kmip::{DateTime, Text, extension as x};
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{ObjectId, Snapshot, SnapshotExt};
 use keyferry_ttlv::{Decode, Encode, Extra};
@@ -17,7 +16,7 @@ use keyferry_ttlv::{Decode, Encode, Extra};
 pub struct WithheldObject {
     /// The object.
     pub id: ObjectId,
-    /// Its Unique Identifier at this server.
+    /// Its Unique Identifier at the server that withholds it.
     #[ttlv(tag = x::LOCAL_IDENTIFIER)]
     pub identifier: Text,
     /// Why it is withheld.
@@ -55,22 +54,32 @@ impl WithheldObject {
         Ok(listed)
     }
 
-    /// What notes which of these changes are withheld, and that others are not any more; `most` are listed at the most.
+    /// The objects that a server which is followed withholds from this one in one relation, as many as
+    /// [`Limits::withheld_objects`](crate::Limits::withheld_objects) keeps.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn lacking(snapshot: &dyn Snapshot, relation: &str) -> Result<Vec<WithheldObject>> {
+        stored::all_under(snapshot, &lacking_prefix(relation), "withheld object")
+    }
+
+    /// What notes below `prefix` which of these changes are withheld, and that others are not any more. `counted` is how many are
+    /// listed already, and `most` are listed at the most.
     pub(crate) fn note(
         snapshot: &dyn Snapshot,
-        downstream: &mut Downstream,
+        prefix: &[u8],
+        counted: &mut Option<i64>,
         changes: &[Change],
         (now, most): (DateTime, usize),
-    ) -> std::result::Result<Vec<Entry>, Failure> {
-        let prefix = withheld_prefix(&downstream.server, &downstream.relation);
-        let mut count = downstream.withheld.unwrap_or(0);
+    ) -> keyferry_store::Result<Vec<Entry>> {
+        let mut count = counted.unwrap_or(0);
         let mut entries = Vec::new();
         for change in changes {
             let is_withheld = change.kind == Kind::WITHHELD;
             if !is_withheld && count == 0 {
                 continue;
             }
-            let key = about(prefix.clone(), &change.copy.id)?;
+            let key = about(prefix.to_vec(), &change.copy.id)?;
             let listed = snapshot.state_value(&key)?;
             if !is_withheld {
                 count -= i64::from(listed.is_some());
@@ -99,7 +108,7 @@ impl WithheldObject {
             };
             entries.push((key, Some(bytes_of(&withheld)?)));
         }
-        downstream.withheld = (count > 0).then_some(count);
+        *counted = (count > 0).then_some(count);
         Ok(entries)
     }
 }

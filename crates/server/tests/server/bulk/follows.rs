@@ -240,6 +240,53 @@ fn a_compromise_reaches_who_was_not_told_of_its_withdrawal() {
 }
 
 #[test]
+fn what_may_not_leave_any_more_is_still_heard_of_by_whoever_holds_it() {
+    let (a, b) = (issuer(), follower("b"));
+    let client = a.client(Version::V2_1);
+    let ids = [1, 2].map(|n| client.register(key(&[n; 16]), none()));
+    let never = client.register(key(&[3; 16]), none().with(V::Sensitive(true)));
+    begin(&b, &UpstreamOptions::default());
+    pass(&b, &a);
+    let lacking = |host: &Host| {
+        host.store
+            .view::<_, Error>(|snapshot| WithheldObject::lacking(snapshot, "r"))
+            .unwrap()
+    };
+    let listed = lacking(&b);
+    assert_eq!(listed.len(), 1);
+    assert_eq!(&*listed[0].identifier, never.as_str());
+    assert!(listed[0].why.contains("Sensitive"), "{:?}", listed[0]);
+    for id in &ids {
+        client.modify(id, None, V::Sensitive(true)).unwrap();
+    }
+    client.add(&ids[0], name("later")).unwrap();
+    pass(&b, &a);
+    assert_same(&a, &b, &ids);
+    assert_eq!(lacking(&b).len(), 1);
+    // Also when everything is read from its beginning again, with material where it may leave.
+    client
+        .revoke(&ids[0], RevocationReasonCode::KEY_COMPROMISE)
+        .unwrap();
+    Upstream::end(&*b.store, "r").unwrap();
+    begin(&b, &UpstreamOptions::default());
+    pass(&b, &a);
+    assert_same(&a, &b, &ids);
+    assert_eq!(b.record(&ids[0]).stored_state(), Some(State::COMPROMISED));
+    // Whoever holds nothing gets nothing: the object is withheld, and is not asked for again and again.
+    let c = follower("b");
+    begin(&c, &UpstreamOptions::default());
+    pass(&c, &a);
+    pass(&c, &a);
+    assert_eq!((c.count(), lacking(&c).len()), (0, 3));
+    let retries = c.store.view::<_, Error>(|s| Retry::all(s, "r")).unwrap();
+    assert!(retries.is_empty(), "{retries:?}");
+    // What is destroyed, or does not belong to the selection any more, is not lacking.
+    client.destroy(&never).unwrap();
+    pass(&c, &a);
+    assert_eq!(lacking(&c).len(), 2);
+}
+
+#[test]
 fn another_selection_withdraws_and_brings() {
     let (a, b) = (issuer(), follower("b"));
     let client = a.client(Version::V2_1);

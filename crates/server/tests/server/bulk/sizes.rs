@@ -199,6 +199,23 @@ fn withheld(a: &Host) -> Vec<(String, String)> {
         .collect()
 }
 
+/// What a replica lists of what is withheld from it: as many as it counts.
+fn lacking(b: &Host) -> Vec<String> {
+    let listed = b
+        .store
+        .view::<_, Error>(|snapshot| {
+            let listed = WithheldObject::lacking(snapshot, "r")?;
+            let counted = Upstream::find(snapshot, "r")?.unwrap().withheld;
+            assert_eq!(counted.unwrap_or(0), listed.len() as i64);
+            Ok(listed)
+        })
+        .unwrap();
+    listed
+        .into_iter()
+        .map(|one| one.identifier.to_string())
+        .collect()
+}
+
 fn count(a: &Host) -> Option<i64> {
     let all = a.store.view::<_, Error>(|s| Downstream::all(s)).unwrap();
     all[0].withheld
@@ -228,6 +245,7 @@ fn an_object_that_is_too_large_is_withheld_listed_at_both_ends_and_holds_nobody_
     assert_eq!((listed.len(), count(&a)), (1, Some(1)));
     assert_eq!(listed[0].0, large);
     assert!(listed[0].1.contains("the limit copy_bytes"));
+    assert_eq!(lacking(&b), [large.clone()]);
     // Whatever comes later comes, as often as the large one changes.
     for n in 0..20_u8 {
         client.add(&large, name(&format!("n{n}"))).unwrap();
@@ -237,11 +255,18 @@ fn an_object_that_is_too_large_is_withheld_listed_at_both_ends_and_holds_nobody_
         assert_eq!(count(&a), Some(1));
     }
     assert_eq!(pass(&b, &a).counts.asked, 0);
-    // One that has grown too large stays there as it was, and is listed.
+    // One that has grown too large stays there as it was, and is listed: but its State is heard.
     let was = b.record(&grown);
     client.add(&grown, long(SMALL)).unwrap();
     pass(&b, &a);
     assert_eq!((b.record(&grown), count(&a)), (was, Some(2)));
+    assert_eq!(lacking(&b).len(), 2);
+    client
+        .revoke(&grown, RevocationReasonCode::KEY_COMPROMISE)
+        .unwrap();
+    pass(&b, &a);
+    let at_b = b.client(Version::V2_1);
+    assert_eq!(at_b.state(&grown), State::COMPROMISED);
     // One that has got smaller comes, and is listed no more.
     client
         .delete_all(&grown, reference(tag::DESCRIPTION))
@@ -252,6 +277,7 @@ fn an_object_that_is_too_large_is_withheld_listed_at_both_ends_and_holds_nobody_
     client.destroy(&large).unwrap();
     pass(&b, &a);
     assert_eq!(withheld(&a), []);
+    assert_eq!(lacking(&b), [""; 0]);
 }
 
 #[test]
