@@ -18,7 +18,7 @@ use crate::wire::copy::{Copy, PROJECTION, REIGN_BYTES};
 use crate::wire::follow::{Change, Done, HeldCopy, Kind};
 use crate::wire::receipt::ReceiptKey;
 use keyferry_kmip::lifecycle::is_lifecycle_attribute;
-use keyferry_kmip::spec::tag;
+use keyferry_kmip::spec::{AttributeValue, tag};
 use keyferry_kmip::{AttributeReference, Attributes, Cause, Failure, Object, Secret, Text};
 use keyferry_store::record::material_of;
 use keyferry_store::{Incarnation, Lineage, ObjectId, Record, RecordNumber, SnapshotExt, Stamp};
@@ -167,8 +167,9 @@ impl ChangesBuilder<'_> {
             (true, _) => Form::Copy {
                 with_material: (self.anew || !was_offered) && !record.is_destroyed(),
             },
-            (false, true) if !record.is_withdrawn() => Form::Withdrawal,
-            (false, _) => Form::Nothing,
+            // Also of a copy that was withdrawn from this server: who has it from here has it no longer.
+            (false, true) => Form::Withdrawal,
+            (false, false) => Form::Nothing,
         })
     }
 
@@ -285,7 +286,6 @@ impl ChangesBuilder<'_> {
         let is_covered = self.covers(ask, number, &record)?;
         self.offered.set(ask.snapshot, number, true)?;
         let told = match is_covered {
-            _ if record.is_withdrawn() => return Ok(()),
             // Its entry may lie behind already, and an answer that told it may have been lost.
             true if record.is_destroyed() => self.copy(ask, number, record, false)?,
             true => return Ok(()),
@@ -491,7 +491,7 @@ fn withdrawal(record: Record) -> Result<SizedChange, Failure> {
     )))
 }
 
-/// The attributes that say what the life cycle of an object has come to.
+/// The attributes that say what the life cycle of an object has come to, as far as this server knows.
 fn state_attributes(record: &Record) -> Attributes {
     let state = record
         .attributes
@@ -500,6 +500,9 @@ fn state_attributes(record: &Record) -> Attributes {
         .cloned();
     let mut attributes = Attributes::new();
     state.for_each(|attribute| attributes.keep(attribute));
+    if let Some(raised) = record.stored_state() {
+        attributes.set(AttributeValue::State(raised));
+    }
     attributes
 }
 

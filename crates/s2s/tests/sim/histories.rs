@@ -96,6 +96,34 @@ pub fn state(world: &World, site: usize, id: &ObjectId) -> State {
     world.sites[site].record(id).unwrap().1.state(wall).unwrap()
 }
 
+/// Servers of which c follows b, with what b has of a; `may` says where a client's emergency Revoke is taken on.
+pub fn chain(may: bool) -> World {
+    let peer = |name: &str| Peer::new(name).may_follow().may_follow_copies();
+    let revoking = |peer: Peer| if may { peer.may_revoke() } else { peer };
+    let policies = [
+        Policy::closed().with("b.example", revoking(peer("b"))),
+        Policy::closed().with("c.example", peer("c").may_revoke()),
+        Policy::closed(),
+    ];
+    let mut world = World::new(
+        ["a", "b", "c"]
+            .iter()
+            .zip(policies)
+            .zip(1..)
+            .map(|((name, policy), seed)| Site::new(name, policy, Rng(seed)))
+            .collect(),
+    );
+    follow(&mut world, 1, 0, Selection::everything());
+    world.link(
+        "c of b",
+        2,
+        1,
+        Peer::new("b").may_relay(),
+        Selection::everything(),
+    );
+    world
+}
+
 /// All of them, for whoever runs them one by one.
 pub const ALL: &[(&str, fn())] = &[
     (
@@ -174,6 +202,10 @@ pub const ALL: &[(&str, fn())] = &[
     (
         "a relay that withdraws",
         copies::a_relay_withdraws_only_what_it_has_brought,
+    ),
+    (
+        "a relay that passes on",
+        copies::a_relay_passes_a_withdrawal_on,
     ),
     (
         "an older copy given back",

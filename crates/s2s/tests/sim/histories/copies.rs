@@ -368,3 +368,38 @@ pub fn a_relay_withdraws_only_what_it_has_brought() {
     equal(&world, 0, 2, &two);
     assert!(world.sites[2].material(&one).is_some());
 }
+
+#[cfg_attr(not(keyferry_planted), test)]
+pub fn a_relay_passes_a_withdrawal_on() {
+    let mut world = chain(false);
+    let red = Selection::everything().with(V::ObjectGroup("red".into()));
+    let now_b = now(&world, 1).wall;
+    let what = UpstreamOptions {
+        selection: red,
+        ..UpstreamOptions::default()
+    };
+    Upstream::follow(&world.sites[1].disk, "b of a", "a", &what, now_b).unwrap();
+    let one = create(&mut world, 0, "1", 1, group("red"));
+    settle(&mut world);
+    equal(&world, 0, 2, &one);
+    let at = now(&world, 0);
+    assert!(change(&mut world.sites[0], at, &one, |record| {
+        record.attributes.set(V::ObjectGroup("blue".into()));
+        Ok(())
+    }));
+    settle(&mut world);
+    for site in [1, 2] {
+        let record = world.sites[site].record(&one).unwrap().1;
+        assert!(record.is_withdrawn(), "{}", world.sites[site].name);
+        assert!(world.sites[site].material(&one).is_none());
+    }
+    // When it is back, it is back everywhere.
+    let at = now(&world, 0);
+    assert!(change(&mut world.sites[0], at, &one, |record| {
+        record.attributes.set(V::ObjectGroup("red".into()));
+        Ok(())
+    }));
+    settle(&mut world);
+    equal(&world, 0, 1, &one);
+    equal(&world, 0, 2, &one);
+}

@@ -1,8 +1,6 @@
 //! Histories in which a State is raised, and must not be lost again.
 
 use crate::histories::*;
-use crate::rng::Rng;
-use crate::site::Site;
 use crate::world::World;
 use crate::writes::{change, event, make, revoke};
 use keyferry_kmip::spec::{AttributeValue as V, *};
@@ -144,34 +142,6 @@ pub fn a_compromise_reaches_the_twins_that_are_held_already() {
         .view::<_, Error>(|snapshot| CompromisedTwin::all(snapshot))
         .unwrap();
     assert!(named.iter().all(|twin| twin.id == own) && named.len() == 1);
-}
-
-/// Servers of which c follows b, with what b has of a; `may` says where a client's emergency Revoke is taken on.
-fn chain(may: bool) -> World {
-    let peer = |name: &str| Peer::new(name).may_follow().may_follow_copies();
-    let revoking = |peer: Peer| if may { peer.may_revoke() } else { peer };
-    let policies = [
-        Policy::closed().with("b.example", revoking(peer("b"))),
-        Policy::closed().with("c.example", peer("c").may_revoke()),
-        Policy::closed(),
-    ];
-    let mut world = World::new(
-        ["a", "b", "c"]
-            .iter()
-            .zip(policies)
-            .zip(1..)
-            .map(|((name, policy), seed)| Site::new(name, policy, Rng(seed)))
-            .collect(),
-    );
-    follow(&mut world, 1, 0, Selection::everything());
-    world.link(
-        "c of b",
-        2,
-        1,
-        Peer::new("b").may_relay(),
-        Selection::everything(),
-    );
-    world
 }
 
 #[cfg_attr(not(keyferry_planted), test)]
