@@ -56,6 +56,7 @@ pub enum Bug {
     EndedForgotten,
     RelayWithdrawsAnything,
     AnyTwinCounts,
+    GapTaken,
 }
 
 pub const ALL: &[Bug] = &[
@@ -110,6 +111,7 @@ pub const ALL: &[Bug] = &[
     Bug::EndedForgotten,
     Bug::RelayWithdrawsAnything,
     Bug::AnyTwinCounts,
+    Bug::GapTaken,
 ];
 
 thread_local! {

@@ -86,6 +86,11 @@ impl Follow {
             Answer::CHANGES if planted!(CommitAfterAnswer) && answer.place.number % 3 == 1 => {
                 self.count_as_taken(cx, &answer)
             }
+            // Somebody else has moved this session on: a late question of an earlier one that had the same number, before this store was put back.
+            Answer::CHANGES if !goes_on(upstream, &answer) => {
+                self.void_what_is_under_way();
+                self.begin(cx, answer.session)
+            }
             Answer::CHANGES => self.take_changes(cx, &answer, asked),
             // Nothing was done: the question is asked again.
             Answer::STARTED => {
@@ -220,6 +225,14 @@ fn check_server(upstream: &Upstream, answer: &FollowResponse) -> Result<()> {
         return Err(Error::new(ErrorKind::Peer, why));
     }
     Ok(())
+}
+
+/// Whether an answer begins where this server is: otherwise changes in between would be missed.
+fn goes_on(upstream: &Upstream, answer: &FollowResponse) -> bool {
+    answer
+        .behind
+        .is_none_or(|behind| behind == upstream.cursor.number)
+        || planted!(GapTaken)
 }
 
 /// The one item of an answer, if the issuer did what it was asked.

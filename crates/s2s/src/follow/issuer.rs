@@ -89,6 +89,7 @@ pub(crate) fn follow(
         end
     };
     let response = FollowResponse {
+        behind: Some(i64::try_from(from).unwrap_or(i64::MAX)),
         place: Place::at(ask.snapshot, end)?.signed(&question.key),
         changes,
         check: question.downstream.checks,
@@ -490,6 +491,7 @@ impl Question<'_> {
             instance: self.node.home.instance.clone(),
             reign: reign.0.to_vec(),
             session: self.downstream.session,
+            behind: None,
             place: Place::default(),
             head,
             changes: Vec::new(),

@@ -251,6 +251,9 @@ pub(crate) struct FollowResponse {
     /// The number of the session. Later sessions need a higher one.
     #[ttlv(tag = x::SESSION)]
     pub(crate) session: i64,
+    /// The number of the feed's last entry before these changes: where the answer before ended, or the replica was.
+    #[ttlv(tag = x::SENT)]
+    pub(crate) behind: Option<i64>,
     /// The place in the feed where these changes end.
     pub(crate) place: Place,
     /// The head of the feed.

@@ -204,6 +204,10 @@ pub const ALL: &[(&str, fn())] = &[
         copies::a_relay_withdraws_only_what_it_has_brought,
     ),
     (
+        "a late question",
+        restored::a_late_question_moves_no_other_session_on,
+    ),
+    (
         "a relay that passes on",
         copies::a_relay_passes_a_withdrawal_on,
     ),

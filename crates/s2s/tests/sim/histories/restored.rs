@@ -281,3 +281,37 @@ pub fn what_an_earlier_start_asked_for_is_not_taken_back() {
         equal(&world, 0, 1, &object);
     }
 }
+
+#[cfg_attr(not(keyferry_planted), test)]
+pub fn a_late_question_moves_no_other_session_on() {
+    let mut world = sites(&["a", "b"]);
+    let link = follow(&mut world, 1, 0, Selection::everything());
+    create(&mut world, 0, "1", 1, group("red"));
+    settle(&mut world);
+    let older = world.sites[1].disk.clone();
+    for n in 2..12 {
+        create(&mut world, 0, &n.to_string(), n, group("red"));
+    }
+    // The next session asks ahead: its fourth question goes on behind the answers to those before.
+    world.stop(1);
+    world.time += 10_000;
+    world.answers.clear();
+    while world.answers.len() < 4 {
+        world.step(link, Fault::None);
+    }
+    let late = world.answers[3].1.clone();
+    // The replica is put back, and its next session has the same number.
+    let at = now(&world, 1);
+    world.stop(1);
+    world.sites[1].restore(older, false, at);
+    world.answers.clear();
+    while world.answers.len() < 2 {
+        world.step(link, Fault::None);
+    }
+    world.deliver(1, 0, &late).unwrap();
+    settle(&mut world);
+    for n in 1..12 {
+        let object = id(&world, 0, &n.to_string());
+        equal(&world, 0, 1, &object);
+    }
+}
