@@ -149,6 +149,39 @@ fn dates_that_have_passed_move_the_state_on() {
 }
 
 #[test]
+fn dates_that_contradict_each_other_are_refused() {
+    let at = |seconds| DateTime(1_700_000_000 + seconds);
+    let activated = |of| V::ActivationDate(at(of));
+    let started = |of| V::ProcessStartDate(at(of));
+    let stopped = |of| V::ProtectStopDate(at(of));
+    let deactivated = |of| V::DeactivationDate(at(of));
+    let check = |dates: &[V]| {
+        let mut attributes = Attributes::new();
+        dates.iter().cloned().for_each(|date| attributes.set(date));
+        lifecycle::check_dates(&attributes).map_err(|failure| failure.cause())
+    };
+    let refused = Err(Cause::InvalidAttribute);
+    for (dates, expected) in [
+        (vec![activated(10), started(10)], Ok(())),
+        (vec![activated(10), started(11)], Ok(())),
+        (vec![activated(10), started(9)], refused),
+        (vec![stopped(20), deactivated(20)], Ok(())),
+        (vec![stopped(19), deactivated(20)], Ok(())),
+        (vec![stopped(21), deactivated(20)], refused),
+        (vec![activated(10), started(9), stopped(9)], refused),
+        (vec![started(1), stopped(30)], Ok(())),
+        (vec![activated(30), deactivated(1)], Ok(())),
+        (
+            vec![activated(10), deactivated(20), started(12), stopped(18)],
+            Ok(()),
+        ),
+        (vec![], Ok(())),
+    ] {
+        assert_eq!(check(&dates), expected, "{dates:?}");
+    }
+}
+
+#[test]
 fn joining_states_is_a_semilattice_that_never_goes_back() {
     let join = |a: State, b: State| Rank::of(a).joined_state(Rank::of(b));
     for a in STATES {

@@ -161,11 +161,7 @@ fn advance(upstream: &mut Upstream, answer: &FollowResponse, checked: Checked, n
     upstream.cursor = answer.place.clone();
     upstream.offers = answer.offers;
     upstream.counts.cursor = answer.place.number;
-    if answer.head.number >= upstream.head.number
-        || answer.head.incarnation != upstream.head.incarnation
-    {
-        upstream.head = answer.head.clone();
-    }
+    upstream.head = answer.head.clone();
     upstream.reign = Some(answer.reign.clone());
     upstream.contact = now;
     upstream.error = None;

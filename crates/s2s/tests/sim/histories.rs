@@ -207,6 +207,7 @@ pub const ALL: &[(&str, fn())] = &[
         "a late question",
         restored::a_late_question_moves_no_other_session_on,
     ),
+    ("no news", copies::an_answer_without_news_is_not_written),
     (
         "a relay that passes on",
         copies::a_relay_passes_a_withdrawal_on,

@@ -403,3 +403,25 @@ pub fn a_relay_passes_a_withdrawal_on() {
     equal(&world, 0, 1, &one);
     equal(&world, 0, 2, &one);
 }
+
+#[cfg_attr(not(keyferry_planted), test)]
+pub fn an_answer_without_news_is_not_written() {
+    let mut world = sites(&["a", "b"]);
+    follow(&mut world, 1, 0, Selection::everything());
+    create(&mut world, 0, "1", 1, group("red"));
+    settle(&mut world);
+    let contact = |world: &World| {
+        let found = world.sites[1]
+            .disk
+            .view::<_, Error>(|snapshot| Upstream::find(snapshot, "b of a"));
+        found.unwrap().unwrap().contact
+    };
+    let before = contact(&world);
+    world.answers.clear();
+    settle(&mut world);
+    assert!(world.answers.len() > 2, "the issuer was asked");
+    assert_eq!(contact(&world), before);
+    create(&mut world, 0, "2", 2, group("red"));
+    settle(&mut world);
+    assert!(contact(&world) > before);
+}

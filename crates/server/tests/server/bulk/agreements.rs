@@ -1,10 +1,12 @@
 //! What two servers have agreed on, and what lies beyond it.
 
 use crate::bulk::drive::*;
+use crate::bulk::follows::*;
 use crate::support::*;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_s2s::*;
 use keyferry_server::Access;
+use keyferry_store::StoreExt;
 use keyferry_ttlv::Version;
 
 fn agreed() -> Selection {
@@ -82,4 +84,51 @@ fn what_is_not_agreed_is_not_given_to_a_peer_that_pulls() {
     );
     assert_eq!(report.failures[0].identifier, other);
     assert_eq!(b.record(&ours).id, a.record(&ours).id);
+}
+
+#[test]
+fn where_the_terms_of_both_ends_differ_is_named_at_both() {
+    let wraps = |peer: Peer| peer.agreed(agreed()).wrapping(Wrapping::new("kek", "kek"));
+    let a = issuer_with(wraps);
+    let b = follower("b");
+    begin(&b, &UpstreamOptions::default());
+    let named = || {
+        let at_a = a
+            .store
+            .view::<_, Error>(|s| Downstream::find(s, "b", "r"))
+            .unwrap();
+        let at_b = b
+            .store
+            .view::<_, Error>(|s| Upstream::find(s, "r"))
+            .unwrap();
+        (
+            at_a.unwrap().terms_differ.map(|why| why.to_string()),
+            at_b.unwrap().terms_differ.map(|why| why.to_string()),
+        )
+    };
+    let with = |from: Peer| FollowOptions::new("r", from);
+    pass_cut(&b, &a, with(Peer::new("a")), Cut::Never)
+        .unwrap()
+        .unwrap();
+    let (at_a, at_b) = named();
+    assert_eq!(at_a, at_b);
+    let both = at_a.unwrap();
+    assert!(both.contains("different objects"), "{both}");
+    assert!(both.contains("none to unwrap"), "{both}");
+    // One of them is mended, and then the other.
+    let mended = || Peer::new("a").agreed(agreed());
+    pass_cut(&b, &a, with(mended()), Cut::Never)
+        .unwrap()
+        .unwrap();
+    let (at_a, at_b) = named();
+    assert_eq!(at_a, at_b);
+    let one = at_a.unwrap();
+    assert!(
+        !one.contains("different objects") && one.contains("none to unwrap"),
+        "{one}"
+    );
+    pass_cut(&b, &a, with(mended().unwrapping("kek")), Cut::Never)
+        .unwrap()
+        .unwrap();
+    assert_eq!(named(), (None, None));
 }

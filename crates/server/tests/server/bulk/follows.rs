@@ -7,8 +7,9 @@ use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
 use keyferry_s2s::*;
 use keyferry_server::Access;
-use keyferry_store::{Record, SnapshotExt, StoreExt};
+use keyferry_store::{Record, SnapshotExt, Span, StoreExt};
 use keyferry_ttlv::Version;
+use std::ops::ControlFlow;
 
 /// The server that is followed.
 pub fn issuer() -> Host {
@@ -237,6 +238,38 @@ fn a_compromise_reaches_who_was_not_told_of_its_withdrawal() {
         false,
     );
     assert_eq!(reason(again), ResultReason::PERMISSION_DENIED);
+}
+
+/// The entries of a store's s2s state below a prefix.
+fn entries(host: &Host, prefix: &[u8]) -> usize {
+    let mut count = 0;
+    host.store
+        .view::<_, keyferry_store::Error>(|snapshot| {
+            snapshot.state(&Span::prefix(prefix), &mut |_, _| {
+                count += 1;
+                Ok(ControlFlow::Continue(()))
+            })
+        })
+        .unwrap();
+    count
+}
+
+#[test]
+fn an_acknowledged_withdrawal_is_forgotten() {
+    let (a, b) = (issuer(), follower("b"));
+    let client = a.client(Version::V2_1);
+    let red = || V::ObjectGroup("red".into());
+    let id = client.register(key(&[1; 16]), none().with(red()));
+    let what = UpstreamOptions {
+        selection: Selection::everything().with(red()),
+        ..UpstreamOptions::default()
+    };
+    begin(&b, &what);
+    pass(&b, &a);
+    client.delete(&id, red()).unwrap();
+    pass(&b, &a);
+    pass(&b, &a);
+    assert_eq!(entries(&b, b"withdrawn/"), 0, "it was acknowledged");
 }
 
 #[test]
