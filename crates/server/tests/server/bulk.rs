@@ -13,6 +13,7 @@ mod follow_policy;
 pub mod follows;
 mod foreign;
 mod give_back;
+mod hearsay;
 mod losses;
 mod many;
 mod matrix;
