@@ -150,11 +150,11 @@ fn dates_that_have_passed_move_the_state_on() {
 
 #[test]
 fn dates_that_contradict_each_other_are_refused() {
-    let at = |seconds| DateTime(1_700_000_000 + seconds);
-    let activated = |of| V::ActivationDate(at(of));
-    let started = |of| V::ProcessStartDate(at(of));
-    let stopped = |of| V::ProtectStopDate(at(of));
-    let deactivated = |of| V::DeactivationDate(at(of));
+    let at = |seconds: i64| DateTime(1_700_000_000 + seconds);
+    let activated = |of: i64| V::ActivationDate(at(of));
+    let started = |of: i64| V::ProcessStartDate(at(of));
+    let stopped = |of: i64| V::ProtectStopDate(at(of));
+    let deactivated = |of: i64| V::DeactivationDate(at(of));
     let check = |dates: &[V]| {
         let mut attributes = Attributes::new();
         dates.iter().cloned().for_each(|date| attributes.set(date));
