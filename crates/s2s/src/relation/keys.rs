@@ -381,6 +381,7 @@ mod tests {
             bundle_number("r"),
             bundle_applied(b"b"),
             about(withheld_prefix("s", "r"), &id)?,
+            about(lacking_prefix("r"), &id)?,
             transport("h", "t"),
             group_member(b"g"),
         ])
