@@ -133,3 +133,82 @@ impl OfferedSet {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use keyferry_store::{Incarnation, Memory, Span};
+    use std::ops::ControlFlow;
+
+    const OFFERED: [u64; 9] = [0, 1, 7, 8, 4095, 4096, 4097, 8191, 12_345];
+
+    /// How many pages the set has in the store.
+    fn pages(store: &Memory) -> usize {
+        let mut count = 0;
+        store
+            .view(|snapshot| {
+                snapshot.state(&Span::prefix(keys::OFFERED), &mut |_, _| {
+                    count += 1;
+                    Ok(ControlFlow::Continue(()))
+                })
+            })
+            .unwrap();
+        count
+    }
+
+    fn held(store: &Memory) -> Vec<u64> {
+        let mut set = OfferedSet::to("s", "r");
+        let held = store.view(|snapshot| {
+            let mut held = Vec::new();
+            for number in 0..20_000 {
+                if set.has(snapshot, RecordNumber(number))? {
+                    held.push(number);
+                }
+            }
+            Ok::<_, keyferry_store::Error>(held)
+        });
+        held.unwrap()
+    }
+
+    #[test]
+    fn each_record_has_a_bit_of_its_own_and_a_page_that_is_empty_goes() {
+        let store = Memory::new(Incarnation([1; 16]));
+        let numbers = OFFERED.map(RecordNumber);
+        let set = OfferedSet::to("s", "r");
+        set.note(&store, &numbers).unwrap();
+        assert_eq!(held(&store), OFFERED);
+        assert_eq!(pages(&store), 3);
+        // What is noted already is no write.
+        let head = |store: &Memory| store.view(|snapshot| snapshot.head()).unwrap();
+        let before = head(&store);
+        set.note(&store, &numbers[..2]).unwrap();
+        assert_eq!(head(&store), before);
+        // The other relation of the same server has a set of its own.
+        let mut other = OfferedSet::to("s", "r2");
+        let has = store.view(|snapshot| other.has(snapshot, RecordNumber(1)));
+        assert!(!has.unwrap());
+        let withdraw = |numbers: &[u64]| {
+            store
+                .transact::<_, keyferry_store::Error>(|transaction| {
+                    let mut set = OfferedSet::to("s", "r");
+                    for number in numbers {
+                        set.set(transaction, RecordNumber(*number), false)?;
+                    }
+                    let changed = set.changed();
+                    let count = changed.len();
+                    for (key, page) in changed {
+                        transaction.set_state(&key, page.as_deref())?;
+                    }
+                    Ok(count)
+                })
+                .unwrap()
+        };
+        assert_eq!(withdraw(&[2, 9000, 19_999]), 0, "they were not offered");
+        assert_eq!(withdraw(&[4096, 4097]), 1);
+        assert_eq!((held(&store).len(), pages(&store)), (7, 3));
+        assert_eq!(withdraw(&[8191]), 1);
+        assert_eq!(held(&store), [0, 1, 7, 8, 4095, 12_345]);
+        assert_eq!(pages(&store), 2);
+    }
+}

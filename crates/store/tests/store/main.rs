@@ -7,6 +7,7 @@ mod deferred;
 mod earlier_seal;
 mod errors;
 mod faulty;
+mod lost_keys;
 mod objects;
 mod planted;
 mod restored;

@@ -248,6 +248,33 @@ fn an_object_id_has_as_many_bytes_as_the_limit_says() {
 }
 
 #[test]
+fn the_name_of_a_relation_has_as_many_bytes_as_the_limit_says() {
+    let mut limits = Limits::default();
+    limits.name_bytes = 40;
+    let policy = Policy::closed()
+        .with("b.example", Peer::new("b").may_follow())
+        .with_limits(limits);
+    let a = Host::named("a", Access::Named(["client".to_owned()].into()), policy);
+    let id = a.client(Version::V2_1).register(key(&[1; 16]), none());
+    for (length, is_too_long) in [(40, false), (41, true)] {
+        let b = follower("b");
+        let name = "r".repeat(length);
+        let (what, now) = (UpstreamOptions::default(), b.now().wall);
+        Upstream::follow(&*b.store, &name, "a", &what, now).unwrap();
+        let options = FollowOptions::new(name.as_str(), Peer::new("a"));
+        let passed = pass_cut(&b, &a, options, Cut::Never).unwrap();
+        match passed {
+            Ok(_) => assert_same(&a, &b, &[id.clone()]),
+            Err(error) => assert!(
+                is_too_long && error.to_string().contains("the name of a relation"),
+                "{error}"
+            ),
+        }
+        assert_eq!(b.count(), u64::from(!is_too_long));
+    }
+}
+
+#[test]
 fn of_one_line_the_newest_fork_is_kept_and_of_one_object_so_many_as_the_limit_says() {
     let mut limits = Limits::default();
     limits.forks = 3;
