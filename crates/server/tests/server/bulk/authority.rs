@@ -5,10 +5,7 @@ use crate::bulk::follows::*;
 use crate::support::*;
 use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
-use keyferry_s2s::{
-    Alarm, AlarmKind, Copy, Error, Fork, Limits, Peer, Policy, RefusedCopy, Strategy, Upstream,
-    UpstreamOptions,
-};
+use keyferry_s2s::*;
 use keyferry_server::Access;
 use keyferry_store::{Record, Stamp, StoreExt};
 use keyferry_ttlv::Version;
