@@ -354,7 +354,8 @@ impl Upstream {
             cursor: Place::default(),
             head: Place::default(),
             anew: Some(true),
-            checking: None,
+            // What is held of that server's objects already, however it came, is to hear what became of them.
+            checking: Some(0),
             trust: None,
             offers: 0,
             session: 0,

@@ -209,6 +209,14 @@ pub const ALL: &[(&str, fn())] = &[
     ),
     ("no news", copies::an_answer_without_news_is_not_written),
     (
+        "pushed before",
+        copies::what_was_pushed_before_hears_of_its_end_when_a_relation_begins,
+    ),
+    (
+        "a relay that died",
+        copies::whoever_attaches_to_the_issuer_after_its_relay_died_hears_of_what_ended_meanwhile,
+    ),
+    (
         "a relay that passes on",
         copies::a_relay_passes_a_withdrawal_on,
     ),

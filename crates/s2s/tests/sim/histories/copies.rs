@@ -425,3 +425,56 @@ pub fn an_answer_without_news_is_not_written() {
     settle(&mut world);
     assert!(contact(&world) > before);
 }
+
+#[cfg_attr(not(keyferry_planted), test)]
+pub fn what_was_pushed_before_hears_of_its_end_when_a_relation_begins() {
+    let mut world = sites(&["a", "b"]);
+    world.sites[1].policy = Policy::closed().with("a.example", Peer::new("a").may_send());
+    world.sites[1].restart();
+    let ids = [1, 2, 3].map(|n| create(&mut world, 0, &n.to_string(), n, group("red")));
+    for id in &ids {
+        world.push(0, 1, id);
+    }
+    let at = now(&world, 0);
+    let destroy = lifecycle::Event::Destroy;
+    assert!(event(&mut world.sites[0], at, &ids[0], &destroy));
+    let compromise = revoke(RevocationReasonCode::KEY_COMPROMISE);
+    assert!(event(&mut world.sites[0], at, &ids[1], &compromise));
+    assert!(world.sites[1].material(&ids[0]).is_some());
+    // One of them has left what is followed.
+    let red = Selection::everything().with(V::ObjectGroup("red".into()));
+    assert!(change(&mut world.sites[0], at, &ids[2], |record| {
+        record.attributes.set(V::ObjectGroup("blue".into()));
+        Ok(())
+    }));
+    follow(&mut world, 1, 0, red);
+    settle(&mut world);
+    assert_eq!(state(&world, 1, &ids[0]), State::DESTROYED);
+    assert!(world.sites[1].material(&ids[0]).is_none());
+    assert_eq!(state(&world, 1, &ids[1]), State::COMPROMISED);
+    let left = world.sites[1].record(&ids[2]).unwrap().1;
+    assert!(left.is_withdrawn());
+}
+
+#[cfg_attr(not(keyferry_planted), test)]
+pub fn whoever_attaches_to_the_issuer_after_its_relay_died_hears_of_what_ended_meanwhile() {
+    let mut world = chain(false);
+    let policy = Policy::closed()
+        .with("b.example", Peer::new("b").may_follow().may_follow_copies())
+        .with("c.example", Peer::new("c").may_follow());
+    world.sites[0].policy = policy;
+    world.sites[0].restart();
+    let ids = [1, 2].map(|n| create(&mut world, 0, &n.to_string(), n, group("red")));
+    settle(&mut world);
+    equal(&world, 0, 2, &ids[0]);
+    world.stop(1);
+    world.sites[1].up = false;
+    let at = now(&world, 0);
+    let destroy = lifecycle::Event::Destroy;
+    assert!(event(&mut world.sites[0], at, &ids[0], &destroy));
+    follow(&mut world, 2, 0, Selection::everything());
+    settle(&mut world);
+    assert_eq!(state(&world, 2, &ids[0]), State::DESTROYED);
+    assert!(world.sites[2].material(&ids[0]).is_none());
+    equal(&world, 0, 2, &ids[1]);
+}

@@ -273,6 +273,81 @@ fn an_acknowledged_withdrawal_is_forgotten() {
 }
 
 #[test]
+fn entries_of_others_objects_move_the_place_on() {
+    let (a, b) = (issuer(), follower("b"));
+    let client = a.client(Version::V2_1);
+    let group = |value: &str| none().with(V::ObjectGroup(value.into()));
+    let what = UpstreamOptions {
+        selection: Selection::everything().with(V::ObjectGroup("red".into())),
+        ..UpstreamOptions::default()
+    };
+    begin(&b, &what);
+    for (n, value) in [(1, "red"), (2, "blue"), (3, "blue")] {
+        client.register(key(&[n; 16]), group(value));
+        pass(&b, &a);
+        let found = b.store.view::<_, Error>(|s| Upstream::find(s, "r"));
+        let upstream = found.unwrap().unwrap();
+        assert_eq!(upstream.cursor.number(), a.head());
+        assert!(upstream.is_up_to_date());
+    }
+    assert_eq!(b.count(), 1);
+}
+
+#[test]
+fn a_peer_has_as_many_relations_as_the_limit_says() {
+    let mut limits = Limits::default();
+    limits.relations = 2;
+    let policy = Policy::closed()
+        .with("b.example", Peer::new("b").may_follow())
+        .with("c.example", Peer::new("c").may_follow())
+        .with_limits(limits);
+    let a = Host::named("a", Access::Named(["client".to_owned()].into()), policy);
+    let (b, c) = (follower("b"), follower("c"));
+    let follows = |host: &Host, name: &str| {
+        let (what, now) = (UpstreamOptions::default(), host.now().wall);
+        Upstream::follow(&*host.store, name, "a", &what, now).unwrap();
+        let options = FollowOptions::new(name, Peer::new("a"));
+        pass_cut(host, &a, options, Cut::Never)
+            .unwrap()
+            .map_err(|error| error.to_string())
+    };
+    for name in ["one", "two", "one"] {
+        assert!(follows(&b, name).is_ok(), "{name}");
+    }
+    let refused = follows(&b, "three").unwrap_err();
+    assert!(refused.contains("2 relations of one peer"), "{refused}");
+    assert!(follows(&c, "three").is_ok(), "the other peer has its own");
+}
+
+#[test]
+fn a_copy_that_comes_by_two_relations_stays_when_one_of_them_leaves_it() {
+    let (a, b) = (issuer(), follower("b"));
+    let client = a.client(Version::V2_1);
+    let red = || V::ObjectGroup("red".into());
+    let id = client.register(key(&[1; 16]), none().with(red()));
+    let what = UpstreamOptions {
+        selection: Selection::everything().with(red()),
+        ..UpstreamOptions::default()
+    };
+    begin(&b, &what);
+    pass(&b, &a);
+    let now = b.now().wall;
+    Upstream::follow(&*b.store, "all", "a", &UpstreamOptions::default(), now).unwrap();
+    let by_other = || {
+        let options = FollowOptions::new("all", Peer::new("a"));
+        pass_cut(&b, &a, options, Cut::Never).unwrap().unwrap()
+    };
+    assert_eq!(of(&by_other(), Outcome::Unchanged), 1);
+    let object = b.object(&id);
+    assert!(object.is_some());
+    client.delete(&id, red()).unwrap();
+    pass(&b, &a);
+    assert_eq!(b.object(&id), object);
+    by_other();
+    assert_same(&a, &b, &[id]);
+}
+
+#[test]
 fn what_may_not_leave_any_more_is_still_heard_of_by_whoever_holds_it() {
     let (a, b) = (issuer(), follower("b"));
     let client = a.client(Version::V2_1);

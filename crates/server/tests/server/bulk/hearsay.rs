@@ -155,3 +155,49 @@ fn another_agreement_at_the_issuer_withdraws_and_brings() {
     assert_same(&a, &c, &[two]);
     assert!(held(&c, &a.record(&one).id).unwrap().is_withdrawn());
 }
+
+#[test]
+fn a_claim_to_hold_a_copy_counts_with_a_receipt_alone() {
+    let blue = UpstreamOptions {
+        selection: Selection::everything().with(V::ObjectGroup("blue".into())),
+        ..UpstreamOptions::default()
+    };
+    for has_receipt in [false, true] {
+        let policy = Policy::closed()
+            .with("a.example", Peer::new("a").may_send())
+            .with("b.example", Peer::new("b").may_send().may_relay());
+        let access = || Access::Named(["client".to_owned()].into());
+        let (a, c) = (issuer(), Host::named("c", access(), policy));
+        let id = a.client(Version::V2_1).register(key(&[1; 16]), none());
+        if has_receipt {
+            transfer(&a, &c, Strategy::Import);
+        } else {
+            // Another server has got hold of the copy, and has no receipt that it could pass on.
+            let b = Host::named("b", access(), Policy::closed());
+            let (record, object) = (a.record(&id), a.object(&id));
+            b.store
+                .transact::<_, Error>(|transaction| {
+                    let material = Material::Set(object.clone().unwrap().into());
+                    Ok(Effects::change(None, record.clone(), material).apply(transaction)?)
+                })
+                .unwrap();
+            transfer(&b, &c, Strategy::Import);
+        }
+        assert!(c.object(&id).is_some());
+        begin(&c, &blue);
+        a.client(Version::V2_1).destroy(&id).unwrap();
+        pass(&c, &a);
+        pass(&c, &a);
+        // With a receipt it hears of the end. Without one it hears what it would hear of an object that does not exist.
+        let copy = held(&c, &a.record(&id).id).unwrap();
+        let is_destroyed = copy.stored_state() == Some(State::DESTROYED);
+        assert_eq!(is_destroyed, has_receipt);
+        let missing = c
+            .store
+            .view::<_, Error>(|s| objects_missing_at_issuer(s, "r"))
+            .unwrap();
+        assert_eq!(missing.len(), usize::from(!has_receipt));
+        let unproved = a.server.node().refusals.counts().unproved;
+        assert_eq!(unproved > 0, !has_receipt);
+    }
+}
