@@ -331,7 +331,13 @@ impl Upstream {
                     return Err(stored::is_with_another(relation, &held.server, ""));
                 }
                 Some(held) => held.with_options(what),
-                None => Upstream::new(relation, server, what, now),
+                None => {
+                    let mut upstream = Upstream::new(relation, server, what, now);
+                    // What is held of that server's objects already, however it came, is to hear what became of them.
+                    let holds_objects = transaction.head()?.number > 0;
+                    upstream.checking = holds_objects.then_some(0);
+                    upstream
+                }
             };
             for other in Upstream::all(transaction)? {
                 if other.server == *server && other.without != what.without {
@@ -354,8 +360,7 @@ impl Upstream {
             cursor: Place::default(),
             head: Place::default(),
             anew: Some(true),
-            // What is held of that server's objects already, however it came, is to hear what became of them.
-            checking: Some(0),
+            checking: None,
             trust: None,
             offers: 0,
             session: 0,
