@@ -116,6 +116,17 @@ pub(crate) fn state(
     if span.to.as_ref().is_some_and(|to| span.from >= *to) {
         return Ok(());
     }
+    // Most questions are for one key, which costs a range twice as much to find.
+    let behind = span
+        .to
+        .as_deref()
+        .and_then(|to| to.strip_prefix(&*span.from));
+    if behind == Some(&[0]) {
+        if let Some(value) = state.get(span.from.as_slice())? {
+            let _ = guard.outside(|| visit(&span.from, value.value()))?;
+        }
+        return Ok(());
+    }
     let to = span.to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
     let range = state.range::<&[u8]>((Bound::Included(span.from.as_slice()), to))?;
     walk(range, Order::Ascending, &mut |key, value| {

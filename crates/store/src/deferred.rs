@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ext::TransactionExt;
 use crate::position::{CommitId, Position};
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 /// A transaction whose changes are gathered and applied together, which costs a backend far less than one by one.
@@ -22,7 +22,9 @@ pub struct Deferred<'a, 't> {
 struct Inner<'a, 't> {
     transaction: &'a mut (dyn Transaction + 't),
     gathered: Vec<Encoded>,
-    state: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    state: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Whether there is any state of a kind, where that was looked up.
+    kinds: BTreeMap<Vec<u8>, bool>,
     /// The index keys that gathered changes add or remove.
     keys: BTreeSet<IndexKey>,
     /// The place, in `gathered`, of the change of a record.
@@ -32,13 +34,32 @@ struct Inner<'a, 't> {
 /// The most changes that are gathered before they are applied, so that memory does not grow with the number of operations.
 const GATHERED: usize = 1024;
 
+/// The kind of state that a key belongs to: what it begins with, up to the first `/`.
+fn kind_of(key: &[u8]) -> Option<&[u8]> {
+    let end = key.iter().position(|byte| *byte == b'/')?;
+    key.get(..=end)
+}
+
+/// The kind of state that all keys of a span belong to.
+fn kind_of_span(span: &Span) -> Option<&[u8]> {
+    let kind = kind_of(&span.from)?;
+    let last = Span::prefix(kind).to;
+    let is_within = match (&span.to, &last) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(to), Some(last)) => to <= last,
+    };
+    is_within.then_some(kind)
+}
+
 impl<'a, 't> Deferred<'a, 't> {
     /// A gathering for `transaction`, empty so far.
     pub fn new(transaction: &'a mut (dyn Transaction + 't)) -> Self {
         let inner = Inner {
             transaction,
             gathered: Vec::new(),
-            state: Vec::new(),
+            state: BTreeMap::new(),
+            kinds: BTreeMap::new(),
             keys: BTreeSet::new(),
             places: HashMap::new(),
         };
@@ -69,7 +90,12 @@ impl<'a, 't> Deferred<'a, 't> {
             inner.keys.extend(change.moved().cloned());
         }
         inner.gathered.extend(encoded);
-        inner.state.extend(effects.state);
+        for (key, value) in effects.state {
+            if let (Some(kind), true) = (kind_of(&key), value.is_some()) {
+                inner.kinds.remove(kind);
+            }
+            inner.state.insert(key, value);
+        }
         if let Some(incarnation) = effects.restored {
             inner.apply()?;
             inner.transaction.mark_restored(incarnation)?;
@@ -87,6 +113,27 @@ impl<'a, 't> Deferred<'a, 't> {
     /// Those of the store.
     pub fn finish(self) -> Result<()> {
         self.inner.into_inner().apply()
+    }
+
+    /// Whether there is any state of a kind. Of most kinds there is none, and each object that comes in asks for several.
+    fn has_kind(&self, kind: &[u8]) -> Result<bool> {
+        if let Some(has) = self.inner.borrow().kinds.get(kind) {
+            return Ok(*has);
+        }
+        let span = Span::prefix(kind);
+        let mut has = self.inner.borrow().asks_of_gathered_state(&span);
+        if !has {
+            let inner = self.inner.borrow();
+            inner.transaction.state(&span, &mut |_, _| {
+                has = true;
+                Ok(ControlFlow::Break(()))
+            })?;
+        }
+        // Inside the visitor of a scan, what was found is not kept.
+        if let Ok(mut inner) = self.inner.try_borrow_mut() {
+            inner.kinds.insert(kind.to_vec(), has);
+        }
+        Ok(has)
     }
 
     /// Asks the transaction, after applying what is gathered when `concerned` says that the answer may depend on it.
@@ -116,6 +163,11 @@ impl Inner<'_, '_> {
         self.keys.clear();
         self.places.clear();
         write(self.transaction, &gathered, &state).map(drop)
+    }
+
+    fn asks_of_gathered_state(&self, span: &Span) -> bool {
+        let mut behind = self.state.range(span.from.clone()..);
+        behind.next().is_some_and(|(key, _)| span.contains(key))
     }
 }
 
@@ -186,8 +238,13 @@ impl Snapshot for Deferred<'_, '_> {
         span: &Span,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
+        if let Some(kind) = kind_of_span(span)
+            && !self.has_kind(kind)?
+        {
+            return Ok(());
+        }
         self.ask(
-            |inner| inner.state.iter().any(|(key, _)| span.contains(key)),
+            |inner| inner.asks_of_gathered_state(span),
             |snapshot| snapshot.state(span, visit),
         )
     }

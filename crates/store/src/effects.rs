@@ -121,10 +121,10 @@ impl Encoded {
 }
 
 /// Writes changes and state to a transaction.
-pub(crate) fn write(
+pub(crate) fn write<'a>(
     transaction: &mut dyn Transaction,
     changes: &[Encoded],
-    state: &[(Vec<u8>, Option<Vec<u8>>)],
+    state: impl IntoIterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)>,
 ) -> Result<Vec<RecordNumber>> {
     let puts: Vec<Put<'_>> = changes.iter().map(Encoded::put).collect();
     let numbers = if puts.is_empty() {
@@ -178,7 +178,8 @@ impl Effects {
     /// # Errors
     /// Those of the store; roll the transaction back then.
     pub fn apply(&self, transaction: &mut dyn Transaction) -> Result<Vec<RecordNumber>> {
-        let numbers = write(transaction, &self.encoded()?, &self.state)?;
+        let state = self.state.iter().map(|(key, value)| (key, value));
+        let numbers = write(transaction, &self.encoded()?, state)?;
         if let Some(incarnation) = self.restored {
             transaction.mark_restored(incarnation)?;
         }

@@ -79,6 +79,9 @@ pub struct Overlay {
     /// The part of the usage limits that this server may spend: id, size, spent.
     #[ttlv(tag = x::USAGE_SLICE)]
     pub usage_slice: Option<Raw>,
+    /// The receipts that came with the copy: of which change, and from whom. What the engine makes of them stands in its crate.
+    #[ttlv(tag = x::RECEIPTS)]
+    pub receipts: Option<Raw>,
     /// Other fields.
     #[ttlv(extra)]
     pub extra: Extra,
@@ -455,4 +458,14 @@ pub fn bytes_of<T: Encode + Tagged>(value: &T) -> Result<Vec<u8>> {
         Error::new(ErrorKind::Misuse, format_args!("can't be stored: {e}")).caused_by(e)
     })?;
     Ok(frame.to_vec())
+}
+
+/// The item that a value is stored as inside another one.
+///
+/// # Errors
+/// When it has no stored form.
+pub fn stored_raw<T: Encode + Tagged>(value: &T) -> Result<Raw> {
+    Raw::of(T::TAG, value, form()).map_err(|e| {
+        Error::new(ErrorKind::Misuse, format_args!("can't be stored: {e}")).caused_by(e)
+    })
 }

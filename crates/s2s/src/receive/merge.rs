@@ -68,17 +68,18 @@ pub(crate) fn merge_with_held(
     ask: &mut Ask<'_>,
     collisions: &Collisions,
     held: Option<(RecordNumber, Record)>,
-    incoming: Incoming,
+    mut incoming: Incoming,
 ) -> Result<MergeResult, Failure> {
-    let (id, stamp) = (incoming.record.id.clone(), incoming.record.stamp.clone());
-    let (from, receipts) = (incoming.from.clone(), incoming.receipts.clone());
+    let id = incoming.record.id.clone();
+    let (from, receipts) = (&incoming.from, incoming.receipts.clone());
+    Receipts::put_into(&mut incoming.record, from, receipts)?;
     let mut merged = merge_incoming(node, ask, collisions, held, incoming)?;
     if matches!(
         merged.outcome,
         Outcome::Created | Outcome::Updated | Outcome::Renamed
     ) {
-        let noted = Receipts::replace(ask.snapshot, &id, &stamp, &from, receipts)?;
-        merged.effects.state.extend(noted);
+        let forgotten = Receipts::forget_later(ask.snapshot, &id)?;
+        merged.effects.state.extend(forgotten);
     }
     Ok(merged)
 }
@@ -242,10 +243,8 @@ fn merge_known(
         Merge::SameCopy => {
             let mut effects = note_relation((number, &held), &incoming.record);
             let Incoming { from, receipts, .. } = incoming;
-            let (id, stamp) = (&held.id, &held.stamp);
-            effects
-                .state
-                .extend(Receipts::add(ask.snapshot, id, stamp, &from, receipts)?);
+            let added = Receipts::add(ask.snapshot, &held, &from, receipts)?;
+            effects.state.extend(added);
             Ok(unchanged(effects))
         }
         Merge::Revive => revive(node, ask, collisions, (number, held), incoming),
@@ -479,7 +478,7 @@ fn carry_over_local_fields(after: &mut Record, held: &Record) {
     after.overlay = held.overlay.clone();
     let Some(by_relation) = by_relation else {
         if let Some(overlay) = &mut after.overlay {
-            overlay.owner = None;
+            (overlay.owner, overlay.receipts) = (None, None);
         }
         return;
     };
@@ -492,6 +491,7 @@ fn carry_over_local_fields(after: &mut Record, held: &Record) {
     overlay.via.extend(new_relations);
     overlay.without = by_relation.without;
     overlay.owner = by_relation.owner;
+    overlay.receipts = by_relation.receipts;
 }
 
 /// The State of a record that no update takes back. It is the stored one: what a date has led to counts only when the issuer says so,

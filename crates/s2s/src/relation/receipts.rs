@@ -1,13 +1,16 @@
 //! The receipts of a copy that is held here: those of its issuer and of the relays that sent it ([rule B](crate::design#rule-b)). They are shown
 //! to whoever made them, and passed on with the copy.
+//!
+//! Those that came with the copy stand in its record. What comes later with the very same copy, on another way, goes into a row of the state, with
+//! the others: a record that changes is told to all replicas again.
 
 use crate::relation::keys::{self, Entry};
 use crate::wire::copy::Copy;
 use crate::wire::receipt::{Receipt, ReceiptKey};
 use keyferry_kmip::{Text, extension as x};
-use keyferry_store::record::{bytes_of, read};
+use keyferry_store::record::{bytes_of, read, stored_raw};
 use keyferry_store::{
-    Home, ObjectId, Record, Result, Snapshot, SnapshotExt, Stamp, Store, StoreExt,
+    Home, ObjectId, Overlay, Record, Result, Snapshot, SnapshotExt, Stamp, Store, StoreExt,
 };
 use keyferry_ttlv::{Decode, Encode, Extra};
 
@@ -120,12 +123,20 @@ pub(crate) struct ToldReceipts {
 }
 
 impl Receipts {
-    fn find(snapshot: &dyn Snapshot, id: &ObjectId, stamp: &Stamp) -> Result<Option<Receipts>> {
-        let Some(bytes) = snapshot.state_value(&keys::receipt(id)?)? else {
+    /// The receipts of the change that is held.
+    fn find(snapshot: &dyn Snapshot, record: &Record) -> Result<Option<Receipts>> {
+        let of_the_change = |receipts: &Receipts| receipts.stamp == record.stamp;
+        if let Some(bytes) = snapshot.state_value(&keys::receipt(&record.id)?)? {
+            let later = Some(read(&bytes, "receipts")?).filter(of_the_change);
+            if later.is_some() {
+                return Ok(later);
+            }
+        }
+        let overlay = record.overlay.as_ref();
+        let Some(with_the_copy) = overlay.and_then(|overlay| overlay.receipts.as_ref()) else {
             return Ok(None);
         };
-        let held: Receipts = read(&bytes, "receipts")?;
-        Ok(Some(held).filter(|held| held.stamp == *stamp))
+        Ok(Some(read(with_the_copy.bytes(), "receipts")?).filter(of_the_change))
     }
 
     /// The receipt of this server for the copy that is held.
@@ -134,7 +145,7 @@ impl Receipts {
         record: &Record,
         server: &str,
     ) -> Result<Option<Receipt>> {
-        let held = Receipts::find(snapshot, &record.id, &record.stamp)?;
+        let held = Receipts::find(snapshot, record)?;
         Ok(held.and_then(|held| {
             let mut given = held.given.into_iter();
             given
@@ -146,7 +157,7 @@ impl Receipts {
     /// Whether relays alone have brought the copy that is held, and its issuer never has. A copy without any receipt, as earlier builds keep
     /// them, does not count as one.
     pub(crate) fn is_hearsay(snapshot: &dyn Snapshot, record: &Record) -> Result<bool> {
-        let held = Receipts::find(snapshot, &record.id, &record.stamp)?;
+        let held = Receipts::find(snapshot, record)?;
         Ok(held.is_some_and(|held| {
             let issuer = &record.stamp.issuer;
             let directly =
@@ -155,38 +166,37 @@ impl Receipts {
         }))
     }
 
-    /// Notes the receipts that `from` has sent with a copy that replaces what was held.
-    pub(crate) fn replace(
-        snapshot: &dyn Snapshot,
-        id: &ObjectId,
-        stamp: &Stamp,
-        from: &Text,
-        told: ToldReceipts,
-    ) -> Result<Option<Entry>> {
-        let key = keys::receipt(id)?;
-        let mut all = Receipts::none(stamp);
+    /// Puts the receipts that `from` has sent with a copy into its record.
+    pub(crate) fn put_into(record: &mut Record, from: &Text, told: ToldReceipts) -> Result<()> {
+        let mut all = Receipts::none(&record.stamp);
         all.add_told(from, told);
         if !all.given.is_empty() {
-            return Ok(Some((key, Some(bytes_of(&all)?))));
+            let overlay = record.overlay.get_or_insert_with(Overlay::default);
+            overlay.receipts = Some(stored_raw(&all)?);
         }
+        Ok(())
+    }
+
+    /// What removes those that came later with the copy that another one replaces.
+    pub(crate) fn forget_later(snapshot: &dyn Snapshot, id: &ObjectId) -> Result<Option<Entry>> {
+        let key = keys::receipt(id)?;
         Ok(snapshot.state_value(&key)?.map(|_| (key, None)))
     }
 
     /// Notes the receipts that `from` has sent with the very copy that is held already.
     pub(crate) fn add(
         snapshot: &dyn Snapshot,
-        id: &ObjectId,
-        stamp: &Stamp,
+        held: &Record,
         from: &Text,
         told: ToldReceipts,
     ) -> Result<Option<Entry>> {
-        let held = Receipts::find(snapshot, id, stamp)?;
-        let mut all = held.clone().unwrap_or_else(|| Receipts::none(stamp));
+        let known = Receipts::find(snapshot, held)?;
+        let mut all = known.clone().unwrap_or_else(|| Receipts::none(&held.stamp));
         all.add_told(from, told);
-        if all.given.is_empty() || held.as_ref() == Some(&all) {
+        if all.given.is_empty() || known.as_ref() == Some(&all) {
             return Ok(None);
         }
-        Ok(Some((keys::receipt(id)?, Some(bytes_of(&all)?))))
+        Ok(Some((keys::receipt(&held.id)?, Some(bytes_of(&all)?))))
     }
 
     fn none(stamp: &Stamp) -> Receipts {

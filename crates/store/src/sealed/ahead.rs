@@ -1,15 +1,18 @@
 //! This module reads check rows of neighbouring records together, where one look-up for each would cost a backend more.
 
 use super::check;
-use crate::contract::Snapshot;
+use crate::contract::{Snapshot, Span};
 use crate::error::Result;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 /// The largest step between two numbers that counts as going on in one direction.
 const STEP: u64 = 4;
 /// The most check rows that are read together.
 const MOST: u64 = 256;
+
+/// The most numbers that are remembered.
+const REMEMBERED: usize = 4096;
 
 /// Check rows that were read, as they stand in the wrapped store.
 #[derive(Default)]
@@ -18,23 +21,19 @@ pub(super) struct Ahead {
     /// The number of rows to read together; it grows while questions go on in one direction.
     run: u64,
     rising: bool,
-    /// The numbers whose rows were read: the first, and the last.
-    covered: Option<(u64, u64)>,
-    rows: BTreeMap<u64, Vec<u8>>,
+    /// The rows that were read, by record numbers; `None` where there is none.
+    rows: HashMap<u64, Option<Vec<u8>>>,
 }
 
 impl Ahead {
     /// The check row of a record, if it was read already: the inner `Option` says whether there is one.
     pub(super) fn known(&mut self, number: u64) -> Option<Option<Vec<u8>>> {
         let last = self.last.replace(number);
+        if let Some(row) = self.rows.get(&number) {
+            return Some(row.clone());
+        }
         let goes_on = last.is_some_and(|last| number != last && number.abs_diff(last) <= STEP);
         self.rising = last.is_none_or(|last| number >= last);
-        let is_covered = self
-            .covered
-            .is_some_and(|(first, last)| (first..=last).contains(&number));
-        if is_covered {
-            return Some(self.rows.get(&number).cloned());
-        }
         self.run = match goes_on {
             true => self.run.saturating_mul(2).clamp(2, MOST),
             false => 1,
@@ -49,16 +48,26 @@ impl Ahead {
             true => (number, number.saturating_add(self.run - 1)),
             false => (number.saturating_sub(self.run - 1), number),
         };
-        self.rows.clear();
-        self.covered = None;
-        let span = check::span(first, last.checked_add(1));
-        at.state(&span, &mut |name, row| {
+        if self.rows.len() >= REMEMBERED {
+            self.rows.clear();
+        }
+        self.rows
+            .extend((first..=last).map(|number| (number, None)));
+        let span = match first == last {
+            true => Span::exact(&check::name(first)),
+            false => check::span(first, last.checked_add(1)),
+        };
+        let read = at.state(&span, &mut |name, row| {
             if let Some(number) = check::number(name) {
-                self.rows.insert(number, row.to_vec());
+                self.rows.insert(number, Some(row.to_vec()));
             }
             Ok(ControlFlow::Continue(()))
-        })?;
-        self.covered = Some((first, last));
-        Ok(self.rows.get(&number).cloned())
+        });
+        if read.is_err() {
+            // What was not reached is not missing.
+            self.rows.clear();
+        }
+        read?;
+        Ok(self.rows.get(&number).cloned().flatten())
     }
 }

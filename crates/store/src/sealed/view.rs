@@ -2,7 +2,7 @@
 
 use super::ahead::Ahead;
 use super::check::{self, Check, Hex, Stored, corrupt};
-use super::keys::{Key, Keys, PREFIX, Purpose, number_of, seal, tag_of, unseal};
+use super::keys::{Key, Keys, PREFIX, Purpose, Tag, number_of, seal, tag_of, unseal};
 use super::look::{has_identifier, is_guessable};
 use crate::contract::{
     Cursor, FeedRow, Index, MaterialChange, Order, Part, Put, RecordNumber, Row, Snapshot, Span,
@@ -33,20 +33,32 @@ pub(super) struct View<'a, T> {
     before: RefCell<HashMap<u64, Option<Vec<u8>>>>,
     /// The attributes that a scan has just checked, which its visitor asks for next.
     met: RefCell<Option<(RecordNumber, Row)>>,
+    /// The tags of the sealed material of records that this transaction has checked, which a put that keeps the material asks for.
+    right: RefCell<HashMap<u64, Option<Tag>>>,
 }
+
+/// The most records that a transaction remembers as checked.
+const REMEMBERED: usize = 4096;
 
 /// The wrapped snapshot, or the wrapped transaction as one.
 pub(super) trait Behind {
+    /// Whether it can be written to.
+    const WRITES: bool;
+
     fn at(&self) -> &dyn Snapshot;
 }
 
 impl Behind for &dyn Snapshot {
+    const WRITES: bool = false;
+
     fn at(&self) -> &dyn Snapshot {
         *self
     }
 }
 
 impl Behind for &mut dyn Transaction {
+    const WRITES: bool = true;
+
     fn at(&self) -> &dyn Snapshot {
         &**self
     }
@@ -62,6 +74,7 @@ impl<'a, T: Behind> View<'a, T> {
             ahead: RefCell::default(),
             before: RefCell::default(),
             met: RefCell::default(),
+            right: RefCell::default(),
         }
     }
 
@@ -149,6 +162,13 @@ impl<'a, T: Behind> View<'a, T> {
             };
         };
         let check = self.checked(number, &mut row)?;
+        if T::WRITES {
+            let mut right = self.right.borrow_mut();
+            if right.len() >= REMEMBERED {
+                right.clear();
+            }
+            right.insert(number.0, check.material);
+        }
         if part == Part::Whole {
             row.material = match (row.material.take(), check.material) {
                 (None, None) => None,
@@ -401,7 +421,7 @@ struct Sealing {
     attributes: Option<Vec<u8>>,
     material: Option<Vec<u8>>,
     /// The tag of the sealed material after the put.
-    tag: Option<[u8; 16]>,
+    tag: Option<Tag>,
 }
 
 impl View<'_, &mut dyn Transaction> {
@@ -428,8 +448,14 @@ impl View<'_, &mut dyn Transaction> {
             }
             // What goes on standing there is vouched for anew, so it has to be right.
             (MaterialChange::Keep, Some(number)) => {
-                let held = self.read(number, Part::Attributes)?;
-                sealing.tag = held.and_then(|(_, check)| check.material);
+                let right = self.right.borrow().get(&number.0).copied();
+                sealing.tag = match right {
+                    Some(tag) => tag,
+                    None => {
+                        let held = self.read(number, Part::Attributes)?;
+                        held.and_then(|(_, check)| check.material)
+                    }
+                };
             }
             (MaterialChange::Keep, None) | (MaterialChange::Remove, _) => {}
         }
@@ -457,6 +483,7 @@ impl Transaction for View<'_, &mut dyn Transaction> {
             .collect();
         self.ahead.take();
         self.met.take();
+        self.right.take();
         let numbers = self.behind.put(&behind)?;
         let key = self.keys.newest()?;
         for ((number, put), sealing) in numbers.iter().zip(&behind).zip(&sealings) {

@@ -96,16 +96,52 @@ fn effects(at: &dyn Snapshot, n: u64, value: u64) -> Effects {
         _ => Material::Keep,
     };
     let mut effects = Effects::change(before, after, material);
-    effects.state.push((
-        format!("state {n}").into_bytes(),
-        Some(value.to_be_bytes().to_vec()),
-    ));
+    let kept = value % 4 > 0;
     effects
+        .state
+        .push((state_key(n), kept.then(|| value.to_be_bytes().to_vec())));
+    effects
+}
+
+/// Keys of several kinds: some begin with another kind, some have none.
+const STATE_KEYS: [&str; OBJECTS as usize] =
+    ["a/1", "a/2", "a/b/1", "ab/1", "b/1", "b/", "a", "plain"];
+
+fn state_key(n: u64) -> Vec<u8> {
+    STATE_KEYS[usize::try_from(n).unwrap()].into()
+}
+
+/// Spans within a kind, across kinds, and of everything.
+fn state_span(n: u64, which: u64) -> Span {
+    let from_to = |from: &str, to: Option<&str>| Span {
+        from: from.into(),
+        to: to.map(Into::into),
+    };
+    match which {
+        0 => Span::exact(&state_key(n)),
+        1 => Span::prefix(&state_key(n)),
+        2 => Span::prefix(b"a/"),
+        3 => Span::prefix(b"a"),
+        4 => from_to("a/2", Some("b/2")),
+        5 => from_to("a/1", Some("a/2")),
+        6 => from_to("b/", None),
+        _ => Span::all(),
+    }
+}
+
+fn state_in(at: &dyn Snapshot, span: &Span) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut found = Vec::new();
+    at.state(span, &mut |key, value| {
+        found.push((key.to_vec(), value.to_vec()));
+        Ok(ControlFlow::Continue(()))
+    })
+    .unwrap();
+    found
 }
 
 #[test]
 fn what_is_gathered_is_seen_as_if_it_had_been_applied() {
-    for seed in 0..300_u64 {
+    for seed in 0..600_u64 {
         let mut last = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let mut random = |below: u64| {
             last = last
@@ -129,10 +165,10 @@ fn what_is_gathered_is_seen_as_if_it_had_been_applied() {
                     let kind = random(4);
                     let expected = other.view::<_, Error>(|at| Ok(asked(at, kind, n)))?;
                     assert_eq!(asked(&world, kind, n), expected, "seed {seed}, step {step}");
-                    let key = format!("state {n}").into_bytes();
-                    let expected = other.view::<_, Error>(|at| at.state_value(&key))?;
+                    let span = state_span(n, random(8));
+                    let expected = other.view::<_, Error>(|at| Ok(state_in(at, &span)))?;
                     assert_eq!(
-                        world.state_value(&key)?,
+                        state_in(&world, &span),
                         expected,
                         "seed {seed}, step {step}"
                     );
