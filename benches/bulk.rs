@@ -155,7 +155,7 @@ async fn measure(row: Row, objects: u64, delay: Duration) -> (f64, f64) {
     let policy = || {
         let target = Peer::new("target").may_pull().also_client().may_follow();
         Policy::closed()
-            .with("source", Peer::new("source").may_send())
+            .with("source", Peer::new("source").may_send().also_client())
             .with("target", target)
     };
     let source = site.start("source", policy()).await.unwrap();
@@ -228,7 +228,7 @@ async fn measure(row: Row, objects: u64, delay: Duration) -> (f64, f64) {
 /// The server that takes them in, until its standard input ends. With an address, it follows the server there first.
 async fn second(folder: &Path, follows: Option<&str>) {
     let pki = Pki::open(folder.join("pki")).unwrap();
-    let policy = Policy::closed().with("source", Peer::new("source").may_send());
+    let policy = Policy::closed().with("source", Peer::new("source").may_send().also_client());
     let files = Files::beside(folder.join("target.redb"));
     let target = host::start(
         "target",
