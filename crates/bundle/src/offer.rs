@@ -1,7 +1,7 @@
 //! What goes into a bundle: what was chosen, and what the recipient is to hear about what it was offered earlier.
 
 use crate::error::{Error, Result};
-use keyferry_kmip::{DateTime, lifecycle};
+use keyferry_kmip::DateTime;
 use keyferry_s2s::{ChosenObjects, FeedPage, OfferedSet, Selection, keys};
 use keyferry_store::{Record, RecordNumber, Snapshot, SnapshotExt, Store, StoreExt};
 
@@ -9,20 +9,6 @@ use keyferry_store::{Record, RecordNumber, Snapshot, SnapshotExt, Store, StoreEx
 pub(crate) struct Offer {
     chosen: ChosenObjects,
     offered: OfferedSet,
-}
-
-/// Whether it was offered and is chosen no more, and what counts is that it may not be used any more.
-fn is_over(
-    offered: &mut OfferedSet,
-    snapshot: &dyn Snapshot,
-    number: RecordNumber,
-    record: &Record,
-) -> keyferry_s2s::Result<bool> {
-    let over = record
-        .stored_state()
-        .is_some_and(|state| lifecycle::Rank::of(state).step >= 2)
-        || record.is_compromised();
-    Ok(over && offered.has(snapshot, number)?)
 }
 
 impl Offer {
@@ -49,7 +35,7 @@ impl Offer {
         Ok(FeedPage::count(
             store,
             chosen,
-            &mut |snapshot, number, record| is_over(offered, snapshot, number, record),
+            &mut |snapshot, number, record| Ok(offered.has_ended(snapshot, number, record)?),
         )?)
     }
 
@@ -63,7 +49,7 @@ impl Offer {
     ) -> Result<Option<FeedPage>> {
         let Offer { chosen, offered } = self;
         let mut tells = |snapshot: &dyn Snapshot, number, record: &Record| {
-            is_over(offered, snapshot, number, record)
+            Ok(offered.has_ended(snapshot, number, record)?)
         };
         Ok(FeedPage::read(
             store, after, most, bytes, chosen, &mut tells,

@@ -30,7 +30,7 @@ impl Node {
     /// | `x-s2s-master` | a copy | the server that may change it |
     /// | `x-s2s-origin` | a copy | the server where it was made, for which this one holds it (Working Server) |
     /// | `x-s2s-backup` | a copy | `1`, if this server is its master's [backup](crate::Peer::backed_up) |
-    /// | `x-s2s-slave-`*server* | an object that this server issues | `1`, for each replica that was offered it, and for each foreign server that it was brought to |
+    /// | `x-s2s-slave-`*server* | an object that this server issues | `1`, for each replica that was offered it, each keyferry server that it was pushed to (by the name of the push), and each foreign server that it was brought to |
     ///
     /// # Errors
     /// When the store fails.
@@ -69,6 +69,12 @@ impl Node {
             if !slaves.contains(&slave.server) && there()?.is_some() {
                 shadow.push(attribute(&format!("slave-{}", slave.server), "1"));
                 slaves.push(slave.server);
+            }
+        }
+        for (name, mut pushed) in OfferedSet::pushes(snapshot)? {
+            if !slaves.contains(&name) && pushed.has(snapshot, number)? {
+                shadow.push(attribute(&format!("slave-{name}"), "1"));
+                slaves.push(name);
             }
         }
         Ok(shadow)

@@ -2,6 +2,7 @@
 
 mod answers;
 mod message;
+mod pushed;
 mod transport;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -13,11 +14,12 @@ use crate::push::bulk::answers::{
     PeerAnswer, planned_from_answer, result_of_answer, result_of_existence_check,
 };
 use crate::push::bulk::message::NextMessage;
+use crate::push::bulk::pushed::Pushed;
 use crate::push::bulk::transport::Transport;
 use crate::push::publish::{CreateBy, Publish, Setting};
 use crate::relation::keys;
 use crate::relation::receipts::Sender;
-use crate::report::ObjectResult;
+use crate::report::{ObjectResult, Outcome};
 use crate::selection::{ChosenObjects, Selection};
 use crate::session::{Session, SessionContext, Step};
 use crate::transfer::ledger::Ledger;
@@ -98,6 +100,10 @@ impl BulkOptions {
 /// A finished transfer starts over when it is run again, and finds unchanged what the peer has. An interrupted transfer continues where its last
 /// stored group of messages ended.
 ///
+/// A keyferry server goes on hearing of what this transfer has sent to it: of an object that is selected and may not leave any more, and of one that is
+/// selected no more and was deactivated, compromised or destroyed, the State and the attributes go, without the material
+/// ([rule 17](crate::design#rule-17)). A plan has what is selected alone.
+///
 /// To a foreign peer, Import works as [`Register`](crate::Register) does: it stores an intent first, sends a probe before a key that is not usable,
 /// brings each object to its State, and reads it back; and it brings up to date what was brought there before. Put carries each object once, and no
 /// key that is not usable.
@@ -117,6 +123,8 @@ pub struct Bulk {
     sender: Option<Sender>,
     /// The session that does the work instead, once the peer is known to be a foreign one.
     publish: Option<Box<Publish>>,
+    /// What the peer was sent, now and earlier.
+    pushed: Pushed,
 }
 
 impl fmt::Debug for Bulk {
@@ -181,6 +189,8 @@ struct Outgoing {
     lost: Vec<String>,
     /// Why the object is not sent, if it is not.
     refused: Option<ObjectResult>,
+    /// Whether it goes without its material, because the peer may not have that, or not any more.
+    without_material: bool,
 }
 
 impl Bulk {
@@ -188,6 +198,7 @@ impl Bulk {
     pub fn new(options: BulkOptions) -> Self {
         let ledger = Ledger::new(keys::bulk(&options.name), options.dry_run);
         Bulk {
+            pushed: Pushed::to(&options.name, None),
             options,
             ledger,
             chosen: None,
@@ -380,6 +391,12 @@ impl Bulk {
         } else {
             result_of_answer(identifier, item, self.options.version)?
         };
+        if outgoing.without_material && item.result_reason == Some(ResultReason::MISSING_DATA) {
+            return Ok(ObjectResult {
+                message: Some("the peer does not hold it, and may not have it".to_owned()),
+                ..ObjectResult::new(identifier, Outcome::Skipped)
+            });
+        }
         result.lost = if result.outcome.is_failure() {
             Vec::new()
         } else {
@@ -446,6 +463,7 @@ impl Bulk {
         let PeerAnswer {
             keyferry,
             incarnation,
+            instance,
             operations,
         } = PeerAnswer::read(self.options.strategy, self.options.version, response)?;
         if !keyferry {
@@ -461,6 +479,7 @@ impl Bulk {
         }
         self.peer = Peer::Known { keyferry };
         self.check_peer_store(cx, incarnation)?;
+        self.pushed = Pushed::to(&self.options.name, instance.as_deref());
         if keyferry && self.options.strategy == Strategy::Import {
             self.prepare_transport_key(cx)?;
         }

@@ -70,6 +70,7 @@ state_keys! {
     THERE = b"there/" + "transfer 0 object": "an object at a peer that gives identifiers of its own (Mapped)", "push: identifier_map";
     HERE = b"here/" + "transfer 0 identifier there": "the ObjectId of the object that has this identifier there", "push: identifier_map";
     PROBE = b"probe/" + "transfer": "the identifier of a throw-away object at a peer", "push: register, publication";
+    PUSHED = b"pushed/" + "transfer 0 instance of the peer 0 page": "which records a peer was sent by a push (OfferedSet)", "push: bulk";
     BULK = b"bulk/" + "transfer": "the progress of a Bulk (Counts)", "push: bulk";
     REGISTER = b"register/" + "transfer": "the progress of a Register (Counts)", "push: register";
     PULL = b"pull/" + "transfer": "the progress of a Pull (Counts)", "pull";
@@ -288,6 +289,10 @@ pub(crate) fn plan(transfer: &[u8]) -> Vec<u8> {
     [PLAN, transfer].concat()
 }
 
+pub(crate) fn pushed_prefix(transfer: &str, instance: &[u8]) -> Vec<u8> {
+    [&under(PUSHED, transfer)[..], instance, &[0]].concat()
+}
+
 pub(crate) fn bundle_offered_prefix(recipient: &str) -> Vec<u8> {
     under(BUNDLE_OFFERED, recipient)
 }
@@ -378,6 +383,7 @@ mod tests {
             pulled_prefix("t"),
             plan(&pull("t")),
             bundle_offered_prefix("r"),
+            pushed_prefix("t", b"i"),
             bundle_number("r"),
             bundle_applied(b"b"),
             about(withheld_prefix("s", "r"), &id)?,

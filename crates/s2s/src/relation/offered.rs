@@ -2,8 +2,12 @@
 //! object ([rule 6](crate::design#rule-6)).
 
 use crate::relation::keys;
-use keyferry_store::{RecordNumber, Result, Snapshot, SnapshotExt, Store, StoreExt};
+use keyferry_kmip::Text;
+use keyferry_kmip::lifecycle::Rank;
+use keyferry_kmip::spec::State;
+use keyferry_store::{Record, RecordNumber, Result, Snapshot, SnapshotExt, Span, Store, StoreExt};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 /// How many bits one value of the s2s state holds.
 const PAGE: u64 = 4096;
@@ -19,17 +23,45 @@ pub struct OfferedSet {
 impl OfferedSet {
     /// The records that a replica was offered in a relation.
     pub(crate) fn to(server: &str, relation: &str) -> OfferedSet {
-        OfferedSet {
-            prefix: keys::offered_prefix(server, relation),
-            pages: BTreeMap::new(),
-        }
+        OfferedSet::under(keys::offered_prefix(server, relation))
     }
 
     /// The records that a recipient was offered in bundles.
     pub fn in_bundles(recipient: &str) -> OfferedSet {
+        OfferedSet::under(keys::bundle_offered_prefix(recipient))
+    }
+
+    /// The records that are noted under a prefix of the state's keys.
+    pub(crate) fn under(prefix: Vec<u8>) -> OfferedSet {
         OfferedSet {
-            prefix: keys::bundle_offered_prefix(recipient),
+            prefix,
             pages: BTreeMap::new(),
+        }
+    }
+
+    /// What peers were sent by pushes: the name of each push, and the records. A push of one name may have gone to several servers.
+    pub(crate) fn pushes(snapshot: &dyn Snapshot) -> Result<Vec<(Text, OfferedSet)>> {
+        let mut found = Vec::new();
+        let mut span = Span::prefix(keys::PUSHED);
+        loop {
+            let mut first = None;
+            snapshot.state(&span, &mut |key, _| {
+                first = Some(key.to_vec());
+                Ok(ControlFlow::Break(()))
+            })?;
+            let Some(key) = first else {
+                return Ok(found);
+            };
+            let prefix = key.get(..key.len().saturating_sub(8)).unwrap_or_default();
+            let name = prefix.get(keys::PUSHED.len()..).unwrap_or_default();
+            let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+            let name = String::from_utf8_lossy(name);
+            found.push((name.as_ref().into(), OfferedSet::under(prefix.to_vec())));
+            // Behind all pages of this one.
+            span.from = match Span::prefix(prefix).to {
+                Some(behind) => behind,
+                None => return Ok(found),
+            };
         }
     }
 
@@ -38,10 +70,7 @@ impl OfferedSet {
     /// # Errors
     /// Those of the store.
     pub fn note(&self, store: &dyn Store, numbers: &[RecordNumber]) -> Result<()> {
-        let fresh = || OfferedSet {
-            prefix: self.prefix.clone(),
-            pages: BTreeMap::new(),
-        };
+        let fresh = || OfferedSet::under(self.prefix.clone());
         let mut held = fresh();
         let known = store.view(|snapshot| {
             numbers.iter().try_fold(true, |known, number| {
@@ -97,6 +126,22 @@ impl OfferedSet {
             .is_some_and(|held| held & bit != 0))
     }
 
+    /// Whether a server that gets a record no more has to hear of it all the same: it was offered the record, which may not be used any more.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn has_ended(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        number: RecordNumber,
+        record: &Record,
+    ) -> Result<bool> {
+        let is_over = record.is_compromised()
+            || (record.stored_state())
+                .is_some_and(|state| Rank::of(state).step >= Rank::of(State::DEACTIVATED).step);
+        Ok(is_over && self.has(snapshot, number)?)
+    }
+
     /// Notes that a record is offered, or that the offer was withdrawn.
     pub(crate) fn set(
         &mut self,
@@ -139,7 +184,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use keyferry_store::{Incarnation, Memory, Span};
-    use std::ops::ControlFlow;
 
     const OFFERED: [u64; 9] = [0, 1, 7, 8, 4095, 4096, 4097, 8191, 12_345];
 

@@ -3,10 +3,10 @@
 use crate::ask::Ask;
 use keyferry_kmip::{Failure, QueryResponse, ServerInformation, context, extension as x};
 use keyferry_store::SnapshotExt;
-use keyferry_ttlv::{Raw, Version};
+use keyferry_ttlv::{Raw, Tag, Version};
 
 /// The Server Information in a keyferry server's answer to Query. Beside the standard's fields it has the incarnation of the store, so that a peer
-/// notices when the store was restored or replaced.
+/// notices when the store was restored or replaced, and the instance of the server, which a restored store has in common with the one before.
 ///
 /// # Errors
 /// When the store fails.
@@ -16,16 +16,24 @@ pub fn server_information(ask: &Ask<'_>) -> Result<ServerInformation, Failure> {
     information
         .extra
         .push(Raw::of(x::INCARNATION, &incarnation.0[..], ask.cx)?);
+    if let Some(home) = ask.snapshot.home()? {
+        let instance = Raw::of(x::INSTANCE, &home.instance[..], ask.cx)?;
+        information.extra.push(instance);
+    }
     Ok(information)
 }
 
 /// The incarnation in a peer's answer to Query, if it is there.
 pub(crate) fn incarnation(query: &QueryResponse, version: Version) -> Option<Vec<u8>> {
-    query
-        .server_information
-        .as_ref()?
-        .extra
-        .find(x::INCARNATION)?
-        .read(context(version))
-        .ok()
+    find(query, x::INCARNATION, version)
+}
+
+/// The instance in a peer's answer to Query, if it is there.
+pub(crate) fn instance(query: &QueryResponse, version: Version) -> Option<Vec<u8>> {
+    find(query, x::INSTANCE, version)
+}
+
+fn find(query: &QueryResponse, tag: Tag, version: Version) -> Option<Vec<u8>> {
+    let information = query.server_information.as_ref()?;
+    information.extra.find(tag)?.read(context(version)).ok()
 }

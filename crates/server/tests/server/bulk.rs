@@ -29,6 +29,7 @@ mod publish_imports;
 mod publish_plans;
 mod publishing;
 mod pulls;
+mod pushes;
 mod registers;
 mod restored;
 mod rsa;

@@ -21,6 +21,8 @@ pub(super) struct PeerAnswer {
     pub(super) keyferry: bool,
     /// The incarnation of its store, which only a keyferry server tells.
     pub(super) incarnation: Option<Vec<u8>>,
+    /// The instance of the server, which only a keyferry server tells.
+    pub(super) instance: Option<Vec<u8>>,
     pub(super) operations: Vec<Operation>,
 }
 
@@ -54,14 +56,18 @@ impl PeerAnswer {
             .vendor_identification
             .as_ref()
             .is_some_and(|vendor| *vendor == x::VENDOR);
-        let incarnation = if keyferry {
-            server_information::incarnation(&query, version)
+        let (incarnation, instance) = if keyferry {
+            (
+                server_information::incarnation(&query, version),
+                server_information::instance(&query, version),
+            )
         } else {
-            None
+            (None, None)
         };
         Ok(PeerAnswer {
             keyferry,
             incarnation,
+            instance,
             operations: query.operations,
         })
     }

@@ -18,7 +18,7 @@ use crate::transfer::plan::{Planned, PlannedSource};
 use crate::wire::copy::Expected;
 use keyferry_kmip::spec::BatchErrorContinuationOption;
 use keyferry_kmip::{Object, RequestItem, RequestMessage, Ticket};
-use keyferry_store::Record;
+use keyferry_store::{Record, StoreExt};
 use keyferry_ttlv::Extra;
 
 /// What the session does next.
@@ -32,8 +32,16 @@ pub(super) enum NextMessage {
 
 /// Objects for a message, and the feed number of the last entry.
 struct Gathered {
-    objects: Vec<(Record, Option<Object>, Option<Planned>)>,
+    objects: Vec<GatheredObject>,
     end: u64,
+}
+
+struct GatheredObject {
+    record: Record,
+    object: Option<Object>,
+    planned: Option<Planned>,
+    /// Whether the peer was sent it before.
+    was_pushed: bool,
 }
 
 /// What is sent of an object, or why nothing is.
@@ -57,7 +65,7 @@ impl Bulk {
             self.options.batch
         };
         loop {
-            let Some(Gathered { objects, end }) = self.gather(cx, most)? else {
+            let Some(Gathered { objects, end }) = self.gather(cx, keyferry, most)? else {
                 return Ok(NextMessage::End);
             };
             let half = objects.len() / 2;
@@ -104,35 +112,69 @@ impl Bulk {
     }
 
     /// Reads the objects of the next message, at most `most`, from the plan or from the feed; `None` at the end.
-    fn gather(&mut self, cx: &SessionContext<'_>, most: usize) -> Result<Option<Gathered>> {
+    fn gather(
+        &mut self,
+        cx: &SessionContext<'_>,
+        keyferry: bool,
+        most: usize,
+    ) -> Result<Option<Gathered>> {
         if self.ledger.executing.is_some() {
-            return self.gather_planned(cx, most);
+            return self.gather_planned(cx, keyferry, most);
         }
         let chosen = match self.chosen.take() {
             Some(chosen) => chosen,
             None => self.start(cx)?,
         };
+        let tells_pushed = keyferry && self.ledger.planning.is_none();
+        let pushed = &mut self.pushed;
         let page = FeedPage::read(
             cx.store,
             self.read_up_to,
             most,
             self.options.batch_bytes,
             &chosen,
-            &mut |_, _, _| Ok(false),
+            &mut |snapshot, number, record| {
+                Ok(tells_pushed && pushed.is_told(snapshot, number, record)?)
+            },
         );
+        if let (Ok(Some(page)), true, false) = (&page, keyferry, self.ledger.dry_run) {
+            let ahead = self.options.batch.saturating_mul(self.options.in_flight);
+            let is_wrapped = self.wrapping.is_some();
+            pushed.note_ahead(cx, &chosen, is_wrapped, (self.read_up_to, page.end), ahead)?;
+        }
         self.chosen = Some(chosen);
-        Ok(page?.map(|page| Gathered {
-            objects: page
-                .objects
-                .into_iter()
-                .map(|(_, record, object)| (record, object, None))
-                .collect(),
+        let Some(page) = page? else {
+            return Ok(None);
+        };
+        let pushed = &mut self.pushed;
+        let were_pushed: Vec<bool> = cx.store.view::<_, Error>(|snapshot| {
+            let numbers = page.objects.iter().map(|(number, ..)| *number);
+            numbers
+                .map(|number| Ok(tells_pushed && pushed.has(snapshot, number)?))
+                .collect()
+        })?;
+        let objects = page.objects.into_iter().zip(were_pushed);
+        let objects = objects
+            .map(|((_, record, object), was_pushed)| GatheredObject {
+                record,
+                object,
+                planned: None,
+                was_pushed,
+            })
+            .collect();
+        Ok(Some(Gathered {
+            objects,
             end: page.end,
         }))
     }
 
     /// Reads the next objects of the plan, up to one that is not as planned. If that is the first one, the execution stops at it.
-    fn gather_planned(&mut self, cx: &SessionContext<'_>, most: usize) -> Result<Option<Gathered>> {
+    fn gather_planned(
+        &mut self,
+        cx: &SessionContext<'_>,
+        keyferry: bool,
+        most: usize,
+    ) -> Result<Option<Gathered>> {
         let Some(plan) = &mut self.ledger.executing else {
             return Ok(None);
         };
@@ -142,7 +184,12 @@ impl Bulk {
                 PlannedSource::AsPlanned(source) => {
                     let (record, object) = *source;
                     size += estimated_size(object.as_ref());
-                    objects.push((record, object, Some(planned)));
+                    objects.push(GatheredObject {
+                        record,
+                        object,
+                        planned: Some(planned),
+                        was_pushed: false,
+                    });
                 }
                 PlannedSource::Changed {
                     planned: was,
@@ -158,6 +205,10 @@ impl Bulk {
                 break;
             }
         }
+        if keyferry && !self.ledger.dry_run {
+            let records = objects.iter().map(|object| &object.record);
+            self.pushed.note_planned(cx, records)?;
+        }
         Ok((!objects.is_empty()).then_some(Gathered { objects, end: 0 }))
     }
 
@@ -166,11 +217,12 @@ impl Bulk {
         &self,
         cx: &mut SessionContext<'_>,
         keyferry: bool,
-        objects: Vec<(Record, Option<Object>, Option<Planned>)>,
+        objects: Vec<GatheredObject>,
     ) -> Result<(Vec<RequestItem>, Vec<Outgoing>)> {
         let options = self.send_options(keyferry)?;
         let (mut items, mut prepared) = (Vec::new(), Vec::new());
-        for (record, object, planned) in objects {
+        for gathered in objects {
+            let record = &gathered.record;
             let mut outgoing = Outgoing {
                 identifier: record.identifier.clone(),
                 id: record.id.clone(),
@@ -185,11 +237,13 @@ impl Bulk {
                     representable_attributes(&record.attributes, options.version).1
                 },
                 refused: None,
+                without_material: false,
             };
-            match self.prepare(cx, options, &record, object, planned)? {
+            let identifier = record.identifier.clone();
+            match self.prepare(cx, options, gathered, &mut outgoing.without_material)? {
                 Prepared::Item(item) => items.push(item),
                 Prepared::Refused(why) => {
-                    outgoing.refused = Some(ObjectResult::failed(&record.identifier, None, why));
+                    outgoing.refused = Some(ObjectResult::failed(&identifier, None, why));
                 }
             }
             prepared.push(outgoing);
@@ -220,16 +274,25 @@ impl Bulk {
         &self,
         cx: &mut SessionContext<'_>,
         mut options: SendOptions,
-        record: &Record,
-        object: Option<Object>,
-        planned: Option<Planned>,
+        gathered: GatheredObject,
+        without_material: &mut bool,
     ) -> Result<Prepared> {
+        let GatheredObject {
+            record,
+            mut object,
+            planned,
+            was_pushed,
+        } = gathered;
         // An object that is destroyed has no material to withhold.
-        if let Some(why) =
-            reason_withheld(record, self.wrapping.is_some()).filter(|_| !record.is_destroyed())
-        {
-            return Ok(Prepared::Refused(why.to_owned()));
+        let withheld =
+            reason_withheld(&record, self.wrapping.is_some()).filter(|_| !record.is_destroyed());
+        match withheld {
+            // State and attributes go to whoever holds a copy (rule 9 of docs/design.md).
+            Some(_) if was_pushed => object = None,
+            Some(why) => return Ok(Prepared::Refused(why.to_owned())),
+            None => {}
         }
+        *without_material = object.is_none() && !record.is_destroyed();
         // Nobody can see what becomes of the State of an object that is Put (rule 14 of docs/design.md).
         if !options.keyferry && object.is_some() && !is_usable(record.state(cx.now.wall)) {
             return Ok(Prepared::Refused(STATE_NOT_KEPT.to_owned()));
@@ -238,7 +301,7 @@ impl Bulk {
         options.dry_run |= planned
             .as_ref()
             .is_some_and(|planned| planned.outcome.is_failure());
-        match self.item(cx, options, record, object, planned) {
+        match self.item(cx, options, &record, object, planned) {
             Ok(item) => Ok(Prepared::Item(item)),
             // An object that the version can't say stays here, and the others are sent.
             Err(error) if error.kind() == ErrorKind::Encode => {
