@@ -214,6 +214,8 @@ pub struct Peer {
     pub is_client: bool,
     /// Whether this server is its backup, which keeps copies in case the peer loses its own.
     pub is_backed_up: bool,
+    /// After how many seconds in which nobody has kept them true copies of its objects are withheld from clients; `None` if they are served for ever.
+    pub unkept_seconds: Option<i64>,
     /// Whether it learns nothing about this server from the answers to its copies: every copy that is refused is answered alike.
     pub learns_nothing: bool,
     /// How key material is wrapped on its way to the peer when it follows. Only with wrapping, Sensitive objects are sent.
@@ -248,6 +250,7 @@ impl Peer {
             may_turn: false,
             is_client: false,
             is_backed_up: false,
+            unkept_seconds: None,
             learns_nothing: false,
             wrapping: None,
             unwraps: BTreeSet::new(),
@@ -345,6 +348,14 @@ impl Peer {
     #[must_use]
     pub fn may_confirm_time(mut self) -> Self {
         self.may_confirm_time = true;
+        self
+    }
+
+    /// Withholds copies of its objects from clients when nobody has kept them true for so many seconds ([`UnkeptCopy`](crate::UnkeptCopy)): neither
+    /// Get nor Export has their material then. Without this they are served, however old they are ([rule 17](crate::design#rule-17)).
+    #[must_use]
+    pub fn withholding_unkept(mut self, seconds: u32) -> Self {
+        self.unkept_seconds = Some(i64::from(seconds));
         self
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod alarm;
 pub(crate) mod compromised_twin;
 pub(crate) mod emergency;
+pub(crate) mod ended;
 pub(crate) mod followed;
 pub(crate) mod foreign_master;
 pub(crate) mod foreign_replica;
@@ -13,4 +14,5 @@ pub(crate) mod owed;
 pub(crate) mod receipts;
 pub(crate) mod retry;
 pub(crate) mod stored;
+pub(crate) mod unkept;
 pub(crate) mod withheld;

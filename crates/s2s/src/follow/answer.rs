@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::follow::give_back::GiveBackPass;
-use crate::follow::{Asked, Follow, InFlight, Reached};
+use crate::follow::{Asked, Follow, InFlight, Reached, put_upstream};
 use crate::planted::planted;
 use crate::relation::followed::Upstream;
 use crate::session::SessionContext;
@@ -108,25 +108,45 @@ impl Follow {
                 self.giving_back = Some(GiveBackPass::to(answer.reign));
                 Ok(())
             }
-            Answer::SUPERSEDED => {
-                // A session of this store that is further on has stopped this one; one of a later store, which was lost since, has not.
-                let stored = cx.store.view::<_, Error>(|snapshot| {
-                    Upstream::find(snapshot, &self.options.relation)
-                })?;
-                if stored.is_some_and(|stored| stored.session == self.session()) {
-                    return self.begin(cx, answer.session);
-                }
-                Err(Error::new(
-                    ErrorKind::Peer,
-                    "another session of this relation has begun",
-                ))
-            }
+            Answer::SUPERSEDED => self.on_superseded(cx, answer.session),
             Answer::PAUSED => Err(Error::new(
                 ErrorKind::Peer,
                 "the server that is followed has paused the relation",
             )),
+            Answer::ENDED => {
+                self.note_end(cx)?;
+                Err(Error::new(
+                    ErrorKind::Peer,
+                    "the server that is followed has ended the relation: nobody keeps its copies true here any more",
+                ))
+            }
             _ => Err(protocol("an answer of a kind that is not known here")),
         }
+    }
+
+    /// Goes on under a higher number where a session of a later store, which was lost since, has stopped this one.
+    fn on_superseded(&mut self, cx: &mut SessionContext<'_>, by: i64) -> Result<()> {
+        let stored = cx
+            .store
+            .view::<_, Error>(|snapshot| Upstream::find(snapshot, &self.options.relation))?;
+        if stored.is_some_and(|stored| stored.session == self.session()) {
+            return self.begin(cx, by);
+        }
+        Err(Error::new(
+            ErrorKind::Peer,
+            "another session of this relation has begun",
+        ))
+    }
+
+    /// Notes that the server that is followed has ended the relation.
+    fn note_end(&self, cx: &SessionContext<'_>) -> Result<()> {
+        cx.store.transact(|transaction| {
+            let upstream = self.current_upstream(transaction, self.session())?;
+            match upstream.ended {
+                None => put_upstream(transaction, &upstream.ended_there(cx.now.wall)),
+                Some(_) => Ok(()),
+            }
+        })
     }
 
     /// Takes what has changed, and tells whoever listens.

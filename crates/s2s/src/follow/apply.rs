@@ -164,7 +164,7 @@ fn advance(upstream: &mut Upstream, answer: &FollowResponse, checked: Checked, n
     upstream.head = answer.head.clone();
     upstream.reign = Some(answer.reign.clone());
     upstream.contact = now;
-    upstream.error = None;
+    (upstream.error, upstream.ended) = (None, None);
     upstream.instance = Some(answer.instance.clone());
     if answer.place.number >= answer.head.number {
         upstream.anew = None;

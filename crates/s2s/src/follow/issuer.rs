@@ -133,7 +133,9 @@ fn authorise<'a>(
     let held = Downstream::find(ask.snapshot, &peer.server, &request.relation)?;
     if held.is_none() {
         let relations = Downstream::all(ask.snapshot)?;
-        let of_peer = relations.iter().filter(|other| other.server == peer.server);
+        let of_peer = relations
+            .iter()
+            .filter(|other| other.server == peer.server && other.ended != Some(true));
         let most = node.policy.limits.relations;
         if of_peer.count() >= most {
             return Err(exceeded("relations of one peer", most));
@@ -174,6 +176,7 @@ fn begin_relation(
         since: ask.now.wall,
         contact: ask.now.wall,
         paused: None,
+        ended: None,
         forked: None,
         retried: None,
         terms_differ: None,
@@ -196,6 +199,9 @@ impl Question<'_> {
         }
         if request.session < downstream.session && !planted!(RevivedSessionAnswered) {
             return Ok(Some(Answer::SUPERSEDED));
+        }
+        if downstream.ended == Some(true) {
+            return Ok(Some(Answer::ENDED));
         }
         if downstream.paused == Some(true) {
             return Ok(Some(Answer::PAUSED));

@@ -142,7 +142,8 @@ impl Session for Poke {
         let (head, follows) = cx.store.view::<_, Error>(|snapshot| {
             let follows = Downstream::all(snapshot)?
                 .iter()
-                .any(|slave| slave.server == self.replica && slave.paused != Some(true));
+                .filter(|slave| slave.server == self.replica)
+                .any(|slave| slave.paused != Some(true) && slave.ended != Some(true));
             Ok((Place::from(snapshot.head()?), follows))
         })?;
         if !follows {

@@ -10,16 +10,14 @@ use crate::node::Node;
 use crate::outgoing::item::Strategy;
 use crate::policy::Wrapping;
 use crate::progress::Progress;
-use crate::push::bulk::answers::{
-    PeerAnswer, planned_from_answer, result_of_answer, result_of_existence_check,
-};
+use crate::push::bulk::answers::{PeerAnswer, planned_from_answer};
 use crate::push::bulk::message::NextMessage;
 use crate::push::bulk::pushed::Pushed;
 use crate::push::bulk::transport::Transport;
 use crate::push::publish::{CreateBy, Publish, Setting};
 use crate::relation::keys;
 use crate::relation::receipts::Sender;
-use crate::report::{ObjectResult, Outcome};
+use crate::report::ObjectResult;
 use crate::selection::{ChosenObjects, Selection};
 use crate::session::{Session, SessionContext, Step};
 use crate::transfer::ledger::Ledger;
@@ -379,30 +377,6 @@ impl Bulk {
         }
         self.unsaved += 1;
         Ok(())
-    }
-
-    /// What became of an object that was sent, or would become of it.
-    fn result_of(&self, outgoing: &Outgoing, item: &ResponseItem) -> Result<ObjectResult> {
-        let only_checked =
-            self.ledger.dry_run && matches!(self.peer, Peer::Known { keyferry: false });
-        let identifier = &outgoing.identifier;
-        let mut result = if only_checked {
-            result_of_existence_check(identifier, item)
-        } else {
-            result_of_answer(identifier, item, self.options.version)?
-        };
-        if outgoing.without_material && item.result_reason == Some(ResultReason::MISSING_DATA) {
-            return Ok(ObjectResult {
-                message: Some("the peer does not hold it, and may not have it".to_owned()),
-                ..ObjectResult::new(identifier, Outcome::Skipped)
-            });
-        }
-        result.lost = if result.outcome.is_failure() {
-            Vec::new()
-        } else {
-            outgoing.lost.clone()
-        };
-        Ok(result)
     }
 
     /// Counts the messages at the front of the queue that had nothing to send.

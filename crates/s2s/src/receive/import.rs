@@ -9,6 +9,7 @@ use crate::receive::copy::{SeenObject, verify_copy};
 use crate::receive::merge::{MergeResult, merge_with_held};
 use crate::receive::refused::RefusedCopy;
 use crate::refusals::Unauthorised;
+use crate::relation::unkept::note_sender;
 use crate::report::Outcome;
 use crate::wire::copy::{Copy, Expected, Held, KeyferryExtension};
 use keyferry_kmip::spec::{AttributeValue, KeyWrapType, ObjectType, PutFunction, tag};
@@ -273,7 +274,15 @@ fn receive(node: &Node, ask: &mut Ask<'_>, mut arrival: Arrival) -> Result<Merge
     arrival.attributes.remove(tag::UNIQUE_IDENTIFIER);
     arrival.attributes.remove(tag::OBJECT_TYPE);
     match arrival.copy.take() {
-        Some(copy) => receive_copy(node, ask, arrival, object_type, copy),
+        Some(copy) => {
+            let sender = node.policy.peer(ask.tls).map(|peer| peer.server.clone());
+            let mut received = receive_copy(node, ask, arrival, object_type, copy)?;
+            if let Some(sender) = sender {
+                let noted = note_sender(ask.snapshot, &sender, ask.now.wall)?;
+                received.effects.state.extend(noted);
+            }
+            Ok(received)
+        }
         None => import_object(node, ask, arrival, object_type),
     }
 }

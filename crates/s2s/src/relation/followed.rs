@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::feed;
+use crate::relation::ended::EndedRelation;
 use crate::relation::keys;
 use crate::relation::keys::Entry;
 use crate::relation::stored::{self, Address, Relation};
@@ -55,6 +56,9 @@ pub struct Downstream {
     /// Whether the relation is paused.
     #[ttlv(tag = x::PAUSED)]
     pub paused: Option<bool>,
+    /// Whether the relation is [ended](Downstream::end).
+    #[ttlv(tag = x::ENDED)]
+    pub ended: Option<bool>,
     /// How many forks it has reported.
     #[ttlv(tag = x::COUNT_FORKED)]
     pub forked: Option<i64>,
@@ -132,6 +136,9 @@ pub struct Upstream {
     /// Whether the relation is paused.
     #[ttlv(tag = x::PAUSED)]
     pub paused: Option<bool>,
+    /// Since when the server that is followed has ended the relation, as it answered: its copies are kept true by nobody here.
+    #[ttlv(tag = x::ENDED)]
+    pub ended: Option<DateTime>,
     /// How many objects could not be applied and are asked for again.
     #[ttlv(tag = x::COUNT_RETRIED)]
     pub retried: i64,
@@ -237,11 +244,41 @@ impl Downstream {
         stored::resume::<Downstream>(store, &Downstream::address(server, relation))
     }
 
-    /// Forgets it, and what it was offered. It keeps the copies that it has; if it follows again, that is a new relation.
+    /// Ends the relation: the replica is answered that it is ended, whatever it asks. It keeps the copies that it has, and lists them as
+    /// [unkept](crate::UnkeptCopy) as soon as it asks. What it was offered stays known here, as it still holds it, until the relation is
+    /// [begun again](Downstream::begin_again) or [forgotten](Downstream::forget).
     ///
     /// # Errors
     /// As for [`pause`](Downstream::pause).
     pub fn end(store: &dyn Store, server: &str, relation: &str) -> Result<()> {
+        store.transact(|transaction| {
+            let address = Downstream::address(server, relation);
+            let mut downstream: Downstream = stored::existing(transaction, &address)?;
+            downstream.ended = Some(true);
+            transaction.set_state(&keys::give_back(server), None)?;
+            stored::put(transaction, &downstream)
+        })
+    }
+
+    /// Lets the replica follow again in a relation that was [ended](Downstream::end): it says which copies it holds, and reads the whole feed.
+    ///
+    /// # Errors
+    /// As for [`pause`](Downstream::pause).
+    pub fn begin_again(store: &dyn Store, server: &str, relation: &str) -> Result<()> {
+        let address = Downstream::address(server, relation);
+        stored::change(store, &address, |downstream: &mut Downstream| {
+            downstream.ended = None;
+            downstream.checks = Some(true);
+            Ok(())
+        })
+        .map(drop)
+    }
+
+    /// Forgets the relation, and what the replica was offered. If it follows again, that is a new relation.
+    ///
+    /// # Errors
+    /// As for [`pause`](Downstream::pause).
+    pub fn forget(store: &dyn Store, server: &str, relation: &str) -> Result<()> {
         stored::end::<Downstream>(
             store,
             &Downstream::address(server, relation),
@@ -301,9 +338,12 @@ impl Upstream {
         u64::try_from(self.head.number.saturating_sub(self.cursor.number)).unwrap_or(0)
     }
 
-    /// Whether everything was applied here up to the last known head of the feed.
+    /// Whether everything was applied here up to the last known head of the feed, and more is to come.
     pub fn is_up_to_date(&self) -> bool {
-        self.anew != Some(true) && self.checking.is_none() && self.lag() == 0
+        self.ended.is_none()
+            && self.anew != Some(true)
+            && self.checking.is_none()
+            && self.lag() == 0
     }
 
     pub(crate) fn entry(&self) -> keyferry_store::Result<Entry> {
@@ -344,6 +384,7 @@ impl Upstream {
                     stored::put(transaction, &other.leaving_out(&what.without))?;
                 }
             }
+            transaction.set_state(&keys::ended_relation(relation), None)?;
             stored::put(transaction, &upstream)
         })
     }
@@ -368,6 +409,7 @@ impl Upstream {
             contact: DateTime(0),
             error: None,
             paused: None,
+            ended: None,
             retried: 0,
             terms_differ: None,
             withheld: None,
@@ -386,6 +428,14 @@ impl Upstream {
             selected,
             address: what.address.clone(),
             ..self.leaving_out(&what.without)
+        }
+    }
+
+    /// The relation once the server that is followed has ended it: if that lets this one in again, its whole feed is read.
+    pub(crate) fn ended_there(self, now: DateTime) -> Upstream {
+        Upstream {
+            ended: Some(now),
+            ..self.read_anew()
         }
     }
 
@@ -442,7 +492,7 @@ impl Upstream {
         .map(drop)
     }
 
-    /// Ends the relation. The copies stay as they are.
+    /// Ends the relation. The copies stay as they are, and are [unkept](crate::UnkeptCopy) unless another relation tells of them.
     ///
     /// # Errors
     /// As for [`pause`](Upstream::pause).
@@ -453,7 +503,14 @@ impl Upstream {
             keys::done_prefix(relation),
             keys::lacking_prefix(relation),
         ];
-        stored::end::<Upstream>(store, &Upstream::address(relation), &[], &prefixes)
+        store.transact(|transaction| {
+            let address = Upstream::address(relation);
+            let upstream: Upstream = stored::existing(transaction, &address)?;
+            let ended = EndedRelation::new(&upstream.relation, upstream.contact);
+            let (key, value) = ended.entry()?;
+            transaction.set_state(&key, value.as_deref())?;
+            stored::end_in::<Upstream>(transaction, &address, &[], &prefixes)
+        })
     }
 }
 

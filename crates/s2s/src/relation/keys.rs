@@ -41,6 +41,8 @@ state_keys! {
     REIGN = b"reign" + "": "the number of this start of the server", "store: StoreExt";
     SEAL = b"\0keyferry sealed\0" + "name": "a sealed data key, which callers of the sealed store never see", "store: Sealed";
     DOWNSTREAM = b"slave/" + "server 0 relation": "a replica that follows this server (Downstream)", "follow, at the issuer";
+    ENDED_RELATION = b"left/" + "relation": "since when the copies of a relation are unkept that was ended here (EndedRelation)", "Upstream::end";
+    SENDER = b"sender/" + "server": "when a peer last sent copies, in seconds (8 bytes)", "receive: import";
     UPSTREAM = b"master/" + "relation": "a server that this one follows (Upstream)", "follow, at the replica";
     RETRY = b"retry/" + "relation 0 object": "an object that could not be applied and is asked for again (Retry)", "follow, at the replica";
     MISSING = b"missing/" + "relation 0 object": "a copy that the issuer does not have (its ObjectId)", "follow, at the replica";
@@ -289,6 +291,14 @@ pub(crate) fn plan(transfer: &[u8]) -> Vec<u8> {
     [PLAN, transfer].concat()
 }
 
+pub(crate) fn ended_relation(relation: &str) -> Vec<u8> {
+    named(ENDED_RELATION, relation)
+}
+
+pub(crate) fn sender(server: &str) -> Vec<u8> {
+    named(SENDER, server)
+}
+
 pub(crate) fn pushed_prefix(transfer: &str, instance: &[u8]) -> Vec<u8> {
     [&under(PUSHED, transfer)[..], instance, &[0]].concat()
 }
@@ -384,6 +394,8 @@ mod tests {
             plan(&pull("t")),
             bundle_offered_prefix("r"),
             pushed_prefix("t", b"i"),
+            ended_relation("r"),
+            sender("s"),
             bundle_number("r"),
             bundle_applied(b"b"),
             about(withheld_prefix("s", "r"), &id)?,

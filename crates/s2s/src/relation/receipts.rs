@@ -166,6 +166,13 @@ impl Receipts {
         }))
     }
 
+    /// The servers whose receipts came with the copy that is held.
+    pub(crate) fn servers(snapshot: &dyn Snapshot, record: &Record) -> Result<Vec<Text>> {
+        let held = Receipts::find(snapshot, record)?;
+        let given = held.into_iter().flat_map(|held| held.given);
+        Ok(given.map(|given| given.server).collect())
+    }
+
     /// Puts the receipts that `from` has sent with a copy into its record.
     pub(crate) fn put_into(record: &mut Record, from: &Text, told: ToldReceipts) -> Result<()> {
         let mut all = Receipts::none(&record.stamp);

@@ -77,6 +77,11 @@ pub(crate) fn find<R: Relation>(snapshot: &dyn Snapshot, key: &[u8]) -> Result<O
     Ok(stored.map(|bytes| read(&bytes, R::KIND)).transpose()?)
 }
 
+/// The relation of an address; without one it fails.
+pub(crate) fn existing<R: Relation>(snapshot: &dyn Snapshot, address: &Address<'_>) -> Result<R> {
+    find(snapshot, &address.key)?.ok_or_else(|| address.missing())
+}
+
 /// What storing a relation changes.
 pub(crate) fn entry<R: Relation>(relation: &R) -> keyferry_store::Result<Entry> {
     Ok((relation.key(), Some(bytes_of(relation)?)))
@@ -94,7 +99,7 @@ pub(crate) fn change<R: Relation>(
     change: impl Fn(&mut R) -> Result<()>,
 ) -> Result<R> {
     store.transact(|transaction| {
-        let mut relation: R = find(transaction, &address.key)?.ok_or_else(|| address.missing())?;
+        let mut relation: R = existing(transaction, address)?;
         change(&mut relation)?;
         put(transaction, &relation)?;
         Ok(relation)
@@ -130,19 +135,25 @@ pub(crate) fn end<R: Relation>(
     entries: &[Vec<u8>],
     prefixes: &[Vec<u8>],
 ) -> Result<()> {
-    store.transact(|transaction| {
-        if find::<R>(transaction, &address.key)?.is_none() {
-            return Err(address.missing());
-        }
-        transaction.set_state(&address.key, None)?;
-        for key in entries {
-            transaction.set_state(key, None)?;
-        }
-        for prefix in prefixes {
-            remove_under(transaction, prefix)?;
-        }
-        Ok(())
-    })
+    store.transact(|transaction| end_in::<R>(transaction, address, entries, prefixes))
+}
+
+/// The same in a transaction.
+pub(crate) fn end_in<R: Relation>(
+    transaction: &mut dyn Transaction,
+    address: &Address<'_>,
+    entries: &[Vec<u8>],
+    prefixes: &[Vec<u8>],
+) -> Result<()> {
+    existing::<R>(transaction, address)?;
+    transaction.set_state(&address.key, None)?;
+    for key in entries {
+        transaction.set_state(key, None)?;
+    }
+    for prefix in prefixes {
+        remove_under(transaction, prefix)?;
+    }
+    Ok(())
 }
 
 /// The counts that are kept under a key.

@@ -184,6 +184,8 @@ numbers! {
         PAUSED = 5;
         /// The issuer has started since: it answers only requests that name its current reign.
         STARTED = 6;
+        /// The issuer has ended the relation: the copies stay where they are, and nobody keeps them true any more.
+        ENDED = 7;
     }
 }
 

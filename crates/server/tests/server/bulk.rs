@@ -14,6 +14,7 @@ pub mod follows;
 mod foreign;
 mod give_back;
 mod hearsay;
+mod keepers;
 mod losses;
 mod many;
 mod matrix;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::outgoing::item::Strategy;
-use crate::push::bulk::Outgoing;
+use crate::push::bulk::{Bulk, Outgoing, Peer};
 use crate::report::{ObjectResult, Outcome};
 use crate::transfer::plan::Planned;
 use crate::wire::copy::{Held, KeyferryExtension, answered_outcome};
@@ -70,6 +70,36 @@ impl PeerAnswer {
             instance,
             operations: query.operations,
         })
+    }
+}
+
+impl Bulk {
+    /// What became of an object that was sent, or would become of it.
+    pub(super) fn result_of(
+        &self,
+        outgoing: &Outgoing,
+        item: &ResponseItem,
+    ) -> Result<ObjectResult> {
+        let only_checked =
+            self.ledger.dry_run && matches!(self.peer, Peer::Known { keyferry: false });
+        let identifier = &outgoing.identifier;
+        let mut result = if only_checked {
+            result_of_existence_check(identifier, item)
+        } else {
+            result_of_answer(identifier, item, self.options.version)?
+        };
+        if outgoing.without_material && item.result_reason == Some(ResultReason::MISSING_DATA) {
+            return Ok(ObjectResult {
+                message: Some("the peer does not hold it, and may not have it".to_owned()),
+                ..ObjectResult::new(identifier, Outcome::Skipped)
+            });
+        }
+        result.lost = if result.outcome.is_failure() {
+            Vec::new()
+        } else {
+            outgoing.lost.clone()
+        };
+        Ok(result)
     }
 }
 

@@ -1,0 +1,299 @@
+//! Copies that nobody keeps true here any more ([rule 17](crate::design#rule-17)): whom each came from, since when nobody tells of it, and what can be
+//! done about it.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::feed::entries;
+use crate::node::Node;
+use crate::relation::ended::EndedRelation;
+use crate::relation::followed::Upstream;
+use crate::relation::foreign_master::ForeignMaster;
+use crate::relation::keys::{self, Entry, about, missing_prefix};
+use crate::relation::receipts::Receipts;
+use keyferry_kmip::{Cause, DateTime, Escaped, Failure, Now, Text};
+use keyferry_store::{
+    Effects, Material, ObjectId, Overlay, Record, Snapshot, SnapshotExt, Store, StoreExt,
+};
+use std::fmt;
+
+/// A usable copy whose changes nobody tells this server of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnkeptCopy {
+    /// The object.
+    pub id: ObjectId,
+    /// Its Unique Identifier here.
+    pub identifier: Text,
+    /// The server that issues it, or the foreign server that it was observed at.
+    pub master: Text,
+    /// When a server that keeps copies of it told this one something for the last time, as far as was noted. `None` when that was never noted.
+    pub since: Option<DateTime>,
+    /// Why nobody tells of it.
+    pub why: UnkeptReason,
+}
+
+/// Why nobody tells of a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UnkeptReason {
+    /// It came by a push or a bundle: its sender tells of it when it sends again, and not before.
+    Sent,
+    /// The relation that brought it was ended here.
+    Ended,
+    /// The server that is followed has ended the relation that brought it.
+    EndedThere,
+    /// The relation that brought it is paused here.
+    Paused,
+}
+
+impl fmt::Display for UnkeptReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            UnkeptReason::Sent => "was pushed or came in a bundle",
+            UnkeptReason::Ended => "the relation was ended here",
+            UnkeptReason::EndedThere => "the relation was ended by the other server",
+            UnkeptReason::Paused => "the relation is paused",
+        })
+    }
+}
+
+/// Seconds after which it is noted again that a server has sent copies.
+const NOTED_EVERY: i64 = 60;
+
+/// Notes that a server has sent copies, at most once a minute.
+pub(crate) fn note_sender(
+    snapshot: &dyn Snapshot,
+    server: &str,
+    now: DateTime,
+) -> keyferry_store::Result<Option<Entry>> {
+    let last = last_sent(snapshot, server)?;
+    let is_noted =
+        last.is_some_and(|last| (0..NOTED_EVERY).contains(&now.0.saturating_sub(last.0)));
+    Ok((!is_noted).then(|| (keys::sender(server), Some(now.0.to_be_bytes().to_vec()))))
+}
+
+fn last_sent(snapshot: &dyn Snapshot, server: &str) -> keyferry_store::Result<Option<DateTime>> {
+    let stored = snapshot.state_value(&keys::sender(server))?;
+    let seconds = stored.and_then(|bytes| bytes.try_into().ok());
+    Ok(seconds.map(|bytes| DateTime(i64::from_be_bytes(bytes))))
+}
+
+/// Who keeps copies true here.
+struct Keepers {
+    upstreams: Vec<Upstream>,
+    ended: Vec<EndedRelation>,
+    foreign: Vec<ForeignMaster>,
+}
+
+/// Since when nobody tells of a copy, and why.
+type Unkept = (Option<DateTime>, UnkeptReason);
+
+impl Keepers {
+    fn of(snapshot: &dyn Snapshot) -> Result<Keepers> {
+        Ok(Keepers {
+            upstreams: Upstream::all(snapshot)?,
+            ended: EndedRelation::all(snapshot)?,
+            foreign: ForeignMaster::all(snapshot)?,
+        })
+    }
+
+    /// Since when nobody tells of a copy that is usable, and why; `None` when somebody does, and of what is no copy.
+    fn unkept(
+        &self,
+        node: &Node,
+        snapshot: &dyn Snapshot,
+        held: &Record,
+    ) -> Result<Option<Unkept>> {
+        if held.is_destroyed() || held.is_withdrawn() {
+            return Ok(None);
+        }
+        if node.observes(held) {
+            return Ok(self.unobserved(held));
+        }
+        if node.issues(held) {
+            return Ok(None);
+        }
+        let via = held
+            .overlay
+            .as_ref()
+            .map_or(&[][..], |overlay| &overlay.via);
+        // A server that is followed tells of its own objects whatever way their copies came.
+        let (mut since, mut why) = (None, None);
+        for upstream in &self.upstreams {
+            if upstream.server != held.stamp.issuer && !via.contains(&upstream.relation) {
+                continue;
+            }
+            match (upstream.paused == Some(true), upstream.ended) {
+                (false, None) => return Ok(None),
+                (_, Some(_)) => why = Some(UnkeptReason::EndedThere),
+                (true, None) => why = why.or(Some(UnkeptReason::Paused)),
+            }
+            since = since.max(Some(upstream.contact));
+        }
+        for ended in &self.ended {
+            if via.contains(&ended.relation) {
+                why = why.or(Some(UnkeptReason::Ended));
+                since = since.max(Some(ended.contact));
+            }
+        }
+        // Relations of earlier builds have left nothing behind.
+        let by_relation = (!via.is_empty()).then_some(UnkeptReason::Ended);
+        let why = why.or(by_relation).unwrap_or(UnkeptReason::Sent);
+        let mut senders = Receipts::servers(snapshot, held)?;
+        senders.push(held.stamp.issuer.clone());
+        for server in senders {
+            since = since.max(last_sent(snapshot, &server)?);
+        }
+        Ok(Some((since, why)))
+    }
+
+    /// The same of what was observed at a foreign server.
+    fn unobserved(&self, held: &Record) -> Option<Unkept> {
+        let of_server = |master: &&ForeignMaster| master.server == held.id.server;
+        let mut masters = self.foreign.iter().filter(of_server).peekable();
+        masters.peek()?;
+        masters
+            .all(|master| master.paused == Some(true))
+            .then_some((None, UnkeptReason::Paused))
+    }
+}
+
+impl UnkeptCopy {
+    /// The unkept copies among the records behind the number `after` of this server's feed, of which `most` are looked at; and the number to go on
+    /// from, `None` at the end.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn page(
+        node: &Node,
+        snapshot: &dyn Snapshot,
+        after: u64,
+        most: usize,
+    ) -> Result<(Vec<UnkeptCopy>, Option<u64>)> {
+        let keepers = Keepers::of(snapshot)?;
+        let rows = entries(snapshot, after, most)?;
+        let last = rows.last().map(|(place, _)| *place);
+        let mut unkept = Vec::new();
+        for (_, number) in rows {
+            let Some(record) = snapshot.record(number)? else {
+                continue;
+            };
+            if let Some((since, why)) = keepers.unkept(node, snapshot, &record)? {
+                let master = match node.observes(&record) {
+                    true => record.id.server.clone(),
+                    false => record.stamp.issuer.clone(),
+                };
+                unkept.push(UnkeptCopy {
+                    id: record.id,
+                    identifier: record.identifier,
+                    master,
+                    since,
+                    why,
+                });
+            }
+        }
+        Ok((unkept, last))
+    }
+
+    /// All unkept copies. Every record is read: [`page`](UnkeptCopy::page) does that in parts.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn all(node: &Node, store: &dyn Store) -> Result<Vec<UnkeptCopy>> {
+        let (mut all, mut after) = (Vec::new(), Some(0));
+        while let Some(from) = after {
+            let (more, last) =
+                store.view(|snapshot| UnkeptCopy::page(node, snapshot, from, AT_ONCE))?;
+            all.extend(more);
+            after = last;
+        }
+        Ok(all)
+    }
+
+    /// The copies as a table for a person: identifier, master, for how many seconds nobody has kept it true by now, and why.
+    pub fn table(copies: &[UnkeptCopy], now: DateTime) -> String {
+        let mut table = String::from("identifier\tmaster\tunkept for s\twhy\n");
+        for copy in copies {
+            let seconds = copy.since.map(|since| now.0.saturating_sub(since.0));
+            let seconds =
+                seconds.map_or_else(|| "not known".to_owned(), |seconds| seconds.to_string());
+            let (identifier, master) = (Escaped(&copy.identifier), Escaped(&copy.master));
+            let line = format!("{identifier}\t{master}\t{seconds}\t{}\n", copy.why);
+            table.push_str(&line);
+        }
+        table
+    }
+
+    /// Withdraws the copy of an object that nobody keeps true, or that its master does not have any more: the material is erased, clients do not see
+    /// the object any more, and replicas of this server are told. Its mark stays, with its State, for when a server brings it again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Relation`] when there is no such copy, or somebody keeps it true: end that relation first; and those of the store.
+    pub fn withdraw(node: &Node, store: &dyn Store, id: &ObjectId) -> Result<()> {
+        store.transact(|transaction| {
+            let refused = |why: &str| Error::new(ErrorKind::Relation, format_args!("{id}: {why}"));
+            let held = transaction.by_object_id(id)?;
+            let Some((number, held)) = held.filter(|(_, held)| !node.issues(held)) else {
+                return Err(refused("there is no copy of such an object here"));
+            };
+            let mut effects = Effects::none();
+            for upstream in Upstream::all(transaction)? {
+                let key = about(missing_prefix(&upstream.relation), id)?;
+                if transaction.state_value(&key)?.is_some() {
+                    effects.state.push((key, None));
+                }
+            }
+            let is_missing = !effects.state.is_empty();
+            let keepers = Keepers::of(transaction)?;
+            if !is_missing && keepers.unkept(node, transaction, &held)?.is_none() {
+                return Err(refused(
+                    "a server that is followed keeps this copy true: the relation has to be ended first",
+                ));
+            }
+            let mut after = held.clone();
+            let overlay = after.overlay.get_or_insert_with(Overlay::default);
+            overlay.withdrawn = Some(true);
+            overlay.via.clear();
+            overlay.hidden.clear();
+            effects.extend(Effects::change(Some((number, held)), after, Material::Remove));
+            effects.apply(transaction)?;
+            Ok(())
+        })
+    }
+}
+
+/// The records that are looked at in one view of the store.
+const AT_ONCE: usize = 1000;
+
+impl Node {
+    /// Fails where policy says that a copy is withheld from clients when nobody has kept it true for so long
+    /// ([`Peer::withholding_unkept`](crate::Peer::withholding_unkept)).
+    pub(crate) fn check_kept(
+        &self,
+        snapshot: &dyn Snapshot,
+        record: &Record,
+        now: Now,
+    ) -> Result<(), Failure> {
+        let master = match self.observes(record) {
+            true => &record.id.server,
+            false => &record.stamp.issuer,
+        };
+        let of_master = self.policy.peers_of(master);
+        let Some(longest) = of_master.filter_map(|peer| peer.unkept_seconds).min() else {
+            return Ok(());
+        };
+        let unkept = Keepers::of(snapshot)?.unkept(self, snapshot, record)?;
+        let Some((since, why)) = unkept else {
+            return Ok(());
+        };
+        let seconds = since.map(|since| now.wall.0.saturating_sub(since.0));
+        if seconds.is_some_and(|seconds| seconds <= longest) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Cause::PermissionDenied,
+            format_args!(
+                "nobody has kept this copy true for longer than policy allows ({longest} seconds): {why}"
+            ),
+        ))
+    }
+}
