@@ -8,13 +8,14 @@ use crate::receive::check::{check_attributes, check_digest};
 use crate::receive::copy::SeenObject;
 use crate::receive::merge;
 use crate::receive::merge::{Incoming, MergeResult};
+use crate::receive::state::keep_known_state;
 use crate::relation::receipts::ToldReceipts;
 use crate::report::Outcome;
 use crate::shadow::is_shadow;
 use keyferry_kmip::spec::{AttributeValue, tag};
 use keyferry_kmip::{Attributes, Cause, Failure, Object, Text};
 use keyferry_store::record::copy_digest;
-use keyferry_store::{Lineage, ObjectId, Record, SnapshotExt, Stamp};
+use keyferry_store::{Effects, Lineage, Material, ObjectId, Record, SnapshotExt, Stamp};
 use keyferry_ttlv::Extra;
 
 /// Whose object it is that was seen.
@@ -150,17 +151,11 @@ pub(crate) fn take_observed(
                 format_args!("{} is held here with another Object Type", held.id),
             ));
         }
-        let why = if node.issues(held) {
-            "this server has taken it over"
-        } else {
-            "another server issues it"
-        };
-        let decision = MergeResult {
-            identifier: held.identifier.clone(),
-            effects: keyferry_store::Effects::none(),
-            outcome: Outcome::Unchanged,
-        };
-        return Ok((decision, Some(why.to_owned())));
+        if node.issues(held) {
+            return join_source(node, ask, held, &incoming);
+        }
+        let unchanged = unchanged(held, "another server issues it");
+        return Ok(unchanged);
     }
     let adopts = held.is_none() && incoming.record.stamp.epoch > 1;
     let mut decision = merge::merge_copy(node, ask, collisions, incoming)?;
@@ -172,6 +167,41 @@ pub(crate) fn take_observed(
             .for_each(|change| own_names(&mut change.after));
     }
     Ok((decision, None))
+}
+
+fn unchanged(held: &Record, why: &str) -> (MergeResult, Option<String>) {
+    let decision = MergeResult {
+        identifier: held.identifier.clone(),
+        effects: Effects::none(),
+        outcome: Outcome::Unchanged,
+    };
+    (decision, Some(why.to_owned()))
+}
+
+/// Joins the State that an object has at its source into the one here, which this server has taken over: all else that is changed there does not
+/// count any more ([rule 5](crate::design#rule-5)).
+fn join_source(
+    node: &Node,
+    ask: &Ask<'_>,
+    held: &Record,
+    seen: &Incoming,
+) -> Result<(MergeResult, Option<String>), Failure> {
+    merge::check_same_object(node, held, seen)?;
+    let mut after = held.clone();
+    keep_known_state(&mut after.attributes, &seen.record.attributes);
+    let found = ask.snapshot.by_object_id(&held.id)?;
+    let Some((number, held)) = found.filter(|(_, held)| held.attributes != after.attributes) else {
+        return Ok(unchanged(held, "this server has taken it over"));
+    };
+    node.advance(&mut after, ask.snapshot.reign()?, ask.now.wall);
+    let material = Material::left_to(&after);
+    let decision = MergeResult {
+        identifier: held.identifier.clone(),
+        effects: Effects::change(Some((number, held)), after, material),
+        outcome: Outcome::Updated,
+    };
+    let why = "this server has taken it over: the State of its source is joined, and nothing else";
+    Ok((decision, Some(why.to_owned())))
 }
 
 /// The Names that are shown become the object's own: it is no copy any more.

@@ -43,7 +43,8 @@ pub struct PullOptions {
     /// Which objects (all). Its attributes become a Locate, and each hit is checked again here.
     pub selection: Selection,
     /// The client that gets the objects of a foreign server for good: this server takes them over. Without one it observes them: they
-    /// are the foreign master's, may not be changed here, and follow it with each pull.
+    /// are the foreign master's, may not be changed here, and follow it with each pull. Of what was taken over, later pulls join the State that the
+    /// source shows, a Destroyed, too: pull no more before you clear the source out.
     pub adopter: Option<Text>,
     /// How key material is wrapped on its way, under a key that both servers have. It is unwrapped when it arrives; nothing is bound, since
     /// the attributes of the objects are not known when they are asked for.

@@ -254,7 +254,11 @@ fn merge_known(
 }
 
 /// Fails when the copy has another type or other key material than the record: those are two objects under one id.
-fn check_same_object(node: &Node, held: &Record, incoming: &Incoming) -> Result<(), Failure> {
+pub(crate) fn check_same_object(
+    node: &Node,
+    held: &Record,
+    incoming: &Incoming,
+) -> Result<(), Failure> {
     let collision = |what: &str| {
         Err(Failure::new(
             Cause::InvalidField,

@@ -351,6 +351,88 @@ fn two_servers_that_number_their_objects_alike_become_one_without_confusion() {
 }
 
 #[test]
+fn what_was_taken_over_joins_the_state_of_its_source_and_nothing_else() {
+    for strategy in [PullStrategy::Get, PullStrategy::Export] {
+        let (f, p) = (awkward(Awkward::default()), puller());
+        let source = f.client(Version::V2_1);
+        let ids: Vec<String> = (1..=5u8)
+            .map(|n| {
+                let id = n.to_string();
+                let name = named(&format!("key {n}"));
+                source
+                    .import(&id, Some(key(&[n; 16])), name, false)
+                    .unwrap();
+                source.activate(&id).unwrap();
+                id
+            })
+            .collect();
+        // In 1.x nobody can ask for destroyed objects.
+        let observe = || PullOptions {
+            version: Version::V2_1,
+            ..options_for(strategy)
+        };
+        let adopt = || PullOptions {
+            adopter: Some("client".into()),
+            ..observe()
+        };
+        let pull = |options| pull(&p, &f, options);
+        assert_eq!(pull(adopt()).counts.created, 5);
+        let here = p.client(Version::V2_1);
+        let stamps: Vec<_> = ids.iter().map(|id| p.record(id).stamp).collect();
+        p.pass(10);
+        f.pass(10);
+        source
+            .revoke(&ids[0], RevocationReasonCode::KEY_COMPROMISE)
+            .unwrap();
+        let cessation = RevocationReasonCode::CESSATION_OF_OPERATION;
+        source.revoke(&ids[1], cessation).unwrap();
+        source.add(&ids[2], custom("site", "there")).unwrap();
+        here.revoke(&ids[3], RevocationReasonCode::KEY_COMPROMISE)
+            .unwrap();
+        source.revoke(&ids[4], cessation).unwrap();
+        source.destroy(&ids[4]).unwrap();
+        // A dry run says so, and changes nothing.
+        let dry = PullOptions {
+            dry_run: true,
+            ..adopt()
+        };
+        assert_eq!(pull(dry).counts.updated, 3);
+        assert_eq!(here.state(&ids[0]), State::ACTIVE);
+        // With the adopter or without: the object is this server's.
+        let report = pull(observe());
+        assert_eq!(
+            (
+                report.counts.updated,
+                report.counts.unchanged,
+                report.counts.failed
+            ),
+            (3, 2, 0),
+            "{}",
+            report.table()
+        );
+        let states = ids.iter().map(|id| here.state(id)).collect::<Vec<_>>();
+        let expected = [
+            State::COMPROMISED,
+            State::DEACTIVATED,
+            State::ACTIVE,
+            State::COMPROMISED,
+            State::DESTROYED,
+        ];
+        assert_eq!(states, expected);
+        assert!(p.object(&ids[0]).is_some() && p.object(&ids[4]).is_none());
+        assert!(here.attributes(&ids[0]).get(tag::COMPROMISE_DATE).is_some());
+        assert!(here.locate(none().with(custom("site", "there"))).is_empty());
+        // It is a change of this server's own, which its replicas hear of.
+        assert!(p.record(&ids[0]).stamp.sequence > stamps[0].sequence);
+        assert_eq!(p.record(&ids[2]).stamp, stamps[2]);
+        // Nothing new there is nothing new here, and what is said here stays.
+        assert_eq!(pull(adopt()).counts.unchanged, 5);
+        here.add(&ids[2], custom("site", "here")).unwrap();
+        assert_eq!(pull(adopt()).counts.unchanged, 5);
+    }
+}
+
+#[test]
 fn a_master_that_takes_a_compromise_back_is_not_followed() {
     let (f, p) = (awkward(Awkward::default()), puller());
     let client = f.client(Version::V2_1);
