@@ -9,10 +9,12 @@ use crate::receive::copy::SeenObject;
 use crate::receive::merge;
 use crate::receive::merge::{Incoming, MergeResult};
 use crate::receive::state::keep_known_state;
+use crate::relation::alarm::{Alarm, AlarmKind};
 use crate::relation::receipts::ToldReceipts;
 use crate::report::Outcome;
 use crate::shadow::is_shadow;
-use keyferry_kmip::spec::{AttributeValue, tag};
+use keyferry_kmip::lifecycle::Rank;
+use keyferry_kmip::spec::{AttributeValue, State, tag};
 use keyferry_kmip::{Attributes, Cause, Failure, Object, Text};
 use keyferry_store::record::copy_digest;
 use keyferry_store::{Effects, Lineage, Material, ObjectId, Record, SnapshotExt, Stamp};
@@ -157,6 +159,7 @@ pub(crate) fn take_observed(
         let unchanged = unchanged(held, "another server issues it");
         return Ok(unchanged);
     }
+    let back = held.and_then(|held| state_that_went_back(held, &incoming.record));
     let adopts = held.is_none() && incoming.record.stamp.epoch > 1;
     let mut decision = merge::merge_copy(node, ask, collisions, incoming)?;
     if adopts {
@@ -166,7 +169,21 @@ pub(crate) fn take_observed(
             .iter_mut()
             .for_each(|change| own_names(&mut change.after));
     }
-    Ok((decision, None))
+    let Some((known, shown)) = back else {
+        return Ok((decision, None));
+    };
+    if let Some(held) = held {
+        let alarm = Alarm::raise(ask, &held.id.server, AlarmKind::STATE_WENT_BACK)?;
+        decision.effects.state.extend(alarm);
+    }
+    let why = format!("it is {known}, and its server shows it as {shown}: {known} counts here");
+    Ok((decision, Some(why)))
+}
+
+/// The State that is known of an object and the one that its server shows, where the second is a step back from the first.
+fn state_that_went_back(held: &Record, seen: &Record) -> Option<(State, State)> {
+    let (known, shown) = (held.stored_state()?, seen.attributes.state()?);
+    (!Rank::of(known).may_become(Rank::of(shown))).then_some((known, shown))
 }
 
 fn unchanged(held: &Record, why: &str) -> (MergeResult, Option<String>) {

@@ -51,6 +51,9 @@ impl AlarmKind {
     /// This server's own clock has jumped, or starts far from where it was: what dates have led to is not stored until the time is confirmed
     /// ([`Clock`](crate::Clock)).
     pub const CLOCK: AlarmKind = AlarmKind(4);
+    /// It is a foreign server that is pulled from or observed, and the State of an object went back there: it was restored from a backup, or holds
+    /// another object under the old identifier. The State that was known counts here on ([rule 5](crate::design#rule-5)); the report names the object.
+    pub const STATE_WENT_BACK: AlarmKind = AlarmKind(5);
 }
 
 impl fmt::Display for AlarmKind {
@@ -64,6 +67,7 @@ impl fmt::Display for AlarmKind {
                 f.write_str("has a compromised object with more twins than are named at once")
             }
             AlarmKind::CLOCK => f.write_str("has a clock that jumped"),
+            AlarmKind::STATE_WENT_BACK => f.write_str("shows a State that has gone back"),
             AlarmKind(other) => write!(f, "alarm {other}"),
         }
     }

@@ -7,6 +7,7 @@ use keyferry_kmip::spec::{AttributeValue as V, *};
 use keyferry_kmip::*;
 use keyferry_s2s::*;
 use keyferry_server::Access;
+use keyferry_store::StoreExt;
 use keyferry_ttlv::{Extra, Version};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -451,11 +452,33 @@ fn a_master_that_takes_a_compromise_back_is_not_followed() {
     f.client(Version::V2_1)
         .import("1", Some(key(&[1; 16])), named("n"), false)
         .unwrap();
-    assert_eq!(
-        pull(&p, &f, options_for(PullStrategy::Get)).counts.updated,
-        1
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let sink = told.clone();
+    let options = options_for(PullStrategy::Get);
+    let mut session = Pull::new(p.server.node().clone(), options)
+        .on_object(move |result| sink.lock().unwrap().push(result.clone()));
+    let report = drive(
+        &p,
+        &f,
+        &mut session,
+        "p.example",
+        Cut::Never,
+        &mut |_, _| {},
     );
+    assert_eq!(report.unwrap().unwrap().counts.updated, 1);
     assert_eq!(p.client(Version::V2_1).state("1"), State::COMPROMISED);
+    // It is named, in the report and as an alarm.
+    let message = told.lock().unwrap()[0].message.clone().unwrap();
+    assert!(
+        message.contains("Compromised") && message.contains("Pre-Active"),
+        "{message}"
+    );
+    let alarms = p.store.view::<_, Error>(|s| Alarm::all(s)).unwrap();
+    let told: Vec<_> = alarms
+        .iter()
+        .map(|alarm| (&*alarm.server, alarm.kind))
+        .collect();
+    assert_eq!(told, [("f", AlarmKind::STATE_WENT_BACK)]);
     // And other material is another object.
     let f = awkward(Awkward::default());
     f.client(Version::V2_1)
