@@ -527,3 +527,6 @@ fn refuse_selection(error: Error) -> Failure {
         error.into()
     }
 }
+
+#[cfg(test)]
+mod tests;
