@@ -520,3 +520,126 @@ fn a_change_that_was_taken_back_is_not_sent_with_its_material_again() {
     let told = issuer.ask(&again).1;
     assert!(told.changes[0].material.is_some());
 }
+
+#[test]
+fn nobody_gets_its_own_objects_and_copies_of_others_go_where_policy_says_so() {
+    for copies in [false, true] {
+        let issuer = Issuer::new(|peer| match copies {
+            true => peer.may_follow_copies(),
+            false => peer,
+        });
+        issuer.key("own", Vec::new());
+        // Made at the follower and issued here; issued by the follower; a copy of a third server's.
+        for (name, origin, by) in [
+            ("adopted", "b", "a"),
+            ("theirs", "b", "b"),
+            ("taken over", "a", "b"),
+            ("third", "c", "c"),
+        ] {
+            let id = issuer.key(name, Vec::new());
+            let (number, held) = issuer
+                .store
+                .view::<_, keyferry_store::Error>(|s| Ok(s.by_object_id(&id)?.unwrap()))
+                .unwrap();
+            let mut after = held.clone();
+            after.id.server = origin.into();
+            after.id.identifier = format!("{name} there").into();
+            after.stamp.issuer = by.into();
+            // The object id of a record does not change: it is made anew.
+            let object = issuer
+                .store
+                .view::<_, keyferry_store::Error>(|s| Ok(s.whole(number)?.unwrap().1))
+                .unwrap();
+            let object = object.unwrap();
+            after.identifier = format!("{name} here").into();
+            issuer.apply(Effects::change(None, after, Material::Set(object.into())));
+            issuer.change(&id, |record| {
+                record
+                    .attributes
+                    .set(AttributeValue::State(State::DESTROYED));
+            });
+        }
+        let (_, told) = issuer.ask(&question());
+        let mut names: Vec<String> = told
+            .changes
+            .iter()
+            .filter(|change| change.kind == Kind::COPY)
+            .map(|change| change.identifier.to_string())
+            .collect();
+        names.sort();
+        let expected: &[&str] = match copies {
+            true => &["own", "third here"],
+            false => &["own"],
+        };
+        assert_eq!(names, expected);
+        assert_eq!(
+            told.changes.len(),
+            expected.len(),
+            "and of the others nothing"
+        );
+    }
+}
+
+/// The bytes that the page counts for a key, which is sent with its material.
+fn bytes_of_key(issuer: &Issuer, id: &ObjectId) -> usize {
+    let record = record_of(issuer, id);
+    let attributes = record.attributes.clone();
+    let (_, told) = crate::wire::copy::Copy::with_size(&record, attributes, None).unwrap();
+    let object = issuer
+        .store
+        .view::<_, keyferry_store::Error>(|s| {
+            let (number, _) = s.by_object_id(id)?.unwrap();
+            Ok(s.whole(number)?.unwrap().1.unwrap())
+        })
+        .unwrap();
+    let material = keyferry_store::record::material_of(&object).unwrap().len();
+    crate::size::copy_bytes(&record.identifier, told, material)
+}
+
+#[test]
+fn what_is_exactly_as_large_as_the_limit_is_sent() {
+    for (less, kind) in [(0, Kind::COPY), (1, Kind::WITHHELD)] {
+        let mut issuer = Issuer::new(|peer| peer);
+        let id = issuer.key(
+            "k",
+            vec![AttributeValue::Comment("c".repeat(500).as_str().into())],
+        );
+        let mut limits = crate::limits::Limits::default();
+        limits.copy_bytes = bytes_of_key(&issuer, &id) - less;
+        let policy = issuer.node.policy.clone().with_limits(limits);
+        issuer.node = Node::new(issuer.node.home.clone(), policy, Arc::new(Ring::new()));
+        let (_, told) = issuer.ask(&question());
+        assert_eq!(kinds(&told), [kind], "{less}");
+    }
+}
+
+#[test]
+fn a_page_ends_at_the_objects_or_the_bytes_that_were_asked_for() {
+    let issuer = Issuer::new(|peer| peer);
+    let ids: Vec<ObjectId> = (0..10)
+        .map(|n| {
+            issuer.key(
+                &format!("key {n}"),
+                vec![AttributeValue::ObjectGroup("g".into())],
+            )
+        })
+        .collect();
+    let each = i32::try_from(bytes_of_key(&issuer, &ids[0])).unwrap();
+    let count = |objects, bytes| {
+        let request = FollowRequest {
+            anew: Some(true),
+            objects,
+            bytes,
+            ..question()
+        };
+        issuer.ask(&request).1.changes.len()
+    };
+    assert_eq!(count(4, 1 << 20), 4);
+    // The first object that reaches the bytes is the last one.
+    assert_eq!(count(100, 3 * each), 3);
+    assert_eq!(count(100, 3 * each + 1), 4);
+    assert_eq!(count(100, 1), 1);
+    // What makes no sense is the least there is.
+    assert_eq!(count(0, 0), 1);
+    assert_eq!(count(-1, i32::MAX), 1);
+}
