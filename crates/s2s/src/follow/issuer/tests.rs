@@ -604,8 +604,10 @@ fn what_is_exactly_as_large_as_the_limit_is_sent() {
             "k",
             vec![AttributeValue::Comment("c".repeat(500).as_str().into())],
         );
-        let mut limits = crate::limits::Limits::default();
-        limits.copy_bytes = bytes_of_key(&issuer, &id) - less;
+        let limits = crate::limits::Limits {
+            copy_bytes: bytes_of_key(&issuer, &id) - less,
+            ..Default::default()
+        };
         let policy = issuer.node.policy.clone().with_limits(limits);
         issuer.node = Node::new(issuer.node.home.clone(), policy, Arc::new(Ring::new()));
         let (_, told) = issuer.ask(&question());
