@@ -111,6 +111,8 @@ mod selection;
 mod session;
 mod shadow;
 mod size;
+#[cfg(test)]
+mod testing;
 mod transfer;
 mod transport_key;
 mod wire;

@@ -581,3 +581,6 @@ fn accepted_material(
     after.fingerprint = after.fingerprint.take().or(known);
     Ok(material)
 }
+
+#[cfg(test)]
+mod tests;

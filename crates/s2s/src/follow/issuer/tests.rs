@@ -3,105 +3,19 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::*;
-use crate::policy::Policy;
 use crate::selection::{Selected, Selection};
+use crate::testing::{REIGN, TestServer};
 use crate::wire::follow::{HeldCopy, Kind, RaisedCopy};
-use keyferry_crypto::{Ring, SystemRandom};
-use keyferry_kmip::spec::{
-    AttributeValue, CryptographicAlgorithm, ObjectType, Operation, RevocationReasonCode, State,
-};
-use keyferry_kmip::{
-    Attributes, DateTime, Identity, Now, Object, RevocationReason, Secret, context,
-};
-use keyferry_store::{
-    Effects, Home, Incarnation, Material, Memory, ObjectId, Record, SnapshotExt, Store, StoreExt,
-};
+use keyferry_crypto::Ring;
+use keyferry_kmip::spec::{AttributeValue, RevocationReasonCode, State};
+use keyferry_kmip::{DateTime, RevocationReason, context};
+use keyferry_store::{Effects, Material, ObjectId, Record, SnapshotExt, StoreExt};
 use keyferry_ttlv::Version;
 use std::sync::Arc;
 
-struct Issuer {
-    node: Node,
-    store: Memory,
-    wall: i64,
-}
+type Issuer = TestServer;
 
-const REIGN: [u8; 16] = [3; 16];
-
-impl Issuer {
-    fn new(change: impl Fn(Peer) -> Peer) -> Issuer {
-        let store = Memory::new(Incarnation([1; 16]));
-        let home = || Home {
-            server: "a".into(),
-            instance: vec![2; 16],
-            fingerprint_key: Secret::new(&[7; 32]),
-            extra: Extra::NONE,
-        };
-        let home = store.home("a", home).unwrap();
-        store.begin_reign(REIGN).unwrap();
-        let policy = Policy::closed().with("b.example", change(Peer::new("b").may_follow()));
-        Issuer {
-            node: Node::new(home, policy, Arc::new(Ring::new())),
-            store,
-            wall: 1_000_000,
-        }
-    }
-
-    fn now(&self) -> Now {
-        Now {
-            wall: DateTime(self.wall),
-            ..Now::default()
-        }
-    }
-
-    fn key(&self, name: &str, more: Vec<AttributeValue>) -> ObjectId {
-        let mut attributes: Attributes = more.into_iter().collect();
-        attributes.push(AttributeValue::State(State::ACTIVE));
-        attributes.push(AttributeValue::InitialDate(self.now().wall));
-        let object = Object::symmetric_key(
-            CryptographicAlgorithm::AES,
-            128,
-            Secret::new(&[name.len() as u8 + 1; 16]),
-        );
-        let record = self.store.view(|snapshot| {
-            let reign = snapshot.reign()?;
-            let mut record = self.node.new_record(
-                reign,
-                name.into(),
-                ObjectType::SYMMETRIC_KEY,
-                attributes.clone(),
-            );
-            record.fingerprint = Some(self.node.fingerprint(&object).unwrap());
-            Ok::<_, keyferry_store::Error>(record)
-        });
-        let record = record.unwrap();
-        let id = record.id.clone();
-        self.apply(Effects::change(
-            None,
-            record,
-            Material::Set(object.clone().into()),
-        ));
-        id
-    }
-
-    fn change(&self, id: &ObjectId, change: impl Fn(&mut Record)) {
-        let effects = self.store.view(|snapshot| {
-            let (number, held) = snapshot.by_object_id(id)?.unwrap();
-            let mut after = held.clone();
-            change(&mut after);
-            self.node
-                .advance(&mut after, snapshot.reign()?, self.now().wall);
-            let material = Material::left_to(&after);
-            Ok::<_, keyferry_store::Error>(Effects::change(Some((number, held)), after, material))
-        });
-        self.apply(effects.unwrap());
-    }
-
-    fn apply(&self, effects: Effects) {
-        self.store
-            .transact(|transaction| effects.apply(transaction).map(drop))
-            .unwrap();
-    }
-
+impl TestServer {
     /// The effects of a question, which are applied, and the answer.
     fn ask(&self, request: &FollowRequest) -> (Effects, FollowResponse) {
         self.try_ask(request).unwrap()
@@ -110,20 +24,7 @@ impl Issuer {
     fn try_ask(&self, request: &FollowRequest) -> Result<(Effects, FollowResponse), Failure> {
         let cx = context(Version::V2_1);
         let item = RequestItem::new(request, cx).unwrap();
-        let (peer, tls) = (Identity::peer("b"), Identity::new("b.example"));
-        let mut random = SystemRandom::new();
-        let mut answered = None;
-        self.store
-            .read(&mut |snapshot| {
-                let operation = Operation(0x8000_4B01);
-                let mut ask = Ask::new(snapshot, &peer, operation, self.now(), &mut random)
-                    .in_context(cx)
-                    .over_tls(&tls);
-                answered = Some(follow(&self.node, &mut ask, &item));
-                Ok(())
-            })
-            .unwrap();
-        let answered = answered.unwrap()?;
+        let answered = self.asking(|ask| follow(&self.node, ask, &item))?;
         let response = answered.response.payload(cx).unwrap();
         let effects = Effects {
             changes: Vec::new(),
@@ -394,12 +295,7 @@ fn an_emergency_is_taken_of_what_was_offered_or_is_proved_and_of_nothing_else() 
         let (_, first) = issuer.ask(&question());
         let receipt = first.changes[0].copy.receipt.clone().unwrap();
         let secret = issuer.key("secret", Vec::new());
-        let record = |id: &ObjectId| {
-            issuer
-                .store
-                .view::<_, keyferry_store::Error>(|s| Ok(s.by_object_id(id)?.unwrap().1))
-                .unwrap()
-        };
+        let record = |id: &ObjectId| issuer.record(id).unwrap();
         let is_compromised = |id: &ObjectId| record(id).is_compromised();
         let ask = |raised: RaisedCopy| {
             // The page is empty: it is asked for nothing behind its place.
@@ -443,7 +339,7 @@ fn an_emergency_is_taken_of_what_was_offered_or_is_proved_and_of_nothing_else() 
     let held = first.changes[0].copy.stamp.clone();
     let claim = |proof| RaisedCopy {
         stamp: held.clone(),
-        ..raised(&id, &record_of(&issuer, &id), proof)
+        ..raised(&id, &issuer.record(&id).unwrap(), proof)
     };
     let request = |raised| FollowRequest {
         raised: vec![raised],
@@ -452,22 +348,15 @@ fn an_emergency_is_taken_of_what_was_offered_or_is_proved_and_of_nothing_else() 
         ..question()
     };
     issuer.ask(&request(claim(None)));
-    assert!(!record_of(&issuer, &id).is_compromised());
+    assert!(!issuer.record(&id).unwrap().is_compromised());
     issuer.ask(&request(claim(Some(proof))));
-    assert!(record_of(&issuer, &id).is_compromised());
-}
-
-fn record_of(issuer: &Issuer, id: &ObjectId) -> Record {
-    issuer
-        .store
-        .view::<_, keyferry_store::Error>(|s| Ok(s.by_object_id(id)?.unwrap().1))
-        .unwrap()
+    assert!(issuer.record(&id).unwrap().is_compromised());
 }
 
 #[test]
 fn a_claim_is_answered_by_what_the_replica_may_hold() {
     let (issuer, id, next) = settled();
-    let stamp = record_of(&issuer, &id).stamp;
+    let stamp = issuer.record(&id).unwrap().stamp;
     let claim = |id: &ObjectId| FollowRequest {
         held: vec![HeldCopy {
             id: id.clone(),
@@ -582,16 +471,10 @@ fn nobody_gets_its_own_objects_and_copies_of_others_go_where_policy_says_so() {
 
 /// The bytes that the page counts for a key, which is sent with its material.
 fn bytes_of_key(issuer: &Issuer, id: &ObjectId) -> usize {
-    let record = record_of(issuer, id);
+    let record = issuer.record(id).unwrap();
     let attributes = record.attributes.clone();
     let (_, told) = crate::wire::copy::Copy::with_size(&record, attributes, None).unwrap();
-    let object = issuer
-        .store
-        .view::<_, keyferry_store::Error>(|s| {
-            let (number, _) = s.by_object_id(id)?.unwrap();
-            Ok(s.whole(number)?.unwrap().1.unwrap())
-        })
-        .unwrap();
+    let object = issuer.object(id).unwrap();
     let material = keyferry_store::record::material_of(&object).unwrap().len();
     crate::size::copy_bytes(&record.identifier, told, material)
 }

@@ -1,0 +1,133 @@
+//! A server for the tests of single functions: a node, its store, and a clock that stands still.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use crate::ask::Ask;
+use crate::node::Node;
+use crate::policy::{Peer, Policy};
+use keyferry_crypto::{Ring, SystemRandom};
+use keyferry_kmip::spec::{AttributeValue, CryptographicAlgorithm, ObjectType, Operation, State};
+use keyferry_kmip::{Attributes, DateTime, Identity, Now, Object, Secret, context};
+use keyferry_store::{
+    Effects, Home, Incarnation, Material, Memory, ObjectId, Record, SnapshotExt, Store, StoreExt,
+};
+use keyferry_ttlv::{Extra, Version};
+use std::sync::Arc;
+
+/// The server `a`, with the peer `b`.
+pub(crate) struct TestServer {
+    pub(crate) node: Node,
+    pub(crate) store: Memory,
+    pub(crate) wall: i64,
+}
+
+/// The reign of a new server.
+pub(crate) const REIGN: [u8; 16] = [3; 16];
+
+impl TestServer {
+    pub(crate) fn new(change: impl Fn(Peer) -> Peer) -> TestServer {
+        let store = Memory::new(Incarnation([1; 16]));
+        let home = || Home {
+            server: "a".into(),
+            instance: vec![2; 16],
+            fingerprint_key: Secret::new(&[7; 32]),
+            extra: Extra::NONE,
+        };
+        let home = store.home("a", home).unwrap();
+        store.begin_reign(REIGN).unwrap();
+        let policy = Policy::closed().with("b.example", change(Peer::new("b").may_follow()));
+        TestServer {
+            node: Node::new(home, policy, Arc::new(Ring::new())),
+            store,
+            wall: 1_000_000,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        Now {
+            wall: DateTime(self.wall),
+            ..Now::default()
+        }
+    }
+
+    pub(crate) fn key(&self, name: &str, more: Vec<AttributeValue>) -> ObjectId {
+        let mut attributes: Attributes = more.into_iter().collect();
+        attributes.push(AttributeValue::State(State::ACTIVE));
+        attributes.push(AttributeValue::InitialDate(self.now().wall));
+        let object = Object::symmetric_key(
+            CryptographicAlgorithm::AES,
+            128,
+            Secret::new(&[name.len() as u8 + 1; 16]),
+        );
+        let record = self.store.view(|snapshot| {
+            let reign = snapshot.reign()?;
+            let mut record = self.node.new_record(
+                reign,
+                name.into(),
+                ObjectType::SYMMETRIC_KEY,
+                attributes.clone(),
+            );
+            record.fingerprint = Some(self.node.fingerprint(&object).unwrap());
+            Ok::<_, keyferry_store::Error>(record)
+        });
+        let record = record.unwrap();
+        let id = record.id.clone();
+        self.apply(Effects::change(
+            None,
+            record,
+            Material::Set(object.clone().into()),
+        ));
+        id
+    }
+
+    pub(crate) fn change(&self, id: &ObjectId, change: impl Fn(&mut Record)) {
+        let effects = self.store.view(|snapshot| {
+            let (number, held) = snapshot.by_object_id(id)?.unwrap();
+            let mut after = held.clone();
+            change(&mut after);
+            self.node
+                .advance(&mut after, snapshot.reign()?, self.now().wall);
+            let material = Material::left_to(&after);
+            Ok::<_, keyferry_store::Error>(Effects::change(Some((number, held)), after, material))
+        });
+        self.apply(effects.unwrap());
+    }
+
+    pub(crate) fn apply(&self, effects: Effects) {
+        self.store
+            .transact(|transaction| effects.apply(transaction).map(drop))
+            .unwrap();
+    }
+
+    pub(crate) fn record(&self, id: &ObjectId) -> Option<Record> {
+        self.store
+            .view::<_, keyferry_store::Error>(|s| Ok(s.by_object_id(id)?.map(|(_, record)| record)))
+            .unwrap()
+    }
+
+    pub(crate) fn object(&self, id: &ObjectId) -> Option<Object> {
+        self.store
+            .view::<_, keyferry_store::Error>(|s| {
+                let number = s.by_object_id(id)?.unwrap().0;
+                Ok(s.whole(number)?.unwrap().1)
+            })
+            .unwrap()
+    }
+
+    /// Asks by the peer `b`.
+    pub(crate) fn asking<T>(&self, f: impl FnOnce(&mut Ask<'_>) -> T) -> T {
+        let (peer, tls) = (Identity::peer("b"), Identity::new("b.example"));
+        let (mut random, mut f, mut result) = (SystemRandom::new(), Some(f), None);
+        self.store
+            .read(&mut |snapshot| {
+                let operation = Operation::IMPORT;
+                let mut ask = Ask::new(snapshot, &peer, operation, self.now(), &mut random)
+                    .in_context(context(Version::V2_1))
+                    .over_tls(&tls);
+                result = f.take().map(|f| f(&mut ask));
+                Ok(())
+            })
+            .unwrap();
+        result.unwrap()
+    }
+}
