@@ -587,3 +587,6 @@ fn note_relation((number, held): (RecordNumber, &Record), incoming: &Record) -> 
         .extend(new);
     Effects::change(Some((number, held.clone())), after, Material::Keep)
 }
+
+#[cfg(test)]
+mod tests;
