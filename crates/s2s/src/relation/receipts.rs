@@ -85,7 +85,7 @@ impl Sender {
     }
 }
 
-/// How many servers' receipts of one copy are kept; the oldest goes first.
+/// How many servers' receipts of one copy are kept; of the relays' the oldest goes first.
 const SERVERS: usize = 8;
 
 /// The receipts of one copy.
@@ -246,10 +246,15 @@ impl Receipts {
             Some(held) => *held = given,
             None => {
                 if self.given.len() >= SERVERS {
-                    self.given.remove(0);
+                    let issuer = &self.stamp.issuer;
+                    let oldest = self.given.iter().position(|given| given.server != *issuer);
+                    self.given.remove(oldest.unwrap_or(0));
                 }
                 self.given.push(given);
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
