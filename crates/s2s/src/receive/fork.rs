@@ -441,3 +441,6 @@ fn extend_reigns(record: &mut Record) {
         .skip(1)
         .for_each(|reign| reign.sequence = decided);
 }
+
+#[cfg(test)]
+mod tests;
