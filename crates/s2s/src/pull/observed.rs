@@ -245,3 +245,6 @@ fn own_names(record: &mut Record) {
         .overlay
         .take_if(|overlay| *overlay == keyferry_store::Overlay::default());
 }
+
+#[cfg(test)]
+mod tests;
