@@ -143,3 +143,6 @@ fn has_each_once(lineage: &[Stamp]) -> bool {
         _ => true,
     })
 }
+
+#[cfg(test)]
+mod tests;

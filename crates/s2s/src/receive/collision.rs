@@ -291,24 +291,4 @@ pub(crate) fn resolve_waiting_links(
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::node::new_identifier;
-    use crate::receive::apply::is_internal;
-    use keyferry_kmip::{Cause, Random, RandomFailed};
-
-    struct NoRandom;
-
-    impl Random for NoRandom {
-        fn fill(&mut self, _: &mut [u8]) -> Result<(), RandomFailed> {
-            Err(RandomFailed)
-        }
-    }
-
-    #[test]
-    fn a_lack_of_randomness_is_a_failure_of_this_server_and_not_of_the_object() {
-        let failure = new_identifier(&mut NoRandom).err();
-        assert!(failure.is_some_and(|failure| {
-            failure.cause() == Cause::Cryptographic && is_internal(&failure)
-        }));
-    }
-}
+mod tests;
