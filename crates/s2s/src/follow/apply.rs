@@ -564,3 +564,6 @@ fn find_retry(snapshot: &dyn Snapshot, relation: &str, id: &ObjectId) -> Result<
         .map(|bytes| read(&bytes, "object to retry"))
         .transpose()?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,307 @@
+//! What a replica makes of one change, by who tells it and what is held.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use super::*;
+use crate::policy::Peer;
+use crate::relation::followed::UpstreamOptions;
+use crate::relation::retry::objects_missing_at_issuer;
+use crate::testing::TestServer;
+use crate::wire::receipt::Receipt;
+use keyferry_kmip::spec::{AttributeValue, CryptographicAlgorithm, ObjectType, State};
+use keyferry_kmip::{Object, Secret};
+use keyferry_store::Incarnation;
+use keyferry_store::record::material_of;
+
+/// The reign in which the server `c` made its changes.
+const REIGN: [u8; 16] = [5; 16];
+
+fn record(sequence: i64, state: State) -> Record {
+    let id = ObjectId {
+        server: "c".into(),
+        instance: vec![9; 16],
+        identifier: "k".into(),
+    };
+    let mut stamp = Stamp::first(&"c".into(), Incarnation(REIGN));
+    stamp.sequence = sequence;
+    Record {
+        identifier: id.identifier.clone(),
+        id,
+        owner: None,
+        stamp,
+        lineage: Lineage::new(),
+        object_type: ObjectType::SYMMETRIC_KEY,
+        attributes: [AttributeValue::State(state)].into_iter().collect(),
+        overlay: None,
+        fingerprint: None,
+        lost: Vec::new(),
+        extra: Extra::NONE,
+    }
+}
+
+fn change(kind: Kind, record: &Record) -> Change {
+    Change {
+        kind,
+        identifier: record.identifier.clone(),
+        object_type: Some(record.object_type),
+        copy: Copy::of(record, record.attributes.clone(), None).unwrap(),
+        material: None,
+        wrapped: None,
+        raised: None,
+        why: None,
+        extra: Extra::NONE,
+    }
+}
+
+/// The object itself along with its copy.
+fn whole(record: &Record) -> Change {
+    let object = Object::symmetric_key(CryptographicAlgorithm::AES, 128, Secret::new(&[1; 16]));
+    Change {
+        material: Some(Secret::new(&material_of(&object).unwrap())),
+        ..change(Kind::COPY, record)
+    }
+}
+
+/// With the receipts of a relay.
+fn relayed(mut change: Change) -> Change {
+    let receipt = || Receipt {
+        proof: vec![1; 48],
+        identifier: "k".into(),
+        extra: Extra::NONE,
+    };
+    change.copy.receipt = Some(receipt());
+    change.copy.relay_receipt = Some(receipt());
+    change
+}
+
+fn issuer() -> FollowOptions {
+    FollowOptions::new("r", Peer::new("c"))
+}
+
+fn relay() -> FollowOptions {
+    FollowOptions::new("s", Peer::new("b").may_relay_for(["c"]))
+}
+
+/// A server that follows `c` in the relation `r`, and `b` in `s`.
+fn replica() -> TestServer {
+    let server = TestServer::new(|peer: Peer| peer);
+    for (relation, with) in [("r", "c"), ("s", "b")] {
+        let what = UpstreamOptions::default();
+        Upstream::follow(&server.store, relation, with, &what, server.now().wall).unwrap();
+    }
+    server
+}
+
+/// Hears a change in an answer of this reign; the effects are applied.
+fn hear_in(
+    server: &TestServer,
+    options: &FollowOptions,
+    change: &Change,
+    reign: &[u8],
+    asked_again: &[ObjectId],
+) -> Result<Outcome, Failure> {
+    let receiver = Receiver {
+        node: &server.node,
+        options,
+        reign,
+        asked_again,
+    };
+    let (result, effects) = server.asking(|ask| receiver.decide(ask, change))?;
+    server.apply(effects);
+    Ok(result.outcome)
+}
+
+fn hear(server: &TestServer, options: &FollowOptions, change: &Change) -> Outcome {
+    hear_in(server, options, change, &REIGN, &[]).unwrap()
+}
+
+fn missing(server: &TestServer, relation: &str) -> usize {
+    let found = server.asking(|ask| objects_missing_at_issuer(ask.snapshot, relation));
+    found.unwrap().len()
+}
+
+#[test]
+fn an_issuer_that_is_behind_is_named_until_it_is_not() {
+    let server = replica();
+    assert_eq!(
+        hear(&server, &issuer(), &whole(&record(3, State::ACTIVE))),
+        Outcome::Created
+    );
+    assert_eq!(missing(&server, "r"), 0);
+    let older = change(Kind::COPY, &record(2, State::ACTIVE));
+    assert_eq!(hear(&server, &issuer(), &older), Outcome::Unchanged);
+    assert_eq!(missing(&server, "r"), 1);
+    // Told once more it is not written again, told right it is named no more.
+    hear(&server, &issuer(), &older);
+    assert_eq!(missing(&server, "r"), 1);
+    hear(
+        &server,
+        &issuer(),
+        &change(Kind::COPY, &record(3, State::ACTIVE)),
+    );
+    assert_eq!(missing(&server, "r"), 0);
+    // A relay that is behind is late, and nothing else.
+    assert_eq!(hear(&server, &relay(), &relayed(older)), Outcome::Unchanged);
+    assert_eq!((missing(&server, "r"), missing(&server, "s")), (0, 0));
+}
+
+#[test]
+fn what_a_relay_brings_first_is_ahead_of_the_issuer_that_is_followed_too() {
+    let server = replica();
+    assert_eq!(
+        hear(
+            &server,
+            &relay(),
+            &relayed(whole(&record(1, State::ACTIVE)))
+        ),
+        Outcome::Created
+    );
+    assert_eq!((missing(&server, "r"), missing(&server, "s")), (1, 0));
+    hear(
+        &server,
+        &issuer(),
+        &change(Kind::COPY, &record(1, State::ACTIVE)),
+    );
+    assert_eq!(missing(&server, "r"), 0);
+    hear(
+        &server,
+        &relay(),
+        &relayed(change(Kind::COPY, &record(2, State::ACTIVE))),
+    );
+    assert_eq!(missing(&server, "r"), 1);
+}
+
+#[test]
+fn the_issuer_is_asked_for_what_relays_alone_have_told() {
+    let server = replica();
+    hear(
+        &server,
+        &relay(),
+        &relayed(whole(&record(5, State::ACTIVE))),
+    );
+    let told = whole(&record(4, State::ACTIVE));
+    let id = told.copy.id.clone();
+    // In the reign of the change, the issuer would know it: it is asked for the object, and what it says then counts.
+    let asked = hear_in(&server, &issuer(), &told, &REIGN, &[]).unwrap_err();
+    assert_eq!(asked.cause(), Cause::MissingData);
+    let outcome = hear_in(&server, &issuer(), &told, &REIGN, std::slice::from_ref(&id));
+    assert_eq!(outcome.unwrap(), Outcome::Updated);
+    assert_eq!(server.record(&id).unwrap().stamp.sequence, 4);
+    // In another reign it may have lost it; and a relay overrules nobody.
+    let server = replica();
+    hear(
+        &server,
+        &relay(),
+        &relayed(whole(&record(5, State::ACTIVE))),
+    );
+    let outcome = hear_in(
+        &server,
+        &issuer(),
+        &told,
+        &[6; 16],
+        std::slice::from_ref(&id),
+    );
+    assert_eq!(outcome.unwrap(), Outcome::Unchanged);
+    let outcome = hear_in(
+        &server,
+        &relay(),
+        &relayed(told),
+        &REIGN,
+        std::slice::from_ref(&id),
+    );
+    assert_eq!(outcome.unwrap(), Outcome::Unchanged);
+    assert_eq!(server.record(&id).unwrap().stamp.sequence, 5);
+    // What the issuer has told itself it is not asked for.
+    let server = replica();
+    hear(&server, &issuer(), &whole(&record(5, State::ACTIVE)));
+    let outcome = hear_in(
+        &server,
+        &issuer(),
+        &change(Kind::COPY, &record(4, State::ACTIVE)),
+        &REIGN,
+        &[],
+    );
+    assert_eq!(outcome.unwrap(), Outcome::Unchanged);
+}
+
+#[test]
+fn a_state_without_its_copy_is_heard() {
+    let server = replica();
+    hear(&server, &issuer(), &whole(&record(1, State::ACTIVE)));
+    let id = record(1, State::ACTIVE).id;
+    let withheld = |state| change(Kind::WITHHELD, &record(2, state));
+    assert_eq!(
+        hear(&server, &issuer(), &withheld(State::COMPROMISED)),
+        Outcome::Skipped
+    );
+    let held = server.record(&id).unwrap();
+    assert_eq!(held.stored_state(), Some(State::COMPROMISED));
+    assert_eq!(
+        held.attributes.state(),
+        Some(State::ACTIVE),
+        "the copy stays verbatim"
+    );
+    // Not from whom it is no affair of, and not of what is not here.
+    let stranger = FollowOptions::new("s", Peer::new("b"));
+    let refused = hear_in(&server, &stranger, &withheld(State::DESTROYED), &REIGN, &[]);
+    assert_eq!(refused.unwrap_err().cause(), Cause::PermissionDenied);
+    let empty = replica();
+    assert_eq!(
+        hear(&empty, &issuer(), &withheld(State::COMPROMISED)),
+        Outcome::Skipped
+    );
+    assert!(empty.record(&id).is_none());
+}
+
+#[test]
+fn a_withdrawal_by_an_issuer_that_is_behind_names_what_it_has_lost() {
+    for (sequence, by_relay, named) in [(2, false, 1), (3, false, 0), (4, false, 0), (2, true, 0)] {
+        let server = replica();
+        let options = if by_relay { relay() } else { issuer() };
+        let first = whole(&record(3, State::ACTIVE));
+        hear(
+            &server,
+            &options,
+            &if by_relay { relayed(first) } else { first },
+        );
+        let before = missing(&server, "r");
+        let withdrawal = change(Kind::WITHDRAWN, &record(sequence, State::COMPROMISED));
+        assert_eq!(hear(&server, &options, &withdrawal), Outcome::Withdrawn);
+        let after = missing(&server, "r") - before + missing(&server, "s");
+        assert_eq!(after, named, "{sequence} {by_relay}");
+        let held = server.record(&record(1, State::ACTIVE).id).unwrap();
+        assert!(held.is_withdrawn());
+        assert_eq!(held.stored_state(), Some(State::COMPROMISED));
+    }
+}
+
+#[test]
+fn what_is_gone_at_the_issuer_is_kept_and_named_if_it_is_here() {
+    let server = replica();
+    let gone = change(Kind::GONE, &record(1, State::ACTIVE));
+    assert_eq!(hear(&server, &issuer(), &gone), Outcome::Skipped);
+    assert_eq!(missing(&server, "r"), 0);
+    hear(&server, &issuer(), &whole(&record(1, State::ACTIVE)));
+    assert_eq!(hear(&server, &issuer(), &gone), Outcome::Skipped);
+    assert_eq!(missing(&server, "r"), 1);
+    assert!(!server.record(&gone.copy.id).unwrap().is_withdrawn());
+}
+
+#[test]
+fn a_relation_that_has_nothing_new_differs_in_the_time_alone() {
+    let server = replica();
+    let upstream = server
+        .asking(|ask| Upstream::find(ask.snapshot, "r"))
+        .unwrap()
+        .unwrap();
+    let later = Upstream {
+        contact: DateTime(99),
+        ..upstream.clone()
+    };
+    assert!(differ_in_contact_alone(&upstream, &later));
+    let more = Upstream {
+        retried: 1,
+        ..later
+    };
+    assert!(!differ_in_contact_alone(&upstream, &more));
+}
