@@ -162,3 +162,6 @@ fn local_owner(node: &Node, peer: &Peer, copy: &Copy) -> Option<Text> {
     let mut of_issuer = node.policy.peers_of(&copy.stamp.issuer);
     of_issuer.find_map(|issuer| issuer.owners.get(there).cloned())
 }
+
+#[cfg(test)]
+mod tests;

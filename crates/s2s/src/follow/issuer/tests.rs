@@ -330,7 +330,10 @@ fn an_emergency_is_taken_of_what_was_offered_or_is_proved_and_of_nothing_else() 
         ask(raised(&offered, &record(&offered), None));
         assert_eq!(record(&offered).stamp, compromised.stamp);
     }
-    // Offered once, and forgotten here since: the receipt proves it.
+}
+
+#[test]
+fn the_receipt_proves_what_was_offered_once_and_is_forgotten_here() {
     let issuer = Issuer::new(Peer::may_revoke);
     let id = issuer.key("k", Vec::new());
     let (_, first) = issuer.ask(&question());

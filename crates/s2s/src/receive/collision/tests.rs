@@ -160,30 +160,39 @@ fn a_name_that_was_settled_is_not_looked_at_again() {
     assert_eq!(stale.overlay.unwrap().hidden.len(), 1);
 }
 
-#[test]
-fn links_point_to_where_their_targets_are_here() {
-    let server = server();
-    let target = |identifier: &str| ObjectId {
+fn target(identifier: &str) -> ObjectId {
+    ObjectId {
         server: "c".into(),
         instance: vec![7; 16],
         identifier: identifier.into(),
-    };
-    let link = |to: &str| {
-        AttributeValue::Link(Link {
-            link_type: LinkType::PUBLIC_KEY_LINK,
-            target: to.into(),
-            extra: Extra::NONE,
-        })
-    };
-    let put = |identifier: &str, here: &str| {
-        let mut record = record(&self::server(), "target", OF_C, None);
-        record.id = target(identifier);
-        record.identifier = here.into();
-        record.attributes = Attributes::new();
+    }
+}
+
+fn link(to: &str) -> AttributeValue {
+    AttributeValue::Link(Link {
+        link_type: LinkType::PUBLIC_KEY_LINK,
+        target: to.into(),
+        extra: Extra::NONE,
+    })
+}
+
+/// The object of `c` that Links may point to, as it is called here.
+fn target_record(identifier: &str, here: &str) -> Record {
+    let mut record = record(&server(), "target", OF_C, None);
+    record.id = target(identifier);
+    record.identifier = here.into();
+    record.attributes = Attributes::new();
+    record
+}
+
+/// A copy with Links to what is here under its own identifier, under another one, to what is not here while another object is called so, and to
+/// what is not here; and what its Links have come to.
+fn linked() -> (TestServer, Record, Effects) {
+    let server = server();
+    for (there, here) in [("same", "same"), ("there", "here")] {
+        let record = target_record(there, here);
         server.apply(Effects::change(None, record, Material::Keep));
-    };
-    put("same", "same");
-    put("there", "here");
+    }
     server.key("another", Vec::new());
     let mut record = record(&self::server(), "copy", OF_C, None);
     record.attributes = ["same", "there", "another", "later"]
@@ -194,7 +203,13 @@ fn links_point_to_where_their_targets_are_here() {
     server
         .asking(|ask| resolve_links(ask, &mut record, &mut effects))
         .unwrap();
-    let hidden = record.overlay.clone().unwrap_or_default().hidden;
+    (server, record, effects)
+}
+
+#[test]
+fn links_point_to_where_their_targets_are_here() {
+    let (_, record, effects) = linked();
+    let hidden = record.overlay.unwrap_or_default().hidden;
     let shown: Vec<_> = hidden
         .iter()
         .map(|one| (one.value().cloned(), one.instead().cloned()))
@@ -208,35 +223,27 @@ fn links_point_to_where_their_targets_are_here() {
         ]
     );
     assert_eq!(effects.state.len(), 2, "two wait for their targets");
-    // The targets arrive, one of them under another identifier.
-    server.apply(Effects::change(None, record.clone(), Material::Keep));
+}
+
+#[test]
+fn links_that_wait_find_their_targets_when_these_arrive() {
+    let (server, record, effects) = linked();
+    server.apply(Effects::change(None, record, Material::Keep));
     server.apply(effects);
     let arrive = |identifier: &str, here: &str| {
-        let mut arriving = self::record(&self::server(), "target", OF_C, None);
-        arriving.id = target(identifier);
-        arriving.identifier = here.into();
+        let arriving = target_record(identifier, here);
         let mut effects = Effects::none();
         server
             .asking(|ask| resolve_waiting_links(ask, &arriving, &mut effects))
             .unwrap();
-        let changed: Vec<Record> = effects
-            .changes
-            .iter()
-            .map(|change| change.after.clone())
-            .collect();
-        let state: Vec<_> = effects
-            .state
-            .iter()
-            .map(|(_, value)| value.is_some())
-            .collect();
-        (changed, state)
+        let changes = effects.changes.into_iter();
+        let changed: Vec<Record> = changes.map(|change| change.after).collect();
+        let state = effects.state.iter().map(|(_, value)| value.is_some());
+        (changed, state.collect::<Vec<bool>>())
     };
     let (changed, state) = arrive("later", "later");
-    assert_eq!(
-        (changed.len(), state),
-        (0, vec![false, true]),
-        "it is right as it is, and the other target is waited for still"
-    );
+    // It is right as it is, and the other target is waited for still.
+    assert_eq!((changed.len(), state), (0, vec![false, true]));
     let (changed, state) = arrive("another", "renamed");
     assert_eq!((changed.len(), state), (1, vec![false, true]));
     let hidden = &changed[0].overlay.as_ref().unwrap().hidden;
