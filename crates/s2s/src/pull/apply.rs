@@ -10,6 +10,7 @@ use crate::receive::apply::{ApplyPage, apply_page};
 use crate::receive::copy::{SeenObject, verify_copy};
 use crate::receive::merge::Incoming;
 use crate::relation::foreign_master::ForeignMaster;
+use crate::relation::unkept::note_sender;
 use crate::report::{ObjectResult, Outcome};
 use crate::selection::link_targets;
 use crate::session::SessionContext;
@@ -403,6 +404,12 @@ impl ApplyPage for FetchedPage<'_> {
             let of = (sought, &result);
             self.pull
                 .keep(snapshot, self.now.wall, random, relation, of, &mut effects)?;
+        }
+        if !result.outcome.is_failure() {
+            let server = &self.pull.options.from.server;
+            effects
+                .state
+                .extend(note_sender(snapshot, server, self.now.wall)?);
         }
         let planned = self.pull.planned(sought, result.outcome, facts);
         self.applied.plans.push(planned);

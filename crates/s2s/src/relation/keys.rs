@@ -42,7 +42,7 @@ state_keys! {
     SEAL = b"\0keyferry sealed\0" + "name": "a sealed data key, which callers of the sealed store never see", "store: Sealed";
     DOWNSTREAM = b"slave/" + "server 0 relation": "a replica that follows this server (Downstream)", "follow, at the issuer";
     ENDED_RELATION = b"left/" + "relation": "since when the copies of a relation are unkept that was ended here (EndedRelation)", "Upstream::end";
-    SENDER = b"sender/" + "server": "when a peer last sent copies, in seconds (8 bytes)", "receive: import";
+    SENDER = b"sender/" + "server": "when copies last came from a server beside relations, in seconds (8 bytes)", "receive: import; pull";
     UPSTREAM = b"master/" + "relation": "a server that this one follows (Upstream)", "follow, at the replica";
     RETRY = b"retry/" + "relation 0 object": "an object that could not be applied and is asked for again (Retry)", "follow, at the replica";
     MISSING = b"missing/" + "relation 0 object": "a copy that the issuer does not have (its ObjectId)", "follow, at the replica";

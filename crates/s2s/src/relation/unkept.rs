@@ -35,7 +35,7 @@ pub struct UnkeptCopy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnkeptReason {
-    /// It came by a push or a bundle: its sender tells of it when it sends again, and not before.
+    /// It came by a push or a bundle, or was pulled: this server hears of it when that is done again, and not before.
     Sent,
     /// The relation that brought it was ended here.
     Ended,
@@ -48,7 +48,7 @@ pub enum UnkeptReason {
 impl fmt::Display for UnkeptReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            UnkeptReason::Sent => "was pushed or came in a bundle",
+            UnkeptReason::Sent => "was pushed, pulled or came in a bundle",
             UnkeptReason::Ended => "the relation was ended here",
             UnkeptReason::EndedThere => "the relation was ended by the other server",
             UnkeptReason::Paused => "the relation is paused",
@@ -56,10 +56,10 @@ impl fmt::Display for UnkeptReason {
     }
 }
 
-/// Seconds after which it is noted again that a server has sent copies.
+/// Seconds after which it is noted again that copies came from a server.
 const NOTED_EVERY: i64 = 60;
 
-/// Notes that a server has sent copies, at most once a minute.
+/// Notes that copies came from a server, at most once a minute.
 pub(crate) fn note_sender(
     snapshot: &dyn Snapshot,
     server: &str,
@@ -107,7 +107,7 @@ impl Keepers {
             return Ok(None);
         }
         if node.observes(held) {
-            return Ok(self.unobserved(held));
+            return self.unobserved(snapshot, held);
         }
         if node.issues(held) {
             return Ok(None);
@@ -147,13 +147,20 @@ impl Keepers {
     }
 
     /// The same of what was observed at a foreign server.
-    fn unobserved(&self, held: &Record) -> Option<Unkept> {
-        let of_server = |master: &&ForeignMaster| master.server == held.id.server;
-        let mut masters = self.foreign.iter().filter(of_server).peekable();
-        masters.peek()?;
-        masters
-            .all(|master| master.paused == Some(true))
-            .then_some((None, UnkeptReason::Paused))
+    fn unobserved(&self, snapshot: &dyn Snapshot, held: &Record) -> Result<Option<Unkept>> {
+        let server = &held.id.server;
+        let mut why = UnkeptReason::Sent;
+        for master in self
+            .foreign
+            .iter()
+            .filter(|master| master.server == *server)
+        {
+            if master.paused != Some(true) {
+                return Ok(None);
+            }
+            why = UnkeptReason::Paused;
+        }
+        Ok(Some((last_sent(snapshot, server)?, why)))
     }
 }
 

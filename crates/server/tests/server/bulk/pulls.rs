@@ -434,6 +434,35 @@ fn what_was_taken_over_joins_the_state_of_its_source_and_nothing_else() {
 }
 
 #[test]
+fn what_was_pulled_is_unkept_until_it_is_pulled_again_or_taken_over() {
+    for adopter in [None, Some(Text::from("client"))] {
+        let (f, p) = (awkward(Awkward::default()), puller());
+        f.client(Version::V2_1)
+            .import("1", Some(key(&[1; 16])), named("n"), false)
+            .unwrap();
+        let options = || PullOptions {
+            adopter: adopter.clone(),
+            ..options_for(PullStrategy::Get)
+        };
+        let unkept = || UnkeptCopy::all(p.server.node(), &*p.store).unwrap();
+        for _ in 0..2 {
+            pull(&p, &f, options());
+            let pulled = p.now().wall;
+            p.pass(100);
+            let listed: Vec<_> = unkept()
+                .into_iter()
+                .map(|copy| (copy.master.to_string(), copy.since, copy.why))
+                .collect();
+            match adopter {
+                None => assert_eq!(listed, [("f".to_owned(), Some(pulled), UnkeptReason::Sent)]),
+                // What was taken over is this server's own.
+                Some(_) => assert_eq!(listed, []),
+            }
+        }
+    }
+}
+
+#[test]
 fn a_master_that_takes_a_compromise_back_is_not_followed() {
     let (f, p) = (awkward(Awkward::default()), puller());
     let client = f.client(Version::V2_1);
