@@ -565,3 +565,26 @@ fn leave_out(attributes: &mut Attributes, without: &[Text]) -> Vec<Text> {
     }
     left_out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_room_for_one_object_and_then_for_what_a_message_can_carry() {
+        let mut page = Page::new(10, 10);
+        assert!(page.has_room(MOST_BYTES + 1), "one object goes alone");
+        page.add(gone_for_test(), 100);
+        assert!(page.has_room(MOST_BYTES - 100));
+        assert!(!page.has_room(MOST_BYTES - 99));
+        assert!(page.is_full(), "it has more bytes than were asked for");
+    }
+
+    fn gone_for_test() -> Change {
+        gone(&ObjectId {
+            server: "a".into(),
+            instance: Vec::new(),
+            identifier: "k".into(),
+        })
+    }
+}

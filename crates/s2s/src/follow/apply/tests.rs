@@ -305,3 +305,33 @@ fn a_relation_that_has_nothing_new_differs_in_the_time_alone() {
     };
     assert!(!differ_in_contact_alone(&upstream, &more));
 }
+
+#[test]
+fn a_result_says_what_became_of_an_object_here() {
+    let server = replica();
+    let result = |change: &Change| {
+        let options = issuer();
+        let receiver = Receiver {
+            node: &server.node,
+            options: &options,
+            reign: &REIGN,
+            asked_again: &[],
+        };
+        let (result, effects) = server.asking(|ask| receiver.decide(ask, change)).unwrap();
+        server.apply(effects);
+        result
+    };
+    let created = result(&whole(&record(1, State::ACTIVE)));
+    assert_eq!((created.target, created.message), (None, None));
+    let mut other = record(1, State::ACTIVE);
+    other
+        .attributes
+        .push(AttributeValue::Comment("other".into()));
+    let forked = result(&change(Kind::COPY, &other));
+    assert_eq!((forked.outcome, forked.target), (Outcome::Forked, None));
+    assert!(forked.message.unwrap().contains("both are kept"));
+    // It is called otherwise at its issuer from now on.
+    let mut renamed = change(Kind::COPY, &record(2, State::ACTIVE));
+    renamed.identifier = "called otherwise".into();
+    assert_eq!(result(&renamed).target.as_deref(), Some("k"));
+}

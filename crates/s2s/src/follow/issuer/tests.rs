@@ -531,3 +531,51 @@ fn a_page_ends_at_the_objects_or_the_bytes_that_were_asked_for() {
     assert_eq!(count(0, 0), 1);
     assert_eq!(count(-1, i32::MAX), 1);
 }
+
+#[test]
+fn a_withdrawal_is_told_until_it_is_acknowledged_as_it_was_told() {
+    let group = |name: &str| AttributeValue::ObjectGroup(name.into());
+    let selected = || Selected::of(&Selection::everything().with(group("g")));
+    let issuer = Issuer::new(|peer| peer);
+    let id = issuer.key("k", vec![group("g")]);
+    let selecting = |request: FollowRequest| FollowRequest {
+        selected: selected(),
+        ..request
+    };
+    let (_, first) = issuer.ask(&selecting(question()));
+    assert_eq!(kinds(&first), [Kind::COPY]);
+    let stamp = |issuer: &Issuer| issuer.record(&id).unwrap().stamp;
+    let acknowledging = |answer: &FollowResponse, stamp: &keyferry_store::Stamp| {
+        selecting(FollowRequest {
+            done: vec![crate::wire::follow::Done {
+                id: id.clone(),
+                stamp: stamp.clone(),
+                extra: Extra::NONE,
+            }],
+            ..behind(answer)
+        })
+    };
+    // What is covered still is not forgotten, though its stamp is named.
+    let (_, told) = issuer.ask(&acknowledging(&first, &stamp(&issuer)));
+    let leave = |record: &mut Record| record.attributes.set(group("elsewhere"));
+    issuer.change(&id, leave);
+    let (_, told) = issuer.ask(&selecting(behind(&told)));
+    assert_eq!(kinds(&told), [Kind::WITHDRAWN]);
+    // A change later, the acknowledgement of the one before says nothing.
+    let before = stamp(&issuer);
+    issuer.change(&id, leave);
+    let (_, told) = issuer.ask(&acknowledging(&told, &before));
+    assert_eq!(kinds(&told), [Kind::WITHDRAWN]);
+    let (_, told) = issuer.ask(&acknowledging(&told, &stamp(&issuer)));
+    issuer.change(&id, leave);
+    let (_, told) = issuer.ask(&selecting(behind(&told)));
+    assert_eq!(kinds(&told), []);
+}
+
+#[test]
+fn a_selection_that_can_not_be_looked_for_is_the_peers_fault() {
+    let refused = refuse_selection(Error::new(ErrorKind::Selection, "no such attribute"));
+    assert_eq!(refused.cause(), Cause::InvalidField);
+    let store = keyferry_store::Error::new(keyferry_store::ErrorKind::Io, "the disk");
+    assert!(is_internal(&refuse_selection(store.into())));
+}

@@ -55,7 +55,7 @@ impl Pushed {
         (from, end): (u64, u64),
         ahead: usize,
     ) -> Result<()> {
-        if from < self.noted_up_to && end <= self.noted_up_to {
+        if end <= self.noted_up_to {
             return Ok(());
         }
         let (numbers, last) = cx.store.view(|snapshot| {
