@@ -175,6 +175,7 @@ tags! {
     WITHHELD = 0x544BF2, "Withheld Object";
     COUNT_WITHHELD = 0x544BF3, "Count Withheld";
     ENDED = 0x544BF4, "Ended";
+    KEEPS = 0x544BF5, "Keeps";
 }
 
 /// The number of [`SEEN`] inside a Selection, where it says that the selection is a list: both are on disk and on the wire already.

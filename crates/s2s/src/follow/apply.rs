@@ -21,7 +21,7 @@ use crate::relation::withheld::WithheldObject;
 use crate::report::{ObjectResult, Outcome};
 use crate::session::SessionContext;
 use crate::wire::copy::Copy;
-use crate::wire::follow::{Change, FollowResponse, Kind, SPOKEN};
+use crate::wire::follow::{Change, FollowResponse, KeptPath, Kind, SPOKEN};
 use crate::wire::terms::Terms;
 use keyferry_kmip::spec::Operation;
 use keyferry_kmip::{Attributes, Cause, DateTime, Failure, Identity, Now, Random, Text, context};
@@ -103,6 +103,7 @@ impl Follow {
             } = page;
             let lacking = self.list_lacking(&world, &mut upstream, answer, now.wall)?;
             advance(&mut upstream, answer, asked.checked, now.wall);
+            upstream.keeps = kept_by_others(answer, &self.node.home.server);
             self.compare_terms(&mut upstream, answer)?;
             // Nothing new is nothing to write.
             let is_unchanged = results.is_empty()
@@ -178,6 +179,19 @@ fn advance(upstream: &mut Upstream, answer: &FollowResponse, checked: Checked, n
         Checked::NoFurther => {}
     }
 }
+
+/// The ways on which the server that is followed hears of others' objects, but for those that lead over this one. There are as many as a policy may
+/// name peers, or fewer.
+fn kept_by_others(answer: &FollowResponse, here: &Text) -> Vec<KeptPath> {
+    let mut paths = answer.keeps.clone();
+    paths.retain(|path| !path.servers.contains(here) && path.servers.len() <= MOST_ON_A_WAY);
+    paths.truncate(MOST_WAYS);
+    paths
+}
+
+/// The most servers on a way, and the most ways, that are kept of one server that is followed.
+const MOST_ON_A_WAY: usize = 16;
+const MOST_WAYS: usize = 1000;
 
 /// Whether two states of a relation differ in the time of the last contact at the most.
 fn differ_in_contact_alone(held: &Upstream, now: &Upstream) -> bool {

@@ -13,7 +13,7 @@ use crate::policy::Peer;
 use crate::receive::apply::is_internal;
 use crate::relation::alarm::{Alarm, AlarmKind};
 use crate::relation::emergency::EmergencyRevoke;
-use crate::relation::followed::Downstream;
+use crate::relation::followed::{Downstream, Upstream};
 use crate::relation::keys::{self, Entry, withheld_prefix};
 use crate::relation::offered::OfferedSet;
 use crate::relation::owed::{check_no_pending_give_back, is_owed, owed};
@@ -98,6 +98,10 @@ pub(crate) fn follow(
             None => None,
         },
         time: Some(ask.now.wall),
+        keeps: match question.peer.may_follow_copies {
+            true => Upstream::kept_paths(ask.snapshot, &question.peer.server)?,
+            false => Vec::new(),
+        },
         ..question.response(Answer::CHANGES, ask.snapshot.reign()?, head)
     };
     Ok(Answered::answer(&response, ask.cx)?.with(effects))
@@ -505,6 +509,7 @@ impl Question<'_> {
             offers: self.downstream.offers,
             check: None,
             time: None,
+            keeps: Vec::new(),
             extra: Extra::NONE,
         }
     }

@@ -8,10 +8,12 @@ use crate::relation::keys::Entry;
 use crate::relation::stored::{self, Address, Relation};
 use crate::report::Counts;
 use crate::selection::{Selected, Selection};
+use crate::wire::follow::KeptPath;
 use crate::wire::place::Place;
 use keyferry_kmip::{DateTime, Text, extension as x};
 use keyferry_store::{Snapshot, Store, StoreExt};
 use keyferry_ttlv::{Decode, Encode, Extra};
+use std::collections::BTreeMap;
 
 /// A replica of this server, as this server knows it.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -139,6 +141,8 @@ pub struct Upstream {
     /// Since when the server that is followed has ended the relation, as it answered: its copies are kept true by nobody here.
     #[ttlv(tag = x::ENDED)]
     pub ended: Option<DateTime>,
+    /// The servers whose objects that server passes on and hears of itself, by its last answer, and on which way.
+    pub(crate) keeps: Vec<KeptPath>,
     /// How many objects could not be applied and are asked for again.
     #[ttlv(tag = x::COUNT_RETRIED)]
     pub retried: i64,
@@ -346,6 +350,40 @@ impl Upstream {
             && self.lag() == 0
     }
 
+    /// Whether that server issues the objects of this issuer itself, or hears of them.
+    pub(crate) fn tells_of(&self, issuer: &Text) -> bool {
+        let is_issuer = |path: &KeptPath| path.servers.last() == Some(issuer);
+        self.server == *issuer || self.keeps.iter().any(is_issuer)
+    }
+
+    /// On which ways this server hears of others' objects, for a replica: the shortest to each issuer that does not lead over the replica itself.
+    pub(crate) fn kept_paths(snapshot: &dyn Snapshot, replica: &Text) -> Result<Vec<KeptPath>> {
+        let mut shortest: BTreeMap<Text, Vec<Text>> = BTreeMap::new();
+        for upstream in Upstream::all(snapshot)? {
+            if upstream.paused == Some(true) || upstream.ended.is_some() {
+                continue;
+            }
+            let told = upstream.keeps.iter().map(|path| path.servers.clone());
+            for rest in std::iter::once(Vec::new()).chain(told) {
+                let servers = [vec![upstream.server.clone()], rest].concat();
+                let Some(issuer) = servers.last().filter(|_| !servers.contains(replica)) else {
+                    continue;
+                };
+                let known = shortest.get(issuer);
+                if known.is_none_or(|known| servers.len() < known.len()) {
+                    shortest.insert(issuer.clone(), servers);
+                }
+            }
+        }
+        let paths = shortest.into_values();
+        Ok(paths
+            .map(|servers| KeptPath {
+                servers,
+                extra: Extra::NONE,
+            })
+            .collect())
+    }
+
     pub(crate) fn entry(&self) -> keyferry_store::Result<Entry> {
         stored::entry(self)
     }
@@ -410,6 +448,7 @@ impl Upstream {
             error: None,
             paused: None,
             ended: None,
+            keeps: Vec::new(),
             retried: 0,
             terms_differ: None,
             withheld: None,

@@ -41,6 +41,8 @@ pub enum UnkeptReason {
     Ended,
     /// The server that is followed has ended the relation that brought it.
     EndedThere,
+    /// The relation that brought it is with a relay, which does not hear of its issuer itself.
+    AtRelay,
     /// The relation that brought it is paused here.
     Paused,
 }
@@ -51,6 +53,7 @@ impl fmt::Display for UnkeptReason {
             UnkeptReason::Sent => "was pushed, pulled or came in a bundle",
             UnkeptReason::Ended => "the relation was ended here",
             UnkeptReason::EndedThere => "the relation was ended by the other server",
+            UnkeptReason::AtRelay => "the relay does not hear of its issuer any more",
             UnkeptReason::Paused => "the relation is paused",
         })
     }
@@ -99,7 +102,7 @@ impl Keepers {
     /// Since when nobody tells of a copy that is usable, and why; `None` when somebody does, and of what is no copy.
     fn unkept(
         &self,
-        node: &Node,
+        (node, now): (&Node, DateTime),
         snapshot: &dyn Snapshot,
         held: &Record,
     ) -> Result<Option<Unkept>> {
@@ -116,14 +119,18 @@ impl Keepers {
             .overlay
             .as_ref()
             .map_or(&[][..], |overlay| &overlay.via);
-        // A server that is followed tells of its own objects whatever way their copies came.
+        // What came beside relations is told of where a relation with its issuer selects it.
         let (mut since, mut why) = (None, None);
         for upstream in &self.upstreams {
-            if upstream.server != held.stamp.issuer && !via.contains(&upstream.relation) {
+            let selects = via.is_empty()
+                && upstream.server == held.stamp.issuer
+                && upstream.selection().is_match(held, now)?;
+            if !selects && !via.contains(&upstream.relation) {
                 continue;
             }
             match (upstream.paused == Some(true), upstream.ended) {
-                (false, None) => return Ok(None),
+                (false, None) if upstream.tells_of(&held.stamp.issuer) => return Ok(None),
+                (false, None) => why = why.or(Some(UnkeptReason::AtRelay)),
                 (_, Some(_)) => why = Some(UnkeptReason::EndedThere),
                 (true, None) => why = why.or(Some(UnkeptReason::Paused)),
             }
@@ -165,7 +172,7 @@ impl Keepers {
 }
 
 impl UnkeptCopy {
-    /// The unkept copies among the records behind the number `after` of this server's feed, of which `most` are looked at; and the number to go on
+    /// The unkept copies among the records behind a number of this server's feed, of which so many are looked at; and the number to go on
     /// from, `None` at the end.
     ///
     /// # Errors
@@ -173,8 +180,8 @@ impl UnkeptCopy {
     pub fn page(
         node: &Node,
         snapshot: &dyn Snapshot,
-        after: u64,
-        most: usize,
+        now: DateTime,
+        (after, most): (u64, usize),
     ) -> Result<(Vec<UnkeptCopy>, Option<u64>)> {
         let keepers = Keepers::of(snapshot)?;
         let rows = entries(snapshot, after, most)?;
@@ -184,7 +191,7 @@ impl UnkeptCopy {
             let Some(record) = snapshot.record(number)? else {
                 continue;
             };
-            if let Some((since, why)) = keepers.unkept(node, snapshot, &record)? {
+            if let Some((since, why)) = keepers.unkept((node, now), snapshot, &record)? {
                 let master = match node.observes(&record) {
                     true => record.id.server.clone(),
                     false => record.stamp.issuer.clone(),
@@ -205,11 +212,11 @@ impl UnkeptCopy {
     ///
     /// # Errors
     /// Those of the store.
-    pub fn all(node: &Node, store: &dyn Store) -> Result<Vec<UnkeptCopy>> {
+    pub fn all(node: &Node, store: &dyn Store, now: DateTime) -> Result<Vec<UnkeptCopy>> {
         let (mut all, mut after) = (Vec::new(), Some(0));
         while let Some(from) = after {
             let (more, last) =
-                store.view(|snapshot| UnkeptCopy::page(node, snapshot, from, AT_ONCE))?;
+                store.view(|snapshot| UnkeptCopy::page(node, snapshot, now, (from, AT_ONCE)))?;
             all.extend(more);
             after = last;
         }
@@ -235,7 +242,7 @@ impl UnkeptCopy {
     ///
     /// # Errors
     /// [`ErrorKind::Relation`] when there is no such copy, or somebody keeps it true: end that relation first; and those of the store.
-    pub fn withdraw(node: &Node, store: &dyn Store, id: &ObjectId) -> Result<()> {
+    pub fn withdraw(node: &Node, store: &dyn Store, id: &ObjectId, now: DateTime) -> Result<()> {
         store.transact(|transaction| {
             let refused = |why: &str| Error::new(ErrorKind::Relation, format_args!("{id}: {why}"));
             let held = transaction.by_object_id(id)?;
@@ -251,7 +258,7 @@ impl UnkeptCopy {
             }
             let is_missing = !effects.state.is_empty();
             let keepers = Keepers::of(transaction)?;
-            if !is_missing && keepers.unkept(node, transaction, &held)?.is_none() {
+            if !is_missing && keepers.unkept((node, now), transaction, &held)?.is_none() {
                 return Err(refused(
                     "a server that is followed keeps this copy true: the relation has to be ended first",
                 ));
@@ -288,7 +295,7 @@ impl Node {
         let Some(longest) = of_master.filter_map(|peer| peer.unkept_seconds).min() else {
             return Ok(());
         };
-        let unkept = Keepers::of(snapshot)?.unkept(self, snapshot, record)?;
+        let unkept = Keepers::of(snapshot)?.unkept((self, now.wall), snapshot, record)?;
         let Some((since, why)) = unkept else {
             return Ok(());
         };

@@ -140,6 +140,19 @@ pub(crate) struct Done {
     pub(crate) extra: Extra,
 }
 
+/// On which way a server hears of the objects of another one. No server believes a way that leads over itself, so that no circle of replicas keeps
+/// itself ([rule 17](crate::design#rule-17)).
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = x::KEEPS)]
+pub(crate) struct KeptPath {
+    /// The servers on the way, from the one that is followed to the issuer of the objects.
+    #[ttlv(tag = x::SERVER_ID)]
+    pub(crate) servers: Vec<Text>,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub(crate) extra: Extra,
+}
+
 impl Payload for FollowRequest {
     const OPERATION: Operation = FOLLOW;
 }
@@ -274,6 +287,8 @@ pub(crate) struct FollowResponse {
     /// The issuer's wall time.
     #[ttlv(tag = x::WALL_TIME)]
     pub(crate) time: Option<DateTime>,
+    /// The servers whose objects the issuer passes on and hears of itself, and on which way.
+    pub(crate) keeps: Vec<KeptPath>,
     /// Other fields.
     #[ttlv(extra)]
     pub(crate) extra: Extra,

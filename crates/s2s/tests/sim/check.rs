@@ -2,7 +2,7 @@
 
 use crate::world::World;
 use keyferry_kmip::spec::State;
-use keyferry_kmip::{RequestMessage, ResponseMessage, extension as x, lifecycle};
+use keyferry_kmip::{RequestMessage, ResponseMessage, Text, extension as x, lifecycle};
 use keyferry_s2s::*;
 use keyferry_store::{
     Descent, Lineage, ObjectId, Record, SnapshotExt, Stamp, Store, StoreExt, descent,
@@ -53,6 +53,9 @@ pub struct Check {
     pub withdrawals: usize,
     pub given_back: usize,
     pub compared: usize,
+    /// Copies that were true at the end, and that were listed as unkept.
+    pub kept: usize,
+    pub unkept: usize,
     /// The origin whose objects are not compared.
     left_out: Option<&'static str>,
 }
@@ -253,11 +256,95 @@ impl Check {
     /// At the end, when nothing moves any more.
     pub fn end(&mut self, world: &World) {
         Check::compromises_have_spread(world);
-        for link in &world.links {
-            self.equal(world, link.replica, link.issuer, &link.name);
+        for (at, link) in world.links.iter().enumerate() {
+            if !world.ended.contains(&at) {
+                self.equal(world, link.replica, link.issuer, &link.name);
+            }
         }
         for owed in &self.owed {
-            self.survived(world, owed);
+            // Nobody asks whoever may not follow any more.
+            let may_give_back = world.links.iter().enumerate().any(|(at, link)| {
+                (link.replica, link.issuer) == (owed.holder, owed.issuer)
+                    && !world.ended.contains(&at)
+            });
+            if may_give_back {
+                self.survived(world, owed);
+            }
+        }
+        for at in 0..world.sites.len() {
+            self.every_copy_is_true_or_listed(world, at);
+        }
+    }
+
+    /// Each copy that clients of a server may use is what its issuer holds, or stands on one of the lists of that server. What comes by relays alone is
+    /// left out: when its issuer has withdrawn it, two of them may keep it for each other (not built, rule 17 of docs/design.md).
+    fn every_copy_is_true_or_listed(&mut self, world: &World, at: usize) {
+        let site = &world.sites[at];
+        let mut direct: HashSet<(String, String)> = HashSet::new();
+        let mut listed: HashSet<Id> = UnkeptCopy::all(&site.node, &site.disk, world.now(at).wall)
+            .unwrap()
+            .iter()
+            .map(|copy| id(&copy.id))
+            .collect();
+        self.unkept += listed.len();
+        site.disk
+            .view::<_, Error>(|snapshot| {
+                for upstream in Upstream::all(snapshot)? {
+                    let relation = &upstream.relation;
+                    direct.insert((relation.to_string(), upstream.server.to_string()));
+                    listed.extend(
+                        objects_missing_at_issuer(snapshot, relation)?
+                            .iter()
+                            .map(id),
+                    );
+                    listed.extend(
+                        Retry::all(snapshot, relation)?
+                            .iter()
+                            .map(|retry| id(&retry.id)),
+                    );
+                }
+                Ok(())
+            })
+            .unwrap();
+        listed.extend(site.forks().iter().map(|fork| id(&fork.id)));
+        for copy in site.records() {
+            let is_usable = !copy.is_destroyed() && !copy.is_withdrawn();
+            let via = copy
+                .overlay
+                .as_ref()
+                .map_or(&[][..], |overlay| &overlay.via);
+            let by_issuer =
+                |via: &Text| direct.contains(&(via.to_string(), copy.stamp.issuer.to_string()));
+            let by_relays_alone = !via.is_empty() && !via.iter().any(by_issuer);
+            if !is_usable
+                || by_relays_alone
+                || site.node.issues(&copy)
+                || listed.contains(&id(&copy.id))
+            {
+                continue;
+            }
+            let issuer = world
+                .sites
+                .iter()
+                .find(|site| *site.name == *copy.stamp.issuer);
+            let own = issuer
+                .and_then(|issuer| issuer.record(&copy.id))
+                .map(|(_, own)| own);
+            let is_true = own.as_ref().is_some_and(|own| {
+                let same = own.stamp == copy.stamp
+                    && own.copy_digest().unwrap() == copy.copy_digest().unwrap();
+                let (own, here) = (
+                    lifecycle::Rank::of(state(&own)),
+                    lifecycle::Rank::of(state(&copy)),
+                );
+                same && own.may_become(here)
+            });
+            assert!(
+                is_true,
+                "{}: the copy of {} is not true, and no list has it: {copy:?}, and {own:?} at its issuer",
+                site.name, copy.id
+            );
+            self.kept += 1;
         }
     }
 
@@ -364,6 +451,13 @@ impl Check {
                     if self.left_out.is_none()
                         || !there.node.issues(&record)
                         || missing.contains(&record.id) => {}
+                // A relay was restored, and has got a tombstone since that it never offered: it says that it has no such object, and is named.
+                Descent::Fork if !there.node.issues(&record) && missing.contains(&record.id) => {}
+                // Likewise, and the State has come on another way: both are at their end.
+                Descent::Older
+                    if !there.node.issues(&record)
+                        && copy.is_destroyed()
+                        && record.is_destroyed() => {}
                 other => panic!(
                     "{relation}: {} is {other:?} at {}: {:?} {:?} withdrawn {}, and {:?} {:?} at {}",
                     record.id,
@@ -432,10 +526,13 @@ impl Check {
                     .find(|other| other.name == *record.stamp.issuer)
                     .unwrap();
                 let link = format!("{} of {}", site.name, issuer.name);
-                let is_followed = record
-                    .overlay
-                    .as_ref()
-                    .is_some_and(|overlay| overlay.via.iter().any(|via| *via == *link));
+                let names: Vec<_> = world.links.iter().map(|link| &link.name).collect();
+                let is_ended = world.ended.iter().any(|at| *names[*at] == link);
+                let is_followed = !is_ended
+                    && record
+                        .overlay
+                        .as_ref()
+                        .is_some_and(|overlay| overlay.via.iter().any(|via| *via == *link));
                 let is_forked = [site, issuer]
                     .iter()
                     .any(|at| at.forks().iter().any(|fork| fork.id == id));

@@ -244,7 +244,8 @@ pub fn run(seed: u64) -> Figures {
                     figures.restored += 1;
                 }
             }
-            96..99 => {
+            98 => keep_or_not(&mut world, &mut rng),
+            96..98 => {
                 // Copies are kept for later, as in a bundle, or those of some time ago arrive.
                 let link = rng.below(world.links.len());
                 if rng.one_in(2) {
@@ -291,6 +292,42 @@ pub fn run(seed: u64) -> Figures {
     figures
 }
 
+/// Something is pushed, or a relation is ended, or begun again.
+fn keep_or_not(world: &mut World, rng: &mut Rng) {
+    let at = rng.below(world.links.len());
+    let (replica, issuer) = (world.links[at].replica, world.links[at].issuer);
+    let name = world.links[at].name.clone();
+    match rng.below(3) {
+        0 if world.sites[issuer].up && world.sites[replica].up => {
+            let site = &world.sites[issuer];
+            let mut own = site.records();
+            own.retain(|record| site.node.issues(record));
+            if !own.is_empty() {
+                let id = own[rng.below(own.len())].id.clone();
+                world.push(issuer, replica, &id);
+            }
+        }
+        0 => {}
+        1 => {
+            let to = world.sites[replica].name.clone();
+            if Downstream::end(&world.sites[issuer].disk, &to, &name).is_ok() {
+                world.ended.insert(at);
+            }
+        }
+        _ => begin_again(world, at),
+    }
+}
+
+/// Lets the replica of a link follow again.
+fn begin_again(world: &mut World, at: usize) {
+    let link = &world.links[at];
+    let to = world.sites[link.replica].name.clone();
+    if world.ended.remove(&at) {
+        // A store that was put back may know nothing of it.
+        let _ = Downstream::begin_again(&world.sites[link.issuer].disk, &to, &link.name);
+    }
+}
+
 /// A client somewhere revokes what it finds there, whoever issues it. It is Compromised there at once.
 fn emergency(world: &mut World, rng: &mut Rng) -> bool {
     let at = rng.below(world.sites.len());
@@ -311,6 +348,24 @@ fn emergency(world: &mut World, rng: &mut Rng) -> bool {
 fn heal(world: &mut World, check: &mut Check, rng: &mut Rng) {
     world.cut.clear();
     world.strays.clear();
+    // Some relations stay ended. One that a store which was put back had ended before may be so still.
+    for at in 0..world.links.len() {
+        let link = &world.links[at];
+        let to = world.sites[link.replica].name.clone();
+        let find = |s: &dyn keyferry_store::Snapshot| Downstream::find(s, &to, &link.name);
+        let found = world.sites[link.issuer]
+            .disk
+            .view::<_, Error>(find)
+            .unwrap();
+        let is_ended = found.is_some_and(|found| found.ended == Some(true));
+        match is_ended {
+            true => world.ended.insert(at),
+            false => world.ended.remove(&at),
+        };
+        if rng.one_in(2) {
+            begin_again(world, at);
+        }
+    }
     for at in 0..world.sites.len() {
         world.sites[at].skew = 0;
         if !world.sites[at].up {
@@ -405,7 +460,7 @@ fn news_travels(world: &mut World, rng: &mut Rng) {
         .links
         .iter()
         .enumerate()
-        .filter(|(at, _)| !world.trouble.contains(at))
+        .filter(|(at, _)| !world.trouble.contains(at) && !world.ended.contains(at))
     {
         let head = world.sites[link.issuer]
             .disk

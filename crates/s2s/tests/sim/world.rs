@@ -84,6 +84,8 @@ pub struct World {
     pub kept: Vec<(usize, Vec<(Record, Option<Object>)>)>,
     /// Links that failed since the world was last settled: they are not tried again at once.
     pub trouble: HashSet<usize>,
+    /// The links whose relation its issuer has ended.
+    pub ended: HashSet<usize>,
     /// Asked of every answer that an issuer gives: the link, and what was asked and answered.
     pub answers: Vec<(usize, RequestMessage, ResponseMessage)>,
     /// The site that lies, and how it does.
@@ -152,6 +154,7 @@ impl World {
             strays: Vec::new(),
             kept: Vec::new(),
             trouble: HashSet::new(),
+            ended: HashSet::new(),
             answers: Vec::new(),
             adversary: None,
         }

@@ -579,3 +579,63 @@ fn a_selection_that_can_not_be_looked_for_is_the_peers_fault() {
     let store = keyferry_store::Error::new(keyferry_store::ErrorKind::Io, "the disk");
     assert!(is_internal(&refuse_selection(store.into())));
 }
+
+#[test]
+fn no_circle_of_replicas_keeps_itself() {
+    let issuer = Issuer::new(Peer::may_follow_copies);
+    let follow = |relation: &str, server: &str, keeps: &[&[&str]]| {
+        let what = crate::relation::followed::UpstreamOptions::default();
+        Upstream::follow(&issuer.store, relation, server, &what, issuer.now().wall).unwrap();
+        let mut upstream = issuer
+            .asking(|ask| Upstream::find(ask.snapshot, relation))
+            .unwrap()
+            .unwrap();
+        let path = |servers: &&[&str]| crate::wire::follow::KeptPath {
+            servers: servers.iter().map(|server| (*server).into()).collect(),
+            extra: Extra::NONE,
+        };
+        upstream.keeps = keeps.iter().map(path).collect();
+        let mut effects = Effects::none();
+        effects.state.push(upstream.entry().unwrap());
+        issuer.apply(effects);
+    };
+    // The follower `b` is on one of the ways to `f`, and issues objects itself.
+    follow("c", "c", &[&["d"], &["b", "f"], &["e", "f"]]);
+    follow("d", "d", &[&["c", "g"]]);
+    follow("b", "b", &[&["h"]]);
+    let told = |issuer: &Issuer| -> Vec<String> {
+        let answer = issuer.ask(&question()).1;
+        let paths = answer.keeps.iter().map(|path| {
+            path.servers
+                .iter()
+                .map(Text::as_str)
+                .collect::<Vec<_>>()
+                .join(" ")
+        });
+        paths.collect()
+    };
+    assert_eq!(told(&issuer), ["c", "d", "c e f", "d c g"]);
+    // What is paused, and what is ended there, keeps nothing.
+    Upstream::pause(&issuer.store, "d").unwrap();
+    assert_eq!(told(&issuer), ["c", "c d", "c e f"]);
+    let ended = issuer
+        .asking(|ask| Upstream::find(ask.snapshot, "c"))
+        .unwrap()
+        .unwrap()
+        .ended_there(issuer.now().wall);
+    let mut effects = Effects::none();
+    effects.state.push(ended.entry().unwrap());
+    issuer.apply(effects);
+    assert_eq!(told(&issuer), [""; 0]);
+    // Whoever does not follow copies is not told.
+    let other = Issuer::new(|peer| peer);
+    Upstream::follow(
+        &other.store,
+        "c",
+        "c",
+        &Default::default(),
+        other.now().wall,
+    )
+    .unwrap();
+    assert_eq!(told(&other), [""; 0]);
+}

@@ -10,7 +10,7 @@ use keyferry_store::{Faulty, StoreExt};
 use keyferry_ttlv::Version;
 
 fn unkept(host: &Host) -> Vec<UnkeptCopy> {
-    UnkeptCopy::all(host.server.node(), &*host.store).unwrap()
+    UnkeptCopy::all(host.server.node(), &*host.store, host.now().wall).unwrap()
 }
 
 fn reasons(host: &Host) -> Vec<(String, UnkeptReason)> {
@@ -131,13 +131,86 @@ fn a_relation_that_was_ended_or_paused_here_leaves_its_copies_listed_until_anoth
         b.now().wall,
     )
     .unwrap();
-    assert_eq!(unkept(&b), []);
     let options = FollowOptions {
         relation: "s".into(),
         ..follow_options()
     };
     pass_cut(&b, &a, options, Cut::Never).unwrap().unwrap();
+    assert_eq!(unkept(&b), []);
     assert_eq!(b.client(Version::V2_1).state(&ids[0]), State::COMPROMISED);
+}
+
+#[test]
+fn a_relay_that_hears_of_an_issuer_no_more_says_so() {
+    let a = issuer();
+    // The relay `b` is followed by `c`, which follows nobody else.
+    let policy = Policy::closed()
+        .with("a.example", Peer::new("a").may_send())
+        .with("c.example", Peer::new("c").may_follow().may_follow_copies());
+    let access = Access::Named(["client".to_owned()].into());
+    let (b, c) = (Host::named("b", access, policy), follower("c"));
+    let ids = keys(&a, 2);
+    begin(&b, &UpstreamOptions::default());
+    let all = UpstreamOptions::default();
+    Upstream::follow(&*c.store, "s", "b", &all, c.now().wall).unwrap();
+    let pass_of_c = || {
+        let options = FollowOptions::new("s", Peer::new("b").may_relay_for(["a"]));
+        pass_cut(&c, &b, options, Cut::Never).unwrap().unwrap()
+    };
+    let at_relay: Vec<_> = ids
+        .iter()
+        .map(|id| (id.clone(), UnkeptReason::AtRelay))
+        .collect();
+    pass(&b, &a);
+    pass_of_c();
+    assert_same(&a, &c, &ids);
+    assert_eq!(unkept(&c), []);
+    // However the relay loses its issuer, and however it gets it back.
+    Downstream::end(&*a.store, "b", "r").unwrap();
+    ends_there(&b, &a);
+    pass_of_c();
+    assert_eq!(reasons(&c), at_relay);
+    Downstream::begin_again(&*a.store, "b", "r").unwrap();
+    pass(&b, &a);
+    pass_of_c();
+    assert_eq!(unkept(&c), []);
+    Upstream::pause(&*b.store, "r").unwrap();
+    pass_of_c();
+    assert_eq!(reasons(&c), at_relay);
+    Upstream::resume(&*b.store, "r").unwrap();
+    pass_of_c();
+    assert_eq!(unkept(&c), []);
+    Upstream::end(&*b.store, "r").unwrap();
+    pass_of_c();
+    assert_eq!(reasons(&c), at_relay);
+    // What the relay issues itself it knows best.
+    let own = keys(&b, 1);
+    pass_of_c();
+    assert!(reasons(&c).iter().all(|(id, _)| *id != own[0]));
+}
+
+#[test]
+fn what_was_pushed_outside_a_relation_is_listed_though_its_issuer_is_followed() {
+    let policy = Policy::closed().with("b.example", Peer::new("b").may_follow());
+    let access = || Access::Named(["client".to_owned()].into());
+    let a = Host::named("a", access(), policy);
+    let policy = Policy::closed().with("a.example", Peer::new("a").may_send());
+    let b = Host::named("b", access(), policy);
+    let client = a.client(Version::V2_1);
+    let group = |name: &str| keyferry_kmip::spec::AttributeValue::ObjectGroup(name.into());
+    let red = client.create(named("red one").with(group("red")));
+    begin(
+        &b,
+        &UpstreamOptions {
+            selection: Selection::everything().with(group("red")),
+            ..UpstreamOptions::default()
+        },
+    );
+    pass(&b, &a);
+    let blue = client.create(named("blue one").with(group("blue")));
+    transfer(&a, &b, Strategy::Import);
+    assert_eq!(reasons(&b), [(blue, UnkeptReason::Sent)]);
+    assert!(b.count() == 2 && b.record(&red).stamp == a.record(&red).stamp);
 }
 
 #[test]
@@ -184,7 +257,7 @@ fn an_unkept_copy_can_be_withdrawn_and_a_kept_one_can_not() {
     begin(&b, &UpstreamOptions::default());
     pass(&b, &a);
     let id = b.record(&ids[0]).id;
-    let withdraw = || UnkeptCopy::withdraw(b.server.node(), &*b.store, &id);
+    let withdraw = || UnkeptCopy::withdraw(b.server.node(), &*b.store, &id, b.now().wall);
     assert_eq!(withdraw().unwrap_err().kind(), ErrorKind::Relation);
     Downstream::end(&*a.store, "b", "r").unwrap();
     ends_there(&b, &a);
@@ -208,7 +281,7 @@ fn an_unkept_copy_can_be_withdrawn_and_a_kept_one_can_not() {
     // Nobody withdraws what is issued here.
     let own = there.create(named("own"));
     let own = b.record(&own).id;
-    let refused = UnkeptCopy::withdraw(b.server.node(), &*b.store, &own).unwrap_err();
+    let refused = UnkeptCopy::withdraw(b.server.node(), &*b.store, &own, b.now().wall).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Relation);
 }
 
@@ -233,7 +306,7 @@ fn a_copy_that_its_master_does_not_have_any_more_can_be_withdrawn() {
     };
     let id = b.record(&lost[0]).id;
     assert_eq!(missing(), [id.clone()]);
-    UnkeptCopy::withdraw(b.server.node(), &*b.store, &id).unwrap();
+    UnkeptCopy::withdraw(b.server.node(), &*b.store, &id, b.now().wall).unwrap();
     assert_eq!(missing(), []);
     assert!(held(&b, &id).unwrap().is_withdrawn());
     pass(&b, &a);

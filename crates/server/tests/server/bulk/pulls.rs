@@ -444,7 +444,7 @@ fn what_was_pulled_is_unkept_until_it_is_pulled_again_or_taken_over() {
             adopter: adopter.clone(),
             ..options_for(PullStrategy::Get)
         };
-        let unkept = || UnkeptCopy::all(p.server.node(), &*p.store).unwrap();
+        let unkept = || UnkeptCopy::all(p.server.node(), &*p.store, p.now().wall).unwrap();
         for _ in 0..2 {
             pull(&p, &f, options());
             let pulled = p.now().wall;
