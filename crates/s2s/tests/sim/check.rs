@@ -334,7 +334,7 @@ impl Check {
                 let same = own.stamp == copy.stamp
                     && own.copy_digest().unwrap() == copy.copy_digest().unwrap();
                 let (own, here) = (
-                    lifecycle::Rank::of(state(&own)),
+                    lifecycle::Rank::of(state(own)),
                     lifecycle::Rank::of(state(&copy)),
                 );
                 same && own.may_become(here)
