@@ -96,7 +96,7 @@ fn effects(at: &dyn Snapshot, n: u64, value: u64) -> Effects {
         _ => Material::Keep,
     };
     let mut effects = Effects::change(before, after, material);
-    let kept = value % 4 > 0;
+    let kept = !value.is_multiple_of(4);
     effects
         .state
         .push((state_key(n), kept.then(|| value.to_be_bytes().to_vec())));
