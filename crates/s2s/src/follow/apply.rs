@@ -103,7 +103,7 @@ impl Follow {
             } = page;
             let lacking = self.list_lacking(&world, &mut upstream, answer, now.wall)?;
             advance(&mut upstream, answer, asked.checked, now.wall);
-            upstream.keeps = kept_by_others(answer, &self.node.home.server);
+            upstream.keeps = credible_paths(answer, &self.node);
             self.compare_terms(&mut upstream, answer)?;
             // Nothing new is nothing to write.
             let is_unchanged = results.is_empty()
@@ -180,11 +180,18 @@ fn advance(upstream: &mut Upstream, answer: &FollowResponse, checked: Checked, n
     }
 }
 
-/// The ways on which the server that is followed hears of others' objects, but for those that lead over this one. There are as many as a policy may
-/// name peers, or fewer.
-fn kept_by_others(answer: &FollowResponse, here: &Text) -> Vec<KeptPath> {
+/// The ways on which the server that is followed says that it hears of others' objects, but for those that lead over this server, and for what no
+/// honest server would say: longer names, longer ways, more of them.
+fn credible_paths(answer: &FollowResponse, node: &Node) -> Vec<KeptPath> {
+    let (here, most) = (&node.home.server, node.policy.limits.name_bytes);
     let mut paths = answer.keeps.clone();
-    paths.retain(|path| !path.servers.contains(here) && path.servers.len() <= MOST_ON_A_WAY);
+    paths.retain(|path| {
+        let servers = &path.servers;
+        servers.len() <= MOST_ON_A_WAY
+            && servers
+                .iter()
+                .all(|server| server != here && server.len() <= most)
+    });
     paths.truncate(MOST_WAYS);
     paths
 }

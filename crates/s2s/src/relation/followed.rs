@@ -264,7 +264,8 @@ impl Downstream {
         })
     }
 
-    /// Lets the replica follow again in a relation that was [ended](Downstream::end): it says which copies it holds, and reads the whole feed.
+    /// Lets the replica follow again in a relation that was [ended](Downstream::end): it says which copies it holds. If it has heard of the end, it reads
+    /// the whole feed again; otherwise it goes on where it was.
     ///
     /// # Errors
     /// As for [`pause`](Downstream::pause).

@@ -28,9 +28,13 @@ pub(crate) fn incarnation(query: &QueryResponse, version: Version) -> Option<Vec
     find(query, x::INCARNATION, version)
 }
 
-/// The instance in a peer's answer to Query, if it is there.
+/// The most bytes of an instance that a peer is believed: it becomes part of a state key. Ours have 16.
+const INSTANCE_BYTES: usize = 64;
+
+/// The instance in a peer's answer to Query, if it is there and not too long.
 pub(crate) fn instance(query: &QueryResponse, version: Version) -> Option<Vec<u8>> {
-    find(query, x::INSTANCE, version)
+    let told: Option<Vec<u8>> = find(query, x::INSTANCE, version);
+    told.filter(|instance| instance.len() <= INSTANCE_BYTES)
 }
 
 fn find(query: &QueryResponse, tag: Tag, version: Version) -> Option<Vec<u8>> {

@@ -335,3 +335,41 @@ fn a_result_says_what_became_of_an_object_here() {
     renamed.identifier = "called otherwise".into();
     assert_eq!(result(&renamed).target.as_deref(), Some("k"));
 }
+
+#[test]
+fn ways_that_no_honest_server_tells_are_not_kept() {
+    let server = replica();
+    let path = |servers: &[&str]| KeptPath {
+        servers: servers.iter().map(|server| (*server).into()).collect(),
+        extra: Extra::NONE,
+    };
+    let long = "x".repeat(server.node.policy.limits.name_bytes + 1);
+    let answer = |keeps| FollowResponse {
+        answer: crate::wire::follow::Answer::CHANGES,
+        server: "b".into(),
+        instance: Vec::new(),
+        reign: Vec::new(),
+        session: 1,
+        behind: None,
+        place: Default::default(),
+        head: Default::default(),
+        changes: Vec::new(),
+        terms: None,
+        offers: 0,
+        check: None,
+        time: None,
+        keeps,
+        extra: Extra::NONE,
+    };
+    let told = vec![
+        path(&["c"]),
+        path(&["a", "d"]),
+        path(&["e", &long]),
+        path(&["f"; 17]),
+        path(&["f"; 16]),
+    ];
+    let kept = credible_paths(&answer(told), &server.node);
+    assert_eq!(kept, [path(&["c"]), path(&["f"; 16])]);
+    let kept = credible_paths(&answer(vec![path(&["c"]); MOST_WAYS + 1]), &server.node);
+    assert_eq!(kept.len(), MOST_WAYS);
+}
