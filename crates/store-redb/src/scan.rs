@@ -116,7 +116,7 @@ pub(crate) fn state(
     if span.to.as_ref().is_some_and(|to| span.from >= *to) {
         return Ok(());
     }
-    // Most questions are for one key, which costs a range twice as much to find.
+    // Most questions are for one key, which needs no range.
     let behind = span
         .to
         .as_deref()
