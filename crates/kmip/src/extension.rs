@@ -176,6 +176,16 @@ tags! {
     COUNT_WITHHELD = 0x544BF3, "Count Withheld";
     ENDED = 0x544BF4, "Ended";
     KEEPS = 0x544BF5, "Keeps";
+    SET_PROOF = 0x544BF6, "Set Proof";
+    PROOF_KEY = 0x544BF7, "Proof Key";
+    SKETCH = 0x544BF8, "Sketch";
+    SKETCH_CELLS = 0x544BF9, "Sketch Cells";
+    WANTED = 0x544BFA, "Wanted Object";
+    DIFFERING = 0x544BFB, "Differing Copy";
+    COUNT_DIFFERING = 0x544BFC, "Count Differing";
+    COUNT_REPAIRED = 0x544BFD, "Count Repaired";
+    PROVED = 0x544BFE, "Proved";
+    UNCOMPARED = 0x544BFF, "Uncompared";
 }
 
 /// The number of [`SEEN`] inside a Selection, where it says that the selection is a list: both are on disk and on the wire already.

@@ -1,19 +1,23 @@
 //! The replica's side of following: a session that pulls what has changed at the issuer ([rules 10](crate::design#rule-10) and [11](crate::design#rule-11)).
 //!
 //! `question` makes the requests, `answer` reads what comes back, `apply` takes it into the store, and `give_back` returns to an issuer what it has
-//! lost. `issuer` is the other side: it answers. `poke` tells a replica that there is something to ask for.
+//! lost; `compare` finds out whether all is held as it was told. `issuer` is the other side: it answers, and `prove` says what was told. `poke` tells a replica that there is something to ask for.
 
 mod answer;
 pub(crate) mod apply;
+mod compare;
+mod difference;
 pub(crate) mod give_back;
 pub(crate) mod issuer;
 pub(crate) mod options;
 mod page;
 pub(crate) mod poke;
+pub(crate) mod prove;
 mod question;
 mod withdraw;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::follow::compare::Comparison;
 use crate::follow::give_back::GiveBackPass;
 use crate::follow::options::FollowOptions;
 use crate::limits::short;
@@ -85,6 +89,8 @@ pub struct Follow {
     told_raised: Vec<u8>,
     /// What is being given back to the issuer.
     giving_back: Option<GiveBackPass>,
+    /// What is known of whether all is held as it was told.
+    comparison: Comparison,
     sink: Option<Sink>,
     observer: Option<Observer>,
     meter: Meter,
@@ -120,6 +126,8 @@ struct Asked {
     acknowledged: Vec<Vec<u8>>,
     /// The objects that it asks for again.
     again: Vec<ObjectId>,
+    /// Whether it asks for objects that were found by comparison.
+    searches: bool,
     checked: Checked,
 }
 
@@ -152,6 +160,7 @@ impl Follow {
             told_reign: None,
             turned: false,
             giving_back: None,
+            comparison: Comparison::default(),
             sink: None,
             observer: None,
             meter: Meter::default(),

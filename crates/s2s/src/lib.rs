@@ -83,6 +83,7 @@
 
 mod ask;
 mod clock;
+mod compare;
 #[doc = include_str!("../docs/design.md")]
 pub mod design {}
 mod error;
@@ -157,6 +158,7 @@ pub use receive::refused::RefusedCopy;
 pub use refusals::{RefusalCounts, Refusals};
 pub use relation::alarm::{Alarm, AlarmKind};
 pub use relation::compromised_twin::CompromisedTwin;
+pub use relation::differing::DifferingCopy;
 pub use relation::emergency::EmergencyRevoke;
 pub use relation::followed::{Downstream, Upstream, UpstreamOptions};
 pub use relation::foreign_master::{ForeignMaster, ForeignMasterOptions};

@@ -33,6 +33,8 @@ pub struct Limits {
     /// Bytes of one object with its attributes that a client may bring or bring about (14 MiB). It stays below
     /// [`copy_bytes`](Limits::copy_bytes), so that the object can be sent on after many starts of this server, wrapped and relayed.
     pub object_bytes: usize,
+    /// Copies of one relation that are not held as they were told, and are kept by name (10 000). While there are more, the relation is not compared.
+    pub differing: usize,
     /// Objects withheld from one relation, which are listed by name (1000).
     pub withheld_objects: usize,
 }
@@ -51,6 +53,7 @@ impl Default for Limits {
             twins: 1000,
             copy_bytes: 15 << 20,
             object_bytes: 14 << 20,
+            differing: 10_000,
             withheld_objects: 1000,
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::ask::Ask;
 use crate::clock::Clock;
+use crate::follow::prove::Tables;
 use crate::planted::planted;
 use crate::policy::Policy;
 use crate::refusals::Refusals;
@@ -35,6 +36,8 @@ pub struct Node {
     pub clock: Clock,
     /// How often it has refused what others said.
     pub refusals: Refusals,
+    /// What it has told those who follow it, as they compare it with what they hold.
+    pub(crate) tables: Tables,
 }
 
 impl std::fmt::Debug for Node {
@@ -55,6 +58,7 @@ impl Node {
             crypto,
             clock: Clock::default(),
             refusals: Refusals::default(),
+            tables: Tables::default(),
         }
     }
 

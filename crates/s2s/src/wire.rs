@@ -3,6 +3,7 @@
 pub(crate) mod copy;
 pub(crate) mod follow;
 pub(crate) mod place;
+pub(crate) mod proof;
 pub(crate) mod receipt;
 pub(crate) mod server_information;
 pub(crate) mod terms;

@@ -61,6 +61,7 @@ impl Follow {
     fn forget_connection(&mut self) {
         self.in_flight.clear();
         self.upstream = None;
+        self.comparison.forget_connection();
         self.giving_back = None;
         self.reached = Reached::Unknown;
         self.asks_ahead = false;
@@ -157,11 +158,13 @@ impl Follow {
         asked: &Asked,
     ) -> Result<()> {
         let applied = self.apply(cx, answer, asked)?;
-        let upstream = applied.upstream;
+        let compared = self.compare(cx, answer, &applied)?;
+        let upstream = compared.unwrap_or(applied.upstream);
         self.asks_ahead = answer.head.number > upstream.cursor.number;
         let is_part = self.asks_ahead
             || applied.asks_again
             || upstream.checking.is_some()
+            || self.comparison.is_searching()
             || self.reached == Reached::Part && !self.in_flight.is_empty();
         self.reached = if is_part {
             Reached::Part

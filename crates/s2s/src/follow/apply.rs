@@ -1,8 +1,10 @@
 //! The replica's side of a page: what becomes of the changes that an answer brings.
 
 use crate::ask::Ask;
+use crate::compare::leaf::CopySum;
 use crate::error::{Error, ErrorKind, Result};
 use crate::follow::options::FollowOptions;
+use crate::follow::prove::Told;
 use crate::follow::{Asked, Checked, Follow};
 use crate::limits::short;
 use crate::node::Node;
@@ -41,24 +43,33 @@ pub(super) struct Applied {
     pub(super) results: Vec<ObjectResult>,
     /// Whether something is to be asked for again at once.
     pub(super) asks_again: bool,
+    /// What was told of copies that are held so now.
+    pub(super) told: Told,
+    /// The copies that are listed from now on as not held as they were told, with what was told; or that are listed no more.
+    pub(super) differing: Vec<(ObjectId, Option<Option<CopySum>>)>,
 }
 
 /// The changes of an answer, while they are applied.
-struct ChangesPage<'a> {
-    node: &'a Node,
-    options: &'a FollowOptions,
+pub(super) struct ChangesPage<'a> {
+    pub(super) node: &'a Node,
+    pub(super) options: &'a FollowOptions,
     reign: &'a [u8],
     asked_again: &'a [ObjectId],
+    searches: bool,
     caller: &'a Identity,
-    now: Now,
+    pub(super) now: Now,
     random: &'a mut dyn Random,
-    upstream: Upstream,
+    pub(super) upstream: Upstream,
     results: Vec<ObjectResult>,
     asks_again: bool,
+    /// What was told of copies that are held so now.
+    pub(super) told: Told,
+    /// The copies whose listing has changed.
+    pub(super) differing: Vec<(ObjectId, Option<Option<CopySum>>)>,
 }
 
 /// What was decided of a change.
-enum Decided {
+pub(super) enum Decided {
     /// The issuer still does not have the object: it is named already.
     StillMissing,
     /// The object ends so.
@@ -86,12 +97,15 @@ impl Follow {
                 options: &self.options,
                 reign: &answer.reign,
                 asked_again: &asked.again,
+                searches: asked.searches,
                 caller: &caller,
                 now: *now,
                 random: &mut **random,
                 upstream,
                 results: Vec::new(),
                 asks_again: false,
+                told: Told::new(),
+                differing: Vec::new(),
             };
             let spread = Some((&*self.node, *now));
             apply_page(&mut world, spread, &mut page, &answer.changes)?;
@@ -99,6 +113,8 @@ impl Follow {
                 mut upstream,
                 results,
                 asks_again,
+                told,
+                differing,
                 ..
             } = page;
             let lacking = self.list_lacking(&world, &mut upstream, answer, now.wall)?;
@@ -125,6 +141,8 @@ impl Follow {
                 upstream,
                 results,
                 asks_again,
+                told,
+                differing,
             })
         })
     }
@@ -232,6 +250,7 @@ impl ApplyPage for ChangesPage<'_> {
             options: self.options,
             reign: self.reign,
             asked_again: self.asked_again,
+            searches: self.searches,
         };
         receiver
             .decide(&mut ask, change)
@@ -253,7 +272,13 @@ impl ApplyPage for ChangesPage<'_> {
             self.node.refusals.count(failure);
         }
         let (result, mut effects) = match decided {
-            Ok(Decided::StillMissing) => return Ok(ControlFlow::Continue(Effects::none())),
+            Ok(Decided::StillMissing) => {
+                let mut effects = Effects::none();
+                let differing =
+                    self.note_difference(snapshot, change, Outcome::Skipped, &effects)?;
+                effects.state.extend(differing);
+                return Ok(ControlFlow::Continue(effects));
+            }
             Ok(Decided::Ends(result, effects)) => (result, effects),
             // Whoever may not say something now may not say it later; a policy that says otherwise is a reason to start over.
             Err(failure) if is_unauthorised => (
@@ -285,6 +310,8 @@ impl ApplyPage for ChangesPage<'_> {
             .as_ref()
             .map_or(0, |material| material.len());
         upstream.counts.bytes += i64::try_from(material).unwrap_or(0);
+        let differing = self.note_difference(snapshot, change, result.outcome, &effects)?;
+        effects.state.extend(differing);
         self.results.push(result);
         Ok(ControlFlow::Continue(effects))
     }
@@ -345,6 +372,8 @@ pub(super) struct Receiver<'a> {
     reign: &'a [u8],
     /// The objects that the question has asked for again.
     asked_again: &'a [ObjectId],
+    /// Whether the question has asked for objects that were found by comparison.
+    searches: bool,
 }
 
 impl Receiver<'_> {
@@ -440,6 +469,7 @@ impl Receiver<'_> {
         let told = ToldChange::of(&incoming.record);
         if let Some((_, held)) = &held {
             self.check_hearsay(ask, &mut incoming, held)?;
+            incoming.rotted = self.has_rotted(ask, held, &incoming)?;
         }
         // What a relay brings of an issuer that is followed, too, is ahead of it until that one has told of it itself.
         let ahead = if told.stamp.issuer == from.server {
@@ -499,6 +529,23 @@ impl Receiver<'_> {
             Cause::MissingData,
             "a relay has told of a change that its issuer has not told of: the issuer is asked for it",
         ))
+    }
+
+    /// Whether what is held has changed by itself since it came: its issuer, asked for it, tells the same change with other attributes, and no receipt
+    /// that came with what is held is of it.
+    fn has_rotted(
+        &self,
+        ask: &Ask<'_>,
+        held: &Record,
+        incoming: &Incoming,
+    ) -> Result<bool, Failure> {
+        let was_asked_for = self.searches || self.asked_again.contains(&held.id);
+        let is_same_change = was_asked_for
+            && incoming.speaker != Speaker::Holder
+            && incoming.record.stamp == held.stamp;
+        Ok(is_same_change
+            && held.copy_digest()? != incoming.digest
+            && Receipts::are_of_another_copy(ask.snapshot, held)?)
     }
 
     /// The object that a change brings, in the clear.

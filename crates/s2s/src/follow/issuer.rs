@@ -6,6 +6,7 @@
 use crate::ask::{Answered, Ask, is_of_this_reign};
 use crate::error::{Error, ErrorKind};
 use crate::follow::page::{ChangesBuilder, Page};
+use crate::follow::prove::Told;
 use crate::limits::exceeded;
 use crate::node::Node;
 use crate::planted::planted;
@@ -22,6 +23,7 @@ use crate::relation::stored::LINKS;
 use crate::relation::withheld::WithheldObject;
 use crate::wire::follow::{Answer, Change, FollowRequest, FollowResponse, check_version};
 use crate::wire::place::Place;
+use crate::wire::proof::SetProof;
 use crate::wire::receipt::ReceiptKey;
 use crate::wire::terms::Terms;
 use keyferry_kmip::{Cause, Failure, RequestItem, Text};
@@ -42,6 +44,15 @@ struct Question<'a> {
     downstream: Downstream,
     /// Whether another selection is asked for than before, or it is cut down by another agreement.
     selection_changed: bool,
+}
+
+/// The page that answers a question.
+struct Built {
+    changes: Vec<Change>,
+    /// The feed number where it ends.
+    end: u64,
+    /// What was told by all pages together, where this one reaches the head.
+    proof: Option<SetProof>,
 }
 
 /// From where a question is answered.
@@ -72,11 +83,19 @@ pub(crate) fn follow(
     };
     let mut offered = OfferedSet::to(&question.downstream.server, &question.downstream.relation);
     question.take_revoked(ask, &mut offered, &mut effects)?;
-    let (changes, end) = match question.new_transport_key(ask)? {
+    let Built {
+        changes,
+        end,
+        proof,
+    } = match question.new_transport_key(ask)? {
         // The next question is answered under it.
         Some(made) => {
             effects.extend(made);
-            (Vec::new(), from)
+            Built {
+                changes: Vec::new(),
+                end: from,
+                proof: None,
+            }
         }
         None => question.build_page(ask, from, &mut offered)?,
     };
@@ -93,6 +112,7 @@ pub(crate) fn follow(
         place: Place::at(ask.snapshot, end)?.signed(&question.key),
         changes,
         check: question.downstream.checks,
+        proof,
         terms: match &question.request.terms {
             Some(_) => Some(Terms::of_issuer(question.peer)?),
             None => None,
@@ -130,6 +150,7 @@ fn authorise<'a>(
         request.done.len(),
         request.held.len(),
         request.raised.len(),
+        request.wanted.len(),
     ];
     if named.iter().any(|count| *count > most) {
         return Err(exceeded("objects named in one question", most));
@@ -375,13 +396,13 @@ impl Question<'_> {
         Ok(Some(made))
     }
 
-    /// Builds the page: what the replica asks for by name, then the feed behind a number. Returns where the page ends, too.
+    /// Builds the page: what the replica asks for by name, then the feed behind a number. Also says what was told by all pages together.
     fn build_page(
         &self,
         ask: &mut Ask<'_>,
         from: u64,
         offered: &mut OfferedSet,
-    ) -> Result<(Vec<Change>, u64), Failure> {
+    ) -> Result<Built, Failure> {
         let selection = self.downstream.selection();
         if selection.with_links {
             return Err(Failure::new(Cause::InvalidField, LINKS));
@@ -406,6 +427,7 @@ impl Question<'_> {
             offered,
             sender: &sender,
             key: &self.key,
+            told: Told::new(),
             listed: (self.downstream.withheld)
                 .map(|_| withheld_prefix(&self.downstream.server, &self.downstream.relation)),
         };
@@ -415,9 +437,18 @@ impl Question<'_> {
         for claim in &request.held {
             builder.check_held(ask, claim, &mut page)?;
         }
-        builder.repeat(ask, &request.again, &mut page)?;
+        let wanted = builder.wanted(ask, &self.downstream, &request.wanted)?;
+        for asked in [&request.again, &wanted] {
+            builder.repeat(ask, asked, &mut page)?;
+        }
         let end = builder.read_feed(ask, from, &mut page)?;
-        Ok((page.changes, end))
+        let reaches_head = end == ask.snapshot.head()?.number;
+        let proof = builder.prove(ask, &self.downstream, request, reaches_head)?;
+        Ok(Built {
+            changes: page.changes,
+            end,
+            proof,
+        })
     }
 
     /// Lists what the replica does not get.
@@ -510,6 +541,7 @@ impl Question<'_> {
             check: None,
             time: None,
             keeps: Vec::new(),
+            proof: None,
             extra: Extra::NONE,
         }
     }

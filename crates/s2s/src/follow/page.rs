@@ -1,7 +1,9 @@
 //! A page of changes: what of the feed a relation lets through, and in which form.
 
 use crate::ask::Ask;
+use crate::compare::leaf::CopySum;
 use crate::feed::entries;
+use crate::follow::prove::{Told, is_compared};
 use crate::material::transit::reason_withheld;
 use crate::material::transport::TransportKey;
 use crate::node::Node;
@@ -110,6 +112,8 @@ pub(super) struct ChangesBuilder<'a> {
     pub(super) key: &'a ReceiptKey,
     /// Where the objects are listed that are withheld from the replica, if any are.
     pub(super) listed: Option<Vec<u8>>,
+    /// What the page tells of objects that the replica compares.
+    pub(super) told: Told,
 }
 
 /// In which form an object is sent.
@@ -137,13 +141,25 @@ impl ChangesBuilder<'_> {
         number: RecordNumber,
         record: &Record,
     ) -> Result<bool, Failure> {
-        let is_theirs =
-            record.stamp.issuer == self.peer.server || record.id.server == self.peer.server;
+        Ok(!self.is_theirs(record) && self.lets_through(ask, number, record)?)
+    }
+
+    /// Whether the object is the replica's own, or once was.
+    pub(super) fn is_theirs(&self, record: &Record) -> bool {
+        record.stamp.issuer == self.peer.server || record.id.server == self.peer.server
+    }
+
+    /// Whether the terms let the object through, to whomever they hold for.
+    pub(super) fn lets_through(
+        &self,
+        ask: &Ask<'_>,
+        number: RecordNumber,
+        record: &Record,
+    ) -> Result<bool, Failure> {
         let is_own = self.node.issues(record);
         let may_go = is_own || self.peer.may_follow_copies && !is_transport_key(record);
         let is_chosen = self.chosen.has(number, record) || is_transport_key(record);
-        Ok(!is_theirs
-            && may_go
+        Ok(may_go
             && !record.is_withdrawn()
             && is_chosen
             && self.peer.has_agreed(record, ask.now.wall)?)
@@ -380,7 +396,7 @@ impl ChangesBuilder<'_> {
     ) -> Result<SizedChange, Failure> {
         let (material, wrapped) = match self.material(ask, number, &record, with_material)? {
             Material::Sent { material, wrapped } => (material, wrapped),
-            Material::Withheld(why) => return withheld(record, why),
+            Material::Withheld(why) => return withheld(record, self.without, why),
         };
         let material = material.map(|object| material_of(&object)).transpose()?;
         let without: &[Text] = if is_transport_key(&record) {
@@ -401,10 +417,15 @@ impl ChangesBuilder<'_> {
         without.sort();
         let attributes = record.attributes.clone();
         let (mut copy, size) = Copy::with_size(&record, attributes, None)?;
+        if is_compared(&record) {
+            let sum = CopySum::of(&copy.stamp, record.attributes.state(), &copy.digest);
+            let told = (copy.stamp.clone(), sum);
+            self.told.insert(copy.id.clone(), told);
+        }
         let length = material.as_ref().map_or(0, |material| material.len());
         let bytes = copy_bytes(&record.identifier, size, length);
         if bytes > self.node.policy.limits.copy_bytes {
-            return withheld(record, TOO_LARGE.into());
+            return withheld(record, self.without, TOO_LARGE.into());
         }
         copy.without = without;
         if planted!(LineageForgotten) {
@@ -473,7 +494,8 @@ impl ChangesBuilder<'_> {
 }
 
 /// An object that may not leave, and why. Its State goes, for whoever holds an earlier copy.
-fn withheld(record: Record, why: Text) -> Result<SizedChange, Failure> {
+fn withheld(mut record: Record, without: &[Text], why: Text) -> Result<SizedChange, Failure> {
+    leave_out(&mut record.attributes, without);
     let copy = Copy::of(&record, state_attributes(&record), None)?;
     Ok(SizedChange::note(Change {
         why: Some(why),
@@ -551,7 +573,7 @@ fn is_of_state(tag: Tag) -> bool {
 }
 
 /// Leaves out what the relation does without, but for what belongs to the life cycle; returns what was left out.
-fn leave_out(attributes: &mut Attributes, without: &[Text]) -> Vec<Text> {
+pub(super) fn leave_out(attributes: &mut Attributes, without: &[Text]) -> Vec<Text> {
     let mut left_out = Vec::new();
     for name in without {
         let reference = AttributeReference::named(name);

@@ -98,9 +98,10 @@ impl Follow {
         if self.reached == Reached::Part {
             self.reached = Reached::Head;
         }
-        let Some(upstream) = &self.upstream else {
+        let Some(upstream) = self.upstream.clone() else {
             return Ok(Step::Wait(None));
         };
+        let upstream = &upstream;
         let (mut errands, told) = cx.store.view(|snapshot| {
             let errands = errands(snapshot, upstream, cx.now.wall)?;
             Ok::<_, Error>((
@@ -112,7 +113,7 @@ impl Follow {
         let tells = self.options.tells;
         let request = FollowRequest {
             after: Some(upstream.cursor.clone()),
-            again: errands.again.clone(),
+            again: errands.again,
             done: errands.withdrawn,
             terms: tells
                 .then(|| Terms::of_replica(&self.options.from))
@@ -124,9 +125,14 @@ impl Follow {
             retried: tells.then_some(upstream.retried),
             ..self.request(upstream)
         };
+        let searched = cx
+            .store
+            .view(|snapshot| self.comparison.ask(snapshot, upstream))?;
+        let request = searched.add_to(request);
         let asked = Asked {
+            searches: !request.wanted.is_empty(),
             acknowledged: errands.keys,
-            again: errands.again,
+            again: request.again.clone(),
             checked,
         };
         self.in_flight.push_back((ticket, InFlight::Changes(asked)));
@@ -144,6 +150,7 @@ impl Follow {
             InFlight::Changes(Asked {
                 acknowledged: Vec::new(),
                 again: Vec::new(),
+                searches: false,
                 checked: Checked::NoFurther,
             }),
         ));
@@ -183,6 +190,8 @@ impl Follow {
             offers: upstream.offers,
             checking: upstream.checking.is_some().then_some(true),
             held: Vec::new(),
+            wanted: Vec::new(),
+            cells: None,
             raised: Vec::new(),
             time: None,
             more: self.asks_ahead.then_some(true),
@@ -346,7 +355,7 @@ fn missing_copies(snapshot: &dyn Snapshot, upstream: &Upstream) -> Result<Vec<He
 }
 
 /// What is said of a copy to the server that is followed: its receipt proves that it came from there.
-fn held_copy(
+pub(super) fn held_copy(
     snapshot: &dyn Snapshot,
     upstream: &Upstream,
     record: Record,

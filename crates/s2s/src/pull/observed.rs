@@ -79,6 +79,7 @@ pub(crate) fn observed_copy(
             speaker: Speaker::Issuer,
             receipts: ToldReceipts::default(),
             overrules: false,
+            rotted: false,
         },
         held,
     ))

@@ -88,6 +88,7 @@ pub(crate) fn verify_copy(
             relay: copy.relay_receipt,
         },
         overrules: false,
+        rotted: false,
     })
 }
 

@@ -49,6 +49,8 @@ pub(crate) struct Incoming {
     /// Whether the issuer itself, asked for the object after this server got what it holds of it, does not know that change, which relays alone
     /// have told of: then the change was made up.
     pub(crate) overrules: bool,
+    /// Whether what is held has changed by itself since it came, so that the very same copy takes its place.
+    pub(crate) rotted: bool,
 }
 
 /// Merges a copy with what the store holds of its object.
@@ -216,6 +218,9 @@ fn merge_known(
     (number, held): (RecordNumber, Record),
     incoming: Incoming,
 ) -> Result<MergeResult, Failure> {
+    if incoming.rotted {
+        return update(node, ask, collisions, (number, held), incoming);
+    }
     if incoming.overrules {
         return overrule(node, ask, collisions, (number, held), incoming);
     }
@@ -453,11 +458,16 @@ fn update(
     let Incoming {
         record: mut after,
         object,
+        rotted,
         ..
     } = incoming;
     carry_over_local_fields(&mut after, &held);
-    overlay_known_state(&mut after, known_state(&held, ask.now.wall));
-    let material = updated_material(node, ask, &mut after, &held, object)?;
+    let known = match rotted {
+        true => held.overlay.as_ref().and_then(|overlay| overlay.state),
+        false => known_state(&held, ask.now.wall),
+    };
+    overlay_known_state(&mut after, known);
+    let material = updated_material(node, ask, &mut after, &held, object, rotted)?;
     resolve_names(node, ask, &mut after, Some(&held), &collisions.name)?;
     let mut effects = fork::remove_ended_forks(ask.snapshot, &after)?;
     resolve_links(ask, &mut after, &mut effects)?;
@@ -517,10 +527,11 @@ fn updated_material(
     after: &mut Record,
     held: &Record,
     object: Option<Object>,
+    rotted: bool,
 ) -> Result<Material, Failure> {
     let material = match (after.is_destroyed(), object) {
         (true, _) => Material::Remove,
-        (false, Some(object)) if held.fingerprint.is_none() => {
+        (false, Some(object)) if rotted || held.fingerprint.is_none() => {
             node.recognise(ask, after, &object)?;
             Material::Set(object.into())
         }

@@ -54,6 +54,9 @@ impl AlarmKind {
     /// It is a foreign server that is pulled from or observed, and the State of an object went back there: it was restored from a backup, or holds
     /// another object under the old identifier. The State that was known counts here on ([rule 5](crate::design#rule-5)); the report names the object.
     pub const STATE_WENT_BACK: AlarmKind = AlarmKind(5);
+    /// It is followed, and copies differ from what it has told, although they were asked for again: they are compared again in an hour
+    /// ([rule 17](crate::design#rule-17)).
+    pub const COPIES_DIFFER: AlarmKind = AlarmKind(6);
 }
 
 impl fmt::Display for AlarmKind {
@@ -68,6 +71,9 @@ impl fmt::Display for AlarmKind {
             }
             AlarmKind::CLOCK => f.write_str("has a clock that jumped"),
             AlarmKind::STATE_WENT_BACK => f.write_str("shows a State that has gone back"),
+            AlarmKind::COPIES_DIFFER => {
+                f.write_str("has told of copies otherwise than they are held here")
+            }
             AlarmKind(other) => write!(f, "alarm {other}"),
         }
     }

@@ -152,6 +152,18 @@ pub struct Upstream {
     /// How many objects are [listed](crate::WithheldObject::lacking) as withheld from this server.
     #[ttlv(tag = x::COUNT_WITHHELD)]
     pub withheld: Option<i64>,
+    /// How many copies are [listed](crate::DifferingCopy) as not held as they were told.
+    #[ttlv(tag = x::COUNT_DIFFERING)]
+    pub differing: Option<i64>,
+    /// Whether more copies differ than are listed, so that the relation can't be compared until its feed is read from the beginning.
+    #[ttlv(tag = x::UNCOMPARED)]
+    pub uncompared: Option<bool>,
+    /// When it was last proved that all copies of this relation are held as they were told, or listed. It is noted once an hour.
+    #[ttlv(tag = x::PROVED)]
+    pub proved: Option<DateTime>,
+    /// How many copies were found by comparison that differed, and were asked for again.
+    #[ttlv(tag = x::COUNT_REPAIRED)]
+    pub repaired: Option<i64>,
     /// What became of the objects of the current pass, or of the last one.
     pub counts: Counts,
     /// Other fields.
@@ -453,6 +465,10 @@ impl Upstream {
             retried: 0,
             terms_differ: None,
             withheld: None,
+            differing: None,
+            uncompared: None,
+            proved: None,
+            repaired: None,
             counts: Counts::default(),
             extra: Extra::NONE,
         }
@@ -492,6 +508,7 @@ impl Upstream {
         Upstream {
             cursor: Place::default(),
             checking: Some(0),
+            uncompared: None,
             ..self
         }
     }
@@ -542,6 +559,7 @@ impl Upstream {
             keys::missing_prefix(relation),
             keys::done_prefix(relation),
             keys::lacking_prefix(relation),
+            keys::differing_prefix(relation),
         ];
         store.transact(|transaction| {
             let address = Upstream::address(relation);

@@ -45,6 +45,7 @@ state_keys! {
     SENDER = b"sender/" + "server": "when copies last came from a server beside relations, in seconds (8 bytes)", "receive: import; pull";
     UPSTREAM = b"master/" + "relation": "a server that this one follows (Upstream)", "follow, at the replica";
     RETRY = b"retry/" + "relation 0 object": "an object that could not be applied and is asked for again (Retry)", "follow, at the replica";
+    DIFFERING = b"differs/" + "relation 0 object": "a copy that is not held as it was told, with what was told (DifferingCopy)", "follow, at the replica";
     MISSING = b"missing/" + "relation 0 object": "a copy that the issuer does not have (its ObjectId)", "follow, at the replica";
     WITHDRAWN = b"withdrawn/" + "relation 0 object": "a withdrawal that the relation's next request confirms", "follow, at the replica";
     OFFERED = b"offered/" + "server 0 relation 0 page": "which records a replica was offered (OfferedSet)", "follow, at the issuer";
@@ -119,6 +120,11 @@ pub(crate) fn missing_prefix(relation: &str) -> Vec<u8> {
 
 pub(crate) fn done_prefix(relation: &str) -> Vec<u8> {
     under(WITHDRAWN, relation)
+}
+
+/// What the keys of the copies begin with that are not held as they were told in a relation.
+pub(crate) fn differing_prefix(relation: &str) -> Vec<u8> {
+    under(DIFFERING, relation)
 }
 
 /// What the pages of an [`OfferedSet`](crate::OfferedSet) begin with: the number of the page follows.
@@ -359,6 +365,7 @@ mod tests {
             downstream("s", "r"),
             upstream("r"),
             about(retry_prefix("r"), &id)?,
+            about(differing_prefix("r"), &id)?,
             about(missing_prefix("r"), &id)?,
             about(done_prefix("r"), &id)?,
             offered_prefix("s", "r"),

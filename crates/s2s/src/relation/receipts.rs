@@ -6,7 +6,7 @@
 
 use crate::relation::keys::{self, Entry};
 use crate::wire::copy::Copy;
-use crate::wire::receipt::{Receipt, ReceiptKey};
+use crate::wire::receipt::{CopyFacts, Receipt, ReceiptKey};
 use keyferry_kmip::{Text, extension as x};
 use keyferry_store::record::{bytes_of, read, stored_raw};
 use keyferry_store::{
@@ -164,6 +164,25 @@ impl Receipts {
                 |given: &GivenReceipt| given.server == *issuer && given.directly == Some(true);
             !held.given.iter().any(directly)
         }))
+    }
+
+    /// Whether receipts came with the change that is held, and none of them is of the copy as it is held.
+    pub(crate) fn are_of_another_copy(snapshot: &dyn Snapshot, record: &Record) -> Result<bool> {
+        let Some(held) = Receipts::find(snapshot, record)?.filter(|held| !held.given.is_empty())
+        else {
+            return Ok(false);
+        };
+        let (digest, overlay) = (record.copy_digest()?, record.overlay.as_ref());
+        let facts = CopyFacts {
+            id: &record.id,
+            stamp: &record.stamp,
+            lineage: &record.lineage,
+            digest: &digest,
+            owner: overlay.and_then(|overlay| overlay.owner.as_ref()),
+            without: overlay.map_or(&[], |overlay| &overlay.without),
+        };
+        let mut given = held.given.iter();
+        Ok(!given.any(|given| given.receipt.is_of(&facts)))
     }
 
     /// The servers whose receipts came with the copy that is held.

@@ -4,6 +4,7 @@
 use crate::selection::Selected;
 use crate::wire::copy::Copy;
 use crate::wire::place::Place;
+use crate::wire::proof::SetProof;
 use crate::wire::terms::Terms;
 use keyferry_kmip::spec::{ObjectType, Operation, State, tag};
 use keyferry_kmip::{DateTime, Failure, Payload, RevocationReason, Secret, Text, extension as x};
@@ -61,6 +62,12 @@ pub(crate) struct FollowRequest {
     pub(crate) terms: Option<Terms>,
     /// Copies that the replica holds. The issuer answers for those that the replica may not have any more.
     pub(crate) held: Vec<HeldCopy>,
+    /// Objects that the replica lacks, or has otherwise than it was told, by the tags of their leaves (8 bytes each).
+    #[ttlv(tag = x::WANTED)]
+    pub(crate) wanted: Vec<Vec<u8>>,
+    /// How many cells of the sketch of all that was told the replica asks for.
+    #[ttlv(tag = x::SKETCH_CELLS)]
+    pub(crate) cells: Option<i32>,
     /// Whether the replica may send the next request before the answer has come.
     #[ttlv(tag = x::MORE)]
     pub(crate) more: Option<bool>,
@@ -289,6 +296,8 @@ pub(crate) struct FollowResponse {
     pub(crate) time: Option<DateTime>,
     /// The servers whose objects the issuer passes on and hears of itself, and on which way.
     pub(crate) keeps: Vec<KeptPath>,
+    /// What the issuer has told in this relation, where the changes end at the head.
+    pub(crate) proof: Option<SetProof>,
     /// Other fields.
     #[ttlv(extra)]
     pub(crate) extra: Extra,

@@ -31,6 +31,15 @@ pub struct Receipt {
     pub(crate) extra: Extra,
 }
 
+impl Receipt {
+    /// Whether the receipt is of a copy with these facts, as far as anybody can tell who did not make it.
+    pub(crate) fn is_of(&self, facts: &CopyFacts<'_>) -> bool {
+        let material = self.proof.get(2 * HASH..).unwrap_or_default();
+        let told = self.proof.get(..HASH).unwrap_or_default();
+        is_same(&sum(facts, &self.identifier, material), told)
+    }
+}
+
 /// What a receipt of a copy covers.
 pub(crate) struct CopyFacts<'a> {
     pub(crate) id: &'a ObjectId,

@@ -53,6 +53,8 @@ pub struct Check {
     pub withdrawals: usize,
     pub given_back: usize,
     pub compared: usize,
+    /// Copies that were found by comparison.
+    pub repaired: usize,
     /// Copies that were true at the end, and that were listed as unkept.
     pub kept: usize,
     pub unkept: usize,
@@ -363,6 +365,16 @@ impl Check {
             .unwrap();
         assert!(master.is_up_to_date(), "{relation}: {master:?}");
         assert!(master.counts.add_up(), "{relation}: {:?}", master.counts);
+        assert!(master.proved.is_some(), "{relation}: {master:?}");
+        self.repaired += usize::try_from(master.repaired.unwrap_or(0)).unwrap();
+        let alarms = here.disk.view::<_, Error>(|snapshot| Alarm::all(snapshot));
+        let differs = |alarm: &Alarm| alarm.kind == AlarmKind::COPIES_DIFFER;
+        assert!(
+            !alarms.unwrap().iter().any(differs),
+            "{relation}: {} has told of copies otherwise than {} holds them",
+            there.name,
+            here.name
+        );
         let retries = here
             .disk
             .view::<_, Error>(|snapshot| Retry::all(snapshot, relation))

@@ -26,6 +26,7 @@ pub struct Figures {
     withdrawals: usize,
     given_back: usize,
     compared: usize,
+    repaired: usize,
     /// A digest over all that the stores hold in the end: it stays the same while the engine does the same.
     end_states: u64,
 }
@@ -46,6 +47,7 @@ impl Figures {
         self.withdrawals += other.withdrawals;
         self.given_back += other.given_back;
         self.compared += other.compared;
+        self.repaired += other.repaired;
         self.end_states = chain(self.end_states, &other.end_states.to_be_bytes());
     }
 
@@ -66,6 +68,7 @@ impl Figures {
             self.withdrawals,
             self.given_back,
             self.compared,
+            self.repaired,
         ]
         .iter()
         .all(|count| *count > 0)
@@ -289,6 +292,7 @@ pub fn run(seed: u64) -> Figures {
     figures.withdrawals += check.withdrawals;
     figures.given_back += check.given_back;
     figures.compared += check.compared;
+    figures.repaired += check.repaired;
     figures
 }
 

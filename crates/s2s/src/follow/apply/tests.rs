@@ -105,6 +105,7 @@ fn hear_in(
         options,
         reign,
         asked_again,
+        searches: false,
     };
     let (result, effects) = server.asking(|ask| receiver.decide(ask, change))?;
     server.apply(effects);
@@ -316,6 +317,7 @@ fn a_result_says_what_became_of_an_object_here() {
             options: &options,
             reign: &REIGN,
             asked_again: &[],
+            searches: false,
         };
         let (result, effects) = server.asking(|ask| receiver.decide(ask, change)).unwrap();
         server.apply(effects);
@@ -345,6 +347,7 @@ fn ways_that_no_honest_server_tells_are_not_kept() {
     };
     let long = "x".repeat(server.node.policy.limits.name_bytes + 1);
     let answer = |keeps| FollowResponse {
+        proof: None,
         answer: crate::wire::follow::Answer::CHANGES,
         server: "b".into(),
         instance: Vec::new(),

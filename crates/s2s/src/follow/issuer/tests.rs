@@ -47,6 +47,8 @@ impl TestServer {
 
 fn question() -> FollowRequest {
     FollowRequest {
+        wanted: Vec::new(),
+        cells: None,
         relation: "r".into(),
         session: 1,
         reign: Some(REIGN.to_vec()),

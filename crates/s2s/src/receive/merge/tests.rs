@@ -63,6 +63,7 @@ fn incoming(record: Record, object: Option<Object>) -> Incoming {
         speaker: Speaker::Issuer,
         receipts: ToldReceipts::default(),
         overrules: false,
+        rotted: false,
     }
 }
 

@@ -1,0 +1,434 @@
+//! The replica's side of the comparison: whether what is held here is what was told in a relation, where it is not, and what is asked for then
+//! ([rule 17](crate::design#rule-17)).
+//!
+//! The leaves of the copies that come by the relation stand in a table in memory, which each answer takes a bit further through this server's own
+//! feed. Copies that are not held as they were told are listed in the store ([`DifferingCopy`]), and count as they were told. When an answer that
+//! reaches the head tells another sum than the table has, the replica asks for the sketch, in parts that grow, until it says which objects
+//! differ; it asks for these again.
+
+use crate::compare::leaf::{CopySum, KEY_BYTES, ProofKey};
+use crate::compare::sketch::{Decoder, Key, Leaf, Outcome, cells, from_bytes, subtract};
+use crate::compare::table::Table;
+use crate::error::{Error, Result};
+use crate::follow::Follow;
+use crate::follow::apply::Applied;
+use crate::follow::prove::{MOST_CELLS, is_compared};
+use crate::follow::question::held_copy;
+use crate::relation::alarm::{Alarm, AlarmKind};
+use crate::relation::differing::DifferingCopy;
+use crate::relation::followed::Upstream;
+use crate::session::SessionContext;
+use crate::wire::follow::{FollowRequest, FollowResponse, HeldCopy};
+use crate::wire::place::Place;
+use crate::wire::proof::SetProof;
+use keyferry_kmip::Tick;
+use keyferry_store::record::read;
+use keyferry_store::{
+    Entry, ErrorKind, ObjectId, Record, RecordNumber, Snapshot, SnapshotExt, StoreExt,
+};
+use std::collections::{HashMap, HashSet};
+
+/// Entries of the own feed that one answer takes the table further, beside what the answer itself brings.
+const ENTRIES: usize = 4096;
+
+/// Cells of the sketch that are asked for first.
+const FIRST_CELLS: u32 = 32;
+
+/// Objects that one question asks about because they differ: of those asked for again, those wanted, and those claimed.
+const AT_ONCE: usize = 500;
+
+/// Searches in a row that end with copies which differ still.
+const SEARCHES: u32 = 3;
+
+/// Milliseconds for which nothing is compared after that.
+const PAUSE: u64 = 3_600_000;
+
+/// Seconds after which it is noted again that all copies are as they were told.
+const NOTED_EVERY: i64 = 3600;
+
+/// What a following session knows of the comparison with the server that is followed.
+#[derive(Default)]
+pub(super) struct Comparison {
+    /// The leaves of what is held; `None` until that server has told the key.
+    table: Option<Table>,
+    /// The listed copies that the table has leaves of.
+    listed: HashMap<ObjectId, Option<CopySum>>,
+    /// Whether `listed` is what the store lists.
+    is_loaded: bool,
+    /// What is being searched for, where something differs.
+    search: Option<Search>,
+    /// How many searches in a row have not helped.
+    searches: u32,
+    /// Until when nothing is compared, since searches did not help.
+    rests_until: Option<Tick>,
+}
+
+/// How far a search for what differs has come.
+enum Search {
+    /// So many cells of the sketch are asked for.
+    Cells(u32),
+    /// These objects are asked about.
+    Repair(Differences),
+}
+
+/// Objects that are not held as they were told.
+#[derive(Default)]
+struct Differences {
+    /// Those that are listed otherwise: they are asked for again.
+    again: Vec<ObjectId>,
+    /// Those that are held otherwise: they are asked for again, too.
+    changed: Vec<RecordNumber>,
+    /// Those that are not known here, by the tags of their leaves.
+    wanted: Vec<[u8; 8]>,
+    /// Those that are held and were not told.
+    claimed: Vec<RecordNumber>,
+}
+
+/// What a question asks because of the comparison.
+#[derive(Default)]
+pub(super) struct Searched {
+    cells: Option<i32>,
+    again: Vec<ObjectId>,
+    wanted: Vec<Vec<u8>>,
+    claimed: Vec<HeldCopy>,
+}
+
+impl Searched {
+    /// The question with what is asked beside.
+    pub(super) fn add_to(self, mut request: FollowRequest) -> FollowRequest {
+        let known: HashSet<ObjectId> = request.again.iter().cloned().collect();
+        let again = self.again.into_iter().filter(|id| !known.contains(id));
+        request.again.extend(again);
+        request.wanted = self.wanted;
+        request.held.extend(self.claimed);
+        request.cells = self.cells;
+        request
+    }
+}
+
+impl Comparison {
+    /// Whether something is to be asked for at once.
+    pub(super) fn is_searching(&self) -> bool {
+        self.search.is_some()
+    }
+
+    /// Forgets what belonged to a connection that is lost. The table stays: it is brought up to date when it is used again.
+    pub(super) fn forget_connection(&mut self) {
+        self.search = None;
+        self.is_loaded = false;
+    }
+
+    /// What the next question asks.
+    pub(super) fn ask(&mut self, snapshot: &dyn Snapshot, upstream: &Upstream) -> Result<Searched> {
+        let mut searched = Searched::default();
+        match &mut self.search {
+            None => {}
+            Some(Search::Cells(most)) => searched.cells = i32::try_from(*most).ok(),
+            Some(Search::Repair(differences)) => {
+                searched.again = take(&mut differences.again);
+                searched.wanted = take(&mut differences.wanted)
+                    .into_iter()
+                    .map(|tag| tag.to_vec())
+                    .collect();
+                for number in take(&mut differences.changed) {
+                    let record = readable(snapshot.record(number))?.flatten();
+                    searched.again.extend(record.map(|record| record.id));
+                }
+                for number in take(&mut differences.claimed) {
+                    if let Some(record) = snapshot.record(number)? {
+                        searched
+                            .claimed
+                            .push(held_copy(snapshot, upstream, record)?);
+                    }
+                }
+                if differences.len() == 0 {
+                    self.search = None;
+                }
+            }
+        }
+        Ok(searched)
+    }
+}
+
+/// Takes as many as one question asks about.
+fn take<T>(from: &mut Vec<T>) -> Vec<T> {
+    from.split_off(from.len().saturating_sub(AT_ONCE))
+}
+
+/// What comparing has come to.
+enum Found {
+    /// The two can't be compared by this answer.
+    Nothing,
+    /// All is held as it was told, or listed.
+    Equal,
+    /// Something differs.
+    Differs,
+    /// This many objects differ, and are asked for.
+    Located(usize),
+    /// No sketch says what differs.
+    Lost,
+}
+
+impl Follow {
+    /// Compares what is held with what an answer says was told.
+    pub(super) fn compare(
+        &mut self,
+        cx: &SessionContext<'_>,
+        answer: &FollowResponse,
+        applied: &Applied,
+    ) -> Result<Option<Upstream>> {
+        let Some(proof) = &answer.proof else {
+            return Ok(None);
+        };
+        let (upstream, tick) = (&applied.upstream, cx.now.tick);
+        let comparison = &mut self.comparison;
+        if comparison.rests_until.is_some_and(|until| tick < until) {
+            return Ok(None);
+        }
+        comparison.rests_until = None;
+        let found = cx.store.view(|snapshot| {
+            let is_whole = comparison.take_further(snapshot, upstream, proof, applied)?;
+            let is_settled = answer.place.number == answer.head.number
+                && upstream.anew != Some(true)
+                && upstream.checking.is_none()
+                && upstream.uncompared != Some(true);
+            match (is_whole && is_settled, &proof.sum) {
+                (true, Some(sum)) => Ok::<_, Error>(comparison.find(proof, sum)),
+                _ => Ok(Found::Nothing),
+            }
+        })?;
+        self.act_on(cx, upstream, found)
+    }
+
+    /// Does what the comparison has shown to be due; returns the relation where that has changed it.
+    fn act_on(
+        &mut self,
+        cx: &SessionContext<'_>,
+        upstream: &Upstream,
+        found: Found,
+    ) -> Result<Option<Upstream>> {
+        let (now, session) = (cx.now.wall, self.session());
+        let comparison = &mut self.comparison;
+        match found {
+            Found::Nothing => Ok(None),
+            Found::Equal => {
+                (comparison.search, comparison.searches) = (None, 0);
+                let is_noted = upstream
+                    .proved
+                    .is_some_and(|last| (0..NOTED_EVERY).contains(&now.0.saturating_sub(last.0)));
+                if is_noted {
+                    return Ok(None);
+                }
+                self.change_upstream(cx, session, |upstream| upstream.proved = Some(now))
+                    .map(Some)
+            }
+            Found::Differs => {
+                if comparison.searches < SEARCHES {
+                    comparison.search = Some(Search::Cells(FIRST_CELLS));
+                    return Ok(None);
+                }
+                // What was asked for has not helped: a person has to look.
+                (comparison.search, comparison.searches) = (None, 0);
+                comparison.rests_until = Some(Tick(cx.now.tick.0.saturating_add(PAUSE)));
+                self.raise_difference(cx)?;
+                self.change_upstream(cx, session, |upstream| upstream.proved = None)
+                    .map(Some)
+            }
+            Found::Located(count) => {
+                comparison.searches += 1;
+                self.change_upstream(cx, session, |upstream| {
+                    let more = i64::try_from(count).unwrap_or(i64::MAX);
+                    let known = upstream.repaired.unwrap_or(0);
+                    upstream.repaired = Some(known.saturating_add(more));
+                })
+                .map(Some)
+            }
+            // Too much differs for a sketch: the whole feed is read again, with the material.
+            Found::Lost => {
+                (comparison.search, comparison.searches) = (None, SEARCHES);
+                self.change_upstream(cx, session, |upstream| {
+                    upstream.cursor = Place::default();
+                    upstream.checking = Some(0);
+                    upstream.anew = Some(true);
+                })
+                .map(Some)
+            }
+        }
+    }
+
+    /// Raises the alarm that copies differ from what was told, although they were asked for again.
+    fn raise_difference(&self, cx: &SessionContext<'_>) -> Result<()> {
+        let server = (&self.options.from.server, AlarmKind::COPIES_DIFFER);
+        cx.store.transact(|transaction| {
+            let alarm = Alarm::raise_at(transaction, cx.now.wall, server.0, server.1)?;
+            if let Some((key, value)) = alarm {
+                transaction.set_state(&key, value.as_deref())?;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Comparison {
+    /// Takes the table further through this server's own feed; `true` when it is at the head.
+    fn take_further(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        upstream: &Upstream,
+        proof: &SetProof,
+        applied: &Applied,
+    ) -> Result<bool> {
+        let Ok(key) = <[u8; KEY_BYTES]>::try_from(proof.key.as_slice()) else {
+            return Ok(false);
+        };
+        let is_known = |table: &&mut Table| table.key().bytes() == key;
+        let table = match self.table.as_mut().filter(is_known) {
+            Some(table) if table.is_of(snapshot)? => table,
+            _ => {
+                (self.listed, self.is_loaded) = (HashMap::new(), false);
+                self.table.insert(Table::new(ProofKey::new(key)))
+            }
+        };
+        let mut changed = applied.differing.clone();
+        if !self.is_loaded {
+            let listed = DifferingCopy::all(snapshot, &upstream.relation)?;
+            let stored = listed.into_iter().map(|copy| (copy.id.clone(), copy.sum()));
+            let before = std::mem::replace(&mut self.listed, stored.collect());
+            let both = before.iter().chain(&self.listed);
+            changed = both.map(|(id, _)| (id.clone(), None)).collect();
+            for (id, told) in &mut changed {
+                *told = self.listed.get(id).copied();
+            }
+            self.is_loaded = true;
+        }
+        for (id, told) in changed {
+            let key = table.key().clone();
+            let leaf = told.flatten().map(|sum| key.leaf(&id, sum));
+            match told {
+                Some(told) => self.listed.insert(id.clone(), told),
+                None => self.listed.remove(&id),
+            };
+            table.list(id.clone(), leaf);
+            if let Some((number, record)) = readable(snapshot.by_object_id(&id))?.flatten() {
+                table.set(number, leaf_of(&record, upstream, &self.listed, &key)?);
+            }
+        }
+        let (listed, told) = (&self.listed, &applied.told);
+        table.advance(snapshot, ENTRIES + told.len(), &mut |row, key| {
+            if !told.is_empty() {
+                let entry: Entry = read(row.entry, "feed entry")?;
+                if let Some((stamp, sum)) = told.get(&entry.id)
+                    && *stamp == entry.stamp
+                    && !listed.contains_key(&entry.id)
+                {
+                    return Ok(Some(key.leaf(&entry.id, *sum)));
+                }
+            }
+            // What can't be read is not held.
+            match readable(snapshot.record(row.record))?.flatten() {
+                Some(record) => leaf_of(&record, upstream, listed, key),
+                None => Ok(None),
+            }
+        })
+    }
+
+    /// Compares the sums, and the sketches where that of the other server has come.
+    fn find(&mut self, proof: &SetProof, sum: &[u8]) -> Found {
+        let Some(table) = &self.table else {
+            return Found::Nothing;
+        };
+        let own = table.sum();
+        if own.bytes() == sum && Some(own.count) == proof.count {
+            return Found::Equal;
+        }
+        let (Some(bytes), Some(Search::Cells(most))) = (&proof.cells, &self.search) else {
+            return match self.search {
+                // Not all is asked for yet.
+                Some(Search::Repair(_)) => Found::Nothing,
+                _ => Found::Differs,
+            };
+        };
+        let key = Key::new(table.key().bytes());
+        let mut decoder = Decoder::new(key);
+        let theirs = from_bytes(bytes).filter(|theirs| theirs.len() as u64 == u64::from(*most));
+        let ours = cells(&key, table.leaves(), 0..*most);
+        let Some(difference) = theirs.and_then(|theirs| subtract(&theirs, &ours)) else {
+            return Found::Lost;
+        };
+        decoder.extend(difference);
+        match decoder.decode() {
+            Outcome::Done {
+                only_there,
+                only_here,
+            } => {
+                let differences = Differences::of(table, &only_there, &only_here);
+                let count = differences.len();
+                self.search = Some(Search::Repair(differences));
+                Found::Located(count)
+            }
+            Outcome::More if *most < MOST_CELLS => {
+                self.search = Some(Search::Cells(next_cells(*most)));
+                Found::Nothing
+            }
+            Outcome::More | Outcome::Garbage => Found::Lost,
+        }
+    }
+}
+
+/// How many cells are asked for when so many did not suffice: few more where they are many, so that little goes in vain.
+fn next_cells(most: u32) -> u32 {
+    let next = match most {
+        0..256 => most * 8,
+        256..1024 => most * 4,
+        _ => most + most / 2 + 512,
+    };
+    next.min(MOST_CELLS)
+}
+
+impl Differences {
+    /// The objects of these leaves.
+    fn of(table: &Table, only_there: &[Leaf], only_here: &[Leaf]) -> Differences {
+        let there: HashSet<[u8; 8]> = only_there.iter().map(|leaf| leaf.object).collect();
+        let here: HashSet<[u8; 8]> = only_here.iter().map(|leaf| leaf.object).collect();
+        let changed: HashSet<[u8; 8]> = there.intersection(&here).copied().collect();
+        Differences {
+            again: table.find_listed(|tag| here.contains(tag)),
+            changed: table.find(|tag| changed.contains(tag)),
+            wanted: there.difference(&here).copied().collect(),
+            claimed: table.find(|tag| here.contains(tag) && !changed.contains(tag)),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.again.len() + self.changed.len() + self.wanted.len() + self.claimed.len()
+    }
+}
+
+/// The leaf of a copy that comes by the relation and is not listed.
+fn leaf_of(
+    record: &Record,
+    upstream: &Upstream,
+    listed: &HashMap<ObjectId, Option<CopySum>>,
+    key: &ProofKey,
+) -> Result<Option<Leaf>> {
+    if !is_member(record, &upstream.relation) || listed.contains_key(&record.id) {
+        return Ok(None);
+    }
+    Ok(Some(key.leaf(&record.id, CopySum::of_record(record)?)))
+}
+
+/// Whether a copy is compared in a relation: it comes by it.
+pub(super) fn is_member(record: &Record, relation: &str) -> bool {
+    let overlay = record.overlay.as_ref();
+    overlay.is_some_and(|overlay| overlay.via.iter().any(|via| *via == *relation))
+        && is_compared(record)
+}
+
+/// What was read, or nothing where the store says that it has rotted.
+fn readable<T>(read: keyferry_store::Result<T>) -> keyferry_store::Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
+        Err(error) => Err(error),
+    }
+}

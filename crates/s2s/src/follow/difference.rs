@@ -1,0 +1,88 @@
+//! Which copies are not held as an answer has told them: they are listed, with what was told ([`DifferingCopy`]).
+
+use crate::compare::leaf::CopySum;
+use crate::error::Result;
+use crate::follow::apply::ChangesPage;
+use crate::follow::compare::is_member;
+use crate::relation::differing::DifferingCopy;
+use crate::relation::keys::{Entry, about, differing_prefix};
+use crate::report::Outcome;
+use crate::transport_key::is_transport_key;
+use crate::wire::follow::{Change, Kind};
+use keyferry_kmip::lifecycle;
+use keyferry_store::record::bytes_of;
+use keyferry_store::{Effects, Snapshot, SnapshotExt};
+use keyferry_ttlv::Extra;
+
+impl ChangesPage<'_> {
+    /// Lists the object of a change if it is not held as it was told, with what `effects` make of it, or not any more if it is.
+    pub(super) fn note_difference(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        change: &Change,
+        outcome: Outcome,
+        effects: &Effects,
+    ) -> Result<Option<Entry>> {
+        let told = told_sum(change);
+        let copy = &change.copy;
+        let taken = matches!(
+            outcome,
+            Outcome::Created | Outcome::Updated | Outcome::Renamed
+        );
+        let changed = effects.changes.iter().rev();
+        let changed = changed.map(|one| &one.after).find(|one| one.id == copy.id);
+        let stored = match changed {
+            Some(_) => None,
+            None => snapshot.by_object_id(&copy.id)?.map(|(_, record)| record),
+        };
+        let after = changed.or(stored.as_ref());
+        let is_key = after.is_some_and(is_transport_key);
+        let is_held = match after.filter(|after| is_member(after, &self.options.relation)) {
+            Some(_) if taken && told.is_some() => true,
+            Some(after) => Some(CopySum::of_record(after)?) == told,
+            None => told.is_none() || is_key,
+        };
+        if is_held && let Some(sum) = told.filter(|_| !is_key) {
+            self.told.insert(copy.id.clone(), (copy.stamp.clone(), sum));
+        }
+        let count = self.upstream.differing.unwrap_or(0);
+        if is_held && count == 0 {
+            return Ok(None);
+        }
+        let key = about(differing_prefix(&self.options.relation), &copy.id)?;
+        let listed = snapshot.state_value(&key)?;
+        if is_held {
+            if listed.is_none() {
+                return Ok(None);
+            }
+            self.upstream.differing = Some(count - 1).filter(|count| *count > 0);
+            self.differing.push((copy.id.clone(), None));
+            return Ok(Some((key, None)));
+        }
+        let most = i64::try_from(self.node.policy.limits.differing).unwrap_or(i64::MAX);
+        if listed.is_none() && count >= most {
+            self.upstream.uncompared = Some(true);
+            return Ok(None);
+        }
+        self.upstream.differing = Some(count + i64::from(listed.is_none()));
+        let differing = DifferingCopy {
+            id: copy.id.clone(),
+            stamp: told.map(|_| copy.stamp.clone()),
+            state: told.and_then(|_| copy.unrepresentable.state()),
+            digest: told.map(|_| copy.digest.clone()),
+            since: self.now.wall,
+            extra: Extra::NONE,
+        };
+        self.differing.push((copy.id.clone(), Some(told)));
+        Ok(Some((key, Some(bytes_of(&differing)?))))
+    }
+}
+
+/// What a change tells of an object that the two servers compare; `None` where it tells that there is nothing to compare.
+fn told_sum(change: &Change) -> Option<CopySum> {
+    let copy = &change.copy;
+    let state = copy.unrepresentable.state();
+    let is_live = matches!(change.kind, Kind::COPY | Kind::WITHHELD)
+        && !state.is_some_and(lifecycle::is_destroyed);
+    is_live.then(|| CopySum::of(&copy.stamp, state, &copy.digest))
+}
