@@ -447,6 +447,10 @@ fn heal(world: &mut World, check: &mut Check, rng: &mut Rng) {
         .collect();
     assert_eq!(heads, after, "it does not come to rest");
     news_travels(world, rng);
+    // What was revoked in an emergency then, is told with the next question, which may be an hour away.
+    if world.sites.iter().any(|site| !site.emergencies().is_empty()) {
+        settle(world, check);
+    }
 }
 
 /// What changes now is everywhere before long, also where nobody asks more than once an hour, and where the first word of it was lost.

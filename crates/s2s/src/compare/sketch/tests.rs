@@ -43,9 +43,10 @@ impl Rng {
     }
 }
 
-fn runs(default: u64) -> u64 {
+/// How often a test with random input runs: more often with SKETCH_RUNS, never less often.
+fn runs(least: u64) -> u64 {
     let runs = std::env::var("SKETCH_RUNS").ok();
-    runs.map_or(default, |runs| runs.parse().unwrap())
+    least.max(runs.map_or(0, |runs| runs.parse().unwrap()))
 }
 
 type Set = BTreeSet<Leaf>;
@@ -182,12 +183,18 @@ fn a_walk_goes_forward_and_ends_beyond_32_bits() {
         }
         assert!((10..150).contains(&passed), "{passed} cells");
     }
-    let mut last = Walk {
-        at: u64::from(u32::MAX) - 1,
-        state: 7,
-    };
-    last.advance();
-    assert!(last.at >= u64::from(u32::MAX));
+    // The least random number there is, from the first cell and from the last.
+    for (at, next) in [
+        (0, 3 << 30),
+        (u64::from(u32::MAX) - 1, ((1 << 33) - 1) << 30),
+    ] {
+        let mut walk = Walk {
+            at,
+            state: 0u64.wrapping_sub(0x9e37_79b9_7f4a_7c15),
+        };
+        walk.advance();
+        assert_eq!(walk.at, next - 1);
+    }
 }
 
 #[test]

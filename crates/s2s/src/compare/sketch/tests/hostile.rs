@@ -41,21 +41,18 @@ fn cell_with(member: &Member, count: i64) -> Cell {
     cell
 }
 
-/// A member that isn't in cell 1, but in cell 0, of course.
-fn not_in_cell_1(key: &Key, rng: &mut Rng) -> Member {
-    loop {
-        let member = Member::of(key, rng.leaf());
-        if !member.walk().reaches(1) {
-            return member;
-        }
-    }
+/// A member that is in cell 1, or isn't. All are in cell 0.
+fn in_cell_1(key: &Key, rng: &mut Rng, is_in: bool) -> Member {
+    let mut some = (0..100).map(|_| Member::of(key, rng.leaf()));
+    some.find(|member| member.walk().reaches(1) == is_in)
+        .unwrap()
 }
 
 #[test]
 fn a_member_is_only_believed_in_its_own_cells() {
     let mut rng = Rng(9);
     let key = rng.key();
-    let member = not_in_cell_1(&key, &mut rng);
+    let member = in_cell_1(&key, &mut rng, false);
     let mut decoder = Decoder::new(key);
     decoder.extend([Cell::default(), cell_with(&member, 1)]);
     assert_eq!(decoder.decode(), Outcome::More);
@@ -95,15 +92,24 @@ fn the_side_is_told_by_the_count_and_other_counts_are_no_member() {
 }
 
 #[test]
+fn counts_wrap() {
+    let of = |count| Cell {
+        count,
+        ..Cell::default()
+    };
+    let cells = subtract(
+        &[of(i64::MIN), of(1), of(i64::MAX)],
+        &[of(1), of(i64::MIN), of(-1)],
+    );
+    let counts: Vec<i64> = cells.unwrap().iter().map(|cell| cell.count).collect();
+    assert_eq!(counts, [i64::MAX, i64::MIN + 1, i64::MIN]);
+}
+
+#[test]
 fn a_member_that_turns_up_twice_is_garbage() {
     let mut rng = Rng(11);
     let key = rng.key();
-    let member = loop {
-        let member = Member::of(&key, rng.leaf());
-        if member.walk().reaches(1) {
-            break member;
-        }
-    };
+    let member = in_cell_1(&key, &mut rng, true);
     // It is in cell 1, as it must be, but cell 0 says that there is none.
     let mut decoder = Decoder::new(key);
     decoder.extend([Cell::default(), cell_with(&member, 1)]);
@@ -121,7 +127,7 @@ fn more_members_than_cells_are_garbage() {
     let mut rng = Rng(12);
     let key = rng.key();
     for recovered in 0..3 {
-        let member = not_in_cell_1(&key, &mut rng);
+        let member = in_cell_1(&key, &mut rng, false);
         let mut decoder = Decoder::new(key);
         decoder.extend([cell_with(&member, 1), Cell::default()]);
         // No cells are known that get here by themselves.
