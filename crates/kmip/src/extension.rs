@@ -186,6 +186,8 @@ tags! {
     COUNT_REPAIRED = 0x544BFD, "Count Repaired";
     PROVED = 0x544BFE, "Proved";
     UNCOMPARED = 0x544BFF, "Uncompared";
+    ROTTEN = 0x544BC0, "Rotten Record";
+    SCRUB = 0x544BC1, "Scrub";
 }
 
 /// The number of [`SEEN`] inside a Selection, where it says that the selection is a list: both are on disk and on the wire already.

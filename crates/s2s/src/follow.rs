@@ -7,13 +7,16 @@ mod answer;
 pub(crate) mod apply;
 mod compare;
 mod difference;
+mod form;
 pub(crate) mod give_back;
+mod hearsay;
 pub(crate) mod issuer;
 pub(crate) mod options;
 mod page;
 pub(crate) mod poke;
 pub(crate) mod prove;
 mod question;
+mod repair;
 mod withdraw;
 
 use crate::error::{Error, ErrorKind, Result};

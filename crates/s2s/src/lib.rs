@@ -168,6 +168,7 @@ pub use relation::offered::OfferedSet;
 pub use relation::owed::{PendingGiveBack, check_no_pending_give_back};
 pub use relation::receipts::Sender;
 pub use relation::retry::{Retry, objects_missing_at_issuer};
+pub use relation::rotten::{RottenRecord, Scrub};
 pub use relation::unkept::{UnkeptCopy, UnkeptReason};
 pub use relation::withheld::WithheldObject;
 pub use report::{Counts, FailedObject, Loss, ObjectResult, Outcome, PlanDeviation, Report};

@@ -14,6 +14,7 @@ pub(crate) mod offered;
 pub(crate) mod owed;
 pub(crate) mod receipts;
 pub(crate) mod retry;
+pub(crate) mod rotten;
 pub(crate) mod stored;
 pub(crate) mod unkept;
 pub(crate) mod withheld;

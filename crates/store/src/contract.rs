@@ -98,6 +98,35 @@ pub trait Snapshot {
         span: &Span,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
     ) -> Result<()>;
+
+    /// Returns what is left of a record that can't be read, so that another one can take its place. A store that notices damage answers this without
+    /// looking at what is damaged; others need not implement it. It reads all indexes.
+    fn remains(&self, number: RecordNumber) -> Result<Option<Remains>> {
+        let Some(row) = self.get(number, Part::Attributes)? else {
+            return Ok(None);
+        };
+        let mut keys = Vec::new();
+        for index in (1..=u8::MAX).map(Index) {
+            let all = Span::all();
+            self.scan(index, &all, Order::Ascending, None, &mut |key, of| {
+                if of == number {
+                    let key = key.into();
+                    keys.push(IndexKey { index, key });
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+        }
+        Ok(Some(Remains { id: row.id, keys }))
+    }
+}
+
+/// What is left of a record that can't be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remains {
+    /// The encoded object id that stands there.
+    pub id: Vec<u8>,
+    /// The index entries that lead to the record.
+    pub keys: Vec<IndexKey>,
 }
 
 /// A snapshot that can be changed; it sees its own changes, except in the feed.

@@ -1,7 +1,8 @@
 //! This module gathers the effects of several operations, to apply them in one go.
 
 use crate::contract::{
-    Cursor, FeedRow, Index, IndexKey, Order, Part, RecordNumber, Row, Snapshot, Span, Transaction,
+    Cursor, FeedRow, Index, IndexKey, Order, Part, RecordNumber, Remains, Row, Snapshot, Span,
+    Transaction,
 };
 use crate::effects::{Effects, Encoded, write};
 use crate::error::{Error, ErrorKind, Result};
@@ -231,6 +232,13 @@ impl Snapshot for Deferred<'_, '_> {
         visit: &mut dyn FnMut(&FeedRow<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         self.ask(|_| false, |snapshot| snapshot.feed(after, visit))
+    }
+
+    fn remains(&self, number: RecordNumber) -> Result<Option<Remains>> {
+        self.ask(
+            |inner| inner.places.contains_key(&number),
+            |snapshot| snapshot.remains(number),
+        )
     }
 
     fn state(

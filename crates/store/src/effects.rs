@@ -1,6 +1,8 @@
 //! This module defines effects: the changes that an operation asks for, and how they become puts.
 
-use crate::contract::{IndexKey, MaterialChange, Part, Put, RecordNumber, Row, Transaction};
+use crate::contract::{
+    IndexKey, MaterialChange, Part, Put, RecordNumber, Remains, Row, Transaction,
+};
 use crate::error::Result;
 use crate::ext::TransactionExt;
 use crate::index;
@@ -18,6 +20,8 @@ pub struct Effects {
     pub changes: Vec<Change>,
     /// S2s state to set or remove.
     pub state: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// The index entries of records that can't be read, in whose place changes come ([`Effects::replacing`]).
+    pub remains: Vec<(RecordNumber, Vec<IndexKey>)>,
     /// The incarnation that the store gets, when it was found to be a copy of an older moment.
     pub restored: Option<Incarnation>,
 }
@@ -156,8 +160,20 @@ impl Effects {
                 after,
                 material,
             }],
-            state: Vec::new(),
-            restored: None,
+            ..Effects::default()
+        }
+    }
+
+    /// The effects of putting a record in the place of one that can't be read, with all of its index entries.
+    pub fn replacing(
+        number: RecordNumber,
+        remains: Remains,
+        after: Record,
+        material: Material,
+    ) -> Self {
+        Effects {
+            remains: vec![(number, remains.keys)],
+            ..Effects::change(Some((number, after.clone())), after, material)
         }
     }
 
@@ -170,6 +186,7 @@ impl Effects {
     pub fn extend(&mut self, other: Effects) {
         self.changes.extend(other.changes);
         self.state.extend(other.state);
+        self.remains.extend(other.remains);
         self.restored = other.restored.or(self.restored);
     }
 
@@ -188,18 +205,28 @@ impl Effects {
 
     /// The changes, encoded for a backend.
     pub(crate) fn encoded(&self) -> Result<Vec<Encoded>> {
-        self.changes.iter().map(encode).collect()
+        let keys_before = |change: &Change| match &change.before {
+            None => Ok(Vec::new()),
+            Some((number, record)) => match self.remains.iter().find(|(of, _)| of == number) {
+                Some((_, keys)) => {
+                    let mut keys = keys.clone();
+                    keys.sort_unstable();
+                    Ok(keys)
+                }
+                None => index::keys(record),
+            },
+        };
+        let changes = self.changes.iter();
+        changes
+            .map(|change| encode(change, keys_before(change)?))
+            .collect()
     }
 }
 
 /// The most lost keys that a record remembers one by one.
 const LOST: usize = 64;
 
-fn encode(change: &Change) -> Result<Encoded> {
-    let before = match &change.before {
-        Some((_, record)) => index::keys(record)?,
-        None => Vec::new(),
-    };
+fn encode(change: &Change, before: Vec<IndexKey>) -> Result<Encoded> {
     let after = index::keys(&change.after)?;
     let (remove, insert) = (without(&before, &after), without(&after, &before));
     let lost = lost_keys(change, &remove, &after);

@@ -13,6 +13,7 @@ use std::sync::Arc;
 pub struct Error {
     kind: ErrorKind,
     context: Box<str>,
+    record: Option<u64>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -48,8 +49,23 @@ impl Error {
         Error {
             kind,
             context: escaped(context.to_string()).into(),
+            record: None,
             source: None,
         }
+    }
+
+    /// This error, which is about the record of this number.
+    #[must_use]
+    pub fn about_record(self, number: u64) -> Self {
+        Error {
+            record: Some(number),
+            ..self
+        }
+    }
+
+    /// The number of the record that it is about, where one record alone is damaged ([`Corrupt`](ErrorKind::Corrupt)).
+    pub fn record(&self) -> Option<u64> {
+        self.record
     }
 
     /// This error, caused by `source`, which [`source`](StdError::source) then returns.

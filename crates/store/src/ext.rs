@@ -226,6 +226,26 @@ pub trait SnapshotExt: Snapshot {
         }
     }
 
+    /// Returns the number of the record with this object id that can't be read; `None` when there is none, or it can be read.
+    fn damaged(&self, id: &ObjectId) -> Result<Option<RecordNumber>> {
+        let encoded = id.encoded()?;
+        for key in [index::identifier(&id.identifier), index::object_id(id)?] {
+            let found = self.first(&key, &|record| record.id == *id);
+            let number = match found {
+                Err(error) if error.kind() == ErrorKind::Corrupt => error.record(),
+                Err(error) => return Err(error),
+                Ok(_) => None,
+            };
+            let number = number.map(RecordNumber);
+            if let Some(number) = number
+                && (self.remains(number)?).is_some_and(|remains| remains.id == encoded)
+            {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
+    }
+
     /// Returns the value of one key of the s2s state.
     fn state_value(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let mut found = None;

@@ -38,7 +38,7 @@ mod stamp;
 
 pub use commit::Chain;
 pub use contract::{
-    Cursor, FeedRow, Index, IndexKey, MaterialChange, Order, Part, Put, RecordNumber, Row,
+    Cursor, FeedRow, Index, IndexKey, MaterialChange, Order, Part, Put, RecordNumber, Remains, Row,
     Snapshot, Span, Store, Transaction,
 };
 pub use deferred::Deferred;

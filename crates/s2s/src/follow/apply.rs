@@ -3,21 +3,22 @@
 use crate::ask::Ask;
 use crate::compare::leaf::CopySum;
 use crate::error::{Error, ErrorKind, Result};
+use crate::follow::hearsay::ToldChange;
 use crate::follow::options::FollowOptions;
 use crate::follow::prove::Told;
+use crate::follow::repair::{damaged, is_corrupt, mended};
 use crate::follow::{Asked, Checked, Follow};
 use crate::limits::short;
 use crate::node::Node;
 use crate::planted::planted;
 use crate::receive::apply::{ApplyPage, apply_page};
-use crate::receive::authority::{ChangeRef, Speaker, check_speaker};
+use crate::receive::authority::{ChangeRef, check_speaker};
 use crate::receive::copy::{SeenObject, verify_copy};
 use crate::receive::import::outside_agreement;
-use crate::receive::merge::{self, Incoming};
+use crate::receive::merge::{self};
 use crate::refusals::is_unauthorised;
 use crate::relation::followed::Upstream;
 use crate::relation::keys::{about, lacking_prefix, missing_prefix, retry_prefix};
-use crate::relation::receipts::Receipts;
 use crate::relation::retry::{Retry, ahead, later};
 use crate::relation::withheld::WithheldObject;
 use crate::report::{ObjectResult, Outcome};
@@ -28,10 +29,7 @@ use crate::wire::terms::Terms;
 use keyferry_kmip::spec::Operation;
 use keyferry_kmip::{Attributes, Cause, DateTime, Failure, Identity, Now, Random, Text, context};
 use keyferry_store::record::{bytes_of, object_of, read};
-use keyferry_store::{
-    Deferred, Descent, Effects, Lineage, ObjectId, Overlay, Record, Snapshot, SnapshotExt, Stamp,
-    StoreExt, descent,
-};
+use keyferry_store::{Deferred, Effects, ObjectId, Overlay, Snapshot, SnapshotExt, StoreExt};
 use keyferry_ttlv::Extra;
 use std::ops::ControlFlow;
 
@@ -74,6 +72,8 @@ pub(super) enum Decided {
     StillMissing,
     /// The object ends so.
     Ends(ObjectResult, Effects),
+    /// What is held of the object can't be read: with these effects it gives way, and the object is asked for again.
+    Damaged(Effects),
 }
 
 impl Follow {
@@ -252,9 +252,14 @@ impl ApplyPage for ChangesPage<'_> {
             asked_again: self.asked_again,
             searches: self.searches,
         };
-        receiver
-            .decide(&mut ask, change)
-            .map(|(result, effects)| Decided::Ends(result, effects))
+        match receiver.decide(&mut ask, change) {
+            Ok((result, effects)) => Ok(Decided::Ends(result, effects)),
+            Err(failure) if is_corrupt(&failure) => {
+                let cleared = receiver.clear_damaged(&ask, change)?;
+                cleared.map(Decided::Damaged).ok_or(failure)
+            }
+            Err(failure) => Err(failure),
+        }
     }
 
     fn record(
@@ -280,6 +285,11 @@ impl ApplyPage for ChangesPage<'_> {
                 return Ok(ControlFlow::Continue(effects));
             }
             Ok(Decided::Ends(result, effects)) => (result, effects),
+            Ok(Decided::Damaged(cleared)) => {
+                let (result, mut effects) = self.retry_later(change, &damaged(), tried.as_ref())?;
+                effects.extend(cleared);
+                (result, effects)
+            }
             // Whoever may not say something now may not say it later; a policy that says otherwise is a reason to start over.
             Err(failure) if is_unauthorised => (
                 ObjectResult::failed(
@@ -369,11 +379,11 @@ pub(super) struct Receiver<'a> {
     pub(super) node: &'a Node,
     pub(super) options: &'a FollowOptions,
     /// The reign in which the server answers.
-    reign: &'a [u8],
+    pub(super) reign: &'a [u8],
     /// The objects that the question has asked for again.
-    asked_again: &'a [ObjectId],
+    pub(super) asked_again: &'a [ObjectId],
     /// Whether the question has asked for objects that were found by comparison.
-    searches: bool,
+    pub(super) searches: bool,
 }
 
 impl Receiver<'_> {
@@ -437,7 +447,7 @@ impl Receiver<'_> {
     }
 
     /// The state entry that says whether an object is missing at the issuer.
-    fn missing(&self, id: &ObjectId, is_missing: bool) -> Result<StateEntry, Failure> {
+    pub(super) fn missing(&self, id: &ObjectId, is_missing: bool) -> Result<StateEntry, Failure> {
         let key = about(missing_prefix(&self.options.relation), id)?;
         let value = is_missing.then(|| bytes_of(id)).transpose()?;
         Ok((key, value))
@@ -452,8 +462,8 @@ impl Receiver<'_> {
         let from = &self.options.from;
         let mut copy = change.copy.clone();
         let attributes = std::mem::take(&mut copy.unrepresentable);
-        let held = ask.snapshot.by_object_id(&copy.id)?;
         let seen = self.seen_object(ask, change, attributes)?;
+        let held = ask.snapshot.by_object_id(&copy.id)?;
         let mut incoming = verify_copy(
             self.node,
             from,
@@ -469,6 +479,8 @@ impl Receiver<'_> {
         let told = ToldChange::of(&incoming.record);
         if let Some((_, held)) = &held {
             self.check_hearsay(ask, &mut incoming, held)?;
+        }
+        if let Some(held) = &held {
             incoming.rotted = self.has_rotted(ask, held, &incoming)?;
         }
         // What a relay brings of an issuer that is followed, too, is ahead of it until that one has told of it itself.
@@ -478,6 +490,7 @@ impl Receiver<'_> {
             ahead(ask, &incoming.record)?
         };
         let was = held.as_ref().map(|(_, held)| ToldChange::of(held));
+        let mended = mended(held.as_ref(), &incoming);
         let mut merged = merge::merge_with_held(self.node, ask, &from.collisions, held, incoming)?;
         if matches!(
             merged.outcome,
@@ -485,6 +498,7 @@ impl Receiver<'_> {
         ) {
             merged.effects.state.extend(ahead);
         }
+        merged.effects.state.extend(mended);
         if let Some(was) = was {
             merged
                 .effects
@@ -501,51 +515,6 @@ impl Receiver<'_> {
             ..ObjectResult::new(&change.identifier, merged.outcome)
         };
         Ok((result, merged.effects))
-    }
-
-    /// Has the issuer asked at once where relays have told of a change that it does not know, or not yet. What it answers then counts, if it is still
-    /// in the reign of that change: then it has not lost it either ([rule A](crate::design#rule-a)).
-    fn check_hearsay(
-        &self,
-        ask: &Ask<'_>,
-        incoming: &mut Incoming,
-        held: &Record,
-    ) -> Result<(), Failure> {
-        if incoming.speaker != Speaker::Issuer || self.reign != held.stamp.incarnation {
-            return Ok(());
-        }
-        let newer = &incoming.record;
-        let told = descent((&held.stamp, &held.lineage), (&newer.stamp, &newer.lineage));
-        if !matches!(told, Descent::Older | Descent::Fork)
-            || !Receipts::is_hearsay(ask.snapshot, held)?
-        {
-            return Ok(());
-        }
-        if self.asked_again.contains(&held.id) {
-            incoming.overrules = true;
-            return Ok(());
-        }
-        Err(Failure::new(
-            Cause::MissingData,
-            "a relay has told of a change that its issuer has not told of: the issuer is asked for it",
-        ))
-    }
-
-    /// Whether what is held has changed by itself since it came: its issuer, asked for it, tells the same change with other attributes, and no receipt
-    /// that came with what is held is of it.
-    fn has_rotted(
-        &self,
-        ask: &Ask<'_>,
-        held: &Record,
-        incoming: &Incoming,
-    ) -> Result<bool, Failure> {
-        let was_asked_for = self.searches || self.asked_again.contains(&held.id);
-        let is_same_change = was_asked_for
-            && incoming.speaker != Speaker::Holder
-            && incoming.record.stamp == held.stamp;
-        Ok(is_same_change
-            && held.copy_digest()? != incoming.digest
-            && Receipts::are_of_another_copy(ask.snapshot, held)?)
     }
 
     /// The object that a change brings, in the clear.
@@ -584,47 +553,10 @@ impl Receiver<'_> {
             wrapped_by: by,
         })
     }
-
-    /// Notes whether an issuer is behind what is held here of its object: then it has lost a change, and takes none back.
-    fn note_behind(
-        &self,
-        ask: &Ask<'_>,
-        told: &ToldChange,
-        held: &ToldChange,
-    ) -> Result<Option<StateEntry>, Failure> {
-        let is_behind = told.stamp.issuer == self.options.from.server
-            && descent(held.line(), told.line()) == Descent::Older;
-        let (key, _) = self.missing(&told.id, false)?;
-        let was_missing = ask.snapshot.state_value(&key)?.is_some();
-        (was_missing != is_behind)
-            .then(|| self.missing(&told.id, is_behind))
-            .transpose()
-    }
 }
 
 /// A key of the state and its value; none to remove it.
 type StateEntry = (Vec<u8>, Option<Vec<u8>>);
-
-/// A change of an object, and what it descends from.
-struct ToldChange {
-    id: ObjectId,
-    stamp: Stamp,
-    lineage: Lineage,
-}
-
-impl ToldChange {
-    fn of(record: &Record) -> ToldChange {
-        ToldChange {
-            id: record.id.clone(),
-            stamp: record.stamp.clone(),
-            lineage: record.lineage.clone(),
-        }
-    }
-
-    fn line(&self) -> (&Stamp, &[Stamp]) {
-        (&self.stamp, &self.lineage)
-    }
-}
 
 fn find_retry(snapshot: &dyn Snapshot, relation: &str, id: &ObjectId) -> Result<Option<Retry>> {
     let stored = snapshot.state_value(&about(retry_prefix(relation), id)?)?;

@@ -17,15 +17,14 @@ use crate::follow::question::held_copy;
 use crate::relation::alarm::{Alarm, AlarmKind};
 use crate::relation::differing::DifferingCopy;
 use crate::relation::followed::Upstream;
+use crate::relation::rotten::{RottenRecord, readable};
 use crate::session::SessionContext;
 use crate::wire::follow::{FollowRequest, FollowResponse, HeldCopy};
 use crate::wire::place::Place;
 use crate::wire::proof::SetProof;
 use keyferry_kmip::Tick;
 use keyferry_store::record::read;
-use keyferry_store::{
-    Entry, ErrorKind, ObjectId, Record, RecordNumber, Snapshot, SnapshotExt, StoreExt,
-};
+use keyferry_store::{Entry, ObjectId, Record, RecordNumber, Snapshot, SnapshotExt, StoreExt};
 use std::collections::{HashMap, HashSet};
 
 /// Entries of the own feed that one answer takes the table further, beside what the answer itself brings.
@@ -313,6 +312,11 @@ impl Comparison {
                 table.set(number, leaf_of(&record, upstream, &self.listed, &key)?);
             }
         }
+        let rotten = RottenRecord::all(snapshot)?;
+        let rotten: HashSet<RecordNumber> =
+            rotten.iter().map(RottenRecord::record_number).collect();
+        // What has rotted is not held.
+        rotten.iter().for_each(|number| table.set(*number, None));
         let (listed, told) = (&self.listed, &applied.told);
         table.advance(snapshot, ENTRIES + told.len(), &mut |row, key| {
             if !told.is_empty() {
@@ -325,7 +329,8 @@ impl Comparison {
                 }
             }
             // What can't be read is not held.
-            match readable(snapshot.record(row.record))?.flatten() {
+            let record = readable(snapshot.record(row.record))?.flatten();
+            match record.filter(|_| !rotten.contains(&row.record)) {
                 Some(record) => leaf_of(&record, upstream, listed, key),
                 None => Ok(None),
             }
@@ -422,13 +427,4 @@ pub(super) fn is_member(record: &Record, relation: &str) -> bool {
     let overlay = record.overlay.as_ref();
     overlay.is_some_and(|overlay| overlay.via.iter().any(|via| *via == *relation))
         && is_compared(record)
-}
-
-/// What was read, or nothing where the store says that it has rotted.
-fn readable<T>(read: keyferry_store::Result<T>) -> keyferry_store::Result<Option<T>> {
-    match read {
-        Ok(read) => Ok(Some(read)),
-        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
-        Err(error) => Err(error),
-    }
 }

@@ -6,6 +6,7 @@ use crate::follow::apply::ChangesPage;
 use crate::follow::compare::is_member;
 use crate::relation::differing::DifferingCopy;
 use crate::relation::keys::{Entry, about, differing_prefix};
+use crate::relation::rotten::readable;
 use crate::report::Outcome;
 use crate::transport_key::is_transport_key;
 use crate::wire::follow::{Change, Kind};
@@ -33,8 +34,9 @@ impl ChangesPage<'_> {
         let changed = changed.map(|one| &one.after).find(|one| one.id == copy.id);
         let stored = match changed {
             Some(_) => None,
-            None => snapshot.by_object_id(&copy.id)?.map(|(_, record)| record),
+            None => readable(snapshot.by_object_id(&copy.id))?.flatten(),
         };
+        let stored = stored.map(|(_, record)| record);
         let after = changed.or(stored.as_ref());
         let is_key = after.is_some_and(is_transport_key);
         let is_held = match after.filter(|after| is_member(after, &self.options.relation)) {

@@ -3,6 +3,7 @@
 use crate::ask::Ask;
 use crate::compare::leaf::CopySum;
 use crate::feed::entries;
+use crate::follow::form::{change, gone, is_wrapped, leave_out, withdrawal, withheld};
 use crate::follow::prove::{Told, is_compared};
 use crate::material::transit::reason_withheld;
 use crate::material::transport::TransportKey;
@@ -13,18 +14,17 @@ use crate::receive::apply::is_internal;
 use crate::relation::keys::about;
 use crate::relation::offered::OfferedSet;
 use crate::relation::receipts::Sender;
+use crate::relation::rotten::readable;
 use crate::selection::ChosenObjects;
 use crate::size::copy_bytes;
 use crate::transport_key::is_transport_key;
-use crate::wire::copy::{Copy, PROJECTION, REIGN_BYTES};
+use crate::wire::copy::{Copy, REIGN_BYTES};
 use crate::wire::follow::{Change, Done, HeldCopy, Kind};
 use crate::wire::receipt::ReceiptKey;
-use keyferry_kmip::lifecycle::is_lifecycle_attribute;
-use keyferry_kmip::spec::{AttributeValue, tag};
-use keyferry_kmip::{AttributeReference, Attributes, Cause, Failure, Object, Secret, Text};
+use keyferry_kmip::{Cause, Failure, Object, Secret, Text};
 use keyferry_store::record::material_of;
-use keyferry_store::{Incarnation, Lineage, ObjectId, Record, RecordNumber, SnapshotExt, Stamp};
-use keyferry_ttlv::{Extra, Limits, Tag};
+use keyferry_store::{ObjectId, Record, RecordNumber, SnapshotExt};
+use keyferry_ttlv::Limits;
 
 /// Objects in an answer at the most.
 const OBJECTS: usize = 1000;
@@ -80,14 +80,14 @@ impl Page {
 }
 
 /// A change of a page, and about how many bytes it takes.
-struct SizedChange {
+pub(super) struct SizedChange {
     change: Change,
     bytes: usize,
 }
 
 impl SizedChange {
     /// A change without attributes or material.
-    fn note(change: Change) -> SizedChange {
+    pub(super) fn note(change: Change) -> SizedChange {
         let bytes = NOTE_BYTES + change.copy.lineage.len() * REIGN_BYTES;
         SizedChange { change, bytes }
     }
@@ -215,7 +215,8 @@ impl ChangesBuilder<'_> {
         page: &mut Page,
     ) -> Result<(), Failure> {
         for id in ids {
-            let Some((number, record)) = ask.snapshot.by_object_id(id)? else {
+            let found = readable(ask.snapshot.by_object_id(id))?.flatten();
+            let Some((number, record)) = found else {
                 page.add(gone(id), NOTE_BYTES);
                 continue;
             };
@@ -286,7 +287,8 @@ impl ChangesBuilder<'_> {
         page: &mut Page,
     ) -> Result<(), Failure> {
         let id = &claim.id;
-        let Some((number, record)) = ask.snapshot.by_object_id(id)? else {
+        let found = readable(ask.snapshot.by_object_id(id))?.flatten();
+        let Some((number, record)) = found else {
             page.add(gone(id), NOTE_BYTES);
             return Ok(());
         };
@@ -328,7 +330,12 @@ impl ChangesBuilder<'_> {
                 return Ok(end);
             }
             for (place, number) in entries {
-                let record = ask.snapshot.record(number)?.ok_or_else(|| {
+                let Some(record) = readable(ask.snapshot.record(number))? else {
+                    // It holds nobody up. Whoever has it finds by comparison that it is not told.
+                    (end, looked_at) = (place, looked_at + 1);
+                    continue;
+                };
+                let record = record.ok_or_else(|| {
                     Failure::new(
                         Cause::Internal,
                         "the feed names an object that the store does not hold",
@@ -465,7 +472,10 @@ impl ChangesBuilder<'_> {
         {
             return Ok(Material::Withheld(why.into()));
         }
-        let object = ask.snapshot.whole(number)?.and_then(|(_, object)| object);
+        let Some(whole) = readable(ask.snapshot.whole(number))? else {
+            return Ok(Material::Withheld("its key material can't be read".into()));
+        };
+        let object = whole.and_then(|(_, object)| object);
         let Some(clear) = object else {
             return Ok(Material::Sent {
                 material: None,
@@ -491,101 +501,6 @@ impl ChangesBuilder<'_> {
             Err(failure) => Ok(Material::Withheld(failure.message().into())),
         }
     }
-}
-
-/// An object that may not leave, and why. Its State goes, for whoever holds an earlier copy.
-fn withheld(mut record: Record, without: &[Text], why: Text) -> Result<SizedChange, Failure> {
-    leave_out(&mut record.attributes, without);
-    let copy = Copy::of(&record, state_attributes(&record), None)?;
-    Ok(SizedChange::note(Change {
-        why: Some(why),
-        ..change(Kind::WITHHELD, record.identifier, copy)
-    }))
-}
-
-/// What is told of an object that was offered and does not belong to the selection any more: its State.
-fn withdrawal(record: Record) -> Result<SizedChange, Failure> {
-    let copy = Copy::of(&record, state_attributes(&record), None)?;
-    Ok(SizedChange::note(change(
-        Kind::WITHDRAWN,
-        record.identifier,
-        copy,
-    )))
-}
-
-/// The attributes that say what the life cycle of an object has come to, as far as this server knows.
-fn state_attributes(record: &Record) -> Attributes {
-    let state = record
-        .attributes
-        .iter()
-        .filter(|attribute| is_of_state(attribute.value.tag()))
-        .cloned();
-    let mut attributes = Attributes::new();
-    state.for_each(|attribute| attributes.keep(attribute));
-    if let Some(raised) = record.stored_state() {
-        attributes.set(AttributeValue::State(raised));
-    }
-    attributes
-}
-
-fn is_wrapped(object: &Object) -> bool {
-    object
-        .key_block()
-        .is_some_and(|block| block.key_wrapping_data.is_some())
-}
-
-fn change(kind: Kind, identifier: Text, copy: Copy) -> Change {
-    Change {
-        kind,
-        identifier,
-        object_type: None,
-        copy,
-        material: None,
-        wrapped: None,
-        raised: None,
-        why: None,
-        extra: Extra::NONE,
-    }
-}
-
-fn gone(id: &ObjectId) -> Change {
-    let stamp = Stamp::first(&id.server, Incarnation([0; 16]));
-    let copy = Copy {
-        id: id.clone(),
-        stamp,
-        lineage: Lineage::new(),
-        digest: Vec::new(),
-        projection: PROJECTION,
-        unrepresentable: Attributes::new(),
-        without: Vec::new(),
-        owner: None,
-        receipt: None,
-        relay_receipt: None,
-        session: None,
-        extra: Extra::NONE,
-    };
-    change(Kind::GONE, id.identifier.clone(), copy)
-}
-
-/// Whether an attribute travels also where nothing else of the object does: what the life cycle has come to, and when that was.
-fn is_of_state(tag: Tag) -> bool {
-    is_lifecycle_attribute(tag) || matches!(tag, tag::INITIAL_DATE | tag::LAST_CHANGE_DATE)
-}
-
-/// Leaves out what the relation does without, but for what belongs to the life cycle; returns what was left out.
-pub(super) fn leave_out(attributes: &mut Attributes, without: &[Text]) -> Vec<Text> {
-    let mut left_out = Vec::new();
-    for name in without {
-        let reference = AttributeReference::named(name);
-        let before = attributes.len();
-        attributes.retain(|attribute| {
-            attribute.value.reference() != reference || is_of_state(attribute.value.tag())
-        });
-        if attributes.len() < before {
-            left_out.push(name.clone());
-        }
-    }
-    left_out
 }
 
 #[cfg(test)]

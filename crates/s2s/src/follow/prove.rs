@@ -8,8 +8,10 @@ use crate::ask::Ask;
 use crate::compare::leaf::{CopySum, ProofKey};
 use crate::compare::sketch::{Key, Leaf, cells, to_bytes};
 use crate::compare::table::Table;
-use crate::follow::page::{ChangesBuilder, leave_out};
+use crate::follow::form::leave_out;
+use crate::follow::page::ChangesBuilder;
 use crate::relation::followed::Downstream;
+use crate::relation::rotten::readable;
 use crate::selection::Selection;
 use crate::transport_key::is_transport_key;
 use crate::wire::follow::{FollowRequest, SPOKEN};
@@ -104,7 +106,8 @@ impl ChangesBuilder<'_> {
                 continue;
             }
             for number in table.find(|tag| wanted.contains(tag)) {
-                ids.extend(ask.snapshot.record(number)?.map(|record| record.id));
+                let record = readable(ask.snapshot.record(number))?.flatten();
+                ids.extend(record.map(|record| record.id));
             }
             break;
         }
@@ -170,7 +173,7 @@ impl ChangesBuilder<'_> {
                     return Ok(Some(key.leaf(&entry.id, *sum)));
                 }
             }
-            let Some(record) = ask.snapshot.record(row.record)? else {
+            let Some(record) = readable(ask.snapshot.record(row.record))?.flatten() else {
                 return Ok(None);
             };
             origins.extend(of(&record.id));
@@ -180,7 +183,7 @@ impl ChangesBuilder<'_> {
         // What a follower asks about is looked at anew: whether an object belongs to a selection may depend on the time.
         let claimed = request.held.iter().map(|claim| &claim.id);
         for id in request.again.iter().chain(claimed) {
-            if let Some((number, record)) = ask.snapshot.by_object_id(id)? {
+            if let Some((number, record)) = readable(ask.snapshot.by_object_id(id))?.flatten() {
                 let leaf = self.leaf(ask, (number, &record), table.key(), sharing)?;
                 table.set(number, leaf);
             }

@@ -10,6 +10,7 @@ use crate::relation::followed::Upstream;
 use crate::relation::keys::{EMERGENCY_REVOKE, done_prefix, retry_prefix};
 use crate::relation::receipts::Receipts;
 use crate::relation::retry::{Retry, objects_missing_at_issuer};
+use crate::relation::rotten::readable;
 use crate::report::Counts;
 use crate::session::{SessionContext, Step};
 use crate::wire::follow::{Done, FollowRequest, HeldCopy, RaisedCopy, SPOKEN};
@@ -327,7 +328,7 @@ fn own_copies(
         }
         for (place, number) in entries {
             end = place;
-            let Some(record) = snapshot.record(number)? else {
+            let Some(record) = readable(snapshot.record(number))?.flatten() else {
                 continue;
             };
             // A server tells of its own objects whatever way their copies came.

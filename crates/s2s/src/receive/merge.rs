@@ -181,6 +181,12 @@ fn revive(
         ));
     }
     let mut record = incoming.record;
+    // Whoever knew it by its identifier here finds it there again.
+    if record.identifier != held.1.identifier
+        && ask.snapshot.by_identifier(&held.1.identifier)?.is_none()
+    {
+        record.identifier = held.1.identifier.clone();
+    }
     let known = held.1.overlay.as_ref().and_then(|overlay| overlay.state);
     overlay_known_state(&mut record, known);
     record.fingerprint = held.1.fingerprint.clone();

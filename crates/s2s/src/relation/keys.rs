@@ -2,7 +2,7 @@
 //! make the keys. Stored keys never change, so a row is added here and never altered.
 
 use keyferry_kmip::DateTime;
-use keyferry_store::{ObjectId, Stamp, index};
+use keyferry_store::{ObjectId, RecordNumber, Stamp, index};
 
 /// One change of the s2s state: a key, and its new value or that it goes.
 pub(crate) type Entry = (Vec<u8>, Option<Vec<u8>>);
@@ -46,6 +46,8 @@ state_keys! {
     UPSTREAM = b"master/" + "relation": "a server that this one follows (Upstream)", "follow, at the replica";
     RETRY = b"retry/" + "relation 0 object": "an object that could not be applied and is asked for again (Retry)", "follow, at the replica";
     DIFFERING = b"differs/" + "relation 0 object": "a copy that is not held as it was told, with what was told (DifferingCopy)", "follow, at the replica";
+    ROTTEN = b"rotten/" + "number": "a record that is not what was written (RottenRecord), under its number (8 bytes)", "relation: rotten";
+    SCRUB = b"scrub" + "": "how far the slow reading of the store has come (Scrub)", "relation: rotten";
     MISSING = b"missing/" + "relation 0 object": "a copy that the issuer does not have (its ObjectId)", "follow, at the replica";
     WITHDRAWN = b"withdrawn/" + "relation 0 object": "a withdrawal that the relation's next request confirms", "follow, at the replica";
     OFFERED = b"offered/" + "server 0 relation 0 page": "which records a replica was offered (OfferedSet)", "follow, at the issuer";
@@ -120,6 +122,10 @@ pub(crate) fn missing_prefix(relation: &str) -> Vec<u8> {
 
 pub(crate) fn done_prefix(relation: &str) -> Vec<u8> {
     under(WITHDRAWN, relation)
+}
+
+pub(crate) fn rotten(number: RecordNumber) -> Vec<u8> {
+    [ROTTEN, &number.0.to_be_bytes()].concat()
 }
 
 /// What the keys of the copies begin with that are not held as they were told in a relation.
@@ -366,6 +372,8 @@ mod tests {
             upstream("r"),
             about(retry_prefix("r"), &id)?,
             about(differing_prefix("r"), &id)?,
+            rotten(RecordNumber(1)),
+            SCRUB.to_vec(),
             about(missing_prefix("r"), &id)?,
             about(done_prefix("r"), &id)?,
             offered_prefix("s", "r"),

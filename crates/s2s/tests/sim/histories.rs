@@ -1,5 +1,6 @@
 //! Histories that are known to go wrong, one by one.
 
+mod compared;
 mod copies;
 mod restored;
 mod states;

@@ -448,7 +448,11 @@ fn heal(world: &mut World, check: &mut Check, rng: &mut Rng) {
     assert_eq!(heads, after, "it does not come to rest");
     news_travels(world, rng);
     // What was revoked in an emergency then, is told with the next question, which may be an hour away.
-    if world.sites.iter().any(|site| !site.emergencies().is_empty()) {
+    if world
+        .sites
+        .iter()
+        .any(|site| !site.emergencies().is_empty())
+    {
         settle(world, check);
     }
 }

@@ -33,6 +33,7 @@ mod pulls;
 mod pushes;
 mod registers;
 mod restored;
+mod rot;
 mod rsa;
 mod selections;
 mod sizes;

@@ -13,6 +13,7 @@ pub(super) fn corrupt(number: RecordNumber, what: impl fmt::Display) -> Error {
         ErrorKind::Corrupt,
         format_args!("record {}: {what}", number.0),
     )
+    .about_record(number.0)
 }
 
 /// Bytes in hexadecimal digits, for an error.

@@ -5,8 +5,8 @@ use super::check::{self, Check, Hex, Stored, corrupt};
 use super::keys::{Key, Keys, PREFIX, Purpose, Tag, number_of, seal, tag_of, unseal};
 use super::look::{has_identifier, is_guessable};
 use crate::contract::{
-    Cursor, FeedRow, Index, MaterialChange, Order, Part, Put, RecordNumber, Row, Snapshot, Span,
-    Transaction,
+    Cursor, FeedRow, Index, MaterialChange, Order, Part, Put, RecordNumber, Remains, Row, Snapshot,
+    Span, Transaction,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::index;
@@ -375,6 +375,10 @@ impl<T: Behind> Snapshot for View<'_, T> {
             self.check_feed(row)?;
             visit(row)
         })
+    }
+
+    fn remains(&self, number: RecordNumber) -> Result<Option<Remains>> {
+        self.behind().remains(number)
     }
 
     fn state(

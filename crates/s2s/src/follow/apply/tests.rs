@@ -10,8 +10,8 @@ use crate::testing::TestServer;
 use crate::wire::receipt::Receipt;
 use keyferry_kmip::spec::{AttributeValue, CryptographicAlgorithm, ObjectType, State};
 use keyferry_kmip::{Object, Secret};
-use keyferry_store::Incarnation;
 use keyferry_store::record::material_of;
+use keyferry_store::{Incarnation, Lineage, Record, Stamp};
 
 /// The reign in which the server `c` made its changes.
 const REIGN: [u8; 16] = [5; 16];

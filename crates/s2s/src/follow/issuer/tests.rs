@@ -31,7 +31,7 @@ impl TestServer {
         let effects = Effects {
             changes: Vec::new(),
             state: answered.effects.state.clone(),
-            restored: None,
+            ..Effects::none()
         };
         self.apply(answered.effects);
         Ok((effects, response))

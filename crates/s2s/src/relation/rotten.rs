@@ -1,0 +1,243 @@
+//! Records that have changed by themselves since they were written, as the slow reading of the whole store finds them
+//! ([rule 17](crate::design#rule-17)). The server that keeps a copy true is asked for it again; what this server issues itself is named for a person.
+
+use crate::error::{Error, Result};
+use crate::node::Node;
+use crate::relation::keys::{self, ROTTEN};
+use crate::relation::receipts::Receipts;
+use crate::relation::stored;
+use keyferry_kmip::{DateTime, Text, extension as x};
+use keyferry_store::record::{bytes_of, read};
+use keyferry_store::{
+    Effects, ErrorKind, Index, ObjectId, Order, RecordNumber, Snapshot, SnapshotExt, Span, Store,
+    StoreExt,
+};
+use keyferry_ttlv::{Decode, Encode, Extra};
+use std::ops::ControlFlow;
+
+/// A record that is not what was written, or can't be read.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[ttlv(tag = x::ROTTEN)]
+#[non_exhaustive]
+pub struct RottenRecord {
+    /// Its record number in this store.
+    #[ttlv(tag = x::POSITION_NUMBER)]
+    pub number: i64,
+    /// The object, where that can still be told.
+    pub id: Option<ObjectId>,
+    /// What is wrong with it.
+    #[ttlv(tag = x::WHY)]
+    pub why: Text,
+    /// When it was found.
+    #[ttlv(tag = x::SINCE)]
+    pub since: DateTime,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+/// How far the slow reading of the whole store has come.
+#[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
+#[ttlv(tag = x::SCRUB)]
+#[non_exhaustive]
+pub struct Scrub {
+    /// The number of the record that is read next.
+    #[ttlv(tag = x::POSITION_NUMBER)]
+    pub next: i64,
+    /// When all records had been read for the last time.
+    #[ttlv(tag = x::LAST_FULL_PASS)]
+    pub last_pass: Option<DateTime>,
+    /// How many records were found rotten, ever.
+    #[ttlv(tag = x::COUNT_FAILED)]
+    pub found: i64,
+    /// How many of them were right again later, because their keeper has sent them.
+    #[ttlv(tag = x::COUNT_REPAIRED)]
+    pub repaired: i64,
+    /// Other fields.
+    #[ttlv(extra)]
+    pub extra: Extra,
+}
+
+impl Scrub {
+    /// How far it has come.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn of(snapshot: &dyn Snapshot) -> Result<Scrub> {
+        let stored = snapshot.state_value(keys::SCRUB)?;
+        Ok(stored
+            .map(|bytes| read(&bytes, "scrub"))
+            .transpose()?
+            .unwrap_or_default())
+    }
+}
+
+/// The most rotten records that are kept by name. More are found by a later pass, when these are right again.
+const MOST: usize = 10_000;
+
+/// What one part of the reading has found.
+struct Part {
+    /// The number of the record behind the last one that was read; `None` at the end of the store.
+    next: Option<u64>,
+    /// What was read, and what is wrong with it.
+    looked_at: Vec<(RecordNumber, Option<RottenRecord>)>,
+}
+
+impl RottenRecord {
+    /// The records that were found rotten and are not right again yet, as many as are kept by name (10 000).
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn all(snapshot: &dyn Snapshot) -> Result<Vec<RottenRecord>> {
+        stored::all_under(snapshot, ROTTEN, "rotten record")
+    }
+
+    /// The number of the record.
+    pub(crate) fn record_number(&self) -> RecordNumber {
+        RecordNumber(u64::try_from(self.number).unwrap_or(0))
+    }
+}
+
+impl Node {
+    /// Reads the next `most` records of the store, with their material, and finds out whether they are what was written: that the store can read them,
+    /// that the material is that of the fingerprint, and that one of its receipts is of a copy. What is rotten is listed ([`RottenRecord`]); a
+    /// following session has its keeper send it again. Returns how far it has come; behind the last record it begins anew.
+    ///
+    /// To be called from time to time: with 1000 records every minute a store of 10⁶ objects is read in 17 hours.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn scrub(&self, store: &dyn Store, most: usize, now: DateTime) -> Result<Scrub> {
+        let (scrub, part, listed) = store.view::<_, Error>(|snapshot| {
+            let scrub = Scrub::of(snapshot)?;
+            let from = u64::try_from(scrub.next).unwrap_or(0);
+            let part = self.read_part(snapshot, from, most, now)?;
+            Ok((scrub, part, RottenRecord::all(snapshot)?))
+        })?;
+        let mut scrub = scrub;
+        let mut effects = Effects::none();
+        let mut count = listed.len();
+        for (number, rotten) in &part.looked_at {
+            let known = listed.iter().find(|one| one.record_number() == *number);
+            let key = keys::rotten(*number);
+            match (known, rotten) {
+                (None, Some(rotten)) if count < MOST => {
+                    count += 1;
+                    scrub.found += 1;
+                    effects.state.push((key, Some(bytes_of(rotten)?)));
+                }
+                (Some(_), None) => {
+                    scrub.repaired += 1;
+                    effects.state.push((key, None));
+                }
+                _ => {}
+            }
+        }
+        scrub.next = part
+            .next
+            .and_then(|next| i64::try_from(next).ok())
+            .unwrap_or(0);
+        if part.next.is_none() {
+            scrub.last_pass = Some(now);
+        }
+        effects
+            .state
+            .push((keys::SCRUB.to_vec(), Some(bytes_of(&scrub)?)));
+        store.transact::<_, Error>(|transaction| Ok(effects.apply(transaction).map(drop)?))?;
+        Ok(scrub)
+    }
+
+    fn read_part(
+        &self,
+        snapshot: &dyn Snapshot,
+        from: u64,
+        most: usize,
+        now: DateTime,
+    ) -> Result<Part> {
+        let mut numbers = Vec::new();
+        let span = Span {
+            from: from.to_be_bytes().to_vec(),
+            to: None,
+        };
+        let order = Order::Ascending;
+        let listed = snapshot.scan(Index::ARRIVAL, &span, order, None, &mut |_, number| {
+            numbers.push(number);
+            Ok(match numbers.len() < most {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            })
+        });
+        let rotten = |number: RecordNumber, id, why: &str| RottenRecord {
+            number: i64::try_from(number.0).unwrap_or(i64::MAX),
+            id,
+            why: why.into(),
+            since: now,
+            extra: Extra::NONE,
+        };
+        let mut looked_at = Vec::with_capacity(numbers.len());
+        for number in &numbers {
+            let found = self.fault(snapshot, *number)?;
+            looked_at.push((*number, found.map(|(id, why)| rotten(*number, id, &why))));
+        }
+        let mut next = (numbers.len() >= most)
+            .then(|| numbers.last().map(|last| last.0.saturating_add(1)))
+            .flatten();
+        // A record that is gone, though its check is there, ends the list.
+        if let Err(error) = listed {
+            let Some(number) = error
+                .record()
+                .filter(|_| error.kind() == ErrorKind::Corrupt)
+            else {
+                return Err(error.into());
+            };
+            let gone = RecordNumber(number);
+            looked_at.push((gone, Some(rotten(gone, None, &error.to_string()))));
+            next = Some(number.saturating_add(1));
+        }
+        Ok(Part { next, looked_at })
+    }
+
+    /// What is wrong with a record, and of which object it is, where that can be told.
+    fn fault(
+        &self,
+        snapshot: &dyn Snapshot,
+        number: RecordNumber,
+    ) -> Result<Option<(Option<ObjectId>, String)>> {
+        let whole = match snapshot.whole(number) {
+            Ok(whole) => whole,
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                let remains = snapshot.remains(number).unwrap_or_default();
+                let id =
+                    remains.and_then(|remains| read::<ObjectId>(&remains.id, "object id").ok());
+                return Ok(Some((id, error.to_string())));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some((record, object)) = whole else {
+            return Ok(None);
+        };
+        let is_of_fingerprint = match (&object, &record.fingerprint) {
+            (Some(object), Some(fingerprint)) => self
+                .fingerprint(object)
+                .is_ok_and(|own| own == *fingerprint),
+            _ => true,
+        };
+        let why = if !is_of_fingerprint {
+            "the material is not that of its fingerprint"
+        } else if Receipts::are_of_another_copy(snapshot, &record)? {
+            "no receipt that came with the copy is of it"
+        } else {
+            return Ok(None);
+        };
+        Ok(Some((Some(record.id), why.to_owned())))
+    }
+}
+
+/// What was read, or nothing where the store says that it has rotted.
+pub(crate) fn readable<T>(read: keyferry_store::Result<T>) -> keyferry_store::Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
+        Err(error) => Err(error),
+    }
+}

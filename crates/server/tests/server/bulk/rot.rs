@@ -1,0 +1,213 @@
+//! Bits that were flipped in a replica's sealed store: what can't be read any more is found, sent again by its issuer, and counted.
+
+use crate::bulk::follows::{follow_options, issuer};
+use crate::support::*;
+use keyferry_crypto::{Ring, SystemRandom};
+use keyferry_kmip::{Answer, Identity, ResponseMessage, Secret, Ticket};
+use keyferry_s2s::*;
+use keyferry_store::{
+    Home, Incarnation, MaterialChange, Memory, Part, Put, RecordNumber, Sealed, Snapshot,
+    SnapshotExt, StoreExt,
+};
+use keyferry_ttlv::{Extra, Version};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+struct Replica {
+    behind: Arc<Memory>,
+    store: Sealed<Arc<Memory>>,
+    node: Arc<Node>,
+}
+
+impl Replica {
+    fn new() -> Replica {
+        let behind = Arc::new(Memory::new(Incarnation([7; 16])));
+        let key = Secret::new(&[1; 32]);
+        let mut random = SystemRandom::new();
+        let store = Sealed::open(behind.clone(), Arc::new(Ring::new()), key, &mut random).unwrap();
+        let home = || Home {
+            server: "b".into(),
+            instance: vec![7; 16],
+            fingerprint_key: Secret::new(&[2; 32]),
+            extra: Extra::NONE,
+        };
+        let home = store.home("b", home).unwrap();
+        let node = Node::new(home, Policy::closed(), Arc::new(Ring::new()));
+        Replica {
+            behind,
+            store,
+            node: Arc::new(node),
+        }
+    }
+
+    /// Takes all there is, by a session that knows nothing but what is stored.
+    fn pass(&self, a: &Host) -> Report {
+        let (mut session, mut random) = (
+            Follow::new(self.node.clone(), follow_options()),
+            SystemRandom::new(),
+        );
+        for ticket in 0..1000 {
+            let mut cx = SessionContext {
+                now: a.now(),
+                store: &self.store,
+                random: &mut random,
+            };
+            let asked = match session.poll(&mut cx, Ticket(ticket)).unwrap() {
+                Step::Send(asked) => asked,
+                Step::Done(report) => return *report,
+                other => panic!("{other:?}"),
+            };
+            let frame = asked.to_frame().unwrap();
+            let Answer::Reply(reply) =
+                a.server
+                    .answer(&Identity::new("b.example"), a.now(), &frame)
+            else {
+                panic!("no answer")
+            };
+            let answer = ResponseMessage::from_frame(&reply).unwrap();
+            session.answer(&mut cx, Ticket(ticket), Ok(answer)).unwrap();
+        }
+        panic!("it does not end")
+    }
+
+    /// Flips a bit of what stands of a record behind the seal.
+    fn flip(&self, number: u64, part: Part) {
+        let number = RecordNumber(number);
+        self.behind
+            .transact::<_, keyferry_store::Error>(|at| {
+                let mut row = at.get(number, Part::Whole)?.unwrap();
+                let mut entry = Vec::new();
+                at.feed(0, &mut |row| {
+                    if row.record == number {
+                        entry = row.entry.to_vec();
+                    }
+                    Ok(ControlFlow::Continue(()))
+                })?;
+                let material = match part {
+                    Part::Attributes => {
+                        let middle = row.attributes.len() / 2;
+                        row.attributes[middle] ^= 4;
+                        MaterialChange::Keep
+                    }
+                    Part::Whole => {
+                        let material = row.material.as_mut().unwrap();
+                        let middle = material.len() / 2;
+                        material[middle] ^= 4;
+                        MaterialChange::Set(material)
+                    }
+                };
+                at.put(&[Put {
+                    number: Some(number),
+                    id: &row.id,
+                    attributes: &row.attributes,
+                    material,
+                    remove: &[],
+                    insert: &[],
+                    entry: &entry,
+                }])
+            })
+            .unwrap();
+    }
+
+    fn upstream(&self) -> Upstream {
+        let found = self.store.view::<_, Error>(|at| Upstream::find(at, "r"));
+        found.unwrap().unwrap()
+    }
+
+    fn rotten(&self) -> Vec<u64> {
+        let listed = self.store.view::<_, Error>(|at| RottenRecord::all(at));
+        let numbers = listed.unwrap().into_iter().map(|one| one.number as u64);
+        numbers.collect()
+    }
+}
+
+/// An issuer with so many keys, and its replica.
+fn filled(objects: usize) -> (Host, Replica, Vec<String>) {
+    let (a, b) = (issuer(), Replica::new());
+    let client = a.client(Version::V2_1);
+    let ids = (0..objects)
+        .map(|n| client.create(named(&format!("key {n}"))))
+        .collect();
+    let what = UpstreamOptions::default();
+    Upstream::follow(&b.store, "r", "a", &what, a.now().wall).unwrap();
+    b.pass(&a);
+    (a, b, ids)
+}
+
+fn all_equal(a: &Host, b: &Replica, ids: &[String]) {
+    for id in ids {
+        let held = |at: &dyn Snapshot| at.by_identifier(id);
+        let (_, own) = a.store.view(held).unwrap().unwrap();
+        let (number, copy) = b.store.view(held).unwrap().unwrap();
+        assert_eq!(
+            (&own.id, &own.stamp, own.copy_digest().unwrap()),
+            (&copy.id, &copy.stamp, copy.copy_digest().unwrap())
+        );
+        let material = b.store.view(|at| at.whole(number)).unwrap().unwrap().1;
+        assert!(material.is_some(), "{id}");
+    }
+    let verified = b.store.verify().unwrap();
+    assert!(verified.is_sound(), "{verified}: {:?}", verified.named);
+}
+
+#[test]
+fn a_record_that_can_not_be_read_is_sent_again_into_its_place() {
+    let (a, b, ids) = filled(20);
+    all_equal(&a, &b, &ids);
+    for number in [3, 4, 11] {
+        b.flip(number, Part::Attributes);
+    }
+    assert!(!b.store.verify().unwrap().is_sound());
+    b.pass(&a);
+    all_equal(&a, &b, &ids);
+    let upstream = b.upstream();
+    assert_eq!((upstream.repaired, upstream.differing), (Some(3), None));
+    // What changes later comes as ever.
+    a.client(Version::V2_1).activate(&ids[2]).unwrap();
+    b.pass(&a);
+    all_equal(&a, &b, &ids);
+    assert_eq!(b.upstream().repaired, Some(3));
+}
+
+#[test]
+fn material_that_can_not_be_read_is_found_by_the_slow_reading_and_sent_again() {
+    let (a, b, ids) = filled(20);
+    for number in [3, 7] {
+        b.flip(number, Part::Whole);
+    }
+    b.flip(12, Part::Attributes);
+    let now = a.now().wall;
+    let scrub = b.node.scrub(&b.store, 1000, now).unwrap();
+    assert_eq!((scrub.found, scrub.last_pass), (3, Some(now)));
+    assert_eq!(b.rotten(), [3, 7, 12]);
+    b.pass(&a);
+    all_equal(&a, &b, &ids);
+    assert_eq!((b.upstream().repaired, b.rotten().len()), (Some(3), 0));
+    assert_eq!(b.node.scrub(&b.store, 1000, now).unwrap().found, 3);
+}
+
+#[test]
+fn the_state_that_was_raised_here_outlives_the_damage() {
+    let (a, b, ids) = filled(3);
+    let (number, held) = b
+        .store
+        .view(|at| at.by_identifier(&ids[1]))
+        .unwrap()
+        .unwrap();
+    // Compromised here, and its issuer does not know.
+    let mut raised = held.clone();
+    raised.overlay.as_mut().unwrap().state = Some(keyferry_kmip::spec::State::COMPROMISED);
+    let change = keyferry_store::Effects::change(
+        Some((number, held)),
+        raised,
+        keyferry_store::Material::Keep,
+    );
+    b.store
+        .transact::<_, keyferry_store::Error>(|at| change.apply(at))
+        .unwrap();
+    b.flip(number.0, Part::Attributes);
+    b.pass(&a);
+    all_equal(&a, &b, &ids);
+    let copy = b.store.view(|at| at.by_identifier(&ids[1])).unwrap();
+    assert!(copy.unwrap().1.is_compromised());
+}
