@@ -2,7 +2,6 @@
 
 use crate::compare::sketch::Leaf;
 use hmac::{Hmac, KeyInit, Mac};
-use keyferry_kmip::spec::State;
 use keyferry_store::{Incarnation, ObjectId, Record, Stamp};
 use sha2::{Digest as _, Sha256};
 
@@ -14,13 +13,13 @@ const OBJECT: u8 = 1;
 const COPY: u8 = 2;
 const ADDEND: u8 = 3;
 
-/// What one server tells another one of an object, in 16 bytes: the change, the State and the digest of the attributes.
+/// What one server tells another one of an object, in 16 bytes: the change, and the digest of the attributes, the State among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CopySum([u8; 16]);
 
 impl CopySum {
-    /// The sum of a copy that has come with this stamp, State and digest.
-    pub(crate) fn of(stamp: &Stamp, state: Option<State>, digest: &[u8]) -> CopySum {
+    /// The sum of a copy that has come with this stamp and digest.
+    pub(crate) fn of(stamp: &Stamp, digest: &[u8]) -> CopySum {
         let mut hash = Sha256::new();
         hash.update(stamp.epoch.to_be_bytes());
         hash.update(stamp.sequence.to_be_bytes());
@@ -28,7 +27,6 @@ impl CopySum {
         hash.update(&stamp.incarnation);
         hash.update((stamp.issuer.len() as u64).to_be_bytes());
         hash.update(stamp.issuer.as_bytes());
-        hash.update(state.map_or(0, |state| state.0).to_be_bytes());
         hash.update(digest);
         CopySum(first(&hash.finalize()))
     }
@@ -39,11 +37,7 @@ impl CopySum {
     /// When an attribute has no stored form.
     pub(crate) fn of_record(record: &Record) -> keyferry_store::Result<CopySum> {
         let digest = record.copy_digest()?;
-        Ok(CopySum::of(
-            &record.stamp,
-            record.attributes.state(),
-            &digest,
-        ))
+        Ok(CopySum::of(&record.stamp, &digest))
     }
 }
 
@@ -179,34 +173,23 @@ mod tests {
     }
 
     #[test]
-    fn a_leaf_tells_objects_changes_states_and_digests_apart() {
+    fn a_leaf_tells_objects_changes_and_digests_apart() {
         let key = ProofKey::new([7; 16]);
-        let sum = CopySum::of(&stamp(1), Some(State::ACTIVE), &[5; 32]);
+        let sum = CopySum::of(&stamp(1), &[5; 32]);
         let leaf = key.leaf(&id("x"), sum);
         assert_eq!(key.leaf(&id("x"), sum), leaf);
         let others = [
-            CopySum::of(&stamp(2), Some(State::ACTIVE), &[5; 32]),
-            CopySum::of(&stamp(1), Some(State::COMPROMISED), &[5; 32]),
-            CopySum::of(&stamp(1), None, &[5; 32]),
-            CopySum::of(&stamp(1), Some(State::ACTIVE), &[6; 32]),
+            CopySum::of(&stamp(2), &[5; 32]),
+            CopySum::of(&stamp(1), &[6; 32]),
             CopySum::of(
                 &Stamp {
                     epoch: 2,
                     ..stamp(1)
                 },
-                Some(State::ACTIVE),
                 &[5; 32],
             ),
-            CopySum::of(
-                &Stamp::first(&"b".into(), Incarnation([3; 16])),
-                Some(State::ACTIVE),
-                &[5; 32],
-            ),
-            CopySum::of(
-                &Stamp::first(&"a".into(), Incarnation([4; 16])),
-                Some(State::ACTIVE),
-                &[5; 32],
-            ),
+            CopySum::of(&Stamp::first(&"b".into(), Incarnation([3; 16])), &[5; 32]),
+            CopySum::of(&Stamp::first(&"a".into(), Incarnation([4; 16])), &[5; 32]),
         ];
         for other in others {
             let changed = key.leaf(&id("x"), other);
@@ -223,7 +206,7 @@ mod tests {
     fn a_sum_does_not_depend_on_the_order_and_takes_back_what_it_took() {
         let key = ProofKey::new([7; 16]);
         let leaves: Vec<Leaf> = (0..100)
-            .map(|n| key.leaf(&id(&format!("{n}")), CopySum::of(&stamp(n), None, &[])))
+            .map(|n| key.leaf(&id(&format!("{n}")), CopySum::of(&stamp(n), &[])))
             .collect();
         let (mut one, mut other) = (LeafSum::default(), LeafSum::default());
         leaves.iter().for_each(|leaf| one.add(&key, *leaf));

@@ -12,17 +12,18 @@ use crate::compare::table::Table;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
 use crate::follow::apply::Applied;
-use crate::follow::prove::{MOST_CELLS, is_compared};
+use crate::follow::prove::MOST_CELLS;
 use crate::follow::question::held_copy;
 use crate::relation::alarm::{Alarm, AlarmKind};
 use crate::relation::differing::DifferingCopy;
 use crate::relation::followed::Upstream;
 use crate::relation::rotten::{RottenRecord, readable};
 use crate::session::SessionContext;
+use crate::transport_key::is_transport_key;
 use crate::wire::follow::{FollowRequest, FollowResponse, HeldCopy};
 use crate::wire::place::Place;
 use crate::wire::proof::SetProof;
-use keyferry_kmip::Tick;
+use keyferry_kmip::{Tick, lifecycle};
 use keyferry_store::record::read;
 use keyferry_store::{Entry, ObjectId, Record, RecordNumber, Snapshot, SnapshotExt, StoreExt};
 use std::collections::{HashMap, HashSet};
@@ -422,9 +423,12 @@ fn leaf_of(
     Ok(Some(key.leaf(&record.id, CopySum::of_record(record)?)))
 }
 
-/// Whether a copy is compared in a relation: it comes by it.
+/// Whether a copy is compared in a relation: it comes by it, and is no tombstone, whatever its State was raised to here.
 pub(super) fn is_member(record: &Record, relation: &str) -> bool {
     let overlay = record.overlay.as_ref();
+    let state = record.attributes.state();
     overlay.is_some_and(|overlay| overlay.via.iter().any(|via| *via == *relation))
-        && is_compared(record)
+        && !state.is_some_and(lifecycle::is_destroyed)
+        && !record.is_withdrawn()
+        && !is_transport_key(record)
 }

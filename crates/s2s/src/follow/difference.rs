@@ -70,7 +70,6 @@ impl ChangesPage<'_> {
         let differing = DifferingCopy {
             id: copy.id.clone(),
             stamp: told.map(|_| copy.stamp.clone()),
-            state: told.and_then(|_| copy.unrepresentable.state()),
             digest: told.map(|_| copy.digest.clone()),
             since: self.now.wall,
             extra: Extra::NONE,
@@ -84,7 +83,10 @@ impl ChangesPage<'_> {
 fn told_sum(change: &Change) -> Option<CopySum> {
     let copy = &change.copy;
     let state = copy.unrepresentable.state();
-    let is_live = matches!(change.kind, Kind::COPY | Kind::WITHHELD)
-        && !state.is_some_and(lifecycle::is_destroyed);
-    is_live.then(|| CopySum::of(&copy.stamp, state, &copy.digest))
+    let is_over = [state, change.raised]
+        .into_iter()
+        .flatten()
+        .any(lifecycle::is_destroyed);
+    let is_live = matches!(change.kind, Kind::COPY | Kind::WITHHELD) && !is_over;
+    is_live.then(|| CopySum::of(&copy.stamp, &copy.digest))
 }

@@ -21,6 +21,7 @@ use crate::transport_key::is_transport_key;
 use crate::wire::copy::{Copy, REIGN_BYTES};
 use crate::wire::follow::{Change, Done, HeldCopy, Kind};
 use crate::wire::receipt::ReceiptKey;
+use keyferry_kmip::lifecycle::is_destroyed;
 use keyferry_kmip::{Cause, Failure, Object, Secret, Text};
 use keyferry_store::record::material_of;
 use keyferry_store::{ObjectId, Record, RecordNumber, SnapshotExt};
@@ -425,10 +426,11 @@ impl ChangesBuilder<'_> {
         let attributes = record.attributes.clone();
         let (mut copy, size) = Copy::with_size(&record, attributes, None)?;
         if is_compared(&record) {
-            let sum = CopySum::of(&copy.stamp, record.attributes.state(), &copy.digest);
+            let sum = CopySum::of(&copy.stamp, &copy.digest);
             let told = (copy.stamp.clone(), sum);
             self.told.insert(copy.id.clone(), told);
         }
+        let raised = record.overlay.as_ref().and_then(|overlay| overlay.state);
         let length = material.as_ref().map_or(0, |material| material.len());
         let bytes = copy_bytes(&record.identifier, size, length);
         if bytes > self.node.policy.limits.copy_bytes {
@@ -443,6 +445,8 @@ impl ChangesBuilder<'_> {
             object_type: Some(record.object_type),
             material: material.map(|bytes| Secret::new(&bytes)),
             wrapped: wrapped.then_some(true),
+            // Whoever compares it knows that it counts no more.
+            raised: raised.filter(|state| is_destroyed(*state)),
             ..change(Kind::COPY, record.identifier, copy)
         };
         Ok(SizedChange { change, bytes })

@@ -16,7 +16,7 @@ use crate::selection::Selection;
 use crate::transport_key::is_transport_key;
 use crate::wire::follow::{FollowRequest, SPOKEN};
 use crate::wire::proof::SetProof;
-use keyferry_kmip::{Cause, Failure, context, extension as x, lifecycle};
+use keyferry_kmip::{Cause, Failure, context, extension as x};
 use keyferry_store::record::read;
 use keyferry_store::{Entry, ObjectId, Record, RecordNumber, SnapshotExt, Stamp};
 use keyferry_ttlv::{Encode, Extra, Tagged, Writer};
@@ -231,10 +231,8 @@ fn proof(table: &Table, request: &FollowRequest, is_of_head: bool) -> SetProof {
     }
 }
 
-/// Whether two servers that hold the object compare it. A tombstone stays where the object was offered, and a transport key where it is used.
+/// Whether an object is among those that followers compare. A tombstone goes only where the object was offered, and a transport key where it is
+/// used.
 pub(super) fn is_compared(record: &Record) -> bool {
-    let state = record.attributes.state();
-    !state.is_some_and(lifecycle::is_destroyed)
-        && !record.is_withdrawn()
-        && !is_transport_key(record)
+    !record.is_destroyed() && !record.is_withdrawn() && !is_transport_key(record)
 }

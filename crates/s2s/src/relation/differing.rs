@@ -5,7 +5,6 @@ use crate::compare::leaf::CopySum;
 use crate::error::Result;
 use crate::relation::keys::differing_prefix;
 use crate::relation::stored;
-use keyferry_kmip::spec::{State, tag};
 use keyferry_kmip::{DateTime, extension as x};
 use keyferry_store::{ObjectId, Snapshot, Stamp};
 use keyferry_ttlv::{Decode, Encode, Extra};
@@ -20,9 +19,6 @@ pub struct DifferingCopy {
     pub id: ObjectId,
     /// The change that was told; `None` where that server said that it does not have the object, or not for this one.
     pub stamp: Option<Stamp>,
-    /// The State that was told.
-    #[ttlv(tag = tag::STATE)]
-    pub state: Option<State>,
     /// The digest of the copy that was told.
     #[ttlv(tag = x::DIGEST_VALUE)]
     pub digest: Option<Vec<u8>>,
@@ -47,6 +43,6 @@ impl DifferingCopy {
     pub(crate) fn sum(&self) -> Option<CopySum> {
         let stamp = self.stamp.as_ref()?;
         let digest = self.digest.as_deref().unwrap_or_default();
-        Some(CopySum::of(stamp, self.state, digest))
+        Some(CopySum::of(stamp, digest))
     }
 }
