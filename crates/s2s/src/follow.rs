@@ -5,7 +5,7 @@
 
 mod answer;
 pub(crate) mod apply;
-mod compare;
+pub(crate) mod compare;
 mod difference;
 mod form;
 pub(crate) mod give_back;

@@ -2,6 +2,7 @@
 
 use crate::ask::Ask;
 use crate::clock::Clock;
+use crate::follow::compare::HeldTables;
 use crate::follow::prove::Tables;
 use crate::planted::planted;
 use crate::policy::Policy;
@@ -38,6 +39,8 @@ pub struct Node {
     pub refusals: Refusals,
     /// What it has told those who follow it, as they compare it with what they hold.
     pub(crate) tables: Tables,
+    /// What it holds of those whom it follows, as it compares it with what they have told.
+    pub(crate) held: HeldTables,
 }
 
 impl std::fmt::Debug for Node {
@@ -59,6 +62,7 @@ impl Node {
             clock: Clock::default(),
             refusals: Refusals::default(),
             tables: Tables::default(),
+            held: HeldTables::default(),
         }
     }
 

@@ -27,6 +27,7 @@ use keyferry_kmip::{Tick, lifecycle};
 use keyferry_store::record::read;
 use keyferry_store::{Entry, ObjectId, Record, RecordNumber, Snapshot, SnapshotExt, StoreExt};
 use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Entries of the own feed that one answer takes the table further, beside what the answer itself brings.
 const ENTRIES: usize = 4096;
@@ -46,15 +47,31 @@ const PAUSE: u64 = 3_600_000;
 /// Seconds after which it is noted again that all copies are as they were told.
 const NOTED_EVERY: i64 = 3600;
 
+/// The leaves of what is held by way of each relation, by its name. Sessions come and go; these stay as long as the process.
+#[derive(Default)]
+pub(crate) struct HeldTables(Mutex<HashMap<String, Arc<Mutex<HeldTable>>>>);
+
+impl HeldTables {
+    fn of(&self, relation: &str) -> Arc<Mutex<HeldTable>> {
+        let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.entry(relation.to_owned()).or_default().clone()
+    }
+}
+
+/// The leaves of what is held by way of a relation.
+#[derive(Default)]
+struct HeldTable {
+    /// `None` until the server that is followed has told the key.
+    table: Option<Table>,
+    /// The listed copies that the table has leaves of, with what was told of each.
+    listed: HashMap<ObjectId, Option<CopySum>>,
+    /// The session for which `listed` was compared with what the store lists: another process may have changed that before.
+    loaded_for: Option<i64>,
+}
+
 /// What a following session knows of the comparison with the server that is followed.
 #[derive(Default)]
 pub(super) struct Comparison {
-    /// The leaves of what is held; `None` until that server has told the key.
-    table: Option<Table>,
-    /// The listed copies that the table has leaves of.
-    listed: HashMap<ObjectId, Option<CopySum>>,
-    /// Whether `listed` is what the store lists.
-    is_loaded: bool,
     /// What is being searched for, where something differs.
     search: Option<Search>,
     /// How many searches in a row have not helped.
@@ -112,10 +129,9 @@ impl Comparison {
         self.search.is_some()
     }
 
-    /// Forgets what belonged to a connection that is lost. The table stays: it is brought up to date when it is used again.
+    /// Forgets what belonged to a connection that is lost.
     pub(super) fn forget_connection(&mut self) {
         self.search = None;
-        self.is_loaded = false;
     }
 
     /// What the next question asks.
@@ -186,17 +202,20 @@ impl Follow {
             return Ok(None);
         }
         comparison.rests_until = None;
+        let held = self.node.held.of(&upstream.relation);
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
         let found = cx.store.view(|snapshot| {
-            let is_whole = comparison.take_further(snapshot, upstream, proof, applied)?;
+            let is_whole = held.take_further(snapshot, upstream, proof, applied)?;
             let is_settled = answer.place.number == answer.head.number
                 && upstream.anew != Some(true)
                 && upstream.checking.is_none()
                 && upstream.uncompared != Some(true);
             match (is_whole && is_settled, &proof.sum) {
-                (true, Some(sum)) => Ok::<_, Error>(comparison.find(proof, sum)),
+                (true, Some(sum)) => Ok::<_, Error>(comparison.find(&held, proof, sum)),
                 _ => Ok(Found::Nothing),
             }
         })?;
+        drop(held);
         self.act_on(cx, upstream, found)
     }
 
@@ -269,7 +288,7 @@ impl Follow {
     }
 }
 
-impl Comparison {
+impl HeldTable {
     /// Takes the table further through this server's own feed; `true` when it is at the head.
     fn take_further(
         &mut self,
@@ -285,12 +304,12 @@ impl Comparison {
         let table = match self.table.as_mut().filter(is_known) {
             Some(table) if table.is_of(snapshot)? => table,
             _ => {
-                (self.listed, self.is_loaded) = (HashMap::new(), false);
+                (self.listed, self.loaded_for) = (HashMap::new(), None);
                 self.table.insert(Table::new(ProofKey::new(key)))
             }
         };
         let mut changed = applied.differing.clone();
-        if !self.is_loaded {
+        if self.loaded_for != Some(upstream.session) {
             let listed = DifferingCopy::all(snapshot, &upstream.relation)?;
             let stored = listed.into_iter().map(|copy| (copy.id.clone(), copy.sum()));
             let before = std::mem::replace(&mut self.listed, stored.collect());
@@ -299,7 +318,7 @@ impl Comparison {
             for (id, told) in &mut changed {
                 *told = self.listed.get(id).copied();
             }
-            self.is_loaded = true;
+            self.loaded_for = Some(upstream.session);
         }
         for (id, told) in changed {
             let key = table.key().clone();
@@ -337,10 +356,12 @@ impl Comparison {
             }
         })
     }
+}
 
+impl Comparison {
     /// Compares the sums, and the sketches where that of the other server has come.
-    fn find(&mut self, proof: &SetProof, sum: &[u8]) -> Found {
-        let Some(table) = &self.table else {
+    fn find(&mut self, held: &HeldTable, proof: &SetProof, sum: &[u8]) -> Found {
+        let Some(table) = &held.table else {
             return Found::Nothing;
         };
         let own = table.sum();

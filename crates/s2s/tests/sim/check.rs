@@ -282,6 +282,11 @@ impl Check {
     /// left out: when its issuer has withdrawn it, two of them may keep it for each other (not built, rule 17 of docs/design.md).
     fn every_copy_is_true_or_listed(&mut self, world: &World, at: usize) {
         let site = &world.sites[at];
+        let scrub = site.node.scrub(&site.disk, usize::MAX, world.now(at).wall);
+        let rotten = site
+            .disk
+            .view::<_, Error>(|snapshot| RottenRecord::all(snapshot));
+        assert_eq!(scrub.unwrap().found, 0, "{}: {rotten:?}", site.name);
         let mut direct: HashSet<(String, String)> = HashSet::new();
         let mut listed: HashSet<Id> = UnkeptCopy::all(&site.node, &site.disk, world.now(at).wall)
             .unwrap()
