@@ -2,6 +2,10 @@
 //! bytes per change, and what a relation costs in which nothing happens. `cargo bench --bench sync`, with `-- --objects N --changes N --idle N,N`
 //! if others than 10 000 objects, 40 000 changes, and idle relations with 1 000 and 100 000 objects are wanted. Sealed files, mutual TLS, all
 //! servers in this process on its processors.
+//!
+//! `cargo bench --bench sync -- prove 1000000` loads so many objects and finds 0, 1, 100, 1 000 and 10 000 differences by comparison: the bytes
+//! and round trips until they are known, and the time that takes at both ends. The first round trip is one that goes anyway, in which the
+//! proof counts alone; all further ones count as a whole. Without TLS.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use keyferry_examples::host::Host;
@@ -11,6 +15,7 @@ use keyferry_kmip::spec::*;
 use keyferry_kmip::*;
 use keyferry_net::{clock, drive};
 use keyferry_s2s::*;
+use keyferry_store::{Effects, Material, SnapshotExt, StoreExt};
 use keyferry_ttlv::{Extra, Version};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -289,9 +294,141 @@ async fn idle(objects: u64) -> f64 {
     each
 }
 
+/// What a pass has cost until the differences were known.
+#[derive(Default)]
+struct Cost {
+    bytes: usize,
+    rounds: usize,
+    issuer: Duration,
+    replica: Duration,
+}
+
+/// One pass to the head, without a connection in between. Costs are counted until the replica knows of so many differences that it has found.
+fn pass_by_hand(replica: &Host, master: &Host, until: i64) -> Cost {
+    let mut session = Follow::new(replica.server.node().clone(), options());
+    let mut random = keyferry_crypto::SystemRandom::new();
+    let (mut cost, mut ticket) = (Cost::default(), 0);
+    loop {
+        let mut cx = SessionContext {
+            now: clock(),
+            store: &*replica.store,
+            random: &mut random,
+        };
+        let is_known = upstream(replica).repaired.unwrap_or(0) >= until && cost.rounds > 0;
+        let started = Instant::now();
+        let asked = match session.poll(&mut cx, Ticket(ticket)).unwrap() {
+            keyferry_s2s::Step::Send(asked) => asked.to_frame().unwrap(),
+            keyferry_s2s::Step::Done(_) => return cost,
+            other => panic!("{other:?}"),
+        };
+        let polled = started.elapsed();
+        let started = Instant::now();
+        let name = Identity::new("replica 0");
+        let Answer::Reply(reply) = master.server.answer(&name, clock(), &asked) else {
+            panic!("no answer")
+        };
+        let answered = started.elapsed();
+        let started = Instant::now();
+        let answer = ResponseMessage::from_frame(&reply).unwrap();
+        session.answer(&mut cx, Ticket(ticket), Ok(answer)).unwrap();
+        ticket += 1;
+        if !is_known {
+            // The first proof comes with an answer that comes anyway.
+            cost.bytes += match cost.rounds {
+                0 => proof_len(&reply),
+                _ => asked.len() + reply.len(),
+            };
+            cost.rounds += 1;
+            cost.issuer += answered;
+            cost.replica += polled + started.elapsed();
+        }
+    }
+}
+
+/// The bytes of the proof in an answer.
+fn proof_len(reply: &[u8]) -> usize {
+    let tag = extension::SET_PROOF.number().to_be_bytes();
+    let at = reply
+        .windows(4)
+        .position(|at| at[..3] == tag[1..] && at[3] == 1)
+        .expect("a proof");
+    let length = reply[at + 4..at + 8].try_into().unwrap();
+    8 + u32::from_be_bytes(length) as usize
+}
+
+fn upstream(replica: &Host) -> Upstream {
+    let found = replica
+        .store
+        .view::<_, keyferry_s2s::Error>(|snapshot| Upstream::find(snapshot, "r"));
+    found.unwrap().unwrap()
+}
+
+/// Changes so many copies at the replica by nobody's word.
+fn rot(replica: &Host, objects: u64, many: u64) {
+    for first in (0..many).step_by(1000) {
+        replica
+            .store
+            .transact::<_, keyferry_store::Error>(|transaction| {
+                let mut effects = Effects::none();
+                for n in first..many.min(first + 1000) {
+                    let identifier = format!("{}", n.wrapping_mul(7919) % objects);
+                    let (number, before) = transaction.by_identifier(&identifier)?.unwrap();
+                    let mut after = before.clone();
+                    after.attributes.set(AttributeValue::Comment(
+                        format!("rotten {many}").as_str().into(),
+                    ));
+                    let held = Some((number, before));
+                    effects.extend(Effects::change(held, after, Material::Keep));
+                }
+                effects.apply(transaction)
+            })
+            .unwrap();
+    }
+}
+
+/// What it costs to prove that a replica holds what it was told, and to find what differs.
+async fn prove(objects: u64) {
+    let site = Site::new().unwrap();
+    let master = site.start("master", policy(1)).await.unwrap();
+    fill(&master, objects);
+    let replica = site.start("replica 0", Policy::closed()).await.unwrap();
+    follow(&replica);
+    pass_by_hand(&replica, &master, 0);
+    // Until both ends have read all that they compare.
+    while upstream(&replica).proved.is_none() {
+        pass_by_hand(&replica, &master, 0);
+    }
+    let mut found = 0;
+    for differences in [0, 1, 100, 1000, 10_000] {
+        let differences = objects.min(differences);
+        rot(&replica, objects, differences);
+        // The table reads what was written here before it is compared.
+        let mut cost = Cost::default();
+        found += i64::try_from(differences).unwrap();
+        while cost.rounds == 0 || upstream(&replica).repaired.unwrap_or(0) < found {
+            cost = pass_by_hand(&replica, &master, found);
+        }
+        println!(
+            "differences {differences}   {} B   {} rounds   {:.1} ms at the issuer   {:.1} ms at the replica",
+            cost.bytes,
+            cost.rounds,
+            cost.issuer.as_secs_f64() * 1e3,
+            cost.replica.as_secs_f64() * 1e3
+        );
+    }
+    assert_eq!(upstream(&replica).repaired.unwrap_or(0), found);
+    let same = follower::compare(&*master.store, &*replica.store).unwrap();
+    assert_eq!(same, objects);
+}
+
 fn main() {
     let (mut objects, mut changes, mut idles) = (10_000u64, 40_000u64, vec![1_000u64, 100_000]);
     let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "prove") {
+        let objects = arguments.get(at + 1).and_then(|n| n.parse().ok());
+        let objects = objects.expect("a number of objects behind prove");
+        return runtime().unwrap().block_on(prove(objects));
+    }
     for pair in arguments.windows(2) {
         let [name, value] = pair else { continue };
         match name.as_str() {

@@ -180,6 +180,7 @@ tags! {
     PROOF_KEY = 0x544BF7, "Proof Key";
     SKETCH = 0x544BF8, "Sketch";
     SKETCH_CELLS = 0x544BF9, "Sketch Cells";
+    SKETCH_FROM = 0x544BC2, "Sketch From";
     WANTED = 0x544BFA, "Wanted Object";
     DIFFERING = 0x544BFB, "Differing Copy";
     COUNT_DIFFERING = 0x544BFC, "Count Differing";

@@ -55,6 +55,11 @@ impl Table {
         &self.key
     }
 
+    /// The place in the store's own feed up to which it was read.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// The sum of the leaves.
     pub(crate) fn sum(&self) -> LeafSum {
         self.sum

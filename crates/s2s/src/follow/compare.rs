@@ -7,7 +7,7 @@
 //! differ; it asks for these again.
 
 use crate::compare::leaf::{CopySum, KEY_BYTES, ProofKey};
-use crate::compare::sketch::{Decoder, Key, Leaf, Outcome, cells, from_bytes, subtract};
+use crate::compare::sketch::{Cell, Decoder, Key, Leaf, Outcome, cells, from_bytes, subtract};
 use crate::compare::table::Table;
 use crate::error::{Error, Result};
 use crate::follow::Follow;
@@ -82,8 +82,8 @@ pub(super) struct Comparison {
 
 /// How far a search for what differs has come.
 enum Search {
-    /// So many cells of the sketch are asked for.
-    Cells(u32),
+    /// The cells of the sketch that have come, and up to which one is asked for.
+    Cells(Vec<Cell>, u32),
     /// These objects are asked about.
     Repair(Differences),
 }
@@ -105,6 +105,7 @@ struct Differences {
 #[derive(Default)]
 pub(super) struct Searched {
     cells: Option<i32>,
+    cells_from: Option<i32>,
     again: Vec<ObjectId>,
     wanted: Vec<Vec<u8>>,
     claimed: Vec<HeldCopy>,
@@ -118,7 +119,7 @@ impl Searched {
         request.again.extend(again);
         request.wanted = self.wanted;
         request.held.extend(self.claimed);
-        request.cells = self.cells;
+        (request.cells, request.cells_from) = (self.cells, self.cells_from);
         request
     }
 }
@@ -139,7 +140,10 @@ impl Comparison {
         let mut searched = Searched::default();
         match &mut self.search {
             None => {}
-            Some(Search::Cells(most)) => searched.cells = i32::try_from(*most).ok(),
+            Some(Search::Cells(come, to)) => {
+                searched.cells = i32::try_from(*to).ok();
+                searched.cells_from = i32::try_from(come.len()).ok().filter(|from| *from > 0);
+            }
             Some(Search::Repair(differences)) => {
                 searched.again = take(&mut differences.again);
                 searched.wanted = take(&mut differences.wanted)
@@ -243,7 +247,7 @@ impl Follow {
             }
             Found::Differs => {
                 if comparison.searches < SEARCHES {
-                    comparison.search = Some(Search::Cells(FIRST_CELLS));
+                    comparison.search = Some(Search::Cells(Vec::new(), FIRST_CELLS));
                     return Ok(None);
                 }
                 // What was asked for has not helped: a person has to look.
@@ -368,20 +372,25 @@ impl Comparison {
         if own.bytes() == sum && Some(own.count) == proof.count {
             return Found::Equal;
         }
-        let (Some(bytes), Some(Search::Cells(most))) = (&proof.cells, &self.search) else {
+        let (Some(bytes), Some(Search::Cells(come, to))) = (&proof.cells, &mut self.search) else {
             return match self.search {
                 // Not all is asked for yet.
                 Some(Search::Repair(_)) => Found::Nothing,
                 _ => Found::Differs,
             };
         };
-        let key = Key::new(table.key().bytes());
-        let mut decoder = Decoder::new(key);
-        let theirs = from_bytes(bytes).filter(|theirs| theirs.len() as u64 == u64::from(*most));
-        let ours = cells(&key, table.leaves(), 0..*most);
-        let Some(difference) = theirs.and_then(|theirs| subtract(&theirs, &ours)) else {
+        let from = usize::try_from(proof.cells_from.unwrap_or(0)).unwrap_or(usize::MAX);
+        let Some(more) = from_bytes(bytes).filter(|_| from <= come.len()) else {
             return Found::Lost;
         };
+        come.truncate(from);
+        come.extend(more);
+        let key = Key::new(table.key().bytes());
+        let ours = cells(&key, table.leaves(), 0..*to);
+        let Some(difference) = subtract(come, &ours) else {
+            return Found::Lost;
+        };
+        let mut decoder = Decoder::new(key);
         decoder.extend(difference);
         match decoder.decode() {
             Outcome::Done {
@@ -393,8 +402,8 @@ impl Comparison {
                 self.search = Some(Search::Repair(differences));
                 Found::Located(count)
             }
-            Outcome::More if *most < MOST_CELLS => {
-                self.search = Some(Search::Cells(next_cells(*most)));
+            Outcome::More if *to < MOST_CELLS => {
+                *to = next_cells(*to);
                 Found::Nothing
             }
             Outcome::More | Outcome::Garbage => Found::Lost,
@@ -407,7 +416,8 @@ fn next_cells(most: u32) -> u32 {
     let next = match most {
         0..256 => most * 8,
         256..1024 => most * 4,
-        _ => most + most / 2 + 512,
+        1024..2048 => most * 2,
+        _ => most + most / 3,
     };
     next.min(MOST_CELLS)
 }

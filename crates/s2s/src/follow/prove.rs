@@ -218,15 +218,21 @@ impl ChangesBuilder<'_> {
 fn proof(table: &Table, request: &FollowRequest, is_of_head: bool) -> SetProof {
     let key = table.key().bytes();
     let sum = is_of_head.then(|| table.sum());
-    let sketch = |most: i32| {
-        let most = u32::try_from(most).unwrap_or(0).min(MOST_CELLS);
-        to_bytes(&cells(&Key::new(key), table.leaves(), 0..most))
+    let cell = |number: i32| u32::try_from(number).unwrap_or(0).min(MOST_CELLS);
+    // What stands before is of the same sketch, if nothing has happened since.
+    let from = request
+        .cells_from
+        .filter(|_| table.place().is_same(&request.head));
+    let sketch = |to: i32| {
+        let range = from.map_or(0, cell)..cell(to);
+        to_bytes(&cells(&Key::new(key), table.leaves(), range))
     };
     SetProof {
         key: key.to_vec(),
         sum: sum.map(|sum| sum.bytes()),
         count: sum.map(|sum| sum.count),
         cells: request.cells.filter(|_| is_of_head).map(sketch),
+        cells_from: from.filter(|_| request.cells.is_some() && is_of_head),
         extra: Extra::NONE,
     }
 }

@@ -193,6 +193,7 @@ impl Follow {
             held: Vec::new(),
             wanted: Vec::new(),
             cells: None,
+            cells_from: None,
             raised: Vec::new(),
             time: None,
             more: self.asks_ahead.then_some(true),

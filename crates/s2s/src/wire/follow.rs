@@ -65,9 +65,12 @@ pub(crate) struct FollowRequest {
     /// Objects that the replica lacks, or has otherwise than it was told, by the tags of their leaves (8 bytes each).
     #[ttlv(tag = x::WANTED)]
     pub(crate) wanted: Vec<Vec<u8>>,
-    /// How many cells of the sketch of all that was told the replica asks for.
+    /// Up to which cell of the sketch of all that was told the replica asks for it.
     #[ttlv(tag = x::SKETCH_CELLS)]
     pub(crate) cells: Option<i32>,
+    /// From which cell on, if the head of the feed is still the one that the question names; else from the first on.
+    #[ttlv(tag = x::SKETCH_FROM)]
+    pub(crate) cells_from: Option<i32>,
     /// Whether the replica may send the next request before the answer has come.
     #[ttlv(tag = x::MORE)]
     pub(crate) more: Option<bool>,

@@ -16,9 +16,12 @@ pub(crate) struct SetProof {
     /// How many leaves there are.
     #[ttlv(tag = x::OBJECT_COUNT)]
     pub(crate) count: Option<i64>,
-    /// The cells of the sketch that were asked for, from the first on.
+    /// The cells of the sketch that were asked for.
     #[ttlv(tag = x::SKETCH)]
     pub(crate) cells: Option<Vec<u8>>,
+    /// Which of them is the first, if it is not that of the sketch.
+    #[ttlv(tag = x::SKETCH_FROM)]
+    pub(crate) cells_from: Option<i32>,
     /// Other fields.
     #[ttlv(extra)]
     pub(crate) extra: Extra,

@@ -49,6 +49,7 @@ fn question() -> FollowRequest {
     FollowRequest {
         wanted: Vec::new(),
         cells: None,
+        cells_from: None,
         relation: "r".into(),
         session: 1,
         reign: Some(REIGN.to_vec()),
