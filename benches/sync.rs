@@ -345,15 +345,15 @@ fn pass_by_hand(replica: &Host, master: &Host, until: i64) -> Cost {
     }
 }
 
-/// The bytes of the proof in an answer.
+/// The bytes of the proof in an answer; none in one that says something else.
 fn proof_len(reply: &[u8]) -> usize {
     let tag = extension::SET_PROOF.number().to_be_bytes();
-    let at = reply
-        .windows(4)
-        .position(|at| at[..3] == tag[1..] && at[3] == 1)
-        .expect("a proof");
-    let length = reply[at + 4..at + 8].try_into().unwrap();
-    8 + u32::from_be_bytes(length) as usize
+    let found = reply
+        .windows(8)
+        .find(|at| at[..3] == tag[1..] && at[3] == 1);
+    found.map_or(0, |at| {
+        8 + u32::from_be_bytes(at[4..].try_into().unwrap()) as usize
+    })
 }
 
 fn upstream(replica: &Host) -> Upstream {
