@@ -415,9 +415,8 @@ impl Comparison {
 fn next_cells(most: u32) -> u32 {
     let next = match most {
         0..256 => most * 8,
-        256..1024 => most * 4,
-        1024..2048 => most * 2,
-        _ => most + most / 3,
+        256..2048 => most * 2,
+        _ => most + most * 2 / 5,
     };
     next.min(MOST_CELLS)
 }
