@@ -189,6 +189,7 @@ tags! {
     UNCOMPARED = 0x544BFF, "Uncompared";
     ROTTEN = 0x544BC0, "Rotten Record";
     SCRUB = 0x544BC1, "Scrub";
+    BY_ISSUER = 0x544BC3, "Withdrawn By Its Issuer";
 }
 
 /// The number of [`SEEN`] inside a Selection, where it says that the selection is a list: both are on disk and on the wire already.

@@ -11,6 +11,7 @@ pub enum Bug {
     WithdrawnKeepsMaterial,
     WithdrawnForgetsState,
     WithdrawnFromAllRelations,
+    RelaysOutlastIssuer,
     AckTakenBlindly,
     RetryForgotten,
     RetryNeverDue,

@@ -64,6 +64,9 @@ pub struct Overlay {
     /// not see it (rule 6 of docs/design.md).
     #[ttlv(tag = x::WITHDRAWN)]
     pub withdrawn: Option<bool>,
+    /// Whether its issuer itself has withdrawn it: then no relay brings it back, as long as this server follows the issuer.
+    #[ttlv(tag = x::BY_ISSUER)]
+    pub by_issuer: Option<bool>,
     /// The relations that bring the copy.
     #[ttlv(tag = x::VIA)]
     pub via: Vec<Text>,

@@ -12,6 +12,7 @@ use crate::receive::authority::Speaker;
 use crate::receive::collision::{resolve_links, resolve_names, resolve_waiting_links};
 use crate::receive::fork::{self, Fork};
 use crate::relation::emergency::EmergencyRevoke;
+use crate::relation::followed::Upstream;
 use crate::relation::receipts::{Receipts, ToldReceipts};
 use crate::report::Outcome;
 use keyferry_kmip::spec::{AttributeValue, State, tag};
@@ -243,6 +244,10 @@ fn merge_known(
         effects,
         outcome: Outcome::Unchanged,
     };
+    if is_barred(ask, &held, &incoming)? {
+        let there = incoming.record.attributes.state();
+        return Ok(unchanged(join_state(node, (number, &held), there)));
+    }
     match choose_merge(node, &held, &incoming)? {
         Merge::Ignore => Ok(unchanged(Effects::none())),
         Merge::JoinState => Ok(unchanged(join_state(
@@ -262,6 +267,19 @@ fn merge_known(
         Merge::Update => update(node, ask, collisions, (number, held), incoming),
         Merge::KeepFork => keep_fork(node, ask, (number, held), &incoming),
     }
+}
+
+/// Whether a relay brings what its issuer has withdrawn from this server, which follows it: only the issuer brings that back
+/// ([rule 6](crate::design#rule-6)).
+fn is_barred(ask: &Ask<'_>, held: &Record, incoming: &Incoming) -> Result<bool, Failure> {
+    let by_issuer = held.overlay.as_ref().and_then(|overlay| overlay.by_issuer);
+    if !held.is_withdrawn() || by_issuer != Some(true) || incoming.speaker != Speaker::Relay {
+        return Ok(false);
+    }
+    let upstreams = Upstream::all(ask.snapshot)?;
+    Ok(upstreams
+        .iter()
+        .any(|upstream| upstream.server == held.stamp.issuer && upstream.ended.is_none()))
 }
 
 /// Fails when the copy has another type or other key material than the record: those are two objects under one id.

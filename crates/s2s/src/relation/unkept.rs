@@ -266,6 +266,7 @@ impl UnkeptCopy {
             let mut after = held.clone();
             let overlay = after.overlay.get_or_insert_with(Overlay::default);
             overlay.withdrawn = Some(true);
+            overlay.by_issuer = None;
             overlay.via.clear();
             overlay.hidden.clear();
             effects.extend(Effects::change(Some((number, held)), after, Material::Remove));

@@ -2,7 +2,7 @@
 
 use crate::world::World;
 use keyferry_kmip::spec::State;
-use keyferry_kmip::{RequestMessage, ResponseMessage, Text, extension as x, lifecycle};
+use keyferry_kmip::{RequestMessage, ResponseMessage, extension as x, lifecycle};
 use keyferry_s2s::*;
 use keyferry_store::{
     Descent, Lineage, ObjectId, Record, SnapshotExt, Stamp, Store, StoreExt, descent,
@@ -278,8 +278,54 @@ impl Check {
         }
     }
 
-    /// Each copy that clients of a server may use is what its issuer holds, or stands on one of the lists of that server. What comes by relays alone is
-    /// left out: when its issuer has withdrawn it, two of them may keep it for each other (not built, rule 17 of docs/design.md).
+    /// What a server lists as not being true, or not known to be.
+    fn listed(world: &World, at: usize) -> HashSet<Id> {
+        let site = &world.sites[at];
+        let unkept = UnkeptCopy::all(&site.node, &site.disk, world.now(at).wall).unwrap();
+        let mut listed: HashSet<Id> = unkept.iter().map(|copy| id(&copy.id)).collect();
+        site.disk
+            .view::<_, Error>(|snapshot| {
+                for upstream in Upstream::all(snapshot)? {
+                    let relation = &upstream.relation;
+                    let missing = objects_missing_at_issuer(snapshot, relation)?;
+                    let retries = Retry::all(snapshot, relation)?;
+                    let differing = DifferingCopy::all(snapshot, relation)?;
+                    let retried = retries.iter().map(|retry| &retry.id);
+                    let differs = differing.iter().map(|copy| &copy.id);
+                    listed.extend(missing.iter().chain(retried).chain(differs).map(id));
+                }
+                Ok(())
+            })
+            .unwrap();
+        listed.extend(site.forks().iter().map(|fork| id(&fork.id)));
+        listed
+    }
+
+    /// Whether a server lists a copy, or one of the relays does that bring it: a relay's list is not told to those behind it.
+    fn is_listed(
+        world: &World,
+        lists: &[HashSet<Id>],
+        at: usize,
+        copy: &Record,
+        relays: usize,
+    ) -> bool {
+        if lists[at].contains(&id(&copy.id)) {
+            return true;
+        }
+        let via = copy.overlay.iter().flat_map(|overlay| &overlay.via);
+        let links = via.filter_map(|via| world.links.iter().find(|link| link.name == **via));
+        links
+            .filter(|link| *world.sites[link.issuer].name != *copy.stamp.issuer)
+            .any(|link| {
+                let there = world.sites[link.issuer].record(&copy.id);
+                relays < 4
+                    && there.is_some_and(|(_, there)| {
+                        Check::is_listed(world, lists, link.issuer, &there, relays + 1)
+                    })
+            })
+    }
+
+    /// Each copy that clients of a server may use is what its issuer holds, or stands on one of the lists of that server or of the relay that brings it.
     fn every_copy_is_true_or_listed(&mut self, world: &World, at: usize) {
         let site = &world.sites[at];
         let scrub = site.node.scrub(&site.disk, usize::MAX, world.now(at).wall);
@@ -287,46 +333,15 @@ impl Check {
             .disk
             .view::<_, Error>(|snapshot| RottenRecord::all(snapshot));
         assert_eq!(scrub.unwrap().found, 0, "{}: {rotten:?}", site.name);
-        let mut direct: HashSet<(String, String)> = HashSet::new();
-        let mut listed: HashSet<Id> = UnkeptCopy::all(&site.node, &site.disk, world.now(at).wall)
-            .unwrap()
-            .iter()
-            .map(|copy| id(&copy.id))
+        let lists: Vec<HashSet<Id>> = (0..world.sites.len())
+            .map(|at| Check::listed(world, at))
             .collect();
-        self.unkept += listed.len();
-        site.disk
-            .view::<_, Error>(|snapshot| {
-                for upstream in Upstream::all(snapshot)? {
-                    let relation = &upstream.relation;
-                    direct.insert((relation.to_string(), upstream.server.to_string()));
-                    listed.extend(
-                        objects_missing_at_issuer(snapshot, relation)?
-                            .iter()
-                            .map(id),
-                    );
-                    listed.extend(
-                        Retry::all(snapshot, relation)?
-                            .iter()
-                            .map(|retry| id(&retry.id)),
-                    );
-                }
-                Ok(())
-            })
-            .unwrap();
-        listed.extend(site.forks().iter().map(|fork| id(&fork.id)));
+        self.unkept += lists[at].len();
         for copy in site.records() {
             let is_usable = !copy.is_destroyed() && !copy.is_withdrawn();
-            let via = copy
-                .overlay
-                .as_ref()
-                .map_or(&[][..], |overlay| &overlay.via);
-            let by_issuer =
-                |via: &Text| direct.contains(&(via.to_string(), copy.stamp.issuer.to_string()));
-            let by_relays_alone = !via.is_empty() && !via.iter().any(by_issuer);
             if !is_usable
-                || by_relays_alone
                 || site.node.issues(&copy)
-                || listed.contains(&id(&copy.id))
+                || Check::is_listed(world, &lists, at, &copy, 0)
             {
                 continue;
             }
@@ -337,20 +352,15 @@ impl Check {
             let own = issuer
                 .and_then(|issuer| issuer.record(&copy.id))
                 .map(|(_, own)| own);
-            // A change that a restored issuer has lost may still come in a bundle. Only a comparison of both servers will name it (not built, rule 17).
-            let is_ahead = own.as_ref().is_some_and(|own| {
-                descent((&own.stamp, &own.lineage), (&copy.stamp, &copy.lineage)) == Descent::Newer
+            let is_true = own.as_ref().is_some_and(|own| {
+                let same = own.stamp == copy.stamp
+                    && own.copy_digest().unwrap() == copy.copy_digest().unwrap();
+                let (own, here) = (
+                    lifecycle::Rank::of(state(own)),
+                    lifecycle::Rank::of(state(&copy)),
+                );
+                same && own.may_become(here)
             });
-            let is_true = is_ahead
-                || own.as_ref().is_some_and(|own| {
-                    let same = own.stamp == copy.stamp
-                        && own.copy_digest().unwrap() == copy.copy_digest().unwrap();
-                    let (own, here) = (
-                        lifecycle::Rank::of(state(own)),
-                        lifecycle::Rank::of(state(&copy)),
-                    );
-                    same && own.may_become(here)
-                });
             assert!(
                 is_true,
                 "{}: the copy of {} is not true, and no list has it: {copy:?}, and {own:?} at its issuer",
@@ -441,7 +451,10 @@ impl Check {
                 .overlay
                 .as_ref()
                 .is_some_and(|overlay| overlay.via.iter().any(|via| via == relation));
-            if named || record.is_destroyed() && (copy.is_withdrawn() || !by_this) {
+            let by_issuer = copy.overlay.as_ref().and_then(|overlay| overlay.by_issuer);
+            let is_barred =
+                copy.is_withdrawn() && by_issuer == Some(true) && !there.node.issues(&record);
+            if named || is_barred || record.is_destroyed() && (copy.is_withdrawn() || !by_this) {
                 continue;
             }
             match descent(
