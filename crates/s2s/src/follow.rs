@@ -5,7 +5,7 @@
 
 mod answer;
 pub(crate) mod apply;
-pub(crate) mod compare;
+mod compare;
 mod difference;
 mod form;
 pub(crate) mod give_back;
@@ -14,8 +14,9 @@ pub(crate) mod issuer;
 pub(crate) mod options;
 mod page;
 pub(crate) mod poke;
-pub(crate) mod prove;
+mod prove;
 mod question;
+mod receiver;
 mod repair;
 mod withdraw;
 

@@ -2,8 +2,9 @@
 
 use crate::ask::Ask;
 use crate::clock::Clock;
-use crate::follow::compare::HeldTables;
-use crate::follow::prove::Tables;
+use crate::compare::held::HeldTable;
+use crate::compare::shared::Shared;
+use crate::compare::table::Table;
 use crate::planted::planted;
 use crate::policy::Policy;
 use crate::refusals::Refusals;
@@ -38,9 +39,9 @@ pub struct Node {
     /// How often it has refused what others said.
     pub refusals: Refusals,
     /// What it has told those who follow it, as they compare it with what they hold.
-    pub(crate) tables: Tables,
+    pub(crate) tables: Shared<Table>,
     /// What it holds of those whom it follows, as it compares it with what they have told.
-    pub(crate) held: HeldTables,
+    pub(crate) held: Shared<HeldTable>,
 }
 
 impl std::fmt::Debug for Node {
@@ -61,8 +62,8 @@ impl Node {
             crypto,
             clock: Clock::default(),
             refusals: Refusals::default(),
-            tables: Tables::default(),
-            held: HeldTables::default(),
+            tables: Shared::default(),
+            held: Shared::default(),
         }
     }
 

@@ -13,4 +13,5 @@ pub(crate) mod import;
 pub(crate) mod merge;
 pub(crate) mod notify;
 pub(crate) mod refused;
+pub(crate) mod same_object;
 pub(crate) mod state;

@@ -1,10 +1,11 @@
 //! The leaves of one side of a comparison, kept in memory by record number and brought up to date from the store's own feed.
 
-use crate::compare::leaf::{LeafSum, ProofKey};
+use crate::compare::leaf::{CopySum, LeafSum, ProofKey};
 use crate::compare::sketch::Leaf;
+use crate::transport_key::is_transport_key;
 use crate::wire::place::Place;
 use keyferry_kmip::Text;
-use keyferry_store::{FeedRow, ObjectId, RecordNumber, Result, Snapshot};
+use keyferry_store::{FeedRow, ObjectId, Record, RecordNumber, Result, Snapshot, Stamp};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
@@ -188,4 +189,13 @@ impl Table {
             None => Ok(end == head.number),
         }
     }
+}
+
+/// What an answer tells of objects, so that their records need not be read again.
+pub(crate) type Told = HashMap<ObjectId, (Stamp, CopySum)>;
+
+/// Whether an object is among those that followers compare. A tombstone goes only where the object was offered, and a transport key where it is
+/// used.
+pub(crate) fn is_compared(record: &Record) -> bool {
+    !record.is_destroyed() && !record.is_withdrawn() && !is_transport_key(record)
 }

@@ -2,34 +2,29 @@
 
 use crate::ask::Ask;
 use crate::compare::leaf::CopySum;
+use crate::compare::table::Told;
 use crate::error::{Error, ErrorKind, Result};
-use crate::follow::hearsay::ToldChange;
 use crate::follow::options::FollowOptions;
-use crate::follow::prove::Told;
-use crate::follow::repair::{damaged, is_corrupt, mended};
+use crate::follow::receiver::Receiver;
+use crate::follow::repair::{damaged, is_corrupt};
 use crate::follow::{Asked, Checked, Follow};
 use crate::limits::short;
 use crate::node::Node;
 use crate::planted::planted;
 use crate::receive::apply::{ApplyPage, apply_page};
-use crate::receive::authority::{ChangeRef, check_speaker};
-use crate::receive::copy::{SeenObject, verify_copy};
-use crate::receive::import::outside_agreement;
-use crate::receive::merge::{self};
 use crate::refusals::is_unauthorised;
 use crate::relation::followed::Upstream;
 use crate::relation::keys::{about, lacking_prefix, missing_prefix, retry_prefix};
-use crate::relation::retry::{Retry, ahead, later};
+use crate::relation::retry::{Retry, later};
 use crate::relation::withheld::WithheldObject;
 use crate::report::{ObjectResult, Outcome};
 use crate::session::SessionContext;
-use crate::wire::copy::Copy;
 use crate::wire::follow::{Change, FollowResponse, KeptPath, Kind, SPOKEN};
 use crate::wire::terms::Terms;
 use keyferry_kmip::spec::Operation;
-use keyferry_kmip::{Attributes, Cause, DateTime, Failure, Identity, Now, Random, Text, context};
-use keyferry_store::record::{bytes_of, object_of, read};
-use keyferry_store::{Deferred, Effects, ObjectId, Overlay, Snapshot, SnapshotExt, StoreExt};
+use keyferry_kmip::{Cause, DateTime, Failure, Identity, Now, Random, Text, context};
+use keyferry_store::record::{bytes_of, read};
+use keyferry_store::{Deferred, Effects, ObjectId, Snapshot, SnapshotExt, StoreExt};
 use keyferry_ttlv::Extra;
 use std::ops::ControlFlow;
 
@@ -47,23 +42,30 @@ pub(super) struct Applied {
     pub(super) differing: Vec<(ObjectId, Option<Option<CopySum>>)>,
 }
 
+impl Applied {
+    /// What an answer without changes comes to.
+    pub(super) fn none(upstream: Upstream) -> Applied {
+        Applied {
+            upstream,
+            results: Vec::new(),
+            asks_again: false,
+            told: Told::new(),
+            differing: Vec::new(),
+        }
+    }
+}
+
 /// The changes of an answer, while they are applied.
 pub(super) struct ChangesPage<'a> {
     pub(super) node: &'a Node,
     pub(super) options: &'a FollowOptions,
-    reign: &'a [u8],
-    asked_again: &'a [ObjectId],
-    searches: bool,
-    caller: &'a Identity,
+    pub(super) reign: &'a [u8],
+    pub(super) asked: &'a Asked,
+    pub(super) caller: &'a Identity,
     pub(super) now: Now,
-    random: &'a mut dyn Random,
-    pub(super) upstream: Upstream,
-    results: Vec<ObjectResult>,
-    asks_again: bool,
-    /// What was told of copies that are held so now.
-    pub(super) told: Told,
-    /// The copies whose listing has changed.
-    pub(super) differing: Vec<(ObjectId, Option<Option<CopySum>>)>,
+    pub(super) random: &'a mut dyn Random,
+    /// What it has come to so far.
+    pub(super) applied: Applied,
 }
 
 /// What was decided of a change.
@@ -96,38 +98,27 @@ impl Follow {
                 node: &self.node,
                 options: &self.options,
                 reign: &answer.reign,
-                asked_again: &asked.again,
-                searches: asked.searches,
+                asked,
                 caller: &caller,
                 now: *now,
                 random: &mut **random,
-                upstream,
-                results: Vec::new(),
-                asks_again: false,
-                told: Told::new(),
-                differing: Vec::new(),
+                applied: Applied::none(upstream),
             };
             let spread = Some((&*self.node, *now));
             apply_page(&mut world, spread, &mut page, &answer.changes)?;
-            let ChangesPage {
-                mut upstream,
-                results,
-                asks_again,
-                told,
-                differing,
-                ..
-            } = page;
-            let lacking = self.list_lacking(&world, &mut upstream, answer, now.wall)?;
-            advance(&mut upstream, answer, asked.checked, now.wall);
+            let mut applied = page.applied;
+            let upstream = &mut applied.upstream;
+            let lacking = self.list_lacking(&world, upstream, answer, now.wall)?;
+            advance(upstream, answer, asked.checked, now.wall);
             upstream.keeps = credible_paths(answer, &self.node);
-            self.compare_terms(&mut upstream, answer)?;
+            self.compare_terms(upstream, answer)?;
             // Nothing new is nothing to write.
-            let is_unchanged = results.is_empty()
+            let is_unchanged = applied.results.is_empty()
                 && acknowledged.is_empty()
                 && self
                     .upstream
                     .as_ref()
-                    .is_some_and(|held| differ_in_contact_alone(held, &upstream));
+                    .is_some_and(|held| differ_in_contact_alone(held, upstream));
             if !is_unchanged {
                 let acknowledged = acknowledged.iter().map(|key| (key.clone(), None));
                 let mut effects = Effects::none();
@@ -137,13 +128,7 @@ impl Follow {
                 world.add(effects)?;
                 world.finish()?;
             }
-            Ok(Applied {
-                upstream,
-                results,
-                asks_again,
-                told,
-                differing,
-            })
+            Ok(applied)
         })
     }
 }
@@ -249,8 +234,8 @@ impl ApplyPage for ChangesPage<'_> {
             node: self.node,
             options: self.options,
             reign: self.reign,
-            asked_again: self.asked_again,
-            searches: self.searches,
+            asked_again: &self.asked.again,
+            searches: self.asked.searches,
         };
         match receiver.decide(&mut ask, change) {
             Ok((result, effects)) => Ok(Decided::Ends(result, effects)),
@@ -268,7 +253,7 @@ impl ApplyPage for ChangesPage<'_> {
         change: &Change,
         decided: Result<Decided, Failure>,
     ) -> Result<ControlFlow<(), Effects>> {
-        let tried = match self.upstream.retried {
+        let tried = match self.applied.upstream.retried {
             0 => None,
             _ => find_retry(snapshot, &self.options.relation, &change.copy.id)?,
         };
@@ -301,8 +286,8 @@ impl ApplyPage for ChangesPage<'_> {
             ),
             Err(failure) => self.retry_later(change, &failure, tried.as_ref())?,
         };
-        let upstream = &mut self.upstream;
         if let Some(tried) = &tried {
+            let upstream = &mut self.applied.upstream;
             if !result.outcome.is_failure() || is_unauthorised {
                 let key = about(retry_prefix(&self.options.relation), &tried.id)?;
                 effects.state.push((key, None));
@@ -314,20 +299,24 @@ impl ApplyPage for ChangesPage<'_> {
                 upstream.counts.failed -= 1;
             }
         }
-        upstream.counts.count(result.outcome);
-        let material = change
-            .material
-            .as_ref()
-            .map_or(0, |material| material.len());
-        upstream.counts.bytes += i64::try_from(material).unwrap_or(0);
+        self.count(change, result.outcome);
         let differing = self.note_difference(snapshot, change, result.outcome, &effects)?;
         effects.state.extend(differing);
-        self.results.push(result);
+        self.applied.results.push(result);
         Ok(ControlFlow::Continue(effects))
     }
 }
 
 impl ChangesPage<'_> {
+    /// Counts what became of a change, and the material that it brought.
+    fn count(&mut self, change: &Change, outcome: Outcome) {
+        let counts = &mut self.applied.upstream.counts;
+        counts.count(outcome);
+        let material = change.material.as_ref();
+        let bytes = material.map_or(0, |material| material.len());
+        counts.bytes += i64::try_from(bytes).unwrap_or(0);
+    }
+
     /// Keeps a change that was refused, to be asked for again.
     fn retry_later(
         &mut self,
@@ -337,10 +326,10 @@ impl ChangesPage<'_> {
     ) -> Result<(ObjectResult, Effects)> {
         // What came without its material is asked for with it at once.
         let lacks_material = failure.cause() == Cause::MissingData && tried.is_none();
-        self.asks_again |= lacks_material;
+        self.applied.asks_again |= lacks_material;
         let now = self.now.wall;
         let limits = &self.node.policy.limits;
-        if tried.is_none() && self.upstream.retried >= limits.retries as i64 {
+        if tried.is_none() && self.applied.upstream.retried >= limits.retries as i64 {
             let why = format_args!(
                 "the relation stops: more than {} of its objects could not be taken (the limit retries); the last one: {}",
                 limits.retries,
@@ -359,199 +348,18 @@ impl ChangesPage<'_> {
             } else {
                 later(now, tried, &mut *self.random)
             },
-            pass: self.upstream.counts.session,
+            pass: self.applied.upstream.counts.session,
             extra: Extra::NONE,
         };
         let mut effects = Effects::none();
         let key = about(retry_prefix(&self.options.relation), &retry.id)?;
         if !planted!(RetryForgotten) {
             effects.state.push((key, Some(bytes_of(&retry)?)));
-            self.upstream.retried += i64::from(tried.is_none());
+            self.applied.upstream.retried += i64::from(tried.is_none());
         }
         let reason = failure.reason(SPOKEN);
         let result = ObjectResult::failed(&change.identifier, Some(reason), failure.message());
         Ok((result, effects))
-    }
-}
-
-/// Decides what becomes of single changes.
-pub(super) struct Receiver<'a> {
-    pub(super) node: &'a Node,
-    pub(super) options: &'a FollowOptions,
-    /// The reign in which the server answers.
-    pub(super) reign: &'a [u8],
-    /// The objects that the question has asked for again.
-    pub(super) asked_again: &'a [ObjectId],
-    /// Whether the question has asked for objects that were found by comparison.
-    pub(super) searches: bool,
-}
-
-impl Receiver<'_> {
-    fn decide(
-        &self,
-        ask: &mut Ask<'_>,
-        change: &Change,
-    ) -> Result<(ObjectResult, Effects), Failure> {
-        let result = |outcome| ObjectResult::new(&change.identifier, outcome);
-        match change.kind {
-            Kind::COPY => self.take_copy(ask, change),
-            Kind::WITHDRAWN => Ok((result(Outcome::Withdrawn), self.withdraw(ask, change)?)),
-            Kind::GONE if planted!(GoneIsWithdrawn) => {
-                Ok((result(Outcome::Withdrawn), self.withdraw(ask, change)?))
-            }
-            Kind::WITHHELD => {
-                let why = change.why.as_deref().unwrap_or("it may not leave");
-                let skipped = ObjectResult {
-                    message: Some(why.to_owned()),
-                    ..result(Outcome::Skipped)
-                };
-                Ok((skipped, self.hear_state(ask, &change.copy)?))
-            }
-            Kind::GONE => {
-                let why = "the server has it no more, or not for this one: it is kept";
-                let skipped = ObjectResult {
-                    message: Some(why.to_owned()),
-                    ..result(Outcome::Skipped)
-                };
-                Ok((skipped, self.name_missing(ask, &change.copy.id)?))
-            }
-            _ => Err(Failure::new(
-                Cause::InvalidMessage,
-                "a change of a kind that is not known here",
-            )),
-        }
-    }
-
-    /// Hears the State of an object whose copy the issuer withholds: what is held of it here gets no further behind than that.
-    fn hear_state(&self, ask: &Ask<'_>, copy: &Copy) -> Result<Effects, Failure> {
-        let Some((number, held)) = ask.snapshot.by_object_id(&copy.id)? else {
-            return Ok(Effects::none());
-        };
-        let named = ChangeRef {
-            id: &copy.id,
-            stamp: &copy.stamp,
-            lineage: &copy.lineage,
-        };
-        check_speaker(self.node, &self.options.from, &named, Some(&held))?;
-        let there = copy.unrepresentable.state();
-        Ok(merge::join_state(self.node, (number, &held), there))
-    }
-
-    /// Names an object that is held here and that the issuer does not have any more.
-    fn name_missing(&self, ask: &Ask<'_>, id: &ObjectId) -> Result<Effects, Failure> {
-        let mut effects = Effects::none();
-        if ask.snapshot.by_object_id(id)?.is_some() {
-            effects.state.push(self.missing(id, true)?);
-        }
-        Ok(effects)
-    }
-
-    /// The state entry that says whether an object is missing at the issuer.
-    pub(super) fn missing(&self, id: &ObjectId, is_missing: bool) -> Result<StateEntry, Failure> {
-        let key = about(missing_prefix(&self.options.relation), id)?;
-        let value = is_missing.then(|| bytes_of(id)).transpose()?;
-        Ok((key, value))
-    }
-
-    /// Takes a copy in.
-    fn take_copy(
-        &self,
-        ask: &mut Ask<'_>,
-        change: &Change,
-    ) -> Result<(ObjectResult, Effects), Failure> {
-        let from = &self.options.from;
-        let mut copy = change.copy.clone();
-        let attributes = std::mem::take(&mut copy.unrepresentable);
-        let seen = self.seen_object(ask, change, attributes)?;
-        let held = ask.snapshot.by_object_id(&copy.id)?;
-        let mut incoming = verify_copy(
-            self.node,
-            from,
-            seen,
-            copy,
-            held.as_ref().map(|(_, held)| held),
-        )?;
-        let overlay = incoming.record.overlay.get_or_insert_with(Overlay::default);
-        overlay.via = vec![self.options.relation.as_str().into()];
-        if held.is_none() && !from.has_agreed(&incoming.record, ask.now.wall)? {
-            return Err(outside_agreement());
-        }
-        let told = ToldChange::of(&incoming.record);
-        if let Some((_, held)) = &held {
-            self.check_hearsay(ask, &mut incoming, held)?;
-        }
-        if let Some(held) = &held {
-            incoming.rotted = self.has_rotted(ask, held, &incoming)?;
-        }
-        // What a relay brings of an issuer that is followed, too, is ahead of it until that one has told of it itself.
-        let ahead = if told.stamp.issuer == from.server {
-            Vec::new()
-        } else {
-            ahead(ask, &incoming.record)?
-        };
-        let was = held.as_ref().map(|(_, held)| ToldChange::of(held));
-        let mended = mended(held.as_ref(), &incoming);
-        let mut merged = merge::merge_with_held(self.node, ask, &from.collisions, held, incoming)?;
-        if matches!(
-            merged.outcome,
-            Outcome::Created | Outcome::Updated | Outcome::Renamed
-        ) {
-            merged.effects.state.extend(ahead);
-        }
-        merged.effects.state.extend(mended);
-        if let Some(was) = was {
-            merged
-                .effects
-                .state
-                .extend(self.note_behind(ask, &told, &was)?);
-        }
-        let target =
-            (merged.identifier != change.identifier).then(|| merged.identifier.to_string());
-        let message = (merged.outcome == Outcome::Forked)
-            .then(|| "it was changed on both sides: both are kept".to_owned());
-        let result = ObjectResult {
-            target,
-            message,
-            ..ObjectResult::new(&change.identifier, merged.outcome)
-        };
-        Ok((result, merged.effects))
-    }
-
-    /// The object that a change brings, in the clear.
-    fn seen_object(
-        &self,
-        ask: &Ask<'_>,
-        change: &Change,
-        attributes: Attributes,
-    ) -> Result<SeenObject, Failure> {
-        let object_type = change.object_type.ok_or_else(|| {
-            Failure::new(Cause::InvalidMessage, "the copy's Object Type is missing")
-        })?;
-        let object = change
-            .material
-            .as_ref()
-            .map(|bytes| object_of(bytes.expose()))
-            .transpose()
-            .map_err(|e| Failure::new(Cause::InvalidMessage, e))?;
-        if object
-            .as_ref()
-            .is_some_and(|object| object.object_type() != object_type)
-        {
-            return Err(Failure::new(
-                Cause::InvalidMessage,
-                "the object is of another type than is told",
-            ));
-        }
-        let is_wrapped = change.wrapped == Some(true);
-        let from = &self.options.from;
-        let (object, by) = (self.node).opened(ask, from, object, is_wrapped, &attributes)?;
-        Ok(SeenObject {
-            identifier: change.identifier.clone(),
-            object_type,
-            attributes,
-            object,
-            wrapped_by: by,
-        })
     }
 }
 

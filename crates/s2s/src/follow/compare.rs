@@ -6,6 +6,7 @@
 //! reaches the head tells another sum than the table has, the replica asks for the sketch, in parts that grow, until it says which objects
 //! differ; it asks for these again.
 
+use crate::compare::held::HeldTable;
 use crate::compare::leaf::{CopySum, KEY_BYTES, ProofKey};
 use crate::compare::sketch::{Cell, Decoder, Key, Leaf, Outcome, cells, from_bytes, subtract};
 use crate::compare::table::Table;
@@ -27,7 +28,7 @@ use keyferry_kmip::{Tick, lifecycle};
 use keyferry_store::record::read;
 use keyferry_store::{Entry, ObjectId, Record, RecordNumber, Snapshot, SnapshotExt, StoreExt};
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::PoisonError;
 
 /// Entries of the own feed that one answer takes the table further, beside what the answer itself brings.
 const ENTRIES: usize = 4096;
@@ -46,28 +47,6 @@ const PAUSE: u64 = 3_600_000;
 
 /// Seconds after which it is noted again that all copies are as they were told.
 const NOTED_EVERY: i64 = 3600;
-
-/// The leaves of what is held by way of each relation, by its name. Sessions come and go; these stay as long as the process.
-#[derive(Default)]
-pub(crate) struct HeldTables(Mutex<HashMap<String, Arc<Mutex<HeldTable>>>>);
-
-impl HeldTables {
-    fn of(&self, relation: &str) -> Arc<Mutex<HeldTable>> {
-        let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tables.entry(relation.to_owned()).or_default().clone()
-    }
-}
-
-/// The leaves of what is held by way of a relation.
-#[derive(Default)]
-struct HeldTable {
-    /// `None` until the server that is followed has told the key.
-    table: Option<Table>,
-    /// The listed copies that the table has leaves of, with what was told of each.
-    listed: HashMap<ObjectId, Option<CopySum>>,
-    /// The session for which `listed` was compared with what the store lists: another process may have changed that before.
-    loaded_for: Option<i64>,
-}
 
 /// What a following session knows of the comparison with the server that is followed.
 #[derive(Default)]
@@ -206,7 +185,10 @@ impl Follow {
             return Ok(None);
         }
         comparison.rests_until = None;
-        let held = self.node.held.of(&upstream.relation);
+        let held = self
+            .node
+            .held
+            .of(upstream.relation.as_bytes(), HeldTable::default);
         let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
         let found = cx.store.view(|snapshot| {
             let is_whole = held.take_further(snapshot, upstream, proof, applied)?;
@@ -312,18 +294,12 @@ impl HeldTable {
                 self.table.insert(Table::new(ProofKey::new(key)))
             }
         };
-        let mut changed = applied.differing.clone();
-        if self.loaded_for != Some(upstream.session) {
-            let listed = DifferingCopy::all(snapshot, &upstream.relation)?;
-            let stored = listed.into_iter().map(|copy| (copy.id.clone(), copy.sum()));
-            let before = std::mem::replace(&mut self.listed, stored.collect());
-            let both = before.iter().chain(&self.listed);
-            changed = both.map(|(id, _)| (id.clone(), None)).collect();
-            for (id, told) in &mut changed {
-                *told = self.listed.get(id).copied();
-            }
+        let changed = if self.loaded_for == Some(upstream.session) {
+            applied.differing.clone()
+        } else {
             self.loaded_for = Some(upstream.session);
-        }
+            changed_since(&self.listed, snapshot, upstream)?
+        };
         for (id, told) in changed {
             let key = table.key().clone();
             let leaf = told.flatten().map(|sum| key.leaf(&id, sum));
@@ -411,6 +387,23 @@ impl Comparison {
     }
 }
 
+/// The objects whose listing in the store may be another one than is known, as they are listed there.
+fn changed_since(
+    known: &HashMap<ObjectId, Option<CopySum>>,
+    snapshot: &dyn Snapshot,
+    upstream: &Upstream,
+) -> Result<Vec<(ObjectId, Option<Option<CopySum>>)>> {
+    let listed = DifferingCopy::all(snapshot, &upstream.relation)?;
+    let stored: HashMap<ObjectId, Option<CopySum>> = listed
+        .into_iter()
+        .map(|copy| (copy.id.clone(), copy.sum()))
+        .collect();
+    let gone = known.keys().filter(|id| !stored.contains_key(id));
+    let mut changed: Vec<_> = gone.map(|id| (id.clone(), None)).collect();
+    changed.extend(stored.into_iter().map(|(id, told)| (id, Some(told))));
+    Ok(changed)
+}
+
 /// How many cells are asked for when so many did not suffice: few more where they are many, so that little goes in vain.
 fn next_cells(most: u32) -> u32 {
     let next = match most {
@@ -462,3 +455,6 @@ pub(super) fn is_member(record: &Record, relation: &str) -> bool {
         && !record.is_withdrawn()
         && !is_transport_key(record)
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,9 +45,11 @@ impl ChangesPage<'_> {
             None => told.is_none() || is_key,
         };
         if is_held && let Some(sum) = told.filter(|_| !is_key) {
-            self.told.insert(copy.id.clone(), (copy.stamp.clone(), sum));
+            self.applied
+                .told
+                .insert(copy.id.clone(), (copy.stamp.clone(), sum));
         }
-        let count = self.upstream.differing.unwrap_or(0);
+        let count = self.applied.upstream.differing.unwrap_or(0);
         if is_held && count == 0 {
             return Ok(None);
         }
@@ -57,16 +59,28 @@ impl ChangesPage<'_> {
             if listed.is_none() {
                 return Ok(None);
             }
-            self.upstream.differing = Some(count - 1).filter(|count| *count > 0);
-            self.differing.push((copy.id.clone(), None));
+            self.applied.upstream.differing = Some(count - 1).filter(|count| *count > 0);
+            self.applied.differing.push((copy.id.clone(), None));
             return Ok(Some((key, None)));
         }
+        self.list_difference(change, told, (key, listed.is_none()))
+    }
+
+    /// Lists an object that is not held as it was told, if there is room for one that `is_new` on the list.
+    fn list_difference(
+        &mut self,
+        change: &Change,
+        told: Option<CopySum>,
+        (key, is_new): (Vec<u8>, bool),
+    ) -> Result<Option<Entry>> {
+        let copy = &change.copy;
+        let count = self.applied.upstream.differing.unwrap_or(0);
         let most = i64::try_from(self.node.policy.limits.differing).unwrap_or(i64::MAX);
-        if listed.is_none() && count >= most {
-            self.upstream.uncompared = Some(true);
+        if is_new && count >= most {
+            self.applied.upstream.uncompared = Some(true);
             return Ok(None);
         }
-        self.upstream.differing = Some(count + i64::from(listed.is_none()));
+        self.applied.upstream.differing = Some(count + i64::from(is_new));
         let differing = DifferingCopy {
             id: copy.id.clone(),
             stamp: told.map(|_| copy.stamp.clone()),
@@ -74,7 +88,7 @@ impl ChangesPage<'_> {
             since: self.now.wall,
             extra: Extra::NONE,
         };
-        self.differing.push((copy.id.clone(), Some(told)));
+        self.applied.differing.push((copy.id.clone(), Some(told)));
         Ok(Some((key, Some(bytes_of(&differing)?))))
     }
 }
@@ -90,3 +104,6 @@ fn told_sum(change: &Change) -> Option<CopySum> {
     let is_live = matches!(change.kind, Kind::COPY | Kind::WITHHELD) && !is_over;
     is_live.then(|| CopySum::of(&copy.stamp, &copy.digest))
 }
+
+#[cfg(test)]
+mod tests;

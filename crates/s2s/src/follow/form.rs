@@ -1,13 +1,29 @@
 //! The forms in which a page tells of an object: the pieces of its changes, without what the relation decides.
 
-use crate::follow::page::SizedChange;
-use crate::wire::copy::{Copy, PROJECTION};
+use crate::wire::copy::{Copy, PROJECTION, REIGN_BYTES};
 use crate::wire::follow::{Change, Kind};
 use keyferry_kmip::lifecycle::is_lifecycle_attribute;
 use keyferry_kmip::spec::{AttributeValue, tag};
 use keyferry_kmip::{AttributeReference, Attributes, Failure, Object, Text};
 use keyferry_store::{Incarnation, Lineage, ObjectId, Record, Stamp};
 use keyferry_ttlv::{Extra, Tag};
+
+/// Bytes that a change without attributes takes, about.
+pub(super) const NOTE_BYTES: usize = 400;
+
+/// A change of a page, and about how many bytes it takes.
+pub(super) struct SizedChange {
+    pub(super) change: Change,
+    pub(super) bytes: usize,
+}
+
+impl SizedChange {
+    /// A change without attributes or material.
+    pub(super) fn note(change: Change) -> SizedChange {
+        let bytes = NOTE_BYTES + change.copy.lineage.len() * REIGN_BYTES;
+        SizedChange { change, bytes }
+    }
+}
 
 /// An object that may not leave, and why. Its State goes, for whoever holds an earlier copy.
 pub(super) fn withheld(

@@ -1,13 +1,13 @@
 //! What relays have told of an object before its issuer has, or what it does not know: the issuer's own word counts ([rule A](crate::design#rule-a)).
 
 use crate::ask::Ask;
-use crate::follow::apply::Receiver;
+use crate::follow::receiver::{Receiver, ToldChange};
 use crate::receive::authority::Speaker;
 use crate::receive::merge::Incoming;
 use crate::relation::keys::Entry;
 use crate::relation::receipts::Receipts;
 use keyferry_kmip::{Cause, Failure};
-use keyferry_store::{Descent, Lineage, ObjectId, Record, SnapshotExt, Stamp, descent};
+use keyferry_store::{Descent, Record, SnapshotExt, descent};
 
 impl Receiver<'_> {
     /// Has the issuer asked at once where relays have told of a change that it does not know, or not yet. What it answers then counts, if it is still
@@ -52,26 +52,5 @@ impl Receiver<'_> {
         (was_missing != is_behind)
             .then(|| self.missing(&told.id, is_behind))
             .transpose()
-    }
-}
-
-/// A change of an object, and what it descends from.
-pub(super) struct ToldChange {
-    id: ObjectId,
-    pub(super) stamp: Stamp,
-    lineage: Lineage,
-}
-
-impl ToldChange {
-    pub(super) fn of(record: &Record) -> ToldChange {
-        ToldChange {
-            id: record.id.clone(),
-            stamp: record.stamp.clone(),
-            lineage: record.lineage.clone(),
-        }
-    }
-
-    fn line(&self) -> (&Stamp, &[Stamp]) {
-        (&self.stamp, &self.lineage)
     }
 }

@@ -4,9 +4,9 @@
 //! changes](crate::follow::page) built, and notes what was sent.
 
 use crate::ask::{Answered, Ask, is_of_this_reign};
+use crate::compare::table::Told;
 use crate::error::{Error, ErrorKind};
 use crate::follow::page::{ChangesBuilder, Page};
-use crate::follow::prove::Told;
 use crate::limits::exceeded;
 use crate::node::Node;
 use crate::planted::planted;
@@ -21,7 +21,7 @@ use crate::relation::owed::{check_no_pending_give_back, is_owed, owed};
 use crate::relation::receipts::Sender;
 use crate::relation::stored::LINKS;
 use crate::relation::withheld::WithheldObject;
-use crate::wire::follow::{Answer, Change, FollowRequest, FollowResponse, check_version};
+use crate::wire::follow::{Answer, Change, FollowRequest, FollowResponse, KeptPath, check_version};
 use crate::wire::place::Place;
 use crate::wire::proof::SetProof;
 use crate::wire::receipt::ReceiptKey;
@@ -118,10 +118,7 @@ pub(crate) fn follow(
             None => None,
         },
         time: Some(ask.now.wall),
-        keeps: match question.peer.may_follow_copies {
-            true => Upstream::kept_paths(ask.snapshot, &question.peer.server)?,
-            false => Vec::new(),
-        },
+        keeps: question.ways(ask)?,
         ..question.response(Answer::CHANGES, ask.snapshot.reign()?, head)
     };
     Ok(Answered::answer(&response, ask.cx)?.with(effects))
@@ -509,6 +506,14 @@ impl Question<'_> {
             effects.state.push(downstream.entry()?);
         }
         Ok(())
+    }
+
+    /// On which ways this server hears of what others issue, where it passes that on.
+    fn ways(&self, ask: &Ask<'_>) -> Result<Vec<KeptPath>, Failure> {
+        match self.peer.may_follow_copies {
+            true => Ok(Upstream::kept_paths(ask.snapshot, &self.peer.server)?),
+            false => Ok(Vec::new()),
+        }
     }
 
     /// An answer without changes.

@@ -2,9 +2,11 @@
 
 use crate::ask::Ask;
 use crate::compare::leaf::CopySum;
+use crate::compare::table::{Told, is_compared};
 use crate::feed::entries;
-use crate::follow::form::{change, gone, is_wrapped, leave_out, withdrawal, withheld};
-use crate::follow::prove::{Told, is_compared};
+use crate::follow::form::{
+    NOTE_BYTES, SizedChange, change, gone, is_wrapped, leave_out, withdrawal, withheld,
+};
 use crate::material::transit::reason_withheld;
 use crate::material::transport::TransportKey;
 use crate::node::Node;
@@ -18,7 +20,7 @@ use crate::relation::rotten::readable;
 use crate::selection::ChosenObjects;
 use crate::size::copy_bytes;
 use crate::transport_key::is_transport_key;
-use crate::wire::copy::{Copy, REIGN_BYTES};
+use crate::wire::copy::Copy;
 use crate::wire::follow::{Change, Done, HeldCopy, Kind};
 use crate::wire::receipt::ReceiptKey;
 use keyferry_kmip::lifecycle::is_destroyed;
@@ -39,9 +41,6 @@ const ENTRIES_AN_OBJECT: usize = 16;
 /// Why a copy is withheld that no answer could carry.
 const TOO_LARGE: &str =
     "the object takes more bytes than this server sends of one (the limit copy_bytes)";
-
-/// Bytes that a change without attributes takes, about.
-const NOTE_BYTES: usize = 400;
 
 /// Bytes of an answer that no further object brings above, about: what messages may have, less what stands around the changes.
 const MOST_BYTES: usize = Limits::DEFAULT.size - 64 * 1024;
@@ -77,20 +76,6 @@ impl Page {
     fn add(&mut self, change: Change, bytes: usize) {
         self.changes.push(change);
         self.bytes += bytes;
-    }
-}
-
-/// A change of a page, and about how many bytes it takes.
-pub(super) struct SizedChange {
-    change: Change,
-    bytes: usize,
-}
-
-impl SizedChange {
-    /// A change without attributes or material.
-    pub(super) fn note(change: Change) -> SizedChange {
-        let bytes = NOTE_BYTES + change.copy.lineage.len() * REIGN_BYTES;
-        SizedChange { change, bytes }
     }
 }
 

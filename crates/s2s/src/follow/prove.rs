@@ -7,20 +7,19 @@
 use crate::ask::Ask;
 use crate::compare::leaf::{CopySum, ProofKey};
 use crate::compare::sketch::{Key, Leaf, cells, to_bytes};
-use crate::compare::table::Table;
+use crate::compare::table::{Table, is_compared};
 use crate::follow::form::leave_out;
 use crate::follow::page::ChangesBuilder;
 use crate::relation::followed::Downstream;
 use crate::relation::rotten::readable;
 use crate::selection::Selection;
-use crate::transport_key::is_transport_key;
 use crate::wire::follow::{FollowRequest, SPOKEN};
 use crate::wire::proof::SetProof;
 use keyferry_kmip::{Cause, Failure, context, extension as x};
 use keyferry_store::record::read;
-use keyferry_store::{Entry, ObjectId, Record, RecordNumber, SnapshotExt, Stamp};
+use keyferry_store::{Entry, ObjectId, Record, RecordNumber, SnapshotExt};
 use keyferry_ttlv::{Encode, Extra, Tagged, Writer};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Feed entries that one answer takes a table further, beside those that the answer itself tells of.
@@ -28,24 +27,6 @@ const ENTRIES: usize = 4096;
 
 /// Cells of a sketch that one answer has at the most: enough for about 40 000 differences.
 pub(super) const MOST_CELLS: u32 = 1 << 16;
-
-/// The most tables that are kept. When there are more, all are made anew as they are needed.
-const MOST_TABLES: usize = 4096;
-
-/// The tables of those who follow this server, by what they have in common.
-#[derive(Default)]
-pub(crate) struct Tables(Mutex<HashMap<Vec<u8>, Arc<Mutex<Table>>>>);
-
-impl Tables {
-    fn of(&self, terms: Vec<u8>, new: impl FnOnce() -> Table) -> Arc<Mutex<Table>> {
-        let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if tables.len() >= MOST_TABLES && !tables.contains_key(&terms) {
-            tables.clear();
-        }
-        let table = tables.entry(terms);
-        table.or_insert_with(|| Arc::new(Mutex::new(new()))).clone()
-    }
-}
 
 /// Who shares a table.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,9 +36,6 @@ enum Sharing {
     /// One server alone: it is not told of what it issues itself, nor of what was once its own.
     Alone,
 }
-
-/// What an answer tells of objects, so that their records need not be read again.
-pub(super) type Told = HashMap<ObjectId, (Stamp, CopySum)>;
 
 impl ChangesBuilder<'_> {
     /// What an answer says about all that was told; `None` when another answer is using the table of these terms. The table goes a bit further with
@@ -149,7 +127,7 @@ impl ChangesBuilder<'_> {
         let incarnation = ask.snapshot.incarnation()?;
         let secret = self.node.home.fingerprint_key.expose();
         let key = ProofKey::derived(secret, incarnation, &terms);
-        Ok(self.node.tables.of(terms, || Table::new(key)))
+        Ok(self.node.tables.of(&terms, || Table::new(key)))
     }
 
     /// Takes a table further through the feed; `true` when it is at the head.
@@ -235,10 +213,4 @@ fn proof(table: &Table, request: &FollowRequest, is_of_head: bool) -> SetProof {
         cells_from: from.filter(|_| request.cells.is_some() && is_of_head),
         extra: Extra::NONE,
     }
-}
-
-/// Whether an object is among those that followers compare. A tombstone goes only where the object was offered, and a transport key where it is
-/// used.
-pub(super) fn is_compared(record: &Record) -> bool {
-    !record.is_destroyed() && !record.is_withdrawn() && !is_transport_key(record)
 }

@@ -175,7 +175,7 @@ impl Follow {
     }
 
     /// A question that asks for the next page and nothing else.
-    fn request(&self, upstream: &Upstream) -> FollowRequest {
+    pub(super) fn request(&self, upstream: &Upstream) -> FollowRequest {
         FollowRequest {
             relation: upstream.relation.clone(),
             session: upstream.session,

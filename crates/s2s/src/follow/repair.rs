@@ -2,10 +2,10 @@
 //! it ([rule 17](crate::design#rule-17)).
 
 use crate::ask::Ask;
-use crate::follow::apply::Receiver;
+use crate::follow::receiver::Receiver;
 use crate::receive::authority::{ChangeRef, Speaker, check_speaker};
 use crate::receive::merge::Incoming;
-use crate::relation::keys::{self, Entry};
+use crate::relation::keys;
 use crate::relation::receipts::Receipts;
 use crate::wire::follow::Change;
 use keyferry_kmip::spec::{ObjectType, State};
@@ -83,12 +83,6 @@ impl Receiver<'_> {
         effects.state.push((keys::rotten(number), None));
         Ok(Some(effects))
     }
-}
-
-/// What notes that a rotten record is right again.
-pub(super) fn mended(held: Option<&(RecordNumber, Record)>, incoming: &Incoming) -> Option<Entry> {
-    let (number, _) = held.filter(|_| incoming.rotted)?;
-    Some((keys::rotten(*number), None))
 }
 
 /// Whether something failed because what is stored has rotted.

@@ -1,7 +1,7 @@
 //! The replica's side of a withdrawal: an object leaves what is followed ([rule 6](crate::design#rule-6)).
 
 use crate::ask::Ask;
-use crate::follow::apply::Receiver;
+use crate::follow::receiver::Receiver;
 use crate::planted::planted;
 use crate::receive::authority::{ChangeRef, Speaker, check_speaker};
 use crate::relation::followed::Upstream;

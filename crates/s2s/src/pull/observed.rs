@@ -8,6 +8,7 @@ use crate::receive::check::{check_attributes, check_digest};
 use crate::receive::copy::SeenObject;
 use crate::receive::merge;
 use crate::receive::merge::{Incoming, MergeResult};
+use crate::receive::same_object::check_same_object;
 use crate::receive::state::keep_known_state;
 use crate::relation::alarm::{Alarm, AlarmKind};
 use crate::relation::receipts::ToldReceipts;
@@ -204,7 +205,7 @@ fn join_source(
     held: &Record,
     seen: &Incoming,
 ) -> Result<(MergeResult, Option<String>), Failure> {
-    merge::check_same_object(node, held, seen)?;
+    check_same_object(node, held, &seen.record, seen.object.as_ref())?;
     let mut after = held.clone();
     keep_known_state(&mut after.attributes, &seen.record.attributes);
     let found = ask.snapshot.by_object_id(&held.id)?;

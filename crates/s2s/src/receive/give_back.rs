@@ -11,8 +11,8 @@ use crate::receive::apply::is_internal;
 use crate::receive::collision::name_exists;
 use crate::receive::copy::is_own_word;
 use crate::receive::fork::{self, Fork};
-use crate::receive::merge::has_other_material;
 use crate::receive::refused::count_under;
+use crate::receive::same_object::check_same_object;
 use crate::receive::state::{compromise, keep_known_state};
 use crate::relation::alarm::{Alarm, AlarmKind};
 use crate::relation::keys;
@@ -494,31 +494,6 @@ pub fn accept_give_back(
         Outcome::Created
     };
     Ok((Effects::change(before, after, material), outcome))
-}
-
-/// Fails when the object is held here with another type or other key material.
-fn check_same_object(
-    node: &Node,
-    held: &Record,
-    after: &Record,
-    object: Option<&Object>,
-) -> Result<(), Failure> {
-    if held.object_type != after.object_type {
-        return Err(Failure::new(
-            Cause::InvalidField,
-            format_args!("{} is held with another Object Type", held.id),
-        ));
-    }
-    let fingerprint = object.map(|object| node.fingerprint(object)).transpose()?;
-    let is_other =
-        fingerprint.is_some() && held.fingerprint.is_some() && fingerprint != held.fingerprint;
-    if is_other || has_other_material(&held.attributes, &after.attributes) {
-        return Err(Failure::new(
-            Cause::InvalidField,
-            format_args!("{} is held with other key material", after.id),
-        ));
-    }
-    Ok(())
 }
 
 /// How a change that is given back relates to the one that is held.

@@ -11,12 +11,13 @@ use crate::policy::{Collisions, OnIdentifier};
 use crate::receive::authority::Speaker;
 use crate::receive::collision::{resolve_links, resolve_names, resolve_waiting_links};
 use crate::receive::fork::{self, Fork};
+use crate::receive::same_object::{check_same_object, has_other_object};
 use crate::relation::emergency::EmergencyRevoke;
 use crate::relation::followed::Upstream;
 use crate::relation::receipts::{Receipts, ToldReceipts};
 use crate::report::Outcome;
-use keyferry_kmip::spec::{AttributeValue, State, tag};
-use keyferry_kmip::{Attributes, Cause, DateTime, Digest, Failure, Object, Text, lifecycle};
+use keyferry_kmip::spec::State;
+use keyferry_kmip::{Cause, DateTime, Failure, Object, Text, lifecycle};
 use keyferry_store::{
     Descent, Effects, Material, Overlay, Record, RecordNumber, SnapshotExt, descent,
 };
@@ -231,8 +232,9 @@ fn merge_known(
     if incoming.overrules {
         return overrule(node, ask, collisions, (number, held), incoming);
     }
-    let collision = check_same_object(node, &held, &incoming);
-    let differs = collision.is_err() || has_other_object(ask, number, &incoming)?;
+    let object = incoming.object.as_ref();
+    let collision = check_same_object(node, &held, &incoming.record, object);
+    let differs = collision.is_err() || has_other_object(ask, number, object)?;
     // What a relay made up gives way to the issuer's own word.
     if differs && incoming.speaker == Speaker::Issuer && Receipts::is_hearsay(ask.snapshot, &held)?
     {
@@ -280,56 +282,6 @@ fn is_barred(ask: &Ask<'_>, held: &Record, incoming: &Incoming) -> Result<bool, 
     Ok(upstreams
         .iter()
         .any(|upstream| upstream.server == held.stamp.issuer && upstream.ended.is_none()))
-}
-
-/// Fails when the copy has another type or other key material than the record: those are two objects under one id.
-pub(crate) fn check_same_object(
-    node: &Node,
-    held: &Record,
-    incoming: &Incoming,
-) -> Result<(), Failure> {
-    let collision = |what: &str| {
-        Err(Failure::new(
-            Cause::InvalidField,
-            format_args!(
-                "{} is held here with another {what}: a collision, not an update",
-                held.id
-            ),
-        ))
-    };
-    if held.object_type != incoming.record.object_type {
-        return collision("Object Type");
-    }
-    let fingerprint = incoming
-        .object
-        .as_ref()
-        .map(|object| node.fingerprint(object))
-        .transpose()?;
-    if let (Some(one), Some(other)) = (&held.fingerprint, &fingerprint)
-        && one != other
-        && !planted!(OtherMaterialTaken)
-    {
-        return collision("key material");
-    }
-    if has_other_material(&held.attributes, &incoming.record.attributes)
-        && !planted!(OtherMaterialTaken)
-    {
-        return collision("key material, by its Digest");
-    }
-    Ok(())
-}
-
-/// Whether the object itself came along and is another one than is held, be it in its format or algorithm alone.
-fn has_other_object(
-    ask: &Ask<'_>,
-    number: RecordNumber,
-    incoming: &Incoming,
-) -> Result<bool, Failure> {
-    let Some(object) = &incoming.object else {
-        return Ok(false);
-    };
-    let held = ask.snapshot.whole(number)?.and_then(|(_, object)| object);
-    Ok(held.is_some_and(|held| held != *object))
 }
 
 /// What a copy does to a record of the same object.
@@ -566,25 +518,6 @@ fn updated_material(
         .take()
         .or_else(|| held.fingerprint.clone());
     Ok(material)
-}
-
-/// Whether two Digests of the same kind say that these are attributes of different material.
-pub(crate) fn has_other_material(held: &Attributes, incoming: &Attributes) -> bool {
-    let digests = |of: &Attributes| -> Vec<Digest> {
-        let all = of.all(tag::DIGEST).filter_map(|value| match value {
-            AttributeValue::Digest(digest) if digest.value.is_some() => Some(digest.clone()),
-            _ => None,
-        });
-        all.collect()
-    };
-    let (held, incoming) = (digests(held), digests(incoming));
-    held.iter().any(|one| {
-        incoming.iter().any(|other| {
-            (one.hashing_algorithm, one.key_format_type)
-                == (other.hashing_algorithm, other.key_format_type)
-                && one.value != other.value
-        })
-    })
 }
 
 fn comes_by_relation(record: &Record) -> bool {

@@ -7,6 +7,7 @@ use crate::policy::Peer;
 use crate::relation::followed::UpstreamOptions;
 use crate::relation::retry::objects_missing_at_issuer;
 use crate::testing::TestServer;
+use crate::wire::copy::Copy;
 use crate::wire::receipt::Receipt;
 use keyferry_kmip::spec::{AttributeValue, CryptographicAlgorithm, ObjectType, State};
 use keyferry_kmip::{Object, Secret};
@@ -375,4 +376,90 @@ fn ways_that_no_honest_server_tells_are_not_kept() {
     assert_eq!(kept, [path(&["c"]), path(&["f"; 16])]);
     let kept = credible_paths(&answer(vec![path(&["c"]); MOST_WAYS + 1]), &server.node);
     assert_eq!(kept.len(), MOST_WAYS);
+}
+
+#[test]
+fn what_its_issuer_has_withdrawn_comes_back_by_no_relay() {
+    let server = replica();
+    let id = record(1, State::ACTIVE).id;
+    hear(&server, &issuer(), &whole(&record(1, State::ACTIVE)));
+    hear(
+        &server,
+        &relay(),
+        &relayed(change(Kind::COPY, &record(1, State::ACTIVE))),
+    );
+    let via = |server: &TestServer| server.record(&id).unwrap().overlay.unwrap().via;
+    assert_eq!(via(&server), ["r", "s"]);
+    let withdrawal = change(Kind::WITHDRAWN, &record(1, State::ACTIVE));
+    hear(&server, &issuer(), &withdrawal);
+    let mark = server.record(&id).unwrap();
+    assert!(mark.is_withdrawn() && server.object(&id).is_none());
+    assert_eq!(mark.overlay.unwrap().by_issuer, Some(true));
+    // The relay has it still: its State is heard, and nothing else.
+    let newer = relayed(whole(&record(2, State::COMPROMISED)));
+    assert_eq!(hear(&server, &relay(), &newer), Outcome::Unchanged);
+    let mark = server.record(&id).unwrap();
+    assert!(mark.is_withdrawn() && mark.is_compromised());
+    // The issuer brings it back itself.
+    assert_eq!(
+        hear(&server, &issuer(), &whole(&record(3, State::COMPROMISED))),
+        Outcome::Created
+    );
+    assert!(!server.record(&id).unwrap().is_withdrawn());
+    // A relay withdraws what it has brought, and the issuer's relation goes on.
+    hear(
+        &server,
+        &relay(),
+        &relayed(change(Kind::COPY, &record(3, State::COMPROMISED))),
+    );
+    let withdrawal = change(Kind::WITHDRAWN, &record(3, State::COMPROMISED));
+    hear(&server, &relay(), &relayed(withdrawal));
+    assert_eq!(via(&server), ["r"]);
+    assert!(server.object(&id).is_some());
+}
+
+#[test]
+fn what_its_issuer_has_withdrawn_comes_by_relays_when_it_is_followed_no_more() {
+    for ends_there in [true, false] {
+        let server = replica();
+        let id = record(1, State::ACTIVE).id;
+        hear(&server, &issuer(), &whole(&record(1, State::ACTIVE)));
+        let withdrawal = change(Kind::WITHDRAWN, &record(1, State::ACTIVE));
+        hear(&server, &issuer(), &withdrawal);
+        if ends_there {
+            server
+                .store
+                .transact::<_, Error>(|transaction| {
+                    let upstream = Upstream::find(transaction, "r")?.unwrap();
+                    let (key, value) = upstream.ended_there(DateTime(1)).entry()?;
+                    Ok(transaction.set_state(&key, value.as_deref())?)
+                })
+                .unwrap();
+        } else {
+            Upstream::end(&server.store, "r").unwrap();
+        }
+        let told = relayed(whole(&record(1, State::ACTIVE)));
+        assert_eq!(hear(&server, &relay(), &told), Outcome::Created);
+        assert!(server.object(&id).is_some(), "{ends_there}");
+    }
+}
+
+#[test]
+fn another_relation_with_the_issuer_goes_on_bringing_what_one_has_withdrawn() {
+    let server = replica();
+    let what = UpstreamOptions::default();
+    Upstream::follow(&server.store, "t", "c", &what, server.now().wall).unwrap();
+    let other = FollowOptions::new("t", Peer::new("c"));
+    let id = record(1, State::ACTIVE).id;
+    hear(&server, &issuer(), &whole(&record(1, State::ACTIVE)));
+    hear(
+        &server,
+        &other,
+        &change(Kind::COPY, &record(1, State::ACTIVE)),
+    );
+    let withdrawal = change(Kind::WITHDRAWN, &record(1, State::ACTIVE));
+    hear(&server, &issuer(), &withdrawal);
+    let held = server.record(&id).unwrap();
+    assert!(!held.is_withdrawn() && server.object(&id).is_some());
+    assert_eq!(held.overlay.unwrap().via, ["t"]);
 }

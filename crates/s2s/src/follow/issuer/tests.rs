@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod pages;
+mod proofs;
 
 use super::*;
 use crate::selection::{Selected, Selection};

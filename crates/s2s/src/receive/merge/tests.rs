@@ -7,7 +7,7 @@ use crate::policy::Peer;
 use crate::testing::TestServer;
 use crate::wire::receipt::Receipt;
 use keyferry_kmip::Secret;
-use keyferry_kmip::spec::{CryptographicAlgorithm, HashingAlgorithm, ObjectType};
+use keyferry_kmip::spec::{AttributeValue, CryptographicAlgorithm, ObjectType};
 use keyferry_store::{Incarnation, Lineage, ObjectId, Stamp};
 use keyferry_ttlv::Extra;
 
@@ -372,29 +372,4 @@ fn material_is_taken_once_and_erased_with_a_destruction() {
     );
     merge(&server, incoming(record(4, State::DESTROYED), Some(key(1)))).unwrap();
     assert_eq!(server.object(&id()), None);
-}
-
-#[test]
-fn digests_tell_other_material_where_both_have_a_value_of_one_kind() {
-    let digest = |algorithm, value: Option<u8>| {
-        AttributeValue::Digest(Digest {
-            hashing_algorithm: algorithm,
-            value: value.map(|byte| vec![byte; 32]),
-            key_format_type: None,
-            extra: Extra::NONE,
-        })
-    };
-    let attributes = |value| [value].into_iter().collect::<Attributes>();
-    let (sha256, sha512) = (HashingAlgorithm::SHA_256, HashingAlgorithm::SHA_512);
-    let one = attributes(digest(sha256, Some(1)));
-    for (other, differs) in [
-        (digest(sha256, Some(2)), true),
-        (digest(sha256, Some(1)), false),
-        (digest(sha256, None), false),
-        (digest(sha512, Some(2)), false),
-    ] {
-        let other = attributes(other);
-        assert_eq!(has_other_material(&one, &other), differs);
-        assert_eq!(has_other_material(&other, &one), differs);
-    }
 }

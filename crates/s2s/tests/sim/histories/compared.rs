@@ -145,7 +145,7 @@ pub fn a_copy_that_its_issuer_does_not_have_is_named_and_compared_no_more() {
     let missing = world.sites[1]
         .disk
         .view::<_, Error>(|snapshot| objects_missing_at_issuer(snapshot, "b of a"));
-    assert_eq!(missing.unwrap(), [id.clone()]);
+    assert_eq!(missing.unwrap(), std::slice::from_ref(&id));
     let listed = differing(&world);
     assert_eq!(listed.len(), 1);
     assert_eq!((&listed[0].id, &listed[0].stamp), (&id, &None));

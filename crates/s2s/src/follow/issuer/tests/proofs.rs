@@ -1,0 +1,262 @@
+//! What an answer says of all that was told, and what a replica may ask about it.
+
+use super::*;
+use crate::compare::leaf::{CopySum, KEY_BYTES, LeafSum, ProofKey};
+use crate::compare::sketch::{Decoder, Key, Outcome, from_bytes};
+use crate::wire::proof::SetProof;
+use keyferry_kmip::spec::tag;
+use keyferry_store::Overlay;
+
+fn key_of(proof: &SetProof) -> ProofKey {
+    ProofKey::new(<[u8; KEY_BYTES]>::try_from(proof.key.as_slice()).unwrap())
+}
+
+/// What the proof has to say of these records.
+fn expected(proof: &SetProof, records: &[Record]) -> (Option<Vec<u8>>, Option<i64>) {
+    let (key, mut sum) = (key_of(proof), LeafSum::default());
+    for record in records {
+        let copy = CopySum::of_record(record).unwrap();
+        sum.add(&key, key.leaf(&record.id, copy));
+    }
+    (Some(sum.bytes()), Some(sum.count))
+}
+
+fn told(answer: &FollowResponse) -> (Option<Vec<u8>>, Option<i64>) {
+    let proof = answer.proof.as_ref().unwrap();
+    (proof.sum.clone(), proof.count)
+}
+
+fn says(issuer: &Issuer, answer: &FollowResponse, ids: &[&ObjectId]) {
+    let records: Vec<Record> = ids.iter().map(|id| issuer.record(id).unwrap()).collect();
+    let proof = answer.proof.as_ref().unwrap();
+    assert_eq!(told(answer), expected(proof, &records));
+}
+
+#[test]
+fn an_answer_at_the_head_says_the_sum_of_all_that_was_told() {
+    let (issuer, one, next) = settled();
+    let (_, nothing_new) = issuer.ask(&next);
+    says(&issuer, &nothing_new, &[&one]);
+    let two = issuer.key("other", Vec::new());
+    let three = issuer.key("third one", Vec::new());
+    // One that ends before the head has no sum.
+    let short = FollowRequest {
+        objects: 1,
+        ..behind(&nothing_new)
+    };
+    let (_, part) = issuer.ask(&short);
+    assert_eq!(told(&part), (None, None));
+    let (_, rest) = issuer.ask(&behind(&part));
+    says(&issuer, &rest, &[&one, &two, &three]);
+    // What changes, and what is destroyed.
+    issuer.change(&two, |record| {
+        record.attributes.set(AttributeValue::Comment("x".into()));
+    });
+    issuer.change(&three, |record| {
+        record
+            .attributes
+            .set(AttributeValue::State(State::DESTROYED));
+    });
+    let (_, news) = issuer.ask(&behind(&rest));
+    assert_eq!(news.changes.len(), 2);
+    says(&issuer, &news, &[&one, &two]);
+}
+
+#[test]
+fn the_sum_is_of_the_selection_and_of_what_is_left_out() {
+    let issuer = Issuer::new(|peer| peer);
+    let red = issuer.key("red", vec![AttributeValue::ObjectGroup("red".into())]);
+    issuer.key("blue one", Vec::new());
+    let selected = Selection::everything().with(AttributeValue::ObjectGroup("red".into()));
+    let of_red = FollowRequest {
+        selected: Selected::of(&selected),
+        ..question()
+    };
+    let (_, answer) = issuer.ask(&of_red);
+    says(&issuer, &answer, &[&red]);
+    // The other relation has another key, and its copies lack an attribute.
+    let without = FollowRequest {
+        relation: "q".into(),
+        without: vec!["Object Group".into()],
+        ..of_red
+    };
+    let (_, bare) = issuer.ask(&without);
+    let mut record = issuer.record(&red).unwrap();
+    record.attributes.remove(tag::OBJECT_GROUP);
+    let proof = bare.proof.as_ref().unwrap();
+    assert_ne!(proof.key, answer.proof.as_ref().unwrap().key);
+    assert_eq!(told(&bare), expected(proof, &[record]));
+    // Also when the record is read again, because the answer does not tell of it.
+    let next = FollowRequest {
+        relation: "q".into(),
+        without: without.without.clone(),
+        selected: without.selected.clone(),
+        ..behind(&bare)
+    };
+    for table in issuer.node.tables.all() {
+        let mut table = table.lock().unwrap();
+        *table = crate::compare::table::Table::new(table.key().clone());
+    }
+    let (_, again) = issuer.ask(&next);
+    assert_eq!((again.changes.len(), told(&again)), (0, told(&bare)));
+}
+
+#[test]
+fn what_was_once_the_followers_own_is_not_told_to_it() {
+    let issuer = Issuer::new(|peer| peer);
+    let own = issuer.key("own", Vec::new());
+    let adopted = issuer.key("adopted one", Vec::new());
+    // As if it had been made at b, and adopted here.
+    let mut record = issuer.record(&adopted).unwrap();
+    record.id.server = "b".into();
+    record.identifier = "adopted from b".into();
+    let id = record.id.clone();
+    issuer.apply(Effects::change(None, record, Material::Keep));
+    let (_, answer) = issuer.ask(&question());
+    assert_eq!(answer.changes.len(), 2);
+    says(&issuer, &answer, &[&own, &adopted]);
+    let (_, again) = issuer.ask(&behind(&answer));
+    says(&issuer, &again, &[&own, &adopted]);
+    assert!(issuer.record(&id).is_some());
+}
+
+#[test]
+fn a_relay_counts_neither_marks_nor_what_it_holds_as_destroyed() {
+    let relay = Issuer::new(|peer| peer.may_follow_copies());
+    let own = relay.key("own", Vec::new());
+    let like = relay.record(&own).unwrap();
+    let copy = |name: &str, change: &dyn Fn(&mut Overlay)| {
+        let mut record = like.clone();
+        record.id.server = "c".into();
+        record.id.identifier = name.into();
+        record.identifier = name.into();
+        record.stamp.issuer = "c".into();
+        let mut overlay = Overlay::default();
+        change(&mut overlay);
+        record.overlay = Some(overlay);
+        let id = record.id.clone();
+        relay.apply(Effects::change(None, record, Material::Keep));
+        id
+    };
+    let live = copy("live", &|_| {});
+    copy("withdrawn", &|overlay| overlay.withdrawn = Some(true));
+    copy("destroyed", &|overlay| {
+        overlay.state = Some(State::DESTROYED);
+    });
+    let (_, answer) = relay.ask(&question());
+    says(&relay, &answer, &[&own, &live]);
+}
+
+#[test]
+fn the_sketch_comes_in_parts_as_long_as_nothing_happens() {
+    let (issuer, one, next) = settled();
+    let asking = |cells, from, behind: &FollowRequest| FollowRequest {
+        cells: Some(cells),
+        cells_from: from,
+        ..behind.clone()
+    };
+    let (_, first) = issuer.ask(&asking(8, None, &next));
+    let proof = first.proof.clone().unwrap();
+    let mut cells = from_bytes(proof.cells.as_ref().unwrap()).unwrap();
+    assert_eq!((cells.len(), proof.cells_from), (8, None));
+    let (_, more) = issuer.ask(&asking(20, Some(8), &behind(&first)));
+    let part = more.proof.clone().unwrap();
+    let rest = from_bytes(part.cells.as_ref().unwrap()).unwrap();
+    assert_eq!((rest.len(), part.cells_from), (12, Some(8)));
+    cells.extend(rest);
+    // All of them together say what there is.
+    let key = key_of(&proof);
+    let mut decoder = Decoder::new(Key::new(key.bytes()));
+    decoder.extend(cells);
+    let leaf = |id: &ObjectId| {
+        let record = issuer.record(id).unwrap();
+        key.leaf(id, CopySum::of_record(&record).unwrap())
+    };
+    assert_eq!(
+        decoder.decode(),
+        Outcome::Done {
+            only_there: vec![leaf(&one)],
+            only_here: Vec::new()
+        }
+    );
+    // A change begins a new sketch.
+    issuer.key("other", Vec::new());
+    let (_, anew) = issuer.ask(&asking(20, Some(8), &behind(&more)));
+    let part = anew.proof.clone().unwrap();
+    let all = from_bytes(part.cells.as_ref().unwrap()).unwrap();
+    assert_eq!((all.len(), part.cells_from), (20, None));
+    // Nobody has more made than there are for anything.
+    for (cells, from) in [(-1, None), (5, Some(9)), (i32::MAX, None)] {
+        let (_, odd) = issuer.ask(&asking(cells, from, &behind(&anew)));
+        let made = from_bytes(odd.proof.unwrap().cells.as_ref().unwrap()).unwrap();
+        let most = if cells > 5 { 1 << 16 } else { 0 };
+        assert_eq!(made.len(), most, "{cells} {from:?}");
+    }
+}
+
+#[test]
+fn an_object_is_asked_for_by_the_tag_of_its_leaf() {
+    let (issuer, one, next) = settled();
+    let two = issuer.key("other", Vec::new());
+    let (_, answer) = issuer.ask(&next);
+    let key = key_of(answer.proof.as_ref().unwrap());
+    let tag = |id: &ObjectId| {
+        let record = issuer.record(id).unwrap();
+        key.leaf(id, CopySum::of_record(&record).unwrap()).object
+    };
+    let wanting = |tags: Vec<Vec<u8>>| FollowRequest {
+        wanted: tags,
+        ..behind(&answer)
+    };
+    let (_, found) = issuer.ask(&wanting(vec![tag(&one).to_vec(), vec![9; 8]]));
+    assert_eq!(found.changes.len(), 1);
+    assert_eq!(found.changes[0].copy.id, one);
+    assert!(found.changes[0].material.is_some());
+    let both = wanting(vec![tag(&one).to_vec(), tag(&two).to_vec()]);
+    assert_eq!(issuer.ask(&both).1.changes.len(), 2);
+    let refused = issuer.try_ask(&wanting(vec![vec![1; 7]])).unwrap_err();
+    assert_eq!(refused.cause(), Cause::InvalidField);
+    let most = issuer.node.policy.limits.named_objects;
+    let refused = issuer.try_ask(&wanting(vec![vec![1; 8]; most + 1]));
+    assert_eq!(refused.unwrap_err().cause(), Cause::ServerLimit);
+    assert!(issuer.try_ask(&wanting(vec![vec![1; 8]; most])).is_ok());
+}
+
+#[test]
+fn what_is_asked_about_is_looked_at_anew() {
+    let issuer = Issuer::new(|peer| peer);
+    let dated = vec![AttributeValue::DeactivationDate(DateTime(1_000_050))];
+    let one = issuer.key("dated one", dated);
+    let active = Selection::everything().with(AttributeValue::State(State::ACTIVE));
+    let asked = FollowRequest {
+        selected: Selected::of(&active),
+        ..question()
+    };
+    let (_, answer) = issuer.ask(&asked);
+    says(&issuer, &answer, &[&one]);
+    // It leaves the selection because time passes: nothing tells of that but the question about it.
+    let mut later = issuer;
+    later.wall = 1_000_100;
+    let next = FollowRequest {
+        selected: Selected::of(&active),
+        ..behind(&answer)
+    };
+    let (_, same) = later.ask(&next);
+    says(&later, &same, &[&one]);
+    let about = FollowRequest {
+        again: vec![one.clone()],
+        ..next
+    };
+    let (_, known) = later.ask(&about);
+    says(&later, &known, &[]);
+}
+
+#[test]
+fn a_table_that_is_in_use_holds_nobody_up() {
+    let (issuer, _, next) = settled();
+    let tables = issuer.node.tables.all();
+    let held: Vec<_> = tables.iter().map(|table| table.lock().unwrap()).collect();
+    assert_eq!(issuer.ask(&next).1.proof, None);
+    drop(held);
+    assert!(issuer.ask(&next).1.proof.is_some());
+}
