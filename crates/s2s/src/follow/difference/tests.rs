@@ -20,8 +20,10 @@ use keyferry_store::{Material, ObjectId, Overlay, Record};
 /// A server that follows `c` in the relation `r`, and a record of `c`.
 fn replica(most: usize) -> (TestServer, Record) {
     let mut server = TestServer::new(|peer| peer);
-    let mut limits = Limits::default();
-    limits.differing = most;
+    let limits = Limits {
+        differing: most,
+        ..Limits::default()
+    };
     server.node.policy = Policy::closed().with_limits(limits);
     let what = UpstreamOptions::default();
     Upstream::follow(&server.store, "r", "c", &what, server.now().wall).unwrap();
