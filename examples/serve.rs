@@ -4,6 +4,7 @@ use keyferry_examples::{Result, finish, host, host::Files, log, pki::Pki, runtim
 use keyferry_net::ServerConfig;
 use keyferry_s2s::{Peer, PeerName, Policy};
 use keyferry_server::{Grant, Granted, Level, Rights};
+use keyferry_store::Store;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -117,7 +118,7 @@ async fn run() -> Result {
     tokio::select! {
         result = stopped() => result?,
         () = hangups.each(reload) => {}
-        () = settle(host.server.clone()) => {}
+        () = settle(host.server.clone(), host.store.clone()) => {}
     }
     host.handle.shutdown().await;
     Ok(())
@@ -163,21 +164,35 @@ fn grant(
     Ok(())
 }
 
-/// Stores the States that dates have led to, every few seconds.
-async fn settle(server: Arc<keyferry_server::Server>) {
+/// Stores the States that dates have led to, and reads a part of the store to see whether it has rotted, every few seconds.
+async fn settle(server: Arc<keyferry_server::Server>, store: Arc<dyn Store>) {
     let mut ticks = tokio::time::interval(std::time::Duration::from_secs(5));
-    loop {
+    for tick in 0_u64.. {
         ticks.tick().await;
-        let server = server.clone();
+        let (server, store) = (server.clone(), store.clone());
         let settled = tokio::task::spawn_blocking(move || {
-            server.store_due_states(keyferry_net::clock(), 1000)
+            let now = keyferry_net::clock();
+            let settled = server.store_due_states(now, 1000);
+            // A thousand objects a minute.
+            let scrubbed = (tick % 12 == 11).then(|| server.node().scrub(&*store, 1000, now.wall));
+            (settled, scrubbed)
         })
         .await;
+        let Ok((settled, scrubbed)) = settled else {
+            return;
+        };
         match settled {
-            Ok(Ok(0)) => {}
-            Ok(Ok(objects)) => tracing::info!(objects, "dates have moved objects on"),
-            Ok(Err(error)) => tracing::error!(%error, "what dates have led to can't be stored"),
-            Err(_) => return,
+            Ok(0) => {}
+            Ok(objects) => tracing::info!(objects, "dates have moved objects on"),
+            Err(error) => tracing::error!(%error, "what dates have led to can't be stored"),
+        }
+        match scrubbed {
+            Some(Ok(scrub)) if scrub.found > scrub.repaired => {
+                let records = scrub.found - scrub.repaired;
+                tracing::warn!(records, "records are not what was written");
+            }
+            Some(Err(error)) => tracing::error!(%error, "the store can't be read"),
+            _ => {}
         }
     }
 }
