@@ -3,6 +3,7 @@
 pub(crate) mod alarm;
 pub(crate) mod compromised_twin;
 pub(crate) mod differing;
+pub(crate) mod doubtful;
 pub(crate) mod emergency;
 pub(crate) mod ended;
 pub(crate) mod followed;

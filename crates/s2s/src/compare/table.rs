@@ -6,7 +6,7 @@ use crate::transport_key::is_transport_key;
 use crate::wire::place::Place;
 use keyferry_kmip::Text;
 use keyferry_store::{FeedRow, ObjectId, Record, RecordNumber, Result, Snapshot, Stamp};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 
 /// How many leaves one page of a table has: a table of few objects among many has small pages of them.
@@ -29,6 +29,8 @@ pub(crate) struct Table {
     listed: HashMap<ObjectId, Leaf>,
     /// The other servers where objects were made that were looked at.
     origins: BTreeSet<Text>,
+    /// On what it depended which copies are kept true here, and those of which it is noted one by one that they are not, when that was looked at last.
+    doubts: Option<([u8; 32], HashSet<ObjectId>)>,
 }
 
 impl Table {
@@ -40,7 +42,23 @@ impl Table {
             sum: LeafSum::default(),
             listed: HashMap::new(),
             origins: BTreeSet::new(),
+            doubts: None,
         }
+    }
+
+    /// Notes which copies are not kept true here. Returns those whose leaves are to be looked at anew; all are, where it depends on something else now
+    /// who keeps which.
+    pub(crate) fn doubt(&mut self, digest: [u8; 32], listed: &HashSet<ObjectId>) -> Vec<ObjectId> {
+        let mut changed = Vec::new();
+        match &self.doubts {
+            Some((known, before)) if *known == digest => {
+                changed = before.symmetric_difference(listed).cloned().collect();
+            }
+            Some(_) => *self = Table::new(self.key.clone()),
+            None => {}
+        }
+        self.doubts = Some((digest, listed.clone()));
+        changed
     }
 
     /// Whether an object that was looked at was made at this server.

@@ -255,6 +255,8 @@ impl ApplyPage for ChangesPage<'_> {
     ) -> Result<ControlFlow<(), Effects>> {
         let tried = match self.applied.upstream.retried {
             0 => None,
+            // That nobody keeps it true at the relay brings no object.
+            _ if change.kind == Kind::UNKEPT => None,
             _ => find_retry(snapshot, &self.options.relation, &change.copy.id)?,
         };
         let is_unauthorised = decided.as_ref().is_err_and(is_unauthorised);

@@ -4,6 +4,7 @@ use crate::compare::leaf::CopySum;
 use crate::error::Result;
 use crate::follow::apply::ChangesPage;
 use crate::follow::compare::is_member;
+use crate::planted::planted;
 use crate::relation::differing::DifferingCopy;
 use crate::relation::keys::{Entry, about, differing_prefix};
 use crate::relation::rotten::readable;
@@ -50,7 +51,7 @@ impl ChangesPage<'_> {
                 .insert(copy.id.clone(), (copy.stamp.clone(), sum));
         }
         let count = self.applied.upstream.differing.unwrap_or(0);
-        if is_held && count == 0 {
+        if is_held && count == 0 || planted!(DifferenceUnlisted) {
             return Ok(None);
         }
         let key = about(differing_prefix(&self.options.relation), &copy.id)?;

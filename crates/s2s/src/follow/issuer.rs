@@ -13,6 +13,7 @@ use crate::planted::planted;
 use crate::policy::Peer;
 use crate::receive::apply::is_internal;
 use crate::relation::alarm::{Alarm, AlarmKind};
+use crate::relation::doubtful::Doubtful;
 use crate::relation::emergency::EmergencyRevoke;
 use crate::relation::followed::{Downstream, Upstream};
 use crate::relation::keys::{self, Entry, withheld_prefix};
@@ -425,6 +426,10 @@ impl Question<'_> {
             sender: &sender,
             key: &self.key,
             told: Told::new(),
+            doubtful: match self.peer.may_follow_copies {
+                true => Some(Doubtful::of(ask.snapshot)?),
+                false => None,
+            },
             listed: (self.downstream.withheld)
                 .map(|_| withheld_prefix(&self.downstream.server, &self.downstream.relation)),
         };

@@ -13,6 +13,7 @@ use crate::node::Node;
 use crate::planted::planted;
 use crate::policy::Peer;
 use crate::receive::apply::is_internal;
+use crate::relation::doubtful::Doubtful;
 use crate::relation::keys::about;
 use crate::relation::offered::OfferedSet;
 use crate::relation::receipts::Sender;
@@ -100,6 +101,8 @@ pub(super) struct ChangesBuilder<'a> {
     pub(super) listed: Option<Vec<u8>>,
     /// What the page tells of objects that the replica compares.
     pub(super) told: Told,
+    /// What nobody keeps true here, where copies of others' objects are passed on.
+    pub(super) doubtful: Option<Doubtful>,
 }
 
 /// In which form an object is sent.
@@ -214,9 +217,35 @@ impl ChangesBuilder<'_> {
                 Form::Withdrawal => withdrawal(record)?,
                 Form::Nothing => SizedChange::note(gone(id)),
             };
+            let is_copy = sized.change.kind == Kind::COPY;
             if !self.send(ask, number, sized, page)? {
                 break;
             }
+            if is_copy {
+                self.add_doubt(ask, number, page)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says of a copy that nobody keeps it true here, where that is so.
+    fn add_doubt(
+        &self,
+        ask: &Ask<'_>,
+        number: RecordNumber,
+        page: &mut Page,
+    ) -> Result<(), Failure> {
+        let (Some(doubtful), Some(record)) = (
+            &self.doubtful,
+            readable(ask.snapshot.record(number))?.flatten(),
+        ) else {
+            return Ok(());
+        };
+        if doubtful.has((self.node, ask.now.wall), ask.snapshot, &record)? {
+            page.add(
+                change(Kind::UNKEPT, record.identifier, gone(&record.id).copy),
+                NOTE_BYTES,
+            );
         }
         Ok(())
     }
@@ -292,7 +321,7 @@ impl ChangesBuilder<'_> {
         let told = match is_covered {
             // Its entry may lie behind already, and an answer that told it may have been lost.
             true if record.is_destroyed() => self.copy(ask, number, record, false)?,
-            true => return Ok(()),
+            true => return self.add_doubt(ask, number, page),
             false => withdrawal(record)?,
         };
         page.add(told.change, told.bytes);

@@ -139,6 +139,10 @@ impl ChangesBuilder<'_> {
         sharing: Sharing,
     ) -> Result<bool, Failure> {
         let (mut origins, here) = (BTreeSet::new(), &self.node.home.server);
+        let doubted = match &self.doubtful {
+            Some(doubtful) => table.doubt(doubtful.digest()?, &doubtful.listed),
+            None => Vec::new(),
+        };
         let most = ENTRIES + self.told.len();
         let is_whole = table.advance(ask.snapshot, most, &mut |row, key| {
             let of = |id: &ObjectId| (id.server != *here).then(|| id.server.clone());
@@ -146,6 +150,7 @@ impl ChangesBuilder<'_> {
                 let entry: Entry = read(row.entry, "feed entry")?;
                 if let Some((stamp, sum)) = self.told.get(&entry.id)
                     && *stamp == entry.stamp
+                    && stamp.issuer == *here
                 {
                     origins.extend(of(&entry.id));
                     return Ok(Some(key.leaf(&entry.id, *sum)));
@@ -160,7 +165,7 @@ impl ChangesBuilder<'_> {
         table.add_origins(origins);
         // What a follower asks about is looked at anew: whether an object belongs to a selection may depend on the time.
         let claimed = request.held.iter().map(|claim| &claim.id);
-        for id in request.again.iter().chain(claimed) {
+        for id in request.again.iter().chain(claimed).chain(&doubted) {
             if let Some((number, record)) = readable(ask.snapshot.by_object_id(id))?.flatten() {
                 let leaf = self.leaf(ask, (number, &record), table.key(), sharing)?;
                 table.set(number, leaf);
@@ -179,6 +184,11 @@ impl ChangesBuilder<'_> {
     ) -> Result<Option<Leaf>, Failure> {
         let is_theirs = sharing == Sharing::Alone && self.is_theirs(record);
         if is_theirs || !is_compared(record) || !self.lets_through(ask, number, record)? {
+            return Ok(None);
+        }
+        if let Some(doubtful) = &self.doubtful
+            && doubtful.has((self.node, ask.now.wall), ask.snapshot, record)?
+        {
             return Ok(None);
         }
         let sum = if self.without.is_empty() {

@@ -52,6 +52,13 @@ impl Receiver<'_> {
                 };
                 Ok((skipped, self.hear_state(ask, &change.copy)?))
             }
+            Kind::UNKEPT => {
+                let skipped = ObjectResult {
+                    message: Some("nobody keeps it true at the relay either".to_owned()),
+                    ..result(Outcome::Skipped)
+                };
+                Ok((skipped, Effects::none()))
+            }
             Kind::GONE => {
                 let why = "the server has it no more, or not for this one: it is kept";
                 let skipped = ObjectResult {

@@ -3,6 +3,7 @@
 
 use crate::ask::Ask;
 use crate::follow::receiver::Receiver;
+use crate::planted::planted;
 use crate::receive::authority::{ChangeRef, Speaker, check_speaker};
 use crate::receive::merge::Incoming;
 use crate::relation::keys;
@@ -27,6 +28,7 @@ impl Receiver<'_> {
     ) -> Result<bool, Failure> {
         let was_asked_for = self.searches || self.asked_again.contains(&held.id);
         if !was_asked_for
+            || planted!(RotCounts)
             || incoming.speaker == Speaker::Holder
             || incoming.record.stamp != held.stamp
         {

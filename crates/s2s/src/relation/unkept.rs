@@ -4,15 +4,18 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::entries;
 use crate::node::Node;
+use crate::relation::differing::DifferingCopy;
 use crate::relation::ended::EndedRelation;
 use crate::relation::followed::Upstream;
 use crate::relation::foreign_master::ForeignMaster;
 use crate::relation::keys::{self, Entry, about, missing_prefix};
 use crate::relation::receipts::Receipts;
 use keyferry_kmip::{Cause, DateTime, Escaped, Failure, Now, Text};
+use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{
     Effects, Material, ObjectId, Overlay, Record, Snapshot, SnapshotExt, Store, StoreExt,
 };
+use sha2::{Digest as _, Sha256};
 use std::fmt;
 
 /// A usable copy whose changes nobody tells this server of.
@@ -41,7 +44,7 @@ pub enum UnkeptReason {
     Ended,
     /// The server that is followed has ended the relation that brought it.
     EndedThere,
-    /// The relation that brought it is with a relay, which does not hear of its issuer itself.
+    /// The relation that brought it is with a relay, which does not hear of its issuer itself, or lists the copy as not being kept true.
     AtRelay,
     /// The relation that brought it is paused here.
     Paused,
@@ -53,7 +56,7 @@ impl fmt::Display for UnkeptReason {
             UnkeptReason::Sent => "was pushed, pulled or came in a bundle",
             UnkeptReason::Ended => "the relation was ended here",
             UnkeptReason::EndedThere => "the relation was ended by the other server",
-            UnkeptReason::AtRelay => "the relay does not hear of its issuer any more",
+            UnkeptReason::AtRelay => "the relay does not keep it true itself",
             UnkeptReason::Paused => "the relation is paused",
         })
     }
@@ -81,7 +84,7 @@ fn last_sent(snapshot: &dyn Snapshot, server: &str) -> keyferry_store::Result<Op
 }
 
 /// Who keeps copies true here.
-struct Keepers {
+pub(crate) struct Keepers {
     upstreams: Vec<Upstream>,
     ended: Vec<EndedRelation>,
     foreign: Vec<ForeignMaster>,
@@ -91,7 +94,7 @@ struct Keepers {
 type Unkept = (Option<DateTime>, UnkeptReason);
 
 impl Keepers {
-    fn of(snapshot: &dyn Snapshot) -> Result<Keepers> {
+    pub(crate) fn of(snapshot: &dyn Snapshot) -> Result<Keepers> {
         Ok(Keepers {
             upstreams: Upstream::all(snapshot)?,
             ended: EndedRelation::all(snapshot)?,
@@ -99,8 +102,34 @@ impl Keepers {
         })
     }
 
+    /// A digest of all on which it depends who keeps which copy, but for what is noted of single ones.
+    pub(crate) fn digest(&self) -> Result<[u8; 32]> {
+        let mut hash = Sha256::new();
+        let mut add = |part: &[u8]| {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        };
+        for upstream in &self.upstreams {
+            add(upstream.relation.as_bytes());
+            add(upstream.server.as_bytes());
+            add(&bytes_of(&upstream.selected)?);
+            add(&[
+                u8::from(upstream.paused == Some(true)),
+                u8::from(upstream.ended.is_some()),
+            ]);
+            for path in &upstream.keeps {
+                add(&bytes_of(path)?);
+            }
+        }
+        for master in &self.foreign {
+            add(master.server.as_bytes());
+            add(&[u8::from(master.paused == Some(true))]);
+        }
+        Ok(hash.finalize().into())
+    }
+
     /// Since when nobody tells of a copy that is usable, and why; `None` when somebody does, and of what is no copy.
-    fn unkept(
+    pub(crate) fn unkept(
         &self,
         (node, now): (&Node, DateTime),
         snapshot: &dyn Snapshot,
@@ -129,7 +158,12 @@ impl Keepers {
                 continue;
             }
             match (upstream.paused == Some(true), upstream.ended) {
-                (false, None) if upstream.tells_of(&held.stamp.issuer) => return Ok(None),
+                (false, None) if upstream.tells_of(&held.stamp.issuer) => {
+                    if !is_given_up(snapshot, upstream, held)? {
+                        return Ok(None);
+                    }
+                    why = why.or(Some(UnkeptReason::AtRelay));
+                }
                 (false, None) => why = why.or(Some(UnkeptReason::AtRelay)),
                 (_, Some(_)) => why = Some(UnkeptReason::EndedThere),
                 (true, None) => why = why.or(Some(UnkeptReason::Paused)),
@@ -169,6 +203,23 @@ impl Keepers {
         }
         Ok(Some((last_sent(snapshot, server)?, why)))
     }
+}
+
+/// Whether a relay has said that it does not keep this copy true.
+fn is_given_up(
+    snapshot: &dyn Snapshot,
+    upstream: &Upstream,
+    held: &Record,
+) -> keyferry_store::Result<bool> {
+    if upstream.server == held.stamp.issuer || upstream.differing.is_none() {
+        return Ok(false);
+    }
+    let key = about(keys::differing_prefix(&upstream.relation), &held.id)?;
+    let listed = snapshot.state_value(&key)?;
+    let listed = listed.map(|bytes| read::<DifferingCopy>(&bytes, "differing copy"));
+    Ok(listed
+        .transpose()?
+        .is_some_and(|listed| listed.stamp.is_none()))
 }
 
 impl UnkeptCopy {

@@ -223,6 +223,8 @@ numbers! {
         WITHHELD = 3;
         /// The object that was asked for again does not exist, or does not belong to the selection.
         GONE = 4;
+        /// The relay holds the object as the replica does, or will, and nobody keeps it true there.
+        UNKEPT = 5;
     }
 }
 

@@ -301,31 +301,7 @@ impl Check {
         listed
     }
 
-    /// Whether a server lists a copy, or one of the relays does that bring it: a relay's list is not told to those behind it.
-    fn is_listed(
-        world: &World,
-        lists: &[HashSet<Id>],
-        at: usize,
-        copy: &Record,
-        relays: usize,
-    ) -> bool {
-        if lists[at].contains(&id(&copy.id)) {
-            return true;
-        }
-        let via = copy.overlay.iter().flat_map(|overlay| &overlay.via);
-        let links = via.filter_map(|via| world.links.iter().find(|link| link.name == **via));
-        links
-            .filter(|link| *world.sites[link.issuer].name != *copy.stamp.issuer)
-            .any(|link| {
-                let there = world.sites[link.issuer].record(&copy.id);
-                relays < 4
-                    && there.is_some_and(|(_, there)| {
-                        Check::is_listed(world, lists, link.issuer, &there, relays + 1)
-                    })
-            })
-    }
-
-    /// Each copy that clients of a server may use is what its issuer holds, or stands on one of the lists of that server or of the relay that brings it.
+    /// Each copy that clients of a server may use is what its issuer holds, or stands on one of the lists of that server.
     fn every_copy_is_true_or_listed(&mut self, world: &World, at: usize) {
         let site = &world.sites[at];
         let scrub = site.node.scrub(&site.disk, usize::MAX, world.now(at).wall);
@@ -333,16 +309,11 @@ impl Check {
             .disk
             .view::<_, Error>(|snapshot| RottenRecord::all(snapshot));
         assert_eq!(scrub.unwrap().found, 0, "{}: {rotten:?}", site.name);
-        let lists: Vec<HashSet<Id>> = (0..world.sites.len())
-            .map(|at| Check::listed(world, at))
-            .collect();
-        self.unkept += lists[at].len();
+        let listed = Check::listed(world, at);
+        self.unkept += listed.len();
         for copy in site.records() {
             let is_usable = !copy.is_destroyed() && !copy.is_withdrawn();
-            if !is_usable
-                || site.node.issues(&copy)
-                || Check::is_listed(world, &lists, at, &copy, 0)
-            {
+            if !is_usable || site.node.issues(&copy) || listed.contains(&id(&copy.id)) {
                 continue;
             }
             let issuer = world

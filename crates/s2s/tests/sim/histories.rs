@@ -225,4 +225,16 @@ pub const ALL: &[(&str, fn())] = &[
         "an older copy given back",
         restored::an_older_copy_that_is_given_back_changes_nothing,
     ),
+    (
+        "a copy that changed by itself",
+        compared::a_copy_that_changed_by_itself_is_found_and_sent_again,
+    ),
+    (
+        "a copy that can't be repaired",
+        compared::a_copy_that_can_not_be_repaired_is_listed_as_it_was_told,
+    ),
+    (
+        "what its issuer has withdrawn",
+        copies::two_relays_do_not_keep_for_each_other_what_its_issuer_has_withdrawn,
+    ),
 ];

@@ -478,3 +478,39 @@ pub fn whoever_attaches_to_the_issuer_after_its_relay_died_hears_of_what_ended_m
     assert!(world.sites[2].material(&ids[0]).is_none());
     equal(&world, 0, 2, &ids[1]);
 }
+
+#[cfg_attr(not(keyferry_planted), test)]
+pub fn two_relays_do_not_keep_for_each_other_what_its_issuer_has_withdrawn() {
+    let peer = |name: &str| Peer::new(name).may_follow().may_follow_copies();
+    let policy = Policy::closed()
+        .with("b.example", peer("b"))
+        .with("c.example", peer("c"));
+    let names = ["a", "b", "c"];
+    let site = |(n, name): (usize, &&str)| Site::new(name, policy.clone(), Rng(n as u64 + 1));
+    let mut world = World::new(names.iter().enumerate().map(site).collect());
+    let red = Selection::everything().with(V::ObjectGroup("red".into()));
+    for (name, replica, issuer, selection) in [
+        ("b of a", 1, 0, red),
+        ("c of b", 2, 1, Selection::everything()),
+        ("b of c", 1, 2, Selection::everything()),
+    ] {
+        let from = Peer::new(names[issuer]).may_relay();
+        world.link(name, replica, issuer, from, selection);
+    }
+    let one = create(&mut world, 0, "1", 1, group("red"));
+    settle(&mut world);
+    settle(&mut world);
+    let via = |world: &World| world.sites[1].record(&one).unwrap().1.overlay.unwrap().via;
+    assert_eq!(via(&world), ["b of a", "b of c"]);
+    let at = now(&world, 0);
+    assert!(change(&mut world.sites[0], at, &one, |record| {
+        record.attributes.remove(tag::OBJECT_GROUP);
+        Ok(())
+    }));
+    settle(&mut world);
+    settle(&mut world);
+    for site in [1, 2] {
+        let mark = world.sites[site].record(&one).unwrap().1;
+        assert!(mark.is_withdrawn() && world.sites[site].material(&one).is_none());
+    }
+}
