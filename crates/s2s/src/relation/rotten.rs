@@ -241,3 +241,109 @@ pub(crate) fn readable<T>(read: keyferry_store::Result<T>) -> keyferry_store::Re
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+    use crate::testing::TestServer;
+    use keyferry_store::{Material, Record};
+
+    fn scrub(server: &TestServer, most: usize, now: i64) -> Scrub {
+        let read = server.node.scrub(&server.store, most, DateTime(now));
+        let read = read.unwrap();
+        assert_eq!(server.asking(|ask| Scrub::of(ask.snapshot)).unwrap(), read);
+        read
+    }
+
+    fn listed(server: &TestServer) -> Vec<RottenRecord> {
+        server
+            .asking(|ask| RottenRecord::all(ask.snapshot))
+            .unwrap()
+    }
+
+    fn set(server: &TestServer, id: &ObjectId, change: impl Fn(&mut Record)) {
+        let found = server.asking(|ask| ask.snapshot.by_object_id(id));
+        let (number, held) = found.unwrap().unwrap();
+        let mut after = held.clone();
+        change(&mut after);
+        server.apply(Effects::change(Some((number, held)), after, Material::Keep));
+    }
+
+    #[test]
+    fn a_pass_goes_on_where_the_last_part_ended_and_begins_anew() {
+        let server = TestServer::new(|peer| peer);
+        assert_eq!(
+            scrub(&server, 3, 10).last_pass,
+            Some(DateTime(10)),
+            "nothing to read"
+        );
+        for n in 0..7 {
+            server.key(&"x".repeat(n + 1), Vec::new());
+        }
+        let parts: Vec<_> = (20..25)
+            .map(|now| scrub(&server, 3, now))
+            .map(|read| (read.next, read.last_pass.unwrap().0))
+            .collect();
+        // Numbers from the first record's on.
+        let first = parts[0].0 - 3;
+        let expected = [(3, 10), (6, 10), (0, 22), (3, 22), (6, 22)];
+        let expected =
+            expected.map(|(next, pass)| (if next == 0 { 0 } else { first + next }, pass));
+        assert_eq!(parts, expected);
+        assert_eq!(
+            (scrub(&server, 3, 30).found, listed(&server)),
+            (0, Vec::new())
+        );
+    }
+
+    #[test]
+    fn a_part_that_ends_with_the_last_record_is_followed_by_an_empty_one() {
+        let server = TestServer::new(|peer| peer);
+        (0..3).for_each(|n| drop(server.key(&"x".repeat(n + 1), Vec::new())));
+        assert_eq!(scrub(&server, 3, 1).last_pass, None);
+        let end = scrub(&server, 3, 2);
+        assert_eq!((end.next, end.last_pass), (0, Some(DateTime(2))));
+    }
+
+    #[test]
+    fn what_is_rotten_is_listed_once_until_it_is_right_again() {
+        let server = TestServer::new(|peer| peer);
+        let (id, _) = (
+            server.key("one", Vec::new()),
+            server.key("other", Vec::new()),
+        );
+        let right = server.record(&id).unwrap().fingerprint;
+        set(&server, &id, |record| {
+            record.fingerprint = Some(vec![1; 16])
+        });
+        for now in [5, 6] {
+            assert_eq!(scrub(&server, 100, now).found, 1);
+        }
+        let named = &listed(&server)[0];
+        assert_eq!((named.id.as_ref(), named.since), (Some(&id), DateTime(5)));
+        assert!(named.why.contains("fingerprint"), "{}", named.why);
+        let found = server.asking(|ask| ask.snapshot.by_object_id(&id)).unwrap();
+        assert_eq!(named.record_number(), found.unwrap().0);
+        set(&server, &id, |record| record.fingerprint = right.clone());
+        let read = scrub(&server, 100, 7);
+        assert_eq!(
+            (read.found, read.repaired, listed(&server)),
+            (1, 1, Vec::new())
+        );
+        // Without a fingerprint there is nothing to compare.
+        set(&server, &id, |record| record.fingerprint = None);
+        assert_eq!(scrub(&server, 100, 8).found, 1);
+    }
+
+    #[test]
+    fn only_rot_is_nothing() {
+        let error = |kind| Err::<u8, _>(keyferry_store::Error::new(kind, "on order"));
+        assert_eq!(readable(Ok(1)).unwrap(), Some(1));
+        assert_eq!(readable(error(ErrorKind::Corrupt)).unwrap(), None);
+        assert_eq!(
+            readable(error(ErrorKind::Io)).unwrap_err().kind(),
+            ErrorKind::Io
+        );
+    }
+}

@@ -463,3 +463,70 @@ fn another_relation_with_the_issuer_goes_on_bringing_what_one_has_withdrawn() {
     assert!(!held.is_withdrawn() && server.object(&id).is_some());
     assert_eq!(held.overlay.unwrap().via, ["t"]);
 }
+
+#[test]
+fn what_a_relay_does_not_keep_true_is_unkept_here() {
+    let server = replica();
+    let id = record(1, State::ACTIVE).id;
+    hear(
+        &server,
+        &relay(),
+        &relayed(whole(&record(1, State::ACTIVE))),
+    );
+    let unkept = || {
+        let all = crate::UnkeptCopy::all(&server.node, &server.store, DateTime(1));
+        let all = all.unwrap().into_iter();
+        all.map(|copy| (copy.id, copy.why)).collect::<Vec<_>>()
+    };
+    // The relay hears of the issuer.
+    let upstream = |differing: Option<i64>| {
+        server
+            .store
+            .transact::<_, Error>(|transaction| {
+                let mut upstream = Upstream::find(transaction, "s")?.unwrap();
+                upstream.keeps = vec![KeptPath {
+                    servers: vec!["c".into()],
+                    extra: Extra::NONE,
+                }];
+                upstream.differing = differing;
+                let (key, value) = upstream.entry()?;
+                Ok(transaction.set_state(&key, value.as_deref())?)
+            })
+            .unwrap();
+    };
+    upstream(None);
+    assert_eq!(unkept(), []);
+    let untrue = change(Kind::UNKEPT, &record(1, State::ACTIVE));
+    assert_eq!(hear(&server, &relay(), &untrue), Outcome::Skipped);
+    let list = |relation: &str, stamp: Option<Stamp>| {
+        let row = crate::DifferingCopy {
+            id: id.clone(),
+            stamp,
+            digest: None,
+            since: DateTime(1),
+            extra: Extra::NONE,
+        };
+        let prefix = crate::relation::keys::differing_prefix(relation);
+        let mut effects = Effects::none();
+        effects
+            .state
+            .push((about(prefix, &id).unwrap(), Some(bytes_of(&row).unwrap())));
+        server.apply(effects);
+    };
+    list("s", None);
+    assert_eq!(unkept(), [], "the relation says that it lists nothing");
+    upstream(Some(1));
+    assert_eq!(unkept(), [(id.clone(), crate::UnkeptReason::AtRelay)]);
+    // What is held otherwise than told is kept all the same.
+    list("s", Some(record(2, State::ACTIVE).stamp));
+    assert_eq!(unkept(), []);
+    // The issuer itself keeps what it is told of, and names what it does not have.
+    list("s", None);
+    hear(
+        &server,
+        &issuer(),
+        &change(Kind::COPY, &record(1, State::ACTIVE)),
+    );
+    list("r", None);
+    assert_eq!(unkept(), []);
+}

@@ -192,7 +192,11 @@ fn what_is_over_or_gone_leaves_nothing_to_compare() {
         raised: Some(State::DESTROYED),
         ..change(Kind::COPY, &record)
     };
-    for gone in [change(Kind::GONE, &record), raised] {
+    for gone in [
+        change(Kind::GONE, &record),
+        change(Kind::UNKEPT, &record),
+        raised,
+    ] {
         let noted = nothing(&server, &gone, Outcome::Skipped);
         assert_eq!(noted.listed[0].stamp, None);
         assert_eq!(noted.listed[0].sum(), None);

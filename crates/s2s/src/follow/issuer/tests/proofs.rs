@@ -3,6 +3,7 @@
 use super::*;
 use crate::compare::leaf::{CopySum, KEY_BYTES, LeafSum, ProofKey};
 use crate::compare::sketch::{Decoder, Key, Outcome, from_bytes};
+use crate::relation::keys;
 use crate::wire::proof::SetProof;
 use keyferry_kmip::spec::tag;
 use keyferry_store::Overlay;
@@ -123,6 +124,8 @@ fn what_was_once_the_followers_own_is_not_told_to_it() {
 #[test]
 fn a_relay_counts_neither_marks_nor_what_it_holds_as_destroyed() {
     let relay = Issuer::new(|peer| peer.may_follow_copies());
+    let what = crate::relation::followed::UpstreamOptions::default();
+    Upstream::follow(&relay.store, "u", "c", &what, DateTime(1)).unwrap();
     let own = relay.key("own", Vec::new());
     let like = relay.record(&own).unwrap();
     let copy = |name: &str, change: &dyn Fn(&mut Overlay)| {
@@ -131,7 +134,10 @@ fn a_relay_counts_neither_marks_nor_what_it_holds_as_destroyed() {
         record.id.identifier = name.into();
         record.identifier = name.into();
         record.stamp.issuer = "c".into();
-        let mut overlay = Overlay::default();
+        let mut overlay = Overlay {
+            via: vec!["u".into()],
+            ..Overlay::default()
+        };
         change(&mut overlay);
         record.overlay = Some(overlay);
         let id = record.id.clone();
@@ -259,4 +265,103 @@ fn a_table_that_is_in_use_holds_nobody_up() {
     assert_eq!(issuer.ask(&next).1.proof, None);
     drop(held);
     assert!(issuer.ask(&next).1.proof.is_some());
+}
+
+/// A relay that passes on a copy of `c`, which it follows in the relation `u`, and the copy.
+fn relaying() -> (Issuer, ObjectId) {
+    let relay = Issuer::new(|peer| peer.may_follow_copies());
+    let what = crate::relation::followed::UpstreamOptions::default();
+    Upstream::follow(&relay.store, "u", "c", &what, DateTime(1)).unwrap();
+    let own = relay.key("own", Vec::new());
+    let mut record = relay.record(&own).unwrap();
+    record.id.server = "c".into();
+    record.id.identifier = "copy".into();
+    record.identifier = "copy".into();
+    record.stamp.issuer = "c".into();
+    record.overlay = Some(Overlay {
+        via: vec!["u".into()],
+        ..Overlay::default()
+    });
+    let id = record.id.clone();
+    relay.apply(Effects::change(None, record, Material::Keep));
+    (relay, id)
+}
+
+fn own(relay: &Issuer) -> ObjectId {
+    let found = relay
+        .store
+        .view::<_, keyferry_store::Error>(|snapshot| snapshot.by_identifier("own"));
+    found.unwrap().unwrap().1.id
+}
+
+#[test]
+fn a_relay_counts_what_it_does_not_keep_true_no_more() {
+    let (relay, copy) = relaying();
+    let own = own(&relay);
+    let (_, answer) = relay.ask(&question());
+    says(&relay, &answer, &[&own, &copy]);
+    let listed = |is_missing: bool| {
+        let prefix = keys::missing_prefix("u");
+        let value = is_missing.then(|| keyferry_store::record::bytes_of(&copy).unwrap());
+        let mut effects = Effects::none();
+        effects
+            .state
+            .push((keys::about(prefix, &copy).unwrap(), value));
+        relay.apply(effects);
+    };
+    // Nothing stands in the feed of it.
+    listed(true);
+    let next = behind(&answer);
+    let (_, without) = relay.ask(&next);
+    says(&relay, &without, &[&own]);
+    // Who asks about it is told so, with the object or without.
+    let again = FollowRequest {
+        again: vec![copy.clone()],
+        ..next.clone()
+    };
+    assert_eq!(kinds(&relay.ask(&again).1), [Kind::COPY, Kind::UNKEPT]);
+    let stamp = relay.record(&copy).unwrap().stamp;
+    let claiming = |id: &ObjectId| FollowRequest {
+        held: vec![HeldCopy {
+            id: id.clone(),
+            stamp: stamp.clone(),
+            proof: None,
+            extra: Extra::NONE,
+        }],
+        ..next.clone()
+    };
+    let (_, told) = relay.ask(&claiming(&copy));
+    assert_eq!(kinds(&told), [Kind::UNKEPT]);
+    assert_eq!(told.changes[0].copy.id, copy);
+    assert_eq!(kinds(&relay.ask(&claiming(&own)).1), []);
+    listed(false);
+    says(&relay, &relay.ask(&next).1, &[&own, &copy]);
+    assert_eq!(kinds(&relay.ask(&claiming(&copy)).1), []);
+    assert_eq!(kinds(&relay.ask(&again).1), [Kind::COPY]);
+    // While the relation is paused, nobody keeps any of its copies.
+    Upstream::pause(&relay.store, "u").unwrap();
+    says(&relay, &relay.ask(&next).1, &[&own]);
+    Upstream::resume(&relay.store, "u").unwrap();
+    says(&relay, &relay.ask(&next).1, &[&own, &copy]);
+}
+
+#[test]
+fn who_gets_own_objects_alone_hears_of_no_doubts() {
+    let issuer = Issuer::new(|peer| peer);
+    let one = issuer.key("one", Vec::new());
+    let (_, answer) = issuer.ask(&question());
+    let again = FollowRequest {
+        again: vec![one.clone()],
+        ..behind(&answer)
+    };
+    let mut effects = Effects::none();
+    let what = crate::relation::followed::UpstreamOptions::default();
+    Upstream::follow(&issuer.store, "u", "c", &what, DateTime(1)).unwrap();
+    let key = keys::about(keys::missing_prefix("u"), &one).unwrap();
+    let value = keyferry_store::record::bytes_of(&one).unwrap();
+    effects.state.push((key, Some(value)));
+    issuer.apply(effects);
+    let (_, told) = issuer.ask(&again);
+    assert_eq!(kinds(&told), [Kind::COPY]);
+    says(&issuer, &told, &[&one]);
 }
