@@ -464,6 +464,23 @@ fn another_relation_with_the_issuer_goes_on_bringing_what_one_has_withdrawn() {
     assert_eq!(held.overlay.unwrap().via, ["t"]);
 }
 
+/// The relay hears of the issuer, and so many of its copies differ.
+fn note_upstream(server: &TestServer, differing: Option<i64>) {
+    server
+        .store
+        .transact::<_, Error>(|transaction| {
+            let mut upstream = Upstream::find(transaction, "s")?.unwrap();
+            upstream.keeps = vec![KeptPath {
+                servers: vec!["c".into()],
+                extra: Extra::NONE,
+            }];
+            upstream.differing = differing;
+            let (key, value) = upstream.entry()?;
+            Ok(transaction.set_state(&key, value.as_deref())?)
+        })
+        .unwrap();
+}
+
 #[test]
 fn what_a_relay_does_not_keep_true_is_unkept_here() {
     let server = replica();
@@ -478,22 +495,7 @@ fn what_a_relay_does_not_keep_true_is_unkept_here() {
         let all = all.unwrap().into_iter();
         all.map(|copy| (copy.id, copy.why)).collect::<Vec<_>>()
     };
-    // The relay hears of the issuer.
-    let upstream = |differing: Option<i64>| {
-        server
-            .store
-            .transact::<_, Error>(|transaction| {
-                let mut upstream = Upstream::find(transaction, "s")?.unwrap();
-                upstream.keeps = vec![KeptPath {
-                    servers: vec!["c".into()],
-                    extra: Extra::NONE,
-                }];
-                upstream.differing = differing;
-                let (key, value) = upstream.entry()?;
-                Ok(transaction.set_state(&key, value.as_deref())?)
-            })
-            .unwrap();
-    };
+    let upstream = |differing| note_upstream(&server, differing);
     upstream(None);
     assert_eq!(unkept(), []);
     let untrue = change(Kind::UNKEPT, &record(1, State::ACTIVE));
