@@ -50,6 +50,9 @@
 //! - Two changes that do not descend from each other are a [`Fork`]. Both are kept until a person decides with [`resolve_fork`].
 //! - A server that was restored from a backup calls [`begin_restored`]. It then accepts no change before its replicas have given back what they
 //!   hold.
+//! - With each answer that reaches the head, the replica compares what it holds with what it was told, finds what differs, and asks for that again
+//!   ([`Upstream::proved`], [`Upstream::repaired`], [`DifferingCopy`]). A copy that nobody keeps true is listed ([`UnkeptCopy`]).
+//! - [`Node::scrub`], called now and then, finds what has rotted in the store ([`RottenRecord`]); its keeper sends it again.
 //! - Clients see the relations of an object as the attributes Master, Slaves, Backup and Working Server ([`Node::shadow`]).
 //!
 //! [`Poke`] tells a replica that there are changes to fetch. It uses a connection that the issuer has opened, or one that [`Follow`] has opened
