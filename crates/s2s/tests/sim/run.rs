@@ -447,12 +447,12 @@ fn heal(world: &mut World, check: &mut Check, rng: &mut Rng) {
         .collect();
     assert_eq!(heads, after, "it does not come to rest");
     news_travels(world, rng);
-    // What was revoked in an emergency then, is told with the next question, which may be an hour away.
-    if world
-        .sites
-        .iter()
-        .any(|site| !site.emergencies().is_empty())
-    {
+    // What was revoked in an emergency then is told with the next question, and what a relay lists is found with it. Whoever waits to be poked asks
+    // when it connects the next time.
+    for _ in 0..3 {
+        for at in 0..world.sites.len() {
+            world.stop(at);
+        }
         settle(world, check);
     }
 }
