@@ -135,3 +135,14 @@ pub fn plant(bug: Option<Bug>) {
 pub(crate) fn is_planted(bug: Bug) -> bool {
     PLANTED.with(|planted| planted.get() == Some(bug))
 }
+
+/// Whether the servers compare what they hold. They would heal what most of the other faults do, so it is left off for those.
+pub fn compares() -> bool {
+    let of_comparison = [
+        Bug::NothingCompared,
+        Bug::DifferenceUnlisted,
+        Bug::RotCounts,
+        Bug::RelaysOutlastIssuer,
+    ];
+    !ALL.iter().any(|bug| is_planted(*bug)) || of_comparison.into_iter().any(is_planted)
+}

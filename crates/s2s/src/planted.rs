@@ -18,3 +18,12 @@ macro_rules! planted {
 }
 
 pub(crate) use planted;
+
+/// Whether servers compare what they hold: always, but where a fault is planted that this would heal.
+#[cfg(not(keyferry_planted))]
+pub(crate) const fn compares() -> bool {
+    true
+}
+
+#[cfg(keyferry_planted)]
+pub(crate) use crate::faults::compares;

@@ -15,7 +15,7 @@ use crate::follow::Follow;
 use crate::follow::apply::Applied;
 use crate::follow::prove::MOST_CELLS;
 use crate::follow::question::held_copy;
-use crate::planted::planted;
+use crate::planted::{compares, planted};
 use crate::relation::alarm::{Alarm, AlarmKind};
 use crate::relation::differing::DifferingCopy;
 use crate::relation::followed::Upstream;
@@ -182,7 +182,10 @@ impl Follow {
         };
         let (upstream, tick) = (&applied.upstream, cx.now.tick);
         let comparison = &mut self.comparison;
-        if comparison.rests_until.is_some_and(|until| tick < until) || planted!(NothingCompared) {
+        if comparison.rests_until.is_some_and(|until| tick < until)
+            || planted!(NothingCompared)
+            || !compares()
+        {
             return Ok(None);
         }
         comparison.rests_until = None;

@@ -273,7 +273,7 @@ impl Check {
                 self.survived(world, owed);
             }
         }
-        for at in 0..world.sites.len() {
+        for at in (0..world.sites.len()).filter(|_| crate::compares()) {
             self.every_copy_is_true_or_listed(world, at);
         }
     }
@@ -351,7 +351,10 @@ impl Check {
             .unwrap();
         assert!(master.is_up_to_date(), "{relation}: {master:?}");
         assert!(master.counts.add_up(), "{relation}: {:?}", master.counts);
-        assert!(master.proved.is_some(), "{relation}: {master:?}");
+        assert!(
+            master.proved.is_some() || !crate::compares(),
+            "{relation}: {master:?}"
+        );
         self.repaired += usize::try_from(master.repaired.unwrap_or(0)).unwrap();
         let alarms = here.disk.view::<_, Error>(|snapshot| Alarm::all(snapshot));
         let differs = |alarm: &Alarm| alarm.kind == AlarmKind::COPIES_DIFFER;

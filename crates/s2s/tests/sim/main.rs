@@ -46,6 +46,15 @@ pub fn trace(what: impl FnOnce() -> String) {
     }
 }
 
+/// Whether the servers compare what they hold.
+#[cfg(keyferry_planted)]
+pub use keyferry_s2s::faults::compares;
+
+#[cfg(not(keyferry_planted))]
+pub fn compares() -> bool {
+    true
+}
+
 #[cfg_attr(not(keyferry_planted), test)]
 fn random_runs() {
     let runs = number("SIM_RUNS").unwrap_or(300);
