@@ -419,6 +419,29 @@ fn what_its_issuer_has_withdrawn_comes_back_by_no_relay() {
 }
 
 #[test]
+fn a_mark_hears_how_far_the_state_has_come() {
+    let server = replica();
+    let id = record(1, State::ACTIVE).id;
+    hear(&server, &issuer(), &whole(&record(1, State::ACTIVE)));
+    for state in [State::ACTIVE, State::COMPROMISED, State::DESTROYED] {
+        hear(
+            &server,
+            &issuer(),
+            &change(Kind::WITHDRAWN, &record(2, state)),
+        );
+        let mark = server.record(&id).unwrap();
+        assert!(mark.is_withdrawn());
+        assert_eq!(mark.is_compromised(), state != State::ACTIVE);
+        assert_eq!(mark.is_destroyed(), state == State::DESTROYED);
+    }
+    // At its end it hears no more.
+    let before = server.record(&id).unwrap();
+    let late = change(Kind::WITHDRAWN, &record(3, State::ACTIVE));
+    hear(&server, &issuer(), &late);
+    assert_eq!(server.record(&id).unwrap(), before);
+}
+
+#[test]
 fn what_its_issuer_has_withdrawn_comes_by_relays_when_it_is_followed_no_more() {
     for ends_there in [true, false] {
         let server = replica();

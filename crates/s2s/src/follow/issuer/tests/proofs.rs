@@ -346,6 +346,19 @@ fn a_relay_counts_what_it_does_not_keep_true_no_more() {
 }
 
 #[test]
+fn what_is_in_doubt_when_it_is_told_first_is_not_counted() {
+    let (relay, copy) = relaying();
+    let mut effects = Effects::none();
+    let key = keys::about(keys::missing_prefix("u"), &copy).unwrap();
+    let value = keyferry_store::record::bytes_of(&copy).unwrap();
+    effects.state.push((key, Some(value)));
+    relay.apply(effects);
+    let (_, answer) = relay.ask(&question());
+    assert_eq!(answer.changes.len(), 2);
+    says(&relay, &answer, &[&own(&relay)]);
+}
+
+#[test]
 fn who_gets_own_objects_alone_hears_of_no_doubts() {
     let issuer = Issuer::new(|peer| peer);
     let one = issuer.key("one", Vec::new());
