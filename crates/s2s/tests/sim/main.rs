@@ -50,6 +50,7 @@ pub fn trace(what: impl FnOnce() -> String) {
 #[cfg(keyferry_planted)]
 pub use keyferry_s2s::faults::compares;
 
+/// Whether the servers compare what they hold.
 #[cfg(not(keyferry_planted))]
 pub fn compares() -> bool {
     true
