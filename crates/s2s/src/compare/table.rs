@@ -217,3 +217,167 @@ pub(crate) type Told = HashMap<ObjectId, (Stamp, CopySum)>;
 pub(crate) fn is_compared(record: &Record) -> bool {
     !record.is_destroyed() && !record.is_withdrawn() && !is_transport_key(record)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+    use crate::compare::leaf::KEY_BYTES;
+    use crate::testing::TestServer;
+    use keyferry_store::{Error, Memory, SnapshotExt, Store, StoreExt};
+
+    fn table() -> Table {
+        Table::new(ProofKey::new([1; KEY_BYTES]))
+    }
+
+    fn leaf(n: u8) -> Leaf {
+        Leaf {
+            object: [n; 8],
+            copy: [n + 100; 8],
+        }
+    }
+
+    /// Every record is a member, by its number.
+    fn advance(table: &mut Table, store: &Memory, most: usize) -> bool {
+        let mut whole = false;
+        store
+            .read(&mut |snapshot| {
+                let of = &mut |row: &FeedRow<'_>, _: &ProofKey| {
+                    Ok::<_, Error>(Some(leaf(row.record.0 as u8 + 1)))
+                };
+                whole = table.advance(snapshot, most, of)?;
+                Ok(())
+            })
+            .unwrap();
+        whole
+    }
+
+    fn sum(leaves: impl IntoIterator<Item = u8>) -> LeafSum {
+        let mut sum = LeafSum::default();
+        let key = ProofKey::new([1; KEY_BYTES]);
+        leaves.into_iter().for_each(|n| sum.add(&key, leaf(n)));
+        sum
+    }
+
+    #[test]
+    fn each_record_has_a_leaf_of_its_own_across_pages() {
+        let mut table = table();
+        let numbers = [0, 1, 63, 64, 65, 200];
+        for (n, number) in (1..).zip(numbers) {
+            table.set(RecordNumber(number), Some(leaf(n)));
+        }
+        assert_eq!((table.sum(), table.pages.len()), (sum(1..=6), 3));
+        let mut all: Vec<Leaf> = table.leaves().collect();
+        all.sort();
+        assert_eq!(all, (1..=6).map(leaf).collect::<Vec<_>>());
+        let found = table.find(|tag| [[2; 8], [5; 8], [9; 8]].contains(tag));
+        assert_eq!(found, [RecordNumber(1), RecordNumber(65)]);
+        // Another leaf takes the place of one; what is not there can't go.
+        table.set(RecordNumber(64), Some(leaf(7)));
+        table.set(RecordNumber(64), Some(leaf(7)));
+        assert_eq!(table.sum(), sum([1, 2, 3, 7, 5, 6]));
+        for number in [64, 65, 66, 300] {
+            table.set(RecordNumber(number), None);
+        }
+        assert_eq!((table.sum(), table.pages.len()), (sum([1, 2, 3, 6]), 2));
+    }
+
+    #[test]
+    fn what_is_listed_counts_beside_the_records() {
+        let server = TestServer::new(|peer| peer);
+        let ids = ["x", "xx"].map(|name| server.key(name, Vec::new()));
+        let mut table = table();
+        table.set(RecordNumber(1), Some(leaf(1)));
+        table.list(ids[0].clone(), Some(leaf(2)));
+        table.list(ids[1].clone(), Some(leaf(3)));
+        assert_eq!((table.sum(), table.leaves().count()), (sum([1, 2, 3]), 3));
+        assert_eq!(table.find_listed(|tag| *tag == [3; 8]), [ids[1].clone()]);
+        table.list(ids[0].clone(), Some(leaf(4)));
+        assert_eq!(table.sum(), sum([1, 4, 3]));
+        table.list(ids[0].clone(), None);
+        table.list(ids[0].clone(), None);
+        assert_eq!((table.sum(), table.leaves().count()), (sum([1, 3]), 2));
+    }
+
+    #[test]
+    fn the_feed_is_read_in_parts_and_anew_in_another_history() {
+        let server = TestServer::new(|peer| peer);
+        let older = server.store.clone();
+        (1..=5).for_each(|n| drop(server.key(&"x".repeat(n), Vec::new())));
+        let mut table = table();
+        assert!(!advance(&mut table, &server.store, 2));
+        assert_eq!(table.sum().count, 2);
+        assert!(!advance(&mut table, &server.store, 2));
+        assert!(advance(&mut table, &server.store, 2));
+        assert_eq!((table.sum().count, table.place().number()), (5, 5));
+        assert!(advance(&mut table, &server.store, 2), "nothing new");
+        // One that has read a later snapshot waits for the earlier one to be over.
+        let is_of =
+            |table: &Table, store: &Memory| store.view(|snapshot| table.is_of(snapshot)).unwrap();
+        assert!(is_of(&table, &older) && !advance(&mut table, &older, 9));
+        assert_eq!(table.sum().count, 5);
+        // The store was put back, and went another way.
+        let other = TestServer {
+            store: older,
+            ..TestServer::new(|peer| peer)
+        };
+        (1..=6).for_each(|n| drop(other.key(&"y".repeat(n), Vec::new())));
+        assert!(!is_of(&table, &other.store));
+        assert!(advance(&mut table, &other.store, 9));
+        assert_eq!(table.sum().count, 6);
+    }
+
+    #[test]
+    fn an_error_stops_where_it_happened() {
+        let server = TestServer::new(|peer| peer);
+        (1..=3).for_each(|n| drop(server.key(&"x".repeat(n), Vec::new())));
+        let (mut table, mut seen) = (table(), 0);
+        let failed = server.store.read(&mut |snapshot| {
+            seen = 0;
+            let of = &mut |_: &FeedRow<'_>, _: &ProofKey| {
+                seen += 1;
+                match seen {
+                    2 => Err(Error::aborted()),
+                    n => Ok(Some(leaf(n))),
+                }
+            };
+            table.advance(snapshot, 9, of).map(drop)
+        });
+        assert!(failed.is_err());
+        assert_eq!((table.sum().count, table.place().number()), (1, 1));
+        assert!(advance(&mut table, &server.store, 9));
+        assert_eq!(table.sum().count, 3);
+    }
+
+    #[test]
+    fn doubts_change_what_is_looked_at_anew() {
+        let server = TestServer::new(|peer| peer);
+        let ids: Vec<ObjectId> = (1..=3)
+            .map(|n| server.key(&"x".repeat(n), Vec::new()))
+            .collect();
+        let listed = |ids: &[ObjectId]| ids.iter().cloned().collect::<HashSet<_>>();
+        let mut table = table();
+        table.set(RecordNumber(1), Some(leaf(1)));
+        // What is read from the beginning is looked at anyway.
+        assert_eq!(table.doubt([1; 32], &listed(&ids[..2])), []);
+        assert_eq!(table.doubt([1; 32], &listed(&ids[..2])), []);
+        let mut changed = table.doubt([1; 32], &listed(&ids[1..]));
+        changed.sort_by(|one, other| one.identifier.cmp(&other.identifier));
+        assert_eq!(changed, [ids[0].clone(), ids[2].clone()]);
+        assert_eq!(table.sum(), sum([1]));
+        assert_eq!(table.doubt([2; 32], &listed(&ids[1..])), []);
+        assert_eq!(table.sum(), sum([]), "it is read from the beginning");
+    }
+
+    #[test]
+    fn an_origin_is_known_once_it_was_seen() {
+        let mut table = table();
+        assert!(!table.has_origin(&"c".into()));
+        table.add_origins(["c".into()].into_iter().collect());
+        assert!(table.has_origin(&"c".into()) && !table.has_origin(&"d".into()));
+        let server = TestServer::new(|peer| peer);
+        let id = server.key("x", Vec::new());
+        let found = server.asking(|ask| ask.snapshot.by_object_id(&id));
+        assert!(is_compared(&found.unwrap().unwrap().1));
+    }
+}

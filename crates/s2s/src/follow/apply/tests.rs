@@ -555,3 +555,98 @@ fn what_a_relay_does_not_keep_true_is_unkept_here() {
     list("r", None);
     assert_eq!(unkept(), []);
 }
+
+/// A server that holds a copy of `c` with receipts, which has changed by itself since.
+fn rotted(with_receipts: bool) -> TestServer {
+    let server = replica();
+    let mut first = whole(&record(1, State::ACTIVE));
+    first.copy.receipt = Some(Receipt {
+        proof: vec![1; 48],
+        identifier: "k".into(),
+        extra: Extra::NONE,
+    });
+    if !with_receipts {
+        first.copy.receipt = None;
+    }
+    hear(&server, &issuer(), &first);
+    let found = server.asking(|ask| ask.snapshot.by_object_id(&first.copy.id));
+    let (number, held) = found.unwrap().unwrap();
+    let mut after = held.clone();
+    after.attributes.set(AttributeValue::Comment("x".into()));
+    let material = keyferry_store::Material::Keep;
+    server.apply(Effects::change(Some((number, held)), after, material));
+    server
+}
+
+#[test]
+fn what_has_changed_by_itself_gives_way_when_its_keeper_is_asked_for_it() {
+    let told = whole(&record(1, State::ACTIVE));
+    let id = told.copy.id.clone();
+    let asked = std::slice::from_ref(&id);
+    let comments = |server: &TestServer| {
+        let held = server.record(&id).unwrap().attributes;
+        held.get(keyferry_kmip::spec::tag::COMMENT).is_some()
+    };
+    // Not asked for, it is a change on both sides.
+    let server = rotted(true);
+    let outcome = hear_in(&server, &issuer(), &told, &REIGN, &[]);
+    assert_eq!(
+        (outcome.unwrap(), comments(&server)),
+        (Outcome::Forked, true)
+    );
+    for asked_by_name in [true, false] {
+        let server = rotted(true);
+        let options = issuer();
+        let receiver = Receiver {
+            node: &server.node,
+            options: &options,
+            reign: &REIGN,
+            asked_again: if asked_by_name { asked } else { &[] },
+            searches: !asked_by_name,
+        };
+        let (result, effects) = server.asking(|ask| receiver.decide(ask, &told)).unwrap();
+        server.apply(effects);
+        assert_eq!(
+            (result.outcome, comments(&server)),
+            (Outcome::Updated, false)
+        );
+    }
+    // Without receipts nobody knows which of the two is right.
+    let server = rotted(false);
+    let outcome = hear_in(&server, &issuer(), &told, &REIGN, asked);
+    assert_eq!(
+        (outcome.unwrap(), comments(&server)),
+        (Outcome::Forked, true)
+    );
+    // Unless it was found rotten by itself, and comes with its material.
+    let list = |server: &TestServer| {
+        let found = server.asking(|ask| ask.snapshot.by_object_id(&id));
+        let number = found.unwrap().unwrap().0;
+        let mut effects = Effects::none();
+        effects
+            .state
+            .push((crate::relation::keys::rotten(number), Some(vec![1])));
+        server.apply(effects);
+        number
+    };
+    let number = list(&server);
+    let bare = change(Kind::COPY, &record(1, State::ACTIVE));
+    let outcome = hear_in(&server, &issuer(), &bare, &REIGN, asked);
+    assert_eq!(
+        (outcome.unwrap(), comments(&server)),
+        (Outcome::Forked, true)
+    );
+    let outcome = hear_in(&server, &issuer(), &told, &REIGN, asked);
+    assert_eq!(
+        (outcome.unwrap(), comments(&server)),
+        (Outcome::Updated, false)
+    );
+    let key = crate::relation::keys::rotten(number);
+    let row = server.asking(|ask| ask.snapshot.state_value(&key));
+    assert_eq!(row.unwrap(), None, "it is right again");
+    // Another change is taken or refused as ever.
+    let server = rotted(true);
+    let newer = change(Kind::COPY, &record(2, State::ACTIVE));
+    let outcome = hear_in(&server, &issuer(), &newer, &REIGN, asked);
+    assert_eq!(outcome.unwrap(), Outcome::Updated);
+}
