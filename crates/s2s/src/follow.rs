@@ -130,7 +130,7 @@ struct Asked {
     acknowledged: Vec<Vec<u8>>,
     /// The objects that it asks for again.
     again: Vec<ObjectId>,
-    /// Whether it asks for objects that were found by comparison.
+    /// Whether it asks about objects that were found by comparison.
     searches: bool,
     checked: Checked,
 }

@@ -58,7 +58,7 @@ impl Follow {
     }
 
     /// Forgets what belonged to a connection that is lost: the session begins anew from what is stored.
-    fn forget_connection(&mut self) {
+    pub(super) fn forget_connection(&mut self) {
         self.in_flight.clear();
         self.upstream = None;
         self.comparison.forget_connection();
@@ -158,9 +158,9 @@ impl Follow {
         asked: &Asked,
     ) -> Result<()> {
         let applied = self.apply(cx, answer, asked)?;
-        let compared = self.compare(cx, answer, &applied)?;
+        let compared = self.compare(cx, answer, (asked, &applied))?;
         let upstream = compared.unwrap_or(applied.upstream);
-        self.asks_ahead = answer.head.number > upstream.cursor.number;
+        self.asks_ahead = answer.head.number > answer.place.number;
         let is_part = self.asks_ahead
             || applied.asks_again
             || upstream.checking.is_some()

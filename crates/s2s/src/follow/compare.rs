@@ -11,10 +11,10 @@ use crate::compare::leaf::{CopySum, KEY_BYTES, ProofKey};
 use crate::compare::sketch::{Cell, Decoder, Key, Leaf, Outcome, cells, from_bytes, subtract};
 use crate::compare::table::Table;
 use crate::error::{Error, Result};
-use crate::follow::Follow;
 use crate::follow::apply::Applied;
 use crate::follow::prove::MOST_CELLS;
 use crate::follow::question::held_copy;
+use crate::follow::{Asked, Follow};
 use crate::planted::{compares, planted};
 use crate::relation::alarm::{Alarm, AlarmKind};
 use crate::relation::differing::DifferingCopy;
@@ -37,8 +37,8 @@ const ENTRIES: usize = 4096;
 /// Cells of the sketch that are asked for first.
 const FIRST_CELLS: u32 = 32;
 
-/// Objects that one question asks about because they differ: of those asked for again, those wanted, and those claimed.
-const AT_ONCE: usize = 500;
+/// Objects that one question asks about because they differ, of each kind: fewer than an issuer lets a question name, with what it asks for anyway.
+const AT_ONCE: usize = 400;
 
 /// Searches in a row that end with copies which differ still.
 const SEARCHES: u32 = 3;
@@ -54,7 +54,7 @@ const NOTED_EVERY: i64 = 3600;
 pub(super) struct Comparison {
     /// What is being searched for, where something differs.
     search: Option<Search>,
-    /// How many searches in a row have not helped.
+    /// How many searches in a row were answered and have not helped.
     searches: u32,
     /// Until when nothing is compared, since searches did not help.
     rests_until: Option<Tick>,
@@ -92,6 +92,11 @@ pub(super) struct Searched {
 }
 
 impl Searched {
+    /// Whether anything is asked about.
+    pub(super) fn is_about_objects(&self) -> bool {
+        !self.again.is_empty() || !self.wanted.is_empty() || !self.claimed.is_empty()
+    }
+
     /// The question with what is asked beside.
     pub(super) fn add_to(self, mut request: FollowRequest) -> FollowRequest {
         let known: HashSet<ObjectId> = request.again.iter().cloned().collect();
@@ -135,7 +140,7 @@ impl Comparison {
                     searched.again.extend(record.map(|record| record.id));
                 }
                 for number in take(&mut differences.claimed) {
-                    if let Some(record) = snapshot.record(number)? {
+                    if let Some(record) = readable(snapshot.record(number))?.flatten() {
                         searched
                             .claimed
                             .push(held_copy(snapshot, upstream, record)?);
@@ -175,25 +180,24 @@ impl Follow {
         &mut self,
         cx: &SessionContext<'_>,
         answer: &FollowResponse,
-        applied: &Applied,
+        (asked, applied): (&Asked, &Applied),
     ) -> Result<Option<Upstream>> {
-        let Some(proof) = &answer.proof else {
-            return Ok(None);
-        };
         let (upstream, tick) = (&applied.upstream, cx.now.tick);
         let comparison = &mut self.comparison;
-        if comparison.rests_until.is_some_and(|until| tick < until)
-            || planted!(NothingCompared)
-            || !compares()
-        {
-            return Ok(None);
-        }
-        comparison.rests_until = None;
-        let held = self
-            .node
-            .held
-            .of(upstream.relation.as_bytes(), HeldTable::default);
+        // All that was to be asked about has been answered.
+        comparison.searches += u32::from(asked.searches && comparison.search.is_none());
+        let relation = upstream.relation.as_bytes();
+        let held = self.node.held.of(relation, HeldTable::default);
         let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        let rests = comparison.rests_until.is_some_and(|until| tick < until)
+            || planted!(NothingCompared)
+            || !compares();
+        let Some(proof) = answer.proof.as_ref().filter(|_| !rests) else {
+            // What is listed meanwhile is read when the two are compared again.
+            held.loaded_for = held.loaded_for.filter(|_| applied.differing.is_empty());
+            return Ok(None);
+        };
+        comparison.rests_until = None;
         let found = cx.store.view(|snapshot| {
             let is_whole = held.take_further(snapshot, upstream, proof, applied)?;
             let is_settled = answer.place.number == answer.head.number
@@ -243,15 +247,13 @@ impl Follow {
                 self.change_upstream(cx, session, |upstream| upstream.proved = None)
                     .map(Some)
             }
-            Found::Located(count) => {
-                comparison.searches += 1;
-                self.change_upstream(cx, session, |upstream| {
+            Found::Located(count) => self
+                .change_upstream(cx, session, |upstream| {
                     let more = i64::try_from(count).unwrap_or(i64::MAX);
                     let known = upstream.repaired.unwrap_or(0);
                     upstream.repaired = Some(known.saturating_add(more));
                 })
-                .map(Some)
-            }
+                .map(Some),
             // Too much differs for a sketch: the whole feed is read again, with the material.
             Found::Lost => {
                 (comparison.search, comparison.searches) = (None, SEARCHES);

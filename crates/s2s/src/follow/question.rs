@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::entries;
+use crate::follow::compare::Searched;
 use crate::follow::{Asked, Checked, Follow, InFlight, Reached, put_upstream};
 use crate::planted::planted;
 use crate::receive::fork::Fork;
@@ -126,12 +127,18 @@ impl Follow {
             retried: tells.then_some(upstream.retried),
             ..self.request(upstream)
         };
-        let searched = cx
-            .store
-            .view(|snapshot| self.comparison.ask(snapshot, upstream))?;
+        // A question that checks copies is full of them.
+        let searched = if request.held.is_empty() {
+            let comparison = &mut self.comparison;
+            cx.store
+                .view(|snapshot| comparison.ask(snapshot, upstream))?
+        } else {
+            Searched::default()
+        };
+        let searches = searched.is_about_objects();
         let request = searched.add_to(request);
         let asked = Asked {
-            searches: !request.wanted.is_empty(),
+            searches,
             acknowledged: errands.keys,
             again: request.again.clone(),
             checked,
