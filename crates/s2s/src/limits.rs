@@ -35,6 +35,8 @@ pub struct Limits {
     pub object_bytes: usize,
     /// Copies of one relation that are not held as they were told, and are kept by name (10 000). While there are more, the relation is not compared.
     pub differing: usize,
+    /// Records that were found rotten and are kept by name (10 000). More are found by a later pass, when these are right again.
+    pub rotten: usize,
     /// Objects withheld from one relation, which are listed by name (1000).
     pub withheld_objects: usize,
 }
@@ -54,6 +56,7 @@ impl Default for Limits {
             copy_bytes: 15 << 20,
             object_bytes: 14 << 20,
             differing: 10_000,
+            rotten: 10_000,
             withheld_objects: 1000,
         }
     }

@@ -13,12 +13,12 @@ use crate::compare::table::Table;
 use crate::error::{Error, Result};
 use crate::follow::apply::Applied;
 use crate::follow::prove::MOST_CELLS;
-use crate::follow::question::held_copy;
 use crate::follow::{Asked, Follow};
 use crate::planted::{compares, planted};
 use crate::relation::alarm::{Alarm, AlarmKind};
 use crate::relation::differing::DifferingCopy;
 use crate::relation::followed::Upstream;
+use crate::relation::receipts::Receipts;
 use crate::relation::rotten::{RottenRecord, readable};
 use crate::session::SessionContext;
 use crate::transport_key::is_transport_key;
@@ -143,7 +143,7 @@ impl Comparison {
                     if let Some(record) = readable(snapshot.record(number))?.flatten() {
                         searched
                             .claimed
-                            .push(held_copy(snapshot, upstream, record)?);
+                            .push(Receipts::claim(snapshot, &upstream.server, record)?);
                     }
                 }
                 if differences.len() == 0 {

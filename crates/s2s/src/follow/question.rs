@@ -341,7 +341,7 @@ fn own_copies(
             };
             // A server tells of its own objects whatever way their copies came.
             if is_from(&record, upstream) && !record.is_withdrawn() {
-                found.push(held_copy(snapshot, upstream, record)?);
+                found.push(Receipts::claim(snapshot, &upstream.server, record)?);
             }
             if found.len() >= CHECKED {
                 let end = i64::try_from(end).unwrap_or(i64::MAX);
@@ -357,25 +357,10 @@ fn missing_copies(snapshot: &dyn Snapshot, upstream: &Upstream) -> Result<Vec<He
     let mut copies = Vec::new();
     for id in missing.iter().take(CHECKED) {
         if let Some((_, record)) = snapshot.by_object_id(id)? {
-            copies.push(held_copy(snapshot, upstream, record)?);
+            copies.push(Receipts::claim(snapshot, &upstream.server, record)?);
         }
     }
     Ok(copies)
-}
-
-/// What is said of a copy to the server that is followed: its receipt proves that it came from there.
-pub(super) fn held_copy(
-    snapshot: &dyn Snapshot,
-    upstream: &Upstream,
-    record: Record,
-) -> keyferry_store::Result<HeldCopy> {
-    let receipt = Receipts::of(snapshot, &record, &upstream.server)?;
-    Ok(HeldCopy {
-        proof: receipt.map(|receipt| receipt.proof),
-        id: record.id,
-        stamp: record.stamp,
-        extra: Extra::NONE,
-    })
 }
 
 fn send<P: Payload>(payload: &P) -> Result<Step> {

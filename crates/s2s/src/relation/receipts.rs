@@ -6,6 +6,7 @@
 
 use crate::relation::keys::{self, Entry};
 use crate::wire::copy::Copy;
+use crate::wire::follow::HeldCopy;
 use crate::wire::receipt::{CopyFacts, Receipt, ReceiptKey};
 use keyferry_kmip::{Text, extension as x};
 use keyferry_store::record::{bytes_of, read, stored_raw};
@@ -152,6 +153,17 @@ impl Receipts {
                 .find(|given| given.server == *server)
                 .map(|given| given.receipt)
         }))
+    }
+
+    /// What is said of a copy to a server: its receipt proves that the copy came from there.
+    pub(crate) fn claim(snapshot: &dyn Snapshot, server: &str, record: Record) -> Result<HeldCopy> {
+        let receipt = Receipts::of(snapshot, &record, server)?;
+        Ok(HeldCopy {
+            proof: receipt.map(|receipt| receipt.proof),
+            id: record.id,
+            stamp: record.stamp,
+            extra: Extra::NONE,
+        })
     }
 
     /// Whether relays alone have brought the copy that is held, and its issuer never has. A copy without any receipt, as earlier builds keep

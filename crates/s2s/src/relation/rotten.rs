@@ -72,9 +72,6 @@ impl Scrub {
     }
 }
 
-/// The most rotten records that are kept by name. More are found by a later pass, when these are right again.
-const MOST: usize = 10_000;
-
 /// What one part of the reading has found.
 struct Part {
     /// The number of the record behind the last one that was read; `None` at the end of the store.
@@ -84,7 +81,7 @@ struct Part {
 }
 
 impl RottenRecord {
-    /// The records that were found rotten and are not right again yet, as many as are kept by name (10 000).
+    /// The records that were found rotten and are not right again yet, as many as [`Limits::rotten`](crate::Limits::rotten) keeps.
     ///
     /// # Errors
     /// Those of the store.
@@ -121,7 +118,7 @@ impl Node {
             let known = listed.iter().find(|one| one.record_number() == *number);
             let key = keys::rotten(*number);
             match (known, rotten) {
-                (None, Some(rotten)) if count < MOST => {
+                (None, Some(rotten)) if count < self.policy.limits.rotten => {
                     count += 1;
                     scrub.found += 1;
                     effects.state.push((key, Some(bytes_of(rotten)?)));
@@ -334,6 +331,28 @@ mod tests {
         // Without a fingerprint there is nothing to compare.
         set(&server, &id, |record| record.fingerprint = None);
         assert_eq!(scrub(&server, 100, 8).found, 1);
+    }
+
+    #[test]
+    fn so_many_are_kept_by_name_and_the_others_are_found_later() {
+        let mut server = TestServer::new(|peer| peer);
+        server.node.policy.limits.rotten = 2;
+        let ids: Vec<ObjectId> = (1..=4)
+            .map(|n| server.key(&"x".repeat(n), Vec::new()))
+            .collect();
+        for id in &ids {
+            set(&server, id, |record| record.fingerprint = Some(vec![1; 16]));
+        }
+        let names = |server: &TestServer| -> Vec<ObjectId> {
+            let listed = listed(server).into_iter();
+            listed.filter_map(|one| one.id).collect()
+        };
+        assert_eq!(scrub(&server, 100, 5).found, 2);
+        assert_eq!(names(&server), ids[..2]);
+        set(&server, &ids[0], |record| record.fingerprint = None);
+        scrub(&server, 100, 6);
+        assert_eq!(scrub(&server, 100, 7).found, 3);
+        assert_eq!(names(&server), ids[1..3]);
     }
 
     #[test]

@@ -191,6 +191,12 @@ fn the_sketch_comes_in_parts_as_long_as_nothing_happens() {
     let part = anew.proof.clone().unwrap();
     let all = from_bytes(part.cells.as_ref().unwrap()).unwrap();
     assert_eq!((all.len(), part.cells_from), (20, None));
+    let none = FollowRequest {
+        cells_from: Some(3),
+        ..behind(&anew)
+    };
+    let proof = issuer.ask(&none).1.proof.unwrap();
+    assert_eq!((proof.cells, proof.cells_from), (None, None));
     // Nobody has more made than there are for anything.
     for (cells, from) in [(-1, None), (5, Some(9)), (i32::MAX, None)] {
         let (_, odd) = issuer.ask(&asking(cells, from, &behind(&anew)));
