@@ -186,21 +186,31 @@ impl Table {
         if !self.is_of(snapshot)? {
             *self = Table::new(self.key.clone());
         }
-        let (mut end, mut read, mut failed) = (self.place.number(), 0, None);
-        snapshot.feed(self.place.number(), &mut |row| {
-            match leaf(row, &self.key) {
-                Ok(leaf) => self.set(row.record, leaf),
-                Err(error) => {
-                    failed = Some(error);
-                    return Ok(ControlFlow::Break(()));
-                }
-            }
-            (end, read) = (row.number, read + 1);
-            Ok(match read < most {
+        let (mut end, mut rows) = (self.place.number(), Vec::new());
+        // What stands for a record is asked of the snapshot, too, so the rows come first.
+        snapshot.feed(end, &mut |row| {
+            rows.push((row.number, row.record, row.entry.to_vec()));
+            Ok(match rows.len() < most {
                 true => ControlFlow::Continue(()),
                 false => ControlFlow::Break(()),
             })
         })?;
+        let mut failed = None;
+        for (number, record, entry) in &rows {
+            let row = FeedRow {
+                number: *number,
+                record: *record,
+                entry,
+            };
+            match leaf(&row, &self.key) {
+                Ok(leaf) => self.set(*record, leaf),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+            end = *number;
+        }
         self.place = Place::at(snapshot, end)?;
         match failed {
             Some(error) => Err(error),
