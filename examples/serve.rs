@@ -2,9 +2,9 @@
 
 use keyferry_examples::{Result, finish, host, host::Files, log, pki::Pki, runtime};
 use keyferry_net::ServerConfig;
-use keyferry_s2s::{Peer, PeerName, Policy};
+use keyferry_s2s::{Peer, PeerName, Policy, RottenRecord};
 use keyferry_server::{Grant, Granted, Level, Rights};
-use keyferry_store::Store;
+use keyferry_store::{Store, StoreExt};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -174,7 +174,10 @@ async fn settle(server: Arc<keyferry_server::Server>, store: Arc<dyn Store>) {
             let now = keyferry_net::clock();
             let settled = server.store_due_states(now, 1000);
             // A thousand objects a minute.
-            let scrubbed = (tick % 12 == 11).then(|| server.node().scrub(&*store, 1000, now.wall));
+            let scrubbed = (tick % 12 == 11).then(|| {
+                server.node().scrub(&*store, 1000, now.wall)?;
+                store.view::<_, keyferry_s2s::Error>(|snapshot| RottenRecord::all(snapshot))
+            });
             (settled, scrubbed)
         })
         .await;
@@ -187,8 +190,8 @@ async fn settle(server: Arc<keyferry_server::Server>, store: Arc<dyn Store>) {
             Err(error) => tracing::error!(%error, "what dates have led to can't be stored"),
         }
         match scrubbed {
-            Some(Ok(scrub)) if scrub.found > scrub.repaired => {
-                let records = scrub.found - scrub.repaired;
+            Some(Ok(rotten)) if !rotten.is_empty() => {
+                let records = rotten.len();
                 tracing::warn!(records, "records are not what was written");
             }
             Some(Err(error)) => tracing::error!(%error, "the store can't be read"),

@@ -5,6 +5,8 @@
 use crate::ask::Ask;
 use crate::node::Node;
 use crate::policy::{Peer, Policy};
+use crate::wire::copy::Copy;
+use crate::wire::follow::{Change, Kind};
 use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_kmip::spec::{AttributeValue, CryptographicAlgorithm, ObjectType, Operation, State};
 use keyferry_kmip::{Attributes, DateTime, Identity, Now, Object, Secret, context};
@@ -129,5 +131,20 @@ impl TestServer {
             })
             .unwrap();
         result.unwrap()
+    }
+}
+
+/// What an answer tells of a record: its copy, without the object itself.
+pub(crate) fn change(kind: Kind, record: &Record) -> Change {
+    Change {
+        kind,
+        identifier: record.identifier.clone(),
+        object_type: Some(record.object_type),
+        copy: Copy::of(record, record.attributes.clone(), None).unwrap(),
+        material: None,
+        wrapped: None,
+        raised: None,
+        why: None,
+        extra: Extra::NONE,
     }
 }

@@ -1,8 +1,9 @@
 //! What stands for an object when two servers compare what they hold: a leaf, made by a key that both have, and the sum of all leaves.
 
 use crate::compare::sketch::Leaf;
+use crate::wire::receipt::Parts;
 use hmac::{Hmac, KeyInit, Mac};
-use keyferry_store::{Incarnation, ObjectId, Record, Stamp};
+use keyferry_store::{ObjectId, Record, Stamp};
 use sha2::{Digest as _, Sha256};
 
 /// The bytes of the key of a comparison.
@@ -12,6 +13,7 @@ pub(crate) const KEY_BYTES: usize = 16;
 const OBJECT: u8 = 1;
 const COPY: u8 = 2;
 const ADDEND: u8 = 3;
+const TOLD: u8 = 4;
 
 /// What one server tells another one of an object, in 16 bytes: the change, and the digest of the attributes, the State among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,15 +22,10 @@ pub(crate) struct CopySum([u8; 16]);
 impl CopySum {
     /// The sum of a copy that has come with this stamp and digest.
     pub(crate) fn of(stamp: &Stamp, digest: &[u8]) -> CopySum {
-        let mut hash = Sha256::new();
-        hash.update(stamp.epoch.to_be_bytes());
-        hash.update(stamp.sequence.to_be_bytes());
-        hash.update((stamp.incarnation.len() as u64).to_be_bytes());
-        hash.update(&stamp.incarnation);
-        hash.update((stamp.issuer.len() as u64).to_be_bytes());
-        hash.update(stamp.issuer.as_bytes());
-        hash.update(digest);
-        CopySum(first(&hash.finalize()))
+        let mut parts = Parts::new(TOLD);
+        parts.add_stamp(stamp);
+        parts.add(digest);
+        CopySum(first(&Sha256::digest(parts.bytes())))
     }
 
     /// The sum of the verbatim copy that a record holds.
@@ -52,17 +49,10 @@ impl ProofKey {
     pub(crate) fn new(bytes: [u8; KEY_BYTES]) -> ProofKey {
         ProofKey {
             bytes,
-            mac: mac(&bytes),
+            // HMAC takes a key of any length.
+            mac: <Hmac<Sha256> as KeyInit>::new_from_slice(&bytes)
+                .unwrap_or_else(|_| <Hmac<Sha256> as KeyInit>::new(&Default::default())),
         }
-    }
-
-    /// The key for a comparison about `what`, in one incarnation of the store that has this secret.
-    pub(crate) fn derived(secret: &[u8], incarnation: Incarnation, what: &[u8]) -> ProofKey {
-        let mut mac = mac(secret);
-        mac.update(b"keyferry proof");
-        mac.update(&incarnation.0);
-        mac.update(what);
-        ProofKey::new(first(&mac.finalize().into_bytes()))
     }
 
     pub(crate) fn bytes(&self) -> [u8; KEY_BYTES] {
@@ -71,29 +61,24 @@ impl ProofKey {
 
     /// The leaf of an object.
     pub(crate) fn leaf(&self, id: &ObjectId, sum: CopySum) -> Leaf {
-        let mut of_object = self.mac.clone();
-        of_object.update(&[OBJECT]);
-        for part in [id.server.as_bytes(), &id.instance, id.identifier.as_bytes()] {
-            of_object.update(&(part.len() as u64).to_be_bytes());
-            of_object.update(part);
-        }
-        let whole = of_object.finalize().into_bytes();
-        let mut of_copy = self.mac.clone();
-        of_copy.update(&[COPY]);
-        of_copy.update(&whole);
-        of_copy.update(&sum.0);
+        let mut of_object = Parts::new(OBJECT);
+        of_object.add_id(id);
+        let whole = self.hash(of_object.bytes(), &[]);
         Leaf {
             object: first(&whole),
-            copy: first(&of_copy.finalize().into_bytes()),
+            copy: first(&self.hash(&[COPY], &[&whole, &sum.0])),
         }
     }
 
     fn addend(&self, leaf: Leaf) -> [u64; 4] {
+        words(&self.hash(&[ADDEND], &[&leaf.object, &leaf.copy]))
+    }
+
+    fn hash(&self, first: &[u8], more: &[&[u8]]) -> [u8; 32] {
         let mut mac = self.mac.clone();
-        mac.update(&[ADDEND]);
-        mac.update(&leaf.object);
-        mac.update(&leaf.copy);
-        words(&mac.finalize().into_bytes())
+        mac.update(first);
+        more.iter().for_each(|part| mac.update(part));
+        mac.finalize().into_bytes().into()
     }
 }
 
@@ -140,14 +125,6 @@ fn words(hash: &[u8]) -> [u64; 4] {
     words
 }
 
-fn mac(key: &[u8]) -> Hmac<Sha256> {
-    // HMAC takes a key of any length.
-    match <Hmac<Sha256> as KeyInit>::new_from_slice(key) {
-        Ok(mac) => mac,
-        Err(_) => <Hmac<Sha256> as KeyInit>::new(&Default::default()),
-    }
-}
-
 /// The first bytes of a hash.
 fn first<const N: usize>(hash: &[u8]) -> [u8; N] {
     std::array::from_fn(|at| hash.get(at).copied().unwrap_or_default())
@@ -156,6 +133,7 @@ fn first<const N: usize>(hash: &[u8]) -> [u8; N] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keyferry_store::Incarnation;
 
     fn id(name: &str) -> ObjectId {
         ObjectId {
@@ -224,16 +202,5 @@ mod tests {
         leaves.iter().for_each(|leaf| other.remove(&key, *leaf));
         leaves.iter().for_each(|leaf| other.add(&key, *leaf));
         assert_eq!(other, LeafSum::default());
-    }
-
-    #[test]
-    fn the_key_is_of_one_store_incarnation_and_subject() {
-        let key = |secret: u8, incarnation: u8, what: &[u8]| {
-            ProofKey::derived(&[secret; 32], Incarnation([incarnation; 16]), what).bytes()
-        };
-        assert_eq!(key(1, 1, b"x"), key(1, 1, b"x"));
-        for other in [key(2, 1, b"x"), key(1, 2, b"x"), key(1, 1, b"y")] {
-            assert_ne!(key(1, 1, b"x"), other);
-        }
     }
 }

@@ -193,10 +193,9 @@ impl Follow {
     }
 
     /// Asks from the beginning of the feed, whose head is there now.
-    fn start_over(&mut self, cx: &SessionContext<'_>, head: Place) -> Result<()> {
+    pub(super) fn start_over(&mut self, cx: &SessionContext<'_>, head: Place) -> Result<()> {
         let upstream = self.change_upstream(cx, self.session(), |upstream| {
-            upstream.cursor = Place::default();
-            upstream.checking = Some(0);
+            upstream.read_anew();
             upstream.head = head.clone();
         })?;
         self.upstream = Some(upstream);

@@ -23,7 +23,6 @@ use crate::relation::rotten::{RottenRecord, readable};
 use crate::session::SessionContext;
 use crate::transport_key::is_transport_key;
 use crate::wire::follow::{FollowRequest, FollowResponse, HeldCopy};
-use crate::wire::place::Place;
 use crate::wire::proof::SetProof;
 use keyferry_kmip::{Tick, lifecycle};
 use keyferry_store::record::read;
@@ -258,8 +257,7 @@ impl Follow {
             Found::Lost => {
                 (comparison.search, comparison.searches) = (None, SEARCHES);
                 self.change_upstream(cx, session, |upstream| {
-                    upstream.cursor = Place::default();
-                    upstream.checking = Some(0);
+                    upstream.read_anew();
                     upstream.anew = Some(true);
                 })
                 .map(Some)

@@ -10,7 +10,7 @@ use crate::relation::keys::{Entry, about, differing_prefix};
 use crate::relation::rotten::readable;
 use crate::report::Outcome;
 use crate::transport_key::is_transport_key;
-use crate::wire::follow::{Change, Kind};
+use crate::wire::follow::Change;
 use keyferry_kmip::lifecycle;
 use keyferry_store::record::bytes_of;
 use keyferry_store::{Effects, Snapshot, SnapshotExt};
@@ -102,7 +102,7 @@ fn told_sum(change: &Change) -> Option<CopySum> {
         .into_iter()
         .flatten()
         .any(lifecycle::is_destroyed);
-    let is_live = matches!(change.kind, Kind::COPY | Kind::WITHHELD) && !is_over;
+    let is_live = change.kind.tells_of_a_copy() && !is_over;
     is_live.then(|| CopySum::of(&copy.stamp, &copy.digest))
 }
 

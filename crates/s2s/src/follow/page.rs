@@ -217,11 +217,11 @@ impl ChangesBuilder<'_> {
                 Form::Withdrawal => withdrawal(record)?,
                 Form::Nothing => SizedChange::note(gone(id)),
             };
-            let is_copy = sized.change.kind == Kind::COPY;
+            let tells_of_a_copy = sized.change.kind.tells_of_a_copy();
             if !self.send(ask, number, sized, page)? {
                 break;
             }
-            if is_copy {
+            if tells_of_a_copy {
                 self.add_doubt(ask, number, page)?;
             }
         }

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Feed entries that one answer takes a table further, beside those that the answer itself tells of.
 const ENTRIES: usize = 4096;
 
-/// Cells of a sketch that one answer has at the most: enough for about 40 000 differences.
+/// Cells of a sketch that one answer has at the most. A changed object takes about 2.8 of them, one that only one side has, half of that.
 pub(super) const MOST_CELLS: u32 = 1 << 16;
 
 /// Who shares a table.
@@ -125,9 +125,11 @@ impl ChangesBuilder<'_> {
             terms.extend_from_slice(self.peer.server.as_bytes());
         }
         let incarnation = ask.snapshot.incarnation()?;
-        let secret = self.node.home.fingerprint_key.expose();
-        let key = ProofKey::derived(secret, incarnation, &terms);
-        Ok(self.node.tables.of(&terms, || Table::new(key)))
+        let key = self.key.of_terms(&incarnation.0, &terms);
+        Ok(self
+            .node
+            .tables
+            .of(&terms, || Table::new(ProofKey::new(key))))
     }
 
     /// Takes a table further through the feed; `true` when it is at the head.

@@ -15,7 +15,6 @@ use crate::relation::rotten::readable;
 use crate::report::Counts;
 use crate::session::{SessionContext, Step};
 use crate::wire::follow::{Done, FollowRequest, HeldCopy, RaisedCopy, SPOKEN};
-use crate::wire::place::Place;
 use crate::wire::terms::Terms;
 use keyferry_kmip::{DateTime, Payload, RequestItem, RequestMessage, Ticket, context};
 use keyferry_store::record::read;
@@ -74,8 +73,7 @@ impl Follow {
             })?;
             let trust = self.options.from.trust().map_err(Error::encode)?;
             if upstream.trust.as_ref().is_some_and(|known| *known != trust) {
-                upstream.cursor = Place::default();
-                upstream.checking = Some(0);
+                upstream.read_anew();
             }
             upstream.trust = Some(trust);
             if upstream.counts.finished || upstream.counts.session == 0 {

@@ -10,6 +10,7 @@ use crate::receive::import::outside_agreement;
 use crate::receive::merge::{self, Incoming};
 use crate::relation::keys::{self, Entry, about, missing_prefix};
 use crate::relation::retry::ahead;
+use crate::relation::rotten::readable;
 use crate::report::{ObjectResult, Outcome};
 use crate::wire::copy::Copy;
 use crate::wire::follow::{Change, Kind};
@@ -92,7 +93,11 @@ impl Receiver<'_> {
     /// Names an object that is held here and that the issuer does not have any more.
     fn name_missing(&self, ask: &Ask<'_>, id: &ObjectId) -> Result<Effects, Failure> {
         let mut effects = Effects::none();
-        if ask.snapshot.by_object_id(id)?.is_some() {
+        let is_held = match readable(ask.snapshot.by_object_id(id))? {
+            Some(held) => held.is_some(),
+            None => ask.snapshot.damaged(id)?.is_some(),
+        };
+        if is_held {
             effects.state.push(self.missing(id, true)?);
         }
         Ok(effects)

@@ -18,8 +18,9 @@ use keyferry_store::{
 use keyferry_ttlv::Extra;
 
 impl Receiver<'_> {
-    /// Whether what is held has changed by itself since it came: the server that is followed, asked for it, tells the same change with other
-    /// attributes, and no receipt that came with what is held is of it; or the slow reading of the store has found it rotten.
+    /// Whether what is held has changed by itself since it came, and gives way to a copy that proves right: the server that is followed, asked for it,
+    /// tells the same change with other attributes, and no receipt that came with what is held is of it; or the slow reading of the store has found it
+    /// rotten. The issuer's word is proof; what a relay tells has to be what the receipts are of.
     pub(super) fn has_rotted(
         &self,
         ask: &Ask<'_>,
@@ -35,11 +36,13 @@ impl Receiver<'_> {
             return Ok(false);
         }
         let is_listed = ask.snapshot.state_value(&keys::rotten(*number))?.is_some();
-        Ok(
-            is_listed && (incoming.object.is_some() || incoming.record.is_destroyed())
-                || held.copy_digest()? != incoming.digest
-                    && Receipts::are_of_another_copy(ask.snapshot, held)?,
-        )
+        let is_rotten = is_listed && (incoming.object.is_some() || incoming.record.is_destroyed())
+            || held.copy_digest()? != incoming.digest
+                && Receipts::are_of_another_copy(ask.snapshot, held)?;
+        // A relay's copy has to be the one that the receipts are of.
+        Ok(is_rotten
+            && (incoming.speaker == Speaker::Issuer
+                || Receipts::vouch_for(ask.snapshot, held, &incoming.record)? == Some(true)))
     }
 
     /// Puts the mark of a withdrawn copy in the place of a record of this object that can't be read, so that the object can come again. What its index

@@ -4,7 +4,6 @@
 use crate::error::Result;
 use crate::node::Node;
 use crate::relation::differing::DifferingCopy;
-use crate::relation::followed::Upstream;
 use crate::relation::retry::objects_missing_at_issuer;
 use crate::relation::unkept::Keepers;
 use keyferry_kmip::DateTime;
@@ -20,18 +19,15 @@ pub(crate) struct Doubtful {
 
 impl Doubtful {
     pub(crate) fn of(snapshot: &dyn Snapshot) -> Result<Doubtful> {
-        let mut listed = HashSet::new();
-        for upstream in Upstream::all(snapshot)? {
+        let (keepers, mut listed) = (Keepers::of(snapshot)?, HashSet::new());
+        for upstream in keepers.upstreams() {
             listed.extend(objects_missing_at_issuer(snapshot, &upstream.relation)?);
             if upstream.differing.is_some() {
                 let differing = DifferingCopy::all(snapshot, &upstream.relation)?;
                 listed.extend(differing.into_iter().map(|copy| copy.id));
             }
         }
-        Ok(Doubtful {
-            keepers: Keepers::of(snapshot)?,
-            listed,
-        })
+        Ok(Doubtful { keepers, listed })
     }
 
     /// A digest of all on which it depends beside the list.

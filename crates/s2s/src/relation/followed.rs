@@ -478,7 +478,7 @@ impl Upstream {
     fn with_options(mut self, what: &UpstreamOptions) -> Upstream {
         let selected = Selected::of(&what.selection);
         if self.selected != selected {
-            self = self.read_anew();
+            self.read_anew();
         }
         Upstream {
             selected,
@@ -488,29 +488,26 @@ impl Upstream {
     }
 
     /// The relation once the server that is followed has ended it: if that lets this one in again, its whole feed is read.
-    pub(crate) fn ended_there(self, now: DateTime) -> Upstream {
-        Upstream {
-            ended: Some(now),
-            ..self.read_anew()
-        }
+    pub(crate) fn ended_there(mut self, now: DateTime) -> Upstream {
+        self.read_anew();
+        self.ended = Some(now);
+        self
     }
 
     /// The same relation without these attributes.
     fn leaving_out(mut self, without: &[Text]) -> Upstream {
         if self.without != *without {
-            self = self.read_anew();
+            self.read_anew();
             self.without = without.to_vec();
         }
         self
     }
 
-    fn read_anew(self) -> Upstream {
-        Upstream {
-            cursor: Place::default(),
-            checking: Some(0),
-            uncompared: None,
-            ..self
-        }
+    /// Has the feed read from its beginning, and all copies checked with the server that is followed.
+    pub(crate) fn read_anew(&mut self) {
+        self.cursor = Place::default();
+        self.checking = Some(0);
+        self.uncompared = None;
     }
 
     /// Stops following until it is [resumed](Upstream::resume).
@@ -538,10 +535,9 @@ impl Upstream {
             store,
             &Upstream::address(relation),
             |upstream: &mut Upstream| {
+                upstream.read_anew();
                 upstream.instance = None;
-                upstream.cursor = Place::default();
                 upstream.head = Place::default();
-                upstream.checking = Some(0);
                 upstream.offers = 0;
                 Ok(())
             },

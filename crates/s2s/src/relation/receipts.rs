@@ -180,21 +180,30 @@ impl Receipts {
 
     /// Whether receipts came with the change that is held, and none of them is of the copy as it is held.
     pub(crate) fn are_of_another_copy(snapshot: &dyn Snapshot, record: &Record) -> Result<bool> {
-        let Some(held) = Receipts::find(snapshot, record)?.filter(|held| !held.given.is_empty())
+        Ok(Receipts::vouch_for(snapshot, record, record)? == Some(false))
+    }
+
+    /// Whether one of the receipts that came with the change that is held is of this copy; `None` when none came.
+    pub(crate) fn vouch_for(
+        snapshot: &dyn Snapshot,
+        held: &Record,
+        copy: &Record,
+    ) -> Result<Option<bool>> {
+        let Some(held) = Receipts::find(snapshot, held)?.filter(|held| !held.given.is_empty())
         else {
-            return Ok(false);
+            return Ok(None);
         };
-        let (digest, overlay) = (record.copy_digest()?, record.overlay.as_ref());
+        let (digest, overlay) = (copy.copy_digest()?, copy.overlay.as_ref());
         let facts = CopyFacts {
-            id: &record.id,
-            stamp: &record.stamp,
-            lineage: &record.lineage,
+            id: &copy.id,
+            stamp: &copy.stamp,
+            lineage: &copy.lineage,
             digest: &digest,
             owner: overlay.and_then(|overlay| overlay.owner.as_ref()),
             without: overlay.map_or(&[], |overlay| &overlay.without),
         };
         let mut given = held.given.iter();
-        Ok(!given.any(|given| given.receipt.is_of(&facts)))
+        Ok(Some(given.any(|given| given.receipt.is_of(&facts))))
     }
 
     /// The servers whose receipts came with the copy that is held.

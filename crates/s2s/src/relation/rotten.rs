@@ -13,6 +13,7 @@ use keyferry_store::{
     StoreExt,
 };
 use keyferry_ttlv::{Decode, Encode, Extra};
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 /// A record that is not what was written, or can't be read.
@@ -50,9 +51,6 @@ pub struct Scrub {
     /// How many records were found rotten, ever.
     #[ttlv(tag = x::COUNT_FAILED)]
     pub found: i64,
-    /// How many of them were right again later, because their keeper has sent them.
-    #[ttlv(tag = x::COUNT_REPAIRED)]
-    pub repaired: i64,
     /// Other fields.
     #[ttlv(extra)]
     pub extra: Extra,
@@ -113,20 +111,17 @@ impl Node {
         })?;
         let mut scrub = scrub;
         let mut effects = Effects::none();
-        let mut count = listed.len();
+        let mut listed: HashSet<RecordNumber> =
+            listed.iter().map(RottenRecord::record_number).collect();
         for (number, rotten) in &part.looked_at {
-            let known = listed.iter().find(|one| one.record_number() == *number);
             let key = keys::rotten(*number);
-            match (known, rotten) {
-                (None, Some(rotten)) if count < self.policy.limits.rotten => {
-                    count += 1;
+            match (listed.contains(number), rotten) {
+                (false, Some(rotten)) if listed.len() < self.policy.limits.rotten => {
+                    listed.insert(*number);
                     scrub.found += 1;
                     effects.state.push((key, Some(bytes_of(rotten)?)));
                 }
-                (Some(_), None) => {
-                    scrub.repaired += 1;
-                    effects.state.push((key, None));
-                }
+                (true, None) => effects.state.push((key, None)),
                 _ => {}
             }
         }
@@ -203,7 +198,7 @@ impl Node {
         let whole = match snapshot.whole(number) {
             Ok(whole) => whole,
             Err(error) if error.kind() == ErrorKind::Corrupt => {
-                let remains = snapshot.remains(number).unwrap_or_default();
+                let remains = readable(snapshot.remains(number))?.flatten();
                 let id =
                     remains.and_then(|remains| read::<ObjectId>(&remains.id, "object id").ok());
                 return Ok(Some((id, error.to_string())));
@@ -324,10 +319,7 @@ mod tests {
         assert_eq!(named.record_number(), found.unwrap().0);
         set(&server, &id, |record| record.fingerprint = right.clone());
         let read = scrub(&server, 100, 7);
-        assert_eq!(
-            (read.found, read.repaired, listed(&server)),
-            (1, 1, Vec::new())
-        );
+        assert_eq!((read.found, listed(&server)), (1, Vec::new()));
         // Without a fingerprint there is nothing to compare.
         set(&server, &id, |record| record.fingerprint = None);
         assert_eq!(scrub(&server, 100, 8).found, 1);

@@ -10,6 +10,7 @@ use crate::relation::followed::Upstream;
 use crate::relation::foreign_master::ForeignMaster;
 use crate::relation::keys::{self, Entry, about, missing_prefix};
 use crate::relation::receipts::Receipts;
+use crate::wire::receipt::Parts;
 use keyferry_kmip::{Cause, DateTime, Escaped, Failure, Now, Text};
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{
@@ -102,30 +103,31 @@ impl Keepers {
         })
     }
 
+    /// The servers that are followed here.
+    pub(crate) fn upstreams(&self) -> &[Upstream] {
+        &self.upstreams
+    }
+
     /// A digest of all on which it depends who keeps which copy, but for what is noted of single ones.
     pub(crate) fn digest(&self) -> Result<[u8; 32]> {
-        let mut hash = Sha256::new();
-        let mut add = |part: &[u8]| {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        };
+        let mut parts = Parts::new(0);
         for upstream in &self.upstreams {
-            add(upstream.relation.as_bytes());
-            add(upstream.server.as_bytes());
-            add(&bytes_of(&upstream.selected)?);
-            add(&[
+            parts.add(upstream.relation.as_bytes());
+            parts.add(upstream.server.as_bytes());
+            parts.add(&bytes_of(&upstream.selected)?);
+            parts.add(&[
                 u8::from(upstream.paused == Some(true)),
                 u8::from(upstream.ended.is_some()),
             ]);
             for path in &upstream.keeps {
-                add(&bytes_of(path)?);
+                parts.add(&bytes_of(path)?);
             }
         }
         for master in &self.foreign {
-            add(master.server.as_bytes());
-            add(&[u8::from(master.paused == Some(true))]);
+            parts.add(master.server.as_bytes());
+            parts.add(&[u8::from(master.paused == Some(true))]);
         }
-        Ok(hash.finalize().into())
+        Ok(Sha256::digest(parts.bytes()).into())
     }
 
     /// Since when nobody tells of a copy that is usable, and why; `None` when somebody does, and of what is no copy.

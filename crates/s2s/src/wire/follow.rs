@@ -228,6 +228,14 @@ numbers! {
     }
 }
 
+impl Kind {
+    /// Whether the change tells how an object stands at the sender, so that it counts when what was told is compared
+    /// ([rule 17](crate::design#rule-17)).
+    pub(crate) fn tells_of_a_copy(self) -> bool {
+        matches!(self, Kind::COPY | Kind::WITHHELD)
+    }
+}
+
 /// One object in an answer, or in what is given back.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = x::CHANGE)]

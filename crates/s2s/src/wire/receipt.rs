@@ -14,6 +14,7 @@ const HASH: usize = 16;
 const OF_COPY: u8 = 1;
 const OF_PLACE: u8 = 2;
 const OF_MATERIAL: u8 = 3;
+const OF_TERMS: u8 = 4;
 
 /// The receipt of a copy, made by the server that sent it. Others keep it and show it; none of them can make or check one.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -119,6 +120,14 @@ impl ReceiptKey {
         self.hash(&parts).to_vec()
     }
 
+    /// The key of the comparison with those that follow by these terms, in one incarnation of the store.
+    pub(crate) fn of_terms(&self, incarnation: &[u8], terms: &[u8]) -> [u8; HASH] {
+        let mut parts = Parts::new(OF_TERMS);
+        parts.add(incarnation);
+        parts.add(terms);
+        self.hash(&parts)
+    }
+
     fn of_copy(&self, id: &ObjectId, stamp: &Stamp, sum: &[u8]) -> [u8; HASH] {
         let mut parts = Parts::new(OF_COPY);
         parts.add_id(id);
@@ -183,25 +192,30 @@ fn keyed(key: &[u8], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
 }
 
 /// The parts that are hashed, each behind its length, so that no two lists of parts are the same bytes.
-struct Parts(Vec<u8>);
+pub(crate) struct Parts(Vec<u8>);
 
 impl Parts {
-    fn new(kind: u8) -> Parts {
+    pub(crate) fn new(kind: u8) -> Parts {
         Parts(vec![kind])
     }
 
-    fn add(&mut self, part: &[u8]) {
+    pub(crate) fn add(&mut self, part: &[u8]) {
         self.0.extend_from_slice(&(part.len() as u64).to_be_bytes());
         self.0.extend_from_slice(part);
     }
 
-    fn add_id(&mut self, id: &ObjectId) {
+    pub(crate) fn add_id(&mut self, id: &ObjectId) {
         self.add(id.server.as_bytes());
         self.add(&id.instance);
         self.add(id.identifier.as_bytes());
     }
 
-    fn add_stamp(&mut self, stamp: &Stamp) {
+    /// The bytes to hash.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn add_stamp(&mut self, stamp: &Stamp) {
         self.add(&stamp.epoch.to_be_bytes());
         self.add(stamp.issuer.as_bytes());
         self.add(&stamp.incarnation);
@@ -366,6 +380,17 @@ mod tests {
             key(1).of_place(&[1; 16], 7, &[3; 16]),
         ] {
             assert!(!is_same(&told, &other));
+        }
+    }
+
+    #[test]
+    fn the_key_of_a_comparison_is_of_one_store_incarnation_and_terms() {
+        let made = |secret: u8, incarnation: u8, terms: &[u8]| {
+            key(secret).of_terms(&[incarnation; 16], terms)
+        };
+        assert_eq!(made(1, 1, b"x"), made(1, 1, b"x"));
+        for other in [made(2, 1, b"x"), made(1, 2, b"x"), made(1, 1, b"y")] {
+            assert_ne!(made(1, 1, b"x"), other);
         }
     }
 }

@@ -8,8 +8,7 @@ use super::*;
 use crate::policy::Peer;
 use crate::relation::followed::UpstreamOptions;
 use crate::relation::retry::objects_missing_at_issuer;
-use crate::testing::TestServer;
-use crate::wire::copy::Copy;
+use crate::testing::{TestServer, change};
 use crate::wire::receipt::Receipt;
 use keyferry_kmip::spec::{AttributeValue, CryptographicAlgorithm, ObjectType, State};
 use keyferry_kmip::{Object, Secret};
@@ -38,20 +37,6 @@ fn record(sequence: i64, state: State) -> Record {
         overlay: None,
         fingerprint: None,
         lost: Vec::new(),
-        extra: Extra::NONE,
-    }
-}
-
-fn change(kind: Kind, record: &Record) -> Change {
-    Change {
-        kind,
-        identifier: record.identifier.clone(),
-        object_type: Some(record.object_type),
-        copy: Copy::of(record, record.attributes.clone(), None).unwrap(),
-        material: None,
-        wrapped: None,
-        raised: None,
-        why: None,
         extra: Extra::NONE,
     }
 }

@@ -13,6 +13,7 @@ use crate::policy::Peer;
 use crate::relation::followed::UpstreamOptions;
 use crate::testing::TestServer;
 use crate::wire::follow::Answer;
+use crate::wire::place::Place;
 use keyferry_crypto::SystemRandom;
 use keyferry_kmip::{DateTime, Now};
 use keyferry_store::record::bytes_of;

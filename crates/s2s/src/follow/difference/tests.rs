@@ -10,8 +10,8 @@ use crate::follow::{Asked, Checked};
 use crate::limits::Limits;
 use crate::policy::{Peer, Policy};
 use crate::relation::followed::{Upstream, UpstreamOptions};
-use crate::testing::TestServer;
-use crate::wire::copy::Copy;
+use crate::testing::{TestServer, change};
+use crate::wire::follow::Kind;
 use keyferry_crypto::SystemRandom;
 use keyferry_kmip::Identity;
 use keyferry_kmip::spec::{AttributeValue, State};
@@ -38,20 +38,6 @@ fn replica(most: usize) -> (TestServer, Record) {
         ..Overlay::default()
     });
     (server, record)
-}
-
-fn change(kind: Kind, record: &Record) -> Change {
-    Change {
-        kind,
-        identifier: record.identifier.clone(),
-        object_type: Some(record.object_type),
-        copy: Copy::of(record, record.attributes.clone(), None).unwrap(),
-        material: None,
-        wrapped: None,
-        raised: None,
-        why: None,
-        extra: Extra::NONE,
-    }
 }
 
 struct Noted {

@@ -12,7 +12,7 @@ use crate::wire::follow::{HeldCopy, Kind, RaisedCopy};
 use keyferry_crypto::Ring;
 use keyferry_kmip::spec::{AttributeValue, RevocationReasonCode, State};
 use keyferry_kmip::{DateTime, RevocationReason, context};
-use keyferry_store::{Effects, Material, ObjectId, Record, SnapshotExt, StoreExt};
+use keyferry_store::{Effects, Material, ObjectId, Record, SnapshotExt, Stamp, StoreExt};
 use keyferry_ttlv::Version;
 use std::sync::Arc;
 
@@ -362,19 +362,25 @@ fn the_receipt_proves_what_was_offered_once_and_is_forgotten_here() {
     assert!(issuer.record(&id).unwrap().is_compromised());
 }
 
+/// A question that says, beside all else, that a copy is held, without proof.
+fn claiming(id: &ObjectId, stamp: &Stamp, question: &FollowRequest) -> FollowRequest {
+    let claim = HeldCopy {
+        id: id.clone(),
+        stamp: stamp.clone(),
+        proof: None,
+        extra: Extra::NONE,
+    };
+    FollowRequest {
+        held: vec![claim],
+        ..question.clone()
+    }
+}
+
 #[test]
 fn a_claim_is_answered_by_what_the_replica_may_hold() {
     let (issuer, id, next) = settled();
     let stamp = issuer.record(&id).unwrap().stamp;
-    let claim = |id: &ObjectId| FollowRequest {
-        held: vec![HeldCopy {
-            id: id.clone(),
-            stamp: stamp.clone(),
-            proof: None,
-            extra: Extra::NONE,
-        }],
-        ..next.clone()
-    };
+    let claim = |id: &ObjectId| claiming(id, &stamp, &next);
     // Rightly held: nothing is said.
     assert_eq!(kinds(&issuer.ask(&claim(&id)).1), []);
     // Not offered and not proved: as if it did not exist.

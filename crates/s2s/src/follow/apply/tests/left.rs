@@ -290,3 +290,36 @@ fn another_change_of_what_has_rotted_is_taken_as_ever() {
     let outcome = hear_in(&server, &issuer(), &newer, &REIGN, asked);
     assert_eq!(outcome.unwrap(), Outcome::Updated);
 }
+
+#[test]
+fn what_a_relay_sends_in_the_place_of_what_has_rotted_is_what_the_receipts_are_of() {
+    let server = replica();
+    // It came by the relay, with the receipt of its issuer.
+    let home = |secret| keyferry_store::Home {
+        server: "c".into(),
+        instance: vec![9; 16],
+        fingerprint_key: Secret::new(&[secret; 32]),
+        extra: Extra::NONE,
+    };
+    let mut right = relayed(whole(&record(1, State::ACTIVE)));
+    let key = crate::wire::receipt::ReceiptKey::of(&home(8));
+    right.copy.receipt = Some(key.receipt(&right.copy.facts(), &"k".into(), None));
+    hear(&server, &relay(), &right);
+    let id = right.copy.id.clone();
+    let found = server.asking(|ask| ask.snapshot.by_object_id(&id));
+    let (number, held) = found.unwrap().unwrap();
+    let mut after = held.clone();
+    after.attributes.set(AttributeValue::Comment("x".into()));
+    let material = keyferry_store::Material::Keep;
+    server.apply(Effects::change(Some((number, held)), after, material));
+    // Another copy of the same change is made up, or has rotted at the relay.
+    let mut other = record(1, State::ACTIVE);
+    other.attributes.push(AttributeValue::Comment("y".into()));
+    let asked = std::slice::from_ref(&id);
+    let outcome = hear_in(&server, &relay(), &relayed(whole(&other)), &REIGN, asked);
+    assert_eq!(outcome.unwrap(), Outcome::Forked);
+    let outcome = hear_in(&server, &relay(), &right, &REIGN, asked);
+    assert_eq!(outcome.unwrap(), Outcome::Updated);
+    let held = server.record(&id).unwrap();
+    assert_eq!(held.copy_digest().unwrap(), right.copy.digest);
+}

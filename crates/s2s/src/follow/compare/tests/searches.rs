@@ -109,3 +109,34 @@ fn a_question_that_was_lost_is_no_search_that_has_not_helped() {
         assert_eq!(replica.follow.comparison.searches, searches);
     }
 }
+
+#[test]
+fn a_relation_that_listed_too_much_is_compared_again_when_its_feed_is_read_anew() {
+    let anew: [&dyn Fn(&mut Replica); 3] = [
+        &|replica| Upstream::accept(&replica.store, "r").unwrap(),
+        &|replica| {
+            let selection = crate::Selection::everything().listed(["x".into()]);
+            let what = UpstreamOptions {
+                selection,
+                ..UpstreamOptions::default()
+            };
+            let wall = replica.now.wall;
+            Upstream::follow(&replica.store, "r", "c", &what, wall).unwrap();
+        },
+        &|replica| {
+            replica.in_session(|follow, cx| follow.start_over(cx, Place::default()).unwrap());
+        },
+    ];
+    for read_anew in anew {
+        let mut replica = Replica::with(1);
+        replica.in_session(|follow, cx| {
+            let session = follow.session();
+            let full = |upstream: &mut Upstream| upstream.uncompared = Some(true);
+            follow.change_upstream(cx, session, full).unwrap();
+        });
+        read_anew(&mut replica);
+        let upstream = replica.upstream();
+        assert_eq!((upstream.uncompared, upstream.checking), (None, Some(0)));
+        assert_eq!(upstream.cursor, Place::default());
+    }
+}

@@ -134,7 +134,7 @@ fn a_withdrawal_is_told_until_it_is_acknowledged_as_it_was_told() {
     let (_, first) = issuer.ask(&selecting(question()));
     assert_eq!(kinds(&first), [Kind::COPY]);
     let stamp = |issuer: &Issuer| issuer.record(&id).unwrap().stamp;
-    let acknowledging = |answer: &FollowResponse, stamp: &keyferry_store::Stamp| {
+    let acknowledging = |answer: &FollowResponse, stamp: &Stamp| {
         selecting(FollowRequest {
             done: vec![crate::wire::follow::Done {
                 id: id.clone(),

@@ -293,6 +293,15 @@ fn relaying() -> (Issuer, ObjectId) {
     (relay, id)
 }
 
+/// Has it stand in the store of a server, or not, that the one it follows as "u" has the object no more.
+fn list_missing(relay: &Issuer, id: &ObjectId, is_missing: bool) {
+    let key = keys::about(keys::missing_prefix("u"), id).unwrap();
+    let value = is_missing.then(|| keyferry_store::record::bytes_of(id).unwrap());
+    let mut effects = Effects::none();
+    effects.state.push((key, value));
+    relay.apply(effects);
+}
+
 fn own(relay: &Issuer) -> ObjectId {
     let found = relay
         .store
@@ -306,15 +315,7 @@ fn a_relay_counts_what_it_does_not_keep_true_no_more() {
     let own = own(&relay);
     let (_, answer) = relay.ask(&question());
     says(&relay, &answer, &[&own, &copy]);
-    let listed = |is_missing: bool| {
-        let prefix = keys::missing_prefix("u");
-        let value = is_missing.then(|| keyferry_store::record::bytes_of(&copy).unwrap());
-        let mut effects = Effects::none();
-        effects
-            .state
-            .push((keys::about(prefix, &copy).unwrap(), value));
-        relay.apply(effects);
-    };
+    let listed = |is_missing: bool| list_missing(&relay, &copy, is_missing);
     // Nothing stands in the feed of it.
     listed(true);
     let next = behind(&answer);
@@ -327,15 +328,7 @@ fn a_relay_counts_what_it_does_not_keep_true_no_more() {
     };
     assert_eq!(kinds(&relay.ask(&again).1), [Kind::COPY, Kind::UNKEPT]);
     let stamp = relay.record(&copy).unwrap().stamp;
-    let claiming = |id: &ObjectId| FollowRequest {
-        held: vec![HeldCopy {
-            id: id.clone(),
-            stamp: stamp.clone(),
-            proof: None,
-            extra: Extra::NONE,
-        }],
-        ..next.clone()
-    };
+    let claiming = |id: &ObjectId| claiming(id, &stamp, &next);
     let (_, told) = relay.ask(&claiming(&copy));
     assert_eq!(kinds(&told), [Kind::UNKEPT]);
     assert_eq!(told.changes[0].copy.id, copy);
@@ -354,14 +347,26 @@ fn a_relay_counts_what_it_does_not_keep_true_no_more() {
 #[test]
 fn what_is_in_doubt_when_it_is_told_first_is_not_counted() {
     let (relay, copy) = relaying();
-    let mut effects = Effects::none();
-    let key = keys::about(keys::missing_prefix("u"), &copy).unwrap();
-    let value = keyferry_store::record::bytes_of(&copy).unwrap();
-    effects.state.push((key, Some(value)));
-    relay.apply(effects);
+    list_missing(&relay, &copy, true);
     let (_, answer) = relay.ask(&question());
     assert_eq!(answer.changes.len(), 2);
     says(&relay, &answer, &[&own(&relay)]);
+}
+
+#[test]
+fn who_may_not_have_the_material_hears_of_doubts_too() {
+    let (relay, copy) = relaying();
+    relay.change(&copy, |record| {
+        record.attributes.set(AttributeValue::Extractable(false));
+    });
+    list_missing(&relay, &copy, true);
+    let (_, answer) = relay.ask(&question());
+    says(&relay, &answer, &[&own(&relay)]);
+    let again = FollowRequest {
+        again: vec![copy],
+        ..behind(&answer)
+    };
+    assert_eq!(kinds(&relay.ask(&again).1), [Kind::WITHHELD, Kind::UNKEPT]);
 }
 
 #[test]
@@ -373,13 +378,9 @@ fn who_gets_own_objects_alone_hears_of_no_doubts() {
         again: vec![one.clone()],
         ..behind(&answer)
     };
-    let mut effects = Effects::none();
     let what = crate::relation::followed::UpstreamOptions::default();
     Upstream::follow(&issuer.store, "u", "c", &what, DateTime(1)).unwrap();
-    let key = keys::about(keys::missing_prefix("u"), &one).unwrap();
-    let value = keyferry_store::record::bytes_of(&one).unwrap();
-    effects.state.push((key, Some(value)));
-    issuer.apply(effects);
+    list_missing(&issuer, &one, true);
     let (_, told) = issuer.ask(&again);
     assert_eq!(kinds(&told), [Kind::COPY]);
     says(&issuer, &told, &[&one]);
