@@ -2,13 +2,13 @@
 
 use crate::error::{Error, Result};
 use keyferry_kmip::DateTime;
-use keyferry_s2s::{ChosenObjects, FeedPage, OfferedSet, Selection, keys};
+use keyferry_s2s::{Account, ChosenObjects, FeedPage, Selection, keys};
 use keyferry_store::{Record, RecordNumber, Snapshot, SnapshotExt, Store, StoreExt};
 
 /// What one recipient is offered.
 pub(crate) struct Offer {
     chosen: ChosenObjects,
-    offered: OfferedSet,
+    account: Account,
 }
 
 impl Offer {
@@ -22,20 +22,21 @@ impl Offer {
         selection: &Selection,
         now: DateTime,
     ) -> Result<Offer> {
-        let chosen = store.view::<_, Error>(|snapshot| Ok(selection.choose(snapshot, now)?))?;
-        Ok(Offer {
-            chosen,
-            offered: OfferedSet::in_bundles(recipient),
+        store.view::<_, Error>(|snapshot| {
+            Ok(Offer {
+                chosen: selection.choose(snapshot, now)?,
+                account: Account::in_bundles(snapshot, recipient)?,
+            })
         })
     }
 
     /// How many objects there are to offer now.
     pub(crate) fn count(&mut self, store: &dyn Store) -> Result<u64> {
-        let Offer { chosen, offered } = self;
+        let Offer { chosen, account } = self;
         Ok(FeedPage::count(
             store,
             chosen,
-            &mut |snapshot, number, record| Ok(offered.has_ended(snapshot, number, record)?),
+            &mut |snapshot, number, record| account.has_ended(snapshot, number, record),
         )?)
     }
 
@@ -47,23 +48,23 @@ impl Offer {
         most: usize,
         bytes: usize,
     ) -> Result<Option<FeedPage>> {
-        let Offer { chosen, offered } = self;
+        let Offer { chosen, account } = self;
         let mut tells = |snapshot: &dyn Snapshot, number, record: &Record| {
-            Ok(offered.has_ended(snapshot, number, record)?)
+            account.has_ended(snapshot, number, record)
         };
         Ok(FeedPage::read(
             store, after, most, bytes, chosen, &mut tells,
         )?)
     }
 
-    /// Whether the recipient was offered it before.
+    /// Whether the recipient was sent it before, in whatever way.
     pub(crate) fn has(&mut self, store: &dyn Store, number: RecordNumber) -> Result<bool> {
-        store.view::<_, Error>(|snapshot| Ok(self.offered.has(snapshot, number)?))
+        store.view::<_, Error>(|snapshot| Ok(self.account.has_anyhow(snapshot, number)?))
     }
 
     /// Keeps in mind what the recipient is offered, before it can have it: of these it hears when they are no more.
     pub(crate) fn note(&self, store: &dyn Store, numbers: &[RecordNumber]) -> Result<()> {
-        Ok(self.offered.note(store, numbers)?)
+        Ok(self.account.note(store, numbers)?)
     }
 }
 

@@ -70,7 +70,7 @@ tags! {
     FINGERPRINT_KEY = 0x544B55, "Fingerprint Key";
     REIGN = 0x544B80, "Reign";
     WITHDRAWN = 0x544B81, "Withdrawn";
-    VIA = 0x544B82, "Via Relation";
+    ACCOUNT = 0x544B82, "Account";
     PLACE = 0x544B83, "Place";
     SLAVE = 0x544B84, "Slave";
     MASTER = 0x544B85, "Master";

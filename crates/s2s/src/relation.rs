@@ -1,5 +1,6 @@
 //! Relations with other servers, as data in the store, and what is kept beside them.
 
+pub(crate) mod account;
 pub(crate) mod alarm;
 pub(crate) mod compromised_twin;
 pub(crate) mod differing;
@@ -10,10 +11,11 @@ pub(crate) mod followed;
 pub(crate) mod foreign_master;
 pub(crate) mod foreign_replica;
 pub(crate) mod identifier_map;
+pub(crate) mod kept;
 pub(crate) mod keys;
-pub(crate) mod offered;
 pub(crate) mod owed;
 pub(crate) mod receipts;
+pub(crate) mod record_set;
 pub(crate) mod retry;
 pub(crate) mod rotten;
 pub(crate) mod stored;

@@ -2,10 +2,9 @@
 //! `x-s2s-…` (2.x: vendor `x`), made from the state of the store whenever they are read; they are never stored and never sent to a peer.
 
 use crate::node::Node;
-use crate::relation::followed::Downstream;
+use crate::relation::account::Account;
 use crate::relation::foreign_replica::ForeignReplica;
 use crate::relation::identifier_map;
-use crate::relation::offered::OfferedSet;
 use keyferry_kmip::spec::AttributeValue;
 use keyferry_kmip::{Attributes, CustomAttribute, Failure, Text};
 use keyferry_store::{Record, RecordNumber, Snapshot};
@@ -30,7 +29,7 @@ impl Node {
     /// | `x-s2s-master` | a copy | the server that may change it |
     /// | `x-s2s-origin` | a copy | the server where it was made, for which this one holds it (Working Server) |
     /// | `x-s2s-backup` | a copy | `1`, if this server is its master's [backup](crate::Peer::backed_up) |
-    /// | `x-s2s-slave-`*server* | an object that this server issues | `1`, for each replica that was offered it, each keyferry server that it was pushed to (by the name of the push), and each foreign server that it was brought to |
+    /// | `x-s2s-slave-`*server* | an object that this server issues | `1`, for each server that was sent it (in a relation, by a push, in a bundle), and each foreign server that it was brought to |
     ///
     /// # Errors
     /// When the store fails.
@@ -54,11 +53,10 @@ impl Node {
             }
         }
         let mut slaves: Vec<Text> = Vec::new();
-        for slave in Downstream::all(snapshot)? {
-            let mut offered = OfferedSet::to(&slave.server, &slave.relation);
-            if !slaves.contains(&slave.server) && offered.has(snapshot, number)? {
-                shadow.push(attribute(&format!("slave-{}", slave.server), "1"));
-                slaves.push(slave.server);
+        for (server, mut sent) in Account::holders(snapshot)? {
+            if !slaves.contains(&server) && sent.has(snapshot, number)? {
+                shadow.push(attribute(&format!("slave-{server}"), "1"));
+                slaves.push(server);
             }
         }
         for slave in ForeignReplica::all(snapshot)? {
@@ -69,12 +67,6 @@ impl Node {
             if !slaves.contains(&slave.server) && there()?.is_some() {
                 shadow.push(attribute(&format!("slave-{}", slave.server), "1"));
                 slaves.push(slave.server);
-            }
-        }
-        for (name, mut pushed) in OfferedSet::pushes(snapshot)? {
-            if !slaves.contains(&name) && pushed.has(snapshot, number)? {
-                shadow.push(attribute(&format!("slave-{name}"), "1"));
-                slaves.push(name);
             }
         }
         Ok(shadow)

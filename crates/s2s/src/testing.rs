@@ -5,11 +5,12 @@
 use crate::ask::Ask;
 use crate::node::Node;
 use crate::policy::{Peer, Policy};
+use crate::relation::kept::KeptCopies;
 use crate::wire::copy::Copy;
 use crate::wire::follow::{Change, Kind};
 use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_kmip::spec::{AttributeValue, CryptographicAlgorithm, ObjectType, Operation, State};
-use keyferry_kmip::{Attributes, DateTime, Identity, Now, Object, Secret, context};
+use keyferry_kmip::{Attributes, DateTime, Identity, Now, Object, Secret, Text, context};
 use keyferry_store::{
     Effects, Home, Incarnation, Material, Memory, ObjectId, Record, SnapshotExt, Store, StoreExt,
 };
@@ -132,6 +133,35 @@ impl TestServer {
             .unwrap();
         result.unwrap()
     }
+}
+
+/// Notes in a store that a relation with a server brings the copy of an object, or does so no more.
+pub(crate) fn note_kept(store: &dyn Store, way: (&str, &str), id: &ObjectId, comes: bool) {
+    let noted = store.transact::<_, keyferry_store::Error>(|transaction| {
+        let (number, _) = transaction.by_object_id(id)?.unwrap();
+        let mut kept = KeptCopies::of(&way.0.into(), &way.1.into());
+        kept.set(transaction, number, comes).unwrap();
+        let changed = kept.changed();
+        changed
+            .iter()
+            .try_for_each(|(key, page)| transaction.set_state(key, page.as_deref()))
+    });
+    noted.unwrap();
+}
+
+/// The relations that bring the copy of an object, by a store.
+pub(crate) fn relations_of(store: &dyn Store, id: &ObjectId) -> Vec<Text> {
+    let found = store.view::<_, crate::error::Error>(|snapshot| {
+        let (number, _) = snapshot.by_object_id(id)?.unwrap();
+        let mut relations = Vec::new();
+        for mut kept in KeptCopies::all(snapshot)? {
+            if kept.has(snapshot, number)? {
+                relations.push(kept.relation);
+            }
+        }
+        Ok(relations)
+    });
+    found.unwrap()
 }
 
 /// What an answer tells of a record: its copy, without the object itself.

@@ -8,6 +8,7 @@ use crate::effects::{Effects, Encoded, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext::TransactionExt;
 use crate::position::{CommitId, Position};
+use crate::record::ObjectId;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
@@ -30,6 +31,8 @@ struct Inner<'a, 't> {
     keys: BTreeSet<IndexKey>,
     /// The place, in `gathered`, of the change of a record.
     places: HashMap<RecordNumber, usize>,
+    /// The records that were created, by their encoded object ids.
+    created: BTreeMap<Vec<u8>, RecordNumber>,
 }
 
 /// The most changes that are gathered before they are applied, so that memory does not grow with the number of operations.
@@ -63,6 +66,7 @@ impl<'a, 't> Deferred<'a, 't> {
             kinds: BTreeMap::new(),
             keys: BTreeSet::new(),
             places: HashMap::new(),
+            created: BTreeMap::new(),
         };
         Deferred {
             inner: RefCell::new(inner),
@@ -106,6 +110,18 @@ impl<'a, 't> Deferred<'a, 't> {
         } else {
             Ok(())
         }
+    }
+
+    /// The number of a record that effects have created here, once all effects that were added are applied; `None` for any other object.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn created(&mut self, id: &ObjectId) -> Result<Option<RecordNumber>> {
+        let inner = self.inner.get_mut();
+        if !inner.gathered.is_empty() {
+            inner.apply()?;
+        }
+        Ok(inner.created.get(&id.encoded()?).copied())
     }
 
     /// Applies the effects that are still gathered.
@@ -163,7 +179,13 @@ impl Inner<'_, '_> {
         );
         self.keys.clear();
         self.places.clear();
-        write(self.transaction, &gathered, &state).map(drop)
+        let numbers = write(self.transaction, &gathered, &state)?;
+        for (change, number) in gathered.iter().zip(numbers) {
+            if change.number().is_none() {
+                self.created.insert(change.id().to_vec(), number);
+            }
+        }
+        Ok(())
     }
 
     fn asks_of_gathered_state(&self, span: &Span) -> bool {

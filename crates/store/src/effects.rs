@@ -83,6 +83,11 @@ impl Encoded {
         self.insert.iter().chain(&self.remove)
     }
 
+    /// The encoded object id of the record.
+    pub(crate) fn id(&self) -> &[u8] {
+        &self.id
+    }
+
     /// The number of the record, unless the change creates it.
     pub(crate) fn number(&self) -> Option<RecordNumber> {
         self.number

@@ -67,9 +67,6 @@ pub struct Overlay {
     /// Whether its issuer itself has withdrawn it: then no relay brings it back, as long as this server follows the issuer.
     #[ttlv(tag = x::BY_ISSUER)]
     pub by_issuer: Option<bool>,
-    /// The relations that bring the copy.
-    #[ttlv(tag = x::VIA)]
-    pub via: Vec<Text>,
     /// The names of attributes that the issuer's object may have and the copy lacks, because a relation leaves them out.
     #[ttlv(tag = x::WITHOUT)]
     pub without: Vec<Text>,

@@ -12,6 +12,8 @@ pub(crate) struct HeldTable {
     pub(crate) table: Option<Table>,
     /// The listed copies that the table has leaves of, with what was told of each.
     pub(crate) listed: HashMap<ObjectId, Option<CopySum>>,
+    /// The count of the relation's account up to which the table knows which copies come by it.
+    pub(crate) account: Option<i64>,
     /// The session for which `listed` was compared with what the store lists: another process may have changed that before.
     pub(crate) loaded_for: Option<i64>,
 }

@@ -5,7 +5,7 @@ use crate::compare::leaf::CopySum;
 use crate::compare::table::Told;
 use crate::error::{Error, ErrorKind, Result};
 use crate::follow::options::FollowOptions;
-use crate::follow::receiver::Receiver;
+use crate::follow::receiver::{Decision, Receiver, Standing};
 use crate::follow::repair::{damaged, is_corrupt};
 use crate::follow::{Asked, Checked, Follow};
 use crate::limits::short;
@@ -14,6 +14,7 @@ use crate::planted::planted;
 use crate::receive::apply::{ApplyPage, apply_page};
 use crate::refusals::is_unauthorised;
 use crate::relation::followed::Upstream;
+use crate::relation::kept::KeptCopies;
 use crate::relation::keys::{about, lacking_prefix, missing_prefix, retry_prefix};
 use crate::relation::retry::{Retry, later};
 use crate::relation::withheld::WithheldObject;
@@ -24,7 +25,7 @@ use crate::wire::terms::Terms;
 use keyferry_kmip::spec::Operation;
 use keyferry_kmip::{Cause, DateTime, Failure, Identity, Now, Random, Text, context};
 use keyferry_store::record::{bytes_of, read};
-use keyferry_store::{Deferred, Effects, ObjectId, Snapshot, SnapshotExt, StoreExt};
+use keyferry_store::{Deferred, Effects, ObjectId, RecordNumber, Snapshot, SnapshotExt, StoreExt};
 use keyferry_ttlv::Extra;
 use std::ops::ControlFlow;
 
@@ -38,6 +39,8 @@ pub(super) struct Applied {
     pub(super) asks_again: bool,
     /// What was told of copies that are held so now.
     pub(super) told: Told,
+    /// The records of which it has changed whether they come by the relation, and nothing else.
+    pub(super) moved: Vec<RecordNumber>,
     /// The copies that are listed from now on as not held as they were told, with what was told; or that are listed no more.
     pub(super) differing: Vec<(ObjectId, Option<Option<CopySum>>)>,
 }
@@ -50,6 +53,7 @@ impl Applied {
             results: Vec::new(),
             asks_again: false,
             told: Told::new(),
+            moved: Vec::new(),
             differing: Vec::new(),
         }
     }
@@ -64,6 +68,10 @@ pub(super) struct ChangesPage<'a> {
     pub(super) caller: &'a Identity,
     pub(super) now: Now,
     pub(super) random: &'a mut dyn Random,
+    /// Which copies come by the relation, with what the page has changed of that so far.
+    pub(super) kept: KeptCopies,
+    /// The objects that the page creates: they come by the relation, and have no number before the page is written.
+    pub(super) created: Vec<ObjectId>,
     /// What it has come to so far.
     pub(super) applied: Applied,
 }
@@ -73,7 +81,7 @@ pub(super) enum Decided {
     /// The issuer still does not have the object: it is named already.
     StillMissing,
     /// The object ends so.
-    Ends(ObjectResult, Effects),
+    Ends(Decision),
     /// What is held of the object can't be read: with these effects it gives way, and the object is asked for again.
     Damaged(Effects),
 }
@@ -102,11 +110,13 @@ impl Follow {
                 caller: &caller,
                 now: *now,
                 random: &mut **random,
+                kept: KeptCopies::of(&upstream.server, &upstream.relation),
+                created: Vec::new(),
                 applied: Applied::none(upstream),
             };
             let spread = Some((&*self.node, *now));
             apply_page(&mut world, spread, &mut page, &answer.changes)?;
-            let mut applied = page.applied;
+            let (mut applied, kept) = page.finish(&mut world)?;
             let upstream = &mut applied.upstream;
             let lacking = self.list_lacking(&world, upstream, answer, now.wall)?;
             advance(upstream, answer, asked.checked, now.wall);
@@ -124,7 +134,8 @@ impl Follow {
                 let mut effects = Effects::none();
                 effects
                     .state
-                    .extend(acknowledged.chain(lacking).chain([upstream.entry()?]));
+                    .extend(acknowledged.chain(lacking).chain(kept));
+                effects.state.push(upstream.entry()?);
                 world.add(effects)?;
                 world.finish()?;
             }
@@ -238,7 +249,7 @@ impl ApplyPage for ChangesPage<'_> {
             searches: self.asked.searches,
         };
         match receiver.decide(&mut ask, change) {
-            Ok((result, effects)) => Ok(Decided::Ends(result, effects)),
+            Ok(decision) => Ok(Decided::Ends(decision)),
             Err(failure) if is_corrupt(&failure) => {
                 let cleared = receiver.clear_damaged(&ask, change)?;
                 cleared.map(Decided::Damaged).ok_or(failure)
@@ -271,21 +282,18 @@ impl ApplyPage for ChangesPage<'_> {
                 effects.state.extend(differing);
                 return Ok(ControlFlow::Continue(effects));
             }
-            Ok(Decided::Ends(result, effects)) => (result, effects),
+            Ok(Decided::Ends(decision)) => {
+                let changes = !decision.effects.changes.is_empty();
+                self.note_standing(snapshot, &change.copy.id, (decision.standing, changes))?;
+                (decision.result, decision.effects)
+            }
             Ok(Decided::Damaged(cleared)) => {
                 let (result, mut effects) = self.retry_later(change, &damaged(), tried.as_ref())?;
                 effects.extend(cleared);
                 (result, effects)
             }
             // Whoever may not say something now may not say it later; a policy that says otherwise is a reason to start over.
-            Err(failure) if is_unauthorised => (
-                ObjectResult::failed(
-                    &change.identifier,
-                    Some(failure.reason(SPOKEN)),
-                    failure.message(),
-                ),
-                Effects::none(),
-            ),
+            Err(failure) if is_unauthorised => (failed(change, &failure), Effects::none()),
             Err(failure) => self.retry_later(change, &failure, tried.as_ref())?,
         };
         if let Some(tried) = &tried {
@@ -310,6 +318,43 @@ impl ApplyPage for ChangesPage<'_> {
 }
 
 impl ChangesPage<'_> {
+    /// Notes in the relation's account what the page has created. Returns what it has come to, and what is to be written of the account.
+    fn finish(mut self, world: &mut Deferred<'_, '_>) -> Result<(Applied, Vec<StateEntry>)> {
+        for id in self.created {
+            let number = world.created(&id)?;
+            let number = number.ok_or_else(|| Error::caused_by(ErrorKind::Store, lost(&id)))?;
+            self.kept.set(&*world, number, true)?;
+        }
+        if !self.applied.moved.is_empty() {
+            let account = &mut self.applied.upstream.account;
+            *account = account.map(|count| count.saturating_add(1));
+        }
+        Ok((self.applied, self.kept.changed()))
+    }
+
+    /// Notes whether an object comes by the relation from now on; `changes` says whether its record changes, too.
+    fn note_standing(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        id: &ObjectId,
+        (standing, changes): (Standing, bool),
+    ) -> Result<()> {
+        let (number, comes) = match standing {
+            Standing::AsBefore => return Ok(()),
+            Standing::Comes(None) => {
+                self.created.push(id.clone());
+                return Ok(());
+            }
+            Standing::Comes(Some(number)) => (number, true),
+            Standing::Leaves(number) => (number, false),
+        };
+        if self.kept.has(snapshot, number)? != comes {
+            self.kept.set(snapshot, number, comes)?;
+            self.applied.moved.extend((!changes).then_some(number));
+        }
+        Ok(())
+    }
+
     /// Counts what became of a change, and the material that it brought.
     fn count(&mut self, change: &Change, outcome: Outcome) {
         let counts = &mut self.applied.upstream.counts;
@@ -359,10 +404,22 @@ impl ChangesPage<'_> {
             effects.state.push((key, Some(bytes_of(&retry)?)));
             self.applied.upstream.retried += i64::from(tried.is_none());
         }
-        let reason = failure.reason(SPOKEN);
-        let result = ObjectResult::failed(&change.identifier, Some(reason), failure.message());
-        Ok((result, effects))
+        Ok((failed(change, failure), effects))
     }
+}
+
+/// What became of a change that was refused.
+fn failed(change: &Change, failure: &Failure) -> ObjectResult {
+    let reason = failure.reason(SPOKEN);
+    ObjectResult::failed(&change.identifier, Some(reason), failure.message())
+}
+
+/// The failure of a store that does not say under which number it has created a record.
+fn lost(id: &ObjectId) -> Failure {
+    Failure::new(
+        Cause::Internal,
+        format_args!("the store did not create a record for {id}"),
+    )
 }
 
 /// A key of the state and its value; none to remove it.

@@ -18,6 +18,7 @@ use crate::planted::{compares, planted};
 use crate::relation::alarm::{Alarm, AlarmKind};
 use crate::relation::differing::DifferingCopy;
 use crate::relation::followed::Upstream;
+use crate::relation::kept::KeptCopies;
 use crate::relation::receipts::Receipts;
 use crate::relation::rotten::{RottenRecord, readable};
 use crate::session::SessionContext;
@@ -279,6 +280,71 @@ impl Follow {
 }
 
 impl HeldTable {
+    /// Empties the table where it is of no use: under another key, after the store was put back, or when an answer that was not compared has moved something
+    /// in the relation's account, which can be anywhere. What the answer at hand has moved is looked at by itself.
+    fn begin_anew_where_due(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        key: ProofKey,
+        (upstream, applied): (&Upstream, &Applied),
+    ) -> Result<()> {
+        let moves = i64::from(!applied.moved.is_empty());
+        let before = upstream.account.map(|count| count - moves);
+        let is_current = [before, upstream.account].contains(&self.account);
+        self.account = upstream.account;
+        let is_of_use = match &self.table {
+            Some(table) => {
+                is_current && table.key().bytes() == key.bytes() && table.is_of(snapshot)?
+            }
+            None => false,
+        };
+        if !is_of_use {
+            (self.listed, self.loaded_for) = (HashMap::new(), None);
+            self.table = Some(Table::new(key));
+        }
+        Ok(())
+    }
+
+    /// Looks again at what an answer has listed, and at what it has moved in the relation's account.
+    fn look_again(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        (upstream, applied): (&Upstream, &Applied),
+        kept: &mut KeptCopies,
+    ) -> Result<()> {
+        let Some(table) = &mut self.table else {
+            return Ok(());
+        };
+        let changed = if self.loaded_for == Some(upstream.session) {
+            applied.differing.clone()
+        } else {
+            self.loaded_for = Some(upstream.session);
+            changed_since(&self.listed, snapshot, upstream)?
+        };
+        let mut moved = applied.moved.clone();
+        for (id, told) in changed {
+            let leaf = told.flatten().map(|sum| table.key().leaf(&id, sum));
+            match told {
+                Some(told) => self.listed.insert(id.clone(), told),
+                None => self.listed.remove(&id),
+            };
+            moved.extend(
+                readable(snapshot.by_object_id(&id))?
+                    .flatten()
+                    .map(|it| it.0),
+            );
+            table.list(id, leaf);
+        }
+        for number in moved {
+            if let Some(record) = readable(snapshot.record(number))?.flatten() {
+                let of = (&mut *kept, &self.listed);
+                let leaf = leaf_of(snapshot, (number, &record), of, table.key())?;
+                table.set(number, leaf);
+            }
+        }
+        Ok(())
+    }
+
     /// Takes the table further through this server's own feed; `true` when it is at the head.
     fn take_further(
         &mut self,
@@ -290,32 +356,12 @@ impl HeldTable {
         let Ok(key) = <[u8; KEY_BYTES]>::try_from(proof.key.as_slice()) else {
             return Ok(false);
         };
-        let is_known = |table: &&mut Table| table.key().bytes() == key;
-        let table = match self.table.as_mut().filter(is_known) {
-            Some(table) if table.is_of(snapshot)? => table,
-            _ => {
-                (self.listed, self.loaded_for) = (HashMap::new(), None);
-                self.table.insert(Table::new(ProofKey::new(key)))
-            }
+        self.begin_anew_where_due(snapshot, ProofKey::new(key), (upstream, applied))?;
+        let mut kept = KeptCopies::of(&upstream.server, &upstream.relation);
+        self.look_again(snapshot, (upstream, applied), &mut kept)?;
+        let Some(table) = &mut self.table else {
+            return Ok(false);
         };
-        let changed = if self.loaded_for == Some(upstream.session) {
-            applied.differing.clone()
-        } else {
-            self.loaded_for = Some(upstream.session);
-            changed_since(&self.listed, snapshot, upstream)?
-        };
-        for (id, told) in changed {
-            let key = table.key().clone();
-            let leaf = told.flatten().map(|sum| key.leaf(&id, sum));
-            match told {
-                Some(told) => self.listed.insert(id.clone(), told),
-                None => self.listed.remove(&id),
-            };
-            table.list(id.clone(), leaf);
-            if let Some((number, record)) = readable(snapshot.by_object_id(&id))?.flatten() {
-                table.set(number, leaf_of(&record, upstream, &self.listed, &key)?);
-            }
-        }
         let rotten = RottenRecord::all(snapshot)?;
         let rotten: HashSet<RecordNumber> =
             rotten.iter().map(RottenRecord::record_number).collect();
@@ -335,7 +381,7 @@ impl HeldTable {
             // What can't be read is not held.
             let record = readable(snapshot.record(row.record))?.flatten();
             match record.filter(|_| !rotten.contains(&row.record)) {
-                Some(record) => leaf_of(&record, upstream, listed, key),
+                Some(record) => leaf_of(snapshot, (row.record, &record), (&mut kept, listed), key),
                 None => Ok(None),
             }
         })
@@ -439,23 +485,24 @@ impl Differences {
 
 /// The leaf of a copy that comes by the relation and is not listed.
 fn leaf_of(
-    record: &Record,
-    upstream: &Upstream,
-    listed: &HashMap<ObjectId, Option<CopySum>>,
+    snapshot: &dyn Snapshot,
+    (number, record): (RecordNumber, &Record),
+    (kept, listed): (&mut KeptCopies, &HashMap<ObjectId, Option<CopySum>>),
     key: &ProofKey,
 ) -> Result<Option<Leaf>> {
-    if !is_member(record, &upstream.relation) || listed.contains_key(&record.id) {
+    if !is_compared_here(record)
+        || listed.contains_key(&record.id)
+        || !kept.has(snapshot, number)?
+    {
         return Ok(None);
     }
     Ok(Some(key.leaf(&record.id, CopySum::of_record(record)?)))
 }
 
-/// Whether a copy is compared in a relation: it comes by it, and is no tombstone, whatever its State was raised to here.
-pub(super) fn is_member(record: &Record, relation: &str) -> bool {
-    let overlay = record.overlay.as_ref();
+/// Whether a copy that comes by a relation is compared: it is no tombstone, whatever its State was raised to here.
+pub(super) fn is_compared_here(record: &Record) -> bool {
     let state = record.attributes.state();
-    overlay.is_some_and(|overlay| overlay.via.iter().any(|via| *via == *relation))
-        && !state.is_some_and(lifecycle::is_destroyed)
+    !state.is_some_and(lifecycle::is_destroyed)
         && !record.is_withdrawn()
         && !is_transport_key(record)
 }

@@ -3,7 +3,7 @@
 use crate::compare::leaf::CopySum;
 use crate::error::Result;
 use crate::follow::apply::ChangesPage;
-use crate::follow::compare::is_member;
+use crate::follow::compare::is_compared_here;
 use crate::planted::planted;
 use crate::relation::differing::DifferingCopy;
 use crate::relation::keys::{Entry, about, differing_prefix};
@@ -31,16 +31,26 @@ impl ChangesPage<'_> {
             outcome,
             Outcome::Created | Outcome::Updated | Outcome::Renamed
         );
-        let changed = effects.changes.iter().rev();
-        let changed = changed.map(|one| &one.after).find(|one| one.id == copy.id);
+        let changed = effects.changes.iter();
+        let changed = changed.rev().find(|one| one.after.id == copy.id);
         let stored = match changed {
             Some(_) => None,
             None => readable(snapshot.by_object_id(&copy.id))?.flatten(),
         };
-        let stored = stored.map(|(_, record)| record);
-        let after = changed.or(stored.as_ref());
-        let is_key = after.is_some_and(is_transport_key);
-        let is_held = match after.filter(|after| is_member(after, &self.options.relation)) {
+        let changed =
+            changed.map(|one| (one.before.as_ref().map(|(number, _)| *number), &one.after));
+        let after = changed.or(stored
+            .as_ref()
+            .map(|(number, record)| (Some(*number), record)));
+        let is_key = after.is_some_and(|(_, record)| is_transport_key(record));
+        let comes = match after {
+            Some((Some(number), _)) => self.kept.has(snapshot, number)?,
+            // It is created, by what came.
+            Some((None, _)) => true,
+            None => false,
+        };
+        let after = after.map(|(_, record)| record);
+        let is_held = match after.filter(|after| comes && is_compared_here(after)) {
             Some(_) if taken && told.is_some() => true,
             Some(after) => Some(CopySum::of_record(after)?) == told,
             None => told.is_none() || is_key,

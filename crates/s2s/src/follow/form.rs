@@ -41,12 +41,17 @@ pub(super) fn withheld(
 
 /// What is told of an object that was offered and does not belong to the selection any more: its State.
 pub(super) fn withdrawal(record: Record) -> Result<SizedChange, Failure> {
+    state_alone(Kind::WITHDRAWN, record)
+}
+
+/// What is told of an object that was sent beside the relation and is over: its State.
+pub(super) fn ended(record: Record) -> Result<SizedChange, Failure> {
+    state_alone(Kind::ENDED, record)
+}
+
+fn state_alone(kind: Kind, record: Record) -> Result<SizedChange, Failure> {
     let copy = Copy::of(&record, state_attributes(&record), None)?;
-    Ok(SizedChange::note(change(
-        Kind::WITHDRAWN,
-        record.identifier,
-        copy,
-    )))
+    Ok(SizedChange::note(change(kind, record.identifier, copy)))
 }
 
 /// The attributes that say what the life cycle of an object has come to, as far as this server knows.

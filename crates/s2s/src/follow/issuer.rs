@@ -12,12 +12,12 @@ use crate::node::Node;
 use crate::planted::planted;
 use crate::policy::Peer;
 use crate::receive::apply::is_internal;
+use crate::relation::account::Account;
 use crate::relation::alarm::{Alarm, AlarmKind};
 use crate::relation::doubtful::Doubtful;
 use crate::relation::emergency::EmergencyRevoke;
 use crate::relation::followed::{Downstream, Upstream};
 use crate::relation::keys::{self, Entry, withheld_prefix};
-use crate::relation::offered::OfferedSet;
 use crate::relation::owed::{check_no_pending_give_back, is_owed, owed};
 use crate::relation::receipts::Sender;
 use crate::relation::stored::LINKS;
@@ -82,8 +82,9 @@ pub(crate) fn follow(
             return question.answer_without_changes(ask, instead, effects);
         }
     };
-    let mut offered = OfferedSet::to(&question.downstream.server, &question.downstream.relation);
-    question.take_revoked(ask, &mut offered, &mut effects)?;
+    let (server, relation) = (&question.downstream.server, &question.downstream.relation);
+    let mut account = Account::in_relation(ask.snapshot, server, relation)?;
+    question.take_revoked(ask, &mut account, &mut effects)?;
     let Built {
         changes,
         end,
@@ -98,11 +99,11 @@ pub(crate) fn follow(
                 proof: None,
             }
         }
-        None => question.build_page(ask, from, &mut offered)?,
+        None => question.build_page(ask, from, &mut account)?,
     };
     let head = Place::from(ask.snapshot.head()?).signed(&question.key);
     question.note_withheld(ask, &changes, &mut effects)?;
-    question.note_sent(ask, end, &head, offered, &mut effects)?;
+    question.note_sent(ask, end, &head, account, &mut effects)?;
     let end = if planted!(PlaceIsHead) {
         head.number()
     } else {
@@ -344,7 +345,7 @@ impl Question<'_> {
     fn take_revoked(
         &self,
         ask: &Ask<'_>,
-        offered: &mut OfferedSet,
+        account: &mut Account,
         effects: &mut Effects,
     ) -> Result<(), Failure> {
         let mut seen = HashSet::new();
@@ -358,7 +359,7 @@ impl Question<'_> {
                 .proof
                 .as_ref()
                 .is_some_and(|proof| self.key.is_claim_genuine(&raised.id, &raised.stamp, proof));
-            if held.is_compromised() || !is_proved && !offered.has(ask.snapshot, number)? {
+            if held.is_compromised() || !is_proved && !account.has_anyhow(ask.snapshot, number)? {
                 continue;
             }
             let emergency = EmergencyRevoke {
@@ -399,7 +400,7 @@ impl Question<'_> {
         &self,
         ask: &mut Ask<'_>,
         from: u64,
-        offered: &mut OfferedSet,
+        account: &mut Account,
     ) -> Result<Built, Failure> {
         let selection = self.downstream.selection();
         if selection.with_links {
@@ -422,7 +423,7 @@ impl Question<'_> {
             without: &self.downstream.without,
             chosen,
             anew: request.anew == Some(true),
-            offered,
+            account,
             sender: &sender,
             key: &self.key,
             told: Told::new(),
@@ -474,11 +475,11 @@ impl Question<'_> {
         ask: &Ask<'_>,
         end: u64,
         head: &Place,
-        offered: OfferedSet,
+        account: Account,
         effects: &mut Effects,
     ) -> Result<(), Failure> {
         let (request, downstream) = (&self.request, &mut self.downstream);
-        let pages = offered.changed();
+        let pages = account.changed();
         let is_another_second = ask.now.wall != downstream.contact;
         if request.checking == Some(true) || planted!(ChecksNeverAsked) {
             downstream.checks = None;

@@ -5,7 +5,7 @@ use crate::compare::leaf::CopySum;
 use crate::compare::table::{Told, is_compared};
 use crate::feed::entries;
 use crate::follow::form::{
-    NOTE_BYTES, SizedChange, change, gone, is_wrapped, leave_out, withdrawal, withheld,
+    NOTE_BYTES, SizedChange, change, ended, gone, is_wrapped, leave_out, withdrawal, withheld,
 };
 use crate::material::transit::reason_withheld;
 use crate::material::transport::TransportKey;
@@ -13,9 +13,9 @@ use crate::node::Node;
 use crate::planted::planted;
 use crate::policy::Peer;
 use crate::receive::apply::is_internal;
+use crate::relation::account::Account;
 use crate::relation::doubtful::Doubtful;
 use crate::relation::keys::about;
-use crate::relation::offered::OfferedSet;
 use crate::relation::receipts::Sender;
 use crate::relation::rotten::readable;
 use crate::selection::ChosenObjects;
@@ -91,8 +91,8 @@ pub(super) struct ChangesBuilder<'a> {
     pub(super) anew: bool,
     /// The key under which material goes, where the agreement names an RSA key and the replica can have this one.
     pub(super) transport: Option<TransportKey>,
-    /// What the replica was offered: it changes with what the page brings.
-    pub(super) offered: &'a mut OfferedSet,
+    /// What the replica was sent: it changes with what the page brings.
+    pub(super) account: &'a mut Account,
     /// What makes the receipts of the copies.
     pub(super) sender: &'a Sender,
     /// What checks the receipts that the replica shows.
@@ -107,8 +107,12 @@ pub(super) struct ChangesBuilder<'a> {
 
 /// In which form an object is sent.
 enum Form {
-    Copy { with_material: bool },
+    Copy {
+        with_material: bool,
+    },
     Withdrawal,
+    /// Its State alone: it was sent beside the relation.
+    Ended,
     Nothing,
 }
 
@@ -161,8 +165,8 @@ impl ChangesBuilder<'_> {
         number: RecordNumber,
         record: &Record,
     ) -> Result<Form, Failure> {
-        let was_offered = self.offered.has(ask.snapshot, number)?;
-        Ok(match (self.covers(ask, number, record)?, was_offered) {
+        let was_offered = self.account.has(ask.snapshot, number)?;
+        let form = match (self.covers(ask, number, record)?, was_offered) {
             // A tombstone goes where the object was offered.
             (true, false) if record.is_destroyed() && !planted!(TombstoneEverywhere) => {
                 Form::Nothing
@@ -175,7 +179,20 @@ impl ChangesBuilder<'_> {
             // Also of a copy that was withdrawn from this server: who has it from here has it no longer.
             (false, true) => Form::Withdrawal,
             (false, false) => Form::Nothing,
-        })
+        };
+        let is_told_beside = !was_offered
+            && matches!(form, Form::Nothing)
+            && self.may_tell_of(record)
+            && self.account.has_ended(ask.snapshot, number, record)?;
+        Ok(if is_told_beside { Form::Ended } else { form })
+    }
+
+    /// Whether the replica may hear of the object from this server, if it was sent the object.
+    fn may_tell_of(&self, record: &Record) -> bool {
+        (self.node.issues(record) || self.peer.may_follow_copies)
+            && !self.is_theirs(record)
+            && !record.is_withdrawn()
+            && !is_transport_key(record)
     }
 
     /// Forgets that objects were offered whose withdrawal the replica has acknowledged, unless they have changed since.
@@ -190,7 +207,7 @@ impl ChangesBuilder<'_> {
                 && (planted!(AckTakenBlindly)
                     || record.stamp == *stamp && !self.covers(ask, number, &record)?)
             {
-                self.offered.set(ask.snapshot, number, false)?;
+                self.account.set(ask.snapshot, number, false)?;
             }
         }
         Ok(())
@@ -215,6 +232,7 @@ impl ChangesBuilder<'_> {
                     self.copy(ask, number, record, with_material)?
                 }
                 Form::Withdrawal => withdrawal(record)?,
+                Form::Ended => ended(record)?,
                 Form::Nothing => SizedChange::note(gone(id)),
             };
             let tells_of_a_copy = sized.change.kind.tells_of_a_copy();
@@ -241,7 +259,7 @@ impl ChangesBuilder<'_> {
         ) else {
             return Ok(());
         };
-        if doubtful.has((self.node, ask.now.wall), ask.snapshot, &record)? {
+        if doubtful.has((self.node, ask.now.wall), ask.snapshot, (number, &record))? {
             page.add(
                 change(Kind::UNKEPT, record.identifier, gone(&record.id).copy),
                 NOTE_BYTES,
@@ -262,7 +280,7 @@ impl ChangesBuilder<'_> {
             return Ok(());
         };
         let (number, record) = (transport.number, transport.record.clone());
-        if !asks_again && !self.anew && self.offered.has(ask.snapshot, number)? {
+        if !asks_again && !self.anew && self.account.has(ask.snapshot, number)? {
             return Ok(());
         }
         let sized = self.copy(ask, number, record, true)?;
@@ -286,7 +304,7 @@ impl ChangesBuilder<'_> {
             return Ok(false);
         }
         if change.kind == Kind::COPY {
-            self.offered.set(ask.snapshot, number, true)?;
+            self.account.set(ask.snapshot, number, true)?;
         }
         page.add(change, bytes);
         Ok(true)
@@ -311,13 +329,16 @@ impl ChangesBuilder<'_> {
             .proof
             .as_ref()
             .is_some_and(|proof| self.key.is_claim_genuine(id, &claim.stamp, proof));
-        if !is_genuine && !self.offered.has(ask.snapshot, number)? && !planted!(ClaimBelieved) {
+        if !is_genuine
+            && !self.account.has_anyhow(ask.snapshot, number)?
+            && !planted!(ClaimBelieved)
+        {
             self.node.refusals.count_unproved();
             page.add(gone(id), NOTE_BYTES);
             return Ok(());
         }
         let is_covered = self.covers(ask, number, &record)?;
-        self.offered.set(ask.snapshot, number, true)?;
+        self.account.set(ask.snapshot, number, true)?;
         let told = match is_covered {
             // Its entry may lie behind already, and an answer that told it may have been lost.
             true if record.is_destroyed() => self.copy(ask, number, record, false)?,
@@ -361,6 +382,7 @@ impl ChangesBuilder<'_> {
                         Some(self.copy_as_far_as_may_be(ask, number, record, with_material)?)
                     }
                     Form::Withdrawal => Some(withdrawal(record)?),
+                    Form::Ended => Some(ended(record)?),
                     Form::Nothing if self.is_listed(ask, &record.id)? => {
                         Some(SizedChange::note(gone(&record.id)))
                     }
@@ -398,7 +420,7 @@ impl ChangesBuilder<'_> {
         record: Record,
         with_material: bool,
     ) -> Result<SizedChange, Failure> {
-        if !with_material || !self.offered.has(ask.snapshot, number)? {
+        if !with_material || !self.account.has(ask.snapshot, number)? {
             return self.copy(ask, number, record, with_material);
         }
         let whole = self.copy(ask, number, record.clone(), true)?;

@@ -189,7 +189,7 @@ impl ChangesBuilder<'_> {
             return Ok(None);
         }
         if let Some(doubtful) = &self.doubtful
-            && doubtful.has((self.node, ask.now.wall), ask.snapshot, record)?
+            && doubtful.has((self.node, ask.now.wall), ask.snapshot, (number, record))?
         {
             return Ok(None);
         }

@@ -8,6 +8,7 @@ use crate::planted::planted;
 use crate::receive::fork::Fork;
 use crate::relation::emergency::EmergencyRevoke;
 use crate::relation::followed::Upstream;
+use crate::relation::kept::KeptCopies;
 use crate::relation::keys::{EMERGENCY_REVOKE, done_prefix, retry_prefix};
 use crate::relation::receipts::Receipts;
 use crate::relation::retry::{Retry, objects_missing_at_issuer};
@@ -18,7 +19,7 @@ use crate::wire::follow::{Done, FollowRequest, HeldCopy, RaisedCopy, SPOKEN};
 use crate::wire::terms::Terms;
 use keyferry_kmip::{DateTime, Payload, RequestItem, RequestMessage, Ticket, context};
 use keyferry_store::record::read;
-use keyferry_store::{ObjectId, Record, Snapshot, SnapshotExt, Span, StoreExt};
+use keyferry_store::{ObjectId, Record, RecordNumber, Snapshot, SnapshotExt, Span, StoreExt};
 use keyferry_ttlv::Extra;
 use std::ops::ControlFlow;
 
@@ -76,6 +77,10 @@ impl Follow {
                 upstream.read_anew();
             }
             upstream.trust = Some(trust);
+            if upstream.account.is_none() {
+                upstream.read_anew();
+                upstream.account = Some(0);
+            }
             if upstream.counts.finished || upstream.counts.session == 0 {
                 upstream.counts = Counts {
                     session: upstream.counts.session + 1,
@@ -290,11 +295,14 @@ fn raised_copies(
         })
     })?;
     let is_all = all.len() < CHECKED;
+    let mut kept = KeptCopies::by(snapshot, &upstream.server)?;
     for (key, emergency) in all {
-        let held = snapshot.by_object_id(&emergency.id)?;
-        let Some((_, record)) = held.filter(|(_, record)| is_from(record, upstream)) else {
+        let Some((number, record)) = snapshot.by_object_id(&emergency.id)? else {
             continue;
         };
+        if !is_from(snapshot, (number, &record), (upstream, &mut kept))? {
+            continue;
+        }
         let receipt = Receipts::of(snapshot, &record, &upstream.server)?;
         raised.push(RaisedCopy {
             id: record.id,
@@ -313,20 +321,31 @@ fn raised_copies(
     Ok((raised, if is_all { Vec::new() } else { span.from }))
 }
 
-/// Whether a copy comes by way of a relation, or its server issues the object.
-fn is_from(record: &Record, upstream: &Upstream) -> bool {
-    let overlay = record.overlay.as_ref();
-    record.stamp.issuer == upstream.server
-        || overlay.is_some_and(|overlay| overlay.via.contains(&upstream.relation))
+/// Whether the server that is followed issues the object, or a relation with it brings the copy, or has brought it.
+fn is_from(
+    snapshot: &dyn Snapshot,
+    (number, record): (RecordNumber, &Record),
+    (upstream, kept): (&Upstream, &mut [KeptCopies]),
+) -> Result<bool> {
+    if record.stamp.issuer == upstream.server {
+        return Ok(true);
+    }
+    for copies in kept {
+        if copies.has(snapshot, number)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
-/// The copies behind a number of the own feed that come by way of a relation, or that its server issues, and how far they go.
+/// The copies behind a number of the own feed that relations with the server bring or have brought, or that it issues, and how far they go.
 fn own_copies(
     snapshot: &dyn Snapshot,
     upstream: &Upstream,
     after: i64,
 ) -> Result<(Vec<HeldCopy>, Checked)> {
     let (mut found, mut end) = (Vec::new(), u64::try_from(after).unwrap_or(0));
+    let mut kept = KeptCopies::by(snapshot, &upstream.server)?;
     loop {
         let entries = entries(snapshot, end, CHECKED)?;
         if entries.is_empty() {
@@ -338,7 +357,8 @@ fn own_copies(
                 continue;
             };
             // A server tells of its own objects whatever way their copies came.
-            if is_from(&record, upstream) && !record.is_withdrawn() {
+            let is_from = is_from(snapshot, (number, &record), (upstream, &mut kept))?;
+            if is_from && !record.is_withdrawn() {
                 found.push(Receipts::claim(snapshot, &upstream.server, record)?);
             }
             if found.len() >= CHECKED {

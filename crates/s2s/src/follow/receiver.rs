@@ -32,50 +32,100 @@ pub(super) struct Receiver<'a> {
     pub(super) searches: bool,
 }
 
-impl Receiver<'_> {
-    pub(super) fn decide(
-        &self,
-        ask: &mut Ask<'_>,
-        change: &Change,
-    ) -> Result<(ObjectResult, Effects), Failure> {
-        let result = |outcome| ObjectResult::new(&change.identifier, outcome);
-        match change.kind {
-            Kind::COPY => self.take_copy(ask, change),
-            Kind::WITHDRAWN => Ok((result(Outcome::Withdrawn), self.withdraw(ask, change)?)),
-            Kind::GONE if planted!(GoneIsWithdrawn) => {
-                Ok((result(Outcome::Withdrawn), self.withdraw(ask, change)?))
-            }
-            Kind::WITHHELD => {
-                let why = change.why.as_deref().unwrap_or("it may not leave");
-                let skipped = ObjectResult {
-                    message: Some(why.to_owned()),
-                    ..result(Outcome::Skipped)
-                };
-                Ok((skipped, self.hear_state(ask, &change.copy)?))
-            }
-            Kind::UNKEPT => {
-                let skipped = ObjectResult {
-                    message: Some("nobody keeps it true at the relay either".to_owned()),
-                    ..result(Outcome::Skipped)
-                };
-                Ok((skipped, Effects::none()))
-            }
-            Kind::GONE => {
-                let why = "the server has it no more, or not for this one: it is kept";
-                let skipped = ObjectResult {
-                    message: Some(why.to_owned()),
-                    ..result(Outcome::Skipped)
-                };
-                Ok((skipped, self.name_missing(ask, &change.copy.id)?))
-            }
-            _ => Err(Failure::new(
-                Cause::InvalidMessage,
-                "a change of a kind that is not known here",
-            )),
+/// What was decided of a change.
+pub(super) struct Decision {
+    pub(super) result: ObjectResult,
+    pub(super) effects: Effects,
+    pub(super) standing: Standing,
+}
+
+/// Whether a copy comes by the relation from now on.
+#[derive(Clone, Copy)]
+pub(super) enum Standing {
+    /// It does if it did before.
+    AsBefore,
+    /// It does. A record that is created with it has no number yet.
+    Comes(Option<RecordNumber>),
+    /// It does no more.
+    Leaves(RecordNumber),
+}
+
+/// What is held of an object when a copy comes.
+struct Before {
+    number: Option<RecordNumber>,
+    /// The change of it, unless the copy was withdrawn.
+    stamp: Option<Stamp>,
+}
+
+impl Before {
+    fn of(held: Option<&(RecordNumber, Record)>) -> Before {
+        let live = held.filter(|(_, record)| !record.is_withdrawn());
+        Before {
+            number: held.map(|(number, _)| *number),
+            stamp: live.map(|(_, record)| record.stamp.clone()),
         }
     }
 
-    /// Hears the State of an object whose copy the issuer withholds: what is held of it here gets no further behind than that.
+    /// Whether it is a copy of this change. One that stays as it is when the change comes is the same, or fuller; any other is newer.
+    fn holds(&self, stamp: &Stamp) -> bool {
+        self.stamp.as_ref() == Some(stamp)
+    }
+}
+
+/// What becomes of an object that is left as it is, and why.
+fn skipped(change: &Change, why: &str) -> ObjectResult {
+    ObjectResult {
+        message: Some(why.to_owned()),
+        ..ObjectResult::new(&change.identifier, Outcome::Skipped)
+    }
+}
+
+impl Receiver<'_> {
+    pub(super) fn decide(&self, ask: &mut Ask<'_>, change: &Change) -> Result<Decision, Failure> {
+        let result = |outcome| ObjectResult::new(&change.identifier, outcome);
+        let (result, effects) = match change.kind {
+            Kind::COPY => return self.take_copy(ask, change),
+            Kind::WITHDRAWN => return self.withdraw(ask, change),
+            Kind::GONE if planted!(GoneIsWithdrawn) => return self.withdraw(ask, change),
+            Kind::WITHHELD => {
+                let why = change.why.as_deref().unwrap_or("it may not leave");
+                let skipped = skipped(change, why);
+                (skipped, self.hear_state(ask, &change.copy)?)
+            }
+            Kind::ENDED => {
+                let effects = self.hear_state(ask, &change.copy)?;
+                let outcome = match effects.changes.is_empty() {
+                    true => Outcome::Unchanged,
+                    false => Outcome::Updated,
+                };
+                (result(outcome), effects)
+            }
+            Kind::UNKEPT => {
+                let why = "nobody keeps it true at the relay either";
+                (skipped(change, why), Effects::none())
+            }
+            Kind::GONE => {
+                let why = "the server has it no more, or not for this one: it is kept";
+                (
+                    skipped(change, why),
+                    self.name_missing(ask, &change.copy.id)?,
+                )
+            }
+            _ => {
+                return Err(Failure::new(
+                    Cause::InvalidMessage,
+                    "a change of a kind that is not known here",
+                ));
+            }
+        };
+        Ok(Decision {
+            result,
+            effects,
+            standing: Standing::AsBefore,
+        })
+    }
+
+    /// Hears the State of an object whose copy does not come: what is held of it here gets no further behind than that.
     fn hear_state(&self, ask: &Ask<'_>, copy: &Copy) -> Result<Effects, Failure> {
         let Some((number, held)) = ask.snapshot.by_object_id(&copy.id)? else {
             return Ok(Effects::none());
@@ -111,11 +161,7 @@ impl Receiver<'_> {
     }
 
     /// Takes a copy in.
-    fn take_copy(
-        &self,
-        ask: &mut Ask<'_>,
-        change: &Change,
-    ) -> Result<(ObjectResult, Effects), Failure> {
+    fn take_copy(&self, ask: &mut Ask<'_>, change: &Change) -> Result<Decision, Failure> {
         let from = &self.options.from;
         let mut copy = change.copy.clone();
         let attributes = std::mem::take(&mut copy.unrepresentable);
@@ -123,8 +169,8 @@ impl Receiver<'_> {
         let held = ask.snapshot.by_object_id(&copy.id)?;
         let known = held.as_ref().map(|(_, held)| held);
         let mut incoming = verify_copy(self.node, from, seen, copy, known)?;
-        let overlay = incoming.record.overlay.get_or_insert_with(Overlay::default);
-        overlay.via = vec![self.options.relation.as_str().into()];
+        incoming.record.overlay.get_or_insert_with(Overlay::default);
+        incoming.by_relation = true;
         if held.is_none() && !from.has_agreed(&incoming.record, ask.now.wall)? {
             return Err(outside_agreement());
         }
@@ -140,15 +186,22 @@ impl Receiver<'_> {
             ahead(ask, &incoming.record)?
         };
         let was = held.as_ref().map(|(_, held)| ToldChange::of(held));
+        let before = Before::of(held.as_ref());
         let mended = mended(held.as_ref(), &incoming);
         let mut merged = merge::merge_with_held(self.node, ask, &from.collisions, held, incoming)?;
-        if matches!(
+        let is_taken = matches!(
             merged.outcome,
             Outcome::Created | Outcome::Updated | Outcome::Renamed
-        ) {
+        );
+        if is_taken {
             merged.effects.state.extend(ahead);
         }
         merged.effects.state.extend(mended);
+        let is_same = merged.outcome == Outcome::Unchanged && before.holds(&told.stamp);
+        let standing = match is_taken || is_same {
+            true => Standing::Comes(before.number),
+            false => Standing::AsBefore,
+        };
         if let Some(was) = was {
             let behind = self.note_behind(ask, &told, &was)?;
             merged.effects.state.extend(behind);
@@ -162,7 +215,11 @@ impl Receiver<'_> {
             message,
             ..ObjectResult::new(&change.identifier, merged.outcome)
         };
-        Ok((result, merged.effects))
+        Ok(Decision {
+            result,
+            effects: merged.effects,
+            standing,
+        })
     }
 
     /// The object that a change brings, in the clear.

@@ -1,21 +1,32 @@
 //! The replica's side of a withdrawal: an object leaves what is followed ([rule 6](crate::design#rule-6)).
 
 use crate::ask::Ask;
-use crate::follow::receiver::Receiver;
+use crate::follow::receiver::{Decision, Receiver, Standing};
 use crate::planted::planted;
 use crate::receive::authority::{ChangeRef, Speaker, check_speaker};
 use crate::relation::followed::Upstream;
-use crate::relation::keys::{about, done_prefix, missing_prefix};
+use crate::relation::kept::KeptCopies;
+use crate::relation::keys::{Entry, about, done_prefix, missing_prefix};
+use crate::report::{ObjectResult, Outcome};
 use crate::wire::follow::{Change, Done};
-use keyferry_kmip::{Failure, Text, lifecycle};
+use keyferry_kmip::{Failure, lifecycle};
 use keyferry_store::record::bytes_of;
-use keyferry_store::{Descent, Effects, Material, Overlay, Record, SnapshotExt, descent};
+use keyferry_store::{
+    Descent, Effects, Material, Overlay, Record, RecordNumber, SnapshotExt, descent,
+};
 use keyferry_ttlv::Extra;
 
 impl Receiver<'_> {
     /// Lets an object leave what is followed: its material goes, unless it comes by another relation, too. The State that the issuer tells counts.
-    pub(super) fn withdraw(&self, ask: &Ask<'_>, change: &Change) -> Result<Effects, Failure> {
+    pub(super) fn withdraw(&self, ask: &Ask<'_>, change: &Change) -> Result<Decision, Failure> {
         let mut effects = Effects::none();
+        let ends = |effects, standing| {
+            Ok(Decision {
+                result: ObjectResult::new(&change.identifier, Outcome::Withdrawn),
+                effects,
+                standing,
+            })
+        };
         let (id, stamp) = (change.copy.id.clone(), change.copy.stamp.clone());
         let done = Done {
             id: id.clone(),
@@ -25,11 +36,11 @@ impl Receiver<'_> {
         let key = about(done_prefix(&self.options.relation), &id)?;
         effects.state.push((key, Some(bytes_of(&done)?)));
         let Some((number, held)) = ask.snapshot.by_object_id(&id)? else {
-            return Ok(effects);
+            return ends(effects, Standing::AsBefore);
         };
         let speaker = self.speaker(change, &held)?;
-        if !self.may_withdraw(speaker, &held) || held.is_withdrawn() && held.is_destroyed() {
-            return Ok(effects);
+        if !self.may_withdraw(ask, speaker, number)? || held.is_withdrawn() && held.is_destroyed() {
+            return ends(effects, Standing::AsBefore);
         }
         let by_issuer = speaker == Speaker::Issuer && !planted!(RelaysOutlastIssuer);
         // Its issuer does not know the change that is held: the mark of it stays, and is named.
@@ -40,12 +51,14 @@ impl Receiver<'_> {
             let key = about(missing_prefix(&self.options.relation), &id)?;
             effects.state.push((key, Some(bytes_of(&id)?)));
         }
-        let left = self.left_via(ask, &held, by_issuer)?;
-        let (after, material) = withdrawn(&held, change, left, by_issuer);
-        if after != held {
+        let (still_comes, given_up) = self.leave(ask, (number, &held), by_issuer)?;
+        let (after, material) = withdrawn(&held, change, still_comes, by_issuer);
+        // Whoever goes by this server's feed finds what comes by another relation no more.
+        if after != held || !given_up.is_empty() {
             effects.extend(Effects::change(Some((number, held)), after, material));
         }
-        Ok(effects)
+        effects.state.extend(given_up);
+        ends(effects, Standing::Leaves(number))
     }
 
     /// As whom the server speaks of the object.
@@ -59,51 +72,63 @@ impl Receiver<'_> {
     }
 
     /// Whether the server may withdraw the object: its issuer may, and a relay what it has brought itself.
-    fn may_withdraw(&self, speaker: Speaker, held: &Record) -> bool {
-        let relation = &self.options.relation;
-        let is_kept_by_it = held
-            .overlay
-            .as_ref()
-            .is_some_and(|overlay| overlay.via.iter().any(|via| *via == **relation));
-        match speaker {
-            Speaker::Issuer => true,
-            Speaker::Relay => is_kept_by_it || planted!(RelayWithdrawsAnything),
-            Speaker::Holder => false,
-        }
-    }
-
-    /// The relations by which the object comes still. What its issuer withdraws comes by relays no more: two of them could keep it for each other.
-    fn left_via(
+    fn may_withdraw(
         &self,
         ask: &Ask<'_>,
-        held: &Record,
+        speaker: Speaker,
+        number: RecordNumber,
+    ) -> Result<bool, Failure> {
+        let (server, relation) = (&self.options.from.server, &self.options.relation);
+        Ok(match speaker {
+            Speaker::Issuer => true,
+            Speaker::Relay => {
+                let mut kept = KeptCopies::of(server, &relation.as_str().into());
+                kept.has(ask.snapshot, number)? || planted!(RelayWithdrawsAnything)
+            }
+            Speaker::Holder => false,
+        })
+    }
+
+    /// Whether the object comes still by another relation, and what notes that it comes no more by some. What a server withdraws, none of its relations
+    /// that were ended brings any more. What the issuer withdraws comes by relays no more: two of them could keep it for each other.
+    fn leave(
+        &self,
+        ask: &Ask<'_>,
+        (number, held): (RecordNumber, &Record),
         by_issuer: bool,
-    ) -> Result<Vec<Text>, Failure> {
-        let via = held.overlay.iter().flat_map(|overlay| &overlay.via);
-        let others = via.filter(|via| **via != *self.options.relation);
-        let mut left: Vec<Text> = others.cloned().collect();
-        if by_issuer && !left.is_empty() {
-            let upstreams = Upstream::all(ask.snapshot)?;
-            left.retain(|via| {
-                upstreams.iter().any(|upstream| {
-                    upstream.relation == *via && upstream.server == held.stamp.issuer
-                })
-            });
+    ) -> Result<(bool, Vec<Entry>), Failure> {
+        let (mut still_comes, mut given_up) = (false, Vec::new());
+        let server = &self.options.from.server;
+        for mut copies in KeptCopies::all(ask.snapshot)? {
+            let is_own = copies.server == *server && copies.relation == *self.options.relation;
+            if is_own || !copies.has(ask.snapshot, number)? {
+                continue;
+            }
+            let runs = Upstream::find(ask.snapshot, &copies.relation)?
+                .is_some_and(|upstream| upstream.server == copies.server);
+            let remains = match by_issuer {
+                true => runs && copies.server == held.stamp.issuer,
+                false => runs || copies.server != *server,
+            };
+            still_comes |= remains;
+            if !remains {
+                copies.set(ask.snapshot, number, false)?;
+                given_up.extend(copies.changed());
+            }
         }
-        Ok(left)
+        Ok((still_comes, given_up))
     }
 }
 
-/// The record as a withdrawal leaves it, which comes by these relations still, and what becomes of its material.
+/// The record as a withdrawal leaves it, which may come still by other relations, and what becomes of its material.
 fn withdrawn(
     held: &Record,
     change: &Change,
-    left: Vec<Text>,
+    still_comes: bool,
     by_issuer: bool,
 ) -> (Record, Material) {
     let mut after = held.clone();
     let overlay = after.overlay.get_or_insert_with(Overlay::default);
-    overlay.via = left;
     if let (Some(here), Some(there)) = (held.stored_state(), change.copy.unrepresentable.state()) {
         let (own, new) = (lifecycle::Rank::of(here), lifecycle::Rank::of(there));
         let joined = own.joined_state(new);
@@ -114,7 +139,7 @@ fn withdrawn(
     let material = if planted!(WithdrawnKeepsMaterial) {
         overlay.withdrawn = Some(true);
         Material::Keep
-    } else if overlay.via.is_empty() || planted!(WithdrawnFromAllRelations) {
+    } else if !still_comes || planted!(WithdrawnFromAllRelations) {
         overlay.withdrawn = Some(true);
         overlay.by_issuer = by_issuer.then_some(true);
         overlay.hidden.clear();

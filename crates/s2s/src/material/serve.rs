@@ -38,7 +38,7 @@ impl Node {
             return Ok(None);
         }
         check_may_leave(record)?;
-        self.check_kept(ask.snapshot, record, ask.now)?;
+        self.check_kept(ask.snapshot, (number, record), ask.now)?;
         let Some(object) = ask.snapshot.whole(number)?.and_then(|(_, object)| object) else {
             return Ok(None);
         };

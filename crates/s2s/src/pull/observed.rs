@@ -76,6 +76,7 @@ pub(crate) fn observed_copy(
             object,
             digest,
             observed: true,
+            by_relation: false,
             from: of.server.clone(),
             speaker: Speaker::Issuer,
             receipts: ToldReceipts::default(),

@@ -196,7 +196,7 @@ impl Bulk {
     pub fn new(options: BulkOptions) -> Self {
         let ledger = Ledger::new(keys::bulk(&options.name), options.dry_run);
         Bulk {
-            pushed: Pushed::to(&options.name, None),
+            pushed: Pushed::to(&options.name, None, None),
             options,
             ledger,
             chosen: None,
@@ -437,6 +437,7 @@ impl Bulk {
         let PeerAnswer {
             keyferry,
             incarnation,
+            server,
             instance,
             operations,
         } = PeerAnswer::read(self.options.strategy, self.options.version, response)?;
@@ -453,7 +454,7 @@ impl Bulk {
         }
         self.peer = Peer::Known { keyferry };
         self.check_peer_store(cx, incarnation)?;
-        self.pushed = Pushed::to(&self.options.name, instance.as_deref());
+        self.pushed = Pushed::to(&self.options.name, server, instance);
         if keyferry && self.options.strategy == Strategy::Import {
             self.prepare_transport_key(cx)?;
         }

@@ -81,6 +81,7 @@ pub(crate) fn verify_copy(
         object: seen.object,
         digest: copy.digest,
         observed: false,
+        by_relation: false,
         from: peer.server.clone(),
         speaker,
         receipts: ToldReceipts {

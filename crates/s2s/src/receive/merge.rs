@@ -42,6 +42,8 @@ pub(crate) struct Incoming {
     pub(crate) digest: Vec<u8>,
     /// Whether this server saw the object at a foreign server, and issues the copy itself.
     pub(crate) observed: bool,
+    /// Whether a relation brings it: its server goes on telling of the object.
+    pub(crate) by_relation: bool,
     /// The server id of the sender.
     pub(crate) from: Text,
     /// As whom the sender speaks.
@@ -251,15 +253,14 @@ fn merge_known(
         return Ok(unchanged(join_state(node, (number, &held), there)));
     }
     match choose_merge(node, &held, &incoming)? {
-        Merge::Ignore => Ok(unchanged(Effects::none())),
+        Merge::Ignore | Merge::FullerHeld => Ok(unchanged(Effects::none())),
         Merge::JoinState => Ok(unchanged(join_state(
             node,
             (number, &held),
             incoming.record.attributes.state(),
         ))),
-        Merge::NoteRelation => Ok(unchanged(note_relation((number, &held), &incoming.record))),
         Merge::SameCopy => {
-            let mut effects = note_relation((number, &held), &incoming.record);
+            let mut effects = Effects::none();
             let Incoming { from, receipts, .. } = incoming;
             let added = Receipts::add(ask.snapshot, &held, &from, receipts)?;
             effects.state.extend(added);
@@ -290,10 +291,10 @@ enum Merge {
     Ignore,
     /// The record is newer, and only a State that it lacks is joined.
     JoinState,
-    /// The record holds the same already; the relation and the receipts that the copy came with are added.
+    /// The record holds the same already; the receipts that the copy came with are added.
     SameCopy,
-    /// The record holds the same change with more attributes; only the relation that the copy came by is added.
-    NoteRelation,
+    /// The record holds the same change with more attributes.
+    FullerHeld,
     /// The record is the tombstone of a withdrawn copy, and the new one takes its place.
     Revive,
     /// The copy is newer and replaces what is held.
@@ -310,7 +311,7 @@ fn choose_merge(node: &Node, held: &Record, incoming: &Incoming) -> Result<Merge
         Descent::Older if planted!(OlderApplies) => !node.issues(held),
         Descent::Older => return Ok(Merge::JoinState),
         // A copy that was withdrawn does not come back by an old bundle: nobody would tell this server what becomes of it.
-        Descent::Equal if held.is_withdrawn() && !comes_by_relation(newer) => {
+        Descent::Equal if held.is_withdrawn() && !incoming.by_relation => {
             return Ok(Merge::Ignore);
         }
         _ if held.is_withdrawn() && relation != Descent::Fork => return Ok(Merge::Revive),
@@ -323,7 +324,7 @@ fn choose_merge(node: &Node, held: &Record, incoming: &Incoming) -> Result<Merge
                 .iter()
                 .all(|name| omitted_attributes(newer).contains(name))
             {
-                return Ok(Merge::NoteRelation);
+                return Ok(Merge::FullerHeld);
             }
             true
         }
@@ -376,14 +377,9 @@ fn overrule(
     let mut named = fork::name(&held, &incoming.from, ask.now.wall)?;
     let mut record = incoming.record;
     record.identifier = held.identifier.clone();
-    let own = held.overlay.clone().unwrap_or_default();
     // What was said here in an emergency is no hearsay.
     let emergency = EmergencyRevoke::find(ask.snapshot, &record.id)?;
     overlay_known_state(&mut record, emergency.map(|_| State::COMPROMISED));
-    let overlay = record.overlay.get_or_insert_with(Overlay::default);
-    overlay.via.extend(own.via);
-    overlay.via.sort();
-    overlay.via.dedup();
     if let Some(object) = incoming.object.as_ref().filter(|_| !destroyed) {
         node.recognise(ask, &mut record, object)?;
     }
@@ -473,12 +469,6 @@ fn carry_over_local_fields(after: &mut Record, held: &Record) {
         return;
     };
     let overlay = after.overlay.get_or_insert_with(Overlay::default);
-    let new_relations: Vec<Text> = by_relation
-        .via
-        .into_iter()
-        .filter(|via| !overlay.via.contains(via))
-        .collect();
-    overlay.via.extend(new_relations);
     overlay.without = by_relation.without;
     overlay.owner = by_relation.owner;
     overlay.receipts = by_relation.receipts;
@@ -520,40 +510,12 @@ fn updated_material(
     Ok(material)
 }
 
-fn comes_by_relation(record: &Record) -> bool {
-    record
-        .overlay
-        .as_ref()
-        .is_some_and(|overlay| !overlay.via.is_empty())
-}
-
 /// The names of the attributes that relations leave out of a copy.
 fn omitted_attributes(record: &Record) -> &[Text] {
     record
         .overlay
         .as_ref()
         .map_or(&[], |overlay| &overlay.without)
-}
-
-/// Adds the relations that a copy came by to those that the record is known by.
-fn note_relation((number, held): (RecordNumber, &Record), incoming: &Record) -> Effects {
-    let relations = incoming.overlay.iter().flat_map(|overlay| &overlay.via);
-    let is_known = |via: &&Text| {
-        held.overlay
-            .as_ref()
-            .is_some_and(|overlay| overlay.via.contains(via))
-    };
-    let new: Vec<Text> = relations.filter(|via| !is_known(via)).cloned().collect();
-    if new.is_empty() {
-        return Effects::none();
-    }
-    let mut after = held.clone();
-    after
-        .overlay
-        .get_or_insert_with(Overlay::default)
-        .via
-        .extend(new);
-    Effects::change(Some((number, held.clone())), after, Material::Keep)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::relation::differing::DifferingCopy;
 use crate::relation::retry::objects_missing_at_issuer;
 use crate::relation::unkept::Keepers;
 use keyferry_kmip::DateTime;
-use keyferry_store::{ObjectId, Record, Snapshot};
+use keyferry_store::{ObjectId, Record, RecordNumber, Snapshot};
 use std::collections::HashSet;
 
 /// What is known here of whether copies of others' objects are true.
@@ -40,12 +40,14 @@ impl Doubtful {
         &self,
         (node, now): (&Node, DateTime),
         snapshot: &dyn Snapshot,
-        record: &Record,
+        (number, record): (RecordNumber, &Record),
     ) -> Result<bool> {
         if node.issues(record) {
             return Ok(false);
         }
-        let unkept = self.keepers.unkept((node, now), snapshot, record)?;
+        let unkept = self
+            .keepers
+            .unkept((node, now), snapshot, (number, record))?;
         Ok(unkept.is_some() || self.listed.contains(&record.id))
     }
 }

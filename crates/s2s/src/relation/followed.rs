@@ -164,6 +164,10 @@ pub struct Upstream {
     /// How many copies were found by comparison that differed, and were asked for again.
     #[ttlv(tag = x::COUNT_REPAIRED)]
     pub repaired: Option<i64>,
+    /// How often records were noted as coming by the relation, or not any more, that did not change otherwise. `None` in a relation of an earlier
+    /// build, which noted it in the records: its feed is read from the beginning.
+    #[ttlv(tag = x::ACCOUNT)]
+    pub(crate) account: Option<i64>,
     /// What became of the objects of the current pass, or of the last one.
     pub counts: Counts,
     /// Other fields.
@@ -469,6 +473,7 @@ impl Upstream {
             uncompared: None,
             proved: None,
             repaired: None,
+            account: Some(0),
             counts: Counts::default(),
             extra: Extra::NONE,
         }

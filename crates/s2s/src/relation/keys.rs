@@ -1,7 +1,7 @@
 //! The keys of the s2s state: every prefix under which any crate of the workspace keeps something, one row each, and the functions that
 //! make the keys. Stored keys never change, so a row is added here and never altered.
 
-use keyferry_kmip::DateTime;
+use keyferry_kmip::{DateTime, Text};
 use keyferry_store::{ObjectId, RecordNumber, Stamp, index};
 
 /// One change of the s2s state: a key, and its new value or that it goes.
@@ -50,7 +50,8 @@ state_keys! {
     SCRUB = b"scrub" + "": "how far the slow reading of the store has come (Scrub)", "relation: rotten";
     MISSING = b"missing/" + "relation 0 object": "a copy that the issuer does not have (its ObjectId)", "follow, at the replica";
     WITHDRAWN = b"withdrawn/" + "relation 0 object": "a withdrawal that the relation's next request confirms", "follow, at the replica";
-    OFFERED = b"offered/" + "server 0 relation 0 page": "which records a replica was offered (OfferedSet)", "follow, at the issuer";
+    OFFERED = b"offered/" + "server 0 relation 0 page": "which records a replica was offered (RecordSet)", "follow, at the issuer";
+    KEPT = b"kept/" + "server 0 relation 0 page": "which copies a relation brings, or has brought (RecordSet)", "follow, at the replica";
     GIVE_BACK = b"taking back/" + "server": "a peer that has yet to give back what this server lost (PendingGiveBack)", "receive: give_back";
     WAIVED = b"waived/" + "server / time / person": "a PendingGiveBack that a person has waived", "receive: give_back";
     FAILED_GIVE_BACK = b"untaken/" + "server / object": "an object that could not be given back (FailedGiveBack)", "receive: give_back";
@@ -75,13 +76,13 @@ state_keys! {
     THERE = b"there/" + "transfer 0 object": "an object at a peer that gives identifiers of its own (Mapped)", "push: identifier_map";
     HERE = b"here/" + "transfer 0 identifier there": "the ObjectId of the object that has this identifier there", "push: identifier_map";
     PROBE = b"probe/" + "transfer": "the identifier of a throw-away object at a peer", "push: register, publication";
-    PUSHED = b"pushed/" + "transfer 0 instance of the peer 0 page": "which records a peer was sent by a push (OfferedSet)", "push: bulk";
+    PUSHED = b"pushed/" + "server 0 transfer 0 instance 0 page": "which records a peer was sent by a push (RecordSet)", "push: bulk";
     BULK = b"bulk/" + "transfer": "the progress of a Bulk (Counts)", "push: bulk";
     REGISTER = b"register/" + "transfer": "the progress of a Register (Counts)", "push: register";
     PULL = b"pull/" + "transfer": "the progress of a Pull (Counts)", "pull";
     PULLED = b"pulled/" + "transfer 0 session page": "the identifiers that a Pull has taken", "pull";
     PLAN = b"plan/" + "key of the transfer": "the progress of a plan's execution (Counts)", "transfer: ledger";
-    BUNDLE_OFFERED = b"bundle/offered/" + "recipient 0 page": "which records a recipient of bundles was offered (OfferedSet)", "bundle: seal";
+    BUNDLE_OFFERED = b"bundle/offered/" + "recipient 0 page": "which records a recipient of bundles was offered (RecordSet)", "bundle: seal";
     BUNDLE_NUMBER = b"bundle/number/" + "recipient": "the number of its last bundle (8 bytes)", "bundle: seal";
     BUNDLE_APPLIED = b"bundle/taken/" + "bundle": "how far a bundle was applied", "bundle: apply";
     WITHHELD = b"unsent/" + "server 0 relation 0 object": "an object that a replica does not get (WithheldObject)", "follow, at the issuer";
@@ -133,7 +134,46 @@ pub(crate) fn differing_prefix(relation: &str) -> Vec<u8> {
     under(DIFFERING, relation)
 }
 
-/// What the pages of an [`OfferedSet`](crate::OfferedSet) begin with: the number of the page follows.
+/// How many bytes of a key stand for the number of a page of a set.
+pub(crate) const PAGE_BYTES: usize = 8;
+
+/// What the keys of all accounts begin with, each followed by a server.
+pub(crate) const ACCOUNTS: [&[u8]; 3] = [OFFERED, PUSHED, BUNDLE_OFFERED];
+
+/// What the keys of the account of a server begin with.
+pub(crate) fn account_prefixes(server: &str) -> [Vec<u8>; 3] {
+    ACCOUNTS.map(|kind| under(kind, server))
+}
+
+/// The name that follows a prefix in a key, up to the 0 behind it.
+pub(crate) fn first_name(prefix: &[u8], key: &[u8]) -> Text {
+    name_at(prefix, key, 0)
+}
+
+/// The name behind that.
+pub(crate) fn second_name(prefix: &[u8], key: &[u8]) -> Text {
+    name_at(prefix, key, 1)
+}
+
+fn name_at(prefix: &[u8], key: &[u8], place: usize) -> Text {
+    let rest = key.get(prefix.len()..).unwrap_or_default();
+    let name = rest.split(|byte| *byte == 0).nth(place);
+    String::from_utf8_lossy(name.unwrap_or_default())
+        .as_ref()
+        .into()
+}
+
+/// What the keys of the copies begin with that relations with a server bring.
+pub(crate) fn kept_by(server: &str) -> Vec<u8> {
+    under(KEPT, server)
+}
+
+/// What the keys of the copies begin with that one relation brings.
+pub(crate) fn kept_prefix(server: &str, relation: &str) -> Vec<u8> {
+    [&kept_by(server)[..], relation.as_bytes(), &[0]].concat()
+}
+
+/// What the pages of the set of what a replica was offered begin with: the number of the page follows.
 pub(crate) fn offered_prefix(server: &str, relation: &str) -> Vec<u8> {
     [&under(OFFERED, server)[..], relation.as_bytes(), &[0]].concat()
 }
@@ -311,8 +351,15 @@ pub(crate) fn sender(server: &str) -> Vec<u8> {
     named(SENDER, server)
 }
 
-pub(crate) fn pushed_prefix(transfer: &str, instance: &[u8]) -> Vec<u8> {
-    [&under(PUSHED, transfer)[..], instance, &[0]].concat()
+pub(crate) fn pushed_prefix(server: &str, transfer: &str, instance: &[u8]) -> Vec<u8> {
+    let transfer = [transfer.as_bytes(), &[0]].concat();
+    [&under(PUSHED, server)[..], &transfer, instance, &[0]].concat()
+}
+
+/// Whether what the keys of an account begin with is of a server of this instance, as far as it says.
+pub(crate) fn is_of_instance(prefix: &[u8], instance: &[u8]) -> bool {
+    let end = [&[0], instance, &[0]].concat();
+    !prefix.starts_with(PUSHED) || prefix.ends_with(&end)
 }
 
 pub(crate) fn bundle_offered_prefix(recipient: &str) -> Vec<u8> {
@@ -360,6 +407,21 @@ mod tests {
 
     /// One key of each function.
     fn keys() -> keyferry_store::Result<Vec<Vec<u8>>> {
+        let mut keys = keys_of_accounts();
+        keys.extend(other_keys()?);
+        Ok(keys)
+    }
+
+    fn keys_of_accounts() -> Vec<Vec<u8>> {
+        vec![
+            offered_prefix("s", "r"),
+            bundle_offered_prefix("r"),
+            pushed_prefix("s", "t", b"i"),
+            kept_prefix("s", "r"),
+        ]
+    }
+
+    fn other_keys() -> keyferry_store::Result<Vec<Vec<u8>>> {
         let id = ObjectId {
             server: "s".into(),
             instance: vec![1; 16],
@@ -376,7 +438,6 @@ mod tests {
             SCRUB.to_vec(),
             about(missing_prefix("r"), &id)?,
             about(done_prefix("r"), &id)?,
-            offered_prefix("s", "r"),
             give_back("s"),
             waived("s", now, "p"),
             failed_give_back("s", &id)?,
@@ -407,8 +468,6 @@ mod tests {
             pull("t"),
             pulled_prefix("t"),
             plan(&pull("t")),
-            bundle_offered_prefix("r"),
-            pushed_prefix("t", b"i"),
             ended_relation("r"),
             sender("s"),
             bundle_number("r"),

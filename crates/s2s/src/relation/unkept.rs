@@ -8,15 +8,18 @@ use crate::relation::differing::DifferingCopy;
 use crate::relation::ended::EndedRelation;
 use crate::relation::followed::Upstream;
 use crate::relation::foreign_master::ForeignMaster;
+use crate::relation::kept::KeptCopies;
 use crate::relation::keys::{self, Entry, about, missing_prefix};
 use crate::relation::receipts::Receipts;
 use crate::wire::receipt::Parts;
 use keyferry_kmip::{Cause, DateTime, Escaped, Failure, Now, Text};
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{
-    Effects, Material, ObjectId, Overlay, Record, Snapshot, SnapshotExt, Store, StoreExt,
+    Effects, Material, ObjectId, Overlay, Record, RecordNumber, Snapshot, SnapshotExt, Store,
+    StoreExt,
 };
 use sha2::{Digest as _, Sha256};
+use std::cell::RefCell;
 use std::fmt;
 
 /// A usable copy whose changes nobody tells this server of.
@@ -89,6 +92,8 @@ pub(crate) struct Keepers {
     upstreams: Vec<Upstream>,
     ended: Vec<EndedRelation>,
     foreign: Vec<ForeignMaster>,
+    /// By which relations copies come.
+    kept: RefCell<Vec<KeptCopies>>,
 }
 
 /// Since when nobody tells of a copy, and why.
@@ -100,6 +105,7 @@ impl Keepers {
             upstreams: Upstream::all(snapshot)?,
             ended: EndedRelation::all(snapshot)?,
             foreign: ForeignMaster::all(snapshot)?,
+            kept: RefCell::new(KeptCopies::all(snapshot)?),
         })
     }
 
@@ -122,6 +128,9 @@ impl Keepers {
             for path in &upstream.keeps {
                 parts.add(&bytes_of(path)?);
             }
+            // While the whole feed is read, what comes of it counts at the end.
+            let account = upstream.account.filter(|_| upstream.anew != Some(true));
+            parts.add(&account.unwrap_or(-1).to_be_bytes());
         }
         for master in &self.foreign {
             parts.add(master.server.as_bytes());
@@ -135,7 +144,7 @@ impl Keepers {
         &self,
         (node, now): (&Node, DateTime),
         snapshot: &dyn Snapshot,
-        held: &Record,
+        (number, held): (RecordNumber, &Record),
     ) -> Result<Option<Unkept>> {
         if held.is_destroyed() || held.is_withdrawn() {
             return Ok(None);
@@ -146,17 +155,14 @@ impl Keepers {
         if node.issues(held) {
             return Ok(None);
         }
-        let via = held
-            .overlay
-            .as_ref()
-            .map_or(&[][..], |overlay| &overlay.via);
+        let via = self.relations_of(snapshot, number)?;
         // What came beside relations is told of where a relation with its issuer selects it.
         let (mut since, mut why) = (None, None);
         for upstream in &self.upstreams {
             let selects = via.is_empty()
                 && upstream.server == held.stamp.issuer
                 && upstream.selection().is_match(held, now)?;
-            if !selects && !via.contains(&upstream.relation) {
+            if !selects && !via.contains(&(upstream.server.clone(), upstream.relation.clone())) {
                 continue;
             }
             match (upstream.paused == Some(true), upstream.ended) {
@@ -173,7 +179,7 @@ impl Keepers {
             since = since.max(Some(upstream.contact));
         }
         for ended in &self.ended {
-            if via.contains(&ended.relation) {
+            if via.iter().any(|(_, relation)| *relation == ended.relation) {
                 why = why.or(Some(UnkeptReason::Ended));
                 since = since.max(Some(ended.contact));
             }
@@ -187,6 +193,21 @@ impl Keepers {
             since = since.max(last_sent(snapshot, &server)?);
         }
         Ok(Some((since, why)))
+    }
+
+    /// The relations by which a copy comes, or has come before they were ended here, each behind its server.
+    fn relations_of(
+        &self,
+        snapshot: &dyn Snapshot,
+        number: RecordNumber,
+    ) -> Result<Vec<(Text, Text)>> {
+        let mut relations = Vec::new();
+        for copies in self.kept.borrow_mut().iter_mut() {
+            if copies.has(snapshot, number)? {
+                relations.push((copies.server.clone(), copies.relation.clone()));
+            }
+        }
+        Ok(relations)
     }
 
     /// The same of what was observed at a foreign server.
@@ -244,7 +265,7 @@ impl UnkeptCopy {
             let Some(record) = snapshot.record(number)? else {
                 continue;
             };
-            if let Some((since, why)) = keepers.unkept((node, now), snapshot, &record)? {
+            if let Some((since, why)) = keepers.unkept((node, now), snapshot, (number, &record))? {
                 let master = match node.observes(&record) {
                     true => record.id.server.clone(),
                     false => record.stamp.issuer.clone(),
@@ -311,7 +332,8 @@ impl UnkeptCopy {
             }
             let is_missing = !effects.state.is_empty();
             let keepers = Keepers::of(transaction)?;
-            if !is_missing && keepers.unkept((node, now), transaction, &held)?.is_none() {
+            let of = (number, &held);
+            if !is_missing && keepers.unkept((node, now), transaction, of)?.is_none() {
                 return Err(refused(
                     "a server that is followed keeps this copy true: the relation has to be ended first",
                 ));
@@ -320,9 +342,12 @@ impl UnkeptCopy {
             let overlay = after.overlay.get_or_insert_with(Overlay::default);
             overlay.withdrawn = Some(true);
             overlay.by_issuer = None;
-            overlay.via.clear();
             overlay.hidden.clear();
             effects.extend(Effects::change(Some((number, held)), after, Material::Remove));
+            for mut copies in KeptCopies::all(transaction)? {
+                copies.set(transaction, number, false)?;
+                effects.state.extend(copies.changed());
+            }
             effects.apply(transaction)?;
             Ok(())
         })
@@ -338,7 +363,7 @@ impl Node {
     pub(crate) fn check_kept(
         &self,
         snapshot: &dyn Snapshot,
-        record: &Record,
+        (number, record): (RecordNumber, &Record),
         now: Now,
     ) -> Result<(), Failure> {
         let master = match self.observes(record) {
@@ -349,7 +374,7 @@ impl Node {
         let Some(longest) = of_master.filter_map(|peer| peer.unkept_seconds).min() else {
             return Ok(());
         };
-        let unkept = Keepers::of(snapshot)?.unkept((self, now.wall), snapshot, record)?;
+        let unkept = Keepers::of(snapshot)?.unkept((self, now.wall), snapshot, (number, record))?;
         let Some((since, why)) = unkept else {
             return Ok(());
         };

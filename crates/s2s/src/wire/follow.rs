@@ -225,6 +225,9 @@ numbers! {
         GONE = 4;
         /// The relay holds the object as the replica does, or will, and nobody keeps it true there.
         UNKEPT = 5;
+        /// The object was sent to the replica beside the relation (by a push, a bundle, a relation that ended), and is deactivated, compromised or
+        /// destroyed by now; the change carries its State.
+        ENDED = 6;
     }
 }
 

@@ -423,10 +423,7 @@ impl Check {
                 continue;
             };
             // A mark hears no more, unless the object enters again with its material; and a tombstone does not go by where it never was.
-            let by_this = copy
-                .overlay
-                .as_ref()
-                .is_some_and(|overlay| overlay.via.iter().any(|via| via == relation));
+            let by_this = here.relations_of(&copy.id).iter().any(|by| by == relation);
             let by_issuer = copy.overlay.as_ref().and_then(|overlay| overlay.by_issuer);
             let is_barred =
                 copy.is_withdrawn() && by_issuer == Some(true) && !there.node.issues(&record);
@@ -483,10 +480,7 @@ impl Check {
             }
         }
         for copy in here.records() {
-            let by_this = copy
-                .overlay
-                .as_ref()
-                .is_some_and(|overlay| overlay.via.iter().any(|via| via == relation));
+            let by_this = here.relations_of(&copy.id).iter().any(|by| by == relation);
             let is_left_out = self
                 .left_out
                 .is_some_and(|origin| *copy.id.server == *origin);
@@ -539,11 +533,7 @@ impl Check {
                 let link = format!("{} of {}", site.name, issuer.name);
                 let names: Vec<_> = world.links.iter().map(|link| &link.name).collect();
                 let is_ended = world.ended.iter().any(|at| *names[*at] == link);
-                let is_followed = !is_ended
-                    && record
-                        .overlay
-                        .as_ref()
-                        .is_some_and(|overlay| overlay.via.iter().any(|via| *via == *link));
+                let is_followed = !is_ended && site.relations_of(&id).iter().any(|by| *by == *link);
                 let is_forked = [site, issuer]
                     .iter()
                     .any(|at| at.forks().iter().any(|fork| fork.id == id));
@@ -578,10 +568,7 @@ impl Check {
         // Whoever has it from a relay alone, keeps it, and can't know that its issuer has lost it.
         let direct = format!("{} of {}", here.name, there.name);
         let relayed = here.record(&owed.id).is_some_and(|(_, record)| {
-            let by_it = record
-                .overlay
-                .as_ref()
-                .is_some_and(|overlay| overlay.via.iter().any(|via| *via == *direct));
+            let by_it = here.relations_of(&owed.id).iter().any(|by| *by == *direct);
             !by_it && covers(&record.stamp, &record.lineage)
         });
         if relayed {

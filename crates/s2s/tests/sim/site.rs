@@ -263,6 +263,23 @@ impl Site {
             .unwrap()
     }
 
+    /// The relations that bring the copy of an object.
+    pub fn relations_of(&self, id: &ObjectId) -> Vec<Text> {
+        let found = self.disk.view::<_, Error>(|snapshot| {
+            let mut relations = Vec::new();
+            let Some((number, _)) = snapshot.by_object_id(id)? else {
+                return Ok(relations);
+            };
+            for upstream in Upstream::all(snapshot)? {
+                if upstream.brings(snapshot, number)? {
+                    relations.push(upstream.relation);
+                }
+            }
+            Ok(relations)
+        });
+        found.unwrap()
+    }
+
     /// Everything that it holds.
     pub fn records(&self) -> Vec<Record> {
         let mut numbers = Vec::new();

@@ -1,5 +1,6 @@
 //! These tests run bulk sessions from one server's store into another server, in memory.
 
+mod accounts;
 mod agreed_keys;
 mod agreements;
 mod authority;

@@ -448,7 +448,7 @@ fn a_store_that_fails_at_what_it_knows_of_others_fails_the_locate() {
     assert_eq!(client.locate_by(&wanted()).unwrap().0, [""; 0]);
     // What is stored of a replica makes no sense.
     host.store
-        .write(&mut |tx| tx.set_state(b"slave/b\0r", Some(b"garbage")))
+        .write(&mut |tx| tx.set_state(b"foreign/slave/r", Some(b"garbage")))
         .unwrap();
     assert_eq!(
         reason(client.locate_by(&wanted())),

@@ -165,6 +165,12 @@ fn what_is_gathered_is_seen_as_if_it_had_been_applied() {
                     let kind = random(4);
                     let expected = other.view::<_, Error>(|at| Ok(asked(at, kind, n)))?;
                     assert_eq!(asked(&world, kind, n), expected, "seed {seed}, step {step}");
+                    let there = other.view::<_, Error>(|at| at.by_object_id(&record(n).id))?;
+                    assert_eq!(
+                        world.created(&record(n).id)?,
+                        there.map(|(number, _)| number),
+                        "seed {seed}, step {step}"
+                    );
                     let span = state_span(n, random(8));
                     let expected = other.view::<_, Error>(|at| Ok(state_in(at, &span)))?;
                     assert_eq!(

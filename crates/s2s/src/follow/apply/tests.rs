@@ -8,7 +8,7 @@ use super::*;
 use crate::policy::Peer;
 use crate::relation::followed::UpstreamOptions;
 use crate::relation::retry::objects_missing_at_issuer;
-use crate::testing::{TestServer, change};
+use crate::testing::{TestServer, change, note_kept, relations_of};
 use crate::wire::receipt::Receipt;
 use keyferry_kmip::spec::{AttributeValue, CryptographicAlgorithm, ObjectType, State};
 use keyferry_kmip::{Object, Secret};
@@ -95,9 +95,25 @@ fn hear_in(
         asked_again,
         searches: false,
     };
-    let (result, effects) = server.asking(|ask| receiver.decide(ask, change))?;
-    server.apply(effects);
-    Ok(result.outcome)
+    let decision = server.asking(|ask| receiver.decide(ask, change))?;
+    Ok(settle(server, options, change, decision).outcome)
+}
+
+/// Writes what was decided of a change.
+fn settle(
+    server: &TestServer,
+    options: &FollowOptions,
+    change: &Change,
+    decision: Decision,
+) -> ObjectResult {
+    server.apply(decision.effects);
+    let way = (&*options.from.server, &*options.relation);
+    match decision.standing {
+        Standing::AsBefore => {}
+        Standing::Comes(_) => note_kept(&server.store, way, &change.copy.id, true),
+        Standing::Leaves(_) => note_kept(&server.store, way, &change.copy.id, false),
+    }
+    decision.result
 }
 
 fn hear(server: &TestServer, options: &FollowOptions, change: &Change) -> Outcome {
@@ -307,9 +323,8 @@ fn a_result_says_what_became_of_an_object_here() {
             asked_again: &[],
             searches: false,
         };
-        let (result, effects) = server.asking(|ask| receiver.decide(ask, change)).unwrap();
-        server.apply(effects);
-        result
+        let decision = server.asking(|ask| receiver.decide(ask, change)).unwrap();
+        settle(&server, &options, change, decision)
     };
     let created = result(&whole(&record(1, State::ACTIVE)));
     assert_eq!((created.target, created.message), (None, None));

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod accounts;
 mod searches;
 
 use super::*;
@@ -11,7 +12,7 @@ use crate::follow::apply::Applied;
 use crate::follow::options::FollowOptions;
 use crate::policy::Peer;
 use crate::relation::followed::UpstreamOptions;
-use crate::testing::TestServer;
+use crate::testing::{TestServer, note_kept};
 use crate::wire::follow::Answer;
 use crate::wire::place::Place;
 use keyferry_crypto::SystemRandom;
@@ -27,6 +28,8 @@ struct Replica {
     now: Now,
     copies: Vec<Record>,
     /// Whether the last question was about what differs.
+    /// The records that the next answer moves in the relation's account.
+    moved: Vec<RecordNumber>,
     has_asked: bool,
 }
 
@@ -55,15 +58,13 @@ impl Replica {
                 record.id.identifier = format!("{n}").as_str().into();
                 record.identifier = record.id.identifier.clone();
                 record.stamp.issuer = "c".into();
-                record.overlay = Some(Overlay {
-                    via: vec!["r".into()],
-                    ..Overlay::default()
-                });
+                record.overlay = Some(Overlay::default());
                 record
             })
             .collect();
         for record in &records {
             server.apply(Effects::change(None, record.clone(), Material::Keep));
+            note_kept(&server.store, ("c", "r"), &record.id, true);
         }
         let TestServer { node, store, .. } = server;
         let options = FollowOptions::new("r", Peer::new("c"));
@@ -73,6 +74,7 @@ impl Replica {
             now,
             copies: records,
             has_asked: false,
+            moved: Vec::new(),
         };
         replica.begin();
         replica
@@ -120,6 +122,7 @@ impl Replica {
     ) -> Option<Upstream> {
         let applied = Applied {
             differing,
+            moved: std::mem::take(&mut self.moved),
             ..Applied::none(upstream)
         };
         let asked = Asked {
@@ -487,9 +490,13 @@ fn only_live_copies_of_the_relation_are_compared() {
     };
     let state = |state| keyferry_kmip::spec::AttributeValue::State(state);
     let destroyed = keyferry_kmip::spec::State::DESTROYED;
-    change(&replica, 0, &|record| {
-        record.overlay.as_mut().unwrap().via = vec!["another".into()];
-    });
+    note_kept(&replica.store, ("c", "r"), &replica.copies[0].id, false);
+    note_kept(
+        &replica.store,
+        ("c", "another"),
+        &replica.copies[0].id,
+        true,
+    );
     change(&replica, 1, &|record| {
         record.overlay.as_mut().unwrap().withdrawn = Some(true);
     });
@@ -517,6 +524,7 @@ fn a_store_that_was_put_back_is_read_anew() {
         .store
         .transact::<_, keyferry_store::Error>(|transaction| effects.apply(transaction))
         .unwrap();
+    note_kept(&replica.store, ("c", "r"), &more.id, true);
     let mut all = leaves(&replica.copies);
     all.push(leaf(&more));
     replica.hear(&saying(&all, None));
@@ -530,6 +538,7 @@ fn a_store_that_was_put_back_is_read_anew() {
         .store
         .transact::<_, keyferry_store::Error>(|transaction| effects.apply(transaction))
         .unwrap();
+    note_kept(&replica.store, ("c", "r"), &more.id, true);
     replica.begin();
     let mut all = leaves(&replica.copies);
     all.push(leaf(&more));

@@ -10,7 +10,8 @@ use crate::follow::{Asked, Checked};
 use crate::limits::Limits;
 use crate::policy::{Peer, Policy};
 use crate::relation::followed::{Upstream, UpstreamOptions};
-use crate::testing::{TestServer, change};
+use crate::relation::kept::KeptCopies;
+use crate::testing::{TestServer, change, note_kept};
 use crate::wire::follow::Kind;
 use keyferry_crypto::SystemRandom;
 use keyferry_kmip::Identity;
@@ -33,10 +34,7 @@ fn replica(most: usize) -> (TestServer, Record) {
     record.stamp.issuer = "c".into();
     record.id.identifier = "k".into();
     record.identifier = "k".into();
-    record.overlay = Some(Overlay {
-        via: vec!["r".into()],
-        ..Overlay::default()
-    });
+    record.overlay = Some(Overlay::default());
     (server, record)
 }
 
@@ -66,6 +64,8 @@ fn note(server: &TestServer, change: &Change, outcome: Outcome, effects: Effects
         caller: &caller,
         now: server.now(),
         random: &mut SystemRandom::new(),
+        kept: KeptCopies::of(&"c".into(), &"r".into()),
+        created: Vec::new(),
         applied: Applied::none(upstream),
     };
     let entry = server
@@ -80,6 +80,12 @@ fn note(server: &TestServer, change: &Change, outcome: Outcome, effects: Effects
         .asking(|ask| DifferingCopy::all(ask.snapshot, "r"))
         .unwrap();
     Noted { applied, listed }
+}
+
+/// Has the server hold a copy that comes by the relation.
+fn hold(server: &TestServer, record: &Record) {
+    server.apply(Effects::change(None, record.clone(), Material::Keep));
+    note_kept(&server.store, ("c", "r"), &record.id, true);
 }
 
 fn nothing(server: &TestServer, change: &Change, outcome: Outcome) -> Noted {
@@ -123,6 +129,7 @@ fn what_is_taken_is_told_and_what_is_refused_is_listed_until_it_is_taken() {
     assert_eq!(taken.applied.differing, [(id.clone(), None)]);
     let known = (record.stamp.clone(), told(&record));
     assert_eq!(taken.applied.told.get(id), Some(&known));
+    note_kept(&server.store, ("c", "r"), id, true);
     // Told once more and held so.
     let same = nothing(&server, &copy, Outcome::Unchanged);
     assert_eq!((same.applied.differing.len(), same.listed.len()), (0, 0));
@@ -132,7 +139,7 @@ fn what_is_taken_is_told_and_what_is_refused_is_listed_until_it_is_taken() {
 #[test]
 fn what_is_held_otherwise_than_told_is_listed() {
     let (server, record) = replica(10);
-    server.apply(Effects::change(None, record.clone(), Material::Keep));
+    hold(&server, &record);
     let mut newer = record.clone();
     newer.stamp.sequence += 1;
     let mut bare = record.clone();
@@ -145,12 +152,9 @@ fn what_is_held_otherwise_than_told_is_listed() {
         assert_eq!(right.listed, [], "withheld, and held so");
     }
     // A copy that comes by another relation is not held by way of this one.
-    let elsewhere = |record: &mut Record| {
-        record.overlay.as_mut().unwrap().via = vec!["s".into()];
-    };
-    let (server, mut record) = replica(10);
-    elsewhere(&mut record);
+    let (server, record) = replica(10);
     server.apply(Effects::change(None, record.clone(), Material::Keep));
+    note_kept(&server.store, ("c", "s"), &record.id, true);
     let noted = nothing(&server, &change(Kind::COPY, &record), Outcome::Unchanged);
     assert_eq!(noted.listed.len(), 1);
 }
@@ -173,7 +177,7 @@ fn what_is_over_or_gone_leaves_nothing_to_compare() {
         assert_eq!((noted.listed.len(), noted.applied.told.len()), (0, 0));
     }
     // Held, and its issuer has it no more; or a relay holds it as destroyed.
-    server.apply(Effects::change(None, record.clone(), Material::Keep));
+    hold(&server, &record);
     let raised = Change {
         raised: Some(State::DESTROYED),
         ..change(Kind::COPY, &record)

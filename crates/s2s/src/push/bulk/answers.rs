@@ -21,6 +21,8 @@ pub(super) struct PeerAnswer {
     pub(super) keyferry: bool,
     /// The incarnation of its store, which only a keyferry server tells.
     pub(super) incarnation: Option<Vec<u8>>,
+    /// The server id, which only a keyferry server tells.
+    pub(super) server: Option<Text>,
     /// The instance of the server, which only a keyferry server tells.
     pub(super) instance: Option<Vec<u8>>,
     pub(super) operations: Vec<Operation>,
@@ -56,18 +58,12 @@ impl PeerAnswer {
             .vendor_identification
             .as_ref()
             .is_some_and(|vendor| *vendor == x::VENDOR);
-        let (incarnation, instance) = if keyferry {
-            (
-                server_information::incarnation(&query, version),
-                server_information::instance(&query, version),
-            )
-        } else {
-            (None, None)
-        };
+        let told = keyferry.then_some(&query);
         Ok(PeerAnswer {
             keyferry,
-            incarnation,
-            instance,
+            incarnation: told.and_then(|query| server_information::incarnation(query, version)),
+            server: told.and_then(|query| server_information::server(query, version)),
+            instance: told.and_then(|query| server_information::instance(query, version)),
             operations: query.operations,
         })
     }

@@ -4,35 +4,50 @@
 use crate::error::Result;
 use crate::feed::entries;
 use crate::material::transit::reason_withheld;
-use crate::relation::keys;
-use crate::relation::offered::OfferedSet;
+use crate::relation::account::Account;
 use crate::selection::ChosenObjects;
 use crate::session::SessionContext;
 use crate::transport_key::is_transport_key;
+use keyferry_kmip::Text;
 use keyferry_store::{Record, RecordNumber, Snapshot, SnapshotExt, StoreExt};
 
-/// The records that a peer was sent by a push of one name.
+/// The account of the peer, as a push of one name uses it.
 pub(super) struct Pushed {
-    prefix: Vec<u8>,
-    set: OfferedSet,
+    server: Text,
+    transfer: String,
+    instance: Vec<u8>,
+    account: Option<Account>,
     /// The feed number up to which what is sent was noted in this session.
     noted_up_to: u64,
 }
 
 impl Pushed {
-    /// The account for a server of this instance. Another server, under whatever name, has one of its own.
-    pub(super) fn to(transfer: &str, instance: Option<&[u8]>) -> Pushed {
-        let prefix = keys::pushed_prefix(transfer, instance.unwrap_or_default());
+    /// The account of the server of this id and instance, as it says itself. One that says nothing has its account under the name of the push.
+    pub(super) fn to(transfer: &str, server: Option<Text>, instance: Option<Vec<u8>>) -> Pushed {
         Pushed {
-            set: OfferedSet::under(prefix.clone()),
-            prefix,
+            server: server.unwrap_or_else(|| transfer.into()),
+            transfer: transfer.to_owned(),
+            instance: instance.unwrap_or_default(),
+            account: None,
             noted_up_to: 0,
         }
     }
 
-    /// Whether the peer was sent a record.
+    /// The account, which is read when it is needed.
+    fn account(&mut self, snapshot: &dyn Snapshot) -> Result<&mut Account> {
+        let account = match self.account.take() {
+            Some(account) => account,
+            None => {
+                let way = (self.transfer.as_str(), &self.instance[..]);
+                Account::by_push(snapshot, &self.server, way)?
+            }
+        };
+        Ok(self.account.insert(account))
+    }
+
+    /// Whether the peer was sent a record in any way.
     pub(super) fn has(&mut self, snapshot: &dyn Snapshot, number: RecordNumber) -> Result<bool> {
-        Ok(self.set.has(snapshot, number)?)
+        self.account(snapshot)?.has_anyhow(snapshot, number)
     }
 
     /// Whether the peer hears of an object that is not selected.
@@ -42,7 +57,8 @@ impl Pushed {
         number: RecordNumber,
         record: &Record,
     ) -> Result<bool> {
-        Ok(!record.is_withdrawn() && self.set.has_ended(snapshot, number, record)?)
+        let account = self.account(snapshot)?;
+        Ok(!record.is_withdrawn() && account.has_ended(snapshot, number, record)?)
     }
 
     /// Notes what is sent behind `from` up to `end`, before the peer can have it, and so many feed entries ahead of that: a transaction for each message
@@ -106,9 +122,11 @@ impl Pushed {
     }
 
     fn note(&mut self, cx: &SessionContext<'_>, numbers: &[RecordNumber]) -> Result<()> {
-        self.set.note(cx.store, numbers)?;
-        // What was read of it before may be out of date.
-        self.set = OfferedSet::under(self.prefix.clone());
+        cx.store.view(|snapshot| self.account(snapshot).map(drop))?;
+        if let Some(account) = self.account.take() {
+            // What was read of it before may be out of date: it is read again.
+            account.note(cx.store, numbers)?;
+        }
         Ok(())
     }
 }

@@ -47,15 +47,15 @@ fn record(sequence: i64, state: State) -> Record {
 }
 
 /// As it comes by a relation.
-fn via(mut record: Record, relation: &str) -> Record {
-    let overlay = record.overlay.get_or_insert_with(Overlay::default);
-    overlay.via = vec![relation.into()];
+fn by_relation(mut record: Record) -> Record {
+    record.overlay.get_or_insert_with(Overlay::default);
     record
 }
 
 fn incoming(record: Record, object: Option<Object>) -> Incoming {
     Incoming {
         digest: record.copy_digest().unwrap(),
+        by_relation: record.overlay.is_some(),
         record,
         object,
         observed: false,
@@ -125,7 +125,6 @@ fn withdraw(server: &TestServer, state: Option<State>) {
     let mut after = held.clone();
     let overlay = after.overlay.get_or_insert_with(Overlay::default);
     (overlay.withdrawn, overlay.state) = (Some(true), state);
-    overlay.via.clear();
     server.apply(Effects::change(
         Some((number, held)),
         after,
@@ -149,14 +148,13 @@ fn a_withdrawn_copy_comes_back_by_a_relation_or_with_a_newer_change() {
     );
     assert!(held(&server).is_withdrawn() && server.object(&id()).is_none());
     // Without its material it can't come back.
-    let bare = merge(&server, incoming(via(active(), "r"), None)).unwrap_err();
+    let bare = merge(&server, incoming(by_relation(active()), None)).unwrap_err();
     assert_eq!(bare.cause(), Cause::MissingData);
     assert_eq!(
-        merge(&server, incoming(via(active(), "r"), Some(key(1)))).unwrap(),
+        merge(&server, incoming(by_relation(active()), Some(key(1)))).unwrap(),
         Outcome::Created
     );
     assert!(!held(&server).is_withdrawn() && server.object(&id()) == Some(key(1)));
-    assert_eq!(overlay(&server).via, ["r"]);
     // A newer one, whichever way it comes.
     withdraw(&server, None);
     let newer = record(2, State::ACTIVE);
@@ -169,7 +167,7 @@ fn a_withdrawn_copy_comes_back_by_a_relation_or_with_a_newer_change() {
 
 #[test]
 fn the_state_that_is_known_of_a_withdrawn_copy_counts_when_it_comes_back() {
-    for (known, there, by_relation) in [
+    for (known, there, related) in [
         (State::COMPROMISED, State::ACTIVE, false),
         (State::COMPROMISED, State::ACTIVE, true),
         (State::DESTROYED, State::ACTIVE, false),
@@ -180,7 +178,7 @@ fn the_state_that_is_known_of_a_withdrawn_copy_counts_when_it_comes_back() {
         merge(&server, incoming(record(1, State::ACTIVE), Some(key(1)))).unwrap();
         withdraw(&server, Some(known));
         let copy = record(2, there);
-        let copy = if by_relation { via(copy, "r") } else { copy };
+        let copy = if related { by_relation(copy) } else { copy };
         let object = (there != State::DESTROYED).then(|| key(1));
         merge(&server, incoming(copy, object)).unwrap();
         let is_over = known == State::DESTROYED || there == State::DESTROYED;
@@ -212,7 +210,7 @@ fn what_a_relay_made_up_gives_way_to_the_issuer_and_nothing_else_does() {
     ] {
         let server = replica();
         let copy = |byte, by_relay| {
-            let copy = incoming(via(record(1, State::ACTIVE), "r"), Some(key(byte)));
+            let copy = incoming(by_relation(record(1, State::ACTIVE)), Some(key(byte)));
             if by_relay {
                 relayed(copy)
             } else {
@@ -242,7 +240,7 @@ fn the_same_key_in_another_format_is_another_object_of_the_issuer_alone() {
         || Object::symmetric_key(CryptographicAlgorithm::CAMELLIA, 128, Secret::new(&[1; 16]));
     for by_relay in [true, false] {
         let server = replica();
-        let first = incoming(via(record(1, State::ACTIVE), "r"), Some(key(1)));
+        let first = incoming(by_relation(record(1, State::ACTIVE)), Some(key(1)));
         let first = if by_relay {
             relayed(first)
         } else {
@@ -252,20 +250,26 @@ fn the_same_key_in_another_format_is_another_object_of_the_issuer_alone() {
         let fingerprints =
             [key(1), other()].map(|object| server.node.fingerprint(&object).unwrap());
         assert_eq!(fingerprints[0], fingerprints[1]);
-        let same = direct(incoming(via(record(1, State::ACTIVE), "r"), Some(key(1))));
+        let same = direct(incoming(
+            by_relation(record(1, State::ACTIVE)),
+            Some(key(1)),
+        ));
         assert_eq!(merge(&server, same).unwrap(), Outcome::Unchanged);
     }
     // Told by a relay first, it is overruled; told by the issuer, it stays.
     for (by_relay, outcome) in [(true, Outcome::Updated), (false, Outcome::Unchanged)] {
         let server = replica();
-        let first = incoming(via(record(1, State::ACTIVE), "r"), Some(other()));
+        let first = incoming(by_relation(record(1, State::ACTIVE)), Some(other()));
         let first = if by_relay {
             relayed(first)
         } else {
             direct(first)
         };
         merge(&server, first).unwrap();
-        let told = direct(incoming(via(record(1, State::ACTIVE), "r"), Some(key(1))));
+        let told = direct(incoming(
+            by_relation(record(1, State::ACTIVE)),
+            Some(key(1)),
+        ));
         assert_eq!(merge(&server, told).unwrap(), outcome);
         let expected = if by_relay { key(1) } else { other() };
         assert_eq!(server.object(&id()), Some(expected));
@@ -274,10 +278,15 @@ fn the_same_key_in_another_format_is_another_object_of_the_issuer_alone() {
 
 #[test]
 fn what_was_made_up_is_replaced_by_the_whole_object_or_by_its_end() {
-    let first = || relayed(incoming(via(record(2, State::ACTIVE), "r"), Some(key(1))));
+    let first = || {
+        relayed(incoming(
+            by_relation(record(2, State::ACTIVE)),
+            Some(key(1)),
+        ))
+    };
     let asked = |record: Record, object| Incoming {
         overrules: true,
-        ..direct(incoming(via(record, "s"), object))
+        ..direct(incoming(by_relation(record), object))
     };
     let server = replica();
     merge(&server, first()).unwrap();
@@ -289,7 +298,6 @@ fn what_was_made_up_is_replaced_by_the_whole_object_or_by_its_end() {
         (Outcome::Updated, Some(key(2)))
     );
     assert_eq!(held(&server).stamp.sequence, 1);
-    assert_eq!(overlay(&server).via, ["r", "s"]);
     assert_eq!(
         held(&server).fingerprint,
         Some(server.node.fingerprint(&key(2)).unwrap())
@@ -308,7 +316,7 @@ fn what_was_made_up_is_replaced_by_the_whole_object_or_by_its_end() {
 fn an_update_keeps_what_is_local_and_takes_what_the_relation_says() {
     let server = replica();
     let owned = |sequence, owner: Option<&str>, there: &str| {
-        let mut record = via(record(sequence, State::ACTIVE), "r");
+        let mut record = by_relation(record(sequence, State::ACTIVE));
         record.owner = owner.map(Into::into);
         let overlay = record.overlay.as_mut().unwrap();
         overlay.owner = Some(there.into());
@@ -330,7 +338,6 @@ fn an_update_keeps_what_is_local_and_takes_what_the_relation_says() {
     )
     .unwrap();
     assert_eq!(held(&server).owner.as_deref(), Some("alice here"));
-    assert_eq!(overlay(&server).via, ["r"]);
     assert_eq!(overlay(&server).without, ["Comment"]);
     assert!(overlay(&server).receipts.is_some());
     // Another owner there: policy says whom it belongs to.
@@ -342,15 +349,17 @@ fn an_update_keeps_what_is_local_and_takes_what_the_relation_says() {
     assert_eq!(held(&server).owner.as_deref(), Some("carol here"));
     assert_eq!(overlay(&server).owner.as_deref(), Some("carol"));
     // A second relation is added; what says nothing of an owner and has no receipt leaves neither.
-    merge(&server, incoming(via(record(4, State::ACTIVE), "s"), None)).unwrap();
-    assert_eq!(overlay(&server).via, ["r", "s"]);
+    merge(
+        &server,
+        incoming(by_relation(record(4, State::ACTIVE)), None),
+    )
+    .unwrap();
     let overlay = overlay(&server);
     assert_eq!(
         (overlay.owner, overlay.receipts, overlay.without),
         (None, None, vec![])
     );
     merge(&server, incoming(record(5, State::ACTIVE), None)).unwrap();
-    assert_eq!(held(&server).overlay.unwrap().via, ["r", "s"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::world::World;
 use keyferry_kmip::spec::AttributeValue as V;
 use keyferry_kmip::*;
 use keyferry_s2s::*;
-use keyferry_store::{Effects, Material, ObjectId, Record, StoreExt};
+use keyferry_store::{Effects, Material, ObjectId, Record, SnapshotExt, StoreExt};
 
 /// Two servers, of which `b` has so many objects of `a`.
 fn filled(objects: u64) -> (World, Vec<ObjectId>) {
@@ -102,10 +102,27 @@ pub fn a_copy_that_changed_by_itself_is_found_and_sent_again() {
     assert_eq!(repaired(&world), 3);
 }
 
+/// Takes out of a store which copies come by which relation.
+fn forget_account(site: &mut Site) {
+    let forgotten = site.disk.transact::<_, Error>(|transaction| {
+        let mut kept = Vec::new();
+        let prefix = keyferry_store::Span::prefix(b"kept/");
+        transaction.state(&prefix, &mut |key, _| {
+            kept.push(key.to_vec());
+            Ok(std::ops::ControlFlow::Continue(()))
+        })?;
+        assert!(!kept.is_empty());
+        kept.iter()
+            .try_for_each(|key| Ok(transaction.set_state(key, None)?))
+    });
+    forgotten.unwrap();
+}
+
 #[cfg_attr(not(keyferry_planted), test)]
 pub fn what_a_relation_has_brought_and_nobody_remembers_is_sent_again() {
     // More than one question asks for.
     let (mut world, ids) = filled(1300);
+    forget_account(&mut world.sites[1]);
     for id in &ids {
         rot(&mut world.sites[1], id, Material::Keep, |record| {
             record.overlay = None;
@@ -115,10 +132,7 @@ pub fn what_a_relation_has_brought_and_nobody_remembers_is_sent_again() {
     assert_eq!((repaired(&world), differing(&world).len()), (1300, 0));
     let copies = world.sites[1].records();
     assert_eq!(copies.len(), 1300);
-    let comes_by_it = |record: &Record| {
-        let overlay = record.overlay.as_ref();
-        overlay.is_some_and(|overlay| overlay.via == ["b of a"])
-    };
+    let comes_by_it = |record: &Record| world.sites[1].relations_of(&record.id) == ["b of a"];
     assert!(copies.iter().all(comes_by_it));
 }
 
@@ -139,7 +153,15 @@ pub fn a_copy_that_its_issuer_does_not_have_is_named_and_compared_no_more() {
     let effects = Effects::change(None, record, Material::Keep);
     world.sites[1]
         .disk
-        .transact::<_, keyferry_store::Error>(|transaction| effects.apply(transaction))
+        .transact::<_, keyferry_store::Error>(|transaction| {
+            let number = effects.apply(transaction)?[0].0;
+            // One bit for each record says which copies the relation brings.
+            let key = [&b"kept/a\0b of a\0"[..], &[0; 8]].concat();
+            let mut kept = transaction.state_value(&key)?.unwrap();
+            kept.resize(kept.len().max(number as usize / 8 + 1), 0);
+            kept[number as usize / 8] |= 1 << (number % 8);
+            transaction.set_state(&key, Some(&kept))
+        })
         .unwrap();
     later(&mut world);
     let missing = world.sites[1]

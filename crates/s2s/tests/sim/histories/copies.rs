@@ -500,7 +500,7 @@ pub fn two_relays_do_not_keep_for_each_other_what_its_issuer_has_withdrawn() {
     let one = create(&mut world, 0, "1", 1, group("red"));
     settle(&mut world);
     settle(&mut world);
-    let via = |world: &World| world.sites[1].record(&one).unwrap().1.overlay.unwrap().via;
+    let via = |world: &World| world.sites[1].relations_of(&one);
     assert_eq!(via(&world), ["b of a", "b of c"]);
     let at = now(&world, 0);
     assert!(change(&mut world.sites[0], at, &one, |record| {

@@ -12,8 +12,8 @@ fn what_its_issuer_has_withdrawn_comes_back_by_no_relay() {
         &relay(),
         &relayed(change(Kind::COPY, &record(1, State::ACTIVE))),
     );
-    let via = |server: &TestServer| server.record(&id).unwrap().overlay.unwrap().via;
-    assert_eq!(via(&server), ["r", "s"]);
+    let via = |server: &TestServer| relations_of(&server.store, &id);
+    assert_eq!(via(&server), ["s", "r"]);
     let withdrawal = change(Kind::WITHDRAWN, &record(1, State::ACTIVE));
     hear(&server, &issuer(), &withdrawal);
     let mark = server.record(&id).unwrap();
@@ -108,7 +108,13 @@ fn another_relation_with_the_issuer_goes_on_bringing_what_one_has_withdrawn() {
     hear(&server, &issuer(), &withdrawal);
     let held = server.record(&id).unwrap();
     assert!(!held.is_withdrawn() && server.object(&id).is_some());
-    assert_eq!(held.overlay.unwrap().via, ["t"]);
+    assert_eq!(relations_of(&server.store, &id), ["t"]);
+}
+
+/// Hears of an object by the relay.
+fn hear_of_relay(server: &TestServer) {
+    let told = relayed(whole(&record(1, State::ACTIVE)));
+    hear(server, &relay(), &told);
 }
 
 /// The relay hears of the issuer, and so many of its copies differ.
@@ -132,11 +138,7 @@ fn note_upstream(server: &TestServer, differing: Option<i64>) {
 fn what_a_relay_does_not_keep_true_is_unkept_here() {
     let server = replica();
     let id = record(1, State::ACTIVE).id;
-    hear(
-        &server,
-        &relay(),
-        &relayed(whole(&record(1, State::ACTIVE))),
-    );
+    hear_of_relay(&server);
     let unkept = || {
         let all = crate::UnkeptCopy::all(&server.node, &server.store, DateTime(1));
         let all = all.unwrap().into_iter();
@@ -228,8 +230,8 @@ fn what_has_changed_by_itself_gives_way_when_its_keeper_is_asked_for_it() {
             asked_again: if asked_by_name { asked } else { &[] },
             searches: !asked_by_name,
         };
-        let (result, effects) = server.asking(|ask| receiver.decide(ask, &told)).unwrap();
-        server.apply(effects);
+        let decision = server.asking(|ask| receiver.decide(ask, &told)).unwrap();
+        let result = settle(&server, &options, &told, decision);
         assert_eq!(
             (result.outcome, comments(&server)),
             (Outcome::Updated, false)
@@ -322,4 +324,60 @@ fn what_a_relay_sends_in_the_place_of_what_has_rotted_is_what_the_receipts_are_o
     assert_eq!(outcome.unwrap(), Outcome::Updated);
     let held = server.record(&id).unwrap();
     assert_eq!(held.copy_digest().unwrap(), right.copy.digest);
+}
+
+#[test]
+fn what_a_server_withdraws_none_of_its_ended_relations_brings() {
+    let server = replica();
+    let id = record(1, State::ACTIVE).id;
+    hear_of_relay(&server);
+    // Brought by relations that were ended with the same relay, and with another one.
+    note_kept(&server.store, ("b", "ended"), &id, true);
+    note_kept(&server.store, ("d", "ended too"), &id, true);
+    let withdrawal = || relayed(change(Kind::WITHDRAWN, &record(1, State::ACTIVE)));
+    hear(&server, &relay(), &withdrawal());
+    assert_eq!(relations_of(&server.store, &id), ["ended too"]);
+    assert!(
+        server.object(&id).is_some(),
+        "nobody has withdrawn that one"
+    );
+    note_kept(&server.store, ("d", "ended too"), &id, false);
+    note_kept(&server.store, ("b", "s"), &id, true);
+    hear(&server, &relay(), &withdrawal());
+    assert!(server.object(&id).is_none());
+    // A relation of the same name with another server is another one.
+    let server = replica();
+    hear_of_relay(&server);
+    note_kept(&server.store, ("b", "r"), &id, true);
+    hear(&server, &relay(), &withdrawal());
+    assert!(server.record(&id).unwrap().is_withdrawn());
+}
+
+#[test]
+fn the_end_of_what_was_sent_beside_the_relation_is_heard_and_does_not_bring_it() {
+    let server = replica();
+    let id = record(1, State::ACTIVE).id;
+    let ended = |state| change(Kind::ENDED, &record(2, state));
+    // What is not held here stays so.
+    assert_eq!(
+        hear(&server, &issuer(), &ended(State::COMPROMISED)),
+        Outcome::Unchanged
+    );
+    assert!(server.record(&id).is_none());
+    hear(&server, &issuer(), &whole(&record(1, State::ACTIVE)));
+    note_kept(&server.store, ("c", "r"), &id, false);
+    for (state, outcome) in [
+        (State::COMPROMISED, Outcome::Updated),
+        (State::COMPROMISED, Outcome::Unchanged),
+        (State::DESTROYED_COMPROMISED, Outcome::Updated),
+    ] {
+        assert_eq!(hear(&server, &issuer(), &ended(state)), outcome);
+        assert_eq!(server.record(&id).unwrap().stored_state(), Some(state));
+    }
+    assert!(server.object(&id).is_none());
+    assert!(relations_of(&server.store, &id).is_empty());
+    // Nobody else says so.
+    let other = FollowOptions::new("u", Peer::new("d"));
+    let refused = hear_in(&server, &other, &ended(State::DESTROYED), &REIGN, &[]);
+    assert!(refused.is_err());
 }

@@ -228,3 +228,142 @@ fn no_circle_of_replicas_keeps_itself() {
     .unwrap();
     assert_eq!(told(&other), [""; 0]);
 }
+
+/// Notes that the replica was sent these objects in a bundle.
+fn sent_in_a_bundle(issuer: &Issuer, ids: &[ObjectId]) {
+    let account = issuer
+        .store
+        .view::<_, Error>(|snapshot| Account::in_bundles(snapshot, "b"));
+    let numbers = ids.iter().map(|id| {
+        let found = issuer
+            .store
+            .view::<_, keyferry_store::Error>(|s| s.by_object_id(id));
+        found.unwrap().unwrap().0
+    });
+    let numbers: Vec<_> = numbers.collect();
+    account.unwrap().note(&issuer.store, &numbers).unwrap();
+}
+
+fn end(issuer: &Issuer, id: &ObjectId, state: State) {
+    issuer.change(id, |record| {
+        record.attributes.set(AttributeValue::State(state));
+    });
+}
+
+#[test]
+fn the_end_of_what_was_sent_beside_a_relation_is_told_by_its_state_alone() {
+    let issuer = Issuer::new(|peer| peer);
+    let blue = AttributeValue::ObjectGroup("blue".into());
+    let red = || vec![AttributeValue::ObjectGroup("red".into())];
+    let sent = issuer.key("sent", red());
+    let live = issuer.key("live", red());
+    let never = issuer.key("never", red());
+    let covered = issuer.key("covered", vec![blue.clone()]);
+    sent_in_a_bundle(&issuer, &[sent.clone(), live.clone(), covered.clone()]);
+    let asking = |after| FollowRequest {
+        selected: Selected::of(&Selection::everything().with(blue.clone())),
+        ..after
+    };
+    let (_, first) = issuer.ask(&asking(question()));
+    let names = |answer: &FollowResponse| -> Vec<(Kind, String)> {
+        let changes = answer.changes.iter();
+        changes
+            .map(|change| (change.kind, change.identifier.to_string()))
+            .collect()
+    };
+    assert_eq!(names(&first), [(Kind::COPY, "covered".into())]);
+    end(&issuer, &sent, State::COMPROMISED);
+    end(&issuer, &never, State::COMPROMISED);
+    issuer.change(&live, |record| {
+        let comment = AttributeValue::Comment("in use still".into());
+        record.attributes.push(comment);
+    });
+    let (_, second) = issuer.ask(&asking(behind(&first)));
+    assert_eq!(names(&second), [(Kind::ENDED, "sent".into())]);
+    let told = &second.changes[0];
+    assert_eq!(told.copy.unrepresentable.state(), Some(State::COMPROMISED));
+    assert!(told.material.is_none() && told.copy.unrepresentable.len() < 4);
+    // Asked for by name it is told so, too; what was never sent is not there for the replica.
+    let again = FollowRequest {
+        again: vec![sent.clone(), never.clone()],
+        ..asking(behind(&second))
+    };
+    let (_, third) = issuer.ask(&again);
+    assert_eq!(
+        names(&third),
+        [(Kind::ENDED, "sent".into()), (Kind::GONE, "never".into())]
+    );
+    // It was not offered in the relation: nothing is withdrawn of it later.
+    end(&issuer, &sent, State::DESTROYED_COMPROMISED);
+    let (_, fourth) = issuer.ask(&asking(behind(&third)));
+    assert_eq!(names(&fourth), [(Kind::ENDED, "sent".into())]);
+}
+
+#[test]
+fn a_destruction_goes_to_whoever_was_sent_the_object_in_any_way() {
+    let issuer = Issuer::new(|peer| peer);
+    let ids = ["sent", "never"].map(|name| issuer.key(name, Vec::new()));
+    sent_in_a_bundle(&issuer, &ids[..1]);
+    for id in &ids {
+        end(&issuer, id, State::DESTROYED);
+    }
+    let (_, told) = issuer.ask(&question());
+    assert_eq!(kinds(&told), [Kind::ENDED]);
+    assert_eq!(told.changes[0].copy.id, ids[0]);
+    // A claim without proof is believed of what was sent in any way.
+    let claim = |id: &ObjectId| HeldCopy {
+        id: id.clone(),
+        stamp: issuer.record(id).unwrap().stamp,
+        proof: None,
+        extra: Extra::NONE,
+    };
+    let claiming = FollowRequest {
+        held: ids.iter().map(claim).collect(),
+        ..behind(&told)
+    };
+    let (_, checked) = issuer.ask(&claiming);
+    assert_eq!(kinds(&checked), [Kind::COPY, Kind::GONE]);
+}
+
+#[test]
+fn of_others_objects_and_of_the_replicas_own_nothing_is_told_beside_a_relation() {
+    for (copies, expected) in [(false, 1), (true, 2)] {
+        let issuer = Issuer::new(|peer| match copies {
+            true => peer.may_follow_copies(),
+            false => peer,
+        });
+        let own = issuer.key("own", Vec::new());
+        let like = issuer.record(&own).unwrap();
+        let mut ids = vec![own.clone()];
+        for (name, server, withdrawn) in [
+            ("theirs", "b", None),
+            ("third", "c", None),
+            ("withdrawn", "c", Some(true)),
+        ] {
+            let mut record = like.clone();
+            record.id.server = server.into();
+            record.id.identifier = name.into();
+            record.identifier = name.into();
+            record.stamp.issuer = server.into();
+            record
+                .attributes
+                .set(AttributeValue::State(State::COMPROMISED));
+            record.overlay = Some(keyferry_store::Overlay {
+                withdrawn,
+                ..Default::default()
+            });
+            ids.push(record.id.clone());
+            issuer.apply(Effects::change(None, record, Material::Keep));
+        }
+        sent_in_a_bundle(&issuer, &ids);
+        end(&issuer, &own, State::COMPROMISED);
+        let nothing = FollowRequest {
+            selected: Selected::of(
+                &Selection::everything().with(AttributeValue::ObjectGroup("none".into())),
+            ),
+            ..question()
+        };
+        let (_, told) = issuer.ask(&nothing);
+        assert_eq!(kinds(&told), vec![Kind::ENDED; expected], "{copies}");
+    }
+}

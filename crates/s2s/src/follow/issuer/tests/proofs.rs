@@ -4,6 +4,7 @@ use super::*;
 use crate::compare::leaf::{CopySum, KEY_BYTES, LeafSum, ProofKey};
 use crate::compare::sketch::{Decoder, Key, Outcome, from_bytes};
 use crate::relation::keys;
+use crate::testing::note_kept;
 use crate::wire::proof::SetProof;
 use keyferry_kmip::spec::tag;
 use keyferry_store::Overlay;
@@ -134,14 +135,12 @@ fn a_relay_counts_neither_marks_nor_what_it_holds_as_destroyed() {
         record.id.identifier = name.into();
         record.identifier = name.into();
         record.stamp.issuer = "c".into();
-        let mut overlay = Overlay {
-            via: vec!["u".into()],
-            ..Overlay::default()
-        };
+        let mut overlay = Overlay::default();
         change(&mut overlay);
         record.overlay = Some(overlay);
         let id = record.id.clone();
         relay.apply(Effects::change(None, record, Material::Keep));
+        note_kept(&relay.store, ("c", "u"), &id, true);
         id
     };
     let live = copy("live", &|_| {});
@@ -284,12 +283,10 @@ fn relaying() -> (Issuer, ObjectId) {
     record.id.identifier = "copy".into();
     record.identifier = "copy".into();
     record.stamp.issuer = "c".into();
-    record.overlay = Some(Overlay {
-        via: vec!["u".into()],
-        ..Overlay::default()
-    });
+    record.overlay = Some(Overlay::default());
     let id = record.id.clone();
     relay.apply(Effects::change(None, record, Material::Keep));
+    note_kept(&relay.store, ("c", "u"), &id, true);
     (relay, id)
 }
 
