@@ -28,6 +28,7 @@ use crate::limits::short;
 use crate::node::Node;
 use crate::progress::{Meter, Observer, Progress, Sink};
 use crate::relation::followed::Upstream;
+use crate::relation::mended::mend_after;
 use crate::report::{ObjectResult, Report};
 use crate::session::{Session, SessionContext, Step};
 use keyferry_kmip::{Lost, ResponseMessage, Tick, Ticket};
@@ -266,6 +267,43 @@ fn put_upstream(transaction: &mut dyn Transaction, upstream: &Upstream) -> Resul
 
 impl Session for Follow {
     fn poll(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Step> {
+        let step = self.step(cx, ticket);
+        if let Err(error) = &step {
+            // That this fails, too, would be no better reason.
+            let _ = mend_after(cx.store, error);
+        }
+        step
+    }
+
+    fn answer(
+        &mut self,
+        cx: &mut SessionContext<'_>,
+        ticket: Ticket,
+        response: std::result::Result<ResponseMessage, Lost>,
+    ) -> Result<()> {
+        let begun = self.upstream.is_some();
+        let session = self.session();
+        let taken = self.take_response(cx, ticket, response);
+        if let Err(error) = &taken {
+            let _ = mend_after(cx.store, error);
+        }
+        if let Err(error) = &taken
+            && begun
+        {
+            // Whoever looks at the relation sees why it stands; that this can't be stored would be no better reason.
+            let why = error.to_string();
+            let _ = self.change_upstream(cx, session, |upstream| {
+                upstream.error = Some(short(&why));
+            });
+        }
+        taken
+    }
+}
+
+impl Follow {
+    /// What is to be done next. A session that fails because something here has rotted ends, and the next one finds it right again, where it can be made
+    /// anew.
+    fn step(&mut self, cx: &mut SessionContext<'_>, ticket: Ticket) -> Result<Step> {
         if self.upstream.is_none() {
             self.begin(cx, 0)?;
         }
@@ -290,26 +328,5 @@ impl Session for Follow {
             return self.ask_ahead(ticket);
         }
         Ok(Step::Wait(None))
-    }
-
-    fn answer(
-        &mut self,
-        cx: &mut SessionContext<'_>,
-        ticket: Ticket,
-        response: std::result::Result<ResponseMessage, Lost>,
-    ) -> Result<()> {
-        let begun = self.upstream.is_some();
-        let session = self.session();
-        let taken = self.take_response(cx, ticket, response);
-        if let Err(error) = &taken
-            && begun
-        {
-            // Whoever looks at the relation sees why it stands; that this can't be stored would be no better reason.
-            let why = error.to_string();
-            let _ = self.change_upstream(cx, session, |upstream| {
-                upstream.error = Some(short(&why));
-            });
-        }
-        taken
     }
 }

@@ -3,6 +3,8 @@
 //! [`follow`] authorises the peer, fences the session off from earlier ones, detects that one of the two stores was put back, has the [page of
 //! changes](crate::follow::page) built, and notes what was sent.
 
+mod noted;
+
 use crate::ask::{Answered, Ask, is_of_this_reign};
 use crate::compare::table::Told;
 use crate::error::{Error, ErrorKind};
@@ -18,10 +20,10 @@ use crate::relation::doubtful::Doubtful;
 use crate::relation::emergency::EmergencyRevoke;
 use crate::relation::followed::{Downstream, Upstream};
 use crate::relation::keys::{self, Entry, withheld_prefix};
+use crate::relation::mended::{damaged_record, made_anew};
 use crate::relation::owed::{check_no_pending_give_back, is_owed, owed};
 use crate::relation::receipts::Sender;
 use crate::relation::stored::LINKS;
-use crate::relation::withheld::WithheldObject;
 use crate::wire::follow::{Answer, Change, FollowRequest, FollowResponse, KeptPath, check_version};
 use crate::wire::place::Place;
 use crate::wire::proof::SetProof;
@@ -56,6 +58,17 @@ struct Built {
     proof: Option<SetProof>,
 }
 
+impl Built {
+    /// A page that tells of nothing, and ends where it begins.
+    fn nothing(from: u64) -> Built {
+        Built {
+            changes: Vec::new(),
+            end: from,
+            proof: None,
+        }
+    }
+}
+
 /// From where a question is answered.
 enum Start {
     /// Behind this number of the feed.
@@ -82,8 +95,7 @@ pub(crate) fn follow(
             return question.answer_without_changes(ask, instead, effects);
         }
     };
-    let (server, relation) = (&question.downstream.server, &question.downstream.relation);
-    let mut account = Account::in_relation(ask.snapshot, server, relation)?;
+    let mut account = question.account(ask)?;
     question.take_revoked(ask, &mut account, &mut effects)?;
     let Built {
         changes,
@@ -93,13 +105,9 @@ pub(crate) fn follow(
         // The next question is answered under it.
         Some(made) => {
             effects.extend(made);
-            Built {
-                changes: Vec::new(),
-                end: from,
-                proof: None,
-            }
+            Built::nothing(from)
         }
-        None => question.build_page(ask, from, &mut account)?,
+        None => question.build_or_mend(ask, from, &mut account, &mut effects)?,
     };
     let head = Place::from(ask.snapshot.head()?).signed(&question.key);
     question.note_withheld(ask, &changes, &mut effects)?;
@@ -395,6 +403,34 @@ impl Question<'_> {
         Ok(Some(made))
     }
 
+    fn account(&self, ask: &Ask<'_>) -> Result<Account, Failure> {
+        let (server, relation) = (&self.downstream.server, &self.downstream.relation);
+        Ok(Account::in_relation(ask.snapshot, server, relation)?)
+    }
+
+    /// Builds the page. Where what leads to a record has rotted, it is made anew, and the next question is answered.
+    fn build_or_mend(
+        &self,
+        ask: &mut Ask<'_>,
+        from: u64,
+        account: &mut Account,
+        effects: &mut Effects,
+    ) -> Result<Built, Failure> {
+        let built = self.build_page(ask, from, account);
+        let Err(failure) = built else {
+            return built;
+        };
+        let damaged = damaged_record(&failure);
+        let mended = damaged.map(|number| made_anew(ask.snapshot, number));
+        let Some(mended) = mended.transpose()?.flatten() else {
+            return Err(failure);
+        };
+        effects.extend(mended);
+        // What was to be sent is not.
+        *account = self.account(ask)?;
+        Ok(Built::nothing(from))
+    }
+
     /// Builds the page: what the replica asks for by name, then the feed behind a number. Also says what was told by all pages together.
     fn build_page(
         &self,
@@ -452,66 +488,6 @@ impl Question<'_> {
             end,
             proof,
         })
-    }
-
-    /// Lists what the replica does not get.
-    fn note_withheld(
-        &mut self,
-        ask: &Ask<'_>,
-        changes: &[Change],
-        effects: &mut Effects,
-    ) -> Result<(), Failure> {
-        let terms = (ask.now.wall, self.node.policy.limits.withheld_objects);
-        let prefix = withheld_prefix(&self.downstream.server, &self.downstream.relation);
-        let counted = &mut self.downstream.withheld;
-        let listed = WithheldObject::note(ask.snapshot, &prefix, counted, changes, terms)?;
-        effects.state.extend(listed);
-        Ok(())
-    }
-
-    /// Notes in the relation what was sent and acknowledged. What only says when the replica was heard last is written once a second.
-    fn note_sent(
-        &mut self,
-        ask: &Ask<'_>,
-        end: u64,
-        head: &Place,
-        account: Account,
-        effects: &mut Effects,
-    ) -> Result<(), Failure> {
-        let (request, downstream) = (&self.request, &mut self.downstream);
-        let pages = account.changed();
-        let is_another_second = ask.now.wall != downstream.contact;
-        if request.checking == Some(true) || planted!(ChecksNeverAsked) {
-            downstream.checks = None;
-        } else if request.after.as_ref().is_some_and(|after| {
-            after.number < downstream.acknowledged || request.offers != downstream.offers
-        }) {
-            downstream.checks = Some(true);
-        }
-        let noted = i64::from(!pages.is_empty());
-        downstream.offers = downstream.offers.max(request.offers).saturating_add(noted);
-        if let Some(after) = &request.after {
-            downstream.acknowledged = after.number;
-        }
-        downstream.contact = ask.now.wall;
-        downstream.sent = i64::try_from(end).unwrap_or(i64::MAX);
-        let differs = |what: fn(&Downstream, &Downstream) -> bool| {
-            self.held.as_ref().is_none_or(|held| what(held, downstream))
-        };
-        let is_new = self.selection_changed
-            || differs(|held, now| held.session != now.session)
-            || differs(|held, now| held.terms_differ != now.terms_differ)
-            || differs(|held, now| (held.checks, held.offers) != (now.checks, now.offers))
-            || differs(|held, now| held.withheld != now.withheld);
-        // A question that goes on behind this answer has to know where it ended.
-        let goes_on = request.more == Some(true) || end < head.number() || request.after.is_none();
-        let has_advanced = differs(|held, now| held.acknowledged != now.acknowledged);
-        if is_new || goes_on || !pages.is_empty() || is_another_second && has_advanced {
-            let pages = pages.into_iter().filter(|_| !planted!(OfferedNotStored));
-            effects.state.extend(pages);
-            effects.state.push(downstream.entry()?);
-        }
-        Ok(())
     }
 
     /// On which ways this server hears of what others issue, where it passes that on.

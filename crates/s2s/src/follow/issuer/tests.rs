@@ -4,6 +4,7 @@
 
 mod pages;
 mod proofs;
+mod rotted;
 
 use super::*;
 use crate::selection::{Selected, Selection};

@@ -3,10 +3,10 @@
 use crate::bulk::follows::{follow_options, issuer};
 use crate::support::*;
 use keyferry_crypto::{Ring, SystemRandom};
-use keyferry_kmip::{Answer, Identity, ResponseMessage, Secret, Ticket};
+use keyferry_kmip::{Answer, DateTime, Identity, ResponseMessage, Secret, Ticket};
 use keyferry_s2s::*;
 use keyferry_store::{
-    Home, Incarnation, MaterialChange, Memory, Part, Put, RecordNumber, Sealed, Snapshot,
+    Home, Incarnation, IndexKey, MaterialChange, Memory, Part, Put, RecordNumber, Sealed, Snapshot,
     SnapshotExt, StoreExt,
 };
 use keyferry_ttlv::{Extra, Version};
@@ -42,6 +42,10 @@ impl Replica {
 
     /// Takes all there is, by a session that knows nothing but what is stored.
     fn pass(&self, a: &Host) -> Report {
+        self.try_pass(a).unwrap()
+    }
+
+    fn try_pass(&self, a: &Host) -> Result<Report, Error> {
         let (mut session, mut random) = (
             Follow::new(self.node.clone(), follow_options()),
             SystemRandom::new(),
@@ -52,9 +56,9 @@ impl Replica {
                 store: &self.store,
                 random: &mut random,
             };
-            let asked = match session.poll(&mut cx, Ticket(ticket)).unwrap() {
+            let asked = match session.poll(&mut cx, Ticket(ticket))? {
                 Step::Send(asked) => asked,
-                Step::Done(report) => return *report,
+                Step::Done(report) => return Ok(*report),
                 other => panic!("{other:?}"),
             };
             let frame = asked.to_frame().unwrap();
@@ -65,7 +69,7 @@ impl Replica {
                 panic!("no answer")
             };
             let answer = ResponseMessage::from_frame(&reply).unwrap();
-            session.answer(&mut cx, Ticket(ticket), Ok(answer)).unwrap();
+            session.answer(&mut cx, Ticket(ticket), Ok(answer))?;
         }
         panic!("it does not end")
     }
@@ -107,6 +111,44 @@ impl Replica {
                 }])
             })
             .unwrap();
+    }
+
+    /// Has another entry stand in the feed for a record, and other keys in the indexes, behind the seal.
+    fn misplace(
+        &self,
+        number: u64,
+        entry: impl Fn(&mut Vec<u8>),
+        keys: impl Fn(&[IndexKey]) -> (Vec<IndexKey>, Vec<IndexKey>),
+    ) {
+        let number = RecordNumber(number);
+        self.behind
+            .transact::<_, keyferry_store::Error>(|at| {
+                let row = at.get(number, Part::Attributes)?.unwrap();
+                let mut stands = Vec::new();
+                at.feed(0, &mut |row| {
+                    if row.record == number {
+                        stands = row.entry.to_vec();
+                    }
+                    Ok(ControlFlow::Continue(()))
+                })?;
+                entry(&mut stands);
+                let (remove, insert) = keys(&at.remains(number)?.unwrap().keys);
+                at.put(&[Put {
+                    number: Some(number),
+                    id: &row.id,
+                    attributes: &row.attributes,
+                    material: MaterialChange::Keep,
+                    remove: &remove,
+                    insert: &insert,
+                    entry: &stands,
+                }])
+            })
+            .unwrap();
+        assert!(!self.store.verify().unwrap().is_sound());
+    }
+
+    fn scrub(&self, now: DateTime) -> Scrub {
+        self.node.scrub(&self.store, 1000, now).unwrap()
     }
 
     fn upstream(&self) -> Upstream {
@@ -210,4 +252,84 @@ fn the_state_that_was_raised_here_outlives_the_damage() {
     all_equal(&a, &b, &ids);
     let copy = b.store.view(|at| at.by_identifier(&ids[1])).unwrap();
     assert!(copy.unwrap().1.is_compromised());
+}
+
+fn flip_entry(b: &Replica, number: u64) {
+    let flip = |entry: &mut Vec<u8>| {
+        let middle = entry.len() / 2;
+        entry[middle] ^= 1;
+    };
+    b.misplace(number, flip, |_| (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn an_entry_of_the_feed_that_has_rotted_is_made_anew_by_whoever_meets_it() {
+    // A session that compares meets it: the session ends, with the reason, and the next one finds all right.
+    let (a, b, ids) = filled(20);
+    flip_entry(&b, 5);
+    let error = b.try_pass(&a).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Store);
+    b.pass(&a);
+    all_equal(&a, &b, &ids);
+    assert_eq!(b.scrub(a.now().wall).mended, Some(1));
+    // The slow reading meets it, in whatever part of the feed.
+    for number in [1, 7, 20] {
+        flip_entry(&b, number);
+    }
+    let scrub = b.scrub(a.now().wall);
+    assert_eq!((scrub.mended, scrub.found), (Some(4), 0));
+    all_equal(&a, &b, &ids);
+    let before = b.store.view(|at| at.head()).unwrap();
+    assert_eq!(b.scrub(a.now().wall).mended, Some(4));
+    assert_eq!(b.store.view(|at| at.head()).unwrap(), before);
+    // What changes later comes as ever, into the same records.
+    a.client(Version::V2_1).activate(&ids[4]).unwrap();
+    b.pass(&a);
+    all_equal(&a, &b, &ids);
+    assert_eq!(b.store.view(|at| at.count()).unwrap(), 20);
+}
+
+#[test]
+fn an_index_entry_that_has_rotted_is_made_anew_by_the_slow_reading() {
+    let (a, b, ids) = filled(10);
+    let flipped = |key: &IndexKey| {
+        let mut other = key.clone();
+        let mut bytes = other.key.to_vec();
+        *bytes.last_mut().unwrap() ^= 1;
+        other.key = bytes.as_slice().into();
+        other
+    };
+    // One leads nowhere for each kind of index entry that a record has, and one is not there at all.
+    let count = {
+        let keys = b.behind.view(|at| at.remains(RecordNumber(4))).unwrap();
+        keys.unwrap().keys.len()
+    };
+    assert!(count > 3);
+    for at in 0..count {
+        let moved = |keys: &[IndexKey]| (vec![keys[at].clone()], vec![flipped(&keys[at])]);
+        b.misplace(4, |_| {}, moved);
+        let scrub = b.scrub(a.now().wall);
+        assert_eq!(scrub.mended, Some(i64::try_from(at).unwrap() + 1), "{at}");
+        all_equal(&a, &b, &ids);
+    }
+    b.misplace(9, |_| {}, |keys| (vec![keys[0].clone()], Vec::new()));
+    b.scrub(a.now().wall);
+    all_equal(&a, &b, &ids);
+    a.client(Version::V2_1).activate(&ids[3]).unwrap();
+    b.pass(&a);
+    all_equal(&a, &b, &ids);
+    assert_eq!(b.store.view(|at| at.count()).unwrap(), 10);
+}
+
+#[test]
+fn an_entry_whose_record_can_not_be_read_either_is_met_again_and_skips_nothing() {
+    let (a, b, _) = filled(6);
+    flip_entry(&b, 2);
+    b.flip(2, Part::Attributes);
+    let scrub = b.scrub(a.now().wall);
+    assert_eq!((scrub.mended, scrub.found), (None, 1));
+    assert_eq!(b.rotten(), [2]);
+    // Two faults at once: a person has to look.
+    assert_eq!(b.try_pass(&a).unwrap_err().kind(), ErrorKind::Store);
+    assert_eq!(b.try_pass(&a).unwrap_err().kind(), ErrorKind::Store);
 }
