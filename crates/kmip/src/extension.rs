@@ -187,6 +187,7 @@ tags! {
     COUNT_REPAIRED = 0x544BFD, "Count Repaired";
     PROVED = 0x544BFE, "Proved";
     UNCOMPARED = 0x544BFF, "Uncompared";
+    MENDS = 0x544C00, "Mends";
     ROTTEN = 0x544BC0, "Rotten Record";
     SCRUB = 0x544BC1, "Scrub";
     BY_ISSUER = 0x544BC3, "Withdrawn By Its Issuer";

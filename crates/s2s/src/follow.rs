@@ -33,7 +33,7 @@ use crate::report::{ObjectResult, Report};
 use crate::session::{Session, SessionContext, Step};
 use keyferry_kmip::{Lost, ResponseMessage, Tick, Ticket};
 use keyferry_store::{ObjectId, Snapshot, StoreExt, Transaction};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -94,6 +94,8 @@ pub struct Follow {
     told_raised: Vec<u8>,
     /// What is being given back to the issuer.
     giving_back: Option<GiveBackPass>,
+    /// What was given back because it has rotted there: it is once in a session.
+    given_back: HashSet<ObjectId>,
     /// What is known of whether all is held as it was told.
     comparison: Comparison,
     sink: Option<Sink>,
@@ -119,7 +121,7 @@ enum InFlight {
     /// A question for changes.
     Changes(Asked),
     /// A part of what is given back.
-    GiveBack { last: bool },
+    GiveBack { last: bool, mends: bool },
     /// The connection is to be turned round.
     Turn,
 }
@@ -165,6 +167,7 @@ impl Follow {
             told_reign: None,
             turned: false,
             giving_back: None,
+            given_back: HashSet::new(),
             comparison: Comparison::default(),
             sink: None,
             observer: None,

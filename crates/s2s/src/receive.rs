@@ -13,5 +13,6 @@ pub(crate) mod import;
 pub(crate) mod merge;
 pub(crate) mod notify;
 pub(crate) mod refused;
+pub(crate) mod returned;
 pub(crate) mod same_object;
 pub(crate) mod state;

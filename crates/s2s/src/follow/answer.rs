@@ -44,15 +44,17 @@ impl Follow {
                 }
                 self.take_answer(cx, answer, &asked)
             }
-            InFlight::GiveBack { last } => {
+            InFlight::GiveBack { last, mends } => {
                 let _: GiveBackResponse = successful_item(&response)?
                     .payload(context(SPOKEN))
                     .map_err(Error::protocol)?;
                 if last {
                     self.giving_back = None;
-                    return self.start_over(cx, Place::default());
                 }
-                Ok(())
+                match last && !mends {
+                    true => self.start_over(cx, Place::default()),
+                    false => Ok(()),
+                }
             }
         }
     }
@@ -189,7 +191,24 @@ impl Follow {
             );
         }
         self.upstream = Some(upstream);
+        self.give_back_what_has_rotted(answer);
         Ok(())
+    }
+
+    /// Has what the issuer can't read any more given back to it, once in a session.
+    fn give_back_what_has_rotted(&mut self, answer: &FollowResponse) {
+        // What is under way is answered first.
+        if !self.in_flight.is_empty() || self.given_back.len() >= MOST_GIVEN_BACK {
+            return;
+        }
+        let wanted = answer.wanted_back.iter().cloned();
+        let fresh: Vec<_> = wanted
+            .filter(|id| self.given_back.insert(id.clone()))
+            .collect();
+        if !fresh.is_empty() {
+            self.giving_back = Some(GiveBackPass::of(fresh, answer.reign.clone()));
+            self.reached = Reached::Part;
+        }
     }
 
     /// Asks from the beginning of the feed, whose head is there now.
@@ -223,6 +242,9 @@ impl Follow {
         Ok(())
     }
 }
+
+/// The most objects that one session remembers as given back because they had rotted.
+const MOST_GIVEN_BACK: usize = 10_000;
 
 /// Fails unless the answer is from the server, and from the instance of it, that is followed.
 fn check_server(upstream: &Upstream, answer: &FollowResponse) -> Result<()> {

@@ -7,25 +7,32 @@ use crate::material::transit::{reason_withheld, wrap_for_transit};
 use crate::node::Node;
 use crate::relation::followed::Upstream;
 use crate::relation::receipts::Receipts;
+use crate::relation::rotten::readable;
 use crate::session::SessionContext;
 use crate::wire::copy::Copy;
 use crate::wire::follow::{Change, GiveBackRequest, Kind, SPOKEN};
 use crate::wire::receipt::Receipt;
 use keyferry_kmip::{Object, Secret};
 use keyferry_store::record::material_of;
-use keyferry_store::{Record, Snapshot, SnapshotExt, StoreExt};
+use keyferry_store::{ObjectId, Record, RecordNumber, Snapshot, SnapshotExt, StoreExt};
 use keyferry_ttlv::Extra;
 use std::sync::Arc;
 
 /// Bytes that an object takes in a message beside its material, about.
 const ATTRIBUTE_BYTES: usize = 600;
 
-/// One pass over the own feed, whose copies of an issuer's objects are given back to it part by part.
+/// What is given back to an issuer, part by part.
 pub(crate) struct GiveBackPass {
-    /// The number in the feed behind which the next part begins.
-    after: u64,
+    what: What,
     /// The issuer's reign that asks for it.
     reign: Vec<u8>,
+}
+
+enum What {
+    /// All copies of the issuer's objects behind this number of the own feed: it was restored.
+    Behind(u64),
+    /// These objects, whose records have rotted there.
+    Objects(Vec<ObjectId>),
 }
 
 /// A part of the feed: the copies in it that are given back.
@@ -47,7 +54,18 @@ struct HeldObject {
 impl GiveBackPass {
     /// A pass from the beginning, for the issuer in this reign.
     pub(crate) fn to(reign: Vec<u8>) -> Self {
-        GiveBackPass { after: 0, reign }
+        GiveBackPass {
+            what: What::Behind(0),
+            reign,
+        }
+    }
+
+    /// A pass over objects whose records have rotted at the issuer.
+    pub(crate) fn of(objects: Vec<ObjectId>, reign: Vec<u8>) -> Self {
+        GiveBackPass {
+            what: What::Objects(objects),
+            reign,
+        }
     }
 
     /// Makes the request that gives the next part back.
@@ -58,10 +76,23 @@ impl GiveBackPass {
         upstream: &Upstream,
         options: &FollowOptions,
     ) -> Result<GiveBackRequest> {
-        let part = cx
-            .store
-            .view(|snapshot| read_part(snapshot, self.after, &upstream.server, options))?;
-        self.after = part.end;
+        let server = &upstream.server;
+        let mut part = cx.store.view(|snapshot| match &self.what {
+            What::Behind(after) => read_part(snapshot, *after, server, options),
+            What::Objects(objects) => read_objects(snapshot, objects, server, options),
+        })?;
+        let mends = match &mut self.what {
+            What::Behind(after) => {
+                *after = part.end;
+                None
+            }
+            What::Objects(objects) => {
+                let looked_at = usize::try_from(part.end).unwrap_or(usize::MAX);
+                objects.drain(..looked_at.min(objects.len()));
+                part.last = objects.is_empty();
+                Some(true)
+            }
+        };
         let wrapping = options
             .from
             .wrapping
@@ -91,9 +122,54 @@ impl GiveBackPass {
             reign: Some(self.reign.clone()),
             changes,
             last: part.last,
+            mends,
             extra: Extra::NONE,
         })
     }
+}
+
+impl HeldObject {
+    fn read(
+        snapshot: &dyn Snapshot,
+        (number, record): (RecordNumber, Record),
+        issuer: &str,
+    ) -> keyferry_store::Result<HeldObject> {
+        Ok(HeldObject {
+            receipt: Receipts::of(snapshot, &record, issuer)?,
+            object: snapshot.whole(number)?.and_then(|(_, object)| object),
+            record,
+        })
+    }
+
+    /// The bytes that it takes in a message, about.
+    fn bytes(&self) -> usize {
+        ATTRIBUTE_BYTES + self.object.as_ref().map_or(0, Object::material_len)
+    }
+}
+
+/// Reads the copies of these objects of a server, as many as one message takes; the end is how many were looked for.
+fn read_objects(
+    snapshot: &dyn Snapshot,
+    objects: &[ObjectId],
+    issuer: &str,
+    options: &FollowOptions,
+) -> Result<Part, Error> {
+    let (mut copies, mut bytes, mut end) = (Vec::new(), 0, 0);
+    for id in objects {
+        if copies.len() >= options.batch.max(1) || bytes >= options.batch_bytes.max(1) {
+            break;
+        }
+        end += 1;
+        let held = readable(snapshot.by_object_id(id))?.flatten();
+        if let Some(held) = held.filter(|(_, record)| record.stamp.issuer == *issuer)
+            && let Some(held) = readable(HeldObject::read(snapshot, held, issuer))?
+        {
+            bytes += held.bytes();
+            copies.push(held);
+        }
+    }
+    let last = false;
+    Ok(Part { copies, end, last })
 }
 
 /// Reads the whole copies of a server's objects behind a number of the own feed, as many as one message takes.
@@ -119,14 +195,9 @@ fn read_part(
             if record.stamp.issuer != *issuer {
                 continue;
             }
-            let receipt = Receipts::of(snapshot, &record, issuer)?;
-            let object = snapshot.whole(number)?.and_then(|(_, object)| object);
-            bytes += ATTRIBUTE_BYTES + object.as_ref().map_or(0, Object::material_len);
-            copies.push(HeldObject {
-                record,
-                object,
-                receipt,
-            });
+            let held = HeldObject::read(snapshot, (number, record), issuer)?;
+            bytes += held.bytes();
+            copies.push(held);
             if copies.len() >= most || bytes >= most_bytes {
                 let last = false;
                 return Ok(Part { copies, end, last });

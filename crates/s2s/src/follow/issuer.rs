@@ -14,6 +14,7 @@ use crate::node::Node;
 use crate::planted::planted;
 use crate::policy::Peer;
 use crate::receive::apply::is_internal;
+use crate::receive::returned::wanted_back;
 use crate::relation::account::Account;
 use crate::relation::alarm::{Alarm, AlarmKind};
 use crate::relation::doubtful::Doubtful;
@@ -110,6 +111,7 @@ pub(crate) fn follow(
         None => question.build_or_mend(ask, from, &mut account, &mut effects)?,
     };
     let head = Place::from(ask.snapshot.head()?).signed(&question.key);
+    let wanted_back = wanted_back(node, ask.snapshot, question.peer, &mut account)?;
     question.note_withheld(ask, &changes, &mut effects)?;
     question.note_sent(ask, end, &head, account, &mut effects)?;
     let end = if planted!(PlaceIsHead) {
@@ -128,6 +130,7 @@ pub(crate) fn follow(
             None => None,
         },
         time: Some(ask.now.wall),
+        wanted_back,
         keeps: question.ways(ask)?,
         ..question.response(Answer::CHANGES, ask.snapshot.reign()?, head)
     };
@@ -529,6 +532,7 @@ impl Question<'_> {
             time: None,
             keeps: Vec::new(),
             proof: None,
+            wanted_back: Vec::new(),
             extra: Extra::NONE,
         }
     }

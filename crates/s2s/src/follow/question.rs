@@ -178,9 +178,9 @@ impl Follow {
             return Ok(Step::Wait(None));
         };
         let request = pass.next(cx, &self.node, upstream, &self.options)?;
-        let last = request.last;
+        let (last, mends) = (request.last, request.mends == Some(true));
         self.in_flight
-            .push_back((ticket, InFlight::GiveBack { last }));
+            .push_back((ticket, InFlight::GiveBack { last, mends }));
         send(&request)
     }
 

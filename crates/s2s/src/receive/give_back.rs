@@ -12,6 +12,7 @@ use crate::receive::collision::name_exists;
 use crate::receive::copy::is_own_word;
 use crate::receive::fork::{self, Fork};
 use crate::receive::refused::count_under;
+use crate::receive::returned;
 use crate::receive::same_object::check_same_object;
 use crate::receive::state::{compromise, keep_known_state};
 use crate::relation::alarm::{Alarm, AlarmKind};
@@ -104,7 +105,11 @@ pub(crate) fn give_back(
         return Err(Failure::denied("only a peer that may give back does so"));
     };
     let request: GiveBackRequest = item.payload(ask.cx)?;
-    check_awaited(ask, peer, &request)?;
+    check_reign(ask, &request)?;
+    if request.mends == Some(true) {
+        return returned::take(node, ask, peer, request);
+    }
+    check_awaited(ask, peer)?;
     let prefix = keys::failed_give_backs_prefix(&peer.server);
     let most = node.policy.limits.failed_give_backs;
     let mut intake = Intake {
@@ -196,14 +201,19 @@ impl Intake<'_> {
     }
 }
 
-/// Fails unless the peer gives back what the current reign has asked for, and this server still waits for it.
-fn check_awaited(ask: &Ask<'_>, peer: &Peer, request: &GiveBackRequest) -> Result<(), Failure> {
+/// Fails unless the peer gives back what the current reign has asked for.
+fn check_reign(ask: &Ask<'_>, request: &GiveBackRequest) -> Result<(), Failure> {
     if !is_of_this_reign(ask, request.reign.as_deref())? && !planted!(ReignUnasked) {
         return Err(Failure::new(
             Cause::InvalidField,
             "this server has started since, and may want something else back",
         ));
     }
+    Ok(())
+}
+
+/// Fails unless this server still waits for what the peer gives back.
+fn check_awaited(ask: &Ask<'_>, peer: &Peer) -> Result<(), Failure> {
     if !is_owed(ask.snapshot, &peer.server)? {
         return Err(Failure::new(
             Cause::PermissionDenied,
@@ -296,17 +306,22 @@ fn not_sent() -> Failure {
 }
 
 /// An object that is given back, in the clear.
-struct GivenBack {
+pub(super) struct GivenBack {
     identifier: Text,
     object_type: ObjectType,
-    copy: Copy,
+    pub(super) copy: Copy,
     attributes: Attributes,
-    object: Option<Object>,
+    pub(super) object: Option<Object>,
 }
 
 impl GivenBack {
     /// Reads a change that gives an object of this server back.
-    fn read(node: &Node, ask: &Ask<'_>, peer: &Peer, change: Change) -> Result<GivenBack, Failure> {
+    pub(super) fn read(
+        node: &Node,
+        ask: &Ask<'_>,
+        peer: &Peer,
+        change: Change,
+    ) -> Result<GivenBack, Failure> {
         let Change {
             kind: Kind::COPY,
             identifier,
@@ -356,7 +371,7 @@ impl GivenBack {
     }
 
     /// The record that it was, under the identifier that it had here, and the object itself.
-    fn into_record(self) -> (Record, Option<Object>) {
+    pub(super) fn into_record(self) -> (Record, Option<Object>) {
         let receipt = self.copy.receipt.as_ref();
         let identifier = receipt.map_or(self.identifier, |receipt| receipt.identifier.clone());
         let record = Record {

@@ -314,6 +314,8 @@ pub(crate) struct FollowResponse {
     pub(crate) keeps: Vec<KeptPath>,
     /// What the issuer has told in this relation, where the changes end at the head.
     pub(crate) proof: Option<SetProof>,
+    /// The objects whose records have rotted at the issuer, and that the replica was sent: it may give them back.
+    pub(crate) wanted_back: Vec<ObjectId>,
     /// Other fields.
     #[ttlv(extra)]
     pub(crate) extra: Extra,
@@ -341,6 +343,9 @@ pub(crate) struct GiveBackRequest {
     /// Whether this is the last part.
     #[ttlv(tag = x::LAST_PART)]
     pub(crate) last: bool,
+    /// Whether the objects are given back because their records have rotted; otherwise, because the server was restored.
+    #[ttlv(tag = x::MENDS)]
+    pub(crate) mends: Option<bool>,
     /// Other fields.
     #[ttlv(extra)]
     pub(crate) extra: Extra,

@@ -350,6 +350,7 @@ fn ways_that_no_honest_server_tells_are_not_kept() {
     };
     let long = "x".repeat(server.node.policy.limits.name_bytes + 1);
     let answer = |keeps| FollowResponse {
+        wanted_back: Vec::new(),
         proof: None,
         answer: crate::wire::follow::Answer::CHANGES,
         server: "b".into(),

@@ -193,6 +193,7 @@ fn saying(leaves: &[Leaf], range: Option<std::ops::Range<u32>>) -> FollowRespons
         ..Place::default()
     };
     FollowResponse {
+        wanted_back: Vec::new(),
         answer: Answer::CHANGES,
         server: "c".into(),
         instance: vec![9; 16],

@@ -3,11 +3,12 @@
 use crate::bulk::follows::{follow_options, issuer};
 use crate::support::*;
 use keyferry_crypto::{Ring, SystemRandom};
-use keyferry_kmip::{Answer, DateTime, Identity, ResponseMessage, Secret, Ticket};
+use keyferry_kmip::{Answer, DateTime, Identity, Object, ResponseMessage, Secret, Ticket};
 use keyferry_s2s::*;
+use keyferry_server::{Access, Options, Server};
 use keyferry_store::{
-    Home, Incarnation, IndexKey, MaterialChange, Memory, Part, Put, RecordNumber, Sealed, Snapshot,
-    SnapshotExt, StoreExt,
+    Home, Incarnation, IndexKey, MaterialChange, Memory, Part, Put, Record, RecordNumber, Sealed,
+    Snapshot, SnapshotExt, StoreExt,
 };
 use keyferry_ttlv::{Extra, Version};
 use std::ops::ControlFlow;
@@ -74,43 +75,8 @@ impl Replica {
         panic!("it does not end")
     }
 
-    /// Flips a bit of what stands of a record behind the seal.
     fn flip(&self, number: u64, part: Part) {
-        let number = RecordNumber(number);
-        self.behind
-            .transact::<_, keyferry_store::Error>(|at| {
-                let mut row = at.get(number, Part::Whole)?.unwrap();
-                let mut entry = Vec::new();
-                at.feed(0, &mut |row| {
-                    if row.record == number {
-                        entry = row.entry.to_vec();
-                    }
-                    Ok(ControlFlow::Continue(()))
-                })?;
-                let material = match part {
-                    Part::Attributes => {
-                        let middle = row.attributes.len() / 2;
-                        row.attributes[middle] ^= 4;
-                        MaterialChange::Keep
-                    }
-                    Part::Whole => {
-                        let material = row.material.as_mut().unwrap();
-                        let middle = material.len() / 2;
-                        material[middle] ^= 4;
-                        MaterialChange::Set(material)
-                    }
-                };
-                at.put(&[Put {
-                    number: Some(number),
-                    id: &row.id,
-                    attributes: &row.attributes,
-                    material,
-                    remove: &[],
-                    insert: &[],
-                    entry: &entry,
-                }])
-            })
-            .unwrap();
+        flip(&self.behind, RecordNumber(number), part);
     }
 
     /// Has another entry stand in the feed for a record, and other keys in the indexes, behind the seal.
@@ -161,6 +127,44 @@ impl Replica {
         let numbers = listed.unwrap().into_iter().map(|one| one.number as u64);
         numbers.collect()
     }
+}
+
+/// Flips a bit of what stands of a record behind the seal.
+fn flip(behind: &Memory, number: RecordNumber, part: Part) {
+    behind
+        .transact::<_, keyferry_store::Error>(|at| {
+            let mut row = at.get(number, Part::Whole)?.unwrap();
+            let mut entry = Vec::new();
+            at.feed(0, &mut |row| {
+                if row.record == number {
+                    entry = row.entry.to_vec();
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+            let material = match part {
+                Part::Attributes => {
+                    let middle = row.attributes.len() / 2;
+                    row.attributes[middle] ^= 4;
+                    MaterialChange::Keep
+                }
+                Part::Whole => {
+                    let material = row.material.as_mut().unwrap();
+                    let middle = material.len() / 2;
+                    material[middle] ^= 4;
+                    MaterialChange::Set(material)
+                }
+            };
+            at.put(&[Put {
+                number: Some(number),
+                id: &row.id,
+                attributes: &row.attributes,
+                material,
+                remove: &[],
+                insert: &[],
+                entry: &entry,
+            }])
+        })
+        .unwrap();
 }
 
 /// An issuer with so many keys, and its replica.
@@ -332,4 +336,140 @@ fn an_entry_whose_record_can_not_be_read_either_is_met_again_and_skips_nothing()
     // Two faults at once: a person has to look.
     assert_eq!(b.try_pass(&a).unwrap_err().kind(), ErrorKind::Store);
     assert_eq!(b.try_pass(&a).unwrap_err().kind(), ErrorKind::Store);
+}
+
+/// A server whose store is sealed, what stands behind the seal, and a client's keys in it.
+fn sealed_issuer(
+    keys: usize,
+    may_give_back: bool,
+) -> (Host, Arc<Memory>, SealedStore, Vec<String>) {
+    let behind = Arc::new(Memory::new(Incarnation([9; 16])));
+    let key = Secret::new(&[1; 32]);
+    let mut random = SystemRandom::new();
+    let sealed = Sealed::open(behind.clone(), Arc::new(Ring::new()), key, &mut random);
+    let store = Arc::new(sealed.unwrap());
+    let peer = Peer::new("b").may_follow();
+    let peer = match may_give_back {
+        true => peer.may_give_back(),
+        false => peer,
+    };
+    let server = Server::new(Options {
+        server: "a".into(),
+        store: store.clone(),
+        crypto: Arc::new(Ring::new()),
+        random: Box::new(SystemRandom::new()),
+        access: Access::Named(["client".to_owned()].into()),
+        policy: Policy::closed().with("b.example", peer),
+    });
+    let host = Host {
+        server: Arc::new(server.unwrap().with_rights(Unrestricted)),
+        ..issuer()
+    };
+    let client = host.client(Version::V2_1);
+    let ids = (0..keys).map(|n| client.create(named(&format!("key {n}"))));
+    let ids = ids.collect();
+    (host, behind, store, ids)
+}
+
+type SealedStore = Arc<Sealed<Arc<Memory>>>;
+
+/// A record of a store as it can be read, with its object.
+fn whole(store: &SealedStore, id: &str) -> (RecordNumber, Record, Option<Object>) {
+    let found = store.view::<_, keyferry_store::Error>(|at| {
+        let (number, record) = at.by_identifier(id)?.unwrap();
+        let object = at.whole(number)?.unwrap().1;
+        Ok((number, record, object))
+    });
+    found.unwrap()
+}
+
+fn rotten_at(store: &SealedStore) -> usize {
+    let listed = store.view::<_, Error>(|at| RottenRecord::all(at));
+    listed.unwrap().len()
+}
+
+fn replica_of(a: &Host) -> Replica {
+    let b = Replica::new();
+    let what = UpstreamOptions::default();
+    Upstream::follow(&b.store, "r", "a", &what, a.now().wall).unwrap();
+    b.pass(a);
+    b
+}
+
+#[test]
+fn what_has_rotted_at_its_issuer_is_given_back_by_a_replica() {
+    let (a, behind, store, ids) = sealed_issuer(9, true);
+    // One is known to be lost, in a State of its own, and one has lost a Name.
+    let client = a.client(Version::V2_1);
+    client.activate(&ids[1]).unwrap();
+    client
+        .revoke(
+            &ids[1],
+            keyferry_kmip::spec::RevocationReasonCode::KEY_COMPROMISE,
+        )
+        .unwrap();
+    client.modify(&ids[2], None, name("another name")).unwrap();
+    let before: Vec<_> = ids.iter().map(|id| whole(&store, id)).collect();
+    let b = replica_of(&a);
+    for (at, part) in [
+        (0, Part::Attributes),
+        (1, Part::Attributes),
+        (2, Part::Attributes),
+        (3, Part::Whole),
+        (4, Part::Whole),
+    ] {
+        flip(&behind, before[at].0, part);
+    }
+    assert!(!store.verify().unwrap().is_sound());
+    let scrub = |most| a.server.node().scrub(&*store, most, a.now().wall).unwrap();
+    assert_eq!((scrub(100).found, rotten_at(&store)), (5, 5));
+    b.pass(&a);
+    b.pass(&a);
+    assert_eq!(rotten_at(&store), 0);
+    for (id, before) in ids.iter().zip(&before) {
+        let after = whole(&store, id);
+        assert_eq!(
+            (after.0, &after.1, &after.2),
+            (before.0, &before.1, &before.2),
+            "{id}"
+        );
+    }
+    let verified = store.verify().unwrap();
+    assert!(verified.is_sound(), "{verified}: {:?}", verified.named);
+    // All goes on as ever.
+    client.activate(&ids[0]).unwrap();
+    b.pass(&a);
+    assert_eq!((scrub(100).found, rotten_at(&store)), (5, 0));
+    assert_eq!(b.upstream().differing, None);
+}
+
+#[test]
+fn an_older_copy_does_not_take_the_place_of_what_has_rotted() {
+    let (a, behind, store, ids) = sealed_issuer(2, true);
+    let client = a.client(Version::V2_1);
+    let b = replica_of(&a);
+    // The replica has not heard of this.
+    client.activate(&ids[0]).unwrap();
+    flip(&behind, whole(&store, &ids[0]).0, Part::Attributes);
+    let scrub = || a.server.node().scrub(&*store, 100, a.now().wall).unwrap();
+    assert_eq!(scrub().found, 1);
+    for _ in 0..3 {
+        b.pass(&a);
+    }
+    assert_eq!((scrub().found, rotten_at(&store)), (1, 1));
+    assert!(store.view(|at| at.by_identifier(&ids[0])).is_err());
+    // The others are served as ever.
+    client.get(&ids[1]).unwrap();
+}
+
+#[test]
+fn nothing_is_given_back_by_whom_policy_does_not_name() {
+    let (a, behind, store, ids) = sealed_issuer(2, false);
+    let b = replica_of(&a);
+    flip(&behind, whole(&store, &ids[0]).0, Part::Whole);
+    a.server.node().scrub(&*store, 100, a.now().wall).unwrap();
+    for _ in 0..3 {
+        b.pass(&a);
+    }
+    assert_eq!(rotten_at(&store), 1);
 }
