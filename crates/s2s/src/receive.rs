@@ -9,6 +9,7 @@ pub(crate) mod copy;
 pub(crate) mod export;
 pub(crate) mod fork;
 pub(crate) mod give_back;
+pub(crate) mod given_back;
 pub(crate) mod import;
 pub(crate) mod merge;
 pub(crate) mod notify;

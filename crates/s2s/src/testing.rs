@@ -6,11 +6,13 @@ use crate::ask::Ask;
 use crate::node::Node;
 use crate::policy::{Peer, Policy};
 use crate::relation::kept::KeptCopies;
+use crate::relation::receipts::Sender;
 use crate::wire::copy::Copy;
 use crate::wire::follow::{Change, Kind};
 use keyferry_crypto::{Ring, SystemRandom};
 use keyferry_kmip::spec::{AttributeValue, CryptographicAlgorithm, ObjectType, Operation, State};
 use keyferry_kmip::{Attributes, DateTime, Identity, Now, Object, Secret, Text, context};
+use keyferry_store::record::material_of;
 use keyferry_store::{
     Effects, Home, Incarnation, Material, Memory, ObjectId, Record, SnapshotExt, Store, StoreExt,
 };
@@ -176,5 +178,34 @@ pub(crate) fn change(kind: Kind, record: &Record) -> Change {
         raised: None,
         why: None,
         extra: Extra::NONE,
+    }
+}
+
+/// What a replica gives back of an object that this server sent to it as `record`, without these attributes.
+pub(crate) fn given(server: &TestServer, record: &Record, without: &[&str]) -> Change {
+    let mut copy = Copy::of(record, record.attributes.clone(), None).unwrap();
+    copy.without = without.iter().map(|name| (*name).into()).collect();
+    let sender = Sender::of(&server.node.home);
+    server
+        .asking(|ask| sender.sign(ask.snapshot, record, &mut copy))
+        .unwrap();
+    Change {
+        kind: Kind::COPY,
+        identifier: record.identifier.clone(),
+        object_type: Some(record.object_type),
+        copy,
+        material: None,
+        wrapped: None,
+        raised: None,
+        why: None,
+        extra: Extra::NONE,
+    }
+}
+
+/// A change with the material.
+pub(crate) fn with_material(change: Change, object: &Object) -> Change {
+    Change {
+        material: Some(Secret::new(&material_of(object).unwrap())),
+        ..change
     }
 }

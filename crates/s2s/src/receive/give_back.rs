@@ -11,6 +11,7 @@ use crate::receive::apply::is_internal;
 use crate::receive::collision::name_exists;
 use crate::receive::copy::is_own_word;
 use crate::receive::fork::{self, Fork};
+use crate::receive::given_back::{GivenBack, not_sent};
 use crate::receive::refused::count_under;
 use crate::receive::returned;
 use crate::receive::same_object::check_same_object;
@@ -19,13 +20,11 @@ use crate::relation::alarm::{Alarm, AlarmKind};
 use crate::relation::keys;
 use crate::relation::owed::{PendingGiveBack, is_owed};
 use crate::report::Outcome;
-use crate::wire::copy::Copy;
-use crate::wire::follow::{Change, GiveBackRequest, GiveBackResponse, Kind, check_version};
-use keyferry_kmip::spec::ObjectType;
+use crate::wire::follow::{Change, GiveBackRequest, GiveBackResponse, check_version};
 use keyferry_kmip::{
     Attributes, Cause, DateTime, Failure, Object, RequestItem, Text, extension as x, lifecycle,
 };
-use keyferry_store::record::{bytes_of, copy_digest, object_of, read};
+use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{
     Descent, Effects, Incarnation, Material, ObjectId, Record, Snapshot, SnapshotExt, Span, Store,
     StoreExt, descent, index,
@@ -298,97 +297,6 @@ fn accept_change(
         return accept_compromise(node, ask, &id, accepted);
     }
     Ok(accepted)
-}
-
-/// The failure of what this server has not sent, by its receipt.
-fn not_sent() -> Failure {
-    Failure::denied("this server has not sent what is given back: it has no receipt of it")
-}
-
-/// An object that is given back, in the clear.
-pub(super) struct GivenBack {
-    identifier: Text,
-    object_type: ObjectType,
-    pub(super) copy: Copy,
-    attributes: Attributes,
-    pub(super) object: Option<Object>,
-}
-
-impl GivenBack {
-    /// Reads a change that gives an object of this server back.
-    pub(super) fn read(
-        node: &Node,
-        ask: &Ask<'_>,
-        peer: &Peer,
-        change: Change,
-    ) -> Result<GivenBack, Failure> {
-        let Change {
-            kind: Kind::COPY,
-            identifier,
-            object_type: Some(object_type),
-            mut copy,
-            material,
-            wrapped,
-            ..
-        } = change
-        else {
-            return Err(Failure::new(
-                Cause::InvalidMessage,
-                "what is given back has to be a copy with its type",
-            ));
-        };
-        if copy.stamp.issuer != node.home.server {
-            return Err(Failure::new(
-                Cause::InvalidField,
-                "only this server's own objects are taken back",
-            ));
-        }
-        let attributes = std::mem::take(&mut copy.unrepresentable);
-        attributes.check_count()?;
-        if copy_digest(object_type, &attributes)? != copy.digest {
-            return Err(Failure::new(
-                Cause::InvalidMessage,
-                "what arrived is not what was sent: its digest differs",
-            ));
-        }
-        let object = material
-            .map(|bytes| object_of(bytes.expose()))
-            .transpose()
-            .map_err(|error| Failure::new(Cause::InvalidMessage, error))?;
-        let object = match (object, wrapped) {
-            (Some(wrapped), Some(true)) => {
-                Some(node.unwrapped_from(ask, peer, wrapped, &attributes)?)
-            }
-            (object, _) => object,
-        };
-        Ok(GivenBack {
-            identifier,
-            object_type,
-            copy,
-            attributes,
-            object,
-        })
-    }
-
-    /// The record that it was, under the identifier that it had here, and the object itself.
-    pub(super) fn into_record(self) -> (Record, Option<Object>) {
-        let receipt = self.copy.receipt.as_ref();
-        let identifier = receipt.map_or(self.identifier, |receipt| receipt.identifier.clone());
-        let record = Record {
-            id: self.copy.id,
-            identifier,
-            owner: self.copy.owner,
-            stamp: self.copy.stamp,
-            lineage: self.copy.lineage,
-            object_type: self.object_type,
-            attributes: self.attributes,
-            overlay: None,
-            fingerprint: None,
-            lost: Vec::new(),
-            extra: Extra::NONE,
-        };
-        (record, self.object)
-    }
 }
 
 /// Joins the State of a copy that lacks attributes: the attributes are not taken back, because they are not all.

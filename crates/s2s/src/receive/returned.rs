@@ -6,7 +6,7 @@ use crate::node::Node;
 use crate::policy::Peer;
 use crate::receive::apply::is_internal;
 use crate::receive::copy::is_own_word;
-use crate::receive::give_back::GivenBack;
+use crate::receive::given_back::{GivenBack, not_sent};
 use crate::relation::account::Account;
 use crate::relation::alarm::{Alarm, AlarmKind};
 use crate::relation::keys;
@@ -109,9 +109,7 @@ fn replaced(
 ) -> Result<Effects, Failure> {
     let given = GivenBack::read(node, ask, peer, change)?;
     if !is_own_word(node, &given.copy, given.object.as_ref())? {
-        return Err(Failure::denied(
-            "this server has not sent what is given back: it has no receipt of it",
-        ));
+        return Err(not_sent());
     }
     if !given.copy.without.is_empty() {
         return Err(Failure::new(
@@ -167,3 +165,6 @@ fn entry_of(snapshot: &dyn Snapshot, number: RecordNumber) -> Result<Option<Entr
     readable(read_all)?;
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,11 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::*;
-use crate::relation::receipts::Sender;
-use crate::testing::TestServer;
+use crate::testing::{TestServer, given, with_material};
 use keyferry_kmip::Secret;
-use keyferry_kmip::spec::{AttributeValue, CryptographicAlgorithm, State};
-use keyferry_store::record::material_of;
+use keyferry_kmip::spec::{AttributeValue, CryptographicAlgorithm, ObjectType, State};
 
 /// A server with a key.
 fn server() -> (TestServer, ObjectId) {
@@ -19,35 +17,6 @@ fn server() -> (TestServer, ObjectId) {
 /// The same server before it had anything.
 fn emptied() -> TestServer {
     TestServer::new(Peer::may_give_back)
-}
-
-/// What a replica gives back of an object that this server sent to it as `record`, without these attributes.
-fn given(server: &TestServer, record: &Record, without: &[&str]) -> Change {
-    let mut copy = Copy::of(record, record.attributes.clone(), None).unwrap();
-    copy.without = without.iter().map(|name| (*name).into()).collect();
-    let sender = Sender::of(&server.node.home);
-    server
-        .asking(|ask| sender.sign(ask.snapshot, record, &mut copy))
-        .unwrap();
-    Change {
-        kind: Kind::COPY,
-        identifier: record.identifier.clone(),
-        object_type: Some(record.object_type),
-        copy,
-        material: None,
-        wrapped: None,
-        raised: None,
-        why: None,
-        extra: Extra::NONE,
-    }
-}
-
-/// The same with the material.
-fn with_material(change: Change, object: &Object) -> Change {
-    Change {
-        material: Some(Secret::new(&material_of(object).unwrap())),
-        ..change
-    }
 }
 
 /// The same without the receipt.
