@@ -200,7 +200,7 @@ fn only_what_was_sent_is_wanted_and_only_of_whom_may_give_back() {
     assert_eq!(wanted(peer()), []);
     let account = server.asking(|ask| Account::in_bundles(ask.snapshot, "b"));
     account.unwrap().note(&server.store, &[number]).unwrap();
-    assert_eq!(wanted(peer()), [record.id.clone()]);
+    assert_eq!(wanted(peer()), std::slice::from_ref(&record.id));
     assert_eq!(wanted(Peer::new("b")), []);
     assert!(is_own(&server.node, &record.id));
     for change in [
