@@ -8,7 +8,6 @@ use crate::effects::{Effects, Encoded, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ext::TransactionExt;
 use crate::position::{CommitId, Position};
-use crate::record::ObjectId;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
@@ -31,8 +30,8 @@ struct Inner<'a, 't> {
     keys: BTreeSet<IndexKey>,
     /// The place, in `gathered`, of the change of a record.
     places: HashMap<RecordNumber, usize>,
-    /// The records that were created, by their encoded object ids.
-    created: BTreeMap<Vec<u8>, RecordNumber>,
+    /// The records that were written, with their encoded object ids.
+    written: Vec<(RecordNumber, Vec<u8>)>,
 }
 
 /// The most changes that are gathered before they are applied, so that memory does not grow with the number of operations.
@@ -66,7 +65,7 @@ impl<'a, 't> Deferred<'a, 't> {
             kinds: BTreeMap::new(),
             keys: BTreeSet::new(),
             places: HashMap::new(),
-            created: BTreeMap::new(),
+            written: Vec::new(),
         };
         Deferred {
             inner: RefCell::new(inner),
@@ -112,16 +111,17 @@ impl<'a, 't> Deferred<'a, 't> {
         }
     }
 
-    /// The number of a record that effects have created here, once all effects that were added are applied; `None` for any other object.
+    /// Applies what is gathered, and returns the records that effects have created or changed here, with their encoded object ids: once for each change,
+    /// in the order of the feed entries.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn created(&mut self, id: &ObjectId) -> Result<Option<RecordNumber>> {
+    pub fn written(&mut self) -> Result<&[(RecordNumber, Vec<u8>)]> {
         let inner = self.inner.get_mut();
         if !inner.gathered.is_empty() {
             inner.apply()?;
         }
-        Ok(inner.created.get(&id.encoded()?).copied())
+        Ok(&inner.written)
     }
 
     /// Applies the effects that are still gathered.
@@ -180,11 +180,8 @@ impl Inner<'_, '_> {
         self.keys.clear();
         self.places.clear();
         let numbers = write(self.transaction, &gathered, &state)?;
-        for (change, number) in gathered.iter().zip(numbers) {
-            if change.number().is_none() {
-                self.created.insert(change.id().to_vec(), number);
-            }
-        }
+        let ids = gathered.into_iter().map(Encoded::into_id);
+        self.written.extend(numbers.into_iter().zip(ids));
         Ok(())
     }
 

@@ -84,8 +84,8 @@ impl Encoded {
     }
 
     /// The encoded object id of the record.
-    pub(crate) fn id(&self) -> &[u8] {
-        &self.id
+    pub(crate) fn into_id(self) -> Vec<u8> {
+        self.id
     }
 
     /// The number of the record, unless the change creates it.

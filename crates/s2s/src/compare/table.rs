@@ -165,6 +165,23 @@ impl Table {
         }
     }
 
+    /// Takes what is known already of all entries that stand in the store's own feed between the place of the table and `end`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) fn take(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        leaves: impl IntoIterator<Item = (RecordNumber, Option<Leaf>)>,
+        end: u64,
+    ) -> Result<()> {
+        leaves
+            .into_iter()
+            .for_each(|(number, leaf)| self.set(number, leaf));
+        self.place = Place::at(snapshot, end)?;
+        Ok(())
+    }
+
     /// Reads on in the store's own feed, `most` entries at the most; `leaf` says what stands for the record of an entry. Returns whether the head of
     /// the snapshot is reached, so that the sum is of this very snapshot.
     ///

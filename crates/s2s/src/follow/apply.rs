@@ -27,6 +27,7 @@ use keyferry_kmip::{Cause, DateTime, Failure, Identity, Now, Random, Text, conte
 use keyferry_store::record::{bytes_of, read};
 use keyferry_store::{Deferred, Effects, ObjectId, RecordNumber, Snapshot, SnapshotExt, StoreExt};
 use keyferry_ttlv::Extra;
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 /// What applying an answer has come to.
@@ -39,6 +40,8 @@ pub(super) struct Applied {
     pub(super) asks_again: bool,
     /// What was told of copies that are held so now.
     pub(super) told: Told,
+    /// The records that were written, where it is known which.
+    pub(super) written: Option<Written>,
     /// The records of which it has changed whether they come by the relation, and nothing else.
     pub(super) moved: Vec<RecordNumber>,
     /// The copies that are listed from now on as not held as they were told, with what was told; or that are listed no more.
@@ -53,10 +56,20 @@ impl Applied {
             results: Vec::new(),
             asks_again: false,
             told: Told::new(),
+            written: None,
             moved: Vec::new(),
             differing: Vec::new(),
         }
     }
+}
+
+/// What one transaction has written.
+#[derive(Default)]
+pub(super) struct Written {
+    /// The number of the feed's head before.
+    pub(super) behind: u64,
+    /// The records, with their encoded object ids: one for each entry of the feed.
+    pub(super) records: Vec<(RecordNumber, Vec<u8>)>,
 }
 
 /// The changes of an answer, while they are applied.
@@ -101,6 +114,7 @@ impl Follow {
         let SessionContext { now, store, random } = cx;
         store.transact(|transaction| {
             let upstream = self.current_upstream(transaction, session)?;
+            let behind = transaction.head()?.number;
             let mut world = Deferred::new(transaction);
             let mut page = ChangesPage {
                 node: &self.node,
@@ -116,7 +130,7 @@ impl Follow {
             };
             let spread = Some((&*self.node, *now));
             apply_page(&mut world, spread, &mut page, &answer.changes)?;
-            let (mut applied, kept) = page.finish(&mut world)?;
+            let (mut applied, kept) = page.finish(&mut world, behind)?;
             let upstream = &mut applied.upstream;
             let lacking = self.list_lacking(&world, upstream, answer, now.wall)?;
             advance(upstream, answer, asked.checked, now.wall);
@@ -318,17 +332,29 @@ impl ApplyPage for ChangesPage<'_> {
 }
 
 impl ChangesPage<'_> {
-    /// Notes in the relation's account what the page has created. Returns what it has come to, and what is to be written of the account.
-    fn finish(mut self, world: &mut Deferred<'_, '_>) -> Result<(Applied, Vec<StateEntry>)> {
-        for id in self.created {
-            let number = world.created(&id)?;
-            let number = number.ok_or_else(|| Error::caused_by(ErrorKind::Store, lost(&id)))?;
-            self.kept.set(&*world, number, true)?;
+    /// Notes in the relation's account what the page has created. Returns what it has come to, and what is to be written of the account. The head of the
+    /// feed was `behind` before.
+    fn finish(
+        mut self,
+        world: &mut Deferred<'_, '_>,
+        behind: u64,
+    ) -> Result<(Applied, Vec<StateEntry>)> {
+        let records = world.written()?.to_vec();
+        let created: HashSet<Vec<u8>> = self
+            .created
+            .iter()
+            .map(ObjectId::encoded)
+            .collect::<keyferry_store::Result<_>>()?;
+        for (number, id) in &records {
+            if created.contains(id) {
+                self.kept.set(&*world, *number, true)?;
+            }
         }
         if !self.applied.moved.is_empty() {
             let account = &mut self.applied.upstream.account;
             *account = account.map(|count| count.saturating_add(1));
         }
+        self.applied.written = Some(Written { behind, records });
         Ok((self.applied, self.kept.changed()))
     }
 
@@ -412,14 +438,6 @@ impl ChangesPage<'_> {
 fn failed(change: &Change, failure: &Failure) -> ObjectResult {
     let reason = failure.reason(SPOKEN);
     ObjectResult::failed(&change.identifier, Some(reason), failure.message())
-}
-
-/// The failure of a store that does not say under which number it has created a record.
-fn lost(id: &ObjectId) -> Failure {
-    Failure::new(
-        Cause::Internal,
-        format_args!("the store did not create a record for {id}"),
-    )
 }
 
 /// A key of the state and its value; none to remove it.

@@ -9,9 +9,9 @@
 use crate::compare::held::HeldTable;
 use crate::compare::leaf::{CopySum, KEY_BYTES, ProofKey};
 use crate::compare::sketch::{Cell, Decoder, Key, Leaf, Outcome, cells, from_bytes, subtract};
-use crate::compare::table::Table;
+use crate::compare::table::{Table, Told};
 use crate::error::{Error, Result};
-use crate::follow::apply::Applied;
+use crate::follow::apply::{Applied, Written};
 use crate::follow::prove::MOST_CELLS;
 use crate::follow::{Asked, Follow};
 use crate::planted::{compares, planted};
@@ -368,6 +368,9 @@ impl HeldTable {
         // What has rotted is not held.
         rotten.iter().for_each(|number| table.set(*number, None));
         let (listed, told) = (&self.listed, &applied.told);
+        if let Some(written) = &applied.written {
+            take_written(snapshot, table, (&mut kept, listed), (written, told))?;
+        }
         table.advance(snapshot, ENTRIES + told.len(), &mut |row, key| {
             if !told.is_empty() {
                 let entry: Entry = read(row.entry, "feed entry")?;
@@ -386,6 +389,41 @@ impl HeldTable {
             }
         })
     }
+}
+
+/// Takes what the answer has written, where nothing else stands in the feed behind the place of the table.
+fn take_written(
+    snapshot: &dyn Snapshot,
+    table: &mut Table,
+    (kept, listed): (&mut KeptCopies, &HashMap<ObjectId, Option<CopySum>>),
+    (written, told): (&Written, &Told),
+) -> Result<()> {
+    let end = written.behind + written.records.len() as u64;
+    if written.records.is_empty()
+        || table.place().number() != written.behind
+        || snapshot.head()?.number != end
+    {
+        return Ok(());
+    }
+    let mut by_id: HashMap<Vec<u8>, Leaf> = HashMap::with_capacity(told.len());
+    for (id, (_, sum)) in told.iter().filter(|(id, _)| !listed.contains_key(*id)) {
+        by_id.insert(id.encoded()?, table.key().leaf(id, *sum));
+    }
+    let mut leaves = Vec::with_capacity(written.records.len());
+    for (number, id) in &written.records {
+        let leaf = match by_id.get(id) {
+            Some(leaf) => Some(*leaf),
+            None => match readable(snapshot.record(*number))?.flatten() {
+                Some(record) => {
+                    let of = (&mut *kept, listed);
+                    leaf_of(snapshot, (*number, &record), of, table.key())?
+                }
+                None => None,
+            },
+        };
+        leaves.push((*number, leaf));
+    }
+    Ok(table.take(snapshot, leaves, end)?)
 }
 
 impl Comparison {

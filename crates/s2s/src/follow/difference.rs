@@ -55,6 +55,8 @@ impl ChangesPage<'_> {
             Some(after) => Some(CopySum::of_record(after)?) == told,
             None => told.is_none() || is_key,
         };
+        // What was told of it before in this answer does not count any more.
+        self.applied.told.remove(&copy.id);
         if is_held && let Some(sum) = told.filter(|_| !is_key) {
             self.applied
                 .told

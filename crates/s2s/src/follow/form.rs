@@ -18,6 +18,11 @@ pub(super) struct SizedChange {
 }
 
 impl SizedChange {
+    /// The object, if this brings a copy of it.
+    pub(super) fn copied(&self) -> Option<&ObjectId> {
+        Some(&self.change.copy.id).filter(|_| self.change.kind == Kind::COPY)
+    }
+
     /// A change without attributes or material.
     pub(super) fn note(change: Change) -> SizedChange {
         let bytes = NOTE_BYTES + change.copy.lineage.len() * REIGN_BYTES;

@@ -8,7 +8,7 @@ mod noted;
 use crate::ask::{Answered, Ask, is_of_this_reign};
 use crate::compare::table::Told;
 use crate::error::{Error, ErrorKind};
-use crate::follow::page::{ChangesBuilder, Page};
+use crate::follow::page::{ChangesBuilder, Page, ReadFeed};
 use crate::limits::exceeded;
 use crate::node::Node;
 use crate::planted::planted;
@@ -466,6 +466,7 @@ impl Question<'_> {
             sender: &sender,
             key: &self.key,
             told: Told::new(),
+            read: ReadFeed::default(),
             doubtful: match self.peer.may_follow_copies {
                 true => Some(Doubtful::of(ask.snapshot)?),
                 false => None,

@@ -101,8 +101,19 @@ pub(super) struct ChangesBuilder<'a> {
     pub(super) listed: Option<Vec<u8>>,
     /// What the page tells of objects that the replica compares.
     pub(super) told: Told,
+    /// The part of the feed that was read.
+    pub(super) read: ReadFeed,
     /// What nobody keeps true here, where copies of others' objects are passed on.
     pub(super) doubtful: Option<Doubtful>,
+}
+
+/// The part of the feed that was read for a page: all entries behind one number, up to another one.
+#[derive(Default)]
+pub(super) struct ReadFeed {
+    pub(super) behind: u64,
+    pub(super) end: u64,
+    /// The records, with the object where the page tells of its copy.
+    pub(super) entries: Vec<(RecordNumber, Option<ObjectId>)>,
 }
 
 /// In which form an object is sent.
@@ -357,7 +368,9 @@ impl ChangesBuilder<'_> {
         page: &mut Page,
     ) -> Result<u64, Failure> {
         let (mut end, mut looked_at) = (from, 0);
+        self.read.behind = from;
         loop {
+            self.read.end = end;
             if page.is_full() {
                 return Ok(end);
             }
@@ -369,6 +382,7 @@ impl ChangesBuilder<'_> {
                 let Some(record) = readable(ask.snapshot.record(number))? else {
                     // It holds nobody up. Whoever has it finds by comparison that it is not told.
                     (end, looked_at) = (place, looked_at + 1);
+                    self.read.entries.push((number, None));
                     continue;
                 };
                 let record = record.ok_or_else(|| {
@@ -388,6 +402,7 @@ impl ChangesBuilder<'_> {
                     }
                     Form::Nothing => None,
                 };
+                let id = told.as_ref().and_then(SizedChange::copied).cloned();
                 if let Some(told) = told
                     && !self.send(ask, number, told, page)?
                 {
@@ -395,6 +410,8 @@ impl ChangesBuilder<'_> {
                 }
                 end = place;
                 looked_at += 1;
+                self.read.entries.push((number, id));
+                self.read.end = end;
                 if page.is_full() || looked_at >= ENTRIES_AN_OBJECT * page.most_objects {
                     return Ok(end);
                 }

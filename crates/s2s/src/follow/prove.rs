@@ -15,7 +15,7 @@ use crate::relation::rotten::readable;
 use crate::selection::Selection;
 use crate::wire::follow::{FollowRequest, SPOKEN};
 use crate::wire::proof::SetProof;
-use keyferry_kmip::{Cause, Failure, context, extension as x};
+use keyferry_kmip::{Cause, Failure, Text, context, extension as x};
 use keyferry_store::record::read;
 use keyferry_store::{Entry, ObjectId, Record, RecordNumber, SnapshotExt};
 use keyferry_ttlv::{Encode, Extra, Tagged, Writer};
@@ -132,6 +132,42 @@ impl ChangesBuilder<'_> {
             .of(&terms, || Table::new(ProofKey::new(key))))
     }
 
+    /// Takes what was read of the feed for the page, where it goes on from the place of the table.
+    fn take_read(
+        &self,
+        ask: &Ask<'_>,
+        table: &mut Table,
+        sharing: Sharing,
+        origins: &mut BTreeSet<Text>,
+    ) -> Result<(), Failure> {
+        let (read, here) = (&self.read, &self.node.home.server);
+        let goes_on = table.place().number() == read.behind && table.is_of(ask.snapshot)?;
+        if !goes_on || read.entries.is_empty() {
+            return Ok(());
+        }
+        let mut leaves = Vec::with_capacity(read.entries.len());
+        for (number, id) in &read.entries {
+            let told = id.as_ref().and_then(|id| Some((id, self.told.get(id)?)));
+            let own = told.filter(|(_, (stamp, _))| stamp.issuer == *here);
+            let leaf = match own {
+                Some((id, (_, sum))) => {
+                    origins.extend((id.server != *here).then(|| id.server.clone()));
+                    Some(table.key().leaf(id, *sum))
+                }
+                None => match readable(ask.snapshot.record(*number))?.flatten() {
+                    Some(record) => {
+                        let there = &record.id.server;
+                        origins.extend((*there != *here).then(|| there.clone()));
+                        self.leaf(ask, (*number, &record), table.key(), sharing)?
+                    }
+                    None => None,
+                },
+            };
+            leaves.push((*number, leaf));
+        }
+        Ok(table.take(ask.snapshot, leaves, read.end)?)
+    }
+
     /// Takes a table further through the feed; `true` when it is at the head.
     fn take_further(
         &self,
@@ -145,6 +181,7 @@ impl ChangesBuilder<'_> {
             Some(doubtful) => table.doubt(doubtful.digest()?, &doubtful.listed),
             None => Vec::new(),
         };
+        self.take_read(ask, table, sharing, &mut origins)?;
         let most = ENTRIES + self.told.len();
         let is_whole = table.advance(ask.snapshot, most, &mut |row, key| {
             let of = |id: &ObjectId| (id.server != *here).then(|| id.server.clone());

@@ -32,6 +32,10 @@ fn record(n: u64) -> Record {
     }
 }
 
+fn head(store: &Memory) -> u64 {
+    store.view::<_, Error>(|at| at.head()).unwrap().number
+}
+
 fn named(value: u64) -> String {
     format!("name {value}")
 }
@@ -165,12 +169,6 @@ fn what_is_gathered_is_seen_as_if_it_had_been_applied() {
                     let kind = random(4);
                     let expected = other.view::<_, Error>(|at| Ok(asked(at, kind, n)))?;
                     assert_eq!(asked(&world, kind, n), expected, "seed {seed}, step {step}");
-                    let there = other.view::<_, Error>(|at| at.by_object_id(&record(n).id))?;
-                    assert_eq!(
-                        world.created(&record(n).id)?,
-                        there.map(|(number, _)| number),
-                        "seed {seed}, step {step}"
-                    );
                     let span = state_span(n, random(8));
                     let expected = other.view::<_, Error>(|at| Ok(state_in(at, &span)))?;
                     assert_eq!(
@@ -180,6 +178,20 @@ fn what_is_gathered_is_seen_as_if_it_had_been_applied() {
                     );
                 }
             }
+            // Each change has its entry of the feed, and its record at its end stands last of it.
+            let written = world.written()?.to_vec();
+            assert_eq!(written.len() as u64, head(&other), "seed {seed}");
+            for n in 0..OBJECTS {
+                let there = other.view::<_, Error>(|at| at.by_object_id(&record(n).id))?;
+                let encoded = record(n).id.encoded()?;
+                let last = written.iter().rev().find(|(_, id)| *id == encoded);
+                assert_eq!(
+                    last.map(|(number, _)| *number),
+                    there.map(|(number, _)| number),
+                    "seed {seed}"
+                );
+            }
+            assert_eq!(world.written()?, written);
             world.finish()
         })
         .unwrap();
