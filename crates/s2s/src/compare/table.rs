@@ -182,8 +182,8 @@ impl Table {
         Ok(())
     }
 
-    /// Reads on in the store's own feed, `most` entries at the most; `leaf` says what stands for the record of an entry. Returns whether the head of
-    /// the snapshot is reached, so that the sum is of this very snapshot.
+    /// Reads on in the store's own feed, `most` entries at the most, and none behind the number `to`; `leaf` says what stands for the record of an entry.
+    /// Returns whether the head of the snapshot is reached, so that the sum is of this very snapshot.
     ///
     /// A table that is ahead of the snapshot, because another thread has read a later one, stays as it is. One that is [not of the snapshot's
     /// history](Table::is_of) begins anew.
@@ -193,7 +193,7 @@ impl Table {
     pub(crate) fn advance<E: From<keyferry_store::Error>>(
         &mut self,
         snapshot: &dyn Snapshot,
-        most: usize,
+        (most, to): (usize, u64),
         leaf: &mut dyn FnMut(&FeedRow<'_>, &ProofKey) -> Result<Option<Leaf>, E>,
     ) -> Result<bool, E> {
         let head = snapshot.head()?;
@@ -205,13 +205,18 @@ impl Table {
         }
         let (mut end, mut rows) = (self.place.number(), Vec::new());
         // What stands for a record is asked of the snapshot, too, so the rows come first.
-        snapshot.feed(end, &mut |row| {
-            rows.push((row.number, row.record, row.entry.to_vec()));
-            Ok(match rows.len() < most {
-                true => ControlFlow::Continue(()),
-                false => ControlFlow::Break(()),
-            })
-        })?;
+        if end < to.min(head.number) {
+            snapshot.feed(end, &mut |row| {
+                let is_within = row.number <= to;
+                if is_within {
+                    rows.push((row.number, row.record, row.entry.to_vec()));
+                }
+                Ok(match is_within && rows.len() < most {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                })
+            })?;
+        }
         let mut failed = None;
         for (number, record, entry) in &rows {
             let row = FeedRow {
@@ -272,7 +277,7 @@ mod tests {
                 let of = &mut |row: &FeedRow<'_>, _: &ProofKey| {
                     Ok::<_, Error>(Some(leaf(row.record.0 as u8 + 1)))
                 };
-                whole = table.advance(snapshot, most, of)?;
+                whole = table.advance(snapshot, (most, u64::MAX), of)?;
                 Ok(())
             })
             .unwrap();
@@ -355,6 +360,42 @@ mod tests {
     }
 
     #[test]
+    fn the_feed_is_read_up_to_a_number() {
+        let server = TestServer::new(|peer| peer);
+        (1..=5).for_each(|n| drop(server.key(&"x".repeat(n), Vec::new())));
+        let mut table = table();
+        for (to, at) in [(0, 0), (2, 2), (1, 2), (4, 4), (9, 5)] {
+            let mut whole = false;
+            server
+                .store
+                .read(&mut |snapshot| {
+                    let of = &mut |row: &FeedRow<'_>, _: &ProofKey| {
+                        Ok::<_, Error>(Some(leaf(row.record.0 as u8 + 1)))
+                    };
+                    whole = table.advance(snapshot, (9, to), of)?;
+                    Ok(())
+                })
+                .unwrap();
+            assert_eq!((table.place().number(), table.sum().count), (at, at as i64));
+            assert_eq!(whole, at == 5);
+        }
+        // What is known already of the next ones is taken without reading them.
+        let known = server.store.view::<_, Error>(|snapshot| {
+            let mut other = Table::new(ProofKey::new([1; KEY_BYTES]));
+            let leaves = (1..=3).map(|n| (RecordNumber(n), Some(leaf(n as u8 + 1))));
+            other.take(snapshot, leaves, 3)?;
+            assert_eq!((other.place().number(), other.sum()), (3, sum(2..=4)));
+            let of = &mut |row: &FeedRow<'_>, _: &ProofKey| {
+                assert!(row.number > 3);
+                Ok::<_, Error>(Some(leaf(row.record.0 as u8 + 1)))
+            };
+            assert!(other.advance(snapshot, (9, u64::MAX), of)?);
+            Ok(other.sum())
+        });
+        assert_eq!(known.unwrap(), table.sum());
+    }
+
+    #[test]
     fn an_error_stops_where_it_happened() {
         let server = TestServer::new(|peer| peer);
         (1..=3).for_each(|n| drop(server.key(&"x".repeat(n), Vec::new())));
@@ -368,7 +409,7 @@ mod tests {
                     n => Ok(Some(leaf(n))),
                 }
             };
-            table.advance(snapshot, 9, of).map(drop)
+            table.advance(snapshot, (9, u64::MAX), of).map(drop)
         });
         assert!(failed.is_err());
         assert_eq!((table.sum().count, table.place().number()), (1, 1));

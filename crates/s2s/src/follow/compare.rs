@@ -371,23 +371,29 @@ impl HeldTable {
         if let Some(written) = &applied.written {
             take_written(snapshot, table, (&mut kept, listed), (written, told))?;
         }
-        table.advance(snapshot, ENTRIES + told.len(), &mut |row, key| {
-            if !told.is_empty() {
-                let entry: Entry = read(row.entry, "feed entry")?;
-                if let Some((stamp, sum)) = told.get(&entry.id)
-                    && *stamp == entry.stamp
-                    && !listed.contains_key(&entry.id)
-                {
-                    return Ok(Some(key.leaf(&entry.id, *sum)));
+        table.advance(
+            snapshot,
+            (ENTRIES + told.len(), u64::MAX),
+            &mut |row, key| {
+                if !told.is_empty() {
+                    let entry: Entry = read(row.entry, "feed entry")?;
+                    if let Some((stamp, sum)) = told.get(&entry.id)
+                        && *stamp == entry.stamp
+                        && !listed.contains_key(&entry.id)
+                    {
+                        return Ok(Some(key.leaf(&entry.id, *sum)));
+                    }
                 }
-            }
-            // What can't be read is not held.
-            let record = readable(snapshot.record(row.record))?.flatten();
-            match record.filter(|_| !rotten.contains(&row.record)) {
-                Some(record) => leaf_of(snapshot, (row.record, &record), (&mut kept, listed), key),
-                None => Ok(None),
-            }
-        })
+                // What can't be read is not held.
+                let record = readable(snapshot.record(row.record))?.flatten();
+                match record.filter(|_| !rotten.contains(&row.record)) {
+                    Some(record) => {
+                        leaf_of(snapshot, (row.record, &record), (&mut kept, listed), key)
+                    }
+                    None => Ok(None),
+                }
+            },
+        )
     }
 }
 

@@ -22,7 +22,7 @@ use keyferry_ttlv::{Encode, Extra, Tagged, Writer};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Feed entries that one answer takes a table further, beside those that the answer itself tells of.
+/// Feed entries that one answer takes a table further, beside those that the answer itself tells of; not behind where the answer ends.
 const ENTRIES: usize = 4096;
 
 /// Cells of a sketch that one answer has at the most. A changed object takes about 2.8 of them, one that only one side has, half of that.
@@ -183,7 +183,9 @@ impl ChangesBuilder<'_> {
         };
         self.take_read(ask, table, sharing, &mut origins)?;
         let most = ENTRIES + self.told.len();
-        let is_whole = table.advance(ask.snapshot, most, &mut |row, key| {
+        // What later pages tell of is read with them.
+        let to = self.read.end;
+        let is_whole = table.advance(ask.snapshot, (most, to), &mut |row, key| {
             let of = |id: &ObjectId| (id.server != *here).then(|| id.server.clone());
             if !self.told.is_empty() {
                 let entry: Entry = read(row.entry, "feed entry")?;
