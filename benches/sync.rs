@@ -6,6 +6,10 @@
 //! `cargo bench --bench sync -- prove 1000000` loads so many objects and finds 0, 1, 100, 1 000 and 10 000 differences by comparison: the bytes
 //! and round trips until they are known, and the time that takes at both ends. The first round trip is one that goes anyway, in which the
 //! proof counts alone; all further ones count as a whole. Without TLS.
+//!
+//! `cargo bench --bench sync -- accounts 1000000 1000` loads so many objects into one replica: the bytes of the accounts at both ends, and what it costs to
+//! begin the relation under another name. Then so many replicas with stores in memory follow 100 objects: what a question costs the issuer in which
+//! nothing happens, and one after a change.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use keyferry_examples::host::Host;
@@ -15,9 +19,12 @@ use keyferry_kmip::spec::*;
 use keyferry_kmip::*;
 use keyferry_net::{clock, drive};
 use keyferry_s2s::*;
-use keyferry_store::{Effects, Material, SnapshotExt, StoreExt};
+use keyferry_store::{
+    Effects, Home, Incarnation, Material, Memory, SnapshotExt, Span, Store, StoreExt,
+};
 use keyferry_ttlv::{Extra, Version};
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -303,18 +310,48 @@ struct Cost {
     replica: Duration,
 }
 
+/// A replica, as a session sees it.
+struct Follower<'a> {
+    node: &'a Arc<Node>,
+    store: &'a dyn Store,
+    name: String,
+    relation: &'a str,
+}
+
+impl<'a> Follower<'a> {
+    fn of(replica: &'a Host, relation: &'a str) -> Follower<'a> {
+        Follower {
+            node: replica.server.node(),
+            store: &*replica.store,
+            name: "replica 0".into(),
+            relation,
+        }
+    }
+
+    fn upstream(&self) -> Upstream {
+        let found = self
+            .store
+            .view::<_, keyferry_s2s::Error>(|snapshot| Upstream::find(snapshot, self.relation));
+        found.unwrap().unwrap()
+    }
+}
+
 /// One pass to the head, without a connection in between. Costs are counted until the replica knows of so many differences that it has found.
-fn pass_by_hand(replica: &Host, master: &Host, until: i64) -> Cost {
-    let mut session = Follow::new(replica.server.node().clone(), options());
+fn pass_by_hand(replica: &Follower<'_>, master: &Host, until: i64) -> Cost {
+    let options = FollowOptions {
+        relation: replica.relation.into(),
+        ..options()
+    };
+    let mut session = Follow::new(replica.node.clone(), options);
     let mut random = keyferry_crypto::SystemRandom::new();
     let (mut cost, mut ticket) = (Cost::default(), 0);
     loop {
         let mut cx = SessionContext {
             now: clock(),
-            store: &*replica.store,
+            store: replica.store,
             random: &mut random,
         };
-        let is_known = upstream(replica).repaired.unwrap_or(0) >= until && cost.rounds > 0;
+        let is_known = replica.upstream().repaired.unwrap_or(0) >= until && cost.rounds > 0;
         let started = Instant::now();
         let asked = match session.poll(&mut cx, Ticket(ticket)).unwrap() {
             keyferry_s2s::Step::Send(asked) => asked.to_frame().unwrap(),
@@ -323,7 +360,7 @@ fn pass_by_hand(replica: &Host, master: &Host, until: i64) -> Cost {
         };
         let polled = started.elapsed();
         let started = Instant::now();
-        let name = Identity::new("replica 0");
+        let name = Identity::new(replica.name.as_str());
         let Answer::Reply(reply) = master.server.answer(&name, clock(), &asked) else {
             panic!("no answer")
         };
@@ -356,13 +393,6 @@ fn proof_len(reply: &[u8]) -> usize {
     })
 }
 
-fn upstream(replica: &Host) -> Upstream {
-    let found = replica
-        .store
-        .view::<_, keyferry_s2s::Error>(|snapshot| Upstream::find(snapshot, "r"));
-    found.unwrap().unwrap()
-}
-
 /// Changes so many copies at the replica by nobody's word.
 fn rot(replica: &Host, objects: u64, many: u64) {
     for first in (0..many).step_by(1000) {
@@ -393,10 +423,10 @@ async fn prove(objects: u64) {
     fill(&master, objects);
     let replica = site.start("replica 0", Policy::closed()).await.unwrap();
     follow(&replica);
-    pass_by_hand(&replica, &master, 0);
+    let follower = Follower::of(&replica, "r");
     // Until both ends have read all that they compare.
-    while upstream(&replica).proved.is_none() {
-        pass_by_hand(&replica, &master, 0);
+    while follower.upstream().proved.is_none() {
+        pass_by_hand(&follower, &master, 0);
     }
     let mut found = 0;
     for differences in [0, 1, 100, 1000, 10_000] {
@@ -405,8 +435,8 @@ async fn prove(objects: u64) {
         // The table reads what was written here before it is compared.
         let mut cost = Cost::default();
         found += i64::try_from(differences).unwrap();
-        while cost.rounds == 0 || upstream(&replica).repaired.unwrap_or(0) < found {
-            cost = pass_by_hand(&replica, &master, found);
+        while cost.rounds == 0 || follower.upstream().repaired.unwrap_or(0) < found {
+            cost = pass_by_hand(&follower, &master, found);
         }
         println!(
             "differences {differences}   {} B   {} rounds   {:.1} ms at the issuer   {:.1} ms at the replica",
@@ -416,9 +446,115 @@ async fn prove(objects: u64) {
             cost.replica.as_secs_f64() * 1e3
         );
     }
-    assert_eq!(upstream(&replica).repaired.unwrap_or(0), found);
+    assert_eq!(follower.upstream().repaired.unwrap_or(0), found);
     let same = follower::compare(&*master.store, &*replica.store).unwrap();
     assert_eq!(same, objects);
+}
+
+/// The bytes of what a store keeps under a prefix of the state's keys.
+fn kept(store: &dyn Store, prefix: &[u8]) -> usize {
+    let mut bytes = 0;
+    store
+        .read(&mut |snapshot| {
+            bytes = 0;
+            snapshot.state(&Span::prefix(prefix), &mut |key, value| {
+                bytes += key.len() + value.len();
+                Ok(ControlFlow::Continue(()))
+            })
+        })
+        .unwrap();
+    bytes
+}
+
+/// What accounts take, and what a relation costs that is begun under another name.
+async fn accounts(objects: u64) {
+    let site = Site::new().unwrap();
+    let master = site.start("master", policy(1)).await.unwrap();
+    fill(&master, objects);
+    let replica = site.start("replica 0", Policy::closed()).await.unwrap();
+    follow(&replica);
+    let follower = Follower::of(&replica, "r");
+    while follower.upstream().proved.is_none() {
+        pass_by_hand(&follower, &master, 0);
+    }
+    println!(
+        "accounts of {objects} objects   {} B at the issuer   {} B at the replica",
+        kept(&*master.store, b"offered/"),
+        kept(&*replica.store, b"kept/"),
+    );
+    let head = || {
+        replica
+            .store
+            .view(|snapshot| snapshot.head())
+            .unwrap()
+            .number
+    };
+    let before = head();
+    Upstream::end(&*replica.store, "r").unwrap();
+    let all = UpstreamOptions::default();
+    Upstream::follow(&*replica.store, "s", "master", &all, clock().wall).unwrap();
+    let (follower, started) = (Follower::of(&replica, "s"), Instant::now());
+    while follower.upstream().proved.is_none() {
+        pass_by_hand(&follower, &master, 0);
+    }
+    println!(
+        "begun under another name   {:.1} s   {} records written",
+        started.elapsed().as_secs_f64(),
+        head() - before
+    );
+}
+
+/// What many replicas cost their issuer.
+async fn many(replicas: usize) {
+    let site = Site::new().unwrap();
+    let master = site.start("master", policy(replicas)).await.unwrap();
+    fill(&master, 100);
+    let mut all = Vec::new();
+    for n in 0..replicas {
+        let (name, store) = (format!("replica {n}"), Memory::new(Incarnation([7; 16])));
+        let home = || Home {
+            server: name.as_str().into(),
+            instance: n.to_be_bytes().to_vec(),
+            fingerprint_key: Secret::new(&[7; 32]),
+            extra: Extra::NONE,
+        };
+        let home = store.home(&name, home).unwrap();
+        let node = Node::new(
+            home,
+            Policy::closed(),
+            Arc::new(keyferry_crypto::Ring::new()),
+        );
+        let options = UpstreamOptions::default();
+        Upstream::follow(&store, "r", "master", &options, clock().wall).unwrap();
+        all.push((name, store, Arc::new(node)));
+    }
+    let pass = || {
+        let mut cost = Cost::default();
+        for (name, store, node) in &all {
+            let follower = Follower {
+                node,
+                store,
+                name: name.clone(),
+                relation: "r",
+            };
+            let one = pass_by_hand(&follower, &master, i64::MAX);
+            cost.rounds += one.rounds;
+            cost.issuer += one.issuer;
+        }
+        cost
+    };
+    let told = |what: &str, cost: Cost| {
+        let each = cost.issuer.as_secs_f64() * 1e3 / cost.rounds as f64;
+        println!("{replicas} replicas, {what:<20} {each:.3} ms at the issuer for each question");
+    };
+    told("first load", pass());
+    told("nothing new", pass());
+    change(&master, 100, 0, 1);
+    told("a change", pass());
+    println!(
+        "accounts of {replicas} replicas   {} B at the issuer",
+        kept(&*master.store, b"offered/")
+    );
 }
 
 fn main() {
@@ -428,6 +564,14 @@ fn main() {
         let objects = arguments.get(at + 1).and_then(|n| n.parse().ok());
         let objects = objects.expect("a number of objects behind prove");
         return runtime().unwrap().block_on(prove(objects));
+    }
+    if let Some(at) = arguments.iter().position(|argument| argument == "accounts") {
+        let number = |at: usize| arguments.get(at).and_then(|n| n.parse::<u64>().ok());
+        let [objects, replicas] = [at + 1, at + 2].map(|at| number(at).expect("two numbers"));
+        return runtime().unwrap().block_on(async {
+            accounts(objects).await;
+            many(usize::try_from(replicas).unwrap()).await;
+        });
     }
     for pair in arguments.windows(2) {
         let [name, value] = pair else { continue };
