@@ -55,8 +55,8 @@ impl Account {
     fn of(snapshot: &dyn Snapshot, server: &str, own: Vec<u8>) -> Result<Account> {
         let mut others = Vec::new();
         let mut running = Vec::new();
-        for downstream in Downstream::all(snapshot)? {
-            if downstream.server == *server && downstream.ended != Some(true) {
+        for downstream in Downstream::of(snapshot, server)? {
+            if downstream.ended != Some(true) {
                 running.push(keys::offered_prefix(server, &downstream.relation));
             }
         }

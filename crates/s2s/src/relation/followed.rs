@@ -204,6 +204,11 @@ impl Downstream {
         stored::all(snapshot)
     }
 
+    /// The relations in which one server follows this one, or has followed.
+    pub(crate) fn of(snapshot: &dyn Snapshot, server: &str) -> Result<Vec<Downstream>> {
+        stored::all_under(snapshot, &keys::downstream(server, ""), Downstream::KIND)
+    }
+
     /// One replica, by its server id and the name of the relation.
     ///
     /// # Errors
