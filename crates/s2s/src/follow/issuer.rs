@@ -167,10 +167,8 @@ fn authorise<'a>(
     }
     let held = Downstream::find(ask.snapshot, &peer.server, &request.relation)?;
     if held.is_none() {
-        let relations = Downstream::all(ask.snapshot)?;
-        let of_peer = relations
-            .iter()
-            .filter(|other| other.server == peer.server && other.ended != Some(true));
+        let relations = Downstream::of(ask.snapshot, &peer.server)?;
+        let of_peer = relations.iter().filter(|other| other.ended != Some(true));
         let most = node.policy.limits.relations;
         if of_peer.count() >= most {
             return Err(exceeded("relations of one peer", most));

@@ -140,9 +140,8 @@ impl Session for Poke {
             return turn(None);
         }
         let (head, follows) = cx.store.view::<_, Error>(|snapshot| {
-            let follows = Downstream::all(snapshot)?
+            let follows = Downstream::of(snapshot, &self.replica)?
                 .iter()
-                .filter(|slave| slave.server == self.replica)
                 .any(|slave| slave.paused != Some(true) && slave.ended != Some(true));
             Ok((Place::from(snapshot.head()?), follows))
         })?;
