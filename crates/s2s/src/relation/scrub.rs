@@ -170,8 +170,11 @@ impl Node {
                 .is_ok_and(|own| own == *fingerprint),
             _ => true,
         };
+        let has_material = record.is_destroyed() || record.is_withdrawn() || object.is_some();
         let why = if !is_of_fingerprint {
             "the material is not that of its fingerprint"
+        } else if !has_material && record.fingerprint.is_some() {
+            "the material is not there any more"
         } else if Receipts::are_of_another_copy(snapshot, &record)? {
             "no receipt that came with the copy is of it"
         } else {
@@ -201,7 +204,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use crate::testing::TestServer;
-    use keyferry_store::{Material, Record};
+    use keyferry_kmip::spec::State;
+    use keyferry_store::{Material, Overlay, Record};
 
     fn scrub(server: &TestServer, most: usize, now: i64) -> Scrub {
         let read = server.node.scrub(&server.store, most, DateTime(now));
@@ -282,9 +286,34 @@ mod tests {
         set(&server, &id, |record| record.fingerprint = right.clone());
         let read = scrub(&server, 100, 7);
         assert_eq!((read.found, listed(&server)), (1, Vec::new()));
+        // What is not there any more is missed, as long as the object is in use.
+        let change = |state: Option<State>, withdrawn: Option<bool>| {
+            let found = server.asking(|ask| ask.snapshot.by_object_id(&id));
+            let (number, held) = found.unwrap().unwrap();
+            let mut after = held.clone();
+            after.overlay = Some(Overlay {
+                state,
+                withdrawn,
+                ..Overlay::default()
+            });
+            server.apply(Effects::change(
+                Some((number, held)),
+                after,
+                Material::Remove,
+            ));
+        };
+        change(None, None);
+        assert_eq!(scrub(&server, 100, 8).found, 2);
+        assert!(listed(&server)[0].why.contains("not there any more"));
+        change(None, Some(true));
+        assert_eq!(scrub(&server, 100, 8).found, 2);
+        change(Some(State::DESTROYED), None);
+        let read = scrub(&server, 100, 8);
+        assert_eq!((read.found, listed(&server)), (2, Vec::new()));
+        change(None, None);
         // Without a fingerprint there is nothing to compare.
         set(&server, &id, |record| record.fingerprint = None);
-        assert_eq!(scrub(&server, 100, 8).found, 1);
+        assert_eq!(scrub(&server, 100, 8).found, 2);
     }
 
     #[test]

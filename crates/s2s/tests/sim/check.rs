@@ -259,15 +259,14 @@ impl Check {
     pub fn end(&mut self, world: &World) {
         Check::compromises_have_spread(world);
         for (at, link) in world.links.iter().enumerate() {
-            if !world.ended.contains(&at) {
+            if world.is_followed(at) {
                 self.equal(world, link.replica, link.issuer, &link.name);
             }
         }
         for owed in &self.owed {
             // Nobody asks whoever may not follow any more.
             let may_give_back = world.links.iter().enumerate().any(|(at, link)| {
-                (link.replica, link.issuer) == (owed.holder, owed.issuer)
-                    && !world.ended.contains(&at)
+                (link.replica, link.issuer) == (owed.holder, owed.issuer) && world.is_followed(at)
             });
             if may_give_back {
                 self.survived(world, owed);
@@ -530,10 +529,16 @@ impl Check {
                     .iter()
                     .find(|other| other.name == *record.stamp.issuer)
                     .unwrap();
-                let link = format!("{} of {}", site.name, issuer.name);
-                let names: Vec<_> = world.links.iter().map(|link| &link.name).collect();
-                let is_ended = world.ended.iter().any(|at| *names[*at] == link);
-                let is_followed = !is_ended && site.relations_of(&id).iter().any(|by| *by == *link);
+                let brought_by = site.relations_of(&id);
+                let is_followed = world.links.iter().enumerate().any(|(at, link)| {
+                    let between = [
+                        &world.sites[link.replica].name,
+                        &world.sites[link.issuer].name,
+                    ];
+                    between == [&site.name, &issuer.name]
+                        && world.is_followed(at)
+                        && brought_by.iter().any(|by| *by == *link.name)
+                });
                 let is_forked = [site, issuer]
                     .iter()
                     .any(|at| at.forks().iter().any(|fork| fork.id == id));
@@ -566,9 +571,17 @@ impl Check {
             return;
         }
         // Whoever has it from a relay alone, keeps it, and can't know that its issuer has lost it.
-        let direct = format!("{} of {}", here.name, there.name);
+        let direct: Vec<&String> = world
+            .links
+            .iter()
+            .filter(|link| (link.replica, link.issuer) == (owed.holder, owed.issuer))
+            .map(|link| &link.name)
+            .collect();
         let relayed = here.record(&owed.id).is_some_and(|(_, record)| {
-            let by_it = here.relations_of(&owed.id).iter().any(|by| *by == *direct);
+            let by_it = here
+                .relations_of(&owed.id)
+                .iter()
+                .any(|by| direct.iter().any(|name| **name == **by));
             !by_it && covers(&record.stamp, &record.lineage)
         });
         if relayed {

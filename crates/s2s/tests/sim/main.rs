@@ -22,6 +22,7 @@ mod histories;
 mod hostile;
 #[cfg(keyferry_planted)]
 mod planted;
+mod relations;
 mod restore;
 mod rng;
 mod run;

@@ -1,6 +1,7 @@
 //! One random run.
 
 use crate::check::Check;
+use crate::relations;
 use crate::rng::Rng;
 use crate::site::Site;
 use crate::world::{Hearing, World};
@@ -244,10 +245,12 @@ pub fn run(seed: u64) -> Figures {
                     let older = world.sites[at].backups[rng.below(kept)].clone();
                     let (told, now) = (rng.one_in(2), world.now(at));
                     world.sites[at].restore(older, told, now);
+                    relations::look_again(&mut world, at);
                     figures.restored += 1;
                 }
             }
-            98 => keep_or_not(&mut world, &mut rng),
+            98 => relations::keep_or_not(&mut world, &mut rng),
+            99 => relations::leave_or_return(&mut world, &mut rng),
             96..98 => {
                 // Copies are kept for later, as in a bundle, or those of some time ago arrive.
                 let link = rng.below(world.links.len());
@@ -260,6 +263,9 @@ pub fn run(seed: u64) -> Figures {
             92..94 => {
                 let link = rng.below(world.links.len());
                 let (replica, issuer) = (world.links[link].replica, world.links[link].issuer);
+                if world.left.contains(&link) {
+                    continue;
+                }
                 world.stop(replica);
                 let what = UpstreamOptions {
                     selection: selection(&mut rng),
@@ -296,42 +302,6 @@ pub fn run(seed: u64) -> Figures {
     figures
 }
 
-/// Something is pushed, or a relation is ended, or begun again.
-fn keep_or_not(world: &mut World, rng: &mut Rng) {
-    let at = rng.below(world.links.len());
-    let (replica, issuer) = (world.links[at].replica, world.links[at].issuer);
-    let name = world.links[at].name.clone();
-    match rng.below(3) {
-        0 if world.sites[issuer].up && world.sites[replica].up => {
-            let site = &world.sites[issuer];
-            let mut own = site.records();
-            own.retain(|record| site.node.issues(record));
-            if !own.is_empty() {
-                let id = own[rng.below(own.len())].id.clone();
-                world.push(issuer, replica, &id);
-            }
-        }
-        0 => {}
-        1 => {
-            let to = world.sites[replica].name.clone();
-            if Downstream::end(&world.sites[issuer].disk, &to, &name).is_ok() {
-                world.ended.insert(at);
-            }
-        }
-        _ => begin_again(world, at),
-    }
-}
-
-/// Lets the replica of a link follow again.
-fn begin_again(world: &mut World, at: usize) {
-    let link = &world.links[at];
-    let to = world.sites[link.replica].name.clone();
-    if world.ended.remove(&at) {
-        // A store that was put back may know nothing of it.
-        let _ = Downstream::begin_again(&world.sites[link.issuer].disk, &to, &link.name);
-    }
-}
-
 /// A client somewhere revokes what it finds there, whoever issues it. It is Compromised there at once.
 fn emergency(world: &mut World, rng: &mut Rng) -> bool {
     let at = rng.below(world.sites.len());
@@ -352,24 +322,7 @@ fn emergency(world: &mut World, rng: &mut Rng) -> bool {
 fn heal(world: &mut World, check: &mut Check, rng: &mut Rng) {
     world.cut.clear();
     world.strays.clear();
-    // Some relations stay ended. One that a store which was put back had ended before may be so still.
-    for at in 0..world.links.len() {
-        let link = &world.links[at];
-        let to = world.sites[link.replica].name.clone();
-        let find = |s: &dyn keyferry_store::Snapshot| Downstream::find(s, &to, &link.name);
-        let found = world.sites[link.issuer]
-            .disk
-            .view::<_, Error>(find)
-            .unwrap();
-        let is_ended = found.is_some_and(|found| found.ended == Some(true));
-        match is_ended {
-            true => world.ended.insert(at),
-            false => world.ended.remove(&at),
-        };
-        if rng.one_in(2) {
-            begin_again(world, at);
-        }
-    }
+    relations::some_return(world, rng);
     for at in 0..world.sites.len() {
         world.sites[at].skew = 0;
         if !world.sites[at].up {
@@ -446,7 +399,7 @@ fn heal(world: &mut World, check: &mut Check, rng: &mut Rng) {
         })
         .collect();
     assert_eq!(heads, after, "it does not come to rest");
-    news_travels(world, rng);
+    news_travels(world, check, rng);
     // What was revoked in an emergency then is told with the next question, and what a relay lists is found with it. Whoever waits to be poked asks
     // when it connects the next time.
     for _ in 0..3 {
@@ -458,21 +411,23 @@ fn heal(world: &mut World, check: &mut Check, rng: &mut Rng) {
 }
 
 /// What changes now is everywhere before long, also where nobody asks more than once an hour, and where the first word of it was lost.
-fn news_travels(world: &mut World, rng: &mut Rng) {
+fn news_travels(world: &mut World, check: &mut Check, rng: &mut Rng) {
     for at in 0..world.sites.len() {
         let now = world.now(at);
         (0..20).any(|_| writes::random(&mut world.sites[at], rng, now));
     }
+    check.observe(world);
     (0..10).for_each(|_| world.random_step(rng));
     for _ in 0..8 {
         world.time += 1100;
         world.settle();
+        check.observe(world);
     }
     for (at, link) in world
         .links
         .iter()
         .enumerate()
-        .filter(|(at, _)| !world.trouble.contains(at) && !world.ended.contains(at))
+        .filter(|(at, _)| !world.trouble.contains(at) && world.is_followed(*at))
     {
         let head = world.sites[link.issuer]
             .disk

@@ -86,6 +86,8 @@ pub struct World {
     pub trouble: HashSet<usize>,
     /// The links whose relation its issuer has ended.
     pub ended: HashSet<usize>,
+    /// The links whose relation its replica has ended or paused.
+    pub left: HashSet<usize>,
     /// Asked of every answer that an issuer gives: the link, and what was asked and answered.
     pub answers: Vec<(usize, RequestMessage, ResponseMessage)>,
     /// The site that lies, and how it does.
@@ -155,9 +157,15 @@ impl World {
             kept: Vec::new(),
             trouble: HashSet::new(),
             ended: HashSet::new(),
+            left: HashSet::new(),
             answers: Vec::new(),
             adversary: None,
         }
+    }
+
+    /// Whether the relation of a link goes on.
+    pub fn is_followed(&self, at: usize) -> bool {
+        !self.ended.contains(&at) && !self.left.contains(&at)
     }
 
     pub fn now(&self, site: usize) -> Now {
