@@ -95,6 +95,9 @@ pub(super) enum Decided {
     StillMissing,
     /// The object ends so.
     Ends(Decision),
+    /// The copy can't be taken, for this reason. What it says of the State counts all the same, with these effects
+    /// ([rule 5](crate::design#rule-5)).
+    StateAlone(Failure, Effects),
     /// What is held of the object can't be read: with these effects it gives way, and the object is asked for again.
     Damaged(Effects),
 }
@@ -263,7 +266,10 @@ impl ApplyPage for ChangesPage<'_> {
             searches: self.asked.searches,
         };
         match receiver.decide(&mut ask, change) {
-            Ok(decision) => Ok(Decided::Ends(decision)),
+            Ok(decision) => Ok(match decision.refused {
+                Some(failure) => Decided::StateAlone(failure, decision.effects),
+                None => Decided::Ends(decision),
+            }),
             Err(failure) if is_corrupt(&failure) => {
                 let cleared = receiver.clear_damaged(&ask, change)?;
                 cleared.map(Decided::Damaged).ok_or(failure)
@@ -301,10 +307,13 @@ impl ApplyPage for ChangesPage<'_> {
                 self.note_standing(snapshot, &change.copy.id, (decision.standing, changes))?;
                 (decision.result, decision.effects)
             }
+            Ok(Decided::StateAlone(failure, counts)) => {
+                let (result, effects) = self.retry_later(change, &failure, tried.as_ref())?;
+                (result, with(effects, counts))
+            }
             Ok(Decided::Damaged(cleared)) => {
-                let (result, mut effects) = self.retry_later(change, &damaged(), tried.as_ref())?;
-                effects.extend(cleared);
-                (result, effects)
+                let (result, effects) = self.retry_later(change, &damaged(), tried.as_ref())?;
+                (result, with(effects, cleared))
             }
             // Whoever may not say something now may not say it later; a policy that says otherwise is a reason to start over.
             Err(failure) if is_unauthorised => (failed(change, &failure), Effects::none()),
@@ -432,6 +441,11 @@ impl ChangesPage<'_> {
         }
         Ok((failed(change, failure), effects))
     }
+}
+
+fn with(mut effects: Effects, more: Effects) -> Effects {
+    effects.extend(more);
+    effects
 }
 
 /// What became of a change that was refused.

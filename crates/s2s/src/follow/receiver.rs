@@ -4,6 +4,7 @@ use crate::ask::Ask;
 use crate::follow::options::FollowOptions;
 use crate::node::Node;
 use crate::planted::planted;
+use crate::receive::apply::is_internal;
 use crate::receive::authority::{ChangeRef, check_speaker};
 use crate::receive::copy::{SeenObject, verify_copy};
 use crate::receive::import::outside_agreement;
@@ -37,6 +38,9 @@ pub(super) struct Decision {
     pub(super) result: ObjectResult,
     pub(super) effects: Effects,
     pub(super) standing: Standing,
+    /// Why a copy is not taken, whose State counts all the same: what stands against it, a Name that another object has here for example, does not stand
+    /// against its State ([rule 5](crate::design#rule-5)).
+    pub(super) refused: Option<Failure>,
 }
 
 /// Whether a copy comes by the relation from now on.
@@ -66,10 +70,22 @@ impl Before {
         }
     }
 
-    /// Whether it is a copy of this change. One that stays as it is when the change comes is the same, or fuller; any other is newer.
-    fn holds(&self, stamp: &Stamp) -> bool {
-        self.stamp.as_ref() == Some(stamp)
+    /// Whether a copy comes by the relation once its change has come to this. One that is unchanged, and of this change, is the same, or fuller; any other
+    /// is newer.
+    fn standing(&self, stamp: &Stamp, outcome: Outcome) -> Standing {
+        let is_same = outcome == Outcome::Unchanged && self.stamp.as_ref() == Some(stamp);
+        match is_taken(outcome) || is_same {
+            true => Standing::Comes(self.number),
+            false => Standing::AsBefore,
+        }
     }
+}
+
+fn is_taken(outcome: Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Created | Outcome::Updated | Outcome::Renamed
+    )
 }
 
 /// What becomes of an object that is left as it is, and why.
@@ -122,6 +138,7 @@ impl Receiver<'_> {
             result,
             effects,
             standing: Standing::AsBefore,
+            refused: None,
         })
     }
 
@@ -188,20 +205,16 @@ impl Receiver<'_> {
         let was = held.as_ref().map(|(_, held)| ToldChange::of(held));
         let before = Before::of(held.as_ref());
         let mended = mended(held.as_ref(), &incoming);
-        let mut merged = merge::merge_with_held(self.node, ask, &from.collisions, held, incoming)?;
-        let is_taken = matches!(
-            merged.outcome,
-            Outcome::Created | Outcome::Updated | Outcome::Renamed
-        );
-        if is_taken {
+        let merged = merge::merge_with_held(self.node, ask, &from.collisions, held, incoming);
+        let mut merged = match merged {
+            Ok(merged) => merged,
+            Err(failure) => return self.state_alone(ask, change, failure),
+        };
+        if is_taken(merged.outcome) {
             merged.effects.state.extend(ahead);
         }
         merged.effects.state.extend(mended);
-        let is_same = merged.outcome == Outcome::Unchanged && before.holds(&told.stamp);
-        let standing = match is_taken || is_same {
-            true => Standing::Comes(before.number),
-            false => Standing::AsBefore,
-        };
+        let standing = before.standing(&told.stamp, merged.outcome);
         if let Some(was) = was {
             let behind = self.note_behind(ask, &told, &was)?;
             merged.effects.state.extend(behind);
@@ -219,6 +232,25 @@ impl Receiver<'_> {
             result,
             effects: merged.effects,
             standing,
+            refused: None,
+        })
+    }
+
+    /// What becomes of a copy that is the one that was sent, and can't be taken.
+    fn state_alone(
+        &self,
+        ask: &Ask<'_>,
+        change: &Change,
+        failure: Failure,
+    ) -> Result<Decision, Failure> {
+        if is_internal(&failure) {
+            return Err(failure);
+        }
+        Ok(Decision {
+            result: ObjectResult::new(&change.identifier, Outcome::Failed),
+            effects: self.hear_state(ask, &change.copy)?,
+            standing: Standing::AsBefore,
+            refused: Some(failure),
         })
     }
 

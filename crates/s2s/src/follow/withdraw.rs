@@ -25,6 +25,7 @@ impl Receiver<'_> {
                 result: ObjectResult::new(&change.identifier, Outcome::Withdrawn),
                 effects,
                 standing,
+                refused: None,
             })
         };
         let (id, stamp) = (change.copy.id.clone(), change.copy.stamp.clone());

@@ -4,7 +4,7 @@
 use crate::error::Result;
 use crate::node::Node;
 use crate::relation::differing::DifferingCopy;
-use crate::relation::retry::objects_missing_at_issuer;
+use crate::relation::retry::{Retry, objects_missing_at_issuer};
 use crate::relation::unkept::Keepers;
 use keyferry_kmip::DateTime;
 use keyferry_store::{ObjectId, Record, RecordNumber, Snapshot};
@@ -22,6 +22,10 @@ impl Doubtful {
         let (keepers, mut listed) = (Keepers::of(snapshot)?, HashSet::new());
         for upstream in keepers.upstreams() {
             listed.extend(objects_missing_at_issuer(snapshot, &upstream.relation)?);
+            if upstream.retried > 0 {
+                let retries = Retry::all(snapshot, &upstream.relation)?;
+                listed.extend(retries.into_iter().map(|retry| retry.id));
+            }
             if upstream.differing.is_some() {
                 let differing = DifferingCopy::all(snapshot, &upstream.relation)?;
                 listed.extend(differing.into_iter().map(|copy| copy.id));

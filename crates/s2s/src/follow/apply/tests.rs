@@ -96,6 +96,10 @@ fn hear_in(
         searches: false,
     };
     let decision = server.asking(|ask| receiver.decide(ask, change))?;
+    if let Some(refused) = decision.refused {
+        server.apply(decision.effects);
+        return Err(refused);
+    }
     Ok(settle(server, options, change, decision).outcome)
 }
 
@@ -379,4 +383,34 @@ fn ways_that_no_honest_server_tells_are_not_kept() {
     assert_eq!(kept, [path(&["c"]), path(&["f"; 16])]);
     let kept = credible_paths(&answer(vec![path(&["c"]); MOST_WAYS + 1]), &server.node);
     assert_eq!(kept.len(), MOST_WAYS);
+}
+
+#[test]
+fn what_stands_against_a_copy_does_not_stand_against_its_state() {
+    for (state, kept) in [
+        (State::ACTIVE, State::ACTIVE),
+        (State::COMPROMISED, State::COMPROMISED),
+        (State::DESTROYED, State::DESTROYED),
+    ] {
+        let server = replica();
+        let id = record(1, State::ACTIVE).id;
+        hear(&server, &issuer(), &whole(&record(1, State::ACTIVE)));
+        let name = || AttributeValue::Name(keyferry_kmip::Name::text("taken"));
+        server.key("another", vec![name()]);
+        let mut named = record(2, state);
+        named.attributes.push(name());
+        let refused = hear_in(&server, &issuer(), &change(Kind::COPY, &named), &REIGN, &[]);
+        assert!(refused.unwrap_err().message().contains("has the Name"));
+        let held = server.record(&id).unwrap();
+        assert_eq!(held.stored_state(), Some(kept), "{state}");
+        assert_eq!(held.stamp.sequence, 1);
+        assert_eq!(server.object(&id).is_none(), state == State::DESTROYED);
+    }
+    // What is not held is not there afterwards.
+    let server = replica();
+    server.key("k", Vec::new());
+    let told = whole(&record(1, State::COMPROMISED));
+    let refused = hear_in(&server, &issuer(), &told, &REIGN, &[]);
+    assert!(refused.unwrap_err().message().contains("identifier"));
+    assert!(server.record(&record(1, State::ACTIVE).id).is_none());
 }
