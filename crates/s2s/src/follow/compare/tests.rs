@@ -30,6 +30,9 @@ struct Replica {
     /// Whether the last question was about what differs.
     /// The records that the next answer moves in the relation's account.
     moved: Vec<RecordNumber>,
+    /// What the next answer writes, and tells.
+    written: Option<Written>,
+    told: Told,
     has_asked: bool,
 }
 
@@ -75,6 +78,8 @@ impl Replica {
             copies: records,
             has_asked: false,
             moved: Vec::new(),
+            written: None,
+            told: Told::new(),
         };
         replica.begin();
         replica
@@ -123,6 +128,8 @@ impl Replica {
         let applied = Applied {
             differing,
             moved: std::mem::take(&mut self.moved),
+            written: self.written.take(),
+            told: std::mem::take(&mut self.told),
             ..Applied::none(upstream)
         };
         let asked = Asked {

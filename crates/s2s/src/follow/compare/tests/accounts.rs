@@ -74,3 +74,77 @@ fn a_relation_of_an_earlier_build_is_read_from_the_beginning() {
     assert_eq!(begun(&mut replica, Some(3)), (7, None, Some(3)));
     assert_eq!(begun(&mut replica, None), (0, Some(0), Some(0)));
 }
+
+impl Replica {
+    /// Has the next answer change a copy, and tell of it by another stamp and this sum: whoever reads the feed does not believe that.
+    fn write(&mut self, at: usize, sum: CopySum) {
+        let id = self.copies[at].id.clone();
+        let behind = self.store.view(|snapshot| snapshot.head()).unwrap().number;
+        let number = self.touch(at);
+        let mut stamp = self.copies[at].stamp.clone();
+        stamp.sequence += 99;
+        self.told.insert(id.clone(), (stamp, sum));
+        let records = vec![(number, id.encoded().unwrap())];
+        self.written = Some(Written { behind, records });
+    }
+
+    /// Writes a copy once more, as it is.
+    fn touch(&self, at: usize) -> RecordNumber {
+        let id = &self.copies[at].id;
+        let written = self
+            .store
+            .transact::<_, keyferry_store::Error>(|transaction| {
+                let (number, held) = transaction.by_object_id(id)?.unwrap();
+                let effects = Effects::change(Some((number, held.clone())), held, Material::Keep);
+                effects.apply(transaction)?;
+                Ok(number)
+            });
+        written.unwrap()
+    }
+
+    fn told_leaves(&self, at: usize, sum: CopySum) -> Vec<Leaf> {
+        let mut told = leaves(&self.copies);
+        told[at] = key().leaf(&self.copies[at].id, sum);
+        told
+    }
+}
+
+#[test]
+fn what_was_just_written_is_not_read_again_where_nothing_else_was() {
+    let other = CopySum::of(&a_copy().stamp, b"another digest");
+    let begun = || {
+        let mut replica = Replica::with(3);
+        replica.hear(&saying(&leaves(&replica.copies), None));
+        assert!(!replica.is_searching());
+        replica
+    };
+    // Taken as told.
+    let mut replica = begun();
+    replica.write(1, other);
+    let told = saying(&replica.told_leaves(1, other), None);
+    replica.hear(&told);
+    assert!(!replica.is_searching());
+    replica.hear(&saying(&leaves(&replica.copies), None));
+    assert!(replica.is_searching());
+    // Somebody else has written, too, or the table was not where the answer began: the feed is read.
+    let mut replica = begun();
+    replica.write(1, other);
+    replica.touch(2);
+    replica.hear(&saying(&leaves(&replica.copies), None));
+    assert!(!replica.is_searching());
+    let mut replica = begun();
+    replica.touch(2);
+    replica.write(1, other);
+    replica.hear(&saying(&leaves(&replica.copies), None));
+    assert!(!replica.is_searching());
+    // What is not told, and what is listed, is looked at.
+    let mut replica = begun();
+    replica.write(1, other);
+    replica.told = Told::new();
+    replica.hear(&saying(&leaves(&replica.copies), None));
+    assert!(!replica.is_searching());
+}
+
+fn a_copy() -> Record {
+    Replica::with(1).copies.remove(0)
+}
