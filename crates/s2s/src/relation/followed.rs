@@ -432,7 +432,12 @@ impl Upstream {
                 }
                 Some(held) => held.with_options(what),
                 None => {
-                    let mut upstream = Upstream::new(relation, server, what, now);
+                    let (session, account) = EndedRelation::goes_on_with(transaction, relation)?;
+                    let mut upstream = Upstream {
+                        session,
+                        account: Some(account),
+                        ..Upstream::new(relation, server, what, now)
+                    };
                     // What is held of that server's objects already, however it came, is to hear what became of them.
                     let holds_objects = transaction.head()?.number > 0;
                     upstream.checking = holds_objects.then_some(0);
@@ -570,7 +575,8 @@ impl Upstream {
         store.transact(|transaction| {
             let address = Upstream::address(relation);
             let upstream: Upstream = stored::existing(transaction, &address)?;
-            let ended = EndedRelation::new(&upstream.relation, upstream.contact);
+            let numbers = (upstream.session, upstream.account);
+            let ended = EndedRelation::new(&upstream.relation, upstream.contact, numbers);
             let (key, value) = ended.entry()?;
             transaction.set_state(&key, value.as_deref())?;
             stored::end_in::<Upstream>(transaction, &address, &[], &prefixes)

@@ -236,3 +236,29 @@ fn another_relation_with_the_same_server_changes_no_record() {
     assert_same(&a, &b, &ids);
     assert!(proved(&b, "s"));
 }
+
+#[test]
+fn a_relation_that_is_begun_again_under_its_name_goes_on_counting() {
+    let (a, b) = (issuer(), follower("b"));
+    let ids = keys(&a, "red", 2);
+    let upstream = || {
+        let found = b
+            .store
+            .view::<_, Error>(|snapshot| Upstream::find(snapshot, "r"));
+        found.unwrap().unwrap()
+    };
+    follow(&b, Selection::everything());
+    assert_eq!(upstream().session, 0);
+    pass(&b, &a);
+    let last = upstream().session;
+    assert!(last > 0);
+    // What this process remembers of the relation that has ended is not taken for what the new one has.
+    Upstream::end(&*b.store, "r").unwrap();
+    follow(&b, Selection::everything());
+    assert_eq!(upstream().session, last);
+    for _ in 0..3 {
+        pass(&b, &a);
+    }
+    assert!(upstream().session > last && proved(&b, "r"));
+    assert_same(&a, &b, &ids);
+}
