@@ -53,6 +53,22 @@ fn rot(server: &TestServer, id: &ObjectId) {
     assert_eq!(scrub.unwrap().found, 1);
 }
 
+/// Lists an object as the slow reading does.
+fn list(server: &TestServer, id: &ObjectId) {
+    let number = number_of(server, id);
+    let rotten = RottenRecord {
+        number: i64::try_from(number.0).unwrap(),
+        id: Some(id.clone()),
+        why: "found".into(),
+        since: server.now().wall,
+        extra: Extra::NONE,
+    };
+    let mut effects = Effects::none();
+    let bytes = keyferry_store::record::bytes_of(&rotten).unwrap();
+    effects.state.push((keys::rotten(number), Some(bytes)));
+    server.apply(effects);
+}
+
 fn listed(server: &TestServer) -> usize {
     let all = server.asking(|ask| RottenRecord::all(ask.snapshot));
     all.unwrap().len()
@@ -168,18 +184,7 @@ fn a_destroyed_object_takes_its_place_without_material() {
             .set(AttributeValue::State(State::DESTROYED));
     });
     let record = server.record(&id).unwrap();
-    let number = number_of(&server, &id);
-    let rotten = RottenRecord {
-        number: i64::try_from(number.0).unwrap(),
-        id: Some(id.clone()),
-        why: "found".into(),
-        since: server.now().wall,
-        extra: Extra::NONE,
-    };
-    let mut effects = Effects::none();
-    let bytes = keyferry_store::record::bytes_of(&rotten).unwrap();
-    effects.state.push((keys::rotten(number), Some(bytes)));
-    server.apply(effects);
+    list(&server, &id);
     let back = given(&server, &record, &[]);
     assert_eq!(give(&server, vec![back]), (1, 0));
     assert_eq!((listed(&server), server.object(&id)), (0, None));
@@ -202,6 +207,19 @@ fn only_what_was_sent_is_wanted_and_only_of_whom_may_give_back() {
     account.unwrap().note(&server.store, &[number]).unwrap();
     assert_eq!(wanted(peer()), std::slice::from_ref(&record.id));
     assert_eq!(wanted(Peer::new("b")), []);
+    // Several at once, and not without end.
+    let more: Vec<ObjectId> = (0..AT_ONCE)
+        .map(|n| server.key(&format!("more {n}"), Vec::new()))
+        .collect();
+    for id in &more {
+        let number = number_of(&server, id);
+        let account = server.asking(|ask| Account::in_bundles(ask.snapshot, "b"));
+        account.unwrap().note(&server.store, &[number]).unwrap();
+        list(&server, id);
+        let count = wanted(peer()).len();
+        assert!(count > 1 && count <= AT_ONCE, "{count}");
+    }
+    assert_eq!(wanted(peer()).len(), AT_ONCE);
     assert!(is_own(&server.node, &record.id));
     for change in [
         |id: &mut ObjectId| id.server = "c".into(),

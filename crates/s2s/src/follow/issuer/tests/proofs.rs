@@ -342,6 +342,45 @@ fn a_relay_counts_what_it_does_not_keep_true_no_more() {
 }
 
 #[test]
+fn a_relay_counts_what_it_could_not_take_no_more() {
+    let (relay, copy) = relaying();
+    let own = own(&relay);
+    let (_, answer) = relay.ask(&question());
+    says(&relay, &answer, &[&own, &copy]);
+    let retry = crate::relation::retry::Retry {
+        id: copy.clone(),
+        why: "another object has its Name".into(),
+        attempts: 1,
+        due: DateTime(1),
+        pass: 1,
+        extra: Extra::NONE,
+    };
+    let retried = |count: i64| {
+        let mut effects = Effects::none();
+        let key = keys::about(keys::retry_prefix("u"), &copy).unwrap();
+        let value = (count > 0).then(|| keyferry_store::record::bytes_of(&retry).unwrap());
+        effects.state.push((key, value));
+        let upstream = relay
+            .store
+            .view::<_, Error>(|snapshot| Upstream::find(snapshot, "u"));
+        let mut upstream = upstream.unwrap().unwrap();
+        upstream.retried = count;
+        effects.state.push(upstream.entry().unwrap());
+        relay.apply(effects);
+    };
+    retried(1);
+    let next = behind(&answer);
+    says(&relay, &relay.ask(&next).1, &[&own]);
+    let again = FollowRequest {
+        again: vec![copy.clone()],
+        ..next.clone()
+    };
+    assert_eq!(kinds(&relay.ask(&again).1), [Kind::COPY, Kind::UNKEPT]);
+    retried(0);
+    says(&relay, &relay.ask(&next).1, &[&own, &copy]);
+}
+
+#[test]
 fn what_is_in_doubt_when_it_is_told_first_is_not_counted() {
     let (relay, copy) = relaying();
     list_missing(&relay, &copy, true);
