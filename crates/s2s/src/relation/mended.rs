@@ -105,3 +105,109 @@ pub(crate) fn mend_feed(store: &dyn Store, after: u64, most: usize) -> Result<u6
     }
     Ok(after)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::testing::TestServer;
+    use keyferry_store::{MaterialChange, Part, Put};
+
+    fn filled(records: usize) -> TestServer {
+        let server = TestServer::new(|peer| peer);
+        (1..=records).for_each(|n| drop(server.key(&"x".repeat(n), Vec::new())));
+        server
+    }
+
+    #[test]
+    fn a_feed_without_damage_is_read_in_parts_and_changed_nowhere() {
+        let server = filled(5);
+        let head = || server.store.view(|snapshot| snapshot.head()).unwrap();
+        let before = head();
+        let parts: Vec<u64> = [(0, 2), (2, 2), (4, 2), (0, 5), (5, 5), (0, 6)]
+            .map(|(after, most)| mend_feed(&server.store, after, most).unwrap())
+            .into();
+        assert_eq!(parts, [2, 4, 0, 5, 0, 0]);
+        assert_eq!(head(), before);
+        assert_eq!(
+            server.asking(|ask| Scrub::of(ask.snapshot)).unwrap().mended,
+            None
+        );
+    }
+
+    /// Has another set of index entries lead to a record.
+    fn reindex(server: &TestServer, number: RecordNumber, remove: &[IndexKey]) {
+        server
+            .store
+            .transact::<_, keyferry_store::Error>(|at| {
+                let row = at.get(number, Part::Attributes)?.unwrap();
+                let mut entry = Vec::new();
+                at.feed(0, &mut |row| {
+                    if row.record == number {
+                        entry = row.entry.to_vec();
+                    }
+                    Ok(ControlFlow::Continue(()))
+                })?;
+                at.put(&[Put {
+                    number: Some(number),
+                    id: &row.id,
+                    attributes: &row.attributes,
+                    material: MaterialChange::Keep,
+                    remove,
+                    insert: &[],
+                    entry: &entry,
+                }])
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn each_index_entry_that_is_missing_is_missed_and_made_anew() {
+        let server = filled(4);
+        let all: Vec<(RecordNumber, Record)> = (1..=4)
+            .map(|n| {
+                let name = "x".repeat(n);
+                let found = server.asking(|ask| ask.snapshot.by_identifier(&name));
+                found.unwrap().unwrap()
+            })
+            .collect();
+        let is_indexed = |number, record: &Record| {
+            server.asking(|ask| is_indexed(ask.snapshot, number, record).unwrap())
+        };
+        let mut mended = 0;
+        for (number, record) in &all {
+            assert!(is_indexed(*number, record));
+            for key in index::keys(record).unwrap() {
+                reindex(&server, *number, std::slice::from_ref(&key));
+                assert!(!is_indexed(*number, record), "{key:?}");
+                // Those of the others lead to them still.
+                let others = all.iter().filter(|(other, _)| other != number);
+                assert!(
+                    others
+                        .clone()
+                        .all(|(number, record)| is_indexed(*number, record))
+                );
+                assert!(mend(&server.store, *number).unwrap());
+                assert!(is_indexed(*number, record), "{key:?}");
+                mended += 1;
+            }
+        }
+        let scrub = server.asking(|ask| Scrub::of(ask.snapshot)).unwrap();
+        assert_eq!((scrub.mended, scrub.found), (Some(mended), 0));
+        // There is nothing to be made anew of what is not there.
+        assert!(!mend(&server.store, RecordNumber(99)).unwrap());
+    }
+
+    #[test]
+    fn only_damage_to_one_record_is_mended() {
+        let of = |kind| keyferry_store::Error::new(kind, "on order");
+        let damaged = of(ErrorKind::Corrupt).about_record(3);
+        assert_eq!(damaged_record(&damaged), Some(RecordNumber(3)));
+        let caused: Error = of(ErrorKind::Corrupt).about_record(4).into();
+        assert_eq!(damaged_record(&caused), Some(RecordNumber(4)));
+        assert_eq!(damaged_record(&of(ErrorKind::Corrupt)), None);
+        assert_eq!(damaged_record(&of(ErrorKind::Io).about_record(3)), None);
+        let server = filled(1);
+        assert!(!mend_after(&server.store, &of(ErrorKind::Io)).unwrap());
+    }
+}
