@@ -52,7 +52,8 @@
 //!   hold.
 //! - With each answer that reaches the head, the replica compares what it holds with what it was told, finds what differs, and asks for that again
 //!   ([`Upstream::proved`], [`Upstream::repaired`], [`DifferingCopy`]). A copy that nobody keeps true is listed ([`UnkeptCopy`]).
-//! - [`Node::scrub`], called now and then, finds what has rotted in the store ([`RottenRecord`]); its keeper sends it again.
+//! - [`Node::scrub`], called now and then, finds what has rotted in the store ([`RottenRecord`]): its keeper sends it again, a replica
+//!   gives it back to its issuer, and index and feed entries are made anew ([`Scrub::mended`]).
 //! - Clients see the relations of an object as the attributes Master, Slaves, Backup and Working Server ([`Node::shadow`]).
 //!
 //! [`Poke`] tells a replica that there are changes to fetch. It uses a connection that the issuer has opened, or one that [`Follow`] has opened
