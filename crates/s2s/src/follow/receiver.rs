@@ -4,7 +4,6 @@ use crate::ask::Ask;
 use crate::follow::options::FollowOptions;
 use crate::node::Node;
 use crate::planted::planted;
-use crate::receive::apply::is_internal;
 use crate::receive::authority::{ChangeRef, check_speaker};
 use crate::receive::copy::{SeenObject, verify_copy};
 use crate::receive::import::outside_agreement;
@@ -236,14 +235,15 @@ impl Receiver<'_> {
         })
     }
 
-    /// What becomes of a copy that is the one that was sent, and can't be taken.
+    /// What becomes of a copy that is the one that was sent, and can't be taken. Where a Name or an identifier stands against it, its State counts; what has
+    /// other material is another object, whatever it is called.
     fn state_alone(
         &self,
         ask: &Ask<'_>,
         change: &Change,
         failure: Failure,
     ) -> Result<Decision, Failure> {
-        if is_internal(&failure) {
+        if !matches!(failure.cause(), Cause::NameExists | Cause::ObjectExists) {
             return Err(failure);
         }
         Ok(Decision {

@@ -406,6 +406,25 @@ fn what_stands_against_a_copy_does_not_stand_against_its_state() {
         assert_eq!(held.stamp.sequence, 1);
         assert_eq!(server.object(&id).is_none(), state == State::DESTROYED);
     }
+    // What has other material is another object.
+    let server = replica();
+    hear(&server, &issuer(), &whole(&record(1, State::ACTIVE)));
+    let other = Object::symmetric_key(CryptographicAlgorithm::AES, 128, Secret::new(&[2; 16]));
+    let told = Change {
+        material: Some(Secret::new(&material_of(&other).unwrap())),
+        ..whole(&record(2, State::DESTROYED_COMPROMISED))
+    };
+    for told in [
+        told.clone(),
+        Change {
+            copy: change(Kind::COPY, &record(2, State::COMPROMISED)).copy,
+            ..told
+        },
+    ] {
+        let _ = hear_in(&server, &issuer(), &told, &REIGN, &[]);
+        let held = server.record(&record(1, State::ACTIVE).id).unwrap();
+        assert_eq!(held.stored_state(), Some(State::ACTIVE));
+    }
     // What is not held is not there afterwards.
     let server = replica();
     server.key("k", Vec::new());
