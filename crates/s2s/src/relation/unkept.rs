@@ -390,3 +390,80 @@ impl Node {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::relation::followed::UpstreamOptions;
+    use crate::selection::Selection;
+    use crate::testing::TestServer;
+    use crate::wire::follow::KeptPath;
+    use keyferry_kmip::spec::AttributeValue;
+    use keyferry_ttlv::Extra;
+
+    #[test]
+    fn all_on_which_it_depends_who_keeps_what_has_another_digest() {
+        let server = TestServer::new(|peer| peer);
+        let what = UpstreamOptions::default();
+        Upstream::follow(&server.store, "r", "c", &what, DateTime(1)).unwrap();
+        let digest = || {
+            let found = server.asking(|ask| Keepers::of(ask.snapshot)?.digest());
+            found.unwrap()
+        };
+        let change = |change: &dyn Fn(&mut Upstream)| {
+            server
+                .store
+                .transact::<_, Error>(|transaction| {
+                    let mut upstream = Upstream::find(transaction, "r")?.unwrap();
+                    change(&mut upstream);
+                    let (key, value) = upstream.entry()?;
+                    Ok(transaction.set_state(&key, value.as_deref())?)
+                })
+                .unwrap();
+        };
+        // While the feed is read from its beginning, what is noted of single copies counts at the end.
+        let mut seen = vec![digest()];
+        change(&|upstream| upstream.account = Some(7));
+        assert_eq!(digest(), seen[0]);
+        let ways = |servers: &[&str]| KeptPath {
+            servers: servers.iter().map(|server| (*server).into()).collect(),
+            extra: Extra::NONE,
+        };
+        let steps: [&dyn Fn(&mut Upstream); 7] = [
+            &|upstream| upstream.anew = None,
+            &|upstream| upstream.account = Some(8),
+            &|upstream| upstream.paused = Some(true),
+            &|upstream| (upstream.paused, upstream.ended) = (None, Some(DateTime(1))),
+            &|upstream| (upstream.ended, upstream.keeps) = (None, vec![ways(&["d"])]),
+            &|upstream| upstream.keeps = vec![ways(&["d", "e"])],
+            &|upstream| {
+                let red = AttributeValue::ObjectGroup("red".into());
+                let red = Selection::everything().with(red);
+                upstream.selected = crate::selection::Selected::of(&red);
+            },
+        ];
+        for step in steps {
+            change(step);
+            let now = digest();
+            assert!(!seen.contains(&now));
+            assert_eq!(digest(), now);
+            seen.push(now);
+        }
+        Upstream::follow(&server.store, "s", "c", &what, DateTime(1)).unwrap();
+        assert!(!seen.contains(&digest()));
+    }
+
+    #[test]
+    fn a_reason_is_told_in_words() {
+        for why in [
+            UnkeptReason::Sent,
+            UnkeptReason::Ended,
+            UnkeptReason::EndedThere,
+            UnkeptReason::AtRelay,
+            UnkeptReason::Paused,
+        ] {
+            assert!(why.to_string().len() > 10);
+        }
+    }
+}

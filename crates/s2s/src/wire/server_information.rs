@@ -55,3 +55,50 @@ fn find<T: for<'a> Decode>(query: &QueryResponse, tag: Tag, version: Version) ->
     let information = query.server_information.as_ref()?;
     information.extra.find(tag)?.read(context(version)).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::testing::TestServer;
+
+    fn answer(information: ServerInformation) -> QueryResponse {
+        QueryResponse {
+            server_information: Some(information),
+            ..QueryResponse::default()
+        }
+    }
+
+    #[test]
+    fn a_server_tells_its_id_and_its_instance() {
+        let told = TestServer::new(|peer| peer).asking(|ask| server_information(ask));
+        let told = answer(told.unwrap());
+        assert_eq!(server(&told, Version::V2_1).as_deref(), Some("a"));
+        assert_eq!(instance(&told, Version::V2_1), Some(vec![2; 16]));
+        assert_eq!(incarnation(&told, Version::V2_1), Some(vec![1; 16]));
+        let none = answer(ServerInformation::default());
+        assert_eq!(server(&none, Version::V2_1), None);
+    }
+
+    #[test]
+    fn what_can_be_no_server_id_is_not_believed() {
+        let longest = "x".repeat(SERVER_BYTES);
+        let longer = "x".repeat(SERVER_BYTES + 1);
+        for (told, is_believed) in [
+            ("b", true),
+            ("b of c, the second", true),
+            (&longest, true),
+            ("", false),
+            (&longer, false),
+            ("b\nc", false),
+            ("b\0c", false),
+        ] {
+            let mut information = ServerInformation::default();
+            let told = keyferry_kmip::Text::from(told);
+            let raw = Raw::of(x::SERVER_ID, &told, context(Version::V2_1)).unwrap();
+            information.extra.push(raw);
+            let read = server(&answer(information), Version::V2_1);
+            assert_eq!(read, is_believed.then_some(told));
+        }
+    }
+}
