@@ -140,3 +140,36 @@ fn a_relation_that_listed_too_much_is_compared_again_when_its_feed_is_read_anew(
         assert_eq!(upstream.cursor, Place::default());
     }
 }
+
+#[test]
+fn a_question_is_about_objects_when_it_names_any() {
+    let id = a_claim().id;
+    let about = |searched: Searched| searched.is_about_objects();
+    assert!(!about(Searched::default()));
+    assert!(!about(Searched {
+        cells: Some(32),
+        ..Searched::default()
+    }));
+    assert!(about(Searched {
+        again: vec![id],
+        ..Searched::default()
+    }));
+    assert!(about(Searched {
+        wanted: vec![vec![1; 8]],
+        ..Searched::default()
+    }));
+    assert!(about(Searched {
+        claimed: vec![a_claim()],
+        ..Searched::default()
+    }));
+}
+
+fn a_claim() -> HeldCopy {
+    let copy = Replica::with(1).copies.remove(0);
+    HeldCopy {
+        id: copy.id,
+        stamp: copy.stamp,
+        proof: None,
+        extra: Extra::NONE,
+    }
+}
