@@ -416,8 +416,8 @@ fn rot(replica: &Host, objects: u64, many: u64) {
     }
 }
 
-/// What it costs to prove that a replica holds what it was told, and to find what differs.
-async fn prove(objects: u64) {
+/// A master with so many objects, and a replica that has taken and compared them all.
+async fn loaded(objects: u64) -> (Site, Host, Host) {
     let site = Site::new().unwrap();
     let master = site.start("master", policy(1)).await.unwrap();
     fill(&master, objects);
@@ -428,6 +428,13 @@ async fn prove(objects: u64) {
     while follower.upstream().proved.is_none() {
         pass_by_hand(&follower, &master, 0);
     }
+    (site, master, replica)
+}
+
+/// What it costs to prove that a replica holds what it was told, and to find what differs.
+async fn prove(objects: u64) {
+    let (_site, master, replica) = loaded(objects).await;
+    let follower = Follower::of(&replica, "r");
     let mut found = 0;
     for differences in [0, 1, 100, 1000, 10_000] {
         let differences = objects.min(differences);
@@ -468,15 +475,7 @@ fn kept(store: &dyn Store, prefix: &[u8]) -> usize {
 
 /// What accounts take, and what a relation costs that is begun under another name.
 async fn accounts(objects: u64) {
-    let site = Site::new().unwrap();
-    let master = site.start("master", policy(1)).await.unwrap();
-    fill(&master, objects);
-    let replica = site.start("replica 0", Policy::closed()).await.unwrap();
-    follow(&replica);
-    let follower = Follower::of(&replica, "r");
-    while follower.upstream().proved.is_none() {
-        pass_by_hand(&follower, &master, 0);
-    }
+    let (_site, master, replica) = loaded(objects).await;
     println!(
         "accounts of {objects} objects   {} B at the issuer   {} B at the replica",
         kept(&*master.store, b"offered/"),

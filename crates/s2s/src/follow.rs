@@ -289,15 +289,13 @@ impl Session for Follow {
         let taken = self.take_response(cx, ticket, response);
         if let Err(error) = &taken {
             let _ = mend_after(cx.store, error);
-        }
-        if let Err(error) = &taken
-            && begun
-        {
-            // Whoever looks at the relation sees why it stands; that this can't be stored would be no better reason.
-            let why = error.to_string();
-            let _ = self.change_upstream(cx, session, |upstream| {
-                upstream.error = Some(short(&why));
-            });
+            if begun {
+                // Whoever looks at the relation sees why it stands; that this can't be stored would be no better reason.
+                let why = error.to_string();
+                let _ = self.change_upstream(cx, session, |upstream| {
+                    upstream.error = Some(short(&why));
+                });
+            }
         }
         taken
     }

@@ -14,9 +14,11 @@ use keyferry_kmip::spec::{AttributeValue, CryptographicAlgorithm, ObjectType, Op
 use keyferry_kmip::{Attributes, DateTime, Identity, Now, Object, Secret, Text, context};
 use keyferry_store::record::material_of;
 use keyferry_store::{
-    Effects, Home, Incarnation, Material, Memory, ObjectId, Record, SnapshotExt, Store, StoreExt,
+    Effects, Home, Incarnation, IndexKey, Material, MaterialChange, Memory, ObjectId, Part, Put,
+    Record, RecordNumber, SnapshotExt, Store, StoreExt, Transaction,
 };
 use keyferry_ttlv::{Extra, Version};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// The server `a`, with the peer `b`.
@@ -208,4 +210,33 @@ pub(crate) fn with_material(change: Change, object: &Object) -> Change {
         material: Some(Secret::new(&material_of(object).unwrap())),
         ..change
     }
+}
+
+/// Writes a record once more as it stands, but for what `change` makes of its attributes and its feed entry, without these index entries and with this
+/// material.
+pub(crate) fn rewrite(
+    at: &mut dyn Transaction,
+    number: RecordNumber,
+    change: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>),
+    (remove, material): (&[IndexKey], MaterialChange<'_>),
+) -> keyferry_store::Result<()> {
+    let mut row = at.get(number, Part::Attributes)?.unwrap();
+    let mut entry = Vec::new();
+    at.feed(0, &mut |row| {
+        if row.record == number {
+            entry = row.entry.to_vec();
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    change(&mut row.attributes, &mut entry);
+    let put = Put {
+        number: Some(number),
+        id: &row.id,
+        attributes: &row.attributes,
+        material,
+        remove,
+        insert: &[],
+        entry: &entry,
+    };
+    at.put(&[put]).map(drop)
 }

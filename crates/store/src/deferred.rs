@@ -111,17 +111,17 @@ impl<'a, 't> Deferred<'a, 't> {
         }
     }
 
-    /// Applies what is gathered, and returns the records that effects have created or changed here, with their encoded object ids: once for each change,
-    /// in the order of the feed entries.
+    /// Applies what is gathered, and returns the records that effects have created or changed here since this was asked last, with their encoded object ids:
+    /// once for each change, in the order of the feed entries.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn written(&mut self) -> Result<&[(RecordNumber, Vec<u8>)]> {
+    pub fn written(&mut self) -> Result<Vec<(RecordNumber, Vec<u8>)>> {
         let inner = self.inner.get_mut();
         if !inner.gathered.is_empty() {
             inner.apply()?;
         }
-        Ok(&inner.written)
+        Ok(std::mem::take(&mut inner.written))
     }
 
     /// Applies the effects that are still gathered.

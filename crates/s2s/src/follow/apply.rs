@@ -64,7 +64,6 @@ impl Applied {
 }
 
 /// What one transaction has written.
-#[derive(Default)]
 pub(super) struct Written {
     /// The number of the feed's head before.
     pub(super) behind: u64,
@@ -348,7 +347,7 @@ impl ChangesPage<'_> {
         world: &mut Deferred<'_, '_>,
         behind: u64,
     ) -> Result<(Applied, Vec<StateEntry>)> {
-        let records = world.written()?.to_vec();
+        let records = world.written()?;
         let created: HashSet<Vec<u8>> = self
             .created
             .iter()

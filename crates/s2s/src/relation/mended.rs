@@ -110,8 +110,8 @@ pub(crate) fn mend_feed(store: &dyn Store, after: u64, most: usize) -> Result<u6
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::testing::TestServer;
-    use keyferry_store::{MaterialChange, Part, Put};
+    use crate::testing::{TestServer, rewrite};
+    use keyferry_store::MaterialChange;
 
     fn filled(records: usize) -> TestServer {
         let server = TestServer::new(|peer| peer);
@@ -135,28 +135,12 @@ mod tests {
         );
     }
 
-    /// Has another set of index entries lead to a record.
+    /// Takes index entries away from a record.
     fn reindex(server: &TestServer, number: RecordNumber, remove: &[IndexKey]) {
         server
             .store
             .transact::<_, keyferry_store::Error>(|at| {
-                let row = at.get(number, Part::Attributes)?.unwrap();
-                let mut entry = Vec::new();
-                at.feed(0, &mut |row| {
-                    if row.record == number {
-                        entry = row.entry.to_vec();
-                    }
-                    Ok(ControlFlow::Continue(()))
-                })?;
-                at.put(&[Put {
-                    number: Some(number),
-                    id: &row.id,
-                    attributes: &row.attributes,
-                    material: MaterialChange::Keep,
-                    remove,
-                    insert: &[],
-                    entry: &entry,
-                }])
+                rewrite(at, number, |_, _| {}, (remove, MaterialChange::Keep))
             })
             .unwrap();
     }

@@ -1,5 +1,6 @@
 //! Records that have changed by themselves since they were written, as the slow reading of the whole store finds them
-//! ([rule 17](crate::design#rule-17)). The server that keeps a copy true is asked for it again; what this server issues itself is named for a person.
+//! ([rule 17](crate::design#rule-17)). The server that keeps a copy true is asked for it again; what this server issues itself, a replica
+//! may give back.
 
 use crate::error::Result;
 use crate::relation::keys::{self, ROTTEN};

@@ -325,7 +325,7 @@ impl Payload for FollowResponse {
     const OPERATION: Operation = FOLLOW;
 }
 
-/// The request by which a replica gives objects back to a restored server.
+/// The request by which a replica gives objects back to a server that was restored, or whose records have rotted.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[ttlv(tag = tag::REQUEST_PAYLOAD)]
 pub(crate) struct GiveBackRequest {

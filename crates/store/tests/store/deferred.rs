@@ -179,7 +179,7 @@ fn what_is_gathered_is_seen_as_if_it_had_been_applied() {
                 }
             }
             // Each change has its entry of the feed, and its record at its end stands last of it.
-            let written = world.written()?.to_vec();
+            let written = world.written()?;
             assert_eq!(written.len() as u64, head(&other), "seed {seed}");
             for n in 0..OBJECTS {
                 let there = other.view::<_, Error>(|at| at.by_object_id(&record(n).id))?;
@@ -191,7 +191,7 @@ fn what_is_gathered_is_seen_as_if_it_had_been_applied() {
                     "seed {seed}"
                 );
             }
-            assert_eq!(world.written()?, written);
+            assert!(world.written()?.is_empty());
             world.finish()
         })
         .unwrap();

@@ -4,10 +4,10 @@
 
 use super::*;
 use crate::relation::rotten::Scrub;
-use crate::testing::{TestServer, given, with_material};
+use crate::testing::{TestServer, given, rewrite, with_material};
 use keyferry_kmip::spec::{AttributeValue, CryptographicAlgorithm, State};
 use keyferry_kmip::{Object, Secret};
-use keyferry_store::{MaterialChange, Part, Put, Record, SnapshotExt, StoreExt};
+use keyferry_store::{MaterialChange, Record, SnapshotExt, StoreExt};
 
 fn server() -> (TestServer, ObjectId) {
     let server = TestServer::new(Peer::may_give_back);
@@ -29,24 +29,8 @@ fn rot(server: &TestServer, id: &ObjectId) {
     server
         .store
         .transact::<_, keyferry_store::Error>(|at| {
-            let row = at.get(number, Part::Attributes)?.unwrap();
-            let mut entry = Vec::new();
-            at.feed(0, &mut |row| {
-                if row.record == number {
-                    entry = row.entry.to_vec();
-                }
-                Ok(ControlFlow::Continue(()))
-            })?;
-            let put = Put {
-                number: Some(number),
-                id: &row.id,
-                attributes: &row.attributes,
-                material: MaterialChange::Set(&material),
-                remove: &[],
-                insert: &[],
-                entry: &entry,
-            };
-            at.put(&[put])
+            let other = MaterialChange::Set(&material);
+            rewrite(at, number, |_, _| {}, (&[], other))
         })
         .unwrap();
     let scrub = server.node.scrub(&server.store, 100, server.now().wall);

@@ -1,13 +1,13 @@
 //! What an issuer answers whose feed has rotted.
 
 use super::*;
+use crate::testing::rewrite;
 use keyferry_crypto::SystemRandom;
 use keyferry_kmip::spec::Operation;
 use keyferry_kmip::{Identity, Secret};
 use keyferry_store::{
-    Incarnation, MaterialChange, Memory, Part, Put, RecordNumber, Sealed, Store, Transaction,
+    Incarnation, MaterialChange, Memory, RecordNumber, Sealed, Store, Transaction,
 };
-use std::ops::ControlFlow;
 
 type SealedStore = Sealed<Arc<Memory>>;
 
@@ -17,30 +17,12 @@ fn flip(
     number: RecordNumber,
     in_entry: bool,
 ) -> keyferry_store::Result<()> {
-    let mut row = at.get(number, Part::Attributes)?.unwrap();
-    let mut entry = Vec::new();
-    at.feed(0, &mut |row| {
-        if row.record == number {
-            entry = row.entry.to_vec();
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    let bytes = match in_entry {
-        true => &mut entry,
-        false => &mut row.attributes,
+    let flip = |attributes: &mut Vec<u8>, entry: &mut Vec<u8>| {
+        let bytes = if in_entry { entry } else { attributes };
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
     };
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    let put = Put {
-        number: Some(number),
-        id: &row.id,
-        attributes: &row.attributes,
-        material: MaterialChange::Keep,
-        remove: &[],
-        insert: &[],
-        entry: &entry,
-    };
-    at.put(&[put]).map(drop)
+    rewrite(at, number, flip, (&[], MaterialChange::Keep))
 }
 
 /// Asks a server whose store is sealed; what that notes is written.
